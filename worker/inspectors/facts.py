@@ -1,0 +1,37 @@
+"""What an inspection knows in the end, as one frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from worker.inspectors.findings import Finding
+
+class Wholeness(StrEnum):
+    """How far it is known that the whole image is there.
+
+    `PROVEN`: the format's own high-water mark lies inside the object. `SAMPLED`: a part of the format's maps was looked
+    at, and what they lead to lies inside. `UNCHECKED`: the format has no such mark, or it was not reached.
+    """
+
+    PROVEN = "proven"
+    SAMPLED = "sampled"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one image. Sizes in bytes; `None` is unknown.
+
+    `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that whatever
+    depends on it is unknown: a stream passed it before it was declared, or nobody fetched it.
+    """
+
+    format: str | None
+    subformat: str | None
+    virtual_size: int | None
+    actual_size: int
+    content: tuple[str, ...]
+    details: Mapping[str, object] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    wholeness: Wholeness = Wholeness.UNCHECKED
+    complete: bool = True

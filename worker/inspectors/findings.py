@@ -1,0 +1,65 @@
+"""Findings: what a check has to say about an image, as a code, a severity and a sentence.
+
+The table `CHECKS` is the closed list of checks. A check's code is stable: policies, tags and dashboards name it.
+What a check means for the verdict is not decided here but in `worker.scan.policy`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding weighs. `INFO` never changes a verdict."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row of the table of checks: its usual severity, and what it looks for in one line."""
+
+    severity: Severity
+    looks_for: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: the check's code, its severity here, and a sentence that a person understands."""
+
+    check: str
+    severity: Severity
+    message: str
+
+
+CHECKS: dict[str, Check] = {
+    # leads outside the object
+    "backing_file": Check(Severity.CRITICAL, "qcow2: a backing file, which is opened with the image"),
+    "data_file": Check(Severity.CRITICAL, "qcow2: an external data file, which is opened with the image"),
+    "parent_image": Check(Severity.CRITICAL, "VHD, VHDX, VDI, VMDK: a differencing image that needs a parent"),
+    "extent_path": Check(Severity.CRITICAL, "VMDK: an extent that is another file, perhaps the host's"),
+    "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file beside the image"),
+    # says more than it should
+    "unknown_features": Check(Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"),
+    "log_replay": Check(Severity.WARNING, "VHDX: a log that must be replayed before the content is right"),
+    "saved_state": Check(Severity.WARNING, "VHD: the image belongs to a suspended machine"),
+    "dirty": Check(Severity.WARNING, "the image was not closed cleanly"),
+    "corrupt_flag": Check(Severity.ERROR, "qcow2: the image is marked corrupt"),
+    "encrypted": Check(Severity.WARNING, "the content is encrypted, so it cannot be inspected"),
+    "snapshots": Check(Severity.INFO, "qcow2: internal snapshots travel with the image"),
+    "unsupported_subformat": Check(Severity.WARNING, "a variant whose size and wholeness cannot be decided"),
+    # two things at once
+    "ambiguous_format": Check(Severity.CRITICAL, "the object is two formats at once"),
+    # not whole
+    "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
+    "checksum_mismatch": Check(Severity.ERROR, "a structure does not have the checksum that it states"),
+    "structure": Check(Severity.ERROR, "structures contradict each other or exceed the format's limits"),
+    "size_mismatch": Check(Severity.ERROR, "two places state different sizes"),
+}
+
+
+def found(check: str, message: str, severity: Severity | None = None) -> Finding:
+    """A finding of a check in `CHECKS`, with the check's usual severity unless another is given."""
+    return Finding(check, severity or CHECKS[check].severity, message)

@@ -1,0 +1,1 @@
+"""Bytes by range: from S3 and from local files."""
