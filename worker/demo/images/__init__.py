@@ -1,0 +1,35 @@
+"""Disk images written from their specifications, for the demo and the tests; no outside tool is needed.
+
+Every builder is a pure function that returns an `Image`, a sparse value. The same arguments give the same
+bytes: UUIDs and times are fixed. The images are whole and valid; to get a broken or hostile one, patch or
+truncate it.
+"""
+
+from worker.demo.images.disk import gpt_disk, mbr_disk
+from worker.demo.images.guest import Allocated, guest_disk, pattern
+from worker.demo.images.image import Image
+from worker.demo.images.luks import luks
+from worker.demo.images.qcow2 import qcow2
+from worker.demo.images.vdi import vdi
+from worker.demo.images.vhd import vhd_dynamic, vhd_fixed, vhd_geometry
+from worker.demo.images.vhdx import vhdx
+from worker.demo.images.vmdk import vmdk_flat_descriptor, vmdk_sparse, vmdk_stream_optimized
+
+__all__ = [
+    "Allocated",
+    "Image",
+    "gpt_disk",
+    "guest_disk",
+    "luks",
+    "mbr_disk",
+    "pattern",
+    "qcow2",
+    "vdi",
+    "vhd_dynamic",
+    "vhd_fixed",
+    "vhd_geometry",
+    "vhdx",
+    "vmdk_flat_descriptor",
+    "vmdk_sparse",
+    "vmdk_stream_optimized",
+]
