@@ -6,11 +6,13 @@ from enum import StrEnum
 
 from worker.inspectors.findings import Finding
 
+
 class Wholeness(StrEnum):
     """How far it is known that the whole image is there.
 
-    `PROVEN`: the format's own high-water mark lies inside the object. `SAMPLED`: a part of the format's maps was looked
-    at, and what they lead to lies inside. `UNCHECKED`: the format has no such mark, or it was not reached.
+    `PROVEN`: the format's own high-water mark lies inside the object. `SAMPLED`: a part of the format's maps
+    was looked at, and what they lead to lies inside. `UNCHECKED`: the format has no such mark, or it was not
+    reached.
     """
 
     PROVEN = "proven"
@@ -22,8 +24,8 @@ class Wholeness(StrEnum):
 class Facts:
     """What is known of one image. Sizes in bytes; `None` is unknown.
 
-    `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that whatever
-    depends on it is unknown: a stream passed it before it was declared, or nobody fetched it.
+    `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
+    whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it.
     """
 
     format: str | None

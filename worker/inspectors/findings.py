@@ -1,7 +1,7 @@
 """Findings: what a check has to say about an image, as a code, a severity and a sentence.
 
-The table `CHECKS` is the closed list of checks. A check's code is stable: policies, tags and dashboards name it.
-What a check means for the verdict is not decided here but in `worker.scan.policy`.
+The table `CHECKS` is the closed list of checks. A check's code is stable: policies, tags and dashboards name
+it. What a check means for the verdict is not decided here but in `worker.scan.policy`.
 """
 
 from dataclasses import dataclass
@@ -38,11 +38,15 @@ CHECKS: dict[str, Check] = {
     # leads outside the object
     "backing_file": Check(Severity.CRITICAL, "qcow2: a backing file, which is opened with the image"),
     "data_file": Check(Severity.CRITICAL, "qcow2: an external data file, which is opened with the image"),
-    "parent_image": Check(Severity.CRITICAL, "VHD, VHDX, VDI, VMDK: a differencing image that needs a parent"),
+    "parent_image": Check(
+        Severity.CRITICAL, "VHD, VHDX, VDI, VMDK: a differencing image that needs a parent"
+    ),
     "extent_path": Check(Severity.CRITICAL, "VMDK: an extent that is another file, perhaps the host's"),
     "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file beside the image"),
     # says more than it should
-    "unknown_features": Check(Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"),
+    "unknown_features": Check(
+        Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"
+    ),
     "log_replay": Check(Severity.WARNING, "VHDX: a log that must be replayed before the content is right"),
     "saved_state": Check(Severity.WARNING, "VHD: the image belongs to a suspended machine"),
     "dirty": Check(Severity.WARNING, "the image was not closed cleanly"),

@@ -1,0 +1,328 @@
+r"""QEMU's qcow2, versions 2 and 3. All fields are big-endian.
+
+Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "Host cluster management".
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 4 | magic `QFI\xfb` |
+| 4 | 4 | version, 2 or 3 |
+| 8 | 8 | offset of the backing file's name, 0 if there is none |
+| 16 | 4 | length of that name, at most 1,023 |
+| 20 | 4 | cluster bits, 9 to 21 |
+| 24 | 8 | virtual size in bytes |
+| 32 | 4 | encryption method: 0 none, 1 AES, 2 LUKS |
+| 36 | 4 | entries of the active L1 table |
+| 40 | 8 | offset of the active L1 table |
+| 48 | 8 | offset of the refcount table |
+| 56 | 4 | clusters of the refcount table |
+| 60 | 4 | snapshots |
+| 64 | 8 | offset of the snapshot table |
+| 72 | 8 | v3: incompatible features: 0 dirty, 1 corrupt, 2 data file, 3 compression type, 4 extended L2 |
+| 80 | 8 | v3: compatible features |
+| 88 | 8 | v3: autoclear features |
+| 96 | 4 | v3: refcount order, at most 6; a refcount has 2^order bits. In v2: 4 |
+| 100 | 4 | v3: header length |
+| 104 | 1 | v3, if the header is longer than 104: compression type: 0 deflate, 1 zstd |
+
+Header extensions follow the header (after 72 bytes in v2): type u32, length u32, data padded to 8; type 0
+ends them.
+
+Wholeness: the refcount table leads to the last refcount block, and the block's last nonzero entry is the last
+cluster in use: the high-water mark. That cluster may end short (nothing pads a file to whole clusters), but
+it must begin.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack_from
+
+from worker.inspectors.base import FileInspector
+from worker.inspectors.facts import Wholeness
+from worker.inspectors.findings import Finding, found
+from worker.inspectors.region import CaptureRegion
+from worker.inspectors.text import printable
+
+MAGIC = b"QFI\xfb"
+HEADER_BYTES = 512
+
+#: The specification's limit of a backing file's name.
+MAX_NAME_BYTES = 1023
+#: Extensions lie between header and backing name; QEMU writes less than 1 KiB. More than this is not looked
+#: at.
+MAX_EXTENSION_BYTES = 16 * 1024
+#: QEMU writes at most six kinds of extension, each once.
+MAX_EXTENSIONS = 32
+#: What is held of the refcount table: 8,192 entries lead to 16 TiB of image at the default cluster size.
+MAX_REFCOUNT_TABLE_BYTES = 64 * 1024
+#: What is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
+MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
+#: QEMU's limit (block/qcow2.h, QCOW_MAX_L1_SIZE).
+MAX_L1_BYTES = 32 * 1024 * 1024
+
+DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
+KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
+FEATURE_NAMES = {
+    DIRTY: "dirty",
+    CORRUPT: "corrupt",
+    DATA_FILE: "data_file",
+    COMPRESSION: "compression_type",
+    EXTENDED_L2: "extended_l2",
+}
+ENCRYPTIONS = {1: "aes", 2: "luks"}
+COMPRESSIONS = {0: "zlib", 1: "zstd"}
+
+EXTENSION_BACKING_FORMAT = 0xE2792ACA
+EXTENSION_DATA_FILE = 0x44415441
+
+
+class QcowInspector(FileInspector):
+    """QEMU qcow2: 32 bytes from the front give the virtual size, the refcounts tell whether it is whole."""
+
+    NAME = "qcow2"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the file begins with qcow2's magic and a version that this inspector reads."""
+        head = self.region("header").data
+        return head.startswith(MAGIC) and len(head) >= 8 and unpack_from(">I", head, 4)[0] in {2, 3}
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header, in bytes; zero until it is here."""
+        head = self.region("header").data
+        return int(unpack_from(">Q", head, 24)[0]) if self.format_match and len(head) >= 32 else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """`v2` or `v3`."""
+        return f"v{self._u32(4)}" if self.format_match else None
+
+    def post_process(self) -> None:
+        """Declare what the header leads to: names, extensions, the refcount table, then its last block."""
+        if not self.filled("header") or not self._usable:
+            return
+        if not self.has_region("refcount_table"):
+            length = min(MAX_REFCOUNT_TABLE_BYTES, self._u32(56) * self._cluster_bytes)
+            self.new_region("refcount_table", CaptureRegion(self._u64(48), length))
+            self.new_region("extensions", CaptureRegion(self._header_length, self._extension_bytes))
+            if self._backing_offset:
+                name_length = min(self._u32(16), MAX_NAME_BYTES)
+                self.new_region("backing_name", CaptureRegion(self._backing_offset, name_length))
+        if self.filled("refcount_table") and not self.has_region("refcount_block"):
+            block = self._last_block
+            if block is not None:
+                length = min(self._cluster_bytes, MAX_REFCOUNT_BLOCK_BYTES)
+                self.new_region("refcount_block", CaptureRegion(block[1], length))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the refcount block was seen to its end, sampled when only its beginning was."""
+        if not self._usable or not self.filled("refcount_block") or self._incompatible & (DIRTY | CORRUPT):
+            return Wholeness.UNCHECKED
+        table_whole = self._u32(56) * self._cluster_bytes <= MAX_REFCOUNT_TABLE_BYTES
+        block_whole = self._cluster_bytes <= MAX_REFCOUNT_BLOCK_BYTES
+        return Wholeness.PROVEN if table_whole and block_whole else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Version, cluster size, features, names and extensions."""
+        if not self._usable:
+            return {}
+        facts: dict[str, object] = {
+            "version": self._u32(4),
+            "cluster_size": self._cluster_bytes,
+            "refcount_bits": self._refcount_bits,
+            "snapshots": self._u32(60),
+            "features": [name for bit, name in FEATURE_NAMES.items() if self._incompatible & bit],
+            "compression": COMPRESSIONS.get(self._compression, str(self._compression)),
+        }
+        if self._u32(32):
+            facts["encryption"] = ENCRYPTIONS.get(self._u32(32), str(self._u32(32)))
+        if self._backing_offset:
+            facts["backing_file"] = printable(self.captured("backing_name"))
+        for kind, body in self._extensions():
+            if kind == EXTENSION_BACKING_FORMAT:
+                facts["backing_format"] = printable(body)
+            elif kind == EXTENSION_DATA_FILE:
+                facts["data_file"] = printable(body)
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What leads outside, what is not understood, and what contradicts itself."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if not self._usable:
+            return [self._unusable()]
+        return [*self._leads_outside(), *self._states(), *self._contradictions(), *self._truncation()]
+
+    def _leads_outside(self) -> Iterator[Finding]:
+        details = self.details()
+        if self._backing_offset:
+            yield found("backing_file", f"the image is opened together with {details['backing_file']!r}")
+        elif "backing_format" in details:
+            yield found("structure", "a backing format is stated, but no backing file")
+        if self._incompatible & DATA_FILE or "data_file" in details:
+            name = details.get("data_file", "an unnamed file")
+            yield found("data_file", f"the content lies in another file: {name!r}")
+
+    def _states(self) -> Iterator[Finding]:
+        unknown = self._incompatible & ~KNOWN_INCOMPATIBLE
+        if unknown:
+            yield found("unknown_features", f"incompatible feature bits {unknown:#x} are unknown")
+        if self._compression not in COMPRESSIONS:
+            yield found("unknown_features", f"compression type {self._compression} is unknown")
+        if self._incompatible & CORRUPT:
+            yield found("corrupt_flag", "the image is marked corrupt; repair it with `qemu-img check -r`")
+        if self._incompatible & DIRTY:
+            yield found("dirty", "the image was not closed cleanly; run `qemu-img check -r all` on it")
+        if self._u32(32):
+            yield found(
+                "encrypted", f"the content is encrypted ({ENCRYPTIONS.get(self._u32(32), 'unknown')})"
+            )
+        if self._u32(60):
+            yield found("snapshots", f"the image has {self._u32(60)} internal snapshot(s)")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        cluster = self._cluster_bytes
+        if self._backing_offset and not (
+            self._header_length <= self._backing_offset <= cluster - min(self._u32(16), cluster)
+            and 0 < self._u32(16) <= MAX_NAME_BYTES
+        ):
+            yield found("structure", "the backing file's name does not lie within the first cluster")
+        for name, offset in (("L1 table", self._u64(40)), ("refcount table", self._u64(48))):
+            if offset % cluster or (not offset and (name != "L1 table" or self._u32(36))):
+                yield found("structure", f"the {name}'s offset {offset} is not a cluster's")
+        if self._u32(36) * 8 > MAX_L1_BYTES:
+            yield found("structure", f"the L1 table has {self._u32(36)} entries, more than qcow2 allows")
+        elif self._u32(36) < self._l1_entries_needed:
+            yield found("structure", "the L1 table is too short for the virtual size")
+        if not self._u32(56):
+            yield found("structure", "the image has no refcount table")
+
+    def _truncation(self) -> Iterator[Finding]:
+        size = self._size
+        if size is None:
+            return
+        places = [("header extensions", self._header_length), ("refcount table", self._u64(48))]
+        if self._u32(36):
+            places.append(("L1 table", self._u64(40) + self._u32(36) * 8 - 1))
+        if self._u32(60):
+            places.append(("snapshot table", self._u64(64)))
+        block = self._last_block if self.filled("refcount_table") else None
+        if block is not None:
+            places.append(("last refcount block", block[1]))
+            mark = self._last_cluster_offset(block[0])
+            if mark is not None:
+                places.append(("last cluster in use", mark))
+        for name, offset in places:
+            if offset >= size:
+                yield found(
+                    "truncated", f"the {name} at byte {offset} lies beyond the object's end at {size}"
+                )
+
+    def _unusable(self) -> Finding:
+        if len(self.captured("header")) < self._least_header:
+            return found("truncated", "the object ends within the qcow2 header")
+        return found("structure", "the header's cluster size, refcount order or length is out of bounds")
+
+    # The header's fields
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the header is there and within the format's limits, so that it may be followed."""
+        head = self.captured("header")
+        return (
+            self.format_match
+            and len(head) >= self._least_header
+            and 9 <= self._u32(20) <= 21
+            and (self._u32(4) == 2 or self._u32(96) <= 6)
+            and self._least_header <= self._header_length <= self._cluster_bytes
+        )
+
+    @property
+    def _least_header(self) -> int:
+        return 72 if self._u32(4) == 2 else 104
+
+    @property
+    def _header_length(self) -> int:
+        return 72 if self._u32(4) == 2 else self._u32(100)
+
+    @property
+    def _incompatible(self) -> int:
+        return 0 if self._u32(4) == 2 else self._u64(72)
+
+    @property
+    def _compression(self) -> int:
+        head = self.captured("header")
+        stated = self._u32(4) == 3 and self._header_length > 104 and len(head) > 104
+        return head[104] if stated else 0
+
+    @property
+    def _refcount_bits(self) -> int:
+        return 16 if self._u32(4) == 2 else 1 << self._u32(96)
+
+    @property
+    def _cluster_bytes(self) -> int:
+        return 1 << self._u32(20)
+
+    @property
+    def _backing_offset(self) -> int:
+        return self._u64(8)
+
+    @property
+    def _l1_entries_needed(self) -> int:
+        l2_entry_bytes = 16 if self._incompatible & EXTENDED_L2 else 8
+        bytes_per_l1_entry = self._cluster_bytes // l2_entry_bytes * self._cluster_bytes
+        return -(-self._u64(24) // bytes_per_l1_entry)
+
+    @property
+    def _extension_bytes(self) -> int:
+        end = self._cluster_bytes
+        if self._header_length < self._backing_offset < end:
+            end = self._backing_offset
+        return min(end - self._header_length, MAX_EXTENSION_BYTES)
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "big")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "big")
+
+    # What the header leads to
+
+    def _extensions(self) -> Iterator[tuple[int, bytes]]:
+        """The header extensions as (type, data), up to the end marker or the first that makes no sense."""
+        area = self.captured("extensions")
+        position = 0
+        for _ in range(MAX_EXTENSIONS):
+            if position + 8 > len(area):
+                return
+            kind, length = unpack_from(">II", area, position)
+            position += 8
+            if not kind or position + length > len(area):
+                return
+            yield kind, area[position : position + length]
+            position += -(-length // 8) * 8
+
+    @property
+    def _last_block(self) -> tuple[int, int] | None:
+        """The last refcount block in use, as its index in the refcount table and its offset in the image."""
+        table = self.captured("refcount_table")
+        used = len(table.rstrip(b"\0"))
+        if not used:
+            return None
+        index = (used - 1) // 8
+        entry = int.from_bytes(table[index * 8 : index * 8 + 8].ljust(8, b"\0"), "big")
+        return index, entry & ~0x1FF
+
+    def _last_cluster_offset(self, block_index: int) -> int | None:
+        """Where the last cluster in use begins, by the last refcount block; `None` if that counts nothing."""
+        used = self.captured("refcount_block").rstrip(b"\0")
+        if not used:
+            return None
+        # Refcounts below 8 bits fill a byte from its low bits; wider ones are big-endian.
+        last_bit = (len(used) - 1) * 8 + used[-1].bit_length() - 1
+        entries_per_block = self._cluster_bytes * 8 // self._refcount_bits
+        return (block_index * entries_per_block + last_bit // self._refcount_bits) * self._cluster_bytes

@@ -1,0 +1,144 @@
+"""Regions: the byte ranges of an image that an inspector wants to keep, and how they fill.
+
+A region takes bytes from anywhere in any order, keeps those that are its own and drops the rest, so what an
+inspection holds in memory is bounded by the regions it declared and not by what passes by.
+"""
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+
+class ByteRange(NamedTuple):
+    """`length` bytes from the absolute `offset` on."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after the range."""
+        return self.offset + self.length
+
+
+class CaptureRegion:
+    """A region of a file that we want to capture.
+
+    Args:
+        offset: The absolute offset of the region's first byte.
+        length: How many bytes long the region is.
+    """
+
+    __slots__ = ("_held", "length", "offset")
+
+    def __init__(self, offset: int, length: int) -> None:
+        self.offset = offset
+        self.length = length
+        # (start, bytes) pairs in ascending order that neither touch nor overlap. Nearly always one.
+        self._held: list[tuple[int, bytearray]] = []
+
+    def capture(self, chunk: bytes, current_position: int) -> None:
+        """Take what belongs here from a chunk; `current_position` is the position *after* it."""
+        self.put(current_position - len(chunk), chunk)
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Take what belongs here from bytes that begin at `offset`. Bytes already held stay as they are."""
+        start = max(offset, self.offset)
+        end = min(offset + len(data), self.offset + self.length)
+        for hole in self._holes(start, end):
+            self._insert(hole.offset, data[hole.offset - offset : hole.end - offset])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte of the region has been captured."""
+        return self.held == self.length
+
+    @property
+    def data(self) -> bytes:
+        """The bytes captured from the region's beginning on, up to the first one that is not here yet."""
+        if self._held and self._held[0][0] == self.offset:
+            return bytes(self._held[0][1])
+        return b""
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held in memory."""
+        return sum(len(piece) for _, piece in self._held)
+
+    def gaps(self, size: int | None) -> list[ByteRange]:
+        """What is still wanted of an object of `size` bytes (`None`: not known yet)."""
+        end = self.offset + self.length
+        return self._holes(self.offset, end if size is None else min(end, size))
+
+    def _holes(self, start: int, end: int) -> list[ByteRange]:
+        """The parts of `start` to `end` that are not held."""
+        holes = []
+        for piece_start, piece in self._held:
+            if piece_start >= end:
+                break
+            if piece_start > start:
+                holes.append(ByteRange(start, piece_start - start))
+            start = max(start, piece_start + len(piece))
+        if start < end:
+            holes.append(ByteRange(start, end - start))
+        return holes
+
+    def _insert(self, start: int, data: bytes) -> None:
+        """Add bytes that lie in a hole, joining them with the pieces that they touch."""
+        index = bisect_left(self._held, start, key=lambda piece: piece[0])
+        if index and self._held[index - 1][0] + len(self._held[index - 1][1]) == start:
+            index -= 1
+            self._held[index][1].extend(data)
+        else:
+            self._held.insert(index, (start, bytearray(data)))
+        if index + 1 < len(self._held):
+            joined_start, joined = self._held[index]
+            if joined_start + len(joined) == self._held[index + 1][0]:
+                joined.extend(self._held.pop(index + 1)[1])
+
+
+class TailRegion(CaptureRegion):
+    """The last `length` bytes of an object.
+
+    Where it begins is known once the object's length is. Until then it keeps the last bytes below the highest
+    offset seen, which is right at every moment of a stream: the real end can only lie further back.
+    """
+
+    __slots__ = ("_anchored",)
+
+    def __init__(self, length: int) -> None:
+        super().__init__(0, length)
+        self._anchored = False
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Take what belongs here; see `CaptureRegion.put`."""
+        if not self._anchored:
+            self._slide(offset + len(data))
+        super().put(offset, data)
+
+    def anchor(self, size: int) -> None:
+        """Fix the region to the end of an object of `size` bytes."""
+        self._slide(size)
+        self._anchored = True
+        self.length = min(self.length, size)
+
+    def gaps(self, size: int | None) -> list[ByteRange]:
+        """What is still wanted; nothing can be named while the object's length is unknown."""
+        return super().gaps(size) if self._anchored else []
+
+    @property
+    def complete(self) -> bool:
+        """Whether the object's length is known and every byte of the region has been captured."""
+        return self._anchored and super().complete
+
+    def _slide(self, end: int) -> None:
+        """Move the region so that it ends at `end`, if that is further on, and drop what is left behind."""
+        offset = max(self.offset, end - self.length)
+        if offset == self.offset:
+            return
+        self.offset = offset
+        kept = []
+        for start, piece in self._held:
+            if start + len(piece) > offset:
+                cut = max(0, offset - start)
+                kept.append((start + cut, piece[cut:]))
+        self._held = kept

@@ -1,0 +1,124 @@
+"""VirtualBox VDI, version 1.1. All fields are little-endian.
+
+Source: QEMU, block/vdi.c, struct VdiHeader; the image types: VirtualBox, include/VBox/vd.h and
+Storage/VDICore.h.
+
+| offset | bytes | field |
+|---|---|---|
+| 0x40 | 4 | signature 0xBEDA107F |
+| 0x44 | 4 | version, 0x00010001 |
+| 0x4C | 4 | type: 1 dynamic, 2 static, 3 undo, 4 differencing |
+| 0x154 | 4 | offset of the block map |
+| 0x158 | 4 | offset of the data |
+| 0x170 | 8 | virtual size in bytes |
+| 0x178 | 4 | block size in bytes |
+| 0x180 | 4 | blocks in the image |
+| 0x184 | 4 | blocks allocated |
+| 0x188 | 16 | UUID of the image |
+| 0x1A8 | 16 | UUID of the image it links to |
+| 0x1B8 | 16 | UUID of the parent |
+
+Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
+counts.
+"""
+
+from collections.abc import Iterator, Mapping
+from uuid import UUID
+
+from worker.inspectors.base import FileInspector
+from worker.inspectors.facts import Wholeness
+from worker.inspectors.findings import Finding, found
+from worker.inspectors.region import CaptureRegion
+
+SIGNATURE = (0xBEDA107F).to_bytes(4, "little")
+HEADER_BYTES = 512
+VERSION_1_1 = 0x00010001
+
+DYNAMIC, STATIC, UNDO, DIFFERENCING = 1, 2, 3, 4
+TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: "differencing"}
+
+
+class VDIInspector(FileInspector):
+    """VirtualBox VDI: the first 512 bytes say everything."""
+
+    NAME = "vdi"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @property
+    def format_match(self) -> bool:
+        """Whether VDI's signature stands at 0x40."""
+        return self.region("header").data[0x40:0x44] == SIGNATURE
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header, in bytes; zero until it is here."""
+        header = self.region("header").data
+        return self._u64(0x170) if self.format_match and len(header) >= 0x178 else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """`dynamic`, `static`, `undo` or `differencing`."""
+        return TYPE_NAMES.get(self._u32(0x4C)) if self.format_match else None
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven by the count of allocated blocks, once the header and the object's length are known."""
+        known = self.format_match and self._size is not None and len(self.captured("header")) == HEADER_BYTES
+        return Wholeness.PROVEN if known else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """Type, block size and counts, UUIDs."""
+        header = self.captured("header")
+        if not self.format_match or len(header) < HEADER_BYTES:
+            return {}
+        facts: dict[str, object] = {
+            "type": TYPE_NAMES.get(self._u32(0x4C), str(self._u32(0x4C))),
+            "block_size": self._u32(0x178),
+            "blocks": self._u32(0x180),
+            "blocks_allocated": self._u32(0x184),
+            "uuid": str(UUID(bytes_le=header[0x188:0x198])),
+        }
+        if any(header[0x1B8:0x1C8]):
+            facts["parent_uuid"] = str(UUID(bytes_le=header[0x1B8:0x1C8]))
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What the header says of the image, and whether its offsets and counts agree."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the VDI header")]
+        return [*self._states(), *self._contradictions()]
+
+    def _states(self) -> Iterator[Finding]:
+        kind = self._u32(0x4C)
+        parent = any(self.captured("header")[0x1A8:0x1C8])
+        if kind in {UNDO, DIFFERENCING} or parent:
+            yield found("parent_image", "a differencing VDI holds only what differs from its parent image")
+        elif kind not in TYPE_NAMES:
+            yield found("unknown_features", f"VDI type {kind} is unknown")
+        if self._u32(0x44) != VERSION_1_1:
+            yield found("unknown_features", f"VDI version {self._u32(0x44):#010x} is not 1.1")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        map_offset, data_offset = self._u32(0x154), self._u32(0x158)
+        block_size, blocks, allocated = self._u32(0x178), self._u32(0x180), self._u32(0x184)
+        map_end = map_offset + 4 * blocks
+        if map_offset < HEADER_BYTES or data_offset < map_end:
+            yield found("structure", "the block map overlaps the header or the data")
+        if not block_size or blocks * block_size < self._u64(0x170):
+            yield found("structure", f"{blocks} blocks of {block_size} bytes cannot hold the virtual size")
+        if allocated > blocks:
+            yield found("structure", f"{allocated} blocks are allocated of {blocks}")
+        end = max(map_end, data_offset + allocated * block_size)
+        if self._size is not None and end > self._size:
+            yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")

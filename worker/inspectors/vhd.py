@@ -1,0 +1,184 @@
+"""Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
+
+Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
+Format" and "Dynamic Disk Header Format"; which creators go by the geometry: QEMU, block/vpc.c, vpc_open.
+
+The footer is the last 512 bytes (511 in images by old Virtual PC versions); dynamic and differencing images
+have a copy of it at 0.
+
+| offset | bytes | field of the footer |
+|---|---|---|
+| 0 | 8 | cookie `conectix` |
+| 16 | 8 | offset of the dynamic header; all ones in a fixed image |
+| 28 | 4 | creator application |
+| 40 | 8 | original size in bytes |
+| 48 | 8 | current size in bytes |
+| 56 | 4 | geometry: cylinders u16, heads u8, sectors per track u8 |
+| 60 | 4 | type: 2 fixed, 3 dynamic, 4 differencing |
+| 64 | 4 | checksum: one's complement of the sum of all the footer's bytes but these |
+| 68 | 16 | unique id |
+| 84 | 1 | saved state |
+
+Wholeness: the footer at the end is the last thing that is written; a fixed image is whole if the footer
+stands right after as many bytes as it states, the others if it equals the copy at 0.
+"""
+
+from collections.abc import Iterator, Mapping
+from uuid import UUID
+
+from worker.inspectors.base import FileInspector
+from worker.inspectors.facts import Wholeness
+from worker.inspectors.findings import Finding, found
+from worker.inspectors.region import CaptureRegion, TailRegion
+from worker.inspectors.text import printable
+
+COOKIE = b"conectix"
+FOOTER_BYTES = 512
+SECTOR = 512
+
+FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
+TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
+
+#: Creators whose current size counts; with all others it is the geometry (QEMU 7.2, and `wa` of later
+#: versions).
+SIZE_BY_FIELD = {b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0", b"wa\0\0"}
+#: At the largest geometry that can be stated (65,535 cylinders, 16 heads, 255 sectors) the size field counts.
+LARGEST_GEOMETRY_SECTORS = 65535 * 16 * 255
+
+
+class VHDInspector(FileInspector):
+    """Connectix/MS VHD: 512 bytes at the front or at the end."""
+
+    NAME = "vhd"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, FOOTER_BYTES))
+        self.new_region("footer", TailRegion(FOOTER_BYTES))
+
+    @property
+    def head_match(self) -> bool:
+        """Whether the file begins with a footer's copy, as dynamic and differencing images do."""
+        return self.region("header").data.startswith(COOKIE)
+
+    @property
+    def format_match(self) -> bool:
+        """Whether a footer stands at the front or at the end."""
+        return self.head_match or bool(self._end_footer)
+
+    @property
+    def virtual_size(self) -> int:
+        """The current size in bytes, or the geometry for creators that go by it; zero if unknown."""
+        footer = self._footer
+        if len(footer) < 60:
+            return 0
+        cylinders, heads, sectors = int.from_bytes(footer[56:58], "big"), footer[58], footer[59]
+        by_geometry = cylinders * heads * sectors
+        if footer[28:32] in SIZE_BY_FIELD or by_geometry == LARGEST_GEOMETRY_SECTORS:
+            return int.from_bytes(footer[48:56], "big")
+        return by_geometry * SECTOR
+
+    @property
+    def subformat(self) -> str | None:
+        """`fixed`, `dynamic` or `differencing`."""
+        return TYPE_NAMES.get(self._type) if self.format_match else None
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the end footer confirms the length (fixed) or the copy at the front."""
+        if not self.filled("footer") or not self._end_footer:
+            return Wholeness.UNCHECKED
+        proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal
+        return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """Type, creator, sizes and unique id."""
+        footer = self._footer
+        if len(footer) < FOOTER_BYTES - 1:
+            return {}
+        return {
+            "type": TYPE_NAMES.get(self._type, str(self._type)),
+            "creator": printable(footer[28:32].rstrip(b"\0 ")),
+            "current_size": int.from_bytes(footer[48:56], "big"),
+            "original_size": int.from_bytes(footer[40:48], "big"),
+            "unique_id": str(UUID(bytes=footer[68:84])),
+        }
+
+    def checks(self) -> list[Finding]:
+        """What the footer says of the image and whether both footers agree."""
+        if not self.format_match:
+            return []
+        if len(self._footer) < FOOTER_BYTES - 1:
+            return (
+                [found("truncated", "the object ends within the VHD footer")]
+                if self._size is not None
+                else []
+            )
+        return [*self._states(), *self._agreement()]
+
+    def _states(self) -> Iterator[Finding]:
+        footer = self._footer
+        if self._type == DIFFERENCING:
+            yield found("parent_image", "a differencing VHD holds only what differs from its parent image")
+        elif self._type not in TYPE_NAMES:
+            yield found("unknown_features", f"VHD type {self._type} is unknown")
+        if footer[84]:
+            yield found(
+                "saved_state", "the image belongs to a machine in saved state; resume and shut it down"
+            )
+        if int.from_bytes(footer[64:68], "big") != footer_checksum(footer):
+            yield found("checksum_mismatch", "the VHD footer does not have the checksum that it states")
+
+    def _agreement(self) -> Iterator[Finding]:
+        if self._size is None or not self.filled("footer"):
+            return
+        if not self._end_footer:
+            yield found("truncated", "the VHD footer that should end the object is not there")
+        elif self.head_match and not self._footers_equal:
+            yield found("structure", "the VHD footer at the end differs from its copy at the front")
+        elif self._type == FIXED and not self._fixed_length_fits:
+            stated = int.from_bytes(self._footer[48:56], "big")
+            yield found(
+                "size_mismatch", f"the footer states {stated} bytes, the object has {self._end_offset}"
+            )
+        if self._type in {DYNAMIC, DIFFERENCING} and not self.head_match:
+            yield found("structure", "a dynamic VHD begins with a copy of its footer; this one does not")
+
+    # The footers
+
+    @property
+    def _footer(self) -> bytes:
+        """The footer to go by: the copy at the front, as QEMU reads it, else the one at the end."""
+        return self.region("header").data if self.head_match else self._end_footer
+
+    @property
+    def _end_footer(self) -> bytes:
+        """The footer that ends the object, 512 or 511 bytes, or nothing; of a stream, as if it ended here."""
+        tail = self.region("footer").data
+        for candidate in (tail, tail[1:]):
+            if candidate.startswith(COOKIE) and len(candidate) >= FOOTER_BYTES - 1:
+                return candidate
+        return b""
+
+    @property
+    def _end_offset(self) -> int:
+        return self.actual_size - len(self._end_footer)
+
+    @property
+    def _type(self) -> int:
+        return int.from_bytes(self._footer[60:64], "big")
+
+    @property
+    def _footers_equal(self) -> bool:
+        # A footer of 511 bytes lacks the last reserved byte.
+        end = self._end_footer
+        return bool(end) and self.region("header").data[: len(end)] == end
+
+    @property
+    def _fixed_length_fits(self) -> bool:
+        return int.from_bytes(self._footer[48:56], "big") == self._end_offset
+
+
+def footer_checksum(footer: bytes) -> int:
+    """The one's complement of the sum of a footer's bytes, its checksum field (64 to 68) left out."""
+    return ~(sum(footer) - sum(footer[64:68])) & 0xFFFFFFFF

@@ -1,0 +1,89 @@
+"""A file-like object that shows everything it passes on to an inspector."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Protocol, Self, cast
+
+log = logging.getLogger(__name__)
+
+
+class Readable(Protocol):
+    """A source that is read."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to `size` bytes; empty at the end."""
+
+
+class Eater(Protocol):
+    """Whatever can be shown the chunks of a stream."""
+
+    def eat_chunk(self, chunk: bytes, /) -> object:
+        """Take the next chunk."""
+
+
+class InfoWrapper:
+    """Wraps a source, file-like or iterable, and updates a format inspector with what is read through it.
+
+    An inspector that raises is logged once and never called again; the reader goes on undisturbed. When the
+    source ends, an inspector that has a `finish` method is told.
+
+    Args:
+        source: Something with `read(size)` and `close()`, or an iterable of chunks.
+        fmt: The inspector, or anything with `eat_chunk(chunk)`.
+    """
+
+    def __init__(self, source: Readable | Iterable[bytes], fmt: Eater) -> None:
+        self._source = source
+        self._chunks: Iterator[bytes] | None = None
+        self._format = fmt
+        self._muted = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = iter(cast("Iterable[bytes]", self._source))
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            self._end()
+            raise
+        self._show(chunk)
+        return chunk
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes from the source; empty at its end."""
+        chunk = cast("Readable", self._source).read(size)
+        if chunk:
+            self._show(chunk)
+        elif size:
+            self._end()
+        return chunk
+
+    def close(self) -> None:
+        """Close the source, if it can be closed."""
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+
+    def _show(self, chunk: bytes) -> None:
+        if self._muted:
+            return
+        try:
+            self._format.eat_chunk(chunk)
+        except Exception:
+            # The promise is that reading goes on whatever the inspector does; the error is logged with its
+            # traceback.
+            log.exception("the %s inspector failed and is left out from here on", self._format)
+            self._muted = True
+
+    def _end(self) -> None:
+        finish = getattr(self._format, "finish", None)
+        if self._muted or finish is None:
+            return
+        self._muted = True
+        try:
+            finish()
+        except Exception:
+            log.exception("the %s inspector failed at the end of the stream", self._format)

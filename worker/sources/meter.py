@@ -1,0 +1,55 @@
+"""The budget of one scan: how many requests and bytes it took, and when to stop."""
+
+import time
+from dataclasses import dataclass
+
+from worker.sources.errors import BudgetExhaustedError
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one object may cost. The defaults are far above what any image needs that is not out to cost us.
+
+    The most that an inspection asks for is below 2 MiB, in at most a dozen ranges; retries count, too.
+    """
+
+    requests: int = 32
+    bytes: int = 16 * 1024 * 1024
+    seconds: float = 120.0
+
+
+class Meter:
+    """Counts what a scan costs and refuses what would be over its budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._began = time.monotonic()
+        self.requests = 0
+        self.bytes_read = 0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """The seconds since the scan began."""
+        return time.monotonic() - self._began
+
+    def request(self, length: int) -> None:
+        """Count a request for `length` bytes, about to be made.
+
+        Raises:
+            BudgetExhaustedError: It would be over the budget.
+        """
+        budget = self._budget
+        for over, what in (
+            (self.requests >= budget.requests, f"{budget.requests} requests"),
+            (self.bytes_read + length > budget.bytes, f"{budget.bytes} bytes"),
+            (self.elapsed_seconds >= budget.seconds, f"{budget.seconds:g} seconds"),
+        ):
+            if over:
+                raise BudgetExhaustedError(
+                    "budget", f"the scan's budget of {what} ran out before it could decide"
+                )
+        self.requests += 1
+
+    def received(self, length: int) -> None:
+        """Count bytes that came."""
+        self.bytes_read += length

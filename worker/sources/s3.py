@@ -1,0 +1,156 @@
+"""Bytes by range from S3: pinned to one object, retried within bounds, by obstore where it can and by boto3 elsewhere.
+
+No HEAD: the first ranged GET tells size, ETag, version and last modification. Every later one states
+`If-Match` and the version, so that one verdict speaks of one object; a 412 means that it changed.
+"""
+
+from datetime import timedelta
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import boto3
+import stamina
+from botocore.config import Config
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store
+
+from worker.sources import s3_boto, s3_obstore
+from worker.sources.errors import ObjectChangedError, TransientError
+from worker.sources.meter import Meter
+from worker.sources.s3_answer import Answer, Pin, Span
+from worker.sources.source import Identity
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: A GET of some kilobytes answers within 200 ms; one that takes this long will not answer.
+CONNECT_SECONDS, READ_SECONDS = 5, 30
+#: obstore must ask for credentials again before they can have expired; its default of 30 minutes does not.
+CREDENTIAL_TTL = timedelta(minutes=5)
+#: S3 recovers from SlowDown within seconds. The budget bounds the same in requests.
+RETRY_ATTEMPTS, RETRY_SECONDS = 5, 45.0
+
+
+class S3Access:
+    """The way to S3 of one process. Create it after the fork, share it among threads.
+
+    Args:
+        endpoint_url: Another server than AWS; boto3's own settings are honoured without it.
+        region: As boto3 finds it if not given.
+        connections: How many threads may ask at once.
+    """
+
+    def __init__(self, *, endpoint_url: str | None, region: str | None, connections: int) -> None:
+        self._endpoint_url = endpoint_url
+        self._session = boto3.Session(region_name=region)
+        self._connections = connections
+        self._stores: dict[str, S3Store | None] = {}
+        self._lock = Lock()
+
+    @cached_property
+    def client(self) -> "S3Client":
+        """A boto3 client without retries of its own; threads may share it."""
+        return self._session.client(
+            "s3",
+            endpoint_url=self._endpoint_url,
+            region_name=self._session.region_name or "us-east-1",
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=self._connections,
+                user_agent_extra="keyhole",
+            ),
+        )
+
+    def store(self, bucket: str) -> S3Store | None:
+        """Obstore's view of a bucket; `None` where boto3 must do: access points, or no credentials to be found."""
+        with self._lock:
+            if bucket not in self._stores:
+                self._stores[bucket] = self._open_store(bucket)
+            return self._stores[bucket]
+
+    def _open_store(self, bucket: str) -> S3Store | None:
+        if bucket.startswith("arn:") or self._session.get_credentials() is None:
+            return None
+        endpoint = self.client.meta.endpoint_url
+        options = {
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            "timeout": timedelta(seconds=READ_SECONDS),
+            "user_agent": "keyhole",
+        }
+        bundle = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
+        if bundle:
+            with open(bundle, "rb") as file:
+                options["root_certificate"] = file.read()
+        return S3Store(
+            bucket,
+            endpoint=endpoint,
+            region=self.client.meta.region_name,
+            credential_provider=Boto3CredentialProvider(self._session, ttl=CREDENTIAL_TTL),
+            client_options=options,
+            retry_config={"max_retries": 0},
+        )
+
+
+class S3Source:
+    """One object in S3, by range; see `Source`.
+
+    Args:
+        access: The process's way to S3.
+        version_id: The version to read; the current one if not given. The first read pins it.
+        meter: Counts every request, retries included.
+    """
+
+    def __init__(
+        self, access: S3Access, bucket: str, key: str, *, version_id: str | None, meter: Meter
+    ) -> None:
+        self._access = access
+        self._meter = meter
+        self._pin = Pin(bucket, key, version_id, None)
+        self._identity: Identity | None = None
+        self._store = access.store(bucket) if s3_obstore.can_name(key) else None
+
+    @property
+    def identity(self) -> Identity | None:
+        """Size, ETag, version and last modification; `None` before the first read."""
+        return self._identity
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes from `offset` on; see `Source.read`."""
+        return self._get(Span(offset, length))
+
+    def tail(self, length: int) -> bytes:
+        """The last bytes of the object; see `Source.tail`."""
+        return self._get(Span(None, length))
+
+    def _get(self, span: Span) -> bytes:
+        retries = stamina.retry_context(
+            on=TransientError, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.2, wait_max=8.0
+        )
+        for attempt in retries:
+            with attempt:
+                answer = self._get_once(span)
+        self._recognise(answer.identity)
+        return answer.data
+
+    def _get_once(self, span: Span) -> Answer:
+        if self._store is not None:
+            try:
+                return s3_obstore.get(self._store, self._pin, span, self._meter)
+            except s3_obstore.ObstoreRefusedError:
+                # Whatever it was, boto3 finds out. The rest of the object is read by what worked.
+                self._store = None
+        return s3_boto.get(self._access.client, self._pin, span, self._meter)
+
+    def _recognise(self, identity: Identity) -> None:
+        """Pin the object that the first answer was of; later answers must be of the same, If-Match or not."""
+        if self._identity is None:
+            self._identity = identity
+            self._pin = Pin(
+                self._pin.bucket, self._pin.key, identity.version_id or self._pin.version_id, identity.etag
+            )
+        elif (identity.size, identity.etag) != (self._identity.size, self._identity.etag):
+            raise ObjectChangedError("object_changed", "the object was replaced while it was read")

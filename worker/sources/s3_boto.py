@@ -1,0 +1,186 @@
+"""Ranged GETs by boto3: slower than obstore, but it takes every key that S3 takes and names every error."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from urllib3.exceptions import HTTPError
+
+from worker.sources.errors import (
+    ConfigurationError,
+    ObjectChangedError,
+    SourceError,
+    TransientError,
+    UnreadableError,
+)
+from worker.sources.meter import Meter
+from worker.sources.s3_answer import Answer, Pin, Span
+from worker.sources.source import Identity
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: A server that ignores Range sends the object from its front. This much is read to reach a range further
+#: back.
+MAX_SKIPPED_BYTES = 8 * 1024 * 1024
+
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+#: What 4xx codes mean for the object, and what to do. A code not here is a request that we should not have
+#: made.
+UNREADABLE_CODES = {
+    "NoSuchKey": ("not_found", "the object does not exist"),
+    "NoSuchBucket": ("not_found", "the bucket does not exist"),
+    "NoSuchVersion": ("not_found", "this version of the object does not exist"),
+    "InvalidObjectState": ("archived", "the object is archived; restore it before it can be scanned"),
+    "MethodNotAllowed": ("delete_marker", "this version of the object is a delete marker"),
+    "AccessDenied": (
+        "access_denied",
+        "reading is denied, or the object is missing and listing is denied; it takes s3:GetObject (of a version "
+        "s3:GetObjectVersion), kms:Decrypt where KMS encrypts, and s3:ListBucket to tell missing from denied",
+    ),
+}
+CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredTokenException",
+}
+THROTTLING_CODES = {
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "503",
+}
+
+
+def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    """Make one ranged GET.
+
+    Raises:
+        SourceError: One of its kinds, which says why.
+    """
+    meter.request(span.length)
+    request: dict[str, Any] = {
+        "Bucket": pin.bucket,
+        "Key": pin.key,
+        "Range": span.header,
+    }  # boto3's own mix of types
+    if pin.version_id is not None:
+        request["VersionId"] = pin.version_id
+    if pin.etag is not None:
+        request["IfMatch"] = pin.etag
+    try:
+        response = client.get_object(**request)
+    except ClientError as error:
+        if _status(error) == 416 and span.offset in {0, None}:
+            return _get_empty(client, request, meter)
+        raise explain(error) from error
+    except (BotoCoreError, HTTPClientError) as error:
+        raise explain(error) from error
+    return _read(response, span, meter)
+
+
+def explain(error: Exception) -> SourceError:
+    """The source's error for one of boto3's."""
+    if isinstance(error, NoCredentialsError):
+        return ConfigurationError(
+            "credentials", "no AWS credentials were found; `keyhole doctor` says where it looked"
+        )
+    if isinstance(error, ClientError):
+        return _explain_answer(error)
+    if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError):
+        return TransientError("network", f"the connection failed: {error}")
+    return ConfigurationError("request", f"the request cannot be made: {error}")
+
+
+def _explain_answer(error: ClientError) -> SourceError:
+    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if status == 412:
+        return ObjectChangedError("object_changed", "the object was replaced while it was read")
+    if code in THROTTLING_CODES or status == 429:
+        return TransientError("slow_down", f"the server asks to slow down ({code})")
+    if status >= 500:
+        return TransientError("server_error", f"the server failed ({status} {code})")
+    if headers.get("x-amz-delete-marker") == "true":
+        return UnreadableError(*UNREADABLE_CODES["MethodNotAllowed"])
+    if code in CREDENTIAL_CODES:
+        return ConfigurationError(
+            "credentials", f"the credentials are refused ({code}); renew or correct them"
+        )
+    if code in UNREADABLE_CODES:
+        return UnreadableError(*UNREADABLE_CODES[code])
+    if "Server Side Encryption" in message or "customer" in message.lower():
+        return UnreadableError("customer_key", "the object is encrypted with a key of the customer's (SSE-C)")
+    by_status = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}
+    if status in by_status:
+        return UnreadableError(*UNREADABLE_CODES[by_status[status]])
+    return ConfigurationError("request", f"the server refuses the request ({status} {code}: {message})")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _get_empty(client: "S3Client", request: dict[str, Any], meter: Meter) -> Answer:
+    """Ask for an object without a range, for an empty one has none. One that is not empty is not read."""
+    meter.request(0)
+    try:
+        response = client.get_object(**{name: value for name, value in request.items() if name != "Range"})
+    except (ClientError, BotoCoreError, HTTPClientError) as error:
+        raise explain(error) from error
+    response["Body"].close()
+    if response["ContentLength"]:
+        raise ObjectChangedError("object_changed", "the object was replaced while it was read")
+    return Answer(0, b"", _identity(response, 0))
+
+
+def _read(response: Any, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - boto3's response is a dict of everything
+    body = response["Body"]
+    try:
+        content_range = CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
+        if content_range:
+            size, first = int(content_range[3]), int(content_range[1])
+            skipped = 0
+        else:
+            # A 200: the server ignores Range and sends everything. Read no further than asked.
+            size = int(response["ContentLength"])
+            first, _ = span.placed(size)
+            skipped = first
+        offset, length = span.placed(size)
+        if skipped > MAX_SKIPPED_BYTES:
+            raise UnreadableError(
+                "range_ignored", "the server ignores ranges; the object would be read from its front"
+            )
+        data = body.read(skipped + length)
+    except (BotoCoreError, HTTPClientError, HTTPError, OSError) as error:
+        raise TransientError("network", f"the answer broke off: {error}") from error
+    finally:
+        body.close()
+    meter.received(len(data))
+    if first != offset or len(data) != skipped + length:
+        raise TransientError("truncated_body", f"the server answered {span.header} with other bytes")
+    return Answer(offset, data[skipped:], _identity(response, size))
+
+
+def _identity(response: Any, size: int) -> Identity:  # noqa: ANN401 - boto3's response is a dict of everything
+    return Identity(
+        size=size,
+        etag=response.get("ETag"),
+        version_id=response.get("VersionId"),
+        last_modified=response.get("LastModified"),
+    )

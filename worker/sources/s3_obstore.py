@@ -1,0 +1,61 @@
+"""Ranged GETs by obstore: a twentieth of boto3's CPU, for the keys that it can name.
+
+Its path grammar is narrower than S3's: it strips `/` from both ends of a key, which would read another
+object, and refuses empty, `.` and `..` segments and control characters. `can_name` says which keys are equal
+to their parsed form.
+
+It must not be used in a process that is forked afterwards; whoever forks creates it in the child.
+"""
+
+from obstore import get as obstore_get
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from worker.sources.meter import Meter
+from worker.sources.s3_answer import Answer, Pin, Span
+from worker.sources.source import Identity
+
+
+class ObstoreRefusedError(Exception):
+    """It did not work, and obstore's errors don't say enough of why: ask again by boto3, which names it."""
+
+
+def can_name(key: str) -> bool:
+    """Whether obstore reads exactly the object of this key."""
+    segments = key.split("/")
+    return not any(segment in {"", ".", ".."} for segment in segments) and not any(
+        ord(character) < 0x20 or ord(character) == 0x7F for character in key
+    )
+
+
+def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
+    """Make one ranged GET.
+
+    Raises:
+        ObstoreRefusedError: Whatever went wrong.
+        BudgetExhaustedError: The request would be over the budget.
+    """
+    meter.request(span.length)
+    place = {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length)
+    try:
+        result = obstore_get(
+            store, pin.key, options={"range": place, "if_match": pin.etag, "version": pin.version_id}
+        )
+        data = bytes(result.bytes())
+    except (BaseError, FileNotFoundError, ValueError, OSError) as error:
+        raise ObstoreRefusedError(str(error)) from error
+    meter.received(len(data))
+    size = result.meta["size"]
+    offset, length = span.placed(size)
+    if result.range[0] != offset or len(data) != length:
+        raise ObstoreRefusedError(f"{span.header} was answered with bytes {result.range}")
+    return Answer(
+        offset,
+        data,
+        Identity(
+            size=size,
+            etag=result.meta.get("e_tag"),
+            version_id=result.meta.get("version"),
+            last_modified=result.meta["last_modified"],
+        ),
+    )
