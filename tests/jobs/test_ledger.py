@@ -1,0 +1,204 @@
+"""The ledger: what was accepted stays findable until its verdicts stand."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry, Ledger
+from worker.results import keys
+
+JOBS = (
+    ScanJob(id="job-1", bucket="images", key="a.qcow2"),
+    ScanJob(id="job-2", bucket="images", key="ü b.vmdk", version_id="v1", sequencer="0A"),
+)
+
+
+@pytest.fixture
+def ledger(valkey: redis.Redis) -> Ledger:
+    """A ledger that keeps markers for an hour."""
+    return Ledger(valkey, done_seconds=3600)
+
+
+def silence(valkey: redis.Redis, entry_id: str, seconds: float) -> None:
+    """Make an entry's last sign of life older."""
+    valkey.zincrby(keys.LEDGER_OPEN, -seconds, entry_id)
+
+
+class TestNoting:
+    def test_a_noted_entry_is_pending_with_its_jobs(self, ledger: Ledger) -> None:
+        """All that is needed to send it again."""
+        assert ledger.note("batch", JOBS)
+
+        (pending,) = ledger.pending(10)
+
+        assert pending.entry == Entry("batch", JOBS)
+        assert abs(pending.alive_at - datetime.now(UTC)) < timedelta(minutes=1)
+        assert ledger.count() == 1
+
+    def test_noting_again_changes_nothing(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """Neither the jobs, nor how long the entry has waited."""
+        ledger.note("batch", JOBS)
+        silence(valkey, "batch", 100)
+
+        assert ledger.note("batch", JOBS[:1])
+
+        (pending,) = ledger.pending(10)
+        assert pending.entry.jobs == JOBS
+        assert (ledger.oldest_age() or 0) >= 100
+
+    def test_noting_after_striking_does_not_revive_it(self, ledger: Ledger) -> None:
+        """An event that came twice, the second time after its verdict."""
+        ledger.note("batch", JOBS)
+        ledger.strike("batch")
+
+        assert not ledger.note("batch", JOBS)
+
+        assert ledger.count() == 0
+        assert ledger.pending(10) == []
+
+    def test_many_are_noted_at_once_but_for_those_done(self, ledger: Ledger) -> None:
+        """What comes back is what is worth sending."""
+        entries = [Entry(str(number), JOBS) for number in range(5)]
+        ledger.note("3", JOBS)
+        ledger.strike("3")
+
+        assert ledger.note_many(entries) == [entries[0], entries[1], entries[2], entries[4]]
+        assert ledger.count() == 4
+
+    def test_none_are_noted_without_a_word_to_redis(self) -> None:
+        """An empty pipeline would still ask for a connection."""
+        unreachable = redis.Redis.from_url("redis://nowhere.invalid:1")
+
+        assert Ledger(unreachable, done_seconds=1).note_many([]) == []
+
+
+class TestStriking:
+    def test_a_struck_entry_is_done(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """For as long as its message may be delivered again; then it leaves nothing."""
+        ledger.note("batch", JOBS)
+        assert not ledger.is_done("batch")
+
+        ledger.strike("batch")
+        ledger.strike("batch")
+
+        assert ledger.is_done("batch")
+        assert ledger.count() == 0
+        assert [key.decode() for key in valkey.scan_iter()] == [keys.entry_done("batch")]
+        assert 3500 < valkey.ttl(keys.entry_done("batch")) <= 3600
+
+    def test_an_entry_that_was_never_noted_can_be_struck(self, ledger: Ledger) -> None:
+        """The ledger was emptied while its message was on the way."""
+        ledger.strike("batch")
+
+        assert ledger.is_done("batch")
+
+    def test_those_done_are_told_from_many(self, ledger: Ledger) -> None:
+        """More than one command takes."""
+        for number in range(0, 2500, 500):
+            ledger.strike(str(number))
+
+        done = ledger.done_among([str(number) for number in range(2400)])
+
+        assert done == {"0", "500", "1000", "1500", "2000"}
+
+    def test_an_entry_that_cannot_be_read_can_be_struck(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """Its jobs are unknown, so what was counted for them expires by itself."""
+        ledger.note("batch", JOBS)
+        valkey.hset(keys.LEDGER_JOBS, "batch", "hello")
+
+        ledger.strike("batch")
+
+        assert ledger.count() == 0
+
+
+class TestJobs:
+    def test_starts_are_counted(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """A job that kills its worker is known by its count."""
+        assert [ledger.attempt("job-1") for _ in range(3)] == [1, 2, 3]
+        assert ledger.attempt("job-2") == 1
+        assert 3500 < valkey.ttl(keys.attempts("job-1")) <= 3600
+
+    def test_striking_forgets_the_counts(self, ledger: Ledger) -> None:
+        """Of all jobs of the entry."""
+        ledger.note("batch", JOBS)
+        for job in JOBS:
+            ledger.attempt(job.id)
+
+        ledger.strike("batch")
+
+        assert [ledger.attempt(job.id) for job in JOBS] == [1, 1]
+
+    def test_a_job_of_an_open_batch_can_be_done(self, ledger: Ledger) -> None:
+        """A batch that is delivered again goes on where it stopped."""
+        ledger.note("batch", JOBS)
+
+        ledger.mark_done("job-1")
+
+        assert ledger.job_done("job-1")
+        assert not ledger.job_done("job-2")
+        assert not ledger.is_done("batch")
+
+    def test_a_job_may_have_the_id_of_its_entry(self, ledger: Ledger) -> None:
+        """One job in a message: its mark is not the entry's, or nobody would strike it."""
+        ledger.note("job-1", JOBS[:1])
+
+        ledger.mark_done("job-1")
+
+        assert not ledger.is_done("job-1")
+        assert ledger.count() == 1
+
+
+class TestPending:
+    def test_the_longest_silent_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """A sweep takes so many at a time, and only those silent for so long."""
+        for entry_id, seconds in ("new", 0), ("older", 100), ("oldest", 200), ("old", 50):
+            ledger.note(entry_id, JOBS)
+            silence(valkey, entry_id, seconds)
+
+        def ids(limit: int, seconds: float) -> list[str]:
+            return [pending.entry.id for pending in ledger.pending(limit, silent_seconds=seconds)]
+
+        assert ids(10, 60) == ["oldest", "older"]
+        assert ids(1, 60) == ["oldest"]
+        assert ids(10, 0) == ["oldest", "older", "old", "new"]
+        assert 200 <= (ledger.oldest_age() or 0) < 260
+
+    def test_a_sign_of_life_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """What was sent again is not sent again by the next sweep."""
+        ledger.note("batch", JOBS)
+        silence(valkey, "batch", 100)
+
+        ledger.renew(["batch"])
+
+        assert ledger.pending(10, silent_seconds=60) == []
+        assert ledger.count() == 1
+
+    def test_a_sign_of_life_does_not_revive_what_is_struck(self, ledger: Ledger) -> None:
+        """A heartbeat that came late."""
+        ledger.strike("batch")
+
+        ledger.renew(["batch"])
+        ledger.renew([])
+
+        assert ledger.count() == 0
+
+    def test_an_empty_ledger_has_no_oldest(self, ledger: Ledger) -> None:
+        assert ledger.oldest_age() is None
+        assert ledger.pending(10) == []
+
+    @pytest.mark.parametrize(
+        "jobs", [b"hello", b"\xff", b'[{"id": "1", "bucket": "b", "key": "k", "new": 1}]']
+    )
+    def test_an_entry_that_cannot_be_read_hides_no_other(
+        self, ledger: Ledger, valkey: redis.Redis, caplog: pytest.LogCaptureFixture, jobs: bytes
+    ) -> None:
+        """A later version wrote it: it is left to that version, and logged."""
+        ledger.note("foreign", JOBS)
+        valkey.hset(keys.LEDGER_JOBS, "foreign", jobs)
+        ledger.note("batch", JOBS)
+
+        assert [pending.entry.id for pending in ledger.pending(10)] == ["batch"]
+        assert ledger.count() == 2
+        assert "foreign" in caplog.text

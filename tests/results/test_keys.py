@@ -1,0 +1,37 @@
+"""Keys: ids of objects are unambiguous and stable."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.results import keys
+
+names = st.text(max_size=20)
+
+
+@given(names, names, st.none() | names, names, names, st.none() | names)
+def test_different_objects_have_different_ids(
+    bucket: str, key: str, version: str | None, other_bucket: str, other_key: str, other_version: str | None
+) -> None:
+    """Whatever is in the names, only the same triple gives the same id; no version is the empty one."""
+    same = (bucket, key, version or "") == (other_bucket, other_key, other_version or "")
+
+    ids = keys.object_id(bucket, key, version), keys.object_id(other_bucket, other_key, other_version)
+
+    assert (ids[0] == ids[1]) is same
+
+
+def test_text_moved_across_a_boundary_is_another_object() -> None:
+    """`a` + `b/c` is not `a/b` + `c`, nor is a version that looks like the end of a key."""
+    ids = {
+        keys.object_id("a", "b/c", None),
+        keys.object_id("a/b", "c", None),
+        keys.object_id("a", "b/", "c"),
+        keys.object_id('a", "b', "c", None),
+    }
+
+    assert len(ids) == 4
+
+
+def test_an_id_is_stable() -> None:
+    """Records outlive the process that wrote them."""
+    assert keys.object_id("images", "a.qcow2", None) == "582b52efa39f7d0e194d4dc0384716be"

@@ -1,0 +1,464 @@
+"""The store: which verdict stands, and how it is found."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from worker.results import keys
+from worker.results.record import CorruptRecordError
+from worker.results.redis_store import STREAM_START, RedisStore
+from worker.scan.report import Report, Status
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+BARE_ID = keys.object_id("images", "a.qcow2", None)
+
+#: Valkey is emptied by hand before each example.
+against_valkey = settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def at(seconds: float) -> datetime:
+    """A time after noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def verdict(
+    status: Status = Status.SAFE, *, scanned: float = 100, modified: float | None = 0, **more: Any
+) -> Report:
+    """A report on the object `a.qcow2`, with times in seconds after noon."""
+    fields = {
+        "target": "s3://images/a.qcow2",
+        "bucket": "images",
+        "key": "a.qcow2",
+        "last_modified": None if modified is None else at(modified),
+        "scanned_at": at(scanned),
+        "scanner": "0.1.0",
+        "ruleset": "1",
+        **more,
+    }
+    return Report(status=status, **fields)
+
+
+@pytest.fixture
+def store(valkey: redis.Redis) -> RedisStore:
+    """A store that keeps records for an hour."""
+    return RedisStore(valkey, expiry_seconds=3600, stream_length=1000)
+
+
+class TestWhichVerdictStands:
+    def test_a_later_modification_replaces_an_earlier_one(self, store: RedisStore) -> None:
+        """Although it was scanned earlier: a slow scan of the old object ended last."""
+        old = verdict(Status.SAFE, modified=1, scanned=200)
+        new = verdict(Status.UNSAFE, modified=2, scanned=100)
+
+        assert store.write(old, job_id="old", sequencer=None)
+        assert store.write(new, job_id="new", sequencer=None)
+
+        assert store.get("images", "a.qcow2") == new
+
+    def test_an_older_verdict_is_refused(self, store: RedisStore) -> None:
+        """The verdict on the object as it was must not hide the one on the object as it is."""
+        old = verdict(Status.SAFE, modified=1, scanned=200)
+        new = verdict(Status.UNSAFE, modified=2, scanned=100)
+
+        assert store.write(new, job_id="new", sequencer=None)
+        assert not store.write(old, job_id="old", sequencer=None)
+
+        assert store.get("images", "a.qcow2") == new
+        assert store.counts()[Status.SAFE] == 0
+
+    @pytest.mark.parametrize(
+        ("earlier", "later"), [("0A", "0B"), ("ff", "0100"), ("00FF", "100"), ("0aa0", "AA1"), ("0", "1")]
+    )
+    def test_within_one_second_the_sequencer_decides(
+        self, store: RedisStore, earlier: str, later: str
+    ) -> None:
+        """S3 tells modification in seconds; sequencers compare as hexadecimal of any length and case."""
+        first, second = verdict(Status.SAFE, scanned=200), verdict(Status.UNSAFE, scanned=100)
+
+        assert store.write(second, job_id="second", sequencer=later)
+        assert not store.write(first, job_id="first", sequencer=earlier)
+        assert store.get("images", "a.qcow2") == second
+
+    @pytest.mark.parametrize("sequencer", [None, "", "not hexadecimal", "1|2\n3"])
+    def test_without_a_sequencer_the_later_scan_decides(
+        self, store: RedisStore, sequencer: str | None
+    ) -> None:
+        """One that isn't hexadecimal is none."""
+        earlier, later = verdict(Status.SAFE, scanned=100), verdict(Status.UNSAFE, scanned=200)
+
+        assert store.write(later, job_id="later", sequencer=sequencer)
+        assert not store.write(earlier, job_id="earlier", sequencer="ff")
+        assert store.get("images", "a.qcow2") == later
+
+    def test_an_unreadable_object_replaces_an_earlier_scan(self, store: RedisStore) -> None:
+        """Whoever was `safe` an hour ago and can't be read now is not `safe` now."""
+        store.write(verdict(Status.SAFE, modified=1, scanned=100), job_id="read", sequencer=None)
+
+        assert store.write(
+            verdict(Status.UNREADABLE, modified=None, scanned=200), job_id="denied", sequencer=None
+        )
+
+    def test_an_unreadable_object_does_not_replace_a_later_scan(self, store: RedisStore) -> None:
+        """The denial has passed."""
+        store.write(verdict(Status.SAFE, modified=1, scanned=200), job_id="read", sequencer=None)
+
+        assert not store.write(
+            verdict(Status.UNREADABLE, modified=None, scanned=100), job_id="x", sequencer=None
+        )
+
+    def test_a_later_scan_replaces_an_unreadable_object(self, store: RedisStore) -> None:
+        """Also of an object that was modified long before."""
+        store.write(verdict(Status.UNREADABLE, modified=None, scanned=200), job_id="denied", sequencer=None)
+
+        assert store.write(verdict(Status.SAFE, modified=-9999, scanned=300), job_id="read", sequencer=None)
+
+    def test_the_same_job_twice_changes_nothing(self, store: RedisStore, valkey: redis.Redis) -> None:
+        """A message delivered again is scanned again, later; its verdict is the first one."""
+        # Given a verdict of a job whose id is as odd as an id may be
+        job_id = "batch|7/a b\nc"
+        first = verdict(Status.SAFE, scanned=100)
+        assert store.write(first, job_id=job_id, sequencer="1")
+        before = {key: valkey.dump(key) for key in valkey.scan_iter()}
+
+        # When the same job delivers once more
+        again = store.write(verdict(Status.UNSAFE, scanned=200), job_id=job_id, sequencer="1")
+
+        # Then nothing has changed: neither record, nor index, nor stream
+        assert not again
+        assert {key: valkey.dump(key) for key in valkey.scan_iter()} == before
+
+    @against_valkey
+    @given(st.data())
+    def test_every_order_of_arrival_ends_in_the_same_record(
+        self, valkey: redis.Redis, data: st.DataObject
+    ) -> None:
+        """Verdicts on what could be read, with any times, all from events or none."""
+        sequenced = data.draw(st.booleans())
+        few = st.integers(0, 3)
+        facts = data.draw(st.lists(st.tuples(few, few, few), min_size=2, max_size=6))
+        arrivals = [
+            (
+                verdict(modified=modified, scanned=100 + scanned, size=number),
+                str(number),
+                f"{order:x}" if sequenced else None,
+            )
+            for number, (modified, order, scanned) in enumerate(facts)
+        ]
+        permutation = data.draw(st.permutations(arrivals))
+
+        assert self.after(valkey, permutation) == self.after(valkey, arrivals)
+
+    @against_valkey
+    @given(st.data())
+    def test_every_order_of_arrival_of_what_happened_ends_in_the_same_record(
+        self, valkey: redis.Redis, data: st.DataObject
+    ) -> None:
+        """One object's life: it changes, and is scanned as it is at that moment, if it can be read."""
+        modified, changes, arrivals = 0, 1, []
+        happenings = st.sampled_from(
+            ["changed", "changed in the same second", "scanned", "scanned for an event", "denied"]
+        )
+        for second, happening in enumerate(data.draw(st.lists(happenings, min_size=2, max_size=12))):
+            seen = {"scanned": second, "size": second}
+            match happening:
+                case "changed":
+                    modified, changes = second, changes + 1
+                case "changed in the same second":
+                    changes += 1
+                case "scanned":
+                    arrivals.append((verdict(modified=modified, **seen), str(second), None))
+                case "scanned for an event":
+                    arrivals.append((verdict(modified=modified, **seen), str(second), f"{changes:x}"))
+                case "denied":
+                    arrivals.append((verdict(Status.UNREADABLE, modified=None, **seen), str(second), None))
+        permutation = data.draw(st.permutations(arrivals))
+
+        assert self.after(valkey, permutation) == self.after(valkey, arrivals)
+
+    @staticmethod
+    def after(valkey: redis.Redis, arrivals: list[tuple[Report, str, str | None]]) -> tuple[Any, ...]:
+        """What lies in an empty store after these verdicts arrived in this order."""
+        valkey.flushall()
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
+        for report, job_id, sequencer in arrivals:
+            store.write(report, job_id=job_id, sequencer=sequencer)
+        return valkey.get(keys.record(BARE_ID)), store.counts(), list(store.find())
+
+
+class TestVersions:
+    def test_each_version_keeps_its_verdict(self, store: RedisStore) -> None:
+        """And the bare key has that on the newest, in whichever order they come."""
+        first = verdict(Status.SAFE, version_id="v1", modified=1)
+        second = verdict(Status.UNSAFE, version_id="v2", modified=2)
+
+        assert store.write(second, job_id="2", sequencer=None)
+        assert store.write(first, job_id="1", sequencer=None)
+
+        assert store.get("images", "a.qcow2", "v1") == first
+        assert store.get("images", "a.qcow2", "v2") == second
+        assert store.get("images", "a.qcow2") == second
+
+    def test_an_old_version_scanned_again_does_not_become_the_newest(self, store: RedisStore) -> None:
+        """Its own record is renewed all the same."""
+        newest = verdict(version_id="v2", modified=2, scanned=100)
+        store.write(newest, job_id="1", sequencer=None)
+        again = verdict(Status.DAMAGED, version_id="v1", modified=1, scanned=200)
+
+        assert store.write(again, job_id="2", sequencer=None)
+
+        assert store.get("images", "a.qcow2", "v1") == again
+        assert store.get("images", "a.qcow2") == newest
+
+    def test_a_pointer_is_in_no_index(self, store: RedisStore) -> None:
+        """Or every version would be counted and found twice."""
+        store.write(verdict(version_id="v1"), job_id="1", sequencer=None)
+
+        assert sum(store.counts().values()) == 1
+        assert len(list(store.find())) == 1
+
+    def test_a_pointer_takes_the_place_of_a_record_without_version(self, store: RedisStore) -> None:
+        """The bucket got versions after the first scan."""
+        store.write(verdict(Status.SAFE, modified=1), job_id="1", sequencer=None)
+        versioned = verdict(Status.UNSAFE, version_id="v1", modified=2)
+
+        store.write(versioned, job_id="2", sequencer=None)
+
+        assert store.get("images", "a.qcow2") == versioned
+        assert list(store.find()) == [versioned]
+
+    def test_a_key_that_cannot_be_read_hides_its_versions(self, store: RedisStore) -> None:
+        """A denied key has no version that anyone could know of."""
+        store.write(
+            verdict(Status.SAFE, version_id="v1", modified=1, scanned=100), job_id="1", sequencer=None
+        )
+        denied = verdict(Status.UNREADABLE, modified=None, scanned=200)
+
+        store.write(denied, job_id="2", sequencer=None)
+
+        assert store.get("images", "a.qcow2") == denied
+
+    def test_a_pointer_to_an_expired_record_finds_nothing(
+        self, store: RedisStore, valkey: redis.Redis
+    ) -> None:
+        """It is no error that a record expires."""
+        store.write(verdict(version_id="v1"), job_id="1", sequencer=None)
+        valkey.delete(keys.record(keys.object_id("images", "a.qcow2", "v1")))
+
+        assert store.get("images", "a.qcow2") is None
+
+
+class TestFinding:
+    @staticmethod
+    def fill(store: RedisStore, count: int, *, step: float = 1) -> list[Report]:
+        """Verdicts on so many objects, the latest scan first."""
+        reports = [
+            verdict(list(Status)[number % 3], key=f"{number:03}", scanned=number * step)
+            for number in range(count)
+        ]
+        for number, report in enumerate(reports):
+            store.write(report, job_id=str(number), sequencer=None)
+        return reports[::-1]
+
+    def test_an_unknown_object_has_no_verdict(self, store: RedisStore) -> None:
+        assert store.get("images", "a.qcow2") is None
+        assert list(store.find()) == []
+
+    def test_a_status_moves_between_indexes(self, store: RedisStore) -> None:
+        """An object is found under its latest status only."""
+        store.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
+        now = verdict(Status.DAMAGED, scanned=2)
+        store.write(now, job_id="2", sequencer=None)
+
+        assert list(store.find(Status.SAFE)) == []
+        assert list(store.find(Status.DAMAGED)) == [now]
+        assert {status: count for status, count in store.counts().items() if count} == {Status.DAMAGED: 1}
+
+    def test_the_latest_scan_is_found_first(self, store: RedisStore) -> None:
+        """Over all statuses, and over more than a page."""
+        reports = self.fill(store, 350)
+
+        assert list(store.find()) == reports
+        assert list(store.find(Status.SAFE)) == [report for report in reports if report.status is Status.SAFE]
+
+    def test_scans_of_the_same_moment_are_all_found(self, store: RedisStore) -> None:
+        """Paging goes by time, and a page may be full of one."""
+        reports = self.fill(store, 350, step=0)
+
+        assert sorted(report.key or "" for report in store.find()) == sorted(
+            report.key or "" for report in reports
+        )
+
+    def test_limit_and_offset_cut_the_list(self, store: RedisStore) -> None:
+        reports = self.fill(store, 250)
+
+        assert list(store.find(limit=7, offset=120)) == reports[120:127]
+
+    def test_what_is_written_meanwhile_shifts_nothing(self, store: RedisStore) -> None:
+        """A list of an hour ago, read to its end."""
+        reports = self.fill(store, 250)
+        listing = store.find()
+        head = [next(listing) for _ in range(10)]
+
+        store.write(verdict(key="new", scanned=9999), job_id="new", sequencer=None)
+
+        assert head + list(listing) == reports
+
+    def test_an_expired_record_is_passed_over_and_pruned(
+        self, store: RedisStore, valkey: redis.Redis
+    ) -> None:
+        """Indexes don't expire by themselves."""
+        reports = self.fill(store, 150, step=0)
+        for report in reports[:100]:
+            valkey.delete(keys.record(keys.object_id("images", report.key or "", None)))
+
+        assert len(list(store.find())) == 50
+
+        assert sum(valkey.zcard(keys.status_index(status)) for status in Status) == 50
+
+    def test_counts_leave_out_what_has_expired(self, store: RedisStore, valkey: redis.Redis) -> None:
+        """An old record that is still there (it was written late) counts."""
+        self.fill(store, 250)
+        store.write(verdict(key="kept", scanned=-1e6), job_id="kept", sequencer=None)
+        for number in range(200):
+            valkey.delete(keys.record(keys.object_id("images", f"{number:03}", None)))
+        # Given that all this was long ago
+        for status in Status:
+            for member in valkey.zrange(keys.status_index(status), 0, -1):
+                valkey.zadd(keys.status_index(status), {member: 0})
+
+        assert sum(store.counts().values()) == 51
+
+    def test_records_expire_by_setting(self, store: RedisStore, valkey: redis.Redis) -> None:
+        store.write(verdict(version_id="v1"), job_id="1", sequencer=None)
+
+        assert 3500 < valkey.ttl(keys.record(BARE_ID)) <= 3600
+        assert 3500 < valkey.ttl(keys.record(keys.object_id("images", "a.qcow2", "v1"))) <= 3600
+
+    def test_without_the_setting_records_stay(self, valkey: redis.Redis) -> None:
+        RedisStore(valkey, expiry_seconds=None, stream_length=10).write(verdict(), job_id="1", sequencer=None)
+
+        assert valkey.ttl(keys.record(BARE_ID)) == -1
+
+    def test_a_file_has_no_record(self, store: RedisStore) -> None:
+        """Its report is the caller's mistake, and nothing is written."""
+        with pytest.raises(ValueError, match="not an object in a bucket"):
+            store.write(verdict(bucket=None), job_id="1", sequencer=None)
+
+
+class TestCorruptRecords:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"",
+            b"hello",
+            b"\xff\n{}",
+            b"1||1|safe|job\n",
+            b"1||1|safe|job\n{}",
+            b'1||1|safe|job\n{"status": "\xff"}',
+        ],
+    )
+    def test_a_record_that_is_none_is_a_clear_error(
+        self, store: RedisStore, valkey: redis.Redis, value: bytes
+    ) -> None:
+        """It names the object and the key, and says what to do."""
+        valkey.set(keys.record(BARE_ID), value)
+
+        with pytest.raises(
+            CorruptRecordError, match=rf"s3://images/a\.qcow2, {keys.record(BARE_ID)}, .*scan"
+        ):
+            store.get("images", "a.qcow2")
+
+    def test_a_record_of_a_later_version_names_the_field(
+        self, store: RedisStore, valkey: redis.Redis
+    ) -> None:
+        """A field that this version doesn't know is not dropped in silence."""
+        store.write(verdict(), job_id="1", sequencer=None)
+        record = valkey.get(keys.record(BARE_ID))
+        assert isinstance(record, bytes)
+        valkey.set(keys.record(BARE_ID), record.replace(b'"scanner"', b'"scanner2"'))
+
+        with pytest.raises(CorruptRecordError, match="scanner"):
+            store.get("images", "a.qcow2")
+
+    def test_a_new_verdict_replaces_it(self, store: RedisStore, valkey: redis.Redis) -> None:
+        """Scanning again is the remedy."""
+        valkey.set(keys.record(BARE_ID), "hello")
+
+        assert store.write(verdict(), job_id="1", sequencer=None)
+        assert store.get("images", "a.qcow2") == verdict()
+
+    def test_it_hides_no_other(
+        self, store: RedisStore, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is logged, and the list goes on."""
+        store.write(verdict(scanned=2), job_id="1", sequencer=None)
+        other = verdict(key="b", scanned=1)
+        store.write(other, job_id="2", sequencer=None)
+        valkey.set(keys.record(BARE_ID), "hello")
+
+        assert list(store.find()) == [other]
+        assert keys.record(BARE_ID) in caplog.text
+
+
+class TestStream:
+    def test_it_tells_every_verdict_that_was_written(self, store: RedisStore) -> None:
+        """With its job; a refused one is not told."""
+        new, old = verdict(scanned=2), verdict(scanned=1)
+        store.write(new, job_id="new", sequencer=None)
+        store.write(old, job_id="old", sequencer=None)
+
+        page = store.read_stream(STREAM_START)
+
+        assert [(told.job_id, told.report) for told in page.verdicts] == [("new", new)]
+        assert page.position == page.verdicts[-1].position == store.stream_position()
+
+    def test_reading_goes_on_where_it_stopped(self, store: RedisStore) -> None:
+        """Page after page, each verdict once."""
+        for number in range(250):
+            store.write(verdict(scanned=number), job_id=str(number), sequencer=None)
+
+        position, jobs = STREAM_START, []
+        while (page := store.read_stream(position)).verdicts:
+            position = page.position
+            jobs += [told.job_id for told in page.verdicts]
+
+        assert jobs == [str(number) for number in range(250)]
+        assert store.read_stream(position) == (position, ())
+
+    def test_an_empty_stream_has_a_position(self, store: RedisStore) -> None:
+        """From which nothing is missed."""
+        position = store.stream_position()
+
+        assert position == STREAM_START
+        assert store.read_stream(position, block_ms=1) == (STREAM_START, ())
+
+    def test_foreign_entries_are_passed(
+        self, store: RedisStore, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A page of them is empty, and reading goes on after it."""
+        valkey.xadd(keys.VERDICTS, {"job": "x", "report": "{}"})
+        last = valkey.xadd(keys.VERDICTS, {b"\xff": b"\xff"})
+        assert isinstance(last, bytes)
+
+        page = store.read_stream(STREAM_START)
+
+        assert page == (last.decode(), ())
+        assert "is not a verdict" in caplog.text
+
+    def test_it_is_trimmed(self, valkey: redis.Redis) -> None:
+        """To about the length: Redis drops whole nodes of a hundred entries."""
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+        for number in range(350):
+            store.write(verdict(scanned=number), job_id=str(number), sequencer=None)
+
+        positions = [told.position for told in store.read_stream(STREAM_START).verdicts]
+
+        assert 100 <= valkey.xlen(keys.VERDICTS) < 250
+        assert all(earlier < later for earlier, later in pairwise(positions))

@@ -1,0 +1,57 @@
+"""One way to reach Redis: bounded waits, bounded retries, a pool that waits rather than grows.
+
+redis-py's defaults differ from version to version, so whatever decides how long a call can take is stated
+here.
+"""
+
+from typing import Final
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+#: Seconds for one answer. Longer than any wait inside Redis that we ask for (`redis_store.LONGEST_BLOCK_MS`).
+_ANSWER_SECONDS: Final = 30.0
+#: Seconds for a connection: a host that doesn't answer in that time is down.
+_CONNECT_SECONDS: Final = 5.0
+#: Seconds of silence after which a connection is checked before use: load balancers drop idle ones.
+_HEALTH_CHECK_SECONDS: Final = 25
+#: Retries of one command, some 6 s of waiting in all: a restart or a fail-over fits in, an outage doesn't.
+_RETRIES: Final = 5
+_FIRST_WAIT_SECONDS: Final = 0.2
+_LONGEST_WAIT_SECONDS: Final = 2.0
+#: Connections of one process, and the seconds that a thread waits for a free one.
+_POOL_SIZE: Final = 32
+_POOL_WAIT_SECONDS: Final = 20.0
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for `redis://`, `rediss://` or `unix://`; options in the URL's query string go before ours.
+
+    It connects at the first command, and can be shared by threads. Answers are bytes: a report is parsed from
+    bytes, and what somebody else left under our keys need not be text. Protocol 2 is stated because the shape
+    of an answer depends on it.
+
+    A command that fails is sent again, up to five times, so each must bear to be applied twice. What still
+    fails surfaces as one of `redis.exceptions`.
+
+    Raises:
+        ValueError: the URL is none of these.
+    """
+    # A Unix socket has no keepalive, and redis-py refuses the option.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=_POOL_SIZE,
+        timeout=_POOL_WAIT_SECONDS,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        health_check_interval=_HEALTH_CHECK_SECONDS,
+        retry=Retry(
+            ExponentialWithJitterBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), _RETRIES
+        ),
+        decode_responses=False,
+        protocol=2,
+        **keepalive,
+    )
+    return redis.Redis.from_pool(pool)

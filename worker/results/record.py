@@ -1,0 +1,164 @@
+"""The record: what lies in Redis for one object, and which of two verdicts on it stands.
+
+A record is a string: a header line, a line feed, a body.
+
+    last_modified_ms|sequencer|scanned_at_ms|status|job_id
+    {"target":"s3://bucket/key", ...
+
+The body is the report as JSON or, in a pointer, `@` and the id of another record. Unknown is empty. The
+sequencer is in lower case and without leading zeros, the job id percent-encoded, so that both compare as text
+and neither can hold a separator. (A string, because a hash with one field above 64 bytes takes three times
+the memory.)
+
+Scans of one object overtake each other, so a script writes, and refuses the older verdict:
+
+1. Both know when the object was last modified: the later modification wins; then, where both know it, the
+   later sequencer; then the later scan.
+2. One of them doesn't (the object could not be read): the later scan wins.
+3. All equal: the greater job id, so that every order of arrival ends in the same record.
+
+The same job id again is a redelivery and changes nothing.
+
+Rule 2 is as good as the hosts' clocks: every order of arrival ends the same only if whoever scanned later did
+not see an older object. And a sequencer is that of the event that asked for the scan; what the scan then saw
+may be younger.
+"""
+
+import re
+from datetime import datetime
+from typing import Final, NamedTuple, Self
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from worker.scan.report import Report
+
+_HEX: Final = re.compile(r"[0-9a-f]+")
+_HEADER_FIELDS: Final = ("last_modified_ms", "sequencer", "scanned_at_ms", "status", "job_id")
+
+WRITE_SCRIPT: Final = r"""
+-- KEYS[1]   record of the object
+-- KEYS[2]   record of the bare key: the same one, if the object has no version
+-- KEYS[3]   stream of verdicts
+-- KEYS[4]   index of the verdict's status
+-- KEYS[5..] indexes of all other statuses
+-- ARGV[1]   object id
+-- ARGV[2]   object id of the bare key
+-- ARGV[3]   header line, without its line feed
+-- ARGV[4]   report as JSON
+-- ARGV[5]   job id
+-- ARGV[6]   time of the scan in epoch seconds
+-- ARGV[7]   seconds until a record expires, 0 for never
+-- ARGV[8]   length of the stream
+-- returns 1 if the record was written, 0 if the one that stands is of the same job or newer
+
+-- Fields of a header line; nil if it isn't one, so that a corrupt record gives way to any verdict.
+local function parse(value)
+    local modified, sequencer, scanned, job = string.match(
+        value, '^(%-?%d*)|(%x*)|(%-?%d+)|[^|\n]*|([^|\n]*)')
+    if not modified then return nil end
+    return {modified = tonumber(modified), sequencer = sequencer, scanned = tonumber(scanned), job = job}
+end
+
+local function newer(new, old)
+    if not old then return true end
+    if new.job == old.job then return false end
+    if new.modified and old.modified then
+        if new.modified ~= old.modified then return new.modified > old.modified end
+        -- Hexadecimal without leading zeros: the longer is the greater.
+        if new.sequencer ~= '' and old.sequencer ~= '' and new.sequencer ~= old.sequencer then
+            if #new.sequencer ~= #old.sequencer then return #new.sequencer > #old.sequencer end
+            return new.sequencer > old.sequencer
+        end
+    end
+    if new.scanned ~= old.scanned then return new.scanned > old.scanned end
+    return new.job > old.job
+end
+
+local function stored(key)
+    local value = redis.call('GET', key)
+    return value and parse(value)
+end
+
+local function store(key, body)
+    if ARGV[7] == '0' then
+        redis.call('SET', key, ARGV[3] .. '\n' .. body)
+    else
+        redis.call('SET', key, ARGV[3] .. '\n' .. body, 'EX', ARGV[7])
+    end
+end
+
+local function unindex(id)
+    for i = 4, #KEYS do redis.call('ZREM', KEYS[i], id) end
+end
+
+local new = parse(ARGV[3])
+if not newer(new, stored(KEYS[1])) then
+    return 0
+end
+store(KEYS[1], ARGV[4])
+unindex(ARGV[1])
+redis.call('ZADD', KEYS[4], ARGV[6], ARGV[1])
+if KEYS[2] ~= KEYS[1] and newer(new, stored(KEYS[2])) then
+    store(KEYS[2], '@' .. ARGV[1])
+    unindex(ARGV[2])
+end
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[4])
+return 1
+"""
+
+
+class CorruptRecordError(Exception):
+    """A record that Keyhole did not write, or that a later version of it wrote."""
+
+
+class Record(NamedTuple):
+    """A stored record; of its header only what reading needs."""
+
+    status: str
+    body: bytes
+
+    @classmethod
+    def parse(cls, value: bytes) -> Self:
+        """Read a record as it lies in Redis.
+
+        Raises:
+            CorruptRecordError: it doesn't begin with a header line.
+        """
+        line, _, body = value.partition(b"\n")
+        fields = line.split(b"|")
+        if len(fields) != len(_HEADER_FIELDS):
+            raise CorruptRecordError(f"its first line does not have the fields {'|'.join(_HEADER_FIELDS)}")
+        status = fields[_HEADER_FIELDS.index("status")]
+        return cls(status.decode("ascii", "replace"), body)
+
+    @property
+    def points_to(self) -> str | None:
+        """The object id that a pointer names; `None` if this is no pointer."""
+        return self.body[1:].decode("ascii", "replace") if self.body.startswith(b"@") else None
+
+    def report(self) -> Report:
+        """The report.
+
+        Raises:
+            CorruptRecordError: the body is not a report.
+        """
+        try:
+            return Report.model_validate_json(self.body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"])) or "its body"
+            raise CorruptRecordError(f"{where}: {first['msg']}") from error
+
+
+def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
+    """The header line of a report's record. A sequencer that is not hexadecimal is left out."""
+    modified_ms = "" if report.last_modified is None else epoch_ms(report.last_modified)
+    order = (sequencer or "").lower()
+    order = (order.lstrip("0") or "0") if _HEX.fullmatch(order) else ""
+    return f"{modified_ms}|{order}|{epoch_ms(report.scanned_at)}|{report.status}|{quote(job_id, safe=':/')}"
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970."""
+    return round(moment.timestamp() * 1000)
