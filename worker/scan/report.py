@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from worker.inspectors.findings import Finding
 from worker.inspectors.facts import Wholeness
+from worker.inspectors.findings import Finding
 
 
 class Status(StrEnum):
@@ -28,8 +28,8 @@ class Status(StrEnum):
 class Report(BaseModel):
     """What Keyhole knows of one object. Sizes in bytes, times in UTC.
 
-    `actual_size` is the length of what was inspected; for an object of its own it equals `size`, for a member of a
-    container it is the member's.
+    `actual_size` is the length of what was inspected; for an object of its own it equals `size`, for a member
+    of a container it is the member's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

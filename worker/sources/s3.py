@@ -1,11 +1,13 @@
-"""Bytes by range from S3: pinned to one object, retried within bounds, by obstore where it can and by boto3 elsewhere.
+"""Bytes by range from S3: pinned to one object, retried within bounds, by obstore or else by boto3.
 
 No HEAD: the first ranged GET tells size, ETag, version and last modification. Every later one states
 `If-Match` and the version, so that one verdict speaks of one object; a 412 means that it changed.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -16,13 +18,14 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from worker.sources import s3_boto, s3_obstore
-from worker.sources.errors import ObjectChangedError, TransientError
+from worker.sources.errors import ObjectChangedError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.source import Identity
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from obstore.store import ClientConfig
 
 #: A GET of some kilobytes answers within 200 ms; one that takes this long will not answer.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
@@ -65,7 +68,7 @@ class S3Access:
         )
 
     def store(self, bucket: str) -> S3Store | None:
-        """Obstore's view of a bucket; `None` where boto3 must do: access points, or no credentials to be found."""
+        """The bucket for obstore; `None` where boto3 must do: access points, no credentials."""
         with self._lock:
             if bucket not in self._stores:
                 self._stores[bucket] = self._open_store(bucket)
@@ -75,7 +78,7 @@ class S3Access:
         if bucket.startswith("arn:") or self._session.get_credentials() is None:
             return None
         endpoint = self.client.meta.endpoint_url
-        options = {
+        options: ClientConfig = {
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "timeout": timedelta(seconds=READ_SECONDS),
@@ -83,8 +86,7 @@ class S3Access:
         }
         bundle = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
         if bundle:
-            with open(bundle, "rb") as file:
-                options["root_certificate"] = file.read()
+            options["root_certificate"] = Path(bundle).read_bytes()
         return S3Store(
             bucket,
             endpoint=endpoint,
@@ -111,6 +113,7 @@ class S3Source:
         self._meter = meter
         self._pin = Pin(bucket, key, version_id, None)
         self._identity: Identity | None = None
+        self._version_learned = False
         self._store = access.store(bucket) if s3_obstore.can_name(key) else None
 
     @property
@@ -132,9 +135,20 @@ class S3Source:
         )
         for attempt in retries:
             with attempt:
-                answer = self._get_once(span)
+                answer = self._get_pinned(span)
         self._recognise(answer.identity)
         return answer.data
+
+    def _get_pinned(self, span: Span) -> Answer:
+        """One GET of the pinned object. Where reading by version is denied, the ETag alone pins it."""
+        try:
+            return self._get_once(span)
+        except UnreadableError as error:
+            if error.reason != "access_denied" or not self._version_learned:
+                raise
+            self._version_learned = False
+            self._pin = replace(self._pin, version_id=None)
+            return self._get_once(span)
 
     def _get_once(self, span: Span) -> Answer:
         if self._store is not None:
@@ -149,8 +163,9 @@ class S3Source:
         """Pin the object that the first answer was of; later answers must be of the same, If-Match or not."""
         if self._identity is None:
             self._identity = identity
-            self._pin = Pin(
-                self._pin.bucket, self._pin.key, identity.version_id or self._pin.version_id, identity.etag
+            self._version_learned = self._pin.version_id is None and identity.version_id is not None
+            self._pin = replace(
+                self._pin, version_id=self._pin.version_id or identity.version_id, etag=identity.etag
             )
         elif (identity.size, identity.etag) != (self._identity.size, self._identity.etag):
             raise ObjectChangedError("object_changed", "the object was replaced while it was read")

@@ -7,7 +7,7 @@ from worker.sources.source import Identity
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A byte range of a GET: `length` bytes from `offset` on, or the last `length` bytes where `offset` is `None`."""
+    """A byte range of a GET: `length` bytes from `offset` on, or where that is `None` the last `length`."""
 
     offset: int | None
     length: int
@@ -27,7 +27,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What every GET of one object states, so that no other object can answer: its ETag and version, once known."""
+    """What every GET of one object states, so that no other can answer: ETag and version, once known."""
 
     bucket: str
     key: str

@@ -45,10 +45,14 @@ UNREADABLE_CODES = {
     "MethodNotAllowed": ("delete_marker", "this version of the object is a delete marker"),
     "AccessDenied": (
         "access_denied",
-        "reading is denied, or the object is missing and listing is denied; it takes s3:GetObject (of a version "
-        "s3:GetObjectVersion), kms:Decrypt where KMS encrypts, and s3:ListBucket to tell missing from denied",
+        (
+            "reading is denied, or the object is missing and listing is denied; it takes s3:GetObject (of a "
+            "version s3:GetObjectVersion), kms:Decrypt where KMS encrypts, s3:ListBucket to tell which it is"
+        ),
     ),
 }
+#: S3 says so in the message alone, with the code InvalidRequest.
+CUSTOMER_KEY = "form of Server Side Encryption"
 CREDENTIAL_CODES = {
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -96,9 +100,7 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
 def explain(error: Exception) -> SourceError:
     """The source's error for one of boto3's."""
     if isinstance(error, NoCredentialsError):
-        return ConfigurationError(
-            "credentials", "no AWS credentials were found; `keyhole doctor` says where it looked"
-        )
+        return ConfigurationError("credentials", "no AWS credentials were found; see `keyhole doctor`")
     if isinstance(error, ClientError):
         return _explain_answer(error)
     if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError):
@@ -107,29 +109,33 @@ def explain(error: Exception) -> SourceError:
 
 
 def _explain_answer(error: ClientError) -> SourceError:
-    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    code, message = (str(error.response.get("Error", {}).get(field, "")) for field in ("Code", "Message"))
+    status = _status(error)
     if status == 412:
         return ObjectChangedError("object_changed", "the object was replaced while it was read")
     if code in THROTTLING_CODES or status == 429:
-        return TransientError("slow_down", f"the server asks to slow down ({code})")
+        return TransientError("slow_down", f"the server asks to slow down ({status} {code})")
     if status >= 500:
         return TransientError("server_error", f"the server failed ({status} {code})")
-    if headers.get("x-amz-delete-marker") == "true":
-        return UnreadableError(*UNREADABLE_CODES["MethodNotAllowed"])
     if code in CREDENTIAL_CODES:
         return ConfigurationError(
             "credentials", f"the credentials are refused ({code}); renew or correct them"
         )
-    if code in UNREADABLE_CODES:
-        return UnreadableError(*UNREADABLE_CODES[code])
-    if "Server Side Encryption" in message or "customer" in message.lower():
+    return _unreadable(error, code) or ConfigurationError(
+        "request", f"the server refuses the request ({status} {code}: {message})"
+    )
+
+
+def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
+    """What a 4xx says of the object; `None` if it says something of the request instead."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if headers.get("x-amz-delete-marker") == "true":
+        code = "MethodNotAllowed"
+    elif CUSTOMER_KEY in str(error.response.get("Error", {}).get("Message", "")):
         return UnreadableError("customer_key", "the object is encrypted with a key of the customer's (SSE-C)")
-    by_status = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}
-    if status in by_status:
-        return UnreadableError(*UNREADABLE_CODES[by_status[status]])
-    return ConfigurationError("request", f"the server refuses the request ({status} {code}: {message})")
+    elif code not in UNREADABLE_CODES:
+        code = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}.get(_status(error), code)
+    return UnreadableError(*UNREADABLE_CODES[code]) if code in UNREADABLE_CODES else None
 
 
 def _status(error: ClientError) -> int:

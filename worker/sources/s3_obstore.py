@@ -7,6 +7,8 @@ to their parsed form.
 It must not be used in a process that is forked afterwards; whoever forks creates it in the child.
 """
 
+from typing import TYPE_CHECKING
+
 from obstore import get as obstore_get
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
@@ -14,6 +16,9 @@ from obstore.store import S3Store
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.source import Identity
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 
 class ObstoreRefusedError(Exception):
@@ -36,11 +41,13 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
         BudgetExhaustedError: The request would be over the budget.
     """
     meter.request(span.length)
-    place = {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length)
+    options: GetOptions = {
+        "range": {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length),
+        "if_match": pin.etag,
+        "version": pin.version_id,
+    }
     try:
-        result = obstore_get(
-            store, pin.key, options={"range": place, "if_match": pin.etag, "version": pin.version_id}
-        )
+        result = obstore_get(store, pin.key, options=options)
         data = bytes(result.bytes())
     except (BaseError, FileNotFoundError, ValueError, OSError) as error:
         raise ObstoreRefusedError(str(error)) from error

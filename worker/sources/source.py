@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which object it is that was read. `size` in bytes; the ETag as the server writes it, quotes included."""
+    """Which object was read. `size` in bytes; the ETag as the server writes it, quotes included."""
 
     size: int
     etag: str | None = None

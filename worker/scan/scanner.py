@@ -1,0 +1,165 @@
+"""One object, one report: ask the inspection what it wants, fetch it, stop the moment all is there."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from worker import __version__
+from worker.inspectors.facts import Facts
+from worker.inspectors.inspection import Inspection
+from worker.inspectors.text import printable
+from worker.scan.plan import merge
+from worker.scan.policy import RULESET, judge
+from worker.scan.report import Report, Status
+from worker.sources.errors import (
+    BudgetExhaustedError,
+    ObjectChangedError,
+    SourceError,
+    UnreadableError,
+)
+from worker.sources.meter import Budget, Meter
+from worker.sources.source import Identity, Source
+
+#: An object that is replaced under every scan is not worth a fourth.
+MAX_STARTS = 3
+#: Every fetch fills a region, and no inspection has this many; one that asks for more is a bug of ours.
+MAX_ROUNDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSettings:
+    """How to read: the length of the first GET, and the gap over which two ranges are fetched as one."""
+
+    head_bytes: int = 64 * 1024
+    gap_bytes: int = 1024 * 1024
+    budget: Budget = field(default_factory=Budget)
+
+
+class Target(NamedTuple):
+    """What a report says it is about."""
+
+    name: str
+    bucket: str | None = None
+    key: str | None = None
+    version_id: str | None = None
+
+
+def scan(target: Target, open_source: Callable[[Meter], Source], settings: ScanSettings) -> Report:
+    """Scan one object. Whatever goes wrong with it becomes the report's status.
+
+    Args:
+        target: Its name, for the report.
+        open_source: Opens it; called again when the object changed under the scan.
+        settings: How to read.
+    """
+    meter = Meter(settings.budget)
+    reporter = Reporter(target, meter)
+    changed: SourceError | None = None
+    for _ in range(MAX_STARTS):
+        inspection = Inspection()
+        source: Source | None = None
+        try:
+            source = open_source(meter)
+            _inspect(source, inspection, settings)
+        except ObjectChangedError as error:
+            changed = error
+        except BudgetExhaustedError as error:
+            return reporter.broken_off(error, source, inspection)
+        except SourceError as error:
+            return reporter.not_read(error, source)
+        else:
+            return reporter.judged(inspection.facts(), source.identity)
+    return reporter.not_read(changed, None) if changed else reporter.judged(inspection.facts(), None)
+
+
+def scan_stream(target: Target, chunks: Iterable[bytes]) -> Report:
+    """Scan a stream to its end. It can pass what is wanted before that is known to be wanted."""
+    meter = Meter(Budget())
+    inspection = Inspection()
+    for chunk in chunks:
+        meter.received(len(chunk))
+        inspection.eat_chunk(chunk)
+    inspection.finish()
+    return Reporter(target, meter).judged(inspection.facts(), Identity(meter.bytes_read))
+
+
+def _inspect(source: Source, inspection: Inspection, settings: ScanSettings) -> None:
+    head = source.read(0, settings.head_bytes)
+    size = source.identity.size if source.identity else len(head)
+    inspection.feed(0, head)
+    inspection.finish(size)
+    for _ in range(MAX_ROUNDS):
+        wanted = merge(inspection.missing(), settings.gap_bytes)
+        if not wanted:
+            return
+        for part in wanted:
+            data = source.tail(part.length) if part.end == size else source.read(part.offset, part.length)
+            inspection.feed(part.offset, data)
+    raise AssertionError(f"an inspection still wants {inspection.missing()} after {MAX_ROUNDS} rounds")
+
+
+class Reporter:
+    """Puts facts, verdict and costs together."""
+
+    def __init__(self, target: Target, meter: Meter) -> None:
+        self._target = target
+        self._meter = meter
+
+    def judged(self, facts: Facts, identity: Identity | None, unfinished: str | None = None) -> Report:
+        """The report of an inspection that came to an end, or was broken off for the reason given."""
+        status, reasons = judge(facts, unfinished)
+        return self._report(
+            identity,
+            status=status,
+            reasons=reasons,
+            format=facts.format,
+            subformat=facts.subformat,
+            virtual_size=facts.virtual_size,
+            actual_size=facts.actual_size,
+            content=facts.content,
+            details=facts.details,
+            findings=facts.findings,
+            wholeness=facts.wholeness,
+        )
+
+    def broken_off(self, error: SourceError, source: Source | None, inspection: Inspection) -> Report:
+        """The report of an inspection that ran out of budget, with what it knows so far."""
+        identity = source.identity if source else None
+        return self.judged(inspection.facts(), identity, error.reason)
+
+    def not_read(self, error: SourceError, source: Source | None) -> Report:
+        """The report of an object that could not be read to the end."""
+        if isinstance(error, UnreadableError):
+            status = Status.UNREADABLE
+        elif isinstance(error, ObjectChangedError):
+            status = Status.INCONCLUSIVE
+        else:
+            status = Status.FAILED
+        return self._report(
+            source.identity if source else None,
+            status=status,
+            reasons=(error.reason,),
+            details={"error": printable(str(error).encode())},
+        )
+
+    def _report(self, identity: Identity | None, **facts: object) -> Report:
+        target, known = self._target, identity or Identity(0)
+        return Report.model_validate(
+            {
+                "target": target.name,
+                "bucket": target.bucket,
+                "key": target.key,
+                "version_id": known.version_id or target.version_id,
+                "etag": known.etag,
+                "size": identity.size if identity else None,
+                "last_modified": known.last_modified,
+                "requests": self._meter.requests,
+                "bytes_read": self._meter.bytes_read,
+                "elapsed_ms": round(self._meter.elapsed_seconds * 1000, 3),
+                "scanned_at": datetime.now(UTC),
+                "scanner": f"keyhole/{__version__}",
+                "ruleset": RULESET,
+                **facts,
+            }
+        )

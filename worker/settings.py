@@ -1,0 +1,83 @@
+"""Settings, from the environment: every one is `KEYHOLE_` and the field's name in capitals.
+
+Only the edge reads them (`cli`, `app`, `api`); inside, values are passed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.scan.scanner import ScanSettings
+from worker.sources.meter import Budget
+
+Sink = Literal["redis", "tags"]
+
+
+class Settings(BaseSettings):
+    """All of Keyhole's settings. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="KEYHOLE_", frozen=True, extra="ignore")
+
+    broker_url: str | None = Field(default=None, description="Where jobs are queued: redis:// or amqp://")
+    redis_url: str | None = Field(default=None, description="Where verdicts and the ledger of jobs are kept")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("keyhole"),
+        description="Where the embedded Valkey keeps its data",
+    )
+
+    s3_endpoint_url: str | None = Field(default=None, description="Another S3 server than AWS")
+    s3_region: str | None = Field(default=None, description="The region; by default as boto3 finds it")
+
+    sinks: Annotated[tuple[Sink, ...], NoDecode] = Field(
+        default=("redis",), description="Where verdicts go: redis, tags, or redis,tags"
+    )
+    record_seconds: int = Field(
+        default=0, ge=0, description="How long a verdict is kept in Redis; 0: for ever"
+    )
+    stream_length: int = Field(default=100_000, ge=1, description="How many verdicts the stream keeps, about")
+    done_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        description="How long a finished job is remembered, so that it is not done again",
+    )
+
+    head_bytes: int = Field(
+        default=64 * 1024, ge=512, le=8 * 1024 * 1024, description="The first GET of an object"
+    )
+    gap_bytes: int = Field(
+        default=1024 * 1024, ge=0, le=8 * 1024 * 1024, description="Two ranges this near are fetched as one"
+    )
+    budget_requests: int = Field(default=32, ge=1, description="The most requests for one object")
+    budget_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=512, description="The most bytes read of one object"
+    )
+    budget_seconds: float = Field(default=120.0, gt=0, le=400, description="The longest scan of one object")
+
+    scan_threads: int = Field(
+        default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"
+    )
+    batch_size: int = Field(default=100, ge=1, le=1000, description="Objects in one message of a bulk submit")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("sinks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("sinks")
+    @classmethod
+    def _not_empty(cls, value: tuple[Sink, ...]) -> tuple[Sink, ...]:
+        if not value:
+            raise ValueError("names no sink; write redis, tags, or redis,tags")
+        return value
+
+    @property
+    def scan(self) -> ScanSettings:
+        """How to read one object."""
+        budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds)
+        return ScanSettings(self.head_bytes, self.gap_bytes, budget)
