@@ -102,9 +102,8 @@ class QemuImg:
 def qemu_img(tmp_path: Path) -> QemuImg:
     """qemu's opinion: skipped where it is not installed, a failure in CI."""
     if shutil.which("qemu-img") is None:
-        if os.environ.get("CI"):
-            pytest.fail("qemu-img is not installed (Debian: qemu-utils)")
-        pytest.skip("qemu-img is not installed (Debian: qemu-utils)")
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up("qemu-img is not there: install qemu-utils")
     return QemuImg(tmp_path)
 
 

@@ -22,7 +22,8 @@ L1 and L2 entries hold an offset, and in bit 63 whether the refcount there is ex
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from worker.demo.images.guest import SECTOR, Allocated, block_numbers, pattern
 from worker.demo.images.image import Image, round_up
@@ -32,6 +33,7 @@ DATA_FILE, COMPRESSION_TYPE, EXTENDED_L2 = 1 << 2, 1 << 3, 1 << 4
 BACKING_FORMAT_EXTENSION = 0xE2792ACA
 DATA_FILE_EXTENSION = 0x44415441
 ENCRYPTION_EXTENSION = 0x0537BE77
+END_OF_EXTENSIONS = (0, b"")
 
 #: What header extension a caller adds: its type and its data.
 Extension = tuple[int, bytes]
@@ -39,6 +41,8 @@ Extension = tuple[int, bytes]
 LUKS = 2
 ZSTD = 1
 HEADER_LENGTH = {2: 72, 3: 112}
+#: Refcounts of 1 << 4 bits.
+REFCOUNT_ORDER = 4
 REFCOUNT_SIZE = 2
 REFCOUNT_ONE = 1 << 63
 
@@ -76,156 +80,196 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
     incompatible |= DATA_FILE if data_file is not None else 0
     if version < 3 and incompatible:
         raise ValueError("version 2 has no feature bits, and so no data file")
-    cluster = 1 << cluster_bits
-    entry = 16 if incompatible & EXTENDED_L2 else 8
-    per_table = cluster // entry
-    guest = block_numbers(allocated, -(-virtual_size // cluster))
-    tables = sorted({number // per_table for number in guest})
-    l1_entries = -(-virtual_size // (cluster * per_table))
-    l1_clusters = max(1, -(-8 * l1_entries // cluster))
-    snapshot_clusters = -(-len(_snapshot_table([0] * snapshots, 0, 0)) // cluster)
-    luks_clusters = -(-PAYLOAD_SECTOR * SECTOR // cluster) if encryption == LUKS else 0
+    disk = _Disk(virtual_size, 1 << cluster_bits, 16 if incompatible & EXTENDED_L2 else 8)
+    numbers = block_numbers(allocated, -(-virtual_size // disk.cluster))
+    stored = numbers if data_file is None else ()
+    tables = sorted({number // disk.table_entries for number in numbers})
+    users = 1 + snapshots
+    snapshots_size = len(_snapshot_table([0] * snapshots, disk))
+    luks_size = PAYLOAD_SECTOR * SECTOR if encryption == LUKS else 0
 
-    shared = 1 + snapshots
-    space = _Clusters(
-        cluster,
-        l1_clusters * shared
-        + snapshot_clusters
-        + luks_clusters
-        + len(tables)
-        + (0 if data_file else len(guest)),
-    )
-    l1 = space.take(l1_clusters)
-    l2 = {table: space.take(1, refcount=shared) for table in tables}
-    snapshot_l1 = [space.take(l1_clusters) for _ in range(snapshots)]
-    snapshot_table = space.take(snapshot_clusters)
-    luks_offset = space.take(luks_clusters)
-    data = {
-        number: number * cluster if data_file is not None else space.take(1, refcount=shared)
-        for number in guest
-    }
+    sizes = [disk.l1_size] * users + [snapshots_size, luks_size]
+    space = _Clusters(disk.cluster, [*sizes, *[disk.cluster] * (len(tables) + len(stored))])
+    l1, *l1_copies = (space.take(disk.l1_size) for _ in range(users))
+    l2 = {table: space.take(disk.cluster, refcount=users) for table in tables}
+    snapshot_table = space.take(snapshots_size)
+    luks_offset = space.take(luks_size)
+    places = {number: space.take(disk.cluster, refcount=users) for number in stored}
 
-    used_once = REFCOUNT_ONE if not snapshots else 0
-    pieces = space.pieces()
-    pieces += [(l1 + 8 * table, struct.pack(">Q", at | used_once)) for table, at in l2.items()]
-    for copy in snapshot_l1:
-        pieces += [(copy + 8 * table, struct.pack(">Q", at)) for table, at in l2.items()]
-    for number, at in data.items():
-        table, index = divmod(number, per_table)
-        l2_entry = struct.pack(">QQ", at | used_once, ALL_SUBCLUSTERS)[:entry]
-        pieces.append((l2[table] + entry * index, l2_entry))
-    if data_file is None:
-        pieces += [(at, pattern(number)) for number, at in data.items()]
-    if encryption == LUKS:
-        pieces.append((luks_offset, luks_header()))
-    pieces.append((snapshot_table, _snapshot_table(snapshot_l1, l1_entries, virtual_size)))
-
-    all_extensions = _extensions(
-        backing_format,
-        data_file,
-        (luks_offset, PAYLOAD_SECTOR * SECTOR) if encryption == LUKS else None,
-        extensions,
+    used_once = 0 if snapshots else REFCOUNT_ONE
+    mapping = places if data_file is None else {number: number * disk.cluster for number in numbers}
+    header = _Header(
+        version=version,
+        cluster_bits=cluster_bits,
+        encryption=encryption,
+        disk=disk,
+        l1=l1,
+        refcount_table=(space.table_offset, space.table_clusters),
+        snapshots=(snapshots, snapshot_table),
+        incompatible=incompatible,
+        extensions=(
+            *_text_extension(BACKING_FORMAT_EXTENSION, backing_format),
+            *_text_extension(DATA_FILE_EXTENSION, data_file),
+            *([(ENCRYPTION_EXTENSION, struct.pack(">QQ", luks_offset, luks_size))] if luks_size else []),
+            *extensions,
+        ),
+        backing_file=backing_file or "",
     )
-    name = (backing_file or "").encode()
-    header_length = HEADER_LENGTH[version]
-    header = struct.pack(
-        ">4sIQIIQIIQQIIQ",
-        b"QFI\xfb",
-        version,
-        header_length + len(all_extensions) if name else 0,
-        len(name),
-        cluster_bits,
-        virtual_size,
-        encryption,
-        l1_entries,
-        l1,
-        space.table_offset,
-        space.table_clusters,
-        snapshots,
-        snapshot_table if snapshots else 0,
-    )
-    if version >= 3:
-        compression = ZSTD if incompatible & COMPRESSION_TYPE else 0
-        header += struct.pack(">QQQIIB7x", incompatible, 0, 0, 4, header_length, compression)
-    first_cluster = header + all_extensions + name
-    if len(first_cluster) > cluster:
-        raise ValueError(f"the header takes {len(first_cluster)} bytes, the first cluster has {cluster}")
-    pieces.append((0, first_cluster))
+    pieces = [
+        (0, header.packed()),
+        *space.refcounts(),
+        *disk.l1_entries(l1, l2, used_once),
+        *(entry for copy in l1_copies for entry in disk.l1_entries(copy, l2, 0)),
+        *disk.l2_entries(l2, mapping, used_once),
+        (snapshot_table, _snapshot_table(l1_copies, disk)),
+        (luks_offset, luks_header() if luks_size else b""),
+        *((offset, pattern(number)) for number, offset in places.items()),
+    ]
     return Image.of(space.end, pieces)
 
 
-class _Clusters:
-    """The file's clusters in order: the header's, refcount table, refcount blocks, and those that are taken.
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """The virtual disk as the tables divide it: its size, and the bytes of a cluster and of an L2 entry."""
 
-    `others` is how many will be taken; it decides how many refcount blocks, and of them how large a table,
-    are needed. Those have refcounts, too.
+    virtual_size: int
+    cluster: int
+    l2_entry: int
+
+    @property
+    def table_entries(self) -> int:
+        """The guest clusters that one L2 table maps."""
+        return self.cluster // self.l2_entry
+
+    @property
+    def l1_count(self) -> int:
+        """The entries of the L1 table."""
+        return -(-self.virtual_size // (self.cluster * self.table_entries))
+
+    @property
+    def l1_size(self) -> int:
+        """The bytes of the L1 table."""
+        return 8 * self.l1_count
+
+    def l1_entries(self, l1: int, l2: Mapping[int, int], flags: int) -> Iterator[tuple[int, bytes]]:
+        """Entries of the L1 table at `l1` for the tables in `l2`: their number and offset."""
+        for table, offset in l2.items():
+            yield l1 + 8 * table, struct.pack(">Q", offset | flags)
+
+    def l2_entries(
+        self, l2: Mapping[int, int], clusters: Mapping[int, int], flags: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Entries of the L2 tables for `clusters`: their number and offset."""
+        for number, offset in clusters.items():
+            table, index = divmod(number, self.table_entries)
+            entry = struct.pack(">QQ", offset | flags, ALL_SUBCLUSTERS)
+            yield l2[table] + self.l2_entry * index, entry[: self.l2_entry]
+
+
+class _Clusters:
+    """The file's clusters in order: header, refcount table, refcount blocks, and those that are taken.
+
+    `sizes` are the bytes of all that will be taken. They decide how many refcount blocks, and for those how
+    large a table, are needed; and these have refcounts, too.
     """
 
-    def __init__(self, cluster: int, others: int) -> None:
+    def __init__(self, cluster: int, sizes: Sequence[int]) -> None:
         self.cluster = cluster
         self.table_offset = cluster
         self.table_clusters = self.blocks = 1
-        while (needed := self._needed(1 + self.table_clusters + self.blocks + others)) != (
-            self.table_clusters,
-            self.blocks,
-        ):
-            self.table_clusters, self.blocks = needed
+        others = 1 + sum(map(self._clusters, sizes))
+        while True:
+            blocks = self._clusters(REFCOUNT_SIZE * (others + self.table_clusters + self.blocks))
+            table_clusters = self._clusters(8 * blocks)
+            if (table_clusters, blocks) == (self.table_clusters, self.blocks):
+                break
+            self.table_clusters, self.blocks = table_clusters, blocks
         self._counts = [1] * (1 + self.table_clusters + self.blocks)
-
-    def _needed(self, total: int) -> tuple[int, int]:
-        blocks = -(-total * REFCOUNT_SIZE // self.cluster)
-        return -(-blocks * 8 // self.cluster), blocks
 
     @property
     def end(self) -> int:
         """The offset behind the last cluster taken: the file's size."""
         return len(self._counts) * self.cluster
 
-    def take(self, count: int, *, refcount: int = 1) -> int:
-        """Take `count` clusters, return the offset of the first."""
+    def take(self, size: int, *, refcount: int = 1) -> int:
+        """Take clusters for `size` bytes, return the offset of the first."""
         offset = self.end
-        self._counts += [refcount] * count
+        self._counts += [refcount] * self._clusters(size)
         return offset
 
-    def pieces(self) -> list[tuple[int, bytes]]:
+    def refcounts(self) -> list[tuple[int, bytes]]:
         """The refcount table and the refcounts of all clusters taken so far."""
-        first_block = self.table_offset + self.table_clusters * self.cluster
-        blocks = range(first_block, first_block + self.blocks * self.cluster, self.cluster)
+        first = self.table_offset + self.table_clusters * self.cluster
+        blocks = range(first, first + self.blocks * self.cluster, self.cluster)
         return [
             (self.table_offset, struct.pack(f">{self.blocks}Q", *blocks)),
             # The blocks lie behind each other, so the refcounts run on from one to the next.
-            (first_block, struct.pack(f">{len(self._counts)}H", *self._counts)),
+            (first, struct.pack(f">{len(self._counts)}H", *self._counts)),
         ]
 
-
-def _extensions(
-    backing_format: str | None,
-    data_file: str | None,
-    encryption: tuple[int, int] | None,
-    extra: Iterable[Extension],
-) -> bytes:
-    entries: list[Extension] = []
-    if backing_format is not None:
-        entries.append((BACKING_FORMAT_EXTENSION, backing_format.encode()))
-    if data_file is not None:
-        entries.append((DATA_FILE_EXTENSION, data_file.encode()))
-    if encryption is not None:
-        entries.append((ENCRYPTION_EXTENSION, struct.pack(">QQ", *encryption)))
-    entries += extra
-    packed = (
-        struct.pack(">II", kind, len(data)) + data.ljust(round_up(len(data), 8), b"\0")
-        for kind, data in entries
-    )
-    return b"".join(packed) + struct.pack(">II", 0, 0)
+    def _clusters(self, size: int) -> int:
+        return -(-size // self.cluster)
 
 
-def _snapshot_table(l1_offsets: Sequence[int], l1_entries: int, virtual_size: int) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    """What the first cluster holds; pairs are a table's offset and clusters, or a count and the offset."""
+
+    version: int
+    cluster_bits: int
+    encryption: int
+    disk: _Disk
+    l1: int
+    refcount_table: tuple[int, int]
+    snapshots: tuple[int, int]
+    incompatible: int
+    extensions: Sequence[Extension]
+    backing_file: str
+
+    def packed(self) -> bytes:
+        """Header, extensions and backing file's name, one behind the other."""
+        length = HEADER_LENGTH[self.version]
+        extensions = b"".join(
+            struct.pack(">II", kind, len(data)) + data.ljust(round_up(len(data), 8), b"\0")
+            for kind, data in (*self.extensions, END_OF_EXTENSIONS)
+        )
+        name = self.backing_file.encode()
+        header = struct.pack(
+            ">4sIQIIQIIQQIIQ",
+            b"QFI\xfb",
+            self.version,
+            length + len(extensions) if name else 0,
+            len(name),
+            self.cluster_bits,
+            self.disk.virtual_size,
+            self.encryption,
+            self.disk.l1_count,
+            self.l1,
+            *self.refcount_table,
+            *(self.snapshots if self.snapshots[0] else (0, 0)),
+        )
+        if self.version >= 3:
+            compression = ZSTD if self.incompatible & COMPRESSION_TYPE else 0
+            header += struct.pack(">QQQIIB7x", self.incompatible, 0, 0, REFCOUNT_ORDER, length, compression)
+        packed = header + extensions + name
+        if len(packed) > self.disk.cluster:
+            raise ValueError(
+                f"the header takes {len(packed)} bytes, the first cluster has {self.disk.cluster}"
+            )
+        return packed
+
+
+def _text_extension(kind: int, text: str | None) -> list[Extension]:
+    return [] if text is None else [(kind, text.encode())]
+
+
+def _snapshot_table(l1_offsets: Sequence[int], disk: _Disk) -> bytes:
     """One entry for each snapshot, padded to 8 bytes ("Snapshots")."""
     table = b""
     for number, offset in enumerate(l1_offsets, start=1):
         identity, name = str(number).encode(), b"snapshot %d" % number
-        extra = struct.pack(">QQ", 0, virtual_size)
+        extra = struct.pack(">QQ", 0, disk.virtual_size)
         counts = (len(identity), len(name), SNAPSHOT_TIME, 0, 0, 0, len(extra))
-        table += struct.pack(">QIHHIIQII", offset, l1_entries, *counts) + extra + identity + name
+        table += struct.pack(">QIHHIIQII", offset, disk.l1_count, *counts) + extra + identity + name
         table = table.ljust(round_up(len(table), 8), b"\0")
     return table

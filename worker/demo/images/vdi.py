@@ -66,7 +66,7 @@ def vdi(
         IMAGE_UUID.bytes_le,
         SNAPSHOT_UUID.bytes_le,
         parent_uuid.bytes_le,
-        NO_UUID.bytes_le,
+        (SNAPSHOT_UUID if parent_uuid != NO_UUID else NO_UUID).bytes_le,
     )
     data = [(data_offset + place[block] * BLOCK_SIZE, pattern(block)) for block in written]
     size = data_offset + len(stored) * BLOCK_SIZE
