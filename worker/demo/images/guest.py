@@ -7,7 +7,7 @@ gigabytes stays cheap.
 
 from collections.abc import Sequence
 
-from worker.demo.images.image import Image
+from worker.demo.images.image import Image, ceil_div
 
 SECTOR = 512
 
@@ -37,5 +37,5 @@ def block_numbers(allocated: Allocated, total: int) -> tuple[int, ...]:
 
 def guest_disk(virtual_size: int, *, block_size: int, allocated: Allocated = 0) -> Image:
     """The raw disk that a guest sees in an image with these `allocated` blocks of `block_size` bytes."""
-    blocks = block_numbers(allocated, -(-virtual_size // block_size))
+    blocks = block_numbers(allocated, ceil_div(virtual_size, block_size))
     return Image.of(virtual_size, ((block * block_size, pattern(block)) for block in blocks))

@@ -104,4 +104,9 @@ def _joined(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
 
 def round_up(value: int, unit: int) -> int:
     """The least multiple of `unit` that is not below `value`."""
-    return -(-value // unit) * unit
+    return ceil_div(value, unit) * unit
+
+
+def ceil_div(value: int, unit: int) -> int:
+    """How many of `unit` it takes to hold `value`."""
+    return -(-value // unit)

@@ -14,7 +14,7 @@ Header, 592 bytes at byte 0 (big-endian; "LUKS On-Disk Format Specification" 1.2
 import struct
 
 from worker.demo.images.guest import SECTOR
-from worker.demo.images.image import Image, round_up
+from worker.demo.images.image import Image, ceil_div, round_up
 
 KEY_SLOTS = 8
 KEY_BYTES = 32
@@ -22,7 +22,7 @@ STRIPES = 4000
 
 #: Key material is aligned to 4 KiB, as cryptsetup does.
 ALIGNMENT = 8
-SLOT_SECTORS = round_up(-(-KEY_BYTES * STRIPES // SECTOR), ALIGNMENT)
+SLOT_SECTORS = round_up(ceil_div(KEY_BYTES * STRIPES, SECTOR), ALIGNMENT)
 PAYLOAD_SECTOR = ALIGNMENT + KEY_SLOTS * SLOT_SECTORS
 
 UNUSED_SLOT = 0x0000DEAD

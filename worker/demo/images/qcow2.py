@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.demo.images.guest import SECTOR, Allocated, block_numbers, pattern
-from worker.demo.images.image import Image, round_up
+from worker.demo.images.image import Image, ceil_div, round_up
 from worker.demo.images.luks import PAYLOAD_SECTOR, luks_header
 
 DATA_FILE, COMPRESSION_TYPE, EXTENDED_L2 = 1 << 2, 1 << 3, 1 << 4
@@ -81,7 +81,7 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
     if version < 3 and incompatible:
         raise ValueError("version 2 has no feature bits, and so no data file")
     disk = _Disk(virtual_size, 1 << cluster_bits, 16 if incompatible & EXTENDED_L2 else 8)
-    numbers = block_numbers(allocated, -(-virtual_size // disk.cluster))
+    numbers = block_numbers(allocated, ceil_div(virtual_size, disk.cluster))
     stored = numbers if data_file is None else ()
     tables = sorted({number // disk.table_entries for number in numbers})
     users = 1 + snapshots
@@ -144,7 +144,7 @@ class _Disk:
     @property
     def l1_count(self) -> int:
         """The entries of the L1 table."""
-        return -(-self.virtual_size // (self.cluster * self.table_entries))
+        return ceil_div(self.virtual_size, self.cluster * self.table_entries)
 
     @property
     def l1_size(self) -> int:
@@ -208,7 +208,7 @@ class _Clusters:
         ]
 
     def _clusters(self, size: int) -> int:
-        return -(-size // self.cluster)
+        return ceil_div(size, self.cluster)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

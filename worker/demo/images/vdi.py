@@ -17,7 +17,7 @@ import struct
 from uuid import UUID
 
 from worker.demo.images.guest import SECTOR, Allocated, block_numbers, pattern
-from worker.demo.images.image import Image, round_up
+from worker.demo.images.image import Image, ceil_div, round_up
 
 BLOCK_SIZE = 1 << 20
 HEADER_SIZE = 512
@@ -41,7 +41,7 @@ def vdi(
     `image_type` 2 is static: every block has its place in the file, and `allocated` says which hold a
     pattern. `parent_uuid` goes with `image_type` 4, a differencing image, which qemu refuses to open.
     """
-    blocks = -(-virtual_size // BLOCK_SIZE)
+    blocks = ceil_div(virtual_size, BLOCK_SIZE)
     written = block_numbers(allocated, blocks)
     stored = tuple(range(blocks)) if image_type == STATIC else written
     place = {block: index for index, block in enumerate(stored)}

@@ -26,7 +26,7 @@ from typing import Literal
 from uuid import UUID
 
 from worker.demo.images.guest import SECTOR, Allocated, block_numbers, pattern
-from worker.demo.images.image import Image, round_up
+from worker.demo.images.image import Image, ceil_div, round_up
 
 FOOTER_SIZE = 512
 DYNAMIC_HEADER_SIZE = 1024
@@ -72,7 +72,7 @@ def vhd_dynamic(
     The footer states `virtual_size` as the current size and the geometry nearest below it. qemu believes the
     size or the geometry, depending on the `creator`.
     """
-    blocks = -(-virtual_size // block_size)
+    blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)
     table_offset = FOOTER_SIZE + DYNAMIC_HEADER_SIZE
     locator_offset = table_offset + round_up(4 * blocks, SECTOR)
@@ -113,7 +113,7 @@ def vhd_geometry(sectors: int) -> tuple[int, int, int]:
     if sectors >= 65535 * 16 * 63:
         return sectors // 255 // 16, 16, 255
     tracks = sectors // 17
-    heads = max(4, -(-tracks // 1024))
+    heads = max(4, ceil_div(tracks, 1024))
     if heads <= 16 and tracks < heads * 1024:
         return tracks // heads, heads, 17
     per_track = 31 if sectors // 31 < 16 * 1024 else 63

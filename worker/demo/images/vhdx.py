@@ -25,7 +25,7 @@ from uuid import UUID
 from google_crc32c import value as crc32c
 
 from worker.demo.images.guest import SECTOR, Allocated, block_numbers, pattern
-from worker.demo.images.image import Image, round_up
+from worker.demo.images.image import Image, ceil_div, round_up
 
 MIB = 1 << 20
 SLOT = 64 << 10
@@ -80,10 +80,10 @@ def vhdx(
     Raises:
         ValueError: the two regions lie over each other.
     """
-    blocks = -(-virtual_size // block_size)
+    blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)
     chunk = SECTORS_OF_A_CHUNK * SECTOR // block_size
-    chunks = -(-blocks // chunk)
+    chunks = ceil_div(blocks, chunk)
     entries = chunks * (chunk + 1) if parent else blocks + max(0, blocks - 1) // chunk
     bat_size = round_up(max(8 * entries, 1), MIB)
 

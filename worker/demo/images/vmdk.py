@@ -23,9 +23,10 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from worker.demo.images.guest import SECTOR, Allocated, block_numbers, pattern
-from worker.demo.images.image import Image, round_up
+from worker.demo.images.image import Image, ceil_div, round_up
 
 GRAIN_SECTORS = 128
 GRAIN_SIZE = GRAIN_SECTORS * SECTOR
@@ -56,17 +57,17 @@ def vmdk_sparse(
 ) -> Image:
     """A sparse extent of `virtual_size` bytes with its descriptor inside, as hosted products write it.
 
-    `descriptor` replaces the whole text; otherwise `extent_line` replaces its one extent line, and
-    `extra_lines` follow the last line.
+    qemu looks for the descriptor at sector 1, whatever `descriptor_sector` says. `descriptor` replaces the
+    whole text; otherwise `extent_line` replaces its one extent line, and `extra_lines` follow the last line.
     """
-    capacity = -(-virtual_size // SECTOR)
-    grains = block_numbers(allocated, -(-virtual_size // GRAIN_SIZE))
-    tables = -(-virtual_size // (GRAIN_SIZE * TABLE_ENTRIES))
+    capacity = ceil_div(virtual_size, SECTOR)
+    grains = block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE))
+    tables = ceil_div(virtual_size, GRAIN_SIZE * TABLE_ENTRIES)
     if descriptor is None:
         descriptor = _descriptor(capacity, create_type, extent_line, parent_cid, extra_lines)
-    descriptor_sectors = max(DESCRIPTOR_SECTORS, -(-len(descriptor) // SECTOR))
+    descriptor_sectors = max(DESCRIPTOR_SECTORS, ceil_div(len(descriptor), SECTOR))
 
-    directory_sectors = -(-tables * 4 // SECTOR)
+    directory_sectors = ceil_div(tables * 4, SECTOR)
     redundant = descriptor_sector + descriptor_sectors
     primary = redundant + directory_sectors + tables * TABLE_SECTORS
     overhead = round_up(primary + directory_sectors + tables * TABLE_SECTORS, GRAIN_SECTORS)
@@ -95,9 +96,9 @@ def vmdk_sparse(
 
 def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Image:
     """A stream-optimized extent of `virtual_size` bytes, as in an OVA: compressed grains, markers, footer."""
-    capacity = -(-virtual_size // SECTOR)
-    grains = sorted(block_numbers(allocated, -(-virtual_size // GRAIN_SIZE)))
-    tables = -(-virtual_size // (GRAIN_SIZE * TABLE_ENTRIES))
+    capacity = ceil_div(virtual_size, SECTOR)
+    grains = sorted(block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE)))
+    tables = ceil_div(virtual_size, GRAIN_SIZE * TABLE_ENTRIES)
     descriptor = _descriptor(capacity, "streamOptimized", None, NO_PARENT, ())
     header = _Header(
         version=3,
@@ -111,11 +112,10 @@ def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Ima
     )
     stream = _Stream(GRAIN_SECTORS)
     directory = [0] * tables
-    for table in sorted({grain // TABLE_ENTRIES for grain in grains}):
+    for table, members in groupby(grains, key=lambda grain: grain // TABLE_ENTRIES):
         entries = [0] * TABLE_ENTRIES
-        for grain in grains:
-            if grain // TABLE_ENTRIES == table:
-                entries[grain % TABLE_ENTRIES] = stream.grain(grain)
+        for grain in members:
+            entries[grain % TABLE_ENTRIES] = stream.grain(grain)
         directory[table] = stream.marked(GRAIN_TABLE, struct.pack(f"<{TABLE_ENTRIES}I", *entries))
     directory_sector = stream.marked(GRAIN_DIRECTORY, struct.pack(f"<{tables}I", *directory))
     stream.marked(FOOTER, header.packed(directory=directory_sector))
@@ -204,11 +204,11 @@ class _Stream:
 
     def marked(self, kind: int, data: bytes) -> int:
         """Write a marker and the metadata it announces; return the sector of the metadata."""
-        self._put(struct.pack("<QII", -(-len(data) // SECTOR), 0, kind).ljust(SECTOR, b"\0"))
+        self._put(struct.pack("<QII", ceil_div(len(data), SECTOR), 0, kind).ljust(SECTOR, b"\0"))
         return self._put(data)
 
     def _put(self, data: bytes) -> int:
         at = self.sector
         self.pieces.append((at * SECTOR, data))
-        self.sector += -(-len(data) // SECTOR)
+        self.sector += ceil_div(len(data), SECTOR)
         return at
