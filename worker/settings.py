@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     budget_bytes: int = Field(
         default=16 * 1024 * 1024, ge=512, description="The most bytes read of one object"
     )
-    budget_seconds: float = Field(default=120.0, gt=0, le=400, description="The longest scan of one object")
+    budget_seconds: float = Field(default=60.0, gt=0, le=300, description="The longest scan of one object")
 
     scan_threads: int = Field(
         default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"

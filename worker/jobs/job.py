@@ -1,7 +1,7 @@
 """A scan job: which object to look at, and on whose behalf.
 
-A job travels as JSON inside a Celery message and lies as JSON in the ledger, so every field is plain data and anything
-else in it is refused.
+A job travels as JSON inside a Celery message and lies as JSON in the ledger, so every field is plain data and
+anything else in it is refused.
 """
 
 from uuid import uuid4
@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class ScanJob(BaseModel):
     """One object to scan.
 
-    `id` names the work: the same id is the same work, and its verdict is written once. `sequencer` is the order that an
-    S3 event gives to changes of one key (hexadecimal, compared as padded text), if the job came from one.
+    `id` names the work: the same id is the same work, and its verdict is written once. `sequencer` is the
+    order that an S3 event gives to changes of one key (hexadecimal, compared as padded text), if the job came
+    from one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -84,6 +84,11 @@ def scan_stream(target: Target, chunks: Iterable[bytes]) -> Report:
     return Reporter(target, meter).judged(inspection.facts(), Identity(meter.bytes_read))
 
 
+def failure(target: Target, reason: str, message: str) -> Report:
+    """The report of an object that could not be scanned for a fault of ours."""
+    return Reporter(target, Meter(Budget())).not_read(SourceError(reason, message), None)
+
+
 def _inspect(source: Source, inspection: Inspection, settings: ScanSettings) -> None:
     head = source.read(0, settings.head_bytes)
     size = source.identity.size if source.identity else len(head)

@@ -15,7 +15,7 @@ class Budget:
 
     requests: int = 32
     bytes: int = 16 * 1024 * 1024
-    seconds: float = 120.0
+    seconds: float = 60.0
 
 
 class Meter:

@@ -1,0 +1,122 @@
+"""The Celery application: broker, queues, and what a worker may lose, repeat or wait for.
+
+Every setting has its reason beside it. The ones about delivery belong together: a message is acknowledged
+when its work is done, so it is delivered again when a worker dies; the ledger (`worker.jobs.ledger`)
+recognises what was done, and keeps what a broker loses.
+"""
+
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu.entity import Exchange, Queue
+
+from worker import logs
+from worker.settings import Settings
+
+EVENTS, JOBS, AUDITS, HOUSEKEEPING = QUEUES = (
+    "keyhole.events",
+    "keyhole.jobs",
+    "keyhole.audits",
+    "keyhole.housekeeping",
+)
+
+#: Seconds. A batch ends well within the soft limit: its objects' budgets, a round of threads after the other.
+SOFT_LIMIT, HARD_LIMIT = 540, 600
+#: Seconds for a worker to finish what it does when it is told to stop.
+SHUTDOWN = 30
+#: Seconds until a message that was delivered and not acknowledged is delivered again. It runs from delivery,
+#: so it is longer than the longest task and the shutdown together, or the same task would run twice at the
+#: same time.
+VISIBILITY = 1800
+
+
+def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings are of every type
+    """Celery's settings for ours."""
+    url = settings.broker_url or settings.redis_url
+    return {
+        "broker_url": _kombu_url(url) if url else None,
+        "broker_transport_options": _redis_options() if _is_redis(url) else {},
+        # A broker that is away comes back: never give up, neither at the start nor later.
+        "broker_connection_max_retries": None,
+        "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,
+        # Publishing tells at once that the broker is away; the ledger has the job, the caller decides.
+        "task_publish_retry": False,
+        # The report is the result; Celery's own would cost Redis five more commands a task.
+        "task_ignore_result": True,
+        "result_backend": None,
+        # A closed list: a misspelt queue is an error, not a place where jobs wait for ever.
+        "task_queues": [Queue(name, Exchange(name), routing_key=name, durable=True) for name in QUEUES],
+        "task_default_queue": JOBS,
+        "task_default_exchange": JOBS,
+        "task_default_routing_key": JOBS,
+        "task_create_missing_queues": False,
+        # JSON only: a message cannot carry code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        # Acknowledge after the work, so that a dead worker's message is delivered again …
+        "task_acks_late": True,
+        # … and a few times at most: a job that kills its worker would be repeated for ever by rejecting it.
+        "task_retry_on_worker_lost": True,
+        "task_soft_time_limit": SOFT_LIMIT,
+        "task_time_limit": HARD_LIMIT,
+        # One message at a time and none in reserve: a message in a busy worker's memory helps nobody.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": _is_redis(url),
+        # A worker whose connection is lost cannot acknowledge; its message will be delivered again anyway.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_soft_shutdown_timeout": SHUTDOWN,
+        # A hostile image is contained by the process; a process that has grown is replaced (KiB).
+        "worker_max_memory_per_child": 512 * 1024,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _redis_options() -> dict[str, Any]:  # kombu's options are of every type
+    return {
+        "visibility_timeout": VISIBILITY,
+        # kombu's own keys (`unacked`, `_kombu.…`) are shared by every application on a database.
+        "global_keyprefix": "keyhole:broker:",
+        # Look for what was not acknowledged every 10 s; the default takes 100 s to find a dead worker's
+        # message.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # A connection that died silently is noticed.
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+
+
+def _is_redis(url: str | None) -> bool:
+    return url is not None and urlsplit(url).scheme in {"redis", "rediss", "unix"}
+
+
+def _kombu_url(url: str) -> str:
+    """The URL as kombu spells it: a Unix socket is `redis+socket://`."""
+    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
+
+
+app = Celery("keyhole", include=["worker.tasks"])
+
+
+def configure(settings: Settings) -> Celery:
+    """Configure the application by settings other than the environment's, as with the embedded Valkey."""
+    app.conf.update(configuration(settings))
+    return app
+
+
+def _log_by_structlog(loglevel: int = logging.INFO, **_: object) -> None:
+    logs.configure(logging.getLevelName(loglevel).lower())
+
+
+setup_logging.connect(_log_by_structlog, weak=False)
+configure(Settings())

@@ -1,0 +1,89 @@
+"""The work on one entry: count the start, scan, record the verdict, mark it, strike the entry.
+
+Done twice it changes nothing: a struck entry is passed over, and so is each of its jobs whose verdict stands.
+A job is given up after `MAX_ATTEMPTS` starts without a verdict, for it seems to kill whoever works on it; its
+verdict says so.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry, Ledger
+from worker.scan.report import Report
+from worker.scan.scanner import Target, failure
+
+log = logging.getLogger(__name__)
+
+#: A worker may be lost by accident once or twice while it holds a job; more often it is the job.
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """Works on entries.
+
+    Args:
+        scan: Scans one object; what is wrong with the object is in the report.
+        record: Puts a verdict where verdicts go.
+        ledger: Where entries are noted.
+        threads: How many objects of an entry are scanned at once.
+    """
+
+    scan: Callable[[ScanJob], Report]
+    record: Callable[[ScanJob, Report], None]
+    ledger: Ledger
+    threads: int
+
+    def perform(self, entry: Entry, *, alone: bool) -> None:
+        """Work on an entry until all its verdicts stand.
+
+        Args:
+            entry: What to do.
+            alone: Scan one object at a time. For an entry that has lost a worker, so that the object that did
+            it is alone when it does it again, and no other is counted down with it.
+
+        Raises:
+            Exception: What went wrong with recording; the entry stays open, the verdicts that stand are
+            marked.
+        """
+        if self.ledger.is_done(entry.id):
+            log.info("entry %s is done already", entry.id)
+            return
+        jobs = [job for job in entry.jobs if not self.ledger.job_done(job.id)]
+        if alone or len(jobs) <= 1:
+            for job in jobs:
+                self._perform_one(job)
+        else:
+            self._perform_at_once(jobs)
+        self.ledger.strike(entry.id)
+
+    def _perform_at_once(self, jobs: list[ScanJob]) -> None:
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="scan") as pool:
+            futures: list[Future[None]] = [pool.submit(self._perform_one, job) for job in jobs]
+            try:
+                errors = [error for future in futures if (error := future.exception())]
+            except BaseException:
+                # A time limit or a shutdown: what has not begun is left to the next delivery.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if errors:
+            raise errors[0]
+
+    def _perform_one(self, job: ScanJob) -> None:
+        self.record(job, self._verdict(job))
+        self.ledger.mark_done(job.id)
+
+    def _verdict(self, job: ScanJob) -> Report:
+        target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
+        if self.ledger.attempt(job.id) > MAX_ATTEMPTS:
+            log.error("job %s is given up after %d attempts: %s", job.id, MAX_ATTEMPTS, target.name)
+            return failure(target, "worker_lost", f"{MAX_ATTEMPTS} workers were lost while they scanned it")
+        try:
+            return self.scan(job)
+        except Exception:
+            # A bug of ours must not leave an object without a verdict.
+            log.exception("scanning %s failed", target.name)
+            return failure(target, "internal_error", "the scanner failed; its log says how")
