@@ -200,7 +200,7 @@ def scan_batch(self: ScanBatchTask, entry_id: str, jobs: list[dict[str, Any]]) -
 
 
 class CeleryPublisher:
-    """Publishes entries of the ledger to a queue, many in a round trip; see `worker.jobs.publisher.Publisher`."""
+    """Publishes entries of the ledger to a queue, many in a round trip; a `jobs.publisher.Publisher`."""
 
     def __init__(self, queue: str = JOBS) -> None:
         self._queue = queue

@@ -1,0 +1,62 @@
+"""Errors that a command ends with: one line that says what to do, and an exit code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from pydantic import ValidationError
+
+from worker.embedded.valkey import EmbeddedError
+from worker.settings import Settings
+from worker.sources.errors import SourceError
+
+#: Exit codes.
+ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
+#: As shells number an end by Ctrl-C.
+INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command cannot go on; the message is one line."""
+
+    def __init__(self, message: str, exit_code: int = UNDECIDED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def load_settings() -> Settings:
+    """The settings from the environment.
+
+    Raises:
+        CommandError: One of them is wrong; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "KEYHOLE_" + str(first["loc"][0]).upper()
+        raise CommandError(f"{name} is set to {first['input']!r}: {first['msg']}", USAGE) from None
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what Redis, the broker, S3 or the embedded Valkey say into one line that says what to do."""
+    # Imported here: commands without a broker don't load it.
+    from kombu.exceptions import OperationalError
+
+    from worker.jobs.publisher import DeliveryUncertainError
+
+    try:
+        yield
+    except EmbeddedError as error:
+        raise CommandError(str(error)) from error
+    except redis.RedisError as error:
+        raise CommandError(f"Redis does not answer ({_line(error)}); check KEYHOLE_REDIS_URL") from error
+    except (DeliveryUncertainError, OperationalError) as error:
+        raise CommandError(f"{_line(error)}; check KEYHOLE_BROKER_URL, then submit again") from error
+    except SourceError as error:
+        raise CommandError(_line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

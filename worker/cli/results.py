@@ -1,0 +1,90 @@
+"""`keyhole results` and `keyhole show`: the verdicts that are kept."""
+
+import sys
+
+import click
+from rich.console import Console
+
+from worker.cli.backend import backend
+from worker.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.render import exit_code, report_page, report_table, shown
+from worker.results.connection import connect
+from worker.results.redis_store import RedisStore
+from worker.scan.report import Report, Status
+from worker.settings import Settings
+from worker.sources.s3_uri import parse_s3_uri
+
+
+@click.command("results")
+@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only this status.")
+@click.option("--format", "format_name", help="Only this format: qcow2, vmdk, …")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def results_command(*, status: str | None, format_name: str | None, limit: int, as_json: bool) -> None:
+    """List verdicts, the latest first.
+
+    \b
+    keyhole results --status unsafe
+    keyhole results --format vmdk --limit 1000 --json | jq -r .target
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as settings:
+        store = _store(settings)
+        reports: list[Report] = []
+        more = False
+        for report in store.find(Status(status) if status else None):
+            if format_name is not None and report.format != format_name:
+                continue
+            more = len(reports) == limit
+            if more:
+                break
+            reports.append(report)
+        if as_json:
+            for report in reports:
+                click.echo(report.model_dump_json())
+            return
+        if not reports:
+            click.echo(
+                "no verdicts" + (" like that" if status or format_name else " yet; try `keyhole submit`")
+            )
+            return
+        console = Console()
+        console.print(report_table(reports, console, costs=False))
+        if more:
+            click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
+        counts = store.counts()
+        click.echo("All: " + ", ".join(f"{count} {of.value}" for of, count in counts.items() if count))
+
+
+@click.command("show")
+@click.argument("uri", metavar="S3-URI")
+@click.option("--version-id", help="The version; by default the newest that was scanned.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
+def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
+    """Show the verdict on one object, with all findings. Exits as `keyhole inspect` does.
+
+    \b
+    keyhole show s3://images/debian.qcow2
+    """
+    settings = load_settings()
+    try:
+        bucket, key = parse_s3_uri(uri)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    with one_line_errors(), backend(settings, work=False) as settings:
+        report = _store(settings).get(bucket, key, version_id)
+        if report is None:
+            raise CommandError(f"no verdict on {shown(uri)}; try `keyhole submit`", UNDECIDED)
+        if as_json:
+            click.echo(report.model_dump_json())
+        else:
+            Console().print(report_page(report))
+    sys.exit(exit_code([report.status]))
+
+
+def _store(settings: Settings) -> RedisStore:
+    return RedisStore(
+        connect(str(settings.redis_url)),
+        expiry_seconds=settings.record_seconds or None,
+        stream_length=settings.stream_length,
+    )

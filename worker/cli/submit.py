@@ -1,0 +1,137 @@
+"""`keyhole submit`: put objects into the queue, for the workers to scan."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from worker import logs
+from worker.api import s3_access
+from worker.cli.backend import backend, is_embedded
+from worker.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.render import exit_code, report_table
+from worker.intake.listing import list_objects
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.scan.report import Report
+from worker.settings import Settings
+from worker.sources.s3_uri import parse_s3_uri
+
+#: Jobs that are made, noted and published in one go.
+CHUNK = 10_000
+#: Silences of half a second after which it is said that nobody seems to work.
+PATIENCE = 20
+
+
+@click.command("submit")
+@click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
+@click.option("-r", "--recursive", is_flag=True, help="Submit all that lies below a prefix.")
+@click.option("--version-id", help="The version of the one object that is named.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the verdicts and print them; exit as `keyhole inspect` does."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line: a job, or with --wait a verdict."
+)
+def submit_command(
+    uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, as_json: bool
+) -> None:
+    """Queue objects for the workers to scan. Submitting an object again is a new job.
+
+    \b
+    keyhole submit s3://images/debian.qcow2
+    keyhole submit -r --wait s3://images/uploads/
+
+    With nothing configured it scans in a worker of its own, and waits.
+    """
+    settings = load_settings()
+    logs.configure(settings.log_level)
+    if version_id and (len(uris) > 1 or recursive):
+        raise click.UsageError("--version-id goes with one object")
+    wait = wait or is_embedded(settings)
+    with one_line_errors(), backend(settings, work=True) as settings:
+        jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
+        reports = run_jobs(jobs, settings, wait=wait, as_json=as_json)
+    sys.exit(exit_code(report.status for report in reports) if wait else ALL_SAFE)
+
+
+def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
+    """Submit jobs and, if asked to, wait for their verdicts and print them."""
+    from worker.app import configure
+    from worker.tasks import services, submit, use_settings
+
+    configure(settings)
+    use_settings(settings)
+    position = services().store.stream_position()
+    entries: list[Entry] = []
+    while chunk := list(islice(jobs, CHUNK)):
+        entries += submit(chunk, batch_size=settings.batch_size)
+    count = sum(len(entry.jobs) for entry in entries)
+    if not count:
+        raise CommandError("nothing lies there; check the prefix")
+    if not wait:
+        _print_jobs(entries, count, as_json=as_json)
+        return []
+    reports = _wait(entries, count, position, as_json=as_json)
+    if not as_json:
+        console = Console()
+        console.print(report_table(reports, console))
+    return reports
+
+
+def _jobs(
+    uris: Sequence[str], settings: Settings, *, recursive: bool, version_id: str | None
+) -> Iterator[ScanJob]:
+    for uri in uris:
+        try:
+            bucket, key = parse_s3_uri(uri)
+        except ValueError as error:
+            raise CommandError(str(error), USAGE) from error
+        if recursive:
+            for listed in list_objects(s3_access(settings).client, bucket, key):
+                yield ScanJob(bucket=bucket, key=listed.key)
+        elif key:
+            yield ScanJob(bucket=bucket, key=key, version_id=version_id)
+        else:
+            raise CommandError(f"{uri} is a bucket; add -r to submit all that lies in it", USAGE)
+
+
+def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
+    if as_json:
+        for entry in entries:
+            for job in entry.jobs:
+                click.echo(job.model_dump_json(exclude_none=True))
+    else:
+        click.echo(f"{count} submitted; verdicts come to `keyhole results`, or submit with --wait")
+
+
+def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool) -> list[Report]:
+    from worker.jobs.wait import await_verdicts
+    from worker.tasks import services
+
+    reports = []
+    silences = 0
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("scanning", total=count)
+        for arrived in await_verdicts(entries, services().store, services().ledger, position):
+            if arrived is None:
+                silences += 1
+                if silences == PATIENCE:
+                    click.echo(
+                        "No verdict yet: is a worker running (`keyhole worker`)? Waiting on.", err=True
+                    )
+                continue
+            silences = 0
+            progress.advance(bar)
+            if arrived.report is None:
+                click.echo(
+                    f"s3://{arrived.job.bucket}/{arrived.job.key} is done; no verdict is in Redis", err=True
+                )
+                continue
+            reports.append(arrived.report)
+            if as_json:
+                click.echo(arrived.report.model_dump_json())
+    return reports

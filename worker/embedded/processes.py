@@ -1,0 +1,61 @@
+"""A worker process of our own, for as long as a command needs it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from worker.settings import Settings
+
+#: Seconds for a worker to finish what it does; it has its own, shorter limit for that.
+STOP_SECONDS = 40.0
+
+
+@contextmanager
+def worker_process(
+    settings: Settings, log: Path, *, concurrency: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `keyhole worker` beside this process; its log goes to a file.
+
+    It is in a session of its own, so that Ctrl-C reaches only us, and we end it, and all that it started.
+    """
+    command = [sys.executable, "-m", "worker", "worker"]
+    if concurrency is not None:
+        command += ["--concurrency", str(concurrency)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
+            command,
+            env={**os.environ, **environment(settings)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of a process that is to have the same."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {
+        f"KEYHOLE_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+    }
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # The children of a worker that was killed outlive it; they are in the session that is ours.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
