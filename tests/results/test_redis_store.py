@@ -161,12 +161,13 @@ class TestWhichVerdictStands:
         self, valkey: redis.Redis, data: st.DataObject
     ) -> None:
         """One object's life: it changes, and is scanned as it is at that moment, if it can be read."""
-        modified, changes, arrivals = 0, 1, []
+        modified, changes = 0, 1
+        arrivals: list[tuple[Report, str, str | None]] = []
         happenings = st.sampled_from(
             ["changed", "changed in the same second", "scanned", "scanned for an event", "denied"]
         )
         for second, happening in enumerate(data.draw(st.lists(happenings, min_size=2, max_size=12))):
-            seen = {"scanned": second, "size": second}
+            seen: dict[str, Any] = {"scanned": second, "size": second}
             match happening:
                 case "changed":
                     modified, changes = second, changes + 1
@@ -232,6 +233,7 @@ class TestVersions:
 
         assert store.get("images", "a.qcow2") == versioned
         assert list(store.find()) == [versioned]
+        assert sum(store.counts().values()) == 1
 
     def test_a_key_that_cannot_be_read_hides_its_versions(self, store: RedisStore) -> None:
         """A denied key has no version that anyone could know of."""
@@ -256,10 +258,10 @@ class TestVersions:
 
 class TestFinding:
     @staticmethod
-    def fill(store: RedisStore, count: int, *, step: float = 1) -> list[Report]:
-        """Verdicts on so many objects, the latest scan first."""
+    def fill(store: RedisStore, count: int, *, statuses: int = 3, step: float = 1) -> list[Report]:
+        """Verdicts on so many objects, in so many statuses, so many seconds apart; the latest scan first."""
         reports = [
-            verdict(list(Status)[number % 3], key=f"{number:03}", scanned=number * step)
+            verdict(list(Status)[number % statuses], key=f"{number:03}", scanned=number * step)
             for number in range(count)
         ]
         for number, report in enumerate(reports):
@@ -289,7 +291,7 @@ class TestFinding:
 
     def test_scans_of_the_same_moment_are_all_found(self, store: RedisStore) -> None:
         """Paging goes by time, and a page may be full of one."""
-        reports = self.fill(store, 350, step=0)
+        reports = self.fill(store, 350, statuses=1, step=0)
 
         assert sorted(report.key or "" for report in store.find()) == sorted(
             report.key or "" for report in reports
@@ -310,6 +312,21 @@ class TestFinding:
 
         assert head + list(listing) == reports
 
+    def test_a_verdict_that_changes_meanwhile_is_not_listed_as_what_it_was(
+        self, store: RedisStore, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between reading the index and reading the records."""
+        store.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
+        read_records = valkey.mget
+
+        def change_first(names: list[str]) -> Any:
+            store.write(verdict(Status.UNSAFE, scanned=2), job_id="2", sequencer=None)
+            return read_records(names)
+
+        monkeypatch.setattr(valkey, "mget", change_first)
+
+        assert list(store.find(Status.SAFE)) == []
+
     def test_an_expired_record_is_passed_over_and_pruned(
         self, store: RedisStore, valkey: redis.Redis
     ) -> None:
@@ -324,16 +341,14 @@ class TestFinding:
 
     def test_counts_leave_out_what_has_expired(self, store: RedisStore, valkey: redis.Redis) -> None:
         """An old record that is still there (it was written late) counts."""
-        self.fill(store, 250)
-        store.write(verdict(key="kept", scanned=-1e6), job_id="kept", sequencer=None)
-        for number in range(200):
-            valkey.delete(keys.record(keys.object_id("images", f"{number:03}", None)))
-        # Given that all this was long ago
-        for status in Status:
-            for member in valkey.zrange(keys.status_index(status), 0, -1):
-                valkey.zadd(keys.status_index(status), {member: 0})
+        # Given verdicts of long ago, more than a page; of every second one the record has expired
+        for report in self.fill(store, 350, statuses=1):
+            object_id = keys.object_id("images", report.key or "", None)
+            valkey.zadd(keys.status_index(Status.SAFE), {object_id: 0})
+            if int(report.key or "") % 2:
+                valkey.delete(keys.record(object_id))
 
-        assert sum(store.counts().values()) == 51
+        assert store.counts()[Status.SAFE] == 175
 
     def test_records_expire_by_setting(self, store: RedisStore, valkey: redis.Redis) -> None:
         store.write(verdict(version_id="v1"), job_id="1", sequencer=None)

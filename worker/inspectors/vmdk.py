@@ -21,7 +21,7 @@ The footer is three sectors: a marker of type 3, a header like the one above, an
 all zeros.
 
 Wholeness: with a footer, the end-of-stream marker. Else the grain tables: the highest grain that they lead
-to. They lie behind one another; of more than `MAX_TABLE_BYTES` the first and the last are looked at. The
+to. They lie behind one another; of more than can be held the first and the last are looked at. The
 redundant directory is taken where it is valid, for it lies within the first sectors.
 """
 
@@ -50,8 +50,11 @@ AT_END = 0xFFFFFFFFFFFFFFFF
 
 #: What is held of the grain directory: 16,384 entries, half a TiB at the usual 32 MiB each.
 MAX_DIRECTORY_BYTES = 64 * 1024
-#: What is held of the grain tables in each of two places: 192 tables, 6 GiB of disk; 12 GiB together.
-MAX_TABLE_BYTES = 192 * 1024
+#: What the descriptor and all grain tables may take together, if these are held whole: tables of 2 KiB, each
+#: of 32 MiB of disk, so a disk of 20 GiB beside a usual descriptor.
+MAX_HELD_BYTES = 1400 * 1024
+#: Of grain tables that are not held whole, this much of the first and of the last.
+MAX_SAMPLE_BYTES = 64 * 1024
 #: A compressed grain begins with its first sector (u64) and its length (u32).
 GRAIN_MARKER_BYTES = 12
 
@@ -111,15 +114,17 @@ class VMDKInspector(FileInspector):
             self.new_region("last_grain", CaptureRegion(last * SECTOR, GRAIN_MARKER_BYTES if last else 0))
 
     def _declare_tables(self) -> None:
-        """Declare the grain tables in two regions that touch where all of them can be held."""
+        """Declare all grain tables if they can be held, else the first and the last of them."""
         tables = self._tables
         start = tables[0] * SECTOR if tables else 0
         end = tables[-1] * SECTOR + self._table_bytes if tables else 0
         if end - start > len(tables) * self._table_bytes:
             # They don't lie behind one another: the last one, which leads to what was written last.
             start = end - self._table_bytes
-        first = min(end - start, MAX_TABLE_BYTES)
-        last = min(end - start - first, MAX_TABLE_BYTES)
+        described = self.region("descriptor").length if self.has_region("descriptor") else 0
+        whole = end - start <= MAX_HELD_BYTES - described
+        first = end - start if whole else MAX_SAMPLE_BYTES
+        last = 0 if whole else MAX_SAMPLE_BYTES
         self.new_region("first_tables", CaptureRegion(start, first))
         self.new_region("last_tables", CaptureRegion(end - last, last))
 

@@ -43,9 +43,11 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
     meter.request(span.length)
     options: GetOptions = {
         "range": {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length),
-        "if_match": pin.etag,
-        "version": pin.version_id,
     }
+    if pin.etag is not None:
+        options["if_match"] = pin.etag
+    if pin.version_id is not None:
+        options["version"] = pin.version_id
     try:
         result = obstore_get(store, pin.key, options=options)
         data = bytes(result.bytes())
