@@ -1,0 +1,521 @@
+"""Tags: the verdict on the object, and other people's tags beside it."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+import redis
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.results import keys
+from worker.results.tags import OWN_TAGS, TagOutcome, TagWriter, merged, own_tags
+from worker.scan.report import Report, Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+KEY = "a.qcow2"
+
+
+def report(status: Status = Status.SAFE, **fields: Any) -> Report:
+    """A report on an object in a bucket."""
+    given = {
+        "target": "s3://images/a.qcow2",
+        "bucket": "images",
+        "key": KEY,
+        "etag": '"abc"',
+        "format": "qcow2",
+        "virtual_size": 1 << 30,
+        "scanned_at": NOON,
+        "scanner": "0.1.0",
+        "ruleset": "1",
+    }
+    return Report(status=status, **given | fields)
+
+
+class Tagged:
+    """An object in the bucket, and everything that is sent about its tags."""
+
+    def __init__(self, s3: "S3Client", other: "S3Client", bucket: str) -> None:
+        self.s3, self.other, self.bucket = s3, other, bucket
+        self.sent: list[str] = []
+        s3.meta.events.register("before-call.s3", self._note)
+
+    def _note(self, model: Any, **_: Any) -> None:
+        self.sent.append(model.name)
+
+    @property
+    def writes(self) -> int:
+        """How often the client under test wrote tags."""
+        return self.sent.count("PutObjectTagging")
+
+    def upload(self, body: bytes = b"image", **fields: Any) -> Report:
+        """Put the object, by somebody else, and scan it."""
+        answer = self.other.put_object(Bucket=self.bucket, Key=KEY, Body=body)
+        identity = {"etag": answer["ETag"], "version_id": answer.get("VersionId")}
+        return report(bucket=self.bucket, **identity | fields)
+
+    def tag(self, tags: dict[str, str]) -> None:
+        """Replace all tags, by somebody else."""
+        tag_set: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
+        self.other.put_object_tagging(Bucket=self.bucket, Key=KEY, Tagging={"TagSet": tag_set})
+
+    def tags(self, **version: Any) -> dict[str, str]:
+        """The tags as they are."""
+        answer = self.other.get_object_tagging(Bucket=self.bucket, Key=KEY, **version)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def own_tags(self, **version: Any) -> dict[str, str]:
+        """Keyhole's tags as they are."""
+        return {name: value for name, value in self.tags(**version).items() if name in OWN_TAGS}
+
+    def before(self, operation: str, action: Callable[[int], object]) -> None:
+        """Do something just before each such request is sent; it gets the request's number, from 0."""
+        self._at(f"before-call.s3.{operation}", action)
+
+    def after(self, operation: str, action: Callable[[int], object]) -> None:
+        """Do something just after each such request was answered."""
+        self._at(f"after-call.s3.{operation}", action)
+
+    def _at(self, event: str, action: Callable[[int], object]) -> None:
+        count = iter(range(1000))
+
+        def handler(**_: Any) -> None:
+            action(next(count))
+
+        self.s3.meta.events.register(event, handler)
+
+    def answer(self, operation: str, status: int, code: str) -> None:
+        """Let the server refuse such requests."""
+
+        def refuse(request: Any, **_: Any) -> Any:
+            headers: Any = {}
+            response: Any = AWSResponse(request.url, status, headers, None)
+            response._content = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            return response
+
+        self.s3.meta.events.register(f"before-send.s3.{operation}", refuse)
+
+
+@pytest.fixture
+def tagged(s3: "S3Client", moto_url: str, bucket: str) -> Any:
+    """An object to tag; somebody else has a client of their own."""
+    other = boto3.client(
+        "s3", endpoint_url=moto_url, region_name="us-east-1", aws_access_key_id="o", aws_secret_access_key="o"
+    )
+    yield Tagged(s3, other, bucket)
+    other.close()
+
+
+@pytest.fixture
+def writer(s3: "S3Client") -> TagWriter:
+    """A writer without a lock."""
+    return TagWriter(s3)
+
+
+def foreign(count: int) -> dict[str, str]:
+    """Other people's tags."""
+    return {f"team-{number}": f"väl{number}" for number in range(count)}
+
+
+class TestWhatTheTagsSay:
+    def test_a_verdict_is_four_tags(self) -> None:
+        """What it is, why, and which object it speaks of."""
+        told = report(Status.UNSAFE, reasons=("backing_file", "truncated"), scanned_at=NOON.astimezone())
+
+        assert own_tags(told) == {
+            "keyhole-status": "unsafe",
+            "keyhole-image": "qcow2 1073741824",
+            "keyhole-reason": "backing_file truncated",
+            "keyhole-scan": "2026-05-01T12:00:00Z 0.1.0 abc",
+        }
+
+    def test_what_is_unknown_has_no_tag(self) -> None:
+        """An empty value says nothing and costs one of ten."""
+        told = report(Status.UNRECOGNIZED, format=None, virtual_size=None)
+
+        assert set(own_tags(told)) == {"keyhole-status", "keyhole-scan"}
+
+    def test_reasons_are_cut_between_two(self) -> None:
+        """A code cut in half would be another code."""
+        told = report(Status.UNSAFE, reasons=tuple(f"reason_{number:03}" for number in range(100)))
+
+        value = own_tags(told)["keyhole-reason"]
+
+        assert 240 < len(value) <= 256
+        assert value.split() == list(told.reasons[: len(value.split())])
+
+    @given(st.text(), st.text(min_size=1), st.lists(st.text()), st.text())
+    def test_values_are_what_s3_takes(self, scanner: str, etag: str, reasons: list[str], name: str) -> None:
+        """Whatever a report says."""
+        told = report(scanner=scanner, etag=etag, reasons=tuple(reasons), format=name)
+
+        for value in own_tags(told).values():
+            assert len(value.encode("utf-16-le")) // 2 <= 256
+            assert all(sign.isascii() and (sign.isalnum() or sign in " +-=._:/@") for sign in value)
+
+
+class TestOtherPeoplesTags:
+    def test_they_survive(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Also those that look like Keyhole's."""
+        told = tagged.upload()
+        others = {"owner": "Zoë", "keyhole-team": "blue"}
+        tagged.tag(others)
+
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        assert tagged.tags() == others | own_tags(told)
+
+    def test_an_old_verdict_gives_way(self, tagged: Tagged, writer: TagWriter) -> None:
+        """With the tags that the new one does not have."""
+        told = tagged.upload(status=Status.UNSAFE, reasons=("backing_file",))
+        writer.write(told)
+
+        assert (
+            writer.write(told.model_copy(update={"status": Status.SAFE, "reasons": ()})) is TagOutcome.WRITTEN
+        )
+
+        assert tagged.tags()["keyhole-status"] == "safe"
+        assert "keyhole-reason" not in tagged.tags()
+
+    def test_ten_of_them_leave_no_room(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Nothing is written, and nothing removed."""
+        told = tagged.upload()
+        tagged.tag(foreign(10))
+
+        assert writer.write(told) is TagOutcome.SKIPPED_FULL
+
+        assert tagged.tags() == foreign(10)
+        assert tagged.writes == 0
+
+    @pytest.mark.parametrize(
+        ("others", "ours"),
+        [
+            (9, ["keyhole-status"]),
+            (8, ["keyhole-status", "keyhole-scan"]),
+            (7, ["keyhole-status", "keyhole-scan", "keyhole-reason"]),
+            (6, ["keyhole-status", "keyhole-scan", "keyhole-reason", "keyhole-image"]),
+        ],
+    )
+    def test_the_least_important_of_ours_are_left_out(
+        self, tagged: Tagged, writer: TagWriter, others: int, ours: list[str]
+    ) -> None:
+        """The status stays longest."""
+        told = tagged.upload(reasons=("dirty",))
+        tagged.tag(foreign(others))
+
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        assert tagged.tags() == foreign(others) | {name: own_tags(told)[name] for name in ours}
+
+    def test_ours_give_way_to_theirs(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Somebody made room for their ninth by taking ours."""
+        told = tagged.upload(reasons=("dirty",))
+        tagged.tag(foreign(9) | {"keyhole-reason": "dirty"})
+
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        assert tagged.tags() == foreign(9) | {"keyhole-status": "safe"}
+
+    @given(
+        st.dictionaries(st.sampled_from([*OWN_TAGS, *map(str, range(12))]), st.text(max_size=3), max_size=10)
+    )
+    def test_a_merged_set_fits_and_has_all_of_theirs(self, present: dict[str, str]) -> None:
+        """Whatever was there."""
+        theirs = {name: value for name, value in present.items() if name not in OWN_TAGS}
+
+        wanted = merged(present, own_tags(report(reasons=("dirty",))))
+
+        if wanted is None:
+            assert len(theirs) == 10
+        else:
+            assert len(wanted) <= 10
+            assert theirs.items() <= wanted.items()
+            assert "keyhole-status" in wanted
+
+
+class TestWhenNothingIsWritten:
+    def test_a_right_set_is_not_written_again(self, tagged: Tagged, writer: TagWriter) -> None:
+        """That another scan came to the same is no news; writing tags is what costs most."""
+        told = tagged.upload()
+        writer.write(told)
+        again = told.model_copy(update={"scanned_at": NOON + timedelta(days=1)})
+
+        assert writer.write(again) is TagOutcome.UNCHANGED
+
+        assert tagged.writes == 1
+        assert tagged.tags()["keyhole-scan"].startswith("2026-05-01")
+
+    @pytest.mark.parametrize("news", [{"status": Status.UNSAFE}, {"scanner": "0.2.0"}, {"virtual_size": 7}])
+    def test_news_is_written(self, tagged: Tagged, writer: TagWriter, news: dict[str, Any]) -> None:
+        """With the time of the scan that it is of."""
+        told = tagged.upload()
+        writer.write(told)
+        changed = told.model_copy(update={"scanned_at": NOON + timedelta(days=1), **news})
+
+        assert writer.write(changed) is TagOutcome.WRITTEN
+
+        assert tagged.own_tags() == own_tags(changed)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "outcome"),
+        [
+            (403, "AccessDenied", TagOutcome.SKIPPED_DENIED),
+            (404, "NoSuchKey", TagOutcome.SKIPPED_CHANGED),
+            (405, "MethodNotAllowed", TagOutcome.SKIPPED_UNSUPPORTED),
+            (501, "NotImplemented", TagOutcome.SKIPPED_UNSUPPORTED),
+            (400, "NotImplemented", TagOutcome.SKIPPED_UNSUPPORTED),
+        ],
+    )
+    def test_tags_that_cannot_be_read_are_not_overwritten(
+        self, tagged: Tagged, writer: TagWriter, status: int, code: str, outcome: TagOutcome
+    ) -> None:
+        """Or everybody's would be lost."""
+        told = tagged.upload()
+        tagged.tag(foreign(3))
+        tagged.answer("GetObjectTagging", status, code)
+
+        assert writer.write(told) is outcome
+
+        assert tagged.writes == 0
+        assert tagged.tags() == foreign(3)
+
+    def test_an_error_that_passes_is_raised(self, tagged: Tagged, writer: TagWriter) -> None:
+        """The caller tries again later; until then nothing is written."""
+        told = tagged.upload()
+        tagged.answer("GetObjectTagging", 400, "RequestTimeout")
+
+        with pytest.raises(ClientError, match="RequestTimeout"):
+            writer.write(told)
+
+        assert tagged.writes == 0
+
+    def test_a_denied_write_is_told(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Reading tags is one permission, writing them another."""
+        told = tagged.upload()
+        tagged.answer("PutObjectTagging", 403, "AccessDenied")
+
+        assert writer.write(told) is TagOutcome.SKIPPED_DENIED
+
+    def test_an_object_that_may_not_be_looked_at_is_not_tagged(
+        self, tagged: Tagged, writer: TagWriter
+    ) -> None:
+        """Nobody knows which object it is."""
+        told = tagged.upload()
+        tagged.answer("HeadObject", 403, "403")
+
+        assert writer.write(told) is TagOutcome.SKIPPED_DENIED
+        assert tagged.tags() == {}
+
+    @pytest.mark.parametrize("missing", ["etag", "bucket", "key"])
+    def test_a_report_without_identity_is_not_written(
+        self, tagged: Tagged, writer: TagWriter, missing: str
+    ) -> None:
+        """What could not be read has no ETag, and a file has no bucket."""
+        told = tagged.upload().model_copy(update={missing: None})
+
+        assert writer.write(told) is TagOutcome.SKIPPED_NO_IDENTITY
+        assert tagged.sent == []
+
+
+class TestWhichObjectIsTagged:
+    def test_an_object_replaced_after_the_scan_is_not_tagged(self, tagged: Tagged, writer: TagWriter) -> None:
+        """The verdict is not on it."""
+        told = tagged.upload(b"old")
+        tagged.upload(b"new")
+
+        assert writer.write(told) is TagOutcome.SKIPPED_CHANGED
+        assert tagged.tags() == {}
+
+    def test_so_it_is_where_if_match_is_not_heeded(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Some storage answers a HEAD whatever its condition."""
+
+        def without_condition(params: dict[str, Any], **_: Any) -> None:
+            params["headers"].pop("If-Match")
+
+        tagged.s3.meta.events.register("before-call.s3.HeadObject", without_condition)
+        told = tagged.upload(b"old")
+        tagged.upload(b"new")
+
+        assert writer.write(told) is TagOutcome.SKIPPED_CHANGED
+        assert tagged.tags() == {}
+
+    def test_a_deleted_object_is_not_tagged(self, tagged: Tagged, writer: TagWriter) -> None:
+        told = tagged.upload()
+        tagged.other.delete_object(Bucket=tagged.bucket, Key=KEY)
+
+        assert writer.write(told) is TagOutcome.SKIPPED_CHANGED
+
+    def test_an_object_replaced_between_look_and_write_loses_our_tags_again(
+        self, tagged: Tagged, writer: TagWriter
+    ) -> None:
+        """But for a moment, `safe` stood on an object that nobody had scanned; its own tags stay."""
+        told = tagged.upload(b"old")
+
+        def replace(write: int) -> None:
+            if write == 0:
+                tagged.upload(b"new")
+
+        def label(write: int) -> None:
+            if write == 0:
+                tagged.tag(tagged.tags() | {"owner": "them"})
+
+        tagged.before("PutObjectTagging", replace)
+        tagged.after("PutObjectTagging", label)
+
+        assert writer.write(told) is TagOutcome.SKIPPED_CHANGED
+        assert tagged.tags() == {"owner": "them"}
+
+    def test_an_object_replaced_after_the_write_keeps_its_tags(
+        self, tagged: Tagged, writer: TagWriter
+    ) -> None:
+        """They are not ours, so nothing is taken off."""
+        told = tagged.upload(b"old")
+
+        def replace(write: int) -> None:
+            if write == 0:
+                tagged.upload(b"new")
+                tagged.tag({"owner": "them", "keyhole-status": "unsafe"})
+
+        tagged.after("PutObjectTagging", replace)
+
+        assert writer.write(told) is TagOutcome.SKIPPED_CHANGED
+        assert tagged.tags() == {"owner": "them", "keyhole-status": "unsafe"}
+
+    def test_a_version_is_tagged_as_that_version(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Also when it is no longer the newest; and no HEAD is spent on what can't change."""
+        tagged.other.put_bucket_versioning(
+            Bucket=tagged.bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        first, second = tagged.upload(b"first"), tagged.upload(b"second")
+        assert first.version_id
+        assert second.version_id
+
+        assert writer.write(first) is TagOutcome.WRITTEN
+
+        assert tagged.own_tags(VersionId=first.version_id) == own_tags(first)
+        assert tagged.tags(VersionId=second.version_id) == {}
+        assert "HeadObject" not in tagged.sent
+
+    def test_the_null_version_is_looked_at(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Where versioning is suspended, an upload replaces it."""
+        told = tagged.upload(version_id="null")
+        tagged.other.put_bucket_versioning(
+            Bucket=tagged.bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+
+        assert writer.write(told.model_copy(update={"etag": '"another"'})) is TagOutcome.SKIPPED_CHANGED
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        assert tagged.sent.count("HeadObject") == 3
+        assert tagged.tags(VersionId="null") == own_tags(told)
+
+
+class TestOtherWriters:
+    def test_tags_overwritten_after_our_write_are_written_again(
+        self, tagged: Tagged, writer: TagWriter
+    ) -> None:
+        """Somebody had read them before, and wrote theirs after: read back, both are merged."""
+        told = tagged.upload()
+
+        def overwrite(write: int) -> None:
+            if write == 0:
+                tagged.tag({"owner": "them"})
+
+        tagged.after("PutObjectTagging", overwrite)
+
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        assert tagged.tags() == {"owner": "them"} | own_tags(told)
+        assert tagged.writes == 2
+
+    def test_a_writer_who_reads_back_as_we_do_loses_nothing(self, tagged: Tagged, writer: TagWriter) -> None:
+        """What falls between our reading and our writing is lost once; as both read back, both stand."""
+        told = tagged.upload()
+        tagged.tag({"project": "x"})
+
+        # Given another writer that writes between our reading and our writing, and so loses its tag
+        def intrude(write: int) -> None:
+            if write == 0:
+                tagged.tag({"project": "x", "owner": "them"})
+
+        # And that reads back after our write, finds its tag missing, and writes what it wrote before
+        def repeat(write: int) -> None:
+            if write == 0:
+                assert "owner" not in tagged.tags()
+                tagged.tag({"project": "x", "owner": "them"})
+
+        tagged.before("PutObjectTagging", intrude)
+        tagged.after("PutObjectTagging", repeat)
+
+        # When we write
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        # Then all tags stand
+        assert tagged.tags() == {"project": "x", "owner": "them"} | own_tags(told)
+
+    def test_one_who_never_stops_is_left_alone(self, tagged: Tagged, writer: TagWriter) -> None:
+        """A bounded number of writes, each of which costs."""
+        told = tagged.upload()
+        tagged.after("PutObjectTagging", lambda _: tagged.tag({"owner": "them"}))
+
+        assert writer.write(told) is TagOutcome.FAILED_CONTENDED
+
+        assert tagged.writes == 4
+        assert tagged.tags() == {"owner": "them"}
+
+    def test_two_of_ours_take_turns(self, tagged: Tagged, valkey: redis.Redis) -> None:
+        """With the lock, each sees the other's tags whole: neither has to write twice."""
+        told = tagged.upload()
+        tagged.tag(foreign(2))
+        verdicts = [told, told.model_copy(update={"status": Status.UNSAFE})]
+        start = Barrier(len(verdicts))
+        writer = TagWriter(tagged.s3, locks=valkey)
+
+        def write(verdict: Report) -> TagOutcome:
+            start.wait()
+            return writer.write(verdict)
+
+        with ThreadPoolExecutor() as threads:
+            outcomes = list(threads.map(write, verdicts))
+
+        assert outcomes == [TagOutcome.WRITTEN, TagOutcome.WRITTEN]
+        assert tagged.writes == 2
+        tag_requests = [name for name in tagged.sent if name.endswith("Tagging")]
+        assert tag_requests == ["GetObjectTagging", "PutObjectTagging", "GetObjectTagging"] * 2
+        assert tagged.tags() in [foreign(2) | own_tags(verdict) for verdict in verdicts]
+
+    def test_the_lock_is_given_back(self, tagged: Tagged, valkey: redis.Redis) -> None:
+        """Also when S3 refuses."""
+        told = tagged.upload()
+        tagged.answer("PutObjectTagging", 403, "AccessDenied")
+
+        TagWriter(tagged.s3, locks=valkey).write(told)
+
+        assert valkey.dbsize() == 0
+
+    def test_a_lock_that_is_not_given_back_is_not_waited_for_without_end(
+        self, tagged: Tagged, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The outcome says so, and nothing is sent."""
+        monkeypatch.setattr("worker.results.tags._LOCK_WAIT_SECONDS", 0)
+        told = tagged.upload()
+        valkey.set(keys.tag_lock(keys.object_id(tagged.bucket, KEY, None)), "somebody")
+
+        assert TagWriter(tagged.s3, locks=valkey).write(told) is TagOutcome.FAILED_CONTENDED
+        assert tagged.sent == []
+
+    def test_a_lock_that_expired_under_us_is_no_error(self, tagged: Tagged, valkey: redis.Redis) -> None:
+        """The tags were read back, so they stand."""
+        told = tagged.upload()
+        tagged.after("PutObjectTagging", lambda _: valkey.flushall())
+
+        assert TagWriter(tagged.s3, locks=valkey).write(told) is TagOutcome.WRITTEN
