@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from worker import __version__
+from worker import __version__, logs
 from worker.cli.errors import INTERRUPTED, CommandError
 
 COMMANDS = {
@@ -50,6 +50,9 @@ def keyhole() -> None:
     Settings are environment variables, KEYHOLE_…; the README lists them. Credentials for S3 are found as the
     AWS command line finds them.
     """
+    # What goes wrong is in the verdicts and in the command's own error; a worker logs more, by its own
+    # settings.
+    logs.configure("error")
 
 
 def main() -> None:

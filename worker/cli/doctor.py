@@ -1,0 +1,245 @@
+"""`keyhole doctor`: what is configured, reachable and permitted, and what to do about what is not."""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+import redis
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.api import s3_access, scan_s3
+from worker.cli.backend import backend, is_embedded
+from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.render import shown
+from worker.intake.listing import list_objects
+from worker.results.connection import connect
+from worker.scan.report import Status
+from worker.settings import Settings
+from worker.sources.errors import SourceError
+from worker.sources.s3_boto import explain
+from worker.sources.s3_uri import S3Uri, parse_s3_uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+GOOD, ADVICE, BAD = "ok", "advice", "bad"
+STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
+#: Seconds to wait for workers to answer: they do so between two tasks.
+PING_SECONDS = 2.0
+
+
+class Finding(NamedTuple):
+    """One line of the doctor's: what was looked at, how it is, and what there is to say or to do."""
+
+    what: str
+    state: str
+    message: str
+
+
+@click.command("doctor")
+@click.argument("uri", required=False, metavar="[S3-URI]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def doctor_command(*, uri: str | None, as_json: bool) -> None:
+    """Say what is configured, reachable and permitted, and what to do about what is not.
+
+    \b
+    keyhole doctor
+    keyhole doctor s3://images/debian.qcow2    also tries what a scan of it takes
+    keyhole doctor s3://images/                tries it on the first object there
+
+    It changes nothing. Exit code: 0 nothing is bad, 3 something is.
+    """
+    try:
+        place = parse_s3_uri(uri) if uri else None
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    settings = load_settings()
+    findings = [*_settings(settings)]
+    with one_line_errors():
+        findings += _services(settings)
+    findings += _s3(settings)
+    if place is not None:
+        findings += _bucket(settings, place)
+    if as_json:
+        import json
+
+        for finding in findings:
+            click.echo(json.dumps(finding._asdict()))
+    else:
+        Console().print(_table(findings))
+    sys.exit(UNDECIDED if any(finding.state == BAD for finding in findings) else ALL_SAFE)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    names = {f"KEYHOLE_{name.upper()}" for name in Settings.model_fields}
+    chosen = sorted(name for name in os.environ if name in names)
+    yield Finding("settings", GOOD, ", ".join(chosen) or "none set; the defaults are used")
+    for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):
+        yield Finding("settings", BAD, f"{name} is no setting; correct its spelling or unset it")
+    if "tags" not in settings.sinks:
+        yield Finding(
+            "sinks", GOOD, "verdicts go to Redis; set KEYHOLE_SINKS=redis,tags for object tags, too"
+        )
+    elif "redis" not in settings.sinks:
+        yield Finding(
+            "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
+        )
+
+
+def _services(settings: Settings) -> Iterator[Finding]:
+    if is_embedded(settings):
+        yield Finding(
+            "redis", GOOD, f"embedded, data in {settings.data_dir}; for production set KEYHOLE_REDIS_URL"
+        )
+    with backend(settings, work=False) as ready:
+        reached = False
+        for finding in _redis(ready):
+            reached = reached or finding.state == GOOD
+            yield finding
+        if reached:
+            yield from _ledger(ready)
+        yield from _broker(ready, embedded=is_embedded(settings))
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    client = connect(str(settings.redis_url))
+    try:
+        server = client.info("server")
+        policy = client.info("memory").get("maxmemory_policy", "unknown")
+        persistence = client.info("persistence")
+    except redis.RedisError as error:
+        yield Finding(
+            "redis", BAD, f"{_masked(settings.redis_url)} does not answer: {error}; check KEYHOLE_REDIS_URL"
+        )
+        return
+    name = (
+        "Valkey " + server["valkey_version"]
+        if "valkey_version" in server
+        else f"Redis {server['redis_version']}"
+    )
+    yield Finding("redis", GOOD, f"{name} at {_masked(settings.redis_url)}")
+    if policy != "noeviction":
+        yield Finding(
+            "redis", BAD, f"maxmemory-policy is {policy}: it drops jobs silently; set it to noeviction"
+        )
+    if not persistence.get("aof_enabled"):
+        yield Finding(
+            "redis", ADVICE, "appendonly is off: a crash loses jobs and verdicts; set appendonly yes"
+        )
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    from worker.jobs.ledger import Ledger
+
+    ledger = Ledger(connect(str(settings.redis_url)), done_seconds=settings.done_seconds)
+    count, age = ledger.count(), ledger.oldest_age()
+    waiting = f"{count} open" + (f", the oldest silent for {age:.0f} s" if age is not None else "")
+    yield Finding("jobs", GOOD, waiting)
+
+
+def _broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
+    from kombu.exceptions import OperationalError
+
+    from worker.app import app, configure
+
+    configure(settings)
+    place = _masked(settings.broker_url or settings.redis_url)
+    try:
+        with app.connection_for_write(connect_timeout=5) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+        answers = app.control.ping(timeout=PING_SECONDS) or []
+    except (OperationalError, OSError) as error:
+        yield Finding(
+            "broker",
+            BAD,
+            f"{place} does not answer: {error}; check KEYHOLE_BROKER_URL",
+        )
+        return
+    yield Finding("broker", GOOD, f"{place} answers")
+    names = sorted(name for answer in answers for name in answer)
+    if names:
+        yield Finding("workers", GOOD, f"{len(names)} running: {', '.join(names)}")
+    elif embedded:
+        yield Finding("workers", GOOD, "none running; `keyhole submit` brings its own")
+    else:
+        yield Finding(
+            "workers", BAD, f"none answered within {PING_SECONDS:g} s; start one with `keyhole worker`"
+        )
+
+
+def _s3(settings: Settings) -> Iterator[Finding]:
+    access = s3_access(settings)
+    try:
+        client = access.client
+        method = access.credentials_from
+    except BotoCoreError as error:
+        yield Finding("s3", BAD, str(explain(error)))
+        return
+    yield Finding("s3", GOOD, f"{client.meta.endpoint_url}, region {client.meta.region_name}")
+    if method is None:
+        advice = (
+            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached"
+        )
+        yield Finding("credentials", BAD, f"none found: {advice}")
+    else:
+        yield Finding("credentials", GOOD, f"found by {method}")
+
+
+def _bucket(settings: Settings, place: S3Uri) -> Iterator[Finding]:
+    client = s3_access(settings).client
+    key = place.key
+    try:
+        first = next(list_objects(client, place.bucket, place.key), None)
+    except SourceError as error:
+        yield Finding(
+            "list", ADVICE, f"{error}; it takes s3:ListBucket, for -r and to tell missing from denied"
+        )
+    else:
+        yield Finding("list", GOOD, f"s3://{place.bucket}/ can be listed")
+        if not key or key.endswith("/"):
+            key = first.key if first else ""
+    if not key or key.endswith("/"):
+        yield Finding("read", ADVICE, "not tried: there is no object; name one")
+        return
+    report = scan_s3(s3_access(settings), place.bucket, key, None, settings.scan)
+    if report.status in {Status.UNREADABLE, Status.FAILED}:
+        yield Finding("read", BAD, f"{shown(key)}: {report.details.get('error')}")
+        return
+    yield Finding("read", GOOD, f"{shown(key)}: {report.status}, {report.requests} requests")
+    yield from _tags(client, place.bucket, key, wanted="tags" in settings.sinks)
+
+
+def _tags(client: "S3Client", bucket: str, key: str, *, wanted: bool) -> Iterator[Finding]:
+    try:
+        count = len(client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
+    except (ClientError, BotoCoreError, HTTPClientError) as error:
+        state = BAD if wanted else ADVICE
+        yield Finding("tags", state, f"cannot be read ({explain(error)}); it takes s3:GetObjectTagging")
+        return
+    yield Finding(
+        "tags", GOOD, f"{count} of 10 in use; writing (s3:PutObjectTagging) is not tried, for it changes them"
+    )
+
+
+def _masked(url: str | None) -> str:
+    """A URL without its password."""
+    if url is None:
+        return "nowhere"
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":***@") if password else url
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, state, message in findings:
+        table.add_row(Text(what), Text(state, style=STYLES[state]), Text(message))
+    return table

@@ -8,7 +8,6 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from worker import logs
 from worker.api import s3_access
 from worker.cli.backend import backend, is_embedded
 from worker.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
@@ -48,7 +47,6 @@ def submit_command(
     With nothing configured it scans in a worker of its own, and waits.
     """
     settings = load_settings()
-    logs.configure(settings.log_level)
     if version_id and (len(uris) > 1 or recursive):
         raise click.UsageError("--version-id goes with one object")
     wait = wait or is_embedded(settings)

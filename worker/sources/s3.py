@@ -67,6 +67,12 @@ class S3Access:
             ),
         )
 
+    @property
+    def credentials_from(self) -> str | None:
+        """How boto3 found the credentials (`env`, `iam-role`, …); `None` if it did not."""
+        credentials = self._session.get_credentials()
+        return None if credentials is None else str(credentials.method)
+
     def store(self, bucket: str) -> S3Store | None:
         """The bucket for obstore; `None` where boto3 must do: access points, no credentials."""
         with self._lock:
