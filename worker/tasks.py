@@ -7,6 +7,7 @@ Whatever is published through these tasks is noted in the ledger first. `app.sen
 bypasses it; the work is then done all the same, but not found again if the broker loses the message.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
+import stamina
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
@@ -27,11 +30,15 @@ from worker.jobs.perform import Performer
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.results.connection import connect
 from worker.results.redis_store import RedisStore
-from worker.results.tags import TagWriter
+from worker.results.tags import TagOutcome, TagWriter
 from worker.scan.report import Report
 from worker.settings import Settings
 from worker.sources.s3_uri import parse_s3_uri
 
+log = logging.getLogger(__name__)
+
+#: S3 recovers from SlowDown within seconds; what the tag writer raises is what may pass.
+TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
 #: What a job may take in all: a worker lost by accident now and then, or one time limit after the other.
 MAX_RETRIES = 3
 
@@ -80,10 +87,21 @@ class Services:
         return scan_s3(s3_access(self.settings), job.bucket, job.key, job.version_id, self.settings.scan)
 
     def _record(self, job: ScanJob, report: Report) -> None:
-        if "tags" in self.settings.sinks:
-            self.tags.write(report)
-        if "redis" in self.settings.sinks:
-            self.store.write(report, job_id=job.id, sequencer=job.sequencer)
+        # Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
+        try:
+            if "tags" in self.settings.sinks:
+                self._tag(report)
+        finally:
+            if "redis" in self.settings.sinks:
+                self.store.write(report, job_id=job.id, sequencer=job.sequencer)
+
+    def _tag(self, report: Report) -> None:
+        passing = (ClientError, BotoCoreError, HTTPClientError)
+        for attempt in stamina.retry_context(on=passing, attempts=TAG_ATTEMPTS, timeout=TAG_SECONDS):
+            with attempt:
+                outcome = self.tags.write(report)
+        if outcome not in {TagOutcome.WRITTEN, TagOutcome.UNCHANGED, TagOutcome.SKIPPED_NO_IDENTITY}:
+            log.warning("the tags of %s: %s", report.target, outcome)
 
 
 _services: Services | None = None
@@ -154,6 +172,9 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
         except SoftTimeLimitExceeded:
             # What has its verdict is marked; the rest is for the next delivery.
             raise self.retry(args=[entry_id, list(jobs)], kwargs={}, countdown=0) from None
+        except Exception as error:
+            log.exception("a verdict of entry %s was not recorded", entry_id)
+            raise self.retry(args=[entry_id, list(jobs)], kwargs={}, countdown=0, exc=error) from error
 
 
 class ScanTask(LedgerTask):

@@ -35,8 +35,8 @@ def _plain(data: bytes) -> Image:
 
 
 def _two_formats() -> Image:
-    """A qcow2 that carries VDI's signature where VDI looks for it, within the header's unused bytes."""
-    return qcow2(GIB, version=2).patched(0x40 + 8, bytes(8)).patched(0x40, (0xBEDA107F).to_bytes(4, "little"))
+    """A qcow2 that is a raw disk as well: a partition table stands behind the header, in its first sector."""
+    return qcow2(GIB, version=2).patched(446, mbr_disk(128 * 1024, [(0x83, 8, 200)]).read(446, 66))
 
 
 def _hosts_file() -> Image:

@@ -116,7 +116,7 @@ class Inspection:
         return Facts(
             format=str(first),
             subformat=None if broken else first.subformat,
-            virtual_size=None if broken else first.virtual_size,
+            virtual_size=None if broken else first.virtual_size or None,
             actual_size=size,
             content=self._disk.content if first in (self._vhd, self._disk) else (),
             details={} if broken else dict(first.details()),
