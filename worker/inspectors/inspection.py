@@ -51,6 +51,8 @@ class Inspection:
 
     def feed(self, offset: int, data: bytes) -> None:
         """Present bytes from anywhere: `data` begins at the absolute `offset`. Any order, any overlap."""
+        if not data:
+            return
         self._highest = max(self._highest, offset + len(data))
         for inspector in self._candidates:
             try:

@@ -96,7 +96,7 @@ class VMDKInspector(FileInspector):
 
     def post_process(self) -> None:
         """Declare what the header leads to: descriptor, footer or grain directory, grain tables."""
-        if not self.format_match or len(self.captured("header")) < HEADER_BYTES:
+        if not self._usable:
             return
         if self._descriptor_in_place and not self.has_region("descriptor"):
             length = min(self._field(self._header, "<Q", 36) * SECTOR, MAX_DESCRIPTOR_BYTES)
@@ -131,6 +131,8 @@ class VMDKInspector(FileInspector):
     @property
     def wholeness(self) -> Wholeness:
         """Proven by the end-of-stream marker or by all grain tables, sampled by some of them."""
+        if not self._usable:
+            return Wholeness.UNCHECKED
         if self._has_footer:
             return Wholeness.PROVEN if self._footer_header else Wholeness.UNCHECKED
         if not self._tables_filled:
@@ -139,7 +141,7 @@ class VMDKInspector(FileInspector):
 
     def details(self) -> Mapping[str, object]:
         """Version, type, grain size, and the extents and parent that the descriptor names."""
-        if len(self.captured("header")) < HEADER_BYTES:
+        if not self._usable:
             return {}
         facts: dict[str, object] = {
             "version": self._field(self._header, "<I", 4),
@@ -157,7 +159,7 @@ class VMDKInspector(FileInspector):
         """What leads outside, what is not understood, and what contradicts itself."""
         if not self.format_match or not self.filled("header"):
             return []
-        if len(self.captured("header")) < HEADER_BYTES:
+        if not self._usable:
             return [found("truncated", "the object ends within the VMDK header")]
         return [*self._leads_outside(), *self._states(), *self._contradictions(), *self._truncation()]
 
@@ -227,6 +229,10 @@ class VMDKInspector(FileInspector):
                 yield found("truncated", f"the {name} ends at byte {end}, the object at {size}")
 
     # The header and the descriptor
+
+    @property
+    def _usable(self) -> bool:
+        return self.format_match and len(self.captured("header")) == HEADER_BYTES
 
     @property
     def _header(self) -> bytes:
