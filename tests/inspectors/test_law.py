@@ -192,7 +192,7 @@ def test_an_inspector_knows_the_same_however_the_bytes_came(
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_stream_that_misses_nothing_knows_what_a_fetch_knows(name: str) -> None:
-    """These images are laid out as their tools lay them out: a stream meets every region after its declaration."""
+    """Laid out as tools lay them out, an image declares every region before the stream is there."""
     image = IMAGES[name]
     stream = Inspection()
     for offset in range(0, image.size, 64 * 1024):

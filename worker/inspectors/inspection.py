@@ -18,6 +18,8 @@ from worker.inspectors.vhd import VHDInspector
 from worker.inspectors.vhdx import VHDXInspector
 from worker.inspectors.vmdk import VMDKInspector
 
+#: What contradicts every proof that an image is whole.
+NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
 #: As much of the front as the formats known by it need to be told: VDI's signature ends at 0x44.
 FRONT_BYTES = 512
 
@@ -114,7 +116,8 @@ class Inspection:
             return Facts(None, None, None, size, (), complete=self.complete)
         first = matches[0]
         broken = first in self._errors
-        followed = not broken and first.complete
+        findings = tuple(self._findings(matches))
+        proven = first.complete and not any(finding.check in NOT_WHOLE for finding in findings)
         return Facts(
             format=str(first),
             subformat=None if broken else first.subformat,
@@ -122,8 +125,8 @@ class Inspection:
             actual_size=size,
             content=self._disk.content if first in (self._vhd, self._disk) else (),
             details={} if broken else dict(first.details()),
-            findings=tuple(self._findings(matches)),
-            wholeness=first.wholeness if followed else Wholeness.UNCHECKED,
+            findings=findings,
+            wholeness=first.wholeness if proven else Wholeness.UNCHECKED,
             complete=self.complete,
         )
 

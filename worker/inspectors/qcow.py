@@ -51,8 +51,8 @@ MAX_NAME_BYTES = 1023
 MAX_EXTENSION_BYTES = 16 * 1024
 #: QEMU writes at most six kinds of extension, each once.
 MAX_EXTENSIONS = 32
-#: What is held of the refcount table: 8,192 entries lead to 16 TiB of image at the default cluster size.
-MAX_REFCOUNT_TABLE_BYTES = 64 * 1024
+#: What is held of the refcount table: 16,384 entries lead to 32 TiB of image at the default cluster size.
+MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
 #: What is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
 #: QEMU's limit (block/qcow2.h, QCOW_MAX_L1_SIZE).
@@ -107,15 +107,25 @@ class QcowInspector(FileInspector):
         if not self.has_region("refcount_table"):
             length = min(MAX_REFCOUNT_TABLE_BYTES, self._u32(56) * self._cluster_bytes)
             self.new_region("refcount_table", CaptureRegion(self._u64(48), length))
-            self.new_region("extensions", CaptureRegion(self._header_length, self._extension_bytes))
+            self._declare_beyond_header("extensions", self._header_length, self._extension_bytes)
             if self._backing_offset:
-                name_length = min(self._u32(16), MAX_NAME_BYTES)
-                self.new_region("backing_name", CaptureRegion(self._backing_offset, name_length))
+                self._declare_beyond_header("backing_name", self._backing_offset, self._name_bytes)
         if self.filled("refcount_table") and not self.has_region("refcount_block"):
             block = self._last_block
             if block is not None:
                 length = min(self._cluster_bytes, MAX_REFCOUNT_BLOCK_BYTES)
                 self.new_region("refcount_block", CaptureRegion(block[1], length))
+
+    def _declare_beyond_header(self, name: str, offset: int, length: int) -> None:
+        """Declare what of a range the header's region does not hold: a stream has passed that already."""
+        start = max(offset, HEADER_BYTES)
+        self.new_region(name, CaptureRegion(start, max(0, offset + length - start)))
+
+    def _with_header(self, name: str, offset: int, length: int) -> bytes:
+        """The bytes of a range declared so; nothing until all of them are here."""
+        if not self.filled(name):
+            return b""
+        return self.captured("header")[offset : offset + length] + self.captured(name)
 
     @property
     def wholeness(self) -> Wholeness:
@@ -141,7 +151,9 @@ class QcowInspector(FileInspector):
         if self._u32(32):
             facts["encryption"] = ENCRYPTIONS.get(self._u32(32), str(self._u32(32)))
         if self._backing_offset:
-            facts["backing_file"] = printable(self.captured("backing_name"))
+            facts["backing_file"] = printable(
+                self._with_header("backing_name", self._backing_offset, self._name_bytes)
+            )
         for kind, body in self._extensions():
             if kind == EXTENSION_BACKING_FORMAT:
                 facts["backing_format"] = printable(body)
@@ -272,6 +284,10 @@ class QcowInspector(FileInspector):
         return self._u64(8)
 
     @property
+    def _name_bytes(self) -> int:
+        return min(self._u32(16), MAX_NAME_BYTES)
+
+    @property
     def _l1_entries_needed(self) -> int:
         l2_entry_bytes = 16 if self._incompatible & EXTENDED_L2 else 8
         bytes_per_l1_entry = self._cluster_bytes // l2_entry_bytes * self._cluster_bytes
@@ -294,7 +310,7 @@ class QcowInspector(FileInspector):
 
     def _extensions(self) -> Iterator[tuple[int, bytes]]:
         """The header extensions as (type, data), up to the end marker or the first that makes no sense."""
-        area = self.captured("extensions")
+        area = self._with_header("extensions", self._header_length, self._extension_bytes)
         position = 0
         for _ in range(MAX_EXTENSIONS):
             if position + 8 > len(area):

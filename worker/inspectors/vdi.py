@@ -15,8 +15,8 @@ Storage/VDICore.h.
 | 0x180 | 4 | blocks in the image |
 | 0x184 | 4 | blocks allocated |
 | 0x188 | 16 | UUID of the image |
-| 0x1A8 | 16 | UUID of the image it links to |
-| 0x1B8 | 16 | UUID of the parent |
+| 0x1A8 | 16 | UUID of the parent that it links to |
+| 0x1B8 | 16 | UUID of the parent's last modification |
 
 Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
 counts.
@@ -81,8 +81,8 @@ class VDIInspector(FileInspector):
             "blocks_allocated": self._u32(0x184),
             "uuid": str(UUID(bytes_le=header[0x188:0x198])),
         }
-        if any(header[0x1B8:0x1C8]):
-            facts["parent_uuid"] = str(UUID(bytes_le=header[0x1B8:0x1C8]))
+        if any(header[0x1A8:0x1B8]):
+            facts["parent_uuid"] = str(UUID(bytes_le=header[0x1A8:0x1B8]))
         return facts
 
     def checks(self) -> list[Finding]:

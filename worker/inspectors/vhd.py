@@ -34,6 +34,7 @@ from worker.inspectors.text import printable
 
 COOKIE = b"conectix"
 FOOTER_BYTES = 512
+DYNAMIC_HEADER_BYTES = 1024
 SECTOR = 512
 
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
@@ -88,7 +89,7 @@ class VHDInspector(FileInspector):
         """Proven when the end footer confirms the length (fixed) or the copy at the front."""
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
-        proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal
+        proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal and self._apart
         return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
@@ -132,7 +133,7 @@ class VHDInspector(FileInspector):
     def _agreement(self) -> Iterator[Finding]:
         if self._size is None or not self.filled("footer"):
             return
-        if not self._end_footer:
+        if not self._end_footer or (self._type != FIXED and not self._apart):
             yield found("truncated", "the VHD footer that should end the object is not there")
         elif self.head_match and not self._footers_equal:
             yield found("structure", "the VHD footer at the end differs from its copy at the front")
@@ -163,6 +164,11 @@ class VHDInspector(FileInspector):
     @property
     def _end_offset(self) -> int:
         return self.actual_size - len(self._end_footer)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the footer at the end is another than the copy at the front, a dynamic header between."""
+        return self._end_offset >= FOOTER_BYTES + DYNAMIC_HEADER_BYTES
 
     @property
     def _type(self) -> int:

@@ -18,10 +18,11 @@ from worker.inspectors.text import printable
 EXTENT_LINE = re.compile(
     rb'\s*(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z0-9_]+)(?:\s+"([^"]*)")?', re.IGNORECASE
 )
-SETTING_LINE = re.compile(rb'\s*([\w.]+)\s*=\s*"?([^"]*?)"?\s*$')
 
 #: A split disk has an extent for each 2 GB; 64 TB of them are the largest disk that VMware allows.
 MAX_EXTENTS = 32768
+#: Of a setting that is stated again and again, this many values are kept: two are a contradiction already.
+MAX_VALUES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Descriptor:
 
 def parse(raw: bytes) -> Descriptor:
     """Parse a descriptor, which may be padded with NULs. Lines that make no sense are passed over."""
-    settings: dict[str, tuple[str, ...]] = {}
+    settings: dict[str, list[str]] = {}
     extents: list[Extent] = []
     for line in re.split(rb"[\r\n\0]+", raw):
         if line.lstrip().startswith(b"#"):
@@ -56,7 +57,10 @@ def parse(raw: bytes) -> Descriptor:
             if len(extents) < MAX_EXTENTS:
                 sectors, kind, file = extent.group(2, 3, 4)
                 extents.append(Extent(int(sectors), kind.decode().upper(), printable(file or b"")))
-        elif setting := SETTING_LINE.match(line):
-            name = setting[1].decode("ascii", "backslashreplace")
-            settings[name] = (*settings.get(name, ()), printable(setting[2]))
-    return Descriptor(settings, tuple(extents))
+            continue
+        name, equals, value = line.partition(b"=")
+        if equals and name.strip():
+            values = settings.setdefault(printable(name.strip()), [])
+            if len(values) < MAX_VALUES:
+                values.append(printable(value.strip().strip(b'"')))
+    return Descriptor({name: tuple(values) for name, values in settings.items()}, tuple(extents))

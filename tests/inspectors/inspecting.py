@@ -1,0 +1,22 @@
+"""How tests here inspect an image: whole, by what is missing, as a scan does."""
+
+from worker.demo.images import Image
+from worker.inspectors import Facts, Inspection
+
+
+def facts_of(image: Image) -> Facts:
+    """What an inspection knows of an image once nothing is missing."""
+    inspection = Inspection()
+    inspection.finish(image.size)
+    for _ in range(100):
+        missing = inspection.missing()
+        if not missing:
+            return inspection.facts()
+        offset, length = missing[0]
+        inspection.feed(offset, image.read(offset, length))
+    raise AssertionError(f"it never has enough: {inspection.missing()}")
+
+
+def checks_of(image: Image) -> list[str]:
+    """The codes of what the checks found, in their order."""
+    return [finding.check for finding in facts_of(image).findings]

@@ -1,0 +1,164 @@
+"""qcow2: what each check says, of an image that fails it and of one that only looks as if."""
+
+import pytest
+
+from tests.inspectors.inspecting import checks_of, facts_of
+from worker.demo.images import qcow2
+from worker.inspectors import Severity, Wholeness
+
+MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
+
+
+def u32(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def u64(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("size", [0, 512, 7 * MIB, 10 * GIB, 16 * TIB])
+def test_a_good_image_is_whole_and_without_findings(version: int, size: int) -> None:
+    facts = facts_of(qcow2(size, version=version, allocated=min(3, size // 65536)))
+    assert facts.format == "qcow2"
+    assert facts.subformat == f"v{version}"
+    assert facts.virtual_size == (size or None)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+def test_a_backing_file_is_found_and_named() -> None:
+    facts = facts_of(qcow2(GIB, backing_file="/etc/shadow", backing_format="raw"))
+    assert [finding.check for finding in facts.findings] == ["backing_file"]
+    assert facts.findings[0].severity is Severity.CRITICAL
+    assert "/etc/shadow" in facts.findings[0].message
+    assert facts.details["backing_file"] == "/etc/shadow"
+    assert facts.details["backing_format"] == "raw"
+
+
+def test_a_backing_name_with_terminal_codes_is_shown_escaped() -> None:
+    facts = facts_of(qcow2(GIB, backing_file="\x1b[2Jjson:{}\x07"))
+    assert "\x1b" not in facts.findings[0].message
+    assert facts.details["backing_file"] == "\\x1b[2Jjson:{}\\x07"
+
+
+def test_a_backing_format_without_a_backing_file_is_a_contradiction() -> None:
+    assert checks_of(qcow2(GIB, extensions=[(0xE2792ACA, b"raw")])) == ["structure"]
+
+
+@pytest.mark.parametrize("length", [0, 1024, 2**32 - 1])
+def test_a_backing_name_of_an_impossible_length_is_a_finding_of_its_own(length: int) -> None:
+    image = qcow2(GIB, backing_file="base.qcow2").patched(16, u32(length))
+    assert checks_of(image) == ["backing_file", "structure"]
+
+
+def test_an_external_data_file_is_found_and_named() -> None:
+    facts = facts_of(qcow2(GIB, data_file="/dev/sda"))
+    assert [finding.check for finding in facts.findings] == ["data_file"]
+    assert facts.details["data_file"] == "/dev/sda"
+
+
+def test_a_data_file_without_a_name_is_found_by_its_feature_bit() -> None:
+    assert checks_of(qcow2(GIB, incompatible=1 << 2)) == ["data_file"]
+
+
+def test_a_data_file_named_without_its_feature_bit_is_found() -> None:
+    assert checks_of(qcow2(GIB, extensions=[(0x44415441, b"/etc/passwd")])) == ["data_file"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "check"),
+    [(1, "dirty"), (2, "corrupt_flag"), (1 << 5, "unknown_features"), (1 << 63, "unknown_features")],
+)
+def test_feature_bits_have_their_checks(bits: int, check: str) -> None:
+    assert checks_of(qcow2(GIB, incompatible=bits)) == [check]
+
+
+def test_extended_l2_entries_are_known() -> None:
+    image = qcow2(7 * MIB).patched(72, u64(1 << 4))
+    assert checks_of(image) == []
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 1 << 63])
+def test_version_2_has_no_feature_bits(bits: int) -> None:
+    """The same bytes are other things there: extensions, or a name."""
+    assert checks_of(qcow2(GIB, version=2).patched(72, u64(bits).rjust(8, b"\0"))) == []
+
+
+@pytest.mark.parametrize("method", [1, 2])
+def test_encryption_is_found(method: int) -> None:
+    assert checks_of(qcow2(GIB, encryption=method)) == ["encrypted"]
+
+
+def test_snapshots_are_information() -> None:
+    facts = facts_of(qcow2(GIB, snapshots=3))
+    assert [(finding.check, finding.severity) for finding in facts.findings] == [("snapshots", Severity.INFO)]
+    assert facts.details["snapshots"] == 3
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(20, u32(8)), (20, u32(22)), (20, u32(2**32 - 1)), (96, u32(7)), (100, u32(103)), (100, u32(2**31))],
+)
+def test_a_header_out_of_bounds_is_a_contradiction(at: int, value: bytes) -> None:
+    facts = facts_of(qcow2(GIB).patched(at, value))
+    assert [finding.check for finding in facts.findings] == ["structure"]
+    assert facts.wholeness is Wholeness.UNCHECKED
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (36, u32(0)),
+        (36, u32(2**30)),
+        (40, u64(77)),
+        (40, u64(0)),
+        (48, u64(65537)),
+        (48, u64(0)),
+        (56, u32(0)),
+    ],
+)
+def test_tables_that_cannot_be_are_contradictions(at: int, value: bytes) -> None:
+    assert "structure" in checks_of(qcow2(GIB, allocated=2).patched(at, value))
+
+
+@pytest.mark.parametrize(("at", "value"), [(40, u64(GIB)), (48, u64(GIB))])
+def test_tables_beyond_the_end_are_missing(at: int, value: bytes) -> None:
+    assert "truncated" in checks_of(qcow2(GIB, allocated=2).patched(at, value))
+
+
+def test_every_cut_before_the_last_cluster_is_noticed() -> None:
+    """The last cluster in use must begin within the object; it may end short, as qemu-img leaves it."""
+    image = qcow2(GIB, allocated=5)
+    for size in range(512, image.size - 65536 + 1, 4096):
+        assert "truncated" in checks_of(image.truncated(size)), size
+
+
+@pytest.mark.parametrize("size", [8, 71, 103])
+def test_an_object_that_ends_in_the_header_is_truncated(size: int) -> None:
+    assert checks_of(qcow2(GIB).truncated(size)) == ["truncated"]
+
+
+@pytest.mark.parametrize("cluster_bits", [9, 12, 16, 17])
+def test_wholeness_is_proven_where_a_refcount_block_is_read_whole(cluster_bits: int) -> None:
+    assert facts_of(qcow2(MIB, cluster_bits=cluster_bits, allocated=3)).wholeness is Wholeness.PROVEN
+
+
+def test_wholeness_is_sampled_where_a_refcount_block_is_larger() -> None:
+    assert facts_of(qcow2(GIB, cluster_bits=21, allocated=3)).wholeness is Wholeness.SAMPLED
+
+
+@pytest.mark.parametrize("version", [0, 1, 4, 2**32 - 1])
+def test_other_versions_are_not_qcow2(version: int) -> None:
+    assert facts_of(qcow2(GIB).patched(4, u32(version))).format is None
+
+
+def test_memory_stays_bounded_whatever_the_header_claims() -> None:
+    from worker.inspectors import Inspection
+
+    image = qcow2(GIB, backing_file="x").patched(16, u32(2**32 - 1)).patched(56, u32(2**32 - 1))
+    inspection = Inspection()
+    inspection.feed(0, image.to_bytes())
+    assert all(gap.length <= 128 * 1024 for gap in inspection.missing())
+    assert sum(inspection.context_info.values()) < 512 * 1024

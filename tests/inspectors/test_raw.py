@@ -1,0 +1,82 @@
+"""Raw disks, by their partition table; and what only looks like one."""
+
+import pytest
+
+from tests.inspectors.inspecting import checks_of, facts_of
+from worker.demo.images import Image, gpt_disk, mbr_disk
+from worker.inspectors import Wholeness
+
+MIB = 1024**2
+
+
+def boot_sector(name: bytes, at: int) -> Image:
+    """A volume's boot sector: a jump, the name where the volume states it, code everywhere, 55 AA."""
+    code = bytes(index * 7 % 256 for index in range(512))
+    sector = bytearray(b"\xeb\x52\x90" + code[3:510] + b"\x55\xaa")
+    sector[at : at + len(name)] = name
+    sector[446:462] = b"\x80" + bytes(3) + b"\x0c" + bytes(3) + (1).to_bytes(4, "little") * 2
+    sector[462:510] = bytes(48)
+    return Image.of(MIB, [(0, bytes(sector))])
+
+
+def test_a_partitioned_disk_is_raw() -> None:
+    facts = facts_of(mbr_disk(16 * MIB))
+    assert (facts.format, facts.content, facts.virtual_size) == ("raw", ("dos",), 16 * MIB)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_gpt_disk_is_raw_and_whole(sector: int) -> None:
+    facts = facts_of(gpt_disk(16 * MIB, sector=sector))
+    assert (facts.format, facts.content, facts.virtual_size) == ("raw", ("gpt",), 16 * MIB)
+    assert facts.details["sector_size"] == sector
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [(b"NTFS    ", 3), (b"EXFAT   ", 3), (b"FAT16   ", 54), (b"FAT32   ", 82), (b"IBM 20.0", 3)],
+)
+def test_a_volumes_boot_sector_is_no_partition_table(name: bytes, at: int) -> None:
+    assert facts_of(boot_sector(name, at)).format is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [(510, b"\x55\xab"), (446, b"\x01"), (450, bytes(1)), (454, bytes(4)), (458, bytes(4))],
+    ids=["no 55 AA", "impossible status", "no type", "no first sector", "no sectors"],
+)
+def test_a_sector_that_cannot_be_an_mbr_is_none(change: tuple[int, bytes]) -> None:
+    assert facts_of(mbr_disk(16 * MIB).patched(*change)).format is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 511])
+def test_less_than_a_sector_is_nothing(size: int) -> None:
+    assert facts_of(mbr_disk(16 * MIB).truncated(size)).format is None
+
+
+def test_partitions_beyond_the_end_are_missing() -> None:
+    assert checks_of(mbr_disk(16 * MIB, [(0x83, 2048, 28672)]).truncated(8 * MIB)) == ["truncated"]
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_gpt_disk_that_is_cut_lacks_its_backup(sector: int) -> None:
+    disk = gpt_disk(16 * MIB, sector=sector)
+    for size in (sector * 2, MIB, 16 * MIB - sector, 16 * MIB - 1):
+        facts = facts_of(disk.truncated(size))
+        assert [finding.check for finding in facts.findings] == ["truncated"]
+        assert facts.wholeness is Wholeness.UNCHECKED
+
+
+def test_a_gpt_header_with_a_wrong_checksum_is_found() -> None:
+    assert "checksum_mismatch" in checks_of(gpt_disk(16 * MIB).patched(512 + 56, b"\xff"))
+
+
+def test_a_gpt_disk_with_another_backup_is_a_contradiction() -> None:
+    assert checks_of(gpt_disk(16 * MIB).patched(16 * MIB - 512, bytes(8))) == ["structure"]
+
+
+def test_a_protective_mbr_without_a_gpt_is_a_contradiction() -> None:
+    assert checks_of(gpt_disk(16 * MIB).patched(512, bytes(8))) == ["structure"]

@@ -1,0 +1,52 @@
+"""VDI: the header says everything."""
+
+from uuid import UUID
+
+import pytest
+
+from tests.inspectors.inspecting import checks_of, facts_of
+from worker.demo.images import vdi
+from worker.inspectors import Wholeness
+
+MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
+
+
+@pytest.mark.parametrize("size", [7 * MIB, 513 * MIB, 2 * TIB])
+@pytest.mark.parametrize(("image_type", "name"), [(1, "dynamic"), (2, "static")])
+def test_a_good_image_is_whole(size: int, image_type: int, name: str) -> None:
+    facts = facts_of(vdi(size, allocated=3, image_type=image_type))
+    assert (facts.format, facts.subformat, facts.virtual_size) == ("vdi", name, size)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+def test_a_differencing_image_needs_its_parent() -> None:
+    image = vdi(GIB, image_type=4, parent_uuid=UUID(int=5))
+    assert checks_of(image) == ["parent_image"]
+    assert facts_of(image).details["parent_uuid"] == str(UUID(int=5))
+
+
+def test_a_parent_is_found_whatever_the_type_says() -> None:
+    assert checks_of(vdi(GIB, parent_uuid=UUID(int=5))) == ["parent_image"]
+
+
+@pytest.mark.parametrize(("at", "value"), [(0x4C, 9), (0x44, 0x00010002)])
+def test_unknown_types_and_versions_are_found(at: int, value: int) -> None:
+    assert checks_of(vdi(GIB).patched(at, value.to_bytes(4, "little"))) == ["unknown_features"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(0x154, 0), (0x158, 512), (0x178, 0), (0x180, 1), (0x184, 2**31)], ids=hex
+)
+def test_offsets_and_counts_that_cannot_be_are_contradictions(at: int, value: int) -> None:
+    assert "structure" in checks_of(vdi(GIB, allocated=2).patched(at, value.to_bytes(4, "little")))
+
+
+def test_every_cut_is_noticed() -> None:
+    image = vdi(7 * MIB, allocated=3)
+    for size in [0x44, 511, 512, *range(1024, image.size, 100_000), image.size - 1]:
+        assert checks_of(image.truncated(size)) == ["truncated"], size
+
+
+def test_the_signature_of_another_byte_is_no_vdi() -> None:
+    assert facts_of(vdi(GIB).patched(0x40, b"\x7e")).format is None

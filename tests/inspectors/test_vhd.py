@@ -1,0 +1,121 @@
+"""VHD: fixed, dynamic and differencing, by the footer at the end and its copy at the front."""
+
+import pytest
+
+from tests.inspectors.inspecting import checks_of, facts_of
+from worker.demo.images import Image, gpt_disk, mbr_disk, vhd_dynamic, vhd_fixed, vhd_geometry
+from worker.inspectors import Wholeness
+from worker.inspectors.vhd import footer_checksum
+
+MIB, GIB = 1024**2, 1024**3
+
+
+def with_footer(image: Image, at: int, value: bytes, *, only: int | None = None) -> Image:
+    """Change both footers of a dynamic image, or one of them, and correct the checksums."""
+    for base in (0, image.size - 512) if only is None else (only,):
+        footer = bytearray(image.read(base, 512))
+        footer[at : at + len(value)] = value
+        footer[64:68] = footer_checksum(bytes(footer)).to_bytes(4, "big")
+        image = image.patched(base, bytes(footer))
+    return image
+
+
+@pytest.mark.parametrize("size", [7 * MIB, 513 * MIB, 40 * GIB])
+def test_a_good_dynamic_image_is_whole(size: int) -> None:
+    facts = facts_of(vhd_dynamic(size, allocated=2))
+    assert (facts.format, facts.subformat, facts.virtual_size) == ("vhd", "dynamic", size)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+@pytest.mark.parametrize("footer_size", [511, 512])
+def test_a_good_fixed_image_is_whole_and_no_raw_disk(footer_size: int) -> None:
+    facts = facts_of(vhd_fixed(7 * MIB, footer_size=footer_size))
+    assert (facts.format, facts.subformat, facts.virtual_size) == ("vhd", "fixed", 7 * MIB)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+@pytest.mark.parametrize(("disk", "content"), [(mbr_disk, "dos"), (gpt_disk, "gpt")])
+def test_the_disk_on_a_fixed_image_is_its_content(disk: object, content: str) -> None:
+    assert callable(disk)
+    facts = facts_of(vhd_fixed(8 * MIB, content=disk(8 * MIB)))
+    assert facts.format == "vhd"
+    assert facts.content == (content,)
+    assert facts.findings == ()
+
+
+@pytest.mark.parametrize("creator", [b"vpc ", b"qemu", b"vbox", b"\0\0\0\0"])
+def test_the_geometry_counts_for_most_creators(creator: bytes) -> None:
+    cylinders, heads, sectors = vhd_geometry(513 * MIB // 512)
+    assert facts_of(vhd_dynamic(513 * MIB, creator=creator)).virtual_size == cylinders * heads * sectors * 512
+
+
+@pytest.mark.parametrize("creator", [b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0", b"wa\0\0"])
+def test_the_size_field_counts_for_those_who_mean_it(creator: bytes) -> None:
+    assert facts_of(vhd_dynamic(513 * MIB, creator=creator)).virtual_size == 513 * MIB
+
+
+def test_the_size_field_counts_at_the_largest_geometry() -> None:
+    assert facts_of(vhd_dynamic(512 * GIB, creator=b"vpc ")).virtual_size == 512 * GIB
+
+
+def test_the_current_size_counts_and_not_the_original() -> None:
+    grown = with_footer(vhd_dynamic(GIB), 40, (7 * MIB).to_bytes(8, "big"))
+    facts = facts_of(grown)
+    assert facts.virtual_size == GIB
+    assert facts.details["original_size"] == 7 * MIB
+    assert facts.findings == ()
+
+
+def test_a_differencing_image_needs_its_parent() -> None:
+    facts = facts_of(vhd_dynamic(GIB, parent_name="base.vhd"))
+    assert facts.subformat == "differencing"
+    assert [finding.check for finding in facts.findings] == ["parent_image"]
+
+
+def test_a_saved_state_is_found() -> None:
+    assert checks_of(with_footer(vhd_dynamic(GIB), 84, b"\1")) == ["saved_state"]
+
+
+def test_an_unknown_type_is_found() -> None:
+    assert checks_of(with_footer(vhd_dynamic(GIB), 60, (9).to_bytes(4, "big"))) == ["unknown_features"]
+
+
+def test_a_wrong_checksum_is_found() -> None:
+    image = vhd_dynamic(GIB)
+    wrong = image.patched(64, bytes(4)).patched(image.size - 512 + 64, bytes(4))
+    assert checks_of(wrong) == ["checksum_mismatch"]
+
+
+def test_footers_that_differ_contradict_each_other() -> None:
+    image = vhd_dynamic(GIB)
+    assert checks_of(with_footer(image, 68, b"another uuid....", only=image.size - 512)) == ["structure"]
+
+
+def test_every_cut_of_a_dynamic_image_is_noticed() -> None:
+    image = vhd_dynamic(7 * MIB, block_size=MIB, allocated=2)
+    # One byte less is the footer of 511 bytes that old versions wrote: nothing that is needed is gone.
+    for size in [*range(512, image.size, 65536), image.size - 2, image.size - 511]:
+        assert checks_of(image.truncated(size)) == ["truncated"], size
+
+
+def test_bytes_behind_the_footer_hide_it() -> None:
+    assert checks_of(vhd_dynamic(GIB).appended(bytes(4096))) == ["truncated"]
+
+
+def test_a_fixed_image_that_lost_its_middle_is_found_by_its_size() -> None:
+    image = vhd_fixed(7 * MIB)
+    shorter = Image.of(3 * MIB + 512, [(3 * MIB, image.read(7 * MIB, 512))])
+    facts = facts_of(shorter)
+    assert [finding.check for finding in facts.findings] == ["size_mismatch"]
+    assert facts.wholeness is Wholeness.UNCHECKED
+
+
+def test_a_fixed_image_without_its_footer_is_no_vhd() -> None:
+    assert facts_of(vhd_fixed(7 * MIB).truncated(7 * MIB)).format is None
+
+
+@pytest.mark.parametrize("size", [9, 100, 510])
+def test_an_object_that_ends_in_the_first_footer_is_truncated(size: int) -> None:
+    assert checks_of(vhd_dynamic(GIB).truncated(size)) == ["truncated"]

@@ -1,0 +1,144 @@
+"""VMDK: the sparse header, the descriptor behind it, and the map of its grains."""
+
+import pytest
+
+from tests.inspectors.inspecting import checks_of, facts_of
+from worker.demo.images import vmdk_sparse, vmdk_stream_optimized
+from worker.inspectors import Wholeness
+from worker.inspectors.vmdk_descriptor import parse
+
+MIB, GIB = 1024**2, 1024**3
+
+
+@pytest.mark.parametrize("size", [7 * MIB, 513 * MIB, 10 * GIB])
+def test_a_good_sparse_image_is_whole(size: int) -> None:
+    facts = facts_of(vmdk_sparse(size, allocated=3))
+    assert (facts.format, facts.subformat, facts.virtual_size) == ("vmdk", "monolithicSparse", size)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+def test_of_many_grain_tables_some_are_a_sample() -> None:
+    facts = facts_of(vmdk_sparse(100 * GIB, allocated=3))
+    assert facts.wholeness is Wholeness.SAMPLED
+    assert facts.findings == ()
+
+
+@pytest.mark.parametrize("size", [7 * MIB, 513 * MIB, 64 * GIB])
+def test_a_good_stream_optimized_image_is_whole(size: int) -> None:
+    facts = facts_of(vmdk_stream_optimized(size, allocated=3))
+    assert (facts.format, facts.subformat, facts.virtual_size) == ("vmdk", "streamOptimized", size)
+    assert facts.findings == ()
+    assert facts.wholeness is Wholeness.PROVEN
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'RW 2097152 FLAT "/etc/shadow" 0',
+        'RW 2097152 FLAT "disk-flat.vmdk" 0',
+        'RW 2097152 VMFS "disk-flat.vmdk"',
+        'RDONLY 2097152 SPARSE "../other.vmdk"',
+        'rw 2097152 sparse "C:\\\\windows\\\\disk.vmdk"',
+        'RW 2097152 SPARSE "disk.vmdk"\nRW 1 FLAT "/etc/passwd" 0',
+        'RW 2097152 SPARSE "disk.vmdk"\n\0\nRW 1 FLAT "/etc/passwd" 0',
+    ],
+)
+def test_an_extent_that_is_another_file_is_found(line: str) -> None:
+    assert "extent_path" in checks_of(vmdk_sparse(GIB, extent_line=line))
+
+
+@pytest.mark.parametrize("line", ['RW 2097152 SPARSE "disk.vmdk"', 'RW 2097152 SPARSE "call me.vmdk"'])
+def test_a_sparse_images_own_extent_is_no_finding(line: str) -> None:
+    assert checks_of(vmdk_sparse(GIB, extent_line=line)) == []
+
+
+def test_an_extent_in_a_comment_is_no_extent() -> None:
+    assert checks_of(vmdk_sparse(GIB, extra_lines=['# RW 1 FLAT "/etc/passwd" 0'])) == []
+
+
+@pytest.mark.parametrize("create_type", ["monolithicFlat", "vmfs", "twoGbMaxExtentFlat", "fullDevice"])
+def test_a_sparse_header_with_a_flat_descriptor_is_found(create_type: str) -> None:
+    """CVE-2022-47951: the header says sparse, the descriptor leads to a file of the host."""
+    image = vmdk_sparse(GIB, create_type=create_type, extent_line='RW 2097152 FLAT "/etc/shadow" 0')
+    facts = facts_of(image)
+    assert [finding.check for finding in facts.findings] == ["extent_path", "unsupported_subformat"]
+    assert "/etc/shadow" in facts.findings[0].message
+    assert facts.virtual_size is None
+
+
+@pytest.mark.parametrize("case", ["monolithicsparse", "MonolithicSparse", "STREAMOPTIMIZED"])
+def test_the_type_is_case_sensitive(case: str) -> None:
+    assert "unsupported_subformat" in checks_of(vmdk_sparse(GIB, create_type=case))
+
+
+def test_a_type_in_a_comment_is_no_type() -> None:
+    image = vmdk_sparse(GIB, create_type="vmfs", extra_lines=['# createType="monolithicSparse"'])
+    assert "unsupported_subformat" in checks_of(image)
+
+
+def test_two_types_contradict_each_other() -> None:
+    assert "structure" in checks_of(vmdk_sparse(GIB, extra_lines=['createType="vmfs"']))
+
+
+def test_a_delta_image_needs_its_parent() -> None:
+    assert checks_of(vmdk_sparse(GIB, parent_cid="1234abcd")) == ["parent_image"]
+    assert checks_of(vmdk_sparse(GIB, parent_cid="FFFFFFFF")) == []
+    assert checks_of(vmdk_sparse(GIB, extra_lines=['parentFileNameHint="/vmfs/base.vmdk"'])) == [
+        "parent_image"
+    ]
+
+
+def test_a_change_tracking_file_is_found() -> None:
+    assert checks_of(vmdk_sparse(GIB, extra_lines=['changeTrackPath="x-ctk.vmdk"'])) == ["change_track_path"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "check"),
+    [
+        (4, (4).to_bytes(4, "little"), "unknown_features"),
+        (72, b"\1", "dirty"),
+        (20, bytes(8), "structure"),
+        (44, (513).to_bytes(4, "little"), "structure"),
+        (28, (7).to_bytes(8, "little"), "structure"),
+        (36, (4096).to_bytes(8, "little"), "structure"),
+        (12, bytes(8), "structure"),
+        (56, (2**40).to_bytes(8, "little"), "truncated"),
+    ],
+)
+def test_header_fields_have_their_checks(at: int, value: bytes, check: str) -> None:
+    image = vmdk_sparse(GIB)
+    if at == 56:
+        image = image.patched(8, bytes(4))
+    assert check in checks_of(image.patched(at, value))
+
+
+def test_every_cut_of_a_sparse_image_is_noticed() -> None:
+    image = vmdk_sparse(7 * MIB, allocated=5)
+    for size in [100, 511, *range(512, image.size, 7000), image.size - 1]:
+        assert "truncated" in checks_of(image.truncated(size)), size
+
+
+def test_every_cut_of_a_stream_optimized_image_is_noticed() -> None:
+    image = vmdk_stream_optimized(7 * MIB, allocated=5)
+    for size in [100, 511, *range(512, image.size, 97), image.size - 1]:
+        assert "truncated" in checks_of(image.truncated(size)), size
+
+
+def test_header_and_footer_of_different_capacities_are_found() -> None:
+    image = vmdk_stream_optimized(GIB)
+    other = image.patched(image.size - 1024 + 12, (7).to_bytes(8, "little"))
+    facts = facts_of(other)
+    assert facts.virtual_size == 7 * 512
+    assert [finding.check for finding in facts.findings] == ["size_mismatch"]
+
+
+def test_a_descriptor_is_read_with_any_line_ends_and_padding() -> None:
+    for end in ("\n", "\r\n", "\r", "\n\n"):
+        text = end.join(["# Disk DescriptorFile", ' createType = "vmfs" ', 'RW 100 FLAT "a b" 0', "CID=1"])
+        parsed = parse(text.encode() + bytes(100))
+        assert parsed.setting("createType") == "vmfs"
+        assert parsed.setting("CID") == "1"
+        assert [(extent.sectors, extent.kind, extent.file) for extent in parsed.extents] == [
+            (100, "FLAT", "a b")
+        ]
