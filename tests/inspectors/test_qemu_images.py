@@ -67,7 +67,7 @@ def test_what_an_image_leads_to_is_named_as_qemu_names_it(qemu_images: QemuImage
 
 @pytest.mark.parametrize("name", [name for name in INSPECTED if "data" in name and name not in EXPECTED])
 def test_a_cut_that_takes_what_is_needed_is_noticed(qemu_images: QemuImages, name: str) -> None:
-    """Cut anywhere but in what may be short: a qcow2's last cluster, and the room behind a compressed grain."""
+    """Cut anywhere but in what may be short: a qcow2's last cluster, the room behind a compressed grain."""
     image = qemu_images[name]
     size = image.path.stat().st_size
     spare = 66048 if "qcow2" in name or "stream-optimized" in name else 1

@@ -1,0 +1,112 @@
+"""What a scan of a 10 GiB disk reads, by format, against streaming the same object from its front.
+
+Run it from the repository's root, with qemu-img installed:
+
+    python -m tests.bench.reads                  the table of the README
+    python -m tests.bench.reads --heads          the same for several lengths of the first GET
+
+The images hold 64 MiB of data and are made by qemu-img; the partitioned disk and the fixed VHD by our own
+builders. They lie in a local S3, and are read there. Streaming ends, as ours does, when nothing more is
+wanted.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker.demo.images import gpt_disk, guest_disk
+from worker.demo.local_s3 import CREDENTIALS, demo_client, local_s3
+from worker.inspectors import Inspection
+from worker.scan.report import Report
+from worker.scan.scanner import ScanSettings, Target, scan
+from worker.sources.s3 import S3Access, S3Source
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+VIRTUAL = 10 * GIB
+DATA = 64 * MIB
+STREAM_CHUNK = 64 * KIB
+HEADS = (16 * KIB, 64 * KIB, 256 * KIB, 512 * KIB)
+#: A usual first byte and a usual rate of one connection to S3, for the time that a scan would take there.
+FIRST_BYTE_SECONDS, BYTES_PER_SECOND = 0.030, 85e6
+FORMATS = {
+    "qcow2": ["-O", "qcow2"],
+    "qcow2, compressed": ["-c", "-O", "qcow2"],
+    "VMDK monolithicSparse": ["-O", "vmdk"],
+    "VMDK streamOptimized": ["-O", "vmdk", "-o", "subformat=streamOptimized"],
+    "VHD dynamic": ["-O", "vpc", "-o", "force_size"],
+    "VHDX dynamic": ["-O", "vhdx"],
+    "VDI dynamic": ["-O", "vdi"],
+}
+BUCKET = "bench"
+
+
+def images(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Each image in turn; the last one is gone when the next is made."""
+    source = folder / "source.raw"
+    guest_disk(VIRTUAL, block_size=64 * KIB, allocated=DATA // (64 * KIB)).write_to(source)
+    with source.open("r+b") as file:
+        file.write(os.urandom(DATA))
+    for name, options in FORMATS.items():
+        path = folder / "image"
+        subprocess.run(["qemu-img", "convert", "-f", "raw", *options, source, path], check=True)
+        yield name, path
+        path.unlink()
+    source.unlink()
+    # The whole of a raw disk is stored; half a GiB of it shows what 10 GiB would.
+    yield "raw with GPT (512 MiB)", gpt_disk(512 * MIB).write_to(folder / "disk.raw")
+
+
+def streamed(path: Path) -> int:
+    """How many bytes of a stream pass until nothing more is wanted; the length is known, as S3 tells it."""
+    inspection = Inspection()
+    inspection.finish(path.stat().st_size)
+    with path.open("rb") as file:
+        while not inspection.complete and (chunk := file.read(STREAM_CHUNK)):
+            inspection.eat_chunk(chunk)
+        return file.tell()
+
+
+def scanned(access: S3Access, key: str, head: int) -> Report:
+    """Scan an object of the local S3."""
+    return scan(
+        Target(key, BUCKET, key),
+        lambda meter: S3Source(access, BUCKET, key, version_id=None, meter=meter),
+        ScanSettings(head_bytes=head),
+    )
+
+
+def seconds(report: Report) -> float:
+    """The time that the reads of a scan would take on S3, one after the other."""
+    return report.requests * FIRST_BYTE_SECONDS + report.bytes_read / BYTES_PER_SECOND
+
+
+def main() -> None:
+    """Print the table, as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--heads", action="store_true", help="compare lengths of the first GET")
+    heads = HEADS if parser.parse_args().heads else (ScanSettings().head_bytes,)
+    os.environ.update(CREDENTIALS)
+    print("| image | stored | first GET | GETs | read | on S3, about | streamed from the front |")
+    print("|---|---|---|---|---|---|---|")
+    with local_s3() as url, tempfile.TemporaryDirectory() as folder:
+        client = demo_client(url)
+        client.create_bucket(Bucket=BUCKET)
+        access = S3Access(endpoint_url=url, region=None, connections=4)
+        for name, path in images(Path(folder)):
+            client.put_object(Bucket=BUCKET, Key=path.name, Body=path.read_bytes())
+            for head in heads:
+                report = scanned(access, path.name, head)
+                assert report.status == "safe", report
+                print(
+                    f"| {name} | {report.size / MIB:,.0f} MiB | {head // KIB} KiB | {report.requests} "
+                    f"| {report.bytes_read / KIB:,.0f} KiB | {seconds(report) * 1000:.0f} ms "
+                    f"| {streamed(path) / KIB:,.0f} KiB |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
