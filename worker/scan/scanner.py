@@ -31,8 +31,8 @@ MAX_ROUNDS = 32
 class ScanSettings:
     """How to read: the length of the first GET, and the gap over which two ranges are fetched as one.
 
-    256 KiB hold all that a usual qcow2 needs: one GET instead of three, 33 ms instead of 92 where the first byte
-    takes 30 ms. Others have it 2 ms later than with 64 KiB (`tests/bench/reads.py --heads`).
+    256 KiB hold all that a usual qcow2 needs: one GET instead of three, 33 ms instead of 92 where the first
+    byte takes 30 ms. Others have it 2 ms later than with 64 KiB (`tests/bench/reads.py --heads`).
     """
 
     head_bytes: int = 256 * 1024

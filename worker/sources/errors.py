@@ -21,6 +21,9 @@ class UnreadableError(SourceError):
 class ObjectChangedError(SourceError):
     """The object is no longer the one that the first read was of. Starting over reads the new one."""
 
+    def __init__(self, message: str = "the object was replaced while it was read") -> None:
+        super().__init__("object_changed", message)
+
 
 class TransientError(SourceError):
     """The network or the server failed in a way that may pass; raised when all retries are spent."""

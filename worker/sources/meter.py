@@ -38,9 +38,18 @@ class Meter:
         Raises:
             BudgetExhaustedError: It would be over the budget.
         """
+        self.allow(length, requests=1)
+        self.requests += 1
+
+    def allow(self, length: int, *, requests: int = 0) -> None:
+        """Look whether `length` bytes, and `requests` if any, are within the budget.
+
+        Raises:
+            BudgetExhaustedError: They would be over it.
+        """
         budget = self._budget
         for over, what in (
-            (self.requests >= budget.requests, f"{budget.requests} requests"),
+            (self.requests + requests > budget.requests, f"{budget.requests} requests"),
             (self.bytes_read + length > budget.bytes, f"{budget.bytes} bytes"),
             (self.elapsed_seconds >= budget.seconds, f"{budget.seconds:g} seconds"),
         ):
@@ -48,7 +57,6 @@ class Meter:
                 raise BudgetExhaustedError(
                     "budget", f"the scan's budget of {what} ran out before it could decide"
                 )
-        self.requests += 1
 
     def received(self, length: int) -> None:
         """Count bytes that came."""

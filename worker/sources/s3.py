@@ -4,21 +4,25 @@ No HEAD: the first ranged GET tells size, ETag, version and last modification. E
 `If-Match` and the version, so that one verdict speaks of one object; a 412 means that it changed.
 """
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING
+from threading import RLock
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import stamina
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from worker.sources import s3_boto, s3_obstore
-from worker.sources.errors import ObjectChangedError, TransientError, UnreadableError
+from worker.sources.errors import ConfigurationError, ObjectChangedError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.source import Identity
@@ -33,6 +37,8 @@ CONNECT_SECONDS, READ_SECONDS = 5, 30
 CREDENTIAL_TTL = timedelta(minutes=5)
 #: S3 recovers from SlowDown within seconds. The budget bounds the same in requests.
 RETRY_ATTEMPTS, RETRY_SECONDS = 5, 45.0
+#: What obstore can put into a URL. Of another name boto3 says that no bucket has it, where obstore panics.
+BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class S3Access:
@@ -49,12 +55,17 @@ class S3Access:
         self._session = boto3.Session(region_name=region)
         self._connections = connections
         self._stores: dict[str, S3Store | None] = {}
-        self._lock = Lock()
+        self._lock = RLock()
 
-    @cached_property
+    @property
     def client(self) -> "S3Client":
         """A boto3 client without retries of its own; threads may share it."""
-        return self._session.client(
+        with self._lock:
+            return self._client
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        client = self._session.client(
             "s3",
             endpoint_url=self._endpoint_url,
             region_name=self._session.region_name or "us-east-1",
@@ -66,6 +77,8 @@ class S3Access:
                 user_agent_extra="keyhole",
             ),
         )
+        client.meta.events.register("before-call.s3.HeadBucket", _answer_head_bucket)
+        return client
 
     @property
     def credentials_from(self) -> str | None:
@@ -81,7 +94,7 @@ class S3Access:
             return self._stores[bucket]
 
     def _open_store(self, bucket: str) -> S3Store | None:
-        if bucket.startswith("arn:") or self._session.get_credentials() is None:
+        if not BUCKET_NAME.fullmatch(bucket) or self._session.get_credentials() is None:
             return None
         endpoint = self.client.meta.endpoint_url
         options: ClientConfig = {
@@ -103,6 +116,15 @@ class S3Access:
         )
 
 
+def _answer_head_bucket(**_: Any) -> tuple[AWSResponse, dict[str, Any]]:  # noqa: ANN401 - botocore's event
+    """Refuse the HEAD by which botocore asks for a bucket's region when a redirect does not name it.
+
+    To a redirect of that HEAD it sends another, without end.
+    """
+    refused = {"Error": {"Code": "MethodNotAllowed"}, "ResponseMetadata": {"HTTPHeaders": {}}}
+    return AWSResponse("", 405, {}, None), refused
+
+
 class S3Source:
     """One object in S3, by range; see `Source`.
 
@@ -110,17 +132,25 @@ class S3Source:
         access: The process's way to S3.
         version_id: The version to read; the current one if not given. The first read pins it.
         meter: Counts every request, retries included.
+
+    Raises:
+        ConfigurationError: There is no way to S3: half of the credentials, an endpoint that is no URL.
     """
 
     def __init__(
         self, access: S3Access, bucket: str, key: str, *, version_id: str | None, meter: Meter
     ) -> None:
-        self._access = access
         self._meter = meter
         self._pin = Pin(bucket, key, version_id, None)
         self._identity: Identity | None = None
         self._version_learned = False
-        self._store = access.store(bucket) if s3_obstore.can_name(key) else None
+        try:
+            self._client = access.client
+            self._store = access.store(bucket) if s3_obstore.can_name(key) else None
+        except BotoCoreError as error:
+            raise s3_boto.explain(error) from error
+        except (BaseError, ValueError, OSError) as error:
+            raise ConfigurationError("request", f"there is no way to S3: {error}") from error
 
     @property
     def identity(self) -> Identity | None:
@@ -163,7 +193,7 @@ class S3Source:
             except s3_obstore.ObstoreRefusedError:
                 # Whatever it was, boto3 finds out. The rest of the object is read by what worked.
                 self._store = None
-        return s3_boto.get(self._access.client, self._pin, span, self._meter)
+        return s3_boto.get(self._client, self._pin, span, self._meter)
 
     def _recognise(self, identity: Identity) -> None:
         """Pin the object that the first answer was of; later answers must be of the same, If-Match or not."""
@@ -174,4 +204,4 @@ class S3Source:
                 self._pin, version_id=self._pin.version_id or identity.version_id, etag=identity.etag
             )
         elif (identity.size, identity.etag) != (self._identity.size, self._identity.etag):
-            raise ObjectChangedError("object_changed", "the object was replaced while it was read")
+            raise ObjectChangedError

@@ -1,18 +1,24 @@
 """Ranged GETs by boto3: slower than obstore, but it takes every key that S3 takes and names every error."""
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
+    PartialCredentialsError,
     ResponseStreamingError,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from worker.sources.errors import (
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
 #: A server that ignores Range sends the object from its front. This much is read to reach a range further
 #: back.
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024
+
+#: A body is read, and counted, in pieces of this many bytes.
+PIECE_BYTES = 64 * 1024
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -60,6 +69,14 @@ CREDENTIAL_CODES = {
     "InvalidToken",
     "ExpiredTokenException",
 }
+#: Where credentials should have come from, and did not.
+CREDENTIAL_ERRORS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    SSOError,
+    TokenRetrievalError,
+)
 THROTTLING_CODES = {
     "SlowDown",
     "Throttling",
@@ -91,20 +108,25 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     except ClientError as error:
         if _status(error) == 416 and span.offset in {0, None}:
             return _get_empty(client, request, meter)
+        if _status(error) == 416 and pin.etag is not None:
+            raise ObjectChangedError from error  # the pinned object reaches there, this one does not
         raise explain(error) from error
-    except (BotoCoreError, HTTPClientError) as error:
+    except (BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     return _read(response, span, meter)
 
 
 def explain(error: Exception) -> SourceError:
     """The source's error for one of boto3's."""
-    if isinstance(error, NoCredentialsError):
-        return ConfigurationError("credentials", "no AWS credentials were found; see `keyhole doctor`")
+    if isinstance(error, CREDENTIAL_ERRORS):
+        return ConfigurationError("credentials", f"{error}; see `keyhole doctor`")
     if isinstance(error, ClientError):
         return _explain_answer(error)
     if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError):
         return TransientError("network", f"the connection failed: {error}")
+    if isinstance(error, ResponseParserError | ValueError):
+        # botocore's parsers raise either where a header or a body is not what it should be.
+        return TransientError("server_error", f"the server's answer makes no sense: {error}")
     return ConfigurationError("request", f"the request cannot be made: {error}")
 
 
@@ -112,15 +134,17 @@ def _explain_answer(error: ClientError) -> SourceError:
     code, message = (str(error.response.get("Error", {}).get(field, "")) for field in ("Code", "Message"))
     status = _status(error)
     if status == 412:
-        return ObjectChangedError("object_changed", "the object was replaced while it was read")
+        return ObjectChangedError
     if code in THROTTLING_CODES or status == 429:
         return TransientError("slow_down", f"the server asks to slow down ({status} {code})")
-    if status >= 500:
+    if status >= 500 or code == "RequestTimeout":
         return TransientError("server_error", f"the server failed ({status} {code})")
     if code in CREDENTIAL_CODES:
         return ConfigurationError(
             "credentials", f"the credentials are refused ({code}); renew or correct them"
         )
+    if code == "RequestTimeTooSkewed":
+        return ConfigurationError("clock", "the server's time is another than this machine's; set its clock")
     return _unreadable(error, code) or ConfigurationError(
         "request", f"the server refuses the request ({status} {code}: {message})"
     )
@@ -147,40 +171,59 @@ def _get_empty(client: "S3Client", request: dict[str, Any], meter: Meter) -> Ans
     meter.request(0)
     try:
         response = client.get_object(**{name: value for name, value in request.items() if name != "Range"})
-    except (ClientError, BotoCoreError, HTTPClientError) as error:
+    except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     response["Body"].close()
-    if response["ContentLength"]:
-        raise ObjectChangedError("object_changed", "the object was replaced while it was read")
+    if response.get("ContentLength") != 0:
+        raise ObjectChangedError
     return Answer(0, b"", _identity(response, 0))
 
 
 def _read(response: Any, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - boto3's response is a dict of everything
     body = response["Body"]
     try:
-        content_range = CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
-        if content_range:
-            size, first = int(content_range[3]), int(content_range[1])
-            skipped = 0
-        else:
-            # A 200: the server ignores Range and sends everything. Read no further than asked.
-            size = int(response["ContentLength"])
-            first, _ = span.placed(size)
-            skipped = first
+        size, skipped = _place(response, span)
+        meter.allow(skipped)
+        passed = sum(len(piece) for piece in _pieces(body, skipped, meter))
         offset, length = span.placed(size)
-        if skipped > MAX_SKIPPED_BYTES:
-            raise UnreadableError(
-                "range_ignored", "the server ignores ranges; the object would be read from its front"
-            )
-        data = body.read(skipped + length)
+        data = b"".join(_pieces(body, length, meter))
     except (BotoCoreError, HTTPClientError, HTTPError, OSError) as error:
         raise TransientError("network", f"the answer broke off: {error}") from error
     finally:
         body.close()
-    meter.received(len(data))
-    if first != offset or len(data) != skipped + length:
-        raise TransientError("truncated_body", f"the server answered {span.header} with other bytes")
-    return Answer(offset, data[skipped:], _identity(response, size))
+    if passed + len(data) != skipped + length:
+        raise TransientError("truncated_body", f"the answer to {span.header} ended before its end")
+    return Answer(offset, data, _identity(response, size))
+
+
+def _place(response: Any, span: Span) -> tuple[int, int]:  # noqa: ANN401 - boto3's response is a dict of everything
+    """The object's size, and how many bytes of the body lie before the span."""
+    stated = response.get("ContentRange")
+    if response["ResponseMetadata"]["HTTPStatusCode"] == 206:
+        content_range = CONTENT_RANGE.fullmatch(stated or "")
+        if content_range is None or int(content_range[1]) != span.placed(int(content_range[3]))[0]:
+            raise TransientError("wrong_range", f"the server answered {span.header} with {stated!r}")
+        return int(content_range[3]), 0
+    # A 200: the server ignores Range and sends everything. Read no further than asked.
+    size = response.get("ContentLength")
+    if size is None:
+        raise UnreadableError(
+            "range_ignored", "the server ignores ranges, and does not say how long the object is"
+        )
+    skipped, _ = span.placed(size)
+    if skipped > MAX_SKIPPED_BYTES:
+        raise UnreadableError(
+            "range_ignored", "the server ignores ranges; the object would be read from its front"
+        )
+    return int(size), skipped
+
+
+def _pieces(body: Any, length: int, meter: Meter) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types
+    """The next `length` bytes of a body, fewer where it ends."""
+    while length > 0 and (piece := body.read(min(length, PIECE_BYTES))):
+        meter.received(len(piece))
+        length -= len(piece)
+        yield piece
 
 
 def _identity(response: Any, size: int) -> Identity:  # noqa: ANN401 - boto3's response is a dict of everything

@@ -18,7 +18,7 @@ from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.source import Identity
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
 
 
 class ObstoreRefusedError(Exception):
@@ -50,14 +50,15 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
         options["version"] = pin.version_id
     try:
         result = obstore_get(store, pin.key, options=options)
-        data = bytes(result.bytes())
+        size = result.meta["size"]
+        offset, length = span.placed(size)
+        data = _body(result, length, meter)
     except (BaseError, FileNotFoundError, ValueError, OSError) as error:
         raise ObstoreRefusedError(str(error)) from error
-    meter.received(len(data))
-    size = result.meta["size"]
-    offset, length = span.placed(size)
-    if result.range[0] != offset or len(data) != length:
-        raise ObstoreRefusedError(f"{span.header} was answered with bytes {result.range}")
+    if result.range != (offset, offset + length) or len(data) != length:
+        raise ObstoreRefusedError(
+            f"{span.header} was answered with {len(data)} bytes, said to be {result.range}"
+        )
     return Answer(
         offset,
         data,
@@ -68,3 +69,14 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
             last_modified=result.meta["last_modified"],
         ),
     )
+
+
+def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
+    """The body as it comes, but not much more than `length` bytes of it: a server may send without end."""
+    data = bytearray()
+    for piece in result.stream(min_chunk_size=1):
+        data += bytes(piece)
+        meter.received(len(piece))
+        if len(data) > length:
+            break
+    return bytes(data)
