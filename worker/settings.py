@@ -19,9 +19,13 @@ Sink = Literal["redis", "tags"]
 class Settings(BaseSettings):
     """All of Keyhole's settings. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="KEYHOLE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="KEYHOLE_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
-    broker_url: str | None = Field(default=None, description="Where jobs are queued: redis:// or amqp://")
+    broker_url: str | None = Field(
+        default=None, description="Where jobs are queued, if not where verdicts are kept"
+    )
     redis_url: str | None = Field(default=None, description="Where verdicts and the ledger of jobs are kept")
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("keyhole"),
@@ -60,7 +64,9 @@ class Settings(BaseSettings):
         default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"
     )
     batch_size: int = Field(default=100, ge=1, le=1000, description="Objects in one message of a bulk submit")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="How much a worker logs: debug, info, warning or error"
+    )
 
     @field_validator("sinks", mode="before")
     @classmethod

@@ -34,6 +34,10 @@ def demo_command(*, as_json: bool) -> None:
     It starts a Valkey, an S3 server and a worker, puts sample images into a bucket, submits them through the
     queue, prints the verdicts, and the tags that the workers wrote. It needs no network and no set-up, leaves
     nothing behind, and takes less than a minute.
+
+    \b
+    keyhole demo
+    keyhole demo --json | jq 'select(.status != "safe") | .key, .reasons'
     """
     console = Console()
     notes = Console(stderr=True, quiet=as_json)

@@ -1,0 +1,96 @@
+"""The rooms' arrows run down only, and the inspectors' room has no windows."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "worker"
+#: From the bottom up. A room imports from itself and from what stands before it.
+ROOMS = [
+    "inspectors",
+    "sources",
+    "scan",
+    "results",
+    "jobs",
+    "intake",
+    "settings",
+    "api",
+    "app",
+    "tasks",
+    "cli",
+]
+#: What may be beside the rooms: what it may import, beyond what stands for itself.
+ASIDE = {
+    "": set(),
+    "logs": set(),
+    "embedded": {"results", "settings"},
+    "demo": {"scan"},
+    "__main__": {"cli"},
+}
+#: What the library of inspectors imports from outside; the first is CRC-32C, which Python lacks.
+OUTSIDE = {
+    "google_crc32c",
+    "abc",
+    "bisect",
+    "collections",
+    "dataclasses",
+    "enum",
+    "logging",
+    "re",
+    "struct",
+    "typing",
+    "uuid",
+    "zlib",
+}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "worker":
+                yield from (
+                    f"worker.{alias.name}" if (ROOT / f"{alias.name}.py").exists() else "worker"
+                    for alias in node.names
+                )
+            else:
+                yield node.module
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_run_down_only(path: Path) -> None:
+    place = path.relative_to(ROOT).with_suffix("").parts
+    room = "" if place == ("__init__",) else place[0]
+    used = {room_of(module) for module in imports(path) if module.split(".")[0] == "worker"} - {room, ""}
+    if room in ROOMS:
+        below = set(ROOMS[: ROOMS.index(room)])
+        # The command stands on top of everything, the application reads its settings and writes a log.
+        allowed = below | (set(ASIDE) if room in {"cli", "app"} else set())
+    else:
+        allowed = ASIDE[room]
+    assert used <= allowed
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "inspectors").glob("*.py")), ids=lambda path: path.name)
+def test_inspectors_have_no_io_no_clock_and_no_settings(path: Path) -> None:
+    outside = {module.split(".")[0] for module in imports(path)} - {"worker"}
+    assert outside <= OUTSIDE
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_edge_reads_settings(path: Path) -> None:
+    reads = any(module == "worker.settings" for module in imports(path))
+    room = path.relative_to(ROOT).with_suffix("").parts[0]
+    assert not reads or room in {"settings", "api", "app", "tasks", "cli", "embedded"}

@@ -1,0 +1,71 @@
+"""The README is true where a machine can tell."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from worker.cli import COMMANDS, keyhole
+from worker.demo.samples import SAMPLES
+from worker.inspectors import CHECKS, Severity
+from worker.scan.policy import STATUS_OF_CHECK
+from worker.scan.report import Status
+from worker.settings import Settings
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def rows(first: str) -> list[list[str]]:
+    """The rows of the table whose header begins with `first`."""
+    table = README[README.index(f"\n| {first} |") + 1 :].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_the_table_of_checks_is_the_codes_own() -> None:
+    expected = [
+        [
+            f"`{name}`",
+            check.looks_for,
+            check.severity.value,
+            "none" if check.severity is Severity.INFO else f"`{STATUS_OF_CHECK[name].value}`",
+        ]
+        for name, check in CHECKS.items()
+    ]
+    assert rows("check") == expected
+
+
+def test_the_table_of_statuses_is_complete() -> None:
+    assert [row[0].strip("`") for row in rows("status")] == [status.value for status in Status]
+
+
+def test_the_table_of_settings_is_the_codes_own() -> None:
+    told = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in rows("setting")}
+    assert list(told) == [f"KEYHOLE_{name.upper()}" for name in Settings.model_fields]
+    for name, field in Settings.model_fields.items():
+        meaning, default = told[f"KEYHOLE_{name.upper()}"]
+        assert meaning == field.description
+        if name not in {"sinks", "data_dir"}:
+            assert default == ("none" if field.default is None else str(field.default))
+
+
+def test_it_counts_the_demos_samples_right() -> None:
+    assert f"puts {len(SAMPLES)} sample images into a bucket" in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_it_shows_takes_the_options_that_it_shows(name: str) -> None:
+    command = keyhole.commands.get(name) or keyhole.get_command(None, name)
+    assert command is not None
+    options = {option for parameter in command.params for option in parameter.opts}
+    for line in re.findall(rf"^.*\bkeyhole {name}\b(.*)$", README, re.MULTILINE):
+        shown = re.findall(r"(?<!\S)(--?[a-z][a-z-]*)", line.split("#")[0])
+        assert set(shown) <= options, line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_text_with_an_example(name: str) -> None:
+    result = CliRunner().invoke(keyhole, [name, "--help"])
+    assert result.exit_code == 0
+    # Once in the usage line, and at least once as an example.
+    assert result.output.count(f"keyhole {name}") >= 2
