@@ -29,7 +29,7 @@ PROCESSES = 2
     "--json", "as_json", is_flag=True, help="Print the verdicts as one JSON object a line, and nothing else."
 )
 def demo_command(*, as_json: bool) -> None:
-    """Scan sample images in a local S3 by real workers, some of the images hostile.
+    """Scan sample images, some of them hostile, by real workers.
 
     It starts a Valkey, an S3 server and a worker, puts sample images into a bucket, submits them through the
     queue, prints the verdicts, and the tags that the workers wrote. It needs no network and no set-up, leaves

@@ -46,7 +46,9 @@ class Finding(NamedTuple):
 @click.argument("uri", required=False, metavar="[S3-URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def doctor_command(*, uri: str | None, as_json: bool) -> None:
-    """Say what is configured, reachable and permitted, and what to do about what is not.
+    """Say what is configured, reachable and permitted.
+
+    Of what is not, it says what to do about it.
 
     \b
     keyhole doctor

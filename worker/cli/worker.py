@@ -12,7 +12,9 @@ from worker.cli.errors import CommandError, load_settings, one_line_errors
 @click.option("--concurrency", type=click.IntRange(1, 512), help="Processes; by default one a core.")
 @click.option("--queue", "queues", multiple=True, help="Take from this queue alone; may be repeated.")
 def worker_command(*, concurrency: int | None, queues: tuple[str, ...]) -> None:
-    """Scan what is queued, until told to stop (Ctrl-C or SIGTERM: it finishes what it does).
+    """Scan what is queued, until told to stop.
+
+    On Ctrl-C or SIGTERM it finishes what it does.
 
     \b
     keyhole worker
