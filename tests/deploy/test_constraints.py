@@ -1,0 +1,47 @@
+"""deploy/constraints.txt pins what is installed, and the README's test command installs by it."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = [
+    line
+    for line in (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def _name(requirement: str) -> str:
+    """The name of a requirement, as an index compares names."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found is not None
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def test_every_line_is_one_exact_version() -> None:
+    for pin in PINS:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; python_full_version < \"[\d.]+\")?", pin), pin
+
+
+def test_every_name_stands_once_and_in_order() -> None:
+    names = [pin.split("==")[0].lower() for pin in PINS]
+    assert names == sorted(set(names))
+
+
+def test_every_dependency_of_ours_is_pinned() -> None:
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    wanted = {_name(requirement) for requirement in PROJECT["dependencies"] + extras}
+    assert wanted - {"keyhole"} <= {_name(pin) for pin in PINS}
+
+
+def test_the_readmes_test_command_is_found_as_ci_finds_it() -> None:
+    found = subprocess.run(
+        ["bash", ROOT / ".ci" / "run", "test-command"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    command = found.stdout.strip()
+    assert "deploy/constraints.txt" in command
+    assert ".[test]" in command
