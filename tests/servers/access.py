@@ -1,0 +1,32 @@
+"""Keyhole's way to a test's server, whatever AWS settings the machine has."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from worker.sources.s3 import S3Access
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Leave of all AWS settings these environment variables alone."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", *CREDENTIALS):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+    for name, value in {"AWS_EC2_METADATA_DISABLED": "true", **nowhere, **variables}.items():
+        monkeypatch.setenv(name, value)
+
+
+@contextmanager
+def s3_access(url: str, **variables: str) -> Iterator[S3Access]:
+    """The way to the server at `url`, with credentials that it takes unless others are given."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        isolate(monkeypatch, **(variables or CREDENTIALS))
+        access = S3Access(endpoint_url=url, region="us-east-1", connections=4)
+        client = access.client  # it takes the credentials now
+    try:
+        yield access
+    finally:
+        client.close()

@@ -1,0 +1,247 @@
+"""A small S3 over real sockets that answers ranged GETs, and what it answers can be scripted.
+
+It keeps sparse images, so an object of many GiB costs nothing until it is sent. A test puts objects, scripts a
+fault for the first requests or for all, and reads afterwards what was asked and how much was sent.
+"""
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
+from typing import Any
+from xml.sax.saxutils import escape
+
+from tests.servers.requests import Request
+from worker.demo.images import Image
+
+BUCKET = "bucket"
+LAST_MODIFIED = "Fri, 01 May 2026 12:00:00 GMT"
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+PIECE_BYTES = 64 * 1024
+#: Small, so that what counts as sent was read at the other end, but for some hundred kilobytes.
+SEND_BUFFER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object: what it holds, and what its headers say."""
+
+    image: Image
+    etag: str
+    version_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent: the bytes `span` of `image` are the body. After `breaks_at` of them the connection ends."""
+
+    status: int
+    headers: dict[str, str]
+    image: Image
+    span: range
+    breaks_at: int | None = None
+    states_length: bool = True
+
+
+#: Makes another answer of the right one.
+Fault = Callable[[Request, Answer], Answer]
+
+
+class ScriptedS3:
+    """The server's objects, its script, and its notes."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """No objects, no faults, no notes."""
+        self._objects: dict[tuple[str, str], Stored] = {}
+        self._faults: Iterator[Fault] = repeat(right)
+        self.requests: list[Request] = []
+        self.bytes_sent = 0
+
+    def put(self, key: str, content: Image | bytes, *, version_id: str | None = None) -> str:
+        """Store an object in the bucket, in place of an earlier one, and return its ETag."""
+        image = content if isinstance(content, Image) else Image.of(len(content), [(0, content)])
+        digest = md5(repr((image.size, image.pieces)).encode(), usedforsecurity=False).hexdigest()
+        self._objects[BUCKET, key] = Stored(image, f'"{digest}"', version_id)
+        return f'"{digest}"'
+
+    def script(self, *faults: Fault, then: Fault | None = None) -> None:
+        """Answer the next requests so, one fault each, and all further ones as `then` says, or right."""
+        self._faults = chain(faults, repeat(then or right))
+
+    def answer(self, request: Request) -> Answer:
+        """Note the request down and answer it as the script says."""
+        with self._lock:
+            self.requests.append(request)
+            return next(self._faults)(request, self.right_answer(request))
+
+    def count(self, sent: int) -> None:
+        """Note down that bytes of a body were sent."""
+        with self._lock:
+            self.bytes_sent += sent
+
+    def right_answer(self, request: Request) -> Answer:
+        """What S3 would answer."""
+        stored = self._objects.get((request.bucket, request.key))
+        if request.method != "GET":
+            return refusal(405, "MethodNotAllowed")
+        if stored is None:
+            return refusal(404, "NoSuchKey")
+        if request.version_id not in {None, stored.version_id}:
+            return refusal(404, "NoSuchVersion")
+        if request.if_match not in {None, stored.etag}:
+            return refusal(412, "PreconditionFailed")
+        headers = {"ETag": stored.etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes"}
+        if stored.version_id:
+            headers["x-amz-version-id"] = stored.version_id
+        size = stored.image.size
+        if request.range is None:
+            return Answer(200, headers, stored.image, range(size))
+        span = _span(request.range, size)
+        if not span:
+            return refusal(416, "InvalidRange")
+        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
+        return Answer(206, headers, stored.image, span)
+
+
+def _span(header: str, size: int) -> range:
+    match = RANGE.fullmatch(header)
+    assert match, f"{header!r} is no range that Keyhole should send"
+    first, last = match.groups()
+    if not first:
+        return range(max(0, size - int(last)), size)
+    return range(int(first), min(int(last) + 1, size))
+
+
+# Faults
+
+
+def right(_: Request, answer: Answer) -> Answer:
+    """No fault."""
+    return answer
+
+
+def refusal(status: int, code: str, message: str = "as scripted", **headers: str) -> Answer:
+    """An error as S3 words it; of header names `_` stands for `-`."""
+    body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>".encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(
+        status,
+        {"Content-Type": "application/xml"} | named,
+        Image.of(len(body), [(0, body)]),
+        range(len(body)),
+    )
+
+
+def refuse(status: int, code: str, message: str = "as scripted", **headers: str) -> Fault:
+    """Answer with an error."""
+    return lambda *_: refusal(status, code, message, **headers)
+
+
+def break_off(after: int) -> Fault:
+    """End the connection after so many bytes of the body."""
+    return lambda _, answer: replace(answer, breaks_at=after)
+
+
+def state(**headers: str | None) -> Fault:
+    """Send other headers than the right ones, or `None` of them; of names `_` stands for `-`."""
+
+    def fault(_: Request, answer: Answer) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        both = {name: value for name, value in answer.headers.items() if name not in named}
+        return replace(answer, headers=both | {name: value for name, value in named.items() if value})
+
+    return fault
+
+
+def ignore_range(_: Request, answer: Answer) -> Answer:
+    """Answer with the whole object, as a server does that knows no ranges."""
+    headers = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
+    return replace(answer, status=200, headers=headers, span=range(answer.image.size))
+
+
+def without_length(request: Request, answer: Answer) -> Answer:
+    """Answer with the whole object and don't say how long it is: it ends where the connection does."""
+    whole = ignore_range(request, answer)
+    return replace(whole, headers=whole.headers | {"Connection": "close"}, states_length=False)
+
+
+def send_too_much(_: Request, answer: Answer) -> Answer:
+    """Say that the answer is the range that was asked for, and send everything from there on."""
+    return replace(answer, span=range(answer.span.start, answer.image.size))
+
+
+# The server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    s3: ScriptedS3
+
+    def setup(self) -> None:
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        super().setup()
+
+    def do_GET(self) -> None:
+        answer = self.s3.answer(Request.of(self.command, self.path, self.headers))
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if answer.states_length:
+            self.send_header("Content-Length", str(len(answer.span)))
+        self.end_headers()
+        try:
+            self._send_body(answer)
+        except ConnectionError:
+            self.close_connection = True  # the client has read what it wants
+
+    do_HEAD = do_GET
+
+    def _send_body(self, answer: Answer) -> None:
+        if self.command == "HEAD":
+            return
+        if answer.breaks_at is not None:
+            self.close_connection = True
+        for start in answer.span[: answer.breaks_at : PIECE_BYTES]:
+            piece = answer.image.read(start, min(PIECE_BYTES, answer.span[: answer.breaks_at].stop - start))
+            self.s3.count(len(piece))
+            self.wfile.write(piece)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up while it is answered is what some tests are about."""
+
+
+@contextmanager
+def scripted_s3() -> Iterator[ScriptedS3]:
+    """Run the server in a thread, on a free port of the loopback."""
+    s3 = ScriptedS3()
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
+    s3.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield s3
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
