@@ -1,7 +1,7 @@
 """A small S3 over real sockets that answers ranged GETs, and what it answers can be scripted.
 
-It keeps sparse images, so an object of many GiB costs nothing until it is sent. A test puts objects, scripts a
-fault for the first requests or for all, and reads afterwards what was asked and how much was sent.
+It keeps sparse images, so an object of many GiB costs nothing until it is sent. A test puts objects, scripts
+faults for the first requests or for all, and reads afterwards what was asked and how much was sent.
 """
 
 import re
@@ -16,7 +16,7 @@ from itertools import chain, repeat
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.servers.requests import Request
+from tests.servers.request import Request
 from worker.demo.images import Image
 
 BUCKET = "bucket"
@@ -39,7 +39,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent: the bytes `span` of `image` are the body. After `breaks_at` of them the connection ends."""
+    """What is sent: as body the bytes `span` of `image`. After `breaks_at` of them the connection ends."""
 
     status: int
     headers: dict[str, str]
@@ -93,25 +93,27 @@ class ScriptedS3:
     def right_answer(self, request: Request) -> Answer:
         """What S3 would answer."""
         stored = self._objects.get((request.bucket, request.key))
-        if request.method != "GET":
-            return refusal(405, "MethodNotAllowed")
         if stored is None:
             return refusal(404, "NoSuchKey")
         if request.version_id not in {None, stored.version_id}:
             return refusal(404, "NoSuchVersion")
         if request.if_match not in {None, stored.etag}:
             return refusal(412, "PreconditionFailed")
-        headers = {"ETag": stored.etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes"}
-        if stored.version_id:
-            headers["x-amz-version-id"] = stored.version_id
-        size = stored.image.size
-        if request.range is None:
-            return Answer(200, headers, stored.image, range(size))
-        span = _span(request.range, size)
-        if not span:
-            return refusal(416, "InvalidRange")
-        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
-        return Answer(206, headers, stored.image, span)
+        return _of_object(stored, request.range)
+
+
+def _of_object(stored: Stored, asked: str | None) -> Answer:
+    headers = {"ETag": stored.etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes"}
+    if stored.version_id:
+        headers["x-amz-version-id"] = stored.version_id
+    size = stored.image.size
+    if asked is None:
+        return Answer(200, headers, stored.image, range(size))
+    span = _span(asked, size)
+    if not span:
+        return refusal(416, "InvalidRange")
+    headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
+    return Answer(206, headers, stored.image, span)
 
 
 def _span(header: str, size: int) -> range:
@@ -194,8 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         super().setup()
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
-        answer = self.s3.answer(Request.of(self.command, self.path, self.headers))
+        answer = self.s3.answer(Request.of(self.command, self.path, dict(self.headers)))
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -206,8 +211,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_body(answer)
         except ConnectionError:
             self.close_connection = True  # the client has read what it wants
-
-    do_HEAD = do_GET
 
     def _send_body(self, answer: Answer) -> None:
         if self.command == "HEAD":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import stamina
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from obstore.auth.boto3 import Boto3CredentialProvider
@@ -77,7 +78,7 @@ class S3Access:
                 user_agent_extra="keyhole",
             ),
         )
-        client.meta.events.register("before-call.s3.HeadBucket", _answer_head_bucket)
+        client.meta.events.register("before-call.s3.HeadBucket", _refuse_head)
         return client
 
     @property
@@ -116,13 +117,13 @@ class S3Access:
         )
 
 
-def _answer_head_bucket(**_: Any) -> tuple[AWSResponse, dict[str, Any]]:  # noqa: ANN401 - botocore's event
-    """Refuse the HEAD by which botocore asks for a bucket's region when a redirect does not name it.
+def _refuse_head(**_: Any) -> Any:  # noqa: ANN401 - a hook that answers, which botocore's stubs don't know
+    """Refuse, unsent, the HEAD by which botocore asks for a bucket's region if a redirect does not name it.
 
-    To a redirect of that HEAD it sends another, without end.
+    Where that HEAD is redirected, too, botocore sends another, without end.
     """
     refused = {"Error": {"Code": "MethodNotAllowed"}, "ResponseMetadata": {"HTTPHeaders": {}}}
-    return AWSResponse("", 405, {}, None), refused
+    return AWSResponse("", 405, HTTPHeaders(), None), refused
 
 
 class S3Source:

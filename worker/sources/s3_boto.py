@@ -9,6 +9,7 @@ from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
     ResponseStreamingError,
@@ -134,7 +135,7 @@ def _explain_answer(error: ClientError) -> SourceError:
     code, message = (str(error.response.get("Error", {}).get(field, "")) for field in ("Code", "Message"))
     status = _status(error)
     if status == 412:
-        return ObjectChangedError
+        return ObjectChangedError()
     if code in THROTTLING_CODES or status == 429:
         return TransientError("slow_down", f"the server asks to slow down ({status} {code})")
     if status >= 500 or code == "RequestTimeout":
@@ -187,8 +188,10 @@ def _read(response: Any, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - 
         passed = sum(len(piece) for piece in _pieces(body, skipped, meter))
         offset, length = span.placed(size)
         data = b"".join(_pieces(body, length, meter))
+    except (IncompleteReadError, ResponseStreamingError) as error:
+        raise TransientError("truncated_body", f"the answer to {span.header} broke off: {error}") from error
     except (BotoCoreError, HTTPClientError, HTTPError, OSError) as error:
-        raise TransientError("network", f"the answer broke off: {error}") from error
+        raise TransientError("network", f"the connection failed: {error}") from error
     finally:
         body.close()
     if passed + len(data) != skipped + length:
