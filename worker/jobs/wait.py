@@ -1,5 +1,6 @@
 """Waiting for verdicts: by the stream as they come, and by the ledger where the stream does not tell."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,8 +9,8 @@ from worker.jobs.ledger import Entry, Ledger
 from worker.results.redis_store import RedisStore
 from worker.scan.report import Report
 
-#: Milliseconds to wait for the stream before the ledger is asked. It is asked after every silence, for a
-#: verdict that a newer one stands against is not announced.
+#: Milliseconds to wait for the stream before the ledger is asked, for a verdict that a newer one stands
+#: against is not announced. It is asked this often, too, where the stream is never silent.
 BLOCK_MS = 500
 
 
@@ -33,6 +34,7 @@ def await_verdicts(
     """
     waiting = {job.id: job for entry in entries for job in entry.jobs}
     opened = {entry.id: entry for entry in entries}
+    asked = time.monotonic()
     while waiting:
         page = store.read_stream(after, block_ms=BLOCK_MS)
         after = page.position
@@ -40,11 +42,12 @@ def await_verdicts(
             job = waiting.pop(verdict.job_id, None)
             if job is not None:
                 yield Arrived(job, verdict.report)
-        if page.verdicts:
+        if page.verdicts and time.monotonic() < asked + BLOCK_MS / 1000:
             continue
+        asked = time.monotonic()
         for entry_id in ledger.done_among(list(opened)):
             for job in opened.pop(entry_id).jobs:
                 if waiting.pop(job.id, None) is not None:
                     yield Arrived(job, store.get(job.bucket, job.key, job.version_id))
-        if waiting:
+        if waiting and not page.verdicts:
             yield None

@@ -1,0 +1,165 @@
+"""Waiting for verdicts: each job arrives once, by the stream or, where that does not tell, by the ledger."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from worker.jobs import wait
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.wait import Arrived, await_verdicts
+from worker.results import keys
+from worker.results.redis_store import RedisStore, StreamPage
+from worker.scan.report import Report, Status
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(3))
+BATCH = Entry("batch", JOBS)
+
+
+def report(job: ScanJob, *, status: Status = Status.SAFE, scanned_at: datetime = NOON) -> Report:
+    return Report(
+        target=f"s3://{job.bucket}/{job.key}",
+        bucket=job.bucket,
+        key=job.key,
+        status=status,
+        scanned_at=scanned_at,
+        scanner="keyhole/test",
+        ruleset="1",
+    )
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silence is short."""
+    monkeypatch.setattr(wait, "BLOCK_MS", 20)
+
+
+@pytest.fixture
+def store(valkey: redis.Redis) -> RedisStore:
+    return RedisStore(valkey, expiry_seconds=None, stream_length=1000)
+
+
+@pytest.fixture
+def ledger(valkey: redis.Redis) -> Ledger:
+    ledger = Ledger(valkey, done_seconds=3600)
+    ledger.note(BATCH.id, BATCH.jobs)
+    return ledger
+
+
+@pytest.fixture
+def waiting(store: RedisStore, ledger: Ledger) -> Iterator[Arrived | None]:
+    """Somebody who waits for the batch."""
+    return await_verdicts([BATCH], store, ledger, after=store.stream_position())
+
+
+def write(store: RedisStore, job: ScanJob, written: Report | None = None) -> None:
+    store.write(written or report(job), job_id=job.id, sequencer=None)
+
+
+def test_verdicts_arrive_in_the_order_in_which_they_are_written(
+    store: RedisStore, waiting: Iterator[Arrived | None]
+) -> None:
+    for job in reversed(JOBS):
+        write(store, job)
+
+    assert list(waiting) == [Arrived(job, report(job)) for job in reversed(JOBS)]
+
+
+def test_a_silence_is_told(store: RedisStore, waiting: Iterator[Arrived | None]) -> None:
+    """So that who waits can say so, or give up."""
+    assert next(waiting) is None
+    write(store, JOBS[0])
+    assert next(waiting) == Arrived(JOBS[0], report(JOBS[0]))
+    assert next(waiting) is None
+
+
+def test_what_was_written_before_the_submission_is_not_taken_for_it(
+    store: RedisStore, ledger: Ledger
+) -> None:
+    """The same objects had been scanned before, by other jobs."""
+    write(store, ScanJob(id="earlier", bucket="images", key="0.qcow2"))
+    waiting = await_verdicts([BATCH], store, ledger, after=store.stream_position())
+
+    for job in JOBS:
+        write(store, job, report(job, scanned_at=NOON + timedelta(minutes=1)))
+
+    assert [arrived.job.id for arrived in waiting if arrived] == [job.id for job in JOBS]
+
+
+def test_other_peoples_verdicts_and_foreign_entries_are_passed_over(
+    store: RedisStore, valkey: redis.Redis, waiting: Iterator[Arrived | None]
+) -> None:
+    write(store, ScanJob(id="other", bucket="images", key="other"))
+    valkey.xadd(keys.VERDICTS, {"surprise": "!"})
+    valkey.xadd(keys.VERDICTS, {"job": "job-0", "report": "{"})
+    for job in JOBS:
+        write(store, job)
+
+    assert [arrived for arrived in waiting if arrived] == [Arrived(job, report(job)) for job in JOBS]
+
+
+def test_a_verdict_that_a_newer_one_stands_against_arrives_as_the_newer_one(
+    store: RedisStore, ledger: Ledger, waiting: Iterator[Arrived | None]
+) -> None:
+    """It is refused and not announced; the ledger tells that the job is done."""
+    newer = report(JOBS[0], status=Status.UNSAFE, scanned_at=NOON + timedelta(minutes=1))
+    write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
+    for job in JOBS:
+        write(store, job)
+    ledger.strike(BATCH.id)
+
+    arrived = {each.job.id: each.report for each in waiting if each}
+
+    assert arrived == {"job-0": newer, "job-1": report(JOBS[1]), "job-2": report(JOBS[2])}
+
+
+def test_a_job_whose_verdict_is_not_kept_in_redis_arrives_without(
+    ledger: Ledger, waiting: Iterator[Arrived | None]
+) -> None:
+    """The verdicts go to tags alone."""
+    ledger.strike(BATCH.id)
+
+    assert [arrived for arrived in waiting if arrived] == [Arrived(job, None) for job in JOBS]
+
+
+def test_each_arrives_once_even_if_announced_twice(
+    store: RedisStore, valkey: redis.Redis, ledger: Ledger, waiting: Iterator[Arrived | None]
+) -> None:
+    write(store, JOBS[0])
+    valkey.xadd(keys.VERDICTS, {"job": "job-0", "report": report(JOBS[0]).model_dump_json()})
+    write(store, JOBS[1])
+    write(store, JOBS[2])
+    ledger.strike(BATCH.id)
+
+    assert [arrived.job.id for arrived in waiting if arrived] == ["job-0", "job-1", "job-2"]
+
+
+def test_nothing_submitted_is_nothing_to_wait_for(store: RedisStore, ledger: Ledger) -> None:
+    assert list(await_verdicts([], store, ledger, after="0-0")) == []
+
+
+def test_busy_strangers_do_not_keep_a_refused_verdict_from_arriving(
+    store: RedisStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy site the stream is never silent, and the ledger must be asked all the same."""
+    newer = report(JOBS[0], scanned_at=NOON + timedelta(minutes=1))
+    write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
+    position = store.stream_position()
+    write(store, JOBS[0])
+    ledger.note("only", JOBS[:1])
+    ledger.strike("only")
+    read, strangers = store.read_stream, iter(range(1000))
+
+    def busy(after: str, *, block_ms: int) -> StreamPage:
+        number = next(strangers)
+        write(store, ScanJob(id=f"{number}", bucket="images", key=f"stranger-{number}"))
+        return read(after, block_ms=block_ms)
+
+    monkeypatch.setattr(store, "read_stream", busy)
+
+    arrived = list(await_verdicts([Entry("only", JOBS[:1])], store, ledger, position))
+
+    assert arrived == [Arrived(JOBS[0], newer)]
