@@ -1,0 +1,79 @@
+"""What a scan costs, counted at the server."""
+
+import pytest
+
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from worker.api import scan_s3
+from worker.demo.images import (
+    Image,
+    gpt_disk,
+    mbr_disk,
+    qcow2,
+    vdi,
+    vhd_dynamic,
+    vhd_fixed,
+    vhdx,
+    vmdk_sparse,
+    vmdk_stream_optimized,
+)
+from worker.scan.report import Report, Status
+from worker.scan.scanner import ScanSettings
+from worker.sources.s3 import S3Access
+
+SIZE = 10 << 30
+MOST_GETS = 3
+
+IMAGES = {
+    "qcow2": qcow2(SIZE, allocated=300),
+    "qcow2 version 2": qcow2(SIZE, version=2, allocated=300),
+    "qcow2 empty": qcow2(SIZE),
+    "vhd dynamic": vhd_dynamic(SIZE, allocated=30),
+    "vhd fixed": vhd_fixed(SIZE),
+    "vhd fixed with a disk": vhd_fixed(SIZE, content=gpt_disk(SIZE)),
+    "vhdx": vhdx(SIZE, allocated=30),
+    "vmdk sparse": vmdk_sparse(SIZE, allocated=300),
+    "vmdk streamOptimized": vmdk_stream_optimized(SIZE, allocated=300),
+    "vdi": vdi(SIZE, allocated=300),
+    "gpt": gpt_disk(SIZE),
+    "mbr": mbr_disk(SIZE),
+}
+
+
+@pytest.fixture(params=IMAGES)
+def image(request: pytest.FixtureRequest) -> Image:
+    """Each builder's image in turn."""
+    return IMAGES[request.param]
+
+
+@pytest.fixture
+def report(scripted: ScriptedS3, scripted_access: S3Access, image: Image) -> Report:
+    """The report on that image."""
+    scripted.put("image", image, version_id="v1")
+    return scan_s3(scripted_access, BUCKET, "image", None, ScanSettings())
+
+
+def test_a_whole_image_is_safe_and_its_size_known(report: Report) -> None:
+    assert (report.status, report.virtual_size) == (Status.SAFE, SIZE)
+
+
+def test_a_scan_takes_at_most_three_gets_and_says_so(scripted: ScriptedS3, report: Report) -> None:
+    assert [request.method for request in scripted.requests] == ["GET"] * report.requests
+    assert report.requests <= MOST_GETS
+
+
+def test_the_bytes_that_were_sent_are_the_bytes_that_the_report_states(
+    scripted: ScriptedS3, report: Report
+) -> None:
+    assert report.bytes_read == scripted.bytes_sent
+
+
+def test_every_get_after_the_first_is_pinned(scripted: ScriptedS3, report: Report) -> None:
+    first, *later = scripted.requests
+    assert (first.if_match, first.version_id) == (None, None)
+    assert {(request.if_match, request.version_id) for request in later} <= {(report.etag, "v1")}
+
+
+def test_what_is_no_image_takes_as_few_gets(scripted: ScriptedS3, scripted_access: S3Access) -> None:
+    scripted.put("image", Image(SIZE))
+    scan_s3(scripted_access, BUCKET, "image", None, ScanSettings())
+    assert len(scripted.requests) <= MOST_GETS
