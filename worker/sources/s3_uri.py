@@ -7,9 +7,11 @@ bucket may be an access point's ARN, which holds a `/` or several `:` itself.
 import re
 from typing import NamedTuple
 
-#: An access point's ARN ends in `accesspoint/NAME` or `accesspoint:NAME`, the key follows behind the next
-#: `/`.
-ARN = re.compile(r"(arn:[^/]*:accesspoint[/:][^/]+)(?:/(.*))?", re.DOTALL)
+#: An access point's ARN ends in `accesspoint/NAME` or `accesspoint:NAME`, with `outpost/ID/` before it on an
+#: outpost; the key follows behind the next `/`.
+ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint[/:][^/]+)(?:/(.*))?", re.DOTALL)
+#: Halves of UTF-16 pairs, by which Python passes on bytes that are no UTF-8. A key is UTF-8.
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class S3Uri(NamedTuple):
@@ -31,6 +33,8 @@ def parse_s3_uri(text: str) -> S3Uri:
     rest = text.removeprefix("s3://")
     if rest == text:
         raise ValueError(f"{text!r} is no S3 object; write s3://bucket/key")
+    if SURROGATE.search(rest):
+        raise ValueError(f"{text!r} is not UTF-8; write s3://bucket/key in UTF-8")
     if arn := ARN.fullmatch(rest):
         return S3Uri(arn[1], arn[2] or "")
     bucket, _, key = rest.partition("/")

@@ -1,0 +1,29 @@
+"""The budget of one scan, at its edges."""
+
+import pytest
+
+from worker.sources.errors import BudgetExhaustedError
+from worker.sources.meter import Budget, Meter
+
+
+def test_the_last_request_and_the_last_byte_are_within_the_budget() -> None:
+    meter = Meter(Budget(requests=1, bytes=100))
+    meter.request(100)
+    meter.received(100)
+    assert (meter.requests, meter.bytes_read) == (1, 100)
+
+
+@pytest.mark.parametrize(
+    ("budget", "what"),
+    [
+        (Budget(requests=1), "1 requests"),
+        (Budget(bytes=199), "199 bytes"),
+        (Budget(seconds=0), "0 seconds"),
+    ],
+)
+def test_what_is_over_the_budget_is_refused_uncounted_and_named(budget: Budget, what: str) -> None:
+    meter = Meter(budget)
+    meter.requests, meter.bytes_read = 1, 100
+    with pytest.raises(BudgetExhaustedError, match=what):
+        meter.request(100)
+    assert (meter.requests, meter.bytes_read) == (1, 100)

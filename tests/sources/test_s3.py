@@ -1,0 +1,240 @@
+"""Ranges of an object in S3, and which object it is, as moto's server has them."""
+
+from collections.abc import Callable
+from threading import Barrier, Thread
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+import stamina
+
+from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.recorded_moto import RecordedMoto
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
+from worker.api import scan_s3
+from worker.demo.images import gpt_disk
+from worker.scan.report import Status
+from worker.scan.scanner import ScanSettings
+from worker.sources import s3 as s3_module
+from worker.sources.errors import ObjectChangedError, TransientError
+from worker.sources.meter import Budget, Meter
+from worker.sources.s3 import RETRY_ATTEMPTS, RETRY_SECONDS, S3Access, S3Source
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BODY = bytes(range(256)) * 40
+#: One that obstore reads, and one that boto3 must.
+KEYS = ["image", "images//image"]
+
+Open = Callable[..., S3Source]
+
+
+@pytest.fixture(params=KEYS, ids=["obstore", "boto3"])
+def key(request: pytest.FixtureRequest) -> str:
+    """A key for each of the two clients in turn."""
+    key: str = request.param
+    return key
+
+
+@pytest.fixture
+def put(s3: "S3Client", bucket: str, key: str) -> Callable[[bytes], str | None]:
+    """Puts the object and returns its version's id."""
+
+    def put_it(body: bytes) -> str | None:
+        return s3.put_object(Bucket=bucket, Key=key, Body=body).get("VersionId")
+
+    return put_it
+
+
+@pytest.fixture
+def source(recorded_access: S3Access, bucket: str, key: str) -> Open:
+    """Opens the object, or a version of it."""
+
+    def open_it(version_id: str | None = None) -> S3Source:
+        return S3Source(recorded_access, bucket, key, version_id=version_id, meter=Meter(Budget()))
+
+    return open_it
+
+
+@pytest.fixture
+def versioned(s3: "S3Client", bucket: str) -> None:
+    """The bucket keeps versions."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, 1), (0, 512), (1000, 512), (len(BODY) - 1, 1), (0, len(BODY))]
+)
+def test_a_range_is_read(put: Callable[[bytes], None], source: Open, offset: int, length: int) -> None:
+    put(BODY)
+    assert source().read(offset, length) == BODY[offset : offset + length]
+
+
+@pytest.mark.parametrize("length", [1, 512, len(BODY)])
+def test_a_tail_is_read(put: Callable[[bytes], None], source: Open, length: int) -> None:
+    put(BODY)
+    assert source().tail(length) == BODY[-length:]
+
+
+def test_a_tail_longer_than_the_object_is_all_of_it(put: Callable[[bytes], None], source: Open) -> None:
+    put(BODY)
+    assert source().tail(len(BODY) + 1) == BODY
+
+
+def test_a_range_that_ends_behind_the_object_ends_with_it(put: Callable[[bytes], None], source: Open) -> None:
+    put(BODY)
+    assert source().read(100, 1 << 20) == BODY[100:]
+
+
+@pytest.mark.parametrize("first", ["read", "tail"])
+def test_an_empty_object_is_read_as_nothing(put: Callable[[bytes], None], source: Open, first: str) -> None:
+    put(b"")
+    empty = source()
+    assert (empty.tail(512) if first == "tail" else empty.read(0, 512)) == b""
+    assert empty.identity
+    assert empty.identity.size == 0
+
+
+def test_an_empty_object_is_unrecognized_and_its_etag_known(
+    put: Callable[[bytes], None], recorded_access: S3Access, s3: "S3Client", bucket: str, key: str
+) -> None:
+    put(b"")
+    report = scan_s3(recorded_access, bucket, key, None, ScanSettings())
+    assert (report.status, report.reasons, report.size) == (Status.UNRECOGNIZED, ("empty",), 0)
+    assert report.etag == s3.head_object(Bucket=bucket, Key=key)["ETag"]
+
+
+def test_before_the_first_read_it_is_not_known_which_object_it_is(source: Open) -> None:
+    assert source().identity is None
+
+
+def test_the_first_read_tells_which_object_it_is(
+    put: Callable[[bytes], None], source: Open, s3: "S3Client", bucket: str, key: str
+) -> None:
+    put(BODY)
+    image = source()
+    image.read(0, 512)
+    stated = s3.head_object(Bucket=bucket, Key=key)
+    assert image.identity
+    assert image.identity.size == len(BODY)
+    assert image.identity.etag == stated["ETag"]
+    assert image.identity.last_modified == stated["LastModified"]
+
+
+def test_every_request_is_a_get_and_every_later_one_pinned(
+    put: Callable[[bytes], None], source: Open, recorded: RecordedMoto
+) -> None:
+    put(BODY)
+    image = source()
+    recorded.requests.clear()
+    for offset in (0, 1024, 2048):
+        image.read(offset, 512)
+    image.tail(512)
+    assert image.identity
+    assert {request.method for request in recorded.requests} == {"GET"}
+    assert [request.if_match for request in recorded.requests] == [None, *[image.identity.etag] * 3]
+    assert {request.version_id for request in recorded.requests} == {None}
+
+
+@pytest.mark.usefixtures("versioned")
+def test_in_a_bucket_with_versions_later_requests_state_the_version(
+    put: Callable[[bytes], str], source: Open, recorded: RecordedMoto
+) -> None:
+    version_id = put(BODY)
+    image = source()
+    recorded.requests.clear()
+    image.read(0, 512)
+    image.tail(512)
+    assert image.identity
+    assert image.identity.version_id == version_id
+    assert [request.version_id for request in recorded.requests] == [None, version_id]
+
+
+@pytest.mark.usefixtures("versioned")
+def test_a_version_is_read_though_it_is_not_the_current_one(
+    put: Callable[[bytes], str], source: Open
+) -> None:
+    old = put(b"old")
+    put(b"new")
+    assert source(version_id=old).read(0, 512) == b"old"
+
+
+@pytest.mark.usefixtures("versioned")
+def test_a_version_is_read_on_though_another_is_put(put: Callable[[bytes], str], source: Open) -> None:
+    put(b"old" + BODY)
+    image = source()
+    image.read(0, 3)
+    put(b"new" + BODY)
+    assert image.read(0, 3) == b"old"
+
+
+def test_a_replaced_object_is_not_read_on(put: Callable[[bytes], str], source: Open) -> None:
+    put(b"old" + BODY)
+    image = source()
+    image.read(0, 3)
+    put(b"new" + BODY)
+    with pytest.raises(ObjectChangedError):
+        image.read(0, 3)
+
+
+# How retries wait
+
+
+def test_production_retries_within_bounds_of_attempts_and_seconds(
+    scripted: ScriptedS3, scripted_access: S3Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given production's policy, and a clock that does not keep a test waiting
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waits.append))
+    scripted.script(then=refuse(503, "SlowDown"))
+    image = S3Source(scripted_access, BUCKET, "image", version_id=None, meter=Meter(Budget()))
+    # When every read fails
+    with stamina.set_testing(False), pytest.raises(TransientError):
+        image.read(0, 512)
+    # Then all attempts are made, each after a wait, and the waits fit into the time there is
+    assert len(waits) == RETRY_ATTEMPTS - 1
+    assert all(wait > 0 for wait in waits)
+    assert sum(waits) < RETRY_SECONDS
+
+
+def test_production_begins_no_attempt_when_its_time_is_over(
+    scripted: ScriptedS3, scripted_access: S3Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "RETRY_SECONDS", 1e-9)
+    scripted.script(then=refuse(503, "SlowDown"))
+    image = S3Source(scripted_access, BUCKET, "image", version_id=None, meter=Meter(Budget()))
+    with stamina.set_testing(False), pytest.raises(TransientError):
+        image.read(0, 512)
+    assert len(scripted.requests) == 2  # obstore asks, and boto3 for the error's name
+
+
+# One way to S3, many threads
+
+
+def test_threads_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolate(monkeypatch, **CREDENTIALS)
+    access = S3Access(endpoint_url="http://127.0.0.1:9", region="us-east-1", connections=4)
+    threads = 8
+    barrier = Barrier(threads)
+    clients = []
+
+    def take() -> None:
+        barrier.wait()
+        clients.append(access.client)
+
+    taking = [Thread(target=take) for _ in range(threads)]
+    for thread in taking:
+        thread.start()
+    for thread in taking:
+        thread.join()
+    assert len(clients) == threads
+    assert len(set(map(id, clients))) == 1
+
+
+def test_an_image_in_moto_is_scanned(
+    put: Callable[[bytes], str], recorded_access: S3Access, bucket: str, key: str
+) -> None:
+    put(gpt_disk(2 << 20).to_bytes())
+    report = scan_s3(recorded_access, bucket, key, None, ScanSettings())
+    assert (report.status, report.virtual_size) == (Status.SAFE, 2 << 20)
