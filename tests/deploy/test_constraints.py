@@ -15,8 +15,6 @@ PINS = [
     for line in (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-
-
 EXTRAS = PROJECT["optional-dependencies"].values()
 WANTED = [
     Requirement(line) for line in [*PROJECT["dependencies"], *(line for extra in EXTRAS for line in extra)]
