@@ -240,7 +240,9 @@ def test_an_object_replaced_between_two_reads_is_scanned_anew(scripted: Scripted
     [
         pytest.param(gpt_disk(GIB), gpt_disk(2 * GIB), id="by a longer one"),
         pytest.param(gpt_disk(GIB), gpt_disk(GIB).patched(GIB // 2, b"new"), id="by one as long"),
-        pytest.param(vmdk_sparse(10 * GIB, allocated=4), gpt_disk(128 << 10), id="by one that ends before"),
+        pytest.param(
+            vmdk_sparse(10 * GIB, allocated=4), qcow2(GIB // 32, cluster_bits=9), id="by one that ends before"
+        ),
         pytest.param(gpt_disk(GIB), Image(0), id="by an empty one"),
     ],
 )

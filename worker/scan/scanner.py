@@ -149,7 +149,7 @@ class Reporter:
             source.identity if source else None,
             status=status,
             reasons=(error.reason,),
-            details={"error": printable(str(error).encode())},
+            details={"error": printable(str(error).encode(errors="surrogateescape"))},
         )
 
     def _report(self, identity: Identity | None, **facts: object) -> Report:

@@ -3,9 +3,11 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISBLK, S_ISREG
 from typing import BinaryIO
+from weakref import finalize
 
-from worker.sources.errors import UnreadableError
+from worker.sources.errors import ObjectChangedError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.source import Identity
 
@@ -29,12 +31,17 @@ class FileSource:
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from `offset` on; see `Source.read`."""
         self._meter.request(length)
+        wanted = max(0, min(length, self._identity.size - offset))
         try:
             self._file.seek(offset)
-            data = self._file.read(length)
+            data = self._file.read(wanted)
+            while len(data) < wanted and (piece := self._file.read(wanted - len(data))):
+                data += piece
         except OSError as error:
             raise UnreadableError("unreadable_file", f"cannot read: {error.strerror}") from error
         self._meter.received(len(data))
+        if len(data) < wanted:
+            raise ObjectChangedError("the file became shorter while it was read")
         return data
 
     def tail(self, length: int) -> bytes:
@@ -43,17 +50,21 @@ class FileSource:
 
 
 def open_local(path: Path, meter: Meter) -> FileSource:
-    """Open a regular file or a block device for reading by range. The caller need not close it.
+    """Open a regular file or a block device for reading by range. It is closed when the source is given up.
 
     Raises:
         UnreadableError: It is not there, not readable, or neither a file nor a block device.
     """
-    if not (path.is_file() or path.is_block_device()):
-        reason = "unreadable_file" if path.exists() else "not_found"
-        raise UnreadableError(reason, f"{path} is no file" if path.exists() else f"{path} does not exist")
     try:
+        known = path.stat()
+        if not (S_ISREG(known.st_mode) or S_ISBLK(known.st_mode)):
+            raise UnreadableError("unreadable_file", f"{path} is no file")
         file = path.open("rb", buffering=0)
-        modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        # A ValueError is a NUL in the name, which no file has.
+        raise UnreadableError("not_found", f"{path} does not exist") from error
     except OSError as error:
         raise UnreadableError("unreadable_file", f"cannot open {path}: {error.strerror}") from error
-    return FileSource(file, meter, last_modified=modified)
+    source = FileSource(file, meter, last_modified=datetime.fromtimestamp(known.st_mtime, UTC))
+    finalize(source, file.close)
+    return source
