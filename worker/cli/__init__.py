@@ -8,6 +8,7 @@ import click
 
 from worker import __version__, logs
 from worker.cli.errors import INTERRUPTED, CommandError
+from worker.inspectors.text import printable
 
 COMMANDS = {
     "demo": "demo",
@@ -58,7 +59,9 @@ def keyhole() -> None:
 def main() -> None:
     """Run the command line. Exit codes: 0 all safe, 1 some are not, 2 usage, 3 could not look or decide."""
     # A terminal that closes, or a service manager, ends us like Ctrl-C: everything started is ended.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(ending, _interrupt)
     try:
         keyhole.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -74,7 +77,9 @@ def main() -> None:
         sys.stdout = None
         sys.exit(1)
     except CommandError as error:
-        click.echo(f"Error: {error}", err=True)
+        # One line, and nothing in it that a terminal would obey.
+        message = printable(str(error).encode(errors="backslashreplace"))
+        click.echo(f"Error: {message}", err=True)
         sys.exit(error.exit_code)
 
 

@@ -46,7 +46,7 @@ def demo_command(*, as_json: bool) -> None:
         reports, tags = _run(folder, notes, stack)
         if as_json:
             for report in reports:
-                click.echo(report.model_dump_json())
+                click.echo(report.model_dump_json(ensure_ascii=True))
         else:
             console.print(report_table(reports, console))
             console.print(_summary(reports))

@@ -58,7 +58,7 @@ def inspect_command(
                 progress.advance(bar)
                 statuses.append(report.status)
                 if as_json:
-                    click.echo(report.model_dump_json())
+                    click.echo(report.model_dump_json(ensure_ascii=True))
                 else:
                     table.append(report)
     if not statuses:
@@ -87,6 +87,8 @@ def _scans(
         else:
             if target.startswith("s3://") and not _parsed(target).key:
                 raise CommandError(f"{target} is a bucket; add -r to scan all that lies in it", USAGE)
+            if Path(target).is_dir():
+                raise CommandError(f"{target} is a folder; add -r to scan all that lies in it", USAGE)
             yield partial(scan_object, target, version_id=version_id, settings=settings)
 
 

@@ -41,7 +41,7 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
             reports.append(report)
         if as_json:
             for report in reports:
-                click.echo(report.model_dump_json())
+                click.echo(report.model_dump_json(ensure_ascii=True))
             return
         if not reports:
             click.echo(
@@ -76,7 +76,7 @@ def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
         if report is None:
             raise CommandError(f"no verdict on {shown(uri)}; try `keyhole submit`", UNDECIDED)
         if as_json:
-            click.echo(report.model_dump_json())
+            click.echo(report.model_dump_json(ensure_ascii=True))
         else:
             Console().print(report_page(report))
     sys.exit(exit_code([report.status]))

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from worker.api import s3_access
 from worker.cli.backend import backend, is_embedded
 from worker.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
-from worker.cli.render import exit_code, report_table
+from worker.cli.render import exit_code, report_table, shown
 from worker.intake.listing import list_objects
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
@@ -101,7 +101,7 @@ def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
     if as_json:
         for entry in entries:
             for job in entry.jobs:
-                click.echo(job.model_dump_json(exclude_none=True))
+                click.echo(job.model_dump_json(exclude_none=True, ensure_ascii=True))
     else:
         click.echo(f"{count} submitted; verdicts come to `keyhole results`, or submit with --wait")
 
@@ -125,11 +125,10 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
             silences = 0
             progress.advance(bar)
             if arrived.report is None:
-                click.echo(
-                    f"s3://{arrived.job.bucket}/{arrived.job.key} is done; no verdict is in Redis", err=True
-                )
+                target = shown(f"s3://{arrived.job.bucket}/{arrived.job.key}")
+                click.echo(f"{target} is done; no verdict is in Redis", err=True)
                 continue
             reports.append(arrived.report)
             if as_json:
-                click.echo(arrived.report.model_dump_json())
+                click.echo(arrived.report.model_dump_json(ensure_ascii=True))
     return reports

@@ -1,0 +1,83 @@
+"""The command as it is typed, and what it prints."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.e2e import commands
+from worker.cli import main
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its result."""
+        return self.out.splitlines()
+
+    @property
+    def error(self) -> str:
+        """The one line that it complained in."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("Error: ")
+        return line.removeprefix("Error: ")
+
+
+Keyhole = Callable[..., Printed]
+
+
+@pytest.fixture
+def env(moto_url: str, tmp_path: Path) -> dict[str, str]:
+    """An environment in which S3 is the local one, and nothing else is configured."""
+    return commands.environment(
+        KEYHOLE_S3_ENDPOINT_URL=moto_url, KEYHOLE_DATA_DIR=tmp_path / "data", **commands.S3_CREDENTIALS
+    )
+
+
+@pytest.fixture
+def keyhole(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Keyhole]:
+    """Runs the command in this process; its settings are given by name, its arguments by position."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    on_sighup = signal.getsignal(signal.SIGHUP)
+    handlers, level = logging.root.handlers[:], logging.root.level
+
+    def run(*arguments: str | Path, **settings: object) -> Printed:
+        here = {**env, "COLUMNS": "80", **{name: str(value) for name, value in settings.items()}}
+        for name in os.environ.keys() - here.keys():
+            monkeypatch.delenv(name)
+        for name, value in here.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("sys.argv", ["keyhole", *map(str, arguments)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return Printed(int(str(code or 0)), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGHUP, on_sighup)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def redis_url(valkey_url: str, valkey: redis.Redis) -> str:
+    """The URL of a Redis that is empty."""
+    valkey.ping()
+    return valkey_url

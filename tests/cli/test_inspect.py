@@ -1,0 +1,258 @@
+"""`keyhole inspect`: verdicts at once, and what a script or a person makes of them."""
+
+import io
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.cells import cell_len
+
+from tests.cli.conftest import Keyhole
+from tests.e2e import commands
+from worker.demo.images import qcow2
+from worker.scan.report import Report, Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# A file is closed when its source is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+GIB = 1024**3
+SAFE = qcow2(GIB).to_bytes()
+UNSAFE = qcow2(GIB, backing_file="/etc/shadow").to_bytes()
+
+#: Keys that a terminal would obey, or that take more columns than they have characters.
+HOSTILE_KEYS = (
+    "\x1b[2J\x1b[31mred.qcow2",
+    "\x1b]0;title\x07.qcow2",
+    "a\rb.qcow2",
+    "\u202egnp.qcow2",
+    "[bold red]markup[/].qcow2",
+    "日本語の長い名前のディスクイメージ/" * 5 + "イメージ.qcow2",
+    "a" * 300,
+    "e\u0301" * 100,
+    "👩‍👩‍👧‍👦" * 20,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a safe image and, below it, one that is not."""
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    (folder / "safe.qcow2").write_bytes(SAFE)
+    (folder / "below" / "unsafe.qcow2").write_bytes(UNSAFE)
+    return folder
+
+
+@pytest.fixture
+def images(s3: "S3Client", bucket: str) -> str:
+    """A bucket with a safe image and one that is not."""
+    s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=SAFE)
+    s3.put_object(Bucket=bucket, Key="below/unsafe.qcow2", Body=UNSAFE)
+    return bucket
+
+
+def reports(lines: list[str]) -> list[Report]:
+    """Every line is one report, and nothing else."""
+    return [Report.model_validate_json(line) for line in lines]
+
+
+class Pipe(io.BytesIO):
+    """A stream that can't seek."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class TestExitCode:
+    def test_0_all_are_safe(self, keyhole: Keyhole, folder: Path) -> None:
+        assert keyhole("inspect", folder / "safe.qcow2").code == 0
+
+    def test_1_some_are_not(self, keyhole: Keyhole, folder: Path) -> None:
+        assert keyhole("inspect", folder / "safe.qcow2", folder / "below" / "unsafe.qcow2").code == 1
+
+    def test_2_usage(self, keyhole: Keyhole) -> None:
+        assert keyhole("inspect").code == 2
+        assert keyhole("inspect", "--surprise", "x").code == 2
+        assert keyhole("surprise").code == 2
+
+    def test_3_it_could_not_look(self, keyhole: Keyhole, folder: Path, images: str) -> None:
+        missing = f"s3://{images}/missing"
+
+        assert keyhole("inspect", missing).code == 3
+        assert keyhole("inspect", folder / "safe.qcow2", missing).code == 3
+        assert keyhole("inspect", folder / "missing").code == 3
+
+    def test_1_rather_than_3(self, keyhole: Keyhole, folder: Path, images: str) -> None:
+        """What is decided says more than what is not."""
+        assert keyhole("inspect", folder / "below" / "unsafe.qcow2", f"s3://{images}/missing").code == 1
+
+    def test_0_help(self, keyhole: Keyhole) -> None:
+        printed = keyhole("inspect", "--help")
+
+        assert printed.code == 0
+        assert "keyhole inspect" in printed.out
+
+
+class TestTargets:
+    def test_an_object(self, keyhole: Keyhole, images: str) -> None:
+        (report,) = reports(keyhole("inspect", "--json", f"s3://{images}/safe.qcow2").lines)
+
+        assert (report.bucket, report.key, report.status) == (images, "safe.qcow2", Status.SAFE)
+
+    def test_a_version(self, keyhole: Keyhole, s3: "S3Client", bucket: str) -> None:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        old = s3.put_object(Bucket=bucket, Key="a", Body=UNSAFE)["VersionId"]
+        s3.put_object(Bucket=bucket, Key="a", Body=SAFE)
+
+        printed = keyhole("inspect", "--json", "--version-id", old, f"s3://{bucket}/a")
+
+        (report,) = reports(printed.lines)
+        assert (report.version_id, report.status) == (old, Status.UNSAFE)
+
+    def test_all_in_a_bucket(self, keyhole: Keyhole, images: str) -> None:
+        found = reports(keyhole("inspect", "--json", "-r", f"s3://{images}").lines)
+
+        assert [report.key for report in found] == ["below/unsafe.qcow2", "safe.qcow2"]
+
+    def test_all_below_a_prefix(self, keyhole: Keyhole, images: str) -> None:
+        (report,) = reports(keyhole("inspect", "--json", "-r", f"s3://{images}/below/").lines)
+
+        assert report.key == "below/unsafe.qcow2"
+
+    def test_all_in_a_folder(self, keyhole: Keyhole, folder: Path) -> None:
+        found = reports(keyhole("inspect", "--json", "-r", folder).lines)
+
+        assert [report.status for report in found] == [Status.UNSAFE, Status.SAFE]
+
+    @pytest.mark.parametrize("seekable", [True, False])
+    def test_standard_input(self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, seekable: bool) -> None:
+        source = io.BytesIO(SAFE) if seekable else Pipe(SAFE)
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=source))
+
+        (report,) = reports(keyhole("inspect", "--json", "-").lines)
+
+        assert (report.target, report.status, report.format) == ("-", Status.SAFE, "qcow2")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("s3://{bucket}",),
+            ("s3://{bucket}/",),
+            ("s3://",),
+            ("s3:///key",),
+            ("-r", "s3://"),
+            ("--version-id", "v", "file"),
+            ("--version-id", "v", "s3://{bucket}/a", "s3://{bucket}/b"),
+            ("--version-id", "v", "-r", "s3://{bucket}/a"),
+        ],
+    )
+    def test_what_names_no_object_is_a_usage_error(
+        self, keyhole: Keyhole, images: str, arguments: tuple[str, ...]
+    ) -> None:
+        printed = keyhole("inspect", *(argument.format(bucket=images) for argument in arguments))
+
+        assert printed.code == 2
+        assert printed.out == ""
+        assert "Error: " in printed.err
+        assert "Traceback" not in printed.err
+
+    def test_a_bucket_is_told_what_to_add(self, keyhole: Keyhole, images: str) -> None:
+        assert "-r" in keyhole("inspect", f"s3://{images}").error
+
+    def test_a_folder_is_told_what_to_add(self, keyhole: Keyhole, folder: Path) -> None:
+        printed = keyhole("inspect", folder)
+
+        assert printed.code == 2
+        assert "-r" in printed.error
+
+    def test_a_prefix_below_which_nothing_lies(self, keyhole: Keyhole, images: str) -> None:
+        printed = keyhole("inspect", "-r", f"s3://{images}/nothing/")
+
+        assert printed.code == 3
+        assert "check the prefix" in printed.error
+
+
+class TestErrors:
+    def test_no_credentials(self, env: dict[str, str], images: str) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del env[name]
+
+        listing = commands.keyhole("inspect", "-r", f"s3://{images}", env=env)
+        one = commands.keyhole("inspect", "--json", f"s3://{images}/safe.qcow2", env=env)
+
+        assert listing.returncode == one.returncode == 3
+        (error,) = commands.lines(listing.stderr)
+        assert "keyhole doctor" in error
+        (report,) = reports(commands.lines(one.stdout))
+        assert (report.status, report.reasons) == (Status.FAILED, ("credentials",))
+        assert one.stderr == b""
+
+    def test_a_bucket_that_is_not_there(self, keyhole: Keyhole) -> None:
+        printed = keyhole("inspect", "-r", "s3://no-such-bucket-anywhere")
+
+        assert printed.code == 3
+        assert "bucket" in printed.error
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("KEYHOLE_HEAD_BYTES", "many"),
+            ("KEYHOLE_SINKS", "sqs"),
+            ("KEYHOLE_SINKS", ","),
+            ("KEYHOLE_LOG_LEVEL", "loud"),
+            ("KEYHOLE_BUDGET_SECONDS", "-1"),
+        ],
+    )
+    def test_a_wrong_setting_is_named(self, keyhole: Keyhole, folder: Path, name: str, value: str) -> None:
+        printed = keyhole("inspect", folder / "safe.qcow2", **{name: value})
+
+        assert printed.code == 2
+        assert printed.error.startswith(f"{name} is set to {value!r}: ")
+
+
+class TestWhatIsPrinted:
+    @pytest.mark.parametrize("columns", [80, 120])
+    def test_a_table_fits_the_terminal(
+        self, keyhole: Keyhole, s3: "S3Client", bucket: str, columns: int
+    ) -> None:
+        for key in HOSTILE_KEYS:
+            s3.put_object(Bucket=bucket, Key=key, Body=UNSAFE)
+
+        printed = keyhole("inspect", "-r", f"s3://{bucket}", COLUMNS=columns)
+
+        assert [line for line in printed.lines if cell_len(line.rstrip()) > columns] == []
+
+    @pytest.mark.parametrize("key", HOSTILE_KEYS)
+    def test_no_key_is_obeyed_by_the_terminal(
+        self, keyhole: Keyhole, s3: "S3Client", bucket: str, key: str
+    ) -> None:
+        s3.put_object(Bucket=bucket, Key=key, Body=UNSAFE)
+
+        uri = f"s3://{bucket}/{key}"
+        for arguments in (("-r", f"s3://{bucket}"), (uri,), ("--json", uri)):
+            printed = keyhole("inspect", *arguments)
+
+            assert printed.code == 1
+            assert [character for character in printed.out if obeyed(character)] == []
+
+    def test_no_error_is_obeyed_by_the_terminal(self, keyhole: Keyhole) -> None:
+        printed = keyhole("inspect", "s3://\x1b[31mred")
+
+        assert [character for character in printed.err if obeyed(character)] == []
+
+    def test_one_object_is_shown_in_full(self, keyhole: Keyhole, folder: Path) -> None:
+        printed = keyhole("inspect", folder / "below" / "unsafe.qcow2")
+
+        assert "unsafe (backing_file)" in printed.out
+        assert "/etc/shadow" in printed.out
+        assert [line for line in printed.lines if cell_len(line.rstrip()) > 80] == []
+
+
+def obeyed(character: str) -> bool:
+    """Whether a terminal does something else with a character than show it."""
+    return character != "\n" and unicodedata.category(character) in {"Cc", "Cf"}

@@ -1,0 +1,179 @@
+"""`keyhole results` and `keyhole show`: the verdicts that are kept, and errors where they can't be had."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+from rich.cells import cell_len
+
+from tests.cli.conftest import Keyhole
+from worker.results.redis_store import RedisStore
+from worker.scan.report import Report, Status
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+VERDICTS = {
+    "a.qcow2": ("qcow2", Status.SAFE),
+    "b.qcow2": ("qcow2", Status.UNSAFE),
+    "c.vmdk": ("vmdk", Status.UNSAFE),
+    "d": (None, Status.UNREADABLE),
+}
+NOWHERE = "redis://127.0.0.1:1"
+
+
+def report(key: str, image_format: str | None, status: Status, minutes: int = 0) -> Report:
+    return Report(
+        target=f"s3://images/{key}",
+        bucket="images",
+        key=key,
+        format=image_format,
+        size=5 * 1024**3,
+        virtual_size=10 * 1024**4,
+        status=status,
+        reasons=() if status is Status.SAFE else ("backing_file", "unsupported_subformat"),
+        scanned_at=NOON + timedelta(minutes=minutes),
+        scanner="keyhole/test",
+        ruleset="1",
+    )
+
+
+@pytest.fixture
+def store(valkey: redis.Redis) -> RedisStore:
+    return RedisStore(valkey, expiry_seconds=None, stream_length=1000)
+
+
+@pytest.fixture
+def kept(store: RedisStore, redis_url: str) -> str:
+    """The URL of a Redis in which verdicts are kept, the last of them the latest."""
+    for minutes, (key, (image_format, status)) in enumerate(VERDICTS.items()):
+        store.write(report(key, image_format, status, minutes), job_id=key, sequencer=None)
+    return redis_url
+
+
+def listed(keyhole: Keyhole, url: str, *arguments: str) -> list[str | None]:
+    """The keys of the verdicts that are listed."""
+    printed = keyhole("results", "--json", *arguments, KEYHOLE_REDIS_URL=url)
+    assert (printed.code, printed.err) == (0, "")
+    return [Report.model_validate_json(line).key for line in printed.lines]
+
+
+class TestResults:
+    def test_the_latest_come_first(self, keyhole: Keyhole, kept: str) -> None:
+        assert listed(keyhole, kept) == ["d", "c.vmdk", "b.qcow2", "a.qcow2"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "keys"),
+        [
+            (("--status", "unsafe"), ["c.vmdk", "b.qcow2"]),
+            (("--status", "damaged"), []),
+            (("--format", "qcow2"), ["b.qcow2", "a.qcow2"]),
+            (("--format", "qcow2", "--status", "unsafe"), ["b.qcow2"]),
+            (("--limit", "1"), ["d"]),
+            (("--limit", "1", "--format", "qcow2"), ["b.qcow2"]),
+        ],
+    )
+    def test_they_can_be_chosen(
+        self, keyhole: Keyhole, kept: str, arguments: tuple[str, ...], keys: list[str]
+    ) -> None:
+        assert listed(keyhole, kept, *arguments) == keys
+
+    def test_the_table_says_how_many_there_are_in_all(self, keyhole: Keyhole, kept: str) -> None:
+        printed = keyhole("results", "--limit", "2", KEYHOLE_REDIS_URL=kept)
+
+        assert printed.lines[-1] == "All: 1 safe, 2 unsafe, 1 unreadable"
+        assert "a.qcow2" not in printed.out
+        assert "--limit" in printed.err
+
+    def test_no_more_than_there_are_is_said(self, keyhole: Keyhole, kept: str) -> None:
+        assert keyhole("results", "--limit", "4", KEYHOLE_REDIS_URL=kept).err == ""
+
+    @pytest.mark.parametrize("columns", [80, 120])
+    def test_the_table_fits_the_terminal(
+        self, keyhole: Keyhole, store: RedisStore, redis_url: str, columns: int
+    ) -> None:
+        for number, key in enumerate(["日本語" * 40, "\x1b[31m" * 9, "a" * 500, "e\u0301" * 90]):
+            store.write(report(key, "parallels", Status.UNRECOGNIZED), job_id=f"{number}", sequencer=None)
+
+        printed = keyhole("results", KEYHOLE_REDIS_URL=redis_url, COLUMNS=columns)
+
+        assert [line for line in printed.lines if cell_len(line.rstrip()) > columns] == []
+        assert "\x1b" not in printed.out
+
+    def test_there_are_none_yet(self, keyhole: Keyhole, redis_url: str) -> None:
+        printed = keyhole("results", KEYHOLE_REDIS_URL=redis_url)
+
+        assert (printed.code, printed.out) == (0, "no verdicts yet; try `keyhole submit`\n")
+
+    @pytest.mark.parametrize("arguments", [("--status", "fine"), ("--limit", "0"), ("--limit", "x")])
+    def test_what_cannot_be_is_a_usage_error(
+        self, keyhole: Keyhole, kept: str, arguments: tuple[str, ...]
+    ) -> None:
+        assert keyhole("results", *arguments, KEYHOLE_REDIS_URL=kept).code == 2
+
+
+class TestShow:
+    @pytest.mark.parametrize(("key", "code"), [("a.qcow2", 0), ("b.qcow2", 1), ("d", 3)])
+    def test_the_exit_code_is_the_verdicts(self, keyhole: Keyhole, kept: str, key: str, code: int) -> None:
+        printed = keyhole("show", f"s3://images/{key}", KEYHOLE_REDIS_URL=kept)
+
+        assert (printed.code, printed.err) == (code, "")
+        assert VERDICTS[key][1].value in printed.out
+
+    def test_as_json_it_is_the_report(self, keyhole: Keyhole, kept: str, store: RedisStore) -> None:
+        (line,) = keyhole("show", "--json", "s3://images/b.qcow2", KEYHOLE_REDIS_URL=kept).lines
+
+        assert Report.model_validate_json(line) == store.get("images", "b.qcow2")
+
+    def test_a_version_is_shown(self, keyhole: Keyhole, store: RedisStore, redis_url: str) -> None:
+        old = report("v", "qcow2", Status.UNSAFE).model_copy(update={"version_id": "1"})
+        new = report("v", "qcow2", Status.SAFE, 1).model_copy(update={"version_id": "2"})
+        for each in (old, new):
+            store.write(each, job_id=f"job-{each.version_id}", sequencer=None)
+
+        assert keyhole("show", "s3://images/v", KEYHOLE_REDIS_URL=redis_url).code == 0
+        assert keyhole("show", "--version-id", "1", "s3://images/v", KEYHOLE_REDIS_URL=redis_url).code == 1
+
+    def test_what_was_never_scanned(self, keyhole: Keyhole, kept: str) -> None:
+        printed = keyhole("show", "s3://images/never", KEYHOLE_REDIS_URL=kept)
+
+        assert printed.code == 3
+        assert printed.error == "no verdict on s3://images/never; try `keyhole submit`"
+
+    def test_what_is_no_object(self, keyhole: Keyhole, kept: str) -> None:
+        printed = keyhole("show", "images/never", KEYHOLE_REDIS_URL=kept)
+
+        assert printed.code == 2
+        assert "s3://bucket/key" in printed.error
+
+
+class TestErrors:
+    @pytest.mark.parametrize("arguments", [("results",), ("show", "s3://b/k")])
+    def test_redis_is_away(
+        self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setattr("worker.results.connection._RETRIES", 0)
+
+        printed = keyhole(*arguments, KEYHOLE_REDIS_URL=NOWHERE)
+
+        assert (printed.code, printed.out) == (3, "")
+        assert "KEYHOLE_REDIS_URL" in printed.error
+
+    def test_redis_is_no_redis(self, keyhole: Keyhole) -> None:
+        printed = keyhole("results", KEYHOLE_REDIS_URL="http://localhost")
+
+        assert printed.code == 2
+        assert "KEYHOLE_REDIS_URL" in printed.error
+
+    def test_a_broker_without_a_redis(self, keyhole: Keyhole) -> None:
+        printed = keyhole("results", KEYHOLE_BROKER_URL=NOWHERE)
+
+        assert printed.code == 2
+        assert "KEYHOLE_REDIS_URL" in printed.error
+
+    def test_a_record_that_cannot_be_read(self, keyhole: Keyhole, kept: str, valkey: redis.Redis) -> None:
+        (record,) = [key for key in valkey.scan_iter("keyhole:v1:obj:*") if b"a.qcow2" in valkey.get(key)]
+        valkey.set(record, "surprise")
+
+        printed = keyhole("show", "s3://images/a.qcow2", KEYHOLE_REDIS_URL=kept)
+
+        assert printed.code == 3
+        assert "scan the object again" in printed.error

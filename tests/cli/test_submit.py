@@ -1,0 +1,185 @@
+"""`keyhole submit`: jobs into the queue, for workers that are there, or for one of the command's own."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e import commands
+from worker.demo.images import qcow2
+from worker.embedded.valkey import embedded_valkey
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Ledger
+from worker.results.connection import connect
+from worker.scan.report import Report, Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from tests.e2e.held_s3 import HeldS3
+
+GIB = 1024**3
+
+
+@pytest.fixture
+def images(s3: "S3Client", bucket: str) -> str:
+    """A bucket with a safe image and one that is not."""
+    s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
+    s3.put_object(Bucket=bucket, Key="unsafe.qcow2", Body=qcow2(GIB, backing_file="/x").to_bytes())
+    return bucket
+
+
+@pytest.fixture
+def runtime(env: dict[str, str], tmp_path: Path) -> Path:
+    """Where the command puts its temporary folders."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    env["TMPDIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def marker(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """A text in the environment of all processes that the command starts."""
+    marker = f"KEYHOLE_TEST_MARKER={tmp_path.name}"
+    env["KEYHOLE_TEST_MARKER"] = tmp_path.name
+    yield marker
+    for pid in commands.marked(marker):
+        os.kill(pid, signal.SIGKILL)
+
+
+class TestToWorkersThatAreThere:
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, env: dict[str, str], valkey_url: str) -> None:
+        env["KEYHOLE_REDIS_URL"] = valkey_url
+
+    def test_it_prints_each_job_and_does_not_wait(self, env: dict[str, str], images: str) -> None:
+        done = commands.keyhole("submit", "--json", "-r", f"s3://{images}/", env=env)
+
+        jobs = [ScanJob.model_validate_json(line) for line in commands.lines(done.stdout)]
+        assert [job.key for job in jobs] == ["safe.qcow2", "unsafe.qcow2"]
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    def test_it_says_how_to_hear_of_the_verdicts(self, env: dict[str, str], images: str) -> None:
+        done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
+
+        (line,) = commands.lines(done.stdout)
+        assert line.startswith("1 submitted")
+        assert "keyhole results" in line
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (("s3://{bucket}",), 2, "-r"),
+            (("{bucket}/a",), 2, "s3://bucket/key"),
+            (("-r", "s3://{bucket}/nothing/"), 3, "check the prefix"),
+            (("-r", "s3://no-such-bucket-anywhere"), 3, "bucket"),
+        ],
+    )
+    def test_what_cannot_be_submitted_is_said_in_one_line(
+        self, env: dict[str, str], images: str, arguments: tuple[str, ...], code: int, words: str
+    ) -> None:
+        done = commands.keyhole("submit", *(each.format(bucket=images) for each in arguments), env=env)
+
+        (line,) = commands.lines(done.stderr)
+        assert (done.returncode, done.stdout) == (code, b"")
+        assert line.startswith("Error: ")
+        assert words in line
+
+    def test_a_broker_that_is_away_is_said_in_one_line(
+        self, env: dict[str, str], images: str, valkey_url: str
+    ) -> None:
+        env["KEYHOLE_BROKER_URL"] = "amqp://127.0.0.1:1"
+        ledger = Ledger(connect(valkey_url), done_seconds=3600)
+        before = ledger.count()
+
+        done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
+
+        (line,) = commands.lines(done.stderr)
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert "KEYHOLE_BROKER_URL" in line
+        assert ledger.count() == before + 1
+
+
+class TestWithNothingConfigured:
+    def test_it_waits_and_prints_the_verdicts(
+        self, env: dict[str, str], images: str, runtime: Path, marker: str
+    ) -> None:
+        done = commands.keyhole("submit", "--json", "-r", f"s3://{images}", env=env)
+
+        reports = [Report.model_validate_json(line) for line in commands.lines(done.stdout)]
+        assert {report.key: report.status for report in reports} == {
+            "safe.qcow2": Status.SAFE,
+            "unsafe.qcow2": Status.UNSAFE,
+        }
+        assert (done.returncode, done.stderr) == (1, b"")
+        assert commands.marked(marker) == []
+        assert list(runtime.iterdir()) == []
+
+        shown = commands.keyhole("show", f"s3://{images}/unsafe.qcow2", env=env)
+        assert (shown.returncode, shown.stderr) == (1, b"")
+
+    def test_its_table_fits_80_columns(self, env: dict[str, str], images: str, marker: str) -> None:
+        done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
+
+        assert done.returncode == 0
+        assert "safe" in done.stdout.decode()
+        assert [line for line in commands.lines(done.stdout) if len(line.rstrip()) > 80] == []
+        assert commands.marked(marker) == []
+
+
+class TestInterrupted:
+    @pytest.fixture
+    def held(self, env: dict[str, str], s3_server: "HeldS3") -> "Iterator[HeldS3]":
+        s3_server.hold()
+        env["KEYHOLE_S3_ENDPOINT_URL"] = s3_server.url
+        yield s3_server
+        s3_server.release()
+
+    @pytest.mark.parametrize(
+        ("send", "how"), [(os.killpg, signal.SIGINT), (os.killpg, signal.SIGHUP), (os.kill, signal.SIGTERM)]
+    )
+    def test_while_it_waits_it_ends_with_all_that_it_started(
+        self,
+        env: dict[str, str],
+        images: str,
+        held: "HeldS3",
+        runtime: Path,
+        marker: str,
+        tmp_path: Path,
+        send: Callable[[int, int], None],
+        how: signal.Signals,
+    ) -> None:
+        """A terminal tells all that run in it, the embedded Valkey included; a service manager tells us."""
+        log = tmp_path / "log"
+        with commands.started("submit", f"s3://{images}/held/a", env=env, log=log) as submit:
+            held.await_request()
+            send(submit.pid, how)
+            held.release()
+
+            assert submit.wait(commands.PATIENCE) == 130
+        assert log.read_text().split() == ["Interrupted."]
+        assert commands.marked(marker) == []
+        assert list(runtime.iterdir()) == []
+
+    def test_a_second_time_it_ends_at_once(
+        self, env: dict[str, str], images: str, held: "HeldS3", runtime: Path, marker: str, tmp_path: Path
+    ) -> None:
+        """Somebody does not want to wait for a scan that takes long; the next worker does it."""
+        log = tmp_path / "log"
+        with commands.started("submit", f"s3://{images}/held/a", env=env, log=log) as submit:
+            held.await_request()
+            submit.send_signal(signal.SIGINT)
+            commands.until(lambda: b"shutdown" in (tmp_path / "data" / "worker.log").read_bytes())
+            submit.send_signal(signal.SIGINT)
+
+            assert submit.wait(commands.PATIENCE) == 130
+        assert log.read_text().split() == ["Interrupted."]
+        assert commands.marked(marker) == []
+        assert list(runtime.glob("keyhole-*")) == []
+
+        with embedded_valkey(tmp_path / "data") as url:
+            assert Ledger(connect(url), done_seconds=3600).count() == 1
