@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import stamina
 
-from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 from worker.api import scan_s3
@@ -209,7 +209,33 @@ def test_production_begins_no_attempt_when_its_time_is_over(
     assert len(scripted.requests) == 2  # obstore asks, and boto3 for the error's name
 
 
-# One way to S3, many threads
+# One way to S3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+        ("AWS_ENDPOINT", "http://127.0.0.1:9"),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_S3_EXPRESS", "true"),
+        ("AWS_BUCKET", "another"),
+    ],
+)
+def test_the_environment_leads_obstore_nowhere_else(
+    scripted: ScriptedS3, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.put("image", BODY)
+    monkeypatch.setenv(name, value)
+    with s3_access(scripted.url) as access:
+        image = S3Source(access, BUCKET, "image", version_id=None, meter=Meter(Budget()))
+        assert image.read(0, 512) == BODY[:512]
+    (request,) = scripted.requests
+    assert (request.bucket, request.key) == (BUCKET, "image")
+    assert request.headers["user-agent"] == "keyhole"
+    assert "Signature" in request.headers["authorization"]
 
 
 def test_threads_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:

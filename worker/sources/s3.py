@@ -107,9 +107,14 @@ class S3Access:
         bundle = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
         if bundle:
             options["root_certificate"] = Path(bundle).read_bytes()
+        # obstore takes what it is not told from the environment, and there an endpoint of S3's own before
+        # the one that it is told.
         return S3Store(
             bucket,
-            endpoint=endpoint,
+            config={"aws_endpoint_url_s3": endpoint},
+            virtual_hosted_style_request=False,
+            skip_signature=False,
+            s3_express=False,
             region=self.client.meta.region_name,
             credential_provider=Boto3CredentialProvider(self._session, ttl=CREDENTIAL_TTL),
             client_options=options,
