@@ -43,6 +43,8 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
             concurrency=concurrency,
             queues=queues or QUEUES,
             loglevel=settings.log_level,
+            # Its log is JSON lines; a banner is none.
+            quiet=True,
             # Nobody listens to what workers tell each other.
             without_gossip=True,
             without_mingle=True,
