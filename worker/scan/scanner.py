@@ -59,7 +59,7 @@ def scan(target: Target, open_source: Callable[[Meter], Source], settings: ScanS
     """
     meter = Meter(settings.budget)
     reporter = Reporter(target, meter)
-    changed: SourceError | None = None
+    changed = ObjectChangedError()
     for _ in range(MAX_STARTS):
         inspection = Inspection()
         source: Source | None = None
@@ -74,7 +74,7 @@ def scan(target: Target, open_source: Callable[[Meter], Source], settings: ScanS
             return reporter.not_read(error, source)
         else:
             return reporter.judged(inspection.facts(), source.identity)
-    return reporter.not_read(changed, None) if changed else reporter.judged(inspection.facts(), None)
+    return reporter.not_read(changed, None)
 
 
 def scan_stream(target: Target, chunks: Iterable[bytes]) -> Report:
