@@ -78,6 +78,12 @@ LASTING = [
     pytest.param(refuse(400, "RequestTimeout"), Status.FAILED, "server_error", id="RequestTimeout"),
     pytest.param(refuse(400, "Novelty"), Status.FAILED, "request", id="an unknown code"),
     pytest.param(refuse(301, "PermanentRedirect"), Status.FAILED, "request", id="a redirect to nowhere"),
+    pytest.param(
+        refuse(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1"),
+        Status.FAILED,
+        "request",
+        id="a redirect in a circle",
+    ),
     pytest.param(break_off(1000), Status.FAILED, "truncated_body", id="a body that breaks off"),
     pytest.param(
         state(Content_Range="bytes 512-66047/1000000"), Status.FAILED, "wrong_range", id="another range"
@@ -149,6 +155,21 @@ def test_denied_says_that_the_object_may_be_missing(scripted: ScriptedS3, scan: 
 def test_an_unknown_refusal_is_told_in_the_servers_words(scripted: ScriptedS3, scan: Scan) -> None:
     scripted.script(then=refuse(400, "Novelty", "not on a Sunday"))
     assert "400 Novelty: not on a Sunday" in str(scan().details["error"])
+
+
+def test_a_bucket_in_another_region_is_read_there_and_the_way_counted(
+    scripted: ScriptedS3, scan: Scan
+) -> None:
+    # Given a bucket of another region, of which both clients are told
+    scripted.put(KEY, qcow2(GIB))
+    elsewhere = refuse(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
+    scripted.script(elsewhere, elsewhere)
+    # When it is scanned
+    report = scan()
+    # Then the request that found it is signed for that region, and all are counted
+    assert report.status is Status.SAFE
+    assert "/eu-west-1/" in scripted.requests[2].headers["authorization"]
+    assert report.requests == len(scripted.requests)
 
 
 # A server that ignores Range

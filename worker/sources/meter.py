@@ -58,6 +58,10 @@ class Meter:
                     "budget", f"the scan's budget of {what} ran out before it could decide"
                 )
 
+    def repeated(self, times: int) -> None:
+        """Count requests that were made without asking, as redirects are followed."""
+        self.requests += times
+
     def received(self, length: int) -> None:
         """Count bytes that came."""
         self.bytes_read += length

@@ -107,6 +107,7 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     try:
         response = client.get_object(**request)
     except ClientError as error:
+        meter.repeated(_redirects(error.response))
         if _status(error) == 416 and span.offset in {0, None}:
             return _get_empty(client, request, meter)
         if _status(error) == 416 and pin.etag is not None:
@@ -114,6 +115,7 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         raise explain(error) from error
     except (BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
+    meter.repeated(_redirects(response))
     return _read(response, span, meter)
 
 
@@ -161,6 +163,11 @@ def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
     elif code not in UNREADABLE_CODES:
         code = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}.get(_status(error), code)
     return UnreadableError(*UNREADABLE_CODES[code]) if code in UNREADABLE_CODES else None
+
+
+def _redirects(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything
+    """How often botocore repeated a request by itself: without retries, it does to follow a redirect."""
+    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
 def _status(error: ClientError) -> int:
