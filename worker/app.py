@@ -36,17 +36,22 @@ SHUTDOWN = 30
 VISIBILITY = 1800
 
 
+#: A publisher connects twice, half a second apart; kombu's default takes six seconds to give up. (A worker's
+#: retries are settings of Celery's.)
+_PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
+
+
 def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings are of every type
     """Celery's settings for ours."""
     url = settings.broker_url or settings.redis_url
     return {
         "broker_url": _kombu_url(url) if url else None,
-        "broker_transport_options": _redis_options() if _is_redis(url) else {},
+        "broker_transport_options": _PUBLISHING | (_redis_options() if _is_redis(url) else {}),
         # A broker that is away comes back: never give up, neither at the start nor later.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        # Publishing tells at once that the broker is away; the ledger has the job, the caller decides.
+        # Publishing tells soon that the broker is away; the ledger has the job, the caller decides.
         "task_publish_retry": False,
         # The report is the result; Celery's own would cost Redis five more commands a task.
         "task_ignore_result": True,

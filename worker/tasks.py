@@ -108,10 +108,12 @@ _services: Services | None = None
 
 
 def services() -> Services:
-    """This process's services; a forked child makes its own."""
+    """This process's services; a forked child makes its own, with the settings of its parent."""
     global _services  # noqa: PLW0603 - one per process is the point
-    if _services is None or _services.pid != os.getpid():
+    if _services is None:
         _services = Services(Settings(), os.getpid())
+    elif _services.pid != os.getpid():
+        _services = Services(_services.settings, os.getpid())
     return _services
 
 

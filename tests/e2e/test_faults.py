@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 from subprocess import Popen
 
 import pytest
@@ -150,6 +151,30 @@ class TestAWorkerIsToldToStop:
         with commands.worker(faulty_site.env, faulty_site.log):
             assert faulty_site.verdicts(entry)[HELD].status is Status.SAFE
         assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", HELD]
+
+
+class TestTheEmbeddedWorker:
+    def test_ctrl_c_lets_it_finish_with_the_valkey_that_it_started(
+        self, faulty_site: Site, bucket: str, tmp_path: Path
+    ) -> None:
+        """A terminal sends it to all that run in it."""
+        site = faulty_site
+        env = {name: value for name, value in site.env.items() if name != "KEYHOLE_REDIS_URL"}
+        env["KEYHOLE_DATA_DIR"] = str(tmp_path / "data")
+        with commands.worker(env, site.log) as process:
+            url = (tmp_path / "data" / "endpoint").read_text()
+            submitted = commands.keyhole(
+                "submit", f"s3://{bucket}/{HELD}", env={**env, "KEYHOLE_REDIS_URL": url}
+            )
+            assert submitted.returncode == 0, submitted.stderr
+            site.held.await_request()
+
+            os.killpg(process.pid, signal.SIGINT)
+            commands.until(lambda: b"shutdown" in site.log.read_bytes())
+            site.held.release()
+
+            assert process.wait(PROMPTLY) == 0
+        assert commands.keyhole("show", f"s3://{bucket}/{HELD}", env=env).returncode == 0
 
 
 class TestAWorkerFails:

@@ -1,0 +1,96 @@
+"""`keyhole demo`: every sample gets the verdict that it is there to show, and nothing is left behind."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import commands
+from worker.demo.samples import SAMPLES
+from worker.scan.report import Report
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Nothing is configured, and everything that the demo starts can be found by its environment."""
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    env = commands.environment(
+        TMPDIR=temporary, KEYHOLE_DATA_DIR=tmp_path / "data", KEYHOLE_TEST_MARKER=tmp_path.name
+    )
+    yield env
+    for pid in commands.marked(f"KEYHOLE_TEST_MARKER={tmp_path.name}"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def left_behind(env: dict[str, str]) -> list[object]:
+    """Processes and folders of the demo's."""
+    return [
+        *commands.marked(f"KEYHOLE_TEST_MARKER={env['KEYHOLE_TEST_MARKER']}"),
+        *Path(env["TMPDIR"]).iterdir(),
+        *Path(env["KEYHOLE_DATA_DIR"]).glob("*"),
+    ]
+
+
+def test_every_sample_gets_its_verdict_and_nothing_is_left_behind(env: dict[str, str]) -> None:
+    done = commands.keyhole("demo", "--json", env=env)
+
+    reports = [Report.model_validate_json(line) for line in commands.lines(done.stdout)]
+    assert [(report.key, report.status) for report in reports] == [
+        (each.key, each.verdict) for each in SAMPLES
+    ]
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert left_behind(env) == []
+
+
+def test_its_tables_show_verdicts_and_tags_and_fit_80_columns(env: dict[str, str]) -> None:
+    done = commands.keyhole("demo", env=env)
+
+    text = done.stdout.decode()
+    assert done.returncode == 0
+    assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
+    tags = text.partition("Tags, as S3 returns them")[2]
+    for verdict in {sample.verdict for sample in SAMPLES}:
+        expected = sum(sample.verdict is verdict for sample in SAMPLES)
+        assert (
+            tags.count(f"keyhole-status={verdict}\n") + tags.count(f"keyhole-status={verdict} ") == expected
+        )
+
+
+def is_uploading(env: dict[str, str]) -> bool:
+    """Whether the worker has been started, as it is before the first sample is built."""
+    return any(Path(env["TMPDIR"]).glob("keyhole-demo-*/worker.log"))
+
+
+def is_scanning(env: dict[str, str]) -> bool:
+    """Whether the worker has taken a job."""
+    return any(
+        b" received" in log.read_bytes() for log in Path(env["TMPDIR"]).glob("keyhole-demo-*/worker.log")
+    )
+
+
+@pytest.mark.parametrize(
+    ("reached", "send", "how"),
+    [
+        (is_uploading, os.killpg, signal.SIGINT),
+        (is_uploading, os.kill, signal.SIGTERM),
+        (is_scanning, os.killpg, signal.SIGINT),
+    ],
+)
+def test_interrupted_it_leaves_nothing_behind(
+    env: dict[str, str],
+    tmp_path: Path,
+    reached: Callable[[dict[str, str]], bool],
+    send: Callable[[int, int], None],
+    how: signal.Signals,
+) -> None:
+    log = tmp_path / "log"
+    with commands.started("demo", "--json", env=env, log=log) as demo:
+        commands.until(lambda: reached(env))
+        send(demo.pid, how)
+
+        assert demo.wait(commands.PATIENCE) == 130
+    assert log.read_text().split() == ["Interrupted."]
+    assert left_behind(env) == []

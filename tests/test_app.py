@@ -1,0 +1,77 @@
+"""The Celery application's settings, where they depend on each other or on ours."""
+
+import pytest
+
+from worker.app import HARD_LIMIT, JOBS, QUEUES, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
+from worker.embedded.processes import STOP_SECONDS
+from worker.jobs.perform import MAX_ATTEMPTS
+from worker.settings import Settings
+from worker.tasks import MAX_RETRIES, scan, scan_batch
+
+
+def configured(**settings: object) -> dict[str, object]:
+    return configuration(Settings.model_validate(settings))
+
+
+class TestTheBroker:
+    @pytest.mark.parametrize(
+        ("settings", "url"),
+        [
+            ({"redis_url": "redis://r/1"}, "redis://r/1"),
+            ({"redis_url": "redis://r/1", "broker_url": "amqp://q"}, "amqp://q"),
+            ({"redis_url": "unix:///run/r.sock"}, "redis+socket:///run/r.sock"),
+            ({}, None),
+        ],
+    )
+    def test_it_is_the_redis_unless_another_is_set(self, settings: dict[str, str], url: str | None) -> None:
+        assert configured(**settings)["broker_url"] == url
+
+    def test_options_of_redis_are_given_to_a_redis_alone(self) -> None:
+        redis = configured(redis_url="redis://r")["broker_transport_options"]
+        other = configured(redis_url="redis://r", broker_url="amqp://q")["broker_transport_options"]
+
+        assert isinstance(redis, dict)
+        assert isinstance(other, dict)
+        assert redis["visibility_timeout"] == VISIBILITY
+        assert "visibility_timeout" not in other
+
+    def test_its_keys_are_keyholes(self) -> None:
+        options = configured(redis_url="redis://r")["broker_transport_options"]
+
+        assert isinstance(options, dict)
+        assert options["global_keyprefix"].startswith("keyhole:")
+
+
+class TestTimes:
+    def test_a_message_is_not_delivered_again_while_it_is_worked_on(self) -> None:
+        assert SOFT_LIMIT < HARD_LIMIT
+        assert HARD_LIMIT + SHUTDOWN < VISIBILITY
+
+    def test_a_finished_job_is_remembered_for_longer_than_its_message_may_come_again(self) -> None:
+        assert Settings().done_seconds > VISIBILITY * (MAX_RETRIES + 1)
+
+    def test_a_batch_ends_within_the_soft_limit_though_every_object_takes_its_longest(self) -> None:
+        settings = Settings()
+        rounds = -(-settings.batch_size // settings.scan_threads)
+
+        assert rounds * settings.budget_seconds <= SOFT_LIMIT
+
+    def test_a_command_waits_for_its_worker_longer_than_that_takes_to_stop(self) -> None:
+        assert SHUTDOWN < STOP_SECONDS
+
+    def test_a_job_is_given_up_before_its_message_is(self) -> None:
+        """Or it would stay without a verdict."""
+        assert MAX_ATTEMPTS <= MAX_RETRIES
+        assert scan.max_retries == scan_batch.max_retries == MAX_RETRIES
+
+
+def test_the_queues_are_closed() -> None:
+    settings = configured(redis_url="redis://r")
+
+    assert settings["task_create_missing_queues"] is False
+    assert settings["task_default_queue"] == JOBS
+    assert JOBS in QUEUES
+
+
+def test_a_message_cannot_carry_code() -> None:
+    assert configured()["accept_content"] == ["json"]

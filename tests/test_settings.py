@@ -1,0 +1,79 @@
+"""Settings come from the environment, and what is wrong there is refused."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from worker.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None are set but the test's."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"KEYHOLE_{name.upper()}", raising=False)
+
+
+def test_none_need_be_set() -> None:
+    settings = Settings()
+
+    assert settings.redis_url is None
+    assert settings.sinks == ("redis",)
+
+
+@pytest.mark.parametrize(
+    ("value", "sinks"),
+    [
+        ("redis", ("redis",)),
+        ("tags", ("tags",)),
+        ("redis,tags", ("redis", "tags")),
+        (" tags , redis ,", ("tags", "redis")),
+    ],
+)
+def test_sinks_are_a_list(monkeypatch: pytest.MonkeyPatch, value: str, sinks: tuple[str, ...]) -> None:
+    monkeypatch.setenv("KEYHOLE_SINKS", value)
+
+    assert Settings().sinks == sinks
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SINKS", ","),
+        ("SINKS", "sqs"),
+        ("BATCH_SIZE", "0"),
+        ("BATCH_SIZE", "1001"),
+        ("SCAN_THREADS", "0"),
+        ("HEAD_BYTES", "511"),
+        ("BUDGET_SECONDS", "0"),
+        ("BUDGET_SECONDS", "nan"),
+        ("DONE_SECONDS", "59"),
+        ("RECORD_SECONDS", "-1"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"KEYHOLE_{name}", value)
+
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_the_budget_of_a_scan_is_the_settings() -> None:
+    settings = Settings(budget_requests=7, budget_bytes=1024, budget_seconds=1.5, head_bytes=512, gap_bytes=0)
+
+    scan = settings.scan
+
+    assert (scan.head_bytes, scan.gap_bytes) == (512, 0)
+    assert (scan.budget.requests, scan.budget.bytes, scan.budget.seconds) == (7, 1024, 1.5)
+
+
+def test_everyone_has_a_data_folder() -> None:
+    assert isinstance(Settings().data_dir, Path)
+    assert Settings().data_dir.is_absolute()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().batch_size = 1  # type: ignore[misc] # that it can't is the point

@@ -1,0 +1,106 @@
+"""What becomes of a task's arguments, and of what a process makes for itself."""
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+import redis
+import stamina
+from botocore.exceptions import ClientError
+from pydantic import ValidationError
+
+from worker import tasks
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.results.redis_store import RedisStore
+from worker.scan.report import Report, Status
+from worker.settings import Settings
+from worker.tasks import Services, scan, scan_batch, services
+
+JOB = ScanJob(id="job", bucket="b", key="k", version_id="v", sequencer="0A")
+
+
+class TestTheEntryOfACall:
+    def test_one_object(self) -> None:
+        assert scan.entry(["s3://b/k"], "id") == Entry("id", (ScanJob(id="id", bucket="b", key="k"),))
+
+    def test_one_version(self) -> None:
+        (job,) = scan.entry(["s3://b/k", "v"], "id").jobs
+
+        assert job.version_id == "v"
+
+    def test_a_job_keeps_its_id(self) -> None:
+        """The same job is the same work, however often it is submitted."""
+        assert scan.entry([JOB], "id") == Entry("job", (JOB,))
+
+    def test_many_objects(self) -> None:
+        entry = scan_batch.entry([["s3://b/1", "s3://b/2", JOB]], "id")
+
+        assert entry.id == "id"
+        assert [job.key for job in entry.jobs] == ["1", "2", "k"]
+        assert [job.id for job in entry.jobs] == ["id-0", "id-1", "job"]
+
+    @pytest.mark.parametrize("task", [scan, scan_batch])
+    def test_what_its_own_message_carries(self, task: "tasks.LedgerTask") -> None:
+        """As when Celery sends it again."""
+        assert task.entry(["entry", [JOB.model_dump()]], "id") == Entry("entry", (JOB,))
+
+    @pytest.mark.parametrize("arguments", [["b/k"], ["s3:///k"], ["s3://b"], ["s3://b/"]])
+    def test_what_names_no_object_is_refused(self, arguments: list[str]) -> None:
+        with pytest.raises(ValueError, match=r"s3|key"):
+            scan.entry(arguments, "id")
+
+    def test_a_job_with_what_it_must_not_have_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match="surprise"):
+            scan_batch.entry(["entry", [{"bucket": "b", "key": "k", "surprise": 1}]], "id")
+
+
+class TestServices:
+    def test_a_process_has_one_of_each(self, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+        monkeypatch.setattr(tasks, "_services", Services(Settings(redis_url=valkey_url), os.getpid()))
+
+        assert services() is services()
+        assert services().store is services().store
+
+    def test_a_forked_child_makes_its_own(self, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+        """A connection that two processes share mixes up their answers."""
+        parents = Services(Settings(redis_url=valkey_url), os.getpid() + 1)
+        monkeypatch.setattr(tasks, "_services", parents)
+
+        assert services() is not parents
+        assert services().pid == os.getpid()
+
+    def test_a_forked_child_has_the_same_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that a command chose, such as the embedded Valkey's URL, are not the environment's."""
+        chosen = Settings(redis_url="redis://chosen", sinks=("tags",))
+        monkeypatch.setattr(tasks, "_services", Services(chosen, os.getpid() + 1))
+
+        assert services().settings == chosen
+
+    def test_without_a_redis_it_says_what_to_set(self) -> None:
+        with pytest.raises(RuntimeError, match="KEYHOLE_REDIS_URL"):
+            _ = Services(Settings(redis_url=None), os.getpid()).redis
+
+    def test_a_verdict_stands_though_its_tags_cannot_be_written(
+        self, valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObjectTagging")
+
+        monkeypatch.setattr("worker.results.tags.TagWriter.write", fail)
+        site = Services(Settings(redis_url=valkey_url, sinks=("redis", "tags")), os.getpid())
+        report = Report(
+            target="s3://b/k",
+            bucket="b",
+            key="k",
+            version_id="v",
+            status=Status.SAFE,
+            scanned_at=datetime(2026, 5, 1, tzinfo=UTC),
+            scanner="keyhole/test",
+            ruleset="1",
+        )
+
+        with stamina.set_testing(testing=True, attempts=2), pytest.raises(ClientError, match="SlowDown"):
+            site._record(JOB, report)
+
+        assert RedisStore(valkey, expiry_seconds=None, stream_length=10).get("b", "k", "v") == report
