@@ -1,5 +1,6 @@
 """The README is true where a machine can tell."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from worker.inspectors import CHECKS, Severity
 from worker.scan.policy import STATUS_OF_CHECK
 from worker.scan.report import Status
 from worker.settings import Settings
+from worker.sources import errors
+from worker.sources.s3_boto import UNREADABLE_CODES
 
+#: `ObjectChangedError` knows its reason itself.
+REASON_FIRST = {name for name in vars(errors) if name.endswith("Error")} - {"ObjectChangedError"}
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -69,3 +74,23 @@ def test_every_command_has_a_help_text_with_an_example(name: str) -> None:
     assert result.exit_code == 0
     # Once in the usage line, and at least once as an example.
     assert result.output.count(f"keyhole {name}") >= 2
+
+
+def reasons_in_the_code() -> set[str]:
+    """What is given as a reason where an error of a source is raised or a verdict is made."""
+    found = {"missed", "empty", "no_known_format", "wholeness_unchecked", "object_changed"}
+    for path in (Path(__file__).parent.parent / "worker").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in REASON_FIRST and node.args:
+                found |= {leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)}
+            elif name == "failure":
+                found |= {leaf.value for leaf in node.args[1:2] if isinstance(leaf, ast.Constant)}
+    return found | {reason for reason, _ in UNREADABLE_CODES.values()}
+
+
+def test_the_table_of_other_reasons_is_complete() -> None:
+    told = {reason.strip("` ") for row in rows("other reason") for reason in row[0].split(",")}
+    assert told == reasons_in_the_code()
