@@ -1,0 +1,110 @@
+"""The command on a terminal, and where its output goes to a program that has seen enough."""
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import commands
+from worker.demo.images import qcow2
+
+UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with more images than a pipe holds reports of."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(150):
+        (folder / f"{number}.qcow2").write_bytes(UNSAFE)
+    return folder
+
+
+def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> str:
+    """What a command prints on a terminal."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [*commands.KEYHOLE, *arguments], env=env, stdin=its, stdout=its, stderr=its, start_new_session=True
+    ) as process:
+        os.close(its)
+        printed = b""
+        try:
+            while piece := os.read(ours, 65536):
+                printed += piece
+        except OSError:
+            pass  # as Linux ends a terminal that nobody writes to any more
+        process.wait(commands.PATIENCE)
+    os.close(ours)
+    return printed.decode()
+
+
+def test_colours_are_for_terminals(folder: Path, env: dict[str, str]) -> None:
+    env |= {"TERM": "xterm-256color"}
+    image = folder / "0.qcow2"
+
+    assert "\x1b[1;31munsafe" in on_a_terminal("inspect", image, env=env)
+    assert "\x1b" not in commands.keyhole("inspect", image, env=env).stdout.decode()
+
+
+def test_whoever_wants_no_colours_gets_none(folder: Path, env: dict[str, str]) -> None:
+    env |= {"TERM": "xterm-256color", "NO_COLOR": "1"}
+
+    assert "\x1b[1;31m" not in on_a_terminal("inspect", folder / "0.qcow2", env=env)
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ()])
+def test_a_reader_that_has_seen_enough_is_no_error(
+    folder: Path, env: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    """As `keyhole inspect … | head -1`."""
+    with subprocess.Popen(
+        [*commands.KEYHOLE, "inspect", "-r", *arguments, folder],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        complaints = process.stderr.read()
+        process.wait(commands.PATIENCE)
+
+    assert complaints == b""
+    assert process.returncode == 1
+
+
+def test_standard_input_is_a_pipe(env: dict[str, str]) -> None:
+    done = commands.keyhole("inspect", "-", env=env, stdin=UNSAFE)
+
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert "unsafe (backing_file)" in done.stdout.decode()
+
+
+def test_help_names_every_command(env: dict[str, str]) -> None:
+    done = commands.keyhole("--help", env=env)
+
+    assert done.returncode == 0
+    for command in ("demo", "doctor", "inspect", "results", "show", "submit", "worker"):
+        assert f"\n  {command} " in done.stdout.decode()
+
+
+def test_a_worker_takes_no_unknown_queue(env: dict[str, str]) -> None:
+    done = commands.keyhole("worker", "--queue", "keyhole.job", env=env)
+
+    assert done.returncode == 2
+    assert "keyhole.jobs" in done.stderr.decode()
+
+
+def test_a_key_that_is_no_text_is_an_error_in_one_line(env: dict[str, str]) -> None:
+    """What the shell passes on need not be UTF-8; S3's keys are."""
+    done = subprocess.run(
+        [*commands.KEYHOLE, "inspect", b"s3://bucket/\xff"], env=env, capture_output=True, check=False
+    )
+
+    (line,) = commands.lines(done.stderr)
+    assert line.startswith("Error: ")
+    assert done.returncode == 2
