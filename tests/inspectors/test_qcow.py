@@ -162,3 +162,57 @@ def test_memory_stays_bounded_whatever_the_header_claims() -> None:
     inspection.feed(0, image.to_bytes())
     assert all(gap.length <= 128 * 1024 for gap in inspection.missing())
     assert sum(inspection.context_info.values()) < 512 * 1024
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (24, u64(GIB + 1)),
+        (48, u64(65536) + u32(129)),
+        (60, u32(65537)),
+        (60, u32(1) + u64(77)),
+        (104, b"\1"),
+        (72, u64(1 << 3)),
+    ],
+    ids=["size", "refcount table", "many snapshots", "snapshot table", "zstd", "not zstd"],
+)
+def test_what_qemu_refuses_is_a_contradiction(at: int, value: bytes) -> None:
+    assert "structure" in checks_of(qcow2(GIB).patched(at, value))
+
+
+def test_a_size_of_broken_sectors_is_a_contradiction() -> None:
+    """QEMU rounds it down."""
+    assert checks_of(qcow2(GIB).patched(24, u64(GIB - 1))) == ["structure"]
+
+
+def test_extended_l2_entries_need_clusters_of_16_kib() -> None:
+    assert "structure" in checks_of(qcow2(MIB, cluster_bits=13).patched(72, u64(1 << 4)))
+
+
+@pytest.mark.parametrize("length", [60_000, 2**31, 2**32 - 1])
+def test_an_extension_that_does_not_fit_is_a_contradiction(length: int) -> None:
+    """It would hide those behind it from some readers, and not from others."""
+    hidden = u32(0x44415441) + u32(8) + b"/etc/foo"
+    image = qcow2(GIB).patched(112, u32(0x11111111) + u32(length) + hidden)
+    assert checks_of(image) == ["structure"]
+
+
+def test_extensions_without_end_are_a_contradiction() -> None:
+    assert checks_of(qcow2(GIB, extensions=[(0x11111111, b"")] * 100)) == ["structure"]
+
+
+def test_an_encryption_header_without_encryption_is_a_contradiction() -> None:
+    assert checks_of(qcow2(GIB, extensions=[(0x0537BE77, bytes(16))])) == ["structure"]
+
+
+@pytest.mark.parametrize("entry", [1, 65536 * 2 + 512])
+def test_a_refcount_block_that_is_no_cluster_is_a_contradiction(entry: int) -> None:
+    assert "structure" in checks_of(qcow2(GIB).patched(65536, u64(entry)))
+
+
+def test_refcounts_that_count_nothing_prove_nothing() -> None:
+    """A cut would go unnoticed."""
+    image = qcow2(GIB, allocated=3)
+    block = int.from_bytes(image.read(65536, 8), "big")
+    facts = facts_of(image.patched(block, bytes(65536)))
+    assert facts.wholeness is Wholeness.UNCHECKED

@@ -1,5 +1,7 @@
 """Raw disks, by their partition table; and what only looks like one."""
 
+from zlib import crc32
+
 import pytest
 
 from tests.inspectors.inspecting import checks_of, facts_of
@@ -66,7 +68,7 @@ def test_a_gpt_disk_that_is_cut_lacks_its_backup(sector: int) -> None:
     disk = gpt_disk(16 * MIB, sector=sector)
     for size in (sector * 2, MIB, 16 * MIB - sector, 16 * MIB - 1):
         facts = facts_of(disk.truncated(size))
-        assert [finding.check for finding in facts.findings] == ["truncated"]
+        assert {finding.check for finding in facts.findings} == {"truncated"}
         assert facts.wholeness is Wholeness.UNCHECKED
 
 
@@ -80,3 +82,42 @@ def test_a_gpt_disk_with_another_backup_is_a_contradiction() -> None:
 
 def test_a_protective_mbr_without_a_gpt_is_a_contradiction() -> None:
     assert checks_of(gpt_disk(16 * MIB).patched(512, bytes(8))) == ["structure"]
+
+
+def with_gpt_header(image: Image, at: int, value: bytes) -> Image:
+    """Change the primary header and correct its checksum."""
+    header = bytearray(image.read(512, 92))
+    header[at : at + len(value)] = value
+    header[16:20] = bytes(4)
+    header[16:20] = crc32(header).to_bytes(4, "little")
+    return image.patched(512, bytes(header))
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_gpt_entries_with_a_wrong_checksum_are_found(sector: int) -> None:
+    assert checks_of(gpt_disk(16 * MIB, sector=sector).patched(2 * sector + 56, b"X")) == [
+        "checksum_mismatch"
+    ]
+
+
+def test_gpt_entries_beyond_the_end_are_missing() -> None:
+    assert checks_of(with_gpt_header(gpt_disk(16 * MIB), 72, (2**40).to_bytes(8, "little"))) == ["truncated"]
+
+
+@pytest.mark.parametrize(("at", "value"), [(84, 0), (84, 100), (80, 2**32 - 1)])
+def test_gpt_entries_that_cannot_be_are_a_contradiction(at: int, value: int) -> None:
+    assert "structure" in checks_of(with_gpt_header(gpt_disk(16 * MIB), at, value.to_bytes(4, "little")))
+
+
+def test_a_gpt_partition_beyond_the_end_is_missing() -> None:
+    disk = gpt_disk(16 * MIB)
+    entries = bytearray(disk.read(1024, 128 * 128))
+    entries[40:48] = (2**32).to_bytes(8, "little")
+    longer = with_gpt_header(disk.patched(1024, bytes(entries)), 88, crc32(entries).to_bytes(4, "little"))
+    assert checks_of(longer) == ["truncated"]
+
+
+def test_two_gpts_for_sectors_of_two_sizes_contradict_each_other() -> None:
+    """Which one counts depends on the sectors that the disk is attached with."""
+    large, small = gpt_disk(16 * MIB, sector=4096), gpt_disk(16 * MIB)
+    assert "structure" in checks_of(large.patched(512, small.read(512, 92)))

@@ -50,3 +50,24 @@ def test_every_cut_is_noticed() -> None:
 
 def test_the_signature_of_another_byte_is_no_vdi() -> None:
     assert facts_of(vdi(GIB).patched(0x40, b"\x7e")).format is None
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(0x170, 7 * MIB + 1), (0x168, 4096), (0x178, 3 * MIB), (0x17C, 512), (0x154, 700), (0x158, 1 * MIB + 1)],
+    ids=hex,
+)
+def test_what_readers_round_or_refuse_is_a_contradiction(at: int, value: int) -> None:
+    assert "structure" in checks_of(vdi(8 * MIB).patched(at, value.to_bytes(4, "little")))
+
+
+def test_a_block_beyond_those_that_are_counted_is_a_contradiction() -> None:
+    """What a crash left behind: the map leads further than the count of allocated blocks."""
+    assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, (2).to_bytes(4, "little"))) == [
+        "structure"
+    ]
+
+
+@pytest.mark.parametrize("entry", [0xFFFFFFFF, 0xFFFFFFFE])
+def test_free_and_zeroed_blocks_lead_nowhere(entry: int) -> None:
+    assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, entry.to_bytes(4, "little"))) == []

@@ -97,7 +97,7 @@ def test_every_cut_of_a_dynamic_image_is_noticed() -> None:
     image = vhd_dynamic(7 * MIB, block_size=MIB, allocated=2)
     # One byte less is the footer of 511 bytes that old versions wrote: nothing that is needed is gone.
     for size in [*range(512, image.size, 65536), image.size - 2, image.size - 511]:
-        assert checks_of(image.truncated(size)) == ["truncated"], size
+        assert set(checks_of(image.truncated(size))) == {"truncated"}, size
 
 
 def test_bytes_behind_the_footer_hide_it() -> None:
@@ -119,3 +119,67 @@ def test_a_fixed_image_without_its_footer_is_no_vhd() -> None:
 @pytest.mark.parametrize("size", [9, 100, 510])
 def test_an_object_that_ends_in_the_first_footer_is_truncated(size: int) -> None:
     assert checks_of(vhd_dynamic(GIB).truncated(size)) == ["truncated"]
+
+
+def with_dynamic_header(image: Image, at: int, value: bytes) -> Image:
+    """Change the dynamic header and correct its checksum."""
+    header = bytearray(image.read(512, 1024))
+    header[at : at + len(value)] = value
+    header[36:40] = bytes(4)
+    header[36:40] = (~sum(header) & 0xFFFFFFFF).to_bytes(4, "big")
+    return image.patched(512, bytes(header))
+
+
+def test_a_fixed_type_in_front_is_a_contradiction() -> None:
+    """QEMU takes whatever begins with a footer for dynamic, whatever its type."""
+    image = with_footer(vhd_dynamic(7 * MIB, allocated=1), 60, (2).to_bytes(4, "big"))
+    size = (image.size - 512).to_bytes(8, "big")
+    assert checks_of(with_footer(image, 48, size)) == ["structure"]
+
+
+@pytest.mark.parametrize(
+    ("size", "creator"), [(100 * GIB, b"vpc "), (0, b"vpc "), (0, b"win "), (GIB + 8 * MIB, b"vbox")]
+)
+def test_a_size_that_readers_disagree_about_is_a_contradiction(size: int, creator: bytes) -> None:
+    """QEMU goes by the geometry of these creators, VirtualBox and Hyper-V by the size."""
+    image = vhd_dynamic(GIB, block_size=MIB, creator=creator)
+    assert "size_mismatch" in checks_of(with_footer(image, 48, size.to_bytes(8, "big")))
+
+
+def test_a_geometry_of_nothing_is_a_contradiction() -> None:
+    image = with_footer(vhd_dynamic(GIB, creator=b"vpc "), 56, bytes(4))
+    assert checks_of(image) == ["size_mismatch"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "check"),
+    [
+        (0, b"CXSPARSE", "structure"),
+        (28, (1).to_bytes(4, "big"), "structure"),
+        (32, (3 * MIB).to_bytes(4, "big"), "structure"),
+        (32, bytes(4), "structure"),
+        (16, (2**40).to_bytes(8, "big"), "truncated"),
+    ],
+)
+def test_a_dynamic_header_has_its_checks(at: int, value: bytes, check: str) -> None:
+    assert check in checks_of(with_dynamic_header(vhd_dynamic(GIB, allocated=2), at, value))
+
+
+def test_a_dynamic_header_with_a_wrong_checksum_is_found() -> None:
+    assert checks_of(vhd_dynamic(GIB).patched(512 + 36, bytes(4))) == ["checksum_mismatch"]
+
+
+def test_a_dynamic_header_beyond_the_end_is_missing() -> None:
+    image = with_footer(vhd_dynamic(GIB), 16, (2**40).to_bytes(8, "big"))
+    assert checks_of(image) == ["truncated"]
+
+
+def test_an_image_that_lost_its_middle_is_found_by_its_block_table() -> None:
+    """Both footers are there and agree."""
+    image = vhd_dynamic(8 * MIB, block_size=MIB, allocated=3)
+    shorter = image.truncated(image.size - 512 - MIB).appended(image.read(image.size - 512, 512))
+    assert checks_of(shorter) == ["truncated"]
+
+
+def test_a_disk_beyond_the_formats_limit_is_a_contradiction() -> None:
+    assert "structure" in checks_of(vhd_dynamic(2041 * GIB))

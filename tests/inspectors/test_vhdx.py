@@ -104,9 +104,9 @@ def test_a_metadata_region_without_a_table_is_refused() -> None:
 
 
 def test_an_unknown_region_is_a_finding_only_if_it_is_required() -> None:
-    entry = UUID(int=42).bytes_le + (MIB).to_bytes(8, "little") + (4096).to_bytes(4, "little")
+    entry = UUID(int=42).bytes_le + (4 * MIB).to_bytes(8, "little") + (4096).to_bytes(4, "little")
     for required, checks in ((1, ["unknown_features"]), (0, [])):
-        image = with_tables(vhdx(GIB), 8, (3).to_bytes(4, "little"))
+        image = with_tables(vhdx(GIB).appended(bytes(MIB)), 8, (3).to_bytes(4, "little"))
         image = with_tables(image, 16 + 2 * 32, entry + required.to_bytes(4, "little"))
         assert checks_of(image) == checks
 
@@ -134,3 +134,144 @@ def test_every_cut_is_noticed() -> None:
     image = vhdx(64 * MIB, block_size=MIB, allocated=3)
     for size in [*range(9, MIB, 50_000), *range(MIB, image.size, MIB // 2), image.size - 1]:
         assert "truncated" in checks_of(image.truncated(size)), size
+
+
+def with_header(image: Image, at: int, value: bytes, *, header: int) -> Image:
+    """Change one of the two headers and correct its checksum."""
+    base = header * 64 * KIB
+    data = bytearray(image.read(base, 4 * KIB))
+    data[at : at + len(value)] = value
+    data[4:8] = bytes(4)
+    data[4:8] = int(crc32c(bytes(data))).to_bytes(4, "little")
+    return image.patched(base, bytes(data))
+
+
+def with_item(image: Image, guid: str, at: int, value: bytes) -> Image:
+    """Change the metadata table's entry of an item."""
+    entry = image.read(METADATA, 64 * KIB).index(UUID(guid).bytes_le)
+    return image.patched(METADATA + entry + at, value)
+
+
+DISK_SIZE = "2FA54224-CD1B-4876-B211-5DBED83BF4B8"
+METADATA_REGION, BAT_REGION = "8B7CA206-4790-4B9A-B8FE-575F050F886E", "2DC27766-F623-4200-9D64-115E9BFD4A08"
+
+
+def region_at(image: Image, guid: str) -> int:
+    return image.read(192 * KIB, 64 * KIB).index(UUID(guid).bytes_le)
+
+
+def test_two_headers_of_one_sequence_number_contradict_each_other() -> None:
+    """One of them may lead to a log, and which of them counts nobody can say."""
+    image = with_header(vhdx(GIB, log_guid=UUID(int=7)), 8, (5).to_bytes(8, "little"), header=2)
+    image = with_header(image, 48, bytes(16), header=1)
+    assert "structure" in checks_of(with_header(image, 8, (5).to_bytes(8, "little"), header=1))
+
+
+def test_two_headers_that_are_the_same_are_no_contradiction() -> None:
+    """Disk2vhd writes them so."""
+    image = vhdx(GIB)
+    assert checks_of(image.patched(64 * KIB, image.read(128 * KIB, 4 * KIB))) == []
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "check"),
+    [
+        (64, b"\1", "structure"),
+        (72, (MIB // 2).to_bytes(8, "little"), "structure"),
+        (72, (MIB + 512).to_bytes(8, "little"), "structure"),
+        (72, (2 * MIB).to_bytes(8, "little"), "structure"),
+        (68, (512).to_bytes(4, "little"), "structure"),
+        (72, (GIB).to_bytes(8, "little"), "truncated"),
+    ],
+)
+def test_a_log_that_cannot_be_is_found(at: int, value: bytes, check: str) -> None:
+    assert check in checks_of(with_header(vhdx(GIB), at, value, header=2))
+
+
+def test_two_intact_region_tables_that_differ_contradict_each_other() -> None:
+    image = vhdx(8 * MIB, block_size=MIB, allocated=4)
+    at = region_at(image, METADATA_REGION) + 16
+    assert checks_of(with_tables(image, at, (4 * MIB).to_bytes(8, "little"), TABLES[1:])) == ["structure"]
+
+
+@pytest.mark.parametrize("guid", [METADATA_REGION, BAT_REGION])
+def test_a_region_that_is_stated_twice_is_a_contradiction(guid: str) -> None:
+    image = vhdx(8 * MIB, block_size=MIB, allocated=4)
+    entry = UUID(guid).bytes_le + (5 * MIB).to_bytes(8, "little") + MIB.to_bytes(4, "little") + b"\1\0\0\0"
+    image = with_tables(image, 16 + 2 * 32, entry)
+    assert "structure" in checks_of(with_tables(image, 8, (3).to_bytes(4, "little")))
+
+
+@pytest.mark.parametrize("offset", [MIB, 2 * MIB, 2 * MIB + 512])
+def test_regions_that_overlap_are_a_contradiction(offset: int) -> None:
+    """The log lies at 1 MiB, the metadata at 2 MiB."""
+    image = vhdx(GIB)
+    at = region_at(image, BAT_REGION) + 16
+    assert "structure" in checks_of(with_tables(image, at, offset.to_bytes(8, "little")))
+
+
+def test_a_bat_too_short_for_the_disk_is_a_contradiction() -> None:
+    image = vhdx(GIB)
+    at = region_at(image, BAT_REGION) + 24
+    assert "structure" in checks_of(with_tables(image, at, (8 * 31).to_bytes(4, "little")))
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (16, (0).to_bytes(4, "little")),
+        (16, (64 * KIB - 8).to_bytes(4, "little")),
+        (16, (MIB - 4).to_bytes(4, "little")),
+        (16, (2**32 - 1).to_bytes(4, "little")),
+        (20, (4).to_bytes(4, "little")),
+    ],
+)
+def test_an_item_that_lies_elsewhere_than_among_items_is_a_contradiction(at: int, value: bytes) -> None:
+    assert "structure" in checks_of(with_item(vhdx(GIB), DISK_SIZE, at, value))
+
+
+@pytest.mark.parametrize("guid", ["BECA12AB-B2E6-4523-93EF-C309E000C746", DISK_SIZE])
+def test_an_item_that_is_missing_is_a_contradiction(guid: str) -> None:
+    image = with_item(vhdx(GIB), guid, 24, bytes(4))
+    assert "structure" in checks_of(with_item(image, guid, 0, UUID(int=5).bytes_le))
+
+
+def test_an_item_that_is_stated_twice_is_a_contradiction() -> None:
+    image = vhdx(GIB)
+    count = int.from_bytes(image.read(METADATA + 10, 2), "little")
+    entry = image.read(METADATA + 32, 32)
+    image = image.patched(METADATA + 10, (count + 1).to_bytes(2, "little"))
+    assert checks_of(image.patched(METADATA + 32 + 32 * count, entry)) == ["structure"]
+
+
+@pytest.mark.parametrize("size", [GIB + 1, 65 * TIB])
+def test_a_disk_that_the_format_does_not_allow_is_a_contradiction(size: int) -> None:
+    image = vhdx(GIB)
+    at = METADATA + 64 * KIB + image.read(METADATA + 64 * KIB, 64).index(GIB.to_bytes(8, "little"))
+    assert "structure" in checks_of(image.patched(at, size.to_bytes(8, "little")))
+
+
+@pytest.mark.parametrize("entry", [6, (2 << 20) | 6, (3 << 20) | 6, (4 << 20) | 7])
+def test_a_block_over_the_headers_the_regions_or_a_parents_is_a_contradiction(entry: int) -> None:
+    image = vhdx(GIB, block_size=MIB, allocated=1)
+    assert "structure" in checks_of(image.patched(3 * MIB + 8 * 7, entry.to_bytes(8, "little")))
+
+
+def test_a_cut_is_noticed_though_the_last_block_written_is_not_among_the_first() -> None:
+    """Blocks lie in the order in which they were written, so the whole BAT is looked at while it is short."""
+    image = vhdx(30 * GIB - 8 * MIB, block_size=MIB, allocated=[30_000, 5])
+    assert facts_of(image).wholeness is Wholeness.PROVEN
+    assert checks_of(image.truncated(image.size - 1)) == ["truncated"]
+
+
+def test_thousands_of_unknown_regions_and_items_are_a_few_findings() -> None:
+    entries = b"".join(
+        UUID(int=number).bytes_le
+        + (number * 2**20).to_bytes(8, "little")
+        + MIB.to_bytes(4, "little")
+        + b"\1\0\0\0"
+        for number in range(1, 2001)
+    )
+    image = vhdx(GIB)
+    image = with_tables(with_tables(image, 16 + 2 * 32, entries), 8, (2002).to_bytes(4, "little"))
+    assert len(checks_of(image)) < 50

@@ -135,10 +135,153 @@ def test_header_and_footer_of_different_capacities_are_found() -> None:
 
 def test_a_descriptor_is_read_with_any_line_ends_and_padding() -> None:
     for end in ("\n", "\r\n", "\r", "\n\n"):
-        text = end.join(["# Disk DescriptorFile", ' createType = "vmfs" ', 'RW 100 FLAT "a b" 0', "CID=1"])
+        text = end.join(
+            ["# Disk DescriptorFile", ' createType = "vmfs" ', 'RW 100 FLAT "a b" 0', "parentCID=1"]
+        )
         parsed = parse(text.encode() + bytes(100))
         assert parsed.setting("createType") == "vmfs"
-        assert parsed.setting("CID") == "1"
+        assert parsed.setting("parentCID") == "1"
         assert [(extent.sectors, extent.kind, extent.file) for extent in parsed.extents] == [
             (100, "FLAT", "a b")
         ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '# parentFileNameHint="/etc/shadow"',
+        'ddb.comment = "parentFileNameHint=x/etc/shadow"',
+        'parentFileNameHint = "/etc/shadow"',
+        'PARENTFILENAMEHINT="/etc/shadow"',
+        "parentFileNameHint=''",
+    ],
+)
+def test_a_parent_is_found_wherever_its_name_is_hinted_at(line: str) -> None:
+    """QEMU opens the file behind the first mention of the word, be it in a comment."""
+    assert "parent_image" in checks_of(vmdk_sparse(GIB, extra_lines=[line]))
+
+
+def test_a_parent_is_found_behind_the_descriptor_that_the_header_states() -> None:
+    """QEMU reads 20 sectors from the second on, whatever the header says of the descriptor."""
+    for sectors in (1, 2, 19):
+        image = vmdk_sparse(GIB).patched(36, sectors.to_bytes(8, "little"))
+        assert checks_of(image) == []
+        hinted = image.patched(512 + sectors * 512, b'parentFileNameHint="/etc/shadow"')
+        assert checks_of(hinted) == ["parent_image"]
+
+
+@pytest.mark.parametrize("line", ["PARENTCID=1234abcd", " parentCID = 1234abcd ", "parentCID=0xffffffff1"])
+def test_a_parent_cid_is_read_in_any_case(line: str) -> None:
+    assert "parent_image" in checks_of(vmdk_sparse(GIB, extra_lines=[line]))
+
+
+def test_a_change_tracking_file_is_found_in_any_case() -> None:
+    lines = ["CHANGETRACKPATH = /etc/shadow"]
+    assert checks_of(vmdk_sparse(GIB, extra_lines=lines)) == ["change_track_path"]
+
+
+@pytest.mark.parametrize(
+    "line", ['# createType="vmfs"', 'x.createType="vmfs"', 'CREATETYPE="vmfs"', "createType"]
+)
+def test_a_type_that_another_reader_could_see_is_a_contradiction(line: str) -> None:
+    """Readers search the text for the word, and take the first value that they find."""
+    assert "structure" in checks_of(vmdk_sparse(GIB, extra_lines=[line]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'RW 00000000000000002097152 FLAT "/etc/shadow" 0',
+        'RW -1 FLAT "/etc/shadow" 0',
+        'RW 0x1000 FLAT "/etc/shadow" 0',
+        "RW 2097152 SPARSE /etc/shadow",
+        'RW 2097152 SPARSE "/etc/shadow',
+        "RW",
+        'RW "/etc/shadow"',
+        'RW\t2097152\tFLAT\t"/etc/shadow"',
+        'RW 2097152 SPARSE "disk.vmdk" "/etc/shadow"',
+    ],
+)
+def test_an_extent_line_that_is_not_understood_is_found(line: str) -> None:
+    """Another reader may understand it."""
+    assert "extent_path" in checks_of(vmdk_sparse(GIB, extent_line=line))
+
+
+def test_an_extent_of_another_size_than_the_capacity_is_a_contradiction() -> None:
+    """QEMU goes by the capacity, VirtualBox by the extent."""
+    line = 'RW {} SPARSE "disk.vmdk"'
+    assert checks_of(vmdk_sparse(GIB, extent_line=line.format(4 * GIB // 512))) == ["size_mismatch"]
+    # What fills up the last grain is no contradiction.
+    assert checks_of(vmdk_sparse(GIB, extent_line=line.format(GIB // 512 - 100))) == []
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (4, (1).to_bytes(4, "little")),
+        (8, bytes(4)),
+        (20, (64).to_bytes(8, "little")),
+        (28, (40).to_bytes(8, "little")),
+        (36, (40).to_bytes(8, "little")),
+        (44, (256).to_bytes(4, "little")),
+        (77, bytes(2)),
+    ],
+)
+def test_a_footer_that_contradicts_the_header_is_found(at: int, value: bytes) -> None:
+    """QEMU and VirtualBox go by the footer's header alone."""
+    image = vmdk_stream_optimized(GIB, allocated=2)
+    facts = facts_of(image.patched(image.size - 1024 + at, value))
+    assert [finding.check for finding in facts.findings] == ["structure"]
+    assert facts.wholeness is Wholeness.UNCHECKED
+
+
+@pytest.mark.parametrize("sector", [2**20, 2**63, 2**64 - 1])
+def test_a_footer_whose_directory_lies_beyond_the_end_is_found(sector: int) -> None:
+    """So is an object that lost a part of its middle."""
+    image = vmdk_stream_optimized(GIB, allocated=2)
+    assert checks_of(image.patched(image.size - 1024 + 56, sector.to_bytes(8, "little"))) == ["truncated"]
+
+
+def test_a_footer_that_no_whole_sectors_lead_to_is_found() -> None:
+    """QEMU looks for it at a whole sector, and so reads another."""
+    image = vmdk_stream_optimized(GIB, allocated=2)
+    shifted = image.truncated(image.size - 1536).appended(bytes(77) + image.read(image.size - 1536, 1536))
+    assert "structure" in checks_of(shifted)
+
+
+def test_a_footer_marker_with_a_length_is_none() -> None:
+    image = vmdk_stream_optimized(GIB)
+    assert checks_of(image.patched(image.size - 1536 + 8, b"\1")) == ["truncated"]
+
+
+def test_an_unclean_footer_is_found() -> None:
+    image = vmdk_stream_optimized(GIB)
+    assert checks_of(image.patched(image.size - 1024 + 72, b"\1")) == ["dirty"]
+
+
+@pytest.mark.parametrize("compression", [1, 2, 65535])
+def test_compression_without_its_flag_is_a_contradiction(compression: int) -> None:
+    assert "structure" in checks_of(vmdk_sparse(GIB).patched(77, compression.to_bytes(2, "little")))
+
+
+def test_a_stream_optimized_type_without_compression_is_a_contradiction() -> None:
+    """QEMU tells the type by the compression, others by the descriptor."""
+    assert checks_of(vmdk_sparse(GIB, create_type="streamOptimized")) == ["structure"]
+
+
+def test_a_transfer_as_text_is_found() -> None:
+    assert "structure" in checks_of(vmdk_sparse(GIB).patched(73, b"\r\n \r"))
+
+
+def test_data_that_should_begin_beyond_the_end_is_missing() -> None:
+    assert checks_of(vmdk_sparse(GIB).patched(64, (2**40).to_bytes(8, "little"))) == ["truncated"]
+
+
+def test_both_grain_directories_must_lead_into_the_object() -> None:
+    """QEMU goes by the second, and has the first, redundant one for repairs."""
+    image = vmdk_sparse(GIB, allocated=3)
+    directory = int.from_bytes(image.read(56, 8), "little") * 512
+    assert checks_of(image.patched(directory, (2**31).to_bytes(4, "little"))) == ["truncated"]
+    assert checks_of(image.patched(directory, bytes(4))) == ["structure"]
+    assert checks_of(image.patched(56, (2**31).to_bytes(8, "little"))) == ["truncated"]
+    assert checks_of(image.patched(56, (image.size // 512).to_bytes(8, "little"))) == ["truncated"]

@@ -10,6 +10,7 @@ from worker.inspectors.base import FileInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.foreign import named_by
 from worker.inspectors.qcow import QcowInspector
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
@@ -132,9 +133,14 @@ class Inspection:
 
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
-        if len(matches) > 1:
-            names = " and ".join(str(inspector) for inspector in matches)
-            findings.append(found("ambiguous_format", f"the object is {names} at once"))
+        names = [str(inspector) for inspector in matches]
+        # A disk or a fixed VHD has its marks at the end looked at; where another format explains the front,
+        # nothing is known of the end.
+        trailer = self._vhd.captured("footer") if self._vhd in self._candidates else b""
+        if foreign := named_by(self._front.data, trailer):
+            names.append(foreign)
+        if len(names) > 1:
+            findings.append(found("ambiguous_format", f"the object is {' and '.join(names)} at once"))
         for inspector in matches:
             if inspector in self._errors:
                 findings.append(found("structure", self._errors[inspector]))

@@ -55,8 +55,15 @@ MAX_EXTENSIONS = 32
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
 #: What is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
-#: QEMU's limit (block/qcow2.h, QCOW_MAX_L1_SIZE).
+#: QEMU's limits (block/qcow2.h: QCOW_MAX_L1_SIZE, QCOW_MAX_REFTABLE_SIZE, QCOW_MAX_SNAPSHOTS).
 MAX_L1_BYTES = 32 * 1024 * 1024
+MAX_REFCOUNT_CLUSTERS_BYTES = 8 * 1024 * 1024
+MAX_SNAPSHOTS = 65536
+#: An entry of the snapshot table without its texts and extra data.
+SNAPSHOT_BYTES = 40
+SECTOR = 512
+#: An extended L2 entry divides a cluster into 32 subclusters, which are no smaller than the smallest cluster.
+LEAST_EXTENDED_CLUSTER = 32 * SECTOR
 
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
 KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
@@ -72,6 +79,8 @@ COMPRESSIONS = {0: "zlib", 1: "zstd"}
 
 EXTENSION_BACKING_FORMAT = 0xE2792ACA
 EXTENSION_DATA_FILE = 0x44415441
+EXTENSION_ENCRYPTION = 0x0537BE77
+LUKS = 2
 
 
 class QcowInspector(FileInspector):
@@ -132,6 +141,9 @@ class QcowInspector(FileInspector):
         """Proven when the refcount block was seen to its end, sampled when only its beginning was."""
         if not self._usable or not self.filled("refcount_block") or self._incompatible & (DIRTY | CORRUPT):
             return Wholeness.UNCHECKED
+        if not any(self.captured("refcount_block")):
+            # It counts nothing, so the mark lies in a block before it, which was not looked at.
+            return Wholeness.UNCHECKED
         table_whole = self._u32(56) * self._cluster_bytes <= MAX_REFCOUNT_TABLE_BYTES
         block_whole = self._cluster_bytes <= MAX_REFCOUNT_BLOCK_BYTES
         return Wholeness.PROVEN if table_whole and block_whole else Wholeness.SAMPLED
@@ -154,7 +166,7 @@ class QcowInspector(FileInspector):
             facts["backing_file"] = printable(
                 self._with_header("backing_name", self._backing_offset, self._name_bytes)
             )
-        for kind, body in self._extensions():
+        for kind, body in self._extensions()[0]:
             if kind == EXTENSION_BACKING_FORMAT:
                 facts["backing_format"] = printable(body)
             elif kind == EXTENSION_DATA_FILE:
@@ -206,12 +218,31 @@ class QcowInspector(FileInspector):
         for name, offset in (("L1 table", self._u64(40)), ("refcount table", self._u64(48))):
             if offset % cluster or (not offset and (name != "L1 table" or self._u32(36))):
                 yield found("structure", f"the {name}'s offset {offset} is not a cluster's")
+        if self._u64(24) % SECTOR:
+            yield found("structure", f"the virtual size {self._u64(24)} is not one of whole sectors")
         if self._u32(36) * 8 > MAX_L1_BYTES:
             yield found("structure", f"the L1 table has {self._u32(36)} entries, more than qcow2 allows")
         elif self._u32(36) < self._l1_entries_needed:
             yield found("structure", "the L1 table is too short for the virtual size")
-        if not self._u32(56):
-            yield found("structure", "the image has no refcount table")
+        if not 0 < self._u32(56) * cluster <= MAX_REFCOUNT_CLUSTERS_BYTES:
+            yield found("structure", f"the refcount table has {self._u32(56)} clusters")
+        block = self._last_block
+        if block and (not block[1] or block[1] % cluster):
+            yield found("structure", f"the refcount block's offset {block[1]} is not a cluster's")
+        if self._u32(60) > MAX_SNAPSHOTS or (self._u32(60) and self._u64(64) % cluster):
+            yield found("structure", "the snapshot table is larger than qcow2 allows, or not a cluster's")
+        yield from self._feature_contradictions()
+
+    def _feature_contradictions(self) -> Iterator[Finding]:
+        if bool(self._compression) != bool(self._incompatible & COMPRESSION):
+            yield found("structure", "the compression type and its feature bit contradict each other")
+        if self._incompatible & EXTENDED_L2 and self._cluster_bytes < LEAST_EXTENDED_CLUSTER:
+            yield found("structure", f"clusters of {self._cluster_bytes} bytes have no extended L2 entries")
+        extensions, ended = self._extensions()
+        if not ended:
+            yield found("structure", "the header extensions do not end where they should")
+        if self._u32(32) != LUKS and any(kind == EXTENSION_ENCRYPTION for kind, _ in extensions):
+            yield found("structure", "the image has an encryption header, but is not encrypted so")
 
     def _truncation(self) -> Iterator[Finding]:
         size = self._size
@@ -221,7 +252,7 @@ class QcowInspector(FileInspector):
         if self._u32(36):
             places.append(("L1 table", self._u64(40) + self._u32(36) * 8 - 1))
         if self._u32(60):
-            places.append(("snapshot table", self._u64(64)))
+            places.append(("snapshot table", self._u64(64) + self._u32(60) * SNAPSHOT_BYTES - 1))
         block = self._last_block if self.filled("refcount_table") else None
         if block is not None:
             places.append(("last refcount block", block[1]))
@@ -308,19 +339,27 @@ class QcowInspector(FileInspector):
 
     # What the header leads to
 
-    def _extensions(self) -> Iterator[tuple[int, bytes]]:
-        """The header extensions as (type, data), up to the end marker or the first that makes no sense."""
+    def _extensions(self) -> tuple[list[tuple[int, bytes]], bool]:
+        """The header extensions as (type, data), and whether they end as they should.
+
+        That is by the end marker or, as QEMU reads them, where there is no room for more. What comes behind
+        one that does not fit is seen by some readers and not by others.
+        """
         area = self._with_header("extensions", self._header_length, self._extension_bytes)
+        extensions: list[tuple[int, bytes]] = []
         position = 0
-        for _ in range(MAX_EXTENSIONS):
-            if position + 8 > len(area):
-                return
+        while position + 8 <= len(area) and len(extensions) < MAX_EXTENSIONS:
             kind, length = unpack_from(">II", area, position)
             position += 8
-            if not kind or position + length > len(area):
-                return
-            yield kind, area[position : position + length]
+            if not kind:
+                return extensions, True
+            if position + length > self._extension_bytes:
+                return extensions, False
+            extensions.append((kind, area[position : position + length]))
             position += -(-length // 8) * 8
+        # Where the object ends within the area, that is a finding of its own.
+        short = len(area) < self._extension_bytes and len(extensions) < MAX_EXTENSIONS
+        return extensions, short or self._extension_bytes <= position < MAX_EXTENSION_BYTES
 
     @property
     def _last_block(self) -> tuple[int, int] | None:

@@ -6,7 +6,8 @@ Source: UEFI Specification 2.10, sections 5.2 (MBR) and 5.3 (GPT). All fields ar
 |---|---|---|
 | 446 | 4 x 16 | MBR partitions: status u8 (0x00 or 0x80), type u8@4, first sector u32@8, sectors u32@12 |
 | 510 | 2 | 55 AA |
-| sector 1 | 92 | GPT header: `EFI PART`, header size u32@12, CRC-32 u32@16 (of the header with this field zero), its own sector u64@24, the backup's u64@32 |
+| sector 1 | 92 | GPT header: `EFI PART`, header size u32@12, CRC-32 u32@16 (of the header with this field zero), its own sector u64@24, the backup's u64@32, the entries' first sector u64@72, their number u32@80 and length u32@84, their CRC-32 u32@88 |
+| by the GPT header | 128 | GPT entry: type GUID (zero: unused), first sector u64@32, last sector u64@40 |
 | last sector | 92 | backup GPT header, its own sector and the other's exchanged |
 
 A sector has 512 bytes, with GPT also 4,096. Boot sectors of FAT, NTFS, exFAT and HPFS volumes carry 55 AA,
@@ -30,6 +31,9 @@ MBR_SECTOR = 512
 GPT_SECTORS = (512, 4096)
 GPT_SIGNATURE = b"EFI PART"
 GPT_HEADER_BYTES = 92
+GPT_ENTRY_BYTES = 128
+#: What is held of the entries: all of the 128 that partitioning tools make room for, and four times as many.
+MAX_ENTRIES_BYTES = 64 * 1024
 PROTECTIVE = 0xEE
 
 #: What volumes' boot sectors state about themselves, by where they state it.
@@ -69,11 +73,13 @@ class RawDiskInspector(FileInspector):
         return ("dos",) if self._partitions else ()
 
     def post_process(self) -> None:
-        """Once the GPT header is here, declare its backup."""
+        """Once the GPT header is here, declare its backup and its entries."""
         gpt = self._gpt
         if gpt is not None and not self.has_region("backup"):
             sector, header = gpt
             self.new_region("backup", CaptureRegion(_u64(header, 32) * sector, GPT_HEADER_BYTES))
+            length = min(self._entries_bytes(header), MAX_ENTRIES_BYTES)
+            self.new_region("entries", CaptureRegion(_u64(header, 72) * sector, length))
 
     @property
     def wholeness(self) -> Wholeness:
@@ -105,6 +111,29 @@ class RawDiskInspector(FileInspector):
             yield found("truncated", f"the GPT is of a disk of {end} bytes, the object has {self._size}")
         elif self.filled("backup") and not self._backup_intact:
             yield found("structure", "the backup GPT header is not where the GPT says")
+        if sector == MBR_SECTOR and _is_gpt(self.captured("gpt_4096")):
+            yield found("structure", "there are two GPTs, for sectors of 512 and of 4096 bytes")
+        yield from self._entry_checks(sector, header)
+
+    def _entry_checks(self, sector: int, header: bytes) -> Iterator[Finding]:
+        length, entry_length = self._entries_bytes(header), _u32(header, 84)
+        if not length or length > MAX_ENTRIES_BYTES or entry_length % GPT_ENTRY_BYTES:
+            yield found(
+                "structure", f"GPT entries of {entry_length} bytes, {length} together, are out of bounds"
+            )
+            return
+        entries = self.captured("entries")
+        if len(entries) < length:
+            yield found("truncated", "the GPT entries end beyond the object's end")
+            return
+        if crc32(entries) != _u32(header, 88):
+            yield found(
+                "checksum_mismatch", "the GPT entries do not have the checksum that the header states"
+            )
+        used = [at for at in range(0, length, entry_length) if any(entries[at : at + 16])]
+        end = max(((_u64(entries, at + 40) + 1) * sector for at in used), default=0)
+        if end > self.actual_size:
+            yield found("truncated", f"a partition ends at byte {end}, the object at {self.actual_size}")
 
     def _mbr_checks(self) -> Iterator[Finding]:
         if self._size is None:
@@ -142,9 +171,12 @@ class RawDiskInspector(FileInspector):
             if not self.filled(f"gpt_{sector}"):
                 return None
             header = self.captured(f"gpt_{sector}")
-            if len(header) == GPT_HEADER_BYTES and header.startswith(GPT_SIGNATURE) and _u64(header, 24) == 1:
+            if _is_gpt(header):
                 return sector, header
         return None
+
+    def _entries_bytes(self, header: bytes) -> int:
+        return _u32(header, 80) * _u32(header, 84)
 
     @property
     def _backup_intact(self) -> bool:
@@ -159,15 +191,23 @@ class RawDiskInspector(FileInspector):
         )
 
 
+def _u32(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 4], "little")
+
+
 def _u64(data: bytes, offset: int) -> int:
     return int.from_bytes(data[offset : offset + 8], "little")
 
 
+def _is_gpt(header: bytes) -> bool:
+    """Whether this is a GPT's primary header."""
+    return len(header) == GPT_HEADER_BYTES and header.startswith(GPT_SIGNATURE) and _u64(header, 24) == 1
+
+
 def _gpt_intact(header: bytes) -> bool:
     """Whether a GPT header has its checksum. One that states another length than 92 bytes is not known to."""
-    length = int.from_bytes(header[12:16], "little")
     zeroed = header[:16] + bytes(4) + header[20:GPT_HEADER_BYTES]
-    return length == GPT_HEADER_BYTES and crc32(zeroed) == int.from_bytes(header[16:20], "little")
+    return _u32(header, 12) == GPT_HEADER_BYTES and crc32(zeroed) == _u32(header, 16)
 
 
 def _is_boot_sector(sector: bytes) -> bool:

@@ -10,19 +10,25 @@ Storage/VDICore.h.
 | 0x4C | 4 | type: 1 dynamic, 2 static, 3 undo, 4 differencing |
 | 0x154 | 4 | offset of the block map |
 | 0x158 | 4 | offset of the data |
+| 0x168 | 4 | sector size, 512 |
 | 0x170 | 8 | virtual size in bytes |
 | 0x178 | 4 | block size in bytes |
+| 0x17C | 4 | extra bytes before each block, 0 |
 | 0x180 | 4 | blocks in the image |
 | 0x184 | 4 | blocks allocated |
 | 0x188 | 16 | UUID of the image |
 | 0x1A8 | 16 | UUID of the parent that it links to |
 | 0x1B8 | 16 | UUID of the parent's last modification |
 
+The block map has a u32 for each block: its place in the data, in blocks, or one of the two largest values
+if it is free or zero.
+
 Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
-counts.
+counts. The map, as much of it as is held, must not lead further.
 """
 
 from collections.abc import Iterator, Mapping
+from struct import unpack_from
 from uuid import UUID
 
 from worker.inspectors.base import FileInspector
@@ -33,6 +39,11 @@ from worker.inspectors.region import CaptureRegion
 SIGNATURE = (0xBEDA107F).to_bytes(4, "little")
 HEADER_BYTES = 512
 VERSION_1_1 = 0x00010001
+SECTOR = 512
+#: What is held of the block map, which stands right behind the header: 32,768 blocks, 32 GiB of disk.
+MAX_MAP_BYTES = 128 * 1024
+#: From this entry of the map on: a block of zeros, or a free one (VDICore.h, VDI_IMAGE_BLOCK_ZERO and _FREE).
+NO_BLOCK = 0xFFFFFFFE
 
 DYNAMIC, STATIC, UNDO, DIFFERENCING = 1, 2, 3, 4
 TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: "differencing"}
@@ -62,6 +73,12 @@ class VDIInspector(FileInspector):
     def subformat(self) -> str | None:
         """`dynamic`, `static`, `undo` or `differencing`."""
         return TYPE_NAMES.get(self._u32(0x4C)) if self.format_match else None
+
+    def post_process(self) -> None:
+        """Once the header is here, declare the block map."""
+        if self.format_match and len(self.captured("header")) == HEADER_BYTES and not self.has_region("map"):
+            length = min(4 * self._u32(0x180), MAX_MAP_BYTES)
+            self.new_region("map", CaptureRegion(self._u32(0x154), length))
 
     @property
     def wholeness(self) -> Wholeness:
@@ -111,11 +128,33 @@ class VDIInspector(FileInspector):
             yield found("structure", "the block map overlaps the header or the data")
         if not block_size or blocks * block_size < self._u64(0x170):
             yield found("structure", f"{blocks} blocks of {block_size} bytes cannot hold the virtual size")
+        if (
+            self._u64(0x170) % SECTOR
+            or self._u32(0x168) != SECTOR
+            or map_offset % SECTOR
+            or data_offset % SECTOR
+        ):
+            yield found("structure", "sizes or offsets are not those of whole sectors")
+        if block_size & (block_size - 1) or self._u32(0x17C):
+            yield found(
+                "structure", "the block size is no power of two, or blocks have something between them"
+            )
+        if self._blocks_mapped > allocated:
+            yield found(
+                "structure", f"the map leads to {self._blocks_mapped} blocks, {allocated} are allocated"
+            )
         if allocated > blocks:
             yield found("structure", f"{allocated} blocks are allocated of {blocks}")
         end = max(map_end, data_offset + allocated * block_size)
         if self._size is not None and end > self._size:
             yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
+
+    @property
+    def _blocks_mapped(self) -> int:
+        """As many blocks as the part of the map that is held leads to."""
+        data = self.captured("map")
+        entries = unpack_from(f"<{len(data) // 4}I", data)
+        return max((entry + 1 for entry in entries if entry < NO_BLOCK), default=0)
 
     def _u32(self, offset: int) -> int:
         return int.from_bytes(self.region("header").data[offset : offset + 4], "little")

@@ -19,11 +19,25 @@ have a copy of it at 0.
 | 68 | 16 | unique id |
 | 84 | 1 | saved state |
 
+A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset that the footer states.
+
+| offset | bytes | field of the dynamic header |
+|---|---|---|
+| 0 | 8 | cookie `cxsparse` |
+| 16 | 8 | offset of the block table |
+| 28 | 4 | entries of the block table |
+| 32 | 4 | block size in bytes, a power of two |
+| 36 | 4 | checksum, like the footer's |
+
+The block table has a u32 for each block: the sector of its bitmap, behind which its data lies, or all ones.
+
 Wholeness: the footer at the end is the last thing that is written; a fixed image is whole if the footer
-stands right after as many bytes as it states, the others if it equals the copy at 0.
+stands right after as many bytes as it states, the others if it equals the copy at 0 and the block table, as
+much of it as is held, leads to no byte behind it.
 """
 
 from collections.abc import Iterator, Mapping
+from struct import unpack_from
 from uuid import UUID
 
 from worker.inspectors.base import FileInspector
@@ -32,7 +46,7 @@ from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import CaptureRegion, TailRegion
 from worker.inspectors.text import printable
 
-COOKIE = b"conectix"
+COOKIE, DYNAMIC_COOKIE = b"conectix", b"cxsparse"
 FOOTER_BYTES = 512
 DYNAMIC_HEADER_BYTES = 1024
 SECTOR = 512
@@ -45,6 +59,12 @@ TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
 SIZE_BY_FIELD = {b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0", b"wa\0\0"}
 #: At the largest geometry that can be stated (65,535 cylinders, 16 heads, 255 sectors) the size field counts.
 LARGEST_GEOMETRY_SECTORS = 65535 * 16 * 255
+#: QEMU's limit (block/vpc.c, VHD_MAX_SECTORS) and Microsoft's: 2,040 GiB.
+MAX_SECTORS = 0xFF000000
+#: What is held of the block table, which stands right behind the dynamic header: 32,768 entries, 64 GiB of
+#: disk at the usual block size of 2 MiB.
+MAX_TABLE_BYTES = 128 * 1024
+FREE = 0xFFFFFFFF
 
 
 class VHDInspector(FileInspector):
@@ -76,13 +96,25 @@ class VHDInspector(FileInspector):
         cylinders, heads, sectors = int.from_bytes(footer[56:58], "big"), footer[58], footer[59]
         by_geometry = cylinders * heads * sectors
         if footer[28:32] in SIZE_BY_FIELD or by_geometry == LARGEST_GEOMETRY_SECTORS:
-            return int.from_bytes(footer[48:56], "big")
+            return self._current_size
         return by_geometry * SECTOR
 
     @property
     def subformat(self) -> str | None:
         """`fixed`, `dynamic` or `differencing`."""
         return TYPE_NAMES.get(self._type) if self.format_match else None
+
+    def post_process(self) -> None:
+        """Where a footer's copy begins the file, declare what it leads to: dynamic header and block table."""
+        if not self.head_match or not self.filled("header") or len(self._footer) < FOOTER_BYTES:
+            return
+        if not self.has_region("dynamic_header"):
+            offset = int.from_bytes(self._footer[16:24], "big")
+            self.new_region("dynamic_header", CaptureRegion(offset, DYNAMIC_HEADER_BYTES))
+        header = self._dynamic_header
+        if header and not self.has_region("table"):
+            offset, length = int.from_bytes(header[16:24], "big"), 4 * int.from_bytes(header[28:32], "big")
+            self.new_region("table", CaptureRegion(offset, min(length, MAX_TABLE_BYTES)))
 
     @property
     def wholeness(self) -> Wholeness:
@@ -115,7 +147,7 @@ class VHDInspector(FileInspector):
                 if self._size is not None
                 else []
             )
-        return [*self._states(), *self._agreement()]
+        return [*self._states(), *self._sizes(), *self._agreement(), *self._blocks()]
 
     def _states(self) -> Iterator[Finding]:
         footer = self._footer
@@ -130,6 +162,15 @@ class VHDInspector(FileInspector):
         if int.from_bytes(footer[64:68], "big") != footer_checksum(footer):
             yield found("checksum_mismatch", "the VHD footer does not have the checksum that it states")
 
+    def _sizes(self) -> Iterator[Finding]:
+        size, current = self.virtual_size, self._current_size
+        # The geometry that is nearest below a size misses less than one cylinder of it.
+        cylinder = self._footer[58] * self._footer[59] * SECTOR
+        if not size or (size != current and not 0 <= current - size < cylinder):
+            yield found("size_mismatch", f"the footer states {current} bytes, and a geometry of {size}")
+        if size > MAX_SECTORS * SECTOR:
+            yield found("structure", f"a VHD has at most {MAX_SECTORS * SECTOR} bytes, this one {size}")
+
     def _agreement(self) -> Iterator[Finding]:
         if self._size is None or not self.filled("footer"):
             return
@@ -137,13 +178,56 @@ class VHDInspector(FileInspector):
             yield found("truncated", "the VHD footer that should end the object is not there")
         elif self.head_match and not self._footers_equal:
             yield found("structure", "the VHD footer at the end differs from its copy at the front")
+        elif self._type == FIXED and self.head_match:
+            yield found("structure", "a fixed VHD does not begin with a footer; this one does")
         elif self._type == FIXED and not self._fixed_length_fits:
-            stated = int.from_bytes(self._footer[48:56], "big")
             yield found(
-                "size_mismatch", f"the footer states {stated} bytes, the object has {self._end_offset}"
+                "size_mismatch",
+                f"the footer states {self._current_size} bytes, the object has {self._end_offset}",
             )
         if self._type in {DYNAMIC, DIFFERENCING} and not self.head_match:
             yield found("structure", "a dynamic VHD begins with a copy of its footer; this one does not")
+
+    def _blocks(self) -> Iterator[Finding]:
+        """What the dynamic header and the block table say, as QEMU reads them before it opens an image."""
+        if self._size is None or not self.filled("dynamic_header"):
+            return
+        header = self._dynamic_header
+        if not header:
+            if len(self.captured("dynamic_header")) < DYNAMIC_HEADER_BYTES:
+                yield found("truncated", f"the dynamic header ends beyond the object's end at {self._size}")
+            else:
+                yield found("structure", "there is no dynamic header where the footer says")
+            return
+        if int.from_bytes(header[36:40], "big") != _checksum(header, 36):
+            yield found("checksum_mismatch", "the dynamic header does not have the checksum that it states")
+        entries, block = int.from_bytes(header[28:32], "big"), int.from_bytes(header[32:36], "big")
+        if block < SECTOR or block & (block - 1):
+            yield found("structure", f"the block size {block} is no power of two, or below a sector")
+        elif entries * block < max(self.virtual_size, self._current_size):
+            yield found("structure", f"{entries} blocks of {block} bytes cannot hold the virtual size")
+        elif self._blocks_end(block) > self._end_offset:
+            yield found(
+                "truncated", f"blocks end at byte {self._blocks_end(block)}, behind {self._end_offset}"
+            )
+        if int.from_bytes(header[16:24], "big") + 4 * entries > self._size:
+            yield found("truncated", f"the block table ends beyond the object's end at {self._size}")
+
+    # The dynamic header and the block table
+
+    @property
+    def _dynamic_header(self) -> bytes:
+        """The dynamic header; nothing unless all of it is there, with its cookie."""
+        header = self.captured("dynamic_header") if self.filled("dynamic_header") else b""
+        return header if len(header) == DYNAMIC_HEADER_BYTES and header.startswith(DYNAMIC_COOKIE) else b""
+
+    def _blocks_end(self, block: int) -> int:
+        """The end of the last block that the part of the block table that is held leads to."""
+        table = self.captured("table")
+        entries = unpack_from(f">{len(table) // 4}I", table)
+        last = max((entry for entry in entries if entry != FREE), default=0)
+        bitmap = -(-block // (8 * SECTOR * SECTOR)) * SECTOR
+        return last * SECTOR + bitmap + block if last else 0
 
     # The footers
 
@@ -160,6 +244,10 @@ class VHDInspector(FileInspector):
             if candidate.startswith(COOKIE) and len(candidate) >= FOOTER_BYTES - 1:
                 return candidate
         return b""
+
+    @property
+    def _current_size(self) -> int:
+        return int.from_bytes(self._footer[48:56], "big")
 
     @property
     def _end_offset(self) -> int:
@@ -182,9 +270,13 @@ class VHDInspector(FileInspector):
 
     @property
     def _fixed_length_fits(self) -> bool:
-        return int.from_bytes(self._footer[48:56], "big") == self._end_offset
+        return self._current_size == self._end_offset
 
 
 def footer_checksum(footer: bytes) -> int:
     """The one's complement of the sum of a footer's bytes, its checksum field (64 to 68) left out."""
-    return ~(sum(footer) - sum(footer[64:68])) & 0xFFFFFFFF
+    return _checksum(footer, 64)
+
+
+def _checksum(structure: bytes, at: int) -> int:
+    return ~(sum(structure) - sum(structure[at : at + 4])) & 0xFFFFFFFF

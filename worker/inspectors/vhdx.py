@@ -17,12 +17,9 @@ Wholeness: the highest block that the BAT leads to. Of a BAT beyond `MAX_BAT_BYT
 at.
 """  # noqa: E501 - the rows of the table are one line each
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from struct import iter_unpack, unpack, unpack_from
-from typing import NamedTuple
-from uuid import UUID
-
-from google_crc32c import value as crc32c
+from struct import unpack, unpack_from
 
 from worker.inspectors.base import FileInspector
 from worker.inspectors.errors import ImageFormatError
@@ -30,44 +27,51 @@ from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
-
-KIB = 1024
-MIB = 1024 * 1024
+from worker.inspectors.vhdx_tables import (
+    HEADER_BYTES,
+    KIB,
+    MIB,
+    TABLE_BYTES,
+    Entry,
+    Header,
+    is_region_table,
+    metadata_entries,
+    overlapping,
+    region_entries,
+    repeated,
+)
 
 SIGNATURE = b"vhdxfile"
 HEADERS = {"header_1": 64 * KIB, "header_2": 128 * KIB}
-HEADER_BYTES = 4 * KIB
 REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
-TABLE_BYTES = 64 * KIB
 
-#: Both tables have at most this many entries (2.2.3.1, 2.6.1.1).
-MAX_ENTRIES = 2047
 #: The metadata table and the items behind it, which are written right after it and take some hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
 #: No item that is read is longer but for a parent locator, whose paths are clamped.
 MAX_ITEM_BYTES = 64 * KIB
-#: What is held of the BAT: 16,384 entries, half a TiB at the usual block size of 32 MiB.
-MAX_BAT_BYTES = 128 * KIB
+#: What is held of the BAT: 30,720 entries, 960 GiB at the usual block size of 32 MiB, 30 GiB at the least.
+MAX_BAT_BYTES = 240 * KIB
 #: A parent locator has a handful of entries.
 MAX_LOCATOR_ENTRIES = 16
+#: A table may have thousands of entries; this many findings of one kind tell as much.
+MAX_FINDINGS = 8
+#: The largest disk (2.6.2.2).
+MAX_DISK_BYTES = 64 * 1024 * 1024 * MIB
 
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
 FILE_PARAMETERS = "CAA16737-FA36-4D43-B3B6-33F0AA44E76B"
 LOGICAL_SECTOR_SIZE = "8141BF1D-A96F-4709-BA47-F233A8FAAB5F"
+PHYSICAL_SECTOR_SIZE = "CDA348C7-445D-4471-9CC9-E9885251C556"
+VIRTUAL_DISK_ID = "BECA12AB-B2E6-4523-93EF-C309E000C746"
 PARENT_LOCATOR = "A8D35F2D-B30B-454D-ABF7-D3D84834AB0C"
 
+#: What overlaps with it lies over the headers.
+HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
+
 LEAVE_ALLOCATED, HAS_PARENT = 1, 2
+#: The bits of a BAT entry that hold its state.
+STATE = 7
 FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
-REQUIRED_ITEM = 4
-
-
-class Entry(NamedTuple):
-    """An entry of the region table or of the metadata table."""
-
-    guid: str
-    offset: int
-    length: int
-    required: bool
 
 
 class VHDXInspector(FileInspector):
@@ -86,18 +90,21 @@ class VHDXInspector(FileInspector):
         LOGICAL_SECTOR_SIZE: 4,
         PARENT_LOCATOR: MAX_ITEM_BYTES,
     }
-    KNOWN_ITEMS = frozenset(
-        {
-            *READ_ITEMS,
-            "CDA348C7-445D-4471-9CC9-E9885251C556",  # physical sector size
-            "BECA12AB-B2E6-4523-93EF-C309E000C746",  # virtual disk id
-        }
-    )
+    #: Items that every image has, each with its length (2.6.2).
+    REQUIRED_ITEMS: Mapping[str, int] = {
+        FILE_PARAMETERS: 8,
+        VIRTUAL_DISK_SIZE: 8,
+        VIRTUAL_DISK_ID: 16,
+        LOGICAL_SECTOR_SIZE: 4,
+        PHYSICAL_SECTOR_SIZE: 4,
+    }
+    KNOWN_ITEMS = frozenset({*REQUIRED_ITEMS, PARENT_LOCATOR})
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._region_entries: list[Entry] | None = None
-        self._items: dict[str, Entry] | None = None
+        self._item_entries: list[Entry] | None = None
+        self._items: dict[str, Entry] = {}
         self.new_region("ident", CaptureRegion(0, len(SIGNATURE)))
 
     @property
@@ -138,21 +145,14 @@ class VHDXInspector(FileInspector):
                 self.new_region(name, CaptureRegion(offset, TABLE_BYTES))
         if self._region_entries is None:
             self._read_region_table()
-        if self._region_entries is not None and self._items is None:
+        if self._region_entries is not None and self._item_entries is None:
             self._read_metadata_table()
 
     def _read_region_table(self) -> None:
         table = self._intact_region_table()
         if table is None:
             return
-        count = unpack_from("<I", table, 8)[0]
-        if count > MAX_ENTRIES:
-            raise ImageFormatError(
-                f"the VHDX region table states {count} entries, the limit is {MAX_ENTRIES}"
-            )
-        self._region_entries = [
-            _entry(table, at, "<QI", required=table[at + 28] & 1) for at in range(16, 16 + 32 * count, 32)
-        ]
+        self._region_entries = region_entries(table)
         metadata, bat = self._region_entry(self.METAREGION), self._region_entry(BAT_REGION)
         if metadata is None:
             raise ImageFormatError("the VHDX region table names no metadata region")
@@ -165,7 +165,7 @@ class VHDXInspector(FileInspector):
         for name in REGION_TABLES:
             if not self.filled(name):
                 return None
-            if _intact(self.captured(name), b"regi", TABLE_BYTES):
+            if is_region_table(self.captured(name)):
                 return self.captured(name)
         if all(len(self.captured(name)) == TABLE_BYTES for name in REGION_TABLES):
             raise ImageFormatError("neither VHDX region table is intact")
@@ -175,19 +175,9 @@ class VHDXInspector(FileInspector):
         table = self.captured("metadata")
         if len(table) < min(TABLE_BYTES, self.region("metadata").length):
             return
-        if len(table) < TABLE_BYTES or not table.startswith(b"metadata"):
-            raise ImageFormatError("the VHDX metadata region holds no metadata table")
-        count = unpack_from("<H", table, 10)[0]
-        if count > MAX_ENTRIES:
-            raise ImageFormatError(
-                f"the VHDX metadata table states {count} entries, the limit is {MAX_ENTRIES}"
-            )
-        entries = [
-            _entry(table, at, "<II", required=table[at + 24] & REQUIRED_ITEM)
-            for at in range(32, 32 + 32 * count, 32)
-        ]
+        self._item_entries = metadata_entries(table)
         # Of an item that is stated twice the first counts.
-        self._items = {entry.guid: entry for entry in reversed(entries)}
+        self._items = {entry.guid: entry for entry in reversed(self._item_entries)}
         for guid, longest in self.READ_ITEMS.items():
             entry = self._items.get(guid)
             length = min(entry.length, longest) if entry else 0
@@ -219,42 +209,76 @@ class VHDXInspector(FileInspector):
         """What the headers, tables and the BAT say of the image."""
         if not self.format_match or self._size is None:
             return []
-        return [*self._headers(), *self._tables(), *self._truncation()]
+        return [*self._headers(), *self._regions_stated(), *self._items_stated(), *self._truncation()]
 
     def _headers(self) -> Iterator[Finding]:
-        headers = [self.captured(name) for name in HEADERS]
-        intact = [header for header in headers if _intact(header, b"head", HEADER_BYTES)]
-        if all(self.filled(name) for name in HEADERS) and not intact:
-            yield found("checksum_mismatch", "neither VHDX header is intact")
-        if not intact:
+        header = self._header
+        if header is None:
+            if all(self.filled(name) for name in HEADERS):
+                yield found("checksum_mismatch", "neither VHDX header is intact")
             return
-        current = max(intact, key=lambda header: int(unpack_from("<Q", header, 8)[0]))
-        if any(current[48:64]):
+        if any(header.log_guid):
             yield found("log_replay", "the image was not closed cleanly: its log must be replayed before use")
-        version = unpack_from("<H", current, 66)[0]
-        if version != 1:
-            yield found("unknown_features", f"VHDX version {version} is unknown")
+        if header.version != 1:
+            yield found("unknown_features", f"VHDX version {header.version} is unknown")
+        if header.log_version:
+            yield found("structure", f"the log's version is {header.log_version}, the only one is 0")
+        if header.log_offset < MIB or header.log_offset % MIB or header.log_length % MIB:
+            yield found(
+                "structure", f"the log at {header.log_offset} does not lie at whole MiB behind the first"
+            )
+        intact = self._intact_headers
+        if len({one.sequence for one in intact}) < len({one.raw for one in intact}):
+            yield found("structure", "two VHDX headers of one sequence number contradict each other")
 
-    def _tables(self) -> Iterator[Finding]:
-        for entry in self._region_entries or ():
-            if entry.required and entry.guid not in self.KNOWN_REGIONS:
-                yield found("unknown_features", f"the image requires the unknown region {entry.guid}")
-            if entry.offset < MIB:
-                yield found("structure", f"the region {entry.guid} lies within the header section")
-        if self._region_entries is not None and self._region_entry(BAT_REGION) is None:
-            yield found("structure", "the VHDX region table names no BAT region")
-        for item in (self._items or {}).values():
-            if item.required and item.guid not in self.KNOWN_ITEMS:
-                yield found("unknown_features", f"the image requires the unknown metadata item {item.guid}")
-        if self._items is None:
+    def _regions_stated(self) -> Iterator[Finding]:
+        entries = self._region_entries
+        if entries is None:
             return
+        unknown = [one.guid for one in entries if one.required and one.guid not in self.KNOWN_REGIONS]
+        for guid in unknown[:MAX_FINDINGS]:
+            yield found("unknown_features", f"the image requires the unknown region {guid}")
+        if self._region_entry(BAT_REGION) is None:
+            yield found("structure", "the VHDX region table names no BAT region")
+        for guid in repeated(entries)[:MAX_FINDINGS]:
+            yield found("structure", f"the VHDX region table names the region {guid} twice")
+        for one, other in overlapping([HEADER_SECTION, *self._log_region, *entries])[:MAX_FINDINGS]:
+            yield found("structure", f"the regions {one.guid} and {other.guid} overlap")
+        first, second = (self.captured(name) for name in REGION_TABLES)
+        if is_region_table(first) and is_region_table(second) and first != second:
+            yield found("structure", "the two VHDX region tables contradict each other")
+
+    def _items_stated(self) -> Iterator[Finding]:
+        entries, region = self._item_entries, self._region_entry(self.METAREGION)
+        if entries is None or region is None:
+            return
+        unknown = [one.guid for one in entries if one.required and one.guid not in self.KNOWN_ITEMS]
+        for guid in unknown[:MAX_FINDINGS]:
+            yield found("unknown_features", f"the image requires the unknown metadata item {guid}")
         if self.subformat == "differencing" or PARENT_LOCATOR in self._items:
             yield found("parent_image", "a differencing VHDX holds only what differs from its parent image")
-        read = all(self.filled(guid) for guid in self.READ_ITEMS if self.has_region(guid))
-        if read and not self._bat_entries_needed:
+        for guid in repeated(entries)[:MAX_FINDINGS]:
+            yield found("structure", f"the VHDX metadata table names the item {guid} twice")
+        for guid, length in self.REQUIRED_ITEMS.items():
+            item = self._items.get(guid)
+            if item is None or item.length != length:
+                yield found("structure", f"the metadata item {guid} is missing, or not of {length} bytes")
+            elif item.offset < TABLE_BYTES or item.end > region.length:
+                yield found("structure", f"the metadata item {guid} lies outside of its region")
+        if all(self.filled(guid) for guid in self.READ_ITEMS if self.has_region(guid)):
+            yield from self._disk()
+
+    def _disk(self) -> Iterator[Finding]:
+        """Whether the disk and its BAT are possible."""
+        entries, size, bat = self._bat_entries_needed, self.virtual_size, self._region_entry(BAT_REGION)
+        if not entries or size > MAX_DISK_BYTES or size % self._sector_bytes:
             yield found(
                 "structure", "the virtual size, block size or sector size is missing or out of bounds"
             )
+        elif bat and bat.length < 8 * entries:
+            yield found("structure", f"a BAT of {bat.length} bytes cannot hold the {entries} entries needed")
+        elif self._blocks_misplaced:
+            yield found("structure", "the BAT leads to headers, tables or a parent's blocks")
 
     def _truncation(self) -> Iterator[Finding]:
         size = self.actual_size
@@ -262,21 +286,39 @@ class VHDXInspector(FileInspector):
             if size < max(REGION_TABLES.values()) + TABLE_BYTES:
                 yield found("truncated", f"the object ends within the VHDX header section, at {size}")
             return
-        for entry in self._region_entries:
-            if entry.offset + entry.length > size:
-                yield found("truncated", f"the region {entry.guid} ends beyond the object's end at {size}")
+        beyond = [entry for entry in (*self._log_region, *self._region_entries) if entry.end > size]
+        for entry in beyond[:MAX_FINDINGS]:
+            yield found("truncated", f"the region {entry.guid} ends beyond the object's end at {size}")
         mark = self._high_water_mark
         if mark > size:
             yield found("truncated", f"the BAT leads to bytes up to {mark}, the object has {size}")
 
     # What the tables lead to
 
+    @property
+    def _intact_headers(self) -> list[Header]:
+        headers = (Header.parse(self.captured(name)) for name in HEADERS)
+        return [header for header in headers if header]
+
+    @property
+    def _header(self) -> Header | None:
+        """The header that counts; `None` if neither is intact."""
+        return max(self._intact_headers, key=lambda header: header.sequence, default=None)
+
+    @property
+    def _log_region(self) -> list[Entry]:
+        """The log as one more region; none if there is none."""
+        header = self._header
+        if header is None or not header.log_length:
+            return []
+        return [Entry("of the log", header.log_offset, header.log_length, required=True)]
+
     def _region_entry(self, guid: str) -> Entry | None:
         return next((entry for entry in self._region_entries or () if entry.guid == guid), None)
 
     def _item(self, guid: str) -> bytes:
         """As much of a metadata item as is read; empty until it is here, short where it is cut."""
-        entry = (self._items or {}).get(guid)
+        entry = self._items.get(guid)
         if entry is None:
             return b""
         if self.has_region(guid):
@@ -302,10 +344,14 @@ class VHDXInspector(FileInspector):
         return block if MIB <= block <= 256 * MIB and not block & (block - 1) else 0
 
     @property
+    def _sector_bytes(self) -> int:
+        sector = int.from_bytes(self._item(LOGICAL_SECTOR_SIZE), "little")
+        return sector if sector in {512, 4096} else 0
+
+    @property
     def _blocks_per_bitmap(self) -> int:
         """How many data blocks share one sector bitmap block, the format's chunk ratio (2.5.1)."""
-        sector = int.from_bytes(self._item(LOGICAL_SECTOR_SIZE), "little")
-        return (1 << 23) * sector // self._block_bytes if sector in {512, 4096} and self._block_bytes else 0
+        return (1 << 23) * self._sector_bytes // self._block_bytes if self._block_bytes else 0
 
     @property
     def _bat_entries_needed(self) -> int:
@@ -319,29 +365,36 @@ class VHDXInspector(FileInspector):
         return blocks + (blocks - 1) // ratio
 
     @property
+    def _bat(self) -> tuple[list[int], list[int]]:
+        """Entries of the BAT for blocks and for their bitmaps, as far as the disk needs and they are held."""
+        table, ratio = self.captured("bat"), self._blocks_per_bitmap
+        blocks = list(unpack_from(f"<{min(self._bat_entries_needed, len(table) // 8)}Q", table))
+        bitmaps = blocks[ratio :: ratio + 1]
+        del blocks[ratio :: ratio + 1]
+        return blocks, bitmaps
+
+    @property
     def _high_water_mark(self) -> int:
         """The end of the last block that the BAT, as far as it is held, leads to."""
-        ratio = self._blocks_per_bitmap
-        if not ratio:
-            return 0
-        table = self.captured("bat")
-        mark = 0
-        wanted = min(self._bat_entries_needed, len(table) // 8) * 8
-        for index, (entry,) in enumerate(iter_unpack("<Q", table[:wanted])):
-            if entry & 7 in {FULLY_PRESENT, PARTIALLY_PRESENT}:
-                length = MIB if index % (ratio + 1) == ratio else self._block_bytes
-                mark = max(mark, (entry >> 20) * MIB + length)
-        return mark
+        marks = [0]
+        for entries, length in zip(self._bat, (self._block_bytes, MIB), strict=True):
+            present = (entry for entry in entries if entry & STATE in {FULLY_PRESENT, PARTIALLY_PRESENT})
+            if last := max(present, default=0):
+                marks.append((last >> 20) * MIB + length)
+        return max(marks)
 
-
-def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
-    """The table entry at an offset; `place` is the form of its offset and length, behind the GUID."""
-    offset, length = unpack_from(place, table, at + 16)
-    return Entry(str(UUID(bytes_le=table[at : at + 16])).upper(), offset, length, bool(required))
-
-
-def _intact(structure: bytes, signature: bytes, length: int) -> bool:
-    """Whether a structure is all there, has its signature and the CRC-32C that it states at 4 to 8."""
-    if len(structure) != length or not structure.startswith(signature):
+    @property
+    def _blocks_misplaced(self) -> bool:
+        """Whether a block lies over the header section or a region, or is partly a parent's without one."""
+        blocks, _ = self._bat
+        states = {entry & STATE for entry in blocks}
+        if PARTIALLY_PRESENT in states and self.subformat != "differencing":
+            return True
+        places = sorted(entry >> 20 for entry in blocks if entry & STATE == FULLY_PRESENT)
+        regions = [self._region_entry(guid) for guid in self.KNOWN_REGIONS]
+        for region in (HEADER_SECTION, *self._log_region, *filter(None, regions)):
+            # The first block that ends behind the region's beginning must begin behind its end.
+            index = bisect_right(places, (region.offset - self._block_bytes) // MIB)
+            if index < len(places) and places[index] * MIB < region.end:
+                return True
         return False
-    return bool(crc32c(structure[:4] + bytes(4) + structure[8:]) == int.from_bytes(structure[4:8], "little"))

@@ -1,0 +1,119 @@
+r"""The header of a sparse VMDK as a value. It stands in front, and with a footer once more at the end.
+
+All fields are little-endian. A sector has 512 bytes.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 4 | magic `KDMV` |
+| 4 | 4 | version, 1 to 3 |
+| 8 | 4 | flags: 0x1 the line ends are valid, 0x2 the redundant grain directory is, 0x10000 grains are compressed |
+| 12 | 8 | capacity in sectors |
+| 20 | 8 | grain size in sectors |
+| 28 | 8 | descriptor: first sector |
+| 36 | 8 | descriptor: sectors |
+| 44 | 4 | entries of a grain table, 512 |
+| 48 | 8 | redundant grain directory: first sector |
+| 56 | 8 | grain directory: first sector; all ones: a footer at the end holds the header that counts |
+| 64 | 8 | overhead: first sector behind all of this |
+| 72 | 1 | unclean shutdown |
+| 73 | 4 | line ends `\n`, space, `\r\n`: a transfer as text changes them |
+| 77 | 2 | compression: 0 none, 1 deflate |
+"""  # noqa: E501 - the rows of the table are one line each
+
+from struct import Struct
+from typing import NamedTuple, Self
+
+MAGIC = b"KDMV"
+HEADER_BYTES = 512
+SECTOR = 512
+#: A directory so placed stands where the footer says.
+AT_END = 0xFFFFFFFFFFFFFFFF
+
+FIELDS = Struct("<4sIIQQQQIQQQB4sH")
+LINE_ENDS_VALID, REDUNDANT_VALID, COMPRESSED = 0x1, 0x2, 0x10000
+LINE_ENDS = b"\n \r\n"
+NO_COMPRESSION, DEFLATE = 0, 1
+
+# QEMU's limits (block/vmdk.c, vmdk_add_extent and vmdk_open_vmdk4).
+MAX_GRAIN_SECTORS = 0x200000
+MAX_TABLE_ENTRIES = 512
+
+
+class SparseHeader(NamedTuple):
+    """What a header says, in its own units."""
+
+    magic: bytes
+    version: int
+    flags: int
+    capacity: int
+    grain: int
+    descriptor: int
+    descriptor_sectors: int
+    table_entries: int
+    redundant_directory: int
+    directory: int
+    overhead: int
+    unclean: int
+    line_ends: bytes
+    compression: int
+
+    @classmethod
+    def parse(cls, sector: bytes) -> Self | None:
+        """The header in a sector, or `None` if it is not all there or has another magic."""
+        if len(sector) < HEADER_BYTES or not sector.startswith(MAGIC):
+            return None
+        return cls(*FIELDS.unpack_from(sector))
+
+    @property
+    def compressed(self) -> bool:
+        """Whether grains are compressed, by the flag."""
+        return bool(self.flags & COMPRESSED)
+
+    @property
+    def method_agrees(self) -> bool:
+        """Whether the compression method is what the flag says. QEMU goes by the method."""
+        return self.compression == (DEFLATE if self.compressed else NO_COMPRESSION)
+
+    @property
+    def line_ends_intact(self) -> bool:
+        """Whether no transfer as text changed the line ends, where there are any."""
+        return not self.flags & LINE_ENDS_VALID or self.line_ends == LINE_ENDS
+
+    @property
+    def has_footer(self) -> bool:
+        """Whether a footer holds the header that counts."""
+        return self.directory == AT_END
+
+    @property
+    def grain_bytes(self) -> int:
+        """The size of a grain."""
+        return self.grain * SECTOR
+
+    @property
+    def table_bytes(self) -> int:
+        """The size of a grain table."""
+        return 4 * self.table_entries
+
+    @property
+    def tables_needed(self) -> int:
+        """How many grain tables the capacity needs; zero if the header's sizes are out of bounds."""
+        if not 1 <= self.grain <= MAX_GRAIN_SECTORS or not 1 <= self.table_entries <= MAX_TABLE_ENTRIES:
+            return 0
+        return -(-self.capacity // (self.grain * self.table_entries))
+
+    @property
+    def first_directory(self) -> int:
+        """The sector of the redundant grain directory where that is valid, else of the only one."""
+        return (self.flags & REDUNDANT_VALID and self.redundant_directory) or self.directory
+
+    def agrees(self, footer: "SparseHeader") -> bool:
+        """Whether the footer's header says the same, but for its capacity and what is known late."""
+        late = footer._replace(
+            capacity=self.capacity,
+            redundant_directory=self.redundant_directory,
+            directory=self.directory,
+            overhead=self.overhead,
+            unclean=self.unclean,
+            line_ends=self.line_ends,
+        )
+        return late == self
