@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from worker.embedded.interrupts import put_off
 from worker.settings import Settings
 
 #: Seconds for a worker to finish what it does; it has its own, shorter limit for that.
@@ -26,19 +27,21 @@ def worker_process(
     command = [sys.executable, "-m", "worker", "worker", "--until-stdin-ends"]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
-            command,
-            env={**os.environ, **environment(settings)},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with put_off(), log.open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
+                command,
+                env={**os.environ, **environment(settings)},
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         yield process
     finally:
-        _end(process)
+        if process is not None:
+            _end(process)
 
 
 def environment(settings: Settings) -> dict[str, str]:

