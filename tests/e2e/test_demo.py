@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.e2e import commands
 from worker.demo.samples import SAMPLES
-from worker.scan.report import Report
+from worker.scan.report import Report, Status
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def test_every_sample_gets_its_verdict_and_nothing_is_left_behind(env: dict[str,
     done = commands.keyhole("demo", "--json", env=env)
 
     reports = [Report.model_validate_json(line) for line in commands.lines(done.stdout)]
+    assert [(each.key, each.reasons, each.details) for each in reports if each.status is Status.FAILED] == []
     assert [(report.key, report.status) for report in reports] == [
         (each.key, each.verdict) for each in SAMPLES
     ]
@@ -94,3 +96,22 @@ def test_interrupted_it_leaves_nothing_behind(
         assert demo.wait(commands.PATIENCE) == 130
     assert log.read_text().split() == ["Interrupted."]
     assert left_behind(env) == []
+
+
+def test_it_does_not_wait_for_a_worker_that_has_ended(env: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with commands.started("demo", "--json", env=env, log=log) as demo:
+        worker = commands.until(
+            lambda: [pid for pid in commands.children(demo.pid) if b"until-stdin-ends" in command_line(pid)]
+        )
+        os.kill(worker[0], signal.SIGKILL)
+
+        assert demo.wait(commands.PATIENCE) == 3
+    (line,) = log.read_text().splitlines()
+    assert line.startswith("Error: the worker ended")
+    assert [left for left in left_behind(env) if not str(left).rpartition("/")[2].startswith("pymp-")] == []
+
+
+def command_line(pid: int) -> bytes:
+    """How a process was started."""
+    return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, check=False).stdout

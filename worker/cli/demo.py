@@ -70,7 +70,7 @@ def _run(folder: Path, notes: Console, stack: ExitStack) -> tuple[list[Report], 
         redis_url=url, broker_url=url, s3_endpoint_url=endpoint, sinks=("redis", "tags"), data_dir=folder
     )
     notes.print(f"Valkey at {url}, S3 at {endpoint}, a worker with {PROCESSES} processes.", highlight=False)
-    stack.enter_context(worker_process(settings, folder / "worker.log", concurrency=PROCESSES))
+    worker = stack.enter_context(worker_process(settings, folder / "worker.log", concurrency=PROCESSES))
     client = demo_client(endpoint)
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
@@ -78,6 +78,11 @@ def _run(folder: Path, notes: Console, stack: ExitStack) -> tuple[list[Report], 
         bar = progress.add_task("scanning", total=len(SAMPLES))
         reports = []
         for report in _scan(settings, [sample.key for sample in SAMPLES], BUCKET):
+            if report is None:
+                if worker.poll() is not None:
+                    last_words = (folder / "worker.log").read_text().splitlines()[-1:]
+                    raise CommandError(" ".join(["the worker ended:", *last_words]))
+                continue
             progress.advance(bar)
             reports.append(report)
     tags = {}
@@ -88,7 +93,8 @@ def _run(folder: Path, notes: Console, stack: ExitStack) -> tuple[list[Report], 
     return sorted(reports, key=lambda report: order[str(report.key)]), tags
 
 
-def _scan(settings: Settings, keys: list[str], bucket: str) -> Iterator[Report]:
+def _scan(settings: Settings, keys: list[str], bucket: str) -> Iterator[Report | None]:
+    """Submit the samples and yield their verdicts; `None` after every silence."""
     from worker.app import configure
     from worker.jobs.job import ScanJob
     from worker.jobs.wait import await_verdicts
@@ -100,8 +106,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str) -> Iterator[Report]:
     # One message each, so that both processes work.
     entries = submit([ScanJob(bucket=bucket, key=key) for key in keys], batch_size=1)
     for arrived in await_verdicts(entries, services().store, services().ledger, position):
-        if arrived is not None and arrived.report is not None:
-            yield arrived.report
+        yield arrived.report if arrived is not None else None
 
 
 @contextmanager
