@@ -216,3 +216,17 @@ def test_refcounts_that_count_nothing_prove_nothing() -> None:
     block = int.from_bytes(image.read(65536, 8), "big")
     facts = facts_of(image.patched(block, bytes(65536)))
     assert facts.wholeness is Wholeness.UNCHECKED
+
+
+@pytest.mark.parametrize(
+    ("entry", "check"), [(2**40, "truncated"), (512, "structure"), (2**56, "structure"), (1, "structure")]
+)
+def test_an_l1_table_near_the_header_must_lead_to_clusters_of_the_object(entry: int, check: str) -> None:
+    image = qcow2(GIB, allocated=2)
+    table = int.from_bytes(image.read(40, 8), "big")
+    assert checks_of(image.patched(table + 8, u64(entry))) == [check]
+    assert checks_of(image.patched(table + 8, bytes(8))) == []
+
+
+def test_an_end_of_extensions_with_a_length_that_does_not_fit_is_a_contradiction() -> None:
+    assert checks_of(qcow2(GIB, version=2).patched(72, u32(0) + u32(2**31))) == ["structure"]

@@ -71,3 +71,7 @@ def test_a_block_beyond_those_that_are_counted_is_a_contradiction() -> None:
 @pytest.mark.parametrize("entry", [0xFFFFFFFF, 0xFFFFFFFE])
 def test_free_and_zeroed_blocks_lead_nowhere(entry: int) -> None:
     assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, entry.to_bytes(4, "little"))) == []
+
+
+def test_a_block_that_two_entries_lead_to_is_a_contradiction() -> None:
+    assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, bytes(4))) == ["structure"]

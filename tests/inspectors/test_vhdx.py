@@ -7,7 +7,7 @@ from google_crc32c import value as crc32c
 
 from tests.inspectors.inspecting import checks_of, facts_of
 from worker.demo.images import Image, vhdx
-from worker.inspectors import Wholeness
+from worker.inspectors import Inspection, Wholeness
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 TABLES = (192 * KIB, 256 * KIB)
@@ -275,3 +275,14 @@ def test_thousands_of_unknown_regions_and_items_are_a_few_findings() -> None:
     image = vhdx(GIB)
     image = with_tables(with_tables(image, 16 + 2 * 32, entries), 8, (2002).to_bytes(4, "little"))
     assert len(checks_of(image)) < 50
+
+
+def test_a_region_table_without_metadata_is_refused_however_often_it_is_asked() -> None:
+    image = vhdx(GIB)
+    image = with_tables(image, region_at(image, METADATA_REGION), bytes(16))
+    inspection = Inspection()
+    inspection.feed(0, image.read(0, MIB))
+    inspection.finish(image.size)
+    inspection.feed(MIB, image.read(MIB, image.size - MIB))
+    inspection.finish(image.size)
+    assert [finding.check for finding in inspection.facts().findings] == ["structure"]

@@ -99,6 +99,9 @@ def test_a_change_tracking_file_is_found() -> None:
         (4, (4).to_bytes(4, "little"), "unknown_features"),
         (72, b"\1", "dirty"),
         (20, bytes(8), "structure"),
+        (20, (1).to_bytes(8, "little"), "structure"),
+        (20, (96).to_bytes(8, "little"), "structure"),
+        (36, (513).to_bytes(8, "little"), "structure"),
         (44, (513).to_bytes(4, "little"), "structure"),
         (28, (7).to_bytes(8, "little"), "structure"),
         (36, (4096).to_bytes(8, "little"), "structure"),
@@ -285,3 +288,10 @@ def test_both_grain_directories_must_lead_into_the_object() -> None:
     assert checks_of(image.patched(directory, bytes(4))) == ["structure"]
     assert checks_of(image.patched(56, (2**31).to_bytes(8, "little"))) == ["truncated"]
     assert checks_of(image.patched(56, (image.size // 512).to_bytes(8, "little"))) == ["truncated"]
+
+
+def test_both_directories_must_lead_to_the_same_grains() -> None:
+    image = vmdk_sparse(GIB, allocated=3)
+    directory = int.from_bytes(image.read(56, 8), "little") * 512
+    table = int.from_bytes(image.read(directory, 4), "little") * 512
+    assert checks_of(image.patched(table + 4, bytes(4))) == ["structure"]

@@ -55,6 +55,11 @@ MAX_EXTENSIONS = 32
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
 #: What is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
+#: The L1 table is looked at where it lies as near as this, as it does in an image as it was created: further
+#: off it would cost a request for what the refcounts tell better.
+NEAR_BYTES = 256 * 1024
+#: What must be zero in an L1 entry, and where its L2 table lies (section "L1 table entry").
+L1_RESERVED, L1_OFFSET = 0x7F000000000001FF, 0x00FFFFFFFFFFFE00
 #: QEMU's limits (block/qcow2.h: QCOW_MAX_L1_SIZE, QCOW_MAX_REFTABLE_SIZE, QCOW_MAX_SNAPSHOTS).
 MAX_L1_BYTES = 32 * 1024 * 1024
 MAX_REFCOUNT_CLUSTERS_BYTES = 8 * 1024 * 1024
@@ -119,6 +124,8 @@ class QcowInspector(FileInspector):
             self._declare_beyond_header("extensions", self._header_length, self._extension_bytes)
             if self._backing_offset:
                 self._declare_beyond_header("backing_name", self._backing_offset, self._name_bytes)
+            if self._u64(40) + self._u32(36) * 8 <= NEAR_BYTES:
+                self.new_region("l1_table", CaptureRegion(self._u64(40), self._u32(36) * 8))
         if self.filled("refcount_table") and not self.has_region("refcount_block"):
             block = self._last_block
             if block is not None:
@@ -215,23 +222,29 @@ class QcowInspector(FileInspector):
             and 0 < self._u32(16) <= MAX_NAME_BYTES
         ):
             yield found("structure", "the backing file's name does not lie within the first cluster")
+        if self._u64(24) % SECTOR:
+            yield found("structure", f"the virtual size {self._u64(24)} is not one of whole sectors")
+        yield from self._feature_contradictions()
         for name, offset in (("L1 table", self._u64(40)), ("refcount table", self._u64(48))):
             if offset % cluster or (not offset and (name != "L1 table" or self._u32(36))):
                 yield found("structure", f"the {name}'s offset {offset} is not a cluster's")
-        if self._u64(24) % SECTOR:
-            yield found("structure", f"the virtual size {self._u64(24)} is not one of whole sectors")
         if self._u32(36) * 8 > MAX_L1_BYTES:
             yield found("structure", f"the L1 table has {self._u32(36)} entries, more than qcow2 allows")
         elif self._u32(36) < self._l1_entries_needed:
             yield found("structure", "the L1 table is too short for the virtual size")
+        yield from self._table_contradictions()
+
+    def _table_contradictions(self) -> Iterator[Finding]:
+        cluster = self._cluster_bytes
+        if any(entry & L1_RESERVED or (entry & L1_OFFSET) % cluster for entry in self._l1_table):
+            yield found("structure", "the L1 table leads elsewhere than to clusters")
         if not 0 < self._u32(56) * cluster <= MAX_REFCOUNT_CLUSTERS_BYTES:
             yield found("structure", f"the refcount table has {self._u32(56)} clusters")
         block = self._last_block
         if block and (not block[1] or block[1] % cluster):
             yield found("structure", f"the refcount block's offset {block[1]} is not a cluster's")
-        if self._u32(60) > MAX_SNAPSHOTS or (self._u32(60) and self._u64(64) % cluster):
+        if self._u32(60) > MAX_SNAPSHOTS or self._u64(64) % cluster:
             yield found("structure", "the snapshot table is larger than qcow2 allows, or not a cluster's")
-        yield from self._feature_contradictions()
 
     def _feature_contradictions(self) -> Iterator[Finding]:
         if bool(self._compression) != bool(self._incompatible & COMPRESSION):
@@ -251,6 +264,7 @@ class QcowInspector(FileInspector):
         places = [("header extensions", self._header_length), ("refcount table", self._u64(48))]
         if self._u32(36):
             places.append(("L1 table", self._u64(40) + self._u32(36) * 8 - 1))
+            places.append(("last L2 table", max((entry & L1_OFFSET for entry in self._l1_table), default=0)))
         if self._u32(60):
             places.append(("snapshot table", self._u64(64) + self._u32(60) * SNAPSHOT_BYTES - 1))
         block = self._last_block if self.filled("refcount_table") else None
@@ -351,15 +365,21 @@ class QcowInspector(FileInspector):
         while position + 8 <= len(area) and len(extensions) < MAX_EXTENSIONS:
             kind, length = unpack_from(">II", area, position)
             position += 8
-            if not kind:
-                return extensions, True
             if position + length > self._extension_bytes:
                 return extensions, False
+            if not kind:
+                return extensions, True
             extensions.append((kind, area[position : position + length]))
             position += -(-length // 8) * 8
         # Where the object ends within the area, that is a finding of its own.
         short = len(area) < self._extension_bytes and len(extensions) < MAX_EXTENSIONS
         return extensions, short or self._extension_bytes <= position < MAX_EXTENSION_BYTES
+
+    @property
+    def _l1_table(self) -> tuple[int, ...]:
+        """The entries of the active L1 table, where that is looked at."""
+        table = self.captured("l1_table")
+        return unpack_from(f">{len(table) // 8}Q", table)
 
     @property
     def _last_block(self) -> tuple[int, int] | None:

@@ -139,10 +139,13 @@ class VDIInspector(FileInspector):
             yield found(
                 "structure", "the block size is no power of two, or blocks have something between them"
             )
-        if self._blocks_mapped > allocated:
+        mapped = self._blocks_mapped
+        if any(place >= allocated for place in mapped):
             yield found(
-                "structure", f"the map leads to {self._blocks_mapped} blocks, {allocated} are allocated"
+                "structure", f"the map leads further than to the {allocated} blocks that are allocated"
             )
+        if len(set(mapped)) < len(mapped):
+            yield found("structure", "two blocks of the disk lie in the same place")
         if allocated > blocks:
             yield found("structure", f"{allocated} blocks are allocated of {blocks}")
         end = max(map_end, data_offset + allocated * block_size)
@@ -150,11 +153,10 @@ class VDIInspector(FileInspector):
             yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
 
     @property
-    def _blocks_mapped(self) -> int:
-        """As many blocks as the part of the map that is held leads to."""
+    def _blocks_mapped(self) -> list[int]:
+        """The places that the part of the map that is held leads to."""
         data = self.captured("map")
-        entries = unpack_from(f"<{len(data) // 4}I", data)
-        return max((entry + 1 for entry in entries if entry < NO_BLOCK), default=0)
+        return [place for place in unpack_from(f"<{len(data) // 4}I", data) if place < NO_BLOCK]
 
     def _u32(self, offset: int) -> int:
         return int.from_bytes(self.region("header").data[offset : offset + 4], "little")

@@ -152,10 +152,12 @@ class VHDXInspector(FileInspector):
         table = self._intact_region_table()
         if table is None:
             return
-        self._region_entries = region_entries(table)
-        metadata, bat = self._region_entry(self.METAREGION), self._region_entry(BAT_REGION)
+        entries = region_entries(table)
+        metadata = next((entry for entry in entries if entry.guid == self.METAREGION), None)
         if metadata is None:
             raise ImageFormatError("the VHDX region table names no metadata region")
+        self._region_entries = entries
+        bat = self._region_entry(BAT_REGION)
         self.new_region("metadata", CaptureRegion(metadata.offset, min(metadata.length, MAX_METADATA_BYTES)))
         if bat is not None:
             self.new_region("bat", CaptureRegion(bat.offset, min(bat.length, MAX_BAT_BYTES)))

@@ -34,8 +34,8 @@ from worker.inspectors.vmdk_descriptor import (
 )
 from worker.inspectors.vmdk_header import HEADER_BYTES, MAGIC, SECTOR, SparseHeader
 
-#: QEMU reads no more of a descriptor than this, either (block/vmdk.c, vmdk_read_desc).
-MAX_DESCRIPTOR_BYTES = 1024 * 1024
+#: Writers make room for 20 sectors (10 KiB), and QEMU reads no more.
+MAX_DESCRIPTOR_BYTES = 256 * 1024
 #: What QEMU reads in search of a parent (block/vmdk.c, DESC_SIZE).
 LEAST_DESCRIPTOR_BYTES = 20 * SECTOR
 #: Where a descriptor stands: right behind the header.
@@ -108,27 +108,38 @@ class VMDKInspector(FileInspector):
             self.new_region("directory", CaptureRegion(header.first_directory * SECTOR, length))
         elif self.filled("directory") and not self.has_region("first_tables"):
             self._declare_tables(header)
+        elif self.filled("primary") and self._all_tables_held and not self.has_region("primary_tables"):
+            self._declare_primary_tables()
         elif header.compressed and not self.has_region("last_grain") and self._all_tables_held:
             last = self._last_grain
             self.new_region("last_grain", CaptureRegion(last * SECTOR, GRAIN_MARKER_BYTES if last else 0))
 
     def _declare_tables(self, header: SparseHeader) -> None:
         """Declare all grain tables if they can be held, else the first and the last of them."""
-        tables = self._tables
+        tables = self._tables("directory")
         start = tables[0] * SECTOR if tables else 0
         end = tables[-1] * SECTOR + header.table_bytes if tables else 0
         if end - start > len(tables) * header.table_bytes:
             # They don't lie behind one another: the last one, which leads to what was written last.
             start = end - header.table_bytes
-        described = self.region("descriptor").length if self.has_region("descriptor") else 0
-        whole = end - start <= MAX_HELD_BYTES - described
+        whole = end - start <= self._room
         first = end - start if whole else MAX_SAMPLE_BYTES
         last = 0 if whole else MAX_SAMPLE_BYTES
         self.new_region("first_tables", CaptureRegion(start, first))
         self.new_region("last_tables", CaptureRegion(end - last, last))
         # The primary directory lies behind the redundant tables, near enough to be fetched with them.
-        length = 4 * header.tables_needed if self._directory_held else 0
+        other = self._directory_held and header.first_directory != header.directory
+        length = 4 * header.tables_needed if other else 0
         self.new_region("primary", CaptureRegion(header.directory * SECTOR, length))
+
+    def _declare_primary_tables(self) -> None:
+        """Declare the primary directory's tables, too, if they lie as the others do and can be held."""
+        tables, others = self._tables("primary"), self._tables("directory")
+        length = self.region("first_tables").length
+        alike = [table - tables[0] for table in tables] == [table - others[0] for table in others]
+        held = tables and alike and 2 * length <= self._room
+        start = tables[0] * SECTOR if held else 0
+        self.new_region("primary_tables", CaptureRegion(start, length if held else 0))
 
     @property
     def wholeness(self) -> Wholeness:
@@ -291,15 +302,23 @@ class VMDKInspector(FileInspector):
     # The map of the grains
 
     @property
-    def _tables(self) -> list[int]:
-        """The first sectors of the grain tables in use, in ascending order."""
-        return sorted({entry for entry in self._entries("directory") if entry})
+    def _room(self) -> int:
+        """How many bytes of grain tables can be held beside the descriptor."""
+        described = self.region("descriptor").length if self.has_region("descriptor") else 0
+        return MAX_HELD_BYTES - described
+
+    def _tables(self, directory: str) -> list[int]:
+        """The first sectors of the grain tables that a directory leads to, in ascending order."""
+        return sorted({entry for entry in self._entries(directory) if entry})
 
     @property
     def _directories_differ(self) -> bool:
-        """Whether a grain table is there by one directory and not by the other."""
+        """Whether a grain table or a grain is there by one directory and not by the other."""
         directory, primary = self._entries("directory"), self._entries("primary")
-        return bool(primary) and [not entry for entry in directory] != [not entry for entry in primary]
+        if primary and [not entry for entry in directory] != [not entry for entry in primary]:
+            return True
+        tables = self.captured("primary_tables")
+        return bool(tables) and tables != self.captured("first_tables")
 
     @property
     def _directory_held(self) -> bool:
@@ -314,7 +333,7 @@ class VMDKInspector(FileInspector):
         if self._header is None or not self._tables_filled or not self._directory_held:
             return False
         held = self.region("first_tables").length + self.region("last_tables").length
-        return held == len(self._tables) * self._header.table_bytes
+        return held == len(self._tables("directory")) * self._header.table_bytes
 
     @property
     def _last_grain(self) -> int:

@@ -34,8 +34,9 @@ LINE_ENDS_VALID, REDUNDANT_VALID, COMPRESSED = 0x1, 0x2, 0x10000
 LINE_ENDS = b"\n \r\n"
 NO_COMPRESSION, DEFLATE = 0, 1
 
-# QEMU's limits (block/vmdk.c, vmdk_add_extent and vmdk_open_vmdk4).
-MAX_GRAIN_SECTORS = 0x200000
+#: A grain is a power of two; the specification's least grain, QEMU's largest (block/vmdk.c, vmdk_add_extent).
+MIN_GRAIN_SECTORS, MAX_GRAIN_SECTORS = 8, 0x200000
+#: All tables have as many (QEMU: no more, vmdk_open_vmdk4).
 MAX_TABLE_ENTRIES = 512
 
 
@@ -97,7 +98,8 @@ class SparseHeader(NamedTuple):
     @property
     def tables_needed(self) -> int:
         """How many grain tables the capacity needs; zero if the header's sizes are out of bounds."""
-        if not 1 <= self.grain <= MAX_GRAIN_SECTORS or not 1 <= self.table_entries <= MAX_TABLE_ENTRIES:
+        sound = MIN_GRAIN_SECTORS <= self.grain <= MAX_GRAIN_SECTORS and not self.grain & (self.grain - 1)
+        if not sound or not 1 <= self.table_entries <= MAX_TABLE_ENTRIES:
             return 0
         return -(-self.capacity // (self.grain * self.table_entries))
 
