@@ -1,0 +1,231 @@
+"""cloop: what each check says, of an image that fails it and of one that only looks as if."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import QemuImg
+from tests.inspectors.test_hostile import mutated
+from tests.inspectors.test_law import WAYS, Single, told_at_once
+from worker.demo.images import Image, cloop, guest_disk
+from worker.inspectors import Wholeness
+from worker.inspectors.cloop import CloopInspector
+
+KIB, MIB = 1024, 1024**2
+
+#: Its table is longer than what is held.
+LONG_BLOCKS = 40_000
+LONG = cloop(LONG_BLOCKS * 512, block_size=512)
+
+IMAGES = [
+    cloop(7 * MIB, allocated=3),
+    cloop(2 * MIB, block_size=4096, allocated=(300, 3)),
+    LONG,
+    cloop(0),
+]
+
+
+def inspected(image: Image) -> CloopInspector:
+    """The inspector of an image once nothing is missing."""
+    inspector = CloopInspector()
+    run = told_at_once(Single(inspector), image)
+    assert run.error is None
+    return inspector
+
+
+def checks_of(image: Image) -> list[str]:
+    return [finding.check for finding in inspected(image).checks()]
+
+
+def u32(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def u64(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("size", [0, 64 * KIB, 7 * MIB, 700 * MIB, 2056 * MIB])
+def test_a_good_image_is_whole_and_without_findings(size: int) -> None:
+    inspector = inspected(cloop(size, allocated=min(3, size // 65536)))
+    assert (str(inspector), inspector.subformat, inspector.virtual_size) == ("cloop", "V2.0", size)
+    assert inspector.checks() == []
+    assert inspector.wholeness is Wholeness.PROVEN
+    assert inspector.details() == {"block_size": 65536, "blocks": size // 65536}
+
+
+def test_the_builder_stores_whole_blocks_only() -> None:
+    with pytest.raises(ValueError, match="not whole blocks"):
+        cloop(65537)
+
+
+def test_of_a_long_table_beginning_and_end_are_looked_at() -> None:
+    inspector = inspected(LONG)
+    assert inspector.context_info == {"header": 136, "offsets": 128 * KIB, "offsets_end": 64 * KIB}
+    assert inspector.wholeness is Wholeness.PROVEN
+
+
+def test_the_older_script_is_known_too() -> None:
+    older = b"insmod cloop.o file=$0 && mount -r -t iso9660 /dev/cloop $1\nexit $?\n"
+    image = cloop(MIB).patched(23, older.ljust(105, b"\0"))
+    assert inspected(image).format_match
+    assert checks_of(image) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"#!/bin/sh\n#V1.0 Format\nmodprobe cloop file=$0 && mount",
+        b"#!/bin/sh\n#V2.0 Format\nm=geom_uzip\n(kldstat -m $m 2>&-||kldload $m)>&-",
+        b"#!/bin/sh\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1",
+        b" #!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0",
+    ],
+)
+def test_other_scripts_are_something_else(script: bytes) -> None:
+    image = cloop(MIB).patched(0, script.ljust(128, b"\0"))
+    assert not inspected(image).format_match
+    assert checks_of(image) == []
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(128, 0), (128, 65535), (128, 64 * MIB + 512), (132, 2**26), (132, 2**32 - 1)],
+)
+def test_a_header_out_of_bounds_is_a_contradiction(at: int, value: int) -> None:
+    inspector = inspected(cloop(MIB).patched(at, u32(value)))
+    assert [finding.check for finding in inspector.checks()] == ["structure"]
+    assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+def test_a_size_beyond_what_qemu_can_count_is_a_contradiction() -> None:
+    """QEMU's 32 bits of sectors would wrap, and show another size than other readers."""
+    image = cloop(MIB).patched(128, u32(64 * MIB) + u32(2**15))
+    inspector = inspected(image)
+    assert [finding.check for finding in inspector.checks()] == ["structure"]
+    assert inspector.virtual_size == 2**41
+
+
+TABLE, TABLE_END = 136, 136 + 17 * 8
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(TABLE, TABLE_END - 1), (TABLE + 8, 0), (TABLE + 16, 2**64 - 1), (TABLE_END - 8, 0)],
+    ids=[
+        "a block over the table",
+        "a block that ends before it begins",
+        "a block of the largest size",
+        "an end at 0",
+    ],
+)
+def test_offsets_that_cannot_be_are_contradictions(at: int, value: int) -> None:
+    image = cloop(MIB, allocated=2)
+    assert int.from_bytes(image.read(TABLE, 8), "big") == TABLE_END
+    assert "structure" in checks_of(image.patched(at, u64(value)))
+
+
+def test_a_compressed_block_has_a_limit() -> None:
+    image = cloop(MIB)
+    longest = int.from_bytes(image.read(TABLE_END - 16, 8), "big") + 128 * MIB
+    assert checks_of(image.patched(TABLE_END - 8, u64(longest))) == ["truncated"]
+    assert checks_of(image.patched(TABLE_END - 8, u64(longest + 1))) == ["structure", "truncated"]
+
+
+def test_the_order_counts_across_the_entries_that_are_not_held() -> None:
+    first_held_of_the_end = 136 + (LONG_BLOCKS + 1) * 8 - 64 * KIB
+    assert checks_of(LONG.patched(first_held_of_the_end, u64(400_000))) == ["structure"]
+
+
+def test_what_the_entries_that_are_not_held_lead_over_is_no_block() -> None:
+    """There are more bytes between the two entries than one block may have."""
+    far = 1 << 40
+    end = 136 + (LONG_BLOCKS + 1) * 8
+    held = LONG.read(end - 64 * KIB, 64 * KIB)
+    moved = b"".join(u64(int.from_bytes(held[at : at + 8], "big") + far) for at in range(0, len(held), 8))
+    assert checks_of(LONG.patched(end - 64 * KIB, moved)) == ["truncated"]
+
+
+def test_every_cut_is_noticed() -> None:
+    image = cloop(7 * MIB, allocated=(3, 50))
+    for size in [*range(40, image.size, 13), image.size - 1]:
+        inspector = inspected(image.truncated(size))
+        assert "truncated" in [finding.check for finding in inspector.checks()], size
+        assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+def test_a_cut_in_a_long_image_is_noticed() -> None:
+    for size in [*range(137, LONG.size, 30_011), LONG.size - 1]:
+        assert checks_of(LONG.truncated(size)) == ["truncated"], size
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("number", range(len(IMAGES)))
+def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
+    path = IMAGES[number].write_to(tmp_path / "image")
+    assert qemu_img(path, "cloop")["virtual-size"] == inspected(IMAGES[number]).virtual_size
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("options", [{}, {"block_size": 512}, {"block_size": 32 * KIB}], ids=str)
+def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: QemuImg, tmp_path: Path) -> None:
+    blocks = (63, 0, 40)
+    image = cloop(4 * MIB, allocated=blocks, **options).write_to(tmp_path / "image")
+    raw = guest_disk(4 * MIB, block_size=options.get("block_size", 65536), allocated=blocks).write_to(
+        tmp_path / "raw"
+    )
+    qemu_img.run("compare", "-f", "cloop", "-F", "raw", image, raw)
+
+
+@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
+def test_it_knows_the_same_however_the_bytes_came(
+    image: Image, choose: random.Random, way: Any, data: st.DataObject
+) -> None:
+    """The law, over good images and mutated ones."""
+    image = mutated(image, choose)
+    reference = told_at_once(Single(CloopInspector()), image).facts()
+    assert way(Single(CloopInspector()), image, data.draw).facts() == reference
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 100, 4096, MIB])
+def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
+    for image in IMAGES:
+        stream = CloopInspector()
+        data = image.truncated(70 * KIB).to_bytes()
+        for start in range(0, len(data), chunk_size):
+            stream.eat_chunk(data[start : start + chunk_size])
+        stream.finish()
+        assert stream.missing() == []
+        assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
+
+
+def test_a_mutated_image_never_breaks_it_and_never_asks_for_much() -> None:
+    choose = random.Random(5)  # noqa: S311 - to choose mutations, the same in every run
+    for _ in range(1000):
+        image = mutated(choose.choice(IMAGES), choose)
+        inspector = inspected(image)
+        assert sum(inspector.context_info.values()) < 512 * KIB
+        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
+        assert len(far) <= 2
+        assert inspector.virtual_size >= 0
+        assert len(inspector.checks()) < 20
+        assert all(len(finding.message) < 2048 for finding in inspector.checks())
+
+
+@given(st.binary(max_size=3000))
+def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
+    data = b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop " + noise
+    inspector = inspected(Image.of(len(data), [(0, data)]))
+    assert inspector.format_match
+    inspector.checks()
+    inspector.details()
+
+
+@pytest.mark.parametrize("length", range(0, 600, 7))
+def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
+    front = IMAGES[0].read(0, length)
+    assert CloopInspector.matches_front(front) == (length >= 38)
+    assert not CloopInspector.matches_front(front[1:])

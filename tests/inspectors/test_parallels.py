@@ -1,0 +1,291 @@
+"""Parallels: what each check says, of an image that fails it and of one that only looks as if."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
+from tests.inspectors.test_hostile import mutated
+from tests.inspectors.test_law import WAYS, Single, told_at_once
+from worker.demo.images import Image, guest_disk, parallels
+from worker.inspectors import Wholeness
+from worker.inspectors.parallels import ParallelsInspector
+
+KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
+
+IMAGES = [
+    parallels(7 * MIB, allocated=3),
+    parallels(7 * MIB, allocated=3, extended=False),
+    parallels(2057 * MIB, cluster_size=64 * KIB, allocated=(30_000, 3)),
+    parallels(TIB, allocated=(0, 500_000)),
+    parallels(TIB, allocated=(0, 500_000), extended=False),
+    parallels(MIB),
+]
+
+
+def inspected(image: Image) -> ParallelsInspector:
+    """The inspector of an image once nothing is missing."""
+    inspector = ParallelsInspector()
+    run = told_at_once(Single(inspector), image)
+    assert run.error is None
+    return inspector
+
+
+def checks_of(image: Image) -> list[str]:
+    return [finding.check for finding in inspected(image).checks()]
+
+
+BOTH = pytest.mark.parametrize("extended", [True, False])
+
+
+def u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def u64(value: int) -> bytes:
+    return value.to_bytes(8, "little")
+
+
+@BOTH
+@pytest.mark.parametrize("size", [0, 512, 7 * MIB, 2057 * MIB, 32 * GIB])
+def test_a_good_image_is_whole_and_without_findings(size: int, extended: bool) -> None:
+    inspector = inspected(parallels(size, allocated=min(3, size // MIB), extended=extended))
+    assert (str(inspector), inspector.virtual_size) == ("parallels", size)
+    assert inspector.subformat == ("WithouFreSpacExt" if extended else "WithoutFreeSpace")
+    assert inspector.checks() == []
+    assert inspector.wholeness is Wholeness.PROVEN
+
+
+def test_details() -> None:
+    inspector = inspected(parallels(7 * MIB, cluster_size=64 * KIB))
+    assert inspector.details() == {
+        "version": 2,
+        "cluster_size": 64 * KIB,
+        "clusters": 112,
+        "data_offset": 64 * KIB,
+    }
+
+
+@BOTH
+def test_wholeness_is_sampled_where_the_bat_is_longer_than_what_is_held(extended: bool) -> None:
+    assert inspected(parallels(32 * GIB, allocated=1, extended=extended)).wholeness is Wholeness.PROVEN
+    assert inspected(parallels(33 * GIB, allocated=1, extended=extended)).wholeness is Wholeness.SAMPLED
+
+
+def test_of_a_long_bat_the_end_is_looked_at() -> None:
+    last = TIB // MIB - 1
+    image = parallels(TIB, allocated=(0, last))
+    assert checks_of(image) == []
+    assert checks_of(image.truncated(image.size - 1)) == ["truncated"]
+
+
+@BOTH
+def test_an_image_in_use_was_not_closed_cleanly(extended: bool) -> None:
+    inspector = inspected(parallels(GIB, allocated=2, in_use=0x746F6E59, extended=extended))
+    assert [finding.check for finding in inspector.checks()] == ["dirty"]
+    assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+@pytest.mark.parametrize("in_use", [0, 0x312E3276])
+def test_old_and_new_software_close_an_image_differently(in_use: int) -> None:
+    assert checks_of(parallels(GIB, allocated=2, in_use=in_use)) == []
+
+
+@pytest.mark.parametrize(("at", "value"), [(16, 1), (16, 3), (52, 2), (52, 1 << 31)])
+def test_unknown_versions_and_flags_are_found(at: int, value: int) -> None:
+    assert checks_of(parallels(GIB).patched(at, u32(value))) == ["unknown_features"]
+
+
+def test_an_empty_image_may_say_so() -> None:
+    assert checks_of(parallels(GIB).patched(52, u32(1))) == []
+    assert checks_of(parallels(GIB, allocated=1).patched(52, u32(1))) == ["structure"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(28, 0), (28, 2**31 // 513 + 1), (28, 2**32 - 1), (32, 2**29), (32, 2**32 - 1)]
+)
+def test_a_header_out_of_bounds_is_a_contradiction(at: int, value: int) -> None:
+    inspector = inspected(parallels(GIB, allocated=2).patched(at, u32(value)))
+    assert [finding.check for finding in inspector.checks()] == ["structure"]
+    assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(32, 1023), (40, 1), (44, 1), (48, 0), (48, 2047), (48, 4096), (64, 2)],
+    ids=[
+        "too few clusters",
+        "too large a disk",
+        "neither in use nor closed",
+        "no data area",
+        "data within a cluster",
+        "a cluster in front of the data",
+        "two at one place",
+    ],
+)
+def test_what_cannot_be_is_a_contradiction(at: int, value: int) -> None:
+    image = parallels(GIB, allocated=2)
+    assert checks_of(image) == []
+    assert "structure" in checks_of(image.patched(at, u32(value)))
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(40, 1), (48, 1), (64, 1)],
+    ids=["a size of 64 bits", "data over the BAT", "a cluster over the BAT"],
+)
+def test_what_cannot_be_in_the_older_format_is_a_contradiction(at: int, value: int) -> None:
+    image = parallels(GIB, allocated=2, extended=False)
+    assert checks_of(image) == []
+    assert checks_of(image.patched(at, u32(value))) == ["structure"]
+
+
+def test_the_older_format_has_a_size_of_32_bits() -> None:
+    """As qemu-img prints it."""
+    assert inspected(parallels(GIB, extended=False).patched(40, u32(1))).virtual_size == GIB
+
+
+def test_entries_count_sectors_in_the_older_format_and_clusters_in_the_newer() -> None:
+    """The same entry leads a mebibyte on in one, and half a kibibyte in the other."""
+    older, newer = (parallels(GIB, allocated=1, extended=extended) for extended in (False, True))
+    assert older.read(64, 4) == u32(9)
+    assert newer.read(64, 4) == u32(1)
+    assert checks_of(older.patched(64, u32(10))) == ["truncated"]
+    assert checks_of(older.patched(64, u32(10)).appended(bytes(512))) == []
+    assert checks_of(newer.patched(64, u32(2)).appended(bytes(512))) == ["truncated"]
+
+
+def with_extension(magic: int) -> Image:
+    """An image whose last cluster is not the guest's, but the format extension."""
+    image = parallels(GIB, allocated=1)
+    extended = image.appended(u64(magic) + bytes(MIB - 8))
+    return extended.patched(56, u64(image.size // 512))
+
+
+def test_a_format_extension_is_told() -> None:
+    inspector = inspected(with_extension(0xAB234CEF23DCEA87))
+    assert inspector.checks() == []
+    assert inspector.details()["extension_offset"] == 2 * MIB
+
+
+def test_a_format_extension_that_is_none_is_a_contradiction() -> None:
+    assert checks_of(with_extension(1)) == ["structure"]
+    assert checks_of(with_extension(0xAB234CEF23DCEA87).patched(56, u64(1))) == ["structure", "structure"]
+
+
+def test_a_format_extension_beyond_the_end_is_missing() -> None:
+    image = with_extension(0xAB234CEF23DCEA87)
+    assert checks_of(image.truncated(image.size - 1)) == ["truncated"]
+    assert checks_of(image.patched(56, u64(2**64 - 1))) == ["truncated"]
+
+
+@BOTH
+@pytest.mark.parametrize("numbers", [(0, 1, 2), (900, 3, 500)])
+def test_every_cut_is_noticed(extended: bool, numbers: tuple[int, ...]) -> None:
+    image = parallels(GIB, allocated=numbers, extended=extended)
+    for size in [*range(16, 700, 13), *range(700, image.size, 40_009), image.size - 1]:
+        inspector = inspected(image.truncated(size))
+        assert "truncated" in [finding.check for finding in inspector.checks()], size
+        assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+def test_a_magic_between_the_two_is_none() -> None:
+    image = parallels(GIB).patched(0, b"WithoutFreSpaExt")
+    assert not inspected(image).format_match
+    assert checks_of(image) == []
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("number", range(len(IMAGES)))
+def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
+    path = IMAGES[number].write_to(tmp_path / "image")
+    assert qemu_img(path, "parallels")["virtual-size"] == inspected(IMAGES[number]).virtual_size
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"extended": False}, {"cluster_size": 64 * KIB}, {"cluster_size": 63 * 512, "extended": False}],
+    ids=str,
+)
+def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: QemuImg, tmp_path: Path) -> None:
+    blocks = (63, 0, 40)
+    image = parallels(64 * MIB, allocated=blocks, **options).write_to(tmp_path / "image")
+    raw = guest_disk(64 * MIB, block_size=options.get("cluster_size", MIB), allocated=blocks).write_to(
+        tmp_path / "raw"
+    )
+    qemu_img.run("compare", "-f", "parallels", "-F", "raw", image, raw)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "parallels"))
+def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
+    facts = FACTS[name]
+    inspector = inspected(image_of(qemu_images[name]))
+    assert inspector.virtual_size == facts["virtual_size"]
+    assert inspector.details().get("backing_file") == facts.get("backing_file")
+    expected = {"dirty": "dirty"}
+    assert [finding.check for finding in inspector.checks()] == [
+        check for check, reason in expected.items() if facts.get(reason)
+    ]
+    assert inspector.wholeness is not Wholeness.UNCHECKED
+
+
+def image_of(made: QemuImage) -> Image:
+    """A file as a value."""
+    data = made.path.read_bytes()
+    return Image.of(len(data), [(0, data)])
+
+
+@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
+def test_it_knows_the_same_however_the_bytes_came(
+    image: Image, choose: random.Random, way: Any, data: st.DataObject
+) -> None:
+    """The law, over good images and mutated ones."""
+    image = mutated(image, choose)
+    reference = told_at_once(Single(ParallelsInspector()), image).facts()
+    assert way(Single(ParallelsInspector()), image, data.draw).facts() == reference
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 100, 4096, MIB])
+def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
+    for image in IMAGES:
+        stream = ParallelsInspector()
+        data = image.truncated(70 * KIB).to_bytes()
+        for start in range(0, len(data), chunk_size):
+            stream.eat_chunk(data[start : start + chunk_size])
+        stream.finish()
+        assert stream.missing() == []
+        assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
+
+
+def test_a_mutated_image_never_breaks_it_and_never_asks_for_much() -> None:
+    choose = random.Random(3)  # noqa: S311 - to choose mutations, the same in every run
+    for _ in range(1000):
+        image = mutated(choose.choice(IMAGES), choose)
+        inspector = inspected(image)
+        assert sum(inspector.context_info.values()) < 512 * KIB
+        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
+        assert len(far) <= 2
+        assert inspector.virtual_size >= 0
+        assert len(inspector.checks()) < 20
+        assert all(len(finding.message) < 2048 for finding in inspector.checks())
+
+
+@given(st.binary(max_size=3000))
+def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
+    data = b"WithouFreSpacExt\2\0\0\0" + noise
+    inspector = inspected(Image.of(len(data), [(0, data)]))
+    assert inspector.format_match
+    inspector.checks()
+    inspector.details()
+
+
+@pytest.mark.parametrize("length", range(0, 600, 7))
+def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
+    front = IMAGES[0].read(0, length)
+    assert ParallelsInspector.matches_front(front) == (length >= 16)
+    assert not ParallelsInspector.matches_front(front[1:])

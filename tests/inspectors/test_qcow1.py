@@ -1,0 +1,284 @@
+"""qcow version 1: what each check says, of an image that fails it and of one that only looks as if."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
+from tests.inspectors.test_hostile import mutated
+from tests.inspectors.test_law import WAYS, Single, told_at_once
+from worker.demo.images import Image, guest_disk, qcow1
+from worker.inspectors import Severity, Wholeness
+from worker.inspectors.qcow1 import QcowV1Inspector
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+IMAGES = [
+    qcow1(7 * MIB, allocated=3),
+    qcow1(MIB, allocated=(200, 3), cluster_bits=9, l2_bits=6, backing_file="base.raw"),
+    qcow1(513 * MIB, allocated=(100_000, 5, 7), compressed=True),
+    qcow1(100 * GIB, allocated=(0, 5_000_000)),
+    qcow1(MIB),
+]
+
+
+def inspected(image: Image) -> QcowV1Inspector:
+    """The inspector of an image once nothing is missing."""
+    inspector = QcowV1Inspector()
+    run = told_at_once(Single(inspector), image)
+    assert run.error is None
+    return inspector
+
+
+def checks_of(image: Image) -> list[str]:
+    return [finding.check for finding in inspected(image).checks()]
+
+
+def u32(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def u64(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+@pytest.mark.parametrize("size", [512, 7 * MIB, 513 * MIB, 2057 * MIB])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_good_image_is_whole_and_without_findings(size: int, compressed: bool) -> None:
+    inspector = inspected(qcow1(size, allocated=min(3, size // 4096), compressed=compressed))
+    assert (str(inspector), inspector.virtual_size) == ("qcow", size)
+    assert inspector.checks() == []
+    assert inspector.wholeness is Wholeness.PROVEN
+    assert inspector.details() == {"version": 1, "cluster_size": 4096, "l2_entries": 512}
+
+
+def test_wholeness_is_sampled_where_there_is_more_than_one_l2_table() -> None:
+    assert inspected(qcow1(7 * MIB, allocated=(0, 600))).wholeness is Wholeness.SAMPLED
+
+
+def test_wholeness_is_sampled_where_the_l1_table_is_longer_than_what_is_held() -> None:
+    assert inspected(qcow1(48 * GIB, allocated=1)).wholeness is Wholeness.PROVEN
+    assert inspected(qcow1(49 * GIB, allocated=1)).wholeness is Wholeness.SAMPLED
+
+
+def test_of_a_long_l1_table_the_end_is_looked_at() -> None:
+    last = 100 * GIB // 4096 - 1
+    image = qcow1(100 * GIB, allocated=(0, last))
+    assert checks_of(image) == []
+    assert checks_of(image.truncated(image.size - 1)) == ["truncated"]
+
+
+def test_a_backing_file_is_found_and_named() -> None:
+    inspector = inspected(qcow1(GIB, cluster_bits=9, l2_bits=12, backing_file="/etc/shadow"))
+    (finding,) = inspector.checks()
+    assert (finding.check, finding.severity) == ("backing_file", Severity.CRITICAL)
+    assert "'/etc/shadow'" in finding.message
+    assert inspector.details()["backing_file"] == "/etc/shadow"
+
+
+def test_a_backing_name_with_terminal_codes_is_shown_escaped() -> None:
+    inspector = inspected(qcow1(GIB, backing_file="\x1b[2Jjson:{}\x07"))
+    assert inspector.details()["backing_file"] == "\\x1b[2Jjson:{}\\x07"
+
+
+@pytest.mark.parametrize(("at", "value"), [(8, u64(2**63)), (8, u64(8)), (16, u32(0)), (16, u32(1024))])
+def test_a_backing_name_that_cannot_be_is_a_finding_of_its_own(at: int, value: bytes) -> None:
+    assert checks_of(qcow1(GIB, backing_file="base.raw").patched(at, value)) == ["backing_file", "structure"]
+
+
+def test_the_length_of_a_name_without_a_place_is_no_backing_file() -> None:
+    assert checks_of(qcow1(GIB).patched(16, u32(8))) == []
+
+
+def test_encryption_is_found() -> None:
+    inspector = inspected(qcow1(GIB, encryption=1))
+    assert [finding.check for finding in inspector.checks()] == ["encrypted"]
+    assert inspector.details()["encryption"] == "aes"
+
+
+def test_another_encryption_method_is_unknown() -> None:
+    assert checks_of(qcow1(GIB, encryption=2)) == ["unknown_features"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (24, u64(0)),
+        (24, u64(1)),
+        (24, u64(2**64 - 1)),
+        (32, b"\x08"),
+        (32, b"\x11"),
+        (33, b"\x05"),
+        (33, b"\x0e"),
+    ],
+)
+def test_a_header_out_of_bounds_is_a_contradiction(at: int, value: bytes) -> None:
+    inspector = inspected(qcow1(GIB, allocated=2).patched(at, value))
+    assert [finding.check for finding in inspector.checks()] == ["structure"]
+    assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+def test_the_smallest_and_largest_clusters_and_tables_are_in_bounds() -> None:
+    for cluster_bits, l2_bits in [(9, 6), (16, 13), (9, 13), (16, 6)]:
+        assert checks_of(qcow1(MIB, cluster_bits=cluster_bits, l2_bits=l2_bits, allocated=3)) == []
+
+
+def test_a_size_of_broken_sectors_is_a_contradiction() -> None:
+    """QEMU rounds it down."""
+    inspector = inspected(qcow1(GIB).patched(24, u64(GIB - 1)))
+    assert [finding.check for finding in inspector.checks()] == ["structure"]
+    assert inspector.virtual_size == GIB - 512
+
+
+L1, L2 = 48, 4096
+TWO_TABLES = qcow1(4 * MIB, allocated=(0, 600))
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (40, 8),
+        (L1, 8),
+        (L1, 44),
+        (L1 + 8, L2),
+        (L2, 512),
+        (L2 + 8, 8),
+        (L2 + 8, 8193),
+        (L2 + 8, 2**63 | 10 << 51),
+    ],
+    ids=[
+        "L1 over the header",
+        "L2 over the header",
+        "L2 over L1",
+        "one L2 twice",
+        "a cluster over L1",
+        "a cluster over the header",
+        "a cluster within a sector",
+        "a compressed cluster over the header",
+    ],
+)
+def test_places_that_cannot_be_are_contradictions(at: int, value: int) -> None:
+    # Given an image whose L1 table reaches over the first sector, and one L2 table or two
+    image = TWO_TABLES if at == L1 + 8 else qcow1(140 * MIB, allocated=2)
+    assert checks_of(image) == []
+    # When an entry leads to where something else lies, or a cluster begins where none can
+    assert "structure" in checks_of(image.patched(at, u64(value)))
+
+
+def test_a_compressed_cluster_may_lie_anywhere_behind_the_tables() -> None:
+    assert checks_of(qcow1(MIB, allocated=5, compressed=True)) == []
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("numbers", [(0, 1, 2), (2000, 3, 1000)])
+def test_every_cut_is_noticed(compressed: bool, numbers: tuple[int, ...]) -> None:
+    image = qcow1(8 * MIB, allocated=numbers, compressed=compressed)
+    for size in [*range(8, image.size, 97), image.size - 1]:
+        inspector = inspected(image.truncated(size))
+        assert "truncated" in [finding.check for finding in inspector.checks()], size
+        assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+def test_what_lies_behind_the_last_cluster_is_not_needed() -> None:
+    assert checks_of(qcow1(8 * MIB, allocated=3).appended(bytes(4096))) == []
+
+
+@pytest.mark.parametrize("version", [0, 2, 3, 2**32 - 1])
+def test_other_versions_are_another_format(version: int) -> None:
+    image = qcow1(GIB).patched(4, u32(version))
+    assert not inspected(image).format_match
+    assert checks_of(image) == []
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("number", range(len(IMAGES)))
+def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
+    path = IMAGES[number].write_to(tmp_path / "image")
+    assert qemu_img(path, "qcow")["virtual-size"] == inspected(IMAGES[number]).virtual_size
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "options", [{}, {"compressed": True}, {"cluster_bits": 9, "l2_bits": 6}, {"cluster_bits": 14}], ids=str
+)
+def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: QemuImg, tmp_path: Path) -> None:
+    blocks = (63, 0, 40)
+    image = qcow1(MIB, allocated=blocks, **options).write_to(tmp_path / "image")
+    raw = guest_disk(MIB, block_size=1 << options.get("cluster_bits", 12), allocated=blocks).write_to(
+        tmp_path / "raw"
+    )
+    qemu_img.run("compare", "-f", "qcow", "-F", "raw", image, raw)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "qcow"))
+def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
+    facts = FACTS[name]
+    inspector = inspected(image_of(qemu_images[name]))
+    assert inspector.virtual_size == facts["virtual_size"]
+    assert inspector.details().get("backing_file") == facts.get("backing_file")
+    expected = {"backing_file": "backing_file", "encrypted": "encrypted"}
+    assert [finding.check for finding in inspector.checks()] == [
+        check for check, reason in expected.items() if facts.get(reason)
+    ]
+    assert inspector.wholeness is not Wholeness.UNCHECKED
+
+
+def image_of(made: QemuImage) -> Image:
+    """A file as a value."""
+    data = made.path.read_bytes()
+    return Image.of(len(data), [(0, data)])
+
+
+@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
+def test_it_knows_the_same_however_the_bytes_came(
+    image: Image, choose: random.Random, way: Any, data: st.DataObject
+) -> None:
+    """The law, over good images and mutated ones."""
+    image = mutated(image, choose)
+    reference = told_at_once(Single(QcowV1Inspector()), image).facts()
+    assert way(Single(QcowV1Inspector()), image, data.draw).facts() == reference
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 100, 4096, MIB])
+def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
+    for image in IMAGES:
+        stream = QcowV1Inspector()
+        data = image.truncated(70 * KIB).to_bytes()
+        for start in range(0, len(data), chunk_size):
+            stream.eat_chunk(data[start : start + chunk_size])
+        stream.finish()
+        assert stream.missing() == []
+        assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
+
+
+def test_a_mutated_image_never_breaks_it_and_never_asks_for_much() -> None:
+    choose = random.Random(1)  # noqa: S311 - to choose mutations, the same in every run
+    for _ in range(1000):
+        image = mutated(choose.choice(IMAGES), choose)
+        inspector = inspected(image)
+        assert sum(inspector.context_info.values()) < 512 * KIB
+        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
+        assert len(far) <= 2
+        assert inspector.virtual_size >= 0
+        assert len(inspector.checks()) < 20
+        assert all(len(finding.message) < 2048 for finding in inspector.checks())
+
+
+@given(st.binary(max_size=3000))
+def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
+    data = b"QFI\xfb\0\0\0\1" + noise
+    inspector = inspected(Image.of(len(data), [(0, data)]))
+    assert inspector.format_match
+    inspector.checks()
+    inspector.details()
+
+
+@pytest.mark.parametrize("length", range(0, 600, 7))
+def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
+    front = IMAGES[0].read(0, length)
+    assert QcowV1Inspector.matches_front(front) == (length >= 8)
+    assert not QcowV1Inspector.matches_front(front[1:])
