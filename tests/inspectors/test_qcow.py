@@ -230,3 +230,8 @@ def test_an_l1_table_near_the_header_must_lead_to_clusters_of_the_object(entry: 
 
 def test_an_end_of_extensions_with_a_length_that_does_not_fit_is_a_contradiction() -> None:
     assert checks_of(qcow2(GIB, version=2).patched(72, u32(0) + u32(2**31))) == ["structure"]
+
+
+def test_a_raw_external_file_without_one_is_a_contradiction() -> None:
+    """The autoclear bit says that another file can be read as the disk, the header that there is none."""
+    assert checks_of(qcow2(GIB).patched(88, u64(2))) == ["structure"]

@@ -75,3 +75,11 @@ def test_free_and_zeroed_blocks_lead_nowhere(entry: int) -> None:
 
 def test_a_block_that_two_entries_lead_to_is_a_contradiction() -> None:
     assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, bytes(4))) == ["structure"]
+
+
+def test_a_map_that_lost_a_block_is_a_contradiction() -> None:
+    assert checks_of(vdi(8 * MIB, allocated=2).patched(512, b"\xff" * 4)) == ["structure"]
+
+
+def test_a_map_too_long_to_be_held_is_not_counted() -> None:
+    assert checks_of(vdi(64 * GIB, allocated=range(0, 64 * 1024, 2048))) == []

@@ -19,7 +19,7 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "H
 | 64 | 8 | offset of the snapshot table |
 | 72 | 8 | v3: incompatible features: 0 dirty, 1 corrupt, 2 data file, 3 compression type, 4 extended L2 |
 | 80 | 8 | v3: compatible features |
-| 88 | 8 | v3: autoclear features |
+| 88 | 8 | v3: autoclear features: 1 the data file is raw |
 | 96 | 4 | v3: refcount order, at most 6; a refcount has 2^order bits. In v2: 4 |
 | 100 | 4 | v3: header length |
 | 104 | 1 | v3, if the header is longer than 104: compression type: 0 deflate, 1 zstd |
@@ -71,6 +71,8 @@ SECTOR = 512
 LEAST_EXTENDED_CLUSTER = 32 * SECTOR
 
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
+#: An autoclear feature: the data file alone is the disk.
+RAW_DATA_FILE = 1 << 1
 KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
 FEATURE_NAMES = {
     DIRTY: "dirty",
@@ -249,6 +251,8 @@ class QcowInspector(FileInspector):
     def _feature_contradictions(self) -> Iterator[Finding]:
         if bool(self._compression) != bool(self._incompatible & COMPRESSION):
             yield found("structure", "the compression type and its feature bit contradict each other")
+        if self._u32(4) == 3 and self._u64(88) & RAW_DATA_FILE and not self._incompatible & DATA_FILE:
+            yield found("structure", "the image is said to have a raw data file, and to have none")
         if self._incompatible & EXTENDED_L2 and self._cluster_bytes < LEAST_EXTENDED_CLUSTER:
             yield found("structure", f"clusters of {self._cluster_bytes} bytes have no extended L2 entries")
         extensions, ended = self._extensions()

@@ -146,6 +146,8 @@ class VDIInspector(FileInspector):
             )
         if len(set(mapped)) < len(mapped):
             yield found("structure", "two blocks of the disk lie in the same place")
+        elif len(self.captured("map")) == 4 * blocks and len(mapped) < allocated:
+            yield found("structure", f"the map leads to {len(mapped)} of the {allocated} blocks allocated")
         if allocated > blocks:
             yield found("structure", f"{allocated} blocks are allocated of {blocks}")
         end = max(map_end, data_offset + allocated * block_size)

@@ -44,6 +44,8 @@ DESCRIPTOR_SECTOR = 1
 FOOTER_BYTES = 3 * SECTOR
 FOOTER_MARKER = 3
 
+#: The regions of the first grain directory, which may be the redundant one, and of the other.
+DIRECTORIES = ("directory", "primary")
 #: What is held of the grain directory: 16,384 entries, half a TiB at the usual 32 MiB each.
 MAX_DIRECTORY_BYTES = 64 * 1024
 #: What the descriptor and all grain tables may take together, if these are held whole: tables of 2 KiB, each
@@ -220,6 +222,9 @@ class VMDKInspector(FileInspector):
             yield found("structure", "the flag of compression and its method contradict each other")
         if not header.line_ends_intact:
             yield found("structure", "a transfer as text changed the line ends, and so the rest")
+        described = header.descriptor + header.descriptor_sectors
+        if any(table < described for name in DIRECTORIES for table in self._tables(name)):
+            yield found("structure", "a grain table lies over the descriptor")
         if self._directories_differ:
             yield found("structure", "the two grain directories contradict each other")
 
@@ -271,7 +276,7 @@ class VMDKInspector(FileInspector):
             return
         yield "first grain directory", header.first_directory * SECTOR + directory_bytes
         yield "grain directory", header.directory * SECTOR + directory_bytes
-        for name in ("directory", "primary"):
+        for name in DIRECTORIES:
             if last := max(self._entries(name), default=0):
                 yield "last grain table", last * SECTOR + header.table_bytes
         if last := self._last_grain:

@@ -36,8 +36,8 @@ NO_COMPRESSION, DEFLATE = 0, 1
 
 #: A grain is a power of two; the specification's least grain, QEMU's largest (block/vmdk.c, vmdk_add_extent).
 MIN_GRAIN_SECTORS, MAX_GRAIN_SECTORS = 8, 0x200000
-#: All tables have as many (QEMU: no more, vmdk_open_vmdk4).
-MAX_TABLE_ENTRIES = 512
+#: All tables have as many; QEMU takes less, too.
+TABLE_ENTRIES = 512
 
 
 class SparseHeader(NamedTuple):
@@ -99,7 +99,7 @@ class SparseHeader(NamedTuple):
     def tables_needed(self) -> int:
         """How many grain tables the capacity needs; zero if the header's sizes are out of bounds."""
         sound = MIN_GRAIN_SECTORS <= self.grain <= MAX_GRAIN_SECTORS and not self.grain & (self.grain - 1)
-        if not sound or not 1 <= self.table_entries <= MAX_TABLE_ENTRIES:
+        if not sound or self.table_entries != TABLE_ENTRIES:
             return 0
         return -(-self.capacity // (self.grain * self.table_entries))
 
