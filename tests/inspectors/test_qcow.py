@@ -171,10 +171,19 @@ def test_memory_stays_bounded_whatever_the_header_claims() -> None:
         (48, u64(65536) + u32(129)),
         (60, u32(65537)),
         (60, u32(1) + u64(77)),
+        (60, u32(1) + u64(0)),
         (104, b"\1"),
         (72, u64(1 << 3)),
     ],
-    ids=["size", "refcount table", "many snapshots", "snapshot table", "zstd", "not zstd"],
+    ids=[
+        "size",
+        "refcount table",
+        "many snapshots",
+        "snapshot table",
+        "no snapshot table",
+        "zstd",
+        "not zstd",
+    ],
 )
 def test_what_qemu_refuses_is_a_contradiction(at: int, value: bytes) -> None:
     assert "structure" in checks_of(qcow2(GIB).patched(at, value))

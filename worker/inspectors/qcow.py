@@ -245,7 +245,8 @@ class QcowInspector(FileInspector):
         block = self._last_block
         if block and (not block[1] or block[1] % cluster):
             yield found("structure", f"the refcount block's offset {block[1]} is not a cluster's")
-        if self._u32(60) > MAX_SNAPSHOTS or self._u64(64) % cluster:
+        snapshots, table = self._u32(60), self._u64(64)
+        if snapshots > MAX_SNAPSHOTS or table % cluster or (snapshots and not table):
             yield found("structure", "the snapshot table is larger than qcow2 allows, or not a cluster's")
 
     def _feature_contradictions(self) -> Iterator[Finding]:

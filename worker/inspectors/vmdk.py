@@ -110,7 +110,7 @@ class VMDKInspector(FileInspector):
             self.new_region("directory", CaptureRegion(header.first_directory * SECTOR, length))
         elif self.filled("directory") and not self.has_region("first_tables"):
             self._declare_tables(header)
-        elif self.filled("primary") and self._all_tables_held and not self.has_region("primary_tables"):
+        elif not self.has_region("primary_tables") and self.filled("primary") and self._all_tables_held:
             self._declare_primary_tables()
         elif header.compressed and not self.has_region("last_grain") and self._all_tables_held:
             last = self._last_grain
@@ -337,8 +337,9 @@ class VMDKInspector(FileInspector):
     def _all_tables_held(self) -> bool:
         if self._header is None or not self._tables_filled or not self._directory_held:
             return False
-        held = self.region("first_tables").length + self.region("last_tables").length
-        return held == len(self._tables("directory")) * self._header.table_bytes
+        if self.region("last_tables").length:
+            return False
+        return self.region("first_tables").length == len(self._tables("directory")) * self._header.table_bytes
 
     @property
     def _last_grain(self) -> int:
