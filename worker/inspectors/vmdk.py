@@ -51,6 +51,9 @@ MAX_DIRECTORY_BYTES = 64 * 1024
 #: What the descriptor and all grain tables may take together, if these are held whole: tables of 2 KiB, each
 #: of 32 MiB of disk, so a disk of 20 GiB beside a usual descriptor.
 MAX_HELD_BYTES = 1400 * 1024
+#: The primary grain tables, which say the same as the redundant ones, are looked at where they end as near as
+#: this: further off, with disks beyond 2 GiB, they would cost a request.
+NEAR_BYTES = 256 * 1024
 #: Of grain tables that are not held whole, this much of the first and of the last.
 MAX_SAMPLE_BYTES = 64 * 1024
 #: A compressed grain begins with its first sector (u64) and its length (u32).
@@ -135,13 +138,13 @@ class VMDKInspector(FileInspector):
         self.new_region("primary", CaptureRegion(header.directory * SECTOR, length))
 
     def _declare_primary_tables(self) -> None:
-        """Declare the primary directory's tables, too, if they lie as the others do and can be held."""
+        """Declare the primary directory's tables, too, if they lie as the others do, and near."""
         tables, others = self._tables("primary"), self._tables("directory")
         length = self.region("first_tables").length
         alike = [table - tables[0] for table in tables] == [table - others[0] for table in others]
-        held = tables and alike and 2 * length <= self._room
-        start = tables[0] * SECTOR if held else 0
-        self.new_region("primary_tables", CaptureRegion(start, length if held else 0))
+        near = tables and alike and tables[0] * SECTOR + length <= NEAR_BYTES
+        start = tables[0] * SECTOR if near else 0
+        self.new_region("primary_tables", CaptureRegion(start, length if near else 0))
 
     @property
     def wholeness(self) -> Wholeness:
