@@ -5,16 +5,21 @@ bytes: UUIDs and times are fixed. The images are whole and valid; to get a broke
 truncate it.
 """
 
+from worker.demo.images.asif import asif
 from worker.demo.images.bochs import bochs
 from worker.demo.images.cloop import cloop
 from worker.demo.images.disk import gpt_disk, mbr_disk
+from worker.demo.images.dmg import dmg
+from worker.demo.images.ewf import ewf, ewf2
 from worker.demo.images.guest import Allocated, guest_disk, pattern
 from worker.demo.images.image import Image
-from worker.demo.images.luks import luks
+from worker.demo.images.iso import iso, udf
+from worker.demo.images.luks import luks, luks2
 from worker.demo.images.parallels import parallels
 from worker.demo.images.qcow1 import qcow1
 from worker.demo.images.qcow2 import qcow2
 from worker.demo.images.qed import qed
+from worker.demo.images.sparseimage import sparseimage
 from worker.demo.images.vdi import vdi
 from worker.demo.images.vhd import vhd_dynamic, vhd_fixed, vhd_geometry
 from worker.demo.images.vhdx import vhdx
@@ -23,17 +28,25 @@ from worker.demo.images.vmdk import vmdk_flat_descriptor, vmdk_sparse, vmdk_stre
 __all__ = [
     "Allocated",
     "Image",
+    "asif",
     "bochs",
     "cloop",
+    "dmg",
+    "ewf",
+    "ewf2",
     "gpt_disk",
     "guest_disk",
+    "iso",
     "luks",
+    "luks2",
     "mbr_disk",
     "parallels",
     "pattern",
     "qcow1",
     "qcow2",
     "qed",
+    "sparseimage",
+    "udf",
     "vdi",
     "vhd_dynamic",
     "vhd_fixed",
