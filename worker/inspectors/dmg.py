@@ -1,0 +1,178 @@
+"""Apple's disk images, UDIF (".dmg"). All fields are big-endian.
+
+Source: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file"; where the trailer is looked
+for: QEMU, block/dmg.c, dmg_find_koly_offset.
+
+The front of the file is data; what makes it an image is a trailer of 512 bytes at its end, and perhaps up to
+511 bytes of padding behind.
+
+| offset | bytes | field of the trailer |
+|---|---|---|
+| 0 | 4 | signature `koly` |
+| 4 | 4 | version, 4 |
+| 8 | 4 | size of the trailer, 512 |
+| 24 | 8 | offset of the data fork, and at 32 its length |
+| 40 | 8 | offset of the resource fork, and at 48 its length; zero if there is a property list |
+| 56 | 4 | number of this segment, and at 60 how many there are |
+| 64 | 16 | UUID that all segments share |
+| 216 | 8 | offset of the XML property list that maps the disk's blocks, and at 224 its length |
+| 492 | 8 | virtual size in sectors of 512 bytes |
+
+An image for reading and writing (UDRW) has no trailer: it is a raw disk. An encrypted one has none that can
+be seen: it is not recognised.
+
+Wholeness: the trailer is written last and says where the parts before it end; all of them must lie before
+it, and the property list must stand where it says.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from uuid import UUID
+
+from worker.inspectors.base import FileInspector
+from worker.inspectors.facts import Wholeness
+from worker.inspectors.findings import Finding, found
+from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
+
+SIGNATURE = b"koly"
+TRAILER_BYTES = 512
+#: The trailer, and as much padding behind it as QEMU looks past.
+SEARCHED_BYTES = TRAILER_BYTES + 511
+VERSION = 4
+SECTOR = 512
+#: What a whole trailer begins with: signature, version, size. Where less than a trailer is left, four letters
+#: are too little to go by.
+TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + TRAILER_BYTES.to_bytes(4, "big")
+#: QEMU keeps a disk's size in a signed 64-bit number of bytes.
+MAX_SECTORS = (2**63 - 1) // SECTOR
+
+PLIST_STARTS = (b"<?xml", b"<!DOC", b"<plis")
+PLIST_START_BYTES = 5
+
+
+class Trailer(NamedTuple):
+    """The trailer, or what is left of it, and where it stands."""
+
+    offset: int
+    data: bytes
+
+    def number(self, at: int, length: int = 8) -> int:
+        """The big-endian number at an offset within the trailer."""
+        return int.from_bytes(self.data[at : at + length], "big")
+
+    def part(self, at: int) -> ByteRange:
+        """The part of the file whose offset and length stand at `at`."""
+        return ByteRange(self.number(at), self.number(at + 8))
+
+
+class DMGInspector(FileInspector):
+    """Apple UDIF: the last 1023 bytes say everything."""
+
+    NAME = "dmg"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("tail", TailRegion(SEARCHED_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+        """Never: nothing at the front makes a file a DMG."""
+        return False
+
+    @property
+    def format_match(self) -> bool:
+        """Whether a trailer stands in the last 1023 bytes."""
+        return self._trailer is not None
+
+    @property
+    def virtual_size(self) -> int:
+        """The trailer's count of sectors, in bytes; zero if it is not here or cannot be."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < TRAILER_BYTES:
+            return 0
+        sectors = trailer.number(492)
+        return sectors * SECTOR if sectors <= MAX_SECTORS else 0
+
+    def post_process(self) -> None:
+        """Once the trailer is here, declare the beginning of the property list."""
+        trailer = self._trailer
+        if trailer is None or self.has_region("plist") or not trailer.number(224):
+            return
+        self.new_region("plist", CaptureRegion(trailer.number(216), PLIST_START_BYTES))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when all parts that the trailer names lie before it and the property list is there."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < TRAILER_BYTES:
+            return Wholeness.UNCHECKED
+        return Wholeness.UNCHECKED if any(self._parts(trailer)) else Wholeness.PROVEN
+
+    def details(self) -> Mapping[str, object]:
+        """Segments, and the lengths of the data fork and the property list."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < TRAILER_BYTES:
+            return {}
+        return {
+            "segment": trailer.number(56, 4),
+            "segments": trailer.number(60, 4),
+            "segment_id": str(UUID(bytes=trailer.data[64:80])),
+            "data_fork_bytes": trailer.number(32),
+            "property_list_bytes": trailer.number(224),
+        }
+
+    def checks(self) -> list[Finding]:
+        """What the trailer says of the image, and whether what it names is there."""
+        trailer = self._trailer
+        if trailer is None:
+            return []
+        if len(trailer.data) < TRAILER_BYTES:
+            return [found("truncated", "the object ends within the DMG trailer")]
+        return [*self._states(trailer), *self._parts(trailer)]
+
+    def _states(self, trailer: Trailer) -> Iterator[Finding]:
+        if trailer.number(4, 4) != VERSION:
+            yield found("unknown_features", f"DMG version {trailer.number(4, 4)} is unknown")
+        if trailer.number(60, 4) > 1:
+            yield found(
+                "data_file",
+                f"this is segment {trailer.number(56, 4)} of {trailer.number(60, 4)}; the others are files "
+                "beside it",
+            )
+        if trailer.number(8, 4) != TRAILER_BYTES:
+            yield found("structure", f"the DMG trailer states a size of {trailer.number(8, 4)} bytes")
+        if trailer.number(492) > MAX_SECTORS:
+            yield found("structure", f"no disk has {trailer.number(492)} sectors")
+        last = self.captured("tail")[-TRAILER_BYTES:]
+        if last.startswith(SIGNATURE) and trailer.offset != self.actual_size - TRAILER_BYTES:
+            yield found("structure", "there are two DMG trailers, and readers differ in which they take")
+
+    def _parts(self, trailer: Trailer) -> Iterator[Finding]:
+        """What is wrong with the parts that the trailer names."""
+        parts = {
+            "data fork": trailer.part(24),
+            "resource fork": trailer.part(40),
+            "property list": trailer.part(216),
+        }
+        for name, part in parts.items():
+            if part.length and part.end > trailer.offset:
+                yield found(
+                    "truncated", f"the {name} ends at byte {part.end}, behind the trailer at {trailer.offset}"
+                )
+        if not parts["property list"].length and not parts["resource fork"].length:
+            yield found("structure", "neither a property list nor a resource fork maps the disk's blocks")
+        if self.filled("plist") and not self.captured("plist").startswith(PLIST_STARTS):
+            yield found("structure", "the property list is not where the trailer says")
+
+    # The trailer
+
+    @property
+    def _trailer(self) -> Trailer | None:
+        """The trailer that QEMU takes: the first in the tail that is whole, else one that is cut off."""
+        tail = self.captured("tail")
+        at = tail.find(SIGNATURE, 0, max(0, len(tail) - TRAILER_BYTES) + len(SIGNATURE))
+        if at < 0 or len(tail) < TRAILER_BYTES:
+            at = tail.find(TRAILER_START)
+        if at < 0:
+            return None
+        return Trailer(self.actual_size - len(tail) + at, tail[at : at + TRAILER_BYTES])
