@@ -5,6 +5,7 @@ import logging
 import lzma
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ hypothesis.settings.load_profile("default")
 
 FIXTURE_IMAGES = Path(__file__).parent / "fixtures" / "images"
 FACTS: dict[str, dict[str, Any]] = json.loads((FIXTURE_IMAGES / "facts.json").read_text())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """Started in the background by a shell, we ignore Ctrl-C, and so would all that we start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

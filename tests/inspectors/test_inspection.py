@@ -115,9 +115,7 @@ FREE_FRONTS = {
 
 @pytest.mark.parametrize("front", FOREIGN.values(), ids=FOREIGN)
 @pytest.mark.parametrize("image", FREE_FRONTS.values(), ids=FREE_FRONTS)
-def test_an_image_that_begins_as_a_format_that_is_not_inspected_is_two_at_once(
-    image: Image, front: bytes
-) -> None:
+def test_an_image_that_begins_as_another_format_is_two_at_once(image: Image, front: bytes) -> None:
     """Readers that guess go by the first bytes: a "raw" disk so made leads QEMU to any file it names."""
     assert "ambiguous_format" in checks_of(image.patched(0, front))
 
@@ -132,5 +130,8 @@ def test_boot_code_is_no_foreign_format(front: bytes) -> None:
     assert checks_of(mbr_disk(4 * MIB).patched(0, front)) == []
 
 
-def test_a_disk_with_the_trailer_of_an_apple_disk_image_is_two_at_once() -> None:
-    assert checks_of(mbr_disk(4 * MIB).patched(4 * MIB - 512, b"koly")) == ["ambiguous_format"]
+def test_a_disk_with_the_trailer_of_an_apple_disk_image_is_that_and_damaged() -> None:
+    """In a whole one the disk is its content; a trailer that leads nowhere is no reason to say `raw`."""
+    facts = facts_of(mbr_disk(4 * MIB).patched(4 * MIB - 512, b"koly"))
+    assert facts.format == "dmg"
+    assert "structure" in {finding.check for finding in facts.findings}

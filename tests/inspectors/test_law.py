@@ -13,9 +13,23 @@ from hypothesis import strategies as st
 
 from worker.demo.images import (
     Image,
+    asif,
+    bochs,
+    cloop,
+    dmg,
+    ewf,
+    ewf2,
     gpt_disk,
+    iso,
+    luks,
+    luks2,
     mbr_disk,
+    parallels,
+    qcow1,
     qcow2,
+    qed,
+    sparseimage,
+    udf,
     vdi,
     vhd_dynamic,
     vhd_fixed,
@@ -23,7 +37,8 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.inspectors import FileInspector, ImageFormatError, Inspection, get_inspector
+from worker.inspectors import FileInspector, ImageFormatError, Inspection
+from worker.inspectors.formats import ALL
 from worker.inspectors.raw import RawDiskInspector
 
 MIB = 1024**2
@@ -43,9 +58,25 @@ IMAGES = {
     "gpt": gpt_disk(2 * MIB),
     "gpt 4096": gpt_disk(3 * MIB, sector=4096),
     "mbr": mbr_disk(MIB, [(0x83, 63, 100)]),
+    "qcow": qcow1(MIB, allocated=3, backing_file="/etc/shadow"),
+    "qed": qed(4 * MIB, cluster_size=4096, allocated=3),
+    "parallels": parallels(4 * MIB, cluster_size=65536, allocated=3),
+    "bochs": bochs(4 * MIB, allocated=2),
+    "cloop": cloop(MIB, allocated=3),
+    "dmg": dmg(2 * MIB, allocated=2),
+    "sparseimage": sparseimage(4 * MIB, allocated=2),
+    "asif": asif(4 * MIB, allocated=1),
+    "ewf": ewf(MIB, allocated=2),
+    "ewf2": ewf2(),
+    "luks1": luks(2 * MIB),
+    "luks2": luks2(MIB),
+    "iso": iso(el_torito=True, joliet=True),
+    "iso and udf": iso(400, udf=True),
+    "udf": udf(),
+    "iso, hybrid": iso(400).patched(446, mbr_disk(MIB, [(0x83, 63, 100)]).read(446, 66)),
     "nothing": Image.of(70_000, [(100, b"nothing that is known")]),
 }
-INSPECTORS = [kind for name in ("qcow2", "vhd", "vhdx", "vmdk", "vdi") if (kind := get_inspector(name))]
+INSPECTORS = ALL
 #: Where the formats' structures begin: changes near them matter more than elsewhere.
 PLACES = sorted({at for image in IMAGES.values() for at, _ in image.pieces if at < 8 * MIB})
 
@@ -175,9 +206,7 @@ def test_an_inspection_knows_the_same_however_the_bytes_came(
     assert way(Inspection(), image, data.draw).facts() == reference
 
 
-@pytest.mark.parametrize(
-    "kind", [*INSPECTORS, RawDiskInspector, FileInspector], ids=lambda kind: kind.__name__
-)
+@pytest.mark.parametrize("kind", [*INSPECTORS, RawDiskInspector], ids=lambda kind: kind.__name__)
 @given(data=st.data(), image=images(), way=st.sampled_from(WAYS))
 def test_an_inspector_knows_the_same_however_the_bytes_came(
     kind: type[FileInspector],
@@ -190,7 +219,11 @@ def test_an_inspector_knows_the_same_however_the_bytes_came(
     assert way(Single(kind()), image, data.draw).facts() == reference
 
 
-@pytest.mark.parametrize("name", IMAGES)
+#: What they need lies before what leads to it: DMG's trailer, UDF's anchor behind its descriptors.
+LED_BACK = {"dmg", "iso and udf", "udf"}
+
+
+@pytest.mark.parametrize("name", sorted(set(IMAGES) - LED_BACK))
 def test_a_stream_that_misses_nothing_knows_what_a_fetch_knows(name: str) -> None:
     """Laid out as tools lay them out, an image declares every region before the stream is there."""
     image = IMAGES[name]

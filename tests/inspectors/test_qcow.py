@@ -149,7 +149,7 @@ def test_wholeness_is_sampled_where_a_refcount_block_is_larger() -> None:
     assert facts_of(qcow2(GIB, cluster_bits=21, allocated=3)).wholeness is Wholeness.SAMPLED
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, 4, 2**32 - 1])
 def test_other_versions_are_not_qcow2(version: int) -> None:
     assert facts_of(qcow2(GIB).patched(4, u32(version))).format is None
 

@@ -14,6 +14,7 @@ from worker.inspectors.base import FileInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import CHECKS, Check, Finding, Severity
+from worker.inspectors.formats import get_inspector
 from worker.inspectors.inspection import Inspection
 from worker.inspectors.qcow import QcowInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
@@ -45,13 +46,3 @@ __all__ = [
     "Wholeness",
     "get_inspector",
 ]
-
-INSPECTORS: dict[str, type[FileInspector]] = {
-    kind.NAME: kind
-    for kind in (FileInspector, QcowInspector, VHDInspector, VHDXInspector, VMDKInspector, VDIInspector)
-}
-
-
-def get_inspector(format_name: str) -> type[FileInspector] | None:
-    """The class for a format name (`raw qcow2 vhd vhdx vmdk vdi`), or `None` if it is not supported."""
-    return INSPECTORS.get(format_name)

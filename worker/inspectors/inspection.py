@@ -1,28 +1,30 @@
 """All inspectors over one object at once: its format, what that says, and what is still wanted.
 
-Which inspectors count is decided by the first bytes alone. Where a magic number at the front matches, only
-the formats that match there are followed; where none does, those that are known by other marks (a footer at
-the end, a partition table). That keeps the answer the same however the bytes come, and spares the end of an
-object that its front explains.
+Which inspectors take part is decided by the first bytes alone. Where a magic number at the front matches, it
+is the formats that match there; where none does, those that are known by a footer at the end. A disc or a
+partition table is looked for in both cases. That keeps the answer the same however the bytes come, and spares
+the end of an object that its front explains.
+
+Two formats at once are a finding. What is no second format is what lies on a disk: a partition table or a
+disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
 """
 
+from collections.abc import Callable
+
 from worker.inspectors.base import FileInspector
+from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.foreign import named_by
-from worker.inspectors.qcow import QcowInspector
+from worker.inspectors.formats import BY_FRONT, FRONT_BYTES
+from worker.inspectors.iso import ISOInspector
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
-from worker.inspectors.vdi import VDIInspector
 from worker.inspectors.vhd import VHDInspector
-from worker.inspectors.vhdx import VHDXInspector
-from worker.inspectors.vmdk import VMDKInspector
 
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
-#: As much of the front as the formats known by it need to be told: VDI's signature ends at 0x44.
-FRONT_BYTES = 512
 
 
 class Inspection:
@@ -33,12 +35,14 @@ class Inspection:
     """
 
     def __init__(self, tracing: bool = False) -> None:
+        self._tracing = tracing
         self._front = CaptureRegion(0, FRONT_BYTES)
-        self._vhd = VHDInspector(tracing)
-        self._disk = RawDiskInspector(tracing)
-        by_front = (QcowInspector, VHDXInspector, VMDKInspector, VDIInspector)
-        self._candidates: list[FileInspector] = [*(kind(tracing) for kind in by_front), self._vhd, self._disk]
         self._narrowed = False
+        # In the order in which they name the object. Nobody takes part before the front is here.
+        self._by_front: list[FileInspector] = []
+        self._by_end: list[FileInspector] = []
+        self._disc = ISOInspector(tracing)
+        self._disk = RawDiskInspector(tracing)
         self._errors: dict[FileInspector, str] = {}
         self._position = 0
         self._highest = 0
@@ -57,23 +61,15 @@ class Inspection:
         if not data:
             return
         self._highest = max(self._highest, offset + len(data))
-        for inspector in self._candidates:
-            try:
-                inspector.feed(offset, data)
-            except ImageFormatError as error:
-                self._errors.setdefault(inspector, str(error))
         if not self._narrowed:
             self._front.put(offset, data)
             self._narrow()
+        self._each(lambda inspector: inspector.feed(offset, data))
 
     def finish(self, size: int | None = None) -> None:
         """Make the object's length known: `size` bytes, or for a stream that has ended what was eaten."""
         self._size = self._highest if size is None else size
-        for inspector in self._candidates:
-            try:
-                inspector.finish(self._size)
-            except ImageFormatError as error:
-                self._errors.setdefault(inspector, str(error))
+        self._each(lambda inspector: inspector.finish(self._size))
         self._narrow()
 
     # What is still wanted
@@ -103,11 +99,14 @@ class Inspection:
 
     @property
     def matches(self) -> list[FileInspector]:
-        """The inspectors that recognise the object. The disk on a fixed VHD is content, no second format."""
+        """The inspectors that recognise the object, but for those whose match is what lies on the disk."""
         matches = [inspector for inspector in self._candidates if inspector.format_match]
-        if self._vhd in matches and not self._vhd.head_match and self._disk in matches:
-            matches.remove(self._disk)
-        return matches
+        content: set[FileInspector] = set()
+        if any(inspector in self._by_end for inspector in matches):
+            content = {self._disc, self._disk}
+        elif self._disc in matches:
+            content = {self._disk}
+        return [inspector for inspector in matches if inspector not in content]
 
     def facts(self) -> Facts:
         """What is known now. It is final once the object's length is known and nothing is missing."""
@@ -124,7 +123,7 @@ class Inspection:
             subformat=None if broken else first.subformat,
             virtual_size=None if broken else first.virtual_size or None,
             actual_size=size,
-            content=self._disk.content if first in (self._vhd, self._disk) else (),
+            content=self._content(first),
             details={} if broken else dict(first.details()),
             findings=findings,
             wholeness=first.wholeness if proven else Wholeness.UNCHECKED,
@@ -134,10 +133,8 @@ class Inspection:
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
         names = [str(inspector) for inspector in matches]
-        # A disk or a fixed VHD has its marks at the end looked at; where another format explains the front,
-        # nothing is known of the end.
-        trailer = self._vhd.captured("footer") if self._vhd in self._candidates else b""
-        if foreign := named_by(self._front.data, trailer):
+        foreign = named_by(self._front.data)
+        if foreign is not None and foreign not in names:
             names.append(foreign)
         if len(names) > 1:
             findings.append(found("ambiguous_format", f"the object is {' and '.join(names)} at once"))
@@ -148,24 +145,41 @@ class Inspection:
                 findings.extend(inspector.checks())
         return findings
 
+    def _content(self, first: FileInspector) -> tuple[str, ...]:
+        """What lies on the disk, where the disk's bytes are the object's own."""
+        if first in self._by_front:
+            return first.content
+        # What an ISO holds is named first, then the partition table that makes it a hybrid.
+        return (*self._disc.content, *self._disk.content)
+
     # Who takes part
 
     def _narrow(self) -> None:
-        """Once the front is here, leave the inspectors that can match, and let go of what the others hold."""
+        """Once the front is here, let those take part that can match."""
         if self._narrowed or self._front.gaps(self._size):
             return
         self._narrowed = True
-        by_front = [inspector for inspector in self._candidates if self._matches_front(inspector)]
-        # A partition table in the first sector of an image is a second format; a footer at its end is not
-        # looked for.
-        self._candidates = [*by_front, self._disk] if by_front else [self._vhd, self._disk]
+        front = self._front.data
+        self._by_front = [kind(self._tracing) for kind in BY_FRONT if kind.matches_front(front)]
+        if not self._by_front:
+            self._by_end = [VHDInspector(self._tracing), DMGInspector(self._tracing)]
+        self._each(lambda inspector: inspector.feed(0, front))
+        if self._size is not None:
+            self._each(lambda inspector: inspector.finish(self._size))
+
+    @property
+    def _candidates(self) -> list[FileInspector]:
+        return [*self._by_front, *self._by_end, self._disc, self._disk] if self._narrowed else []
 
     @property
     def _following(self) -> list[FileInspector]:
         """The candidates whose wants are worth fetching."""
         return [inspector for inspector in self._candidates if inspector not in self._errors]
 
-    def _matches_front(self, inspector: FileInspector) -> bool:
-        if inspector is self._vhd:
-            return self._vhd.head_match
-        return inspector is not self._disk and inspector.format_match
+    def _each(self, call: Callable[[FileInspector], None]) -> None:
+        """Tell every candidate something. Of one that the image breaks, the image's fault is kept."""
+        for inspector in self._following:
+            try:
+                call(inspector)
+            except ImageFormatError as error:
+                self._errors[inspector] = str(error)

@@ -99,11 +99,15 @@ class QcowInspector(FileInspector):
         super().__init__(tracing)
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, begin with qcow2's magic and a version of it."""
+        return front.startswith(MAGIC) and front[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
+
     @property
     def format_match(self) -> bool:
         """Whether the file begins with qcow2's magic and a version that this inspector reads."""
-        head = self.region("header").data
-        return head.startswith(MAGIC) and len(head) >= 8 and unpack_from(">I", head, 4)[0] in {2, 3}
+        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

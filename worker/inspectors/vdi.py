@@ -58,10 +58,15 @@ class VDIInspector(FileInspector):
         super().__init__(tracing)
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, have VDI's signature at 0x40."""
+        return front[0x40:0x44] == SIGNATURE
+
     @property
     def format_match(self) -> bool:
         """Whether VDI's signature stands at 0x40."""
-        return self.region("header").data[0x40:0x44] == SIGNATURE
+        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

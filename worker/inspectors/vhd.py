@@ -82,6 +82,11 @@ class VHDInspector(FileInspector):
         """Whether the file begins with a footer's copy, as dynamic and differencing images do."""
         return self.region("header").data.startswith(COOKIE)
 
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, begin with a footer's copy."""
+        return front.startswith(COOKIE)
+
     @property
     def format_match(self) -> bool:
         """Whether a footer stands at the front or at the end."""

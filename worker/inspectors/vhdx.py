@@ -107,10 +107,15 @@ class VHDXInspector(FileInspector):
         self._items: dict[str, Entry] = {}
         self.new_region("ident", CaptureRegion(0, len(SIGNATURE)))
 
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, begin with `vhdxfile`."""
+        return front.startswith(SIGNATURE)
+
     @property
     def format_match(self) -> bool:
         """Whether the file begins with `vhdxfile`."""
-        return self.region("ident").data == SIGNATURE
+        return self.matches_front(self.region("ident").data)
 
     @property
     def virtual_size(self) -> int:

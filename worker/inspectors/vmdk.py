@@ -79,10 +79,15 @@ class VMDKInspector(FileInspector):
         self._parsed: Descriptor | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, begin with `KDMV`."""
+        return front.startswith(MAGIC)
+
     @property
     def format_match(self) -> bool:
         """Whether the file begins with `KDMV`."""
-        return self.region("header").data.startswith(MAGIC)
+        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
