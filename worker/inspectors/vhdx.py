@@ -252,6 +252,8 @@ class VHDXInspector(FileInspector):
         for one, other in overlapping([HEADER_SECTION, *self._log_region, *entries])[:MAX_FINDINGS]:
             yield found("structure", f"the regions {one.guid} and {other.guid} overlap")
         first, second = (self.captured(name) for name in REGION_TABLES)
+        if is_region_table(second) and len(first) == TABLE_BYTES and not is_region_table(first):
+            yield found("checksum_mismatch", "the first region table is not intact; some readers know no other")
         if is_region_table(first) and is_region_table(second) and first != second:
             yield found("structure", "the two VHDX region tables contradict each other")
 
