@@ -253,7 +253,7 @@ class VHDXInspector(FileInspector):
             yield found("structure", f"the regions {one.guid} and {other.guid} overlap")
         first, second = (self.captured(name) for name in REGION_TABLES)
         if is_region_table(second) and len(first) == TABLE_BYTES and not is_region_table(first):
-            yield found("checksum_mismatch", "the first region table is not intact; some readers know no other")
+            yield found("checksum_mismatch", "the first region table, all that some readers know, is broken")
         if is_region_table(first) and is_region_table(second) and first != second:
             yield found("structure", "the two VHDX region tables contradict each other")
 
