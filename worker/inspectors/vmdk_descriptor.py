@@ -17,7 +17,9 @@ them could see is told:
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+from worker.inspectors.findings import Finding, found
 from worker.inspectors.text import printable
 
 CREATE_TYPE, PARENT_CID = "createType", "parentCID"
@@ -27,17 +29,25 @@ SETTINGS = (CREATE_TYPE, PARENT_CID, PARENT_HINT, CHANGE_TRACK_PATH)
 
 #: A line that some reader could take for an extent.
 EXTENT_LINE = re.compile(rb"^[^\S\n]*(?:RW|RDONLY|NOACCESS)(?!\w)[^\n]*", re.IGNORECASE | re.MULTILINE)
-#: An extent as it should be; the file's name is missing in those of type ZERO.
+#: An extent as it should be; the file's name is missing in those of type ZERO. Behind the offset within a
+#: device, a partition's UUID and the device's identifier may stand (libvmdk's documentation).
 EXTENT = re.compile(
-    rb'\s*\w+\s+(\d{1,19})\s+(?:(ZERO)|(\w+)\s+"([^"]*)"(?:\s+\d{1,19})?)\s*', re.IGNORECASE | re.ASCII
+    rb'\s*\w+\s+(\d{1,19})\s+(?:(ZERO)|(\w{1,20})\s+"([^"]*)"(?:\s+\d{1,19}(?:\s+\S+\s+\S+)?)?)\s*',
+    re.IGNORECASE | re.ASCII,
 )
+VERSION = re.compile(rb"^[^\S\n]*version[^\S\n]*=[^\S\n]*(\S{1,20})", re.IGNORECASE | re.MULTILINE)
 #: The kind of an extent whose line is not as it should be.
 UNKNOWN = "?"
 
-#: Far more than any image has that describes itself: it has one.
-MAX_EXTENTS = 1024
-#: Of a setting that is stated again and again, this many are read: two are a contradiction already.
+#: 32 TiB in extents of 2 GiB, the shortest that tools split a disk into.
+MAX_EXTENTS = 16 * 1024
+#: Of a setting that is stated again and again, this many are read. Nobody states one so often; then it counts
+#: as a stray, for what comes behind is not known.
 MAX_VALUES = 16
+#: As much of a file's name as QEMU takes (block/vmdk.c, vmdk_parse_extents) is shown in a finding.
+SHOWN_NAME = 511
+
+NO_PARENT = "ffffffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +67,36 @@ class Descriptor:
     """A parsed descriptor. Of a setting that is stated twice, every value is kept, in order.
 
     `strays` are names of settings that stand where no setting is: in a comment, in another's value.
+    `extents` are the first `MAX_EXTENTS` of them, all unless `more_extents`.
     """
 
     settings: dict[str, tuple[str, ...]]
     strays: frozenset[str]
     extents: tuple[Extent, ...]
+    more_extents: bool
+    version: str | None
 
     def setting(self, name: str) -> str | None:
         """The first value of a setting in `SETTINGS`; `None` if it is not stated."""
         return self.settings.get(name, (None,))[0]
+
+    def parent(self) -> Finding | None:
+        """What says that the image needs a parent, if anything does."""
+        hint = self.setting(PARENT_HINT)
+        if any(value.lower() != NO_PARENT for value in self.settings.get(PARENT_CID, ())):
+            named = f", {hint[:SHOWN_NAME]!r}" if hint else ""
+            return found("parent_image", f"a delta VMDK holds only what differs from its parent image{named}")
+        if hint is not None or PARENT_HINT in self.strays:
+            return found("parent_image", f"the image names the parent {(hint or '')[:SHOWN_NAME]!r}")
+        return None
+
+    def change_tracking(self) -> Finding | None:
+        """What says that changes are tracked in another file, if anything does."""
+        path = self.setting(CHANGE_TRACK_PATH)
+        if path or CHANGE_TRACK_PATH in self.strays:
+            shown = (path or "")[:SHOWN_NAME]
+            return found("change_track_path", f"changes are tracked in another file: {shown!r}")
+        return None
 
 
 def parse(raw: bytes) -> Descriptor:
@@ -75,13 +106,21 @@ def parse(raw: bytes) -> Descriptor:
     settings: dict[str, tuple[str, ...]] = {}
     strays = set()
     for name in SETTINGS:
-        found = list(_mentions(text, lowered, name.lower().encode()))
-        if values := tuple(value for value in found if value is not None):
+        mentions = list(_mentions(text, lowered, name.lower().encode()))
+        if values := tuple(value for value in mentions if value is not None):
             settings[name] = values
-        if None in found:
+        if None in mentions or len(mentions) == MAX_VALUES:
             strays.add(name)
-    lines = zip(range(MAX_EXTENTS), EXTENT_LINE.finditer(text), strict=False)
-    return Descriptor(settings, frozenset(strays), tuple(_extent(line.group()) for _, line in lines))
+    lines = EXTENT_LINE.finditer(text)
+    extents = tuple(_extent(line.group()) for line in islice(lines, MAX_EXTENTS))
+    version = VERSION.search(text)
+    return Descriptor(
+        settings=settings,
+        strays=frozenset(strays),
+        extents=extents,
+        more_extents=next(lines, None) is not None,
+        version=printable(version.group(1)) if version else None,
+    )
 
 
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:

@@ -8,6 +8,7 @@ truncate it.
 from worker.demo.images.asif import asif
 from worker.demo.images.bochs import bochs
 from worker.demo.images.cloop import cloop
+from worker.demo.images.cowd import cowd
 from worker.demo.images.disk import gpt_disk, mbr_disk
 from worker.demo.images.dmg import dmg
 from worker.demo.images.ewf import ewf, ewf2
@@ -19,6 +20,7 @@ from worker.demo.images.parallels import parallels
 from worker.demo.images.qcow1 import qcow1
 from worker.demo.images.qcow2 import qcow2
 from worker.demo.images.qed import qed
+from worker.demo.images.sesparse import sesparse
 from worker.demo.images.sparseimage import sparseimage
 from worker.demo.images.vdi import vdi
 from worker.demo.images.vhd import vhd_dynamic, vhd_fixed, vhd_geometry
@@ -31,6 +33,7 @@ __all__ = [
     "asif",
     "bochs",
     "cloop",
+    "cowd",
     "dmg",
     "ewf",
     "ewf2",
@@ -45,6 +48,7 @@ __all__ = [
     "qcow1",
     "qcow2",
     "qed",
+    "sesparse",
     "sparseimage",
     "udf",
     "vdi",

@@ -1,0 +1,226 @@
+"""COWD: what each check says, of an extent that fails it and of one that only looks as if."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import QemuImg
+from tests.inspectors.test_hostile import mutated
+from tests.inspectors.test_law import WAYS, Single, told_at_once
+from worker.demo.images import Image, cowd, guest_disk
+from worker.inspectors import Severity, Wholeness
+from worker.inspectors.cowd import COWDInspector
+
+KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
+
+IMAGES = [
+    cowd(64 * MIB, allocated=(5000, 0, 9999)),
+    cowd(7 * MIB, grain_sectors=8, allocated=3, parent="/vmfs/volumes/base-delta.vmdk"),
+    cowd(200 * GIB, allocated=(0, 9_000_000)),
+    cowd(MIB),
+]
+#: What every extent is told, for its descriptor is elsewhere.
+ALWAYS = ["unsupported_subformat"]
+DIRECTORY, TABLE = 2048, 2560
+
+
+def inspected(image: Image) -> COWDInspector:
+    """The inspector of an image once nothing is missing."""
+    inspector = COWDInspector()
+    run = Single(inspector)
+    told_at_once(run, image)
+    assert run.error is None
+    return inspector
+
+
+def checks_of(image: Image) -> list[str]:
+    return [finding.check for finding in inspected(image).checks()]
+
+
+def u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("size", [512, 7 * MIB, GIB + 512, 2 * TIB - 512])
+@pytest.mark.parametrize("grain_sectors", [1, 128])
+def test_a_good_extent_is_whole_and_told_to_be_an_extent(size: int, grain_sectors: int) -> None:
+    inspector = inspected(cowd(size, grain_sectors=grain_sectors, allocated=1))
+    assert (str(inspector), inspector.subformat, inspector.virtual_size) == ("vmdk", "vmfsSparse", size)
+    assert [finding.check for finding in inspector.checks()] == ALWAYS
+    held = size <= 32 * GIB * grain_sectors
+    assert inspector.wholeness is (Wholeness.PROVEN if held else Wholeness.SAMPLED)
+    assert inspector.details() == {"version": 1, "grain_size": grain_sectors * 512, "root": True}
+
+
+def test_wholeness_is_sampled_where_there_is_more_than_one_table() -> None:
+    assert inspected(cowd(64 * MIB, allocated=(0, 5000))).wholeness is Wholeness.SAMPLED
+
+
+def test_an_extent_without_grains_is_whole() -> None:
+    assert inspected(cowd(GIB)).wholeness is Wholeness.PROVEN
+
+
+def test_a_parent_is_found_and_named() -> None:
+    inspector = inspected(cowd(GIB, parent="/etc/shadow"))
+    parent, *others = inspector.checks()
+    assert (parent.check, parent.severity) == ("parent_image", Severity.CRITICAL)
+    assert "'/etc/shadow'" in parent.message
+    assert [finding.check for finding in others] == ALWAYS
+    assert inspector.details()["parent_file_name"] == "/etc/shadow"
+    assert inspector.details()["root"] is False
+
+
+def test_what_is_no_root_has_a_parent_even_if_it_does_not_name_it() -> None:
+    assert checks_of(cowd(GIB, parent="")) == ["parent_image", *ALWAYS]
+
+
+def test_a_roots_geometry_is_no_name() -> None:
+    assert checks_of(cowd(GIB).patched(32, b"/etc/passwd!")) == ALWAYS
+
+
+def test_a_name_in_a_root_is_a_parent_to_whoever_does_not_look_at_the_flag() -> None:
+    assert checks_of(cowd(GIB).patched(32, b"/etc/shadow, longer than a geometry")) == [
+        "parent_image",
+        *ALWAYS,
+    ]
+
+
+MENTION = b'CID=1\nparentCID=ffffffff\nparentFileNameHint="/etc/shadow"\n'
+
+
+@pytest.mark.parametrize("at", [512, 1124, 1700, 10752 - len(MENTION)])
+def test_a_parent_is_found_where_qemu_looks_for_it(at: int) -> None:
+    image = cowd(GIB, allocated=1).patched(at, MENTION)
+    assert "'/etc/shadow'" in "".join(
+        f.message for f in inspected(image).checks() if f.check == "parent_image"
+    )
+
+
+def test_a_mention_where_qemu_does_not_look_is_no_parent() -> None:
+    image = cowd(GIB, allocated=1)
+    assert checks_of(image.patched(image.size - 512, MENTION)) == ALWAYS
+
+
+@pytest.mark.qemu
+def test_qemu_opens_the_parent_that_an_extent_mentions(qemu_img: QemuImg, tmp_path: Path) -> None:
+    """Why it is looked for: bytes that no specification gives a meaning lead out of the object."""
+    padding = b"x" * 512
+    image = cowd(GIB).patched(512, padding + MENTION)
+    assert qemu_img(image.write_to(tmp_path / "image"))["backing-filename"] == "/etc/shadow"
+    assert "parent_image" in checks_of(image)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "check"),
+    [
+        (4, 0, "unknown_features"),
+        (4, 2, "unknown_features"),
+        (8, 1 | 8, "unknown_features"),
+        (8, 1 | 4, "dirty"),
+        (1648, 1, "dirty"),
+        (1648, 1 << 31, "dirty"),
+        (16, 0, "structure"),
+        (16, 3, "structure"),
+        (16, 0x400000, "structure"),
+        (24, 1, "structure"),
+        (24, 2**32 - 1, "structure"),
+        (20, 3, "structure"),
+        (20, 0, "structure"),
+        (20, 2**31, "truncated"),
+        (28, 2**32 - 1, "truncated"),
+        (DIRECTORY, 3, "structure"),
+        (DIRECTORY, 4, "structure"),
+        (DIRECTORY + 4, 5, "structure"),
+        (DIRECTORY + 8, 2**32 - 1, "truncated"),
+        (TABLE + 4, 1, "structure"),
+        (TABLE + 4, 4, "structure"),
+        (TABLE + 4, 2**32 - 1, "truncated"),
+    ],
+)
+def test_fields_have_their_checks(at: int, value: int, check: str) -> None:
+    image = cowd(64 * MIB, allocated=1)
+    assert checks_of(image) == ALWAYS
+    assert check in checks_of(image.patched(at, u32(value)))
+
+
+def test_an_extent_that_was_not_closed_is_not_proven_to_be_whole() -> None:
+    assert inspected(cowd(GIB, allocated=3).patched(1648, u32(1))).wholeness is Wholeness.UNCHECKED
+
+
+def test_flags_that_are_known_and_more_entries_than_needed_are_no_finding() -> None:
+    assert checks_of(cowd(64 * MIB, allocated=1).patched(8, u32(1)).patched(24, u32(100))) == ALWAYS
+
+
+def test_an_object_may_be_longer_than_what_is_in_use() -> None:
+    assert checks_of(cowd(GIB, allocated=3).appended(bytes(16 * MIB))) == ALWAYS
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 2), (9000, 3, 5000)])
+def test_every_cut_is_noticed(numbers: tuple[int, ...]) -> None:
+    image = cowd(64 * MIB, allocated=numbers)
+    for size in [*range(4, 3000, 61), *range(3000, image.size, 997), image.size - 1]:
+        inspector = inspected(image.truncated(size))
+        assert "truncated" in [finding.check for finding in inspector.checks()], size
+        assert inspector.wholeness is Wholeness.UNCHECKED
+
+
+def test_another_magic_is_another_format() -> None:
+    image = cowd(GIB).patched(3, b"E")
+    assert not inspected(image).format_match
+    assert checks_of(image) == []
+
+
+@pytest.mark.parametrize("length", range(0, 600, 7))
+def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
+    front = IMAGES[0].read(0, length)
+    assert COWDInspector.matches_front(front) == (length >= 4)
+    assert not COWDInspector.matches_front(front[1:])
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("grain_sectors", [1, 8, 128])
+def test_qemu_reads_what_the_guest_wrote(grain_sectors: int, qemu_img: QemuImg, tmp_path: Path) -> None:
+    """QEMU opens an extent by a descriptor."""
+    blocks = (500, 0, 40)
+    cowd(64 * MIB, grain_sectors=grain_sectors, allocated=blocks).write_to(tmp_path / "x-delta.vmdk")
+    raw = guest_disk(64 * MIB, block_size=512 * grain_sectors, allocated=blocks).write_to(tmp_path / "raw")
+    descriptor = tmp_path / "x.vmdk"
+    lines = ["# Disk DescriptorFile", "version=1", "CID=1", "parentCID=ffffffff", 'createType="vmfsSparse"']
+    descriptor.write_text("\n".join([*lines, 'RW 131072 VMFSSPARSE "x-delta.vmdk"', ""]))
+    qemu_img.run("compare", "-f", "vmdk", "-F", "raw", descriptor, raw)
+
+
+@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
+def test_it_knows_the_same_however_the_bytes_came(
+    image: Image, choose: random.Random, way: Any, data: st.DataObject
+) -> None:
+    """The law, over good images and mutated ones."""
+    image = mutated(image, choose)
+    reference = told_at_once(Single(COWDInspector()), image).facts()
+    assert way(Single(COWDInspector()), image, data.draw).facts() == reference
+
+
+def test_a_mutated_image_never_breaks_it_and_never_asks_for_much() -> None:
+    choose = random.Random(2)  # noqa: S311 - to choose mutations, the same in every run
+    for _ in range(1000):
+        inspector = inspected(mutated(choose.choice(IMAGES), choose))
+        assert sum(inspector.context_info.values()) < 256 * KIB
+        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
+        assert len(far) <= 2
+        assert 0 <= inspector.virtual_size < 1 << 76
+        assert len(inspector.checks()) < 50
+        assert all(len(finding.message) < 2048 for finding in inspector.checks())
+        inspector.details()
+
+
+@given(st.binary(max_size=3000))
+def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
+    data = b"COWD" + noise
+    inspector = inspected(Image.of(len(data), [(0, data)]))
+    assert inspector.format_match
+    inspector.checks()
+    inspector.details()
