@@ -16,6 +16,7 @@ from worker.demo.images import (
     asif,
     bochs,
     cloop,
+    cowd,
     dmg,
     ewf,
     ewf2,
@@ -28,12 +29,14 @@ from worker.demo.images import (
     qcow1,
     qcow2,
     qed,
+    sesparse,
     sparseimage,
     udf,
     vdi,
     vhd_dynamic,
     vhd_fixed,
     vhdx,
+    vmdk_flat_descriptor,
     vmdk_sparse,
     vmdk_stream_optimized,
 )
@@ -74,6 +77,9 @@ IMAGES = {
     "iso and udf": iso(400, udf=True),
     "udf": udf(),
     "iso, hybrid": iso(400).patched(446, mbr_disk(MIB, [(0x83, 63, 100)]).read(446, 66)),
+    "vmdk, text": vmdk_flat_descriptor('version=1\ncreateType="vmfs"\nRW 9 VMFS "a-flat.vmdk"\n'),
+    "cowd": cowd(4 * MIB, allocated=3),
+    "sesparse": sesparse(4 * MIB, allocated=2),
     "nothing": Image.of(70_000, [(100, b"nothing that is known")]),
 }
 INSPECTORS = ALL

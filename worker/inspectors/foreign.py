@@ -12,8 +12,6 @@ import re
 #: What the first bytes say, by format.
 FRONTS = {
     "cloop": b"#!/bin/sh\n#V2.0 Format\n",
-    "vmdk (COWD)": b"COWD",
-    "vmdk (SESparse)": b"\xbe\xba\xfe\xca\0\0\0\0",
     "gzip": b"\x1f\x8b",
     "xz": b"\xfd7zXZ\0",
     "zstd": b"\x28\xb5\x2f\xfd",
@@ -37,5 +35,5 @@ def named_by(front: bytes) -> str | None:
     if front[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
         return "tar"
     if DESCRIPTOR.match(front):
-        return "vmdk (descriptor)"
+        return "vmdk"
     return next((name for name, magic in FRONTS.items() if front.startswith(magic)), None)

@@ -8,6 +8,7 @@ from worker.inspectors.asif import ASIFInspector
 from worker.inspectors.base import FileInspector
 from worker.inspectors.bochs import BochsInspector
 from worker.inspectors.cloop import CloopInspector
+from worker.inspectors.cowd import COWDInspector
 from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.ewf import EWFInspector
 from worker.inspectors.iso import ISOInspector
@@ -16,11 +17,13 @@ from worker.inspectors.parallels import ParallelsInspector
 from worker.inspectors.qcow import QcowInspector
 from worker.inspectors.qcow1 import QcowV1Inspector
 from worker.inspectors.qed import QEDInspector
+from worker.inspectors.sesparse import SESparseInspector
 from worker.inspectors.sparseimage import SparseImageInspector
 from worker.inspectors.vdi import VDIInspector
 from worker.inspectors.vhd import VHDInspector
 from worker.inspectors.vhdx import VHDXInspector
 from worker.inspectors.vmdk import VMDKInspector
+from worker.inspectors.vmdk_text import VMDKTextInspector
 
 #: As much of the front as `matches_front` is shown: a sector, as QEMU's probes look at no more, either.
 FRONT_BYTES = 512
@@ -30,6 +33,9 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
     QcowInspector,
     VHDXInspector,
     VMDKInspector,
+    VMDKTextInspector,
+    COWDInspector,
+    SESparseInspector,
     VDIInspector,
     VHDInspector,
     QcowV1Inspector,
@@ -44,7 +50,8 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
 )
 
 ALL: tuple[type[FileInspector], ...] = (FileInspector, *BY_FRONT, DMGInspector, ISOInspector)
-INSPECTORS: dict[str, type[FileInspector]] = {kind.NAME: kind for kind in ALL}
+#: By name; of those that share one, the established class.
+INSPECTORS: dict[str, type[FileInspector]] = {kind.NAME: kind for kind in reversed(ALL)}
 
 
 def get_inspector(format_name: str) -> type[FileInspector] | None:
