@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import QemuImg
+from tests.inspectors.oracles import ORACLE_EXCEPTIONS
 from worker.inspectors import FileInspector, InfoWrapper, Inspection, get_inspector
 
 KIB, MIB = 1024, 1024**2
@@ -14,8 +15,6 @@ SIZES = [7, 512, 513, 2057]
 FORMATS = {"raw": "raw", "qcow2": "qcow2", "vhd": "vpc", "vhdx": "vhdx", "vmdk": "vmdk", "vdi": "vdi"}
 #: The most that an inspector may hold.
 MEMORY = {"vmdk": 1.5 * MIB}
-#: Where an oracle is wrong: qemu has no such format for an image that is only known by its end.
-ORACLE_EXCEPTIONS = {"fixed VHD": "qemu probes the first bytes alone and calls it raw, footer and all"}
 
 
 def create(qemu_img: QemuImg, folder: Path, name: str, mib: int, *options: str) -> Path:
