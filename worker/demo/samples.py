@@ -5,13 +5,19 @@ from typing import NamedTuple
 
 from worker.demo.images import (
     Image,
+    dmg,
+    ewf,
     gpt_disk,
+    iso,
+    luks2,
     mbr_disk,
     qcow2,
+    qed,
     vdi,
     vhd_dynamic,
     vhd_fixed,
     vhdx,
+    vmdk_flat_descriptor,
     vmdk_sparse,
     vmdk_stream_optimized,
 )
@@ -44,6 +50,21 @@ def _hosts_file() -> Image:
     return vmdk_sparse(GIB, create_type="monolithicFlat", extent_line='RW 2097152 FLAT "/etc/shadow" 0')
 
 
+def _hybrid_disc() -> Image:
+    """A disc that boots from a USB stick as well: a partition table stands in its unused first sector."""
+    disc = iso(8192, name="INSTALLER", joliet=True, el_torito=True, rock_ridge=True)
+    table = mbr_disk(disc.size, [(0x17, 64, disc.size // 512 - 64)])
+    return disc.patched(446, table.read(446, 66))
+
+
+def _descriptor() -> Image:
+    """The text of a VMDK that lies in two files; the second is the host's."""
+    return vmdk_flat_descriptor(
+        '# Disk DescriptorFile\nversion=1\nCID=6b657968\nparentCID=ffffffff\ncreateType="monolithicFlat"\n\n'
+        'RW 1966080 FLAT "web-flat.vmdk" 0\nRW 131072 FLAT "/etc/shadow" 0\n'
+    )
+
+
 SAMPLES: tuple[Sample, ...] = (
     Sample("images/debian-12.qcow2", lambda: qcow2(10 * GIB, allocated=1100), Status.SAFE),
     Sample("images/database.qcow2", lambda: qcow2(2 * TIB, version=2, allocated=64), Status.SAFE),
@@ -55,16 +76,22 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("images/virtualbox.vdi", lambda: vdi(1 * TIB, allocated=96), Status.SAFE),
     Sample("images/appliance.raw", lambda: gpt_disk(96 * MIB), Status.SAFE),
     Sample("images/router.img", lambda: mbr_disk(16 * MIB), Status.SAFE),
+    Sample("images/installer.iso", _hybrid_disc, Status.SAFE),
+    Sample("images/macos.dmg", lambda: dmg(8 * GIB, allocated=6), Status.SAFE),
+    Sample("images/evidence.E01", lambda: ewf(8 * MIB, allocated=20), Status.SAFE),
     Sample("uploads/a//b c+ü.qcow2", lambda: qcow2(GIB), Status.SAFE),
     Sample("uploads/backing.qcow2", lambda: qcow2(GIB, backing_file="/etc/shadow"), Status.UNSAFE),
     Sample("uploads/data-file.qcow2", lambda: qcow2(GIB, data_file="/dev/sda"), Status.UNSAFE),
     Sample("uploads/host-file.vmdk", _hosts_file, Status.UNSAFE),
+    Sample("uploads/descriptor.vmdk", _descriptor, Status.UNSAFE),
+    Sample("uploads/backing.qed", lambda: qed(GIB, backing_file="nbd://10.0.0.1/export"), Status.UNSAFE),
     Sample("uploads/two-formats.img", _two_formats, Status.UNSAFE),
     Sample("uploads/delta.vhd", lambda: vhd_dynamic(GIB, parent_name="base.vhd"), Status.UNSAFE),
     Sample("uploads/cut-off.qcow2", lambda: qcow2(10 * GIB, allocated=64).truncated(2 * MIB), Status.DAMAGED),
     Sample("uploads/cut-off.vdi", lambda: vdi(10 * GIB, allocated=8).truncated(6 * MIB), Status.DAMAGED),
     Sample("uploads/corrupt.qcow2", lambda: qcow2(GIB, incompatible=2), Status.DAMAGED),
     Sample("uploads/encrypted.qcow2", lambda: qcow2(GIB, encryption=1), Status.REJECTED),
+    Sample("uploads/secret.luks", lambda: luks2(16 * MIB), Status.REJECTED),
     Sample("uploads/invoice.qcow2", lambda: _plain(b"%PDF-1.7\n" + bytes(4000)), Status.UNRECOGNIZED),
     Sample("uploads/empty.vmdk", lambda: _plain(b""), Status.UNRECOGNIZED),
 )

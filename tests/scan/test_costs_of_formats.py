@@ -1,0 +1,91 @@
+"""What a scan of the other formats costs, counted at the server: no more requests than for the usual ones."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from worker.api import scan_s3
+from worker.demo.images import (
+    Image,
+    asif,
+    bochs,
+    cloop,
+    cowd,
+    dmg,
+    ewf,
+    iso,
+    luks,
+    luks2,
+    parallels,
+    qcow1,
+    qed,
+    sesparse,
+    sparseimage,
+    udf,
+    vmdk_flat_descriptor,
+)
+from worker.scan.report import Status
+from worker.scan.scanner import ScanSettings
+from worker.sources.s3 import S3Access
+
+SIZE = 10 << 30
+#: An E01 has checksums of all its chunks, which take time to make.
+EWF_SIZE = 256 << 20
+BLOCKS = SIZE // 2048
+
+IMAGES: dict[str, Callable[[], Image]] = {
+    "qcow": lambda: qcow1(SIZE, allocated=300),
+    "qcow compressed": lambda: qcow1(SIZE, allocated=300, compressed=True),
+    "qed": lambda: qed(SIZE, allocated=300),
+    "parallels": lambda: parallels(SIZE, allocated=300),
+    "parallels, old": lambda: parallels(SIZE, allocated=300, extended=False),
+    "bochs": lambda: bochs(SIZE, allocated=300),
+    "cloop": lambda: cloop(SIZE, allocated=300),
+    "dmg": lambda: dmg(SIZE, allocated=300),
+    "sparseimage": lambda: sparseimage(SIZE, allocated=300),
+    "asif": lambda: asif(SIZE, allocated=300),
+    "ewf": lambda: ewf(EWF_SIZE, allocated=300),
+    "luks1": lambda: luks(SIZE),
+    "luks2": lambda: luks2(SIZE),
+    "iso": lambda: iso(BLOCKS, joliet=True, el_torito=True, rock_ridge=True),
+    "udf": lambda: udf(BLOCKS),
+    "iso and udf": lambda: iso(BLOCKS, udf=True),
+    "vmdk text": lambda: vmdk_flat_descriptor(
+        f'version=1\ncreateType="vmfs"\nRW {SIZE // 512} VMFS "disk-flat.vmdk"\n'
+    ),
+    "vmdk cowd": lambda: cowd(SIZE, allocated=300),
+    "vmdk sesparse": lambda: sesparse(SIZE, allocated=300),
+}
+
+
+#: What is no disk to be imported, whole as it may be, or cannot be proven whole.
+NOT_SAFE = {
+    "asif": Status.INCONCLUSIVE,
+    "luks1": Status.REJECTED,
+    "luks2": Status.REJECTED,
+    "vmdk text": Status.UNSAFE,
+    "vmdk cowd": Status.REJECTED,
+    "vmdk sesparse": Status.REJECTED,
+}
+MOST_GETS = 3
+#: UDF's descriptors lie before the anchor that leads to them, so the first GET has passed them.
+MORE_GETS = {"udf": 4, "iso and udf": 4}
+MOST_BYTES = 768 * 1024
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_scan_takes_few_gets_and_bytes_and_says_so(
+    scripted: ScriptedS3, scripted_access: S3Access, name: str
+) -> None:
+    scripted.put("image", IMAGES[name](), version_id="v1")
+
+    report = scan_s3(scripted_access, BUCKET, "image", None, ScanSettings())
+
+    assert (report.status, report.virtual_size) == (
+        NOT_SAFE.get(name, Status.SAFE),
+        EWF_SIZE if name == "ewf" else SIZE,
+    )
+    assert [request.method for request in scripted.requests] == ["GET"] * report.requests
+    assert report.requests <= MORE_GETS.get(name, MOST_GETS)
+    assert report.bytes_read == scripted.bytes_sent <= MOST_BYTES
