@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.inspectors.examples import OUTSIDE, WHOLE
+from tests.inspectors.inspecting import facts_of
 from worker.cli import COMMANDS, keyhole
 from worker.demo.samples import SAMPLES
 from worker.inspectors import CHECKS, Severity
+from worker.inspectors.formats import INSPECTORS
 from worker.scan.policy import STATUS_OF_CHECK
 from worker.scan.report import Status
 from worker.settings import Settings
@@ -94,3 +97,38 @@ def reasons_in_the_code() -> set[str]:
 def test_the_table_of_other_reasons_is_complete() -> None:
     told = {reason.strip("` ") for row in rows("other reason") for reason in row[0].split(",")}
     assert told == reasons_in_the_code()
+
+
+LEADS_OUTSIDE = {"backing_file", "data_file", "parent_image", "extent_path", "change_track_path"}
+
+
+def quoted(cell: str) -> set[str]:
+    return set(re.findall("`([^`]+)`", cell))
+
+
+def test_the_table_of_formats_has_a_row_for_each() -> None:
+    names = [row[0].strip("`") for row in rows("format")]
+    assert sorted(names) == sorted(INSPECTORS) == sorted(WHOLE)
+
+
+@pytest.mark.parametrize("name", INSPECTORS)
+def test_the_row_of_a_format_says_what_its_images_show(name: str) -> None:
+    """The variants that are told apart, what leads outside, and how far wholeness is known."""
+    (row,) = [row for row in rows("format") if row[0] == f"`{name}`"]
+    whole, others = [[facts_of(image) for image in kind.get(name, [])] for kind in (WHOLE, OUTSIDE)]
+    assert {facts.format for facts in whole + others} == {name}
+    variants = {
+        variant
+        for facts in whole + others
+        for variant in ((facts.subformat,) if facts.subformat else facts.content)
+    }
+    assert quoted(row[2]) - {"createType"} == variants
+    assert quoted(row[4]) == {finding.check for facts in others for finding in facts.findings} & LEADS_OUTSIDE
+    assert quoted(row[5]) == {facts.wholeness.value for facts in whole}
+
+
+def test_only_what_the_table_says_leads_outside() -> None:
+    found = [
+        finding.check for images in WHOLE.values() for image in images for finding in facts_of(image).findings
+    ]
+    assert not set(found) & LEADS_OUTSIDE

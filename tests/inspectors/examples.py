@@ -1,0 +1,115 @@
+"""Images of every format and variant: whole ones, and ones that lead outside, by the format's name."""
+
+from struct import pack
+from uuid import UUID
+
+from worker.demo.images import (
+    Image,
+    asif,
+    bochs,
+    cloop,
+    cowd,
+    dmg,
+    ewf,
+    ewf2,
+    gpt_disk,
+    iso,
+    luks,
+    luks2,
+    mbr_disk,
+    parallels,
+    qcow1,
+    qcow2,
+    qed,
+    sesparse,
+    sparseimage,
+    udf,
+    vdi,
+    vhd_dynamic,
+    vhd_fixed,
+    vhdx,
+    vmdk_flat_descriptor,
+    vmdk_sparse,
+    vmdk_stream_optimized,
+)
+
+MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
+#: Block size and flags of a VHDX stand first among its metadata's items: blocks are left allocated if fixed.
+VHDX_FLAGS = 2 * MIB + 64 * 1024 + 4
+
+
+def _text(create_type: str, *lines: str) -> Image:
+    return vmdk_flat_descriptor("\n".join(["version=1", f'createType="{create_type}"', *lines, ""]))
+
+
+def _hybrid(disc: Image, disk: Image) -> Image:
+    """A disc with a disk's partition table in what ISO 9660 leaves free."""
+    for at, data in disk.pieces:
+        disc = disc.patched(at, data)
+    return disc
+
+
+#: Small and large ones, for what is looked at whole and what is sampled.
+WHOLE: dict[str, list[Image]] = {
+    "raw": [gpt_disk(64 * MIB), gpt_disk(64 * MIB, sector=4096), mbr_disk(64 * MIB)],
+    "qcow2": [
+        qcow2(GIB, version=2, allocated=3),
+        qcow2(GIB, allocated=3),
+        qcow2(GIB, allocated=3, cluster_bits=21),
+    ],
+    "vhd": [vhd_fixed(64 * MIB), vhd_dynamic(GIB, allocated=3), vhd_dynamic(1024 * GIB, allocated=3)],
+    "vhdx": [
+        vhdx(GIB, allocated=3),
+        vhdx(GIB, allocated=3).patched(VHDX_FLAGS, pack("<I", 1)),
+        vhdx(64 * TIB, allocated=3),
+    ],
+    "vmdk": [
+        vmdk_sparse(GIB, allocated=3),
+        vmdk_sparse(128 * GIB, allocated=3),
+        vmdk_stream_optimized(GIB, allocated=3),
+        cowd(GIB, allocated=3),
+        cowd(GIB, allocated=[3, 8000]),
+        sesparse(GIB, allocated=3),
+        sesparse(GIB, allocated=[3, 8000]),
+        _text("vmfs", "RW 9 ZERO"),
+    ],
+    "vdi": [vdi(GIB, allocated=3), vdi(GIB, allocated=1024, image_type=2), vdi(16 * TIB, allocated=3)],
+    "qcow": [qcow1(GIB, allocated=3), qcow1(GIB, allocated=[3, 8000])],
+    "qed": [qed(GIB, allocated=3), qed(8 * GIB, allocated=[3, 70000])],
+    "parallels": [
+        parallels(GIB, allocated=3),
+        parallels(GIB, allocated=3, extended=False),
+        parallels(TIB, allocated=3),
+    ],
+    "luks": [luks(MIB), luks2(MIB), luks2(MIB, fixed_size=True)],
+    "bochs": [bochs(GIB, allocated=3), bochs(TIB, allocated=3)],
+    "cloop": [cloop(MIB, allocated=3), cloop(4 * GIB, allocated=3)],
+    "sparseimage": [sparseimage(GIB, allocated=3), sparseimage(16 * GIB, allocated=5000)],
+    "asif": [asif(GIB, allocated=3)],
+    "ewf": [ewf(MIB, allocated=3), ewf2()],
+    "dmg": [dmg(GIB, allocated=3)],
+    "iso": [
+        iso(),
+        udf(),
+        iso(400, udf=True),
+        _hybrid(iso(), mbr_disk(iso().size, [(0x17, 64, 99)])),
+        _hybrid(iso(4096), gpt_disk(iso(4096).size)),
+    ],
+}
+OUTSIDE: dict[str, list[Image]] = {
+    "qcow2": [qcow2(GIB, backing_file="a"), qcow2(GIB, data_file="a")],
+    "vhd": [vhd_dynamic(GIB, parent_name="a")],
+    "vhdx": [vhdx(GIB, parent="a")],
+    "vmdk": [
+        vmdk_sparse(GIB, parent_cid="12345678"),
+        _text("monolithicFlat", 'RW 9 FLAT "a"', 'changeTrackPath="b"'),
+        cowd(GIB, parent="a"),
+    ],
+    "vdi": [vdi(GIB, image_type=4, parent_uuid=UUID(int=5)), vdi(GIB, image_type=3)],
+    "qcow": [qcow1(GIB, backing_file="a")],
+    "qed": [qed(GIB, backing_file="a")],
+    "bochs": [bochs(GIB, subtype="Undoable"), bochs(GIB, subtype="Volatile")],
+    "luks": [luks(MIB).patched(104, bytes(4))],
+    "ewf": [ewf(MIB, last="next"), ewf(MIB, segment=2)],
+    "dmg": [dmg(GIB, segments=2)],
+}
