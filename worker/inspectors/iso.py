@@ -53,6 +53,7 @@ SET_OFFSET = 32768
 SECTOR = 2048
 #: Descriptors looked at. Discs have two to eight, those of UDF included.
 MAX_DESCRIPTORS = 16
+SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
 SIGNATURE = b"CD001"
 UDF_BEGINS = b"BEA01"
 BOOT_RECORD, PRIMARY, SUPPLEMENTARY, SET_ENDS = 0, 1, 2, 255
@@ -65,7 +66,8 @@ JOLIET = (b"%/@", b"%/C", b"%/E")
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: A directory's first record up to that entry's end.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
-#: As much of an object as is fetched at once. Only for what costs no further range: the root directory.
+#: As much of an object as is fetched at once. Only for what costs no further range: the root directory, and
+#: what of UDF's lies there, before the anchor that leads to it.
 FRONT_BYTES = 256 * 1024
 
 
@@ -121,6 +123,8 @@ class ISOInspector(FileInspector):
             self.new_region("root", CaptureRegion(root, ROOT_BYTES))
         if not self._has_udf:
             return
+        if not self.has_region("front"):
+            self.new_region("front", CaptureRegion(SET_END, FRONT_BYTES - SET_END))
         for block_size in self._udf_block_sizes:
             name = f"anchor_{block_size}"
             if not self.has_region(name):
@@ -128,7 +132,7 @@ class ISOInspector(FileInspector):
             if not self.filled(name) or anchor_at(self.captured(name), block_size) is not None:
                 break
         anchor = self._anchor
-        if anchor is not None and not self.has_region("sequence"):
+        if anchor is not None and not _in_front(anchor) and not self.has_region("sequence"):
             self.new_region("sequence", CaptureRegion(*sequence_range(anchor)))
 
     @property
@@ -293,6 +297,16 @@ class ISOInspector(FileInspector):
     def _udf(self) -> Volume | None:
         """What the main sequence says, once it is here."""
         anchor = self._anchor
-        if anchor is None or not self.filled("sequence"):
+        if anchor is None or not self.filled("front" if _in_front(anchor) else "sequence"):
             return None
-        return read_sequence(self.captured("sequence"), anchor)
+        if not _in_front(anchor):
+            return read_sequence(self.captured("sequence"), anchor)
+        offset, length = sequence_range(anchor)
+        front = self.captured("set") + self.captured("front")
+        return read_sequence(front[offset - SET_OFFSET : offset - SET_OFFSET + length], anchor)
+
+
+def _in_front(anchor: Anchor) -> bool:
+    """Whether the main sequence lies within what is held from the set's beginning on."""
+    offset, length = sequence_range(anchor)
+    return offset >= SET_OFFSET and offset + length <= FRONT_BYTES
