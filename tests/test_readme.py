@@ -15,6 +15,7 @@ from worker.inspectors import CHECKS, Severity
 from worker.inspectors.formats import INSPECTORS
 from worker.scan.policy import STATUS_OF_CHECK
 from worker.scan.report import Status
+from worker.scan.rules import PROFILES, load_policy
 from worker.settings import Settings
 from worker.sources import errors
 from worker.sources.s3_boto import UNREADABLE_CODES
@@ -132,3 +133,14 @@ def test_only_what_the_table_says_leads_outside() -> None:
         finding.check for images in WHOLE.values() for image in images for finding in facts_of(image).findings
     ]
     assert not set(found) & LEADS_OUTSIDE
+
+
+def test_the_table_of_profiles_is_complete() -> None:
+    assert [row[0].strip("`") for row in rows("profile")] == list(PROFILES)
+
+
+def test_the_policy_that_it_shows_is_valid(tmp_path: Path) -> None:
+    shown = README[README.index("```toml\n") + 8 :].split("```")[0]
+    path = tmp_path / "policy.toml"
+    path.write_text(shown)
+    assert load_policy(str(path)).rule_for("uploads-a", "b.qcow2").severity == {"encrypted": Severity.INFO}

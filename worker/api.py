@@ -68,12 +68,12 @@ def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | N
     A stream can pass what is wanted before it is known to be; the status is then `inconclusive`, reason
     `missed`.
     """
+    settings = settings or Settings()
     if getattr(fileobj, "seekable", bool)():
-        settings = settings or Settings()
         return scan(Target(name), lambda meter: FileSource(fileobj, meter), settings.scan)
 
     def chunks() -> Iterator[bytes]:
         while chunk := fileobj.read(STREAM_CHUNK_BYTES):
             yield chunk
 
-    return scan_stream(Target(name), chunks())
+    return scan_stream(Target(name), chunks(), settings.scan.policy)

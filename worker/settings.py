@@ -10,6 +10,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.sources.meter import Budget
 
@@ -46,6 +47,10 @@ class Settings(BaseSettings):
         default=86_400,
         ge=60,
         description="How long a finished job is remembered, so that it is not done again",
+    )
+
+    policy: str = Field(
+        default="default", description="What is taken: the name of a profile, or a file of rules"
     )
 
     head_bytes: int = Field(
@@ -86,4 +91,13 @@ class Settings(BaseSettings):
     def scan(self) -> ScanSettings:
         """How to read one object."""
         budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds)
-        return ScanSettings(self.head_bytes, self.gap_bytes, budget)
+        return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))
+
+    @field_validator("policy")
+    @classmethod
+    def _valid_policy(cls, value: str) -> str:
+        try:
+            load_policy(value)
+        except PolicyError as error:
+            raise ValueError(str(error)) from None
+        return value

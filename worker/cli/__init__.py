@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "demo",
     "doctor": "doctor",
     "inspect": "inspect",
+    "policy": "policy",
     "results": "results",
     "show": "results",
     "submit": "submit",

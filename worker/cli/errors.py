@@ -25,18 +25,19 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-def load_settings() -> Settings:
-    """The settings from the environment.
+def load_settings(*, policy: str | None = None) -> Settings:
+    """The settings from the environment, but for the policy where another is named.
 
     Raises:
         CommandError: One of them is wrong; the message names it.
     """
     try:
-        return Settings()
+        return Settings() if policy is None else Settings(policy=policy)
     except ValidationError as error:
         first = error.errors()[0]
         name = "KEYHOLE_" + str(first["loc"][0]).upper()
-        raise CommandError(f"{name} is set to {first['input']!r}: {first['msg']}", USAGE) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise CommandError(f"{name} is set to {first['input']!r}: {message}", USAGE) from None
 
 
 @contextmanager

@@ -27,9 +27,10 @@ WAITING = 4
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("-r", "--recursive", is_flag=True, help="Scan all that lies below a prefix or in a folder.")
 @click.option("--version-id", help="The version of the one object that is named.")
+@click.option("--policy", metavar="NAME|FILE", help="What is taken: a profile or a file of rules.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def inspect_command(
-    targets: tuple[str, ...], *, recursive: bool, version_id: str | None, as_json: bool
+    targets: tuple[str, ...], *, recursive: bool, version_id: str | None, policy: str | None, as_json: bool
 ) -> None:
     """Scan objects in S3, files, or a stream on standard input ("-").
 
@@ -38,12 +39,12 @@ def inspect_command(
     \b
     keyhole inspect s3://images/debian.qcow2
     keyhole inspect --json disk.vmdk | jq .status
-    keyhole inspect -r s3://images/uploads/
+    keyhole inspect -r --policy azure s3://images/uploads/
     zcat disk.vhd.gz | keyhole inspect -
 
     Exit code: 0 all are safe, 1 some are not, 2 usage, 3 could not look or decide.
     """
-    settings = load_settings()
+    settings = load_settings(policy=policy)
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
         raise click.UsageError("--version-id goes with one s3:// object")
     console = Console(soft_wrap=False)

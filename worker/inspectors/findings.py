@@ -61,6 +61,16 @@ CHECKS: dict[str, Check] = {
     "checksum_mismatch": Check(Severity.ERROR, "a structure does not have the checksum that it states"),
     "structure": Check(Severity.ERROR, "structures contradict each other or exceed the format's limits"),
     "size_mismatch": Check(Severity.ERROR, "two places state different sizes"),
+    # not what is wanted, or not what is said; found by the policy
+    "banned_format": Check(Severity.WARNING, "a format that the policy does not take"),
+    "virtual_size_limit": Check(Severity.WARNING, "a disk larger than the policy takes"),
+    "virtual_size_multiple": Check(
+        Severity.WARNING, "a disk whose size is no multiple of what the policy says"
+    ),
+    "format_mismatch": Check(
+        Severity.WARNING,
+        "metadata or content type say another format; declared raw and structured is critical",
+    ),
 }
 
 

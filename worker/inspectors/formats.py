@@ -51,7 +51,10 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
 
 ALL: tuple[type[FileInspector], ...] = (FileInspector, *BY_FRONT, DMGInspector, ISOInspector)
 #: By name; of those that share one, the established class.
-INSPECTORS: dict[str, type[FileInspector]] = {kind.NAME: kind for kind in reversed(ALL)}
+INSPECTORS: dict[str, type[FileInspector]] = {
+    **{kind.NAME: kind for kind in ALL},
+    VMDKInspector.NAME: VMDKInspector,
+}
 
 
 def get_inspector(format_name: str) -> type[FileInspector] | None:

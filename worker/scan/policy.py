@@ -1,11 +1,20 @@
-"""What facts mean: the table that maps every check to a status, and how one verdict is made of them."""
+"""What facts mean: the table that maps every check to a status, and how one verdict is made of them.
+
+A rule (`worker.scan.rules`) adds what it forbids as findings, and weighs the others anew; then the table
+decides.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 from worker.inspectors.facts import Facts, Wholeness
-from worker.inspectors.findings import Severity
+from worker.inspectors.findings import Finding, Severity, found
+from worker.scan.declared import Declared, compare
 from worker.scan.report import Status
+from worker.scan.rules import Rule
 
 #: Names the rules below. It changes whenever the same facts could lead to another verdict.
-RULESET = "1"
+RULESET = "2"
 
 STATUS_OF_CHECK: dict[str, Status] = {
     "backing_file": Status.UNSAFE,
@@ -26,21 +35,64 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "checksum_mismatch": Status.DAMAGED,
     "structure": Status.DAMAGED,
     "size_mismatch": Status.DAMAGED,
+    "banned_format": Status.REJECTED,
+    "virtual_size_limit": Status.REJECTED,
+    "virtual_size_multiple": Status.REJECTED,
+    "format_mismatch": Status.REJECTED,
 }
+
+#: Formats that have no high-water mark: what lies behind a LUKS header, an ASIF's chunks.
+UNPROVABLE = frozenset({"luks", "asif"})
 
 #: Of several, the first in this order is the verdict.
 PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIVE, Status.UNRECOGNIZED)
 
 
-def judge(facts: Facts, unfinished: str | None = None) -> tuple[Status, tuple[str, ...]]:
+def apply(rule: Rule, facts: Facts, declared: Declared) -> Facts:
+    """The facts with what a rule forbids among the findings, and each finding as grave as the rule says.
+
+    A finding that a rule makes information stays in the report.
+    """
+    findings = [*facts.findings, *_forbidden(rule, facts)]
+    if rule.compare_declared:
+        findings += compare(declared, facts)
+    weighed = (replace(one, severity=rule.severity.get(one.check, one.severity)) for one in findings)
+    return replace(facts, findings=tuple(weighed))
+
+
+def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
+    if facts.format is not None and not rule.takes(facts.format, facts.subformat):
+        name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
+        yield found("banned_format", f"the policy does not take {name}")
+    size = facts.virtual_size
+    if size is None:
+        return
+    if rule.max_virtual_size is not None and size > rule.max_virtual_size:
+        yield found(
+            "virtual_size_limit", f"the disk has {size} bytes, the policy takes {rule.max_virtual_size}"
+        )
+    if rule.virtual_size_multiple is not None and size % rule.virtual_size_multiple:
+        yield found(
+            "virtual_size_multiple", f"the disk has {size} bytes, no multiple of {rule.virtual_size_multiple}"
+        )
+
+
+def judge(
+    facts: Facts, unfinished: str | None = None, rule: Rule | None = None
+) -> tuple[Status, tuple[str, ...]]:
     """The status and the reasons for it, most weighty first, each once.
 
     Args:
-        facts: What the inspection knows.
+        facts: What the inspection knows, with a rule applied.
         unfinished: Why the inspection was broken off, as a reason code, if it was.
+        rule: Says how much proof of wholeness `safe` needs.
     """
     grounds = [
-        (STATUS_OF_CHECK[finding.check], finding.check)
+        # What is critical is unsafe, whatever the check; so a rule can make it.
+        (
+            Status.UNSAFE if finding.severity is Severity.CRITICAL else STATUS_OF_CHECK[finding.check],
+            finding.check,
+        )
         for finding in facts.findings
         if finding.severity is not Severity.INFO
     ]
@@ -48,9 +100,17 @@ def judge(facts: Facts, unfinished: str | None = None) -> tuple[Status, tuple[st
         grounds.append((Status.INCONCLUSIVE, unfinished or "missed"))
     elif facts.format is None:
         grounds.append((Status.UNRECOGNIZED, "no_known_format" if facts.actual_size else "empty"))
-    elif not grounds and facts.wholeness is Wholeness.UNCHECKED:
+    elif not grounds and not _whole_enough(facts, rule or Rule()):
         grounds.append((Status.INCONCLUSIVE, "wholeness_unchecked"))
     if not grounds:
         return Status.SAFE, ()
     grounds.sort(key=lambda ground: PRECEDENCE.index(ground[0]))
     return grounds[0][0], tuple(dict.fromkeys(reason for _, reason in grounds))
+
+
+def _whole_enough(facts: Facts, rule: Rule) -> bool:
+    if rule.wholeness == "proven":
+        return facts.wholeness is Wholeness.PROVEN
+    if rule.wholeness == "unchecked" or (rule.wholeness == "provable" and facts.format in UNPROVABLE):
+        return True
+    return facts.wholeness is not Wholeness.UNCHECKED

@@ -9,9 +9,11 @@ from worker import __version__
 from worker.inspectors.facts import Facts
 from worker.inspectors.inspection import Inspection
 from worker.inspectors.text import printable
+from worker.scan.declared import Declared
 from worker.scan.plan import merge
-from worker.scan.policy import RULESET, judge
+from worker.scan.policy import RULESET, apply, judge
 from worker.scan.report import Report, Status
+from worker.scan.rules import Policy, load_policy
 from worker.sources.errors import (
     BudgetExhaustedError,
     ObjectChangedError,
@@ -38,6 +40,7 @@ class ScanSettings:
     head_bytes: int = 256 * 1024
     gap_bytes: int = 1024 * 1024
     budget: Budget = field(default_factory=Budget)
+    policy: Policy = field(default_factory=lambda: load_policy("default"))
 
 
 class Target(NamedTuple):
@@ -58,7 +61,7 @@ def scan(target: Target, open_source: Callable[[Meter], Source], settings: ScanS
         settings: How to read.
     """
     meter = Meter(settings.budget)
-    reporter = Reporter(target, meter)
+    reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()
     for _ in range(MAX_STARTS):
         inspection = Inspection()
@@ -77,7 +80,7 @@ def scan(target: Target, open_source: Callable[[Meter], Source], settings: ScanS
     return reporter.not_read(changed, None)
 
 
-def scan_stream(target: Target, chunks: Iterable[bytes]) -> Report:
+def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Report:
     """Scan a stream to its end. It can pass what is wanted before that is known to be wanted."""
     meter = Meter(Budget())
     inspection = Inspection()
@@ -85,12 +88,14 @@ def scan_stream(target: Target, chunks: Iterable[bytes]) -> Report:
         meter.received(len(chunk))
         inspection.eat_chunk(chunk)
     inspection.finish()
-    return Reporter(target, meter).judged(inspection.facts(), Identity(meter.bytes_read))
+    return Reporter(target, meter, policy).judged(inspection.facts(), Identity(meter.bytes_read))
 
 
 def failure(target: Target, reason: str, message: str) -> Report:
     """The report of an object that could not be scanned for a fault of ours."""
-    return Reporter(target, Meter(Budget())).not_read(SourceError(reason, message), None)
+    return Reporter(target, Meter(Budget()), load_policy("default")).not_read(
+        SourceError(reason, message), None
+    )
 
 
 def _inspect(source: Source, inspection: Inspection, settings: ScanSettings) -> None:
@@ -111,13 +116,18 @@ def _inspect(source: Source, inspection: Inspection, settings: ScanSettings) -> 
 class Reporter:
     """Puts facts, verdict and costs together."""
 
-    def __init__(self, target: Target, meter: Meter) -> None:
+    def __init__(self, target: Target, meter: Meter, policy: Policy) -> None:
         self._target = target
         self._meter = meter
+        self._policy = policy
 
     def judged(self, facts: Facts, identity: Identity | None, unfinished: str | None = None) -> Report:
         """The report of an inspection that came to an end, or was broken off for the reason given."""
-        status, reasons = judge(facts, unfinished)
+        name = self._target.key or self._target.name
+        rule = self._policy.rule_for(self._target.bucket, name)
+        known = identity or Identity(0)
+        facts = apply(rule, facts, Declared(name, known.content_type, known.metadata))
+        status, reasons = judge(facts, unfinished, rule)
         return self._report(
             identity,
             status=status,
@@ -168,7 +178,7 @@ class Reporter:
                 "elapsed_ms": round(self._meter.elapsed_seconds * 1000, 3),
                 "scanned_at": datetime.now(UTC),
                 "scanner": f"keyhole/{__version__}",
-                "ruleset": RULESET,
+                "ruleset": f"{RULESET}:{self._policy.name}",
                 **facts,
             }
         )

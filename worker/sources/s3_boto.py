@@ -242,4 +242,6 @@ def _identity(response: Any, size: int) -> Identity:  # noqa: ANN401 - boto3's r
         etag=response.get("ETag"),
         version_id=response.get("VersionId"),
         last_modified=response.get("LastModified"),
+        content_type=response.get("ContentType"),
+        metadata=tuple(response.get("Metadata", {}).items()),
     )

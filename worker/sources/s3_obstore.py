@@ -67,6 +67,8 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
             etag=result.meta.get("e_tag"),
             version_id=result.meta.get("version"),
             last_modified=result.meta["last_modified"],
+            content_type=result.attributes.get("Content-Type"),
+            metadata=tuple((str(name), str(value)) for name, value in result.attributes.items()),
         ),
     )
 

@@ -13,6 +13,8 @@ class Identity:
     etag: str | None = None
     version_id: str | None = None
     last_modified: datetime | None = None
+    content_type: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 class Source(Protocol):

@@ -1,0 +1,94 @@
+"""What is said of an object against what it is. A raw that is no raw is the dangerous one."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.servers.access import s3_access
+from worker.api import scan_s3
+from worker.demo.images import Image, gpt_disk, iso, qcow2, vmdk_sparse
+from worker.inspectors import Facts, Severity
+from worker.scan.declared import Declared, compare
+from worker.scan.report import Status
+from worker.scan.scanner import ScanSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MIB, GIB = 1024**2, 1024**3
+
+
+def severities(declared: Declared, image_format: str | None) -> list[Severity]:
+    facts = Facts(image_format, None, GIB, GIB, ())
+    return [finding.severity for finding in compare(declared, facts)]
+
+
+@pytest.mark.parametrize("name", ["raw", "RAW", "ami", " raw "])
+@pytest.mark.parametrize("image_format", ["qcow2", "vmdk", "qed", "vhdx"])
+def test_a_declared_raw_that_is_structured_is_critical(name: str, image_format: str) -> None:
+    declared = Declared("disk.img", metadata=(("disk_format", name),))
+    assert severities(declared, image_format) == [Severity.CRITICAL]
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        Declared(metadata=(("disk_format", "qcow2"),)),
+        Declared(metadata=(("Disk-Format", "qcow2"),)),
+        Declared(content_type="application/x-qemu-disk"),
+        Declared(content_type="Application/X-Qemu-Disk; v=3"),
+    ],
+)
+def test_another_contradiction_is_a_warning(declared: Declared) -> None:
+    assert severities(declared, "vmdk") == [Severity.WARNING]
+    assert severities(declared, "qcow2") == []
+
+
+def test_a_wrong_suffix_alone_is_information() -> None:
+    assert severities(Declared("disk.vmdk"), "qcow2") == [Severity.INFO]
+    assert severities(Declared("disk.QCOW2"), "qcow2") == []
+    assert severities(Declared("disk.img"), "qcow2") == []
+    assert severities(Declared("disk"), "qcow2") == []
+
+
+@pytest.mark.parametrize("content_type", [None, "", "binary/octet-stream", "application/octet-stream", ";"])
+def test_a_content_type_that_says_nothing_is_none(content_type: str | None) -> None:
+    assert severities(Declared("k", content_type), "qcow2") == []
+
+
+def test_a_disc_may_be_called_raw_and_nothing_is_said_of_what_is_not_known() -> None:
+    assert severities(Declared(metadata=(("disk_format", "raw"),)), "iso") == []
+    assert severities(Declared(metadata=(("disk_format", "qcow2"),)), None) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "stored", "status", "reasons"),
+    [
+        (qcow2(GIB), {"Metadata": {"disk_format": "raw"}}, Status.UNSAFE, ("format_mismatch",)),
+        (
+            vmdk_sparse(GIB),
+            {"ContentType": "application/x-raw-disk-image"},
+            Status.UNSAFE,
+            ("format_mismatch",),
+        ),
+        (qcow2(GIB), {"Metadata": {"disk_format": "vmdk"}}, Status.REJECTED, ("format_mismatch",)),
+        (qcow2(GIB), {"Metadata": {"disk_format": "qcow2"}}, Status.SAFE, ()),
+        (gpt_disk(4 * MIB), {"Metadata": {"disk_format": "raw"}}, Status.SAFE, ()),
+        (iso(), {"ContentType": "application/x-iso9660-image"}, Status.SAFE, ()),
+    ],
+)
+@pytest.mark.parametrize("key", ["read by obstore", "/read by boto3"])
+def test_what_s3_says_of_an_object_is_compared(
+    s3: "S3Client",
+    bucket: str,
+    moto_url: str,
+    key: str,
+    image: Image,
+    stored: dict[str, object],
+    status: Status,
+    reasons: tuple[str, ...],
+) -> None:
+    s3.put_object(Bucket=bucket, Key=key, Body=image.to_bytes(), **stored)
+    with s3_access(moto_url) as access:
+        report = scan_s3(access, bucket, key, None, ScanSettings())
+    assert (report.status, report.reasons) == (status, reasons)

@@ -1,0 +1,168 @@
+"""The policy: which images an importer takes, as rules in a TOML file, and the profiles that are shipped.
+
+A file begins from a profile and has rules, of which the first whose globs match bucket and key counts. What a
+rule does not say is as the profile has it, and where no rule matches the profile alone counts.
+
+    profile = "default"
+
+    [[rules]]
+    bucket = "uploads-*"
+    key = "*.qcow2"
+    formats = ["qcow2", "vmdk:streamOptimized"]
+    max_virtual_size = "2 TiB"
+
+    [rules.severity]
+    encrypted = "info"
+
+In a glob `*` is any text, `/` included, `?` one character, `[…]` one of several; upper and lower case differ.
+"""
+
+import re
+import tomllib
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from worker.inspectors.findings import CHECKS, Severity
+from worker.inspectors.formats import INSPECTORS
+
+PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
+UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4, "PiB": 1024**5}
+SIZE = re.compile(r"(\d{1,19}) ?([KMGTP]iB|B)")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class PolicyError(Exception):
+    """A policy that cannot be used; one line that names the rule and what is wrong with it."""
+
+
+def _bytes(value: object) -> object:
+    """A size: a number of bytes, or a text such as `2 TiB`."""
+    if isinstance(value, str):
+        size = SIZE.fullmatch(value)
+        if size is None:
+            raise ValueError(f"{value!r} is no size; write a number of bytes, or a text such as '2 TiB'")
+        return int(size[1]) * UNITS[size[2]]
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+
+
+class Rule(BaseModel):
+    """What is taken of the objects that it is for. A format is written `vmdk`, or `vmdk:streamOptimized`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str = "*"
+    key: str = "*"
+    #: `None`: every format that Keyhole knows.
+    formats: tuple[str, ...] | None = None
+    max_virtual_size: Size | None = None
+    virtual_size_multiple: Size | None = None
+    #: What `safe` needs. `provable`: proof where the format can give it, be it of a sample.
+    wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
+    severity: dict[str, Severity] = {}
+    #: Whether what metadata, content type and suffix say of an object is compared with what it is.
+    compare_declared: bool = True
+
+    @field_validator("formats")
+    @classmethod
+    def _known_formats(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for entry in value or ():
+            if entry.partition(":")[0] not in INSPECTORS:
+                raise ValueError(f"{entry!r} is no format; there are {', '.join(INSPECTORS)}")
+        return value
+
+    @field_validator("severity")
+    @classmethod
+    def _known_checks(cls, value: dict[str, Severity]) -> dict[str, Severity]:
+        for check in value:
+            if check not in CHECKS:
+                raise ValueError(f"{check!r} is no check; the README lists them")
+        return value
+
+    def is_for(self, bucket: str | None, key: str | None) -> bool:
+        """Whether the rule is for an object; a file that is in no bucket has its path as key."""
+        return fnmatchcase(bucket or "", self.bucket) and fnmatchcase(key or "", self.key)
+
+    def takes(self, image_format: str, subformat: str | None) -> bool:
+        """Whether a format is taken."""
+        return (
+            self.formats is None
+            or image_format in self.formats
+            or f"{image_format}:{subformat}" in self.formats
+        )
+
+
+class PolicyFile(BaseModel):
+    """A policy as it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # the names stand in one place
+    rules: tuple[Rule, ...] = ()
+
+
+class Policy(BaseModel):
+    """Rules in the order in which they count; the last one is for every object."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    def rule_for(self, bucket: str | None, key: str | None) -> Rule:
+        """The first rule that is for an object."""
+        return next(rule for rule in self.rules if rule.is_for(bucket, key))
+
+
+@lru_cache
+def load_policy(name: str) -> Policy:
+    """The policy of a profile's name or of a file's path.
+
+    Raises:
+        PolicyError: There is none, or it is not valid.
+    """
+    if name in PROFILES:
+        return Policy(name=name, rules=(_parse(profile_text(name), f"profile {name}", Rule),))
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise PolicyError(
+            f"{name!r} is neither a profile ({', '.join(PROFILES)}) nor a file that can be read: {error}"
+        ) from None
+    written = _parse(text, name, PolicyFile)
+    base = load_policy(written.profile).rules[0]
+    rules = tuple(base.model_copy(update=_stated(rule)) for rule in written.rules)
+    digest = sha256(text.encode()).hexdigest()[:8]
+    return Policy(name=f"{Path(name).stem}-{digest}", rules=(*rules, base))
+
+
+def profile_text(name: str) -> str:
+    """A shipped profile as it is written, its sources in comments."""
+    return resources.files("worker.scan").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _stated(rule: Rule) -> dict[str, object]:
+    return {field: getattr(rule, field) for field in rule.model_fields_set}
+
+
+def _parse(text: str, where: str, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"{where} is no TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(
+            "."
+        )
+        raise PolicyError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
