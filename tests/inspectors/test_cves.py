@@ -34,8 +34,10 @@ from worker.demo.images import (
     vmdk_stream_optimized,
 )
 from worker.inspectors import Facts
-from worker.scan.policy import judge
+from worker.scan.declared import Declared
+from worker.scan.policy import apply, judge
 from worker.scan.report import Status
+from worker.scan.rules import Rule
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 SECRET = "/etc/shadow"
@@ -69,6 +71,11 @@ def check_safe(image: Image) -> Facts:
     assert judge(facts) == (Status.SAFE, ())
     assert facts.findings == ()
     return facts
+
+
+def judged_by(rule: Rule, facts: Facts, declared: Declared | None = None) -> tuple[Status, tuple[str, ...]]:
+    """The verdict by an importer's rule, of an object of which something is declared."""
+    return judge(apply(rule, facts, declared or Declared()), rule=rule)
 
 
 # A file of the host is read through a backing file.
@@ -246,6 +253,15 @@ def test_cve_2013_4463_compression_hides_no_size(image: Image, virtual_size: int
     assert virtual_size > 40 * image.size
 
 
+@pytest.mark.parametrize("name", LARGE)
+def test_cve_2013_4469_an_importers_limit_is_for_the_disk(name: str) -> None:
+    image, virtual_size = LARGE[name]
+    facts = facts_of(image)
+    for limit in (virtual_size, image.size):
+        expected = (Status.SAFE, ()) if limit == virtual_size else (Status.REJECTED, ("virtual_size_limit",))
+        assert judged_by(Rule(max_virtual_size=limit), facts) == expected
+
+
 @pytest.mark.parametrize("claimed", [1 << 40, 1 << 50, (1 << 63) - 512])
 def test_cve_2013_4469_a_size_that_the_tables_cannot_hold_is_told_and_damaged(claimed: int) -> None:
     """The header alone was changed. Whoever has a limit can refuse it by the size that is told."""
@@ -374,6 +390,38 @@ def test_cve_2024_40767_what_is_no_raw_disk_is_not_called_one(name: str) -> None
     assert facts.format != "raw"
     status, _ = judge(facts)
     assert (status is Status.SAFE) == (name == "qcow2")
+
+
+DECLARED_RAW = [
+    Declared(metadata=(("disk_format", "raw"),)),
+    Declared(key="disk.raw", metadata=(("Disk-Format", "RAW"),)),
+    Declared(key="disk.qcow2", content_type="application/x-raw-disk-image"),
+]
+
+
+@pytest.mark.parametrize("declared", DECLARED_RAW)
+@pytest.mark.parametrize("name", POSING)
+def test_cve_2024_40767_an_image_that_is_declared_raw_is_unsafe(name: str, declared: Declared) -> None:
+    status, reasons = judged_by(Rule(compare_declared=True), facts_of(POSING[name]), declared)
+    assert status is Status.UNSAFE
+    assert "format_mismatch" in reasons
+
+
+@pytest.mark.parametrize("declared", DECLARED_RAW)
+def test_cve_2024_40767_a_raw_disk_that_is_declared_raw_is_safe(declared: Declared) -> None:
+    assert judged_by(Rule(compare_declared=True), facts_of(DISK), declared) == (Status.SAFE, ())
+
+
+@pytest.mark.parametrize("declared", DECLARED_RAW)
+@pytest.mark.parametrize("name", POSING)
+def test_cve_2026_24708_what_became_an_image_after_it_was_declared_raw_is_unsafe(
+    name: str, declared: Declared
+) -> None:
+    """No partition table is left, and nothing else betrays it: a qcow2 would be safe by itself."""
+    facts = facts_of(written_over(DISK, POSING[name]))
+    status, reasons = judged_by(Rule(compare_declared=True), facts, declared)
+    assert status is Status.UNSAFE
+    assert "format_mismatch" in reasons
 
 
 @pytest.mark.parametrize("name", POSING)
