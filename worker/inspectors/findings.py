@@ -36,10 +36,15 @@ class Finding:
 
 CHECKS: dict[str, Check] = {
     # leads outside the object
-    "backing_file": Check(Severity.CRITICAL, "qcow2: a backing file, which is opened with the image"),
-    "data_file": Check(Severity.CRITICAL, "qcow2: an external data file, which is opened with the image"),
+    "backing_file": Check(
+        Severity.CRITICAL, "qcow2, qcow, QED: a backing file, which is opened with the image"
+    ),
+    "data_file": Check(
+        Severity.CRITICAL,
+        "content in another file: qcow2's data file, a segment of EWF or DMG, a payload apart from its LUKS header",
+    ),
     "parent_image": Check(
-        Severity.CRITICAL, "VHD, VHDX, VDI, VMDK: a differencing image that needs a parent"
+        Severity.CRITICAL, "VHD, VHDX, VDI, VMDK, bochs: a differencing image that needs a parent"
     ),
     "extent_path": Check(Severity.CRITICAL, "VMDK: an extent that is another file, perhaps the host's"),
     "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file beside the image"),
@@ -47,7 +52,9 @@ CHECKS: dict[str, Check] = {
     "unknown_features": Check(
         Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"
     ),
-    "log_replay": Check(Severity.WARNING, "VHDX: a log that must be replayed before the content is right"),
+    "log_replay": Check(
+        Severity.WARNING, "VHDX, SESparse: a log that must be replayed before the content is right"
+    ),
     "saved_state": Check(Severity.WARNING, "VHD: the image belongs to a suspended machine"),
     "dirty": Check(Severity.WARNING, "the image was not closed cleanly"),
     "corrupt_flag": Check(Severity.ERROR, "qcow2: the image is marked corrupt"),

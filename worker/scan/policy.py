@@ -66,6 +66,8 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
         yield found("banned_format", f"the policy does not take {name}")
     size = facts.virtual_size
     if size is None:
+        if facts.format is not None and (rule.max_virtual_size or rule.virtual_size_multiple):
+            yield found("virtual_size_limit", "the policy limits the disk's size, which is unknown or zero")
         return
     if rule.max_virtual_size is not None and size > rule.max_virtual_size:
         yield found(
