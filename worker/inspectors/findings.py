@@ -41,11 +41,9 @@ CHECKS: dict[str, Check] = {
     ),
     "data_file": Check(
         Severity.CRITICAL,
-        "content in another file: qcow2's data file, a segment of EWF or DMG, a payload apart from its LUKS header",
+        "content in another file: qcow2's data file, a segment of EWF or DMG, a LUKS payload",
     ),
-    "parent_image": Check(
-        Severity.CRITICAL, "VHD, VHDX, VDI, VMDK, bochs: a differencing image that needs a parent"
-    ),
+    "parent_image": Check(Severity.CRITICAL, "VHD, VHDX, VDI, VMDK, bochs: a difference to a parent image"),
     "extent_path": Check(Severity.CRITICAL, "VMDK: an extent that is another file, perhaps the host's"),
     "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file beside the image"),
     # says more than it should
