@@ -1,0 +1,50 @@
+"""The fuzzer's first inputs: an image of every format and variant that our builders make.
+
+python -m tests.fuzz.corpus FOLDER       writes them as files, each under its name
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from tests.fuzz.sparse_input import SparseInput
+from tests.inspectors.examples import OUTSIDE, WHOLE
+from tests.inspectors.test_law import IMAGES
+from worker.demo.images import Image
+
+#: Longer ones slow the fuzzer down more than they teach it.
+MAX_INPUT = 32 * 1024
+REGRESSIONS = Path(__file__).parent / "regressions"
+
+
+@cache
+def seeds() -> dict[str, SparseInput]:
+    """An input for each image, by its name, those with too much data left out."""
+    inputs = {name: SparseInput(image, steer=number % 256) for number, (name, image) in enumerate(_images())}
+    return {name: one for name, one in inputs.items() if len(one.encode()) <= MAX_INPUT}
+
+
+def regressions() -> dict[str, bytes]:
+    """Inputs that something did not hold of once, by their names."""
+    return {path.name: path.read_bytes() for path in sorted(REGRESSIONS.glob("*")) if path.is_file()}
+
+
+def write(folder: Path) -> None:
+    """Write the seeds into a folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, one in seeds().items():
+        (folder / re.sub(r"\W+", "-", name)).write_bytes(one.encode())
+
+
+def _images() -> Iterator[tuple[str, Image]]:
+    yield from IMAGES.items()
+    for kind, images in (("whole", WHOLE), ("outside", OUTSIDE)):
+        for name, variants in images.items():
+            for number, image in enumerate(variants):
+                yield f"{kind} {name} {number}", image
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,62 @@
+"""Looks for an image that breaks `Inspection`, guided by the code that an input reaches.
+
+    python -m tests.fuzz.fuzz_inspection FOLDER -max_total_time=600
+
+FOLDER keeps what was learned; our own images are put there first. Further options are libFuzzer's. It ends at
+the first input of which `target.check` says that something does not hold, with the status 77, and leaves the
+input as `crash-…` (`-artifact_prefix=` says where); to run one again, name the file instead of the folder.
+
+It needs atheris, which `.[dev]` brings where it has wheels: on Linux, x86-64, CPython 3.11 to 3.13.
+"""
+
+import sys
+from pathlib import Path
+from random import Random
+
+import atheris
+
+with atheris.instrument_imports(include=["worker.inspectors", "worker.scan.policy"]):
+    import worker.inspectors
+    import worker.scan.policy  # noqa: F401 - to be instrumented before the target imports it
+
+from tests.fuzz import corpus
+from tests.fuzz.mutator import mutate
+from tests.fuzz.sparse_input import SparseInput
+from tests.fuzz.target import check
+
+#: An input that takes longer than this, with the instrumentation, is a finding.
+TIMEOUT_SECONDS = 10
+
+
+def changed_by_fuzzer(data: bytes, _choose: Random) -> bytes:
+    """Bytes changed by libFuzzer, which remembers what the code compared."""
+    return bytes(atheris.Mutate(data, len(data)))
+
+
+def custom_mutator(data: bytes, max_size: int, seed: int) -> bytes:
+    """One of our changes, or where the outcome is too long, the input as it was."""
+    choose = Random(seed)  # noqa: S311 - to choose changes
+    changed = mutate(SparseInput.decode(data), choose, OTHERS, changed_by_fuzzer).encode()
+    return changed if len(changed) <= max_size else data[:max_size]
+
+
+def main() -> None:
+    """Write the seeds, then fuzz until told otherwise."""
+    options = [argument for argument in sys.argv[1:] if argument.startswith("-")]
+    places = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")]
+    if not places:
+        sys.exit(__doc__)
+    if not places[0].is_file():
+        corpus.write(places[0])
+        if corpus.REGRESSIONS.is_dir():
+            places.append(corpus.REGRESSIONS)
+    defaults = [f"-max_len={corpus.MAX_INPUT}", f"-timeout={TIMEOUT_SECONDS}"]
+    arguments = [sys.argv[0], *defaults, *options, *map(str, places)]
+    atheris.Setup(arguments, check, custom_mutator=custom_mutator)
+    atheris.Fuzz()
+
+
+OTHERS = tuple(one.image for one in corpus.seeds().values())
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Changes an input as someone would who knows what an image is made of.
+
+A change hits a structure and not its encoding; numbers become other places in the image, its size, or a
+limit; magic numbers are put where they belong; what lies at the end stays there when the size changes. In
+half of the runs the checksums are right again afterwards.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from tests.fuzz.checksums import repaired
+from tests.fuzz.sparse_input import OFFSETS, SparseInput, image_of
+from worker.demo.images import Image
+
+#: Changes bytes in place; the fuzzer's own knows which bytes the code compares with what.
+ChangeBytes = Callable[[bytes, Random], bytes]
+
+KIB, MIB = 1024, 1024**2
+#: What lies this close to the end moves with it.
+TAIL = 64 * KIB
+#: A change of bytes is shown this much at once.
+WINDOW = 48
+#: Magic numbers and identifiers, with where they are looked for: from the end, where that is negative.
+MARKS: tuple[tuple[int, bytes], ...] = (
+    (0, b"QFI\xfb\0\0\0\1"),
+    (0, b"QFI\xfb\0\0\0\2"),
+    (0, b"QFI\xfb\0\0\0\3"),
+    (0, b"QED\0"),
+    (0, b"KDMV\3\0\0\0"),
+    (0, b"COWD\1\0\0\0"),
+    (0, b"\xbe\xba\xfe\xca\0\0\0\0\1\0\2\0\0\0\0\0"),
+    (0, b"# Disk DescriptorFile\n"),
+    (64, b"\x7f\x10\xda\xbe\1\0\1\0"),
+    (0, b"vhdxfile"),
+    (64 * KIB, b"head"),
+    (192 * KIB, b"regi"),
+    (2 * MIB, b"metadata"),
+    (0, b"conectix"),
+    (-512, b"conectix"),
+    (-511, b"conectix"),
+    (512, b"cxsparse"),
+    (1536, b"cxsparse"),
+    (0, b"WithoutFreeSpace\2\0\0\0"),
+    (0, b"WithouFreSpacExt\2\0\0\0"),
+    (0, b"LUKS\xba\xbe\0\1"),
+    (0, b"LUKS\xba\xbe\0\2"),
+    (16 * KIB, b"SKUL\xba\xbe\0\2"),
+    (0, b"Bochs Virtual HD Image".ljust(32, b"\0") + b"Redolog".ljust(16, b"\0") + b"Growing"),
+    (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
+    (0, b"sprs\0\0\0\3"),
+    (0, b"shdw\0\0\0\1"),
+    (0, b"EVF\x09\r\n\xff\0\1\1\0\0\0"),
+    (0, b"EVF2\r\n\x81\0"),
+    (-512, b"koly\0\0\0\4\0\0\2\0"),
+    (510, b"\x55\xaa"),
+    (446 + 4, b"\xee"),
+    (512, b"EFI PART\0\0\1\0\x5c\0\0\0"),
+    (4096, b"EFI PART\0\0\1\0\x5c\0\0\0"),
+    (32 * KIB, b"\1CD001\1"),
+    (34 * KIB, b"\0CD001\1EL TORITO SPECIFICATION"),
+    (34 * KIB, b"\2CD001\1"),
+    (36 * KIB, b"\xffCD001\1"),
+    (34 * KIB, b"\0BEA01\1"),
+    (36 * KIB, b"\0NSR02\1"),
+    (36 * KIB, b"\0NSR03\1"),
+    (38 * KIB, b"\0TEA01\1"),
+    (512 * KIB, b"\2\0\2\0"),
+)
+#: What stands in texts: VMDK's descriptors and LUKS2's metadata.
+WORDS: tuple[bytes, ...] = (
+    *(b'RW 9 FLAT "a" 0\n', b'RW 9 VMFS "a"\n', b"RW 9 ZERO\n", b"RDONLY ", b"NOACCESS "),
+    *(b'createType="', b'parentFileNameHint="', b"parentCID=", b"CID=", b"version=", b'changeTrackPath="'),
+    *(b"monolithicSparse", b"streamOptimized", b"twoGbMaxExtentFlat", b"vmfsSparse", b"seSparse", b"custom"),
+    *(b'"', b"\n", b"\0", b"{", b"}", b"[", b"]", b"null", b"true", b"-1", b"1e999", b"NaN", b"9" * 20),
+    *(b'"dynamic"', b'"segments"', b'"keyslots"', b'"config"', b'"json_size"', b'"keyslots_size"'),
+    *(b'"offset"', b'"size"', b'"requirements"', b'"mandatory"', b'"integrity"', b'"type"', b'"flags"'),
+    *(b'"area"', b'"\\ud800"', b"\xff\xfe", b"\xed\xa0\x80", b"\x1b[2J", b"../", b"json:{", b"nbd://h/"),
+)
+
+
+def mutate(given: SparseInput, choose: Random, others: tuple[Image, ...], change: ChangeBytes) -> SparseInput:
+    """The input with one to four changes.
+
+    Args:
+        given: What is changed.
+        choose: Chooses the changes; the same choices give the same input.
+        others: Images of which pieces may be taken.
+        change: Changes bytes that are small enough to know nothing of.
+    """
+    image, steer, seed = given.image, given.steer, given.seed
+    for _ in range(choose.choice([1, 1, 2, 4])):
+        image = choose.choice(CHANGES)(image, choose, others, change)
+    if choose.random() < 0.3:
+        steer, seed = choose.randrange(256), choose.randrange(1 << 32)
+    return SparseInput(repaired(image) if choose.random() < 0.5 else image, steer, seed)
+
+
+def simple_change(data: bytes, choose: Random) -> bytes:
+    """One byte, one bit or a run of equal bytes is another."""
+    changed = bytearray(data)
+    at = choose.randrange(len(changed))
+    if choose.random() < 0.5:
+        changed[at] ^= 1 << choose.randrange(8)
+    elif choose.random() < 0.5:
+        changed[at] = choose.randrange(256)
+    else:
+        changed[at : at + 8] = bytes([choose.choice([0, 0xFF, 0x7F, 0x80])]) * len(changed[at : at + 8])
+    return bytes(changed)
+
+
+def _bytes(image: Image, choose: Random, _others: tuple[Image, ...], change: ChangeBytes) -> Image:
+    at = _place(image, choose)
+    window = image.read(at, choose.choice([4, 8, 16, WINDOW]))
+    return _written(image, at, change(window, choose)[: len(window)]) if window else image
+
+
+def _number(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
+    """A field becomes a place in the image, its size, its neighbour, or a limit."""
+    width, order = choose.choice([1, 2, 4, 4, 8, 8]), choose.choice(["little", "big"])
+    at = _place(image, choose) // width * width
+    before = int.from_bytes(image.read(at, width), order)  # type: ignore[arg-type] # one of the two
+    places = [image.size, before, *(place for place, _ in image.pieces)]
+    value = choose.choice(
+        [
+            *(0, 1, 2, 3, before + 1, before - 1, before * 2, before // 2, -1),
+            1 << choose.randrange(8 * width),
+            (1 << choose.randrange(8 * width)) - 1,
+            choose.choice(places) + choose.choice([-1, 0, 0, 0, 1, 512]),
+            choose.choice(places) // choose.choice([512, 4096, MIB]),
+            choose.choice(places) // 512 + choose.choice([-1, 1]),
+        ]
+    )
+    return _written(image, at, (value % (1 << 8 * width)).to_bytes(width, order))  # type: ignore[arg-type]
+
+
+def _size(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
+    """Truncated or grown; what lies at the end stays at the end in half of the runs."""
+    ends = [0, image.size, *(at for at, _ in image.pieces), *(at + len(data) for at, data in image.pieces)]
+    size = choose.choice(
+        [
+            choose.choice(ends) + choose.choice([-512, -1, 0, 1, 511, 512, 4096, MIB]),
+            choose.choice(ends) // 512 * 512,
+            image.size * 2,
+            1 << choose.randrange(46),
+            choose.randrange(image.size + 1),
+        ]
+    )
+    size = min(max(0, size), OFFSETS)
+    tail = max(0, image.size - TAIL) if choose.random() < 0.5 else image.size
+    moved = [(at + size - image.size if at >= tail else at, data) for at, data in image.pieces]
+    return image_of(size, [(at, data) for at, data in moved if at >= 0])
+
+
+def _mark(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
+    at, mark = choose.choice(MARKS)
+    if choose.random() < 0.2:
+        return _written(image, _place(image, choose), mark)
+    return _written(image, at if at >= 0 else image.size + at, mark)
+
+
+def _word(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
+    """Another word in a text, in the place of what was there or pushing it on."""
+    texts = [piece for piece in image.pieces if piece[1][:512].count(b"\n") > 2 or b'":' in piece[1][:512]]
+    if not texts:
+        return image
+    at, data = choose.choice(texts)
+    within, word = choose.randrange(min(len(data), 2048)), choose.choice(WORDS)
+    after = within + choose.choice([0, 1, len(word)])
+    return image_of(image.size, [(at, data[:within] + word + data[after:]), *_without(image, at)])
+
+
+def _copy(image: Image, choose: Random, others: tuple[Image, ...], _change: ChangeBytes) -> Image:
+    """A piece of this image or of another one, in its own place or in another."""
+    donor = choose.choice([image, *others[:1], choose.choice(others)]) if others else image
+    if not donor.pieces:
+        return image
+    at, data = choose.choice(donor.pieces)
+    return _written(
+        image, choose.choice([at, at, _place(image, choose)]), data[: choose.choice([16, 512, 8192])]
+    )
+
+
+def _drop(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
+    if len(image.pieces) < 2:
+        return image
+    return Image(image.size, tuple(_without(image, choose.choice(image.pieces)[0])))
+
+
+CHANGES = (_bytes, _bytes, _bytes, _number, _number, _number, _size, _mark, _word, _copy, _drop)
+
+
+def _place(image: Image, choose: Random) -> int:
+    """Somewhere in a piece, more often near its beginning."""
+    if not image.pieces:
+        return choose.choice([0, 0, 512, 32 * KIB])
+    at, data = choose.choice(image.pieces)
+    return at + choose.randrange(min(len(data), choose.choice([16, 128, 1024, 1 << 20])))
+
+
+def _written(image: Image, at: int, data: bytes) -> Image:
+    """The image with `data` at a place, as far as that is inside."""
+    data = data[: max(0, image.size - at)]
+    return image.patched(at, data) if data and at >= 0 else image
+
+
+def _without(image: Image, offset: int) -> list[tuple[int, bytes]]:
+    return [piece for piece in image.pieces if piece[0] != offset]

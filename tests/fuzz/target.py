@@ -1,0 +1,173 @@
+"""What holds of any image, however it is fed. One input in, an exception if something does not.
+
+- `Inspection` raises nothing, a single inspector nothing but `ImageFormatError`, whatever was fed so far.
+- What is wanted and what is held stay small, and it ends after few reads.
+- The law: of two ways of feeding that end with nothing missing, both know the same.
+- What is known can be said in JSON and in a report's `details`, in printable text, and can be judged.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from random import Random
+
+from pydantic import JsonValue, TypeAdapter
+
+from tests.fuzz.sparse_input import SparseInput
+from tests.inspectors.test_hostile import MOST_HELD, MOST_RANGES
+from tests.inspectors.test_law import Run, Single
+from worker.demo.images import Image
+from worker.inspectors import Facts, Inspection
+from worker.inspectors.formats import ALL
+from worker.inspectors.raw import RawDiskInspector
+from worker.inspectors.region import ByteRange
+from worker.scan.plan import merge
+from worker.scan.policy import judge
+from worker.scan.scanner import MAX_ROUNDS, ScanSettings
+
+KIB, MIB = 1024, 1024**2
+KINDS = (*ALL, RawDiskInspector)
+#: How a scan reads.
+SCAN = ScanSettings()
+DETAILS = TypeAdapter(dict[str, JsonValue])
+#: A claimed size may be terabytes, a stream of it is broken off.
+MOST_CHUNKS = 48
+CHUNK_SIZES = (509, 4093, 16 * KIB, 64 * KIB, 100_003, MIB)
+
+#: Bytes that begin at an offset, or `None`: now the length is told.
+Feeding = Iterator[tuple[int, int] | None]
+Way = Callable[[Run, Image, Random], Feeding]
+
+
+def check(data: bytes) -> None:
+    """Run one input.
+
+    Raises:
+        Exception: Of what was expected of any image, something does not hold.
+    """
+    given = SparseInput.decode(data)
+    way = WAYS[given.steer % len(WAYS)]
+    kind = KINDS[given.steer // len(WAYS) % len(KINDS)]
+
+    facts = _known(Inspection(), _scanned, given)
+    _can_be_told(facts)
+    other = _known(Inspection(), way, given)
+    assert facts == other, f"the law, {way.__name__}: {facts} is not {other}"
+
+    alone, otherwise = Single(kind()), Single(kind())
+    _run(alone, _told_at_once, given)
+    _run(otherwise, way, given)
+    assert alone.facts() == otherwise.facts(), f"the law, {kind.__name__}, {way.__name__}"
+
+
+def _known(inspection: Inspection, way: Way, given: SparseInput) -> Facts:
+    _run(inspection, way, given)
+    assert inspection.complete, "nothing is missing, and yet it is not complete"
+    facts = inspection.facts()
+    assert facts.complete
+    return facts
+
+
+def _run(run: Run, way: Way, given: SparseInput) -> None:
+    """Feed an image one way, then fetch what is missing, looking on all the while."""
+    image, choose = given.image, Random(given.seed)  # noqa: S311 - to choose what comes next
+    for step in way(run, image, choose):
+        if step is None:
+            run.finish(image.size)
+        else:
+            run.feed(step[0], image.read(*step))
+        _stays_small(run)
+        if choose.random() < 0.1:
+            _looked_at_early(run)
+    run.finish(image.size)
+    for _ in range(MOST_RANGES):
+        missing = run.missing()
+        if not missing:
+            return
+        offset, length = missing[0]
+        run.feed(offset, image.read(offset, length))
+        _stays_small(run)
+    raise AssertionError(f"it never has enough: {run.missing()}")
+
+
+def _stays_small(run: Run) -> None:
+    held = run.context_info if isinstance(run, Inspection) else run.inspector.context_info
+    assert sum(held.values()) <= MOST_HELD, f"too much is held: {held}"
+    wanted = run.missing()
+    assert sum(length for _, length in wanted) <= MOST_HELD, f"too much is wanted: {wanted}"
+    assert all(offset >= 0 and length > 0 for offset, length in wanted), f"impossible: {wanted}"
+
+
+def _looked_at_early(run: Run) -> None:
+    """A scan that runs out of budget says what it knows so far."""
+    facts = run.facts()
+    if isinstance(facts, Facts):
+        _can_be_told(facts)
+
+
+def _can_be_told(facts: Facts) -> None:
+    judge(facts)
+    judge(facts, "budget")
+    json.dumps(asdict(facts), allow_nan=False, ensure_ascii=False).encode()
+    DETAILS.validate_python(facts.details)
+    assert facts.virtual_size is None or 0 < facts.virtual_size < 2**64 * 4096
+    assert len(facts.findings) < 100
+    for finding in facts.findings:
+        assert len(finding.message) < 2048
+        assert finding.message.isprintable(), f"on a terminal this does more than be read: {finding}"
+
+
+# The ways
+
+
+def _told_at_once(_run: Run, _image: Image, _choose: Random) -> Feeding:
+    """The length first, then each range whole."""
+    yield None
+
+
+def _scanned(run: Run, _image: Image, _choose: Random) -> Feeding:
+    """As a scan does it: the head, the length, then all that is missing in as few reads as that takes."""
+    yield 0, SCAN.head_bytes
+    yield None
+    for _ in range(MAX_ROUNDS):
+        wanted = merge([ByteRange(*gap) for gap in run.missing()], SCAN.gap_bytes)
+        if not wanted:
+            return
+        yield from ((part.offset, part.length) for part in wanted)
+    raise AssertionError(f"a scan would give up: {run.missing()}")
+
+
+def _streamed(_run: Run, image: Image, choose: Random) -> Feeding:
+    """From front to end, or a part of it, the length at the end."""
+    size = choose.choice(CHUNK_SIZES)
+    yield from ((at, size) for at in range(0, min(image.size, MOST_CHUNKS * size), size))
+
+
+def _scattered(_run: Run, image: Image, choose: Random) -> Feeding:
+    """Pieces of it in any order, some twice, the length somewhere between."""
+    places = [0, image.size, *(at for at, _ in image.pieces), *(choose.randrange(3 * MIB) for _ in range(4))]
+    steps: list[tuple[int, int] | None] = [None]
+    for _ in range(choose.randrange(1, 12)):
+        start = max(0, choose.choice(places) - choose.choice([0, 1, 512, 4096]))
+        steps.append((start, choose.choice([1, 63, 512, 600, 4096, 64 * KIB, MIB])))
+    choose.shuffle(steps)
+    yield from steps
+
+
+def _crumbled(run: Run, image: Image, choose: Random) -> Feeding:
+    """A part at a time of what is missing, from its end or its middle, with bytes around it."""
+    if choose.random() < 0.5:
+        yield None
+    for number in range(MOST_CHUNKS):
+        missing = run.missing()
+        if not missing:
+            return
+        offset, length = missing[number % len(missing)]
+        part = max(1, length // choose.randrange(1, 4))
+        start = max(0, offset + length - part - choose.randrange(20))
+        yield start, part + 40
+        if start >= image.size:
+            yield None
+
+
+WAYS: tuple[Way, ...] = (_scanned, _streamed, _scattered, _crumbled)
