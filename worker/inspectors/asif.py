@@ -27,8 +27,8 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 from uuid import UUID
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 
 SIGNATURE = b"shdw"
@@ -44,7 +44,7 @@ MAX_CHUNK_BYTES = 1 << 30
 SECTOR_SIZES = (512, 1024, 2048, 4096)
 
 
-class ASIFInspector(FileInspector):
+class ASIFInspector(FrontInspector):
     """ASIF: the header, and the beginnings of the two directories."""
 
     NAME = "asif"
@@ -57,11 +57,6 @@ class ASIFInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether the signature stands at the front."""
         return front.startswith(SIGNATURE)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with `shdw`."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

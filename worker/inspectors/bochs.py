@@ -24,9 +24,9 @@ and the end are looked at.
 from collections.abc import Iterator, Mapping
 from struct import unpack
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 
@@ -52,7 +52,7 @@ VERSION_NAMES = {0x00010000: "1.0", 0x00020000: "2.0"}
 NOT_ALLOCATED = 0xFFFFFFFF
 
 
-class BochsInspector(FileInspector):
+class BochsInspector(FrontInspector):
     """Bochs redolog: 512 bytes give the virtual size, the catalog behind them tells whether it is whole."""
 
     NAME = "bochs"
@@ -68,11 +68,6 @@ class BochsInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has Bochs' magic."""
         return front.startswith(MAGIC_TEXT)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with Bochs' magic."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
@@ -129,7 +124,7 @@ class BochsInspector(FileInspector):
             return unknown
         if not self._usable:
             return [found("structure", "the sizes of header, catalog, bitmap or extent are out of bounds")]
-        return [*self._states(), *self._contradictions(), *self._truncation()]
+        return [*self._states(), *self._contradictions(), *self._needs(self._end)]
 
     def _unknowns(self) -> Iterator[Finding]:
         kind, subtype = self._text(32), self._text(48)
@@ -156,10 +151,6 @@ class BochsInspector(FileInspector):
             yield found("structure", f"the catalog leads to {self._extents} extents, it has {self._u32(72)}")
         if self._doubled:
             yield found("structure", "two entries of the catalog lead to the same extent")
-
-    def _truncation(self) -> Iterator[Finding]:
-        if self._size is not None and self._end > self._size:
-            yield found("truncated", f"the image needs {self._end} bytes, the object has {self._size}")
 
     # The header's fields
 

@@ -19,9 +19,9 @@ and the end are looked at; the order of the entries between is not.
 from collections.abc import Iterator, Mapping
 from struct import unpack
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 
 PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
@@ -42,7 +42,7 @@ MAX_OFFSETS_BYTES = 512 * 1024 * 1024
 MAX_SECTORS = 2**32 - 1
 
 
-class CloopInspector(FileInspector):
+class CloopInspector(FrontInspector):
     """cloop version 2: 136 bytes give the virtual size, the table behind them where the data ends."""
 
     NAME = "cloop"
@@ -55,11 +55,6 @@ class CloopInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has a preamble of cloop, version 2."""
         return front.startswith(PREAMBLE) and front.startswith(COMMANDS, len(PREAMBLE))
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with a preamble of cloop, version 2."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
@@ -102,7 +97,7 @@ class CloopInspector(FileInspector):
             return [found("truncated", "the object ends within the cloop header")]
         if not self._usable:
             return [found("structure", "the header's block size or count is out of bounds")]
-        return [*self._contradictions(), *self._truncation()]
+        return [*self._contradictions(), *self._needs(self._end)]
 
     def _contradictions(self) -> Iterator[Finding]:
         begin, end = _entries(self.captured("offsets")), _entries(self.captured("offsets_end"))
@@ -118,10 +113,6 @@ class CloopInspector(FileInspector):
             del lengths[len(begin) - 1]
         if max(lengths, default=0) > MAX_COMPRESSED_BYTES:
             yield found("structure", f"a compressed block has more than {MAX_COMPRESSED_BYTES} bytes")
-
-    def _truncation(self) -> Iterator[Finding]:
-        if self._size is not None and self._end > self._size:
-            yield found("truncated", f"the image needs {self._end} bytes, the object has {self._size}")
 
     # The header's fields
 

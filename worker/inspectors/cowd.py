@@ -37,9 +37,9 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
 from worker.inspectors import vmdk_descriptor
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 from worker.inspectors.vmdk_descriptor import SHOWN_NAME
@@ -69,7 +69,7 @@ MAX_DIRECTORY_BYTES = 64 * 1024
 VMFS_SPARSE = "vmfsSparse"
 
 
-class COWDInspector(FileInspector):
+class COWDInspector(FrontInspector):
     """VMware COWD: the header gives size and parent, the map of its grains tells whether it is whole."""
 
     NAME = "vmdk"
@@ -82,11 +82,6 @@ class COWDInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has COWD's magic."""
         return front.startswith(MAGIC)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with `COWD`."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

@@ -50,9 +50,9 @@ from typing import NamedTuple
 from uuid import UUID
 from zlib import adler32
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion, TailRegion
 from worker.inspectors.text import printable
 
@@ -90,7 +90,7 @@ class Section(NamedTuple):
         return self.next_offset - self.offset in {0, DESCRIPTOR_BYTES_1}
 
 
-class EWFInspector(FileInspector):
+class EWFInspector(FrontInspector):
     """An EWF segment file: its first sections and its last."""
 
     NAME = "ewf"
@@ -103,11 +103,6 @@ class EWFInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether a signature of either version stands at the front."""
         return front.startswith((SIGNATURE_1, SIGNATURE_2))
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with a signature."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

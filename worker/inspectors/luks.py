@@ -35,9 +35,9 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from struct import unpack_from
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.luks2_metadata import Metadata, Segment, parse
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
@@ -60,7 +60,7 @@ CHECKSUM_ALGORITHM = b"sha256"
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
 
 
-class LUKSInspector(FileInspector):
+class LUKSInspector(FrontInspector):
     """LUKS: header and metadata; nothing of what is encrypted."""
 
     NAME = "luks"
@@ -75,11 +75,6 @@ class LUKSInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether the signature stands at the front."""
         return front.startswith(SIGNATURE)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with `LUKS` BA BE."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

@@ -28,9 +28,9 @@ from collections.abc import Iterator, Mapping
 from struct import unpack
 from typing import NamedTuple
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 
 MAGIC = b"WithoutFreeSpace"
@@ -60,7 +60,7 @@ class Allocation(NamedTuple):
     doubled: bool
 
 
-class ParallelsInspector(FileInspector):
+class ParallelsInspector(FrontInspector):
     """Parallels: 64 bytes give the virtual size, the table behind them tells whether it is whole."""
 
     NAME = "parallels"
@@ -76,11 +76,6 @@ class ParallelsInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has one of the two magics."""
         return front.startswith((MAGIC, EXTENDED_MAGIC))
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with one of the two magics."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
@@ -144,7 +139,7 @@ class ParallelsInspector(FileInspector):
             return [found("unknown_features", f"Parallels version {self._u32(16)} is unknown")]
         if not self._usable:
             return [found("structure", "the header's cluster size or count of entries is out of bounds")]
-        return [*self._states(), *self._contradictions(), *self._extension(), *self._truncation()]
+        return [*self._states(), *self._contradictions(), *self._extension(), *self._needs(self._end)]
 
     def _states(self) -> Iterator[Finding]:
         if self._u32(44) == IN_USE:
@@ -180,10 +175,6 @@ class ParallelsInspector(FileInspector):
         magic = self.captured("extension")
         if len(magic) == len(EXTENSION_MAGIC) and magic != EXTENSION_MAGIC:
             yield found("structure", "where the format extension should be is none")
-
-    def _truncation(self) -> Iterator[Finding]:
-        if self._size is not None and self._end > self._size:
-            yield found("truncated", f"the image needs {self._end} bytes, the object has {self._size}")
 
     # The header's fields
 

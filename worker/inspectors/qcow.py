@@ -35,9 +35,9 @@ it must begin.
 from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 
@@ -90,7 +90,7 @@ EXTENSION_ENCRYPTION = 0x0537BE77
 LUKS = 2
 
 
-class QcowInspector(FileInspector):
+class QcowInspector(FrontInspector):
     """QEMU qcow2: 32 bytes from the front give the virtual size, the refcounts tell whether it is whole."""
 
     NAME = "qcow2"
@@ -103,11 +103,6 @@ class QcowInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, begin with qcow2's magic and a version of it."""
         return front.startswith(MAGIC) and front[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with qcow2's magic and a version that this inspector reads."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

@@ -27,9 +27,9 @@ are more.
 from collections.abc import Iterator, Mapping
 from struct import unpack
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 
@@ -56,7 +56,7 @@ AES = 1
 COMPRESSED = 1 << 63
 
 
-class QcowV1Inspector(FileInspector):
+class QcowV1Inspector(FrontInspector):
     """QEMU qcow version 1: 48 bytes give the virtual size, two tables tell whether it is whole."""
 
     NAME = "qcow"
@@ -72,11 +72,6 @@ class QcowV1Inspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has the magic and version 1."""
         return front.startswith(MAGIC)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with the magic and version 1."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
@@ -134,7 +129,7 @@ class QcowV1Inspector(FileInspector):
             return [found("truncated", "the object ends within the qcow header")]
         if not self._usable:
             return [found("structure", "the header's size, cluster bits or L2 bits are out of bounds")]
-        return [*self._states(), *self._contradictions(), *self._truncation()]
+        return [*self._states(), *self._contradictions(), *self._needs(self._end)]
 
     def _states(self) -> Iterator[Finding]:
         if self._u64(8):
@@ -164,10 +159,6 @@ class QcowV1Inspector(FileInspector):
         # A compressed one is shorter, and lies anywhere.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster begins within a sector")
-
-    def _truncation(self) -> Iterator[Finding]:
-        if self._size is not None and self._end > self._size:
-            yield found("truncated", f"the image needs {self._end} bytes, the object has {self._size}")
 
     # The header's fields
 

@@ -28,9 +28,9 @@ are more.
 from collections.abc import Iterator, Mapping
 from struct import unpack
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 
@@ -55,7 +55,7 @@ TABLE_SIZES = frozenset({1, 2, 4, 8, 16})
 ZEROS = 1
 
 
-class QEDInspector(FileInspector):
+class QEDInspector(FrontInspector):
     """QEMU QED: 64 bytes give the virtual size, two tables tell whether it is whole."""
 
     NAME = "qed"
@@ -72,11 +72,6 @@ class QEDInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has QED's magic."""
         return front.startswith(MAGIC)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with QED's magic."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
@@ -132,7 +127,7 @@ class QEDInspector(FileInspector):
             return [found("truncated", "the object ends within the QED header")]
         if not self._usable:
             return [found("structure", "the header's cluster, table or header size is out of bounds")]
-        return [*self._states(), *self._contradictions(), *self._truncation()]
+        return [*self._states(), *self._contradictions(), *self._needs(self._end)]
 
     def _states(self) -> Iterator[Finding]:
         if self._features & BACKING_FILE:
@@ -162,10 +157,6 @@ class QEDInspector(FileInspector):
             yield found("structure", "the L1 table leads to an offset where no L2 table can be")
         if self._misplaced(self._clusters or [], self._cluster_bytes):
             yield found("structure", "an L2 table leads to an offset where no cluster can be")
-
-    def _truncation(self) -> Iterator[Finding]:
-        if self._size is not None and self._end > self._size:
-            yield found("truncated", f"the image needs {self._end} bytes, the object has {self._size}")
 
     # The header's fields
 

@@ -47,9 +47,9 @@ from itertools import pairwise
 from struct import Struct, unpack
 from typing import NamedTuple
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 
 SECTOR = 512
@@ -98,7 +98,7 @@ class Area(NamedTuple):
         return self.start + self.sectors
 
 
-class SESparseInspector(FileInspector):
+class SESparseInspector(FrontInspector):
     """VMware SESparse: two headers give size and state, the map of its grains tells whether it is whole."""
 
     NAME = "vmdk"
@@ -111,11 +111,6 @@ class SESparseInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so has SESparse's magic."""
         return front.startswith(MAGIC)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with SESparse's magic."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

@@ -31,9 +31,9 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 from uuid import UUID
 
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 
 SIGNATURE = (0xBEDA107F).to_bytes(4, "little")
@@ -49,7 +49,7 @@ DYNAMIC, STATIC, UNDO, DIFFERENCING = 1, 2, 3, 4
 TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: "differencing"}
 
 
-class VDIInspector(FileInspector):
+class VDIInspector(FrontInspector):
     """VirtualBox VDI: the first 512 bytes say everything."""
 
     NAME = "vdi"
@@ -62,11 +62,6 @@ class VDIInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, have VDI's signature at 0x40."""
         return front[0x40:0x44] == SIGNATURE
-
-    @property
-    def format_match(self) -> bool:
-        """Whether VDI's signature stands at 0x40."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

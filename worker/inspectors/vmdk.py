@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
 from worker.inspectors import vmdk_descriptor
-from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion, TailRegion
 from worker.inspectors.vmdk_descriptor import (
     CHANGE_TRACK_PATH,
@@ -69,7 +69,7 @@ SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
 ZERO_GRAIN = 1
 
 
-class VMDKInspector(FileInspector):
+class VMDKInspector(FrontInspector):
     """VMware VMDK, sparse variants: the header, the descriptor behind it, and the map of its grains."""
 
     NAME = "vmdk"
@@ -83,11 +83,6 @@ class VMDKInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, begin with `KDMV`."""
         return front.startswith(MAGIC)
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins with `KDMV`."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:

@@ -29,8 +29,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from worker.inspectors import vmdk_descriptor
-from worker.inspectors.base import FileInspector
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.front import FrontInspector
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.vmdk_descriptor import (
     CREATE_TYPE,
@@ -88,7 +88,7 @@ TYPES = EMBEDDED_TYPES | {
 }
 
 
-class VMDKTextInspector(FileInspector):
+class VMDKTextInspector(FrontInspector):
     """VMware VMDK, a text descriptor alone: what other files it leads to, and the size of them together."""
 
     NAME = "vmdk"
@@ -102,11 +102,6 @@ class VMDKTextInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so, in its first 512 bytes or in all of them, is a descriptor."""
         return FRONT.match(front.removeprefix(UTF8_MARK)) is not None
-
-    @property
-    def format_match(self) -> bool:
-        """Whether the file begins as a descriptor does."""
-        return self.matches_front(self.region("header").data)
 
     @property
     def virtual_size(self) -> int:
