@@ -33,8 +33,9 @@ class CaptureRegion:
     def __init__(self, offset: int, length: int) -> None:
         self.offset = offset
         self.length = length
-        # (start, bytes) pairs in ascending order that neither touch nor overlap. Nearly always one.
-        self._held: list[tuple[int, bytearray]] = []
+        # (start, data) pairs in ascending order that neither touch nor overlap. Nearly always one. Data that
+        # still grows is a bytearray; a whole region's is bytes once it was asked for, which happens often.
+        self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:
         """Take what belongs here from a chunk; `current_position` is the position *after* it."""
@@ -55,9 +56,12 @@ class CaptureRegion:
     @property
     def data(self) -> bytes:
         """The bytes captured from the region's beginning on, up to the first one that is not here yet."""
-        if self._held and self._held[0][0] == self.offset:
-            return bytes(self._held[0][1])
-        return b""
+        if not self._held or self._held[0][0] != self.offset:
+            return b""
+        data = bytes(self._held[0][1])
+        if len(data) == self.length:
+            self._held[0] = (self.offset, data)
+        return data
 
     @property
     def held(self) -> int:
@@ -87,13 +91,19 @@ class CaptureRegion:
         index = bisect_left(self._held, start, key=lambda piece: piece[0])
         if index and self._held[index - 1][0] + len(self._held[index - 1][1]) == start:
             index -= 1
-            self._held[index][1].extend(data)
+            self._join(index, data)
         else:
             self._held.insert(index, (start, bytearray(data)))
         if index + 1 < len(self._held):
             joined_start, joined = self._held[index]
             if joined_start + len(joined) == self._held[index + 1][0]:
-                joined.extend(self._held.pop(index + 1)[1])
+                self._join(index, self._held.pop(index + 1)[1])
+
+    def _join(self, index: int, data: bytearray | bytes) -> None:
+        """Add bytes to the end of a piece."""
+        start, piece = self._held[index]
+        piece += data  # in place, but where `data` froze it
+        self._held[index] = (start, piece)
 
 
 class TailRegion(CaptureRegion):
