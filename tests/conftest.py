@@ -26,6 +26,7 @@ from tests.ports import free_port
 from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
+from worker import logs
 from worker.results.connection import connect
 from worker.sources.s3 import RETRY_ATTEMPTS, S3Access
 
@@ -46,6 +47,17 @@ FACTS: dict[str, dict[str, Any]] = json.loads((FIXTURE_IMAGES / "facts.json").re
 def _interruptible() -> None:
     """Started in the background by a shell, we ignore Ctrl-C, and so would all that we start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that is invoked within this process configures its logs."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in [handler for handler in root.handlers if handler.name == logs.HANDLER]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+#: Our handler's name: it takes the place of the one of an earlier call, and of no other's.
+HANDLER = "keyhole"
 #: Their loggers tell of every request at level info.
 CHATTY = ("botocore", "boto3", "urllib3", "werkzeug")
 
@@ -38,6 +40,7 @@ def configure(level: str) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.name = HANDLER
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -45,7 +48,7 @@ def configure(level: str) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [*(other for other in root.handlers if other.name != HANDLER), handler]
     root.setLevel(level.upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
