@@ -87,12 +87,6 @@ class Settings(BaseSettings):
             raise ValueError("names no sink; write redis, tags, or redis,tags")
         return value
 
-    @property
-    def scan(self) -> ScanSettings:
-        """How to read one object."""
-        budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds)
-        return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))
-
     @field_validator("policy")
     @classmethod
     def _valid_policy(cls, value: str) -> str:
@@ -101,3 +95,9 @@ class Settings(BaseSettings):
         except PolicyError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @property
+    def scan(self) -> ScanSettings:
+        """How to read one object, and what is taken."""
+        budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds)
+        return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from worker.cli import keyhole
 from worker.cli.errors import CommandError
 from worker.demo.images import qcow2, vhd_fixed
+from worker.scan.policy import RULESET
 from worker.scan.report import Report
 from worker.scan.rules import PROFILES
 
@@ -43,7 +44,21 @@ def test_a_policy_for_one_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(keyhole, arguments)
     reports = [Report.model_validate_json(line) for line in result.stdout.splitlines()]
     assert [report.reasons for report in reports] == [(), ("banned_format",)]
-    assert {report.ruleset for report in reports} == {"2:azure"}
+    assert {report.ruleset for report in reports} == {f"{RULESET}:azure"}
+
+
+def test_a_policy_for_one_run_that_is_none_is_told_by_the_options_name() -> None:
+    result = CliRunner().invoke(keyhole, ["inspect", "--policy", "nowhere.toml", "x"])
+    assert isinstance(result.exception, CommandError)
+    assert str(result.exception).startswith("--policy is set to 'nowhere.toml'")
+
+
+def test_a_worker_does_not_start_with_a_policy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYHOLE_POLICY", "nowhere.toml")
+    result = CliRunner().invoke(keyhole, ["worker"])
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.exit_code == 2
+    assert "\n" not in str(result.exception)
 
 
 def test_a_policy_that_is_none_is_told_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

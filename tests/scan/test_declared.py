@@ -8,6 +8,7 @@ from tests.servers.access import s3_access
 from worker.api import scan_s3
 from worker.demo.images import Image, gpt_disk, iso, qcow2, vmdk_sparse
 from worker.inspectors import Facts, Severity
+from worker.inspectors.formats import INSPECTORS
 from worker.scan.declared import Declared, compare
 from worker.scan.report import Status
 from worker.scan.scanner import ScanSettings
@@ -54,6 +55,35 @@ def test_a_wrong_suffix_alone_is_information() -> None:
 @pytest.mark.parametrize("content_type", [None, "", "binary/octet-stream", "application/octet-stream", ";"])
 def test_a_content_type_that_says_nothing_is_none(content_type: str | None) -> None:
     assert severities(Declared("k", content_type), "qcow2") == []
+
+
+@pytest.mark.parametrize("name", ["vhd-fixed", "\x1b[2J", "\ud800", "?" * 2000])
+def test_a_name_that_nobody_knows_contradicts_whatever_the_object_is(name: str) -> None:
+    facts = Facts("qcow2", None, GIB, GIB, ())
+    (finding,) = compare(Declared(metadata=(("disk_format", name),)), facts)
+    assert finding.severity is Severity.WARNING
+    assert finding.message.isprintable()
+    assert len(finding.message) < 200
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_none(name: str) -> None:
+    assert severities(Declared(metadata=(("disk_format", name),)), "qcow2") == []
+
+
+@pytest.mark.parametrize("name", INSPECTORS)
+def test_every_format_may_be_declared_by_its_own_name(name: str) -> None:
+    assert severities(Declared(f"disk.{name}", metadata=(("disk_format", name),)), name) == []
+
+
+def test_a_content_type_may_be_a_familys() -> None:
+    assert severities(Declared(content_type="application/x-qemu-disk"), "qcow") == []
+    assert severities(Declared(content_type="application/x-apple-diskimage"), "sparseimage") == []
+    assert severities(Declared(metadata=(("disk_format", "qcow2"),)), "qcow") == [Severity.WARNING]
+
+
+def test_a_name_without_a_suffix_is_none() -> None:
+    assert severities(Declared("raw"), "qcow2") == []
 
 
 def test_a_disc_may_be_called_raw_and_nothing_is_said_of_what_is_not_known() -> None:

@@ -1,5 +1,6 @@
 """Policies: what is written counts, what is wrong is named, a profile takes what its importer takes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from worker.demo.images import (
     Image,
+    asif,
     gpt_disk,
     iso,
     luks,
@@ -23,9 +25,10 @@ from worker.demo.images import (
 )
 from worker.inspectors import CHECKS, Facts, Severity, Wholeness
 from worker.inspectors.findings import Finding
-from worker.scan.policy import PRECEDENCE, judge
+from worker.scan.declared import Declared
+from worker.scan.policy import PRECEDENCE, RULESET, apply, judge
 from worker.scan.report import Report, Status
-from worker.scan.rules import PROFILES, PolicyError, load_policy, profile_text
+from worker.scan.rules import PROFILES, PolicyError, Rule, load_policy, profile_text
 from worker.scan.scanner import ScanSettings, Target, scan
 from worker.sources.local import open_local
 
@@ -43,16 +46,28 @@ IMAGES = {
     "vdi": vdi(GIB),
     "iso": iso(),
     "luks": luks(GIB),
+    "asif": asif(GIB, allocated=3),
+    "huge vhdx": vhdx(16 * TIB),
     "qcow": qcow1(GIB),
     "qed": qed(GIB),
 }
 TAKEN = {
-    "default": set(IMAGES) - {"qcow", "qed", "luks"},
-    "openstack": set(IMAGES) - {"qcow", "qed", "luks"},
+    "default": set(IMAGES) - {"qcow", "qed", "luks", "asif"},
+    "openstack": set(IMAGES) - {"qcow", "qed", "luks", "asif"},
     "aws-vm-import": {"raw", "fixed vhd", "odd fixed vhd", "dynamic vhd", "vhdx", "stream vmdk"},
     "azure": {"fixed vhd"},
     "gcp": set(),
-    "kubevirt": set(IMAGES) - {"qcow", "qed", "luks"},
+    "kubevirt": set(IMAGES) - {"qcow", "qed", "luks", "asif"},
+}
+#: Why not, where it is not the format alone.
+REFUSALS = {
+    ("azure", "odd fixed vhd"): ("virtual_size_multiple",),
+    ("azure", "dynamic vhd"): ("banned_format",),
+    ("aws-vm-import", "sparse vmdk"): ("banned_format",),
+    ("aws-vm-import", "huge vhdx"): ("virtual_size_limit",),
+    ("gcp", "raw"): ("banned_format", "virtual_size_multiple"),
+    ("default", "asif"): ("wholeness_unchecked",),
+    ("default", "luks"): ("encrypted",),
 }
 
 
@@ -72,7 +87,12 @@ def written(folder: Path, text: str) -> str:
 def test_a_profile_takes_what_its_importer_takes(tmp_path: Path, profile: str, name: str) -> None:
     report = judged(tmp_path, IMAGES[name], profile)
     assert (report.status is Status.SAFE) == (name in TAKEN[profile]), report.reasons
-    assert report.ruleset == f"2:{profile}"
+    assert report.ruleset == f"{RULESET}:{profile}"
+
+
+@pytest.mark.parametrize(("profile", "name"), REFUSALS)
+def test_a_refusal_has_its_reason(tmp_path: Path, profile: str, name: str) -> None:
+    assert judged(tmp_path, IMAGES[name], profile).reasons == REFUSALS[profile, name]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -110,6 +130,31 @@ def test_hostile_keys_are_matched_as_text(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("glob", "key", "matches"),
+    [
+        ("**", "a/b\nc", True),
+        ("uploads/*", "uploads/a/b.img", True),
+        ("uploads/**.img", "uploads/a/b.img", True),
+        ("[[]x]*", "[x].img", True),
+        ("[x]*", "[x].img", False),
+        ("[", "[", True),
+        ("a?c", "a\nc", True),
+        ("a*", "A", False),
+        ("a", "a\n", False),
+        (".*", "x", False),
+        ("a" + "*a" * 40 + "b", "a" * 1000, False),
+    ],
+)
+def test_what_a_glob_matches(glob: str, key: str, matches: bool) -> None:
+    assert Rule(key=glob).is_for("bucket", key) is matches
+
+
+@pytest.mark.parametrize(("glob", "matches"), [("*", True), ("images", False), ("", True)])
+def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
+    assert Rule(bucket=glob).is_for(None, "disk.img") is matches
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("x = \ny = 1", "line 1"),
@@ -118,6 +163,11 @@ def test_hostile_keys_are_matched_as_text(tmp_path: Path, key: str) -> None:
         ('[[rules]]\nformats = "qcow2"', r"rules\[0\].formats"),
         ("[[rules]]\nmax_virtual_size = '2 TB'", r"rules\[0\].max_virtual_size: '2 TB' is no size"),
         ("[[rules]]\nmax_virtual_size = -1", r"rules\[0\].max_virtual_size"),
+        ("[[rules]]\nmax_virtual_size = true", r"rules\[0\].max_virtual_size"),
+        ("[[rules]]\nvirtual_size_multiple = 1.0", r"rules\[0\].virtual_size_multiple"),
+        ("[[rules]]\ncompare_declared = 'no'", r"rules\[0\].compare_declared"),
+        ('"a\\nb" = 1', r"a\\nb"),
+        (f"x = {'[' * 5000}", "is no TOML"),
         ("[[rules]]\nwholeness = 'maybe'", r"rules\[0\].wholeness"),
         (
             "[[rules]]\n[rules.severity]\nbackingfile = 'info'",
@@ -169,6 +219,37 @@ def test_a_rule_can_take_what_is_rejected_and_refuse_what_is_information(tmp_pat
     assert judged(tmp_path, qcow2(GIB, snapshots=1), policy).status is Status.UNSAFE
 
 
+def test_a_rule_that_makes_unsafe_information_is_obeyed_and_the_report_still_tells(tmp_path: Path) -> None:
+    policy = written(tmp_path, '[[rules]]\n[rules.severity]\nbacking_file = "info"\n')
+    report = judged(tmp_path, qcow2(GIB, backing_file="base.qcow2"), policy)
+    assert report.status is Status.SAFE
+    assert [(finding.check, finding.severity) for finding in report.findings] == [
+        ("backing_file", Severity.INFO)
+    ]
+
+
+def test_a_severity_that_a_rule_does_not_state_is_the_profiles(tmp_path: Path) -> None:
+    policy = 'profile = "aws-vm-import"\n[[rules]]\n[rules.severity]\ndirty = "info"\n'
+    rule = load_policy(written(tmp_path, policy)).rules[0]
+    assert rule.severity == {"dirty": Severity.INFO, "encrypted": Severity.ERROR}
+
+
+@pytest.mark.parametrize(
+    ("facts", "findings"),
+    [
+        (Facts("vmdk", None, None, GIB, (), complete=False), []),
+        (Facts("vmdk", None, None, GIB, ()), ["banned_format", "virtual_size_limit"]),
+        (Facts("vmdk", "monolithicSparse", None, GIB, (), complete=False), ["banned_format"]),
+        (Facts("qcow2", None, None, GIB, (), complete=False), ["banned_format"]),
+        (Facts("vmdk", "streamOptimized", 2 * GIB, GIB, (), complete=False), ["virtual_size_limit"]),
+        (Facts(None, None, None, GIB, ()), []),
+    ],
+)
+def test_of_what_was_not_seen_nothing_is_said(facts: Facts, findings: list[str]) -> None:
+    rule = Rule(formats=("vmdk:streamOptimized",), max_virtual_size=GIB)
+    assert [finding.check for finding in apply(rule, facts, Declared()).findings] == findings
+
+
 def test_a_rule_can_ask_for_proof(tmp_path: Path) -> None:
     sampled = vmdk_sparse(100 * GIB)
     assert judged(tmp_path, sampled, "default").status is Status.SAFE
@@ -189,12 +270,41 @@ findings = st.builds(
 )
 
 
-@given(st.lists(findings, max_size=6), findings)
-def test_another_finding_never_makes_a_verdict_safer(some: list[Finding], another: Finding) -> None:
+rules = st.builds(
+    Rule,
+    formats=st.sampled_from([None, (), ("qcow2",), ("raw", "vmdk:streamOptimized")]),
+    max_virtual_size=st.sampled_from([None, 1, TIB]),
+    virtual_size_multiple=st.sampled_from([None, MIB]),
+    wholeness=st.sampled_from(["proven", "sampled", "provable", "unchecked"]),
+    severity=st.dictionaries(st.sampled_from(sorted(CHECKS)), st.sampled_from(list(Severity)), max_size=4),
+    compare_declared=st.booleans(),
+)
+images = st.builds(
+    Facts,
+    st.sampled_from([None, "raw", "qcow2", "vmdk", "luks"]),
+    st.sampled_from([None, "streamOptimized"]),
+    st.sampled_from([None, 0, GIB, GIB + 1]),
+    st.sampled_from([0, GIB]),
+    st.just(()),
+    wholeness=st.sampled_from(Wholeness),
+    complete=st.booleans(),
+)
+sayings = st.builds(
+    Declared,
+    st.sampled_from([None, "disk.raw", "disk.qcow2"]),
+    st.sampled_from([None, "application/x-qemu-disk"]),
+    st.sampled_from([(), (("disk_format", "raw"),)]),
+)
+
+
+@given(st.lists(findings, max_size=6), findings, rules, images, sayings)
+def test_another_finding_never_makes_a_verdict_safer(
+    some: list[Finding], another: Finding, rule: Rule, image: Facts, declared: Declared
+) -> None:
     order = [*PRECEDENCE, Status.SAFE]
 
     def verdict(of: list[Finding]) -> int:
-        facts = Facts("qcow2", None, GIB, GIB, (), findings=tuple(of), wholeness=Wholeness.PROVEN)
-        return order.index(judge(facts)[0])
+        facts = apply(rule, replace(image, findings=tuple(of)), declared)
+        return order.index(judge(facts, None, rule)[0])
 
     assert verdict([*some, another]) <= verdict(some)

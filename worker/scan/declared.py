@@ -9,57 +9,45 @@ from typing import NamedTuple
 
 from worker.inspectors.facts import Facts
 from worker.inspectors.findings import Finding, Severity, found
+from worker.inspectors.formats import INSPECTORS
+from worker.inspectors.text import printable
 
-#: Formats by the names that clouds have for them: glance's disk formats among them.
+#: Formats by the names that clouds have for them: our own, QEMU's, and glance's disk formats.
 NAMES = {
-    "raw": "raw",
+    **{name: name for name in INSPECTORS},
     "ami": "raw",
     "ari": "raw",
     "aki": "raw",
-    "qcow2": "qcow2",
-    "qcow": "qcow",
-    "vmdk": "vmdk",
-    "vhd": "vhd",
     "vpc": "vhd",
-    "vhdx": "vhdx",
-    "vdi": "vdi",
-    "iso": "iso",
     "ploop": "parallels",
-    "luks": "luks",
-    "qed": "qed",
-    "dmg": "dmg",
 }
+#: Some are a family's. `application/vnd.efi.img` is not here: uploaders guess it of every `.img`.
 CONTENT_TYPES = {
-    "application/x-qemu-disk": "qcow2",
-    "application/x-qcow2": "qcow2",
-    "application/x-vmdk": "vmdk",
-    "application/vmdk": "vmdk",
-    "application/x-vhd": "vhd",
-    "application/x-vhdx": "vhdx",
-    "application/x-vhd-disk": "vhd",
-    "application/x-vhdx-disk": "vhdx",
-    "application/x-vmdk-disk": "vmdk",
-    "application/x-vdi-disk": "vdi",
-    "application/x-virtualbox-vdi": "vdi",
-    "application/x-virtualbox-vhd": "vhd",
-    "application/x-virtualbox-vhdx": "vhdx",
-    "application/x-virtualbox-vmdk": "vmdk",
-    "application/x-raw-disk-image": "raw",
-    "application/x-iso9660-image": "iso",
-    "application/vnd.efi.iso": "iso",
-    "application/x-cd-image": "iso",
-    "application/x-apple-diskimage": "dmg",
+    "application/x-qemu-disk": ("qcow2", "qcow", "qed"),
+    "application/x-qcow2": ("qcow2",),
+    "application/x-vmdk": ("vmdk",),
+    "application/vmdk": ("vmdk",),
+    "application/x-vhd": ("vhd",),
+    "application/x-vhdx": ("vhdx",),
+    "application/x-vhd-disk": ("vhd",),
+    "application/x-vhdx-disk": ("vhdx",),
+    "application/x-vmdk-disk": ("vmdk",),
+    "application/x-vdi-disk": ("vdi",),
+    "application/x-virtualbox-vdi": ("vdi",),
+    "application/x-virtualbox-vhd": ("vhd",),
+    "application/x-virtualbox-vhdx": ("vhdx",),
+    "application/x-virtualbox-vmdk": ("vmdk",),
+    "application/x-raw-disk-image": ("raw",),
+    "application/x-iso9660-image": ("iso",),
+    "application/vnd.efi.iso": ("iso",),
+    "application/x-cd-image": ("iso",),
+    "application/x-apple-diskimage": ("dmg", "sparseimage", "asif"),
 }
-SUFFIXES = {
-    **NAMES,
-    "hdd": "parallels",
-    "e01": "ewf",
-    "ex01": "ewf",
-    "sparseimage": "sparseimage",
-    "asif": "asif",
-}
+SUFFIXES = {**NAMES, "hdd": "parallels", "e01": "ewf", "ex01": "ewf"}
 #: The metadata that names a format, in the spellings that are in use.
 METADATA_KEYS = ("disk_format", "disk-format")
+#: As much of an unknown name as is shown.
+SHOWN_BYTES = 32
 
 
 class Declared(NamedTuple):
@@ -70,34 +58,44 @@ class Declared(NamedTuple):
     metadata: tuple[tuple[str, str], ...] = ()
 
 
+class Statement(NamedTuple):
+    """Who says so, and the formats that it may be then; the first is the family's name."""
+
+    source: str
+    formats: tuple[str, ...]
+
+
 def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
     """What contradicts what the object is; nothing does if that is not known."""
     if facts.format is None:
         return
-    stated = [*_by_metadata(declared), *_by_content_type(declared)]
-    for source, image_format in stated:
-        if image_format == facts.format or {image_format, facts.format} == {"raw", "iso"}:
-            # An ISO is a raw image of a disc.
+    statements = [*_by_metadata(declared), *_by_content_type(declared)]
+    for source, formats in statements:
+        # An ISO is a raw image of a disc.
+        if facts.format in formats or {formats[0], facts.format} == {"raw", "iso"}:
             continue
-        severity = Severity.CRITICAL if image_format == "raw" else None
+        severity = Severity.CRITICAL if formats[0] == "raw" else None
         yield found(
-            "format_mismatch", f"{source} says {image_format}, but the object is {facts.format}", severity
+            "format_mismatch", f"{source} says {formats[0]}, but the object is {facts.format}", severity
         )
-    suffix = (declared.key or "").rpartition(".")[2].lower()
-    by_suffix = SUFFIXES.get(suffix, facts.format)
-    if not stated and by_suffix != facts.format:
+    _, dot, suffix = (declared.key or "").lower().rpartition(".")
+    by_suffix = SUFFIXES.get(suffix, facts.format) if dot else facts.format
+    if not statements and by_suffix != facts.format:
         yield found(
             "format_mismatch", f"the name ends in .{suffix}, but the object is {facts.format}", Severity.INFO
         )
 
 
-def _by_metadata(declared: Declared) -> Iterator[tuple[str, str]]:
-    for name, value in declared.metadata:
-        if name.lower() in METADATA_KEYS and value.strip().lower() in NAMES:
-            yield f"metadata {name.lower()}", NAMES[value.strip().lower()]
+def _by_metadata(declared: Declared) -> Iterator[Statement]:
+    """A name that nobody knows is no format's: it contradicts whatever the object is."""
+    for key, value in declared.metadata:
+        name = value.strip().lower()
+        if key.lower() in METADATA_KEYS and name:
+            shown = printable(name.encode(errors="surrogatepass")[:SHOWN_BYTES])
+            yield Statement(f"metadata {key.lower()}", (NAMES.get(name, shown),))
 
 
-def _by_content_type(declared: Declared) -> Iterator[tuple[str, str]]:
+def _by_content_type(declared: Declared) -> Iterator[Statement]:
     content_type = (declared.content_type or "").partition(";")[0].strip().lower()
     if content_type in CONTENT_TYPES:
-        yield f"content type {content_type}", CONTENT_TYPES[content_type]
+        yield Statement(f"content type {content_type}", CONTENT_TYPES[content_type])

@@ -14,7 +14,7 @@ from worker.scan.report import Status
 from worker.scan.rules import Rule
 
 #: Names the rules below. It changes whenever the same facts could lead to another verdict.
-RULESET = "2"
+RULESET = "3"
 
 STATUS_OF_CHECK: dict[str, Status] = {
     "backing_file": Status.UNSAFE,
@@ -41,8 +41,9 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "format_mismatch": Status.REJECTED,
 }
 
-#: Formats that have no high-water mark: what lies behind a LUKS header, an ASIF's chunks.
-UNPROVABLE = frozenset({"luks", "asif"})
+#: Formats that have no high-water mark: what lies behind a LUKS header may end anywhere. (An ASIF's tables
+#: would tell, but are not read: it may be cut, so it is in doubt.)
+UNPROVABLE = frozenset({"luks"})
 
 #: Of several, the first in this order is the verdict.
 PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIVE, Status.UNRECOGNIZED)
@@ -61,12 +62,16 @@ def apply(rule: Rule, facts: Facts, declared: Declared) -> Facts:
 
 
 def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
-    if facts.format is not None and not rule.takes(facts.format, facts.subformat):
+    """What is known of an image that the rule does not take. Of what was not seen, nothing is said."""
+    if facts.format is None:
+        return
+    known = facts.complete or facts.subformat is not None or not rule.takes_some(facts.format)
+    if known and not rule.takes(facts.format, facts.subformat):
         name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
         yield found("banned_format", f"the policy does not take {name}")
     size = facts.virtual_size
     if size is None:
-        if facts.format is not None and (rule.max_virtual_size or rule.virtual_size_multiple):
+        if facts.complete and (rule.max_virtual_size or rule.virtual_size_multiple):
             yield found("virtual_size_limit", "the policy limits the disk's size, which is unknown or zero")
         return
     if rule.max_virtual_size is not None and size > rule.max_virtual_size:

@@ -14,7 +14,8 @@ rule does not say is as the profile has it, and where no rule matches the profil
     [rules.severity]
     encrypted = "info"
 
-In a glob `*` is any text, `/` included, `?` one character, `[…]` one of several; upper and lower case differ.
+In a glob `*` is any text, `/` and line breaks included, as in the policies of S3; `?` is one character, `[…]`
+one of several, `[[]` a bracket. Upper and lower case differ.
 """
 
 import re
@@ -26,10 +27,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+)
 
 from worker.inspectors.findings import CHECKS, Severity
 from worker.inspectors.formats import INSPECTORS
+from worker.inspectors.text import printable
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
 UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4, "PiB": 1024**5}
@@ -42,6 +52,9 @@ Model = TypeVar("Model", bound=BaseModel)
 class PolicyError(Exception):
     """A policy that cannot be used; one line that names the rule and what is wrong with it."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message.encode(errors="surrogateescape")))
+
 
 def _bytes(value: object) -> object:
     """A size: a number of bytes, or a text such as `2 TiB`."""
@@ -53,7 +66,7 @@ def _bytes(value: object) -> object:
     return value
 
 
-Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0, strict=True)]
 
 
 class Rule(BaseModel):
@@ -71,7 +84,7 @@ class Rule(BaseModel):
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     severity: dict[str, Severity] = {}
     #: Whether what metadata, content type and suffix say of an object is compared with what it is.
-    compare_declared: bool = True
+    compare_declared: StrictBool = True
 
     @field_validator("formats")
     @classmethod
@@ -100,6 +113,10 @@ class Rule(BaseModel):
             or image_format in self.formats
             or f"{image_format}:{subformat}" in self.formats
         )
+
+    def takes_some(self, image_format: str) -> bool:
+        """Whether a format is taken, be it in some of its variants only."""
+        return self.formats is None or any(entry.partition(":")[0] == image_format for entry in self.formats)
 
 
 class PolicyFile(BaseModel):
@@ -141,7 +158,7 @@ def load_policy(name: str) -> Policy:
         ) from None
     written = _parse(text, name, PolicyFile)
     base = load_policy(written.profile).rules[0]
-    rules = tuple(base.model_copy(update=_stated(rule)) for rule in written.rules)
+    rules = tuple(_completed(rule, base) for rule in written.rules)
     digest = sha256(text.encode()).hexdigest()[:8]
     return Policy(name=f"{Path(name).stem}-{digest}", rules=(*rules, base))
 
@@ -151,14 +168,16 @@ def profile_text(name: str) -> str:
     return resources.files("worker.scan").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
 
 
-def _stated(rule: Rule) -> dict[str, object]:
-    return {field: getattr(rule, field) for field in rule.model_fields_set}
+def _completed(rule: Rule, base: Rule) -> Rule:
+    """The rule with what it does not say from the profile: a field, or the severity of a check."""
+    stated = {field: getattr(rule, field) for field in rule.model_fields_set}
+    return base.model_copy(update={**stated, "severity": {**base.severity, **rule.severity}})
 
 
 def _parse(text: str, where: str, model: type[Model]) -> Model:
     try:
         return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"{where} is no TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
