@@ -1,0 +1,1 @@
+"""Events: what a storage says has happened to its objects, and what is to be scanned because of it."""

@@ -1,0 +1,42 @@
+"""Which objects are wanted: by bucket, glob, suffix, size, and by chance."""
+
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Selection(BaseModel):
+    """Which objects are wanted. An empty list of globs or suffixes wants all.
+
+    In a glob `*` is any text, `/` included; `?` is one character, `[…]` one of several. `sample` is the share
+    of keys to take, by a hash of the key, so that the same keys are taken every time. Sizes in bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    buckets: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    min_size: int | None = Field(default=None, ge=0)
+    max_size: int | None = Field(default=None, ge=0)
+    sample: float = Field(default=1.0, gt=0, le=1)
+
+    def takes(self, bucket: str, key: str, size: int | None) -> bool:
+        """Whether an object is wanted. A size that is unknown passes every limit: the scan will tell it."""
+        return (
+            (not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets))
+            and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))
+            and not any(fnmatchcase(key, glob) for glob in self.exclude)
+            and (not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes)))
+            and (self.min_size is None or size is None or size >= self.min_size)
+            and (self.max_size is None or size is None or size <= self.max_size)
+            and (self.sample == 1 or _share(key) < self.sample)
+        )
+
+
+def _share(key: str) -> float:
+    """A number from 0 to 1 that is this key's own."""
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
