@@ -59,7 +59,7 @@ class AuditState(StrEnum):
 
 
 class Totals(BaseModel):
-    """What an audit has counted so far. Each object that it listed is in one of the four that follow `listed`.
+    """What an audit has counted so far. Each listed object is in one of the four after `listed`.
 
     `requests` are all that S3 was asked, LISTs (`lists`) and tags included; `bytes_read` of objects.
     """
