@@ -2,9 +2,10 @@
 
 import pytest
 
-from worker.app import HARD_LIMIT, JOBS, QUEUES, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
+from worker.app import HARD_LIMIT, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
 from worker.embedded.processes import STOP_SECONDS
 from worker.jobs.perform import MAX_ATTEMPTS
+from worker.jobs.queues import JOBS, QUEUES
 from worker.settings import Settings
 from worker.tasks import MAX_RETRIES, scan, scan_batch
 

@@ -5,7 +5,7 @@
 <Status.SAFE: 'safe'>
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -47,12 +47,20 @@ def scan_object(uri: str, *, version_id: str | None = None, settings: Settings |
 
 
 def scan_s3(
-    access: S3Access, bucket: str, key: str, version_id: str | None, settings: ScanSettings
+    access: S3Access,
+    bucket: str,
+    key: str,
+    version_id: str | None,
+    settings: ScanSettings,
+    pace: Callable[[], None] | None = None,
 ) -> Report:
-    """Scan one object in S3."""
+    """Scan one object in S3. `pace` is called before every request, to wait for its turn."""
     target = Target(f"s3://{bucket}/{key}", bucket, key, version_id)
     return scan(
-        target, lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter), settings
+        target,
+        lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter),
+        settings,
+        pace,
     )
 
 

@@ -17,14 +17,8 @@ from celery.signals import setup_logging, worker_shutting_down
 from kombu.entity import Exchange, Queue
 
 from worker import logs
+from worker.jobs.queues import JOBS, QUEUES
 from worker.settings import Settings
-
-EVENTS, JOBS, AUDITS, HOUSEKEEPING = QUEUES = (
-    "keyhole.events",
-    "keyhole.jobs",
-    "keyhole.audits",
-    "keyhole.housekeeping",
-)
 
 #: Seconds. A batch ends well within the soft limit: its objects' budgets, a round of threads after the other.
 SOFT_LIMIT, HARD_LIMIT = 540, 600

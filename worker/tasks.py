@@ -23,11 +23,13 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from worker.api import s3_access, scan_s3
-from worker.app import JOBS, app
+from worker.app import app
+from worker.intake.events.counts import OTHER_READING, EventCounts
 from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.ledger import ENTRY, Entry, Ledger
 from worker.jobs.perform import Performer
 from worker.jobs.publisher import DeliveryUncertainError
+from worker.jobs.queues import JOBS
 from worker.results.connection import connect
 from worker.results.redis_store import RedisStore
 from worker.results.tags import TagOutcome, TagWriter
@@ -74,6 +76,11 @@ class Services:
         )
 
     @cached_property
+    def event_counts(self) -> EventCounts:
+        """The counters of events."""
+        return EventCounts(self.redis)
+
+    @cached_property
     def tags(self) -> TagWriter:
         """Writes verdicts as object tags."""
         return TagWriter(s3_access(self.settings).client, locks=self.redis)
@@ -81,12 +88,25 @@ class Services:
     @cached_property
     def performer(self) -> Performer:
         """Works on entries."""
-        return Performer(self._scan, self._record, self.ledger, self.settings.scan_threads)
+        return Performer(self._scan, self._record, self._finish, self.ledger, self.settings.scan_threads)
 
-    def _scan(self, job: ScanJob) -> Report:
-        return scan_s3(s3_access(self.settings), job.bucket, job.key, job.version_id, self.settings.scan)
+    def _scan(self, _entry: Entry, job: ScanJob) -> Report:
+        report = self._scan_key(job, job.key)
+        if job.other_key is None or report.reasons != ("not_found",):
+            return report
+        other = self._scan_key(job, job.other_key)
+        if other.reasons == ("not_found",):
+            return report
+        self.event_counts.add({OTHER_READING: 1})
+        return other
 
-    def _record(self, job: ScanJob, report: Report) -> None:
+    def _scan_key(self, job: ScanJob, key: str) -> Report:
+        return scan_s3(s3_access(self.settings), job.bucket, key, job.version_id, self.settings.scan)
+
+    def _finish(self, entry: Entry) -> None:
+        pass
+
+    def _record(self, _entry: Entry, job: ScanJob, report: Report) -> None:
         # Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
         try:
             if "tags" in self.settings.sinks:
@@ -131,7 +151,7 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
     # A countdown would lie in a worker's memory.
     default_retry_delay = 0
 
-    def entry(self, args: Sequence[Any], task_id: str) -> Entry:
+    def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
         """The ledger's entry for the arguments of a call."""
         raise NotImplementedError
 
@@ -148,58 +168,59 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
             ValueError: The arguments are no job.
             DeliveryUncertainError: The broker failed; the ledger has the work.
         """
-        entry = self.entry([*(args or ()), *(kwargs or {}).values()], task_id or uuid4().hex)
-        if not services().ledger.note(entry.id, entry.jobs):
+        arguments = [*(args or ()), *(kwargs or {}).values()]
+        queue = str(options.pop("queue", None) or JOBS)
+        if len(arguments) == 1 and isinstance(arguments[0], dict):
+            entry: Entry = ENTRY.validate_python(arguments[0])  # its own message, as Celery sends it again
+        else:
+            entry = self.entry(arguments, task_id or uuid4().hex, queue)
+        if not services().ledger.note(entry):
             return self.AsyncResult(entry.id)
         return self.publish(entry, **options)
 
     def publish(self, entry: Entry, **options: Any) -> AsyncResult:  # noqa: ANN401 - whatever Celery takes
         """Publish an entry that is noted already."""
-        jobs = [job.model_dump(exclude_none=True) for job in entry.jobs]
+        message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
         try:
-            return super().apply_async([entry.id, jobs], {}, task_id=entry.id, **options)
+            return super().apply_async([message], {}, task_id=entry.id, **{"queue": entry.queue, **options})
         except OperationalError as error:
             raise DeliveryUncertainError(f"the broker did not take the job: {error}") from error
 
-    def work_on(self, entry_id: str, jobs: Sequence[dict[str, Any]]) -> None:
+    def work_on(self, message: dict[str, Any]) -> None:
         """Work on what a message says.
 
         Raises:
             ValueError: The message is no job of this version's.
         """
-        entry = Entry(entry_id, tuple(ScanJob.model_validate(job) for job in jobs))
+        entry: Entry = ENTRY.validate_python(message)
         again = self.request.retries > 0 or bool((self.request.delivery_info or {}).get("redelivered"))
         try:
             services().performer.perform(entry, alone=again)
         except SoftTimeLimitExceeded:
             # What has its verdict is marked; the rest is for the next delivery.
-            raise self.retry(args=[entry_id, list(jobs)], kwargs={}, countdown=0) from None
+            raise self.retry(args=[message], kwargs={}, countdown=0) from None
         except Exception as error:
-            log.exception("a verdict of entry %s was not recorded", entry_id)
-            raise self.retry(args=[entry_id, list(jobs)], kwargs={}, countdown=0, exc=error) from error
+            log.exception("a verdict of entry %s was not recorded", entry.id)
+            raise self.retry(args=[message], kwargs={}, countdown=0, exc=error) from error
 
 
 class ScanTask(LedgerTask):
     """`keyhole.scan`: one object."""
 
-    def entry(self, args: Sequence[Any], task_id: str) -> Entry:
-        """From `(uri)`, `(uri, version_id)` or a `ScanJob`; or what a message of this task carries."""
-        if len(args) == 2 and isinstance(args[1], list):
-            return Entry(args[0], tuple(ScanJob.model_validate(job) for job in args[1]))
+    def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
+        """From `(uri)`, `(uri, version_id)` or a `ScanJob`."""
         if isinstance(args[0], ScanJob):
-            return Entry(args[0].id, (args[0],))
+            return Entry(args[0].id, (args[0],), queue)
         bucket, key = parse_s3_uri(args[0])
         version_id = args[1] if len(args) > 1 else None
-        return Entry(task_id, (ScanJob(id=task_id, bucket=bucket, key=key, version_id=version_id),))
+        return Entry(task_id, (ScanJob(id=task_id, bucket=bucket, key=key, version_id=version_id),), queue)
 
 
 class ScanBatchTask(LedgerTask):
     """`keyhole.scan_batch`: many objects."""
 
-    def entry(self, args: Sequence[Any], task_id: str) -> Entry:
-        """From a sequence of `ScanJob`s or URIs; or what a message of this task carries."""
-        if len(args) == 2 and isinstance(args[0], str):
-            return Entry(args[0], tuple(ScanJob.model_validate(job) for job in args[1]))
+    def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
+        """From a sequence of `ScanJob`s or URIs."""
         jobs = []
         for number, job in enumerate(args[0]):
             if isinstance(job, str):
@@ -207,26 +228,23 @@ class ScanBatchTask(LedgerTask):
                 jobs.append(ScanJob(id=f"{task_id}-{number}", bucket=bucket, key=key))
             else:
                 jobs.append(ScanJob.model_validate(job))
-        return Entry(task_id, tuple(jobs))
+        return Entry(task_id, tuple(jobs), queue)
 
 
 @app.task(bind=True, base=ScanTask, name="keyhole.scan", typing=False)  # type: ignore[untyped-decorator] # Celery's
-def scan(self: ScanTask, entry_id: str, jobs: list[dict[str, Any]]) -> None:
+def scan(self: ScanTask, message: dict[str, Any]) -> None:
     """Scan one object and record its verdict."""
-    self.work_on(entry_id, jobs)
+    self.work_on(message)
 
 
 @app.task(bind=True, base=ScanBatchTask, name="keyhole.scan_batch", typing=False)  # type: ignore[untyped-decorator] # as above
-def scan_batch(self: ScanBatchTask, entry_id: str, jobs: list[dict[str, Any]]) -> None:
-    """Scan many objects at once and record each verdict as soon as it is there."""
-    self.work_on(entry_id, jobs)
+def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
+    """Scan many objects, several at once, and record each verdict as it comes."""
+    self.work_on(message)
 
 
 class CeleryPublisher:
-    """Publishes entries of the ledger to a queue, many in a round trip; a `jobs.publisher.Publisher`."""
-
-    def __init__(self, queue: str = JOBS) -> None:
-        self._queue = queue
+    """Publishes entries of the ledger to their queues, many in a round trip; a `jobs.publisher.Publisher`."""
 
     def publish(self, entries: Sequence[Entry]) -> None:
         """Send entries that are noted in the ledger.
@@ -238,7 +256,7 @@ class CeleryPublisher:
             with app.producer_pool.acquire(block=True) as producer, producer.batch():
                 for entry in entries:
                     task = scan if len(entry.jobs) == 1 else scan_batch
-                    task.publish(entry, queue=self._queue, producer=producer)
+                    task.publish(entry, producer=producer)
         except OperationalError as error:
             raise DeliveryUncertainError(
                 f"the broker failed while jobs were on their way: {error}"
@@ -257,6 +275,6 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
     entries = []
     for start in range(0, len(jobs), batch_size):
         batch = tuple(jobs[start : start + batch_size])
-        entries.append(Entry(batch[0].id if len(batch) == 1 else uuid4().hex, batch))
-    CeleryPublisher(queue).publish(services().ledger.note_many(entries))
+        entries.append(Entry(batch[0].id if len(batch) == 1 else uuid4().hex, batch, queue))
+    CeleryPublisher().publish(services().ledger.note_many(entries))
     return entries

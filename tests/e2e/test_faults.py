@@ -42,7 +42,7 @@ def submit(site: Site, bucket: str, *names: str) -> Entry:
     assert [job.key for job in jobs] == list(names)
     if len(jobs) == 1:
         return Entry(jobs[0].id, jobs)
-    (entry_id,) = site.redis.hkeys(keys.LEDGER_JOBS)
+    (entry_id,) = site.redis.hkeys(keys.LEDGER_ENTRIES)
     return Entry(entry_id.decode(), jobs)
 
 

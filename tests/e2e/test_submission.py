@@ -82,7 +82,7 @@ def test_every_way_publishes_what_it_notes(faulty_site: Site) -> None:
     assert noted(faulty_site) == set(said)
     messages = faulty_site.redis.lrange("keyhole:broker:keyhole.jobs", 0, -1)
     ids = {json.loads(message)["headers"]["id"] for message in messages}
-    assert ids == {entry_id.decode() for entry_id in faulty_site.redis.hkeys(keys.LEDGER_JOBS)}
+    assert ids == {entry_id.decode() for entry_id in faulty_site.redis.hkeys(keys.LEDGER_ENTRIES)}
     assert len(messages) == faulty_site.ledger.count()
 
 

@@ -9,10 +9,11 @@ from celery.exceptions import QueueNotFound
 
 from tests.e2e.commands import until
 from tests.e2e.conftest import UNACKNOWLEDGED, Site
-from worker.app import JOBS, app
+from worker.app import app
 from worker.demo.images import qcow2
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
+from worker.jobs.queues import JOBS
 from worker.results import keys
 from worker.scan.report import Report, Status
 from worker.tasks import scan, scan_batch, submit

@@ -7,6 +7,7 @@ import redis
 
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.queues import AUDITS
 from worker.results import keys
 
 JOBS = (
@@ -29,7 +30,7 @@ def silence(valkey: redis.Redis, entry_id: str, seconds: float) -> None:
 class TestNoting:
     def test_a_noted_entry_is_pending_with_its_jobs(self, ledger: Ledger) -> None:
         """All that is needed to send it again."""
-        assert ledger.note("batch", JOBS)
+        assert ledger.note(Entry("batch", JOBS))
 
         (pending,) = ledger.pending(10)
 
@@ -39,10 +40,10 @@ class TestNoting:
 
     def test_noting_again_changes_nothing(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """Neither the jobs, nor how long the entry has waited."""
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("batch", JOBS))
         silence(valkey, "batch", 100)
 
-        assert ledger.note("batch", JOBS[:1])
+        assert ledger.note(Entry("batch", JOBS[:1]))
 
         (pending,) = ledger.pending(10)
         assert pending.entry.jobs == JOBS
@@ -50,10 +51,10 @@ class TestNoting:
 
     def test_noting_after_striking_does_not_revive_it(self, ledger: Ledger) -> None:
         """An event that came twice, the second time after its verdict."""
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("batch", JOBS))
         ledger.strike("batch")
 
-        assert not ledger.note("batch", JOBS)
+        assert not ledger.note(Entry("batch", JOBS))
 
         assert ledger.count() == 0
         assert ledger.pending(10) == []
@@ -61,7 +62,7 @@ class TestNoting:
     def test_many_are_noted_at_once_but_for_those_done(self, ledger: Ledger) -> None:
         """What comes back is what is worth sending."""
         entries = [Entry(str(number), JOBS) for number in range(5)]
-        ledger.note("3", JOBS)
+        ledger.note(Entry("3", JOBS))
         ledger.strike("3")
 
         assert ledger.note_many(entries) == [entries[0], entries[1], entries[2], entries[4]]
@@ -77,7 +78,7 @@ class TestNoting:
 class TestStriking:
     def test_a_struck_entry_is_done(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """For as long as its message may be delivered again; then it leaves nothing."""
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("batch", JOBS))
         assert not ledger.is_done("batch")
 
         ledger.strike("batch")
@@ -105,8 +106,8 @@ class TestStriking:
 
     def test_an_entry_that_cannot_be_read_can_be_struck(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """Its jobs are unknown, so what was counted for them expires by itself."""
-        ledger.note("batch", JOBS)
-        valkey.hset(keys.LEDGER_JOBS, "batch", "hello")
+        ledger.note(Entry("batch", JOBS))
+        valkey.hset(keys.LEDGER_ENTRIES, "batch", "hello")
 
         ledger.strike("batch")
 
@@ -116,23 +117,23 @@ class TestStriking:
 class TestJobs:
     def test_starts_are_counted(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """A job that kills its worker is known by its count."""
-        assert [ledger.attempt("job-1") for _ in range(3)] == [1, 2, 3]
-        assert ledger.attempt("job-2") == 1
+        assert [ledger.attempt("batch", "job-1") for _ in range(3)] == [1, 2, 3]
+        assert ledger.attempt("batch", "job-2") == 1
         assert 3500 < valkey.ttl(keys.attempts("job-1")) <= 3600
 
     def test_striking_forgets_the_counts(self, ledger: Ledger) -> None:
         """Of all jobs of the entry."""
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("batch", JOBS))
         for job in JOBS:
-            ledger.attempt(job.id)
+            ledger.attempt("batch", job.id)
 
         ledger.strike("batch")
 
-        assert [ledger.attempt(job.id) for job in JOBS] == [1, 1]
+        assert [ledger.attempt("batch", job.id) for job in JOBS] == [1, 1]
 
     def test_a_job_of_an_open_batch_can_be_done(self, ledger: Ledger) -> None:
         """A batch that is delivered again goes on where it stopped."""
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("batch", JOBS))
 
         ledger.mark_done("job-1")
 
@@ -142,7 +143,7 @@ class TestJobs:
 
     def test_a_job_may_have_the_id_of_its_entry(self, ledger: Ledger) -> None:
         """One job in a message: its mark is not the entry's, or nobody would strike it."""
-        ledger.note("job-1", JOBS[:1])
+        ledger.note(Entry("job-1", JOBS[:1]))
 
         ledger.mark_done("job-1")
 
@@ -150,11 +151,52 @@ class TestJobs:
         assert ledger.count() == 1
 
 
+class TestSendingAgain:
+    def test_it_is_counted_and_is_a_sign_of_life(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.note(Entry("batch", JOBS))
+        silence(valkey, "batch", 100)
+
+        assert [ledger.sent_again("batch"), ledger.sent_again("batch")] == [1, 2]
+        assert ledger.pending(10, silent_seconds=60) == []
+
+    def test_the_start_of_a_job_is_a_sign_of_life(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.note(Entry("batch", JOBS))
+        silence(valkey, "batch", 100)
+
+        ledger.attempt("batch", "job-1")
+
+        assert ledger.pending(10, silent_seconds=60) == []
+
+    def test_a_buried_entry_is_open_no_longer_and_not_done(self, ledger: Ledger) -> None:
+        """It can be noted again, when somebody says so."""
+        ledger.note(Entry("batch", JOBS))
+        ledger.sent_again("batch")
+
+        ledger.bury("batch")
+
+        assert ledger.count() == 0
+        assert not ledger.is_done("batch")
+        assert ledger.note(Entry("batch", JOBS))
+        assert ledger.sent_again("batch") == 1
+
+    def test_what_was_published_is_remembered_for_a_while(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.mark_published(["1", "3"], 60)
+
+        assert ledger.published_among(["1", "2", "3"]) == {"1", "3"}
+        assert 50 < valkey.ttl(keys.entry_published("1")) <= 60
+
+    def test_an_entry_keeps_its_queue_and_its_audit(self, ledger: Ledger) -> None:
+        entry = Entry("batch", JOBS, AUDITS, audit="a1")
+        ledger.note(entry)
+
+        assert [pending.entry for pending in ledger.pending(10)] == [entry]
+
+
 class TestPending:
     def test_the_longest_silent_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """A sweep takes so many at a time, and only those silent for so long."""
         for entry_id, seconds in ("new", 0), ("older", 100), ("oldest", 200), ("old", 50):
-            ledger.note(entry_id, JOBS)
+            ledger.note(Entry(entry_id, JOBS))
             silence(valkey, entry_id, seconds)
 
         def ids(limit: int, seconds: float) -> list[str]:
@@ -167,7 +209,7 @@ class TestPending:
 
     def test_a_sign_of_life_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """What was sent again is not sent again by the next sweep."""
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("batch", JOBS))
         silence(valkey, "batch", 100)
 
         ledger.renew(["batch"])
@@ -188,16 +230,14 @@ class TestPending:
         assert ledger.oldest_age() is None
         assert ledger.pending(10) == []
 
-    @pytest.mark.parametrize(
-        "jobs", [b"hello", b"\xff", b'[{"id": "1", "bucket": "b", "key": "k", "new": 1}]']
-    )
+    @pytest.mark.parametrize("text", [b"hello", b"\xff", b"[1]", b'{"id": "1", "jobs": [], "new": 1}'])
     def test_an_entry_that_cannot_be_read_hides_no_other(
-        self, ledger: Ledger, valkey: redis.Redis, caplog: pytest.LogCaptureFixture, jobs: bytes
+        self, ledger: Ledger, valkey: redis.Redis, caplog: pytest.LogCaptureFixture, text: bytes
     ) -> None:
         """A later version wrote it: it is left to that version, and logged."""
-        ledger.note("foreign", JOBS)
-        valkey.hset(keys.LEDGER_JOBS, "foreign", jobs)
-        ledger.note("batch", JOBS)
+        ledger.note(Entry("foreign", JOBS))
+        valkey.hset(keys.LEDGER_ENTRIES, "foreign", text)
+        ledger.note(Entry("batch", JOBS))
 
         assert [pending.entry.id for pending in ledger.pending(10)] == ["batch"]
         assert ledger.count() == 2

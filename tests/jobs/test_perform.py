@@ -38,30 +38,37 @@ class Site:
         self.recorded: dict[str, list[Report]] = {}
         self.on_scan: Callable[[ScanJob], object] = lambda _: None
         self.on_record: Callable[[ScanJob], object] = lambda _: None
+        self.on_finish: Callable[[Entry], object] = lambda _: None
+        self.finished: list[str] = []
         self._lock = Lock()
 
     def perform(self, entry: Entry, *, alone: bool = False) -> None:
-        Performer(self._scan, self._record, self.ledger, threads=len(JOBS)).perform(entry, alone=alone)
+        performer = Performer(self._scan, self._record, self._finish, self.ledger, threads=len(JOBS))
+        performer.perform(entry, alone=alone)
 
     def statuses(self) -> dict[str, list[Status]]:
         return {job_id: [report.status for report in reports] for job_id, reports in self.recorded.items()}
 
-    def _scan(self, job: ScanJob) -> Report:
+    def _scan(self, _: Entry, job: ScanJob) -> Report:
         with self._lock:
             self.scanned.append(job.id)
         self.on_scan(job)
         return report(job)
 
-    def _record(self, job: ScanJob, report: Report) -> None:
+    def _record(self, _: Entry, job: ScanJob, report: Report) -> None:
         self.on_record(job)
         with self._lock:
             self.recorded.setdefault(job.id, []).append(report)
+
+    def _finish(self, entry: Entry) -> None:
+        self.on_finish(entry)
+        self.finished.append(entry.id)
 
 
 @pytest.fixture
 def site(valkey: redis.Redis) -> Site:
     ledger = Ledger(valkey, done_seconds=3600)
-    ledger.note(BATCH.id, BATCH.jobs)
+    ledger.note(BATCH)
     return Site(ledger)
 
 
@@ -106,6 +113,35 @@ class TestOnce:
         assert site.ledger.is_done("empty")
 
 
+class TestFinishing:
+    def test_what_follows_is_done_when_all_verdicts_stand_and_before_the_entry_is_struck(
+        self, site: Site
+    ) -> None:
+        seen: list[tuple[int, bool]] = []
+        site.on_finish = lambda entry: seen.append((len(site.recorded), site.ledger.is_done(entry.id)))
+
+        site.perform(BATCH)
+        site.perform(BATCH)
+
+        assert seen == [(len(JOBS), False)]
+
+    def test_it_is_done_again_where_it_failed(self, site: Site) -> None:
+        def fail(_: Entry) -> None:
+            raise ConnectionError("Redis is away")
+
+        site.on_finish = fail
+        with pytest.raises(ConnectionError):
+            site.perform(BATCH)
+        site.on_finish = lambda _: None
+        site.scanned.clear()
+
+        site.perform(BATCH)
+
+        assert site.finished == [BATCH.id]
+        assert site.scanned == []
+        assert site.ledger.is_done(BATCH.id)
+
+
 class TestAtOnceOrAlone:
     def test_the_jobs_of_a_batch_are_scanned_at_once(self, site: Site) -> None:
         """Each waits in its scan until all are there."""
@@ -137,7 +173,7 @@ class TestAttempts:
 
     def test_a_job_is_given_up_after_so_many_starts_and_the_others_are_not(self, site: Site) -> None:
         for _ in range(MAX_ATTEMPTS):
-            site.ledger.attempt("job-1")
+            site.ledger.attempt("batch", "job-1")
 
         site.perform(BATCH)
 
@@ -148,7 +184,7 @@ class TestAttempts:
 
     def test_the_last_start_may_still_succeed(self, site: Site) -> None:
         for _ in range(MAX_ATTEMPTS - 1):
-            site.ledger.attempt("job-1")
+            site.ledger.attempt("batch", "job-1")
 
         site.perform(BATCH)
 

@@ -45,7 +45,7 @@ def store(valkey: redis.Redis) -> RedisStore:
 @pytest.fixture
 def ledger(valkey: redis.Redis) -> Ledger:
     ledger = Ledger(valkey, done_seconds=3600)
-    ledger.note(BATCH.id, BATCH.jobs)
+    ledger.note(BATCH)
     return ledger
 
 
@@ -149,7 +149,7 @@ def test_busy_strangers_do_not_keep_a_refused_verdict_from_arriving(
     write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
     position = store.stream_position()
     write(store, JOBS[0])
-    ledger.note("only", JOBS[:1])
+    ledger.note(Entry("only", JOBS[:1]))
     ledger.strike("only")
     read, strangers = store.read_stream, iter(range(1000))
 

@@ -1,5 +1,7 @@
 """The budget of one scan, at its edges."""
 
+from threading import Event
+
 import pytest
 
 from worker.sources.errors import BudgetExhaustedError
@@ -27,3 +29,15 @@ def test_what_is_over_the_budget_is_refused_uncounted_and_named(budget: Budget, 
     with pytest.raises(BudgetExhaustedError, match=what):
         meter.request(100)
     assert (meter.requests, meter.bytes_read) == (1, 100)
+
+
+def test_whoever_paces_is_asked_before_every_request_and_the_wait_is_not_in_the_budget() -> None:
+    turns = iter([0.2, 0.0])
+    pause = Event()
+    meter = Meter(Budget(seconds=0.2), pace=lambda: bool(pause.wait(next(turns))) or None)
+
+    meter.request(1)
+    meter.request(1)
+
+    assert meter.requests == 2
+    assert next(turns, None) is None

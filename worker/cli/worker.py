@@ -31,7 +31,8 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
     with one_line_errors(), backend(settings, work=False) as settings:
         from celery.signals import worker_shutting_down
 
-        from worker.app import QUEUES, configure
+        from worker.app import configure
+        from worker.jobs.queues import QUEUES
         from worker.tasks import use_settings
 
         unknown = set(queues) - set(QUEUES)

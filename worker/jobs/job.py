@@ -14,7 +14,8 @@ class ScanJob(BaseModel):
 
     `id` names the work: the same id is the same work, and its verdict is written once. `sequencer` is the
     order that an S3 event gives to changes of one key (hexadecimal, compared as padded text), if the job came
-    from one.
+    from one. `other_key` is what the key may be instead, where it is not certain how an event writes keys: it
+    is taken where the one is missing and the other is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,5 +23,6 @@ class ScanJob(BaseModel):
     id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=200)
     bucket: str = Field(min_length=1, max_length=2048)
     key: str = Field(min_length=1, max_length=1024)
+    other_key: str | None = Field(default=None, min_length=1, max_length=1024)
     version_id: str | None = Field(default=None, max_length=1024)
     sequencer: str | None = Field(default=None, max_length=128)

@@ -26,14 +26,17 @@ class Performer:
     """Works on entries.
 
     Args:
-        scan: Scans one object; what is wrong with the object is in the report.
+        scan: Scans one object of an entry; what is wrong with the object is in the report.
         record: Puts a verdict where verdicts go.
+        finish: What is to follow when all verdicts of an entry stand, before it is struck; done again if
+        whoever did it is lost in between.
         ledger: Where entries are noted.
         threads: How many objects of an entry are scanned at once.
     """
 
-    scan: Callable[[ScanJob], Report]
-    record: Callable[[ScanJob, Report], None]
+    scan: Callable[[Entry, ScanJob], Report]
+    record: Callable[[Entry, ScanJob, Report], None]
+    finish: Callable[[Entry], None]
     ledger: Ledger
     threads: int
 
@@ -55,14 +58,15 @@ class Performer:
         jobs = [job for job in entry.jobs if not self.ledger.job_done(job.id)]
         if alone or len(jobs) <= 1:
             for job in jobs:
-                self._perform_one(job)
+                self._perform_one(entry, job)
         else:
-            self._perform_at_once(jobs)
+            self._perform_at_once(entry, jobs)
+        self.finish(entry)
         self.ledger.strike(entry.id)
 
-    def _perform_at_once(self, jobs: list[ScanJob]) -> None:
+    def _perform_at_once(self, entry: Entry, jobs: list[ScanJob]) -> None:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="scan") as pool:
-            futures: list[Future[None]] = [pool.submit(self._perform_one, job) for job in jobs]
+            futures: list[Future[None]] = [pool.submit(self._perform_one, entry, job) for job in jobs]
             try:
                 errors = [error for future in futures if (error := future.exception())]
             except BaseException:
@@ -72,17 +76,17 @@ class Performer:
         if errors:
             raise errors[0]
 
-    def _perform_one(self, job: ScanJob) -> None:
-        self.record(job, self._verdict(job))
+    def _perform_one(self, entry: Entry, job: ScanJob) -> None:
+        self.record(entry, job, self._verdict(entry, job))
         self.ledger.mark_done(job.id)
 
-    def _verdict(self, job: ScanJob) -> Report:
+    def _verdict(self, entry: Entry, job: ScanJob) -> Report:
         target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
-        if self.ledger.attempt(job.id) > MAX_ATTEMPTS:
+        if self.ledger.attempt(entry.id, job.id) > MAX_ATTEMPTS:
             log.error("job %s is given up after %d attempts: %s", job.id, MAX_ATTEMPTS, target.name)
             return failure(target, "worker_lost", f"{MAX_ATTEMPTS} workers were lost while they scanned it")
         try:
-            return self.scan(job)
+            return self.scan(entry, job)
         except Exception:
             # A bug of ours must not leave an object without a verdict.
             log.exception("scanning %s failed", target.name)

@@ -14,14 +14,20 @@ All begin with `keyhole:v1:`.
     string. The token of the one writer that may tag the object. Expires with the lock.
 `ledger:open`
     zset. Ids of entries without all their verdicts, by the last sign of life (epoch seconds). Until struck.
-`ledger:jobs`
-    hash. Entry id: the entry's jobs, a JSON array. Until struck.
+`ledger:entries`
+    hash. Entry id: the entry, a JSON object. Until struck.
+`ledger:resent`
+    hash. Entry id: how often it was sent again. Until struck.
+`ledger:published:<entry id>`
+    string. A marker: this entry is on the broker, and a duplicate need not be. Expires by setting.
 `ledger:done:<entry id>`
     string. A marker: all verdicts of this entry stand. Expires by setting.
 `ledger:job-done:<job id>`
     string. A marker: this job of an open entry has its verdict. Until struck; expires by setting.
 `ledger:attempts:<job id>`
     string. How often the work on this job was started. Until struck; expires by setting.
+`events:counts`
+    hash. Name: how often that happened to a message or an event. For ever.
 
 An *object id* is the hash of bucket, key and version; the bare key's has an empty version. The scripts that
 keep these keys consistent touch several at once, so they want one server (with replicas, if you like), not a
@@ -38,8 +44,10 @@ _PREFIX: Final = "keyhole:v1"
 _OBJECT_ID_BYTES: Final = 16
 
 VERDICTS: Final = f"{_PREFIX}:verdicts"
+EVENT_COUNTS: Final = f"{_PREFIX}:events:counts"
 LEDGER_OPEN: Final = f"{_PREFIX}:ledger:open"
-LEDGER_JOBS: Final = f"{_PREFIX}:ledger:jobs"
+LEDGER_ENTRIES: Final = f"{_PREFIX}:ledger:entries"
+LEDGER_RESENT: Final = f"{_PREFIX}:ledger:resent"
 
 #: What a script puts an id behind, where it learns the ids only as it runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
@@ -71,6 +79,11 @@ def tag_lock(object_id: str) -> str:
 def entry_done(entry_id: str) -> str:
     """The marker of a ledger entry whose verdicts stand."""
     return f"{_PREFIX}:ledger:done:{entry_id}"
+
+
+def entry_published(entry_id: str) -> str:
+    """The marker of a ledger entry that was published a short while ago."""
+    return f"{_PREFIX}:ledger:published:{entry_id}"
 
 
 def job_done(job_id: str) -> str:

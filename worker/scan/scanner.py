@@ -52,15 +52,21 @@ class Target(NamedTuple):
     version_id: str | None = None
 
 
-def scan(target: Target, open_source: Callable[[Meter], Source], settings: ScanSettings) -> Report:
+def scan(
+    target: Target,
+    open_source: Callable[[Meter], Source],
+    settings: ScanSettings,
+    pace: Callable[[], None] | None = None,
+) -> Report:
     """Scan one object. Whatever goes wrong with it becomes the report's status.
 
     Args:
         target: Its name, for the report.
         open_source: Opens it; called again when the object changed under the scan.
         settings: How to read.
+        pace: Called before every request, to wait for its turn.
     """
-    meter = Meter(settings.budget)
+    meter = Meter(settings.budget, pace)
     reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()
     for _ in range(MAX_STARTS):

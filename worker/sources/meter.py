@@ -1,6 +1,7 @@
 """The budget of one scan: how many requests and bytes it took, and when to stop."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.sources.errors import BudgetExhaustedError
@@ -19,18 +20,26 @@ class Budget:
 
 
 class Meter:
-    """Counts what a scan costs and refuses what would be over its budget."""
+    """Counts what a scan costs and refuses what would be over its budget.
 
-    def __init__(self, budget: Budget) -> None:
+    Args:
+        budget: What it may cost.
+        pace: Called before every request, to wait for its turn. That wait is not the object's fault, and not
+        in its budget.
+    """
+
+    def __init__(self, budget: Budget, pace: Callable[[], None] | None = None) -> None:
         self._budget = budget
+        self._pace = pace
+        self._waited = 0.0
         self._began = time.monotonic()
         self.requests = 0
         self.bytes_read = 0
 
     @property
     def elapsed_seconds(self) -> float:
-        """The seconds since the scan began."""
-        return time.monotonic() - self._began
+        """The seconds since the scan began, but for those in which it waited for its turn."""
+        return time.monotonic() - self._began - self._waited
 
     def request(self, length: int) -> None:
         """Count a request for `length` bytes, about to be made.
@@ -40,6 +49,10 @@ class Meter:
         """
         self.allow(length, requests=1)
         self.requests += 1
+        if self._pace is not None:
+            before = time.monotonic()
+            self._pace()
+            self._waited += time.monotonic() - before
 
     def allow(self, length: int, *, requests: int = 0) -> None:
         """Look whether `length` bytes, and `requests` if any, are within the budget.
