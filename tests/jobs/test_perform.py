@@ -173,7 +173,7 @@ class TestAttempts:
 
     def test_a_job_is_given_up_after_so_many_starts_and_the_others_are_not(self, site: Site) -> None:
         for _ in range(MAX_ATTEMPTS):
-            site.ledger.attempt("batch", "job-1")
+            site.ledger.attempt(BATCH, "job-1")
 
         site.perform(BATCH)
 
@@ -184,7 +184,7 @@ class TestAttempts:
 
     def test_the_last_start_may_still_succeed(self, site: Site) -> None:
         for _ in range(MAX_ATTEMPTS - 1):
-            site.ledger.attempt("batch", "job-1")
+            site.ledger.attempt(BATCH, "job-1")
 
         site.perform(BATCH)
 

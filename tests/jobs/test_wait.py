@@ -109,7 +109,7 @@ def test_a_verdict_that_a_newer_one_stands_against_arrives_as_the_newer_one(
     write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
     for job in JOBS:
         write(store, job)
-    ledger.strike(BATCH.id)
+    ledger.strike(BATCH)
 
     arrived = {each.job.id: each.report for each in waiting if each}
 
@@ -120,7 +120,7 @@ def test_a_job_whose_verdict_is_not_kept_in_redis_arrives_without(
     ledger: Ledger, waiting: Iterator[Arrived | None]
 ) -> None:
     """The verdicts go to tags alone."""
-    ledger.strike(BATCH.id)
+    ledger.strike(BATCH)
 
     assert [arrived for arrived in waiting if arrived] == [Arrived(job, None) for job in JOBS]
 
@@ -132,7 +132,7 @@ def test_each_arrives_once_even_if_announced_twice(
     valkey.xadd(keys.VERDICTS, {"job": "job-0", "report": report(JOBS[0]).model_dump_json()})
     write(store, JOBS[1])
     write(store, JOBS[2])
-    ledger.strike(BATCH.id)
+    ledger.strike(BATCH)
 
     assert [arrived.job.id for arrived in waiting if arrived] == ["job-0", "job-1", "job-2"]
 
@@ -150,7 +150,7 @@ def test_busy_strangers_do_not_keep_a_refused_verdict_from_arriving(
     position = store.stream_position()
     write(store, JOBS[0])
     ledger.note(Entry("only", JOBS[:1]))
-    ledger.strike("only")
+    ledger.strike(Entry("only", JOBS[:1]))
     read, strangers = store.read_stream, iter(range(1000))
 
     def busy(after: str, *, block_ms: int) -> StreamPage:

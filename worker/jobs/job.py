@@ -15,7 +15,8 @@ class ScanJob(BaseModel):
     `id` names the work: the same id is the same work, and its verdict is written once. `sequencer` is the
     order that an S3 event gives to changes of one key (hexadecimal, compared as padded text), if the job came
     from one. `other_key` is what the key may be instead, where it is not certain how an event writes keys: it
-    is taken where the one is missing and the other is there.
+    is taken where the one is missing and the other is there. `storage_class` is what a listing said, for the
+    price; `None` is S3's standard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,3 +27,4 @@ class ScanJob(BaseModel):
     other_key: str | None = Field(default=None, min_length=1, max_length=1024)
     version_id: str | None = Field(default=None, max_length=1024)
     sequencer: str | None = Field(default=None, max_length=128)
+    storage_class: str | None = Field(default=None, max_length=64)

@@ -11,6 +11,8 @@ An *entry* is what travels in one message: one job, or a batch of them. Its life
 - A struck entry leaves a marker, so that a message delivered once more is recognised and does nothing.
 - Starts are counted before the work, because a job that kills its worker can't be counted after it.
 - Ages are told by the server's clock alone: the clocks of the hosts need not agree.
+- What a broker lost is told by the order of its queue: first in, first out. An entry that has been silent
+  since before another was noted whose work has begun was passed over, so its message is gone.
 - An entry that is sent again and again without an end is buried: it is open no longer, and not done.
 
 What it can't do: it is as durable as its Redis. FLUSHDB, eviction, or a fail-over to a replica that lags
@@ -28,61 +30,18 @@ from typing import Final, cast
 import redis
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from worker.jobs import ledger_scripts
 from worker.jobs.job import ScanJob
-from worker.jobs.queues import JOBS
+from worker.jobs.queues import JOBS, QUEUES
 from worker.results import keys
 
 _log = logging.getLogger(__name__)
 
 #: Ids in one MGET: an answer of some kilobytes, and no command that holds up the server.
 _IDS_PER_COMMAND: Final = 1000
-
-_NOTE: Final = """
--- KEYS[1]  zset: open entries by their last sign of life
--- KEYS[2]  hash: open entries
--- KEYS[3]  the entry's marker that it is done
--- ARGV[1]  entry id
--- ARGV[2]  the entry, a JSON object
--- returns 1 if the entry is open now, 0 if it is done
-if redis.call('EXISTS', KEYS[3]) == 1 then
-    return 0
-end
-if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 1 then
-    local now = redis.call('TIME')
-    redis.call('ZADD', KEYS[1], 'NX', now[1] + now[2] / 1e6, ARGV[1])
-end
-return 1
-"""
-
-_RENEW: Final = """
--- KEYS[1]  zset: open entries by their last sign of life
--- ARGV     entry ids
-local now = redis.call('TIME')
-for _, entry in ipairs(ARGV) do
-    redis.call('ZADD', KEYS[1], 'XX', now[1] + now[2] / 1e6, entry)
-end
-"""
-
-_STRIKE: Final = """
--- KEYS[1]  zset: open entries by their last sign of life
--- KEYS[2]  hash: open entries
--- KEYS[3]  the entry's marker that it is done
--- KEYS[4]  hash: how often open entries were sent again
--- ARGV[1]  entry id
--- ARGV[2]  seconds that the marker stays
--- ARGV[3]  what stands before a job's id in the key of its marker
--- ARGV[4]  what stands before a job's id in the key of its count of starts
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
-local readable, entry = pcall(cjson.decode, redis.call('HGET', KEYS[2], ARGV[1]) or '{}')
-if readable and type(entry) == 'table' then
-    for _, job in ipairs(entry.jobs or {}) do
-        redis.call('DEL', ARGV[3] .. job.id, ARGV[4] .. job.id)
-    end
-end
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[4], ARGV[1])
-"""
+#: Seconds by which entries may be taken out of the order in which they were noted: those of one bulk are
+#: noted first and published then, and several consumers take them at once.
+_OUT_OF_ORDER_SECONDS: Final = 10.0
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -118,9 +77,10 @@ class Ledger:
     def __init__(self, client: redis.Redis, *, done_seconds: int) -> None:
         self._client = client
         self._done_seconds = done_seconds
-        self._note = client.register_script(_NOTE)
-        self._renew = client.register_script(_RENEW)
-        self._strike = client.register_script(_STRIKE)
+        self._note = client.register_script(ledger_scripts.NOTE)
+        self._renew = client.register_script(ledger_scripts.RENEW)
+        self._begin = client.register_script(ledger_scripts.BEGIN)
+        self._strike = client.register_script(ledger_scripts.STRIKE)
 
     def note(self, entry: Entry) -> bool:
         """Note an entry before it is published; false if it is done already, and need not be."""
@@ -133,28 +93,34 @@ class Ledger:
         with self._client.pipeline(transaction=False) as pipe:
             for entry in entries:
                 self._note(
-                    keys=[keys.LEDGER_OPEN, keys.LEDGER_ENTRIES, keys.entry_done(entry.id)],
+                    keys=[keys.ledger_open(entry.queue), keys.LEDGER_ENTRIES, keys.entry_done(entry.id)],
                     args=[entry.id, ENTRY.dump_json(entry, exclude_none=True)],
                     client=pipe,
                 )
             is_open = pipe.execute()
         return [entry for entry, opened in zip(entries, is_open, strict=True) if opened]
 
-    def renew(self, entry_ids: Sequence[str]) -> None:
-        """Give a sign of life for entries that are open: they were sent again, or somebody works on them."""
-        if entry_ids:
-            self._renew(keys=[keys.LEDGER_OPEN], args=entry_ids)
+    def renew(self, entry: Entry) -> None:
+        """Give a sign of life for an entry, if it is open: somebody works on it."""
+        self._renew(keys=[keys.ledger_open(entry.queue)], args=[entry.id])
 
-    def strike(self, entry_id: str) -> None:
+    def begin(self, entry: Entry) -> None:
+        """Say that the work on an entry has begun: what was noted before it on its queue has had its turn."""
+        self._begin(
+            keys=[keys.ledger_open(entry.queue), keys.LEDGER_ENTRIES, keys.LEDGER_BEGUN],
+            args=[entry.id, entry.queue],
+        )
+
+    def strike(self, entry: Entry) -> None:
         """Strike an entry whose verdicts all stand, and the markers and counts of its jobs. Twice is fine."""
         self._strike(
             keys=[
-                keys.LEDGER_OPEN,
+                keys.ledger_open(entry.queue),
                 keys.LEDGER_ENTRIES,
-                keys.entry_done(entry_id),
+                keys.entry_done(entry.id),
                 keys.LEDGER_RESENT,
             ],
-            args=[entry_id, self._done_seconds, keys.JOB_DONE_PREFIX, keys.ATTEMPTS_PREFIX],
+            args=[entry.id, self._done_seconds, keys.JOB_DONE_PREFIX, keys.ATTEMPTS_PREFIX],
         )
 
     def is_done(self, entry_id: str) -> bool:
@@ -165,7 +131,7 @@ class Ledger:
         """Those of the entries that were struck, for whoever waits for many."""
         return self._marked(entry_ids, keys.entry_done)
 
-    def attempt(self, entry_id: str, job_id: str) -> int:
+    def attempt(self, entry: Entry, job_id: str) -> int:
         """Count a start of the work on a job, before the work: 1 for the first. Striking forgets it.
 
         It is a sign of life of the entry, too.
@@ -173,7 +139,7 @@ class Ledger:
         with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(keys.attempts(job_id))
             pipe.expire(keys.attempts(job_id), self._done_seconds)
-            self._renew(keys=[keys.LEDGER_OPEN], args=[entry_id], client=pipe)
+            self._renew(keys=[keys.ledger_open(entry.queue)], args=[entry.id], client=pipe)
             return int(pipe.execute()[0])
 
     def mark_done(self, job_id: str) -> None:
@@ -184,19 +150,23 @@ class Ledger:
         """Whether a job of an open entry is marked. Once the entry is struck, ask `is_done` of the entry."""
         return bool(self._client.exists(keys.job_done(job_id)))
 
-    def sent_again(self, entry_id: str) -> int:
+    def times_sent_again(self, entry: Entry) -> int:
+        """How often an open entry was sent again."""
+        return int(cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id)) or 0)
+
+    def sent_again(self, entry: Entry) -> int:
         """Count that an entry was sent again: 1 for the first time. It is a sign of life, too."""
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.hincrby(keys.LEDGER_RESENT, entry_id, 1)
-            self._renew(keys=[keys.LEDGER_OPEN], args=[entry_id], client=pipe)
+            pipe.hincrby(keys.LEDGER_RESENT, entry.id, 1)
+            self._renew(keys=[keys.ledger_open(entry.queue)], args=[entry.id], client=pipe)
             return int(pipe.execute()[0])
 
-    def bury(self, entry_id: str) -> None:
+    def bury(self, entry: Entry) -> None:
         """Take an entry out of the ledger that is not done, and that nobody is to send again."""
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.zrem(keys.LEDGER_OPEN, entry_id)
-            pipe.hdel(keys.LEDGER_ENTRIES, entry_id)
-            pipe.hdel(keys.LEDGER_RESENT, entry_id)
+            pipe.zrem(keys.ledger_open(entry.queue), entry.id)
+            pipe.hdel(keys.LEDGER_ENTRIES, entry.id)
+            pipe.hdel(keys.LEDGER_RESENT, entry.id)
             pipe.execute()
 
     def mark_published(self, entry_ids: Sequence[str], seconds: int) -> None:
@@ -212,29 +182,44 @@ class Ledger:
 
     def count(self) -> int:
         """How many entries are open."""
-        return self._client.zcard(keys.LEDGER_OPEN)
+        return self._client.hlen(keys.LEDGER_ENTRIES)
+
+    def is_open(self, entry_id: str) -> bool:
+        """Whether an entry is noted and not struck."""
+        return bool(self._client.hexists(keys.LEDGER_ENTRIES, entry_id))
 
     def oldest_age(self) -> float | None:
         """Seconds since the longest silent entry's last sign of life; `None` if none is open."""
-        oldest = self._by_silence(limit=1)
-        return None if not oldest else max(0.0, self._now() - oldest[0][1])
+        signs = [sign for queue in QUEUES for _, sign in self._by_silence(queue, limit=1)]
+        return None if not signs else max(0.0, self._now() - min(signs))
 
-    def pending(self, limit: int, *, silent_seconds: float = 0.0) -> list[OpenEntry]:
-        """Up to `limit` entries without a sign of life for so many seconds, the most silent first.
+    def silent(self, queue: str, limit: int, *, seconds: float = 0.0) -> list[OpenEntry]:
+        """Up to `limit` entries of a queue without a sign of life for so long, the most silent first."""
+        return self._open_entries(self._by_silence(queue, limit=limit, until=self._now() - seconds))
 
-        An entry that can't be read (a later version wrote it, or somebody else) is logged and stays in the
-        ledger.
+    def passed_over(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
+        """Of those that are `silent`, the entries whose turn has passed.
+
+        An entry that was noted at least ten seconds after their last sign of life has begun before them.
         """
-        silent = self._by_silence(limit=limit, until=self._now() - silent_seconds)
+        latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
+        until = min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS)
+        return self._open_entries(self._by_silence(queue, limit=limit, until=until))
+
+    def _open_entries(self, silent: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
+        """The entries of these ids.
+
+        One that cannot be read (a later version wrote it, or somebody else) is logged and stays in the ledger.
+        """
         if not silent:
             return []
         found = self._client.hmget(keys.LEDGER_ENTRIES, [entry_id for entry_id, _ in silent])
         entries = []
-        for (entry_id, alive_at), text in zip(silent, found, strict=True):
-            if text is None:
+        for (entry_id, alive_at), value in zip(silent, cast("list[bytes | None]", found), strict=True):
+            if value is None:
                 continue  # struck since
             try:
-                entry = ENTRY.validate_json(text)
+                entry = ENTRY.validate_json(value.partition(b" ")[2])
             except ValueError as error:  # pydantic's ValidationError is one, and so is what decode raises
                 _log.warning(
                     "ledger entry %r cannot be read, and is left alone: %s", entry_id, _reason(error)
@@ -254,10 +239,10 @@ class Ledger:
             )
         return marked
 
-    def _by_silence(self, *, limit: int, until: float | None = None) -> list[tuple[bytes, float]]:
+    def _by_silence(self, queue: str, *, limit: int, until: float | None = None) -> list[tuple[bytes, float]]:
         """Ids of open entries and their last sign of life, epoch seconds."""
         found = self._client.zrange(
-            keys.LEDGER_OPEN,
+            keys.ledger_open(queue),
             "-inf",
             "+inf" if until is None else until,
             byscore=True,

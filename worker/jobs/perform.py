@@ -55,6 +55,7 @@ class Performer:
         if self.ledger.is_done(entry.id):
             log.info("entry %s is done already", entry.id)
             return
+        self.ledger.begin(entry)
         jobs = [job for job in entry.jobs if not self.ledger.job_done(job.id)]
         if alone or len(jobs) <= 1:
             for job in jobs:
@@ -62,7 +63,7 @@ class Performer:
         else:
             self._perform_at_once(entry, jobs)
         self.finish(entry)
-        self.ledger.strike(entry.id)
+        self.ledger.strike(entry)
 
     def _perform_at_once(self, entry: Entry, jobs: list[ScanJob]) -> None:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="scan") as pool:
@@ -82,7 +83,7 @@ class Performer:
 
     def _verdict(self, entry: Entry, job: ScanJob) -> Report:
         target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
-        if self.ledger.attempt(entry.id, job.id) > MAX_ATTEMPTS:
+        if self.ledger.attempt(entry, job.id) > MAX_ATTEMPTS:
             log.error("job %s is given up after %d attempts: %s", job.id, MAX_ATTEMPTS, target.name)
             return failure(target, "worker_lost", f"{MAX_ATTEMPTS} workers were lost while they scanned it")
         try:

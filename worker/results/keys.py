@@ -8,14 +8,19 @@ All begin with `keyhole:v1:`.
 `idx:status:<status>`
     zset. Object ids by the time of the scan (epoch seconds). What outlives its record is pruned by whoever
     meets it.
+`idx:keys:<hash of bucket>`
+    zset. The keys of a bucket that have verdicts, all with the score 0, so in the order of their bytes. What
+    outlives its record is pruned by whoever meets it.
 `verdicts`
     stream. One entry for every verdict written: `job` (its id), `report` (JSON). Trimmed to a length.
 `lock:tags:<object id>`
     string. The token of the one writer that may tag the object. Expires with the lock.
-`ledger:open`
+`ledger:open:<queue>`
     zset. Ids of entries without all their verdicts, by the last sign of life (epoch seconds). Until struck.
 `ledger:entries`
-    hash. Entry id: the entry, a JSON object. Until struck.
+    hash. Entry id: when it was noted (epoch seconds), a space, the entry (JSON). Until struck.
+`ledger:begun`
+    hash. Queue: when the latest entry was noted whose work has begun (epoch seconds).
 `ledger:resent`
     hash. Entry id: how often it was sent again. Until struck.
 `ledger:published:<entry id>`
@@ -28,6 +33,38 @@ All begin with `keyhole:v1:`.
     string. How often the work on this job was started. Until struck; expires by setting.
 `events:counts`
     hash. Name: how often that happened to a message or an event. For ever.
+`dead`
+    zset. Ids of dead letters by the last time that they were in vain (epoch seconds). Until retried or dropped.
+`dead:letter:<letter id>`
+    hash. What was in vain: `kind`, `source`, `body` (bytes), `size` (of the whole body), `reason`, `first`, `last`
+    (epoch seconds), `times`. As long as its id is in `dead`.
+`dead:receives:<letter id>`
+    string. How often a message was received and not understood, before it is a dead letter. Expires.
+`audits`
+    zset. Ids of audits by their start (epoch seconds). Pruned of what has expired by whoever meets it.
+`audit:<id>`
+    hash. `spec` (JSON), `state`, `reason`, `started`, `ended` (epoch seconds), `ruleset`, `scanner`, `page`
+    (the number of the next one), `cursor` (where that begins), `after` (the last key before it),
+    `listed_all`, `ends_as` and `ends_for` (in which state it ends with its last batch, and why).
+    This and the next four expire by setting once the audit has ended.
+`audit:<id>:totals`
+    hash. Counters by name; `status:<status>` count verdicts, `nanodollars` money.
+`audit:<id>:outstanding`
+    hash. Ids of batches that were cut from listed pages and have no results yet: the ledger's entry (JSON).
+`audit:<id>:results:<batch id>`
+    hash. Job id: what became of it. Until all of an outstanding batch are there; then they are counted.
+`audit:<id>:objects`
+    list. Strings of rows of 18 bytes: object id (16, binary), status, how it came by it.
+`audit:<id>:findings`
+    list. What was found about the bucket (JSON).
+`audit:<id>:page`
+    string. The token of whoever lists the next page. Expires, so that a lost page is listed by another.
+`schedule:<name>`
+    hash. `audit` (the last one that it started), `skipped` (how often it was due while that still ran).
+`rate:<bucket>`
+    string. When the next request to this bucket may begin (microseconds since 1970). Expires when it is past.
+`sweep`
+    string. A marker: the ledger was swept a moment ago. Expires.
 
 An *object id* is the hash of bucket, key and version; the bare key's has an empty version. The scripts that
 keep these keys consistent touch several at once, so they want one server (with replicas, if you like), not a
@@ -45,9 +82,12 @@ _OBJECT_ID_BYTES: Final = 16
 
 VERDICTS: Final = f"{_PREFIX}:verdicts"
 EVENT_COUNTS: Final = f"{_PREFIX}:events:counts"
-LEDGER_OPEN: Final = f"{_PREFIX}:ledger:open"
 LEDGER_ENTRIES: Final = f"{_PREFIX}:ledger:entries"
+LEDGER_BEGUN: Final = f"{_PREFIX}:ledger:begun"
 LEDGER_RESENT: Final = f"{_PREFIX}:ledger:resent"
+DEAD: Final = f"{_PREFIX}:dead"
+AUDITS: Final = f"{_PREFIX}:audits"
+SWEEP: Final = f"{_PREFIX}:sweep"
 
 #: What a script puts an id behind, where it learns the ids only as it runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
@@ -57,8 +97,11 @@ ATTEMPTS_PREFIX: Final = f"{_PREFIX}:ledger:attempts:"
 
 def object_id(bucket: str, key: str, version_id: str | None) -> str:
     """The id of an object: 32 hexadecimal digits. Hashed as JSON, in which no two triples read the same."""
-    triple = json.dumps([bucket, key, version_id or ""])
-    return blake2b(triple.encode(), digest_size=_OBJECT_ID_BYTES).hexdigest()
+    return _hash(json.dumps([bucket, key, version_id or ""]))
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=_OBJECT_ID_BYTES).hexdigest()
 
 
 def record(object_id: str) -> str:
@@ -71,9 +114,39 @@ def status_index(status: str) -> str:
     return f"{_PREFIX}:idx:status:{status}"
 
 
+def key_index(bucket: str) -> str:
+    """Where the keys of a bucket that have verdicts lie."""
+    return f"{_PREFIX}:idx:keys:{_hash(bucket)}"
+
+
+def audit(audit_id: str, part: str = "") -> str:
+    """What an audit is, or one of its parts: `totals`, `outstanding`, `objects`, `findings`, `page`."""
+    return f"{_PREFIX}:audit:{audit_id}" + (f":{part}" if part else "")
+
+
+def batch_results(audit_id: str, batch_id: str) -> str:
+    """The results of an outstanding batch."""
+    return audit(audit_id, f"results:{batch_id}")
+
+
+def schedule(name: str) -> str:
+    """What a schedule did last."""
+    return f"{_PREFIX}:schedule:{name}"
+
+
+def rate(bucket: str) -> str:
+    """When the next request to a bucket may begin."""
+    return f"{_PREFIX}:rate:{_hash(bucket)}"
+
+
 def tag_lock(object_id: str) -> str:
     """The lock of whoever writes the object's tags."""
     return f"{_PREFIX}:lock:tags:{object_id}"
+
+
+def ledger_open(queue: str) -> str:
+    """Where the open entries of a queue lie."""
+    return f"{_PREFIX}:ledger:open:{queue}"
 
 
 def entry_done(entry_id: str) -> str:
@@ -94,3 +167,13 @@ def job_done(job_id: str) -> str:
 def attempts(job_id: str) -> str:
     """The count of starts of the work on a job."""
     return ATTEMPTS_PREFIX + job_id
+
+
+def dead_letter(letter_id: str) -> str:
+    """Where a dead letter lies."""
+    return f"{_PREFIX}:dead:letter:{letter_id}"
+
+
+def dead_receives(letter_id: str) -> str:
+    """The count of receives of a message that is not understood."""
+    return f"{_PREFIX}:dead:receives:{letter_id}"

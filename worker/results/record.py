@@ -40,8 +40,9 @@ WRITE_SCRIPT: Final = r"""
 -- KEYS[1]   record of the object
 -- KEYS[2]   record of the bare key: the same one, if the object has no version
 -- KEYS[3]   stream of verdicts
--- KEYS[4]   index of the verdict's status
--- KEYS[5..] indexes of all other statuses
+-- KEYS[4]   index of the bucket's keys
+-- KEYS[5]   index of the verdict's status
+-- KEYS[6..] indexes of all other statuses
 -- ARGV[1]   object id
 -- ARGV[2]   object id of the bare key
 -- ARGV[3]   header line, without its line feed
@@ -50,6 +51,7 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[6]   time of the scan in epoch seconds
 -- ARGV[7]   seconds until a record expires, 0 for never
 -- ARGV[8]   length of the stream
+-- ARGV[9]   the object's key
 -- returns 1 if the record was written, 0 if the one that stands is of the same job or newer
 
 -- Fields of a header line; nil if it isn't one, so that a corrupt record gives way to any verdict.
@@ -89,7 +91,7 @@ local function store(key, body)
 end
 
 local function unindex(id)
-    for i = 4, #KEYS do redis.call('ZREM', KEYS[i], id) end
+    for i = 5, #KEYS do redis.call('ZREM', KEYS[i], id) end
 end
 
 local new = parse(ARGV[3])
@@ -98,7 +100,8 @@ if not newer(new, stored(KEYS[1])) then
 end
 store(KEYS[1], ARGV[4])
 unindex(ARGV[1])
-redis.call('ZADD', KEYS[4], ARGV[6], ARGV[1])
+redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
+redis.call('ZADD', KEYS[4], 0, ARGV[9])
 if KEYS[2] ~= KEYS[1] and newer(new, stored(KEYS[2])) then
     store(KEYS[2], '@' .. ARGV[1])
     unindex(ARGV[2])

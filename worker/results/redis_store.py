@@ -99,6 +99,7 @@ class RedisStore:
                 keys.record(object_id),
                 keys.record(bare_id),
                 keys.VERDICTS,
+                keys.key_index(report.bucket),
                 keys.status_index(report.status),
                 *(keys.status_index(status) for status in Status if status != report.status),
             ],
@@ -111,6 +112,7 @@ class RedisStore:
                 epoch_ms(report.scanned_at) / 1000,
                 self._expiry_seconds or 0,
                 self._stream_length,
+                report.key,
             ],
         )
         return bool(written)

@@ -22,7 +22,7 @@ the tags of an object that can be replaced must compare the ETag in `keyhole-sca
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC
@@ -82,6 +82,14 @@ class TagOutcome(StrEnum):
     FAILED_CONTENDED = "failed_contended"
 
 
+class TagRequest(StrEnum):
+    """A kind of request that writing tags takes."""
+
+    READ = "GetObjectTagging"
+    WRITE = "PutObjectTagging"
+    LOOK = "HeadObject"
+
+
 class _Address(TypedDict):
     """How S3 is told which object."""
 
@@ -96,6 +104,7 @@ class _Target:
 
     address: _Address
     etag: str
+    asked: Callable[[TagRequest], object]
 
     @property
     def replaceable(self) -> bool:
@@ -115,14 +124,14 @@ class TagWriter:
         self._s3 = s3
         self._locks = locks
 
-    def write(self, report: Report) -> TagOutcome:
-        """Make an object's tags say what its report says."""
+    def write(self, report: Report, asked: Callable[[TagRequest], object] = lambda _: None) -> TagOutcome:
+        """Make an object's tags say what its report says. `asked` is called before every request of S3."""
         if report.bucket is None or report.key is None or not report.etag:
             return TagOutcome.SKIPPED_NO_IDENTITY
         address = _Address(Bucket=report.bucket, Key=report.key)
         if report.version_id:
             address["VersionId"] = report.version_id
-        target = _Target(address, _unquoted(report.etag))
+        target = _Target(address, _unquoted(report.etag), asked)
         try:
             with self._lock(keys.object_id(report.bucket, report.key, report.version_id)):
                 return self._converge(target, own_tags(report))
@@ -162,6 +171,7 @@ class TagWriter:
         """Whether the object is the one that was scanned."""
         if not target.replaceable:
             return True
+        target.asked(TagRequest.LOOK)
         try:
             head = self._s3.head_object(**target.address, IfMatch=f'"{target.etag}"')
         except ClientError as error:
@@ -172,10 +182,12 @@ class TagWriter:
         return _unquoted(head["ETag"]) == target.etag
 
     def _read(self, target: _Target) -> dict[str, str]:
+        target.asked(TagRequest.READ)
         tags = self._s3.get_object_tagging(**target.address)["TagSet"]
         return {tag["Key"]: tag["Value"] for tag in tags}
 
     def _put(self, target: _Target, tags: Mapping[str, str]) -> None:
+        target.asked(TagRequest.WRITE)
         tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
         self._s3.put_object_tagging(**target.address, Tagging={"TagSet": tag_set})
 
@@ -222,6 +234,24 @@ def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]
         return None
     chosen = [name for name in OWN_TAGS if name in own][:room]
     return foreign | {name: own[name] for name in chosen}
+
+
+def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> str | None:
+    """What an object's tags say against its verdict, in a sentence; `None` if nothing.
+
+    `expected`: that Keyhole writes tags, so that none are against it, too.
+    """
+    wanted = merged(tags, own_tags(report))
+    if wanted is not None and _without_time(wanted) == _without_time(tags):
+        return None
+    said = tags.get(STATUS)
+    if said is None:
+        if not expected or wanted is None:
+            return None
+        return f"the verdict is {report.status}, and there is no tag {STATUS}"
+    if said != report.status:
+        return f"the verdict is {report.status}, the tag {STATUS} says {said}"
+    return f"the tags {REASON}, {IMAGE} or {SCAN} say another thing than the verdict"
 
 
 def _without_time(tags: Mapping[str, str]) -> dict[str, str]:

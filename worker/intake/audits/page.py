@@ -1,0 +1,269 @@
+"""One page of an audit: list it, leave out what need not be scanned, cut the rest into batches.
+
+What comes of it depends on what the listing, the verdicts and the tags say and on how far the audit is, and
+changes nothing: whoever commits it decides that it happened.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from worker import __version__
+from worker.intake.audits.audit import Audit, AuditState, BucketFinding, How
+from worker.intake.audits.prices import Prices, is_archived
+from worker.intake.audits.store import NANO, PageResult, Place, Row
+from worker.intake.audits.unchanged import still_stands
+from worker.intake.listing import Listed, Lister
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.jobs.queues import AUDITS
+from worker.results import keys
+from worker.results.lookup import Lookup, Name
+from worker.results.tag_check import TagFinding
+from worker.scan.report import Report, Status
+
+#: GETs that an object is reckoned with before it is scanned: the most that any usual image takes.
+RECKONED_GETS: Final = 3
+#: Bytes that a batch's message may have: brokers take 256 KiB (SQS) and more; a job is seldom over 300.
+MESSAGE_BYTES: Final = 200_000
+#: Seconds that a batch may take where the rate is what it waits for: well below a task's time limit.
+PACED_SECONDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Works out pages.
+
+    Args:
+        lookup: The verdicts there are.
+        prices: What requests cost.
+        check_tags: Compares the tags of objects with their verdicts, several at once.
+        ruleset: By which rules a verdict of today is made.
+    """
+
+    lookup: Lookup
+    prices: Prices
+    check_tags: Callable[[Sequence[Report]], Sequence[TagFinding]]
+    ruleset: str
+
+    def work_out(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
+        """What comes of the page at a place, and the verdicts on what is archived, which take no scan.
+
+        Raises:
+            SourceError: It cannot be listed.
+        """
+        page = lister.page(place.cursor)
+        work = _Page(audit, place.page)
+        work.count(lists=page.requests, requests=page.requests)
+        work.spend(page.requests * self.prices.list_request())
+        stored = self.lookup.reports(
+            [Name(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
+        )
+        checked: list[Report] = []
+        for listed, report in zip(page.objects, stored, strict=True):
+            ending = self._place_object(work, listed, report, checked)
+            if ending is not None:
+                self._compare_tags(work, checked)
+                return work.result(None, None, *ending), tuple(work.reports)
+        last = page.objects[-1].key if page.objects else None
+        if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
+            until = last if page.cursor is not None else None
+            work.findings += self._gone(audit, place.after, until, {listed.key for listed in page.objects})
+        self._compare_tags(work, checked)
+        return work.result(page.cursor, last), tuple(work.reports)
+
+    def _place_object(
+        self, work: "_Page", listed: Listed, report: Report | None, checked: list[Report]
+    ) -> tuple[AuditState, str] | None:
+        """Put an object where it belongs: left out, unchanged, archived, to be scanned.
+
+        Where the audit may not take it, it is not counted, and how the audit ends is returned.
+        """
+        spec = work.audit.spec
+        if not spec.selection.takes(spec.bucket, listed.key, listed.size):
+            work.count(listed=1, left_out=1)
+            return None
+        stands = report is not None and still_stands(report, listed, self.ruleset)
+        archived = is_archived(listed)
+        scanned = not archived and (spec.full or not stands)
+        ending = work.limit_reached(self.prices.get(listed.storage_class, 0) if scanned else None)
+        if ending is not None:
+            return ending
+        work.count(listed=1, listed_bytes=listed.size)
+        if report is not None and stands and spec.check_tags:
+            checked.append(report)
+        if scanned:
+            work.queue(listed)
+        elif archived:
+            if report is None or not stands:
+                report = _archived(work.audit, listed, self.ruleset)
+                work.reports.append(report)
+            work.take(report, How.ARCHIVED)
+        elif report is not None:
+            work.take(report, How.UNCHANGED)
+        return None
+
+    def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
+        for report, finding in zip(checked, self.check_tags(checked), strict=True):
+            work.count(requests=finding.requests)
+            work.spend(finding.requests * self.prices.get_tagging())
+            if finding.message is not None:
+                work.find("tag_mismatch", report, finding.message)
+
+    def _gone(
+        self, audit: Audit, after: str | None, until: str | None, listed: set[str]
+    ) -> Iterator[BucketFinding]:
+        """Verdicts on keys that a listing of this stretch would have told of."""
+        spec = audit.spec
+        for key in self.lookup.keys_between(spec.bucket, spec.prefix, after, until):
+            if key in listed or not spec.selection.takes(spec.bucket, key, None):
+                continue
+            (report,) = self.lookup.reports([Name(spec.bucket, key)])
+            if report is None:
+                self.lookup.forget_key(spec.bucket, key)
+            elif report.reasons not in {("not_found",), ("delete_marker",)}:
+                yield BucketFinding(
+                    kind="gone",
+                    bucket=spec.bucket,
+                    key=key,
+                    version_id=report.version_id,
+                    message=f"there is a verdict ({report.status}) on an object that is gone",
+                )
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page as it is worked out."""
+
+    audit: Audit
+    number: int
+    counts: dict[str, int] = field(default_factory=dict)
+    jobs: list[ScanJob] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    findings: list[BucketFinding] = field(default_factory=list)
+
+    def count(self, **counts: int) -> None:
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def spend(self, dollars: float) -> None:
+        self.count(nanodollars=round(dollars * NANO))
+
+    def take(self, report: Report, how: How) -> None:
+        """Take an object whose verdict is known."""
+        self.count(**{how.value: 1, f"status:{report.status}": 1})
+        object_id = keys.object_id(str(report.bucket), str(report.key), report.version_id)
+        self.rows.append(Row(object_id, report.status, how))
+
+    def queue(self, listed: Listed) -> None:
+        """Take an object that is to be scanned."""
+        self.count(queued=1)
+        self.jobs.append(
+            ScanJob(
+                id=f"{self.audit.id}-{self.number}-{len(self.jobs)}",
+                bucket=self.audit.spec.bucket,
+                key=listed.key,
+                version_id=listed.version_id,
+                storage_class=None if listed.storage_class == "STANDARD" else listed.storage_class,
+            )
+        )
+
+    def find(self, kind: str, report: Report, message: str) -> None:
+        self.findings.append(
+            BucketFinding(
+                kind=kind,
+                bucket=str(report.bucket),
+                key=str(report.key),
+                version_id=report.version_id,
+                message=message,
+            )
+        )
+
+    def limit_reached(self, dollars_a_get: float | None) -> tuple[AuditState, str] | None:
+        """Whether the audit may not take another object, and how it then ends.
+
+        `dollars_a_get` is the price of reading it; `None` if it need not be read.
+        """
+        spec, totals = self.audit.spec, self.audit.totals
+        taken = sum(
+            getattr(totals, how) + self.counts.get(how, 0) for how in ("queued", How.UNCHANGED, How.ARCHIVED)
+        )
+        if spec.limit is not None and taken >= spec.limit:
+            return AuditState.DONE, f"it took the {spec.limit} objects that it was limited to"
+        if dollars_a_get is None:
+            return None
+        # What is queued and not yet scanned is reckoned with; what is scanned has been counted.
+        gets = (totals.queued - totals.scanned + self.counts.get("queued", 0) + 1) * RECKONED_GETS
+        requests = totals.requests + self.counts.get("requests", 0) + gets
+        if spec.max_requests is not None and requests > spec.max_requests:
+            return (
+                AuditState.STOPPED,
+                f"one more object could exceed the {spec.max_requests} requests allowed",
+            )
+        dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO + gets * dollars_a_get
+        if spec.max_dollars is not None and dollars > spec.max_dollars:
+            return AuditState.STOPPED, f"one more object could exceed the ${spec.max_dollars:g} allowed"
+        return None
+
+    def result(
+        self,
+        cursor: str | None,
+        after: str | None,
+        ends_as: AuditState = AuditState.DONE,
+        reason: str = "",
+    ) -> PageResult:
+        batches = tuple(
+            Entry(f"{self.audit.id}-{self.number}-b{number}", tuple(jobs), AUDITS, self.audit.id)
+            for number, jobs in enumerate(_batches(self.jobs, batch_size(self.audit)))
+        )
+        for finding in self.findings:
+            self.count(**{"gone" if finding.kind == "gone" else "tag_mismatches": 1})
+        return PageResult(
+            self.counts, batches, tuple(self.rows), tuple(self.findings), cursor, after, ends_as, reason
+        )
+
+
+def batch_size(audit: Audit) -> int:
+    """The most objects in a batch: as asked for, but no more than the rate lets through in good time."""
+    spec = audit.spec
+    if not spec.rate:
+        return spec.batch_size
+    in_time = int(spec.rate * PACED_SECONDS / (RECKONED_GETS * spec.outstanding))
+    return max(1, min(spec.batch_size, in_time))
+
+
+def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
+    """Jobs, in their order, in batches of so many, none of which makes too long a message."""
+    batch: list[ScanJob] = []
+    size = 0
+    for job in jobs:
+        length = len(job.model_dump_json(exclude_none=True, ensure_ascii=True))
+        if batch and (len(batch) >= most or size + length > MESSAGE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += length
+    if batch:
+        yield batch
+
+
+def _archived(audit: Audit, listed: Listed, ruleset: str) -> Report:
+    """The verdict on an object that must be restored before anybody can read it."""
+    bucket = audit.spec.bucket
+    return Report(
+        target=f"s3://{bucket}/{listed.key}",
+        bucket=bucket,
+        key=listed.key,
+        version_id=listed.version_id,
+        etag=listed.etag,
+        size=listed.size,
+        last_modified=listed.last_modified,
+        status=Status.UNREADABLE,
+        reasons=("archived",),
+        details={"storage_class": listed.storage_class},
+        scanned_at=datetime.now(UTC),
+        scanner=f"keyhole/{__version__}",
+        ruleset=ruleset,
+    )

@@ -1,0 +1,187 @@
+"""The scripts by which an audit takes each of its steps at once. `results.keys` says what the keys hold."""
+
+from typing import Final
+
+#: Seconds that the results of an unfinished batch stay: longer than a broker takes to deliver it again.
+RESULT_SECONDS: Final = 7 * 86_400
+
+#: What several scripts need: the server's time, and the end of an audit.
+_COMMON: Final = """
+local function now()
+    local time = redis.call('TIME')
+    return time[1] + time[2] / 1e6
+end
+
+-- Lets all KEYS of an audit that has ended expire, if seconds are given.
+local function expire(seconds)
+    if tonumber(seconds) > 0 then
+        for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, seconds) end
+    end
+end
+
+-- Ends the audit of KEYS[1] in a state.
+local function finish_as(state, reason, seconds)
+    redis.call('HSET', KEYS[1], 'state', state, 'reason', reason, 'ended', string.format('%.6f', now()))
+    expire(seconds)
+end
+"""
+
+CREATE: Final = (
+    _COMMON
+    + """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  zset: all audits
+-- ARGV     its id, its specification, ruleset, scanner
+if redis.call('HSETNX', KEYS[1], 'spec', ARGV[2]) == 0 then return 0 end
+local begun = string.format('%.6f', now())
+redis.call('HSET', KEYS[1], 'state', 'running', 'started', begun, 'page', 0)
+redis.call('HSET', KEYS[1], 'ruleset', ARGV[3], 'scanner', ARGV[4])
+redis.call('ZADD', KEYS[2], begun, ARGV[1])
+return 1
+"""
+)
+
+CLAIM: Final = """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  hash: its outstanding batches
+-- KEYS[3]  string: the token of whoever lists the next page
+-- ARGV[1]  a token
+-- ARGV[2]  seconds that it holds
+-- returns the page's number, or nothing
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return false end
+if redis.call('HGET', KEYS[1], 'listed_all') == '1' then return false end
+local most = cjson.decode(redis.call('HGET', KEYS[1], 'spec')).outstanding
+if redis.call('HLEN', KEYS[2]) >= most then return false end
+if not redis.call('SET', KEYS[3], ARGV[1], 'NX', 'EX', ARGV[2]) then return false end
+return tonumber(redis.call('HGET', KEYS[1], 'page'))
+"""
+
+HOLD: Final = """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  string: the token of whoever lists the next page
+-- ARGV[1]  a token
+-- ARGV[2]  seconds that it holds
+-- ARGV[3]  the page's number
+if redis.call('HGET', KEYS[1], 'page') ~= ARGV[3] then return 0 end
+local holder = redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+COMMIT: Final = (
+    _COMMON
+    + """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  hash: its totals
+-- KEYS[3]  hash: its outstanding batches
+-- KEYS[4]  list: its rows
+-- KEYS[5]  list: its findings
+-- ARGV[1]  the page's number
+-- ARGV[2]  where the next begins
+-- ARGV[3]  the last key of this one, or nothing
+-- ARGV[4]  the state in which the audit ends, if this was the last page
+-- ARGV[5]  why it ends
+-- ARGV[6]  seconds until an audit that has ended expires, 0 for never
+-- ARGV[7]  rows
+-- ARGV[8]  the number of strings that follow: counters and what to add to each; then the number of strings
+--          that follow: batches, their ids and contents; then findings
+if redis.call('HGET', KEYS[1], 'page') ~= ARGV[1] then return 0 end
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'running' and state ~= 'paused' then return 0 end
+
+local at = 9
+for i = at, at + ARGV[8] - 1, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+at = at + ARGV[8]
+local batches = tonumber(ARGV[at])
+for i = at + 1, at + batches, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+at = at + 1 + batches
+for i = at, #ARGV do redis.call('RPUSH', KEYS[5], ARGV[i]) end
+if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[4], ARGV[7]) end
+redis.call('HINCRBY', KEYS[2], 'pages', 1)
+redis.call('HSET', KEYS[1], 'page', ARGV[1] + 1, 'cursor', ARGV[2], 'reason', '')
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'after', ARGV[3]) end
+if ARGV[4] ~= '' then
+    redis.call('HSET', KEYS[1], 'listed_all', 1, 'ends_as', ARGV[4], 'ends_for', ARGV[5])
+    if redis.call('HLEN', KEYS[3]) == 0 then finish_as(ARGV[4], ARGV[5], ARGV[6]) end
+end
+return 1
+"""
+)
+
+RELEASE: Final = """
+-- KEYS[1]  string: the token of whoever lists the next page
+-- ARGV[1]  a token
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
+FINISH: Final = (
+    _COMMON
+    + """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  hash: its totals
+-- KEYS[3]  hash: its outstanding batches
+-- KEYS[4]  list: its rows
+-- KEYS[5]  list: its findings
+-- KEYS[6]  hash: the results of the batch
+-- ARGV[1]  the batch's id
+-- ARGV[2]  seconds until an audit that has ended expires, 0 for never
+if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 0 end
+local sums = {}
+local function add(name, count) sums[name] = (sums[name] or 0) + count end
+local rows = {}
+for _, result in ipairs(redis.call('HVALS', KEYS[6])) do
+    local counts = string.sub(result, 19)
+    local status, requests, bytes, nanodollars = string.match(counts, '^(%a+) (%d+) (%d+) (%d+)$')
+    rows[#rows + 1] = string.sub(result, 1, 18)
+    add('scanned', 1)
+    add('status:' .. status, 1)
+    add('requests', requests)
+    add('bytes_read', bytes)
+    add('nanodollars', nanodollars)
+end
+for name, count in pairs(sums) do redis.call('HINCRBY', KEYS[2], name, string.format('%.0f', count)) end
+if #rows > 0 then redis.call('RPUSH', KEYS[4], table.concat(rows)) end
+redis.call('DEL', KEYS[6])
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'running' and state ~= 'paused' then
+    expire(ARGV[2])
+elseif redis.call('HLEN', KEYS[3]) == 0 and redis.call('HGET', KEYS[1], 'listed_all') == '1' then
+    finish_as(redis.call('HGET', KEYS[1], 'ends_as'), redis.call('HGET', KEYS[1], 'ends_for'), ARGV[2])
+end
+return 1
+"""
+)
+
+TURN: Final = (
+    _COMMON
+    + """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  hash: its totals
+-- KEYS[3]  hash: its outstanding batches
+-- KEYS[4]  list: its rows
+-- KEYS[5]  list: its findings
+-- KEYS[6]  string: the token of whoever lists the next page
+-- ARGV[1]  the state that it is to have
+-- ARGV[2]  why
+-- ARGV[3]  seconds until an audit that has ended expires, 0 for never
+local state = redis.call('HGET', KEYS[1], 'state')
+local from = {
+    paused = {running = true},
+    running = {paused = true, failed = true},
+    cancelled = {running = true, paused = true, failed = true},
+    failed = {running = true},
+}
+if not state or not from[ARGV[1]][state] then return 0 end
+if ARGV[1] == 'cancelled' or ARGV[1] == 'failed' then
+    finish_as(ARGV[1], ARGV[2], ARGV[3])
+else
+    redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2])
+    if state == 'failed' then
+        redis.call('HDEL', KEYS[1], 'ended')
+        for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
+    end
+end
+return 1
+"""
+)

@@ -1,0 +1,60 @@
+"""Requests to a bucket, so many a second, of all workers together: a token bucket in Redis.
+
+Whoever asks is told how long to wait, and that turn is theirs: turns are given in the order of asking,
+`rate` a second, with a second's worth at once after a silence. Askers with different rates share the bucket;
+each takes the time that its own rate says. (This is the generic cell rate algorithm, ITU-T I.371.)
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import redis
+
+from worker.results import keys
+
+_TURN: Final = """
+-- KEYS[1]  string: when the next turn of this bucket begins (microseconds since 1970)
+-- ARGV[1]  microseconds that a turn takes
+-- ARGV[2]  microseconds by which turns may be early after a silence
+-- returns the microseconds until the turn begins
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local begins = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now - ARGV[2])
+local ends = begins + ARGV[1]
+redis.call('SET', KEYS[1], string.format('%.0f', ends), 'PX', math.ceil((ends - now) / 1000) + 60000)
+return math.max(0, math.ceil(begins - now))
+"""
+#: Seconds: a longer wait is taken in parts, with a sign of life between them.
+_PART: Final = 10.0
+
+
+class Pace:
+    """Waits for a turn at one bucket.
+
+    Args:
+        client: As `worker.results.connection.connect` makes it.
+        bucket: Whose turn it is.
+        rate: Turns a second; 0 for no waiting at all.
+        alive: Called every ten seconds of a long wait.
+    """
+
+    def __init__(
+        self, client: redis.Redis, bucket: str, rate: float, alive: Callable[[], object] = lambda: None
+    ) -> None:
+        self._turn = client.register_script(_TURN)
+        self._key = keys.rate(bucket)
+        self._rate = rate
+        self._alive = alive
+
+    def __call__(self) -> None:
+        """Wait for the next turn."""
+        if not self._rate:
+            return
+        step = round(1_000_000 / self._rate)
+        left = int(self._turn(keys=[self._key], args=[step, max(0, 1_000_000 - step)])) / 1_000_000
+        while left > 0:
+            time.sleep(min(left, _PART))
+            left -= _PART
+            if left > 0:
+                self._alive()
