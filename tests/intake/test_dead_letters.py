@@ -1,0 +1,191 @@
+"""Dead letters: what could not be worked on is kept as it came, counted, found, and dropped on demand."""
+
+import json
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from worker.intake.dead_letters import (
+    HEAD_OF_LONGER,
+    LONGEST_BODY,
+    LONGEST_REASON,
+    Dead,
+    DeadLetter,
+    DeadLetters,
+    LetterKind,
+)
+from worker.intake.events.notifications import LONGEST_MESSAGE
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.queues import AUDITS, EVENTS
+from worker.results import keys
+
+SOURCE = "sqs://queue"
+JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b"))
+
+
+@pytest.fixture
+def dead(valkey: redis.Redis) -> DeadLetters:
+    return DeadLetters(valkey)
+
+
+def letter(dead: DeadLetters, dead_id: str) -> DeadLetter:
+    found = dead.get(dead_id)
+    assert found is not None
+    return found
+
+
+class TestAMessage:
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(body=st.binary(max_size=200), reason=st.text(max_size=LONGEST_REASON))
+    def test_is_kept_byte_by_byte_with_its_reason(self, dead: DeadLetters, body: bytes, reason: str) -> None:
+        poison = Dead.message(body, SOURCE, reason)
+
+        dead.add(poison)
+
+        kept = letter(dead, poison.id)
+        assert (kept.kind, kept.source, kept.body, kept.size) == (LetterKind.MESSAGE, SOURCE, body, len(body))
+        assert kept.is_whole
+        assert kept.reason == reason.encode(errors="backslashreplace").decode()
+
+    def test_the_same_again_is_one_letter_whose_count_rises(self, dead: DeadLetters) -> None:
+        first = Dead.message(b"?", SOURCE, "no JSON", times=3)
+        dead.add(first)
+        began = letter(dead, first.id)
+
+        dead.add(Dead.message(b"?", SOURCE, "still no JSON"))
+
+        assert dead.count() == 1
+        again = letter(dead, first.id)
+        assert (again.times, again.reason, again.first_at) == (4, "still no JSON", began.first_at)
+        assert again.last_at > began.last_at
+
+    def test_it_knows_when_by_the_servers_clock(self, dead: DeadLetters) -> None:
+        dead.add(Dead.message(b"?", SOURCE, "no JSON"))
+
+        (kept,) = dead.letters()
+
+        assert abs(kept.first_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+    def test_the_longest_that_is_read_is_kept_as_a_whole(self, dead: DeadLetters) -> None:
+        """So that it can be understood later."""
+        assert LONGEST_BODY >= LONGEST_MESSAGE
+        poison = Dead.message(b"\0" * LONGEST_BODY, SOURCE, "no JSON")
+
+        dead.add(poison)
+
+        assert letter(dead, poison.id).is_whole
+
+    def test_a_longer_one_is_cut_and_says_so(self, dead: DeadLetters) -> None:
+        poison = Dead.message(b"x" * (LONGEST_BODY + 1), SOURCE, "too long")
+
+        dead.add(poison)
+
+        kept = letter(dead, poison.id)
+        assert (kept.body, kept.size) == (b"x" * HEAD_OF_LONGER, LONGEST_BODY + 1)
+        assert not kept.is_whole
+
+    def test_receives_are_counted_until_it_is_a_letter(self, dead: DeadLetters, valkey: redis.Redis) -> None:
+        """Where its queue doesn't count, and then from the beginning."""
+        poison = Dead.message(b"?", SOURCE, "no JSON")
+        assert [dead.count_receive(poison), dead.count_receive(poison)] == [1, 2]
+        assert dead.count_receive(Dead.message(b"!", SOURCE, "no JSON")) == 1
+        assert 0 < valkey.ttl(keys.dead_receives(poison.id)) <= 86_400
+
+        dead.add(poison)
+
+        assert dead.count_receive(poison) == 1
+
+    def test_in_json_its_body_is_what_base64_reads(self, dead: DeadLetters) -> None:
+        body = bytes(range(256))
+        poison = Dead.message(body, SOURCE, "no JSON")
+        dead.add(poison)
+
+        told = json.loads(letter(dead, poison.id).model_dump_json())
+
+        assert b64decode(told["body"], validate=True) == body
+
+
+class TestAnEntry:
+    def test_is_kept_as_it_is_noted(self, dead: DeadLetters) -> None:
+        entry = Entry("batch", JOBS, AUDITS, audit="a1")
+        given_up = Dead.entry(entry, "worker lost")
+
+        dead.add(given_up)
+
+        kept = letter(dead, given_up.id)
+        assert (kept.kind, kept.source, kept.reason) == (LetterKind.JOB, AUDITS, "worker lost")
+        assert ENTRY.validate_json(kept.body or b"") == entry
+
+    def test_the_same_objects_on_the_same_queue_are_one_letter(self, dead: DeadLetters) -> None:
+        """Whatever the ids of the jobs, for a retry gives them others."""
+        renamed = tuple(job.model_copy(update={"id": f"{job.id}-again"}) for job in reversed(JOBS))
+        for entry in Entry("1", JOBS), Entry("2", renamed), Entry("3", JOBS, EVENTS), Entry("4", JOBS[:1]):
+            dead.add(Dead.entry(entry, "worker lost"))
+
+        assert [kept.times for kept in dead.letters()] == [1, 1, 2]
+
+    def test_a_long_one_is_not_cut(self, dead: DeadLetters) -> None:
+        """It is work, and a batch has an end."""
+        jobs = tuple(ScanJob(bucket="b" * 2048, key="ü" * 1024, version_id="v" * 1024) for _ in range(1000))
+        given_up = Dead.entry(Entry("batch", jobs), "worker lost")
+
+        dead.add(given_up)
+
+        assert letter(dead, given_up.id).is_whole
+
+
+class TestFinding:
+    def test_the_latest_come_first_and_a_kind_can_be_chosen(self, dead: DeadLetters) -> None:
+        """More than one command takes; and bodies are not loaded."""
+        for number in range(250):
+            body = str(number).encode()
+            dead.add(
+                Dead.message(body, SOURCE, str(number))
+                if number % 2
+                else Dead.entry(Entry(str(number), (ScanJob(bucket="b", key=str(number)),)), str(number))
+            )
+
+        assert [int(kept.reason) for kept in dead.letters()] == list(range(249, -1, -1))
+        assert [int(kept.reason) for kept in dead.letters(LetterKind.JOB)] == list(range(248, -1, -2))
+        assert {kept.body for kept in dead.letters()} == {None}
+        assert dead.count() == 250
+
+    def test_one_that_is_again_in_vain_is_the_latest(self, dead: DeadLetters) -> None:
+        for body in (b"1", b"2", b"1"):
+            dead.add(Dead.message(body, SOURCE, "no JSON"))
+
+        assert [kept.times for kept in dead.letters()] == [2, 1]
+
+    def test_there_is_none(self, dead: DeadLetters) -> None:
+        assert dead.get("nothing") is None
+        assert list(dead.letters()) == []
+        assert dead.count() == 0
+
+
+class TestDropping:
+    def test_it_leaves_nothing(self, dead: DeadLetters, valkey: redis.Redis) -> None:
+        letters = [Dead.message(body, SOURCE, "no JSON") for body in (b"1", b"2", b"3")]
+        for each in letters:
+            dead.add(each)
+
+        assert dead.drop([letters[0].id, letters[2].id, "nothing"]) == 2
+
+        assert [kept.id for kept in dead.letters()] == [letters[1].id]
+        assert dead.drop([letters[1].id]) == 1
+        assert list(valkey.scan_iter()) == []
+
+    def test_none_are_dropped_without_a_word_to_redis(self) -> None:
+        assert DeadLetters(redis.Redis.from_url("redis://nowhere.invalid:1")).drop([]) == 0
+
+    def test_one_that_is_dropped_while_a_list_is_read_is_passed_over(
+        self, dead: DeadLetters, valkey: redis.Redis
+    ) -> None:
+        dead.add(Dead.message(b"1", SOURCE, "no JSON"))
+        valkey.zadd(keys.DEAD, {"gone": 0})
+
+        assert len(list(dead.letters())) == 1

@@ -1,0 +1,205 @@
+"""Dead letters: what could not be worked on, kept for a person to look at, and to send again or to drop.
+
+    a message ──► not understood, N times ──┐
+                                            ├──► a letter ──► retried: gone once its jobs are on the broker
+    an entry of the ledger ──► given up ────┘            └──► dropped
+
+The same message again is the same letter, and so is the same work on the same queue: its count rises. Nothing
+expires, and nothing is cut but what is longer than any message that is ever read.
+
+What it can't do: it is as durable as its Redis, and as large. Whoever can put messages into the queue can
+fill it with letters.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Self, cast
+
+import redis
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from worker.jobs.ledger import ENTRY, Entry
+from worker.results import keys
+
+#: The longest body that is kept as a whole, in bytes: the longest message that is read
+#: (`worker.intake.events.notifications`). Of a longer one this much is kept, enough to tell whose it is.
+LONGEST_BODY: Final = 16 * 1024**2
+HEAD_OF_LONGER: Final = 64 * 1024
+#: The longest reason that is kept, in characters.
+LONGEST_REASON: Final = 1000
+#: Seconds that receives of a message are counted after the last one.
+RECEIVES_SECONDS: Final = 86_400
+#: 128 bits: two of a billion letters share an id with a probability of 1 in 10**21.
+_ID_BYTES: Final = 16
+#: Letters in one answer.
+_PAGE: Final = 100
+#: What a list shows of a letter.
+_HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
+
+_ADD: Final = """
+-- KEYS[1]  zset: ids of dead letters by the last time
+-- KEYS[2]  the letter
+-- KEYS[3]  the count of receives, which begins anew
+-- ARGV[1]  letter id
+-- ARGV[2]  how often it was in vain
+-- ARGV[3…] fields of the letter, each with its value behind it
+local time = redis.call('TIME')
+local now = string.format('%.6f', time[1] + time[2] / 1e6)
+redis.call('HSETNX', KEYS[2], 'first', now)
+redis.call('HSET', KEYS[2], 'last', now, unpack(ARGV, 3))
+redis.call('HINCRBY', KEYS[2], 'times', ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('DEL', KEYS[3])
+"""
+
+
+class LetterKind(StrEnum):
+    """What a dead letter was."""
+
+    #: A message of a queue of events.
+    MESSAGE = "message"
+    #: An entry of the ledger, as JSON.
+    JOB = "job"
+
+
+class Dead(NamedTuple):
+    """What is in vain, and why: a letter to be.
+
+    `source` is the queue that it came from, without a password. `times` is how often it was in vain.
+    """
+
+    id: str
+    kind: LetterKind
+    source: str
+    body: bytes
+    reason: str
+    times: int = 1
+
+    @classmethod
+    def message(cls, body: bytes, source: str, reason: str, times: int = 1) -> Self:
+        """A message that is not understood."""
+        return cls(_id(LetterKind.MESSAGE, body), LetterKind.MESSAGE, source, body, reason, times)
+
+    @classmethod
+    def entry(cls, entry: Entry, reason: str) -> Self:
+        """An entry of the ledger that is given up. Another one for the same objects is the same letter."""
+        objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
+        named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
+        body = ENTRY.dump_json(entry, exclude_none=True)
+        return cls(_id(LetterKind.JOB, named), LetterKind.JOB, entry.queue, body, reason)
+
+
+class DeadLetter(BaseModel):
+    """A dead letter as it is kept. Times in UTC; `size` is the whole body's, in bytes.
+
+    `body` is base64 in JSON; `None` in a list, where it is not loaded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kind: LetterKind
+    source: str
+    reason: str
+    times: int
+    first_at: datetime
+    last_at: datetime
+    size: int
+    body: bytes | None = None
+
+    @field_serializer("body", when_used="json-unless-none")
+    def _base64(self, body: bytes) -> str:
+        # Pydantic's own base64 is the one for URLs, which `base64 -d` does not read.
+        return b64encode(body).decode()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body is here."""
+        return self.body is not None and len(self.body) == self.size
+
+
+class DeadLetters:
+    """Keeps dead letters, through a client as `worker.results.connection.connect` makes it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._add = client.register_script(_ADD)
+
+    def add(self, dead: Dead) -> None:
+        """Keep a letter, or count that it was in vain once more. A lost answer makes it count twice."""
+        size = len(dead.body)
+        fields = {
+            "kind": dead.kind.value,
+            "source": dead.source,
+            "body": dead.body if size <= LONGEST_BODY else dead.body[:HEAD_OF_LONGER],
+            "size": size,
+            "reason": dead.reason[:LONGEST_REASON].encode(errors="backslashreplace"),
+        }
+        self._add(
+            keys=[keys.DEAD, keys.dead_letter(dead.id), keys.dead_receives(dead.id)],
+            args=[dead.id, dead.times, *(part for field in fields.items() for part in field)],
+        )
+
+    def count_receive(self, dead: Dead) -> int:
+        """Count a receive of a message that is not understood, and is no letter yet: 1 for the first."""
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.incr(keys.dead_receives(dead.id))
+            pipe.expire(keys.dead_receives(dead.id), RECEIVES_SECONDS)
+            return int(pipe.execute()[0])
+
+    def count(self) -> int:
+        """How many letters there are."""
+        return self._client.zcard(keys.DEAD)
+
+    def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:
+        """Letters (of one kind) without their bodies, the latest first; none that are added meanwhile."""
+        letter_ids = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # bytes, as `connect` asks
+        for start in range(0, len(letter_ids), _PAGE):
+            page = [letter_id.decode() for letter_id in letter_ids[start : start + _PAGE]]
+            with self._client.pipeline(transaction=False) as pipe:
+                for letter_id in page:
+                    pipe.hmget(keys.dead_letter(letter_id), _HEAD)
+                answers: list[list[bytes | None]] = pipe.execute()
+            for letter_id, values in zip(page, answers, strict=True):
+                if values[0] is None:
+                    continue  # dropped since
+                letter = _letter(letter_id, dict(zip(_HEAD, values, strict=True)))
+                if kind in {None, letter.kind}:
+                    yield letter
+
+    def get(self, letter_id: str) -> DeadLetter | None:
+        """A letter with its body; `None` if there is none."""
+        found = cast("dict[bytes, bytes]", self._client.hgetall(keys.dead_letter(letter_id)))
+        return _letter(letter_id, {name.decode(): value for name, value in found.items()}) if found else None
+
+    def drop(self, letter_ids: Sequence[str]) -> int:
+        """Drop letters, and return how many there were."""
+        if not letter_ids:
+            return 0
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.zrem(keys.DEAD, *letter_ids)
+            pipe.delete(*map(keys.dead_letter, letter_ids))
+            return int(pipe.execute()[0])
+
+
+def _id(kind: LetterKind, content: bytes) -> str:
+    return blake2b(kind.encode() + b"\0" + content, digest_size=_ID_BYTES).hexdigest()
+
+
+def _letter(letter_id: str, fields: Mapping[str, Any]) -> DeadLetter:
+    """A letter of its fields in Redis."""
+    return DeadLetter(
+        id=letter_id,
+        kind=LetterKind(fields["kind"].decode()),
+        source=fields["source"].decode(),
+        reason=fields["reason"].decode(),
+        times=int(fields["times"]),
+        first_at=datetime.fromtimestamp(float(fields["first"]), UTC),
+        last_at=datetime.fromtimestamp(float(fields["last"]), UTC),
+        size=int(fields["size"]),
+        body=fields.get("body"),
+    )
