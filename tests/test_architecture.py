@@ -18,6 +18,10 @@ ROOMS = [
     "settings",
     "api",
     "app",
+    "services",
+    "scan_work",
+    "audit_work",
+    "sweeping",
     "tasks",
     "cli",
 ]
@@ -97,4 +101,4 @@ def test_inspectors_have_no_io_no_clock_and_no_settings(path: Path) -> None:
 def test_only_the_edge_reads_settings(path: Path) -> None:
     reads = any(module == "worker.settings" for module in imports(path))
     room = path.relative_to(ROOT).with_suffix("").parts[0]
-    assert not reads or room in {"settings", "api", "app", "tasks", "cli", "embedded"}
+    assert not reads or room in {"settings", "api", "app", "services", "cli", "embedded"}

@@ -9,14 +9,16 @@ import stamina
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from worker import tasks
+from worker import services as module
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
 from worker.jobs.queues import EVENTS, JOBS
 from worker.results.redis_store import RedisStore
 from worker.scan.report import Report, Status
+from worker.scan_work import ScanWork
+from worker.services import Services, services
 from worker.settings import Settings
-from worker.tasks import Services, scan, scan_batch, services
+from worker.tasks import scan, scan_batch
 
 JOB = ScanJob(id="job", bucket="b", key="k", version_id="v", sequencer="0A")
 
@@ -55,7 +57,7 @@ class TestTheEntryOfACall:
 
 class TestServices:
     def test_a_process_has_one_of_each(self, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
-        monkeypatch.setattr(tasks, "_services", Services(Settings(redis_url=valkey_url), os.getpid()))
+        monkeypatch.setattr(module, "_services", Services(Settings(redis_url=valkey_url), os.getpid()))
 
         assert services() is services()
         assert services().store is services().store
@@ -63,7 +65,7 @@ class TestServices:
     def test_a_forked_child_makes_its_own(self, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
         """A connection that two processes share mixes up their answers."""
         parents = Services(Settings(redis_url=valkey_url), os.getpid() + 1)
-        monkeypatch.setattr(tasks, "_services", parents)
+        monkeypatch.setattr(module, "_services", parents)
 
         assert services() is not parents
         assert services().pid == os.getpid()
@@ -71,7 +73,7 @@ class TestServices:
     def test_a_forked_child_has_the_same_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those that a command chose, such as the embedded Valkey's URL, are not the environment's."""
         chosen = Settings(redis_url="redis://chosen", sinks=("tags",))
-        monkeypatch.setattr(tasks, "_services", Services(chosen, os.getpid() + 1))
+        monkeypatch.setattr(module, "_services", Services(chosen, os.getpid() + 1))
 
         assert services().settings == chosen
 
@@ -99,6 +101,6 @@ class TestServices:
         )
 
         with stamina.set_testing(testing=True, attempts=2), pytest.raises(ClientError, match="SlowDown"):
-            site._record(Entry("entry", (JOB,)), JOB, report)
+            ScanWork(site).record(Entry("entry", (JOB,)), JOB, report)
 
         assert RedisStore(valkey, expiry_seconds=None, stream_length=10).get("b", "k", "v") == report

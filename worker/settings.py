@@ -49,6 +49,27 @@ class Settings(BaseSettings):
         description="How long a finished job is remembered, so that it is not done again",
     )
 
+    resend_seconds: int = Field(
+        default=300,
+        ge=1,
+        description="How long a job gives no sign of life until it is looked whether the broker lost it",
+    )
+
+    audit_rate: float = Field(
+        default=500.0,
+        ge=0,
+        description="Requests a second that all audits together make to a bucket; 0: as many as they can",
+    )
+    audit_outstanding: int = Field(
+        default=8, ge=1, le=1000, description="Batches of one audit that are queued or worked on at once"
+    )
+    audit_seconds: int = Field(
+        default=90 * 86_400, ge=0, description="How long an audit is kept once it has ended; 0: for ever"
+    )
+    prices: str | None = Field(
+        default=None, description="A file of prices; by default those of S3 Standard in us-east-1"
+    )
+
     policy: str = Field(
         default="default", description="What is taken: the name of a profile, or a file of rules"
     )

@@ -8,139 +8,33 @@ bypasses it; the work is then done all the same, but not found again if the brok
 """
 
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-import stamina
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from worker.api import s3_access, scan_s3
 from worker.app import app
-from worker.intake.events.counts import OTHER_READING, EventCounts
+from worker.audit_work import AuditWork
+from worker.intake.audits.audit import AuditState
+from worker.intake.audits.store import Claim
 from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry, Ledger
-from worker.jobs.perform import Performer
+from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.publisher import DeliveryUncertainError
-from worker.jobs.queues import JOBS
-from worker.results.connection import connect
-from worker.results.redis_store import RedisStore
-from worker.results.tags import TagOutcome, TagWriter
-from worker.scan.report import Report
-from worker.settings import Settings
+from worker.jobs.queues import HOUSEKEEPING, JOBS
+from worker.jobs.sweep import Sweeper
+from worker.scan_work import ScanWork
+from worker.services import services
 from worker.sources.s3_uri import parse_s3_uri
+from worker.sweeping import SweepStep
 
 log = logging.getLogger(__name__)
 
-#: S3 recovers from SlowDown within seconds; what the tag writer raises is what may pass.
-TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
 #: What a job may take in all: a worker lost by accident now and then, or one time limit after the other.
 MAX_RETRIES = 3
-
-
-@dataclass(frozen=True)
-class Services:
-    """What the tasks of one process need, made on first use and not before a fork."""
-
-    settings: Settings
-    pid: int
-
-    @cached_property
-    def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
-        """The client of the records and of the ledger."""
-        if self.settings.redis_url is None:
-            raise RuntimeError(
-                "KEYHOLE_REDIS_URL is not set; `keyhole worker` starts an embedded Valkey without it"
-            )
-        return connect(self.settings.redis_url)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """The ledger of accepted jobs."""
-        return Ledger(self.redis, done_seconds=self.settings.done_seconds)
-
-    @cached_property
-    def store(self) -> RedisStore:
-        """Where verdicts are kept."""
-        return RedisStore(
-            self.redis,
-            expiry_seconds=self.settings.record_seconds or None,
-            stream_length=self.settings.stream_length,
-        )
-
-    @cached_property
-    def event_counts(self) -> EventCounts:
-        """The counters of events."""
-        return EventCounts(self.redis)
-
-    @cached_property
-    def tags(self) -> TagWriter:
-        """Writes verdicts as object tags."""
-        return TagWriter(s3_access(self.settings).client, locks=self.redis)
-
-    @cached_property
-    def performer(self) -> Performer:
-        """Works on entries."""
-        return Performer(self._scan, self._record, self._finish, self.ledger, self.settings.scan_threads)
-
-    def _scan(self, _entry: Entry, job: ScanJob) -> Report:
-        report = self._scan_key(job, job.key)
-        if job.other_key is None or report.reasons != ("not_found",):
-            return report
-        other = self._scan_key(job, job.other_key)
-        if other.reasons == ("not_found",):
-            return report
-        self.event_counts.add({OTHER_READING: 1})
-        return other
-
-    def _scan_key(self, job: ScanJob, key: str) -> Report:
-        return scan_s3(s3_access(self.settings), job.bucket, key, job.version_id, self.settings.scan)
-
-    def _finish(self, entry: Entry) -> None:
-        pass
-
-    def _record(self, _entry: Entry, job: ScanJob, report: Report) -> None:
-        # Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
-        try:
-            if "tags" in self.settings.sinks:
-                self._tag(report)
-        finally:
-            if "redis" in self.settings.sinks:
-                self.store.write(report, job_id=job.id, sequencer=job.sequencer)
-
-    def _tag(self, report: Report) -> None:
-        passing = (ClientError, BotoCoreError, HTTPClientError)
-        for attempt in stamina.retry_context(on=passing, attempts=TAG_ATTEMPTS, timeout=TAG_SECONDS):
-            with attempt:
-                outcome = self.tags.write(report)
-        if outcome not in {TagOutcome.WRITTEN, TagOutcome.UNCHANGED, TagOutcome.SKIPPED_NO_IDENTITY}:
-            log.warning("the tags of %s: %s", report.target, outcome)
-
-
-_services: Services | None = None
-
-
-def services() -> Services:
-    """This process's services; a forked child makes its own, with the settings of its parent."""
-    global _services  # noqa: PLW0603 - one per process is the point
-    if _services is None:
-        _services = Services(Settings(), os.getpid())
-    elif _services.pid != os.getpid():
-        _services = Services(_services.settings, os.getpid())
-    return _services
-
-
-def use_settings(settings: Settings) -> None:
-    """Take other settings than the environment's, as with the embedded Valkey."""
-    global _services  # noqa: PLW0603 - one per process is the point
-    _services = Services(settings, os.getpid())
 
 
 class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
@@ -194,14 +88,21 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
         """
         entry: Entry = ENTRY.validate_python(message)
         again = self.request.retries > 0 or bool((self.request.delivery_info or {}).get("redelivered"))
+        again = again or services().ledger.times_sent_again(entry) > 0
+        if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
+            services().audits.finish(entry.audit, entry.id)
+            services().ledger.strike(entry)
+            return
         try:
-            services().performer.perform(entry, alone=again)
+            ScanWork(services()).performer().perform(entry, alone=again)
         except SoftTimeLimitExceeded:
             # What has its verdict is marked; the rest is for the next delivery.
             raise self.retry(args=[message], kwargs={}, countdown=0) from None
         except Exception as error:
             log.exception("a verdict of entry %s was not recorded", entry.id)
             raise self.retry(args=[message], kwargs={}, countdown=0, exc=error) from error
+        if entry.audit is not None:
+            audit_work().go_on(entry.audit)
 
 
 class ScanTask(LedgerTask):
@@ -243,6 +144,27 @@ def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
     self.work_on(message)
 
 
+@app.task(name="keyhole.audit_page")  # type: ignore[untyped-decorator] # as above
+def audit_page(audit_id: str, page: int, token: str) -> None:
+    """List the next page of an audit, and publish the batches that are cut from it."""
+    audit_work().list_page(Claim(audit_id, page, token))
+
+
+@app.task(name="keyhole.sweep")  # type: ignore[untyped-decorator] # as above
+def sweep() -> None:
+    """Send again what the broker lost, and wake audits at rest."""
+    sweeper = Sweeper(
+        services().ledger,
+        CeleryPublisher(),
+        waiting,
+        give_up,
+        services().settings.resend_seconds,
+    )
+    sweeper.sweep()
+    for audit_id in services().audits.running():
+        audit_work().wake(audit_id)
+
+
 class CeleryPublisher:
     """Publishes entries of the ledger to their queues, many in a round trip; a `jobs.publisher.Publisher`."""
 
@@ -263,6 +185,34 @@ class CeleryPublisher:
             ) from error
 
 
+def waiting(queue: str) -> int:
+    """How many messages wait in a queue."""
+    with app.connection_or_acquire() as connection:
+        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+
+def give_up(entry: Entry, reason: str) -> None:
+    """What is to follow when an entry is sent again no more."""
+    log.error("entry %s: %s", entry.id, reason)
+    if entry.audit is not None:
+        audit_work().give_up(entry)
+
+
+def audit_work() -> AuditWork:
+    """The work on audits, with this process's services and broker."""
+    return AuditWork(services(), ScanWork(services()), CeleryPublisher(), _publish_page)
+
+
+def _publish_page(claim: Claim) -> None:
+    try:
+        audit_page.apply_async(claim, queue=HOUSEKEEPING)
+    except OperationalError as error:
+        services().audits.release(claim)
+        raise DeliveryUncertainError(
+            f"the broker did not take a page of audit {claim.audit_id}: {error}"
+        ) from error
+
+
 def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> list[Entry]:
     """Note jobs in the ledger and publish them, in messages of up to `batch_size` jobs.
 
@@ -278,3 +228,6 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
         entries.append(Entry(batch[0].id if len(batch) == 1 else uuid4().hex, batch, queue))
     CeleryPublisher().publish(services().ledger.note_many(entries))
     return entries
+
+
+app.steps["consumer"].add(SweepStep)

@@ -20,8 +20,8 @@ from worker.jobs.wait import await_verdicts
 from worker.results.connection import connect
 from worker.results.redis_store import RedisStore
 from worker.scan.report import Report
+from worker.services import use_settings
 from worker.settings import Settings
-from worker.tasks import use_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -98,7 +98,8 @@ def _scan(settings: Settings, keys: list[str], bucket: str) -> Iterator[Report |
     from worker.app import configure
     from worker.jobs.job import ScanJob
     from worker.jobs.wait import await_verdicts
-    from worker.tasks import services, submit, use_settings
+    from worker.services import services, use_settings
+    from worker.tasks import submit
 
     configure(settings)
     use_settings(settings)

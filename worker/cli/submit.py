@@ -59,7 +59,8 @@ def submit_command(
 def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
     """Submit jobs and, if asked to, wait for their verdicts and print them."""
     from worker.app import configure
-    from worker.tasks import services, submit, use_settings
+    from worker.services import services, use_settings
+    from worker.tasks import submit
 
     configure(settings)
     use_settings(settings)
@@ -108,7 +109,7 @@ def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
 
 def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool) -> list[Report]:
     from worker.jobs.wait import await_verdicts
-    from worker.tasks import services
+    from worker.services import services
 
     reports = []
     silences = 0

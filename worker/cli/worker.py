@@ -33,7 +33,7 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
 
         from worker.app import configure
         from worker.jobs.queues import QUEUES
-        from worker.tasks import use_settings
+        from worker.services import use_settings
 
         unknown = set(queues) - set(QUEUES)
         if unknown:

@@ -209,7 +209,7 @@ class Ledger:
     def _open_entries(self, silent: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
         """The entries of these ids.
 
-        One that cannot be read (a later version wrote it, or somebody else) is logged and stays in the ledger.
+        One that cannot be read (a later version wrote it, or somebody else) is logged, and stays there.
         """
         if not silent:
             return []

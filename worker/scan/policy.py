@@ -11,10 +11,16 @@ from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, Severity, found
 from worker.scan.declared import Declared, compare
 from worker.scan.report import Status
-from worker.scan.rules import Rule
+from worker.scan.rules import Policy, Rule
 
 #: Names the rules below. It changes whenever the same facts could lead to another verdict.
 RULESET = "3"
+
+
+def ruleset(policy: Policy) -> str:
+    """By which rules a verdict is made: Keyhole's own, and whose."""
+    return f"{RULESET}:{policy.name}"
+
 
 STATUS_OF_CHECK: dict[str, Status] = {
     "backing_file": Status.UNSAFE,

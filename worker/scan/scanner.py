@@ -11,7 +11,7 @@ from worker.inspectors.inspection import Inspection
 from worker.inspectors.text import printable
 from worker.scan.declared import Declared
 from worker.scan.plan import merge
-from worker.scan.policy import RULESET, apply, judge
+from worker.scan.policy import apply, judge, ruleset
 from worker.scan.report import Report, Status
 from worker.scan.rules import Policy, load_policy
 from worker.sources.errors import (
@@ -184,7 +184,7 @@ class Reporter:
                 "elapsed_ms": round(self._meter.elapsed_seconds * 1000, 3),
                 "scanned_at": datetime.now(UTC),
                 "scanner": f"keyhole/{__version__}",
-                "ruleset": f"{RULESET}:{self._policy.name}",
+                "ruleset": ruleset(self._policy),
                 **facts,
             }
         )

@@ -41,6 +41,8 @@ ROW_BYTES: Final = 18
 PAGE_SECONDS: Final = 120
 #: Audits, findings or strings of rows in one answer.
 _PAGE: Final = 100
+#: Specifications of audits that a process remembers.
+_SPECS_REMEMBERED: Final = 100
 #: Money is counted in whole billionths of a dollar: a GET costs 400 of them.
 NANO: Final = 1_000_000_000
 
@@ -120,6 +122,7 @@ class AuditStore:
         self._release = client.register_script(scripts.RELEASE)
         self._finish = client.register_script(scripts.FINISH)
         self._turn = client.register_script(scripts.TURN)
+        self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
         """Begin an audit; false if there is one of this id."""
@@ -226,6 +229,17 @@ class AuditStore:
         """How an audit stands; `None` if there is none of this id."""
         found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "state"))
         return None if found is None else AuditState(found.decode())
+
+    def spec(self, audit_id: str) -> AuditSpec | None:
+        """What an audit is asked to do; remembered, as it never changes."""
+        if audit_id not in self._specs:
+            found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "spec"))
+            if found is None:
+                return None
+            if len(self._specs) >= _SPECS_REMEMBERED:
+                self._specs.clear()
+            self._specs[audit_id] = AuditSpec.model_validate_json(found)
+        return self._specs[audit_id]
 
     def get(self, audit_id: str) -> Audit | None:
         """An audit as it stands; `None` if there is none of this id."""

@@ -1,0 +1,156 @@
+"""The work on audits: begin one, list its next page, keep it going.
+
+Nobody waits in a worker's slot: a page's task ends when its batches are published, and whoever finishes a
+batch lets the next page be listed, if it is time for one. Where whoever should have done so was lost, `wake`
+does it, which the sweep calls for every audit that runs.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from worker import __version__
+from worker.intake.audits.audit import Audit, AuditSpec, AuditState
+from worker.intake.audits.page import Auditor
+from worker.intake.audits.store import Claim
+from worker.intake.listing import Lister, lister_for
+from worker.jobs.ledger import Entry
+from worker.jobs.pace import Pace
+from worker.jobs.publisher import DeliveryUncertainError, Publisher
+from worker.results.tag_check import TagCheck
+from worker.scan.scanner import Target, failure
+from worker.scan_work import ScanWork
+from worker.services import Services
+from worker.sources.errors import SourceError, TransientError
+from worker.sources.s3_uri import parse_s3_uri
+
+log = logging.getLogger(__name__)
+
+
+class AuditWork:
+    """Keeps audits going, with a process's services.
+
+    Args:
+        services: The process's.
+        scan_work: Records verdicts.
+        publisher: Takes batches to their queue.
+        publish_page: Takes the right to list a page to whoever will.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        scan_work: ScanWork,
+        publisher: Publisher,
+        publish_page: Callable[[Claim], None],
+    ) -> None:
+        self._services = services
+        self._scan_work = scan_work
+        self._publisher = publisher
+        self._publish_page = publish_page
+
+    def begin(self, spec: AuditSpec, audit_id: str | None = None) -> str:
+        """Begin an audit, and return its id; of an id that is there already, nothing is begun."""
+        audit_id = audit_id or uuid4().hex[:12]
+        services = self._services
+        services.audits.create(audit_id, spec, ruleset=services.ruleset, scanner=f"keyhole/{__version__}")
+        self.go_on(audit_id)
+        return audit_id
+
+    def go_on(self, audit_id: str) -> None:
+        """Let the next page be listed, if it is time for one and nobody has it."""
+        claim = self._services.audits.claim(audit_id, uuid4().hex)
+        if claim is not None:
+            self._publish_page(claim)
+
+    def list_page(self, claim: Claim) -> None:
+        """List a page, and publish the batches that are cut from it."""
+        services = self._services
+        if not services.audits.hold(claim):
+            return
+        audit = services.audits.get(claim.audit_id)
+        place = services.audits.place(claim.audit_id)
+        if audit is None or audit.state is not AuditState.RUNNING or place.page != claim.page:
+            services.audits.release(claim)
+            return
+        pace = Pace(
+            services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
+        )
+        try:
+            pace()
+            result, reports = self._auditor(pace).work_out(audit, place, self._lister(audit, claim))
+        except TransientError as error:
+            log.warning("audit %s does not get on: %s", audit.id, error)
+            services.audits.note_trouble(audit.id, f"{error}; it is tried again")
+            return  # the right expires, and the sweep wakes the audit
+        except (SourceError, ValueError) as error:
+            log.warning("audit %s fails: %s", audit.id, error)
+            services.audits.turn(audit.id, AuditState.FAILED, str(error))
+            return
+        for report in reports:
+            if "redis" in services.settings.sinks:
+                services.store.write(report, job_id=f"{audit.id}-{place.page}-archived", sequencer=None)
+        if services.audits.commit(claim, result):
+            self._send(result.batches)
+        services.audits.release(claim)
+        self.go_on(audit.id)
+
+    def wake(self, audit_id: str) -> None:
+        """Do what should have been done for an audit by somebody who was lost."""
+        services = self._services
+        for batch in services.audits.outstanding(audit_id):
+            if services.ledger.is_done(batch.id):
+                services.audits.finish(audit_id, batch.id)
+            elif not services.ledger.is_open(batch.id):
+                self._send([batch])
+        self.go_on(audit_id)
+
+    def give_up(self, batch: Entry) -> None:
+        """Give all without a verdict in a batch that nobody can finish one that says so, and go on."""
+        services = self._services
+        audit_id = str(batch.audit)
+        for job in batch.jobs:
+            if not services.ledger.job_done(job.id):
+                target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
+                self._scan_work.record(
+                    batch, job, failure(target, "worker_lost", "its batch was sent again in vain")
+                )
+        services.audits.finish(audit_id, batch.id)
+        self.go_on(audit_id)
+
+    def _send(self, batches: Sequence[Entry]) -> None:
+        services = self._services
+        try:
+            self._publisher.publish(services.ledger.note_many(batches))
+        except DeliveryUncertainError as error:
+            # They are in the ledger, and what gets lost is sent again.
+            log.warning("batches may not have reached the broker: %s", error)
+
+    def _auditor(self, pace: Pace) -> Auditor:
+        services = self._services
+        check = TagCheck(
+            services.s3.client,
+            expected="tags" in services.settings.sinks,
+            threads=services.settings.scan_threads,
+            pace=pace,
+        )
+        return Auditor(services.lookup, services.prices, check, services.ruleset)
+
+    def _lister(self, audit: Audit, claim: Claim) -> Lister:
+        spec = audit.spec
+        client = self._services.s3.client
+        if spec.inventory is None:
+            return lister_for(client, spec.bucket, spec.prefix, versions=spec.versions)
+        from worker.intake.inventory import InventoryLister  # noqa: PLC0415 - it takes an extra
+
+        folder = Path(tempfile.gettempdir()) / "keyhole-inventory" / claim.audit_id
+        return InventoryLister(
+            client,
+            parse_s3_uri(spec.inventory),
+            folder,
+            bucket=spec.bucket,
+            prefix=spec.prefix,
+            versions=spec.versions,
+        )

@@ -1,0 +1,118 @@
+"""The work on one job with all that belongs to it: scan, tags, record, and the account of the audit."""
+
+import logging
+
+import stamina
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from worker.api import scan_s3
+from worker.intake.audits.store import NANO, Result
+from worker.intake.events.counts import OTHER_READING
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.jobs.pace import Pace
+from worker.jobs.perform import Performer
+from worker.results import keys
+from worker.results.tags import TagOutcome, TagRequest
+from worker.scan.report import Report
+from worker.services import Services
+
+log = logging.getLogger(__name__)
+
+#: S3 recovers from SlowDown within seconds; what the tag writer raises is what may pass.
+TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
+
+
+class ScanWork:
+    """Scans jobs and records their verdicts, with a process's services."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def performer(self) -> Performer:
+        """Whoever works on entries by this."""
+        services = self._services
+        return Performer(self.scan, self.record, self.finish, services.ledger, services.settings.scan_threads)
+
+    def scan(self, entry: Entry, job: ScanJob) -> Report:
+        """Scan one object; under its other key, if it is there and not under the first."""
+        report = self._scan_key(entry, job, job.key)
+        if job.other_key is None or report.reasons != ("not_found",):
+            return report
+        other = self._scan_key(entry, job, job.other_key)
+        if other.reasons == ("not_found",):
+            return report
+        self._services.event_counts.add({OTHER_READING: 1})
+        return other
+
+    def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
+        """Put a verdict where verdicts go.
+
+        Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
+        """
+        sinks = self._services.settings.sinks
+        asked: list[TagRequest] = []
+        try:
+            if "tags" in sinks:
+                self._tag(entry, job, report, asked)
+        finally:
+            if "redis" in sinks:
+                self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
+            if entry.audit is not None:
+                self._account(entry.audit, entry.id, job, report, asked)
+
+    def finish(self, entry: Entry) -> None:
+        """Count a batch of an audit."""
+        if entry.audit is not None:
+            self._services.audits.finish(entry.audit, entry.id)
+
+    def _scan_key(self, entry: Entry, job: ScanJob, key: str) -> Report:
+        pace = self._pace(entry, job)
+        settings = self._services.settings.scan
+        return scan_s3(self._services.s3, job.bucket, key, job.version_id, settings, pace)
+
+    def _pace(self, entry: Entry, job: ScanJob) -> Pace | None:
+        """Whose turn it is at the bucket; only audits wait for that."""
+        spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
+        if spec is None or not spec.rate:
+            return None
+        services = self._services
+        return Pace(services.redis, job.bucket, spec.rate, alive=lambda: services.ledger.renew(entry))
+
+    def _tag(self, entry: Entry, job: ScanJob, report: Report, asked: list[TagRequest]) -> None:
+        pace = self._pace(entry, job)
+
+        def ask(request: TagRequest) -> None:
+            asked.append(request)
+            if pace is not None:
+                pace()
+
+        passing = (ClientError, BotoCoreError, HTTPClientError)
+        for attempt in stamina.retry_context(on=passing, attempts=TAG_ATTEMPTS, timeout=TAG_SECONDS):
+            with attempt:
+                outcome = self._services.tags.write(report, ask)
+        if outcome not in {TagOutcome.WRITTEN, TagOutcome.UNCHANGED, TagOutcome.SKIPPED_NO_IDENTITY}:
+            log.warning("the tags of %s: %s", report.target, outcome)
+
+    def _account(
+        self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]
+    ) -> None:
+        prices = self._services.prices
+        storage_class = job.storage_class or "STANDARD"
+        dollars = prices.get(storage_class, report.bytes_read) + max(0, report.requests - 1) * prices.get(
+            storage_class, 0
+        )
+        for request in asked:
+            dollars += prices.put_tagging() if request is TagRequest.WRITE else prices.get_tagging()
+        self._services.audits.note_result(
+            audit_id,
+            batch_id,
+            job.id,
+            Result(
+                keys.object_id(job.bucket, str(report.key), report.version_id),
+                report.status,
+                report.requests + len(asked),
+                report.bytes_read,
+                round(dollars * NANO),
+            ),
+        )

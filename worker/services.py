@@ -1,0 +1,104 @@
+"""What the tasks and commands of one process need, made from its settings on first use."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from worker.api import s3_access
+from worker.intake.audits.prices import Prices, load_prices
+from worker.intake.audits.store import AuditStore
+from worker.intake.events.counts import EventCounts
+from worker.jobs.ledger import Ledger
+from worker.results.connection import connect
+from worker.results.lookup import Lookup
+from worker.results.redis_store import RedisStore
+from worker.results.tags import TagWriter
+from worker.scan.policy import ruleset
+from worker.settings import Settings
+from worker.sources.s3 import S3Access
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the tasks of one process need, made on first use and not before a fork."""
+
+    settings: Settings
+    pid: int
+
+    @cached_property
+    def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
+        """The client of the records, of the ledger and of the audits."""
+        if self.settings.redis_url is None:
+            raise RuntimeError(
+                "KEYHOLE_REDIS_URL is not set; `keyhole worker` starts an embedded Valkey without it"
+            )
+        return connect(self.settings.redis_url)
+
+    @property
+    def s3(self) -> S3Access:
+        """The way to S3."""
+        return s3_access(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of accepted jobs."""
+        return Ledger(self.redis, done_seconds=self.settings.done_seconds)
+
+    @cached_property
+    def store(self) -> RedisStore:
+        """Where verdicts are kept."""
+        return RedisStore(
+            self.redis,
+            expiry_seconds=self.settings.record_seconds or None,
+            stream_length=self.settings.stream_length,
+        )
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Finds verdicts by the thousand."""
+        return Lookup(self.redis)
+
+    @cached_property
+    def audits(self) -> AuditStore:
+        """Where audits are kept."""
+        return AuditStore(self.redis, expiry_seconds=self.settings.audit_seconds or None)
+
+    @cached_property
+    def event_counts(self) -> EventCounts:
+        """The counters of events."""
+        return EventCounts(self.redis)
+
+    @cached_property
+    def tags(self) -> TagWriter:
+        """Writes verdicts as object tags."""
+        return TagWriter(self.s3.client, locks=self.redis)
+
+    @cached_property
+    def prices(self) -> Prices:
+        """What requests cost."""
+        return load_prices(self.settings.prices)
+
+    @cached_property
+    def ruleset(self) -> str:
+        """By which rules a verdict of this process is made."""
+        return ruleset(self.settings.scan.policy)
+
+
+_services: Services | None = None
+
+
+def services() -> Services:
+    """This process's services; a forked child makes its own, with the settings of its parent."""
+    global _services  # noqa: PLW0603 - one per process is the point
+    if _services is None:
+        _services = Services(Settings(), os.getpid())
+    elif _services.pid != os.getpid():
+        _services = Services(_services.settings, os.getpid())
+    return _services
+
+
+def use_settings(settings: Settings) -> None:
+    """Take other settings than the environment's, as with the embedded Valkey."""
+    global _services  # noqa: PLW0603 - one per process is the point
+    _services = Services(settings, os.getpid())

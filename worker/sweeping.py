@@ -1,0 +1,48 @@
+"""What makes workers sweep: a timer in each that does housekeeping, and a marker, so that one does it."""
+
+import logging
+from typing import Any, Final
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from worker.app import app
+from worker.jobs.queues import HOUSEKEEPING
+from worker.results import keys
+from worker.services import services
+
+log = logging.getLogger(__name__)
+
+#: Seconds from one sweep to the next, of all workers together.
+EVERY: Final = 10
+
+
+class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+    """Publishes `keyhole.sweep` every ten seconds, if no other worker has done so."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:  # noqa: ANN401 - Celery has no types
+        super().__init__(parent, **options)
+        self._timer: Any = None
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
+        """Start the timer, when the worker takes from the queue."""
+        if HOUSEKEEPING in parent.app.amqp.queues.consume_from:
+            self._timer = parent.timer.call_repeatedly(EVERY, publish_sweep)
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
+        """Stop it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def publish_sweep() -> None:
+    """Ask for a sweep, if nobody has done so in the last seconds."""
+    try:
+        if services().redis.set(keys.SWEEP, "1", nx=True, ex=EVERY - 1):
+            app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EVERY)
+    except (redis.RedisError, OperationalError) as error:
+        log.warning("no sweep is asked for: %s", error)
