@@ -40,6 +40,12 @@ All begin with `keyhole:v1:`.
     (epoch seconds), `times`. As long as its id is in `dead`.
 `dead:receives:<letter id>`
     string. How often a message was received and not understood, before it is a dead letter. Expires.
+`listening:<list>:listeners`
+    set. Ids of those who may hold messages of this list of events. This and the next two lie on its server.
+`listening:<list>:alive:<listener id>`
+    string. A listener's sign of life. Expires.
+`listening:<list>:held:<listener id>`
+    list. Messages that a listener took and has not acknowledged. Without its sign of life, anyone returns them.
 `audits`
     zset. Ids of audits by their start (epoch seconds). Pruned of what has expired by whoever meets it.
 `audit:<id>`
@@ -177,3 +183,18 @@ def dead_letter(letter_id: str) -> str:
 def dead_receives(letter_id: str) -> str:
     """The count of receives of a message that is not understood."""
     return f"{_PREFIX}:dead:receives:{letter_id}"
+
+
+def listeners(list_key: str) -> str:
+    """The ids of those who listen to a list of events."""
+    return f"{_PREFIX}:listening:{list_key}:listeners"
+
+
+def listener_alive(list_key: str, listener_id: str) -> str:
+    """A listener's sign of life; with no id, what stands before one."""
+    return f"{_PREFIX}:listening:{list_key}:alive:{listener_id}"
+
+
+def listener_holds(list_key: str, listener_id: str) -> str:
+    """What a listener has taken from a list of events; with no id, what stands before one."""
+    return f"{_PREFIX}:listening:{list_key}:held:{listener_id}"
