@@ -45,7 +45,8 @@ All begin with `keyhole:v1:`.
 `listening:<list>:alive:<listener id>`
     string. A listener's sign of life. Expires.
 `listening:<list>:held:<listener id>`
-    list. Messages that a listener took and has not acknowledged. Without its sign of life, anyone returns them.
+    list. Messages that a listener took and has not acknowledged. Without its sign of life, others return
+    them.
 `audits`
     zset. Ids of audits by their start (epoch seconds). Pruned of what has expired by whoever meets it.
 `audit:<id>`
