@@ -27,6 +27,9 @@ class SourceUnavailableError(Exception):
 class MessageSource(Protocol):
     """Messages from a queue, at least once each. One thread uses it."""
 
+    #: The queue's address for people and logs: without user and password.
+    name: str
+
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
         """Up to `limit` messages; waits for the first no longer than so many seconds.
 
