@@ -1,0 +1,74 @@
+"""A real S3, Ceph's RGW, and the ways to it: a client for what others do, and Keyhole's own, recorded.
+
+Each file of tests that runs beside another has a cluster of its own; a start takes two seconds.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from tests.servers.access import CREDENTIALS, s3_access
+from tests.servers.ceph_rgw import CephRgw, ceph_rgw
+from tests.servers.recording_proxy import RecordingProxy, recording_proxy
+from worker.sources.s3 import S3Access
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture(scope="session")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephRgw]:
+    """The server."""
+    with ceph_rgw(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(rgw: CephRgw) -> "Iterator[S3Client]":
+    """A client of the bucket's owner, who goes to the server directly."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=rgw.url,
+        region_name="us-east-1",
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: "S3Client") -> str:
+    """The name of a bucket that is empty and this test's alone."""
+    name = f"test-{uuid4().hex}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def versioned(s3: "S3Client", bucket: str) -> None:
+    """The bucket keeps versions."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+@pytest.fixture(scope="session")
+def _proxy(rgw: CephRgw) -> Iterator[RecordingProxy]:
+    with recording_proxy(rgw.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def recorded(_proxy: RecordingProxy) -> RecordingProxy:
+    """Every request that this test makes by way of `access`."""
+    _proxy.reset()
+    return _proxy
+
+
+@pytest.fixture(scope="session")
+def access(_proxy: RecordingProxy) -> Iterator[S3Access]:
+    """Keyhole's way to the server."""
+    with s3_access(_proxy.url) as access:
+        yield access

@@ -1,0 +1,239 @@
+"""Ceph's RGW, a real S3 server, of a test run's own: a monitor, an OSD that keeps all in memory, a gateway.
+
+Debian's packages `radosgw ceph-mon ceph-osd ceph-common` (16.2), as processes of whoever runs the tests, root
+or not, in one folder, on free ports of the loopback, with cephx on. It starts in two seconds and 130 MB; by
+default it takes 13 seconds, for a new cluster agrees on some ten changes, one by one, and its monitor gathers
+more for a second before each (`paxos propose interval`). What is deleted is freed within a second, not hours
+(`rgw gc`).
+
+Each process is killed when the thread that started it ends, whatever ends that (`setpriv --pdeathsig`, of
+util-linux): so start it from the main thread. If pytest is killed by SIGKILL, no process is left behind, but
+a folder of 40 MB.
+
+What 16.2.15 does that a test must know: with a notification to AMQP that waits for the broker's confirmation,
+or a persistent one, DeleteObjects aborts the whole gateway. Ack level `none` is fine, and so is DeleteObject.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+import pytest
+
+from tests.ports import free_port
+from tests.servers.access import CREDENTIALS
+
+#: What must be on the PATH, and the packages that bring it.
+COMMANDS = (
+    "radosgw",
+    "radosgw-admin",
+    "ceph-mon",
+    "ceph-osd",
+    "ceph",
+    "ceph-authtool",
+    "monmaptool",
+    "setpriv",
+)
+PACKAGES = "radosgw ceph-mon ceph-osd ceph-common"
+
+#: Seconds that any step may take before the start has failed: a busy machine is slow, not broken.
+PATIENCE = 120.0
+POLL_SECONDS = 0.02
+#: Lines of each log that an error shows.
+LOG_LINES = 15
+
+#: Who may do what within the cluster.
+CAPABILITIES: Mapping[str, Mapping[str, str]] = {
+    "mon.": {"mon": "allow *"},
+    "client.admin": {"mon": "allow *", "osd": "allow *"},
+    "osd.0": {"mon": "allow profile osd", "osd": "allow *"},
+    "client.rgw.a": {"mon": "allow rw", "osd": "allow rwx"},
+}
+
+#: `{folder}`, `{fsid}`, and the ports that must be known beforehand. The OSD takes free ones of 6800 to 7300.
+CONFIGURATION = """\
+[global]
+fsid = {fsid}
+mon host = [v2:127.0.0.1:{mon_port}]
+mon initial members = a
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+ms bind msgr1 = false
+keyring = {folder}/keyring
+auth cluster required = cephx
+auth service required = cephx
+auth client required = cephx
+
+mon data = {folder}/mon
+osd data = {folder}/osd
+rgw data = {folder}/rgw
+run dir = {folder}
+log file = {folder}/$name.log
+admin socket =
+pid file =
+
+paxos propose interval = 0.01
+paxos min wait = 0.01
+osd objectstore = memstore
+memstore device bytes = 4294967296
+osd crush chooseleaf type = 0
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 1
+osd pool default pg autoscale mode = off
+mon allow pool size one = true
+mon max pg per osd = 1000
+
+rgw frontends = beast endpoint=127.0.0.1:{rgw_port}
+rgw thread pool size = 32
+rgw dynamic resharding = false
+rgw crypt require ssl = false
+rgw max chunk size = 1048576
+rgw gc max objs = 1
+rgw gc obj min wait = 0
+rgw gc processor period = 1
+"""
+
+
+@dataclass(frozen=True)
+class CephRgw:
+    """A running gateway. It takes the credentials of `tests.servers.access`."""
+
+    url: str
+    cluster: "Cluster"
+
+    def add_user(self, name: str, access_key: str, secret_key: str) -> None:
+        """Create a user of S3, who may do nothing with the buckets of others."""
+        self.cluster.run(
+            "radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}",
+            f"--access-key={access_key}", f"--secret={secret_key}",
+        )  # fmt: skip
+
+
+class Cluster:
+    """Ceph's programs in one folder, with one configuration."""
+
+    def __init__(self, folder: Path, fsid: str) -> None:
+        self.folder, self.fsid = folder, fsid
+        self._conf = folder / "ceph.conf"
+        # What CEPH_ARGS says would be said to each of them.
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith("CEPH_")}
+
+    def configure(self, **ports: int) -> None:
+        """Write down the configuration, and a key of its own for everyone."""
+        self._conf.write_text(CONFIGURATION.format(folder=self.folder, fsid=self.fsid, **ports))
+        keyring = self.folder / "keyring"
+        keyring.touch(mode=0o600)
+        for name, capabilities in CAPABILITIES.items():
+            caps = [word for service, cap in capabilities.items() for word in ("--cap", service, cap)]
+            self.run("ceph-authtool", keyring, "--gen-key", "-n", name, *caps)
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        """Run one of the programs to its end. It waits by itself for what it needs of the cluster."""
+        try:
+            done = subprocess.run(
+                [program, "--conf", self._conf, *arguments],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise self.failure(f"{program} was not done after {PATIENCE:g} s") from error
+        if done.returncode != 0:
+            raise self.failure(f"{program} failed: {done.stderr or done.stdout}")
+
+    @contextmanager
+    def daemon(self, program: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """Keep one of the programs running, in a session of its own: Ctrl-C is the tests' to handle.
+
+        It is killed at the end, as what it knows is of no use any longer.
+        """
+        with (self.folder / f"{program}.out").open("wb") as output:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", program, "--conf", self._conf, *arguments, "-f"],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def failure(self, sentence: str) -> RuntimeError:
+        """An error with the ends of all logs."""
+        logs = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
+        ends = {log.name: log.read_text(errors="replace").splitlines()[-LOG_LINES:] for log in sorted(logs)}
+        return RuntimeError(
+            "\n".join([sentence, *(f"{name}: {line}" for name in ends for line in ends[name])])
+        )
+
+
+@contextmanager
+def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
+    """Run a cluster in an empty folder; skipped where it is not installed, a failure in CI.
+
+    Raises:
+        RuntimeError: It does not start; the message has the ends of its logs.
+    """
+    missing = [command for command in COMMANDS if shutil.which(command) is None]
+    if missing:
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"Ceph is not there ({', '.join(missing)}): install {PACKAGES}")
+    cluster = Cluster(folder, str(uuid4()))
+    mon_port, rgw_port = free_port(), free_port()
+    cluster.configure(mon_port=mon_port, rgw_port=rgw_port)
+    with ExitStack() as daemons:
+        _make_monitor(cluster, mon_port)
+        daemons.enter_context(cluster.daemon("ceph-mon", "-i", "a"))
+        _make_osd(cluster)
+        daemons.enter_context(cluster.daemon("ceph-osd", "-i", "0"))
+        rgw = CephRgw(f"http://127.0.0.1:{rgw_port}", cluster)
+        rgw.add_user("keyhole", CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+        process = daemons.enter_context(cluster.daemon("radosgw", "-n", "client.rgw.a"))
+        _await_port(cluster, process, rgw_port)
+        yield rgw
+    # Of no use to anybody who reads the logs.
+    shutil.rmtree(folder / "mon")
+
+
+def _make_monitor(cluster: Cluster, port: int) -> None:
+    monmap = cluster.folder / "monmap"
+    cluster.run(
+        "monmaptool", "--create", "--fsid", cluster.fsid, "--addv", "a", f"[v2:127.0.0.1:{port}]", monmap
+    )
+    cluster.run("ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap, "--keyring", cluster.folder / "keyring")
+
+
+def _make_osd(cluster: Cluster) -> None:
+    (cluster.folder / "osd").mkdir()
+    uuid = str(uuid4())
+    cluster.run("ceph", "osd", "new", uuid, "0")
+    cluster.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", uuid)
+
+
+def _await_port(cluster: Cluster, process: "subprocess.Popen[bytes]", port: int) -> None:
+    pause, deadline = Event(), time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+        except OSError as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise cluster.failure("radosgw does not take connections") from error
+            pause.wait(POLL_SECONDS)
+        else:
+            return
