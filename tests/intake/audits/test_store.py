@@ -1,0 +1,310 @@
+"""Audits in Redis: every step happens once, whoever takes it twice or is lost between two."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from worker.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
+from worker.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.jobs.queues import AUDITS
+from worker.results import keys
+from worker.scan.report import Status
+
+SPEC = AuditSpec(bucket="images", outstanding=2)
+GONE = BucketFinding(kind="gone", bucket="images", key="ü", message="gone")
+
+
+def object_id(number: int) -> str:
+    return keys.object_id("images", str(number), None)
+
+
+def batch(page: int, number: int, jobs: int = 2) -> Entry:
+    name = f"a-{page}-b{number}"
+    return Entry(
+        name,
+        tuple(ScanJob(id=f"{name}-{job}", bucket="images", key=f"{name}-{job}") for job in range(jobs)),
+        AUDITS,
+        "a",
+    )
+
+
+@pytest.fixture
+def store(valkey: redis.Redis) -> AuditStore:
+    store = AuditStore(valkey, expiry_seconds=3600)
+    assert store.create("a", SPEC, ruleset="3:default", scanner="keyhole/test")
+    return store
+
+
+def claimed(store: AuditStore, by: str = "me") -> Claim:
+    claim = store.claim("a", by)
+    assert claim is not None
+    return claim
+
+
+def scanned(store: AuditStore, entry: Entry, status: Status = Status.SAFE) -> bool:
+    for job in entry.jobs:
+        store.note_result("a", entry.id, job.id, Result(object_id(hash(job.id)), status, 2, 300, 800))
+    return store.finish("a", entry.id)
+
+
+class TestCreating:
+    def test_an_audit_is_as_it_was_asked_for(self, store: AuditStore) -> None:
+        audit = store.get("a")
+
+        assert audit is not None
+        assert (audit.spec, audit.state, audit.outstanding) == (SPEC, AuditState.RUNNING, 0)
+        assert (audit.ruleset, audit.scanner) == ("3:default", "keyhole/test")
+        assert abs(audit.started_at - datetime.now(UTC)) < timedelta(minutes=1)
+        assert store.spec("a") == SPEC
+        assert store.running() == ["a"]
+
+    def test_an_id_names_one_audit(self, store: AuditStore) -> None:
+        other = SPEC.model_copy(update={"bucket": "other"})
+
+        assert not store.create("a", other, ruleset="4", scanner="x")
+
+        assert store.spec("a") == SPEC
+
+    def test_an_id_that_nobody_gave_names_none(self, store: AuditStore) -> None:
+        assert (store.get("b"), store.state("b"), store.spec("b")) == (None, None, None)
+
+    def test_the_latest_come_first_and_what_has_expired_is_forgotten(
+        self, store: AuditStore, valkey: redis.Redis
+    ) -> None:
+        for name in ("b", "c", "d"):
+            store.create(name, SPEC, ruleset="3", scanner="x")
+        valkey.delete(keys.audit("c"))
+
+        assert [audit.id for audit in store.latest(10)] == ["d", "b", "a"]
+        assert [audit.id for audit in store.latest(2)] == ["d", "b"]
+        assert valkey.zcard(keys.AUDITS) == 3
+
+
+class TestAPage:
+    def test_one_lists_a_page_at_a_time(self, store: AuditStore) -> None:
+        claim = claimed(store, "mine")
+
+        assert store.claim("a", "yours") is None
+        assert store.hold(claim)
+        assert not store.hold(claim._replace(token="yours"))
+        store.release(claim._replace(token="yours"))
+        assert store.claim("a", "yours") is None
+
+    def test_a_right_that_expired_goes_to_another_and_the_first_is_told(
+        self, store: AuditStore, valkey: redis.Redis
+    ) -> None:
+        claim = claimed(store, "lost")
+        valkey.delete(keys.audit("a", "page"))
+
+        other = claimed(store, "other")
+
+        assert other.page == claim.page
+        assert not store.hold(claim)
+        assert store.hold(other)
+
+    def test_it_is_committed_once(self, store: AuditStore) -> None:
+        claim = claimed(store)
+        result = PageResult(
+            {"listed": 3, "queued": 2, "unchanged": 1, "status:safe": 1},
+            (batch(0, 0),),
+            (Row(object_id(1), Status.SAFE, How.UNCHANGED),),
+            (GONE,),
+            cursor="next",
+            after="z",
+        )
+
+        assert store.commit(claim, result)
+        assert not store.commit(claim, result)
+        assert not store.hold(claim)
+
+        audit = store.get("a")
+        assert audit is not None
+        assert (audit.totals.pages, audit.totals.listed, audit.totals.queued) == (1, 3, 2)
+        assert audit.totals.statuses == {Status.SAFE: 1}
+        assert store.place("a") == (1, "next", "z")
+        assert store.outstanding("a") == [batch(0, 0)]
+        assert list(store.rows("a")) == [Row(object_id(1), Status.SAFE, How.UNCHANGED)]
+        assert list(store.findings("a")) == [GONE]
+
+    def test_no_page_is_due_while_so_many_batches_are_outstanding(self, store: AuditStore) -> None:
+        claim = claimed(store)
+        store.commit(claim, PageResult({"queued": 4}, (batch(0, 0), batch(0, 1)), cursor="next"))
+        store.release(claim)
+
+        assert store.claim("a", "t") is None
+        assert scanned(store, batch(0, 0))
+        assert claimed(store).page == 1
+
+    def test_no_page_is_due_after_the_last(self, store: AuditStore) -> None:
+        claim = claimed(store)
+        store.commit(claim, PageResult({"queued": 2}, (batch(0, 0),)))
+        store.release(claim)
+
+        assert store.claim("a", "t") is None
+
+    def test_a_cancelled_audit_takes_no_page(self, store: AuditStore) -> None:
+        claim = claimed(store)
+        store.turn("a", AuditState.CANCELLED)
+
+        assert not store.commit(claim, PageResult({"queued": 2}, (batch(0, 0),)))
+        assert store.outstanding("a") == []
+
+
+class TestABatch:
+    def test_its_results_are_counted_once(self, store: AuditStore) -> None:
+        entry = batch(0, 0, jobs=3)
+        store.commit(claimed(store), PageResult({"queued": 3}, (entry,), cursor="next"))
+
+        assert scanned(store, entry, Status.UNSAFE)
+        assert not scanned(store, entry, Status.SAFE)
+
+        audit = store.get("a")
+        assert audit is not None
+        totals = audit.totals
+        assert (totals.scanned, totals.requests, totals.bytes_read) == (3, 6, 900)
+        assert totals.dollars == 2400 / NANO
+        assert totals.statuses == {Status.UNSAFE: 3}
+        assert {row.how for row in store.rows("a")} == {How.SCANNED}
+        assert len(list(store.rows("a"))) == 3
+
+    def test_the_first_result_of_a_job_counts(self, store: AuditStore) -> None:
+        """A worker was lost when it had noted it."""
+        entry = batch(0, 0, jobs=1)
+        store.commit(claimed(store), PageResult({"queued": 1}, (entry,), cursor="next"))
+        job = entry.jobs[0].id
+        store.note_result("a", entry.id, job, Result(object_id(1), Status.SAFE, 1, 1, 1))
+        store.note_result("a", entry.id, job, Result(object_id(1), Status.DAMAGED, 9, 9, 9))
+
+        store.finish("a", entry.id)
+
+        audit = store.get("a")
+        assert audit is not None
+        assert audit.totals.statuses == {Status.SAFE: 1}
+        assert audit.totals.requests == 1
+
+    def test_the_audit_ends_with_its_last_batch(self, store: AuditStore, valkey: redis.Redis) -> None:
+        entries = [batch(0, 0), batch(0, 1)]
+        result = PageResult({"queued": 4}, tuple(entries), ends_as=AuditState.STOPPED, reason="enough")
+        store.commit(claimed(store), result)
+        scanned(store, entries[1])
+        assert store.state("a") is AuditState.RUNNING
+
+        scanned(store, entries[0])
+
+        audit = store.get("a")
+        assert audit is not None
+        assert (audit.state, audit.reason) == (AuditState.STOPPED, "enough")
+        assert audit.ended_at is not None
+        assert audit.ended_at >= audit.started_at
+        assert store.running() == []
+        for key in valkey.scan_iter(match=keys.audit("a") + "*"):
+            if key.decode() != keys.audit("a", "page"):
+                assert 3500 < valkey.ttl(key) <= 3600, key
+
+    def test_an_audit_without_a_batch_ends_with_its_last_page(self, store: AuditStore) -> None:
+        store.commit(claimed(store), PageResult({"listed": 1, "left_out": 1}))
+
+        assert store.state("a") is AuditState.DONE
+
+    def test_what_it_leaves_is_what_is_kept_of_an_audit(self, store: AuditStore, valkey: redis.Redis) -> None:
+        entry = batch(0, 0)
+        claim = claimed(store)
+        store.commit(claim, PageResult({"queued": 2}, (entry,)))
+        store.release(claim)
+        scanned(store, entry)
+
+        left = {key.decode() for key in valkey.scan_iter(match=keys.audit("a") + "*")}
+        assert left == {keys.audit("a"), keys.audit("a", "totals"), keys.audit("a", "objects")}
+
+
+class TestTurning:
+    @pytest.mark.parametrize(
+        ("before", "to", "may"),
+        [
+            ([], AuditState.PAUSED, True),
+            ([], AuditState.RUNNING, False),
+            ([], AuditState.CANCELLED, True),
+            ([AuditState.PAUSED], AuditState.RUNNING, True),
+            ([AuditState.PAUSED], AuditState.CANCELLED, True),
+            ([AuditState.PAUSED], AuditState.FAILED, False),
+            ([AuditState.FAILED], AuditState.RUNNING, True),
+            ([AuditState.CANCELLED], AuditState.RUNNING, False),
+            ([AuditState.CANCELLED], AuditState.PAUSED, False),
+        ],
+    )
+    def test_it_goes_where_it_may(
+        self, store: AuditStore, before: list[AuditState], to: AuditState, may: bool
+    ) -> None:
+        for state in before:
+            assert store.turn("a", state)
+
+        assert store.turn("a", to, "because") is may
+
+        assert store.state("a") is (to if may else (before or [AuditState.RUNNING])[-1])
+
+    def test_a_paused_audit_finishes_what_is_outstanding_and_lists_no_page(self, store: AuditStore) -> None:
+        store.commit(claimed(store), PageResult({"queued": 2}, (batch(0, 0),), cursor="next"))
+        store.turn("a", AuditState.PAUSED)
+
+        assert store.claim("a", "other") is None
+        assert scanned(store, batch(0, 0))
+        assert store.state("a") is AuditState.PAUSED
+
+    def test_a_failed_audit_that_goes_on_does_not_expire(
+        self, store: AuditStore, valkey: redis.Redis
+    ) -> None:
+        store.turn("a", AuditState.FAILED, "denied")
+        assert valkey.ttl(keys.audit("a")) > 0
+
+        store.turn("a", AuditState.RUNNING)
+
+        assert valkey.ttl(keys.audit("a")) == -1
+        audit = store.get("a")
+        assert audit is not None
+        assert (audit.ended_at, audit.reason) == (None, None)
+        assert claimed(store).page == 0
+
+
+@given(seed=st.integers(0, 2**32), pages=st.integers(1, 5))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_done_twice_in_whatever_order_the_totals_are_exact(
+    valkey: redis.Redis, seed: int, pages: int
+) -> None:
+    """Every page is committed up to three times, every result noted so often, every batch finished so often."""
+    valkey.flushall()
+    chance = random.Random(seed)  # noqa: S311 - a test that repeats
+    store = AuditStore(valkey, expiry_seconds=None)
+    store.create("a", SPEC.model_copy(update={"outstanding": 1000}), ruleset="3", scanner="x")
+    expected: dict[Status, int] = {}
+    open_batches: list[tuple[Entry, Status]] = []
+    for page in range(pages):
+        sizes = [chance.randint(1, 4) for _ in range(chance.randint(0, 3))]
+        entries = tuple(batch(page, number, size) for number, size in enumerate(sizes))
+        count = sum(len(entry.jobs) for entry in entries)
+        result = PageResult(
+            {"listed": count, "queued": count}, entries, cursor=str(page) if page < pages - 1 else None
+        )
+        claim = claimed(store, str(page))
+        for _ in range(chance.randint(1, 3)):
+            store.commit(claim, result)
+        store.release(claim)
+        open_batches += [(entry, chance.choice(list(Status))) for entry in entries]
+        for _ in range(chance.randint(0, len(open_batches))):
+            entry, status = chance.choice(open_batches)
+            scanned(store, entry, status)
+    for entry, status in open_batches:
+        expected[status] = expected.get(status, 0) + len(entry.jobs)
+        scanned(store, entry, status)
+
+    audit = store.get("a")
+    assert audit is not None
+    assert audit.state is AuditState.DONE
+    assert audit.totals.statuses == expected
+    assert audit.totals.scanned == audit.totals.queued == sum(expected.values())
+    assert len(list(store.rows("a"))) == audit.totals.scanned
