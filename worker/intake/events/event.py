@@ -29,7 +29,7 @@ class ObjectEvent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: EventKind
-    #: Who speaks: `aws`, `eventbridge`, `minio`, `ceph`, `keyhole` (our own jobs); for counting.
+    #: Who speaks: `aws`, `eventbridge`, `minio`, `ceph`, `other`, `keyhole` (our own jobs); for counting.
     dialect: str
     #: The event's name as the message has it, without `s3:`.
     name: str
@@ -39,5 +39,7 @@ class ObjectEvent(BaseModel):
     version_id: str | None = None
     etag: str | None = None
     size: int | None = None
-    #: Hexadecimal; orders the events of one key.
+    #: Hexadecimal, without leading zeros: of the events of one key, the later has the greater number.
     sequencer: str | None = None
+    #: When it happened, as the message has it. It only tells events apart where there is no sequencer.
+    time: str | None = None
