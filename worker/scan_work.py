@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from worker.api import scan_s3
 from worker.intake.audits.store import NANO, Result
+from worker.intake.dead_letters import Dead
 from worker.intake.events.counts import OTHER_READING
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: S3 recovers from SlowDown within seconds; what the tag writer raises is what may pass.
 TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
+#: The reason of a verdict on what nobody could scan; see `worker.jobs.perform`.
+WORKER_LOST = "worker_lost"
 
 
 class ScanWork:
@@ -46,10 +49,13 @@ class ScanWork:
         return other
 
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
-        """Put a verdict where verdicts go.
+        """Put a verdict where verdicts go, and a job that was given up among the dead letters, too.
 
         Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
         """
+        if report.reasons == (WORKER_LOST,):
+            alone = Entry(job.id, (job,), entry.queue)
+            self._services.dead_letters.add(Dead.entry(alone, str(report.details.get("error", WORKER_LOST))))
         sinks = self._services.settings.sinks
         asked: list[TagRequest] = []
         try:

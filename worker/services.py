@@ -8,6 +8,7 @@ from typing import Any
 from worker.api import s3_access
 from worker.intake.audits.prices import Prices, load_prices
 from worker.intake.audits.store import AuditStore
+from worker.intake.dead_letters import DeadLetters
 from worker.intake.events.counts import EventCounts
 from worker.jobs.ledger import Ledger
 from worker.results.connection import connect
@@ -68,6 +69,11 @@ class Services:
     def event_counts(self) -> EventCounts:
         """The counters of events."""
         return EventCounts(self.redis)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """What could not be worked on."""
+        return DeadLetters(self.redis)
 
     @cached_property
     def tags(self) -> TagWriter:

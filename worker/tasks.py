@@ -9,6 +9,7 @@ bypasses it; the work is then done all the same, but not found again if the brok
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from worker.app import app
 from worker.audit_work import AuditWork
 from worker.intake.audits.audit import AuditState
 from worker.intake.audits.store import Claim
+from worker.intake.dead_letters import Dead
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.publisher import DeliveryUncertainError
@@ -97,12 +99,20 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
             ScanWork(services()).performer().perform(entry, alone=again)
         except SoftTimeLimitExceeded:
             # What has its verdict is marked; the rest is for the next delivery.
+            self._give_up_if_last(entry, "it took longer than the time limit, every time")
             raise self.retry(args=[message], kwargs={}, countdown=0) from None
         except Exception as error:
             log.exception("a verdict of entry %s was not recorded", entry.id)
+            self._give_up_if_last(entry, f"its verdict could not be recorded: {error}")
             raise self.retry(args=[message], kwargs={}, countdown=0, exc=error) from error
         if entry.audit is not None:
             audit_work().go_on(entry.audit)
+
+    def _give_up_if_last(self, entry: Entry, reason: str) -> None:
+        """Give an entry up whose retries are spent, while it still is in the ledger."""
+        if self.request.retries >= self.max_retries:
+            give_up(entry, reason)
+            services().ledger.bury(entry)
 
 
 class ScanTask(LedgerTask):
@@ -196,6 +206,10 @@ def give_up(entry: Entry, reason: str) -> None:
     log.error("entry %s: %s", entry.id, reason)
     if entry.audit is not None:
         audit_work().give_up(entry)
+        return
+    left = tuple(job for job in entry.jobs if not services().ledger.job_done(job.id))
+    if left:
+        services().dead_letters.add(Dead.entry(replace(entry, jobs=left), reason))
 
 
 def audit_work() -> AuditWork:

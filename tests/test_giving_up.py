@@ -1,0 +1,122 @@
+"""A job that is given up is a dead letter: its retries are spent, or it kills whoever works on it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.servers.access import CREDENTIALS, isolate
+from worker import services as serving
+from worker import tasks
+from worker.intake.dead_letters import DeadLetters, LetterKind
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.perform import MAX_ATTEMPTS
+from worker.jobs.queues import EVENTS
+from worker.scan_work import ScanWork
+from worker.services import Services, services
+from worker.settings import Settings
+from worker.tasks import MAX_RETRIES, scan_batch
+
+JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b"))
+ENTRY_OF_TWO = Entry("batch", JOBS, EVENTS)
+
+
+@pytest.fixture(autouse=True)
+def _here(
+    valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """This process works, with an empty Redis and an S3 without the bucket."""
+    valkey.ping()
+    isolate(monkeypatch, **CREDENTIALS)
+    settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
+    monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
+    yield
+    services().redis.close()
+
+
+@pytest.fixture
+def dead(valkey: redis.Redis) -> DeadLetters:
+    return DeadLetters(valkey)
+
+
+def work_on(entry: Entry, *, retries: int) -> None:
+    """Work on an entry as a task that was retried so often; what it raises is Celery's to handle."""
+    message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
+    scan_batch.apply(args=[message], retries=retries, throw=False)
+
+
+def kept(dead: DeadLetters) -> Entry:
+    """The entry of the only letter."""
+    (letter,) = dead.letters()
+    assert letter.kind is LetterKind.JOB
+    whole = dead.get(letter.id)
+    assert whole is not None
+    return ENTRY.validate_json(whole.body or b"")
+
+
+class TestItsVerdictCannotBeRecorded:
+    @pytest.fixture(autouse=True)
+    def _fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        record = ScanWork.record
+
+        def fail(work: ScanWork, entry: Entry, job: ScanJob, report: object) -> None:
+            if job.key == "b":
+                raise OSError("no room")
+            record(work, entry, job, report)  # type: ignore[arg-type] # a report
+
+        monkeypatch.setattr(ScanWork, "record", fail)
+
+    def test_what_is_left_of_it_is_a_letter_once_its_retries_are_spent(self, dead: DeadLetters) -> None:
+        services().ledger.note(ENTRY_OF_TWO)
+
+        work_on(ENTRY_OF_TWO, retries=MAX_RETRIES)
+
+        assert kept(dead) == Entry("batch", JOBS[1:], EVENTS)
+        (letter,) = dead.letters()
+        assert "no room" in letter.reason
+        assert services().ledger.count() == 0
+        assert not services().ledger.is_done("batch")
+
+    def test_and_not_before(self, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tasks.LedgerTask, "retry", lambda *_, **__: RuntimeError("sent again"))
+        services().ledger.note(ENTRY_OF_TWO)
+
+        work_on(ENTRY_OF_TWO, retries=MAX_RETRIES - 1)
+
+        assert dead.count() == 0
+        assert services().ledger.count() == 1
+
+
+class TestItKillsWhoeverWorksOnIt:
+    def test_its_verdict_says_so_and_it_alone_is_a_letter(self, dead: DeadLetters) -> None:
+        services().ledger.note(ENTRY_OF_TWO)
+        for _ in range(MAX_ATTEMPTS):
+            services().ledger.attempt(ENTRY_OF_TWO, "b")
+
+        work_on(ENTRY_OF_TWO, retries=1)
+
+        assert kept(dead) == Entry("b", JOBS[1:], EVENTS)
+        report = services().store.get("images", "b")
+        assert report is not None
+        assert report.reasons == ("worker_lost",)
+        assert services().ledger.is_done("batch")
+
+
+class TestItIsSentAgainInVain:
+    def test_what_is_left_of_it_is_a_letter(self, dead: DeadLetters) -> None:
+        services().ledger.note(ENTRY_OF_TWO)
+        services().ledger.mark_done("a")
+
+        tasks.give_up(ENTRY_OF_TWO, "nobody finished it")
+
+        assert kept(dead) == Entry("batch", JOBS[1:], EVENTS)
+
+    def test_nothing_is_left_of_it(self, dead: DeadLetters) -> None:
+        for job in JOBS:
+            services().ledger.mark_done(job.id)
+
+        tasks.give_up(ENTRY_OF_TWO, "nobody finished it")
+
+        assert dead.count() == 0
