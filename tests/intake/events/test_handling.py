@@ -1,0 +1,306 @@
+"""From messages to jobs: what is asked for is on its way before a message is taken over, and once."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+import redis
+
+from tests.intake.events.messages import POISON, message, record
+from worker.intake.dead_letters import Dead, DeadLetters
+from worker.intake.events import handling
+from worker.intake.events.forgetting import Forgetting
+from worker.intake.events.handling import Handled, Handler, Rules
+from worker.intake.events.notifications import NotUnderstoodError
+from worker.intake.events.source import Message
+from worker.intake.selection import Selection
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.publisher import DeliveryUncertainError
+from worker.jobs.queues import EVENTS
+from worker.results import keys
+from worker.results.drop import Drops
+
+SOURCE = "redis://here/list"
+WINDOW = 60
+
+
+class Outbox:
+    """A publisher that keeps what it is given, unless it is away."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.trips = 0
+        self.is_away = False
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        if self.is_away:
+            raise DeliveryUncertainError("the broker is away")
+        self.trips += 1
+        self.entries += entries
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the objects that are to be scanned, as they were published."""
+        return [job.key for entry in self.entries for job in entry.jobs]
+
+
+class Intake:
+    """A handler with a ledger and an outbox of its own."""
+
+    def __init__(self, valkey: redis.Redis, *, dead_after: int = 3, **selection: object) -> None:
+        self.outbox = Outbox()
+        self.ledger = Ledger(valkey, done_seconds=3600)
+        self.dead = DeadLetters(valkey)
+        rules = Rules(Selection.model_validate(selection), "rules", dead_after, WINDOW)
+        forgetting = Forgetting(Drops(valkey), lambda _: True)
+        self.handler = Handler(self.ledger, self.outbox, self.dead, forgetting, rules)
+
+    def handle(self, *bodies: bytes, receives: int = 1) -> Handled:
+        """Handle messages that came together."""
+        return self.handler.handle([Message(body, None, receives) for body in bodies], SOURCE)
+
+    def counts(self, *bodies: bytes) -> Counter[str]:
+        """What is counted of messages, but where they came from."""
+        counts = self.handle(*bodies).counts
+        return Counter({name: count for name, count in counts.items() if count and "from:" not in name})
+
+
+@pytest.fixture
+def intake(valkey: redis.Redis) -> Intake:
+    return Intake(valkey)
+
+
+class TestAnObjectIsNew:
+    def test_its_job_is_noted_and_on_the_queue_of_events(self, intake: Intake) -> None:
+        handled = intake.handle(message(record("a b.qcow2", versionId="v1")))
+
+        (entry,) = intake.outbox.entries
+        (job,) = entry.jobs
+        assert (entry.id, entry.queue, entry.audit) == (job.id, EVENTS, None)
+        assert (job.bucket, job.key, job.version_id) == ("images", "a b.qcow2", "v1")
+        assert job.sequencer is not None
+        assert intake.ledger.is_open(entry.id)
+        assert (len(handled.taken), len(handled.back)) == (1, 0)
+
+    def test_all_records_of_all_messages_are_published_in_one_trip(self, intake: Intake) -> None:
+        names = [f"{number}.img" for number in range(20)]
+
+        intake.handle(*(message(record(name), record(f"x{name}")) for name in names))
+
+        assert intake.outbox.keys == [key for name in names for key in (name, f"x{name}")]
+        assert intake.outbox.trips == 1
+
+    def test_a_thousand_records_are_published_by_the_thousand(
+        self, intake: Intake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handling, "CHUNK", 10)
+
+        counts = intake.counts(message(*(record(str(number)) for number in range(95))))
+
+        assert counts == {"received": 1, "created": 95, "published": 95}
+        assert intake.outbox.trips == 10
+        assert sorted(map(int, intake.outbox.keys)) == list(range(95))
+
+    def test_a_restored_object_is_another_job_than_the_new_one(self, intake: Intake) -> None:
+        counts = intake.counts(message(record()), message(record(name="ObjectRestore:Completed")))
+
+        assert counts == {"received": 2, "created": 1, "restored": 1, "published": 2}
+
+
+class TestItIsKnown:
+    def test_within_one_batch(self, intake: Intake) -> None:
+        counts = intake.counts(message(record(), record()), message(record()))
+
+        assert counts == {"received": 2, "created": 3, "published": 1, "duplicates": 2}
+
+    def test_while_it_may_be_on_its_way(self, intake: Intake) -> None:
+        intake.handle(message(record()))
+
+        handled = intake.handle(message(record()))
+
+        assert (handled.counts["published"], handled.counts["duplicates"]) == (0, 1)
+        assert len(handled.taken) == 1
+        assert len(intake.outbox.entries) == 1
+
+    def test_when_it_is_done(self, intake: Intake, valkey: redis.Redis) -> None:
+        intake.handle(message(record()))
+        (entry,) = intake.outbox.entries
+        intake.ledger.strike(entry)
+        valkey.delete(keys.entry_published(entry.id))
+
+        assert intake.counts(message(record()))["duplicates"] == 1
+
+    def test_after_the_window_what_is_not_done_is_sent_once_more(
+        self, intake: Intake, valkey: redis.Redis
+    ) -> None:
+        """Whoever took it over may have died before it was on the broker."""
+        intake.handle(message(record()))
+        marker = keys.entry_published(intake.outbox.entries[0].id)
+        assert 0 < valkey.ttl(marker) <= WINDOW
+        valkey.delete(marker)
+
+        assert intake.counts(message(record()))["published"] == 1
+        assert intake.ledger.count() == 1
+
+    def test_another_change_of_the_same_object_is_not(self, intake: Intake) -> None:
+        """The content may be the same: its tags are gone all the same."""
+        intake.handle(message(record(sequencer="0A")))
+
+        assert intake.counts(message(record(sequencer="0B")))["published"] == 1
+
+
+class TestOnlyWhatIsChosen:
+    @pytest.mark.parametrize(
+        ("selection", "chosen"),
+        [
+            ({"buckets": ("im*",)}, True),
+            ({"buckets": ("other",)}, False),
+            ({"include": ("a*",)}, True),
+            ({"exclude": ("a*",)}, False),
+            ({"suffixes": (".QCOW2",)}, True),
+            ({"suffixes": (".vmdk",)}, False),
+            ({"min_size": 1024, "max_size": 1024}, True),
+            ({"min_size": 1025}, False),
+        ],
+    )
+    def test_by_bucket_glob_suffix_and_size(
+        self, valkey: redis.Redis, selection: dict[str, object], chosen: bool
+    ) -> None:
+        intake = Intake(valkey, **selection)
+
+        handled = intake.handle(message(record()))
+
+        assert len(handled.taken) == 1
+        assert len(intake.outbox.entries) == chosen
+        assert handled.counts["not_selected"] == (not chosen)
+
+    def test_under_either_reading_of_its_key(self, valkey: redis.Redis) -> None:
+        """What the event calls `a b` may be `a+b`."""
+        intake = Intake(valkey, include=("a+b",))
+
+        assert intake.counts(message(record("a b")))["published"] == 1
+
+    def test_an_unknown_size_passes(self, valkey: redis.Redis) -> None:
+        intake = Intake(valkey, min_size=10)
+
+        assert intake.counts(message(record(size=None)))["published"] == 1
+
+
+class TestNothingToScan:
+    def test_what_asks_for_nothing_is_counted_by_its_name(self, intake: Intake) -> None:
+        counts = intake.counts(message(record(name="ObjectTagging:Put"), record(name="ObjectAcl:Put")))
+
+        assert counts == {
+            "received": 1,
+            "ignored": 2,
+            "ignored:ObjectTagging:Put": 1,
+            "ignored:ObjectAcl:Put": 1,
+        }
+
+    def test_a_delete_is_taken_over(self, intake: Intake) -> None:
+        handled = intake.handle(message(record(name="ObjectRemoved:Delete")))
+
+        assert len(handled.taken) == 1
+        assert handled.counts["removed"] == 1
+        assert intake.outbox.entries == []
+
+    def test_who_spoke_is_counted(self, intake: Intake) -> None:
+        assert intake.handle(message(record()), b"s3://images/b").counts & Counter(
+            {"from:aws": 9, "from:keyhole": 9}
+        ) == {"from:aws": 1, "from:keyhole": 1}
+
+
+class TestItIsNotUnderstood:
+    def test_it_is_given_back_until_it_was_received_so_many_times(self, intake: Intake) -> None:
+        """Nobody counts but we; then it is kept, and the queue has it no longer."""
+        for _ in range(2):
+            handled = intake.handle(POISON)
+            assert [each.body for each in handled.back] == [POISON]
+            assert intake.dead.count() == 0
+
+        handled = intake.handle(POISON)
+
+        assert [each.body for each in handled.taken] == [POISON]
+        (letter,) = intake.dead.letters()
+        assert (letter.source, letter.times) == (SOURCE, 3)
+        assert handled.counts & Counter({"dead": 9, "not_understood": 9}) == {"dead": 1, "not_understood": 1}
+
+    def test_the_queues_own_count_counts(self, intake: Intake) -> None:
+        handled = intake.handle(POISON, receives=3)
+
+        assert len(handled.taken) == 1
+        assert intake.dead.count() == 1
+
+    def test_it_hides_no_other_message(self, intake: Intake) -> None:
+        handled = intake.handle(message(record("a")), POISON, message(record("b")))
+
+        assert intake.outbox.keys == ["a", "b"]
+        assert [each.body for each in handled.back] == [POISON]
+
+    def test_one_bad_record_keeps_its_message_as_a_whole(self, valkey: redis.Redis) -> None:
+        """Retried, it does everything that it asks for."""
+        intake = Intake(valkey, dead_after=1)
+        body = message(record("good"), {"eventName": "?"}, record("good too"))
+
+        handled = intake.handle(body)
+
+        assert intake.outbox.entries == []
+        (letter,) = intake.dead.letters()
+        assert "record 2 of 3" in letter.reason
+        kept = intake.dead.get(letter.id)
+        assert kept is not None
+        assert kept.body == body
+        assert len(handled.taken) == 1
+
+    def test_a_bug_of_ours_is_not_the_end(self, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: bytes) -> None:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(handling, "parse", fail)
+
+        handled = intake.handle(message(record()), receives=3)
+
+        assert len(handled.taken) == 1
+        (letter,) = intake.dead.letters()
+        assert "a bug" in letter.reason
+
+
+class TestSomethingIsAway:
+    def test_the_broker_and_then_it_is_not(self, intake: Intake) -> None:
+        """The ledger has the job, and the message comes again."""
+        intake.outbox.is_away = True
+        with pytest.raises(DeliveryUncertainError):
+            intake.handle(message(record()), POISON)
+        assert intake.ledger.count() == 1
+
+        intake.outbox.is_away = False
+        handled = intake.handle(message(record()))
+
+        assert handled.counts["published"] == 1
+        assert intake.outbox.keys == ["a.qcow2"]
+        assert intake.ledger.count() == 1
+
+    def test_redis(self) -> None:
+        away = redis.Redis.from_url("redis://127.0.0.1:1", retry=None)
+        intake = Intake(away)
+
+        for body in message(record()), POISON:
+            with pytest.raises(redis.ConnectionError):
+                intake.handle(body)
+
+        assert intake.outbox.entries == []
+
+
+class TestALetterIsRetried:
+    def test_what_is_understood_now_is_worked_on(self, intake: Intake) -> None:
+        assert intake.handler.take_over(message(record("a"), record("b")))["published"] == 2
+
+        assert intake.outbox.keys == ["a", "b"]
+
+    def test_what_is_not_is_no_letter_of_its_own_accord(self, intake: Intake) -> None:
+        """Whoever retries it counts."""
+        with pytest.raises(NotUnderstoodError):
+            intake.handler.take_over(POISON)
+
+        assert intake.dead.count() == 0
+        assert intake.dead.count_receive(Dead.message(POISON, SOURCE, "")) == 1

@@ -1,0 +1,200 @@
+"""From messages to jobs: read, choose, pass over what is known, note, publish, forget; then they are ours.
+
+    message ──► its events ──► created, restored ──► chosen? ──► known? ──► noted ──► published ──► marked
+                          ├──► removed ──► its verdict is dropped
+                          └──► ignored ──► counted
+
+- A message is taken over when all that it asks for is on the broker, and may be acknowledged then. If
+  anything fails on the way none is, and all is done again: the jobs have the same ids (but where an event
+  says too little to tell it from others), so the ledger knows them.
+- What is known: a job that is done, or that was published within the window and may still be on its way.
+- A message that is not understood is not understood as a whole: no record of it is scanned. It is given back
+  until it was received so many times; then it is a dead letter, which can be retried.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from worker.intake.dead_letters import Dead, DeadLetters
+from worker.intake.events.event import EventKind, ObjectEvent
+from worker.intake.events.forgetting import Forgetting
+from worker.intake.events.notifications import NotUnderstoodError, parse, scan_job
+from worker.intake.events.source import Message
+from worker.intake.selection import Selection
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.publisher import Publisher
+from worker.jobs.queues import EVENTS
+
+log = logging.getLogger(__name__)
+
+#: Jobs that are noted and published in one round trip.
+CHUNK: Final = 1000
+#: The names of what is counted, beside those of the kinds of events, `ignored:<name>` and `from:<dialect>`.
+RECEIVED: Final = "received"
+NOT_UNDERSTOOD: Final = "not_understood"
+DEAD: Final = "dead"
+NOT_SELECTED: Final = "not_selected"
+DUPLICATES: Final = "duplicates"
+PUBLISHED: Final = "published"
+FORGOTTEN: Final = "forgotten"
+KEPT: Final = "kept"
+#: Events that ask for a scan.
+SCANNED: Final = {EventKind.CREATED, EventKind.RESTORED}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is scanned, by which rules, and how patient the listener is.
+
+    Args:
+        selection: Which objects are scanned.
+        ruleset: By what they will be judged.
+        dead_after: Receives of a message that is not understood until it is a dead letter.
+        window_seconds: How long a job counts as on its way once it is published.
+    """
+
+    selection: Selection
+    ruleset: str
+    dead_after: int
+    window_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What became of messages: those that are taken over, those to give back, and counts by name."""
+
+    taken: Sequence[Message]
+    back: Sequence[Message]
+    counts: Counter[str]
+
+
+class _Read(NamedTuple):
+    """An event, and the job that it asks for, if it does."""
+
+    event: ObjectEvent
+    job: ScanJob | None
+
+
+class Handler:
+    """Works on messages. Threads may share it.
+
+    Args:
+        ledger: Where jobs are noted before they are published.
+        publisher: By which they are.
+        dead: Where messages go that are not understood.
+        forgetting: What drops verdicts.
+        rules: What is scanned.
+    """
+
+    def __init__(
+        self, ledger: Ledger, publisher: Publisher, dead: DeadLetters, forgetting: Forgetting, rules: Rules
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._dead = dead
+        self._forgetting = forgetting
+        self._rules = rules
+
+    def handle(self, messages: Sequence[Message], source: str) -> Handled:
+        """Take over messages of a source; its name is for dead letters.
+
+        Raises:
+            redis.RedisError: Redis is away; none is taken over.
+            DeliveryUncertainError: The broker is; none is taken over.
+        """
+        taken, back, read, poison = [], [], [], []
+        for message in messages:
+            try:
+                read += self._read(message.body)
+                taken.append(message)
+            except NotUnderstoodError as error:
+                poison.append((message, error.reason))
+        counts = Counter({RECEIVED: len(messages)}) + self._work_on(read)
+        for message, reason in poison:
+            counts[NOT_UNDERSTOOD] += 1
+            if self._is_dead(message, source, reason):
+                counts[DEAD] += 1
+                taken.append(message)
+            else:
+                back.append(message)
+        return Handled(taken, back, counts)
+
+    def take_over(self, body: bytes) -> Counter[str]:
+        """Work on one message as if it had just come, and return the counts.
+
+        Raises:
+            NotUnderstoodError: It is not understood.
+            redis.RedisError: Redis is away.
+            DeliveryUncertainError: The broker is.
+        """
+        return self._work_on(self._read(body))
+
+    def _read(self, body: bytes) -> list[_Read]:
+        try:
+            return [_Read(event, self._job(event)) for event in parse(body)]
+        except NotUnderstoodError:
+            raise
+        except Exception as error:
+            # A bug of ours: one message must not end the listener again and again.
+            log.exception("a message of %d bytes could not be read", len(body))
+            raise NotUnderstoodError(f"Keyhole failed to read it ({error!r}); its log says how") from error
+
+    def _job(self, event: ObjectEvent) -> ScanJob | None:
+        return scan_job(event, self._rules.ruleset) if event.kind in SCANNED else None
+
+    def _work_on(self, read: Sequence[_Read]) -> Counter[str]:
+        counts = Counter[str]()
+        jobs = {}
+        for event, job in read:
+            counts[event.kind.value] += 1
+            counts[f"from:{event.dialect}"] += 1
+            if event.kind is EventKind.IGNORED:
+                counts[f"{event.kind.value}:{event.name}"] += 1
+            if job is None:
+                continue
+            if not self._takes(event):
+                counts[NOT_SELECTED] += 1
+            elif job.id in jobs:
+                counts[DUPLICATES] += 1
+            else:
+                jobs[job.id] = job
+        published = self._publish(list(jobs.values()))
+        counts[PUBLISHED] += published
+        counts[DUPLICATES] += len(jobs) - published
+        removed = [event for event, _ in read if event.kind is EventKind.REMOVED]
+        counts[FORGOTTEN], counts[KEPT] = self._forgetting.forget(removed)
+        return counts
+
+    def _takes(self, event: ObjectEvent) -> bool:
+        """Whether an object is wanted, under either reading of its key."""
+        return any(
+            self._rules.selection.takes(event.bucket or "", key, event.size)
+            for key in (event.key, event.other_key)
+            if key is not None
+        )
+
+    def _publish(self, jobs: Sequence[ScanJob]) -> int:
+        """Publish jobs that are not known, and return how many there were."""
+        on_their_way = self._ledger.published_among([job.id for job in jobs])
+        entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
+        published = 0
+        for start in range(0, len(entries), CHUNK):
+            # What is open and was not published for certain is published again.
+            not_done = self._ledger.note_many(entries[start : start + CHUNK])
+            self._publisher.publish(not_done)
+            self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)
+            published += len(not_done)
+        return published
+
+    def _is_dead(self, message: Message, source: str, reason: str) -> bool:
+        """Count a receive in vain; once there were as many as may be, keep the message as a dead letter."""
+        receives = max(message.receives, self._dead.count_receive(Dead.message(message.body, source, reason)))
+        if receives < self._rules.dead_after:
+            return False
+        self._dead.add(Dead.message(message.body, source, reason, receives))
+        log.warning("a message is a dead letter after %d receives: %s; see `keyhole dead`", receives, reason)
+        return True
