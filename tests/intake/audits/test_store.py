@@ -276,7 +276,7 @@ class TestTurning:
 def test_whatever_is_done_twice_in_whatever_order_the_totals_are_exact(
     valkey: redis.Redis, seed: int, pages: int
 ) -> None:
-    """Every page is committed up to three times, every result noted so often, every batch finished so often."""
+    """Pages are committed up to three times, results noted and batches finished again and again."""
     valkey.flushall()
     chance = random.Random(seed)  # noqa: S311 - a test that repeats
     store = AuditStore(valkey, expiry_seconds=None)

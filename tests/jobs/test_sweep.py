@@ -1,0 +1,134 @@
+"""The sweep: what a broker lost is sent again, what waits is not, what is in vain is given up."""
+
+from collections.abc import Sequence
+
+import pytest
+import redis
+
+from worker.jobs import queues
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.publisher import DeliveryUncertainError
+from worker.jobs.sweep import MOST_TIMES, Sweeper
+from worker.results import keys
+
+JOBS = (ScanJob(id="job", bucket="images", key="a.qcow2"),)
+
+
+class Site:
+    """A ledger, queues of a given length, and a note of what was sent and given up."""
+
+    def __init__(self, valkey: redis.Redis) -> None:
+        self._valkey = valkey
+        self.ledger = Ledger(valkey, done_seconds=3600)
+        self.waiting: dict[str, int] = {}
+        self.sent: list[str] = []
+        self.given_up: list[str] = []
+        self.broker_is_away = False
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        if self.broker_is_away:
+            raise DeliveryUncertainError
+        self.sent += [entry.id for entry in entries]
+
+    def note(self, entry_id: str, queue: str = queues.JOBS, *, ago: float) -> Entry:
+        """An entry that was noted, and last heard of, so many seconds ago."""
+        entry = Entry(entry_id, JOBS, queue)
+        self.ledger.note(entry)
+        noted, _, text = (self._valkey.hget(keys.LEDGER_ENTRIES, entry_id) or b"").partition(b" ")
+        self._valkey.hset(keys.LEDGER_ENTRIES, entry_id, b"%f %s" % (float(noted) - ago, text))
+        self.silence(entry, ago)
+        return entry
+
+    def silence(self, entry: Entry, seconds: float) -> None:
+        self._valkey.zincrby(keys.ledger_open(entry.queue), -seconds, entry.id)
+
+    def sweep(self) -> int:
+        return Sweeper(
+            self.ledger,
+            self,
+            lambda queue: self.waiting.get(queue, 0),
+            lambda entry, _: self.given_up.append(entry.id),
+            silent_seconds=60,
+        ).sweep()
+
+
+@pytest.fixture
+def site(valkey: redis.Redis) -> Site:
+    return Site(valkey)
+
+
+def test_what_is_silent_while_its_queue_is_empty_is_sent_again(site: Site) -> None:
+    site.note("lost", ago=100)
+    site.note("young", ago=10)
+    site.note("audits", queues.AUDITS, ago=100)
+
+    assert site.sweep() == 2
+
+    assert site.sent == ["lost", "audits"]
+
+
+def test_it_is_sent_once_until_it_is_silent_again(site: Site) -> None:
+    entry = site.note("lost", ago=100)
+
+    site.sweep()
+    site.sweep()
+    site.silence(entry, 100)
+    site.sweep()
+
+    assert site.sent == ["lost", "lost"]
+    assert site.ledger.times_sent_again(entry) == 2
+
+
+def test_what_waits_in_a_busy_queue_is_not_sent_again(site: Site) -> None:
+    """A backlog of hours is no loss."""
+    site.note("waiting", ago=10_000)
+    site.waiting[queues.JOBS] = 1
+
+    assert site.sweep() == 0
+
+
+def test_what_was_passed_over_in_a_busy_queue_is_sent_again(site: Site) -> None:
+    site.note("lost", ago=200)
+    site.ledger.begin(site.note("later", ago=100))
+    site.note("waiting", ago=90)
+    site.waiting[queues.JOBS] = 1
+
+    site.sweep()
+
+    assert site.sent == ["lost"]
+
+
+def test_a_busy_queue_says_nothing_of_another(site: Site) -> None:
+    site.note("lost", queues.EVENTS, ago=200)
+    site.waiting[queues.JOBS] = 1000
+
+    site.sweep()
+
+    assert site.sent == ["lost"]
+
+
+def test_what_is_sent_again_in_vain_is_given_up_and_buried(site: Site) -> None:
+    entry = site.note("poison", ago=100)
+
+    for _ in range(MOST_TIMES + 2):
+        site.sweep()
+        site.silence(entry, 100)
+
+    assert site.sent == ["poison"] * MOST_TIMES
+    assert site.given_up == ["poison"]
+    assert site.ledger.count() == 0
+    assert not site.ledger.is_done("poison")
+
+
+def test_what_the_broker_did_not_take_is_tried_by_a_later_sweep(site: Site) -> None:
+    entry = site.note("lost", ago=100)
+    site.broker_is_away = True
+    with pytest.raises(DeliveryUncertainError):
+        site.sweep()
+
+    site.broker_is_away = False
+    site.silence(entry, 100)
+    site.sweep()
+
+    assert site.sent == ["lost"]

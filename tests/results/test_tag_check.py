@@ -1,0 +1,114 @@
+"""Tags against verdicts, on a local S3."""
+
+from datetime import UTC, datetime
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.results.tag_check import TagCheck
+from worker.results.tags import STATUS, TagWriter
+from worker.scan.report import Report, Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def report(s3: "S3Client", bucket: str, key: str, status: Status = Status.SAFE) -> Report:
+    """The verdict on a new object."""
+    put = s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    return Report(
+        target=f"s3://{bucket}/{key}",
+        bucket=bucket,
+        key=key,
+        etag=put["ETag"],
+        size=1,
+        status=status,
+        reasons=() if status is Status.SAFE else ("backing_file",),
+        scanned_at=datetime(2026, 5, 1, tzinfo=UTC),
+        scanner="keyhole/test",
+        ruleset="1",
+    )
+
+
+def tag(s3: "S3Client", report: Report, **tags: str) -> None:
+    s3.put_object_tagging(
+        Bucket=str(report.bucket),
+        Key=str(report.key),
+        Tagging={"TagSet": [{"Key": name.replace("_", "-"), "Value": value} for name, value in tags.items()]},
+    )
+
+
+def messages(s3: "S3Client", *reports: Report, expected: bool = True) -> list[str | None]:
+    found = TagCheck(s3, expected=expected, threads=4)(reports)
+    assert [finding.requests for finding in found] == [1] * len(reports)
+    return [finding.message for finding in found]
+
+
+def test_tags_that_keyhole_wrote_agree(s3: "S3Client", bucket: str) -> None:
+    reports = [report(s3, bucket, "a"), report(s3, bucket, "b", Status.UNSAFE)]
+    for one in reports:
+        TagWriter(s3).write(one)
+
+    assert messages(s3, *reports) == [None, None]
+
+
+def test_another_status_is_told(s3: "S3Client", bucket: str) -> None:
+    unsafe = report(s3, bucket, "a", Status.UNSAFE)
+    TagWriter(s3).write(unsafe)
+    tag(s3, unsafe, keyhole_status="safe")
+
+    assert messages(s3, unsafe) == [f"the verdict is unsafe, the tag {STATUS} says safe"]
+
+
+def test_a_tag_of_an_earlier_object_is_told(s3: "S3Client", bucket: str) -> None:
+    """The status agrees, what it speaks of does not."""
+    one = report(s3, bucket, "a")
+    tag(s3, one, keyhole_status="safe", keyhole_scan="2026-01-01T00:00:00Z keyhole/test 0123456789abcdef")
+
+    (message,) = messages(s3, one)
+
+    assert message is not None
+    assert "another thing" in message
+
+
+def test_none_are_told_where_some_are_expected(s3: "S3Client", bucket: str) -> None:
+    one = report(s3, bucket, "a")
+    tag(s3, one, owner="me")
+
+    assert messages(s3, one) == [f"the verdict is safe, and there is no tag {STATUS}"]
+    assert messages(s3, one, expected=False) == [None]
+
+
+def test_ten_foreign_tags_leave_no_room_for_any(s3: "S3Client", bucket: str) -> None:
+    one = report(s3, bucket, "a")
+    tag(s3, one, **{f"t{number}": "x" for number in range(10)})
+
+    assert messages(s3, one) == [None]
+
+
+def test_tags_that_cannot_be_read_are_told(s3: "S3Client", bucket: str) -> None:
+    one = report(s3, bucket, "a")
+    s3.delete_object(Bucket=bucket, Key="a")
+
+    (message,) = messages(s3, one)
+
+    assert message is not None
+    assert message.startswith("its tags cannot be read: ")
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_every_request_waits_for_its_turn(s3: "S3Client", bucket: str, count: int) -> None:
+    turns = 0
+    lock = Lock()
+
+    def turn() -> None:
+        nonlocal turns
+        with lock:
+            turns += 1
+
+    reports = [report(s3, bucket, str(number)) for number in range(count)]
+
+    TagCheck(s3, expected=True, threads=4, pace=turn)(reports)
+
+    assert turns == count
