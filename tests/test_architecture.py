@@ -15,6 +15,7 @@ ROOMS = [
     "results",
     "jobs",
     "intake",
+    "reports",
     "settings",
     "api",
     "app",

@@ -1,0 +1,209 @@
+"""What the page says of an audit as a whole."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.reports import sample
+from worker.intake.audits.audit import AuditSpec, AuditState, Totals
+from worker.intake.selection import Selection
+from worker.reports import contents
+from worker.scan.report import Status
+
+NOW = sample.NOON + timedelta(minutes=5)
+WAITING = Totals(listed=10, queued=10, scanned=7)
+
+
+def test_of_an_audit_that_is_done_there_is_nothing_to_warn() -> None:
+    assert contents.notice(sample.audit(), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "listed_all", "reason", "heading", "texts"),
+    [
+        (
+            AuditState.RUNNING,
+            False,
+            None,
+            "Still running",
+            ["of 2026-05-01 12:05 UTC", "not listed to its end, and 3 listed objects have no verdict"],
+        ),
+        (AuditState.RUNNING, True, None, "Still running", ["is listed to its end, and 3 listed objects"]),
+        (AuditState.RUNNING, False, "slow down", "Still running", ["Slow down. These are"]),
+        (AuditState.PAUSED, False, None, "Paused", ["keyhole audit --resume 20260501-images"]),
+        (AuditState.CANCELLED, False, None, "Cancelled before it was done", ["nothing is known"]),
+        (
+            AuditState.STOPPED,
+            False,
+            "100 requests are spent",
+            "Stopped before it was done",
+            ["100 requests are spent. ", "Of what was not listed by then, nothing is known."],
+        ),
+        (AuditState.STOPPED, True, None, "Stopped before it was done", ["3 listed objects have no verdict"]),
+        (
+            AuditState.FAILED,
+            False,
+            "listing is denied.",
+            "Failed before it was done",
+            ["Listing is denied. "],
+        ),
+    ],
+)
+def test_of_any_other_it_says_why_the_figures_are_not_all(
+    state: AuditState, listed_all: bool, reason: str | None, heading: str, texts: list[str]
+) -> None:
+    audit = sample.audit(state=state, listed_all=listed_all, reason=reason, totals=WAITING)
+
+    notice = contents.notice(audit, NOW)
+
+    assert notice is not None
+    assert notice.heading == heading
+    for text in texts:
+        assert text in notice.text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "sentence"),
+    [
+        ({}, "There are no verdicts."),
+        ({Status.SAFE: 1}, "The one object is safe to import."),
+        ({Status.SAFE: 1200}, "All 1,200 objects are safe to import."),
+        ({Status.UNSAFE: 1}, "Of 1 object none is safe to import: 1 unsafe."),
+        ({Status.FAILED: 2, Status.UNSAFE: 1}, "Of 3 objects none is safe to import: 1 unsafe, 2 failed."),
+        (
+            {Status.SAFE: 1, Status.DAMAGED: 3, Status.UNSAFE: 2},
+            "1 of 6 objects is safe to import. The others: 2 unsafe, 3 damaged.",
+        ),
+    ],
+)
+def test_all_verdicts_in_a_sentence(statuses: dict[Status, int], sentence: str) -> None:
+    assert contents.verdict(statuses) == sentence
+
+
+@given(st.dictionaries(st.sampled_from(Status), st.integers(0, 10**9)))
+def test_a_bar_is_full_and_shows_the_rarest(statuses: dict[Status, int]) -> None:
+    parts = contents.bar(statuses)
+
+    assert {part.status for part in parts} == {status for status, count in statuses.items() if count}
+    assert all(part.width > 0.4 for part in parts)
+    if parts:
+        assert abs(sum(part.width for part in parts) - 100) < 0.1
+        assert parts[0].start == 0
+
+
+def test_a_name_stands_in_a_bar_only_where_it_fits() -> None:
+    parts = contents.bar({Status.UNRECOGNIZED: 20, Status.UNSAFE: 1, Status.SAFE: 79})
+    assert {part.status.value: part.room for part in parts} == {
+        "unsafe": "none",
+        "unrecognized": "wide",
+        "safe": "always",
+    }
+
+
+def test_the_figures_are_those_of_the_totals() -> None:
+    totals = Totals(
+        listed=1000,
+        left_out=10,
+        scanned=990,
+        statuses={Status.SAFE: 900, Status.UNSAFE: 90},
+        listed_bytes=1024**4,
+        bytes_read=1024**3,
+        requests=1200,
+        lists=1,
+        dollars=0.25,
+    )
+
+    shown = {
+        figure.label: (figure.value, figure.note) for figure in contents.figures(sample.audit(totals=totals))
+    }
+
+    assert shown == {
+        "Objects": ("990", "1,000 listed, 10 left out"),
+        "Safe": ("90.9 %", "900 objects"),
+        "Not safe": ("90", "9.1 %"),
+        "Bytes stored": ("1 TiB", "in the objects listed"),
+        "Bytes read": ("1 GiB", "0.10 % of those stored"),
+        "Requests": ("1,200", "1 of them to list"),
+        "Cost": ("$0.25", "by the table of prices"),
+    }
+
+
+def test_costs_are_told_in_all_and_for_each() -> None:
+    totals = Totals(
+        pages=2,
+        listed=2000,
+        scanned=1000,
+        unchanged=1000,
+        statuses={Status.SAFE: 2000},
+        bytes_read=1000 * 2048,
+        requests=1502,
+        lists=2,
+        dollars=0.002,
+    )
+    spec = AuditSpec(bucket="images", max_requests=5000, max_dollars=1)
+    audit = sample.audit(totals=totals, spec=spec, ended_at=sample.NOON + timedelta(seconds=100))
+
+    shown = {figure.label: (figure.value, figure.note) for figure in contents.costs(audit, NOW)}
+
+    assert shown["Requests"] == ("1,502", "at most 5,000")
+    assert shown["to list"] == ("2", "2 pages")
+    assert shown["for objects and their tags"] == ("1,500", "1.50 for each that was scanned")
+    assert shown["Bytes read"] == ("2 MiB", "2 KiB of each that was scanned")
+    assert shown["Cost"] == ("$0.0020", "$1.00 for a million objects, at most $1.00")
+    assert shown["Time"] == ("1 min 40 s", "20 verdicts a second")
+    assert shown["unchanged"][0] == "1,000"
+
+
+def test_an_audit_without_an_object_costs_what_it_costs() -> None:
+    shown = {figure.label: figure.value for figure in contents.costs(sample.audit(totals=Totals()), NOW)}
+    assert (shown["Requests"], shown["Cost"], shown["Objects listed"]) == ("0", "$0.00", "0")
+
+
+def test_what_was_asked_names_all_that_is_not_as_usual() -> None:
+    spec = AuditSpec(
+        bucket="images",
+        prefix="a/",
+        selection=Selection(
+            include=("*.raw",),
+            exclude=("tmp/*",),
+            suffixes=(".raw",),
+            min_size=1,
+            max_size=2**20,
+            sample=0.01,
+        ),
+        limit=5,
+        full=True,
+        versions=True,
+        check_tags=True,
+        inventory="s3://inventory/manifest.json",
+        rate=2.5,
+        schedule="nightly",
+    )
+
+    told = dict(contents.asked(sample.audit(spec=spec)))
+
+    assert told == {
+        "Audit": "20260501-images",
+        "Bucket": "images",
+        "Prefix": "a/",
+        "Started": "2026-05-01 12:00 UTC",
+        "Ended": "2026-05-01 12:03 UTC",
+        "Rules": "3/default",
+        "Scanner": "keyhole/0.1.0",
+        "Keys like": "*.raw",
+        "Keys not like": "tmp/*",
+        "Suffixes": ".raw",
+        "Size from": "1 bytes",
+        "Size up to": "1,048,576 bytes",
+        "Sample": "1 % of the keys",
+        "Limit": "5 objects",
+        "Versions": "all, not the current ones alone",
+        "Unchanged objects": "scanned as well",
+        "Tags": "compared with the verdicts",
+        "Inventory": "s3://inventory/manifest.json",
+        "Pace": "at most 2.5 requests a second",
+        "Schedule": "nightly",
+    }
+    assert list(contents.selected(sample.audit())) == []

@@ -1,0 +1,306 @@
+"""The page: whole in itself, hostile to nobody, and plain about what it does not show."""
+
+import io
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.reports import sample
+from worker.inspectors.findings import found
+from worker.inspectors.text import printable
+from worker.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
+from worker.reports import page
+from worker.reports.page import write_html
+from worker.reports.reasons import BY_URGENCY
+from worker.scan.report import Status
+
+NOW = sample.NOON + timedelta(minutes=5)
+VOID = {"meta", "input", "rect"}
+#: Every attribute that the page has. None of them loads, runs or styles anything.
+ALLOWED = """
+aria-hidden aria-label autocomplete charset class content data-label data-status dir for height hidden
+http-equiv id lang name placeholder role scope text-anchor title type value width x y
+"""
+ATTRIBUTES = set(ALLOWED.split())
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</style></script></table><h1>Owned</h1>",
+    "{{ 7 * 7 }}{% raw %}",
+    "evil\u202egpj.exe",
+    "a\x00b\x1b[31mc\r\nd\te",
+    "zero\u200bwidth\ufeff",
+    "&lt;b&gt; &amp;",
+    "-->",
+)
+
+
+@dataclass
+class Element:
+    """An element as a browser sees it."""
+
+    tag: str
+    attributes: dict[str, str | None]
+    text: str = ""
+
+
+@dataclass
+class Parsed(HTMLParser):
+    """A page as a browser sees it."""
+
+    elements: list[Element] = field(default_factory=list)
+    open: list[Element] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs)
+        self.elements.append(Element(tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag == "rect" or self.open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.text += data
+
+    def all(self, tag: str, css: str = "") -> list[Element]:
+        return [
+            element
+            for element in self.elements
+            if element.tag == tag and css in ["", *(element.attributes.get("class") or "").split()]
+        ]
+
+    def one(self, tag: str) -> Element:
+        (element,) = self.all(tag)
+        return element
+
+
+def html(
+    objects: Iterable[AuditedObject] | None = None, findings: Iterable[BucketFinding] = (), **audit: Any
+) -> str:
+    out = io.BytesIO()
+    of = sample.objects() if objects is None else tuple(objects)
+    write_html(sample.audit(of, **audit), of, findings, out, now=NOW)
+    return out.getvalue().decode()
+
+
+def parsed(text: str) -> Parsed:
+    browser = Parsed()
+    browser.feed(text)
+    browser.close()
+    assert browser.open == []
+    return browser
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def hostile(text: str) -> str:
+    """A page on which everything that comes from outside is this text."""
+    report = sample.verdict(
+        text,
+        Status.UNSAFE,
+        reasons=("backing_file",),
+        findings=(found("backing_file", text),),
+        version_id=text,
+        subformat=text,
+        format=text,
+        ruleset=text,
+    )
+    finding = BucketFinding(kind="gone", bucket=text, key=text, version_id=text, message=text)
+    denied = sample.verdict(text, Status.UNREADABLE, reasons=("access_denied",), details={"error": text})
+    spec = AuditSpec(bucket=text or "b", prefix=text, inventory=text, schedule=text)
+    return html(
+        [sample.audited(report), sample.audited(denied)],
+        [finding],
+        spec=spec,
+        state="failed",
+        reason=text,
+        ruleset=text,
+        scanner=text,
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_and_does_nothing(text: str) -> None:
+    browser = parsed(hostile(text))
+
+    rows = browser.all("bdi", "key")
+    assert [row.text for row in rows[1:]] == [printable(text.encode())] * 5
+    benign = parsed(hostile("benign"))
+    assert [(one.tag, sorted(one.attributes)) for one in browser.elements] == [
+        (one.tag, sorted(one.attributes)) for one in benign.elements
+    ]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_no_text_adds_an_element_or_an_attribute_or_anything_unseen(text: str) -> None:
+    page = hostile(f"x{text}")
+
+    browser = parsed(page)
+    assert {name for one in browser.elements for name in one.attributes} <= ATTRIBUTES
+    assert (len(browser.all("script")), len(browser.all("style"))) == (1, 1)
+    assert {c for c in page if not c.isprintable()} <= {"\n"}
+
+
+def test_it_loads_nothing() -> None:
+    text = html(findings=sample.findings())
+
+    assert {name for one in parsed(text).elements for name in one.attributes} <= ATTRIBUTES
+    for loading in ("url(", "@import", "http://", "https://", "//cdn", "fetch(", "import("):
+        assert loading not in text
+
+
+def test_its_policy_allows_its_own_style_and_script_and_nothing_else() -> None:
+    browser = parsed(html())
+
+    def source(tag: str) -> str:
+        return f"'sha256-{b64encode(sha256(browser.one(tag).text.encode()).digest()).decode()}'"
+
+    policies = [one for one in browser.all("meta") if one.attributes.get("http-equiv")]
+    ours = f"style-src {source('style')}; script-src {source('script')}"
+    assert [one.attributes["content"] for one in policies] == [
+        f"default-src 'none'; base-uri 'none'; form-action 'none'; {ours}"
+    ]
+
+
+def test_it_works_without_its_script() -> None:
+    browser = parsed(html())
+
+    filters = browser.all("div", "filter")
+    assert ["hidden" in one.attributes for one in filters] == [True]
+    assert len([one for one in browser.all("tr") if "data-status" in one.attributes]) == 190
+
+
+def test_it_tells_whose_audit_it_is() -> None:
+    browser = parsed(html(spec=AuditSpec(bucket="images", prefix="a/b/")))
+
+    assert browser.one("title").text == "Keyhole audit of s3://images/a/b/"
+    assert words(browser.one("h1").text) == "s3://images/a/b/"
+    assert "2026-05-01 12:00 to 12:03 UTC, 3 min 20 s; rules 3/default, by keyhole/0.1.0" in words(
+        browser.one("header").text
+    )
+
+
+def test_an_audit_that_is_not_done_says_so_before_anything_else() -> None:
+    stopped = parsed(html(state="stopped", reason="the limit of 100 requests is reached"))
+
+    (notice,) = stopped.all("div", "notice")
+    assert words(notice.text).startswith("Stopped before it was done. The limit of 100 requests is reached.")
+    tags = [one for one in stopped.elements if one.tag in {"div", "svg"}]
+    assert tags[0] is notice
+    assert parsed(html()).all("div", "notice") == []
+
+
+def test_a_selection_is_told_at_the_top() -> None:
+    browser = parsed(html(spec=AuditSpec(bucket="images", limit=5)))
+    assert "Only a selection: limit 5 objects." in words(browser.one("header").text)
+    assert "selection" not in parsed(html()).one("header").text
+
+
+def test_statuses_have_names_beside_their_colours() -> None:
+    (table,) = parsed(html()).all("table", "statuses")
+    assert "unsafe 21 11 %" in words(table.text)
+    assert "safe 99 51.8 %" in words(table.text)
+
+
+def test_what_needs_attention_comes_with_its_sentence() -> None:
+    articles = [words(one.text) for one in parsed(html()).all("article")]
+
+    assert articles[0].startswith("unsafe backing_file 6 objects")
+    assert "build/uploads/backing.qcow2the image is opened together with '/etc/shadow'" in articles[0]
+    assert articles[0].endswith("and 3 more")
+    assert [one.split()[0] for one in articles] == sorted(
+        (one.split()[0] for one in articles),
+        key=[*BY_URGENCY].index,
+    )
+
+
+def test_the_list_has_what_needs_attention_first_and_says_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page, "SHOWN_OBJECTS", 40)
+
+    browser = parsed(html())
+
+    shown = [one.attributes["data-status"] for one in browser.all("tr") if "data-status" in one.attributes]
+    assert shown == ["unsafe"] * 21 + ["damaged"] * 19
+    left_out = [words(one.text) for one in browser.all("p", "left-out")]
+    assert left_out[0] == (
+        "This page has 40 objects, what needs attention first. It leaves out 2 damaged, 14 rejected, "
+        "7 inconclusive, 7 failed, 8 unreadable, 14 unrecognized, 98 safe. "
+        "All of them: keyhole report 20260501-images -o keyhole-audit-20260501-images.csv"
+    )
+
+
+def test_of_a_list_with_all_objects_nothing_is_said() -> None:
+    kept = [one for one in sample.objects() if one.report]
+    assert parsed(html(kept)).all("p", "left-out") == []
+
+
+def test_objects_without_a_name_are_counted() -> None:
+    forgotten = AuditedObject(how=How.UNCHANGED, status=Status.UNSAFE, report=None)
+
+    browser = parsed(html([forgotten, forgotten]))
+
+    (left_out,) = browser.all("p", "left-out")
+    assert "2 objects cannot be named" in words(left_out.text)
+    assert browser.all("table", "objects") == []
+
+
+def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "SHOWN_FINDINGS", 1)
+
+    browser = parsed(html(findings=sample.findings()))
+
+    (table,) = browser.all("table", "findings")
+    assert "gone build/images/debian-11.qcow2 the verdict is safe, of 2026-03-02" in words(table.text)
+    assert any(
+        words(one.text) == "1 more finding not shown here. All: keyhole report 20260501-images --format jsonl"
+        for one in browser.all("p", "left-out")
+    )
+
+
+def test_a_row_of_many_findings_says_that_there_are_more() -> None:
+    many = tuple(found("extent_path", f"an extent is {n}") for n in range(8))
+    report = sample.verdict("a.vmdk", Status.UNSAFE, reasons=("extent_path",), findings=many)
+
+    (table,) = parsed(html([sample.audited(report)])).all("table", "objects")
+
+    assert "an extent is 4" in table.text
+    assert "an extent is 5" not in table.text
+    assert "and 3 other findings" in table.text
+
+
+def test_an_object_that_was_scanned_again_since_says_so() -> None:
+    report = sample.verdict("a.raw", Status.SAFE)
+    again = AuditedObject(how=How.SCANNED, status=Status.UNSAFE, report=report)
+    assert "scanned again since: safe" in parsed(html([again])).one("main").text
+
+
+def test_sizes_are_for_people_and_exact_in_the_title() -> None:
+    report = sample.verdict("a.raw", size=69 * 1024**2 + 1)
+
+    cells = parsed(html([sample.audited(report)])).all("td", "figure")
+
+    assert ("69 MiB", "72,351,745 bytes") in [(one.text, one.attributes.get("title")) for one in cells]
+
+
+def test_an_audit_of_nothing_has_a_page() -> None:
+    browser = parsed(html([]))
+    assert "There are no verdicts." in browser.one("main").text
+    assert browser.all("table", "objects") == []

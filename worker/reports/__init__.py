@@ -1,0 +1,1 @@
+"""Reports: what an audit found, for programs, for spreadsheets and for people."""

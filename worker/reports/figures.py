@@ -1,0 +1,87 @@
+"""Figures for people: sizes, shares, money, times. They round, but never to all or to nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import humanize
+
+#: What nobody can picture any more, 2**100 bytes; only a lie is larger.
+_LARGEST = 1024**10
+
+
+def size(count: int | None) -> str:
+    """Bytes in powers of 1024."""
+    if count is None:
+        return "–"  # noqa: RUF001 - an empty cell
+    if count >= _LARGEST:
+        return "over 1 QiB"
+    text = humanize.naturalsize(count, binary=True, format="%.1f")
+    return text.replace(".0 ", " ").replace("Bytes", "B").replace("Byte", "B")
+
+
+def exact(count: int | None) -> str:
+    """Bytes to the last one."""
+    return "unknown" if count is None else f"{count:,} bytes"
+
+
+def number(count: int) -> str:
+    """A count."""
+    return f"{count:,}"
+
+
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """A count and what it counts."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in per cent. Almost all is not 100 %, and almost nothing is not 0 %."""
+    if not whole:
+        return "–"  # noqa: RUF001 - an empty cell
+    percent = 100 * part / whole
+    if part and percent < 0.01:
+        return "under 0.01 %"
+    if part != whole and 99.9 <= percent < 100:
+        return "over 99.9 %"
+    return f"{percent:.2f} %" if 0 < percent < 1 else f"{percent:.1f} %".replace(".0 %", " %")
+
+
+def dollars(amount: float) -> str:
+    """Money: cents, or two digits of less than that."""
+    if amount == 0 or amount >= 0.1:
+        return f"${amount:,.2f}"
+    if amount < 0.000001:
+        return "under $0.000001"
+    digits = 2
+    while round(amount, digits) < 10 ** (1 - digits):
+        digits += 1
+    return f"${amount:.{digits}f}"
+
+
+def duration(length: timedelta) -> str:
+    """A time, in its two largest units."""
+    seconds = max(0, round(length.total_seconds()))
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {seconds} s"
+    return f"{seconds} s" if seconds else "under a second"
+
+
+def moment(when: datetime | None) -> str:
+    """A point in time, to the minute."""
+    return "–" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"  # noqa: RUF001 - an empty cell
+
+
+def span(start: datetime, end: datetime | None) -> str:
+    """From when until when, to the minute."""
+    if end is None:
+        return moment(start)
+    until = moment(end)
+    if moment(start)[:10] == until[:10]:
+        until = until[11:]
+    return moment(start) if until == moment(start)[11:] else f"{moment(start)[:-4]} to {until}"

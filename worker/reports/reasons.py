@@ -1,0 +1,52 @@
+"""What statuses and reasons mean, in words for whoever has to do something about them."""
+
+from typing import Final
+
+from worker.inspectors.findings import CHECKS
+from worker.scan.report import Status
+
+#: Every status, what needs attention first, first.
+BY_URGENCY: Final[dict[Status, str]] = {
+    Status.UNSAFE: "leads outside itself, says what Keyhole does not understand, or is two formats at once",
+    Status.DAMAGED: "cut off, or its structures contradict each other or their checksums",
+    Status.REJECTED: "well formed, but not to be imported as it is",
+    Status.INCONCLUSIVE: "could not be decided: nothing proves it whole, or it was not read to the end",
+    Status.FAILED: "an error of Keyhole's or the network's, after all retries",
+    Status.UNREADABLE: "missing, denied, archived, or encrypted with the customer's key",
+    Status.UNRECOGNIZED: "no disk image that Keyhole knows",
+    Status.SAFE: "recognised, whole, every check passed",
+}
+URGENCY: Final = {status: place for place, status in enumerate(BY_URGENCY)}
+
+#: The reasons that are no check's.
+OTHER_REASONS: Final = {
+    "no_known_format": "nothing was recognised in it",
+    "empty": "there is not a byte in it",
+    "wholeness_unchecked": "it was recognised, but nothing proves that it is whole",
+    "missed": "a stream passed what was wanted; read the object by range",
+    "budget": "the scan's budget of requests, bytes or seconds ran out, retries included",
+    "object_changed": "it was replaced while it was read, again and again",
+    "not_found": "there is no such object any more",
+    "delete_marker": "the version is a delete marker",
+    "access_denied": "access is denied, or it is missing and listing is denied",
+    "archived": "it is archived, and must be restored before it can be read",
+    "customer_key": "it is encrypted with a key that only the customer has",
+    "range_ignored": "the server ignores ranges, and what is wanted lies far back",
+    "unreadable_file": "the file cannot be read",
+    "credentials": "S3 refuses the credentials",
+    "clock": "S3 refuses the request, because this machine's clock is wrong",
+    "request": "S3 refuses the request",
+    "network": "the network failed, in all retries",
+    "server_error": "the server failed, in all retries",
+    "slow_down": "the server asked for fewer requests, in all retries",
+    "truncated_body": "the server sent fewer bytes than it announced, every time",
+    "wrong_range": "the server sent another range than it was asked for, every time",
+    "worker_lost": "three workers died of it",
+    "internal_error": "the scanner has a bug; its log says which",
+}
+
+
+def meaning(reason: str) -> str:
+    """What a reason's code stands for; the code itself, if a later version gave it."""
+    check = CHECKS.get(reason)
+    return check.looks_for if check else OTHER_REASONS.get(reason, reason)
