@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 import redis
 
-from tests.intake.events.messages import POISON, message, record
+from tests.intake.events.aws_messages import POISON, message, record
 from worker.intake.dead_letters import Dead, DeadLetters
 from worker.intake.events import handling
 from worker.intake.events.forgetting import Forgetting

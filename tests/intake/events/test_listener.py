@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import redis
 
-from tests.intake.events.messages import POISON, message, record
+from tests.intake.events.aws_messages import POISON, message, record
 from tests.intake.events.test_handling import Intake
 from worker.intake.events import listener as listening
 from worker.intake.events.counts import EventCounts

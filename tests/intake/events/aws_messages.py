@@ -1,0 +1,29 @@
+"""Messages as AWS writes them, for tests of what becomes of them."""
+
+import json
+from typing import Any
+from urllib.parse import quote_plus
+
+#: What nobody understands.
+POISON = b'{"what": "is this"}'
+
+
+def record(
+    key: str = "a.qcow2", *, name: str = "ObjectCreated:Put", bucket: str = "images", **about: Any
+) -> dict[str, Any]:
+    """One record; `about` is what it says of the object beside its key."""
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventTime": "2026-05-01T12:00:00.000Z",
+        "eventName": name,
+        "s3": {
+            "bucket": {"name": bucket},
+            "object": {"key": quote_plus(key), "size": 1024, "eTag": "e", "sequencer": "0A", **about},
+        },
+    }
+
+
+def message(*records: dict[str, Any]) -> bytes:
+    """The body of a message with these records."""
+    return json.dumps({"Records": records}).encode()
