@@ -10,11 +10,14 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from worker.intake.selection import Selection
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.sources.meter import Budget
 
 Sink = Literal["redis", "tags"]
+#: Names or globs, with commas between them in the environment.
+Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -70,6 +73,26 @@ class Settings(BaseSettings):
         default=None, description="A file of prices; by default those of S3 Standard in us-east-1"
     )
 
+    events_url: str | None = Field(
+        default=None, description="The queue of events: sqs://…, amqp://…/queue or redis://…/key"
+    )
+    events_buckets: Names = Field(default=(), description="Only events of buckets like these, as a,b-*")
+    events_include: Names = Field(default=(), description="Only keys like these, as *.img,uploads/*")
+    events_exclude: Names = Field(default=(), description="No keys like these")
+    events_suffixes: Names = Field(default=(), description="Only keys that end like these, as .qcow2,.vmdk")
+    events_min_size: int | None = Field(default=None, ge=0, description="No objects below this size")
+    events_max_size: int | None = Field(default=None, ge=0, description="No objects above this size")
+    event_window_seconds: int = Field(
+        default=300,
+        ge=1,
+        description="How long an event's job counts as on its way, so that a duplicate is not sent after it",
+    )
+    dead_after: int = Field(
+        default=3,
+        ge=1,
+        description="Receives of a message that is not understood until it is a dead letter",
+    )
+
     policy: str = Field(
         default="default", description="What is taken: the name of a profile, or a file of rules"
     )
@@ -94,7 +117,9 @@ class Settings(BaseSettings):
         default="info", description="How much a worker logs: debug, info, warning or error"
     )
 
-    @field_validator("sinks", mode="before")
+    @field_validator(
+        "sinks", "events_buckets", "events_include", "events_exclude", "events_suffixes", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -116,6 +141,18 @@ class Settings(BaseSettings):
         except PolicyError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @property
+    def event_selection(self) -> Selection:
+        """Which objects are scanned of those that events tell of."""
+        return Selection(
+            buckets=self.events_buckets,
+            include=self.events_include,
+            exclude=self.events_exclude,
+            suffixes=self.events_suffixes,
+            min_size=self.events_min_size,
+            max_size=self.events_max_size,
+        )
 
     @property
     def scan(self) -> ScanSettings:
