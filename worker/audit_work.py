@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from worker import __version__
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState
-from worker.intake.audits.page import Auditor
+from worker.intake.audits.page import Auditor, page_size
 from worker.intake.audits.store import Claim
 from worker.intake.listing import Lister, lister_for
 from worker.jobs.ledger import Entry
@@ -27,6 +27,8 @@ from worker.sources.errors import SourceError, TransientError
 from worker.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
+
+SCANNER = f"keyhole/{__version__}"
 
 
 class AuditWork:
@@ -55,7 +57,7 @@ class AuditWork:
         """Begin an audit, and return its id; of an id that is there already, nothing is begun."""
         audit_id = audit_id or uuid4().hex[:12]
         services = self._services
-        services.audits.create(audit_id, spec, ruleset=services.ruleset, scanner=f"keyhole/{__version__}")
+        services.audits.create(audit_id, spec, ruleset=services.ruleset, scanner=SCANNER)
         self.go_on(audit_id)
         return audit_id
 
@@ -75,6 +77,7 @@ class AuditWork:
         if audit is None or audit.state is not AuditState.RUNNING or place.page != claim.page:
             services.audits.release(claim)
             return
+        services.audits.note_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
         pace = Pace(
             services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
         )
@@ -100,6 +103,8 @@ class AuditWork:
     def wake(self, audit_id: str) -> None:
         """Do what should have been done for an audit by somebody who was lost."""
         services = self._services
+        if services.audits.page_is_held(audit_id):
+            return
         for batch in services.audits.outstanding(audit_id):
             if services.ledger.is_done(batch.id):
                 services.audits.finish(audit_id, batch.id)
@@ -142,7 +147,9 @@ class AuditWork:
         spec = audit.spec
         client = self._services.s3.client
         if spec.inventory is None:
-            return lister_for(client, spec.bucket, spec.prefix, versions=spec.versions)
+            return lister_for(
+                client, spec.bucket, spec.prefix, versions=spec.versions, page_size=page_size(spec)
+            )
         from worker.intake.inventory import InventoryLister  # noqa: PLC0415 - it takes an extra
 
         folder = Path(tempfile.gettempdir()) / "keyhole-inventory" / claim.audit_id

@@ -2,6 +2,8 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -13,9 +15,12 @@ from worker.results import keys
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited, without waiting."""
+    """How long was waited, without waiting: the clock that is asked for how long goes on by that."""
     waited: list[float] = []
-    monkeypatch.setattr(pace.time, "sleep", waited.append)
+    began = time.monotonic()
+    monkeypatch.setattr(
+        pace, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: began + sum(waited))
+    )
     return waited
 
 
@@ -55,15 +60,21 @@ def test_a_rate_of_nothing_is_no_limit_and_asks_nobody() -> None:
     Pace(unreachable, "images", 0)()
 
 
-def test_a_long_wait_gives_signs_of_life(valkey: redis.Redis, waits: list[float]) -> None:
+@pytest.mark.parametrize(("rate", "turns"), [(0.04, 2), (0.4, 11)])
+def test_waiting_gives_signs_of_life(
+    valkey: redis.Redis, waits: list[float], rate: float, turns: int
+) -> None:
+    """In one long wait as in many short ones."""
     signs: list[float] = []
-    turn = Pace(valkey, "images", 0.04, alive=lambda: signs.append(sum(waits)))
+    turn = Pace(valkey, "images", rate, alive=lambda: signs.append(sum(waits)))
 
-    turn()
-    turn()
+    for _ in range(turns):
+        turn()
 
-    assert 24 < sum(waits) <= 25
-    assert len(signs) == 2
+    moments = [0.0, *signs, sum(waits)]
+    assert len(signs) >= 2
+    assert all(10 <= later - earlier <= 20 for earlier, later in pairwise(moments[:-1]))
+    assert moments[-1] - moments[-2] <= 20
 
 
 def test_what_is_kept_of_a_bucket_expires(valkey: redis.Redis, waits: list[float]) -> None:

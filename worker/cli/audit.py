@@ -2,7 +2,6 @@
 
 import sys
 import time
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -29,8 +28,9 @@ from worker.services import services, use_settings
 from worker.settings import Settings
 from worker.sources.s3_uri import parse_s3_uri
 
-#: Seconds between two looks at an audit that is followed.
+#: Seconds between two looks at an audit that is followed, and until it is said that nobody seems to work.
 LOOK_SECONDS = 0.25
+PATIENCE_SECONDS = 15.0
 #: What a person can do to an audit, and the state that it then has.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
@@ -96,7 +96,9 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
     chosen = [name for name, audit_id in on.items() if audit_id is not None]
     if len(chosen) + (uri is not None) != 1:
-        raise click.UsageError("name one thing: an S3-URI, or an audit to --follow, --pause, --resume, --cancel")
+        raise click.UsageError(
+            "name one thing: an S3-URI, or an audit to --follow, --pause, --resume, --cancel"
+        )
     with one_line_errors(), backend(settings, work=not dry_run) as ready:
         from worker.app import configure
 
@@ -166,7 +168,9 @@ def _turn(audit_id: str, how: str) -> None:
     from worker.tasks import audit_work
 
     audit = _audit(audit_id)
-    if not services().audits.turn(audit_id, TURNS[how], f"by keyhole audit --{how}" if how != "resume" else ""):
+    if not services().audits.turn(
+        audit_id, TURNS[how], f"by keyhole audit --{how}" if how != "resume" else ""
+    ):
         raise CommandError(f"audit {audit_id} is {audit.state.value}; it cannot {how}", USAGE)
     if how == "resume":
         audit_work().go_on(audit_id)
@@ -184,15 +188,26 @@ def _tell_detached(audit_id: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(audit.model_dump_json(ensure_ascii=True))
     else:
-        click.echo(f"audit {audit_id} is {audit.state.value}; follow it by: keyhole audit --follow {audit_id}")
+        click.echo(
+            f"audit {audit_id} is {audit.state.value}; follow it by: keyhole audit --follow {audit_id}"
+        )
 
 
 def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
+    from worker.tasks import audit_work
+
+    if embedded:
+        # The workers that had it in hand ended with the command that began it.
+        audit_work().wake(audit_id)
+    hint_at = time.monotonic() + PATIENCE_SECONDS
     try:
         with audit_view.following(as_json=as_json) as tell:
             while True:
                 audit = _audit(audit_id)
                 tell(audit)
+                if not audit.totals.pages and not audit.reason and time.monotonic() > hint_at:
+                    hint_at = float("inf")
+                    click.echo("No page is listed yet: is a worker running (`keyhole worker`)?", err=True)
                 if audit.state.ended or audit.state is AuditState.PAUSED:
                     break
                 time.sleep(LOOK_SECONDS)

@@ -25,7 +25,7 @@ local ends = begins + ARGV[1]
 redis.call('SET', KEYS[1], string.format('%.0f', ends), 'PX', math.ceil((ends - now) / 1000) + 60000)
 return math.max(0, math.ceil(begins - now))
 """
-#: Seconds: a longer wait is taken in parts, with a sign of life between them.
+#: Seconds between two signs of life: a longer wait is taken in parts.
 _PART: Final = 10.0
 
 
@@ -36,7 +36,7 @@ class Pace:
         client: As `worker.results.connection.connect` makes it.
         bucket: Whose turn it is.
         rate: Turns a second; 0 for no waiting at all.
-        alive: Called every ten seconds of a long wait.
+        alive: Called every ten seconds while there is waiting to do.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Pace:
         self._key = keys.rate(bucket)
         self._rate = rate
         self._alive = alive
+        self._alive_at = time.monotonic()
 
     def __call__(self) -> None:
         """Wait for the next turn."""
@@ -56,5 +57,6 @@ class Pace:
         while left > 0:
             time.sleep(min(left, _PART))
             left -= _PART
-            if left > 0:
+            if time.monotonic() - self._alive_at >= _PART:
+                self._alive_at = time.monotonic()
                 self._alive()

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from worker import __version__
-from worker.intake.audits.audit import Audit, AuditState, BucketFinding, How
+from worker.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
 from worker.intake.audits.prices import Prices, is_archived
 from worker.intake.audits.store import NANO, PageResult, Place, Row
 from worker.intake.audits.unchanged import still_stands
-from worker.intake.listing import Listed, Lister
+from worker.intake.listing import PAGE_KEYS, Listed, Lister
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
 from worker.jobs.queues import AUDITS
@@ -223,6 +223,13 @@ class _Page:
         return PageResult(
             self.counts, batches, tuple(self.rows), tuple(self.findings), cursor, after, ends_as, reason
         )
+
+
+def page_size(spec: AuditSpec) -> int:
+    """The most objects in a page: a LIST's, but no more than the rate lets be looked at in good time."""
+    if not spec.rate or not spec.check_tags:
+        return PAGE_KEYS
+    return max(1, min(PAGE_KEYS, int(spec.rate * PACED_SECONDS)))
 
 
 def batch_size(audit: Audit) -> int:

@@ -150,6 +150,14 @@ class AuditStore:
         )
         return bool(held)
 
+    def page_is_held(self, audit_id: str) -> bool:
+        """Whether somebody lists the next page, or has just listed it and publishes what came of it."""
+        return bool(self._client.exists(keys.audit(audit_id, "page")))
+
+    def note_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
+        """Say by which rules verdicts are made: those of the workers, not of whoever began the audit."""
+        self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
+
     def place(self, audit_id: str) -> Place:
         """Where the next page begins."""
         found = self._client.hmget(keys.audit(audit_id), ["page", "cursor", "after"])

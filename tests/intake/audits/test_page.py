@@ -1,0 +1,322 @@
+"""One page of an audit: what is scanned of it, what is not, and where the audit ends."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+import redis
+
+from worker.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
+from worker.intake.audits.page import MESSAGE_BYTES, RECKONED_GETS, Auditor, batch_size
+from worker.intake.audits.prices import load_prices
+from worker.intake.audits.store import NANO, PageResult, Place
+from worker.intake.listing import Listed, Page
+from worker.intake.selection import Selection
+from worker.jobs.ledger import ENTRY
+from worker.jobs.queues import AUDITS
+from worker.results.lookup import Lookup
+from worker.results.redis_store import RedisStore
+from worker.results.tag_check import TagFinding
+from worker.scan.report import Report, Status
+
+WHEN = datetime(2026, 5, 1, tzinfo=UTC)
+RULESET = "3:default"
+
+
+def listed(key: str, **facts: object) -> Listed:
+    return Listed(key, 100, f'"{key}"', WHEN)._replace(**facts)
+
+
+def report(key: str, status: Status = Status.SAFE, **facts: object) -> Report:
+    """The verdict on `listed(key)`."""
+    plain = Report(
+        target=f"s3://images/{key}",
+        bucket="images",
+        key=key,
+        etag=f'"{key}"',
+        size=100,
+        last_modified=WHEN,
+        status=status,
+        scanned_at=WHEN,
+        scanner="keyhole/test",
+        ruleset=RULESET,
+    )
+    return plain.model_copy(update=facts)
+
+
+class Site:
+    """A listing, verdicts and tags, as a test wants them."""
+
+    ordered = True
+
+    def __init__(self, valkey: redis.Redis) -> None:
+        self.store = RedisStore(valkey, expiry_seconds=None, stream_length=1)
+        self.lookup = Lookup(valkey)
+        self.prices = load_prices(None)
+        self.listed: list[Listed] = []
+        self.cursor: str | None = None
+        self.tag_messages: dict[str, str] = {}
+        self.tags_checked: list[str] = []
+        self.totals = Totals()
+
+    def page(self, _: str | None) -> Page:
+        return Page(tuple(self.listed), self.cursor, 1)
+
+    def check_tags(self, reports: Sequence[Report]) -> list[TagFinding]:
+        self.tags_checked += [str(report.key) for report in reports]
+        return [TagFinding(self.tag_messages.get(str(report.key)), 1) for report in reports]
+
+    def verdict(self, *reports: Report) -> None:
+        for one in reports:
+            self.store.write(one, job_id=one.target, sequencer=None)
+
+    def work_out(
+        self, *, page: int = 0, after: str | None = None, **spec: object
+    ) -> tuple[PageResult, tuple[Report, ...]]:
+        audit = Audit(
+            id="a",
+            spec=AuditSpec.model_validate({"bucket": "images", **spec}),
+            state=AuditState.RUNNING,
+            started_at=WHEN,
+            totals=self.totals,
+        )
+        auditor = Auditor(self.lookup, self.prices, self.check_tags, RULESET)
+        return auditor.work_out(audit, Place(page, None, after), self)
+
+
+@pytest.fixture
+def site(valkey: redis.Redis) -> Site:
+    return Site(valkey)
+
+
+def queued(result: PageResult) -> list[str]:
+    return [job.key for batch in result.batches for job in batch.jobs]
+
+
+class TestWhereAnObjectBelongs:
+    def test_what_has_no_verdict_is_scanned(self, site: Site) -> None:
+        site.listed = [listed("a"), listed("b", storage_class="STANDARD_IA")]
+
+        result, reports = site.work_out(page=7)
+
+        (batch,) = result.batches
+        assert (batch.id, batch.queue, batch.audit) == ("a-7-b0", AUDITS, "a")
+        assert [(job.id, job.key, job.storage_class) for job in batch.jobs] == [
+            ("a-7-0", "a", None),
+            ("a-7-1", "b", "STANDARD_IA"),
+        ]
+        assert result.counts == {
+            "lists": 1,
+            "requests": 1,
+            "nanodollars": round(site.prices.list_request() * NANO),
+            "listed": 2,
+            "listed_bytes": 200,
+            "queued": 2,
+        }
+        assert reports == ()
+
+    def test_what_is_unchanged_is_not(self, site: Site) -> None:
+        site.verdict(report("a", Status.UNSAFE), report("b", etag='"other"'))
+        site.listed = [listed("a"), listed("b")]
+
+        result, _ = site.work_out()
+
+        assert queued(result) == ["b"]
+        assert result.counts["unchanged"] == result.counts["status:unsafe"] == 1
+        assert [(row.status, row.how) for row in result.rows] == [(Status.UNSAFE, How.UNCHANGED)]
+
+    def test_unless_all_is_to_be_scanned(self, site: Site) -> None:
+        site.verdict(report("a"))
+        site.listed = [listed("a")]
+
+        assert queued(site.work_out(full=True)[0]) == ["a"]
+
+    def test_what_is_not_selected_is_left_out(self, site: Site) -> None:
+        site.listed = [listed("a.qcow2"), listed("b.txt"), listed("c.qcow2", size=5)]
+
+        result, _ = site.work_out(selection=Selection(suffixes=(".qcow2",), min_size=10))
+
+        assert queued(result) == ["a.qcow2"]
+        assert (result.counts["listed"], result.counts["left_out"]) == (3, 2)
+        assert result.counts["listed_bytes"] == 100
+
+    def test_what_is_archived_gets_its_verdict_without_a_scan(self, site: Site) -> None:
+        site.listed = [
+            listed("a", storage_class="GLACIER"),
+            listed("b", storage_class="DEEP_ARCHIVE", restored=True),
+        ]
+
+        result, (verdict,) = site.work_out(full=True)
+
+        assert queued(result) == ["b"]
+        assert (verdict.key, verdict.status, verdict.reasons) == ("a", Status.UNREADABLE, ("archived",))
+        assert (verdict.etag, verdict.size, verdict.last_modified) == ('"a"', 100, WHEN)
+        assert result.counts["archived"] == result.counts["status:unreadable"] == 1
+        site.verdict(verdict)
+        assert site.work_out()[1] == ()
+
+    def test_a_version_is_scanned_as_itself(self, site: Site) -> None:
+        site.verdict(report("a", version_id="v1"))
+        site.listed = [listed("a", version_id="v1"), listed("a", version_id="v2")]
+
+        result, _ = site.work_out(versions=True)
+
+        assert [(job.key, job.version_id) for job in result.batches[0].jobs] == [("a", "v2")]
+
+    def test_where_the_next_page_begins_is_told(self, site: Site) -> None:
+        site.listed, site.cursor = [listed("a"), listed("b")], "more"
+
+        result, _ = site.work_out()
+
+        assert (result.cursor, result.after, result.ends_as) == ("more", "b", AuditState.DONE)
+
+
+class TestBatches:
+    def test_they_are_of_the_size_asked_for(self, site: Site) -> None:
+        site.listed = [listed(str(number)) for number in range(7)]
+
+        result, _ = site.work_out(batch_size=3)
+
+        assert [len(batch.jobs) for batch in result.batches] == [3, 3, 1]
+        assert [batch.id for batch in result.batches] == ["a-0-b0", "a-0-b1", "a-0-b2"]
+
+    def test_their_messages_are_bounded(self, site: Site) -> None:
+        """Keys of a thousand bytes, of which JSON makes six thousand."""
+        site.listed = [listed("\u1000" * 340 + str(number)) for number in range(1000)]
+
+        result, _ = site.work_out(batch_size=1000)
+
+        assert len(queued(result)) == 1000
+        for batch in result.batches:
+            assert len(ENTRY.dump_json(batch, exclude_none=True, ensure_ascii=True)) < 1.1 * MESSAGE_BYTES
+
+    @pytest.mark.parametrize(("rate", "size"), [(0, 100), (1000, 100), (10, 50), (1, 5), (0.01, 1)])
+    def test_a_slow_rate_makes_small_ones(self, rate: float, size: int) -> None:
+        """What waits for its turn must not run into a task's time limit."""
+        spec = AuditSpec(bucket="b", rate=rate, outstanding=8, batch_size=100)
+        audit = Audit(id="a", spec=spec, state=AuditState.RUNNING, started_at=WHEN)
+
+        assert batch_size(audit) == size
+
+
+class TestLimits:
+    def test_a_number_of_objects(self, site: Site) -> None:
+        site.verdict(report("b"))
+        site.listed = [listed(key) for key in "abcdef"]
+        site.totals = Totals(queued=1, unchanged=1)
+
+        result, _ = site.work_out(limit=5)
+
+        assert queued(result) == ["a", "c"]
+        assert (result.counts["listed"], result.counts["unchanged"]) == (3, 1)
+        assert (result.cursor, result.ends_as) == (None, AuditState.DONE)
+        assert "5 objects" in result.reason
+
+    def test_requests(self, site: Site) -> None:
+        """What is queued is reckoned with before it is scanned; what is unchanged costs nothing."""
+        site.verdict(report("a"))
+        site.listed = [listed(key) for key in "abcdef"]
+        site.totals = Totals(requests=10, queued=4, scanned=2)
+
+        result, _ = site.work_out(max_requests=10 + 1 + (2 + 3) * RECKONED_GETS)
+
+        assert queued(result) == ["b", "c", "d"]
+        assert (result.cursor, result.ends_as) == (None, AuditState.STOPPED)
+        assert "requests" in result.reason
+
+    def test_dollars(self, site: Site) -> None:
+        get = site.prices.get("STANDARD", 0)
+        site.listed = [listed(key) for key in "abcdef"]
+        most = site.prices.list_request() + 4.5 * RECKONED_GETS * get
+
+        result, _ = site.work_out(max_dollars=most)
+
+        assert queued(result) == ["a", "b", "c", "d"]
+        assert result.ends_as is AuditState.STOPPED
+        assert "$" in result.reason
+
+    def test_a_dearer_class_reaches_the_limit_sooner(self, site: Site) -> None:
+        most = site.prices.list_request() + 4.5 * RECKONED_GETS * site.prices.get("STANDARD", 0)
+        site.listed = [listed(key, storage_class="GLACIER_IR") for key in "abcdef"]
+
+        result, _ = site.work_out(max_dollars=most)
+
+        assert queued(result) == []
+
+
+class TestWhatIsGone:
+    def test_a_verdict_on_a_key_that_the_page_would_have_told_of_is_a_finding(self, site: Site) -> None:
+        site.verdict(*(report(key) for key in ("a", "b", "c", "d", "z")))
+        site.listed, site.cursor = [listed("b"), listed("d")], "more"
+
+        result, _ = site.work_out(after="a")
+
+        assert [(finding.kind, finding.key) for finding in result.findings] == [("gone", "c")]
+        assert result.counts["gone"] == 1
+
+    def test_the_last_page_tells_of_all_that_follows(self, site: Site) -> None:
+        site.verdict(report("p/a"), report("p/z"), report("q"))
+        site.listed = [listed("p/a")]
+
+        result, _ = site.work_out(prefix="p/")
+
+        assert [finding.key for finding in result.findings] == ["p/z"]
+
+    def test_a_bucket_that_is_empty_has_lost_all(self, site: Site) -> None:
+        site.verdict(report("a"), report("b"))
+
+        assert [finding.key for finding in site.work_out()[0].findings] == ["a", "b"]
+
+    def test_what_is_not_selected_or_was_known_to_be_missing_is_not_told(self, site: Site) -> None:
+        site.verdict(
+            report("a.txt"), report("b", Status.UNREADABLE, reasons=("not_found",)), report("c", size=None)
+        )
+
+        result, _ = site.work_out(selection=Selection(exclude=("*.txt",), min_size=50))
+
+        assert [finding.key for finding in result.findings] == ["c"]
+
+    def test_a_key_whose_record_expired_is_forgotten(self, site: Site, valkey: redis.Redis) -> None:
+        site.verdict(report("a"))
+        valkey.delete(*valkey.scan_iter(match="*:obj:*"))
+
+        assert site.work_out()[0].findings == ()
+        assert list(site.lookup.keys_between("images", "", None, None)) == []
+
+    def test_a_listing_without_an_order_tells_of_nothing(self, site: Site) -> None:
+        site.verdict(report("a"))
+        site.ordered = False
+
+        assert site.work_out()[0].findings == ()
+
+    def test_neither_does_one_that_a_limit_ended(self, site: Site) -> None:
+        site.verdict(report("a0"), report("z"))
+        site.listed = [listed("a"), listed("b")]
+
+        assert site.work_out(limit=1)[0].findings == ()
+
+
+class TestTags:
+    def test_they_are_compared_where_the_verdict_stands(self, site: Site) -> None:
+        site.verdict(report("a"), report("b"), report("c", etag='"old"'))
+        site.listed = [listed("a"), listed("b"), listed("c")]
+        site.tag_messages = {"b": "says safe"}
+
+        result, _ = site.work_out(check_tags=True)
+
+        assert site.tags_checked == ["a", "b"]
+        assert [(finding.kind, finding.key, finding.message) for finding in result.findings] == [
+            ("tag_mismatch", "b", "says safe")
+        ]
+        assert result.counts["tag_mismatches"] == 1
+        assert result.counts["requests"] == 3
+        spent = site.prices.list_request() + 2 * site.prices.get_tagging()
+        assert result.counts["nanodollars"] == round(spent * NANO)
+
+    def test_without_being_asked_to_none_is_read(self, site: Site) -> None:
+        site.verdict(report("a"))
+        site.listed = [listed("a")]
+
+        site.work_out()
+
+        assert site.tags_checked == []
