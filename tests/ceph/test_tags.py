@@ -1,0 +1,204 @@
+"""Verdicts as tags in a real S3: on the object that was scanned, on its version, beside other people's."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.servers.access import s3_access
+from tests.servers.ceph_rgw import CephRgw
+from tests.servers.recording_proxy import RecordingProxy
+from tests.servers.request import Request
+from worker.api import scan_s3
+from worker.demo.images import qcow2
+from worker.intake.audits.unchanged import still_stands
+from worker.intake.listing import Listed, list_objects
+from worker.results.tags import TagOutcome, TagWriter, own_tags
+from worker.scan.report import Report
+from worker.scan.scanner import ScanSettings
+from worker.sources.s3 import S3Access
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MIB = 1024**2
+SAFE = qcow2(MIB).to_bytes()
+UNSAFE = qcow2(2 * MIB, backing_file="/etc/shadow").to_bytes()
+#: The requests of a write where nothing is in the way: of the tags, and of the object that has them.
+FIRST_WRITE = ["GET ?tagging", "HEAD", "PUT ?tagging", "GET ?tagging", "HEAD"]
+
+
+class Tagged:
+    """An object to tag, and what others do to it."""
+
+    def __init__(self, s3: "S3Client", access: S3Access, bucket: str, key: str) -> None:
+        self._s3, self._access = s3, access
+        self.bucket, self.key = bucket, key
+
+    def put(self, body: bytes) -> str | None:
+        """Store the object, and return its version's id."""
+        return self._s3.put_object(Bucket=self.bucket, Key=self.key, Body=body).get("VersionId")
+
+    def scan(self, version_id: str | None = None) -> Report:
+        """What Keyhole says of it."""
+        return scan_s3(self._access, self.bucket, self.key, version_id, ScanSettings())
+
+    def listed(self) -> Listed:
+        """What a listing says of it."""
+        (listed,) = list_objects(self._access.client, self.bucket, self.key)
+        return listed
+
+    def tag(self, tags: dict[str, str]) -> None:
+        """Replace all tags."""
+        tag_set: Any = [{"Key": name, "Value": value} for name, value in tags.items()]
+        self._s3.put_object_tagging(Bucket=self.bucket, Key=self.key, Tagging={"TagSet": tag_set})
+
+    def tags(self, **version: Any) -> dict[str, str]:
+        """The tags as they are."""
+        answer = self._s3.get_object_tagging(Bucket=self.bucket, Key=self.key, **version)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+
+@pytest.fixture(params=["a.qcow2", "a/b c+\u00fc%2F\n.img", "//a/"])
+def tagged(request: pytest.FixtureRequest, s3: "S3Client", bucket: str, access: S3Access) -> Tagged:
+    """An object to tag, by a plain name and by odd ones."""
+    return Tagged(s3, access, bucket, request.param)
+
+
+@pytest.fixture
+def write(access: S3Access, recorded: RecordingProxy) -> Callable[[Report], TagOutcome]:
+    """Writes a report as tags. `recorded` has the requests of the last time alone."""
+
+    def write_it(report: Report) -> TagOutcome:
+        recorded.requests.clear()
+        return TagWriter(access.client).write(report)
+
+    return write_it
+
+
+def sent(recorded: RecordingProxy) -> list[str]:
+    """What was asked, the question mark only where it was of tags."""
+    return [
+        f"{request.method} ?tagging" if "tagging" in request.query else request.method
+        for request in recorded.requests
+    ]
+
+
+Write = Callable[[Report], TagOutcome]
+
+
+def test_the_tags_are_written_once_and_found_right_after(
+    tagged: Tagged, write: Write, recorded: RecordingProxy
+) -> None:
+    tagged.put(UNSAFE)
+    report = tagged.scan()
+    assert write(report) is TagOutcome.WRITTEN
+    assert sent(recorded) == FIRST_WRITE
+    assert tagged.tags() == own_tags(report)
+    assert tagged.tags()["keyhole-status"] == "unsafe"
+    assert write(tagged.scan()) is TagOutcome.UNCHANGED
+    assert sent(recorded) == ["GET ?tagging"]
+
+
+def test_other_peoples_tags_survive(tagged: Tagged, write: Write) -> None:
+    """Whatever is in them that S3 allows, and also what merely looks like Keyhole's."""
+    others = {"owner": "Zo\u00eb", "team/a b": "x+y=z", "keyhole-team": "blue", "empty": ""}
+    tagged.put(SAFE)
+    tagged.tag(others)
+    report = tagged.scan()
+    assert write(report) is TagOutcome.WRITTEN
+    assert tagged.tags() == others | own_tags(report)
+
+
+@pytest.mark.parametrize(("others", "ours"), [(10, 0), (9, 1), (8, 2), (7, 3), (6, 4)], ids=str)
+def test_the_limit_of_ten_is_kept(tagged: Tagged, write: Write, others: int, ours: int) -> None:
+    """The server refuses an eleventh. Keyhole's give way, the least important first."""
+    tagged.put(UNSAFE)
+    foreign = {f"team-{number}": "x" for number in range(others)}
+    tagged.tag(foreign)
+    report = tagged.scan()
+    outcome = write(report)
+    assert outcome is (TagOutcome.WRITTEN if ours else TagOutcome.SKIPPED_FULL)
+    names = ["keyhole-status", "keyhole-scan", "keyhole-reason", "keyhole-image"][:ours]
+    assert tagged.tags() == foreign | {name: own_tags(report)[name] for name in names}
+
+
+def test_the_etag_stays_and_the_time_of_modification_does_not(tagged: Tagged, write: Write) -> None:
+    """So RGW 16.2 does, unlike S3: an audit scans what was tagged once more, and then the verdict stands."""
+    # Given an object that was scanned and tagged
+    tagged.put(SAFE)
+    before = tagged.listed()
+    assert write(tagged.scan()) is TagOutcome.WRITTEN
+    # Then it is listed as modified, but not as another
+    after = tagged.listed()
+    assert before.last_modified
+    assert after.last_modified
+    assert after.last_modified > before.last_modified
+    assert after.etag == before.etag
+    # And when it is scanned again, its tags are right, and no audit need look at it a third time
+    report = tagged.scan()
+    assert write(report) is TagOutcome.UNCHANGED
+    assert still_stands(report, tagged.listed(), report.ruleset)
+
+
+@pytest.mark.usefixtures("versioned")
+class TestVersions:
+    def test_each_has_tags_of_its_own(self, tagged: Tagged, write: Write, recorded: RecordingProxy) -> None:
+        """Nothing can take a version's place, so no HEAD is spent on it."""
+        old, new = tagged.put(UNSAFE), tagged.put(SAFE)
+        reports = {version: tagged.scan(version) for version in (old, new)}
+        for report in reports.values():
+            assert write(report) is TagOutcome.WRITTEN
+            assert sent(recorded) == ["GET ?tagging", "PUT ?tagging", "GET ?tagging"]
+        for version, report in reports.items():
+            assert tagged.tags(VersionId=version) == own_tags(report)
+        assert tagged.tags()["keyhole-status"] == "safe"
+
+    def test_what_was_the_current_one_is_tagged_below_a_newer_one(self, tagged: Tagged, write: Write) -> None:
+        """Also where the scan was not told of a version."""
+        old = tagged.put(UNSAFE)
+        report = tagged.scan()
+        tagged.put(SAFE)
+        assert write(report) is TagOutcome.WRITTEN
+        assert tagged.tags(VersionId=old) == own_tags(report)
+        assert tagged.tags() == {}
+
+
+class TestAnotherObject:
+    def test_one_replaced_after_the_scan_is_not_tagged(self, tagged: Tagged, write: Write) -> None:
+        tagged.put(SAFE)
+        report = tagged.scan()
+        tagged.put(UNSAFE)
+        assert write(report) is TagOutcome.SKIPPED_CHANGED
+        assert tagged.tags() == {}
+
+    def test_one_replaced_between_look_and_write_loses_our_tags_again(
+        self, tagged: Tagged, write: Write, recorded: RecordingProxy
+    ) -> None:
+        """For a moment `safe` stood on it."""
+        tagged.put(SAFE)
+        report = tagged.scan()
+
+        def replace(request: Request) -> None:
+            if request.method == "PUT":
+                recorded.before = lambda _: None
+                tagged.put(UNSAFE)
+
+        recorded.before = replace
+        assert write(report) is TagOutcome.SKIPPED_CHANGED
+        assert tagged.tags() == {}
+
+    def test_one_that_is_gone_is_not_tagged(self, tagged: Tagged, write: Write, s3: "S3Client") -> None:
+        tagged.put(SAFE)
+        report = tagged.scan()
+        s3.delete_object(Bucket=tagged.bucket, Key=tagged.key)
+        assert write(report) is TagOutcome.SKIPPED_CHANGED
+
+    def test_anothers_is_not_tagged(self, tagged: Tagged, rgw: CephRgw) -> None:
+        tagged.put(SAFE)
+        report = tagged.scan()
+        name = f"stranger-{tagged.bucket}"
+        rgw.add_user(name, access_key=name, secret_key="secret")
+        with s3_access(rgw.url, AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY="secret") as stranger:
+            assert TagWriter(stranger.client).write(report) is TagOutcome.SKIPPED_DENIED
+        assert tagged.tags() == {}
