@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _placed(report: Report, key: str, days: int) -> Report:
         update={
             "target": f"s3://{BUCKET}/{key}",
             "key": key,
-            "etag": f"{abs(hash(report.key)):032x}"[-32:],
+            "etag": blake2b(str(report.key).encode(), digest_size=16).hexdigest(),
             "last_modified": NOON - timedelta(days=40 + 9 * days),
             "scanned_at": NOON + timedelta(seconds=days),
             "elapsed_ms": 41.5,

@@ -11,10 +11,13 @@ from worker.cli.errors import INTERRUPTED, CommandError
 from worker.inspectors.text import printable
 
 COMMANDS = {
+    "dead": "dead",
     "demo": "demo",
     "doctor": "doctor",
     "inspect": "inspect",
+    "listen": "listen",
     "policy": "policy",
+    "report": "report",
     "results": "results",
     "show": "results",
     "submit": "submit",

@@ -70,6 +70,8 @@ def _sentence(text: str | None) -> str:
 
 def _to_come(audit: Audit) -> str:
     waiting = max(0, audit.totals.queued - audit.totals.scanned)
+    if audit.listed_all and not waiting:
+        return "The bucket is listed to its end, and all that was queued has a verdict."
     listed = "listed" if audit.listed_all else "not listed"
     without = f"{counted(waiting, 'listed object')} {'has' if waiting == 1 else 'have'} no verdict"
     return f"The bucket is {listed} to its end, and {without}."

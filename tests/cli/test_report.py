@@ -1,0 +1,285 @@
+"""`keyhole report`: where it writes, what, and that it never leaves half of it."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import redis
+from pyarrow import parquet
+
+from tests.cli.conftest import Keyhole
+from tests.cli.test_terminal import on_a_terminal
+from tests.e2e import commands
+from tests.reports import sample
+from worker.intake.audits.audit import AuditSpec
+from worker.intake.audits.store import AuditStore, PageResult, Row
+from worker.reports import page
+from worker.results import keys
+from worker.results.redis_store import RedisStore
+
+AUDIT = "3f0c9a1b2c4d"
+COUNT = len([one for one in sample.objects() if one.report])
+NOWHERE = "redis://127.0.0.1:1"
+
+
+@pytest.fixture
+def audits(valkey: redis.Redis) -> AuditStore:
+    """Audits, one of which is done: it found the sample's objects, all but the one that is forgotten."""
+    verdicts = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
+    store = AuditStore(valkey, expiry_seconds=None)
+    rows = []
+    for audited in sample.objects():
+        report = audited.report
+        if report is not None:
+            verdicts.write(report, job_id=str(report.key), sequencer=None)
+            object_id = keys.object_id(sample.BUCKET, str(report.key), report.version_id)
+            rows.append(Row(object_id, audited.status, audited.how))
+    assert store.create(AUDIT, AuditSpec(bucket=sample.BUCKET), ruleset="3:default", scanner="keyhole/test")
+    claim = store.claim(AUDIT, "test")
+    assert claim is not None
+    counts = {f"status:{status}": count for status, count in Counter(row.status for row in rows).items()}
+    assert store.commit(
+        claim,
+        PageResult(
+            counts=counts | {"listed": len(rows), "gone": 1, "tag_mismatches": 1},
+            rows=tuple(rows),
+            findings=sample.findings(),
+        ),
+    )
+    return store
+
+
+@pytest.fixture
+def url(audits: AuditStore, redis_url: str) -> str:
+    """The URL of the Redis in which that audit is."""
+    assert audits.get(AUDIT) is not None
+    return redis_url
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the command runs, which is empty."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))[1:]
+
+
+class TestWhere:
+    @pytest.mark.parametrize(
+        ("arguments", "begins"),
+        [
+            ((), "<!doctype html>"),
+            (("--format", "csv"), '\ufeff"status","reasons"'),
+            (("--format", "jsonl"), '{"type":"audit","id":"3f0c9a1b2c4d"'),
+            (("--format", "jsonl", "-o", "-"), '{"type":"audit"'),
+        ],
+    )
+    def test_what_is_piped_goes_to_standard_output(
+        self, keyhole: Keyhole, url: str, folder: Path, arguments: tuple[str, ...], begins: str
+    ) -> None:
+        printed = keyhole("report", AUDIT, *arguments, KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 0
+        assert printed.out.startswith(begins)
+        assert list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "begins"),
+        [
+            ("a.html", b"<!doctype html>"),
+            ("a.HTM", b"<!doctype html>"),
+            ("a.csv", b'\xef\xbb\xbf"status"'),
+            ("a.jsonl", b'{"type":"audit"'),
+            ("a.ndjson", b'{"type":"audit"'),
+            ("a.parquet", b"PAR1"),
+        ],
+    )
+    def test_a_file_tells_the_format_by_its_name(
+        self, keyhole: Keyhole, url: str, folder: Path, name: str, begins: bytes
+    ) -> None:
+        printed = keyhole("report", AUDIT, "-o", name, KEYHOLE_REDIS_URL=url)
+
+        assert (printed.code, printed.out) == (0, "")
+        assert printed.err.startswith(f"{name} (")
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert (folder / name).read_bytes().startswith(begins)
+
+    def test_a_format_that_is_named_counts_more_than_the_files_name(
+        self, keyhole: Keyhole, url: str, folder: Path
+    ) -> None:
+        keyhole("report", AUDIT, "--format", "csv", "-o", "a.html", KEYHOLE_REDIS_URL=url)
+        assert (folder / "a.html").read_bytes().startswith(b'\xef\xbb\xbf"status"')
+
+    def test_a_name_that_tells_no_format_is_refused(self, keyhole: Keyhole, url: str, folder: Path) -> None:
+        printed = keyhole("report", AUDIT, "-o", "a.txt", KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 2
+        assert printed.error.startswith("a.txt tells no format: end it with .html")
+        assert list(folder.iterdir()) == []
+
+    def test_on_a_terminal_it_is_a_file_by_the_audits_name(
+        self, url: str, folder: Path, env: dict[str, str]
+    ) -> None:
+        printed = on_a_terminal("report", AUDIT, env=env | {"KEYHOLE_REDIS_URL": url})
+
+        assert printed.startswith(f"keyhole-audit-{AUDIT}.html (")
+        assert [path.name for path in folder.iterdir()] == [f"keyhole-audit-{AUDIT}.html"]
+
+    def test_a_terminal_gets_no_parquet(self, url: str, folder: Path, env: dict[str, str]) -> None:
+        printed = on_a_terminal(
+            "report", AUDIT, "--format", "parquet", "-o", "-", env=env | {"KEYHOLE_REDIS_URL": url}
+        )
+
+        assert printed.strip() == "Error: Parquet is not for a terminal; write it to a file by -o FILE"
+        assert list(folder.iterdir()) == []
+
+    def test_a_pipe_gets_parquet(self, url: str, env: dict[str, str]) -> None:
+        done = commands.keyhole("report", AUDIT, "--format", "parquet", env=env | {"KEYHOLE_REDIS_URL": url})
+
+        assert done.returncode == 0
+        assert parquet.read_table(io.BytesIO(done.stdout)).num_rows == COUNT
+
+    def test_a_device_is_written_to_and_stays_one(self, keyhole: Keyhole, url: str, folder: Path) -> None:
+        os.mkfifo(folder / "pipe")
+        reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+        printed = keyhole("report", AUDIT, "--format", "csv", "-o", "pipe", KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 0
+        assert os.read(reader, 9) == b'\xef\xbb\xbf"statu'
+        os.close(reader)
+        assert (folder / "pipe").is_fifo()
+
+    def test_a_link_stays_one(self, keyhole: Keyhole, url: str, folder: Path) -> None:
+        (folder / "real.csv").write_text("old")
+        (folder / "link.csv").symlink_to("real.csv")
+
+        keyhole("report", AUDIT, "-o", "link.csv", KEYHOLE_REDIS_URL=url)
+
+        assert (folder / "link.csv").is_symlink()
+        assert (folder / "real.csv").read_text().startswith('\ufeff"status"')
+
+
+class TestWhole:
+    def test_what_was_there_stays_until_all_is_written(
+        self, keyhole: Keyhole, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (folder / "a.html").write_text("yesterday's")
+        monkeypatch.setattr(page, "printable", lambda _: 1 / 0)
+
+        with pytest.raises(ZeroDivisionError):
+            keyhole("report", AUDIT, "-o", "a.html", KEYHOLE_REDIS_URL=url)
+
+        assert [path.name for path in folder.iterdir()] == ["a.html"]
+        assert (folder / "a.html").read_text() == "yesterday's"
+
+    def test_it_may_be_read_by_whom_other_files_may(self, keyhole: Keyhole, url: str, folder: Path) -> None:
+        (folder / "other").touch()
+        keyhole("report", AUDIT, "-o", "a.csv", KEYHOLE_REDIS_URL=url)
+        assert (folder / "a.csv").stat().st_mode == (folder / "other").stat().st_mode
+
+    @pytest.mark.parametrize("output", ["nowhere/a.csv", "."])
+    def test_where_it_cannot_be_written_one_line_says_so(
+        self, keyhole: Keyhole, url: str, folder: Path, output: str
+    ) -> None:
+        printed = keyhole("report", AUDIT, "--format", "csv", "-o", output, KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 3
+        assert printed.error.startswith(f"{output} cannot be written: ")
+        assert list(folder.iterdir()) == []
+
+
+class TestWhat:
+    def test_every_object_has_its_row(self, keyhole: Keyhole, url: str) -> None:
+        rows = rows_of(keyhole("report", AUDIT, "--format", "csv", KEYHOLE_REDIS_URL=url).out)
+
+        expected = [one for one in sample.objects() if one.report]
+        assert [(row[0], row[3], row[18]) for row in rows] == [
+            (one.status.value, one.report.key, one.how.value) for one in expected if one.report
+        ]
+
+    def test_lines_of_json_have_everything(self, keyhole: Keyhole, url: str) -> None:
+        printed = keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url)
+
+        kinds = Counter(json.loads(line)["type"] for line in printed.lines)
+        assert kinds == {"audit": 1, "object": COUNT, "finding": 2}
+        assert printed.err == ""
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+    def test_a_table_says_what_it_has_no_room_for(self, keyhole: Keyhole, url: str, name: str) -> None:
+        printed = keyhole("report", AUDIT, "-o", name, KEYHOLE_REDIS_URL=url)
+        assert printed.err.splitlines()[1:] == [
+            "Without 2 findings about the bucket: --format html and jsonl have them."
+        ]
+
+    def test_an_object_whose_record_has_expired_is_in_it_without_its_name(
+        self, keyhole: Keyhole, url: str, valkey: redis.Redis
+    ) -> None:
+        first = next(one.report for one in sample.objects() if one.report)
+        valkey.delete(keys.record(keys.object_id(sample.BUCKET, str(first.key), None)))
+
+        rows = rows_of(keyhole("report", AUDIT, "--format", "csv", KEYHOLE_REDIS_URL=url).out)
+
+        assert len(rows) == COUNT
+        assert rows[0] == ["safe", *[""] * 17, "scanned", ""]
+
+    def test_of_an_audit_that_runs_it_says_so(
+        self, keyhole: Keyhole, audits: AuditStore, redis_url: str
+    ) -> None:
+        audits.create("running", AuditSpec(bucket="images"), ruleset="3:default", scanner="keyhole/test")
+
+        printed = keyhole("report", "running", KEYHOLE_REDIS_URL=redis_url)
+
+        assert (printed.code, printed.err) == (0, "The audit is running; this is what it found so far.\n")
+        assert "Still running." in printed.out
+
+
+class TestErrors:
+    def test_an_audit_that_is_not_there(self, keyhole: Keyhole, url: str, folder: Path) -> None:
+        printed = keyhole("report", "x\x1b[31m", "-o", "a.csv", KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 2
+        assert printed.error == r"there is no audit x\x1b[31m; `keyhole audits` lists them"
+        assert list(folder.iterdir()) == []
+
+    def test_parquet_without_pyarrow(
+        self, keyhole: Keyhole, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+        printed = keyhole("report", AUDIT, "-o", "a.parquet", KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 2
+        assert "pip install 'keyhole[inventory]'" in printed.error
+        assert list(folder.iterdir()) == []
+
+    def test_a_redis_that_does_not_answer(self, keyhole: Keyhole, folder: Path) -> None:
+        printed = keyhole("report", AUDIT, "-o", "a.csv", KEYHOLE_REDIS_URL=NOWHERE)
+
+        assert printed.code == 3
+        assert printed.error.startswith("Redis does not answer")
+        assert list(folder.iterdir()) == []
+
+    def test_a_reader_that_has_seen_enough_is_no_error(self, url: str, env: dict[str, str]) -> None:
+        with subprocess.Popen(
+            [*commands.KEYHOLE, "report", AUDIT, "--format", "jsonl"],
+            env=env | {"KEYHOLE_REDIS_URL": url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == b""
