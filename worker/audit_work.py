@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from worker import __version__
-from worker.intake.audits.audit import Audit, AuditSpec, AuditState
+from worker.intake.audits.audit import AuditSpec, AuditState
 from worker.intake.audits.page import Auditor, page_size
 from worker.intake.audits.store import Claim
 from worker.intake.listing import Lister, lister_for
@@ -29,6 +29,8 @@ from worker.sources.s3_uri import parse_s3_uri
 log = logging.getLogger(__name__)
 
 SCANNER = f"keyhole/{__version__}"
+#: Where the parts of inventories are kept while they are read.
+INVENTORIES = Path(tempfile.gettempdir()) / "keyhole-inventory"
 
 
 class AuditWork:
@@ -82,8 +84,9 @@ class AuditWork:
             services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
         )
         try:
+            lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
             pace()
-            result, reports = self._auditor(pace).work_out(audit, place, self._lister(audit, claim))
+            result, reports = self._auditor(pace).work_out(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not get on: %s", audit.id, error)
             services.audits.note_trouble(audit.id, f"{error}; it is tried again")
@@ -135,29 +138,32 @@ class AuditWork:
 
     def _auditor(self, pace: Pace) -> Auditor:
         services = self._services
+        tags = "tags" in services.settings.sinks
         check = TagCheck(
             services.s3.client,
-            expected="tags" in services.settings.sinks,
+            expected=tags,
             threads=services.settings.scan_threads,
             pace=pace,
         )
-        return Auditor(services.lookup, services.prices, check, services.ruleset)
+        return Auditor(services.lookup, services.prices, check, services.ruleset, tags)
 
-    def _lister(self, audit: Audit, claim: Claim) -> Lister:
-        spec = audit.spec
-        client = self._services.s3.client
-        if spec.inventory is None:
-            return lister_for(
-                client, spec.bucket, spec.prefix, versions=spec.versions, page_size=page_size(spec)
-            )
-        from worker.intake.inventory import InventoryLister  # noqa: PLC0415 - it takes an extra
 
-        folder = Path(tempfile.gettempdir()) / "keyhole-inventory" / claim.audit_id
-        return InventoryLister(
-            client,
-            parse_s3_uri(spec.inventory),
-            folder,
-            bucket=spec.bucket,
-            prefix=spec.prefix,
-            versions=spec.versions,
-        )
+def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
+    """What lists the objects that an audit is about. Parts of an inventory are kept in the folder.
+
+    Raises:
+        SourceError: There is no such lister.
+    """
+    client = services.s3.client
+    if spec.inventory is None:
+        return lister_for(client, spec.bucket, spec.prefix, versions=spec.versions, page_size=page_size(spec))
+    from worker.intake.inventory import InventoryLister  # noqa: PLC0415 - it takes an extra
+
+    return InventoryLister(
+        client,
+        parse_s3_uri(spec.inventory),
+        folder,
+        bucket=spec.bucket,
+        prefix=spec.prefix,
+        versions=spec.versions,
+    )

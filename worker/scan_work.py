@@ -105,11 +105,16 @@ class ScanWork:
     ) -> None:
         prices = self._services.prices
         storage_class = job.storage_class or "STANDARD"
-        dollars = prices.get(storage_class, report.bytes_read) + max(0, report.requests - 1) * prices.get(
-            storage_class, 0
-        )
+        dollars = report.requests * prices.get(storage_class, 0)
+        dollars += prices.retrieval(storage_class, report.bytes_read)
         for request in asked:
-            dollars += prices.put_tagging() if request is TagRequest.WRITE else prices.get_tagging()
+            match request:
+                case TagRequest.WRITE:
+                    dollars += prices.put_tagging()
+                case TagRequest.READ:
+                    dollars += prices.get_tagging()
+                case TagRequest.LOOK:
+                    dollars += prices.get(storage_class, 0)
         self._services.audits.note_result(
             audit_id,
             batch_id,

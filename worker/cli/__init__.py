@@ -11,6 +11,8 @@ from worker.cli.errors import INTERRUPTED, CommandError
 from worker.inspectors.text import printable
 
 COMMANDS = {
+    "audit": "audit",
+    "audits": "audit",
     "dead": "dead",
     "demo": "demo",
     "doctor": "doctor",

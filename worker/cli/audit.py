@@ -20,6 +20,7 @@ from worker.cli.errors import (
     load_settings,
     one_line_errors,
 )
+from worker.cli.parsed import parsed
 from worker.cli.render import exit_code, size
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState
 from worker.intake.selection import Selection, parse_share
@@ -35,35 +36,18 @@ PATIENCE_SECONDS = 15.0
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
 
-class Converted(click.ParamType):
-    """A value that a function makes of text."""
-
-    def __init__(self, name: str, convert: object) -> None:
-        self.name = name
-        self._convert = convert
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """The value, or a usage error that says what was wrong."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._convert(value)  # type: ignore[operator] # a function of text
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-SIZE = Converted("SIZE", parse_size)
-SHARE = Converted("SHARE", parse_share)
-
-
 @click.command("audit")
 @click.argument("uri", required=False, metavar="[S3-URI]")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys like this; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No keys like this; may be repeated.")
 @click.option("--suffix", "suffixes", multiple=True, help="Only keys that end like this, as .qcow2.")
-@click.option("--min-size", type=SIZE, help="No objects below this size, as 1MiB.")
-@click.option("--max-size", type=SIZE, help="No objects above this size.")
-@click.option("--sample", type=SHARE, help="Only a share of the keys, as 1%; the same ones every time.")
+@click.option("--min-size", type=parsed("SIZE", parse_size), help="No objects below this size, as 1MiB.")
+@click.option("--max-size", type=parsed("SIZE", parse_size), help="No objects above this size.")
+@click.option(
+    "--sample",
+    type=parsed("SHARE", parse_share),
+    help="Only a share of the keys, as 1%; the same ones every time.",
+)
 @click.option("--limit", type=click.IntRange(1), help="At most so many objects.")
 @click.option("--full", is_flag=True, help="Scan what is unchanged since its verdict, too.")
 @click.option("--versions", is_flag=True, help="Scan every version.")

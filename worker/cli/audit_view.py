@@ -129,8 +129,10 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
         table.add_row("took" if audit.state.ended else "for", took)
     else:
         left = speed.seconds_left(audit)
-        about = "" if left is None else (
-            f", about {humanize.precisedelta(left, minimum_unit='seconds', format='%.0f')} left"
+        about = (
+            ""
+            if left is None
+            else (f", about {humanize.precisedelta(left, minimum_unit='seconds', format='%.0f')} left")
         )
         table.add_row("speed", f"{speed.objects_per_second:,.0f} objects/s, {took} so far{about}")
     return Group(head, table)

@@ -1,9 +1,13 @@
 """Which objects are wanted: by bucket, glob, suffix, size, and by chance."""
 
+import re
 from fnmatch import fnmatchcase
 from hashlib import blake2b
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
+
+_SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?) ?(%)?")
 
 
 class Selection(BaseModel):
@@ -34,6 +38,19 @@ class Selection(BaseModel):
             and (self.max_size is None or size is None or size <= self.max_size)
             and (self.sample == 1 or _share(key) < self.sample)
         )
+
+
+def parse_share(text: str) -> float:
+    """A share of all, from above 0 to 1: `1%`, `0.5 %` or `0.01`.
+
+    Raises:
+        ValueError: It is none; the message says what one looks like.
+    """
+    number = _SHARE.fullmatch(text)
+    share = float(number[1]) / (100 if number[2] else 1) if number else 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"{text!r} is no share; write a percentage above 0% and up to 100%, such as 1%")
+    return share
 
 
 def _share(key: str) -> float:

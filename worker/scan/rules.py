@@ -18,7 +18,6 @@ In a glob `*` is any text, `/` and line breaks included, as in the policies of S
 one of several, `[[]` a bracket. Upper and lower case differ.
 """
 
-import re
 import tomllib
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -40,10 +39,9 @@ from pydantic import (
 from worker.inspectors.findings import CHECKS, Severity
 from worker.inspectors.formats import INSPECTORS
 from worker.inspectors.text import printable
+from worker.scan.sizes import parse_size
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
-UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4, "PiB": 1024**5}
-SIZE = re.compile(r"(\d{1,19}) ?([KMGTP]iB|B)")
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -58,12 +56,7 @@ class PolicyError(Exception):
 
 def _bytes(value: object) -> object:
     """A size: a number of bytes, or a text such as `2 TiB`."""
-    if isinstance(value, str):
-        size = SIZE.fullmatch(value)
-        if size is None:
-            raise ValueError(f"{value!r} is no size; write a number of bytes, or a text such as '2 TiB'")
-        return int(size[1]) * UNITS[size[2]]
-    return value
+    return parse_size(value) if isinstance(value, str) else value
 
 
 Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0, strict=True)]

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
+from worker.intake.audits.estimate import USUAL_TAGS
 from worker.intake.audits.page import MESSAGE_BYTES, RECKONED_GETS, Auditor, batch_size
 from worker.intake.audits.prices import load_prices
 from worker.intake.audits.store import NANO, PageResult, Place
@@ -58,6 +59,7 @@ class Site:
         self.tag_messages: dict[str, str] = {}
         self.tags_checked: list[str] = []
         self.totals = Totals()
+        self.tags = False
 
     def page(self, _: str | None) -> Page:
         return Page(tuple(self.listed), self.cursor, 1)
@@ -80,7 +82,7 @@ class Site:
             started_at=WHEN,
             totals=self.totals,
         )
-        auditor = Auditor(self.lookup, self.prices, self.check_tags, RULESET)
+        auditor = Auditor(self.lookup, self.prices, self.check_tags, RULESET, tags=self.tags)
         return auditor.work_out(audit, Place(page, None, after), self)
 
 
@@ -223,6 +225,14 @@ class TestLimits:
         assert queued(result) == ["b", "c", "d"]
         assert (result.cursor, result.ends_as) == (None, AuditState.STOPPED)
         assert "requests" in result.reason
+
+    def test_tags_are_reckoned_with_where_they_are_written(self, site: Site) -> None:
+        site.listed = [listed(key) for key in "abcdef"]
+        site.tags = True
+
+        result, _ = site.work_out(max_requests=1 + 2 * (RECKONED_GETS + sum(USUAL_TAGS)))
+
+        assert queued(result) == ["a", "b"]
 
     def test_dollars(self, site: Site) -> None:
         get = site.prices.get("STANDARD", 0)

@@ -7,10 +7,11 @@ changes nothing: whoever commits it decides that it happened.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from worker import __version__
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
+from worker.intake.audits.estimate import BYTES_PER_OBJECT, USUAL_TAGS
 from worker.intake.audits.prices import Prices, is_archived
 from worker.intake.audits.store import NANO, PageResult, Place, Row
 from worker.intake.audits.unchanged import still_stands
@@ -31,6 +32,13 @@ MESSAGE_BYTES: Final = 200_000
 PACED_SECONDS: Final = 120
 
 
+class Reckoned(NamedTuple):
+    """What a scan may take."""
+
+    requests: int
+    dollars: float
+
+
 @dataclass(frozen=True, slots=True)
 class Auditor:
     """Works out pages.
@@ -40,12 +48,14 @@ class Auditor:
         prices: What requests cost.
         check_tags: Compares the tags of objects with their verdicts, several at once.
         ruleset: By which rules a verdict of today is made.
+        tags: Whether verdicts are written as tags, too.
     """
 
     lookup: Lookup
     prices: Prices
     check_tags: Callable[[Sequence[Report]], Sequence[TagFinding]]
     ruleset: str
+    tags: bool
 
     def work_out(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
         """What comes of the page at a place, and the verdicts on what is archived, which take no scan.
@@ -87,7 +97,7 @@ class Auditor:
         stands = report is not None and still_stands(report, listed, self.ruleset)
         archived = is_archived(listed)
         scanned = not archived and (spec.full or not stands)
-        ending = work.limit_reached(self.prices.get(listed.storage_class, 0) if scanned else None)
+        ending = work.limit_reached(self._reckoned(listed) if scanned else None)
         if ending is not None:
             return ending
         work.count(listed=1, listed_bytes=listed.size)
@@ -103,6 +113,17 @@ class Auditor:
         elif report is not None:
             work.take(report, How.UNCHANGED)
         return None
+
+    def _reckoned(self, listed: Listed) -> Reckoned:
+        """What an object is reckoned with before it is scanned: the most that a usual one takes."""
+        prices = self.prices
+        dollars = RECKONED_GETS * prices.get(listed.storage_class, 0)
+        dollars += prices.retrieval(listed.storage_class, min(listed.size, BYTES_PER_OBJECT))
+        if not self.tags:
+            return Reckoned(RECKONED_GETS, dollars)
+        dollars += USUAL_TAGS.reads * prices.get_tagging() + USUAL_TAGS.writes * prices.put_tagging()
+        dollars += USUAL_TAGS.looks * prices.get(listed.storage_class, 0)
+        return Reckoned(RECKONED_GETS + sum(USUAL_TAGS), dollars)
 
     def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
         for report, finding in zip(checked, self.check_tags(checked), strict=True):
@@ -181,10 +202,10 @@ class _Page:
             )
         )
 
-    def limit_reached(self, dollars_a_get: float | None) -> tuple[AuditState, str] | None:
+    def limit_reached(self, reckoned: Reckoned | None) -> tuple[AuditState, str] | None:
         """Whether the audit may not take another object, and how it then ends.
 
-        `dollars_a_get` is the price of reading it; `None` if it need not be read.
+        `reckoned` is what its scan may take; `None` if it need not be scanned.
         """
         spec, totals = self.audit.spec, self.audit.totals
         taken = sum(
@@ -192,17 +213,17 @@ class _Page:
         )
         if spec.limit is not None and taken >= spec.limit:
             return AuditState.DONE, f"it took the {spec.limit} objects that it was limited to"
-        if dollars_a_get is None:
+        if reckoned is None:
             return None
         # What is queued and not yet scanned is reckoned with; what is scanned has been counted.
-        gets = (totals.queued - totals.scanned + self.counts.get("queued", 0) + 1) * RECKONED_GETS
-        requests = totals.requests + self.counts.get("requests", 0) + gets
+        coming = totals.queued - totals.scanned + self.counts.get("queued", 0) + 1
+        requests = totals.requests + self.counts.get("requests", 0) + coming * reckoned.requests
         if spec.max_requests is not None and requests > spec.max_requests:
             return (
                 AuditState.STOPPED,
                 f"one more object could exceed the {spec.max_requests} requests allowed",
             )
-        dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO + gets * dollars_a_get
+        dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO + coming * reckoned.dollars
         if spec.max_dollars is not None and dollars > spec.max_dollars:
             return AuditState.STOPPED, f"one more object could exceed the ${spec.max_dollars:g} allowed"
         return None

@@ -1,0 +1,20 @@
+"""Options whose text a function reads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+def parsed(name: str, parse: Callable[[str], Any]) -> click.types.FuncParamType:
+    """The type of an option: what `parse` makes of its text. Its `ValueError` is told as a usage error."""
+
+    def convert(text: str) -> Any:  # noqa: ANN401 - whatever the function makes
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    kind = click.types.FuncParamType(convert)
+    kind.name = name
+    return kind
