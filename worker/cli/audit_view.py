@@ -123,7 +123,7 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
         found = f"{totals.gone:,} verdicts without an object, {totals.tag_mismatches:,} tags that disagree"
         table.add_row("bucket", Text(found, style="yellow"))
     table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
-    table.add_row("cost", f"{totals.requests:,} requests ({totals.lists:,} LISTs), {dollars(totals.dollars)}")
+    table.add_row("cost", f"{totals.requests:,} requests ({totals.lists:,} LIST), {dollars(totals.dollars)}")
     took = humanize.precisedelta(lasted(audit), minimum_unit="seconds", format="%.0f")
     if audit.state.ended or speed is None:
         table.add_row("took" if audit.state.ended else "for", took)

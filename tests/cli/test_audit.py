@@ -1,0 +1,241 @@
+"""`keyhole audit` and `keyhole audits`: all of a bucket, by workers that are there or the command's own."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tests.cli.conftest import Keyhole
+from tests.e2e import commands
+from worker.demo.images import qcow2
+from worker.intake.audits.audit import Audit, AuditSpec, AuditState
+from worker.intake.audits.store import AuditStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from tests.e2e.held_s3 import HeldS3
+
+GIB = 1024**3
+
+
+@pytest.fixture
+def images(s3: "S3Client", bucket: str) -> str:
+    """A bucket with a safe image, one that is not, and a text."""
+    s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
+    s3.put_object(Bucket=bucket, Key="unsafe.qcow2", Body=qcow2(GIB, backing_file="/x").to_bytes())
+    s3.put_object(Bucket=bucket, Key="notes/readme.txt", Body=b"hello")
+    return bucket
+
+
+@pytest.fixture
+def store(redis_url: str, valkey: redis.Redis, env: dict[str, str]) -> AuditStore:
+    """Audits in a Redis that the command uses, too; no worker is there."""
+    env["KEYHOLE_REDIS_URL"] = redis_url
+    return AuditStore(valkey, expiry_seconds=None)
+
+
+def begin(store: AuditStore, audit_id: str = "a1", **spec: object) -> str:
+    store.create(
+        audit_id, AuditSpec.model_validate({"bucket": "images", **spec}), ruleset="3:default", scanner="x"
+    )
+    return audit_id
+
+
+class TestWithNothingConfigured:
+    """In a worker of its own."""
+
+    def test_it_scans_all_and_then_nothing_that_is_unchanged(self, env: dict[str, str], images: str) -> None:
+        first = commands.keyhole("audit", f"s3://{images}/", "--json", env=env)
+        second = commands.keyhole("audit", f"s3://{images}/", "--json", env=env)
+
+        assert (first.returncode, second.returncode) == (1, 1), first.stderr
+        audit, again = (Audit.model_validate_json(done.stdout.splitlines()[-1]) for done in (first, second))
+        assert audit.state is again.state is AuditState.DONE
+        assert (audit.totals.scanned, again.totals.scanned, again.totals.unchanged) == (3, 0, 3)
+        assert audit.totals.statuses == again.totals.statuses
+        assert (again.totals.requests, again.totals.lists) == (1, 1)
+
+    def test_a_table_sums_it_up_where_nobody_asks_for_json(self, env: dict[str, str], images: str) -> None:
+        done = commands.keyhole("audit", f"s3://{images}/", "--suffix", ".qcow2", env=env)
+
+        assert done.returncode == 1
+        out = done.stdout.decode()
+        assert f"s3://{images}/" in out
+        assert "3 (1 not selected)" in out
+        assert "1 safe  1 unsafe" in out
+        assert b"keyhole report" in done.stderr
+
+    def test_a_dry_run_reads_nothing(self, env: dict[str, str], images: str, s3: "S3Client") -> None:
+        s3.put_object(Bucket=images, Key="old.vhd", Body=b"x", StorageClass="GLACIER")
+
+        done = commands.keyhole("audit", f"s3://{images}/", "--dry-run", "--json", env=env)
+
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["totals"]["listed"] == 4
+        assert (said["totals"]["queued"], said["totals"]["archived"]) == (3, 1)
+        assert said["estimate"]["expected"]["gets"] == 6
+        assert said["estimate"]["expected"]["dollars"] > 0
+        printed = commands.keyhole("audit", f"s3://{images}/", "--dry-run", env=env)
+        assert "GET requests" in printed.stdout.decode()
+        assert commands.keyhole("results", env=env).stdout.startswith(b"no verdicts")
+
+    def test_what_cannot_be_listed_is_told(self, env: dict[str, str]) -> None:
+        done = commands.keyhole("audit", "s3://no-such-bucket-here/", env=env)
+
+        assert done.returncode == 3
+        assert b"failed" in done.stdout
+        assert b"bucket" in done.stdout
+
+
+class TestLettingGo:
+    @pytest.fixture
+    def held(self, s3_server: "HeldS3", env: dict[str, str]) -> Iterator["HeldS3"]:
+        """A local S3 that holds back a scan."""
+        env["KEYHOLE_S3_ENDPOINT_URL"] = s3_server.url
+        s3_server.hold()
+        yield s3_server
+        s3_server.release()
+
+    def test_ctrl_c_lets_go_and_the_audit_goes_on_when_it_is_followed_again(
+        self, env: dict[str, str], tmp_path: Path, images: str, s3: "S3Client", held: "HeldS3"
+    ) -> None:
+        s3.put_object(Bucket=images, Key="held/a.qcow2", Body=qcow2(GIB).to_bytes())
+        log = tmp_path / "log"
+        with commands.started("audit", f"s3://{images}/", env=env, log=log) as process:
+            held.await_request()
+            os.kill(process.pid, signal.SIGINT)
+            held.release()
+            assert process.wait(commands.PATIENCE) == 130
+        told = log.read_text()
+        assert "keyhole audit --follow" in told
+        audit_id = told.split("--follow ")[1].split()[0]
+
+        done = commands.keyhole("audit", "--follow", audit_id, "--json", env=env)
+
+        audit = Audit.model_validate_json(done.stdout.splitlines()[-1])
+        assert (audit.state, audit.totals.scanned) == (AuditState.DONE, 4)
+
+
+class TestTurning:
+    def test_an_audit_is_paused_resumed_and_cancelled(self, keyhole: Keyhole, store: AuditStore) -> None:
+        begin(store)
+
+        paused = keyhole("audit", "--pause", "a1")
+        assert (paused.code, store.state("a1")) == (0, AuditState.PAUSED)
+        assert "a1 is paused" in paused.out
+        resumed = keyhole("audit", "--resume", "a1", "--detach", "--json")
+        assert (resumed.code, store.state("a1")) == (0, AuditState.RUNNING)
+        assert Audit.model_validate_json(resumed.out).state is AuditState.RUNNING
+        cancelled = keyhole("audit", "--cancel", "a1")
+        assert (cancelled.code, store.state("a1")) == (0, AuditState.CANCELLED)
+
+    def test_what_cannot_be_is_told(self, keyhole: Keyhole, store: AuditStore) -> None:
+        begin(store)
+        store.turn("a1", AuditState.CANCELLED)
+
+        assert keyhole("audit", "--resume", "a1").error == "audit a1 is cancelled; it cannot resume"
+        assert keyhole("audit", "--follow", "other").error == (
+            "there is no audit other; `keyhole audits` lists them"
+        )
+
+    def test_an_audit_that_is_paused_is_not_followed_for_ever(
+        self, keyhole: Keyhole, store: AuditStore
+    ) -> None:
+        begin(store)
+        store.turn("a1", AuditState.PAUSED, "by me")
+
+        done = keyhole("audit", "--follow", "a1")
+
+        assert done.code == 3
+        assert "by me" in done.out
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["s3://b/", "--follow", "a1"],
+            ["--follow", "a1", "--pause", "a1"],
+            ["images"],
+            ["s3://b/", "--sample", "0%"],
+            ["s3://b/", "--min-size", "many"],
+            ["s3://b/", "--max-dollars", "0"],
+            ["s3://b/", "--rate", "-1"],
+            ["s3://b/", "--inventory", "manifest.json"],
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, keyhole: Keyhole, store: AuditStore, arguments: list[str]
+    ) -> None:
+        assert keyhole("audit", *arguments).code == 2
+        assert store.latest(1) == []
+
+    def test_options_become_the_audits(self, keyhole: Keyhole, store: AuditStore) -> None:
+        done = keyhole(
+            *("audit", "s3://images/a/", "--detach", "--include", "*.img", "--exclude", "tmp/*"),
+            *("--suffix", ".img", "--min-size", "1 MiB", "--max-size", "2GiB", "--sample", "1%"),
+            *("--limit", "5", "--full", "--versions", "--check-tags", "--rate", "7.5"),
+            *("--max-requests", "9", "--max-dollars", "0.5", "--inventory", "s3://inv/manifest.json"),
+            KEYHOLE_AUDIT_OUTSTANDING=3,
+            KEYHOLE_BATCH_SIZE=11,
+        )
+
+        assert done.code == 0
+        (audit,) = store.latest(2)
+        assert audit.id in done.out
+        assert audit.spec == AuditSpec.model_validate(
+            {
+                "bucket": "images",
+                "prefix": "a/",
+                "selection": {
+                    "include": ["*.img"],
+                    "exclude": ["tmp/*"],
+                    "suffixes": [".img"],
+                    "min_size": 1024**2,
+                    "max_size": 2 * GIB,
+                    "sample": 0.01,
+                },
+                "limit": 5,
+                "full": True,
+                "versions": True,
+                "check_tags": True,
+                "inventory": "s3://inv/manifest.json",
+                "max_requests": 9,
+                "max_dollars": 0.5,
+                "rate": 7.5,
+                "outstanding": 3,
+                "batch_size": 11,
+            }
+        )
+
+
+class TestListing:
+    def test_the_latest_come_first(self, keyhole: Keyhole, store: AuditStore) -> None:
+        for number in range(3):
+            begin(store, f"a{number}", prefix=f"p{number}/")
+
+        listed = keyhole("audits", "--limit", "2")
+
+        assert listed.code == 0
+        rows = [line.split()[0] for line in listed.lines[1:]]
+        assert rows == ["a2", "a1"]
+        assert "there are more" in listed.err
+        as_json = keyhole("audits", "--json")
+        assert [json.loads(line)["id"] for line in as_json.lines] == ["a2", "a1", "a0"]
+
+    def test_it_fits_eighty_columns(self, keyhole: Keyhole, store: AuditStore) -> None:
+        begin(store, bucket="a-bucket-with-a-very-long-name", prefix="and/a/prefix/that/goes/on/and/on/")
+
+        assert max(map(len, keyhole("audits").lines)) <= 80
+
+    def test_without_any_it_says_how_to_begin(self, keyhole: Keyhole, store: AuditStore) -> None:
+        assert store.latest(1) == []
+        assert "keyhole audit s3://" in keyhole("audits").out
