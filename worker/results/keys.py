@@ -34,10 +34,11 @@ All begin with `keyhole:v1:`.
 `events:counts`
     hash. Name: how often that happened to a message or an event. For ever.
 `dead`
-    zset. Ids of dead letters by the last time that they were in vain (epoch seconds). Until retried or dropped.
+    zset. Ids of dead letters by the last time that they were in vain (epoch seconds). Until retried or
+    dropped.
 `dead:letter:<letter id>`
-    hash. What was in vain: `kind`, `source`, `body` (bytes), `size` (of the whole body), `reason`, `first`, `last`
-    (epoch seconds), `times`. As long as its id is in `dead`.
+    hash. What was in vain: `kind`, `source`, `body` (bytes), `size` (of the whole body), `reason`, `first`,
+    `last` (epoch seconds), `times`. As long as its id is in `dead`.
 `dead:receives:<letter id>`
     string. How often a message was received and not understood, before it is a dead letter. Expires.
 `listening:<list>:listeners`
@@ -67,7 +68,12 @@ All begin with `keyhole:v1:`.
 `audit:<id>:page`
     string. The token of whoever lists the next page. Expires, so that a lost page is listed by another.
 `schedule:<name>`
-    hash. `audit` (the last one that it started), `skipped` (how often it was due while that still ran).
+    hash. `audit` (the last one that it began), `skipped` (how often it was due while that still went on),
+    `skip` (the id of the last such time). Expires when it was not due for longer than it can be.
+`beat:<name>`, `beat::schedule`, `beat::statics`, `beat::lock`
+    hash, zset, set, string. RedBeat's, which says what is in them: a schedule's definition and when it was
+    due last; schedules by when they may be due; those of the file; the token of the one scheduler at work.
+    The lock expires; the others are removed when the schedule is no longer in the file.
 `rate:<bucket>`
     string. When the next request to this bucket may begin (microseconds since 1970). Expires when it is past.
 `sweep`
@@ -96,8 +102,14 @@ DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
 
+#: What RedBeat puts before all that it writes.
+BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
+BEAT_NAMES: Final = f"{BEAT_PREFIX}:statics"
+BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
+
 #: What a script puts an id behind, where it learns the ids only as it runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
+AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
 ATTEMPTS_PREFIX: Final = f"{_PREFIX}:ledger:attempts:"
 
@@ -128,7 +140,7 @@ def key_index(bucket: str) -> str:
 
 def audit(audit_id: str, part: str = "") -> str:
     """What an audit is, or one of its parts: `totals`, `outstanding`, `objects`, `findings`, `page`."""
-    return f"{_PREFIX}:audit:{audit_id}" + (f":{part}" if part else "")
+    return AUDIT_PREFIX + audit_id + (f":{part}" if part else "")
 
 
 def batch_results(audit_id: str, batch_id: str) -> str:
@@ -139,6 +151,11 @@ def batch_results(audit_id: str, batch_id: str) -> str:
 def schedule(name: str) -> str:
     """What a schedule did last."""
     return f"{_PREFIX}:schedule:{name}"
+
+
+def beat_entry(name: str) -> str:
+    """RedBeat's entry of a schedule."""
+    return BEAT_PREFIX + name
 
 
 def rate(bucket: str) -> str:

@@ -1,0 +1,163 @@
+"""When something comes again: a crontab or an interval, as people write them. In UTC.
+
+A crontab is what Celery's parser takes, less what it takes for something else than it looks like: a day's
+name for a minute, a step that reaches no second value, characters behind a step, and days of the month with
+days of the week, where cron runs on either and Celery only where both meet. Unlike cron's, a range may go past
+the end (`22-2`), as Celery has it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+from celery import schedules
+
+#: Seconds. A crontab comes once a minute at most, so an interval may not be shorter. One that is longer than
+#: a year is a mistake.
+SHORTEST_SECONDS: Final = 60
+LONGEST_SECONDS: Final = 366 * 86_400
+#: Characters of a text that an error quotes.
+_QUOTED: Final = 60
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_INTERVAL: Final = re.compile(r"([0-9]{1,9})([smhd])")
+
+#: Every value, one or a range of them; of all and of a range every so many.
+_PART: Final = re.compile(r"(?:\*|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a crontab: its least and greatest value, and its values' names, the least one's first."""
+
+    name: str
+    least: int
+    greatest: int
+    names: Sequence[str] = ()
+
+    def check(self, text: str) -> None:
+        """Raise a `ValueError` for what is not made of its values."""
+        for part in text.split(","):
+            found = _PART.fullmatch(part)
+            if found is None or not all(self._has(value) for value in found.groups()[:2] if value):
+                raise ValueError(f"{part[:_QUOTED]!r} is no {self.name}; write {self._values()}")
+            first, last, step = found.groups()
+            if step is not None and first is not None and last is None:
+                raise ValueError(f"{part!r} is no range; write {first}-{self.greatest}/{step}")
+            if step is not None and not 1 <= int(step) <= self.greatest - self.least:
+                most = self.greatest - self.least
+                raise ValueError(f"{part!r} steps by {step}; write a step from 1 to {most}")
+
+    def _has(self, value: str) -> bool:
+        return value in self.names or (value.isdigit() and self.least <= int(value) <= self.greatest)
+
+    def _values(self) -> str:
+        names = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
+        return f"*, {self.least} to {self.greatest}{names}, ranges of them, steps, or a list"
+
+
+_FIELDS: Final = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of the month", 1, 31),
+    _Field(
+        "month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+    ),
+    _Field("day of the week", 0, 6, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Crontab:
+    """Minute, hour, day of the month, month, day of the week, as `parse_crontab` takes them."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def celery(self) -> schedules.crontab:
+        """As Celery beat takes it."""
+        return self._rule()
+
+    def next_after(self, moment: datetime) -> datetime:
+        """When it comes next after a moment, which is in UTC."""
+        rule = self._rule(nowfun=lambda: moment)
+        rule.tz = UTC
+        begin, step, _ = rule.remaining_delta(moment, tz=UTC)
+        return cast("datetime", begin + step)
+
+    def _rule(self, **options: object) -> schedules.crontab:
+        minute, hour, day, month, weekday = self.text.split()
+        return schedules.crontab(
+            minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday, **options
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A time from one run to the next, as `parse_interval` takes it."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"every {self.text}"
+
+    @property
+    def celery(self) -> timedelta:
+        """As Celery beat takes it."""
+        return timedelta(seconds=_seconds(self.text))
+
+    def next_after(self, moment: datetime) -> datetime:
+        """When it comes next after it came at a moment."""
+        return moment + self.celery
+
+
+def parse_crontab(text: str) -> Crontab:
+    """A crontab of five fields.
+
+    Raises:
+        ValueError: It is none; the message says what to write.
+    """
+    fields = text.lower().split()
+    if len(fields) != len(_FIELDS):
+        names = ", ".join(field.name for field in _FIELDS)
+        raise ValueError(f"{text[:_QUOTED]!r} has {len(fields)} fields; write {names}, as '15 3 * * *'")
+    for field, value in zip(_FIELDS, fields, strict=True):
+        field.check(value)
+    if fields[2] != "*" and fields[4] != "*":
+        raise ValueError(
+            f"{text!r} has days of the month and of the week, of which cron takes either and Celery both; "
+            "write * for one, and perhaps a second schedule"
+        )
+    crontab = Crontab(" ".join(fields))
+    try:
+        _ = crontab.celery
+    except ValueError:
+        raise ValueError(f"{text!r} never comes; write a day that the month has") from None
+    return crontab
+
+
+def parse_interval(text: str) -> Interval:
+    """A number of seconds, minutes, hours or days, at least a minute: `90s`, `15m`, `6h`, `1d`.
+
+    Raises:
+        ValueError: It is none; the message says what to write.
+    """
+    if _INTERVAL.fullmatch(text) is None:
+        raise ValueError(f"{text[:_QUOTED]!r} is no time; write a number and s, m, h or d, as 90s, 15m, 6h")
+    if _seconds(text) < SHORTEST_SECONDS:
+        raise ValueError(
+            f"{text} is shorter than {SHORTEST_SECONDS}s, and every run lists the whole prefix; write more, "
+            "or have S3 tell of new objects (`keyhole listen`)"
+        )
+    if _seconds(text) > LONGEST_SECONDS:
+        raise ValueError(f"{text} is longer than a year; write up to {LONGEST_SECONDS // 86_400}d")
+    return Interval(text)
+
+
+def _seconds(text: str) -> int:
+    return int(text[:-1]) * _UNITS[text[-1]]
