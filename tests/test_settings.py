@@ -51,6 +51,10 @@ def test_sinks_are_a_list(monkeypatch: pytest.MonkeyPatch, value: str, sinks: tu
         ("DONE_SECONDS", "59"),
         ("RECORD_SECONDS", "-1"),
         ("LOG_LEVEL", "loud"),
+        ("PRICES", "/nowhere.toml"),
+        ("RESEND_SECONDS", "0"),
+        ("AUDIT_RATE", "-1"),
+        ("AUDIT_OUTSTANDING", "0"),
     ],
 )
 def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

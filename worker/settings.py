@@ -10,6 +10,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from worker.intake.audits.prices import PricesError, load_prices
 from worker.intake.selection import Selection
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
@@ -70,7 +71,7 @@ class Settings(BaseSettings):
         default=90 * 86_400, ge=0, description="How long an audit is kept once it has ended; 0: for ever"
     )
     prices: str | None = Field(
-        default=None, description="A file of prices; by default those of S3 Standard in us-east-1"
+        default=None, description="A file of prices, in dollars; by default those of S3 in us-east-1"
     )
 
     events_url: str | None = Field(
@@ -153,6 +154,15 @@ class Settings(BaseSettings):
             min_size=self.events_min_size,
             max_size=self.events_max_size,
         )
+
+    @field_validator("prices")
+    @classmethod
+    def _valid_prices(cls, value: str | None) -> str | None:
+        try:
+            load_prices(value)
+        except PricesError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @property
     def scan(self) -> ScanSettings:

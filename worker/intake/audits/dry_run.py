@@ -50,10 +50,13 @@ def dry_run(
                 left_out += 1
                 continue
             size += one.size
+            stands = still_stands(report, one, ruleset)
+            if stands and spec.check_tags:
+                estimator.check_tags(1)
             if is_archived(one):
                 archived += 1
                 estimator.add(one)
-            elif not spec.full and still_stands(report, one, ruleset):
+            elif stands and not spec.full:
                 unchanged += 1
             else:
                 queued += 1

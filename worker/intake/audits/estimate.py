@@ -127,11 +127,16 @@ class Estimator:
         self._most_gets = most_gets
         self._most_bytes = most_bytes
         self._lists = 0
+        self._checks = 0
         self._shares: dict[str, _Share] = {}
 
     def lists(self, count: int) -> None:
         """So many LISTs were made, and would be made again."""
         self._lists += count
+
+    def check_tags(self, count: int) -> None:
+        """The tags of so many objects, whose verdicts stand, would be compared with these."""
+        self._checks += count
 
     def add(self, listed: Listed) -> None:
         """An object that would be scanned; an archived one is counted and not read."""
@@ -176,7 +181,7 @@ class Estimator:
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
         """What it takes to read so many bytes of each class, with so many requests an object."""
         prices, tags = self._prices, tags if self._tags else NO_TAGS
-        dollars = self._lists * prices.list_request()
+        dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
         for name, size in read.items():
             objects = self._shares[name].objects - self._shares[name].archived
             asked = objects * (gets_per_object + tags.looks) * prices.get(name, 0)
@@ -187,7 +192,7 @@ class Estimator:
             lists=self._lists,
             gets=round(scanned * gets_per_object),
             heads=scanned * tags.looks,
-            tag_reads=scanned * tags.reads,
+            tag_reads=scanned * tags.reads + self._checks,
             tag_writes=scanned * tags.writes,
             bytes_read=sum(read.values()),
             dollars=dollars,

@@ -1,0 +1,97 @@
+"""A dry run says what the audit would do, and asks for nothing but LISTs."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tests.servers.recorded_moto import RecordedMoto
+from worker.api import scan_s3
+from worker.intake.audits.audit import AuditSpec, Totals
+from worker.intake.audits.dry_run import dry_run
+from worker.intake.audits.estimate import BYTES_PER_OBJECT, GETS_PER_OBJECT, Estimate, Estimator
+from worker.intake.audits.prices import load_prices
+from worker.intake.listing import lister_for
+from worker.intake.selection import Selection
+from worker.results.lookup import Lookup
+from worker.results.redis_store import RedisStore
+from worker.scan.policy import ruleset
+from worker.scan.scanner import ScanSettings
+from worker.sources.s3 import S3Access
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RULES = ruleset(ScanSettings().policy)
+
+
+@pytest.fixture
+def images(s3: "S3Client", bucket: str) -> str:
+    """A bucket with five objects, one of them archived."""
+    for number in range(4):
+        s3.put_object(Bucket=bucket, Key=f"{number}.img", Body=b"x" * (number + 1))
+    s3.put_object(Bucket=bucket, Key="z.img", Body=b"x", StorageClass="DEEP_ARCHIVE")
+    return bucket
+
+
+def run(
+    access: S3Access, valkey: redis.Redis, bucket: str, *, page_size: int = 2, **spec: object
+) -> tuple[Totals, Estimate, list[int]]:
+    pages: list[int] = []
+    totals, estimate = dry_run(
+        AuditSpec.model_validate({"bucket": bucket, **spec}),
+        lister_for(access.client, bucket, "", page_size=page_size),
+        Lookup(valkey),
+        Estimator(
+            load_prices(None),
+            tags=False,
+            gets_per_object=GETS_PER_OBJECT,
+            bytes_per_object=BYTES_PER_OBJECT,
+            most_gets=32,
+            most_bytes=1024,
+        ),
+        ruleset=RULES,
+        on_page=lambda so_far: pages.append(so_far.listed),
+    )
+    return totals, estimate, pages
+
+
+def test_it_lists_all_and_reads_nothing(
+    recorded: RecordedMoto, recorded_access: S3Access, valkey: redis.Redis, images: str
+) -> None:
+    recorded.requests.clear()
+
+    totals, estimate, pages = run(recorded_access, valkey, images)
+
+    assert (totals.listed, totals.queued, totals.archived, totals.listed_bytes) == (5, 4, 1, 11)
+    assert (estimate.objects, estimate.archived, estimate.expected.gets) == (5, 1, 8)
+    assert (totals.lists, estimate.expected.lists) == (3, 3)
+    assert pages == [2, 4, 5]
+    assert len(recorded.requests) == 3
+    assert all(request.query.get("list-type") == "2" for request in recorded.requests)
+
+
+def test_what_has_its_verdict_is_not_reckoned_with(
+    recorded_access: S3Access, valkey: redis.Redis, images: str
+) -> None:
+    report = scan_s3(recorded_access, images, "1.img", None, ScanSettings())
+    RedisStore(valkey, expiry_seconds=None, stream_length=1).write(report, job_id="j", sequencer=None)
+
+    totals, estimate, _ = run(recorded_access, valkey, images, check_tags=True)
+    assert (totals.queued, totals.unchanged, estimate.expected.gets) == (3, 1, 6)
+    assert estimate.expected.tag_reads == 1
+
+    totals, estimate, _ = run(recorded_access, valkey, images, full=True)
+    assert (totals.queued, totals.unchanged, estimate.expected.gets) == (4, 0, 8)
+
+
+def test_what_is_not_selected_is_left_out_and_a_limit_ends_it(
+    recorded_access: S3Access, valkey: redis.Redis, images: str
+) -> None:
+    selection = Selection(exclude=("0*",))
+
+    totals, estimate, pages = run(recorded_access, valkey, images, selection=selection, limit=2)
+
+    assert (totals.listed, totals.left_out, totals.queued) == (3, 1, 2)
+    assert estimate.objects == 2
+    assert pages == [2, 3]
