@@ -10,8 +10,11 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from tests.ceph.notifying import Notifier
+from tests.ceph.record_messages import notifying
 from tests.servers.access import CREDENTIALS, s3_access
 from tests.servers.ceph_rgw import CephRgw, ceph_rgw
+from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recording_proxy import RecordingProxy, recording_proxy
 from worker.sources.s3 import S3Access
 
@@ -52,6 +55,20 @@ def bucket(s3: "S3Client") -> str:
 def versioned(s3: "S3Client", bucket: str) -> None:
     """The bucket keeps versions."""
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """Who is told of what happens in buckets."""
+    with rabbitmq_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def notifier(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
+    """Has it told."""
+    with notifying(rgw, rabbitmq) as notifier:
+        yield notifier
 
 
 @pytest.fixture(scope="session")

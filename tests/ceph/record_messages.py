@@ -1,0 +1,76 @@
+"""Records what RabbitMQ gets from Ceph: `python -m tests.ceph.record_messages` writes `ceph_*.json` anew."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from tests.ceph.deeds import Deed, deeds
+from tests.ceph.notifying import Notifier
+from tests.servers.access import CREDENTIALS
+from tests.servers.ceph_rgw import CephRgw, ceph_rgw
+from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
+from worker.intake.events.open_source import open_source
+
+RECORDED = Path(__file__).parents[1] / "intake" / "events" / "recorded"
+#: Seconds without a message after which no more will come.
+PATIENCE = 30.0
+
+
+@contextmanager
+def notifying(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
+    """The bucket's owner, who can have others told."""
+    access: Any = {
+        "endpoint_url": rgw.url,
+        "region_name": "us-east-1",
+        "aws_access_key_id": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    }
+    s3, sns = boto3.client("s3", **access), boto3.client("sns", **access)
+    yield Notifier(s3, sns, rabbitmq)
+    s3.close()
+    sns.close()
+
+
+def messages_of(notifier: Notifier, bucket: str) -> tuple[list[Deed], list[bytes]]:
+    """Do all deeds in a new bucket, and return them and the messages that came of them, as they came.
+
+    Nothing waits for the broker, or the deletion in bulk would abort the gateway.
+    """
+    notifier.s3.create_bucket(Bucket=bucket)
+    source = open_source(notifier.tell_of(bucket, ack_level="none"), listener_id="recorder")
+    bodies: list[bytes] = []
+    try:
+        source.receive(1, 0)
+        done = list(deeds(notifier.s3, bucket))
+        # The last deed is told of, so once that has come, nothing is left behind.
+        while len(bodies) < sum(len(deed.told) for deed in done):
+            received = source.receive(100, PATIENCE)
+            if not received:
+                break
+            bodies += [message.body for message in received]
+            source.acknowledge(received)
+    finally:
+        source.close()
+    return done, bodies
+
+
+def record() -> None:
+    """Write each message into a file of its own, byte for byte."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ceph_rgw(Path(folder)) as rgw,
+        rabbitmq_server() as rabbitmq,
+        notifying(rgw, rabbitmq) as notifier,
+    ):
+        done, bodies = messages_of(notifier, "images")
+    names = [deed.name for deed in done for _ in deed.told]
+    for name, body in zip(names, bodies, strict=True):
+        (RECORDED / f"ceph_{name}.json").write_bytes(body)
+
+
+if __name__ == "__main__":
+    record()
