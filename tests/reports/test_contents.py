@@ -64,6 +64,12 @@ def test_of_any_other_it_says_why_the_figures_are_not_all(
         assert text in notice.text
 
 
+def test_where_nothing_waits_it_says_so() -> None:
+    notice = contents.notice(sample.audit(state=AuditState.STOPPED), NOW)
+    assert notice is not None
+    assert notice.text.endswith("The bucket is listed to its end, and all that was queued has a verdict.")
+
+
 @pytest.mark.parametrize(
     ("statuses", "sentence"),
     [

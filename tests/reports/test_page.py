@@ -262,6 +262,15 @@ def test_objects_without_a_name_are_counted() -> None:
     assert browser.all("table", "objects") == []
 
 
+def test_a_list_that_is_not_of_all_objects_that_were_counted_says_so() -> None:
+    objects = sample.objects()[:50]
+
+    browser = parsed(html(objects, totals=sample.totals(sample.objects())))
+
+    left_out = [words(one.text) for one in browser.all("p", "left-out")]
+    assert left_out == ["50 objects are known one by one, the figures above count 191."]
+
+
 def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "SHOWN_FINDINGS", 1)
 
