@@ -101,4 +101,5 @@ def test_memory_does_not_grow_with_the_objects() -> None:
         return most
 
     peak(100)  # whatever is made once
-    assert peak(8000) < 2 * peak(1000)
+    # Held, seven thousand more would be some megabytes.
+    assert peak(8000) - peak(1000) < 500_000
