@@ -23,6 +23,7 @@ ROOMS = [
     "scan_work",
     "audit_work",
     "sweeping",
+    "scheduling",
     "tasks",
     "cli",
 ]

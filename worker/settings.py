@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     policy: str = Field(
         default="default", description="What is taken: the name of a profile, or a file of rules"
     )
+    schedules: str | None = Field(
+        default=None, description="A file of schedules: audits that begin by themselves"
+    )
 
     head_bytes: int = Field(
         default=256 * 1024, ge=512, le=8 * 1024 * 1024, description="The first GET of an object"
@@ -162,6 +165,19 @@ class Settings(BaseSettings):
             load_prices(value)
         except PricesError as error:
             raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("schedules")
+    @classmethod
+    def _valid_schedules(cls, value: str | None) -> str | None:
+        if value is not None:
+            # Celery's parser of crontabs takes its time to import.
+            from worker.intake.schedules import ScheduleError, load_schedules  # noqa: PLC0415
+
+            try:
+                load_schedules(value)
+            except ScheduleError as error:
+                raise ValueError(str(error)) from None
         return value
 
     @property

@@ -13,16 +13,19 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import redis
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
+from worker import __version__
 from worker.app import app
 from worker.audit_work import AuditWork
-from worker.intake.audits.audit import AuditState
+from worker.intake.audits.audit import AuditSpec, AuditState
 from worker.intake.audits.store import Claim
 from worker.intake.dead_letters import Dead
+from worker.intake.schedule_runs import ScheduleRuns
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.publisher import DeliveryUncertainError
@@ -158,6 +161,26 @@ def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
 def audit_page(audit_id: str, page: int, token: str) -> None:
     """List the next page of an audit, and publish the batches that are cut from it."""
     audit_work().list_page(Claim(audit_id, page, token))
+
+
+@app.task(  # type: ignore[untyped-decorator] # as above
+    bind=True,
+    name="keyhole.audit_due",
+    autoretry_for=(redis.RedisError,),
+    max_retries=MAX_RETRIES,
+    default_retry_delay=0,
+)
+def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
+    """Begin the audit of a schedule that is due, unless the last one that it began still goes on."""
+    # The same message has the same id, and so its audit.
+    audit_id = self.request.id.replace("-", "")[:12]
+    audit = AuditSpec.model_validate(spec)
+    if ScheduleRuns(services().redis).begin(
+        name, audit_id, audit, ruleset=services().ruleset, scanner=f"keyhole/{__version__}"
+    ):
+        audit_work().begin(audit, audit_id)
+    else:
+        log.info("schedule %s is due, and skipped: the last audit that it began still goes on", name)
 
 
 @app.task(name="keyhole.sweep")  # type: ignore[untyped-decorator] # as above

@@ -21,6 +21,8 @@ COMMANDS = {
     "policy": "policy",
     "report": "report",
     "results": "results",
+    "scheduler": "scheduler",
+    "schedules": "schedules",
     "show": "results",
     "submit": "submit",
     "worker": "worker",

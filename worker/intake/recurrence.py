@@ -2,8 +2,8 @@
 
 A crontab is what Celery's parser takes, less what it takes for something else than it looks like: a day's
 name for a minute, a step that reaches no second value, characters behind a step, and days of the month with
-days of the week, where cron runs on either and Celery only where both meet. Unlike cron's, a range may go past
-the end (`22-2`), as Celery has it.
+days of the week, where cron runs on either and Celery only where both meet. Unlike cron's, a range may go
+past the end (`22-2`), as Celery has it.
 """
 
 import re

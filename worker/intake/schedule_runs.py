@@ -1,8 +1,8 @@
 """What a schedule began last, in Redis, so that it begins nothing while that still goes on.
 
 Each time that it is due has an id, which the audit has that begins then. A time that is told of twice, by a
-broker that delivers again or by two schedulers, is decided once. A script decides, so that of two that come at
-the same moment one finds the other's audit.
+broker that delivers again or by two schedulers, is decided once. A script decides, so that of two that come
+at the same moment one finds the other's audit.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ redis-py's defaults differ from version to version, so whatever decides how long
 here.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -25,12 +25,30 @@ _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
 
 
+def options(url: str) -> dict[str, Any]:  # redis-py's are of every type
+    """What is asked of a client of this URL, as redis-py's `from_url` takes it.
+
+    Protocol 2 is stated because the shape of an answer depends on it.
+    """
+    # A Unix socket has no keepalive, and redis-py refuses the option.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return {
+        "socket_timeout": _ANSWER_SECONDS,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "health_check_interval": _HEALTH_CHECK_SECONDS,
+        "retry": Retry(
+            ExponentialWithJitterBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), _RETRIES
+        ),
+        "protocol": 2,
+        **keepalive,
+    }
+
+
 def connect(url: str) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://`; options in the URL's query string go before ours.
 
     It connects at the first command, and can be shared by threads. Answers are bytes: a report is parsed from
-    bytes, and what somebody else left under our keys need not be text. Protocol 2 is stated because the shape
-    of an answer depends on it.
+    bytes, and what somebody else left under our keys need not be text.
 
     A command that fails is sent again, up to five times, so each must bear to be applied twice. What still
     fails surfaces as one of `redis.exceptions`.
@@ -38,20 +56,11 @@ def connect(url: str) -> redis.Redis:
     Raises:
         ValueError: the URL is none of these.
     """
-    # A Unix socket has no keepalive, and redis-py refuses the option.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=_POOL_SIZE,
         timeout=_POOL_WAIT_SECONDS,
-        socket_timeout=_ANSWER_SECONDS,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        health_check_interval=_HEALTH_CHECK_SECONDS,
-        retry=Retry(
-            ExponentialWithJitterBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), _RETRIES
-        ),
         decode_responses=False,
-        protocol=2,
-        **keepalive,
+        **options(url),
     )
     return redis.Redis.from_pool(pool)

@@ -1,0 +1,45 @@
+"""`keyhole scheduler`: begins the audits of schedules when they are due."""
+
+import click
+
+from worker import logs
+from worker.cli.backend import backend
+from worker.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+
+#: What a command says that finds no schedules.
+NONE_CONFIGURED = (
+    "no schedules: set KEYHOLE_SCHEDULES to a file of them; `keyhole schedules --help` shows one"
+)
+
+
+@click.command("scheduler")
+def scheduler_command() -> None:
+    """Begin the audits of KEYHOLE_SCHEDULES when they are due, until told to stop.
+
+    \b
+    KEYHOLE_SCHEDULES=schedules.toml keyhole scheduler
+
+    It reads the file once, when it starts; `keyhole schedules` shows what is next. One scheduler works: any
+    other waits for it, and works at once when it ends, 30 s later when it was killed. A time that nobody was
+    there for is made up for once. Workers make the audits. With nothing configured it starts the embedded
+    Valkey and a worker.
+    """
+    settings = load_settings()
+    if settings.schedules is None:
+        raise CommandError(NONE_CONFIGURED, USAGE)
+    with one_line_errors(), backend(settings, work=True) as ready:
+        from worker import scheduling
+        from worker.app import configure
+        from worker.intake.schedules import load_schedules
+
+        logs.configure(ready.log_level)
+        audits = [
+            (
+                schedule,
+                schedule.spec(
+                    rate=ready.audit_rate, outstanding=ready.audit_outstanding, batch_size=ready.batch_size
+                ),
+            )
+            for schedule in load_schedules(settings.schedules)
+        ]
+        scheduling.run(configure(ready), str(ready.redis_url), audits)
