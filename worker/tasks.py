@@ -157,7 +157,7 @@ def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
     self.work_on(message)
 
 
-@app.task(name="keyhole.audit_page")  # type: ignore[untyped-decorator] # as above
+@app.task(name="keyhole.audit_page", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def audit_page(audit_id: str, page: int, token: str) -> None:
     """List the next page of an audit, and publish the batches that are cut from it."""
     audit_work().list_page(Claim(audit_id, page, token))
@@ -183,7 +183,7 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
         log.info("schedule %s is due, and skipped: the last audit that it began still goes on", name)
 
 
-@app.task(name="keyhole.sweep")  # type: ignore[untyped-decorator] # as above
+@app.task(name="keyhole.sweep", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def sweep() -> None:
     """Send again what the broker lost, and wake audits at rest."""
     sweeper = Sweeper(
@@ -219,9 +219,12 @@ class CeleryPublisher:
 
 
 def waiting(queue: str) -> int:
-    """How many messages wait in a queue."""
-    with app.connection_or_acquire() as connection:
-        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+    """How many messages wait in a queue.
+
+    It is declared as it is, and so told of: where keys have a prefix, kombu's Redis finds no queue passively.
+    """
+    with app.connection_or_acquire() as connection, connection.channel() as channel:
+        return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)
 
 
 def give_up(entry: Entry, reason: str) -> None:

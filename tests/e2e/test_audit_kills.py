@@ -1,0 +1,140 @@
+"""Whoever works on an audit is killed: it ends by itself, and counts every object once."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from tests.e2e import commands
+from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, audit_site
+from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
+from worker.jobs.queues import AUDITS, HOUSEKEEPING
+from worker.results import keys
+
+BUCKET = "images"
+MANY = 20_000
+#: What a killed worker held is sent again when nobody gave a sign of life for it for a second.
+RESEND_SECONDS = 1
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[SyntheticS3]:
+    """A synthetic S3."""
+    with synthetic_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def site(s3: SyntheticS3, tmp_path: Path) -> Iterator[AuditSite]:
+    """A site without workers."""
+    with audit_site(tmp_path, s3, resend_seconds=RESEND_SECONDS) as site:
+        yield site
+    s3.release()
+
+
+class Workers:
+    """Workers of a site, which a test kills and starts."""
+
+    def __init__(self, site: AuditSite, stack: ExitStack) -> None:
+        self._site = site
+        self._stack = stack
+        self._processes: list[Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start another one."""
+        self._processes.append(self._stack.enter_context(self._site.worker(concurrency=1)))
+
+    def kill_one(self, by: random.Random) -> None:
+        """Kill a worker with its processes."""
+        self._kill(self._processes.pop(by.randrange(len(self._processes))))
+
+    def kill_all(self) -> None:
+        """Kill all workers with their processes."""
+        while self._processes:
+            self._kill(self._processes.pop())
+
+    def kill_a_child(self, by: random.Random) -> None:
+        """Kill a process that works for a worker, which starts another one."""
+        os.kill(by.choice(commands.children(by.choice(self._processes).pid)), signal.SIGKILL)
+
+    def _kill(self, process: "Popen[bytes]") -> None:
+        orphans = commands.children(process.pid)
+        process.kill()
+        commands.until(lambda: not any(map(commands.is_alive, orphans)))
+
+
+@pytest.fixture
+def workers(site: AuditSite) -> Iterator[Workers]:
+    """No workers yet."""
+    with ExitStack() as stack:
+        yield Workers(site, stack)
+
+
+def choice(seed: int = 0) -> random.Random:
+    """Chance that is the same every time."""
+    return random.Random(seed)  # noqa: S311 - it chooses whom to kill
+
+
+def let_the_page_be_lost(site: AuditSite, audit_id: str) -> None:
+    """Let the time pass in which whoever lists a page would have given a sign of life."""
+    site.redis.delete(keys.audit(audit_id, "page"))
+
+
+def grow_old(site: AuditSite) -> None:
+    """Let the time pass in which whoever works on batches would have given a sign of life."""
+    for entry_id in site.redis.zrange(keys.ledger_open(AUDITS), 0, -1):
+        site.redis.zincrby(keys.ledger_open(AUDITS), -1000, entry_id)
+
+
+class TestNobodyIsKilled:
+    def test_what_waits_in_its_queue_is_not_sent_again(self, site: AuditSite) -> None:
+        """However long it waits there."""
+        site.s3.fill(BUCKET, 30)
+        audit_id = site.begin(BUCKET, batch_size=10)
+        with commands.started("worker", "--queue", HOUSEKEEPING, env=site.env, log=site.log):
+            commands.until(lambda: site.audit(audit_id).outstanding == site.waiting(AUDITS) == 3)
+            grow_old(site)
+            site.sweep()
+            commands.until(lambda: b"sweep" in site.log.read_bytes() and not site.in_hand())
+
+        assert site.waiting(AUDITS) == 3
+
+
+class TestOneIsKilled:
+    def test_with_a_batch_that_the_broker_still_believes_in_good_hands(
+        self, site: AuditSite, workers: Workers
+    ) -> None:
+        site.s3.fill(BUCKET, 30)
+        site.s3.hold("GET")
+        workers.start()
+        audit_id = site.begin(BUCKET, batch_size=10)
+        commands.until(site.s3.held)
+
+        workers.kill_all()
+        site.s3.release()
+        workers.start()
+
+        site.ended(audit_id, sweeping=True)
+        assert_all_scanned_once(site, audit_id, all_keys(30))
+
+    def test_a_process_in_the_middle_of_a_listing_which_another_begins_anew(
+        self, site: AuditSite, workers: Workers
+    ) -> None:
+        site.s3.fill(BUCKET, 30)
+        site.s3.hold("LIST")
+        workers.start()
+        audit_id = site.begin(BUCKET, batch_size=10)
+        commands.until(site.s3.held)
+
+        workers.kill_a_child(choice())
+        commands.until(lambda: not site.s3.held())
+        commands.until(site.s3.held)
+        site.s3.release()
+
+        site.ended(audit_id)
+        assert_all_scanned_once(site, audit_id, all_keys(30))

@@ -1,0 +1,419 @@
+"""A synthetic S3: buckets of any number of objects, which cost nothing to fill, for audits of many.
+
+It answers ListObjectsV2 (start-after, continuation-token, max-keys, prefix, encoding-type), GET and HEAD
+(Range, If-Match) over loopback, from a process of its own, so that no test's threads hold it up: some
+thousand requests a second. It counts what it is asked, holds answers back or slows them down, refuses every
+n-th request with 503, and lets a test change what lies there.
+
+It is synthetic: keys are made up by number, every object is the same small image, and who asks, by which
+signature, is not looked at. It has no writes over HTTP, tags, versions, archives or permissions; whatever
+else of S3 is not named above is answered by 501. Where a server's own behaviour is the question, the tests
+use Ceph's RGW or moto.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import cache
+from hashlib import md5
+from heapq import merge
+from http import HTTPStatus
+from itertools import islice, takewhile
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
+from xml.sax.saxutils import escape
+
+from worker.demo.images import vdi
+
+#: What every object holds: a whole image that one GET tells all about.
+IMAGE = vdi(1024**3).to_bytes()
+#: When objects were last modified that were never replaced.
+MODIFIED = datetime(2026, 5, 1, 12, tzinfo=UTC)
+PAGE_KEYS = 1000
+
+
+def key_name(number: int) -> str:
+    """The key of an object of a bucket as it was filled."""
+    return f"images/{number:09}.vdi"
+
+
+class SyntheticS3:
+    """A test's side of the server: each method is a command to its process, done when it returns.
+
+    A kind of request is `LIST`, `GET`, `HEAD` or `other`.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self._lock = Lock()
+        self.url = f"http://127.0.0.1:{self._answer()}"
+
+    def fill(self, bucket: str, count: int) -> None:
+        """Make a bucket with so many objects, in place of an earlier one of this name."""
+        self._command("fill", bucket=bucket, count=count)
+
+    def put(self, bucket: str, key: str) -> None:
+        """Add an object, or replace one: it has another ETag and is modified later."""
+        self._command("put", bucket=bucket, key=key)
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object."""
+        self._command("delete", bucket=bucket, key=key)
+
+    def counts(self) -> Mapping[str, int]:
+        """How many requests came of each kind, and how many of all were `refused`, since `forget`."""
+        return Counter(self._command("counts"))
+
+    def gets(self) -> Mapping[str, int]:
+        """How many GETs came of each `bucket/key`, since `forget`."""
+        return Counter(self._command("gets"))
+
+    def forget(self) -> None:
+        """Count from nothing."""
+        self._command("forget")
+
+    def hold(self, kind: str, containing: str = "") -> None:
+        """Answer no request of a kind whose path contains a text, until `release`."""
+        self._command("hold", kind=kind, containing=containing)
+
+    def held(self) -> int:
+        """How many requests are held back whose sender is still there."""
+        return int(self._command("held"))
+
+    def release(self) -> None:
+        """Answer all that is held back, and hold nothing back until `hold`."""
+        self._command("release")
+
+    def slow_down(self, kind: str, seconds: float) -> None:
+        """Answer a kind of request so many seconds after it came."""
+        self._command("slow_down", kind=kind, seconds=seconds)
+
+    def fail_every(self, n: int) -> None:
+        """Refuse every n-th request by 503 SlowDown; 0 for none."""
+        self._command("fail_every", n=n)
+
+    def _command(self, name: str, **arguments: object) -> Any:
+        with self._lock:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
+            self._process.stdin.flush()
+            return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the synthetic S3 has ended; its error output says why"
+        return json.loads(line)
+
+
+@contextmanager
+def synthetic_s3() -> Iterator[SyntheticS3]:
+    """Run it on a free port of the loopback. It ends with its standard input, so with this process."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.servers.synthetic_s3"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield SyntheticS3(process)
+        finally:
+            process.kill()
+
+
+# The server's process
+
+
+@dataclass
+class Bucket:
+    """Objects by number, but for those that were deleted, and those that were put since, in order."""
+
+    count: int
+    deleted: set[str] = field(default_factory=set)
+    added: list[str] = field(default_factory=list)
+    #: How often each key was put.
+    times_put: Counter[str] = field(default_factory=Counter)
+
+    def put(self, key: str) -> None:
+        """Add or replace an object."""
+        if key not in self:
+            self.deleted.discard(key)
+            if not self._is_numbered(key):
+                insort(self.added, key)
+        self.times_put[key] += 1
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        if self._is_numbered(key):
+            self.deleted.add(key)
+        elif key in self:
+            self.added.remove(key)
+
+    def __contains__(self, key: str) -> bool:
+        if self._is_numbered(key):
+            return key not in self.deleted
+        at = bisect_left(self.added, key)
+        return at < len(self.added) and self.added[at] == key
+
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
+        """The keys with a prefix after a key, in order."""
+        numbers = range(self.count)
+        at = max(bisect_left(numbers, prefix, key=key_name), bisect_right(numbers, after, key=key_name))
+        at_added = max(bisect_left(self.added, prefix), bisect_right(self.added, after))
+        numbered = (key for key in map(key_name, numbers[at:]) if key not in self.deleted)
+        found = merge(numbered, self.added[at_added:])
+        return takewhile(lambda key: key.startswith(prefix), found)
+
+    def etag(self, key: str) -> str:
+        """An object's ETag, without quotes."""
+        return etag(self.times_put[key])
+
+    def modified(self, key: str) -> datetime:
+        """When an object was last modified."""
+        return MODIFIED + timedelta(seconds=self.times_put[key])
+
+    def _is_numbered(self, key: str) -> bool:
+        digits = key.removeprefix("images/").removesuffix(".vdi")
+        return digits.isdecimal() and int(digits) < self.count and key == key_name(int(digits))
+
+
+@dataclass
+class Request:
+    """A request, as far as it matters here. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, head: bytes) -> "Request":
+        """Parse what comes before the empty line."""
+        line, *fields = head.decode("latin-1").split("\r\n")
+        method, target, _ = line.split(" ")
+        path, _, query = target.partition("?")
+        headers = dict(entry.split(":", 1) for entry in fields)
+        return cls(
+            method,
+            unquote(path)[1:],
+            dict(parse_qsl(query, keep_blank_values=True)) if query else {},
+            {name.lower(): value.strip() for name, value in headers.items()},
+        )
+
+    @property
+    def kind(self) -> str:
+        """By what it is counted."""
+        if self.method == "GET" and self.query.get("list-type") == "2":
+            return "LIST"
+        return self.method if self.method in {"GET", "HEAD"} and not self.query.keys() - {"x-id"} else "other"
+
+
+class Server:
+    """What lies there, what was asked, and how it is answered."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[str, Bucket] = {}
+        self.holding: tuple[str, str] | None = None
+        self.waiting: list[tuple[asyncio.Transport, Request]] = []
+        self.delays: dict[str, float] = {}
+        self.every = 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.asked_of: Counter[str] = Counter()
+        self.number = 0
+
+    # Requests
+
+    def receive(self, transport: asyncio.Transport, request: Request) -> None:
+        """Count a request, and answer it now or later."""
+        kind = request.kind
+        self.number += 1
+        self.asked[kind] += 1
+        if kind == "GET":
+            self.asked_of[request.path] += 1
+        if self.every and self.number % self.every == 0:
+            self.asked["refused"] += 1
+            transport.write(refusal(request, 503, "SlowDown"))
+        elif self.holding and self.holding[0] == kind and self.holding[1] in request.path:
+            self.waiting.append((transport, request))
+        elif kind in self.delays:
+            asyncio.get_running_loop().call_later(self.delays[kind], self.send, transport, request)
+        else:
+            self.send(transport, request)
+
+    def send(self, transport: asyncio.Transport, request: Request) -> None:
+        """Answer a request, if its sender is still there."""
+        if not transport.is_closing():
+            transport.write(self.answer(request))
+
+    def answer(self, request: Request) -> bytes:
+        """What S3 would answer."""
+        name, _, key = request.path.partition("/")
+        bucket = self.buckets.get(name)
+        if request.kind == "other":
+            return refusal(request, 501, "NotImplemented")
+        if bucket is None:
+            return refusal(request, 404, "NoSuchBucket")
+        if request.kind == "LIST":
+            return answer(200, listing(name, bucket, request.query), {"Content-Type": "application/xml"})
+        if key not in bucket:
+            return refusal(request, 404, "NoSuchKey")
+        return content(request, bucket.etag(key), bucket.modified(key))
+
+    # Commands: the methods of `SyntheticS3`
+
+    def fill(self, bucket: str, count: int) -> None:
+        self.buckets[bucket] = Bucket(count)
+
+    def put(self, bucket: str, key: str) -> None:
+        self.buckets[bucket].put(key)
+
+    def delete(self, bucket: str, key: str) -> None:
+        self.buckets[bucket].delete(key)
+
+    def counts(self) -> Counter[str]:
+        return self.asked
+
+    def gets(self) -> Counter[str]:
+        return self.asked_of
+
+    def hold(self, kind: str, containing: str) -> None:
+        self.holding = (kind, containing)
+
+    def held(self) -> int:
+        return sum(not transport.is_closing() for transport, _ in self.waiting)
+
+    def release(self) -> None:
+        self.holding = None
+        waiting, self.waiting = self.waiting, []
+        for transport, request in waiting:
+            self.send(transport, request)
+
+    def slow_down(self, kind: str, seconds: float) -> None:
+        self.delays[kind] = seconds
+
+    def fail_every(self, n: int) -> None:
+        self.every = n
+
+
+@cache
+def etag(times_put: int) -> str:
+    """The ETag of an object that was put so often; as all hold the same, they share it."""
+    return md5(b"%d" % times_put + IMAGE, usedforsecurity=False).hexdigest()
+
+
+def listing(name: str, bucket: Bucket, query: Mapping[str, str]) -> bytes:
+    """An answer to ListObjectsV2. A continuation token is the last key that was listed."""
+    prefix, most = query.get("prefix", ""), min(PAGE_KEYS, int(query.get("max-keys", PAGE_KEYS)))
+    encode: Callable[[str], str] = quote if query.get("encoding-type") == "url" else escape
+    after = query.get("continuation-token") or query.get("start-after", "")
+    keys = list(islice(bucket.keys(prefix, after), most + 1))
+    truncated = len(keys) > most
+    entries = [
+        f"<Contents><Key>{encode(key)}</Key><LastModified>{bucket.modified(key):%Y-%m-%dT%H:%M:%S.000Z}"
+        f"</LastModified><ETag>&quot;{bucket.etag(key)}&quot;</ETag><Size>{len(IMAGE)}</Size>"
+        "<StorageClass>STANDARD</StorageClass></Contents>"
+        for key in keys[:most]
+    ]
+    more = f"<NextContinuationToken>{encode(keys[most - 1])}</NextContinuationToken>" if truncated else ""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<Name>{name}</Name><Prefix>{encode(prefix)}</Prefix><MaxKeys>{most}</MaxKeys>"
+        f"<KeyCount>{len(entries)}</KeyCount><IsTruncated>{str(truncated).lower()}</IsTruncated>{more}"
+        f"{'<EncodingType>url</EncodingType>' if encode is quote else ''}{''.join(entries)}"
+        "</ListBucketResult>"
+    ).encode()
+
+
+def content(request: Request, etag: str, modified: datetime) -> bytes:
+    """An answer to GET or HEAD of an object."""
+    if request.headers.get("if-match", etag).strip('"') != etag:
+        return refusal(request, 412, "PreconditionFailed")
+    headers = {
+        "ETag": f'"{etag}"',
+        "Last-Modified": format_datetime(modified, usegmt=True),
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+    }
+    size = len(IMAGE)
+    if request.method == "HEAD":
+        return answer(200, b"", headers, length=size)
+    asked = request.headers.get("range")
+    if asked is None:
+        return answer(200, IMAGE, headers)
+    first, last = asked.removeprefix("bytes=").split("-")
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(size, int(last) + 1) if first and last else size
+    if start >= stop:
+        return refusal(request, 416, "InvalidRange")
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    return answer(206, IMAGE[start:stop], headers)
+
+
+def refusal(request: Request, status: int, code: str) -> bytes:
+    """An error as S3 words it."""
+    body = f"<Error><Code>{code}</Code><Message>synthetic</Message></Error>".encode()
+    return answer(
+        status,
+        b"" if request.method == "HEAD" else body,
+        {"Content-Type": "application/xml"},
+        length=len(body),
+    )
+
+
+def answer(status: int, body: bytes, headers: Mapping[str, str], *, length: int | None = None) -> bytes:
+    """A whole answer. `length`: of a body that is not sent, as HEAD tells it."""
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Content-Length: {len(body) if length is None else length}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class Connection(asyncio.Protocol):
+    """A client, one request after the other."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head, self._received = self._received[:end], self._received[end + 4 :]
+            self._server.receive(self._transport, Request.parse(head))
+
+
+async def serve() -> None:
+    """Serve until standard input ends, and do as it says."""
+    server = Server()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0)
+    print(json.dumps(listening.sockets[0].getsockname()[1]), flush=True)
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    while line := await commands.readline():
+        name, arguments = json.loads(line)
+        print(json.dumps(getattr(server, name)(**arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())
