@@ -23,8 +23,9 @@ def _seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
 
-def test_it_runs_a_valkey_and_two_workers_and_with_the_profile_demo_more() -> None:
-    assert set(SERVICES) - set(DEMO) == {"valkey", "worker"}
+def test_it_runs_a_valkey_and_two_workers_and_with_a_profile_more() -> None:
+    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"valkey", "worker"}
+    assert SERVICES["scheduler"]["profiles"] == ["scheduler"]
     assert set(DEMO) == {"s3", "demo-worker", "submit"}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
 
@@ -50,7 +51,7 @@ def test_a_service_of_ours_is_given_longer_than_its_soft_shutdown(name: str) -> 
     assert _seconds(SERVICES[name]["stop_grace_period"]) > SHUTDOWN
 
 
-@pytest.mark.parametrize("name", [*WORKERS, "submit"])
+@pytest.mark.parametrize("name", [*WORKERS, "scheduler", "submit"])
 def test_what_needs_the_queue_waits_for_it(name: str) -> None:
     assert SERVICES[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
 
@@ -74,6 +75,15 @@ def test_the_demo_shares_no_database_with_the_workers() -> None:
     real, demo, submit = ({env["KEYHOLE_BROKER_URL"], env["KEYHOLE_REDIS_URL"]} for env in environments)
     assert demo == submit
     assert not real & demo
+
+
+def test_the_scheduler_uses_the_queue_of_the_workers_and_reads_a_file_that_it_cannot_write() -> None:
+    scheduler, worker = SERVICES["scheduler"]["environment"], SERVICES["worker"]["environment"]
+    for name in ("KEYHOLE_BROKER_URL", "KEYHOLE_REDIS_URL"):
+        assert scheduler[name] == worker[name]
+    (volume,) = SERVICES["scheduler"]["volumes"]
+    assert volume["target"] == scheduler["KEYHOLE_SCHEDULES"]
+    assert volume["read_only"] is True
 
 
 def test_no_credentials_but_the_demos_are_written_down() -> None:
