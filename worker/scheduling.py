@@ -108,12 +108,12 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     def tick(self, **options: object) -> float:
         """Look what is due, with the lock. Without a Redis, try again; without the lock, wait for it."""
         try:
-            if self.lock is None:  # RedBeat had no Redis when it wanted the lock, and went on
+            if self.lock is None:  # lost; or Redis was away when it was wanted first, and RedBeat went on
                 acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=self))
             seconds: float = super().tick(**options)
         except LockError as error:
-            log.warning("the lock is lost (%s); waiting for it", error)
-            self.lock.acquire()
+            log.warning("the lock is lost: %s; waiting for it", error)
+            self.lock = None
             return 0
         except redis.RedisError as error:
             log.warning("Redis does not answer: %s; trying again", error)
@@ -151,7 +151,7 @@ def run(
     try:
         service.start()
     except KeyboardInterrupt:
-        log.info("interrupted while waiting for the lock")
+        log.info("interrupted")
 
 
 @dataclass(frozen=True, slots=True)
