@@ -66,6 +66,7 @@ class Listening:
 @pytest.fixture
 def here(valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Listening:
     monkeypatch.setattr(listening, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(listening, "LAST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(listening, "FIRST_PAUSE", 0.01)
     return Listening(valkey, valkey_url)
 

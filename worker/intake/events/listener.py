@@ -29,6 +29,8 @@ BATCH: Final = 10
 #: Seconds to wait for a message. Whoever is told to stop ends after that; SQS takes money for every receive,
 #: less than a cent a day.
 WAIT_SECONDS: Final = 5.0
+#: The same for whoever listens until there is nothing: long enough for SQS to ask all of its servers.
+LAST_WAIT_SECONDS: Final = 1.0
 #: Seconds to wait when something is away, the first time and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds between two lines of the log about the same trouble.
@@ -79,7 +81,7 @@ class Listener:
         try:
             while not stop.is_set():
                 try:
-                    received = self._turn(stop, on_turn)
+                    received = self._turn(stop, on_turn, LAST_WAIT_SECONDS if until_empty else WAIT_SECONDS)
                 except TROUBLE as error:
                     if until_empty:
                         raise
@@ -91,10 +93,10 @@ class Listener:
         finally:
             self._source.close()
 
-    def _turn(self, stop: threading.Event, on_turn: Callable[[Turn], None]) -> int:
+    def _turn(self, stop: threading.Event, on_turn: Callable[[Turn], None], wait_seconds: float) -> int:
         """One turn; returns how many messages came."""
         self._count()
-        messages = self._source.receive(BATCH, WAIT_SECONDS)
+        messages = self._source.receive(BATCH, wait_seconds)
         if stop.is_set():
             self._source.give_back(messages)
             return 0
