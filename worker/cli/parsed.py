@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 
-def parsed(name: str, parse: Callable[[str], Any]) -> "click.types.FuncParamType[Any]":
+def parsed(name: str, parse: Callable[[str], Any]) -> "click.types.FuncParamType[str, Any]":
     """The type of an option: what `parse` makes of its text. Its `ValueError` is told as a usage error."""
 
     def convert(text: str) -> Any:  # noqa: ANN401 - whatever the function makes

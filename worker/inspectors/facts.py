@@ -37,3 +37,18 @@ class Facts:
     findings: tuple[Finding, ...] = ()
     wholeness: Wholeness = Wholeness.UNCHECKED
     complete: bool = True
+    members: tuple["Member", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Something in a container that was inspected.
+
+    `offset` is where it begins in the container, `None` where it does not lie there as it is; `size` is its
+    own length, `None` where that was not reached.
+    """
+
+    name: str
+    offset: int | None
+    size: int | None
+    facts: Facts

@@ -8,6 +8,7 @@ from worker.inspectors.asif import ASIFInspector
 from worker.inspectors.base import FileInspector
 from worker.inspectors.bochs import BochsInspector
 from worker.inspectors.cloop import CloopInspector
+from worker.inspectors.container import ContainerInspector
 from worker.inspectors.cowd import COWDInspector
 from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.ewf import EWFInspector
@@ -49,7 +50,10 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
     EWFInspector,
 )
 
-ALL: tuple[type[FileInspector], ...] = (FileInspector, *BY_FRONT, DMGInspector, ISOInspector)
+#: What holds images, or one that is compressed; the images in it are looked at by inspections of their own.
+CONTAINERS: tuple[type[ContainerInspector], ...] = ()
+
+ALL: tuple[type[FileInspector], ...] = (FileInspector, *BY_FRONT, DMGInspector, ISOInspector, *CONTAINERS)
 #: By name; of those that share one, the established class.
 INSPECTORS: dict[str, type[FileInspector]] = {
     **{kind.NAME: kind for kind in ALL},

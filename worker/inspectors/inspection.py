@@ -12,12 +12,13 @@ disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
 from collections.abc import Callable
 
 from worker.inspectors.base import FileInspector
+from worker.inspectors.container import ContainerInspector
 from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.foreign import named_by
-from worker.inspectors.formats import BY_FRONT, FRONT_BYTES
+from worker.inspectors.formats import BY_FRONT, CONTAINERS, FRONT_BYTES
 from worker.inspectors.iso import ISOInspector
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
@@ -32,10 +33,12 @@ class Inspection:
 
     Args:
         tracing: Passed on to the inspectors.
+        depth: In how many containers the object lies.
     """
 
-    def __init__(self, tracing: bool = False) -> None:
+    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
         self._tracing = tracing
+        self._depth = depth
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
         # In the order in which they name the object. Nobody takes part before the front is here.
@@ -128,7 +131,13 @@ class Inspection:
             findings=findings,
             wholeness=first.wholeness if proven else Wholeness.UNCHECKED,
             complete=self.complete,
+            members=first.members() if isinstance(first, ContainerInspector) and not broken else (),
         )
+
+    @property
+    def is_container(self) -> bool:
+        """Whether the object is a container, whose members cost more than one image may."""
+        return any(isinstance(inspector, ContainerInspector) for inspector in self.matches)
 
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
@@ -160,12 +169,17 @@ class Inspection:
             return
         self._narrowed = True
         front = self._front.data
-        self._by_front = [kind(self._tracing) for kind in BY_FRONT if kind.matches_front(front)]
+        self._by_front = [self._new(kind) for kind in (*BY_FRONT, *CONTAINERS) if kind.matches_front(front)]
         if not self._by_front:
             self._by_end = [VHDInspector(self._tracing), DMGInspector(self._tracing)]
         self._each(lambda inspector: inspector.feed(0, front))
         if self._size is not None:
             self._each(lambda inspector: inspector.finish(self._size))
+
+    def _new(self, kind: type[FileInspector]) -> FileInspector:
+        if issubclass(kind, ContainerInspector):
+            return kind(self._tracing, self._depth)
+        return kind(self._tracing)
 
     @property
     def _candidates(self) -> list[FileInspector]:

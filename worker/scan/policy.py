@@ -4,7 +4,7 @@ A rule (`worker.scan.rules`) adds what it forbids as findings, and weighs the ot
 decides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from worker.inspectors.facts import Facts, Wholeness
@@ -14,7 +14,7 @@ from worker.scan.report import Status
 from worker.scan.rules import Policy, Rule
 
 #: Names the rules below. It changes whenever the same facts could lead to another verdict.
-RULESET = "3"
+RULESET = "4"
 
 
 def ruleset(policy: Policy) -> str:
@@ -119,6 +119,17 @@ def judge(
         return Status.SAFE, ()
     grounds.sort(key=lambda ground: PRECEDENCE.index(ground[0]))
     return grounds[0][0], tuple(dict.fromkeys(reason for _, reason in grounds))
+
+
+def worst(
+    verdicts: Sequence[tuple[Status, tuple[str, ...]]],
+) -> tuple[Status, tuple[str, ...]]:
+    """The verdict on a container: the worst of its own and its members', with the reasons of all."""
+    decided = [verdict for verdict in verdicts if verdict[0] is not Status.SAFE]
+    if not decided:
+        return Status.SAFE, ()
+    decided.sort(key=lambda verdict: PRECEDENCE.index(verdict[0]))
+    return decided[0][0], tuple(dict.fromkeys(reason for _, reasons in decided for reason in reasons))
 
 
 def _whole_enough(facts: Facts, rule: Rule) -> bool:

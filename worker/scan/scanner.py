@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from worker import __version__
-from worker.inspectors.facts import Facts
+from worker.inspectors.facts import Facts, Member
 from worker.inspectors.inspection import Inspection
+from worker.inspectors.region import ByteRange
 from worker.inspectors.text import printable
 from worker.scan.declared import Declared
 from worker.scan.plan import merge
-from worker.scan.policy import apply, judge, ruleset
+from worker.scan.policy import apply, judge, ruleset, worst
 from worker.scan.report import Report, Status
-from worker.scan.rules import Policy, load_policy
+from worker.scan.rules import Policy, Rule, load_policy
 from worker.sources.errors import (
     BudgetExhaustedError,
     ObjectChangedError,
@@ -25,8 +26,9 @@ from worker.sources.source import Identity, Source
 
 #: An object that is replaced under every scan is not worth a fourth.
 MAX_STARTS = 3
-#: Every fetch fills a region, and no inspection has this many; one that asks for more is a bug of ours.
-MAX_ROUNDS = 32
+#: Every fetch fills a region, and no inspection has this many; one that asks for more is a bug of ours. Of a
+#: container, the budget bounds it.
+MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class ScanSettings:
     head_bytes: int = 256 * 1024
     gap_bytes: int = 1024 * 1024
     budget: Budget = field(default_factory=Budget)
+    #: What a container may take: a header and a head of each member, and what each of these wants.
+    container_budget: Budget = field(
+        default_factory=lambda: Budget(requests=1024, bytes=256 * 1024 * 1024, seconds=240.0)
+    )
     policy: Policy = field(default_factory=lambda: load_policy("default"))
 
 
@@ -74,7 +80,7 @@ def scan(
         source: Source | None = None
         try:
             source = open_source(meter)
-            _inspect(source, inspection, settings)
+            _inspect(source, inspection, meter, settings)
         except ObjectChangedError as error:
             changed = error
         except BudgetExhaustedError as error:
@@ -104,19 +110,31 @@ def failure(target: Target, reason: str, message: str) -> Report:
     )
 
 
-def _inspect(source: Source, inspection: Inspection, settings: ScanSettings) -> None:
+def _inspect(source: Source, inspection: Inspection, meter: Meter, settings: ScanSettings) -> None:
     head = source.read(0, settings.head_bytes)
     size = source.identity.size if source.identity else len(head)
     inspection.feed(0, head)
     inspection.finish(size)
-    for _ in range(MAX_ROUNDS):
+    for number in range(MAX_CONTAINER_ROUNDS):
         wanted = merge(inspection.missing(), settings.gap_bytes)
         if not wanted:
             return
+        container = inspection.is_container
+        if number >= MAX_ROUNDS and not container:
+            break
+        if container:
+            meter.widen(settings.container_budget)
+            # Behind a member's header lies its head: one GET for both.
+            wanted = merge((_ahead(part, size, settings.head_bytes) for part in wanted), settings.gap_bytes)
         for part in wanted:
             data = source.tail(part.length) if part.end == size else source.read(part.offset, part.length)
             inspection.feed(part.offset, data)
-    raise AssertionError(f"an inspection still wants {inspection.missing()} after {MAX_ROUNDS} rounds")
+    raise AssertionError(f"an inspection still wants {inspection.missing()} after {number} rounds")
+
+
+def _ahead(part: ByteRange, size: int, length: int) -> ByteRange:
+    """At least so many bytes from where a range begins, if the object has them."""
+    return ByteRange(part.offset, max(part.length, min(length, size - part.offset)))
 
 
 class Reporter:
@@ -133,7 +151,10 @@ class Reporter:
         rule = self._policy.rule_for(self._target.bucket, name)
         known = identity or Identity(0)
         facts = apply(rule, facts, Declared(name, known.content_type, known.metadata))
+        members = tuple(self._member(member, rule, unfinished) for member in facts.members)
         status, reasons = judge(facts, unfinished, rule)
+        if facts.members:
+            status, reasons = worst([(status, reasons), *((one.status, one.reasons) for one in members)])
         return self._report(
             identity,
             status=status,
@@ -146,7 +167,46 @@ class Reporter:
             details=facts.details,
             findings=facts.findings,
             wholeness=facts.wholeness,
+            members=members,
         )
+
+    def _member(self, member: Member, rule: Rule, unfinished: str | None) -> Report:
+        """The report of something in a container. It cost nothing of its own: the container was read."""
+        facts = apply(rule, member.facts, Declared(member.name, None, ()))
+        inside = tuple(self._member(one, rule, unfinished) for one in facts.members)
+        # What has all that it wants is decided, whatever else ran out.
+        status, reasons = judge(facts, None if facts.complete else unfinished, rule)
+        if inside:
+            status, reasons = worst([(status, reasons), *((one.status, one.reasons) for one in inside)])
+        place = {} if member.offset is None else {"offset": member.offset}
+        return Report.model_validate(
+            {
+                "target": f"{self._target.name}!/{member.name}",
+                "bucket": self._target.bucket,
+                "key": self._target.key,
+                "size": member.size,
+                "status": status,
+                "reasons": reasons,
+                "format": facts.format,
+                "subformat": facts.subformat,
+                "virtual_size": facts.virtual_size,
+                "actual_size": facts.actual_size,
+                "content": facts.content,
+                "details": {"name": member.name, **place, **facts.details},
+                "findings": facts.findings,
+                "wholeness": facts.wholeness,
+                "members": inside,
+                **self._by(),
+            }
+        )
+
+    def _by(self) -> dict[str, object]:
+        """When, by which version, by which rules."""
+        return {
+            "scanned_at": datetime.now(UTC),
+            "scanner": f"keyhole/{__version__}",
+            "ruleset": ruleset(self._policy),
+        }
 
     def broken_off(self, error: SourceError, source: Source | None, inspection: Inspection) -> Report:
         """The report of an inspection that ran out of budget, with what it knows so far."""
@@ -182,9 +242,7 @@ class Reporter:
                 "requests": self._meter.requests,
                 "bytes_read": self._meter.bytes_read,
                 "elapsed_ms": round(self._meter.elapsed_seconds * 1000, 3),
-                "scanned_at": datetime.now(UTC),
-                "scanner": f"keyhole/{__version__}",
-                "ruleset": ruleset(self._policy),
+                **self._by(),
                 **facts,
             }
         )

@@ -41,6 +41,15 @@ class Meter:
         """The seconds since the scan began, but for those in which it waited for its turn."""
         return time.monotonic() - self._began - self._waited
 
+    def widen(self, budget: Budget) -> None:
+        """Allow as much as another budget does, where that is more: the object is a container."""
+        own = self._budget
+        self._budget = Budget(
+            max(own.requests, budget.requests),
+            max(own.bytes, budget.bytes),
+            max(own.seconds, budget.seconds),
+        )
+
     def request(self, length: int) -> None:
         """Count a request for `length` bytes, about to be made.
 
