@@ -17,6 +17,7 @@ from worker.intake.dead_letters import (
     DeadLetter,
     DeadLetters,
     LetterKind,
+    anew,
 )
 from worker.intake.events.notifications import LONGEST_MESSAGE
 from worker.jobs.job import ScanJob
@@ -63,6 +64,22 @@ class TestAMessage:
         again = letter(dead, first.id)
         assert (again.times, again.reason, again.first_at) == (4, "still no JSON", began.first_at)
         assert again.last_at > began.last_at
+
+    def test_in_vain_once_more_it_keeps_what_it_is(self, dead: DeadLetters) -> None:
+        """Also what was cut off it."""
+        poison = Dead.message(b"x" * (LONGEST_BODY + 1), SOURCE, "too long")
+        dead.add(poison)
+
+        dead.add_again(poison.id, "still too long")
+
+        kept = letter(dead, poison.id)
+        assert (kept.times, kept.reason, kept.size) == (2, "still too long", LONGEST_BODY + 1)
+
+    def test_one_that_was_dropped_does_not_come_back(self, dead: DeadLetters) -> None:
+        dead.add_again("dropped", "no JSON")
+
+        assert dead.count() == 0
+        assert dead.get("dropped") is None
 
     def test_it_knows_when_by_the_servers_clock(self, dead: DeadLetters) -> None:
         dead.add(Dead.message(b"?", SOURCE, "no JSON"))
@@ -129,6 +146,18 @@ class TestAnEntry:
 
         assert [kept.times for kept in dead.letters()] == [1, 1, 2]
 
+    def test_anew_it_is_the_same_work_under_other_ids(self) -> None:
+        """Nothing that was noted of the old ones is in its way."""
+        for entry in Entry("batch", JOBS, AUDITS, audit="a1"), Entry("a", JOBS[:1], EVENTS):
+            again, other = anew(entry), anew(entry)
+
+            assert [job.key for job in again.jobs] == [job.key for job in entry.jobs]
+            assert (again.queue, again.audit) == (entry.queue, None)
+            ids = [e.id for e in (entry, again, other)] + [
+                j.id for e in (entry, again, other) for j in e.jobs
+            ]
+            assert len(set(ids)) == (len(ids) if len(entry.jobs) > 1 else len(ids) / 2)
+
     def test_a_long_one_is_not_cut(self, dead: DeadLetters) -> None:
         """It is work, and a batch has an end."""
         jobs = tuple(ScanJob(bucket="b" * 2048, key="ü" * 1024, version_id="v" * 1024) for _ in range(1000))
@@ -160,6 +189,15 @@ class TestFinding:
             dead.add(Dead.message(body, SOURCE, "no JSON"))
 
         assert [kept.times for kept in dead.letters()] == [2, 1]
+
+    def test_by_the_beginning_of_its_id(self, dead: DeadLetters) -> None:
+        letters = [Dead.message(body, SOURCE, "no JSON") for body in (b"1", b"2", b"3")]
+        for each in letters:
+            dead.add(each)
+
+        assert dead.ids() == [each.id for each in reversed(letters)]
+        assert dead.ids(letters[0].id[:12]) == [letters[0].id]
+        assert dead.ids("no hexadecimal") == []
 
     def test_there_is_none(self, dead: DeadLetters) -> None:
         assert dead.get("nothing") is None

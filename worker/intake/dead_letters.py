@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Self, cast
+from uuid import uuid4
 
 import redis
 from pydantic import BaseModel, ConfigDict, field_serializer
@@ -46,11 +47,15 @@ _ADD: Final = """
 -- KEYS[3]  the count of receives, which begins anew
 -- ARGV[1]  letter id
 -- ARGV[2]  how often it was in vain
--- ARGV[3…] fields of the letter, each with its value behind it
+-- ARGV[3]  1 if the letter must be there already
+-- ARGV[4…] fields of the letter, each with its value behind it
+if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
+    return
+end
 local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1e6)
 redis.call('HSETNX', KEYS[2], 'first', now)
-redis.call('HSET', KEYS[2], 'last', now, unpack(ARGV, 3))
+redis.call('HSET', KEYS[2], 'last', now, unpack(ARGV, 4))
 redis.call('HINCRBY', KEYS[2], 'times', ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('DEL', KEYS[3])
@@ -122,6 +127,15 @@ class DeadLetter(BaseModel):
         return self.body is not None and len(self.body) == self.size
 
 
+def anew(entry: Entry) -> Entry:
+    """The same work under new ids: no marker, count or verdict of the old ones stands against it.
+
+    It is no audit's any more, for that has counted it.
+    """
+    jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
+    return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
+
+
 class DeadLetters:
     """Keeps dead letters, through a client as `worker.results.connection.connect` makes it."""
 
@@ -132,17 +146,21 @@ class DeadLetters:
     def add(self, dead: Dead) -> None:
         """Keep a letter, or count that it was in vain once more. A lost answer makes it count twice."""
         size = len(dead.body)
-        fields = {
-            "kind": dead.kind.value,
-            "source": dead.source,
-            "body": dead.body if size <= LONGEST_BODY else dead.body[:HEAD_OF_LONGER],
-            "size": size,
-            "reason": dead.reason[:LONGEST_REASON].encode(errors="backslashreplace"),
-        }
-        self._add(
-            keys=[keys.DEAD, keys.dead_letter(dead.id), keys.dead_receives(dead.id)],
-            args=[dead.id, dead.times, *(part for field in fields.items() for part in field)],
+        self._count_in_vain(
+            dead.id,
+            dead.times,
+            {
+                "kind": dead.kind.value,
+                "source": dead.source,
+                "body": dead.body if size <= LONGEST_BODY else dead.body[:HEAD_OF_LONGER],
+                "size": size,
+                "reason": _reason(dead.reason),
+            },
         )
+
+    def add_again(self, letter_id: str, reason: str) -> None:
+        """Count that a letter was in vain once more, unless it was dropped."""
+        self._count_in_vain(letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:
         """Count a receive of a message that is not understood, and is no letter yet: 1 for the first."""
@@ -155,11 +173,16 @@ class DeadLetters:
         """How many letters there are."""
         return self._client.zcard(keys.DEAD)
 
+    def ids(self, beginning: str = "") -> list[str]:
+        """The ids of all letters, or of those that begin so; the latest first."""
+        found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # bytes, as `connect` asks
+        return [text for letter_id in found if (text := letter_id.decode()).startswith(beginning)]
+
     def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:
         """Letters (of one kind) without their bodies, the latest first; none that are added meanwhile."""
-        letter_ids = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # bytes, as `connect` asks
+        letter_ids = self.ids()
         for start in range(0, len(letter_ids), _PAGE):
-            page = [letter_id.decode() for letter_id in letter_ids[start : start + _PAGE]]
+            page = letter_ids[start : start + _PAGE]
             with self._client.pipeline(transaction=False) as pipe:
                 for letter_id in page:
                     pipe.hmget(keys.dead_letter(letter_id), _HEAD)
@@ -184,6 +207,29 @@ class DeadLetters:
             pipe.zrem(keys.DEAD, *letter_ids)
             pipe.delete(*map(keys.dead_letter, letter_ids))
             return int(pipe.execute()[0])
+
+
+    def _count_in_vain(
+        self,
+        letter_id: str,
+        times: int,
+        fields: Mapping[str, bytes | str | int],
+        *,
+        must_be_there: bool = False,
+    ) -> None:
+        self._add(
+            keys=[keys.DEAD, keys.dead_letter(letter_id), keys.dead_receives(letter_id)],
+            args=[
+                letter_id,
+                times,
+                int(must_be_there),
+                *(part for field in fields.items() for part in field),
+            ],
+        )
+
+
+def _reason(text: str) -> bytes:
+    return text[:LONGEST_REASON].encode(errors="backslashreplace")
 
 
 def _id(kind: LetterKind, content: bytes) -> str:

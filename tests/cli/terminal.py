@@ -1,0 +1,70 @@
+"""The command on a terminal of 80 columns, where a test types and looks."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e import commands
+
+
+class Terminal:
+    """A terminal on which a command runs."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
+        self.process = process
+        self._descriptor = descriptor
+        self._printed = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        try:
+            while piece := os.read(self._descriptor, 65536):
+                self._printed += piece
+        except OSError:
+            pass  # as Linux ends a terminal that nobody writes to any more
+
+    @property
+    def printed(self) -> str:
+        """All that was printed so far, with what moves the cursor."""
+        return self._printed.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self._descriptor, text.encode())
+
+    def ended(self) -> int:
+        """Wait for the command's end, and return its exit code."""
+        code = self.process.wait(commands.PATIENCE)
+        self._reader.join(commands.PATIENCE)
+        return code
+
+
+@contextmanager
+def terminal(*arguments: str | Path, env: Mapping[str, str]) -> Iterator[Terminal]:
+    """Run a command on a terminal. What is left of it is killed."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [*commands.KEYHOLE, *arguments],
+        env={**env, "TERM": "xterm-256color"},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    )
+    os.close(its)
+    screen = Terminal(process, ours)
+    try:
+        yield screen
+    finally:
+        process.kill()
+        screen.ended()
+        os.close(ours)

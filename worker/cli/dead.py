@@ -1,0 +1,257 @@
+"""`keyhole dead`: what could not be worked on, to be looked at, sent again, or dropped."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+
+import click
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from worker.cli.backend import backend
+from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.render import shown, size
+from worker.inspectors.text import printable
+from worker.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, anew
+from worker.intake.events.handling import DUPLICATES, PUBLISHED, Handler
+from worker.intake.events.notifications import NotUnderstoodError
+from worker.jobs.ledger import ENTRY
+from worker.results.connection import connect
+from worker.settings import Settings
+
+#: Characters of an id that a list shows: enough to tell a million letters apart.
+ID_CHARACTERS = 12
+#: Bytes of a body that a page shows.
+SHOWN_BYTES = 4096
+
+
+@click.group("dead")
+def dead_command() -> None:
+    """Look at what could not be worked on: messages and jobs.
+
+    A message of S3's events that was not understood, received KEYHOLE_DEAD_AFTER times; a job whose retries
+    are spent, or that workers die of. They stay until they are retried or dropped.
+
+    \b
+    keyhole dead list
+    keyhole dead show 0f3c9a1b2d4e
+    keyhole dead show 0f3c9a1b2d4e --body > message
+    keyhole dead retry 0f3c9a1b2d4e            or --all
+    keyhole dead drop --all
+
+    An id can be cut short, as long as it names one letter.
+    """
+
+
+@dead_command.command("list")
+@click.option("--kind", type=click.Choice([kind.value for kind in LetterKind]), help="Only this kind.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
+    """List dead letters, the latest first.
+
+    \b
+    keyhole dead list --kind message
+    keyhole dead list --json | jq -r .reason
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        dead = _dead_letters(ready)
+        letters = list(islice(dead.letters(LetterKind(kind) if kind else None), limit + 1))
+        if as_json:
+            for letter in letters[:limit]:
+                click.echo(letter.model_dump_json(exclude={"body"}, ensure_ascii=True))
+            return
+        if not letters:
+            click.echo("no dead letters" + (" of this kind" if kind else ""))
+            return
+        Console().print(_table(letters[:limit]))
+        if len(letters) > limit:
+            click.echo(f"These are the latest {limit} of {dead.count()}; there are more (--limit).", err=True)
+
+
+@dead_command.command("show")
+@click.argument("letter_id", metavar="ID")
+@click.option("--body", "body_alone", is_flag=True, help="Print its bytes as they came, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON; the body is base64.")
+def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
+    """Show one dead letter.
+
+    \b
+    keyhole dead show 0f3c9a1b2d4e
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        letter = _letter(_dead_letters(ready), letter_id)
+        if as_json:
+            click.echo(letter.model_dump_json(ensure_ascii=True))
+        elif body_alone:
+            click.echo(letter.body or b"", nl=False)
+        else:
+            Console().print(_page(letter))
+
+
+@dead_command.command("retry")
+@click.argument("letter_ids", nargs=-1, metavar="ID...")
+@click.option("--all", "every", is_flag=True, help="Retry all.")
+def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
+    """Work on dead letters as if they had just come.
+
+    \b
+    keyhole dead retry 0f3c9a1b2d4e
+    keyhole dead retry --all
+
+    A message that is understood by now is worked on by the settings of this command, KEYHOLE_EVENTS_…; one
+    that is not stays. A job is queued anew; if it was an audit's, it counts there no more. A letter is gone
+    once all that it asks for is queued. Exit code: 0 all are gone, 3 some stay.
+    """
+    settings = load_settings()
+    stay = 0
+    with one_line_errors(), backend(settings, work=False) as ready:
+        from worker.cli.event_handler import event_handler
+
+        handler = event_handler(ready)
+        dead = _dead_letters(ready)
+        for letter_id in _chosen(dead, letter_ids, every=every):
+            letter = dead.get(letter_id)
+            if letter is None:
+                continue  # somebody else was faster
+            try:
+                told = _retry(letter, handler)
+            except NotUnderstoodError as error:
+                stay += 1
+                dead.add_again(letter_id, error.reason)
+                click.echo(f"{letter_id[:ID_CHARACTERS]} stays: {shown(error.reason)}", err=True)
+            else:
+                dead.drop([letter_id])
+                click.echo(f"{letter_id[:ID_CHARACTERS]} is gone: {told}")
+    sys.exit(UNDECIDED if stay else ALL_SAFE)
+
+
+@dead_command.command("drop")
+@click.argument("letter_ids", nargs=-1, metavar="ID...")
+@click.option("--all", "every", is_flag=True, help="Drop all.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None:
+    """Drop dead letters for good. On a terminal it asks first.
+
+    \b
+    keyhole dead drop 0f3c9a1b2d4e
+    keyhole dead drop --all --yes
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        dead = _dead_letters(ready)
+        chosen = _chosen(dead, letter_ids, every=every)
+        if chosen and not yes and sys.stdin.isatty():
+            click.confirm(f"Drop {_counted(len(chosen), 'letter')} for good?", abort=True, err=True)
+        click.echo(f"{_counted(dead.drop(chosen), 'letter')} dropped")
+
+
+def _retry(letter: DeadLetter, handler: Handler) -> str:
+    """Work on a letter, and say what came of it.
+
+    Raises:
+        NotUnderstoodError: It stays.
+    """
+    if letter.body is None or not letter.is_whole:
+        raise NotUnderstoodError(f"it has {letter.size:,} bytes, too many to be kept; drop it")
+    if letter.kind is LetterKind.MESSAGE:
+        counts = handler.take_over(letter.body)
+        known = f", {counts[DUPLICATES]} known already" if counts[DUPLICATES] else ""
+        return f"{_counted(counts[PUBLISHED], 'object')} queued{known}"
+    try:
+        entry = anew(ENTRY.validate_json(letter.body))
+    except ValueError as error:
+        reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
+        raise NotUnderstoodError(reason) from error
+    from worker.services import services
+    from worker.tasks import CeleryPublisher
+
+    CeleryPublisher().publish(services().ledger.note_many([entry]))
+    return f"{_counted(len(entry.jobs), 'object')} queued"
+
+
+def _dead_letters(settings: Settings) -> DeadLetters:
+    return DeadLetters(connect(str(settings.redis_url)))
+
+
+def _letter(dead: DeadLetters, text: str) -> DeadLetter:
+    letter = dead.get(_id_of(dead, text))
+    if letter is None:
+        raise CommandError(f"there is no dead letter {shown(text)}; `keyhole dead list` lists them", USAGE)
+    return letter
+
+
+def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str]:
+    """The ids of letters that are named, or of all."""
+    if bool(texts) == every:
+        raise click.UsageError("name letters by their ids, or say --all")
+    if every:
+        return dead.ids()
+    return list(dict.fromkeys(_id_of(dead, text) for text in texts))
+
+
+def _id_of(dead: DeadLetters, text: str) -> str:
+    """The whole id of a letter."""
+    found = dead.ids(text)
+    if len(found) == 1:
+        return found[0]
+    how_many = f"{len(found)} dead letters are" if found else "there is no dead letter"
+    raise CommandError(f"{how_many} {shown(text)}; `keyhole dead list` lists them", USAGE)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _table(letters: Sequence[DeadLetter]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("letter", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("last, UTC", no_wrap=True)
+    table.add_column("times", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold", ratio=1, min_width=20)
+    for letter in letters:
+        table.add_row(
+            letter.id[:ID_CHARACTERS],
+            letter.kind.value,
+            letter.last_at.strftime("%m-%d %H:%M"),
+            f"{letter.times:,}",
+            size(letter.size),
+            Text(shown(letter.reason)),
+        )
+    return table
+
+
+def _page(letter: DeadLetter) -> Group:
+    """A letter in full, but for the end of a long body."""
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("letter", letter.id)
+    facts.add_row("kind", letter.kind.value)
+    facts.add_row("from", Text(shown(letter.source)))
+    facts.add_row("reason", Text(shown(letter.reason)))
+    facts.add_row("times", f"{letter.times:,}")
+    facts.add_row("first", letter.first_at.isoformat(timespec="seconds"))
+    facts.add_row("last", letter.last_at.isoformat(timespec="seconds"))
+    body = letter.body or b""
+    kept = "" if letter.is_whole else f"; kept are the first {size(len(body))}"
+    facts.add_row("size", f"{size(letter.size)} ({letter.size:,} bytes){kept}")
+    lines = [printable(line) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
+    if len(body) > SHOWN_BYTES:
+        lines.append(f"… the first {size(SHOWN_BYTES)}; all of it: keyhole dead show --body")
+    return Group(facts, Text(), Text("\n".join(lines)))
+
+
+def _pretty(body: bytes, *, whole: bool) -> list[bytes]:
+    """The lines of a body; JSON is laid out."""
+    if whole:
+        with suppress(ValueError, RecursionError):
+            return json.dumps(json.loads(body), indent=2, ensure_ascii=True).encode().split(b"\n")
+    return body.split(b"\n")
