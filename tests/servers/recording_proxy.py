@@ -67,6 +67,8 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         with suppress(OSError), socket.create_connection(self.proxy.upstream) as upstream:
+            for end in (self.request, upstream):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             answers = threading.Thread(target=self._pass_answers, args=(upstream,), daemon=True)
             answers.start()
             with _closing_both(self.request, upstream):
