@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.intake.audits.prices import PricesError, load_prices
 from worker.intake.selection import Selection
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
+from worker.scan.sizes import parse_size
 from worker.sources.meter import Budget
 
 Sink = Literal["redis", "tags"]
 #: Names or globs, with commas between them in the environment.
 Names = Annotated[tuple[str, ...], NoDecode]
+#: Bytes, or a text such as 1MiB.
+Size = Annotated[
+    int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value), Field(ge=0)
+]
 
 
 class Settings(BaseSettings):
@@ -81,8 +86,8 @@ class Settings(BaseSettings):
     events_include: Names = Field(default=(), description="Only keys like these, as *.img,uploads/*")
     events_exclude: Names = Field(default=(), description="No keys like these")
     events_suffixes: Names = Field(default=(), description="Only keys that end like these, as .qcow2,.vmdk")
-    events_min_size: int | None = Field(default=None, ge=0, description="No objects below this size")
-    events_max_size: int | None = Field(default=None, ge=0, description="No objects above this size")
+    events_min_size: Size | None = Field(default=None, description="No objects below this size, as 1MiB")
+    events_max_size: Size | None = Field(default=None, description="No objects above this size")
     event_window_seconds: int = Field(
         default=300,
         ge=1,
