@@ -1,12 +1,8 @@
 """What the scheduler publishes, when, and what it keeps: beat and RedBeat on a real Valkey, tick by tick."""
 
-import base64
-import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -16,95 +12,20 @@ import redis
 from celery import Celery
 from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
 
+from tests.beat import Scheduling
 from tests.e2e.commands import until
 from tests.ports import free_port
 from tests.servers.rabbitmq import RabbitMQ
-from worker import app as application
 from worker import scheduling
-from worker.intake.audits.audit import AuditSpec
 from worker.intake.schedules import Schedule
 from worker.jobs.queues import HOUSEKEEPING
 from worker.results import keys
-from worker.scheduling import Scheduler
-from worker.settings import Settings
 from worker.tasks import audit_due
 
 NIGHTLY = Schedule(name="nightly", bucket="images", crontab="15 3 * * *")
 OFTEN = Schedule(name="often", bucket="incoming", every="6h")
 #: How the keys begin that a scheduler writes.
 OURS = (keys.BEAT_PREFIX, "keyhole:broker:")
-QUEUE = f"keyhole:broker:{HOUSEKEEPING}"
-
-
-@dataclass(frozen=True)
-class Message:
-    """What tells a worker that a schedule is due."""
-
-    task: str
-    id: str
-    expires: datetime
-    name: str
-    spec: AuditSpec
-
-    @classmethod
-    def of(cls, message: dict[str, Any]) -> "Message":
-        """As it lies in a queue."""
-        headers = message["headers"]
-        (name, spec), _, _ = json.loads(base64.b64decode(message["body"]))
-        expires = datetime.fromisoformat(headers["expires"])
-        return cls(headers["task"], headers["id"], expires, name, AuditSpec.model_validate(spec))
-
-
-class Scheduling:
-    """Schedulers on one Redis and one broker, each an application of its own as in a process of its own."""
-
-    def __init__(self, client: redis.Redis, url: str) -> None:
-        self.client, self.url, self.broker = client, url, url
-        self._schedulers: list[Scheduler] = []
-
-    def scheduler(self, *schedules: Schedule, lock_seconds: int = 30) -> Scheduler:
-        """One that has read a file of these schedules, and has no lock yet."""
-        app = Celery("keyhole-test", set_as_current=False)
-        app.conf.update(
-            application.configuration(Settings(redis_url=self.url, broker_url=self.broker))
-            | scheduling.configuration(
-                self.url,
-                [
-                    (schedule, schedule.spec(rate=500, outstanding=8, batch_size=100))
-                    for schedule in schedules
-                ],
-                lock_seconds,
-            )
-        )
-        scheduler = Scheduler(app=app)
-        self._schedulers.append(scheduler)
-        return scheduler
-
-    def make_due(self, name: str, before: timedelta = timedelta(days=2)) -> None:
-        """Have a schedule been due last so long ago, and not since."""
-        moment = datetime.now(UTC) - before
-        meta = {"__type__": "datetime", "timezone": "UTC"} | {
-            part: getattr(moment, part)
-            for part in ("year", "month", "day", "hour", "minute", "second", "microsecond")
-        }
-        self.client.hset(keys.beat_entry(name), "meta", json.dumps({"last_run_at": meta}))
-        self.client.zadd(f"{keys.BEAT_PREFIX}:schedule", {keys.beat_entry(name): 0})
-
-    def messages(self) -> list[Message]:
-        """What was published, the first first."""
-        return [Message.of(json.loads(text)) for text in reversed(self.client.lrange(QUEUE, 0, -1))]
-
-    def due(self) -> list[str]:
-        """The names of the schedules that were told of, in their order."""
-        return [message.name for message in self.messages()]
-
-    def close(self) -> None:
-        """End all."""
-        for scheduler in self._schedulers:
-            with suppress(redis.RedisError):
-                scheduler.close()
-            get_redis(scheduler.app).close()
-            scheduler.app.close()
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def _table(standings: Sequence[Standing], now: datetime) -> Table:
     table.add_column("of", overflow="fold", ratio=1, min_width=12)
     table.add_column("when", overflow="fold")
     table.add_column("next (UTC)", no_wrap=True)
-    table.add_column("last", no_wrap=True)
+    table.add_column("last", overflow="fold")
     table.add_column("skipped", justify="right", no_wrap=True)
     for standing in standings:
         schedule = standing.schedule

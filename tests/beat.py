@@ -1,0 +1,96 @@
+"""Schedulers on a Redis, within the test's process: what they are told, keep and publish."""
+
+import base64
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+from celery import Celery
+from redbeat.decoder import RedBeatJSONEncoder
+from redbeat.schedulers import get_redis
+
+from worker import app as application
+from worker import scheduling
+from worker.intake.audits.audit import AuditSpec
+from worker.intake.schedules import Schedule
+from worker.jobs.queues import HOUSEKEEPING
+from worker.results import keys
+from worker.scheduling import Scheduler
+from worker.settings import Settings
+
+QUEUE = f"keyhole:broker:{HOUSEKEEPING}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What tells a worker that a schedule is due."""
+
+    task: str
+    id: str
+    expires: datetime
+    name: str
+    spec: AuditSpec
+
+    @classmethod
+    def of(cls, message: dict[str, Any]) -> "Message":
+        """As it lies in a queue."""
+        headers = message["headers"]
+        (name, spec), _, _ = json.loads(base64.b64decode(message["body"]))
+        expires = datetime.fromisoformat(headers["expires"])
+        return cls(headers["task"], headers["id"], expires, name, AuditSpec.model_validate(spec))
+
+
+class Scheduling:
+    """Schedulers on one Redis and one broker, each an application of its own as in a process of its own."""
+
+    def __init__(self, client: redis.Redis, url: str) -> None:
+        self.client, self.url, self.broker = client, url, url
+        self._schedulers: list[Scheduler] = []
+
+    def scheduler(self, *schedules: Schedule, lock_seconds: int = 30) -> Scheduler:
+        """One that has read a file of these schedules, and has no lock yet."""
+        app = Celery("keyhole-test", set_as_current=False)
+        app.conf.update(
+            application.configuration(Settings(redis_url=self.url, broker_url=self.broker))
+            | scheduling.configuration(
+                self.url,
+                [
+                    (schedule, schedule.spec(rate=500, outstanding=8, batch_size=100))
+                    for schedule in schedules
+                ],
+                lock_seconds,
+            )
+        )
+        scheduler = Scheduler(app=app)
+        self._schedulers.append(scheduler)
+        return scheduler
+
+    def make_due(self, name: str, before: timedelta = timedelta(days=2)) -> None:
+        """Have a schedule been due last so long ago, and not since."""
+        due_last(self.client, name, datetime.now(UTC) - before)
+
+    def messages(self) -> list[Message]:
+        """What was published, the first first."""
+        return [Message.of(json.loads(text)) for text in reversed(self.client.lrange(QUEUE, 0, -1))]
+
+    def due(self) -> list[str]:
+        """The names of the schedules that were told of, in their order."""
+        return [message.name for message in self.messages()]
+
+    def close(self) -> None:
+        """End all."""
+        for scheduler in self._schedulers:
+            with suppress(redis.RedisError):
+                scheduler.close()
+            get_redis(scheduler.app).close()
+            scheduler.app.close()
+
+
+def due_last(client: redis.Redis, name: str, moment: datetime) -> None:
+    """Have a schedule been due last at a moment, and not since."""
+    meta = json.dumps({"last_run_at": moment}, cls=RedBeatJSONEncoder)
+    client.hset(keys.beat_entry(name), "meta", meta)
+    client.zadd(f"{keys.BEAT_PREFIX}:schedule", {keys.beat_entry(name): 0})
