@@ -126,6 +126,8 @@ class AuditWork:
                     batch, job, failure(target, "worker_lost", "its batch was sent again in vain")
                 )
         services.audits.finish(audit_id, batch.id)
+        # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
+        services.ledger.strike(batch)
         self.go_on(audit_id)
 
     def _send(self, batches: Sequence[Entry]) -> None:

@@ -115,6 +115,19 @@ RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
+NOTE: Final = """
+-- KEYS[1]  hash: the audit's outstanding batches
+-- KEYS[2]  hash: the results of the batch
+-- ARGV[1]  the batch's id
+-- ARGV[2]  the job's id
+-- ARGV[3]  what became of it
+-- ARGV[4]  seconds that results stay of a batch that is never finished
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+    redis.call('HSETNX', KEYS[2], ARGV[2], ARGV[3])
+    redis.call('EXPIRE', KEYS[2], ARGV[4])
+end
+"""
+
 FINISH: Final = (
     _COMMON
     + """

@@ -120,6 +120,7 @@ class AuditStore:
         self._hold = client.register_script(scripts.HOLD)
         self._commit = client.register_script(scripts.COMMIT)
         self._release = client.register_script(scripts.RELEASE)
+        self._note = client.register_script(scripts.NOTE)
         self._finish = client.register_script(scripts.FINISH)
         self._turn = client.register_script(scripts.TURN)
         self._specs: dict[str, AuditSpec] = {}
@@ -200,15 +201,13 @@ class AuditStore:
         return [ENTRY.validate_json(text) for text in found.values()]
 
     def note_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
-        """Note what became of a job; the first result of each counts."""
+        """Note what became of a job; the first result of each counts, while its batch is outstanding."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
-        where = keys.batch_results(audit_id, batch_id)
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.hsetnx(where, job_id, row + counts.encode())
-            # Of a batch that is never finished nothing stays.
-            pipe.expire(where, scripts.RESULT_SECONDS)
-            pipe.execute()
+        self._note(
+            keys=[*self._keys(audit_id, "outstanding"), keys.batch_results(audit_id, batch_id)],
+            args=[batch_id, job_id, row + counts.encode(), scripts.RESULT_SECONDS],
+        )
 
     def finish(self, audit_id: str, batch_id: str) -> bool:
         """Count the results of a batch, which is then outstanding no longer; false if it was not."""

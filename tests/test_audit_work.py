@@ -1,0 +1,330 @@
+"""An audit's work is interrupted at every one of its steps: what follows makes the same of it.
+
+A process here is a set of services whose Redis and broker end it at a step: before it is done, or after it
+and before its answer comes. Then it does nothing more, as if by SIGKILL. What it had in hand is lost, or
+delivered again; what it held grows old; another process sweeps, and works on. Or several of them take turns,
+step by step, in an order that chance chooses, and every message is delivered twice.
+
+The tasks are the real ones, and so are Valkey, and the S3 that they list and read. The broker is a list.
+"""
+
+import logging
+import os
+import random
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Condition, local
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.client import Pipeline
+
+from tests.e2e.audit_site import all_keys
+from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
+from worker import tasks
+from worker.intake.audits.audit import AuditSpec, AuditState
+from worker.intake.audits.store import Claim
+from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.queues import QUEUES
+from worker.results import keys
+from worker.results.redis_store import STREAM_START
+from worker.scan.report import Status
+from worker.services import Services
+from worker.settings import Settings
+
+BUCKET, AUDIT = "images", "audit"
+OBJECTS = 3
+SPEC = AuditSpec(bucket=BUCKET, batch_size=2, outstanding=1)
+#: Lives after which an audit that has not ended is at rest for ever.
+MOST_LIVES = 10
+
+
+#: Orders in which several processes take turns.
+ORDERS = 30
+#: Seconds of a step after which the one whose turn it is hangs.
+LONGEST_TURN = 60.0
+
+
+class KilledError(BaseException):
+    """The process is no more. Nothing handles it, as it is no `Exception`."""
+
+
+class Fuse:
+    """Ends a process at a step: before it, or after it. `None` for never."""
+
+    def __init__(self, step: int | None = None, *, after: bool = False) -> None:
+        self._step, self._after = step, after
+        self._steps = 0
+        self.dead = False
+
+    def before(self) -> None:
+        """A step is about to be done."""
+        self._end(self._steps == self._step and not self._after)
+
+    def done(self) -> None:
+        """It is done."""
+        self._end(self._steps == self._step and self._after)
+        self._steps += 1
+
+    def _end(self, ends: bool) -> None:
+        if self.dead or ends:
+            self.dead = True
+            raise KilledError
+
+
+class Baton:
+    """Lets one process after the other take a step, in an order that chance chooses."""
+
+    def __init__(self, choice: random.Random, runners: int) -> None:
+        self._choice = choice
+        self._runners = list(range(runners))
+        self._turn = 0
+        self._passed = Condition()
+
+    def take(self, runner: int) -> None:
+        """Wait for a turn."""
+        with self._passed:
+            assert self._passed.wait_for(lambda: self._turn == runner, LONGEST_TURN)
+
+    def pass_on(self) -> None:
+        """Let chance choose whose turn is next."""
+        with self._passed:
+            self._turn = self._choice.choice(self._runners) if self._runners else -1
+            self._passed.notify_all()
+
+    def leave(self, runner: int) -> None:
+        """Take no more turns."""
+        self.take(runner)
+        self._runners.remove(runner)
+        self.pass_on()
+
+
+class Runner(Fuse):
+    """A process that waits for its turn before every step."""
+
+    def __init__(self, baton: Baton, number: int) -> None:
+        super().__init__()
+        self._baton, self._number = baton, number
+
+    def before(self) -> None:
+        self._baton.take(self._number)
+
+    def done(self) -> None:
+        self._baton.pass_on()
+
+
+class MortalRedis(redis.Redis):
+    """A client each of whose commands is a step, and so is each of a pipeline that is no transaction."""
+
+    fuse: Fuse
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.fuse.before()
+        answer = super().execute_command(*args, **options)
+        self.fuse.done()
+        return answer
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "MortalPipeline":
+        pipe = MortalPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.fuse = self.fuse
+        return pipe
+
+
+class MortalPipeline(Pipeline):
+    """The pipeline of such a client."""
+
+    fuse: Fuse
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        parts = [self.command_stack] if self.transaction else [[command] for command in self.command_stack]
+        answers: list[Any] = []
+        for part in parts:
+            self.command_stack = part
+            self.fuse.before()
+            answers += super().execute(raise_on_error)
+            self.fuse.done()
+        return answers
+
+
+class World:
+    """A Valkey, a broker, an S3 with some objects, and one process after the other."""
+
+    def __init__(self, valkey: redis.Redis, url: str, s3: SyntheticS3) -> None:
+        self.valkey = valkey
+        self.messages: deque[Claim | dict[str, Any]] = deque()
+        self.times_delivered = 1
+        self._process = local()
+        self._settings = Settings(redis_url=url, s3_endpoint_url=s3.url, scan_threads=1)
+        self.services = Services(self._settings, os.getpid())
+
+    # What the tasks find in place of Celery's.
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._deliver(ENTRY.dump_python(entry, mode="json", exclude_none=True))
+
+    def publish_page(self, claim: Claim) -> None:
+        self._deliver(claim)
+
+    def _deliver(self, message: Claim | dict[str, Any]) -> None:
+        fuse: Fuse = self._process.services.redis.fuse
+        fuse.before()
+        self.messages += [message] * self.times_delivered
+        fuse.done()
+
+    def process_services(self) -> Services:
+        services: Services = self._process.services
+        return services
+
+    def waiting(self, _: str) -> int:
+        return sum(not isinstance(message, Claim) for message in self.messages)
+
+    # What happens to it.
+
+    def live(self, fuse: Fuse, *, delivered_again: bool = False) -> bool:
+        """Let a process begin the audit, sweep, and work while there is work; false if it is killed."""
+        client = MortalRedis(connection_pool=self.valkey.connection_pool)
+        client.fuse = fuse
+        self._process.services = Services(self._settings, os.getpid())
+        self._process.services.__dict__["redis"] = client
+        in_hand: Claim | dict[str, Any] | None = None
+        try:
+            tasks.audit_work().begin(SPEC, AUDIT)
+            tasks.sweep()
+            while self.messages:
+                in_hand = self.messages.popleft()
+                if isinstance(in_hand, Claim):
+                    tasks.audit_page(*in_hand)
+                else:
+                    tasks.scan_batch(in_hand)
+        except KilledError:
+            if in_hand is not None and delivered_again:
+                self.messages.append(in_hand)
+            return False
+        return True
+
+    def live_at_once(self, choice: random.Random, *, processes: int) -> None:
+        """Let several processes live, a step of one after a step of another."""
+        baton = Baton(choice, processes)
+
+        def live(number: int) -> None:
+            try:
+                self.live(Runner(baton, number))
+            finally:
+                baton.leave(number)
+
+        with ThreadPoolExecutor(processes) as pool:
+            for done in [pool.submit(live, number) for number in range(processes)]:
+                done.result()
+
+    def grow_old(self) -> None:
+        """Let the time pass in which whoever works would have given a sign of life."""
+        self.valkey.delete(keys.audit(AUDIT, "page"))
+        for queue in QUEUES:
+            for entry_id in self.valkey.zrange(keys.ledger_open(queue), 0, -1):
+                self.valkey.zincrby(keys.ledger_open(queue), -1000, entry_id)
+
+    def end(self) -> None:
+        """Let processes that nobody kills bring the audit to its end."""
+        for _ in range(MOST_LIVES):
+            self.grow_old()
+            self.live(Fuse())
+            if self.services.audits.state(AUDIT) is not AuditState.RUNNING:
+                return
+        pytest.fail(f"{self.services.audits.get(AUDIT)!r} is at rest")
+
+    def start_over(self) -> None:
+        """As if nothing had been."""
+        self.messages.clear()
+        self.times_delivered = 1
+        self.valkey.flushall()
+
+    def assert_all_is_counted_once(self, *, statuses: set[Status]) -> None:
+        audit = self.services.audits.get(AUDIT)
+        assert audit is not None
+        totals = audit.totals
+        assert (audit.state, audit.outstanding) == (AuditState.DONE, 0)
+        assert totals.listed == totals.queued == totals.scanned == sum(totals.statuses.values()) == OBJECTS
+        assert set(totals.statuses) <= statuses
+        assert totals.lists == totals.pages
+        if statuses == {Status.SAFE}:
+            assert totals.requests == totals.lists + OBJECTS
+        ids = [keys.object_id(BUCKET, key, None) for key in all_keys(OBJECTS)]
+        assert Counter(row.object_id for row in self.services.audits.rows(AUDIT)) == dict.fromkeys(ids, 1)
+        announced = self.services.store.read_stream(STREAM_START).verdicts
+        assert Counter(verdict.report.key for verdict in announced) == dict.fromkeys(all_keys(OBJECTS), 1)
+        kept = {name.decode() for name in self.valkey.scan_iter(count=1000)}
+        of_audit = {name for name in kept if name.startswith(keys.audit(AUDIT))}
+        assert of_audit == {keys.audit(AUDIT, part) for part in ("", "totals", "objects")}
+        of_ledger = {name for name in kept if "ledger" in name and self.valkey.ttl(name) < 0}
+        assert of_ledger == {keys.LEDGER_BEGUN}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[SyntheticS3]:
+    """A synthetic S3 with a few objects, and the credentials for it."""
+    with synthetic_s3() as server, pytest.MonkeyPatch.context() as monkeypatch:
+        isolate(monkeypatch, **CREDENTIALS, AWS_DEFAULT_REGION="us-east-1")
+        server.fill(BUCKET, OBJECTS)
+        yield server
+
+
+@pytest.fixture
+def world(valkey: redis.Redis, valkey_url: str, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(valkey, valkey_url, s3)
+    monkeypatch.setattr(tasks, "services", world.process_services)
+    monkeypatch.setattr(tasks, "CeleryPublisher", lambda: world)
+    monkeypatch.setattr(tasks, "_publish_page", world.publish_page)
+    monkeypatch.setattr(tasks, "waiting", world.waiting)
+    logging.getLogger("worker").setLevel(logging.CRITICAL)
+    return world
+
+
+def test_nobody_is_killed(world: World) -> None:
+    assert world.live(Fuse())
+
+    world.assert_all_is_counted_once(statuses={Status.SAFE})
+
+
+@pytest.mark.parametrize("delivered_again", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_process_is_killed_at_any_step(world: World, after: bool, delivered_again: bool) -> None:
+    step = 0
+    while not world.live(Fuse(step, after=after), delivered_again=delivered_again):
+        world.end()
+        world.assert_all_is_counted_once(statuses={Status.SAFE})
+        world.start_over()
+        step += 1
+    assert step > 30
+
+
+DEATHS = st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans()), max_size=6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(DEATHS)
+def test_one_process_after_the_other_is_killed(world: World, deaths: list[tuple[int, bool, bool]]) -> None:
+    world.start_over()
+    for step, after, delivered_again in deaths:
+        world.live(Fuse(step, after=after), delivered_again=delivered_again)
+        world.grow_old()
+    world.end()
+
+    world.assert_all_is_counted_once(statuses={Status.SAFE, Status.FAILED})
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_do_the_same_at_once(world: World, processes: int) -> None:
+    for seed in range(ORDERS):
+        world.start_over()
+        world.times_delivered = 2
+
+        world.live_at_once(random.Random(seed), processes=processes)  # noqa: S311 - whose turn it is
+
+        world.end()
+        world.assert_all_is_counted_once(statuses={Status.SAFE})
