@@ -80,6 +80,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
 
     #: RedBeat would give one producer to all publishing, and keep it when its connection is broken.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
+    #: redis-py's, or `None`: to be taken.
+    lock: Any
 
     def update_from_dict(self, dict_: Mapping[str, Mapping[str, Any]]) -> None:  # as above
         """Write what the file says; what comes at other times than before begins anew."""
