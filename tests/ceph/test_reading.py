@@ -272,9 +272,6 @@ class TestRefused:
             report = scan_s3(stranger, bucket, key, None, ScanSettings())
         assert (report.status, report.reasons) == (Status.UNREADABLE, ("access_denied",))
 
-    @pytest.mark.xfail(
-        strict=True, reason="RGW words it in its own way, which worker/sources/s3_boto.py does not know"
-    )
     def test_what_the_customer_s_key_encrypts_says_so(
         self, s3: "S3Client", scan: Callable[..., Report], bucket: str, key: str
     ) -> None:

@@ -61,8 +61,8 @@ UNREADABLE_CODES = {
         ),
     ),
 }
-#: S3 says so in the message alone, with the code InvalidRequest.
-CUSTOMER_KEY = "form of Server Side Encryption"
+#: S3 and Ceph say so in the message alone, with the codes InvalidRequest and InvalidArgument.
+CUSTOMER_KEY = ("form of Server Side Encryption", "Server Side Encryption with Customer provided keys")
 CREDENTIAL_CODES = {
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -158,7 +158,7 @@ def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     if headers.get("x-amz-delete-marker") == "true":
         code = "MethodNotAllowed"
-    elif CUSTOMER_KEY in str(error.response.get("Error", {}).get("Message", "")):
+    elif any(words in str(error.response.get("Error", {}).get("Message", "")) for words in CUSTOMER_KEY):
         return UnreadableError("customer_key", "the object is encrypted with a key of the customer's (SSE-C)")
     elif code not in UNREADABLE_CODES:
         code = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}.get(_status(error), code)
