@@ -186,7 +186,7 @@ class World:
 
     # What happens to it.
 
-    def live(self, fuse: Fuse, *, delivered_again: bool = False) -> bool:
+    def live(self, fuse: Fuse, *, spec: AuditSpec | None = SPEC, delivered_again: bool = False) -> bool:
         """Let a process begin the audit, sweep, and work while there is work; false if it is killed."""
         client = MortalRedis(connection_pool=self.valkey.connection_pool)
         client.fuse = fuse
@@ -194,7 +194,8 @@ class World:
         self._process.services.__dict__["redis"] = client
         in_hand: Claim | dict[str, Any] | None = None
         try:
-            tasks.audit_work().begin(SPEC, AUDIT)
+            if spec is not None:
+                tasks.audit_work().begin(spec, AUDIT)
             tasks.sweep()
             while self.messages:
                 in_hand = self.messages.popleft()
@@ -287,6 +288,19 @@ def world(valkey: redis.Redis, valkey_url: str, s3: SyntheticS3, monkeypatch: py
 
 def test_nobody_is_killed(world: World) -> None:
     assert world.live(Fuse())
+
+    world.assert_all_is_counted_once(statuses={Status.SAFE})
+
+
+def test_an_audit_that_cannot_be_read_holds_up_no_other(world: World, valkey: redis.Redis) -> None:
+    for audit_id in ("a0", "z9"):
+        world.services.audits.create(audit_id, SPEC, ruleset="", scanner="")
+        valkey.hset(keys.audit(audit_id), "spec", '{"written_by": "a later version"}')
+
+    world.live(Fuse(), spec=None)
+    assert not world.messages
+    world.services.audits.create(AUDIT, SPEC, ruleset="", scanner="")
+    world.live(Fuse(), spec=None)
 
     world.assert_all_is_counted_once(statuses={Status.SAFE})
 

@@ -106,9 +106,11 @@ class AuditWork:
     def wake(self, audit_id: str) -> None:
         """Do what should have been done for an audit by somebody who was lost."""
         services = self._services
+        outstanding = services.audits.outstanding(audit_id)
         if services.audits.page_is_held(audit_id):
+            # In this order: a page that was committed before the question may be published by its lister.
             return
-        for batch in services.audits.outstanding(audit_id):
+        for batch in outstanding:
             if services.ledger.is_done(batch.id):
                 services.audits.finish(audit_id, batch.id)
             elif not services.ledger.is_open(batch.id):

@@ -195,7 +195,11 @@ def sweep() -> None:
     )
     sweeper.sweep()
     for audit_id in services().audits.running():
-        audit_work().wake(audit_id)
+        try:
+            audit_work().wake(audit_id)
+        except Exception:
+            # One that a later version wrote, say, holds up no other.
+            log.exception("audit %s cannot be woken", audit_id)
 
 
 class CeleryPublisher:

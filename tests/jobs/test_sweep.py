@@ -24,7 +24,7 @@ class Site:
         self.waiting: dict[str, int] = {}
         self.sent: list[str] = []
         self.given_up: list[str] = []
-        self.broker_is_away = False
+        self.broker_is_away = self.cannot_give_up = False
 
     def publish(self, entries: Sequence[Entry]) -> None:
         if self.broker_is_away:
@@ -43,12 +43,17 @@ class Site:
     def silence(self, entry: Entry, seconds: float) -> None:
         self._valkey.zincrby(keys.ledger_open(entry.queue), -seconds, entry.id)
 
+    def give_up(self, entry: Entry, _: str) -> None:
+        if self.cannot_give_up:
+            raise RuntimeError
+        self.given_up.append(entry.id)
+
     def sweep(self) -> int:
         return Sweeper(
             self.ledger,
             self,
             lambda queue: self.waiting.get(queue, 0),
-            lambda entry, _: self.given_up.append(entry.id),
+            self.give_up,
             silent_seconds=60,
         ).sweep()
 
@@ -121,11 +126,30 @@ def test_what_is_sent_again_in_vain_is_given_up_and_buried(site: Site) -> None:
     assert not site.ledger.is_done("poison")
 
 
+def test_one_that_cannot_be_given_up_holds_up_no_other(site: Site) -> None:
+    """It is tried again by the next sweep, and stays in the ledger until then."""
+    entry = site.note("poison", ago=100)
+    for _ in range(MOST_TIMES):
+        site.sweep()
+        site.silence(entry, 100)
+    site.note("lost", queues.AUDITS, ago=100)
+    site.cannot_give_up = True
+
+    site.sweep()
+
+    assert site.sent[MOST_TIMES:] == ["lost"]
+    assert site.ledger.is_open("poison")
+    site.cannot_give_up = False
+    site.sweep()
+    assert site.given_up == ["poison"]
+
+
 def test_what_the_broker_did_not_take_is_tried_by_a_later_sweep(site: Site) -> None:
     entry = site.note("lost", ago=100)
     site.broker_is_away = True
-    with pytest.raises(DeliveryUncertainError):
-        site.sweep()
+    for _ in range(MOST_TIMES + 2):
+        with pytest.raises(DeliveryUncertainError):
+            site.sweep()
 
     site.broker_is_away = False
     site.silence(entry, 100)

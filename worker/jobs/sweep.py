@@ -50,19 +50,28 @@ class Sweeper:
         for queue in QUEUES:
             again = []
             for entry in self._lost(queue):
-                times = self.ledger.sent_again(entry)
-                if times > MOST_TIMES:
-                    reason = f"it was sent again {MOST_TIMES} times, and nobody finished it"
-                    log.error("entry %s is given up: %s", entry.id, reason)
-                    self.give_up(entry, reason)
-                    self.ledger.bury(entry)
-                else:
+                if self.ledger.times_sent_again(entry) < MOST_TIMES:
                     again.append(entry)
+                else:
+                    self._give_up(entry)
             if again:
                 log.warning("%d entries of %s were lost, and are sent again", len(again), queue)
                 self.publisher.publish(again)
+                # Counted only now: what the broker did not take was not in vain.
+                for entry in again:
+                    self.ledger.sent_again(entry)
                 sent += len(again)
         return sent
+
+    def _give_up(self, entry: Entry) -> None:
+        reason = f"it was sent again {MOST_TIMES} times, and nobody finished it"
+        log.error("entry %s is given up: %s", entry.id, reason)
+        try:
+            self.give_up(entry, reason)
+        except Exception:
+            log.exception("entry %s cannot be given up; the next sweep tries again", entry.id)
+        else:
+            self.ledger.bury(entry)
 
     def _lost(self, queue: str) -> Iterator[Entry]:
         if not self.ledger.silent(queue, 1, seconds=self.silent_seconds):
