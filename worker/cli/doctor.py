@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -15,11 +15,14 @@ from rich.text import Text
 
 from worker.api import s3_access, scan_s3
 from worker.cli.backend import backend, is_embedded
+from worker.cli.doctor_work import of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.cli.render import shown
 from worker.intake.listing import list_objects
 from worker.results.connection import connect
 from worker.scan.report import Status
+from worker.services import Services
 from worker.settings import Settings
 from worker.sources.errors import SourceError
 from worker.sources.s3_boto import explain
@@ -28,18 +31,9 @@ from worker.sources.s3_uri import S3Uri, parse_s3_uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-GOOD, ADVICE, BAD = "ok", "advice", "bad"
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 #: Seconds to wait for workers to answer: they do so between two tasks.
 PING_SECONDS = 2.0
-
-
-class Finding(NamedTuple):
-    """One line of the doctor's: what was looked at, how it is, and what there is to say or to do."""
-
-    what: str
-    state: str
-    message: str
 
 
 @click.command("doctor")
@@ -92,6 +86,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
         )
+    yield from of_intakes(settings)
 
 
 def _services(settings: Settings) -> Iterator[Finding]:
@@ -105,7 +100,7 @@ def _services(settings: Settings) -> Iterator[Finding]:
             reached = reached or finding.state == GOOD
             yield finding
         if reached:
-            yield from _ledger(ready)
+            yield from of_work(Services(ready, os.getpid()))
         yield from _broker(ready, embedded=is_embedded(settings))
 
 
@@ -134,15 +129,6 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "redis", ADVICE, "appendonly is off: a crash loses jobs and verdicts; set appendonly yes"
         )
-
-
-def _ledger(settings: Settings) -> Iterator[Finding]:
-    from worker.jobs.ledger import Ledger
-
-    ledger = Ledger(connect(str(settings.redis_url)), done_seconds=settings.done_seconds)
-    count, age = ledger.count(), ledger.oldest_age()
-    waiting = f"{count} open" + (f", the oldest silent for {age:.0f} s" if age is not None else "")
-    yield Finding("jobs", GOOD, waiting)
 
 
 def _broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
