@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
+from secrets import token_hex
 
 import click
 
@@ -40,6 +42,8 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
             raise click.BadParameter(f"{', '.join(sorted(unknown))}: the queues are {', '.join(QUEUES)}")
         use_settings(settings)
         worker = configure(settings).Worker(
+            # Its own, however often a host runs one: commands to workers go by their names.
+            hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
             pool_cls="prefork",
             concurrency=concurrency,
             queues=queues or QUEUES,
