@@ -64,13 +64,14 @@ class AuditWork:
         return audit_id
 
     def go_on(self, audit_id: str) -> None:
-        """Let the next page be listed, if it is time for one and nobody has it."""
+        """Send the batches that may be sent, and let the next page be listed if it is time for one."""
+        self._publish(self._services.audits.take(audit_id))
         claim = self._services.audits.claim(audit_id, uuid4().hex)
         if claim is not None:
             self._publish_page(claim)
 
     def list_page(self, claim: Claim) -> None:
-        """List a page, and publish the batches that are cut from it."""
+        """List a page, and go on with the batches that are cut from it."""
         services = self._services
         if not services.audits.hold(claim):
             return
@@ -98,23 +99,20 @@ class AuditWork:
         for report in reports:
             if "redis" in services.settings.sinks:
                 services.store.write(report, job_id=f"{audit.id}-{place.page}-archived", sequencer=None)
-        if services.audits.commit(claim, result):
-            self._send(result.batches)
+        services.audits.commit(claim, result)
         services.audits.release(claim)
         self.go_on(audit.id)
 
     def wake(self, audit_id: str) -> None:
         """Do what should have been done for an audit by somebody who was lost."""
         services = self._services
-        outstanding = services.audits.outstanding(audit_id)
-        if services.audits.page_is_held(audit_id):
-            # In this order: a page that was committed before the question may be published by its lister.
-            return
-        for batch in outstanding:
-            if services.ledger.is_done(batch.id):
-                services.audits.finish(audit_id, batch.id)
-            elif not services.ledger.is_open(batch.id):
-                self._send([batch])
+        for batch in services.audits.outstanding(audit_id):
+            # In this order: what is struck in between is done.
+            if not services.ledger.is_open(batch.id):
+                if services.ledger.is_done(batch.id):
+                    services.audits.finish(audit_id, batch.id)
+                else:
+                    self._publish(services.ledger.note_many([batch]))
         self.go_on(audit_id)
 
     def give_up(self, batch: Entry) -> None:
@@ -132,10 +130,11 @@ class AuditWork:
         services.ledger.strike(batch)
         self.go_on(audit_id)
 
-    def _send(self, batches: Sequence[Entry]) -> None:
-        services = self._services
+    def _publish(self, batches: Sequence[Entry]) -> None:
+        if not batches:
+            return
         try:
-            self._publisher.publish(services.ledger.note_many(batches))
+            self._publisher.publish(batches)
         except DeliveryUncertainError as error:
             # They are in the ledger, and what gets lost is sent again.
             log.warning("batches may not have reached the broker: %s", error)

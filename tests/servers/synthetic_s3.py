@@ -101,6 +101,10 @@ class SyntheticS3:
         """Refuse every n-th request by 503 SlowDown; 0 for none."""
         self._command("fail_every", n=n)
 
+    def list_at_most(self, keys: int) -> None:
+        """List so many keys at once and no more, however many are asked for."""
+        self._command("list_at_most", keys=keys)
+
     def _command(self, name: str, **arguments: object) -> Any:
         with self._lock:
             assert self._process.stdin is not None
@@ -227,6 +231,7 @@ class Server:
         self.waiting: list[tuple[asyncio.Transport, Request]] = []
         self.delays: dict[str, float] = {}
         self.every = 0
+        self.most = PAGE_KEYS
         self.forget()
 
     def forget(self) -> None:
@@ -267,7 +272,8 @@ class Server:
         if bucket is None:
             return refusal(request, 404, "NoSuchBucket")
         if request.kind == "LIST":
-            return answer(200, listing(name, bucket, request.query), {"Content-Type": "application/xml"})
+            body = listing(name, bucket, request.query, self.most)
+            return answer(200, body, {"Content-Type": "application/xml"})
         if key not in bucket:
             return refusal(request, 404, "NoSuchKey")
         return content(request, bucket.etag(key), bucket.modified(key))
@@ -307,6 +313,9 @@ class Server:
     def fail_every(self, n: int) -> None:
         self.every = n
 
+    def list_at_most(self, keys: int) -> None:
+        self.most = keys
+
 
 @cache
 def etag(times_put: int) -> str:
@@ -314,9 +323,9 @@ def etag(times_put: int) -> str:
     return md5(b"%d" % times_put + IMAGE, usedforsecurity=False).hexdigest()
 
 
-def listing(name: str, bucket: Bucket, query: Mapping[str, str]) -> bytes:
+def listing(name: str, bucket: Bucket, query: Mapping[str, str], most: int) -> bytes:
     """An answer to ListObjectsV2. A continuation token is the last key that was listed."""
-    prefix, most = query.get("prefix", ""), min(PAGE_KEYS, int(query.get("max-keys", PAGE_KEYS)))
+    prefix, most = query.get("prefix", ""), min(most, int(query.get("max-keys", most)))
     encode: Callable[[str], str] = quote if query.get("encoding-type") == "url" else escape
     after = query.get("continuation-token") or query.get("start-after", "")
     keys = list(islice(bucket.keys(prefix, after), most + 1))

@@ -54,11 +54,13 @@ All begin with `keyhole:v1:`.
     hash. `spec` (JSON), `state`, `reason`, `started`, `ended` (epoch seconds), `ruleset`, `scanner`, `page`
     (the number of the next one), `cursor` (where that begins), `after` (the last key before it),
     `listed_all`, `ends_as` and `ends_for` (in which state it ends with its last batch, and why).
-    This and the next four expire by setting once the audit has ended.
+    This and the next five expire by setting once the audit has ended.
 `audit:<id>:totals`
     hash. Counters by name; `status:<status>` count verdicts, `nanodollars` money.
 `audit:<id>:outstanding`
     hash. Ids of batches that were cut from listed pages and have no results yet: the ledger's entry (JSON).
+`audit:<id>:unsent`
+    list. Ids of those of them that are not sent yet.
 `audit:<id>:results:<batch id>`
     hash. Job id: what became of it. Until all of an outstanding batch are there; then they are counted.
 `audit:<id>:objects`
@@ -139,7 +141,7 @@ def key_index(bucket: str) -> str:
 
 
 def audit(audit_id: str, part: str = "") -> str:
-    """What an audit is, or one of its parts: `totals`, `outstanding`, `objects`, `findings`, `page`."""
+    """What an audit is, or a part of it: `totals`, `outstanding`, `unsent`, `objects`, `findings`, `page`."""
     return AUDIT_PREFIX + audit_id + (f":{part}" if part else "")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worker.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
 from worker.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
 from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
+from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.queues import AUDITS
 from worker.results import keys
 from worker.scan.report import Status
@@ -128,7 +128,7 @@ class TestAPage:
         assert (audit.totals.pages, audit.totals.listed, audit.totals.queued) == (1, 3, 2)
         assert audit.totals.statuses == {Status.SAFE: 1}
         assert store.place("a") == (1, "next", "z")
-        assert store.outstanding("a") == [batch(0, 0)]
+        assert store.take("a") == store.outstanding("a") == [batch(0, 0)]
         assert list(store.rows("a")) == [Row(object_id(1), Status.SAFE, How.UNCHANGED)]
         assert list(store.findings("a")) == [GONE]
 
@@ -136,10 +136,30 @@ class TestAPage:
         claim = claimed(store)
         store.commit(claim, PageResult({"queued": 4}, (batch(0, 0), batch(0, 1)), cursor="next"))
         store.release(claim)
+        store.take("a")
 
         assert store.claim("a", "t") is None
         assert scanned(store, batch(0, 0))
         assert claimed(store).page == 1
+
+    def test_no_more_batches_are_taken_than_may_be_outstanding(
+        self, store: AuditStore, valkey: redis.Redis
+    ) -> None:
+        """And they are in the ledger from that moment on, so that whoever took them may be lost."""
+        ledger = Ledger(valkey, done_seconds=3600)
+        batches = tuple(batch(0, number) for number in range(5))
+        claim = claimed(store)
+        store.commit(claim, PageResult({"queued": 10}, batches, cursor="next"))
+        store.release(claim)
+
+        assert (store.take("a"), store.take("a")) == ([*batches[:2]], [])
+        assert [entry.entry for entry in ledger.silent(AUDITS, 9)] == store.outstanding("a") == [*batches[:2]]
+        scanned(store, batches[0])
+        assert store.claim("a", "t") is None
+        assert store.take("a") == [batches[2]]
+        audit = store.get("a")
+        assert audit is not None
+        assert audit.outstanding == 2
 
     def test_no_page_is_due_after_the_last(self, store: AuditStore) -> None:
         claim = claimed(store)
@@ -192,6 +212,7 @@ class TestABatch:
         entries = [batch(0, 0), batch(0, 1)]
         result = PageResult({"queued": 4}, tuple(entries), ends_as=AuditState.STOPPED, reason="enough")
         store.commit(claimed(store), result)
+        store.take("a")
         scanned(store, entries[1])
         assert store.state("a") is AuditState.RUNNING
 
@@ -217,6 +238,7 @@ class TestABatch:
         claim = claimed(store)
         store.commit(claim, PageResult({"queued": 2}, (entry,)))
         store.release(claim)
+        store.take("a")
         scanned(store, entry)
 
         left = {key.decode() for key in valkey.scan_iter(match=keys.audit("a") + "*")}
@@ -249,11 +271,14 @@ class TestTurning:
         assert store.state("a") is (to if may else (before or [AuditState.RUNNING])[-1])
 
     def test_a_paused_audit_finishes_what_is_outstanding_and_lists_no_page(self, store: AuditStore) -> None:
-        store.commit(claimed(store), PageResult({"queued": 2}, (batch(0, 0),), cursor="next"))
+        entries = (batch(0, 0), batch(0, 1), batch(0, 2))
+        store.commit(claimed(store), PageResult({"queued": 6}, entries, cursor="next"))
+        store.take("a")
         store.turn("a", AuditState.PAUSED)
 
         assert store.claim("a", "other") is None
         assert scanned(store, batch(0, 0))
+        assert store.take("a") == []
         assert store.state("a") is AuditState.PAUSED
 
     def test_a_failed_audit_that_goes_on_does_not_expire(
@@ -294,6 +319,7 @@ def test_whatever_is_done_twice_in_whatever_order_the_totals_are_exact(
         for _ in range(chance.randint(1, 3)):
             store.commit(claim, result)
         store.release(claim)
+        store.take("a")
         open_batches += [(entry, chance.choice(list(Status))) for entry in entries]
         for _ in range(chance.randint(0, len(open_batches))):
             entry, status = chance.choice(open_batches)

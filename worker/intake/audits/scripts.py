@@ -44,15 +44,16 @@ return 1
 CLAIM: Final = """
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  hash: its outstanding batches
--- KEYS[3]  string: the token of whoever lists the next page
+-- KEYS[3]  list: those of them that are not sent
+-- KEYS[4]  string: the token of whoever lists the next page
 -- ARGV[1]  a token
 -- ARGV[2]  seconds that it holds
 -- returns the page's number, or nothing
 if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return false end
 if redis.call('HGET', KEYS[1], 'listed_all') == '1' then return false end
 local most = cjson.decode(redis.call('HGET', KEYS[1], 'spec')).outstanding
-if redis.call('HLEN', KEYS[2]) >= most then return false end
-if not redis.call('SET', KEYS[3], ARGV[1], 'NX', 'EX', ARGV[2]) then return false end
+if redis.call('HLEN', KEYS[2]) >= most or redis.call('EXISTS', KEYS[3]) == 1 then return false end
+if not redis.call('SET', KEYS[4], ARGV[1], 'NX', 'EX', ARGV[2]) then return false end
 return tonumber(redis.call('HGET', KEYS[1], 'page'))
 """
 
@@ -77,6 +78,7 @@ COMMIT: Final = (
 -- KEYS[3]  hash: its outstanding batches
 -- KEYS[4]  list: its rows
 -- KEYS[5]  list: its findings
+-- KEYS[6]  list: its batches that are not sent
 -- ARGV[1]  the page's number
 -- ARGV[2]  where the next begins
 -- ARGV[3]  the last key of this one, or nothing
@@ -94,7 +96,10 @@ local at = 9
 for i = at, at + ARGV[8] - 1, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 at = at + ARGV[8]
 local batches = tonumber(ARGV[at])
-for i = at + 1, at + batches, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+for i = at + 1, at + batches, 2 do
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+    redis.call('RPUSH', KEYS[6], ARGV[i])
+end
 at = at + 1 + batches
 for i = at, #ARGV do redis.call('RPUSH', KEYS[5], ARGV[i]) end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[4], ARGV[7]) end
@@ -108,6 +113,33 @@ end
 return 1
 """
 )
+
+TAKE: Final = """
+-- KEYS[1]  hash: the audit
+-- KEYS[2]  hash: its outstanding batches
+-- KEYS[3]  list: those of them that are not sent
+-- KEYS[4]  zset: the ledger's open entries of the queue by their last sign of life
+-- KEYS[5]  hash: the ledger's open entries
+-- returns batches that are to be sent, and are noted in the ledger
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return {} end
+local most = cjson.decode(redis.call('HGET', KEYS[1], 'spec')).outstanding
+local room = most - redis.call('HLEN', KEYS[2]) + redis.call('LLEN', KEYS[3])
+if room <= 0 then return {} end
+local ids = redis.call('LRANGE', KEYS[3], 0, room - 1)
+redis.call('LTRIM', KEYS[3], room, -1)
+local time = redis.call('TIME')
+local now = string.format('%.6f', time[1] + time[2] / 1e6)
+local taken = {}
+for _, id in ipairs(ids) do
+    local batch = redis.call('HGET', KEYS[2], id)
+    if batch then
+        taken[#taken + 1] = batch
+        redis.call('HSET', KEYS[5], id, now .. ' ' .. batch)
+        redis.call('ZADD', KEYS[4], now, id)
+    end
+end
+return taken
+"""
 
 RELEASE: Final = """
 -- KEYS[1]  string: the token of whoever lists the next page
@@ -174,7 +206,8 @@ TURN: Final = (
 -- KEYS[3]  hash: its outstanding batches
 -- KEYS[4]  list: its rows
 -- KEYS[5]  list: its findings
--- KEYS[6]  string: the token of whoever lists the next page
+-- KEYS[6]  list: its batches that are not sent
+-- KEYS[7]  string: the token of whoever lists the next page
 -- ARGV[1]  the state that it is to have
 -- ARGV[2]  why
 -- ARGV[3]  seconds until an audit that has ended expires, 0 for never

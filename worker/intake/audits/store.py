@@ -3,14 +3,17 @@
 An audit's life, in which every step is one script, so that whoever is killed between two of them has done the
 one and not the other:
 
-    create ──► claim a page ──► (list it) ──► commit it ──► (note and publish its batches) ──► release
-                    ▲                                                                            │
-                    └── while fewer batches are outstanding than may be ◄── finish a batch ◄─────┘
+    create ──► claim a page ──► (list it) ──► commit it ──► take as many of its batches as may be sent
+                    ▲                                         ▲                        │
+                    │                                         │                  (publish them)
+                    │                                         │                        ▼
+                    └───── none is left to be taken ◄─────────┴──────────────── finish a batch
 
 - A page has a number, and is committed once: with the place where the next begins, what it counted, and the
   batches that were cut from it. Whoever listed the same page a second time commits nothing.
-- A batch is outstanding until it is finished. Its results lie under the ids of its jobs, the first of each
-  counts; they are added to the totals in the step in which the batch is outstanding no longer.
+- A batch is outstanding until it is finished, and in the ledger from the moment that it is taken. Its results
+  lie under the ids of its jobs, the first of each counts; they are added to the totals in the step in which
+  the batch is outstanding no longer.
 - So a total is right at every moment, and the same however often anything was done.
 
 What it can't do: it is as durable as its Redis. And the rows of an audit name objects by the hash of their
@@ -27,6 +30,7 @@ import redis
 from worker.intake.audits import scripts
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
 from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.queues import AUDITS
 from worker.results import keys
 from worker.scan.report import Status
 
@@ -119,6 +123,7 @@ class AuditStore:
         self._claim = client.register_script(scripts.CLAIM)
         self._hold = client.register_script(scripts.HOLD)
         self._commit = client.register_script(scripts.COMMIT)
+        self._take = client.register_script(scripts.TAKE)
         self._release = client.register_script(scripts.RELEASE)
         self._note = client.register_script(scripts.NOTE)
         self._finish = client.register_script(scripts.FINISH)
@@ -136,10 +141,11 @@ class AuditStore:
     def claim(self, audit_id: str, token: str) -> Claim | None:
         """The right to list the next page; `None` if somebody has it, or it is not time for another page.
 
-        It is time while the audit runs, is not at its end, and has fewer batches outstanding than it may.
+        It is time while the audit runs, is not at its end, has fewer batches outstanding than it may, and
+        none to be taken.
         """
         page = self._claim(
-            keys=[*self._keys(audit_id, "", "outstanding", "page")],
+            keys=[*self._keys(audit_id, "", "outstanding", "unsent", "page")],
             args=[token, PAGE_SECONDS],
         )
         return None if page is None else Claim(audit_id, int(page), token)
@@ -150,10 +156,6 @@ class AuditStore:
             keys=[*self._keys(claim.audit_id, "", "page")], args=[claim.token, PAGE_SECONDS, claim.page]
         )
         return bool(held)
-
-    def page_is_held(self, audit_id: str) -> bool:
-        """Whether somebody lists the next page, or has just listed it and publishes what came of it."""
-        return bool(self._client.exists(keys.audit(audit_id, "page")))
 
     def note_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
         """Say by which rules verdicts are made: those of the workers, not of whoever began the audit."""
@@ -173,7 +175,7 @@ class AuditStore:
         ]
         findings = [finding.model_dump_json() for finding in result.findings]
         done = self._commit(
-            keys=[*self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings")],
+            keys=[*self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings", "unsent")],
             args=[
                 claim.page,
                 result.cursor or "",
@@ -191,14 +193,28 @@ class AuditStore:
         )
         return bool(done)
 
+    def take(self, audit_id: str) -> list[Entry]:
+        """The batches that are to be sent now, which are in the ledger from now on."""
+        taken = self._take(
+            keys=[
+                *self._keys(audit_id, "", "outstanding", "unsent"),
+                keys.ledger_open(AUDITS),
+                keys.LEDGER_ENTRIES,
+            ]
+        )
+        return [ENTRY.validate_json(text) for text in taken]
+
     def release(self, claim: Claim) -> None:
-        """Give up the right to a page, when all that came of it is published."""
+        """Give up the right to a page, when it is committed."""
         self._release(keys=[*self._keys(claim.audit_id, "page")], args=[claim.token])
 
     def outstanding(self, audit_id: str) -> list[Entry]:
-        """The batches without results."""
-        found = cast("dict[bytes, bytes]", self._client.hgetall(keys.audit(audit_id, "outstanding")))
-        return [ENTRY.validate_json(text) for text in found.values()]
+        """The batches that were taken, and have no results."""
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.audit(audit_id, "outstanding"))
+            pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)
+            found, unsent = pipe.execute()
+        return [ENTRY.validate_json(text) for batch_id, text in found.items() if batch_id not in unsent]
 
     def note_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
         """Note what became of a job; the first result of each counts, while its batch is outstanding."""
@@ -223,7 +239,9 @@ class AuditStore:
     def turn(self, audit_id: str, state: AuditState, reason: str = "") -> bool:
         """Pause, resume, cancel an audit, or let it fail; false if it is in no state for that."""
         done = self._turn(
-            keys=[*self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "page")],
+            keys=[
+                *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "unsent", "page")
+            ],
             args=[state.value, reason, self._expiry],
         )
         return bool(done)
@@ -254,7 +272,8 @@ class AuditStore:
             pipe.hgetall(keys.audit(audit_id))
             pipe.hgetall(keys.audit(audit_id, "totals"))
             pipe.hlen(keys.audit(audit_id, "outstanding"))
-            found, totals, outstanding = pipe.execute()
+            pipe.llen(keys.audit(audit_id, "unsent"))
+            found, totals, outstanding, unsent = pipe.execute()
         if b"spec" not in found:
             return None
         fields = {name.decode(): value.decode() for name, value in found.items()}
@@ -266,7 +285,7 @@ class AuditStore:
             started_at=_moment(fields["started"]),
             ended_at=_moment(fields["ended"]) if fields.get("ended") else None,
             listed_all=fields.get("listed_all") == "1",
-            outstanding=outstanding,
+            outstanding=outstanding - unsent,
             totals=_totals({name.decode(): int(value) for name, value in totals.items()}),
             ruleset=fields["ruleset"],
             scanner=fields["scanner"],
