@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import termios
@@ -35,6 +36,11 @@ class Terminal:
     def printed(self) -> str:
         """All that was printed so far, with what moves the cursor."""
         return self._printed.decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """The same without what moves the cursor, and without colours."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.printed)
 
     def type(self, text: str) -> None:
         """Type something."""

@@ -16,14 +16,18 @@ import click
 from worker.cli.backend import backend, is_embedded
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.listen_view import LOOK_SECONDS, Tally, View
+from worker.cli.parsed import parsed
 from worker.cli.sign_of_life import SignOfLife
 from worker.embedded.interrupts import ENDINGS
 from worker.intake.events.listener import TROUBLE, Listener, Turn
 from worker.intake.events.open_source import open_source
 from worker.intake.events.source import MessageSource, SourceUnavailableError
+from worker.scan.sizes import parse_size
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
+
+SIZE = parsed("SIZE", parse_size)
 
 #: Seconds without a sign of life after which a listener is not well: several waits for messages, and a batch.
 LATELY = 60.0
@@ -37,8 +41,8 @@ LATELY = 60.0
 @click.option("--include", "events_include", multiple=True, metavar="GLOB", help="Only keys like this.")
 @click.option("--exclude", "events_exclude", multiple=True, metavar="GLOB", help="No keys like this.")
 @click.option("--suffix", "events_suffixes", multiple=True, help="Only keys that end like this, as .qcow2.")
-@click.option("--min-size", "events_min_size", type=click.IntRange(0), help="No objects below this size.")
-@click.option("--max-size", "events_max_size", type=click.IntRange(0), help="No objects above this size.")
+@click.option("--min-size", "events_min_size", type=SIZE, help="No objects below this size, as 1MiB.")
+@click.option("--max-size", "events_max_size", type=SIZE, help="No objects above this size.")
 @click.option(
     "--pollers", type=click.IntRange(1, 64), default=1, show_default=True, help="Receivers at the same time."
 )
@@ -109,19 +113,20 @@ def _listen(
     handler = event_handler(settings)
     counts = services().event_counts
     tally = Tally()
-    view = View(sources[0].name, tally)
 
     def on_turn(turn: Turn) -> None:
         tally.add(turn)
         if turn.trouble is None:
             sign.give()
 
-    with view.shown(settings.log_level), sign.shown(), _told_to_stop() as stop:
+    with _told_to_stop() as stop:
+        view = View(sources[0].name, tally, stop)
         pollers = Pollers(stop)
-        for source in sources:
-            listener = Listener(source, handler, counts)
-            pollers.start(partial(listener.run, stop, on_turn, until_empty=until_empty))
-        pollers.join(view.tick)
+        with view.shown(settings.log_level), sign.shown():
+            for source in sources:
+                listener = Listener(source, handler, counts)
+                pollers.start(partial(listener.run, stop, on_turn, until_empty=until_empty))
+            pollers.join(view.tick)
 
 
 class Pollers:

@@ -93,12 +93,20 @@ class Tally:
 
 
 class View:
-    """Shows a tally. `tick` is called again and again."""
+    """Shows a tally.
 
-    def __init__(self, source: str, tally: Tally) -> None:
+    Args:
+        source: The queue's address, without a password.
+        tally: What is shown.
+        stop: Set once the listener was told to stop.
+    """
+
+    def __init__(self, source: str, tally: Tally, stop: threading.Event) -> None:
         self._source = source
         self._tally = tally
+        self._stop = stop
         self._told_at = time.monotonic()
+        self._ended = False
 
     @contextmanager
     def shown(self, log_level: str) -> Iterator[None]:
@@ -107,7 +115,10 @@ class View:
             with Live(console=Console(stderr=True), get_renderable=self.page, refresh_per_second=4):
                 # What is counted is seen; what is logged is what is wrong.
                 logs.configure("warning")
-                yield
+                try:
+                    yield
+                finally:
+                    self._ended = True
             logs.configure("warning")
         else:
             logs.configure(log_level)
@@ -116,7 +127,7 @@ class View:
             self._line("listened")
 
     def tick(self) -> None:
-        """Tell, if it is time to."""
+        """Tell where there is no terminal, if it is time to; called several times a second."""
         if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
             self._line("listening")
 
@@ -147,6 +158,8 @@ class View:
         parts: list[RenderableType] = [head, table]
         if trouble:
             parts.append(Text(f"away, and tried again: {shown(trouble)}", style="red"))
+        if self._stop.is_set() and not self._ended:
+            parts.append(Text("It finishes its batch; Ctrl-C once more ends it at once.", style="dim"))
         return Group(*parts)
 
     def _note(self, name: str, counts: Counter[str]) -> Text:

@@ -1,19 +1,19 @@
 """A listener's sign of life: a file that it touches, so that its health can be checked without asking it.
 
-It lies in the user's runtime folder (`XDG_RUNTIME_DIR`, `/run/user/UID` or `/tmp/runtime-UID`) under
-`keyhole/listen-…`, named by a hash of the queue's address without its password. All listeners of this user to
-the same queue touch the same file; the last to end takes it away.
+It is `listen-…`, named by a hash of the queue's address without its password, in the user's runtime folder:
+`$XDG_RUNTIME_DIR/keyhole`, or without that variable `keyhole-UID` in the folder for temporary files. All
+listeners of this user to the same queue touch the same file; one that ends takes it away, and the others put
+it back.
 """
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-
-from platformdirs import user_runtime_path
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,11 @@ class SignOfLife:
 
     Args:
         source: The queue's address, without a password.
-        folder: Where it lies; the user's runtime folder if not given.
     """
 
-    def __init__(self, source: str, folder: Path | None = None) -> None:
+    def __init__(self, source: str) -> None:
         name = blake2b(source.encode(errors="surrogateescape"), digest_size=8).hexdigest()
-        self.path = (folder or user_runtime_path("keyhole")) / f"listen-{name}"
+        self.path = _runtime_folder() / f"listen-{name}"
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -63,3 +62,8 @@ class SignOfLife:
             return max(0.0, time.time() - self.path.stat().st_mtime)
         except OSError:
             return None
+
+
+def _runtime_folder() -> Path:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "keyhole" if runtime else Path(tempfile.gettempdir()) / f"keyhole-{os.getuid()}"

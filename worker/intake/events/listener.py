@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 #: Messages in one receive: as many as SQS gives.
 BATCH: Final = 10
 #: Seconds to wait for a message. Whoever is told to stop ends after that; SQS takes money for every receive,
-#: less than a cent a day.
-WAIT_SECONDS: Final = 5.0
+#: less than two cents a day.
+WAIT_SECONDS: Final = 2.0
 #: The same for whoever listens until there is nothing: long enough for SQS to ask all of its servers.
 LAST_WAIT_SECONDS: Final = 1.0
 #: Seconds to wait when something is away, the first time and at most.

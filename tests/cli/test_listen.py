@@ -1,0 +1,263 @@
+"""`keyhole listen`: which queue, what of it, how it looks, whether it is well, and how it ends."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+import redis
+
+from tests.cli.conftest import Keyhole
+from tests.cli.terminal import terminal
+from tests.e2e import commands
+from tests.intake.events.aws_messages import POISON, message, record
+from worker.cli.sign_of_life import SignOfLife
+from worker.intake.dead_letters import DeadLetters
+from worker.intake.events.counts import EventCounts
+
+LIST = "events"
+QUEUE = "keyhole:broker:keyhole.events"
+
+
+@pytest.fixture
+def env(env: dict[str, str], valkey_url: str, valkey: redis.Redis, tmp_path: Path) -> dict[str, str]:
+    """An environment with a Redis that is empty, in which events lie, too."""
+    valkey.ping()
+    here = {"KEYHOLE_REDIS_URL": valkey_url, "KEYHOLE_EVENTS_URL": f"{valkey_url}/{LIST}"}
+    return env | here | {"XDG_RUNTIME_DIR": str(tmp_path)}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def listener(env: dict[str, str], log: Path) -> "Iterator[Popen[bytes]]":
+    """A listener that listens."""
+    with commands.started("listen", env=env, log=log) as process:
+        commands.until(lambda: log.exists() and b"listening" in log.read_bytes())
+        yield process
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """What was logged."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def queued(valkey: redis.Redis) -> int:
+    """How many jobs wait for workers."""
+    return valkey.llen(QUEUE)
+
+
+class TestTheQueue:
+    def test_must_be_named(self, keyhole: Keyhole) -> None:
+        printed = keyhole("listen", KEYHOLE_EVENTS_URL="")
+
+        assert printed.code == 2
+        assert "KEYHOLE_EVENTS_URL" in printed.error
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "mail://queue",
+            "redis://:secret@host",
+            "amqp://u:secret@host",
+            "sqs://a/b?c",
+            "redis://:sec#ret@h/0/k",
+        ],
+    )
+    def test_must_be_one_and_its_password_is_told_nobody(self, keyhole: Keyhole, url: str) -> None:
+        printed = keyhole("listen", url)
+
+        assert printed.code == 2
+        assert "redis://" in printed.error or "://" in printed.error
+        assert "secret" not in printed.err
+
+    def test_that_is_away_ends_who_listens_until_it_is_empty(self, env: dict[str, str]) -> None:
+        done = commands.keyhole("listen", "--until-empty", "amqp://127.0.0.1:1/queue", env=env)
+
+        assert done.returncode == 3
+        assert "amqp://127.0.0.1:1/queue" in commands.lines(done.stderr)[-1]
+
+
+class TestUntilEmpty:
+    def test_it_takes_over_what_is_there(self, env: dict[str, str], valkey: redis.Redis) -> None:
+        valkey.rpush(LIST, message(record("a"), record("b")), POISON, message(record(name="ObjectAcl:Put")))
+
+        done = commands.keyhole("listen", "--until-empty", "--pollers", "2", env=env)
+
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == b""
+        told = json.loads(commands.lines(done.stderr)[-1])
+        assert (told["event"], told["published"], told["dead"], told["ignored"]) == ("listened", 2, 1, 1)
+        assert queued(valkey) == 2
+        assert DeadLetters(valkey).count() == 1
+        assert EventCounts(valkey).read()["received"] == 5
+        assert valkey.llen(LIST) == 0
+
+    @pytest.mark.parametrize(
+        ("settings", "options", "chosen"),
+        [
+            ({"KEYHOLE_EVENTS_SUFFIXES": ".vmdk"}, ("--suffix", ".img", "--suffix", ".iso"), 3),
+            (
+                {"KEYHOLE_EVENTS_EXCLUDE": "*.vmdk, *.no", "KEYHOLE_EVENTS_MAX_SIZE": "1KiB"},
+                ("--bucket", "im*"),
+                2,
+            ),
+        ],
+    )
+    def test_options_go_before_settings(
+        self,
+        env: dict[str, str],
+        valkey: redis.Redis,
+        settings: dict[str, str],
+        options: tuple[str, ...],
+        chosen: int,
+    ) -> None:
+        objects = [record(name) for name in ("a.img", "b.iso", "c.vmdk")]
+        valkey.rpush(LIST, message(*objects, record("d.img", bucket="other"), record("e.vmdk", size=1025)))
+
+        done = commands.keyhole("listen", "--until-empty", *options, env=env | settings)
+
+        assert done.returncode == 0, done.stderr
+        assert queued(valkey) == chosen
+
+
+class TestItIsToldToStop:
+    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_it_ends_when_nothing_is_left_to_do(
+        self, listener: "Popen[bytes]", valkey: redis.Redis, log: Path, how: signal.Signals
+    ) -> None:
+        valkey.rpush(LIST, message(record("a")))
+        commands.until(lambda: queued(valkey) == 1)
+
+        listener.send_signal(how)
+
+        assert listener.wait(commands.PATIENCE) == 0
+        assert lines(log)[-1]["published"] == 1
+        assert [key for key in valkey.scan_iter() if b"listener" in key] == []
+
+    def test_a_second_time_it_ends_at_once(self, listener: "Popen[bytes]", log: Path) -> None:
+        listener.send_signal(signal.SIGTERM)
+        listener.send_signal(signal.SIGINT)
+
+        assert listener.wait(commands.PATIENCE) == 130
+        assert log.read_text().splitlines()[-1] == "Interrupted."
+
+
+class TestHealth:
+    def test_it_is_well_while_it_listens(self, listener: "Popen[bytes]", keyhole: Keyhole) -> None:
+        printed = keyhole("listen", "--check")
+        assert printed.code == 0
+        assert "sign of life" in printed.out
+        assert keyhole("listen", "--check", KEYHOLE_EVENTS_URL="redis://other/0/key").code == 3
+
+        listener.terminate()
+        listener.wait(commands.PATIENCE)
+        printed = keyhole("listen", "--check")
+        assert printed.code == 3
+        assert "no listener" in printed.error
+
+    def test_it_is_not_when_it_is_silent(
+        self, listener: "Popen[bytes]", keyhole: Keyhole, tmp_path: Path
+    ) -> None:
+        listener.send_signal(signal.SIGSTOP)
+        (sign,) = (tmp_path / "keyhole").iterdir()
+        os.utime(sign, (0, 0))
+
+        printed = keyhole("listen", "--check")
+
+        assert printed.code == 3
+        assert "no sign of life for" in printed.error
+        listener.send_signal(signal.SIGCONT)
+
+    def test_each_turn_is_a_sign(self, listener: "Popen[bytes]", valkey: redis.Redis, tmp_path: Path) -> None:
+        assert listener.poll() is None
+        (sign,) = (tmp_path / "keyhole").iterdir()
+        os.utime(sign, (0, 0))
+
+        valkey.rpush(LIST, message(record("a")))
+
+        commands.until(lambda: sign.stat().st_mtime > 0)
+
+
+class TestASignOfLife:
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+    def test_is_the_queues_own(self) -> None:
+        assert SignOfLife("sqs://a").path != SignOfLife("sqs://b").path
+        assert SignOfLife("sqs://a").age() is None
+
+    def test_is_there_from_the_beginning_to_the_end(self) -> None:
+        sign = SignOfLife("sqs://a")
+
+        with sign.shown():
+            age = sign.age()
+            assert age is not None
+            assert age < 60
+            assert sign.path.parent.stat().st_mode & 0o777 == 0o700
+
+        assert sign.age() is None
+
+    def test_follows_nobodys_link(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        sign = SignOfLife("sqs://a")
+        sign.path.parent.mkdir()
+        theirs = tmp_path / "theirs"
+        sign.path.symlink_to(theirs)
+
+        with sign.shown():
+            sign.give()
+
+        assert not theirs.exists()
+        assert "no sign of life" in caplog.text
+
+    def test_that_cannot_be_given_is_said_once(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "keyhole").write_text("no folder")
+        sign = SignOfLife("sqs://a")
+
+        with sign.shown():
+            sign.give()
+            sign.give()
+
+        assert len(caplog.records) == 1
+        assert sign.age() is None
+
+    def test_lies_among_temporary_files_without_a_runtime_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+        assert SignOfLife("sqs://a").path.parent == tmp_path / f"keyhole-{os.getuid()}"
+
+
+class TestOnATerminal:
+    def test_it_shows_live_counts_and_ends_by_ctrl_c(self, env: dict[str, str], valkey: redis.Redis) -> None:
+        with terminal("listen", env=env) as screen:
+            commands.until(lambda: "messages" in screen.printed)
+            valkey.rpush(LIST, message(record("a")), POISON)
+            commands.until(lambda: "see `keyhole dead list`" in screen.printed)
+
+            screen.process.send_signal(signal.SIGINT)
+
+            assert screen.ended() == 0
+        assert "Ctrl-C once more" in screen.printed
+        last = screen.text[screen.text.rindex("listening to") :]
+        assert "Ctrl-C" not in last
+        assert ["objects", "to", "scan", "1"] in [line.split() for line in last.splitlines()]
+
+    def test_it_says_what_is_away(self, env: dict[str, str]) -> None:
+        with terminal("listen", "amqp://127.0.0.1:1/queue", env=env) as screen:
+            commands.until(lambda: "away, and tried again" in screen.printed)
+            screen.process.send_signal(signal.SIGINT)
+
+            assert screen.ended() == 0
