@@ -74,6 +74,11 @@ class RabbitMQ:
         with self.connection(vhost) as connection, connection.channel() as channel:
             yield channel
 
+    def control(self, *command: str) -> str:
+        """What its tool for administrators says to a command; AMQP knows less."""
+        tool = [SERVER.parent / "rabbitmqctl", "--node", self._env["RABBITMQ_NODENAME"], "--quiet", *command]
+        return subprocess.run(tool, env=self._env, capture_output=True, text=True, check=True).stdout
+
     @contextmanager
     def port_mapper(self) -> Iterator[None]:
         """Run the epmd that a start needs, for as long as it may be started."""

