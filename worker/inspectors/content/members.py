@@ -11,7 +11,7 @@ Offsets are in bytes, from the volume's beginning or its end, and within the sup
 | drbd | 4096 before the end, 104 bytes (version 9: 1392); big-endian | 8374026B, 8374026C (unclean), 8374026D (version 9) @60 | |
 | LVM2_member | 0, 512, 1024 or 1536, 512 bytes | `LABELONE` | its own sector u64@8; CRC-32 u32@16 (seed F597A6CF) of what follows it; `LVM2 001` @24 |
 | crypto_LUKS | 0, 512 bytes; big-endian | `LUKS` BA BE | in version 2 (u16@6) its own offset u64@256 |
-| crypto_LUKS, first header lost | 16, 32, 64 or 128 KiB | `SKUL` BA BE | version 2, its own offset |
+| crypto_LUKS, first header lost | 16, 32, 64 or 128 KiB | `SKUL` BA BE | the same |
 | VMFS_volume_member | 1 MiB, 146 bytes | 0D D0 01 C0 | |
 | VMFS | 2 MiB, 157 bytes | 5E F1 AB 2F | |
 | zfs_member | 128 KiB, 128 slots of 1024 bytes; either byte order | none | u64@0 is 0x00BAB10C in four slots or more |
@@ -115,10 +115,7 @@ def _lvm2_sound(superblock: Superblock, place: Place, _view: View) -> bool:
 
 
 def _luks_sound(superblock: Superblock, place: Place, _view: View) -> bool:
-    version, own_offset = superblock.be(6, 2), superblock.be(256, 8)
-    if place.offset:
-        return version == 2 and own_offset == place.offset
-    return version != 2 or own_offset == 0
+    return superblock.be(6, 2) != 2 or superblock.be(256, 8) == place.offset
 
 
 LVM2 = Signature(
