@@ -81,13 +81,21 @@ class Inspection:
         """The absolute byte ranges that are still wanted, in ascending order; they may overlap."""
         wanted = set(self._front.gaps(self._size))
         for inspector in self._following:
-            wanted.update(inspector.missing())
+            if inspector is self._disk and not self._between_matters:
+                wanted.update(self._disk.missing_but_between())
+            else:
+                wanted.update(inspector.missing())
         return sorted(wanted)
 
     @property
     def complete(self) -> bool:
         """Whether everything wanted is here, or can no longer matter."""
-        return self._narrowed and all(inspector.complete for inspector in self._following)
+        return self._narrowed and all(
+            self._disk.complete_but_between
+            if inspector is self._disk and not self._between_matters
+            else inspector.complete
+            for inspector in self._following
+        )
 
     @property
     def context_info(self) -> dict[str, int]:
@@ -170,6 +178,8 @@ class Inspection:
         self._narrowed = True
         front = self._front.data
         self._by_front = [self._new(kind) for kind in (*BY_FRONT, *CONTAINERS) if kind.matches_front(front)]
+        # As a volume nobody reads what begins as another format.
+        self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         if not self._by_front:
             self._by_end = [VHDInspector(self._tracing), DMGInspector(self._tracing)]
         self._each(lambda inspector: inspector.feed(0, front))
@@ -180,6 +190,11 @@ class Inspection:
         if issubclass(kind, ContainerInspector):
             return kind(self._tracing, self._depth)
         return kind(self._tracing)
+
+    @property
+    def _between_matters(self) -> bool:
+        """Whether a volume is looked for further behind: not before the end is known, nor if it tells."""
+        return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
     @property
     def _candidates(self) -> list[FileInspector]:

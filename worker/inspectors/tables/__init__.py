@@ -1,0 +1,1 @@
+"""Partition tables, by libblkid's names: what an object's first sectors say of how a disk is divided."""
