@@ -53,6 +53,15 @@ def test_it_does_not_on_another_or_by_other_rules_or_after_a_failure_of_ours(
     assert not stands(**facts)
 
 
+def test_that_it_was_archived_stands_until_it_is_restored() -> None:
+    archived = LISTED._replace(storage_class="GLACIER")
+    facts = {"status": Status.UNREADABLE, "reasons": ("archived",)}
+
+    assert stands(archived, **facts)
+    assert not stands(archived._replace(restored=True), **facts)
+    assert not stands(LISTED, **facts)
+
+
 def test_none_stands_on_nothing() -> None:
     assert not still_stands(None, LISTED, "3:default")
     assert not stands(LISTED._replace(etag=None), etag=None)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from worker.intake.audits.prices import is_archived
 from worker.intake.listing import Listed
 from worker.scan.report import Report, Status
 
@@ -12,9 +13,11 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     The same ETag, size and time of modification; a version, which never changes, by its id alone. The ETag
     alone would not do: one that is an MD5 can be made to collide, and a copy of an object onto itself changes
     its metadata, which policies read, but not its ETag. What failed for our own or the network's fault is no
-    verdict to keep.
+    verdict to keep; nor is that it was archived, once it is restored, which changes none of these.
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
+        return False
+    if report.reasons == ("archived",) and not is_archived(listed):
         return False
     if listed.version_id is not None and listed.version_id != "null":
         return report.version_id == listed.version_id and report.size == listed.size
