@@ -301,6 +301,20 @@ def test_an_audit_that_cannot_be_read_holds_up_no_other(world: World, valkey: re
     world.assert_all_is_counted_once(statuses={Status.SAFE})
 
 
+def test_an_audit_that_failed_goes_on_at_once_when_it_is_told_to(world: World, s3: SyntheticS3) -> None:
+    world.live(Fuse(), spec=SPEC.model_copy(update={"bucket": "later"}))
+    failed = world.services.audits.get(AUDIT)
+    assert failed is not None
+    assert failed.state is AuditState.FAILED
+    assert "later" in str(failed.reason)
+
+    s3.fill("later", OBJECTS)
+    world.services.audits.turn(AUDIT, AuditState.RUNNING)
+    world.live(Fuse(), spec=None)
+
+    assert world.services.audits.state(AUDIT) is AuditState.DONE
+
+
 @pytest.mark.parametrize("delivered_again", [False, True])
 def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool) -> None:
     step = 0

@@ -95,6 +95,7 @@ class AuditWork:
         except (SourceError, ValueError) as error:
             log.warning("audit %s fails: %s", audit.id, error)
             services.audits.turn(audit.id, AuditState.FAILED, str(error))
+            services.audits.release(claim)
             return
         for report in reports:
             if "redis" in services.settings.sinks:
