@@ -92,7 +92,7 @@ class TestKeys:
     def test_a_key_can_be_forgotten(self, store: RedisStore, lookup: Lookup) -> None:
         store.write(report("a"), job_id="a", sequencer=None)
 
-        lookup.forget_key("images", "a")
+        lookup.forget_keys("images", ["a"])
 
         assert list(lookup.keys_between("images", "", None, None)) == []
 

@@ -65,9 +65,10 @@ class Lookup:
                 return
             first = b"(" + page[-1]
 
-    def forget_key(self, bucket: str, key: str) -> None:
-        """Take a key without a record out of the index."""
-        self._client.zrem(keys.key_index(bucket), key)
+    def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
+        """Take keys without a record out of the index."""
+        if names:
+            self._client.zrem(keys.key_index(bucket), *names)
 
     def _records(self, object_ids: Sequence[str]) -> list[Record | None]:
         if not object_ids:

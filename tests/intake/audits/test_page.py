@@ -1,7 +1,7 @@
 """One page of an audit: what is scanned of it, what is not, and where the audit ends."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
@@ -60,8 +60,10 @@ class Site:
         self.tags_checked: list[str] = []
         self.totals = Totals()
         self.tags = False
+        self.lists = 0
 
     def page(self, _: str | None) -> Page:
+        self.lists += 1
         return Page(tuple(self.listed), self.cursor, 1)
 
     def check_tags(self, reports: Sequence[Report]) -> list[TagFinding]:
@@ -234,6 +236,25 @@ class TestLimits:
 
         assert queued(result) == ["a", "b"]
 
+    def test_requests_of_listings(self, site: Site) -> None:
+        """Of a bucket in which nothing has changed there is nothing else to be limited."""
+        site.totals = Totals(requests=10, lists=10)
+
+        result, _ = site.work_out(max_requests=10)
+
+        assert (site.lists, result.counts, result.cursor) == (0, {}, None)
+        assert result.ends_as is AuditState.STOPPED
+
+    def test_requests_that_compare_tags(self, site: Site) -> None:
+        site.verdict(*map(report, "abc"))
+        site.listed = [listed(key) for key in "abc"]
+
+        result, _ = site.work_out(check_tags=True, max_requests=1 + 2)
+
+        assert site.tags_checked == ["a", "b"]
+        assert (result.counts["requests"], result.counts["unchanged"]) == (3, 2)
+        assert result.ends_as is AuditState.STOPPED
+
     def test_dollars(self, site: Site) -> None:
         get = site.prices.get("STANDARD", 0)
         site.listed = [listed(key) for key in "abcdef"]
@@ -276,6 +297,30 @@ class TestWhatIsGone:
         site.verdict(report("a"), report("b"))
 
         assert [finding.key for finding in site.work_out()[0].findings] == ["a", "b"]
+
+    def test_what_would_be_too_much_for_one_page_is_told_by_several(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A bucket that was emptied: a page tells of so many and no more, and the same LIST is made again."""
+        monkeypatch.setattr("worker.intake.audits.gone.MOST", 2)
+        site.verdict(*map(report, "abcde"))
+        site.listed = [listed("d"), listed("z")]
+
+        first, _ = site.work_out()
+        second, _ = site.work_out(after=first.after)
+
+        assert [finding.key for finding in first.findings] == ["a", "b"]
+        assert (first.cursor, first.after, first.counts["gone"]) == ("", "b", 2)
+        assert queued(first) == []
+        assert [finding.key for finding in second.findings] == ["c", "e"]
+        assert (second.cursor, second.after) == (None, "z")
+        assert queued(second) == ["z"]
+
+    def test_a_verdict_that_is_younger_than_the_listing_says_nothing(self, site: Site) -> None:
+        """Its object was put, and scanned, while the page was listed."""
+        site.verdict(report("a", scanned_at=datetime.now(UTC) + timedelta(hours=1)), report("b"))
+
+        assert [finding.key for finding in site.work_out()[0].findings] == ["b"]
 
     def test_what_is_not_selected_or_was_known_to_be_missing_is_not_told(self, site: Site) -> None:
         site.verdict(

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -142,3 +143,14 @@ class BucketFinding(BaseModel):
     key: str
     version_id: str | None = None
     message: str
+
+    @classmethod
+    def of(cls, kind: str, report: Report, message: str) -> Self:
+        """What was found of the object of a report."""
+        return cls(
+            kind=kind,
+            bucket=str(report.bucket),
+            key=str(report.key),
+            version_id=report.version_id,
+            message=message,
+        )

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from worker import __version__
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
 from worker.intake.audits.estimate import BYTES_PER_OBJECT, USUAL_TAGS
+from worker.intake.audits.gone import Gone, Stretch, find_gone
 from worker.intake.audits.prices import Prices, is_archived
 from worker.intake.audits.store import NANO, PageResult, Place, Row
 from worker.intake.audits.unchanged import still_stands
@@ -33,10 +34,13 @@ PACED_SECONDS: Final = 120
 
 
 class Reckoned(NamedTuple):
-    """What a scan may take."""
+    """What something may take."""
 
     requests: int
     dollars: float
+
+
+NOTHING: Final = Reckoned(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,25 @@ class Auditor:
         Raises:
             SourceError: It cannot be listed.
         """
+        work = _Page(audit, place.page, self._reckoned("STANDARD", BYTES_PER_OBJECT))
+        ending = work.limit_reached(Reckoned(1, self.prices.list_request()))
+        if ending is not None:
+            return work.result(None, None, *ending), ()
+        began = datetime.now(UTC)
         page = lister.page(place.cursor)
-        work = _Page(audit, place.page)
         work.count(lists=page.requests, requests=page.requests)
         work.spend(page.requests * self.prices.list_request())
+        last = page.objects[-1].key if page.objects else None
+        gone = Gone([], None)
+        if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
+            until = last if page.cursor is not None else None
+            stretch = Stretch(
+                audit.spec, place.after, until, frozenset(listed.key for listed in page.objects)
+            )
+            gone = find_gone(self.lookup, stretch, began)
+            if gone.until is not None:
+                work.findings += gone.findings
+                return work.result(place.cursor or "", gone.until), ()
         stored = self.lookup.reports(
             [Name(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
         )
@@ -76,10 +95,7 @@ class Auditor:
             if ending is not None:
                 self._compare_tags(work, checked)
                 return work.result(None, None, *ending), tuple(work.reports)
-        last = page.objects[-1].key if page.objects else None
-        if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
-            until = last if page.cursor is not None else None
-            work.findings += self._gone(audit, place.after, until, {listed.key for listed in page.objects})
+        work.findings += gone.findings
         self._compare_tags(work, checked)
         return work.result(page.cursor, last), tuple(work.reports)
 
@@ -97,11 +113,17 @@ class Auditor:
         stands = report is not None and still_stands(report, listed, self.ruleset)
         archived = is_archived(listed)
         scanned = not archived and (spec.full or not stands)
-        ending = work.limit_reached(self._reckoned(listed) if scanned else None)
+        compared = stands and spec.check_tags
+        takes = Reckoned(1, self.prices.get_tagging()) if compared else NOTHING
+        if scanned:
+            scan = self._reckoned(listed.storage_class, listed.size)
+            takes = Reckoned(takes.requests + scan.requests, takes.dollars + scan.dollars)
+        ending = work.limit_of_objects_reached() or work.limit_reached(takes)
         if ending is not None:
             return ending
         work.count(listed=1, listed_bytes=listed.size)
-        if report is not None and stands and spec.check_tags:
+        work.reserve(takes)
+        if report is not None and compared:
             checked.append(report)
         if scanned:
             work.queue(listed)
@@ -114,15 +136,15 @@ class Auditor:
             work.take(report, How.UNCHANGED)
         return None
 
-    def _reckoned(self, listed: Listed) -> Reckoned:
+    def _reckoned(self, storage_class: str, size: int) -> Reckoned:
         """What an object is reckoned with before it is scanned: the most that a usual one takes."""
         prices = self.prices
-        dollars = RECKONED_GETS * prices.get(listed.storage_class, 0)
-        dollars += prices.retrieval(listed.storage_class, min(listed.size, BYTES_PER_OBJECT))
+        dollars = RECKONED_GETS * prices.get(storage_class, 0)
+        dollars += prices.retrieval(storage_class, min(size, BYTES_PER_OBJECT))
         if not self.tags:
             return Reckoned(RECKONED_GETS, dollars)
         dollars += USUAL_TAGS.reads * prices.get_tagging() + USUAL_TAGS.writes * prices.put_tagging()
-        dollars += USUAL_TAGS.looks * prices.get(listed.storage_class, 0)
+        dollars += USUAL_TAGS.looks * prices.get(storage_class, 0)
         return Reckoned(RECKONED_GETS + sum(USUAL_TAGS), dollars)
 
     def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
@@ -132,26 +154,6 @@ class Auditor:
             if finding.message is not None:
                 work.find("tag_mismatch", report, finding.message)
 
-    def _gone(
-        self, audit: Audit, after: str | None, until: str | None, listed: set[str]
-    ) -> Iterator[BucketFinding]:
-        """Verdicts on keys that a listing of this stretch would have told of."""
-        spec = audit.spec
-        for key in self.lookup.keys_between(spec.bucket, spec.prefix, after, until):
-            if key in listed or not spec.selection.takes(spec.bucket, key, None):
-                continue
-            (report,) = self.lookup.reports([Name(spec.bucket, key)])
-            if report is None:
-                self.lookup.forget_key(spec.bucket, key)
-            elif report.reasons not in {("not_found",), ("delete_marker",)}:
-                yield BucketFinding(
-                    kind="gone",
-                    bucket=spec.bucket,
-                    key=key,
-                    version_id=report.version_id,
-                    message=f"there is a verdict ({report.status}) on an object that is gone",
-                )
-
 
 @dataclass(slots=True)
 class _Page:
@@ -159,6 +161,10 @@ class _Page:
 
     audit: Audit
     number: int
+    #: What each object may take that is queued and not scanned.
+    usual: Reckoned
+    #: What this page's objects may take.
+    reserved: Reckoned = NOTHING
     counts: dict[str, int] = field(default_factory=dict)
     jobs: list[ScanJob] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -192,40 +198,50 @@ class _Page:
         )
 
     def find(self, kind: str, report: Report, message: str) -> None:
-        self.findings.append(
-            BucketFinding(
-                kind=kind,
-                bucket=str(report.bucket),
-                key=str(report.key),
-                version_id=report.version_id,
-                message=message,
-            )
+        self.findings.append(BucketFinding.of(kind, report, message))
+
+    def reserve(self, takes: Reckoned) -> None:
+        """Reckon with what an object may take."""
+        self.reserved = Reckoned(
+            self.reserved.requests + takes.requests, self.reserved.dollars + takes.dollars
         )
 
-    def limit_reached(self, reckoned: Reckoned | None) -> tuple[AuditState, str] | None:
-        """Whether the audit may not take another object, and how it then ends.
-
-        `reckoned` is what its scan may take; `None` if it need not be scanned.
-        """
+    def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
+        """Whether the audit has taken as many objects as it may, and how it then ends."""
         spec, totals = self.audit.spec, self.audit.totals
         taken = sum(
             getattr(totals, how) + self.counts.get(how, 0) for how in ("queued", How.UNCHANGED, How.ARCHIVED)
         )
         if spec.limit is not None and taken >= spec.limit:
             return AuditState.DONE, f"it took the {spec.limit} objects that it was limited to"
-        if reckoned is None:
+        return None
+
+    def limit_reached(self, takes: Reckoned) -> tuple[AuditState, str] | None:
+        """Whether the audit may not do what takes so much, and how it then ends.
+
+        What is queued and not yet scanned is reckoned with; what is scanned has been counted. Of what an
+        earlier page queued the storage class is not known: it is reckoned as usual, or as dear as this.
+        """
+        if not takes.requests:
             return None
-        # What is queued and not yet scanned is reckoned with; what is scanned has been counted.
-        coming = totals.queued - totals.scanned + self.counts.get("queued", 0) + 1
-        requests = totals.requests + self.counts.get("requests", 0) + coming * reckoned.requests
-        if spec.max_requests is not None and requests > spec.max_requests:
+        spec, totals = self.audit.spec, self.audit.totals
+        coming = totals.queued - totals.scanned
+        requests = totals.requests + self.counts.get("requests", 0) + coming * self.usual.requests
+        if (
+            spec.max_requests is not None
+            and requests + self.reserved.requests + takes.requests > spec.max_requests
+        ):
             return (
                 AuditState.STOPPED,
-                f"one more object could exceed the {spec.max_requests} requests allowed",
+                f"to go on could exceed the {spec.max_requests} requests allowed",
             )
-        dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO + coming * reckoned.dollars
-        if spec.max_dollars is not None and dollars > spec.max_dollars:
-            return AuditState.STOPPED, f"one more object could exceed the ${spec.max_dollars:g} allowed"
+        dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO
+        dollars += coming * max(self.usual.dollars, takes.dollars)
+        if (
+            spec.max_dollars is not None
+            and dollars + self.reserved.dollars + takes.dollars > spec.max_dollars
+        ):
+            return AuditState.STOPPED, f"to go on could exceed the ${spec.max_dollars:g} allowed"
         return None
 
     def result(
