@@ -1,0 +1,256 @@
+"""Events end to end: what S3 says is new gets its verdict, once, whoever dies meanwhile."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from subprocess import Popen
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+import redis
+
+from tests.e2e import commands
+from tests.e2e.conftest import Site
+from tests.intake.events.aws_messages import POISON, message, record
+from tests.servers.recorded_moto import RecordedMoto
+from worker.demo.images import qcow2
+from worker.intake.dead_letters import Dead, DeadLetters
+from worker.intake.events.counts import EventCounts
+from worker.intake.events.notifications import parse
+from worker.jobs.queues import EVENTS
+from worker.results import keys
+from worker.results.drop import Drops, order
+from worker.results.lookup import Name
+from worker.scan.report import Status
+
+SAFE = qcow2(1024**3).to_bytes()
+UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
+LIST = "events"
+ODD_KEYS = (
+    "plain.qcow2",
+    "a b+c%2Fd&e=f?.qcow2",
+    "uploads//ü/日本語 (1).qcow2",
+    "100%",
+    " lead and trail ",
+    "tab\there",
+)
+
+
+@contextmanager
+def listening(site: Site, url: str, log: Path, **settings: str) -> "Iterator[Popen[bytes]]":
+    """A listener that listens."""
+    env = {**site.env, "XDG_RUNTIME_DIR": str(log.parent), **settings}
+    with commands.started("listen", url, env=env, log=log) as process:
+        commands.until(lambda: log.exists() and b"listening" in log.read_bytes())
+        yield process
+
+
+def list_url(site: Site) -> str:
+    """The URL of a list in the site's Redis."""
+    return f"{site.settings.redis_url}/{LIST}"
+
+
+def until_empty(site: Site, url: str, **settings: str) -> None:
+    """Listen until nothing comes any more."""
+    done = commands.keyhole("listen", "--until-empty", url, env={**site.env, **settings})
+    assert done.returncode == 0, done.stderr
+
+
+class Queue:
+    """An SQS queue to which a bucket of the site's tells what happens in it."""
+
+    def __init__(self, site: Site) -> None:
+        access = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        self._sqs: Any = boto3.client("sqs", endpoint_url=site.held.url, **access)
+        self.url: str = self._sqs.create_queue(QueueName=f"events-{uuid4().hex}")["QueueUrl"]
+        self.bucket = site.bucket()
+        arn = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]
+        kinds = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:ObjectTagging:*"]
+        configuration: Any = {"QueueConfigurations": [{"QueueArn": arn["QueueArn"], "Events": kinds}]}
+        site.s3.put_bucket_notification_configuration(
+            Bucket=self.bucket, NotificationConfiguration=configuration
+        )
+
+    def send(self, body: bytes) -> None:
+        """Send a message that is not S3's."""
+        self._sqs.send_message(QueueUrl=self.url, MessageBody=body.decode())
+
+    @property
+    def left(self) -> int:
+        """How many messages are in the queue, those included that somebody has received."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+
+class TestS3TellsSqs:
+    @pytest.fixture
+    def queue(self, site: Site) -> Queue:
+        return Queue(site)
+
+    def test_what_is_put_is_scanned_and_what_is_deleted_forgotten(
+        self, site: Site, queue: Queue, tmp_path: Path
+    ) -> None:
+        with listening(site, queue.url, tmp_path / "log", KEYHOLE_EVENTS_BUCKETS="test-*") as listener:
+            for key in ODD_KEYS:
+                site.s3.put_object(Bucket=queue.bucket, Key=key, Body=UNSAFE if key == "100%" else SAFE)
+            for key in ODD_KEYS:
+                report = commands.until(lambda key=key: site.store.get(queue.bucket, key))
+                assert report.status is (Status.UNSAFE if key == "100%" else Status.SAFE)
+                commands.until(lambda key=key: "keyhole-status" in site.tags(queue.bucket, key))
+
+            site.s3.delete_object(Bucket=queue.bucket, Key=ODD_KEYS[1])
+            commands.until(lambda: site.store.get(queue.bucket, ODD_KEYS[1]) is None)
+            commands.until(lambda: queue.left == 0)
+            listener.send_signal(signal.SIGTERM)
+            assert listener.wait(commands.PATIENCE) == 0
+
+        assert site.store.get(queue.bucket, ODD_KEYS[0]) is not None
+        told = json.loads((tmp_path / "log").read_text().splitlines()[-1])
+        # Keyhole's own tags are events, too, and so are those that nobody wrote: moto tells of both.
+        assert told["ignored"] >= len(ODD_KEYS)
+        assert (told["published"], told["forgotten"], told["dead"]) == (len(ODD_KEYS), 1, 0)
+
+    def test_what_nobody_understands_is_a_dead_letter_and_holds_up_nothing(
+        self, site: Site, queue: Queue
+    ) -> None:
+        queue.send(POISON)
+        site.s3.put_object(Bucket=queue.bucket, Key="a.qcow2", Body=SAFE)
+
+        until_empty(site, queue.url)
+
+        assert commands.until(lambda: site.store.get(queue.bucket, "a.qcow2")).status is Status.SAFE
+        assert queue.left == 0
+        listed = commands.keyhole("dead", "list", "--json", env=site.env)
+        (letter,) = map(json.loads, commands.lines(listed.stdout))
+        assert (letter["times"], letter["source"].rpartition("/")[2]) == (3, queue.url.rpartition("/")[2])
+        shown = commands.keyhole("dead", "show", "--body", letter["id"][:12], env=site.env)
+        assert shown.stdout == POISON
+        assert commands.keyhole("dead", "drop", letter["id"], env=site.env).returncode == 0
+
+    def test_a_letter_that_is_understood_by_now_gets_its_verdict(self, site: Site) -> None:
+        bucket = site.bucket()
+        site.s3.put_object(Bucket=bucket, Key="a b.qcow2", Body=UNSAFE)
+        letters = DeadLetters(site.redis)
+        poison = Dead.message(message(record("a b.qcow2", bucket=bucket)), "sqs://queue", "too new")
+        letters.add(poison)
+
+        done = commands.keyhole("dead", "retry", poison.id, env=site.env)
+
+        assert done.returncode == 0, done.stderr
+        assert commands.until(lambda: site.store.get(bucket, "a b.qcow2")).status is Status.UNSAFE
+        assert letters.get(poison.id) is None
+
+
+class TestAListInRedis:
+    def test_the_same_message_twice_is_one_scan(
+        self, faulty_site: Site, recorded: RecordedMoto, tmp_path: Path
+    ) -> None:
+        """Counted where it is read: before the verdict, and after it."""
+        site, bucket = faulty_site, faulty_site.bucket()
+        for key in ("a.qcow2", "b.qcow2"):
+            site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
+        body = message(record("a.qcow2", bucket=bucket))
+        env = site.env | {"KEYHOLE_S3_ENDPOINT_URL": recorded.url, "KEYHOLE_SINKS": "redis"}
+        counts = EventCounts(site.redis)
+
+        with listening(site, list_url(site), tmp_path / "log"):
+            site.redis.rpush(LIST, body, body)
+            commands.until(lambda: counts.read().get("duplicates") == 1)
+            with commands.worker(env, site.log):
+                commands.until(lambda: site.store.get(bucket, "a.qcow2"))
+                commands.until(lambda: site.ledger.count() == 0)
+                # What comes after it is scanned after it, so all is done that there was of it.
+                site.redis.rpush(LIST, body, message(record("b.qcow2", bucket=bucket)))
+                commands.until(lambda: site.store.get(bucket, "b.qcow2"))
+
+        gets = Counter(request.key for request in recorded.requests if request.bucket == bucket)
+        assert gets == {"a.qcow2": 1, "b.qcow2": 1}
+        counted = counts.read()
+        assert (counted["received"], counted["published"], counted["duplicates"]) == (4, 2, 2)
+
+    def test_an_event_that_came_late_does_not_make_a_verdict_older(self, site: Site, tmp_path: Path) -> None:
+        bucket = site.bucket()
+        site.s3.put_object(Bucket=bucket, Key="a.qcow2", Body=SAFE)
+        drops = Drops(site.redis)
+        bodies = [
+            message(record("a.qcow2", bucket=bucket, sequencer=sequencer))
+            for sequencer in ("0055AED6DCD90281E7", "0055AED6DCD90281E9", "0055AED6DCD90281E8")
+        ]
+        first, latest, _ = (order(event.sequencer) for body in bodies for event in parse(body))
+
+        def stands() -> int | None:
+            (found,) = drops.look([Name(bucket, "a.qcow2")])
+            return found and found.sequencer
+
+        with listening(site, list_url(site), tmp_path / "log"):
+            for body, expected in zip(bodies, (first, latest, latest), strict=True):
+                published = EventCounts(site.redis).read().get("published", 0)
+                site.redis.rpush(LIST, body)
+                commands.until(
+                    lambda before=published: EventCounts(site.redis).read().get("published", 0) > before
+                )
+                commands.until(lambda: site.ledger.count() == 0)
+                assert stands() == expected
+
+
+class TestAListenerIsKilled:
+    COUNT = 400
+
+    def test_nothing_is_lost_wherever_it_was(self, faulty_site: Site, tmp_path: Path) -> None:
+        """What it held comes again once it has given no sign of life; here the test lets that time pass."""
+        site, random = faulty_site, Random(4)  # noqa: S311 - a moment, no secret
+        names = {f"{number}.qcow2" for number in range(self.COUNT)}
+        site.redis.rpush(LIST, *(message(record(name)) for name in sorted(names)))
+
+        for _ in range(3):
+            before = site.redis.llen(LIST)
+            with listening(site, list_url(site), tmp_path / f"log-{before}") as listener:
+                enough = before - random.randrange(1, 100)
+                commands.until(lambda enough=enough: site.redis.llen(LIST) <= enough)
+                listener.kill()
+            assert held(site.redis) != []
+            for sign in site.redis.scan_iter(f"{keys.listener_alive(LIST, '')}*"):
+                site.redis.delete(sign)
+        assert site.redis.llen(LIST) > 0
+        until_empty(site, list_url(site))
+
+        noted = [pending.entry for pending in site.ledger.silent(EVENTS, 10 * self.COUNT)]
+        assert sorted(job.key for entry in noted for job in entry.jobs) == sorted(names)
+        assert {entry.id for entry in noted} <= queued(site.redis)
+        assert held(site.redis) == []
+        assert DeadLetters(site.redis).count() == 0
+
+    def test_one_that_is_told_to_stop_gives_back_what_it_has_not_taken_over(
+        self, faulty_site: Site, tmp_path: Path
+    ) -> None:
+        site = faulty_site
+        site.redis.rpush(LIST, *(message(record(str(number))) for number in range(self.COUNT)))
+
+        with listening(site, list_url(site), tmp_path / "log") as listener:
+            commands.until(lambda: site.redis.llen(LIST) < self.COUNT)
+            listener.terminate()
+            assert listener.wait(commands.PATIENCE) == 0
+
+        assert held(site.redis) == []
+        assert site.redis.llen(LIST) + len(queued(site.redis)) == self.COUNT
+        assert EventCounts(site.redis).read()["received"] == len(queued(site.redis))
+
+
+def queued(client: redis.Redis) -> set[str]:
+    """The ids of the entries that wait for a worker."""
+    messages = client.lrange(f"keyhole:broker:{EVENTS}", 0, -1)
+    assert isinstance(messages, list)
+    return {json.loads(text)["headers"]["id"] for text in messages}
+
+
+def held(client: redis.Redis) -> list[bytes]:
+    """Where listeners hold messages of the list, and their signs of life."""
+    places = keys.listener_holds(LIST, ""), keys.listener_alive(LIST, "")
+    return [key for place in places for key in client.scan_iter(f"{place}*")]
