@@ -26,6 +26,8 @@ class Facts:
 
     `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
     whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it.
+    `front` are the first bytes of what was not recognised, for whoever can name it: up to 4 KiB, or all that
+    is held if that is nothing but zeros (and nothing if only the first 4 KiB are).
     """
 
     format: str | None
@@ -38,6 +40,7 @@ class Facts:
     wholeness: Wholeness = Wholeness.UNCHECKED
     complete: bool = True
     members: tuple["Member", ...] = ()
+    front: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ TABLES_BYTES: Final = 8192
 FRONT: Final = volumes.FRONT
 #: Where superblocks at the end lie: Linux RAID 0.90 has its own up to 128 KiB before it.
 END_BYTES: Final = 128 * 1024
+#: What is told of the front of something that is not recognised.
+FRONT_TOLD: Final = 4096
 #: How the regions are called that lie neither in front nor at the end.
 BETWEEN: Final = "volume_between_"
 #: Where optical discs have their first descriptor, and what it says: ISO 9660, UDF.
@@ -81,6 +83,13 @@ class RawDiskInspector(FileInspector):
             first = self._first
             if first is not None:
                 self.new_region("first", CaptureRegion(first.offset, min(first.length, FRONT)))
+
+    @property
+    def front(self) -> bytes:
+        """The first kilobytes; all that are held if they are zeros, nothing if only the first are."""
+        held = self.region("volume" if self._volumes else "front").data
+        told = held[:FRONT_TOLD]
+        return told if any(told) else b"" if any(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
         """What is wanted but for what lies between the front and the end, where hardly anything is found."""

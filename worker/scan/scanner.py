@@ -10,6 +10,7 @@ from worker.inspectors.facts import Facts, Member
 from worker.inspectors.inspection import Inspection
 from worker.inspectors.region import ByteRange
 from worker.inspectors.text import printable
+from worker.scan import stray
 from worker.scan.declared import Declared
 from worker.scan.plan import merge
 from worker.scan.policy import apply, judge, ruleset, worst
@@ -42,11 +43,11 @@ class ScanSettings:
     head_bytes: int = 256 * 1024
     gap_bytes: int = 1024 * 1024
     budget: Budget = field(default_factory=Budget)
+    policy: Policy = field(default_factory=lambda: load_policy("default"))
     #: What a container may take: a header and a head of each member, and what each of these wants.
     container_budget: Budget = field(
         default_factory=lambda: Budget(requests=1024, bytes=256 * 1024 * 1024, seconds=240.0)
     )
-    policy: Policy = field(default_factory=lambda: load_policy("default"))
 
 
 class Target(NamedTuple):
@@ -164,7 +165,7 @@ class Reporter:
             virtual_size=facts.virtual_size,
             actual_size=facts.actual_size,
             content=facts.content,
-            details=facts.details,
+            details={**facts.details, **stray.details(facts)},
             findings=facts.findings,
             wholeness=facts.wholeness,
             members=members,
@@ -192,7 +193,7 @@ class Reporter:
                 "virtual_size": facts.virtual_size,
                 "actual_size": facts.actual_size,
                 "content": facts.content,
-                "details": {"name": member.name, **place, **facts.details},
+                "details": {"name": member.name, **place, **facts.details, **stray.details(facts)},
                 "findings": facts.findings,
                 "wholeness": facts.wholeness,
                 "members": inside,
