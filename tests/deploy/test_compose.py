@@ -25,6 +25,7 @@ def _seconds(text: str) -> int:
 
 def test_it_runs_a_valkey_and_two_workers_and_with_a_profile_more() -> None:
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"valkey", "worker"}
+    assert SERVICES["listener"]["profiles"] == ["events"]
     assert SERVICES["scheduler"]["profiles"] == ["scheduler"]
     assert set(DEMO) == {"s3", "demo-worker", "submit"}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
@@ -51,7 +52,7 @@ def test_a_service_of_ours_is_given_longer_than_its_soft_shutdown(name: str) -> 
     assert _seconds(SERVICES[name]["stop_grace_period"]) > SHUTDOWN
 
 
-@pytest.mark.parametrize("name", [*WORKERS, "scheduler", "submit"])
+@pytest.mark.parametrize("name", [*WORKERS, "listener", "scheduler", "submit"])
 def test_what_needs_the_queue_waits_for_it(name: str) -> None:
     assert SERVICES[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
 
@@ -68,6 +69,18 @@ def test_the_queue_survives_a_restart_and_loses_nothing_when_memory_is_full() ->
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
     assert SERVICES["valkey"]["volumes"] == ["valkey:/data"]
+
+
+def test_the_listener_is_asked_whether_it_is_well() -> None:
+    assert SERVICES["listener"]["command"] == ["listen"]
+    assert SERVICES["listener"]["healthcheck"]["test"] == ["CMD", "keyhole", "listen", "--check"]
+
+
+def test_the_listener_can_be_told_all_that_is_to_be_scanned() -> None:
+    named = {name for name in SERVICES["listener"]["environment"] if name.startswith("KEYHOLE_EVENTS_")}
+    assert named == {
+        f"KEYHOLE_{name.upper()}" for name in Settings.model_fields if name.startswith("events_")
+    }
 
 
 def test_the_demo_shares_no_database_with_the_workers() -> None:
