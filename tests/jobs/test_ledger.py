@@ -140,6 +140,7 @@ class TestJobs:
 
         assert ledger.job_done("job-1")
         assert not ledger.job_done("job-2")
+        assert ledger.jobs_done(BATCH) == {"job-1"}
         assert not ledger.is_done("batch")
 
     def test_a_job_may_have_the_id_of_its_entry(self, ledger: Ledger) -> None:

@@ -80,6 +80,7 @@ class Ledger:
         self._note = client.register_script(ledger_scripts.NOTE)
         self._renew = client.register_script(ledger_scripts.RENEW)
         self._begin = client.register_script(ledger_scripts.BEGIN)
+        self._attempt = client.register_script(ledger_scripts.ATTEMPT)
         self._strike = client.register_script(ledger_scripts.STRIKE)
 
     def note(self, entry: Entry) -> bool:
@@ -136,11 +137,10 @@ class Ledger:
 
         It is a sign of life of the entry, too.
         """
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.incr(keys.attempts(job_id))
-            pipe.expire(keys.attempts(job_id), self._done_seconds)
-            self._renew(keys=[keys.ledger_open(entry.queue)], args=[entry.id], client=pipe)
-            return int(pipe.execute()[0])
+        starts = self._attempt(
+            keys=[keys.attempts(job_id), keys.ledger_open(entry.queue)], args=[entry.id, self._done_seconds]
+        )
+        return int(starts)
 
     def mark_done(self, job_id: str) -> None:
         """Mark one job of an open entry: its verdict stands, and the next delivery may pass it over."""
@@ -149,6 +149,10 @@ class Ledger:
     def job_done(self, job_id: str) -> bool:
         """Whether a job of an open entry is marked. Once the entry is struck, ask `is_done` of the entry."""
         return bool(self._client.exists(keys.job_done(job_id)))
+
+    def jobs_done(self, entry: Entry) -> set[str]:
+        """Those of an open entry's jobs that are marked, by their ids."""
+        return self._marked([job.id for job in entry.jobs], keys.job_done)
 
     def times_sent_again(self, entry: Entry) -> int:
         """How often an open entry was sent again."""
@@ -228,15 +232,13 @@ class Ledger:
             entries.append(OpenEntry(entry, datetime.fromtimestamp(alive_at, UTC)))
         return entries
 
-    def _marked(self, entry_ids: Sequence[str], marker_of: Callable[[str], str]) -> set[str]:
-        """Those of the entries that have a marker."""
+    def _marked(self, of_ids: Sequence[str], marker_of: Callable[[str], str]) -> set[str]:
+        """Those of the ids that have a marker."""
         marked: set[str] = set()
-        for start in range(0, len(entry_ids), _IDS_PER_COMMAND):
-            ids = entry_ids[start : start + _IDS_PER_COMMAND]
-            markers = self._client.mget([marker_of(entry_id) for entry_id in ids])
-            marked.update(
-                entry_id for entry_id, marker in zip(ids, markers, strict=True) if marker is not None
-            )
+        for start in range(0, len(of_ids), _IDS_PER_COMMAND):
+            ids = of_ids[start : start + _IDS_PER_COMMAND]
+            markers = self._client.mget([marker_of(one) for one in ids])
+            marked.update(one for one, marker in zip(ids, markers, strict=True) if marker is not None)
         return marked
 
     def _by_silence(self, queue: str, *, limit: int, until: float | None = None) -> list[tuple[bytes, float]]:

@@ -45,6 +45,19 @@ local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], 'XX', string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])
 """
 
+ATTEMPT: Final = """
+-- KEYS[1]  the job's count of starts
+-- KEYS[2]  zset: open entries of the queue by their last sign of life
+-- ARGV[1]  entry id
+-- ARGV[2]  seconds that the count stays
+-- returns how often the job was started
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])
+local starts = redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return starts
+"""
+
 STRIKE: Final = """
 -- KEYS[1]  zset: open entries of the queue by their last sign of life
 -- KEYS[2]  hash: open entries

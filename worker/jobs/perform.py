@@ -56,7 +56,8 @@ class Performer:
             log.info("entry %s is done already", entry.id)
             return
         self.ledger.begin(entry)
-        jobs = [job for job in entry.jobs if not self.ledger.job_done(job.id)]
+        done = self.ledger.jobs_done(entry)
+        jobs = [job for job in entry.jobs if job.id not in done]
         if alone or len(jobs) <= 1:
             for job in jobs:
                 self._perform_one(entry, job)
