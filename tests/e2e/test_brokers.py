@@ -9,7 +9,7 @@ import subprocess
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
+from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.rabbitmq import PASSWORD, RabbitMQ
 from worker.app import VISIBILITY
 from worker.demo.images import qcow2
@@ -37,6 +38,15 @@ HELD = "held/a.qcow2"
 VHOST = "keyhole"
 
 
+#: Publish, say how many, and stay.
+PUBLISHER = """
+import sys
+from worker.tasks import scan
+for number in range(20):
+    scan.delay(f"s3://bucket/{number}")
+print(number + 1, flush=True)
+sys.stdin.read()
+"""
 #: Publish, but wait for the broker's answers for a shorter time than Keyhole does, in seconds.
 IMPATIENT = """
 from worker.tasks import app, scan
@@ -265,21 +275,23 @@ class TestRabbitMQ:
             **commands.S3_CREDENTIALS,
         )
 
-    def test_what_was_submitted_survives_its_being_killed(
+    def test_what_was_published_survives_its_being_killed(
         self, rabbitmq: RabbitMQ, env: dict[str, str]
     ) -> None:
-        """A command that says that jobs are submitted has them on the broker's disk."""
-        uris = [f"s3://bucket/{number}" for number in range(20)]
-        done = commands.keyhole("submit", *uris, env=env | {"KEYHOLE_BATCH_SIZE": "1"})
-        assert done.returncode == 0, done.stderr
-
-        rabbitmq.kill()
+        """Whoever has published has it on the broker's disk, though the connection stays open."""
+        with subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as publisher:
+            assert publisher.stdout is not None
+            count = int(publisher.stdout.readline())
+            rabbitmq.kill()
+            publisher.communicate()
         rabbitmq.start()
 
         with rabbitmq.channel(VHOST) as channel:
             left = channel.queue_declare(JOBS, passive=True).message_count
         _delete_queues(rabbitmq)
-        assert left == len(uris)
+        assert left == count
 
     def test_a_worker_survives_its_restart(
         self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
@@ -292,6 +304,26 @@ class TestRabbitMQ:
 
             assert json.loads(done.stdout)["key"] == "key", done.stderr
             assert process.poll() is None
+        _delete_queues(rabbitmq)
+
+    def test_a_worker_that_connects_again_is_not_refused(
+        self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
+    ) -> None:
+        """While to the broker its old connection is still there, as after a fault of the network.
+
+        What the broker has sent there already comes again when it misses two heartbeats.
+        """
+        with closing(AmqpRelay(rabbitmq.port)) as relay, connect(env["KEYHOLE_REDIS_URL"]) as client:
+            direct = env["KEYHOLE_BROKER_URL"]
+            by_relay = direct.replace(f":{rabbitmq.port}", f":{relay.port}")
+            with commands.worker(env | {"KEYHOLE_BROKER_URL": by_relay}, tmp_path / "worker.log"):
+                before = client.xlen(keys.VERDICTS)
+                relay.lose_clients()
+
+                jobs = [f"s3://bucket/{number}" for number in range(4)]
+                commands.keyhole("submit", *jobs, env=env | {"KEYHOLE_BATCH_SIZE": "1"})
+
+                commands.until(lambda: client.xlen(keys.VERDICTS) > before)
         _delete_queues(rabbitmq)
 
     def test_one_that_takes_no_messages_is_told_of(self, rabbitmq: RabbitMQ, env: dict[str, str]) -> None:

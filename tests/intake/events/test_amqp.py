@@ -1,9 +1,8 @@
 """A queue of RabbitMQ's as a source: exchanges, counts, heartbeats, connections that break, TLS."""
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +10,7 @@ import amqp
 import pytest
 
 from tests.e2e.commands import PATIENCE, until
+from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.rabbitmq import RabbitMQ
 from worker.intake.events.amqp import AmqpQueue, AmqpSource, Binding
 from worker.intake.events.open_source import open_source
@@ -18,73 +18,11 @@ from worker.intake.events.source import Message, SourceUnavailableError
 
 Listen = Callable[..., AmqpSource]
 
-#: What the protocol says of a frame: its type is the first of seven bytes, its length the last four.
-HEARTBEAT = 8
-PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-
-
-class Relay:
-    """A way to a server on which connections can be cut, or go silent. It counts heartbeats of clients."""
-
-    def __init__(self, port: int) -> None:
-        self._server = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._ends: list[socket.socket] = []
-        self._open = threading.Event()
-        self._open.set()
-        self.connections = 0
-        self.heartbeats = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Cut all connections."""
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self._ends.clear()
-
-    def go_silent(self) -> None:
-        """Pass on nothing that the server says."""
-        self._open.clear()
-
-    def close(self) -> None:
-        self._open.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server))
-                self.connections += 1
-                self._ends += [client, server]
-                for work in (self._from_client, self._from_server):
-                    threading.Thread(target=work, args=(client, server), daemon=True).start()
-
-    def _from_client(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError):
-            stream = client.makefile("rb")
-            server.sendall(stream.read(len(PROTOCOL_HEADER)))
-            while header := stream.read(7):
-                self.heartbeats += header[0] == HEARTBEAT
-                server.sendall(header + stream.read(int.from_bytes(header[3:]) + 1))
-
-    def _from_server(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError):
-            while data := server.recv(1 << 16):
-                self._open.wait()
-                client.sendall(data)
-
 
 @pytest.fixture
-def relay(rabbitmq: RabbitMQ) -> Iterator[Relay]:
+def relay(rabbitmq: RabbitMQ) -> Iterator[AmqpRelay]:
     """A way to the broker."""
-    with closing(Relay(rabbitmq.port)) as relay:
+    with closing(AmqpRelay(rabbitmq.port)) as relay:
         yield relay
 
 
@@ -276,7 +214,7 @@ class TestCounting:
 
 class TestHeartbeats:
     def test_are_sent_while_the_listener_is_busy(
-        self, listen: Listen, relay: Relay, channel: Any, queue: str
+        self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str
     ) -> None:
         """The broker gives up a connection after two seconds of silence here."""
         put(channel, queue, b"a")
@@ -291,7 +229,9 @@ class TestHeartbeats:
         assert relay.connections == 1
         assert channel.queue_declare(queue, passive=True).message_count == 0
 
-    def test_are_sent_while_it_waits(self, listen: Listen, relay: Relay, channel: Any, queue: str) -> None:
+    def test_are_sent_while_it_waits(
+        self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str
+    ) -> None:
         source = listen(queue=queue, port=relay.port, heartbeat_seconds=1)
         received: list[Message] = []
         waiting = threading.Thread(target=lambda: received.extend(source.receive(1, PATIENCE)))
@@ -304,7 +244,7 @@ class TestHeartbeats:
         assert bodies(received) == [b"a"]
         assert relay.connections == 1
 
-    def test_a_broker_that_is_silent_is_given_up(self, listen: Listen, relay: Relay, queue: str) -> None:
+    def test_a_broker_that_is_silent_is_given_up(self, listen: Listen, relay: AmqpRelay, queue: str) -> None:
         source = listen(queue=queue, port=relay.port, heartbeat_seconds=1)
         source.receive(1, 0)
 
@@ -325,7 +265,9 @@ class TestHeartbeats:
 
 
 class TestABrokenConnection:
-    def test_what_was_out_comes_again(self, listen: Listen, relay: Relay, channel: Any, queue: str) -> None:
+    def test_what_was_out_comes_again(
+        self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str
+    ) -> None:
         put(channel, queue, b"a", b"b", b"c")
         source = listen(queue=queue, port=relay.port)
         several(source, 2)
@@ -339,7 +281,7 @@ class TestABrokenConnection:
         assert max(message.receives for message in again) == 2
 
     def test_an_old_receipt_settles_nothing_new(
-        self, listen: Listen, relay: Relay, channel: Any, queue: str
+        self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str
     ) -> None:
         """A connection counts its deliveries from one: the old numbers are other messages' now."""
         put(channel, queue, b"a", b"b")
@@ -362,7 +304,7 @@ class TestABrokenConnection:
     def test_it_is_noticed_by_whoever_settles(
         self,
         listen: Listen,
-        relay: Relay,
+        relay: AmqpRelay,
         channel: Any,
         queue: str,
         call: Callable[[AmqpSource, list[Message]], None],

@@ -1,0 +1,73 @@
+"""A way to an AMQP broker on which connections break as on networks; it counts the heartbeats of clients."""
+
+import socket
+import threading
+from contextlib import suppress
+
+#: What the protocol says of a frame: its type is the first of seven bytes, its length the last four.
+HEARTBEAT = 8
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+
+
+class AmqpRelay:
+    """It listens on a free port of the loopback until it is closed."""
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        self._open = threading.Event()
+        self._open.set()
+        self.connections = 0
+        self.heartbeats = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Cut all connections."""
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+
+    def lose_clients(self) -> None:
+        """Cut the clients off without the server's noticing, as when a host or the network is gone."""
+        for end in self._ends[::2]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def go_silent(self) -> None:
+        """Pass on nothing that the server says."""
+        self._open.clear()
+
+    def close(self) -> None:
+        self._open.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                self.connections += 1
+                self._ends += [client, server]
+                for work in (self._from_client, self._from_server):
+                    threading.Thread(target=work, args=(client, server), daemon=True).start()
+
+    def _from_client(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            stream = client.makefile("rb")
+            server.sendall(stream.read(len(PROTOCOL_HEADER)))
+            while header := stream.read(7):
+                self.heartbeats += header[0] == HEARTBEAT
+                server.sendall(header + stream.read(int.from_bytes(header[3:]) + 1))
+
+    def _from_server(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(1 << 16):
+                self._open.wait()
+                client.sendall(data)
