@@ -3,9 +3,11 @@
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 
 import click
 from rich.console import Console
@@ -17,11 +19,16 @@ from worker.cli.errors import CommandError, one_line_errors
 from worker.cli.render import STYLES, report_table, shown
 from worker.embedded.processes import worker_process
 from worker.embedded.valkey import embedded_valkey
+from worker.intake.audits.audit import Audit, AuditSpec
 from worker.scan.report import Report, Status
 from worker.settings import Settings
 
 #: Enough to show that work is shared.
 PROCESSES = 2
+#: Of what comes here the bucket's events tell.
+UPLOADS = "uploads/"
+#: Milliseconds to wait for a verdict until it is looked whether the worker still runs.
+SILENCE_MS = 500
 
 
 @click.command("demo")
@@ -31,9 +38,10 @@ PROCESSES = 2
 def demo_command(*, as_json: bool) -> None:
     """Scan sample images, some of them hostile, by real workers.
 
-    It starts a Valkey, an S3 server and a worker, puts sample images into a bucket, submits them through the
-    queue, prints the verdicts, and the tags that the workers wrote. It needs no network and no set-up, leaves
-    nothing behind, and takes less than a minute.
+    It starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. Some are submitted,
+    of the others the bucket's events tell; an audit of the bucket then finds that all have their verdicts. It
+    prints these, and the tags that the workers wrote. It needs no network and no set-up, leaves nothing
+    behind, and takes less than a minute.
 
     \b
     keyhole demo
@@ -43,22 +51,25 @@ def demo_command(*, as_json: bool) -> None:
     notes = Console(stderr=True, quiet=as_json)
     with one_line_errors(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyhole-demo-")))
-        reports, tags = _run(folder, notes, stack)
+        reports, tags, audit = _run(folder, notes, stack)
         if as_json:
             for report in reports:
                 click.echo(report.model_dump_json(ensure_ascii=True))
         else:
             console.print(report_table(reports, console))
             console.print(_summary(reports))
+            console.print(_came(reports, audit))
             console.print(_tag_table(tags))
         if any(report.status is Status.FAILED for report in reports):
             raise CommandError("some scans failed; see their reasons above")
 
 
-def _run(folder: Path, notes: Console, stack: ExitStack) -> tuple[list[Report], dict[str, dict[str, str]]]:
-    """Start everything, scan, and return the verdicts and the tags of each key."""
+def _run(
+    folder: Path, notes: Console, stack: ExitStack
+) -> tuple[list[Report], dict[str, dict[str, str]], Audit]:
+    """Start everything, scan, and return the verdicts, the tags of each key, and an audit of all."""
     try:
-        from worker.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, fill, local_s3
+        from worker.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, local_s3, notify, put
         from worker.demo.samples import SAMPLES
 
         endpoint = stack.enter_context(local_s3())
@@ -72,12 +83,19 @@ def _run(folder: Path, notes: Console, stack: ExitStack) -> tuple[list[Report], 
     notes.print(f"Valkey at {url}, S3 at {endpoint}, a worker with {PROCESSES} processes.", highlight=False)
     worker = stack.enter_context(worker_process(settings, folder / "worker.log", concurrency=PROCESSES))
     client = demo_client(endpoint)
+    client.create_bucket(Bucket=BUCKET)
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
-        fill(client, lambda _: progress.advance(bar))
+        for told in (False, True):
+            # What was there before anybody told of it is submitted.
+            queue = notify(client) if told else ""
+            for sample in SAMPLES:
+                if sample.key.startswith(UPLOADS) is told:
+                    put(client, sample)
+                    progress.advance(bar)
         bar = progress.add_task("scanning", total=len(SAMPLES))
         reports = []
-        for report in _scan(settings, [sample.key for sample in SAMPLES], BUCKET):
+        for report in _scan(settings, [sample.key for sample in SAMPLES], BUCKET, queue):
             if report is None:
                 if worker.poll() is not None:
                     last_words = (folder / "worker.log").read_text().splitlines()[-1:]
@@ -85,29 +103,60 @@ def _run(folder: Path, notes: Console, stack: ExitStack) -> tuple[list[Report], 
                 continue
             progress.advance(bar)
             reports.append(report)
+        audit = _audit(BUCKET)
     tags = {}
     for sample in SAMPLES:
         answer = client.get_object_tagging(Bucket=BUCKET, Key=sample.key)
         tags[sample.key] = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
     order = {sample.key: place for place, sample in enumerate(SAMPLES)}
-    return sorted(reports, key=lambda report: order[str(report.key)]), tags
+    return sorted(reports, key=lambda report: order[str(report.key)]), tags, audit
 
 
-def _scan(settings: Settings, keys: list[str], bucket: str) -> Iterator[Report | None]:
-    """Submit the samples and yield their verdicts; `None` after every silence."""
-    from worker.app import configure
+def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Iterator[Report | None]:
+    """Submit samples, listen to what the bucket told of the others, and yield all verdicts.
+
+    `None` after every silence.
+    """
+    from worker.cli.event_handler import event_handler
+    from worker.intake.events.listener import Listener
+    from worker.intake.events.open_source import open_source
     from worker.jobs.job import ScanJob
-    from worker.jobs.wait import await_verdicts
-    from worker.services import services, use_settings
+    from worker.services import services
     from worker.tasks import submit
 
-    configure(settings)
-    use_settings(settings)
+    handler = event_handler(settings)
     position = services().store.stream_position()
     # One message each, so that both processes work.
-    entries = submit([ScanJob(bucket=bucket, key=key) for key in keys], batch_size=1)
-    for arrived in await_verdicts(entries, services().store, services().ledger, position):
-        yield arrived.report if arrived is not None else None
+    submitted = [key for key in keys if not key.startswith(UPLOADS)]
+    submit([ScanJob(bucket=bucket, key=key) for key in submitted], batch_size=1)
+    source = open_source(queue, listener_id="demo", region=settings.s3_region)
+    Listener(source, handler, services().event_counts).run(Event(), lambda _: None, until_empty=True)
+    waiting = set(keys)
+    while waiting:
+        page = services().store.read_stream(position, block_ms=SILENCE_MS)
+        position = page.position
+        for verdict in page.verdicts:
+            if verdict.report.key in waiting:
+                waiting.remove(verdict.report.key)
+                yield verdict.report
+        if not page.verdicts:
+            yield None
+
+
+def _audit(bucket: str) -> Audit:
+    """Audit the bucket to the end."""
+    from worker.services import services
+    from worker.tasks import audit_work
+
+    audit_id = audit_work().begin(AuditSpec(bucket=bucket))
+    while True:
+        audit = services().audits.get(audit_id)
+        if audit is None or audit.state.ended:
+            break
+        time.sleep(SILENCE_MS / 10_000)
+    if audit is None:
+        raise CommandError("the audit is gone")
+    return audit
 
 
 @contextmanager
@@ -133,6 +182,15 @@ def _summary(reports: list[Report]) -> Text:
     return Text(
         f"\n{len(reports)} objects, {virtual / 1024**4:.1f} TiB of disks in {stored / 1024**2:.0f} MiB: "
         f"{requests} requests, {read / 1024**2:.1f} MiB read, {100 * read / max(stored, 1):.1f}% of it.\n"
+    )
+
+
+def _came(reports: list[Report], audit: Audit) -> Text:
+    told = sum(str(report.key).startswith(UPLOADS) for report in reports)
+    totals = audit.totals
+    return Text(
+        f"{len(reports) - told} were submitted, S3's events told of {told}. An audit of the bucket then "
+        f"found {totals.unchanged} of {totals.listed} unchanged: {totals.lists} LIST, {totals.scanned} scanned.\n"
     )
 
 

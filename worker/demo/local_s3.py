@@ -59,8 +59,33 @@ def fill(client: "S3Client", done: Callable[[Sample], object]) -> None:
     """Create the bucket and put every sample into it, saying so after each."""
     client.create_bucket(Bucket=BUCKET)
     for sample in SAMPLES:
-        client.put_object(Bucket=BUCKET, Key=sample.key, Body=sample.build().to_bytes())
+        put(client, sample)
         done(sample)
+
+
+def put(client: "S3Client", sample: Sample) -> None:
+    """Put a sample into the bucket."""
+    client.put_object(Bucket=BUCKET, Key=sample.key, Body=sample.build().to_bytes())
+
+
+def notify(client: "S3Client") -> str:
+    """Let the bucket tell a queue of what is created from now on, and return the queue's URL."""
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=client.meta.endpoint_url,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
+    )
+    url: str = sqs.create_queue(QueueName=BUCKET)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    client.put_bucket_notification_configuration(
+        Bucket=BUCKET,
+        NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]
+        },
+    )
+    return url
 
 
 def serve() -> None:
