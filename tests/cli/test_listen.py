@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -16,8 +16,12 @@ from tests.cli.terminal import terminal
 from tests.e2e import commands
 from tests.intake.events.aws_messages import POISON, message, record
 from worker.cli.sign_of_life import SignOfLife
+from worker.demo.images import qcow2
 from worker.intake.dead_letters import DeadLetters
 from worker.intake.events.counts import EventCounts
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 LIST = "events"
 QUEUE = "keyhole:broker:keyhole.events"
@@ -261,3 +265,19 @@ class TestOnATerminal:
             screen.process.send_signal(signal.SIGINT)
 
             assert screen.ended() == 0
+
+
+class TestWithNothingConfigured:
+    def test_it_scans_by_itself_and_waits_for_the_verdicts(
+        self, env: dict[str, str], valkey: redis.Redis, s3: "S3Client", bucket: str
+    ) -> None:
+        """In a Valkey and a worker of its own, which end with it."""
+        s3.put_object(Bucket=bucket, Key="a.qcow2", Body=qcow2(1024**3).to_bytes())
+        valkey.rpush(LIST, message(record("a.qcow2", bucket=bucket)))
+        del env["KEYHOLE_REDIS_URL"]
+
+        done = commands.keyhole("listen", "--until-empty", env=env)
+
+        assert done.returncode == 0, done.stderr
+        assert commands.keyhole("show", f"s3://{bucket}/a.qcow2", env=env).returncode == 0
+        assert queued(valkey) == 0
