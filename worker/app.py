@@ -92,6 +92,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
 def _transport_options(url: str | None) -> dict[str, Any]:  # kombu's options are of every type
     if _is_redis(url):
         return _redis_options()
+    if _scheme(url) == "sqs":
+        return {"visibility_timeout": VISIBILITY}
     return _amqp_options() if _is_amqp(url) else {}
 
 

@@ -1,6 +1,7 @@
-"""The same, whatever the broker is: RabbitMQ or Valkey. All by the command line, as it runs.
+"""The same, whatever the broker is: RabbitMQ, Valkey, or SQS by moto. All by the command line, as it runs.
 
-Verdicts, the ledger and the records are in a Valkey in each case.
+Verdicts, the ledger and the records are in a Valkey in each case. From SQS, Celery takes messages by pycurl
+alone, so it is skipped where that is not installed; and there it asks no workers how they are.
 """
 
 import json
@@ -25,6 +26,7 @@ from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
 from tests.servers.amqp_relay import AmqpRelay
+from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import PASSWORD, RabbitMQ
 from worker.app import VISIBILITY
 from worker.demo.images import qcow2
@@ -111,6 +113,41 @@ class ByValkey(Broker):
             self._client.zincrby(UNACKNOWLEDGED_SINCE, -VISIBILITY, delivery)
 
 
+class BySqs(Broker):
+    def __init__(self, moto_url: str) -> None:
+        self._sqs: Any = boto3.client(
+            "sqs",
+            endpoint_url=moto_url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        self.url = moto_url.replace("http://", "sqs://test:test@")
+
+    def waiting(self) -> int:
+        (queue,) = (queue for queue in self._queues() if queue.endswith(JOBS.replace(".", "-")))
+        return self._count(queue, "ApproximateNumberOfMessages")
+
+    def in_hand(self) -> int:
+        return sum(self._count(queue, "ApproximateNumberOfMessagesNotVisible") for queue in self._queues())
+
+    def let_time_pass(self) -> None:
+        let_visibility_lapse(self._queues())
+
+    def close(self) -> None:
+        for queue in self._queues():
+            self._sqs.delete_queue(QueueUrl=queue)
+        self._sqs.close()
+
+    def _queues(self) -> list[str]:
+        found: list[str] = self._sqs.list_queues(QueueNamePrefix="keyhole-").get("QueueUrls", [])
+        return found
+
+    def _count(self, queue: str, which: str) -> int:
+        answer = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[which])
+        return int(answer["Attributes"][which])
+
+
 @dataclass
 class Site:
     """Keyhole on one of the brokers."""
@@ -155,7 +192,7 @@ class Site:
         return not open_entries and not self.broker.waiting() and not self.broker.in_hand()
 
 
-@pytest.fixture(params=["amqp", "redis"])
+@pytest.fixture(params=["amqp", "redis", "sqs"])
 def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
     """A site without a worker, on each broker in turn."""
     s3_server.hold()
@@ -168,6 +205,10 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
             server: RabbitMQ = request.getfixturevalue("rabbitmq")
             stack.callback(_delete_queues, server)
             broker = ByRabbitMQ(server)
+        elif request.param == "sqs":
+            pytest.importorskip("pycurl", reason="Celery takes messages of SQS by pycurl alone")
+            broker = BySqs(request.getfixturevalue("moto_url"))
+            stack.callback(broker.close)
         else:
             # Another database than the verdicts'.
             url = f"{valkey.connection_url}/1"
@@ -251,6 +292,7 @@ class TestFaults:
         assert site.announced(bucket) == sorted([HELD, *names])
 
 
+@pytest.mark.parametrize("site", ["amqp", "redis"], indirect=True)
 class TestTheDoctor:
     def test_it_tells_of_broker_and_workers(self, site: Site) -> None:
         before = site.doctor()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.e2e.commands import PATIENCE, S3_CREDENTIALS
 from tests.servers.access import isolate
+from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import RabbitMQ
 from worker.intake.events.open_source import open_source
 from worker.intake.events.source import Message, MessageSource
@@ -76,16 +77,7 @@ class Sqs(Queue):
             self._client.send_message(QueueUrl=self.url, MessageBody=body.decode())
 
     def let_time_pass(self) -> None:
-        from moto.sqs.models import sqs_backends
-
-        (queue,) = (
-            queue
-            for regions in sqs_backends.values()
-            for queue in regions["us-east-1"].queues.values()
-            if self.url.endswith(queue.name)
-        )
-        for message in queue._messages:
-            message.change_visibility(0)
+        let_visibility_lapse([self.url])
 
 
 class Amqp(Queue):
