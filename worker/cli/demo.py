@@ -190,7 +190,8 @@ def _came(reports: list[Report], audit: Audit) -> Text:
     totals = audit.totals
     return Text(
         f"{len(reports) - told} were submitted, S3's events told of {told}. An audit of the bucket then "
-        f"found {totals.unchanged} of {totals.listed} unchanged: {totals.lists} LIST, {totals.scanned} scanned.\n"
+        f"found {totals.unchanged} of {totals.listed} unchanged: {totals.lists} LIST, "
+        f"{totals.scanned} scanned.\n"
     )
 
 
