@@ -280,7 +280,7 @@ class TestTheServer:
         monkeypatch.setattr("redis.retry.sleep", lambda _: None)
         with ValkeyServer(port=free_port()) as server:
             place = f"127.0.0.1:{server.port}/0/{key}"
-            source = open_source(f"redis://anyone:secret@{place}?protocol=2", listener_id="one")
+            source = open_source(f"redis://anyone:secret@{place}", listener_id="one")
             with connect(server.connection_url) as client:
                 client.execute_command("ACL", "SETUSER", "anyone", "on", ">secret", "~*", "+@all")
             source.receive(1, 0)
@@ -384,7 +384,8 @@ class Life(RuleBasedStateMachine):
         """Nothing is out of a kind that could be mistaken for what was moved unknown."""
         if listener in self.alive and not listener._out:
             self.valkey.lmove(self.key, listener._held, "LEFT", "RIGHT")
-            # It asks again with the sign of life that it gave along with the lost request.
+            # What the lost request has brought along.
+            listener._has_asked = True
             self.valkey.sadd(keys.listeners(self.key), listener._id)
             self.valkey.set(listener._alive, "1")
 

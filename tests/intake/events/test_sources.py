@@ -199,11 +199,18 @@ class TestReceiving:
         assert max(map(len, batches)) <= limit
         assert sorted(body for batch in batches for body in bodies(batch)) == sorted(numbered(30))
 
-    def test_a_whole_batch_comes_at_once(self, queue: Queue, source: MessageSource) -> None:
+    def test_many_come_at_once(self, queue: Queue, source: MessageSource) -> None:
+        """All that are there, where the server tells how many; else what comes in one burst."""
         queue.put(*numbered(25))
         receive(source, 5)
 
-        assert len(source.receive(20, 5)) == 20
+        calls = 0
+        left = 20
+        while left:
+            left -= len(source.receive(left, 5))
+            calls += 1
+
+        assert calls <= 5
 
     def test_others_get_what_is_beyond_the_limit(self, queue: Queue, source: MessageSource) -> None:
         """A listener that is busy with its batch keeps nothing in reserve."""

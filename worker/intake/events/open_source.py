@@ -5,14 +5,15 @@
 | `sqs://queue` | an SQS queue by its name, in the region and account of the credentials |
 | `https://sqs.eu-central-1.amazonaws.com/123456789012/queue` | the same by its URL, as AWS shows it |
 | `sqs://host/account/queue` | the same; `http://host:port/account/queue` without TLS, of another server |
-| `amqp://user:password@host/vhost/queue` | a queue of RabbitMQ's; `amqps` with TLS, certificates verified |
+| `amqp://user:password@host/vhost/queue` | a queue of RabbitMQ's; `amqps` with TLS |
 | `amqp://host/queue?exchange=NAME&routing_key=KEY` | one that Keyhole declares and binds to an exchange |
 | `redis://:password@host/0/key` | a list in Redis, here in database 0; `rediss` with TLS |
 | `unix:///run/valkey.sock?db=0&key=key` | the same by a Unix socket |
 
 `sqs+https` and `sqs+http` are `https` and `http`. What a URL has a meaning for (`/ @ : # ? %`) is written as
 `%2F` and so on in names and passwords; in a Redis key `/` may stay. With `&exchange_type=topic` (or another
-type) an exchange is declared as well, if it is not there.
+type) an exchange is declared as well, if it is not there. Certificates are verified; `SSL_CERT_FILE` in the
+environment names a file of other authorities than the system's.
 """
 
 import re
@@ -47,6 +48,8 @@ _SQS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
 _AWS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
 _BINDING_OPTIONS: Final = {"exchange", "routing_key", "exchange_type"}
 _EXCHANGE_TYPES: Final = {"topic", "fanout", "direct", "headers"}
+#: Options of redis-py that would have it do something else than what the URL and Keyhole say.
+_REFUSED_REDIS_OPTIONS: Final = {"db", "decode_responses", "protocol"}
 #: Bytes of an AMQP name.
 _LONGEST_AMQP_NAME: Final = 255
 
@@ -193,8 +196,8 @@ def _redis_list_by_socket(parts: SplitResult, listener_id: str) -> RedisListSour
     if not parts.path or not re.fullmatch("[0-9]{1,5}", database) or not key:
         raise ValueError(f"it is no list in Redis; write {_UNIX_EXAMPLE}")
     return _open_list(
-        f"unix://{parts.netloc}{parts.path}",
-        options | {"db": database},
+        f"unix://{parts.netloc}{parts.path}?db={database}",
+        options,
         key,
         name=f"unix://{parts.path}?db={database}&key={quote(key, safe='/:')}",
         listener_id=listener_id,
@@ -204,13 +207,14 @@ def _redis_list_by_socket(parts: SplitResult, listener_id: str) -> RedisListSour
 def _open_list(
     url: str, options: dict[str, str], key: str, *, name: str, listener_id: str
 ) -> RedisListSource:
+    refusal = ValueError(f"it has an option that it cannot have; write {_REDIS_EXAMPLE} or {_UNIX_EXAMPLE}")
+    if options.keys() & _REFUSED_REDIS_OPTIONS:
+        raise refusal
     try:
-        client = connect(f"{url}?{urlencode(options)}" if options else url)
+        client = connect(url + ("&" if "?" in url else "?") + urlencode(options))
         pool = client.connection_pool
         # Or an option that there is not would be found by the first command.
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError):
-        raise ValueError(
-            f"it has an option that redis-py does not take; write {_REDIS_EXAMPLE} or {_UNIX_EXAMPLE}"
-        ) from None
+        raise refusal from None
     return RedisListSource(client, key, name=name, listener_id=listener_id)
