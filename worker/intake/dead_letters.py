@@ -208,7 +208,6 @@ class DeadLetters:
             pipe.delete(*map(keys.dead_letter, letter_ids))
             return int(pipe.execute()[0])
 
-
     def _count_in_vain(
         self,
         letter_id: str,

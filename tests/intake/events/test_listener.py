@@ -201,6 +201,7 @@ class TestSomethingIsAway:
         here.until(lambda turn: turn.trouble is None)
 
         assert received == [0, 3]
+        assert {turn.trouble for turn in here.turns[:3]} == {"Redis does not answer (away)"}
         assert here.counts.read()["published"] == 1
 
     def test_the_pauses_grow_and_have_an_end(self, here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:

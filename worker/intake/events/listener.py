@@ -125,6 +125,8 @@ class Listener:
     def _wait(self, stop: threading.Event, error: Exception, on_turn: Callable[[Turn], None]) -> None:
         """Say what is away, seldom, and wait, longer each time, so that many listeners don't ask at once."""
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, redis.RedisError):
+            line = f"Redis does not answer ({line})"
         now = time.monotonic()
         if self._complained_at is None or now >= self._complained_at + COMPLAINT_SECONDS:
             self._complained_at = now
