@@ -27,6 +27,7 @@ from worker.sources.errors import ConfigurationError, ObjectChangedError, Transi
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.source import Identity
+from worker.sources.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -54,6 +55,8 @@ class S3Access:
     def __init__(self, *, endpoint_url: str | None, region: str | None, connections: int) -> None:
         self._endpoint_url = endpoint_url
         self._session = boto3.Session(region_name=region)
+        parsers = self._session._session.get_component("response_parser_factory")  # noqa: SLF001 - as below
+        parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
         self._connections = connections
         self._stores: dict[str, S3Store | None] = {}
         self._lock = RLock()
