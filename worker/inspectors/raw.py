@@ -4,8 +4,8 @@ A table is looked for in the first sectors (`tables`), a volume where libblkid l
 disk with a table also what its first partition holds. Where nothing is found in front, one more look is taken
 at what lies further behind.
 
-Wholeness: with a GPT the backup header at the last sector, with other tables the end of the last partition.
-A volume alone has no mark that is looked at.
+Wholeness: with a GPT the backup header at the last sector, with other tables the end of the last partition,
+of a volume alone the end that its superblock states, if it states one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Final
 
 from worker.inspectors.base import FileInspector
 from worker.inspectors.content import volumes
+from worker.inspectors.content.lengths import stated_length
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
@@ -110,14 +111,16 @@ class RawDiskInspector(FileInspector):
         if self._gpt is not None:
             intact = self.filled("backup") and self._gpt.intact_backup(self.captured("backup"))
             return Wholeness.PROVEN if intact else Wholeness.UNCHECKED
-        proven = self._table is not None and self._table.partitions and self._size is not None
+        if self._table is None:
+            return Wholeness.UNCHECKED if self._volume_length is None else Wholeness.PROVEN
+        proven = self._table.partitions and self._size is not None
         return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
         """The partition table's kind, its sectors and partitions, and where the first begins."""
         table = self._table
         if table is None:
-            return {}
+            return {} if self._volume_length is None else {"volume_length": self._volume_length}
         details: dict[str, object] = {
             "partition_table": table.name,
             "sector_size": table.sector,
@@ -132,7 +135,12 @@ class RawDiskInspector(FileInspector):
         return [*self._checks()]
 
     def _checks(self) -> Iterator[Finding]:
-        if self._size is None or self._table is None:
+        if self._size is None:
+            return
+        if self._table is None:
+            if self._volume_length is not None and self._volume_length > self._size:
+                end = self._volume_length
+                yield found("truncated", f"the {self._holds[0]} has {end} bytes, the object {self._size}")
             return
         front, header = self.captured("front"), self._gpt
         if header is not None:
@@ -174,11 +182,20 @@ class RawDiskInspector(FileInspector):
         return volumes.names(_View([self.region("first")], first.offset, first.length))
 
     @property
+    def _volume_length(self) -> int | None:
+        """The bytes that the volume has by its own superblock, where the disk is one volume."""
+        holds = self._holds
+        return stated_length(holds[0], self._view) if len(holds) == 1 else None
+
+    @property
     def _holds(self) -> tuple[str, ...]:
-        if not self.filled("volume"):
-            return ()
+        return volumes.names(self._view) if self.filled("volume") else ()
+
+    @property
+    def _view(self) -> "_View":
+        """The disk as a volume."""
         regions = [region for name, region in self._regions.items() if name.startswith("volume")]
-        return volumes.names(_View(regions, 0, self._size))
+        return _View(regions, 0, self._size)
 
     @property
     def _explained(self) -> bool:
