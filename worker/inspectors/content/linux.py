@@ -4,7 +4,7 @@ Offsets are in bytes, from the volume's beginning and within the superblock. Lit
 
 | name | superblock | magic | what must hold |
 |---|---|---|---|
-| ext2 … jbd | 1024, 1024 bytes | 53 EF @56 | log2(block size / 1024) u32@24 at most 6; with feature metadata_csum (read-only compatible u32@100, 0x400) the CRC-32C u32@1020 of what stands before it, not inverted at the end |
+| ext2 … jbd | 1024, 1024 bytes | 53 EF @56 | log2(block size / 1024) u32@24 at most 6, blocks per group u32@32 not zero; with feature metadata_csum (read-only compatible u32@100, 0x400) the CRC-32C u32@1020 of what stands before it, not inverted at the end |
 | jbd | | | incompatible u32@96 has journal_dev, 0x8 |
 | ext2, ext3 | | | without / with has_journal (compatible u32@92, 0x4), and nothing that they don't know: incompatible filetype 0x2, meta_bg 0x10, in ext3 also recover 0x4; read-only compatible sparse_super 0x1, large_file 0x2, btree_dir 0x4 |
 | ext4 | | | something that ext3 doesn't know, no journal_dev, flags u32@352 without test_filesys, 0x4 |
@@ -25,7 +25,8 @@ Sources: the Linux kernel's headers: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h 
 include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nilfs2_ondisk.h,
 fs/jfs/jfs_superblock.h, fs/reiserfs/reiserfs.h (of Linux 6.12), include/uapi/linux/gfs2_ondisk.h,
 fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; "ext4 Data Structures and Algorithms" for the features' meaning.
-reiser4: plugin/disk_format of reiser4progs. Which checks: libblkid 2.41.
+reiser4: plugin/disk_format of reiser4progs. Which checks: libblkid 2.41; it wants no sizes of ext, whose magic
+number has but two bytes.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def _ext(name: str, fits: Callable[[Superblock], bool]) -> Signature:
 
 
 def _ext_intact(superblock: Superblock) -> bool:
-    if superblock.le(24, 4) > MAX_EXT_BLOCK_LOG:
+    if superblock.le(24, 4) > MAX_EXT_BLOCK_LOG or not superblock.le(32, 4):
         return False
     checksum = superblock.le(1020, 4)
     return not superblock.le(100, 4) & METADATA_CSUM or inverted_crc32c(superblock[:1020]) == checksum

@@ -8,7 +8,7 @@ Offsets are in bytes, from the volume's beginning and within the superblock. Lit
 | squashfs3 | 0, 32 bytes | `sqsh` (big-endian), `hsqs` | version u16@28 at most 3 |
 | erofs | 1024, 128 bytes | E2 E1 F5 E0 | log2(block size) u8@12 at most 12; with feature sb_csum (u32@8, 0x1) the CRC-32C u32@4, not inverted at the end, of the block from here on with itself zero |
 | cramfs | 0, 64 bytes | 45 3D CD 28 or 28 CD 3D 45 (big-endian) | `Compressed ROMFS` @16 |
-| romfs | 0, 32 bytes | `-rom1fs-` | the first 512 bytes (u32@8 if that is less) as words add up to zero |
+| romfs | 0, 32 bytes | `-rom1fs-` | the first 512 bytes (u32@8 if that is less, but 32 at least) as words add up to zero |
 
 Sources: the Linux kernel's headers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_fs.h (and
 erofs_superblock_csum_verify), include/uapi/linux/cramfs_fs.h, include/uapi/linux/romfs_fs.h; "The squashfs
@@ -54,7 +54,8 @@ def _cramfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
 def _romfs_sound(superblock: Superblock, _place: Place, view: View) -> bool:
     summed = min(ROMFS_SUMMED, superblock.be(8, 4))
     held = view.read(0, summed)
-    return summed % 4 == 0 and len(held) == summed and big_endian_sum(held) == 0
+    complete = len(superblock) <= summed == len(held) and summed % 4 == 0
+    return complete and big_endian_sum(held) == 0
 
 
 SQUASHFS = Signature("squashfs", (Place(0, 32, b"hsqs"),), _squashfs_sound)

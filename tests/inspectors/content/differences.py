@@ -1,0 +1,110 @@
+"""Where Keyhole says otherwise of a damaged volume than libblkid 2.38, in one list, and why.
+
+2.38 is Debian 12's; what a later one checks, too, Keyhole does already.
+"""
+
+from dataclasses import dataclass
+
+KIB = 1024
+LATER = "libblkid compares this checksum from 2.40 or 2.41 on"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Bytes of a superblock.
+
+    Attributes:
+        bytes: Where in the superblock.
+        reason: Why.
+        keeps: Keyhole names a volume that libblkid does not, if these are not as they should be; otherwise it
+            is the other way round.
+        instead: What the other one takes the volume for then.
+    """
+
+    bytes: range
+    reason: str
+    keeps: bool = False
+    instead: tuple[str, ...] = ()
+
+    def explains(self, at: int, kind: str, ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+        """Whether it is why a change of a byte leads to different names."""
+        if self.keeps:
+            return at in self.bytes and ours == (kind,) and theirs == self.instead
+        return at in self.bytes and ours == self.instead
+
+
+def _stricter(first: int, end: int, reason: str, instead: tuple[str, ...] = ()) -> Difference:
+    return Difference(range(first, end), reason, instead=instead)
+
+
+def _kept(first: int, end: int, reason: str, instead: tuple[str, ...] = ()) -> Difference:
+    return Difference(range(first, end), reason, keeps=True, instead=instead)
+
+
+EXT = (
+    _stricter(0, KIB, "libblkid compares the checksum of metadata_csum from 2.40 on"),
+    _stricter(24, 28, "no ext has blocks larger than 64 KiB"),
+    _stricter(32, 36, "nor groups without blocks"),
+)
+#: By what the volume is.
+DIFFERENCES: dict[str, tuple[Difference, ...]] = {
+    "ext2": EXT,
+    "ext3": EXT,
+    "ext4": EXT,
+    "ext4dev": EXT,
+    "jbd": EXT,
+    "xfs": (
+        _stricter(0, 32 * KIB, LATER),
+        _stricter(80, 84, "sizes are multiplied without the carry being lost"),
+    ),
+    "btrfs": (_stricter(0, 4 * KIB, LATER),),
+    "f2fs": (_stricter(0, 3 * KIB, LATER),),
+    "erofs": (_stricter(0, 3 * KIB, LATER),),
+    "romfs": (_stricter(0, 512, LATER),),
+    "apfs": (_stricter(0, 4 * KIB, LATER),),
+    "bcache": (_stricter(0, 2258, LATER),),
+    "zonefs": (_stricter(0, 4 * KIB, LATER),),
+    "exfat": (_stricter(0, 12 * 4096, LATER),),
+    "linux_raid_member": (_stricter(0, 4 * KIB, LATER),),
+    "cramfs": (_stricter(16, 32, "Linux mounts none without this text; libblkid wants a checksum instead"),),
+    "vfat": (
+        *(
+            _stricter(first, end, "sizes are calculated without the carry being lost")
+            for first, end in ((11, 20), (22, 24), (32, 40))
+        ),
+        _stricter(48, 50, "free space is told in the second sector, not just anywhere"),
+    ),
+    "ntfs": (
+        _stricter(11, 13, "libblkid wants a power of two from 2.40 on"),
+        _stricter(510, 512, "a boot sector has its mark; libblkid looks at the MFT instead"),
+        *(
+            _kept(first, end, "the MFT is not looked at, wherever these say it is")
+            for first, end in ((11, 14), (40, 65))
+        ),
+    ),
+    "hfs": (_stricter(20, 24, "libblkid looks at the size of blocks from 2.40 on"),),
+    "hfsplus": (
+        _stricter(1, 4, "two bytes are little to go by: the version must fit the signature"),
+        _stricter(40, 44, "the same: a power of two"),
+        _stricter(18, 24, "the volume within must lie in the wrapper"),
+        _stricter(126, 130, "the same"),
+        *(
+            _kept(first, end, "the volume within is not looked at, wherever the wrapper says it is")
+            for first, end in ((20, 24), (28, 30), (126, 128))
+        ),
+    ),
+    "crypto_LUKS": (_stricter(256, 264, "libblkid compares a second header's own offset from 2.41 on"),),
+    "befs": (
+        _stricter(40, 68, "the superblock must agree with itself"),
+        *(
+            _kept(first, end, "the root directory's inode is not looked at, wherever these say it is")
+            for first, end in ((76, 80), (116, 124))
+        ),
+    ),
+    "BitLocker": (
+        _stricter(160, 184, "BitLocker's GUID is wanted instead of its metadata"),
+        _stricter(424, 448, "without it, it is the FAT that it looks like", instead=("vfat",)),
+        _kept(176, 184, "its metadata are not looked at, wherever this says they are"),
+        _kept(440, 448, "the same", instead=("vfat",)),
+    ),
+}

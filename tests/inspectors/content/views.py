@@ -1,0 +1,83 @@
+"""Views of volumes, for tests: of a file, of bytes, of a part of either, and one that notes what is read."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from worker.inspectors.content.view import View
+from worker.inspectors.region import ByteRange
+
+
+@dataclass(frozen=True)
+class FileView:
+    """All of an open file."""
+
+    descriptor: int
+
+    @property
+    def size(self) -> int | None:
+        return os.fstat(self.descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self.descriptor, length, offset)
+
+
+@dataclass(frozen=True)
+class BytesView:
+    """The first bytes of a volume, which may be longer, or of unknown length."""
+
+    known: bytes
+    size: int | None
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.known[offset : offset + length]
+
+
+@dataclass(frozen=True)
+class PartView:
+    """Of another view, only what lies in some ranges that do not touch each other."""
+
+    whole: View
+    parts: Sequence[ByteRange]
+    size: int | None
+
+    def read(self, offset: int, length: int) -> bytes:
+        for part in self.parts:
+            if part.offset <= offset < part.end:
+                return self.whole.read(offset, min(length, part.end - offset))
+        return b""
+
+
+@dataclass(frozen=True)
+class ChangedView:
+    """Another view with another byte at an offset."""
+
+    whole: View
+    at: int
+    byte: int
+
+    @property
+    def size(self) -> int | None:
+        return self.whole.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        data, within = self.whole.read(offset, length), self.at - offset
+        if not 0 <= within < len(data):
+            return data
+        return data[:within] + bytes([self.byte]) + data[within + 1 :]
+
+
+@dataclass(frozen=True)
+class NotingView:
+    """Another view, and what was read of it."""
+
+    whole: View
+    noted: list[ByteRange] = field(default_factory=list)
+
+    @property
+    def size(self) -> int | None:
+        return self.whole.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.noted.append(ByteRange(offset, length))
+        return self.whole.read(offset, length)
