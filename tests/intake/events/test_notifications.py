@@ -124,7 +124,7 @@ class TestJobs:
         [
             # A version never changes, whatever else is told of it.
             (record(versionId="1", eTag="1", sequencer="1"), record(versionId="1")),
-            (record(eTag='"1"', sequencer="0A"), record(eTag="1", sequencer="a")),
+            (record(eTag='"1"', sequencer="0A"), record(eTag="1", sequencer="0a00")),
             (record(eTag="1", versionId="null"), record(eTag="1", versionId="")),
             (
                 {**record(eTag="1", sequencer="1"), "eventTime": "12:00"},

@@ -266,7 +266,7 @@ def _sequencer(value: object, dialect: Dialect) -> str | None:
     """The sequencer without leading zeros, so that of one key's events the later has the greater number."""
     if not isinstance(value, str) or not _SEQUENCER.fullmatch(value):
         return None
-    digits = value.lower().lstrip("0")
+    digits = value.lower()
     if dialect in {AWS, EVENTBRIDGE}:
         # They "can be of different lengths", and are then to be padded at the right: S3's user guide.
         digits = digits.ljust(_AWS_DIGITS, "0")
