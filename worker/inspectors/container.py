@@ -4,16 +4,21 @@ A member is a stretch of the container, or what a decoder makes of it. Its inspe
 member's own offsets; the container says where these lie in the object, and hands on what comes.
 
 - Members are declared as regions are (`new_member`), from what is captured, and are shown the piece that
-  passes at that moment. They are kept until the end: their facts are the container's.
+  passes at that moment.
+- A member whose inspection has all that it wants is settled: its facts are kept, if the container counts it
+  as a member (`keeps`), and all else of it is forgotten.
 - A container in a container is a member as any other, down to `MAX_DEPTH`.
-- The number of members that are inspected is bounded, and with it what is held in memory.
+- How many members are looked at at once is bounded (`busy`), how many are kept (`full`), and with both what
+  is held in memory. A container that waits until it is not busy any more knows the same in the end.
+- A member's length is told to its inspection once the member is known to lie in the object to its end, or the
+  object's length is known: of what is cut off, the inspection sees the part that is there.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from worker.inspectors.base import FileInspector
+from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.region import ByteRange
 
@@ -22,17 +27,13 @@ if TYPE_CHECKING:
 
 #: A disk in an archive in a compressed archive in an image's layer; nobody packs deeper by accident.
 MAX_DEPTH = 4
-#: Members that are inspected. An appliance has a handful of disks; a container image some dozen layers.
+#: Members that are kept. An appliance has a handful of disks; a container image some dozen layers.
 MAX_MEMBERS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A stretch of a member: where it lies in the member, and in the container (`None`: a hole of zeros)."""
-
-    offset: int
-    length: int
-    container_offset: int | None
+#: Members that are looked at at once. A scan has two or three in flight: while a disk's end is fetched, the
+#: next one's front comes with it.
+MAX_OPEN = 32
+#: Disks of more bytes together than a 64-bit number counts are no disks.
+MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
 class PlacedMember:
@@ -40,64 +41,57 @@ class PlacedMember:
 
     Args:
         name: As the container calls it.
-        size: The member's length in bytes.
-        extents: Where its bytes lie, in ascending order and without a gap.
+        extents: Where its bytes lie.
         inspection: What looks at it.
     """
 
-    def __init__(self, name: str, size: int, extents: Sequence[Extent], inspection: "Inspection") -> None:
+    def __init__(self, name: str, extents: ExtentMap, inspection: "Inspection") -> None:
         self.name = name
-        self.size = size
-        self.extents = extents
         self.inspection = inspection
-        inspection.finish(size)
-        self._fill_holes()
-
-    @property
-    def offset(self) -> int | None:
-        """Where it begins in the container; `None` if it begins with a hole."""
-        return self.extents[0].container_offset if self.extents else None
+        self._extents = extents
+        self._length: int | None = None
 
     def feed(self, offset: int, data: bytes) -> None:
         """Hand on what belongs to the member, of bytes of the container that begin at `offset`."""
-        for extent in self.extents:
-            if extent.container_offset is None:
-                continue
-            start = max(offset, extent.container_offset)
-            end = min(offset + len(data), extent.container_offset + extent.length)
-            if start < end:
-                at = extent.offset + start - extent.container_offset
-                self.inspection.feed(at, data[start - offset : end - offset])
-        self._fill_holes()
+        for part in self._extents.placed(offset, offset + len(data)):
+            start = part.place - offset
+            self.inspection.feed(part.offset, data[start : start + part.length])
+
+    def reach(self, highest: int, size: int | None) -> None:
+        """Learn how far the container reaches: at least to `highest`, or that it has `size` bytes."""
+        available = self._extents.available(highest if size is None else size)
+        if self._length is None and (size is not None or available == self._extents.size):
+            self._length = available
+            self.inspection.finish(available)
+        self._fill_holes(available)
 
     def missing(self) -> Iterator[ByteRange]:
         """The ranges of the container that the inspection wants."""
         for wanted in self.inspection.missing():
-            for extent in self.extents:
-                start = max(wanted.offset, extent.offset)
-                end = min(wanted.end, extent.offset + extent.length)
-                if start < end and extent.container_offset is not None:
-                    yield ByteRange(extent.container_offset + start - extent.offset, end - start)
+            for part in self._extents.within(wanted.offset, wanted.end):
+                yield ByteRange(part.place, part.length)
 
     @property
     def complete(self) -> bool:
         """Whether the inspection has all that it wants."""
-        return self.inspection.complete
+        return self._length is not None and self.inspection.complete
 
-    def _fill_holes(self) -> None:
-        """Give the inspection the zeros that it wants. Each time it may want more, as often as it may ask."""
-        holes = [extent for extent in self.extents if extent.container_offset is None]
-        while holes:
+    def known(self) -> Member:
+        """What is known of it now."""
+        return Member(self.name, self._extents.place, self._extents.size, self.inspection.facts())
+
+    def _fill_holes(self, available: int) -> None:
+        """Give the inspection the zeros that it wants. Each time it may want more, as often as it may ask.
+
+        Of a file that is cut off, a hole behind the cut is not there either.
+        """
+        given = self._extents.sparse
+        while given:
             given = False
             for wanted in self.inspection.missing():
-                for hole in holes:
-                    start = max(wanted.offset, hole.offset)
-                    end = min(wanted.end, hole.offset + hole.length)
-                    if start < end:
-                        self.inspection.feed(start, bytes(end - start))
-                        given = True
-            if not given:
-                return
+                for start, end in self._extents.holes(wanted.offset, min(wanted.end, available)):
+                    self.inspection.feed(start, bytes(end - start))
+                    given = True
 
 
 class ContainerInspector(FileInspector):
@@ -106,15 +100,20 @@ class ContainerInspector(FileInspector):
     def __init__(self, tracing: bool = False, depth: int = 0) -> None:
         super().__init__(tracing)
         self._depth = depth
-        self._members: list[PlacedMember] = []
+        self._count = 0
+        # By their numbers, in which order they are told in the end.
+        self._open: dict[int, PlacedMember] = {}
+        self._kept: dict[int, Member] = {}
+        self._fresh: dict[int, PlacedMember] = {}
 
     # What subclasses call
 
-    def new_member(self, name: str, size: int, extents: Sequence[Extent]) -> PlacedMember:
-        """Declare a member whose bytes lie in the container; a whole one is a single extent."""
-        member = PlacedMember(name, size, extents, self.new_inspection())
-        self._members.append(member)
-        return member
+    def new_member(self, name: str, extents: ExtentMap) -> int:
+        """Declare a member whose bytes lie in the container, and number it, from 0."""
+        number = self._count
+        self._count += 1
+        self._open[number] = self._fresh[number] = PlacedMember(name, extents, self.new_inspection())
+        return number
 
     def new_inspection(self) -> "Inspection":
         """An inspection of something inside."""
@@ -123,47 +122,70 @@ class ContainerInspector(FileInspector):
 
         return Inspection(depth=self._depth + 1)
 
+    def take(self, name: str) -> bytes:
+        """The bytes of a filled region, which is forgotten. It may be declared again."""
+        data = self.captured(name)
+        del self._regions[name]
+        return data
+
+    @property
+    def busy(self) -> bool:
+        """Whether so many members are looked at that the next has to wait until one of them is settled."""
+        return len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
+
     @property
     def full(self) -> bool:
-        """Whether no further member is inspected."""
-        return len(self._members) >= MAX_MEMBERS
+        """Whether no further member is looked at, of a container that is not busy."""
+        return self._most >= MAX_MEMBERS
 
     @property
     def too_deep(self) -> bool:
         """Whether what lies inside is not looked into: containers in containers have an end."""
         return self._depth >= MAX_DEPTH
 
+    # What subclasses override
+
+    def keeps(self, member: Member) -> bool:  # noqa: ARG002 - for those that look at it
+        """Whether what was looked at counts as a member, once its inspection has all that it wants."""
+        return True
+
     # What goes in
 
     def feed(self, offset: int, data: bytes) -> None:
         """Present bytes from anywhere; see `FileInspector.feed`. Members are shown them, too."""
-        known = len(self._members)
-        for member in self._members:
-            member.feed(offset, data)
-        super().feed(offset, data)
-        # What was declared just now is shown the piece, which may make the container declare more.
-        while known < len(self._members):
-            fresh = self._members[known:]
-            known = len(self._members)
-            for member in fresh:
-                member.feed(offset, data)
+        if not data:
+            return
+        self._highest = max(self._highest, offset + len(data))
+        self._show(self._open, offset, data)
+        while True:
+            self._fresh = {}
             super().feed(offset, data)
+            if not self._fresh:
+                return
+            # What was declared just now is shown the piece. Once it is settled, more may be declared.
+            self._show(self._fresh, offset, data)
+
+    def finish(self, size: int | None = None) -> None:
+        """Make the object's length known; see `FileInspector.finish`. Members know then how long they are."""
+        super().finish(size)
+        while self._settle(self._open):
+            super().finish(size)
 
     def missing(self) -> list[ByteRange]:
         """What the container and its members want."""
-        return [*super().missing(), *(part for member in self._members for part in member.missing())]
+        return [*super().missing(), *(part for member in self._open.values() for part in member.missing())]
 
     @property
     def complete(self) -> bool:
         """Whether the container and all its members have what they want."""
-        return super().complete and all(member.complete for member in self._members)
+        return super().complete and not self._open
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory, those of members as `name/region`."""
+        """How many bytes each region holds in memory, those of members as `number/region`."""
         inside = {
             f"{number}/{name}": held
-            for number, member in enumerate(self._members)
+            for number, member in self._open.items()
             for name, held in member.inspection.context_info.items()
         }
         return {**super().context_info, **inside}
@@ -171,19 +193,48 @@ class ContainerInspector(FileInspector):
     # What comes out
 
     def members(self) -> tuple[Member, ...]:
-        """The members that were inspected, in their order."""
-        return tuple(
-            Member(member.name, member.offset, member.size, member.inspection.facts())
-            for member in self._members
-        )
+        """The members, in their order; with those of which not all is known yet."""
+        return tuple(self._numbered().values())
 
     @property
     def virtual_size(self) -> int:
         """The sizes of all members' disks together; zero if one is unknown, or there is none."""
         sizes = [member.facts.virtual_size for member in self.members() if member.facts.format]
-        return sum(size for size in sizes if size) if all(sizes) else 0
+        total = sum(size for size in sizes if size) if all(sizes) else 0
+        return total if total <= MAX_VIRTUAL_SIZE else 0
 
     @property
     def wholeness(self) -> Wholeness:
         """That of the members is told by them; the container is as whole as its own marks say."""
         return Wholeness.UNCHECKED
+
+    # How it works
+
+    def _numbered(self) -> dict[int, Member]:
+        """The members by their numbers."""
+        unsettled = ((number, member.known()) for number, member in self._open.items())
+        known = {**self._kept, **{number: member for number, member in unsettled if self.keeps(member)}}
+        return {number: known[number] for number in sorted(known)}
+
+    @property
+    def _most(self) -> int:
+        """How many members there are, should all be kept that are looked at."""
+        return len(self._kept) + len(self._open)
+
+    def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
+        for member in members.values():
+            member.feed(offset, data)
+        self._settle(members)
+
+    def _settle(self, members: dict[int, PlacedMember]) -> bool:
+        """Keep of members that are complete what they are. Tells whether there were any."""
+        settled = []
+        for number, member in members.items():
+            member.reach(self._highest, self._size)
+            if member.complete:
+                settled.append(number)
+        for number in settled:
+            known = self._open.pop(number).known()
+            if self.keeps(known):
+                self._kept[number] = known
+        return bool(settled)

@@ -1,0 +1,108 @@
+"""Extents: which stretches of a file lie where in a container. What none covers is a hole, which is zeros.
+
+A disk that was packed sparsely has thousands of them, so they are kept as numbers side by side and found by
+bisection.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Extent(NamedTuple):
+    """`length` bytes of a file from its `offset` on, which lie in the container from `place` on."""
+
+    offset: int
+    length: int
+    place: int
+
+
+class ExtentMap:
+    """Where a file of `size` bytes lies. A file in one piece is a single extent.
+
+    Extents are added in the order of their offsets and of their places, apart in both, and inside the file.
+    """
+
+    __slots__ = ("_lengths", "_offsets", "_places", "size", "stored")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        #: How many of the file's bytes are no hole.
+        self.stored = 0
+        self._offsets, self._lengths, self._places = array("Q"), array("Q"), array("Q")
+
+    @classmethod
+    def whole(cls, size: int, place: int) -> "ExtentMap":
+        """The map of a file that lies in one piece."""
+        one = cls(size)
+        if size:
+            one.add(0, size, place)
+        return one
+
+    def add(self, offset: int, length: int, place: int) -> None:
+        """Add the next extent, of at least one byte."""
+        self.stored += length
+        self._offsets.append(offset)
+        self._lengths.append(length)
+        self._places.append(place)
+
+    @property
+    def place(self) -> int | None:
+        """Where the file's first byte lies; `None` if that is in a hole, or there is none."""
+        return self._places[0] if self._offsets and self._offsets[0] == 0 else None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether some of the file is a hole."""
+        return self.stored < self.size
+
+    @property
+    def end(self) -> int:
+        """Where the container's first byte behind all extents is."""
+        return self._places[-1] + self._lengths[-1] if self._places else 0
+
+    def available(self, container_size: int) -> int:
+        """How many of the file's bytes, counted from its first, a container of this length holds."""
+        if self.end <= container_size:
+            return self.size
+        index = bisect_right(self._places, container_size) - 1
+        if index >= 0 and self._places[index] + self._lengths[index] > container_size:
+            return self._offsets[index] + container_size - self._places[index]
+        return self._offsets[index + 1]
+
+    def within(self, offset: int, end: int) -> Iterator[Extent]:
+        """The extents, or parts of them, that hold the file's bytes from `offset` up to `end`."""
+        for index in self._from(self._offsets, offset):
+            if self._offsets[index] >= end:
+                return
+            yield self._part(index, offset - self._offsets[index], end - self._offsets[index])
+
+    def placed(self, place: int, end: int) -> Iterator[Extent]:
+        """The extents, or parts of them, that lie in the container from `place` up to `end`."""
+        for index in self._from(self._places, place):
+            if self._places[index] >= end:
+                return
+            yield self._part(index, place - self._places[index], end - self._places[index])
+
+    def holes(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where holes, or parts of them, begin and end among the file's bytes from `offset` up to `end`."""
+        for extent in self.within(offset, end):
+            if offset < extent.offset:
+                yield offset, extent.offset
+            offset = extent.offset + extent.length
+        end = min(end, self.size)
+        if offset < end:
+            yield offset, end
+
+    def _from(self, starts: "array[int]", start: int) -> range:
+        """The extents that do not end before `start`."""
+        index = max(0, bisect_left(starts, start) - 1)
+        if index < len(starts) and starts[index] + self._lengths[index] <= start:
+            index += 1
+        return range(index, len(starts))
+
+    def _part(self, index: int, start: int, end: int) -> Extent:
+        """The bytes of an extent from `start` up to `end`, as far as it has them."""
+        start, end = max(0, start), min(end, self._lengths[index])
+        return Extent(self._offsets[index] + start, end - start, self._places[index] + start)
