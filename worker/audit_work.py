@@ -161,7 +161,7 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
     client = services.s3.client
     if spec.inventory is None:
         return lister_for(client, spec.bucket, spec.prefix, versions=spec.versions, page_size=page_size(spec))
-    from worker.intake.inventory import InventoryLister  # noqa: PLC0415 - it takes an extra
+    from worker.intake.inventory.lister import InventoryLister  # noqa: PLC0415 - few audits have one
 
     return InventoryLister(
         client,

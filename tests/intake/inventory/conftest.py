@@ -1,0 +1,62 @@
+"""A bucket with inventories of another, and what lists by them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tests.intake.inventory.inventories import Inventories
+from worker.intake.inventory.lister import InventoryLister
+from worker.intake.listing import Listed
+from worker.sources.s3 import S3Access
+from worker.sources.s3_uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: More pages than any listing of these tests has.
+MANY = 1000
+
+OpenLister = Callable[..., InventoryLister]
+
+
+@pytest.fixture
+def inventories(s3: "S3Client", bucket: str) -> Inventories:
+    """Writes inventories of `images` into a bucket that is empty and this test's alone."""
+    return Inventories(s3, f"images-{uuid4().hex}", bucket)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where parts are kept; it does not exist yet."""
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def open_lister(recorded_access: S3Access, inventories: Inventories, folder: Path) -> OpenLister:
+    """Opens a lister, as another process would, of the server that notes what it is asked."""
+
+    def open_it(manifest: S3Uri, **options: Any) -> InventoryLister:
+        options = {"bucket": inventories.source} | options
+        return InventoryLister(recorded_access.client, manifest, folder, **options)
+
+    return open_it
+
+
+@pytest.fixture
+def listed(open_lister: OpenLister) -> Callable[..., list[Listed]]:
+    """All that is listed by an inventory, each page by a lister of its own."""
+
+    def list_all(manifest: S3Uri, **options: Any) -> list[Listed]:
+        page = open_lister(manifest, **options).page(None)
+        found = [*page.objects]
+        for _ in range(MANY):
+            if page.cursor is None:
+                return found
+            page = open_lister(manifest, **options).page(page.cursor)
+            found += page.objects
+        raise AssertionError("it does not end")
+
+    return list_all

@@ -1,0 +1,145 @@
+"""What befalls the process that reads a part stays there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from select import poll
+
+import pyarrow as pa
+import pytest
+
+from tests.intake.inventory.inventories import CURRENT, Row, csv_part, in_parquet
+from worker.intake.inventory.conversion import (
+    CPU_SECONDS,
+    Conversion,
+    FileFormat,
+    PartError,
+    _death,
+    convert,
+)
+
+#: One byte of a good file was changed; pyarrow 26.0.1 dies of it.
+KILLER = Path(__file__).with_name("kills_pyarrow_26.orc")
+
+
+@pytest.fixture
+def conversion(tmp_path: Path) -> Callable[..., Conversion]:
+    """What is to be made of a part, which may be no file at all."""
+
+    def of(file_format: FileFormat, body: bytes | None) -> Conversion:
+        source = tmp_path / "part"
+        if body is None:
+            os.mkfifo(source)
+        else:
+            source.write_bytes(body)
+        size = len(body or b"")
+        target = os.fspath(tmp_path / "table")
+        return Conversion(os.fspath(source), target, size, file_format, CURRENT, "images", "", versions=False)
+
+    return of
+
+
+def test_a_part_is_converted_in_a_process_of_its_own(conversion: Callable[..., Conversion]) -> None:
+    part = conversion(FileFormat.CSV, csv_part([Row("a", bucket="images"), Row("b", bucket="others")]))
+    assert convert(part) == 1
+    assert Path(part.target).exists()
+
+
+def test_the_row_of_an_error_comes_back_from_it(conversion: Callable[..., Conversion]) -> None:
+    rows = [Row("a", bucket="images"), Row("b", bucket="images", size=-1)]
+    with pytest.raises(PartError, match="Size is no number of bytes") as raised:
+        convert(conversion(FileFormat.CSV, csv_part(rows)))
+    assert raised.value.row == 2
+
+
+@pytest.mark.parametrize("file_format", [FileFormat.PARQUET, FileFormat.ORC])
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"ORC", bytes(1000), b"images,a,1\n"])
+def test_what_is_no_such_file_is_refused(
+    conversion: Callable[..., Conversion], file_format: FileFormat, body: bytes
+) -> None:
+    with pytest.raises(PartError, match="it cannot be read: "):
+        convert(conversion(file_format, body))
+
+
+def test_a_file_that_kills_its_reader_is_refused(conversion: Callable[..., Conversion]) -> None:
+    # As long as the reader has this bug; without it, the file may be refused in another way, or read
+    with pytest.raises(PartError, match="kills the process that does it \\(Segmentation fault\\)"):
+        convert(conversion(FileFormat.ORC, KILLER.read_bytes()))
+
+
+def test_a_small_file_that_is_large_in_memory_is_refused(conversion: Callable[..., Conversion]) -> None:
+    # Given a file that says one long text many times
+    many = 8192
+    key = pa.DictionaryArray.from_arrays(pa.array([0] * many, pa.int32()), pa.array(["k" * (1 << 20)]))
+    body = in_parquet(pa.table({"bucket": ["images"] * many, "key": key, "size": [1] * many}))
+    assert len(body) < 1 << 20
+    # When it is read, then it costs no more than the limit
+    with pytest.raises(PartError, match="takes more than 2048 MiB of memory"):
+        convert(conversion(FileFormat.PARQUET, body))
+
+
+@pytest.mark.parametrize(
+    ("returncode", "words"),
+    [
+        (-signal.SIGXCPU, f"takes longer than {CPU_SECONDS} seconds"),
+        (-signal.SIGABRT, "kills the process that does it (Aborted)"),
+        (1, "failed without a word (exit code 1)"),
+    ],
+)
+def test_a_death_is_told_in_words(returncode: int, words: str) -> None:
+    assert _death(returncode) == words
+
+
+# A child that reads a FIFO waits for as long as the test has it open
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the child is found by what Linux has in /proc"
+)
+SCRIPT = """
+import json, sys
+from worker.intake.inventory.conversion import Conversion, PartError, convert
+try:
+    convert(Conversion(**json.loads(sys.argv[1])))
+except PartError as error:
+    print(error)
+"""
+
+
+@contextmanager
+def reading(part: Conversion) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A process whose child reads the part, and the child."""
+    command = [sys.executable, "-c", SCRIPT, json.dumps(asdict(part))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        descriptor = os.open(part.source, os.O_WRONLY)  # returns once the child has opened it, too
+        try:
+            tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+            (child,) = [int(pid) for task in tasks for pid in task.read_text().split()]
+            yield process, child
+        finally:
+            os.close(descriptor)
+            process.kill()
+
+
+@needs_proc
+def test_whatever_kills_it_is_an_error(conversion: Callable[..., Conversion]) -> None:
+    with reading(conversion(FileFormat.CSV, None)) as (process, child):
+        os.kill(child, signal.SIGKILL)
+        said, _ = process.communicate()
+    assert said.strip() == "reading it kills the process that does it (Killed)"
+
+
+@needs_proc
+def test_it_ends_when_its_parent_is_killed(conversion: Callable[..., Conversion]) -> None:
+    with reading(conversion(FileFormat.CSV, None)) as (process, child):
+        handle = os.pidfd_open(child)
+        process.kill()
+        ended = poll()
+        ended.register(handle)
+        assert ended.poll(60_000), "it lives on after a minute"
+        os.close(handle)
