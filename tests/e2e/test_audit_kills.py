@@ -15,9 +15,12 @@ from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, a
 from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
 from worker.jobs.queues import AUDITS, HOUSEKEEPING
 from worker.results import keys
+from worker.scan.report import Status
 
 BUCKET = "images"
 MANY = 20_000
+#: Of the moments and the kinds of kills, and of whom they hit.
+SEED = 4
 #: What a killed worker held is sent again when nobody gave a sign of life for it for a second.
 RESEND_SECONDS = 1
 
@@ -89,6 +92,65 @@ def grow_old(site: AuditSite) -> None:
     """Let the time pass in which whoever works on batches would have given a sign of life."""
     for entry_id in site.redis.zrange(keys.ledger_open(AUDITS), 0, -1):
         site.redis.zincrby(keys.ledger_open(AUDITS), -1000, entry_id)
+
+
+class Chaos:
+    """Kills who works on an audit, in the middle of it."""
+
+    def __init__(self, site: AuditSite, workers: Workers, audit_id: str, chance: random.Random) -> None:
+        self._site, self._workers, self._audit_id, self._chance = site, workers, audit_id, chance
+
+    def a_process(self) -> None:
+        """Kill a process that scans or lists; its worker starts another one."""
+        self._workers.kill_a_child(self._chance)
+
+    def a_worker(self) -> None:
+        """Kill a worker, and start another one."""
+        self._workers.kill_one(self._chance)
+        let_the_page_be_lost(self._site, self._audit_id)
+        self._workers.start()
+
+    def the_lister(self) -> None:
+        """Kill all workers while one of them waits for the answer to a LIST."""
+        self._site.s3.hold("LIST")
+        self._site.sweeping_until(self._audit_id, self._site.s3.held)
+        self._all()
+
+    def whoever_has_listed(self) -> None:
+        """Kill all workers when one of them has committed a page, and is about to publish its batches."""
+        page = self._site.audits.place(self._audit_id).page
+        self._site.sweeping_until(self._audit_id, lambda: self._site.audits.place(self._audit_id).page > page)
+        self._all()
+
+    def _all(self) -> None:
+        self._workers.kill_all()
+        self._site.s3.release()
+        let_the_page_be_lost(self._site, self._audit_id)
+        self._workers.start()
+        self._workers.start()
+
+
+class TestManyAreKilled:
+    def test_an_audit_of_many_objects_ends_and_counts_each_once(
+        self, site: AuditSite, workers: Workers
+    ) -> None:
+        site.s3.fill(BUCKET, MANY)
+        workers.start()
+        workers.start()
+        audit_id = site.begin(BUCKET)
+        chance = choice(SEED)
+        chaos = Chaos(site, workers, audit_id, chance)
+        kills = [chaos.a_process] * 4 + [chaos.a_worker] * 2 + [chaos.the_lister, chaos.whoever_has_listed]
+        chance.shuffle(kills)
+
+        for moment, kill in zip(sorted(chance.sample(range(MANY * 3 // 4), len(kills))), kills, strict=True):
+            site.sweeping_until(audit_id, lambda moment=moment: site.audit(audit_id).totals.scanned >= moment)
+            kill()
+        audit = site.ended(audit_id, sweeping=True)
+
+        assert_all_scanned_once(site, audit_id, all_keys(MANY))
+        assert audit.totals.statuses == {Status.SAFE: MANY}
+        assert site.s3.counts()["GET"] >= audit.totals.requests - audit.totals.lists == MANY
 
 
 class TestNobodyIsKilled:
