@@ -6,6 +6,8 @@ does it, which the sweep calls for every audit that runs.
 """
 
 import logging
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 SCANNER = f"keyhole/{__version__}"
 #: Where the parts of inventories are kept while they are read.
-INVENTORIES = Path(tempfile.gettempdir()) / "keyhole-inventory"
+INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
 
 class AuditWork:
@@ -101,6 +103,8 @@ class AuditWork:
             if "redis" in services.settings.sinks:
                 services.store.write(report, job_id=f"{audit.id}-{place.page}-archived", sequencer=None)
         services.audits.commit(claim, result)
+        if audit.spec.inventory is not None and result.cursor is None:
+            _forget_inventories(services)
         services.audits.release(claim)
         self.go_on(audit.id)
 
@@ -170,4 +174,13 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
         bucket=spec.bucket,
         prefix=spec.prefix,
         versions=spec.versions,
+        page_size=page_size(spec),
     )
+
+
+def _forget_inventories(services: Services) -> None:
+    """Remove what is left here of inventories whose audits list no more."""
+    for folder in INVENTORIES.iterdir() if INVENTORIES.is_dir() else ():
+        audit = services.audits.get(folder.name)
+        if audit is None or audit.state.ended or audit.listed_all:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -58,7 +58,7 @@ def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
 
 def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     console = Console()
-    console.print(Text(f"s3://{spec.bucket}/{spec.prefix}: a dry run; nothing but LISTs was asked for."))
+    console.print(Text(f"s3://{spec.bucket}/{spec.prefix}: a dry run; no object was read."))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
