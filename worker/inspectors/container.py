@@ -15,6 +15,7 @@ member's own offsets; the container says where these lie in the object, and hand
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker.inspectors.base import FileInspector
@@ -32,6 +33,8 @@ MAX_MEMBERS = 1000
 #: Members that are looked at at once. A scan has two or three in flight: while a disk's end is fetched, the
 #: next one's front comes with it.
 MAX_OPEN = 32
+#: What is kept of a member that nothing recognised.
+FRONT_BYTES = 4096
 #: Disks of more bytes together than a 64-bit number counts are no disks.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
@@ -78,7 +81,9 @@ class PlacedMember:
 
     def known(self) -> Member:
         """What is known of it now."""
-        return Member(self.name, self._extents.place, self._extents.size, self.inspection.facts())
+        facts = self.inspection.facts()
+        facts = replace(facts, front=facts.front[:FRONT_BYTES])
+        return Member(self.name, self._extents.place, self._extents.size, facts)
 
     def _fill_holes(self, available: int) -> None:
         """Give the inspection the zeros that it wants. Each time it may want more, as often as it may ask.

@@ -117,25 +117,34 @@ def _inspect(source: Source, inspection: Inspection, meter: Meter, settings: Sca
     inspection.feed(0, head)
     inspection.finish(size)
     for number in range(MAX_CONTAINER_ROUNDS):
-        wanted = merge(inspection.missing(), settings.gap_bytes)
-        if not wanted:
+        missing = inspection.missing()
+        if not missing:
             return
         container = inspection.is_container
         if number >= MAX_ROUNDS and not container:
             break
         if container:
             meter.widen(settings.container_budget)
-            # Behind a member's header lies its head: one GET for both.
-            wanted = merge((_ahead(part, size, settings.head_bytes) for part in wanted), settings.gap_bytes)
+            wanted = _of_container(missing, size, settings)
+        else:
+            wanted = merge(missing, settings.gap_bytes)
         for part in wanted:
             data = source.tail(part.length) if part.end == size else source.read(part.offset, part.length)
             inspection.feed(part.offset, data)
     raise AssertionError(f"an inspection still wants {inspection.missing()} after {number} rounds")
 
 
-def _ahead(part: ByteRange, size: int, length: int) -> ByteRange:
-    """At least so many bytes from where a range begins, if the object has them."""
-    return ByteRange(part.offset, max(part.length, min(length, size - part.offset)))
+def _of_container(missing: list[ByteRange], size: int, settings: ScanSettings) -> list[ByteRange]:
+    """What to fetch of a container: behind a member's header lies its head, so one GET is for both.
+
+    Over a gap that is longer than such a head it would be bytes that run out, of hundreds of members.
+    """
+    gap = min(settings.gap_bytes, settings.head_bytes)
+    ahead = (
+        ByteRange(part.offset, max(part.length, min(settings.head_bytes, size - part.offset)))
+        for part in merge(missing, gap)
+    )
+    return merge(ahead, gap)
 
 
 class Reporter:
