@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker.inspectors.base import FileInspector
+from worker.inspectors.decompression import Decompression
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.region import ByteRange
@@ -104,6 +105,8 @@ class ContainerInspector(FileInspector):
 
     def __init__(self, tracing: bool = False, depth: int = 0) -> None:
         super().__init__(tracing)
+        #: What may be decompressed of what lies inside. Whoever allows other than the usual sets it at once.
+        self.decompression = Decompression()
         self._depth = depth
         self._count = 0
         # By their numbers, in which order they are told in the end.
@@ -125,7 +128,7 @@ class ContainerInspector(FileInspector):
         # An inspection looks for containers, and a container holds inspections.
         from worker.inspectors.inspection import Inspection  # noqa: PLC0415
 
-        return Inspection(depth=self._depth + 1)
+        return Inspection(depth=self._depth + 1, decompression=self.decompression)
 
     def take(self, name: str) -> bytes:
         """The bytes of a filled region, which is forgotten. It may be declared again."""
@@ -135,13 +138,19 @@ class ContainerInspector(FileInspector):
 
     @property
     def busy(self) -> bool:
-        """Whether so many members are looked at that the next has to wait until one of them is settled."""
-        return len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
+        """Whether so much is looked at that the next member has to wait until one is settled."""
+        many = len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
+        return many or self.holds_much
 
     @property
     def full(self) -> bool:
         """Whether no further member is looked at, of a container that is not busy."""
         return self._most >= MAX_MEMBERS
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether something inside is being decompressed, which takes much memory: one at a time does."""
+        return any(member.inspection.holds_much for member in self._open.values())
 
     @property
     def too_deep(self) -> bool:

@@ -25,7 +25,8 @@ class Facts:
     """What is known of one image. Sizes in bytes; `None` is unknown.
 
     `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
-    whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it.
+    whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it, or
+    `unseen` says why, as a reason code.
     `front` are the first bytes of what was not recognised, for whoever can name it: up to 4 KiB, or all that
     is held if that is nothing but zeros (and nothing if only the first 4 KiB are).
     """
@@ -41,6 +42,7 @@ class Facts:
     complete: bool = True
     members: tuple["Member", ...] = ()
     front: bytes = b""
+    unseen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

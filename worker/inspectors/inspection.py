@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from worker.inspectors.base import FileInspector
 from worker.inspectors.container import ContainerInspector
+from worker.inspectors.decompression import Decompression
 from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
@@ -26,6 +27,8 @@ from worker.inspectors.vhd import VHDInspector
 
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
+#: Formats of disks that are as long as the object, or go on to its end.
+SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 
 
 class Inspection:
@@ -34,11 +37,15 @@ class Inspection:
     Args:
         tracing: Passed on to the inspectors.
         depth: In how many containers the object lies.
+        decompression: What may be decompressed to look inside; `None`: as much as is cheap.
     """
 
-    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
+    def __init__(
+        self, tracing: bool = False, depth: int = 0, decompression: Decompression | None = None
+    ) -> None:
         self._tracing = tracing
         self._depth = depth
+        self._decompression = decompression
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
         # In the order in which they name the object. Nobody takes part before the front is here.
@@ -132,7 +139,7 @@ class Inspection:
         return Facts(
             format=str(first),
             subformat=None if broken else first.subformat,
-            virtual_size=None if broken else first.virtual_size or None,
+            virtual_size=None if broken else self._virtual_size(first),
             actual_size=size,
             content=self._content(first),
             details={} if broken else dict(first.details()),
@@ -146,6 +153,16 @@ class Inspection:
     def is_container(self) -> bool:
         """Whether the object is a container, whose members cost more than one image may."""
         return any(isinstance(inspector, ContainerInspector) for inspector in self.matches)
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether it, or something inside, is being decompressed."""
+        return any(isinstance(one, ContainerInspector) and one.holds_much for one in self._by_front)
+
+    def _virtual_size(self, first: FileInspector) -> int | None:
+        if self._size is None and str(first) in SIZED_BY_LENGTH:
+            return None
+        return first.virtual_size or None
 
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
@@ -187,9 +204,12 @@ class Inspection:
             self._each(lambda inspector: inspector.finish(self._size))
 
     def _new(self, kind: type[FileInspector]) -> FileInspector:
-        if issubclass(kind, ContainerInspector):
-            return kind(self._tracing, self._depth)
-        return kind(self._tracing)
+        if not issubclass(kind, ContainerInspector):
+            return kind(self._tracing)
+        container = kind(self._tracing, self._depth)
+        if self._decompression is not None:
+            container.decompression = self._decompression
+        return container
 
     @property
     def _between_matters(self) -> bool:
