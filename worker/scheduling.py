@@ -148,9 +148,11 @@ def run(
     """
     app.conf.update(configuration(redis_url, audits, lock_seconds))
     service = Service(app, scheduler_cls=Scheduler)
-    if get_redis(app).exists(keys.BEAT_LOCK):
-        log.info("another scheduler has the lock; waiting for it, %s s if that one was killed", lock_seconds)
     try:
+        _ = service.scheduler  # made on first use; it writes what the file says
+        log.info("schedules: %s", ", ".join(app.conf.beat_schedule))
+        if get_redis(app).exists(keys.BEAT_LOCK):
+            log.info("another scheduler has the lock; waiting, %s s if that one was killed", lock_seconds)
         service.start()
     except KeyboardInterrupt:
         log.info("interrupted")
