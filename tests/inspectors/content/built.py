@@ -33,8 +33,8 @@ def raid_1(size: int, minor: int, roles: int = 384) -> Image:
     offset = {0: size // 4096 * 4096 - 8192, 1: 0, 2: 4096}[minor]
     superblock = bytearray(256 + 2 * roles)
     pack_into("<4I16s32s", superblock, 0, 0xA92B4EFC, 1, 0, 0, AN_ID, b"host:0")
-    pack_into("<QIIQII", superblock, 64, 1_700_000_000, 1, 0, size // SECTOR - 4096, 0, 2)
-    pack_into("<QQQQ", superblock, 128, 2048, size // SECTOR - 4096, offset // SECTOR, 0)
+    pack_into("<QIIQII", superblock, 64, 1_700_000_000, 1, 0, size // SECTOR - 32, 0, 2)
+    pack_into("<QQQQ", superblock, 128, 16, size // SECTOR - 32, offset // SECTOR, 0)
     pack_into("<II16s", superblock, 160, 0, 0, AN_ID)
     pack_into("<QQQII", superblock, 192, 1_700_000_000, 17, 2**64 - 1, 0, roles)
     superblock[256:] = b"\0\0\1\0" + b"\xff\xff" * (roles - 2)

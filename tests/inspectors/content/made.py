@@ -136,7 +136,7 @@ CHANGED = (
     ),
     Changed("swap of version 0", "swap", "swap, pages of 4096 bytes", {4086: b"SWAP-SPACE", KIB: bytes(8)}),
     *(
-        Changed(f"swap with {magic.decode()}", "swsuspend", "swap, pages of 8192 bytes", {8182: magic})
+        Changed(f"swap with {magic[:9].decode()}", "swsuspend", "swap, pages of 8192 bytes", {8182: magic})
         for magic in (b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001")
     ),
     Changed(

@@ -6,7 +6,7 @@ the machine that made the volume, which the magic number tells.
 | name | superblock | magic | what must hold |
 |---|---|---|---|
 | ufs | 0, 8, 64 or 256 KiB, 1377 bytes | u32@1372: 0x00011954, UFS2 0x19540119; 0x00195612, 0x00095014, 0x00612195, 0x05231994 | |
-| minix 1, 2 | 1024, 32 bytes | u16@16: 0x137F, 0x138F; 0x2468, 0x2478 | inodes u16@0 1 to 65534 and blocks (u16@2, in version 2 u32@20; less the first one of data, u16@8) fit the bitmaps of u16@4 and u16@6 blocks of 1024; zone size u16@10 0; state u16@18 at most 3; not the magic of ext2 @56 |
+| minix 1, 2 | 1024, 32 bytes | u16@16: 0x137F, 0x138F; 0x2468, 0x2478 | inodes u16@0 1 to 65534 and blocks (u16@2, in version 2 u32@20; less the first one of data, u16@8) fit the bitmaps of u16@4 and u16@6 blocks of 1024; zone size u16@10 0; state u16@18 at most 3; not 53 EF @56, the magic number of ext2 |
 | minix 3 | 1024, 32 bytes | u16@24: 0x4D5A, little-endian | the same with inodes u32@0, blocks u32@20, bitmaps u16@6 and u16@8, first block u16@10, zone size u16@12 |
 | bfs | 0, 4 bytes | CE FA AD 1B | |
 | befs | 0 or 512, 164 bytes | u32@32: 0x42465331 | u32@36 0x42494745, u32@68 0xDD121031, u32@112 0x15B6830E; block size u32@40 1024 to 8192, as its logarithm u32@44 says, the same as the inodes' u32@64; used blocks u64@56 at most all, u64@48 |
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from worker.inspectors.content.superblock import Place, Signature, Superblock
 from worker.inspectors.content.view import View
+from worker.inspectors.region import ByteRange
 
 KIB = 1024
 
@@ -49,6 +50,8 @@ MINIX_3 = b"\x5a\x4d"
 MINIX_BITS = 1024 * 8
 #: The states that there are: valid 1, with errors 2.
 MINIX_STATES = 3
+#: Where ext2 has its magic number, 53 EF.
+EXT_MAGIC_AT = ByteRange(1080, 2)
 
 
 class MinixSizes(NamedTuple):
@@ -64,8 +67,9 @@ class MinixSizes(NamedTuple):
     all_ones: int
 
 
-def _minix_sound(superblock: Superblock, place: Place, _view: View) -> bool:
-    if superblock.startswith(b"\x53\xef", 56):
+def _minix_sound(superblock: Superblock, place: Place, view: View) -> bool:
+    ext_magic = view.read(*EXT_MAGIC_AT)
+    if len(ext_magic) < EXT_MAGIC_AT.length or ext_magic == b"\x53\xef":
         return False
     sizes = _minix3_sizes(superblock) if place.magic == MINIX_3 else _minix_sizes(superblock, place.magic)
     return (
@@ -112,6 +116,7 @@ MINIX = Signature(
         Place(MINIX_OFFSET, MINIX_LENGTH, MINIX_3, 24),
     ),
     _minix_sound,
+    reads=(EXT_MAGIC_AT,),
 )
 
 # befs
