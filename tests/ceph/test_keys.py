@@ -18,6 +18,8 @@ from worker.sources.s3_obstore import can_name
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024**2
 
 KEYS = [

@@ -31,6 +31,8 @@ from worker.scan.report import Report, Status
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024**2
 SAFE = qcow2(MIB).to_bytes()
 UNSAFE = qcow2(2 * MIB, backing_file="/etc/shadow").to_bytes()

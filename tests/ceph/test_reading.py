@@ -20,6 +20,8 @@ from worker.sources.s3 import S3Access, S3Source
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024**2
 BODY = bytes(range(256)) * 40
 #: What the two clients call themselves, by a key that each of them is to read.

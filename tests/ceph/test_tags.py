@@ -21,6 +21,8 @@ from worker.sources.s3 import S3Access
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024**2
 SAFE = qcow2(MIB).to_bytes()
 UNSAFE = qcow2(2 * MIB, backing_file="/etc/shadow").to_bytes()

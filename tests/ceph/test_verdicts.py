@@ -15,6 +15,8 @@ from worker.sources.s3_obstore import can_name
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 #: What a report says of the place and the time, and not of the image.
 WHERE_AND_WHEN = {
     *("target", "bucket", "key", "version_id", "etag", "last_modified"),

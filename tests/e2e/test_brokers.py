@@ -37,6 +37,8 @@ from worker.results import keys
 from worker.results.connection import connect
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 HELD = "held/a.qcow2"
