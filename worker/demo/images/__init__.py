@@ -16,12 +16,14 @@ from worker.demo.images.guest import Allocated, guest_disk, pattern
 from worker.demo.images.image import Image
 from worker.demo.images.iso import iso, udf
 from worker.demo.images.luks import luks, luks2
+from worker.demo.images.ova import OVADisk, ova, ovf
 from worker.demo.images.parallels import parallels
 from worker.demo.images.qcow1 import qcow1
 from worker.demo.images.qcow2 import qcow2
 from worker.demo.images.qed import qed
 from worker.demo.images.sesparse import sesparse
 from worker.demo.images.sparseimage import sparseimage
+from worker.demo.images.tar import tar, tar_header
 from worker.demo.images.vdi import vdi
 from worker.demo.images.vhd import vhd_dynamic, vhd_fixed, vhd_geometry
 from worker.demo.images.vhdx import vhdx
@@ -30,6 +32,7 @@ from worker.demo.images.vmdk import vmdk_flat_descriptor, vmdk_sparse, vmdk_stre
 __all__ = [
     "Allocated",
     "Image",
+    "OVADisk",
     "asif",
     "bochs",
     "cloop",
@@ -43,6 +46,8 @@ __all__ = [
     "luks",
     "luks2",
     "mbr_disk",
+    "ova",
+    "ovf",
     "parallels",
     "pattern",
     "qcow1",
@@ -50,6 +55,8 @@ __all__ = [
     "qed",
     "sesparse",
     "sparseimage",
+    "tar",
+    "tar_header",
     "udf",
     "vdi",
     "vhd_dynamic",
