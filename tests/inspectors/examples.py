@@ -5,6 +5,7 @@ from uuid import UUID
 
 from worker.demo.images import (
     Image,
+    OVADisk,
     asif,
     bochs,
     cloop,
@@ -17,12 +18,15 @@ from worker.demo.images import (
     luks,
     luks2,
     mbr_disk,
+    ova,
+    ovf,
     parallels,
     qcow1,
     qcow2,
     qed,
     sesparse,
     sparseimage,
+    tar,
     udf,
     vdi,
     vhd_dynamic,
@@ -47,6 +51,15 @@ def _hybrid(disc: Image, disk: Image) -> Image:
     for at, data in disk.pieces:
         disc = disc.patched(at, data)
     return disc
+
+
+def _machine(**changes: str) -> Image:
+    """A virtual machine with a disk, whose descriptor says other things in some places."""
+    disk = OVADisk("disk.vmdk", vmdk_stream_optimized(GIB, allocated=3), GIB)
+    text = ovf([disk])
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    return ova([disk], descriptor=text)
 
 
 #: Small and large ones, for what is looked at whole and what is sampled.
@@ -95,6 +108,8 @@ WHOLE: dict[str, list[Image]] = {
         _hybrid(iso(), mbr_disk(iso().size, [(0x17, 64, 99)])),
         _hybrid(iso(4096), gpt_disk(iso(4096).size)),
     ],
+    "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
+    "ova": [_machine()],
 }
 OUTSIDE: dict[str, list[Image]] = {
     "qcow2": [qcow2(GIB, backing_file="a"), qcow2(GIB, data_file="a")],
@@ -112,4 +127,6 @@ OUTSIDE: dict[str, list[Image]] = {
     "luks": [luks(MIB).patched(104, bytes(4))],
     "ewf": [ewf(MIB, last="next"), ewf(MIB, segment=2)],
     "dmg": [dmg(GIB, segments=2)],
+    "tar": [tar([("/a.vdi", vdi(GIB))]), tar([("a.vdi", vdi(GIB)), ("b", "/etc/shadow")])],
+    "ova": [_machine(fileRef='parentRef="a" ovf:fileRef'), _machine(**{'href="disk': 'href="../disk'})],
 }

@@ -7,6 +7,9 @@ it. What a check means for the verdict is not decided here but in `worker.scan.p
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: Findings of one kind that are told. What is one of a thousand is not worth a thousand sentences.
+MAX_TOLD = 8
+
 
 class Severity(StrEnum):
     """How much a finding weighs. `INFO` never changes a verdict."""
@@ -59,8 +62,25 @@ CHECKS: dict[str, Check] = {
     "encrypted": Check(Severity.WARNING, "the content is encrypted, so it cannot be inspected"),
     "snapshots": Check(Severity.INFO, "qcow2: internal snapshots travel with the image"),
     "unsupported_subformat": Check(Severity.WARNING, "a variant whose size and wholeness cannot be decided"),
+    "member_path": Check(
+        Severity.CRITICAL,
+        "tar: a name or a link that leads outside the archive, through a link, or to a device",
+    ),
+    "ovf_reference": Check(
+        Severity.ERROR, "OVA: a file that the OVF names and the archive lacks; one outside it is critical"
+    ),
     # two things at once
-    "ambiguous_format": Check(Severity.CRITICAL, "the object is two formats at once"),
+    "ambiguous_format": Check(
+        Severity.CRITICAL,
+        "the object is two formats at once, or an archive in which readers see other members",
+    ),
+    "trailing_data": Check(
+        Severity.WARNING,
+        "something behind the end; another archive, which some readers go on to, is critical",
+    ),
+    "member_limit": Check(
+        Severity.WARNING, "an archive with more members, or deeper in others, than are looked at"
+    ),
     # not whole
     "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
     "checksum_mismatch": Check(Severity.ERROR, "a structure does not have the checksum that it states"),
@@ -82,3 +102,27 @@ CHECKS: dict[str, Check] = {
 def found(check: str, message: str, severity: Severity | None = None) -> Finding:
     """A finding of a check in `CHECKS`, with the check's usual severity unless another is given."""
     return Finding(check, severity or CHECKS[check].severity, message)
+
+
+class BoundedFindings:
+    """Findings of something that may have thousands: of each check and severity the first are told."""
+
+    def __init__(self) -> None:
+        self._told: list[Finding] = []
+        self._counts: dict[tuple[str, Severity], int] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it if there are not many like it."""
+        kind = (finding.check, finding.severity)
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        if self._counts[kind] <= MAX_TOLD:
+            self._told.append(finding)
+
+    def all(self) -> list[Finding]:
+        """The findings, and how many more there are of a kind."""
+        more = [
+            found(check, f"and {count - MAX_TOLD} more like these", severity)
+            for (check, severity), count in self._counts.items()
+            if count > MAX_TOLD
+        ]
+        return [*self._told, *more]

@@ -20,7 +20,6 @@ FRONTS = {
 }
 QCOW_MAGIC = b"QFI\xfb"
 QCOW_INSPECTED = {version.to_bytes(4, "big") for version in (1, 2, 3)}
-TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 #: A VMDK's text descriptor, as QEMU's vmdk_probe finds it (comments and blank lines, then the version), or by
 #: its customary first line.
 DESCRIPTOR = re.compile(
@@ -32,8 +31,6 @@ def named_by(front: bytes) -> str | None:
     """The format, of those not inspected, that an object's first 512 bytes belong to."""
     if front.startswith(QCOW_MAGIC) and front[4:8] not in QCOW_INSPECTED:
         return "qcow2 (another version)"
-    if front[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
-        return "tar"
     if DESCRIPTOR.match(front):
         return "vmdk"
     return next((name for name, magic in FRONTS.items() if front.startswith(magic)), None)

@@ -14,6 +14,7 @@ from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.ewf import EWFInspector
 from worker.inspectors.iso import ISOInspector
 from worker.inspectors.luks import LUKSInspector
+from worker.inspectors.ova import OVAInspector
 from worker.inspectors.parallels import ParallelsInspector
 from worker.inspectors.qcow import QcowInspector
 from worker.inspectors.qcow1 import QcowV1Inspector
@@ -51,13 +52,16 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
 )
 
 #: What holds images, or one that is compressed; the images in it are looked at by inspections of their own.
-CONTAINERS: tuple[type[ContainerInspector], ...] = ()
+CONTAINERS: tuple[type[ContainerInspector], ...] = (OVAInspector,)
+#: Their names; an archive has two.
+CONTAINER_FORMATS = frozenset({"ova", *(kind.NAME for kind in CONTAINERS)})
 
 ALL: tuple[type[FileInspector], ...] = (FileInspector, *BY_FRONT, DMGInspector, ISOInspector, *CONTAINERS)
 #: By name; of those that share one, the established class.
 INSPECTORS: dict[str, type[FileInspector]] = {
     **{kind.NAME: kind for kind in ALL},
     VMDKInspector.NAME: VMDKInspector,
+    "ova": OVAInspector,
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, Severity, found
+from worker.inspectors.formats import CONTAINER_FORMATS
 from worker.scan.declared import Declared, compare
 from worker.scan.report import Status
 from worker.scan.rules import Policy, Rule
@@ -36,7 +37,11 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "encrypted": Status.REJECTED,
     "snapshots": Status.REJECTED,
     "unsupported_subformat": Status.REJECTED,
+    "member_path": Status.UNSAFE,
+    "ovf_reference": Status.DAMAGED,
     "ambiguous_format": Status.UNSAFE,
+    "trailing_data": Status.REJECTED,
+    "member_limit": Status.REJECTED,
     "truncated": Status.DAMAGED,
     "checksum_mismatch": Status.DAMAGED,
     "structure": Status.DAMAGED,
@@ -75,6 +80,9 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
     if known and not rule.takes(facts.format, facts.subformat):
         name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
         yield found("banned_format", f"the policy does not take {name}")
+    if facts.format in CONTAINER_FORMATS:
+        # A container has no disk of its own: what is said of sizes is meant for its members.
+        return
     size = facts.virtual_size
     if size is None:
         if facts.complete and (rule.max_virtual_size or rule.virtual_size_multiple):
@@ -113,6 +121,8 @@ def judge(
         grounds.append((Status.INCONCLUSIVE, unfinished or "missed"))
     elif facts.format is None:
         grounds.append((Status.UNRECOGNIZED, "no_known_format" if facts.actual_size else "empty"))
+    elif facts.format in CONTAINER_FORMATS and not facts.members:
+        grounds.append((Status.UNRECOGNIZED, "no_known_format"))
     elif not grounds and not _whole_enough(facts, rule or Rule()):
         grounds.append((Status.INCONCLUSIVE, "wholeness_unchecked"))
     if not grounds:

@@ -1,0 +1,203 @@
+"""Archives in which readers see different members: none that GNU tar and Python read in two ways is in order.
+
+Both are asked. What libarchive and busybox see otherwise was tried by hand and stands here as a fact: bsdtar
+3.6.2, busybox 1.35.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.inspectors.archives.blocks import (
+    END,
+    archive,
+    binary,
+    extended,
+    file,
+    gnu,
+    long_name,
+    old,
+    old_sparse,
+    patched,
+    record,
+    sized,
+)
+from tests.inspectors.archives.readers import by_gnu_tar, by_tarfile
+from tests.inspectors.archives.walking import walk
+from worker.demo.images import Image, tar_header
+from worker.demo.images.tar import BLOCK
+
+DATA = b"x" * 700
+#: A member that only those see who do not skip it.
+HIDDEN = tar_header(b"hidden", 3) + b"abc".ljust(BLOCK, b"\0")
+FIRST, LAST = file(b"first", DATA), file(b"last", DATA)
+
+#: GNU tar and Python do not list the same.
+DIFFERENT = {
+    "an old file that is a folder": archive(tar_header(b"d/", len(HIDDEN), kind=b"\0"), HIDDEN, *LAST),
+    "a symbolic link with data": archive(
+        tar_header(b"l", len(HIDDEN), kind=b"2", link=b"last"), HIDDEN, *LAST
+    ),
+    "a device with data": archive(tar_header(b"l", len(HIDDEN), kind=b"3"), HIDDEN, *LAST),
+    "a FIFO with data": archive(tar_header(b"l", len(HIDDEN), kind=b"6"), HIDDEN, *LAST),
+    "two long names": archive(*long_name(b"one"), *long_name(b"two"), *LAST),
+    "two extended headers": archive(*extended((b"path", b"one")), *extended((b"path", b"two")), *LAST),
+    "two kinds of names": archive(*long_name(b"one"), *extended((b"path", b"two")), *LAST),
+    "size in another notation": archive(sized(tar_header(b"a"), b"0o17"), DATA[:15], *LAST),
+    "size with an underscore": archive(sized(tar_header(b"a"), b"1_0"), DATA[:8], *LAST),
+    "size with a plus": archive(sized(tar_header(b"a"), b"+10"), DATA[:8], *LAST),
+    "size of blanks": archive(sized(tar_header(b"a"), b" " * 12), *LAST),
+    "size and text": archive(sized(tar_header(b"a"), b"10 7"), DATA[:8], *LAST),
+    "folder of a name that is GNU's time": archive(
+        gnu(tar_header(b"a", 3, prefix=b"1234567")), b"abc", *LAST
+    ),
+    "folder of a name in an old header": archive(patched(old(tar_header(b"a", 3)), 345, b"d"), b"abc", *LAST),
+    "an owner that is no number": archive(
+        *FIRST, patched(tar_header(b"a", 3), 108, b"zzzzzzz"), b"abc", *LAST
+    ),
+    "a device number that is none": archive(
+        *FIRST, patched(tar_header(b"a", 3), 329, b"zzzzzzz"), b"abc", *LAST
+    ),
+    "a block of no header": archive(*FIRST, b"g" * BLOCK, *LAST),
+    "a comment for all at the end": archive(*FIRST, *extended((b"comment", b"c"), kind=b"g")),
+    "an announcement at the end": archive(*FIRST, *extended((b"path", b"two"))),
+    "a name with a NUL": archive(*extended((b"path", b"a\0b")), *LAST),
+}
+#: They do, and others don't.
+DIFFERENT_TO_OTHERS = {
+    "a file that is a folder": archive(tar_header(b"d/", len(HIDDEN)), HIDDEN, *LAST),
+    "a folder with data": archive(tar_header(b"d/", len(HIDDEN), kind=b"5"), HIDDEN, *LAST),
+    "a hard link with data": archive(
+        *FIRST, tar_header(b"l", len(HIDDEN), kind=b"1", link=b"first"), HIDDEN, *LAST
+    ),
+    "an extended header before a long name": archive(*extended((b"path", b"two")), *long_name(b"one"), *LAST),
+    "a name for all": archive(*extended((b"path", b"two"), kind=b"g"), *LAST),
+    "a size for all": archive(*extended((b"size", b"1024"), kind=b"g"), *FIRST, *LAST),
+    "a size that needs no extended header": archive(
+        *extended((b"size", b"%d" % len(HIDDEN))), tar_header(b"a"), HIDDEN, *LAST
+    ),
+    "an extended size that is smaller": archive(
+        *extended((b"size", b"0")), tar_header(b"a", len(HIDDEN)), HIDDEN, *LAST
+    ),
+    "size and text behind a NUL": archive(sized(tar_header(b"a"), b"10\0x"), DATA[:8], *LAST),
+    "an empty name": archive(*FIRST, tar_header(b"", 3), b"abc", *LAST),
+    "an empty path": archive(*extended((b"path", b"")), *LAST),
+    "one block of zeros between": archive(*FIRST, bytes(BLOCK), *LAST),
+    "an archive behind the end": archive(*FIRST, END, *LAST),
+    "a NUL between records": archive(
+        tar_header(b"x", 30, kind=b"x"),
+        (record(b"path", b"one") + b"\0" + record(b"path", b"two")).ljust(30, b"\0"),
+        *LAST,
+    ),
+    "a sparse file whose map ends twice": archive(
+        patched(old_sparse(b"s", 5000, [(512, 512)], 512)[0], 386 + 48, binary(3000) + b"%011o\0" % 100),
+        DATA[:512],
+        *LAST,
+    ),
+    "a sparse file with a part of a block": archive(
+        *old_sparse(b"s", 5000, [(512, 100), (3000, 512)], 612), DATA[:612], *LAST
+    ),
+}
+#: All see the same.
+SAME = {
+    "plain": archive(*FIRST, *LAST),
+    "old": archive(old(tar_header(b"a", 3)), b"abc", *LAST),
+    "contiguous": archive(*file(b"a", DATA, kind=b"7"), *LAST),
+    "binary size": archive(sized(tar_header(b"a"), binary(8)), DATA[:8], *LAST),
+    "no size": archive(sized(tar_header(b"a"), bytes(12)), *LAST),
+    "a folder": archive(tar_header(b"d/", kind=b"5"), *LAST),
+    "a long name": archive(*long_name(b"l" * 150), *FIRST, *LAST),
+    "an extended name": archive(*extended((b"path", b"p")), *FIRST, *LAST),
+    "an extended name, twice in one header": archive(
+        *extended((b"path", b"p"), (b"path", b"q")), *FIRST, *LAST
+    ),
+    "a comment for all": archive(*extended((b"comment", b"c"), kind=b"g"), *FIRST, *LAST),
+    "a sparse file": archive(*old_sparse(b"s", 5000, [(512, 512), (3000, 100)], 612), DATA[:612], *LAST),
+    "one block of zeros": archive(*FIRST, *LAST, end=bytes(BLOCK)),
+    "without an end": archive(*FIRST, *LAST, end=b""),
+}
+#: What hostile archives are made of, in any order.
+PARTS: tuple[Callable[[Random], tuple[bytes | Image, ...]], ...] = (
+    lambda choose: file(b"f%d" % choose.randrange(5), DATA[: choose.randrange(700)]),
+    lambda choose: file(
+        b"k", DATA, kind=choose.choice([b"\0", b"1", b"2", b"3", b"5", b"6", b"7", b"D", b"Q"])
+    ),
+    lambda choose: (
+        tar_header(b"d/", choose.choice([0, 0, len(HIDDEN)]), kind=choose.choice([b"0", b"5"])),
+        HIDDEN,
+    ),
+    lambda choose: long_name(b"long%d" % choose.randrange(3), kind=choose.choice([b"L", b"K"])),
+    lambda choose: extended((b"path", b"p%d" % choose.randrange(3)), kind=choose.choice([b"x", b"X", b"g"])),
+    lambda choose: extended((b"size", b"%d" % choose.choice([0, 512, 700, 1024]))),
+    lambda choose: extended((b"comment", b"none"), kind=choose.choice([b"x", b"g"])),
+    lambda choose: (
+        *old_sparse(b"s", 2000, [(0, 512), (1024, choose.choice([0, 200]))], 712),
+        DATA[:512],
+        DATA[:200],
+    ),
+    lambda choose: (bytes(BLOCK * choose.randrange(1, 3)),),
+    lambda _: (HIDDEN,),
+)
+
+
+@pytest.fixture(autouse=True)
+def _needs_gnu_tar() -> None:
+    if shutil.which("tar") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("GNU tar is not there")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the archive is written."""
+    return tmp_path / "archive.tar"
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_two_readers_see_differently_is_found(path: Path, name: str) -> None:
+    DIFFERENT[name].write_to(path)
+    assert by_gnu_tar(path) != by_tarfile(path)
+    assert walk(DIFFERENT[name]).findings
+
+
+@pytest.mark.parametrize("name", DIFFERENT_TO_OTHERS)
+def test_and_so_is_what_only_others_see_differently(name: str) -> None:
+    assert walk(DIFFERENT_TO_OTHERS[name]).findings
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_all_see_the_same_is_in_order(path: Path, name: str) -> None:
+    SAME[name].write_to(path)
+    facts = walk(SAME[name])
+    listed = by_gnu_tar(path)
+    assert listed == by_tarfile(path)
+    assert listed is not None
+    assert (facts.findings, facts.details["other_files"]) == ((), len(listed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_archive_is_in_order_that_readers_see_differently(path: Path, seed: int) -> None:
+    choose = Random(seed)  # noqa: S311 - to choose parts, the same in every run
+    in_order = 0
+    for _ in range(60):
+        parts = [piece for _ in range(choose.randrange(1, 6)) for piece in choose.choice(PARTS)(choose)]
+        image = archive(*parts, end=choose.choice([END, END, b"", bytes(10240)]))
+        if choose.random() < 0.3:
+            at = choose.randrange(image.size // BLOCK) * BLOCK + choose.choice(
+                [0, 100, 124, 135, 156, 257, 345]
+            )
+            image = image.patched(at, choose.choice([b"\0", b"/", b" ", b"7", b"\x80", b"L"]))
+        facts = walk(image)
+        if facts.format is None or facts.findings:
+            continue
+        in_order += 1
+        image.write_to(path)
+        listed = by_gnu_tar(path)
+        assert listed == by_tarfile(path), parts
+        assert listed is not None
+        # Of a kind that they do not know, we look at more.
+        assert facts.details["other_files"] >= len(listed)
+    assert in_order

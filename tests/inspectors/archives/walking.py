@@ -1,0 +1,31 @@
+"""How tests walk through an archive that has more members than other images have ranges."""
+
+from tests.inspectors.inspecting import facts_of
+from worker.demo.images import Image
+from worker.inspectors import Facts, Inspection
+from worker.scan.plan import merge
+
+KIB, MIB = 1024, 1024**2
+#: As a scan reads: so much from where something is wanted, and what lies this near together at once.
+AHEAD, GAP = 256 * KIB, MIB
+#: More rounds than any archive of a test needs.
+MANY = 5000
+#: An archive's own regions, and what those members hold that are in flight.
+MOST_HELD = 4 * MIB
+
+__all__ = ["facts_of", "walk"]
+
+
+def walk(image: Image) -> Facts:
+    """What an inspection knows of an archive once nothing is missing, read as a scan does."""
+    inspection = Inspection()
+    inspection.finish(image.size)
+    for _ in range(MANY):
+        wanted = merge(inspection.missing(), GAP)
+        if not wanted:
+            assert inspection.complete
+            return inspection.facts()
+        for offset, length in wanted:
+            inspection.feed(offset, image.read(offset, max(length, AHEAD)))
+            assert sum(inspection.context_info.values()) <= MOST_HELD
+    raise AssertionError(f"it never has enough: {inspection.missing()}")

@@ -1,0 +1,355 @@
+r"""Tar archives: ustar, those before it, GNU's and pax's. The headers are read, never the data between.
+
+Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Tar
+Internals". The fields of a header stand in `tar_header`.
+
+An archive is a header of a block of 512 bytes, the member's data padded to blocks, the next header, and so
+on; two blocks of zeros end it. Extended headers and long names are members of their own that speak of the
+next one.
+
+- Every regular file is looked at, by an inspection of its own. What is recognised is a member, and what is
+  not, from 1 MiB on; the others are counted.
+- The walk goes from header to header, one at a time, and ends where two readers would not go the same way:
+  a size that some count and others don't, two names for one member, text where a number belongs. What GNU
+  tar and Python's tarfile do was tried; libarchive and busybox differ from both here and there.
+- The end: the first block of zeros. What follows it should be zeros, too, and is looked at up to 1 MiB.
+
+Wholeness: proven when the end is seen. An archive may lack it and be whole, which cannot be known then.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
+from worker.inspectors.extents import ExtentMap
+from worker.inspectors.facts import Member, Wholeness
+from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
+from worker.inspectors.layers import ROOT_NAMES, archive_kind, disks_of_layers
+from worker.inspectors.region import ByteRange, CaptureRegion
+from worker.inspectors.tar_header import (
+    BLOCK,
+    BODILESS,
+    CONTINUED,
+    DIRECTORY,
+    EXTENDED,
+    GLOBAL,
+    LONG_LINK,
+    LONG_NAME,
+    SPARSE,
+    CutError,
+    Header,
+    TarError,
+    ambiguous,
+    begins_archive,
+    decode,
+    is_sound,
+)
+from worker.inspectors.tar_names import Paths, digest, parts_of, shown
+from worker.inspectors.tar_pax import Records, parse
+from worker.inspectors.tar_sparse import old_gnu, pax
+from worker.inspectors.text import printable
+
+MIB = 1024**2
+#: Headers of an archive. A layer of a container image has some thousand.
+MAX_ENTRIES = 16_384
+#: What speaks of the next member. libarchive takes no more, either.
+MAX_EXTENDED = MIB
+#: A file of this size that nothing recognises is no readme.
+LARGE = MIB
+#: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
+MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
+#: What speaks of the next member, or of all.
+ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
+#: The most that a header's own field can say in octal.
+MAX_OCTAL = 8**11 - 1
+
+
+class End(Enum):
+    """How the walk ended."""
+
+    #: With a block of zeros.
+    MARKED = auto()
+    #: The object ends where the next header would stand.
+    UNMARKED = auto()
+    #: It went no further, for a reason that is among the findings.
+    REFUSED = auto()
+
+
+#: Asks for ranges of the archive, or for nothing while it waits; is sent their bytes.
+Walk = Generator[ByteRange | None, bytes, End]
+#: A part of it, which comes to the offset of the next header.
+Step = Generator[ByteRange | None, bytes, int]
+
+
+@dataclass(slots=True)
+class Announced:
+    """What was said of the next member so far."""
+
+    records: Records | None = None
+    long_name: bytes | None = None
+    long_link: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return (self.records, self.long_name, self.long_link) != (None, None, None)
+
+
+class TarInspector(ContainerInspector):
+    """A tar archive: its headers, and its files as members."""
+
+    NAME = "tar"
+
+    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
+        super().__init__(tracing, depth)
+        self._findings = BoundedFindings()
+        self._paths = Paths()
+        self._root_names: set[bytes] = set()
+        # What has a name already, by the name's digest: the number of the file looked at, or none for a link.
+        self._named: dict[bytes, int | None] = {}
+        self._named_twice: set[bytes] = set()
+        self._digests: list[bytes] = []
+        self._ended: End | None = None
+        self.new_region("front", CaptureRegion(0, BLOCK))
+        self._walk = self._steps()
+        self._ask(next(self._walk))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the first block is a header, by its mark or its checksum."""
+        return begins_archive(front)
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the object begins as an archive does."""
+        return self.matches_front(self.region("front").data)
+
+    def post_process(self) -> None:
+        """Go on with the walk as far as what is captured leads."""
+        while self._ended is None:
+            if self._asked is None:
+                if self.busy:
+                    return
+                self._go_on(b"")
+            elif self.filled(self._asked_name):
+                self._go_on(self.take(self._asked_name))
+            else:
+                return
+
+    def keeps(self, member: Member) -> bool:
+        """Whether a file is a member: it was recognised, or it is large."""
+        return member.facts.format is not None or (member.size or 0) >= LARGE
+
+    def found_file(self, name: bytes, extents: ExtentMap) -> None:
+        """A hook for subclasses: a file was found, which is about to be looked at."""
+
+    # What comes out
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the end is marked."""
+        return Wholeness.PROVEN if self._ended is End.MARKED else Wholeness.UNCHECKED
+
+    def members(self) -> tuple[Member, ...]:
+        """The members; of a container image's layers the disks alone."""
+        members = super().members()
+        return disks_of_layers(members) if archive_kind(self._root_names) else members
+
+    def details(self) -> Mapping[str, object]:
+        """Whether it is a container image's, and how many files are no members."""
+        if not self.format_match:
+            return {}
+        kind = archive_kind(self._root_names)
+        return {**({"archive": kind} if kind else {}), "other_files": self._count - len(self.members())}
+
+    def checks(self) -> list[Finding]:
+        """What the walk came upon, and which members share a name."""
+        if not self.format_match:
+            return []
+        return [*self._findings.all(), *self._twice()]
+
+    def _twice(self) -> Iterator[Finding]:
+        """Members that something else has the name of: some readers take the first, some the last."""
+        names = [
+            member.name
+            for number, member in self._numbered().items()
+            if self._digests[number] in self._named_twice
+        ]
+        if names:
+            yield found(
+                "ambiguous_format",
+                f"there are two of {names[0]!r}" + (f" and of {len(names) - 1} others" if names[1:] else ""),
+            )
+
+    # The walk
+
+    def _go_on(self, data: bytes) -> None:
+        """Give the walk what it asked for, and hear what it wants next."""
+        asked = self._asked
+        try:
+            if asked is not None and len(data) < asked.length:
+                message = f"the archive goes on to byte {asked.end} at least, the object has {self._size}"
+                self._ask(self._walk.throw(CutError(data, message)))
+            else:
+                self._ask(self._walk.send(data))
+        except StopIteration as stopped:
+            self._ended = stopped.value
+        except TarError as error:
+            self._ended = End.REFUSED
+            self._findings.add(error.finding)
+
+    def _ask(self, wanted: ByteRange | None) -> None:
+        self._asked = wanted
+        if wanted is not None:
+            self._asked_name = f"{wanted.length} bytes at {wanted.offset}"
+            self.new_region(self._asked_name, CaptureRegion(*wanted))
+
+    def _steps(self) -> Walk:
+        """The walk from header to header."""
+        at, announced, kind = 0, Announced(), b""
+        for _ in range(MAX_ENTRIES):
+            try:
+                block = yield ByteRange(at, BLOCK)
+            except CutError as cut:
+                if cut.data or at > self.actual_size:
+                    raise
+                block = b""
+            if not any(block):
+                if kind in ANNOUNCING:
+                    raise TarError("structure", "the archive ends where a member was announced")
+                if not block:
+                    return End.UNMARKED
+                yield from self._behind_end(at + BLOCK)
+                return End.MARKED
+            if not at and not begins_archive(block):
+                return End.REFUSED
+            header = decode(block)
+            at, kind = at + BLOCK, header.kind
+            if kind in ANNOUNCING:
+                at = yield from self._announcement(header, at, announced)
+            else:
+                at = yield from self._member(header, at, announced)
+                announced = Announced()
+        raise TarError("member_limit", f"the archive has more than {MAX_ENTRIES} headers")
+
+    def _announcement(self, header: Header, at: int, announced: Announced) -> Step:
+        """A header that says something of the next member; what it says is added to what is announced."""
+        if header.size > MAX_EXTENDED:
+            raise TarError("structure", f"{header.size} bytes are too many for an extended header")
+        data = (yield ByteRange(at, header.size)) if header.size else b""
+        text = data.partition(b"\0")[0]
+        if header.kind == GLOBAL:
+            if announced or parse(data).decides:
+                raise ambiguous(
+                    "an extended header for all members says what not all readers take from there"
+                )
+        elif header.kind in EXTENDED and not announced:
+            announced.records = parse(data)
+        elif header.kind == LONG_NAME and text and (announced.records, announced.long_name) == (None, None):
+            announced.long_name = text
+        elif header.kind == LONG_LINK and text and (announced.records, announced.long_link) == (None, None):
+            announced.long_link = text
+        else:
+            raise ambiguous(
+                "a member is announced twice, of which some readers take the first, some the last"
+            )
+        return at + padded(header.size)
+
+    def _member(self, header: Header, at: int, announced: Announced) -> Step:
+        """A header that is a member's own."""
+        records = announced.records or Records()
+        name = records.name or announced.long_name or header.name
+        link = records.values.get(b"linkpath") or announced.long_link or header.link
+        stored = stored_size(header, records)
+        if header.kind == CONTINUED:
+            raise TarError("data_file", f"{shown(name)} began in another archive")
+        if not name:
+            raise TarError("structure", "a member has no name")
+        is_folder = header.kind == DIRECTORY or name.endswith(b"/")
+        has_body = header.kind not in BODILESS and not is_folder
+        # To some readers an old file is a folder if only the name in its own header ends like one.
+        if (not has_body or header.name.endswith(b"/")) and (stored or records.sparse):
+            raise ambiguous(f"{shown(name)} is no file and has {stored} bytes, which not all readers skip")
+        for wrong in self._paths.wrong_with(name, header.kind, link):
+            self._findings.add(found("member_path", wrong))
+        if has_body:
+            return (yield from self._file(name, header, records, at, stored))
+        if not is_folder:
+            self._give_name(name, None)
+        return at
+
+    def _file(self, name: bytes, header: Header, records: Records, at: int, stored: int) -> Step:
+        if header.kind == SPARSE:
+            if records.sparse:
+                raise ambiguous(f"{shown(name)} is sparse in two formats")
+            extents, end = yield from old_gnu(header, at, stored)
+        elif records.sparse:
+            extents, end = yield from pax(records, at, stored)
+        else:
+            extents, end = ExtentMap.whole(stored, at), at + stored
+        while self.busy:
+            yield None
+        if self.full:
+            raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
+        if self.too_deep:
+            raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
+        self.found_file(name, extents)
+        self._give_name(name, self.new_member(printable(name), extents))
+        return padded(end)
+
+    def _give_name(self, name: bytes, number: int | None) -> None:
+        known = digest(name)
+        if known in self._named:
+            self._named_twice.add(known)
+        self._named[known] = number
+        if number is not None:
+            self._digests.append(known)
+        if b"/".join(parts_of(name)) in ROOT_NAMES:
+            self._root_names.add(b"/".join(parts_of(name)))
+
+    def _behind_end(self, at: int) -> Generator[ByteRange | None, bytes, None]:
+        """Look whether what follows the end is zeros, as far as that is looked at."""
+        limit = at + MAX_PADDING
+        while at < limit:
+            try:
+                piece = yield ByteRange(at, PADDING_BYTES)
+            except CutError as cut:
+                piece = cut.data
+            rest = piece.lstrip(b"\0")
+            if rest:
+                start = (len(piece) - len(rest)) // BLOCK * BLOCK
+                self._findings.add(_trailing(at + start, piece[start : start + BLOCK]))
+                return
+            if len(piece) < PADDING_BYTES:
+                return
+            at += PADDING_BYTES
+        try:
+            yield ByteRange(at, 1)
+        except CutError:
+            return
+        self._findings.add(found("trailing_data", f"more than {MAX_PADDING} bytes follow the archive's end"))
+
+
+def stored_size(header: Header, records: Records) -> int:
+    """How many bytes follow a header, which an extended header may say in its place.
+
+    Raises:
+        TarError: The extended header was not needed for that, so that it says so to some readers only.
+    """
+    said = records.number(b"size")
+    if said is None or said == header.size:
+        return header.size
+    if header.size or said <= MAX_OCTAL:
+        raise ambiguous(f"a header says {header.size} bytes, the extended one before it {said}")
+    return said
+
+
+def padded(size: int) -> int:
+    """The bytes that data take in the archive."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def _trailing(at: int, block: bytes) -> Finding:
+    if is_sound(block):
+        message = f"another archive begins at byte {at}, behind the end; some readers go on there"
+        return found("trailing_data", message, Severity.CRITICAL)
+    return found("trailing_data", f"at byte {at}, behind the archive's end, stands something")

@@ -1,0 +1,166 @@
+r"""The header of a tar archive's member, one block of 512 bytes; numbers are octal text.
+
+Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format" (tar.h).
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 100 | name, up to a NUL |
+| 100 | 8 | mode; then owner and group |
+| 124 | 12 | size in bytes; GNU also 80 and a big-endian number |
+| 136 | 12 | time of modification |
+| 148 | 8 | sum of all bytes, these taken for spaces; some count the bytes as signed |
+| 156 | 1 | kind |
+| 157 | 100 | what a link leads to |
+| 257 | 8 | `ustar\0` 00; GNU before POSIX `ustar  \0`; before both nothing |
+| 329 | 8 | device numbers, major and minor |
+| 345 | 155 | ustar: what stands before the name, and a slash |
+
+Readers are lenient, each in its own way, and see other members then. So what they would read differently is
+refused: Python takes `0o17` and `1_0` for numbers, GNU tar `-1` and base 64.
+"""
+
+import re
+from dataclasses import dataclass
+
+from worker.inspectors.findings import Finding, Severity, found
+
+BLOCK = 512
+MAGIC_AT = 257
+#: What all of its dialects begin with.
+MAGIC = b"ustar"
+USTAR, GNU = b"ustar\0", b"ustar  \0"
+SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT = 124, 156, 157, 345
+CHECKSUM_AT, CHECKSUM_END = 148, 156
+#: GNU's mark of a number that is not written in octal; with FF it would be negative.
+BINARY = 0x80
+#: No file is longer: offsets are signed in what reads it.
+MAX_SIZE = 2**63 - 1
+
+NUMBER = re.compile(rb" *([0-7]+)[ \0]*")
+#: What readers agree on, of numbers that matter to none but those that unpack.
+OTHER_NUMBER = re.compile(rb"[\x80\xff].*| *[0-7]*(?:\0.*| *)", re.DOTALL)
+#: Mode, owner, group, time, device numbers.
+OTHER_NUMBERS = ((100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8))
+
+FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
+DEVICES = frozenset({b"3", b"4"})
+#: What has no data, whatever it states as its size.
+BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
+LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
+#: POSIX's own, and Solaris's.
+EXTENDED = frozenset({b"x", b"X"})
+GLOBAL = b"g"
+
+
+class TarError(Exception):
+    """What ends the reading of an archive, as a finding."""
+
+    def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
+        super().__init__(message)
+        self.finding: Finding = found(check, message, severity)
+
+
+class CutError(TarError):
+    """The archive ends within what was asked for; `data` is what there is of it."""
+
+    def __init__(self, data: bytes, message: str) -> None:
+        super().__init__("truncated", message)
+        self.data = data
+
+
+def ambiguous(message: str) -> TarError:
+    """The error of an archive of which two readers would see different members."""
+    return TarError("ambiguous_format", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header that states its right checksum.
+
+    `kind` is its letter, `0` where old archives have none. `size` is how many bytes follow it, by itself.
+    """
+
+    name: bytes
+    kind: bytes
+    size: int
+    link: bytes
+    block: bytes
+
+    @property
+    def is_gnu(self) -> bool:
+        """Whether it is of GNU tar's own format."""
+        return self.block[MAGIC_AT:].startswith(GNU)
+
+
+def begins_archive(block: bytes) -> bool:
+    """Whether an object whose first block this is is taken for an archive: by its mark, or its checksum."""
+    if block[MAGIC_AT:].startswith(MAGIC):
+        return True
+    return len(block) == BLOCK and block[0] != 0 and is_sound(block)
+
+
+def is_sound(block: bytes) -> bool:
+    """Whether a whole block has the checksum of a header."""
+    field = block[CHECKSUM_AT:CHECKSUM_END]
+    digits = NUMBER.fullmatch(field.rstrip(b"\0 ") or b"-")
+    if digits is None:
+        return False
+    unsigned = sum(block) - sum(field) + len(field) * ord(" ")
+    others = block[:CHECKSUM_AT] + block[CHECKSUM_END:]
+    negative = len(others.translate(None, delete=bytes(range(128))))
+    return int(digits[1], 8) in {unsigned, unsigned - 256 * negative}
+
+
+def decode(block: bytes) -> Header:
+    """The header that a block is.
+
+    Raises:
+        TarError: It has not its checksum, or holds numbers that readers do not agree on.
+    """
+    if not is_sound(block):
+        raise TarError("checksum_mismatch", "a header does not have the checksum that it states")
+    for at, length in OTHER_NUMBERS:
+        if not OTHER_NUMBER.fullmatch(block[at : at + length]):
+            raise TarError("structure", f"a header has no number where one belongs, at byte {at}")
+    kind = block[KIND_AT : KIND_AT + 1].replace(b"\0", FILE)
+    return Header(
+        name=_name(block, kind),
+        kind=kind,
+        size=number(block[SIZE_AT : SIZE_AT + 12]),
+        link=_text(block[LINK_AT : LINK_AT + 100]),
+        block=block,
+    )
+
+
+def number(field: bytes) -> int:
+    """The number in a field, zero where it is empty.
+
+    Raises:
+        TarError: It is none, or one that is out of bounds.
+    """
+    if not any(field):
+        return 0
+    if field[0] == BINARY:
+        value = int.from_bytes(field[1:], "big")
+    else:
+        digits = NUMBER.fullmatch(field)
+        if digits is None:
+            raise TarError("structure", "a header states a size that is no number to all readers")
+        value = int(digits[1], 8)
+    if value > MAX_SIZE:
+        raise TarError("structure", f"a header states a size of {value} bytes")
+    return value
+
+
+def _name(block: bytes, kind: bytes) -> bytes:
+    name, prefix = _text(block[:100]), _text(block[PREFIX_AT : PREFIX_AT + 155])
+    if not prefix or kind == SPARSE:
+        return name
+    if not block[MAGIC_AT:].startswith(USTAR):
+        # GNU tar keeps times there, which Python reads as a folder's name.
+        raise ambiguous("a header has bytes where some readers look for the beginning of the name")
+    return prefix + b"/" + name
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
