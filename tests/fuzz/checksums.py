@@ -4,6 +4,7 @@ Each repair looks for its format's structures where the image says they are; of 
 nothing.
 """
 
+import re
 from binascii import crc_hqx
 from collections.abc import Iterator
 from hashlib import sha256
@@ -19,6 +20,8 @@ KIB = 1024
 MOST_SUMMED = 256 * KIB
 MOST_SECTIONS = 16
 MOST_BLOCKS = 8
+MOST_HEADERS = 32
+OCTAL = re.compile(rb"[0-7]{1,12}")
 EWF_MAGICS = (b"EVF\x09\r\n\xff\0", b"LVF\x09\r\n\xff\0")
 
 #: What to write where.
@@ -27,7 +30,7 @@ Patch = tuple[int, bytes]
 
 def repaired(image: Image) -> Image:
     """The image with the checksums that its structures should have, where these are found."""
-    for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf):
+    for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf, _tar):
         for offset, data in repair(image):
             if offset >= 0 and offset + len(data) <= image.size:
                 image = image.patched(offset, data)
@@ -120,6 +123,18 @@ def _udf(image: Image) -> Iterator[Patch]:
             data[8:12] = pack("<HH", crc_hqx(bytes(data[16 : 16 + length]), 0), length)
             data[4] = (sum(data[:16]) - data[4]) & 0xFF
             yield block * block_size, bytes(data[:16])
+
+
+def _tar(image: Image) -> Iterator[Patch]:
+    """The sum of each header's bytes, its own field taken for spaces (POSIX.1-2017, pax, ustar)."""
+    at = 0
+    for _ in range(MOST_HEADERS):
+        header = image.read(at, 512)
+        if header[257:262] != b"ustar" or len(header) < 512:
+            return
+        yield at + 148, b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:]))
+        size = header[124:136].strip(b" \0")
+        at += 512 + (-(-int(size, 8) // 512) * 512 if OCTAL.fullmatch(size) else 0)
 
 
 def _blocks(image: Image, block_size: int) -> Iterator[int]:

@@ -52,6 +52,13 @@ MARKS: tuple[tuple[int, bytes], ...] = (
     (0, b"EVF\x09\r\n\xff\0\1\1\0\0\0"),
     (0, b"EVF2\r\n\x81\0"),
     (-512, b"koly\0\0\0\4\0\0\2\0"),
+    (257, b"ustar\x0000"),
+    (257, b"ustar  \0"),
+    (156, b"5"),
+    (156, b"L"),
+    (156, b"S"),
+    (156, b"g"),
+    (156, b"x"),
     (510, b"\x55\xaa"),
     (446 + 4, b"\xee"),
     (512, b"EFI PART\0\0\1\0\x5c\0\0\0"),
@@ -66,7 +73,7 @@ MARKS: tuple[tuple[int, bytes], ...] = (
     (38 * KIB, b"\0TEA01\1"),
     (512 * KIB, b"\2\0\2\0"),
 )
-#: What stands in texts: VMDK's descriptors and LUKS2's metadata.
+#: What stands in texts: VMDK's descriptors, LUKS2's metadata, OVFs.
 WORDS: tuple[bytes, ...] = (
     *(b'RW 9 FLAT "a" 0\n', b'RW 9 VMFS "a"\n', b"RW 9 ZERO\n", b"RDONLY ", b"NOACCESS "),
     *(b'createType="', b'parentFileNameHint="', b"parentCID=", b"CID=", b"version=", b'changeTrackPath="'),
@@ -74,6 +81,15 @@ WORDS: tuple[bytes, ...] = (
     *(b'"', b"\n", b"\0", b"{", b"}", b"[", b"]", b"null", b"true", b"-1", b"1e999", b"NaN", b"9" * 20),
     *(b'"dynamic"', b'"segments"', b'"keyslots"', b'"config"', b'"json_size"', b'"keyslots_size"'),
     *(b'"offset"', b'"size"', b'"requirements"', b'"mandatory"', b'"integrity"', b'"type"', b'"flags"'),
+    *(
+        b'ovf:href="',
+        b'ovf:fileRef="',
+        b'ovf:capacity="',
+        b"<File ",
+        b"</References>",
+        b"<!DOCTYPE a>",
+        b"%2e%2e/",
+    ),
     *(b'"area"', b'"\\ud800"', b"\xff\xfe", b"\xed\xa0\x80", b"\x1b[2J", b"../", b"json:{", b"nbd://h/"),
 )
 

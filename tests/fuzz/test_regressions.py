@@ -10,7 +10,7 @@ from tests.fuzz.mutator import mutate, simple_change
 from tests.fuzz.sparse_input import SparseInput
 from tests.fuzz.target import WAYS, check
 from tests.inspectors.examples import WHOLE
-from worker.demo.images import Image, ewf, gpt_disk, luks2, udf, vhd_dynamic, vhdx
+from worker.demo.images import Image, ewf, gpt_disk, luks2, tar, udf, vdi, vhd_dynamic, vhdx
 from worker.inspectors import Facts, Inspection
 
 MIB = 1024**2
@@ -23,6 +23,7 @@ SUMMED = {
     "vhd": (vhd_dynamic(7 * MIB, block_size=MIB), 30),
     "ewf": (ewf(MIB), 13 + 60),
     "udf": (udf(), 96 * 2048 + 300),
+    "tar": (tar([("a.vdi", vdi(MIB)), ("b", vdi(MIB))]), 512 + vdi(MIB).size + 10),
 }
 
 
