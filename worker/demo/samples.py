@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 from worker.demo.images import (
     Image,
+    OVADisk,
     dmg,
     ewf,
     gpt_disk,
     iso,
     luks2,
     mbr_disk,
+    ova,
     qcow2,
     qed,
     vdi,
@@ -65,6 +67,24 @@ def _descriptor() -> Image:
     )
 
 
+def _appliance() -> Image:
+    """A virtual machine with two disks, as VMware exports it."""
+    disks = [
+        OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
+        OVADisk("disk2.vmdk", vmdk_stream_optimized(100 * GIB, allocated=4), 100 * GIB),
+    ]
+    return ova(disks)
+
+
+def _linked_appliance() -> Image:
+    """One whose second disk is a file of the host: who unpacks it finds the host's secrets in its place."""
+    disks = [
+        OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
+        OVADisk("disk2.vmdk", "/etc/shadow", GIB),
+    ]
+    return ova(disks)
+
+
 SAMPLES: tuple[Sample, ...] = (
     Sample("images/debian-12.qcow2", lambda: qcow2(10 * GIB, allocated=1100), Status.SAFE),
     Sample("images/database.qcow2", lambda: qcow2(2 * TIB, version=2, allocated=64), Status.SAFE),
@@ -78,6 +98,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("images/router.img", lambda: mbr_disk(16 * MIB), Status.SAFE),
     Sample("images/installer.iso", _hybrid_disc, Status.SAFE),
     Sample("images/macos.dmg", lambda: dmg(8 * GIB, allocated=6), Status.SAFE),
+    Sample("images/appliance.ova", _appliance, Status.SAFE),
     Sample("images/evidence.E01", lambda: ewf(8 * MIB, allocated=20), Status.SAFE),
     Sample("uploads/a//b c+ü.qcow2", lambda: qcow2(GIB), Status.SAFE),
     Sample("uploads/backing.qcow2", lambda: qcow2(GIB, backing_file="/etc/shadow"), Status.UNSAFE),
@@ -85,6 +106,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("uploads/host-file.vmdk", _hosts_file, Status.UNSAFE),
     Sample("uploads/descriptor.vmdk", _descriptor, Status.UNSAFE),
     Sample("uploads/backing.qed", lambda: qed(GIB, backing_file="nbd://10.0.0.1/export"), Status.UNSAFE),
+    Sample("uploads/linked.ova", _linked_appliance, Status.UNSAFE),
     Sample("uploads/two-formats.img", _two_formats, Status.UNSAFE),
     Sample("uploads/delta.vhd", lambda: vhd_dynamic(GIB, parent_name="base.vhd"), Status.UNSAFE),
     Sample("uploads/cut-off.qcow2", lambda: qcow2(10 * GIB, allocated=64).truncated(2 * MIB), Status.DAMAGED),

@@ -1,0 +1,213 @@
+"""What a scan of an archive costs, counted at the server, and what the verdict on it is made of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from worker.api import scan_s3
+from worker.demo.images import (
+    Image,
+    OVADisk,
+    gpt_disk,
+    ova,
+    ovf,
+    qcow2,
+    tar,
+    vdi,
+    vhd_dynamic,
+    vhdx,
+    vmdk_sparse,
+    vmdk_stream_optimized,
+)
+from worker.scan.report import Report, Status
+from worker.scan.rules import load_policy
+from worker.scan.scanner import ScanSettings, Target, scan, scan_stream
+from worker.sources.local import open_local
+from worker.sources.meter import Budget
+from worker.sources.s3 import S3Access
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+SIZE = 10 * GIB
+AHEAD = 256 * KIB
+#: Sparse disks, each of some 100 MiB or more in the archive.
+DISKS: dict[str, Callable[[], Image]] = {
+    "raw": lambda: gpt_disk(SIZE),
+    "qcow2": lambda: qcow2(SIZE, allocated=1600),
+    "vhd": lambda: vhd_dynamic(SIZE, allocated=200),
+    "vhdx": lambda: vhdx(SIZE, allocated=30),
+    "vdi": lambda: vdi(SIZE, allocated=200),
+    "vmdk": lambda: vmdk_sparse(SIZE, allocated=3000),
+    "stream": lambda: vmdk_stream_optimized(SIZE, allocated=300),
+}
+#: GETs that a scan takes, by the disks' format and number: the first is for the descriptor, the first disk's
+#: front, and that of more where these are short.
+GETS = {
+    ("raw", 1): 4,
+    ("raw", 3): 10,
+    ("raw", 200): 601,
+    ("qcow2", 1): 2,
+    ("qcow2", 3): 4,
+    ("qcow2", 200): 201,
+    ("vhd", 1): 2,
+    ("vhd", 3): 4,
+    ("vhdx", 1): 5,
+    ("vhdx", 3): 13,
+    ("vhdx", 200): 801,
+    ("vdi", 1): 2,
+    ("vdi", 3): 4,
+    ("vmdk", 1): 3,
+    ("vmdk", 3): 7,
+    ("stream", 1): 1,
+    ("stream", 3): 3,
+    ("stream", 200): 134,
+}
+
+
+def scanned(image: Image, folder: Path, policy: str = "default", name: str = "a.tar") -> Report:
+    path = image.write_to(folder / name)
+    settings = ScanSettings(policy=load_policy(policy))
+    return scan(Target(name), lambda meter: open_local(path, meter), settings)
+
+
+def machine(disks: int, build: Callable[[], Image]) -> Image:
+    """A virtual machine with so many disks."""
+    disk = build()
+    named = [OVADisk(f"disk{number}", disk, SIZE) for number in range(disks)]
+    return ova(named, descriptor=ovf(named).replace("vmdk.html", "other"))
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(("name", "disks"), GETS)
+def test_a_scan_reads_headers_and_what_each_disk_needs_and_nothing_between(
+    scripted: ScriptedS3, scripted_access: S3Access, name: str, disks: int
+) -> None:
+    image = machine(disks, DISKS[name])
+    scripted.put("a.ova", image, version_id="v1")
+
+    report = scan_s3(scripted_access, BUCKET, "a.ova", None, ScanSettings())
+
+    assert (report.status, report.format) == (Status.SAFE, "ova")
+    assert [member.virtual_size for member in report.members] == [SIZE] * disks
+    assert [request.method for request in scripted.requests] == ["GET"] * report.requests
+    assert report.requests == GETS[name, disks]
+    assert report.bytes_read == scripted.bytes_sent
+    # Each GET reads as far ahead, and seldom further.
+    assert report.bytes_read <= (report.requests + disks) * AHEAD
+
+
+def test_a_disk_that_was_packed_sparsely_costs_no_more(
+    scripted: ScriptedS3, scripted_access: S3Access
+) -> None:
+    from tests.inspectors.archives.blocks import archive, old_sparse
+
+    disk = gpt_disk(SIZE)
+    pairs = [(0, 2 * MIB), (SIZE - MIB, MIB)]
+    data = Image.of(3 * MIB, [(0, disk.read(0, 2 * MIB)), (2 * MIB, disk.read(SIZE - MIB, MIB))])
+    scripted.put("a.tar", archive(*old_sparse(b"disk.raw", SIZE, pairs, data.size), data))
+
+    report = scan_s3(scripted_access, BUCKET, "a.tar", None, ScanSettings())
+
+    assert (report.status, report.members[0].virtual_size) == (Status.SAFE, SIZE)
+    assert report.requests == len(scripted.requests) <= 4
+    assert report.bytes_read == scripted.bytes_sent <= 2 * MIB
+
+
+def test_a_scan_that_runs_out_says_what_it_knows(scripted: ScriptedS3, scripted_access: S3Access) -> None:
+    scripted.put("a.ova", machine(200, DISKS["raw"]))
+    settings = ScanSettings(budget=Budget(requests=4), container_budget=Budget(requests=50))
+
+    report = scan_s3(scripted_access, BUCKET, "a.ova", None, settings)
+
+    assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("budget",))
+    assert report.requests == len(scripted.requests) == 50
+    statuses = [member.status for member in report.members]
+    assert statuses[:15] == [Status.SAFE] * 15
+    assert len(statuses) < 20
+
+
+# What the verdict is made of
+
+
+def test_a_member_is_reported_as_an_object_of_its_own(tmp_path: Path) -> None:
+    report = scanned(tar([("disks/a.qcow2", qcow2(GIB, allocated=3))]), tmp_path)
+    (member,) = report.members
+    assert (member.status, member.format, member.virtual_size) == (Status.SAFE, "qcow2", GIB)
+    assert member.target == "a.tar!/disks/a.qcow2"
+    assert (member.details["name"], member.details["offset"]) == ("disks/a.qcow2", 512)
+    assert (report.requests, member.requests) == (2, 0)
+
+
+def test_the_worst_member_counts(tmp_path: Path) -> None:
+    disks = [
+        ("good.qcow2", qcow2(GIB)),
+        ("bad.qcow2", qcow2(GIB, backing_file="/etc/shadow")),
+        ("what", Image(2 * MIB)),
+    ]
+    report = scanned(tar(disks), tmp_path)
+    assert report.status is Status.UNSAFE
+    assert report.reasons[0] == "backing_file"
+    assert [member.status for member in report.members] == [
+        Status.SAFE,
+        Status.UNSAFE,
+        Status.UNRECOGNIZED,
+    ]
+
+
+def test_an_archive_without_a_disk_is_no_disk_image(tmp_path: Path) -> None:
+    report = scanned(tar([("readme", Image.of(4, [(0, b"text")]))]), tmp_path)
+    assert (report.status, report.reasons, report.format) == (
+        Status.UNRECOGNIZED,
+        ("no_known_format",),
+        "tar",
+    )
+
+
+def test_an_archive_that_is_not_known_to_be_whole_is_in_doubt(tmp_path: Path) -> None:
+    image = tar([("a.vdi", vdi(GIB))])
+    report = scanned(image.truncated(512 + vdi(GIB).size), tmp_path)
+    assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("wholeness_unchecked",))
+
+
+def test_a_policy_takes_archives_and_what_they_hold(tmp_path: Path) -> None:
+    streams = ova([OVADisk("a.vmdk", vmdk_stream_optimized(SIZE, allocated=3), SIZE)])
+    others = ova([OVADisk("a.vmdk", vmdk_sparse(SIZE, allocated=3), SIZE)])
+    assert scanned(streams, tmp_path, "aws-vm-import").status is Status.SAFE
+    refused = scanned(others, tmp_path, "aws-vm-import")
+    assert (refused.status, refused.reasons) == (Status.REJECTED, ("banned_format",))
+    assert [one.check for one in refused.members[0].findings] == ["banned_format"]
+    packed = scanned(tar([("a.vmdk", vmdk_stream_optimized(SIZE, allocated=3))]), tmp_path, "aws-vm-import")
+    assert "banned_format" in [one.check for one in packed.findings]
+    for policy in ("azure", "openstack", "kubevirt", "gcp"):
+        assert scanned(streams, tmp_path, policy).status is Status.REJECTED
+
+
+def test_a_limit_of_size_is_one_of_each_disk(tmp_path: Path) -> None:
+    disk = vmdk_stream_optimized(10 * 1024 * GIB, allocated=3)
+    disks = [OVADisk(f"{number}.vmdk", disk, 10 * 1024 * GIB) for number in range(2)]
+    assert scanned(ova(disks), tmp_path, "aws-vm-import").status is Status.SAFE
+
+
+@pytest.mark.parametrize(
+    ("disk", "status"),
+    [
+        (OVADisk("disk.vmdk", "/etc/shadow", GIB), Status.UNSAFE),
+        (OVADisk("/etc/cron.d/a", vmdk_stream_optimized(GIB), GIB), Status.UNSAFE),
+        (OVADisk("disk.vmdk", vmdk_stream_optimized(GIB), 2 * GIB), Status.DAMAGED),
+        (OVADisk("disk.vmdk", qcow2(GIB), GIB), Status.REJECTED),
+        (OVADisk("disk.vmdk", Image.of(9, [(0, b"no disk")]), GIB), Status.UNRECOGNIZED),
+    ],
+)
+def test_a_hostile_or_broken_ova_is_not_let_in(tmp_path: Path, disk: OVADisk, status: Status) -> None:
+    good = OVADisk("good.vmdk", vmdk_stream_optimized(GIB), GIB)
+    assert scanned(ova([good, disk]), tmp_path, name="a.ova").status is status
+
+
+def test_a_stream_of_an_archive_is_inspected_as_it_passes() -> None:
+    image = machine(3, lambda: qcow2(SIZE, allocated=30))
+    chunks = (image.read(at, 64 * KIB) for at in range(0, image.size, 64 * KIB))
+    report = scan_stream(Target("-"), chunks, load_policy("default"))
+    assert (report.status, len(report.members)) == (Status.SAFE, 3)
