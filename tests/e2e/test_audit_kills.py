@@ -19,6 +19,8 @@ from worker.jobs.queues import AUDITS, HOUSEKEEPING
 from worker.results import keys
 from worker.scan.report import Status
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "images"
 MANY, FEW = 20_000, 3000
 #: Of the moments and the kinds of kills, and of whom they hit.
