@@ -253,7 +253,7 @@ class Server:
             transport.write(refusal(request, 503, "SlowDown"))
         elif self.holding and self.holding[0] == kind and self.holding[1] in request.path:
             self.waiting.append((transport, request))
-        elif kind in self.delays:
+        elif self.delays.get(kind):
             asyncio.get_running_loop().call_later(self.delays[kind], self.send, transport, request)
         else:
             self.send(transport, request)
