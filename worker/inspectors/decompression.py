@@ -42,13 +42,10 @@ class Decompression:
 
     Args:
         output: The most bytes that are made of it.
+        input: The most bytes that are read of it for that.
         watch: Told of every piece, of how many bytes it is; may raise to put an end to it all.
     """
 
     output: int = FREE_OUTPUT
+    input: int = FREE_INPUT
     watch: Callable[[int], None] = _unwatched
-
-    @property
-    def input(self) -> int:
-        """The most bytes that are read of it: compressed, an image does not grow."""
-        return FREE_INPUT if self.output <= FREE_OUTPUT else max(FREE_INPUT, self.output)

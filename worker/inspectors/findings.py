@@ -81,6 +81,9 @@ CHECKS: dict[str, Check] = {
     "member_limit": Check(
         Severity.WARNING, "an archive with more members, or deeper in others, than are looked at"
     ),
+    "decompression_bomb": Check(
+        Severity.CRITICAL, "made to exhaust whoever decompresses it: out of little much, and no image in it"
+    ),
     # not whole
     "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
     "checksum_mismatch": Check(Severity.ERROR, "a structure does not have the checksum that it states"),

@@ -8,6 +8,7 @@ from worker.inspectors.asif import ASIFInspector
 from worker.inspectors.base import FileInspector
 from worker.inspectors.bochs import BochsInspector
 from worker.inspectors.cloop import CloopInspector
+from worker.inspectors.compressed import Bzip2Inspector, GzipInspector, XzInspector, ZstdInspector
 from worker.inspectors.container import ContainerInspector
 from worker.inspectors.cowd import COWDInspector
 from worker.inspectors.dmg import DMGInspector
@@ -52,7 +53,13 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
 )
 
 #: What holds images, or one that is compressed; the images in it are looked at by inspections of their own.
-CONTAINERS: tuple[type[ContainerInspector], ...] = (OVAInspector,)
+CONTAINERS: tuple[type[ContainerInspector], ...] = (
+    OVAInspector,
+    GzipInspector,
+    XzInspector,
+    ZstdInspector,
+    Bzip2Inspector,
+)
 #: Their names; an archive has two.
 CONTAINER_FORMATS = frozenset({"ova", *(kind.NAME for kind in CONTAINERS)})
 

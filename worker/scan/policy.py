@@ -10,6 +10,7 @@ from dataclasses import replace
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, Severity, found
 from worker.inspectors.formats import CONTAINER_FORMATS
+from worker.scan import stray
 from worker.scan.declared import Declared, compare
 from worker.scan.report import Status
 from worker.scan.rules import Policy, Rule
@@ -42,6 +43,7 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "ambiguous_format": Status.UNSAFE,
     "trailing_data": Status.REJECTED,
     "member_limit": Status.REJECTED,
+    "decompression_bomb": Status.UNSAFE,
     "truncated": Status.DAMAGED,
     "checksum_mismatch": Status.DAMAGED,
     "structure": Status.DAMAGED,
@@ -118,12 +120,12 @@ def judge(
         if finding.severity is not Severity.INFO
     ]
     if unfinished is not None or not facts.complete:
-        grounds.append((Status.INCONCLUSIVE, unfinished or "missed"))
+        grounds.append((Status.INCONCLUSIVE, facts.unseen or unfinished or "missed"))
     elif facts.format is None:
-        grounds.append((Status.UNRECOGNIZED, "no_known_format" if facts.actual_size else "empty"))
+        grounds.append((Status.UNRECOGNIZED, stray.reason(facts)))
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         grounds.append((Status.UNRECOGNIZED, "no_known_format"))
-    elif not grounds and not _whole_enough(facts, rule or Rule()):
+    elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
         grounds.append((Status.INCONCLUSIVE, "wholeness_unchecked"))
     if not grounds:
         return Status.SAFE, ()
@@ -140,6 +142,11 @@ def worst(
         return Status.SAFE, ()
     decided.sort(key=lambda verdict: PRECEDENCE.index(verdict[0]))
     return decided[0][0], tuple(dict.fromkeys(reason for _, reasons in decided for reason in reasons))
+
+
+def _members_in_doubt(facts: Facts) -> bool:
+    """Whether a container has members that say themselves why they are not known to their ends."""
+    return any(not member.facts.complete for member in facts.members)
 
 
 def _whole_enough(facts: Facts, rule: Rule) -> bool:

@@ -73,6 +73,8 @@ class Rule(BaseModel):
     formats: tuple[str, ...] | None = None
     max_virtual_size: Size | None = None
     virtual_size_multiple: Size | None = None
+    #: The most that is decompressed to look at a compressed object in full; `None`: as much as is cheap.
+    decompress: Size | None = None
     #: What `safe` needs. `provable`: proof where the format can give it, be it of a sample.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     severity: dict[str, Severity] = {}

@@ -1,11 +1,13 @@
 """One object, one report: ask the inspection what it wants, fetch it, stop the moment all is there."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from worker import __version__
+from worker.inspectors.compressed import MOST_PIECE
+from worker.inspectors.decompression import FREE_INPUT, FREE_OUTPUT, Decompression
 from worker.inspectors.facts import Facts, Member
 from worker.inspectors.inspection import Inspection
 from worker.inspectors.region import ByteRange
@@ -30,6 +32,9 @@ MAX_STARTS = 3
 #: Every fetch fills a region, and no inspection has this many; one that asks for more is a bug of ours. Of a
 #: container, the budget bounds it.
 MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
+#: The longest scan of an object that the policy has decompressed in full, in seconds. With its tags written
+#: it is well within a task's time limit (`worker.app.SOFT_LIMIT`).
+FULL_SECONDS = 400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,19 @@ class ScanSettings:
     container_budget: Budget = field(
         default_factory=lambda: Budget(requests=1024, bytes=256 * 1024 * 1024, seconds=240.0)
     )
+
+    def container_budget_by(self, rule: Rule) -> Budget:
+        """What a container may take under a rule, which can have it decompressed in full."""
+        budget, allowed = self.container_budget, rule.decompress
+        if allowed is None:
+            return budget
+        return Budget(
+            # Compressed, nothing grows; and it is read in such pieces.
+            budget.requests + allowed // MOST_PIECE,
+            budget.bytes + allowed,
+            max(budget.seconds, FULL_SECONDS),
+            budget.decompressed + allowed,
+        )
 
 
 class Target(NamedTuple):
@@ -73,15 +91,19 @@ def scan(
         settings: How to read.
         pace: Called before every request, to wait for its turn.
     """
-    meter = Meter(settings.budget, pace)
+    rule = settings.policy.rule_for(target.bucket, target.key or target.name)
+    container_budget = settings.container_budget_by(rule)
+    # The first GET may bring something compressed already.
+    meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), pace)
+    decompression = _decompression(rule, meter.decompressed)
     reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()
     for _ in range(MAX_STARTS):
-        inspection = Inspection()
+        inspection = Inspection(decompression=decompression)
         source: Source | None = None
         try:
             source = open_source(meter)
-            _inspect(source, inspection, meter, settings)
+            _inspect(source, inspection, settings, lambda: meter.widen(container_budget))
         except ObjectChangedError as error:
             changed = error
         except BudgetExhaustedError as error:
@@ -96,7 +118,8 @@ def scan(
 def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Report:
     """Scan a stream to its end. It can pass what is wanted before that is known to be wanted."""
     meter = Meter(Budget())
-    inspection = Inspection()
+    rule = policy.rule_for(target.bucket, target.key or target.name)
+    inspection = Inspection(decompression=_decompression(rule))
     for chunk in chunks:
         meter.received(len(chunk))
         inspection.eat_chunk(chunk)
@@ -111,7 +134,16 @@ def failure(target: Target, reason: str, message: str) -> Report:
     )
 
 
-def _inspect(source: Source, inspection: Inspection, meter: Meter, settings: ScanSettings) -> None:
+def _decompression(rule: Rule, watch: Callable[[int], None] = lambda _length: None) -> Decompression:
+    """How much a rule allows to be decompressed. What is so much compresses to less."""
+    allowed = rule.decompress or 0
+    return Decompression(max(allowed, FREE_OUTPUT), max(allowed, FREE_INPUT), watch)
+
+
+def _inspect(
+    source: Source, inspection: Inspection, settings: ScanSettings, widen: Callable[[], None]
+) -> None:
+    """Fetch what is wanted until nothing is; `widen` widens the budget to a container's."""
     head = source.read(0, settings.head_bytes)
     size = source.identity.size if source.identity else len(head)
     inspection.feed(0, head)
@@ -124,7 +156,7 @@ def _inspect(source: Source, inspection: Inspection, meter: Meter, settings: Sca
         if number >= MAX_ROUNDS and not container:
             break
         if container:
-            meter.widen(settings.container_budget)
+            widen()
             wanted = _of_container(missing, size, settings)
         else:
             wanted = merge(missing, settings.gap_bytes)
@@ -183,7 +215,8 @@ class Reporter:
     def _member(self, member: Member, rule: Rule, unfinished: str | None) -> Report:
         """The report of something in a container. It cost nothing of its own: the container was read."""
         facts = apply(rule, member.facts, Declared(member.name, None, ()))
-        inside = tuple(self._member(one, rule, unfinished) for one in facts.members)
+        # What was not seen of it, was not seen of what lies in it either.
+        inside = tuple(self._member(one, rule, facts.unseen or unfinished) for one in facts.members)
         # What has all that it wants is decided, whatever else ran out.
         status, reasons = judge(facts, None if facts.complete else unfinished, rule)
         if inside:

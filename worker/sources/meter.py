@@ -17,6 +17,8 @@ class Budget:
     requests: int = 32
     bytes: int = 16 * 1024 * 1024
     seconds: float = 60.0
+    #: Bytes that decoders make of it and of all that lies in it.
+    decompressed: int = 1024**3
 
 
 class Meter:
@@ -35,6 +37,7 @@ class Meter:
         self._began = time.monotonic()
         self.requests = 0
         self.bytes_read = 0
+        self._decompressed = 0
 
     @property
     def elapsed_seconds(self) -> float:
@@ -48,6 +51,7 @@ class Meter:
             max(own.requests, budget.requests),
             max(own.bytes, budget.bytes),
             max(own.seconds, budget.seconds),
+            max(own.decompressed, budget.decompressed),
         )
 
     def request(self, length: int) -> None:
@@ -73,12 +77,22 @@ class Meter:
         for over, what in (
             (self.requests + requests > budget.requests, f"{budget.requests} requests"),
             (self.bytes_read + length > budget.bytes, f"{budget.bytes} bytes"),
+            (self._decompressed > budget.decompressed, f"{budget.decompressed} decompressed bytes"),
             (self.elapsed_seconds >= budget.seconds, f"{budget.seconds:g} seconds"),
         ):
             if over:
                 raise BudgetExhaustedError(
                     "budget", f"the scan's budget of {what} ran out before it could decide"
                 )
+
+    def decompressed(self, length: int) -> None:
+        """Count bytes that a decoder made. That takes time, too.
+
+        Raises:
+            BudgetExhaustedError: They are over the budget.
+        """
+        self._decompressed += length
+        self.allow(0)
 
     def repeated(self, times: int) -> None:
         """Count requests that were made without asking, as redirects are followed."""

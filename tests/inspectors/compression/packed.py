@@ -1,0 +1,119 @@
+"""Compressed data for tests: by Python's libraries, and by hand what no honest tool would make."""
+
+import bz2
+import gzip
+import lzma
+import random
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+
+from worker.inspectors.compressed import (
+    Bzip2Inspector,
+    CompressedInspector,
+    GzipInspector,
+    XzInspector,
+    ZstdInspector,
+)
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, 1, mtime=0)
+
+
+def _zstd(data: bytes) -> bytes:
+    """With a checksum, as the command has it."""
+    return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": _gzip,
+    "xz": lambda data: lzma.compress(data, preset=0),
+    "zstd": _zstd,
+    "bzip2": lambda data: bz2.compress(data, 1),
+}
+UNPACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: zlib.decompress(data, wbits=31),
+    "xz": lzma.decompress,
+    "zstd": zstd.decompress,
+    "bzip2": bz2.decompress,
+}
+ERRORS = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError)
+KINDS: dict[str, type[CompressedInspector]] = {
+    kind.NAME: kind for kind in (GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector)
+}
+
+
+def noise(seed: int, length: int) -> bytes:
+    """Bytes that do not compress, the same in every run."""
+    return random.Random(seed).randbytes(length)  # noqa: S311 - no secret
+
+
+def zeros(name: str, size: int) -> bytes:
+    """So many zeros, packed without ever being there."""
+    makers: dict[str, Callable[[], tuple[Callable[[bytes], bytes], Callable[[], bytes]]]] = {
+        "gzip": lambda: _calls(zlib.compressobj(9, wbits=31)),
+        "xz": lambda: _calls(lzma.LZMACompressor(preset=0)),
+        "zstd": lambda: _calls(zstd.ZstdCompressor()),
+        "bzip2": lambda: _calls(bz2.BZ2Compressor(9)),
+    }
+    compress, flush = makers[name]()
+    piece = bytes(MIB)
+    return b"".join(compress(piece) for _ in range(size // MIB)) + flush()
+
+
+def _calls(compressor: object) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    return compressor.compress, compressor.flush  # type: ignore[attr-defined] # all have both
+
+
+def skippable(data: bytes, number: int = 0) -> bytes:
+    """A Zstandard frame that is to be skipped."""
+    return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
+
+
+def zstd_frame(*, window_descriptor: int) -> bytes:
+    """A Zstandard frame with a window of any size, which holds one byte."""
+    block = (1 | 1 << 3).to_bytes(3, "little") + b"x"
+    return b"\x28\xb5\x2f\xfd" + bytes([0, window_descriptor]) + block
+
+
+def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:
+    """An xz stream whose first block states another size of its dictionary (LZMA2: 2^(byte / 2 + 12))."""
+    header_bytes = 4 * (packed[12] + 1)
+    header = bytearray(packed[12 : 12 + header_bytes - 4])
+    # Without sizes: flags, then the filter's id, the length of its properties, and these.
+    assert header[1:4] == b"\0\x21\1"
+    header[4] = size_byte
+    checksum = struct.pack("<I", zlib.crc32(header))
+    return packed[:12] + bytes(header) + checksum + packed[12 + header_bytes :]
+
+
+def bzip2_of_blocks(blocks: int) -> bytes:
+    """A bzip2 stream of so many blocks of one byte each. Its checksum, at the end, is wrong."""
+    bits = bin(int.from_bytes(b"\1" + bz2.compress(b"x"), "big"))[3:]
+    # Level, block, mark of the end (48 bits) and checksum (32), padding to a byte.
+    end = bits.rindex(f"{0x177245385090:048b}")
+    head, block = bits[:32], bits[32:end]
+    stream = head + block * blocks + bits[end : end + 80]
+    stream += "0" * (-len(stream) % 8)
+    return int(stream, 2).to_bytes(len(stream) // 8, "big")
+
+
+def places(packed: bytes) -> Iterator[int]:
+    """Where to cut or change something: all that is short, else the ends and some places between."""
+    if len(packed) < 100:
+        yield from range(len(packed))
+    else:
+        yield from (
+            *range(20),
+            *range(20, len(packed) - 20, len(packed) // 40),
+            *range(len(packed) - 20, len(packed)),
+        )

@@ -1,0 +1,198 @@
+"""Bombs: what is one, what is merely too much, and that neither takes much memory or work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.inspectors.compression.packed import (
+    GIB,
+    KIB,
+    MIB,
+    PACKED,
+    bzip2_of_blocks,
+    noise,
+    skippable,
+    xz_with_dictionary,
+    zeros,
+    zstd_frame,
+)
+from tests.inspectors.test_law import told_at_once
+from worker.demo.images import Image, gpt_disk, qcow2
+from worker.inspectors import Facts, Inspection
+from worker.inspectors.compressed import LIMIT
+from worker.inspectors.decompression import FREE_OUTPUT, MAX_STREAMS, Decompression
+
+
+class Work:
+    """Counts what is decompressed."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def count(self, length: int) -> None:
+        self.made += length
+
+
+def known(data: bytes, output: int = FREE_OUTPUT) -> tuple[Facts, Work]:
+    work = Work()
+    inspection = Inspection(decompression=Decompression(output, watch=work.count))
+    told_at_once(inspection, Image.of(len(data), [(0, data)]))
+    assert inspection.complete
+    return inspection.facts(), work
+
+
+def checks(facts: Facts) -> list[str]:
+    return [finding.check for finding in facts.findings]
+
+
+# Much out of little
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("gzip", 256 * MIB), ("xz", 256 * MIB), ("zstd", GIB), ("bzip2", 256 * MIB)]
+)
+def test_zeros_and_nothing_else_are_a_bomb(name: str, size: int) -> None:
+    facts, work = known(zeros(name, size))
+    assert checks(facts) == ["decompression_bomb"]
+    assert work.made <= FREE_OUTPUT + MIB
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_zeros_behind_a_disks_front_are_a_disk(name: str) -> None:
+    """It is as long as its partition table says, and merely more than is decompressed unasked."""
+    front = PACKED[name](gpt_disk(GIB).read(0, MIB))
+    facts, work = known(front + zeros(name, 256 * MIB))
+    assert checks(facts) == []
+    assert (facts.members[0].facts.format, facts.members[0].facts.unseen) == ("raw", LIMIT)
+    assert work.made <= FREE_OUTPUT + MIB
+
+
+def test_the_same_zeros_are_nothing_if_all_of_them_may_be_seen() -> None:
+    facts, work = known(zeros("gzip", 256 * MIB), output=GIB)
+    assert checks(facts) == []
+    assert (facts.members[0].facts.format, facts.members[0].size) == (None, 256 * MIB)
+    assert work.made == 256 * MIB
+
+
+def test_what_is_not_known_and_compresses_as_text_does_is_no_bomb() -> None:
+    text = b"".join(b"%d bottles of beer on the wall, %x\n" % (i, i * 7919) for i in range(50_000))
+    facts, _ = known(PACKED["gzip"](text) * 60)
+    assert checks(facts) == []
+    assert (facts.members[0].facts.format, facts.members[0].facts.unseen) == (None, LIMIT)
+
+
+@pytest.mark.parametrize("outside", PACKED)
+@pytest.mark.parametrize("inside", PACKED)
+def test_what_is_compressed_twice_is_a_bomb_whatever_it_holds(outside: str, inside: str) -> None:
+    data = PACKED[inside](gpt_disk(2 * MIB).patched(MIB, noise(1, 3000)).to_bytes())
+    facts, work = known(PACKED[outside](data))
+    assert "decompression_bomb" in checks(facts)
+    assert facts.members[0].facts.format == inside
+    assert work.made == 512
+
+
+def test_a_bomb_in_a_bomb_in_a_bomb_is_not_lit() -> None:
+    data = zeros("gzip", 64 * MIB)
+    for _ in range(5):
+        data = PACKED["gzip"](data)
+    facts, work = known(data)
+    assert checks(facts)[0] == "decompression_bomb"
+    assert work.made < 4 * KIB
+
+
+# Memory
+
+
+def test_a_dictionary_that_takes_too_much_memory_is_a_bomb() -> None:
+    packed = PACKED["xz"](gpt_disk(2 * MIB).to_bytes())
+    assert checks(known(xz_with_dictionary(packed, 37))[0]) == ["decompression_bomb"]  # 1.5 GiB
+    assert checks(known(xz_with_dictionary(packed, 30))[0]) == ["decompression_bomb"]  # 128 MiB, and its own
+    assert checks(known(xz_with_dictionary(packed, 29))[0]) == []  # 96 MiB; xz -9 has 64
+
+
+def test_a_window_that_takes_too_much_memory_is_a_bomb() -> None:
+    behind = skippable(bytes(600))
+    assert checks(known(zstd_frame(window_descriptor=21 << 3) + behind)[0]) == ["decompression_bomb"]  # 2 GiB
+    assert checks(known(zstd_frame(window_descriptor=(17 << 3) + 1) + behind)[0]) == ["decompression_bomb"]
+    assert checks(known(zstd_frame(window_descriptor=17 << 3) + behind)[0]) == []  # 128 MiB
+
+
+# Work without end
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_streams_by_the_thousand_that_hold_nothing_are_a_bomb(name: str) -> None:
+    facts, work = known(PACKED[name](b"") * (MAX_STREAMS + 100))
+    assert checks(facts) == ["decompression_bomb"]
+    assert work.made == 0
+
+
+def test_frames_by_the_thousand_that_are_skipped_are_a_bomb() -> None:
+    facts, _ = known(PACKED["zstd"](b"x") + skippable(b"") * (MAX_STREAMS + 100))
+    assert checks(facts) == ["decompression_bomb"]
+
+
+def test_a_name_without_end_is_no_header() -> None:
+    front = b"\x1f\x8b\x08\x08" + bytes(6)
+    inspection = Inspection()
+    run = told_at_once(inspection, Image.of(100 * MIB, [(0, front + b"a" * (4 * MIB))]))
+    assert isinstance(run, Inspection)
+    assert checks(run.facts()) == ["structure"]
+    assert not run.facts().members[0].facts.complete
+
+
+def test_blocks_of_a_byte_each_are_decoded_as_any() -> None:
+    facts, work = known(bzip2_of_blocks(20_000))
+    assert checks(facts) == ["structure"]
+    assert work.made > 10_000
+
+
+# Memory stays flat
+
+
+WATCHED = """
+import resource, sys
+from worker.inspectors import Inspection
+from worker.inspectors.decompression import Decompression
+path, output = sys.argv[1], int(sys.argv[2])
+with open(path, "rb") as file:
+    size = file.seek(0, 2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    inspection = Inspection(decompression=Decompression(output, output))
+    inspection.finish(size)
+    while missing := inspection.missing():
+        offset, length = missing[0]
+        file.seek(offset)
+        inspection.feed(offset, file.read(length))
+    made = inspection.facts().details["decompressed_bytes"]
+    print(made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def memory_taken(path: Path, output: int) -> tuple[int, int]:
+    """How many bytes a process makes of a file, and how many of memory it takes for that."""
+    command = [sys.executable, "-c", WATCHED, path, str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    made, taken = done.stdout.split()
+    return int(made), int(taken) * KIB
+
+
+@pytest.mark.parametrize(
+    ("name", "window"), [("gzip", 0), ("xz", MIB), ("zstd", 2 * MIB), ("bzip2", 4 * MIB)]
+)
+def test_memory_stays_flat_however_much_comes_out(name: str, window: int, tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(PACKED[name](qcow2(MIB).to_bytes()) + zeros(name, 256 * MIB))
+    made, taken = memory_taken(path, GIB)
+    assert made > 256 * MIB
+    assert taken < 24 * MIB + window
+
+
+def test_memory_stays_flat_however_much_goes_in(tmp_path: Path) -> None:
+    path = tmp_path / "disk.gz"
+    path.write_bytes(PACKED["gzip"](noise(7, 8 * MIB)) * 12)
+    made, taken = memory_taken(path, GIB)
+    assert made == 96 * MIB
+    assert taken < 32 * MIB

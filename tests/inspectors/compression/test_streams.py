@@ -1,0 +1,146 @@
+"""Streams in a row, what may lie between them, and what lies behind: as the formats' own tools have it."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.inspectors.compression.packed import MIB, PACKED, noise, skippable
+from tests.inspectors.inspecting import facts_of
+from worker.demo.images import Image, gpt_disk
+from worker.inspectors import Facts, Wholeness
+
+DISK = gpt_disk(2 * MIB)
+DATA = DISK.to_bytes()
+EMPTY = {name: pack(b"") for name, pack in PACKED.items()}
+
+
+def known(data: bytes) -> Facts:
+    return facts_of(Image.of(len(data), [(0, data)]))
+
+
+def is_whole(facts: Facts) -> bool:
+    """Whether it is the disk, and in order."""
+    inside = facts.members[0].facts
+    return (inside, facts.findings, facts.wholeness) == (facts_of(DISK), (), Wholeness.PROVEN)
+
+
+def parts(name: str, at: int) -> tuple[bytes, bytes]:
+    """The disk as two streams."""
+    return PACKED[name](DATA[:at]), PACKED[name](DATA[at:])
+
+
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("at", [0, 1, 511, 512, 513, 70_000, len(DATA) - 1])
+def test_streams_in_a_row_are_one(name: str, at: int) -> None:
+    first, second = parts(name, at)
+    facts = known(first + second)
+    assert is_whole(facts)
+    assert facts.details["streams"] == 2
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_stream_for_each_few_kilobytes_is_no_bomb(name: str) -> None:
+    """As tools make them that pack in parallel or for random access, with an empty one at the end."""
+    streams = [PACKED[name](DATA[at : at + 16384]) for at in range(0, len(DATA), 16384)]
+    facts = known(b"".join(streams) + EMPTY[name])
+    assert is_whole(facts)
+    assert facts.details["streams"] == len(streams) + 1
+
+
+def test_many_streams_reach_over_the_pieces_in_which_the_object_is_read() -> None:
+    data = noise(1, 600_000)
+    streams = b"".join(PACKED["gzip"](data[at : at + 1000]) for at in range(0, len(data), 1000))
+    facts = known(streams)
+    assert (facts.findings, facts.members[0].size) == ((), len(data))
+
+
+@pytest.mark.parametrize("zeros", [4, 8, 4096, 70_000 // 4 * 4])
+def test_padding_of_xz_lies_between_streams_and_behind_them(zeros: int) -> None:
+    first, second = parts("xz", 1000)
+    assert is_whole(known(first + bytes(zeros) + second + bytes(zeros)))
+
+
+@pytest.mark.parametrize("zeros", [1, 3, 512, 10_000, 200_000])
+def test_zeros_behind_gzip_are_padding(zeros: int) -> None:
+    assert is_whole(known(PACKED["gzip"](DATA) + bytes(zeros)))
+
+
+def test_frames_that_are_to_be_skipped_are_skipped_wherever_they_are() -> None:
+    first, second = parts("zstd", 1000)
+    frame = skippable(b"a table of what lies where" * 10, 14)
+    facts = known(skippable(b"1234") + first + frame + skippable(b"") + second + frame)
+    assert is_whole(facts)
+    assert facts.format == "zstd"
+    assert is_whole(known(first + skippable(noise(2, 300_000)) + second))
+
+
+def test_a_frame_that_is_to_be_skipped_and_is_not_all_there_is_cut_off() -> None:
+    facts = known(PACKED["zstd"](DATA) + skippable(bytes(1000))[:-1])
+    assert [finding.check for finding in facts.findings] == ["truncated"]
+
+
+def test_nothing_but_frames_to_be_skipped_is_no_zstd() -> None:
+    assert known(skippable(b"1234") * 10).format is None
+
+
+def test_a_dictionary_that_is_not_in_the_object_leads_outside() -> None:
+    frame = bytes.fromhex("28b52ffd 01 00 2a 090000 78".replace(" ", ""))
+    assert [finding.check for finding in known(frame + bytes(600)).findings] == ["data_file"]
+
+
+# What lies behind. The tools: 0 they take it, 2 they warn, 1 they don't.
+
+BEHIND = {
+    "a zero": b"\0",
+    "zeros": bytes(4),
+    "many zeros": bytes(20_000),
+    "zeros and something": bytes(512) + b"something" * 100,
+    "a letter": b"x",
+    "text": b"something that is no stream" * 10,
+    "a magic number": b"\x1f\x8b\x08\0",
+    "half a magic number": b"\xfd7z",
+    "gzip": EMPTY["gzip"],
+    "xz": EMPTY["xz"],
+    "zstd": EMPTY["zstd"],
+    "bzip2": EMPTY["bzip2"],
+    "zeros and gzip": bytes(512) + EMPTY["gzip"],
+    "zeros and xz": bytes(512) + EMPTY["xz"],
+    "three zeros and xz": bytes(3) + EMPTY["xz"],
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("behind", BEHIND)
+def test_what_the_tool_takes_behind_the_data_is_taken_and_nothing_else(name: str, behind: str) -> None:
+    if shutil.which(name) is None:
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"{name} is not there")
+    data = PACKED[name](DATA) + BEHIND[behind]
+    tool = subprocess.run(
+        [name, "-tq" if name == "zstd" else "-t"], input=data, capture_output=True, check=False
+    )
+    takes = tool.returncode == 0 and not tool.stderr
+    if name == "zstd" and behind in {"gzip", "xz"}:
+        takes = False  # the command takes other formats' files as well
+
+    facts = known(data)
+    assert is_whole(facts) == takes, tool.stderr
+    if not takes:
+        assert facts.findings[0].check in {"trailing_data", "truncated"}
+        assert facts.members[0].facts.format == "raw"
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_it_is_said_where_something_lies_behind(name: str) -> None:
+    data = PACKED[name](DATA)
+    (finding,) = known(data + b"something").findings
+    assert f"byte {len(data)}," in finding.message
+
+
+@pytest.mark.parametrize("name", ["gzip", "xz"])
+def test_padding_without_end_is_something_that_lies_behind(name: str) -> None:
+    inside = Image.of(8 * MIB, [(0, PACKED[name](DATA))])
+    (finding,) = facts_of(inside).findings
+    assert finding.check == "trailing_data"
