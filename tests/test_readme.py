@@ -12,7 +12,9 @@ from tests.inspectors.inspecting import facts_of
 from worker.cli import COMMANDS, keyhole
 from worker.demo.samples import SAMPLES
 from worker.inspectors import CHECKS, Severity
+from worker.inspectors.content.volumes import SIGNATURES
 from worker.inspectors.formats import INSPECTORS
+from worker.inspectors.raw import TABLES
 from worker.intake.schedules import load_schedules
 from worker.scan.policy import STATUS_OF_CHECK
 from worker.scan.report import Status
@@ -104,7 +106,10 @@ def test_the_table_of_other_reasons_is_complete() -> None:
     assert told == reasons_in_the_code()
 
 
-LEADS_OUTSIDE = {"backing_file", "data_file", "parent_image", "extent_path", "change_track_path"}
+LEADS_OUTSIDE = {
+    *("backing_file", "data_file", "parent_image", "extent_path", "change_track_path"),
+    *("member_path", "ovf_reference"),
+}
 
 
 def quoted(cell: str) -> set[str]:
@@ -157,3 +162,9 @@ def test_the_schedules_that_it_shows_are_valid(tmp_path: Path) -> None:
     path.write_text(shown)
     (schedule,) = load_schedules(str(path))
     assert schedule.name == "nightly"
+
+
+def test_the_table_of_content_has_all_names() -> None:
+    told = [name for row in rows("content") for name in re.findall("`([^`]+)`", row[1])]
+    tables = {"gpt", *(parse.__module__.rpartition(".")[2] for parse in TABLES)}
+    assert sorted(told) == sorted({*tables, "iso9660", "udf", *(one.name for one in SIGNATURES)})
