@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds from one sweep to the next, of all workers together.
 EVERY: Final = 10
+#: Seconds after which nobody need sweep for that any more, by the clocks of two hosts, which may disagree.
+EXPIRES: Final = 600
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
@@ -43,6 +45,6 @@ def publish_sweep() -> None:
     """Ask for a sweep, if nobody has done so in the last seconds."""
     try:
         if services().redis.set(keys.SWEEP, "1", nx=True, ex=EVERY - 1):
-            app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EVERY)
+            app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
     except (redis.RedisError, OperationalError) as error:
         log.warning("no sweep is asked for: %s", error)

@@ -77,6 +77,20 @@ def test_waiting_gives_signs_of_life(
     assert moments[-1] - moments[-2] <= 20
 
 
+def test_a_server_s_clock_that_is_set_back_holds_nobody_up(valkey: redis.Redis, waits: list[float]) -> None:
+    """As if it had been an hour ahead when turns were given: who asks now waits for those, and no longer."""
+    turn = Pace(valkey, "images", 10)
+    for _ in range(20):
+        turn()
+    kept = (valkey.get(keys.rate("images")) or b"").split()
+    valkey.set(keys.rate("images"), " ".join(str(int(part) + 3_600_000_000) for part in kept))
+    waits.clear()
+
+    turn()
+
+    assert 0.5 < sum(waits) <= 1.2
+
+
 def test_what_is_kept_of_a_bucket_expires(valkey: redis.Redis, waits: list[float]) -> None:
     Pace(valkey, "images", 10)()
 

@@ -14,15 +14,19 @@ import redis
 from worker.results import keys
 
 _TURN: Final = """
--- KEYS[1]  string: when the next turn of this bucket begins (microseconds since 1970)
+-- KEYS[1]  string: when the next turn of this bucket begins, a space, when that was said (microseconds since
+--          1970), so that a clock that is set back is noticed
 -- ARGV[1]  microseconds that a turn takes
 -- ARGV[2]  microseconds by which turns may be early after a silence
 -- returns the microseconds until the turn begins
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local begins = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now - ARGV[2])
+local begins, said = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
+begins = (begins or 0) - math.max(0, (said or now) - now)
+begins = math.max(begins, now - ARGV[2])
 local ends = begins + ARGV[1]
-redis.call('SET', KEYS[1], string.format('%.0f', ends), 'PX', math.ceil((ends - now) / 1000) + 60000)
+local kept = string.format('%.0f %.0f', ends, now)
+redis.call('SET', KEYS[1], kept, 'PX', math.ceil((ends - now) / 1000) + 60000)
 return math.max(0, math.ceil(begins - now))
 """
 #: Seconds between two signs of life: a longer wait is taken in parts.

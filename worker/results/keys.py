@@ -77,7 +77,8 @@ All begin with `keyhole:v1:`.
     due last; schedules by when they may be due; those of the file; the token of the one scheduler at work.
     The lock expires; the others are removed when the schedule is no longer in the file.
 `rate:<bucket>`
-    string. When the next request to this bucket may begin (microseconds since 1970). Expires when it is past.
+    string. When the next request to this bucket may begin, a space, when that was said (microseconds since
+    1970). Expires when it is past.
 `sweep`
     string. A marker: the ledger was swept a moment ago. Expires.
 
