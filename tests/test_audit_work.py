@@ -31,9 +31,11 @@ from worker.intake.audits.audit import AuditSpec, AuditState
 from worker.intake.audits.store import Claim
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.queues import QUEUES
+from worker.jobs.sweep import MOST_TIMES
 from worker.results import keys
 from worker.results.redis_store import STREAM_START
 from worker.scan.report import Status
+from worker.scan_work import ScanWork
 from worker.services import Services
 from worker.settings import Settings
 
@@ -70,6 +72,11 @@ class Fuse:
     def done(self) -> None:
         """It is done."""
         self._steps += 1
+
+    def blow(self) -> None:
+        """End the process now."""
+        self._step = self._steps
+        raise KilledError
 
 
 class Baton:
@@ -267,13 +274,13 @@ def s3() -> Iterator[SyntheticS3]:
     with synthetic_s3() as server, pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, **CREDENTIALS, AWS_DEFAULT_REGION="us-east-1")
         server.fill(BUCKET, OBJECTS)
-        server.list_at_most(PAGE_KEYS)
         yield server
 
 
 @pytest.fixture
 def world(valkey: redis.Redis, valkey_url: str, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(valkey, valkey_url, s3)
+    s3.list_at_most(PAGE_KEYS)
     monkeypatch.setattr(tasks, "services", world.process_services)
     monkeypatch.setattr(tasks, "CeleryPublisher", lambda: world)
     monkeypatch.setattr(tasks, "_publish_page", world.publish_page)
@@ -324,6 +331,32 @@ def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool
         world.start_over()
         step += 1
     assert step > 30
+
+
+def test_a_batch_that_kills_whoever_works_on_it_is_given_up(
+    world: World, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First its objects, one by one, and in the end all of it; whoever gives it up may be killed, too."""
+    spec = SPEC.model_copy(update={"batch_size": OBJECTS})
+    monkeypatch.setattr(ScanWork, "scan", lambda work, *_: work._services.redis.fuse.blow())
+    s3.list_at_most(OBJECTS)
+    step = 0
+    survived = False
+    while not survived:
+        world.start_over()
+        deaths = 0
+        while not world.live(Fuse(), spec=spec):
+            deaths += 1
+            world.grow_old()
+            if deaths == 1 + MOST_TIMES:
+                survived = world.live(Fuse(step), spec=spec)
+        world.end()
+
+        assert deaths == 1 + MOST_TIMES
+        world.assert_all_is_counted_once(statuses={Status.FAILED})
+        step += 2
+    reports = [verdict.report for verdict in world.services.store.read_stream(STREAM_START).verdicts]
+    assert {report.reasons for report in reports} == {("worker_lost",)}
 
 
 DEATHS = st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=6)
