@@ -27,7 +27,9 @@ from tests.e2e.audit_site import all_keys
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
 from worker import tasks
+from worker.audit_work import MOST_STARTS
 from worker.intake.audits.audit import AuditSpec, AuditState
+from worker.intake.audits.page import Auditor
 from worker.intake.audits.store import Claim
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.queues import QUEUES
@@ -357,6 +359,27 @@ def test_a_batch_that_kills_whoever_works_on_it_is_given_up(
         step += 2
     reports = [verdict.report for verdict in world.services.store.read_stream(STREAM_START).verdicts]
     assert {report.reasons for report in reports} == {("worker_lost",)}
+
+
+def test_a_page_that_kills_whoever_lists_it_fails_the_audit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or workers would be killed for ever. It goes on where it was, if it is told to."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Auditor, "work_out", lambda *_: world.process_services().redis.fuse.blow())
+        deaths = 0
+        while not world.live(Fuse()):
+            deaths += 1
+            world.grow_old()
+    failed = world.services.audits.get(AUDIT)
+    assert failed is not None
+    assert (deaths, failed.state) == (MOST_STARTS, AuditState.FAILED)
+    assert "page 0" in str(failed.reason)
+
+    world.services.audits.turn(AUDIT, AuditState.RUNNING)
+    world.live(Fuse())
+
+    world.assert_all_is_counted_once(statuses={Status.SAFE})
 
 
 DEATHS = st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=6)

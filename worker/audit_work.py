@@ -31,6 +31,8 @@ from worker.sources.s3_uri import parse_s3_uri
 log = logging.getLogger(__name__)
 
 SCANNER = f"keyhole/{__version__}"
+#: How often a page is begun. Whoever lists it may be lost by accident now and then; or it is the page.
+MOST_STARTS = 10
 #: Where the parts of inventories are kept while they are read.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
@@ -82,6 +84,12 @@ class AuditWork:
         if audit is None or audit.state is not AuditState.RUNNING or place.page != claim.page:
             services.audits.release(claim)
             return
+        if services.audits.count_start(audit.id) > MOST_STARTS:
+            reason = (
+                f"page {claim.page} was begun {MOST_STARTS} times, and whoever listed it was lost each time"
+            )
+            self._fail(claim, reason)
+            return
         services.audits.note_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
         pace = Pace(
             services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
@@ -95,9 +103,7 @@ class AuditWork:
             services.audits.note_trouble(audit.id, f"{error}; it is tried again")
             return  # the right expires, and the sweep wakes the audit
         except (SourceError, ValueError) as error:
-            log.warning("audit %s fails: %s", audit.id, error)
-            services.audits.turn(audit.id, AuditState.FAILED, str(error))
-            services.audits.release(claim)
+            self._fail(claim, str(error))
             return
         for report in reports:
             if "redis" in services.settings.sinks:
@@ -134,6 +140,11 @@ class AuditWork:
         # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
         services.ledger.strike(batch)
         self.go_on(audit_id)
+
+    def _fail(self, claim: Claim, reason: str) -> None:
+        log.warning("audit %s fails: %s", claim.audit_id, reason)
+        self._services.audits.turn(claim.audit_id, AuditState.FAILED, reason)
+        self._services.audits.release(claim)
 
     def _publish(self, batches: Sequence[Entry]) -> None:
         if not batches:

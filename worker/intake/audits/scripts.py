@@ -104,7 +104,7 @@ at = at + 1 + batches
 for i = at, #ARGV do redis.call('RPUSH', KEYS[5], ARGV[i]) end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[4], ARGV[7]) end
 redis.call('HINCRBY', KEYS[2], 'pages', 1)
-redis.call('HSET', KEYS[1], 'page', ARGV[1] + 1, 'cursor', ARGV[2], 'reason', '')
+redis.call('HSET', KEYS[1], 'page', ARGV[1] + 1, 'cursor', ARGV[2], 'reason', '', 'starts', 0)
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'after', ARGV[3]) end
 if ARGV[4] ~= '' then
     redis.call('HSET', KEYS[1], 'listed_all', 1, 'ends_as', ARGV[4], 'ends_for', ARGV[5])
@@ -222,7 +222,7 @@ if not state or not from[ARGV[1]][state] then return 0 end
 if ARGV[1] == 'cancelled' or ARGV[1] == 'failed' then
     finish_as(ARGV[1], ARGV[2], ARGV[3])
 else
-    redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2])
+    redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2], 'starts', 0)
     if state == 'failed' then
         redis.call('HDEL', KEYS[1], 'ended')
         for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end

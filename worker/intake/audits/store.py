@@ -161,6 +161,13 @@ class AuditStore:
         """Say by which rules verdicts are made: those of the workers, not of whoever began the audit."""
         self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
 
+    def count_start(self, audit_id: str) -> int:
+        """Count a start of the work on the next page, before the work: 1 for the first.
+
+        Committing it forgets that, and so does trouble that is noted, and turning the audit.
+        """
+        return self._client.hincrby(keys.audit(audit_id), "starts", 1)
+
     def place(self, audit_id: str) -> Place:
         """Where the next page begins."""
         found = self._client.hmget(keys.audit(audit_id), ["page", "cursor", "after"])
@@ -248,7 +255,7 @@ class AuditStore:
 
     def note_trouble(self, audit_id: str, reason: str) -> None:
         """Say why an audit that runs does not get on."""
-        self._client.hset(keys.audit(audit_id), "reason", reason)
+        self._client.hset(keys.audit(audit_id), mapping={"reason": reason, "starts": 0})
 
     def state(self, audit_id: str) -> AuditState | None:
         """How an audit stands; `None` if there is none of this id."""
