@@ -53,7 +53,8 @@ All begin with `keyhole:v1:`.
 `audit:<id>`
     hash. `spec` (JSON), `state`, `reason`, `started`, `ended` (epoch seconds), `ruleset`, `scanner`, `page`
     (the number of the next one), `starts` (how often that was begun), `cursor` (where it begins), `after`
-    (the last key before it), `listed_all`, `ends_as` and `ends_for` (in which state it ends with its last batch, and why).
+    (the last key before it), `listed_all`, `ends_as` and `ends_for` (in which state it ends with its last
+    batch, and why).
     This and the next five expire by setting once the audit has ended.
 `audit:<id>:totals`
     hash. Counters by name; `status:<status>` count verdicts, `nanodollars` money.
