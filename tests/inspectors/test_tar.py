@@ -22,11 +22,11 @@ from tests.inspectors.archives.walking import walk
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import keeps_the_law
 from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, Single, told_at_once
-from worker.demo.images import Image, gpt_disk, iso, qcow2, tar, tar_header, vdi, vhd_fixed, vmdk_sparse
+from tests.inspectors.test_law import WAYS, told_at_once
+from worker.demo.images import Image, dmg, gpt_disk, iso, qcow2, tar, tar_header, vdi, vhd_fixed, vmdk_sparse
 from worker.demo.images.tar import BLOCK
 from worker.inspectors import Facts, Inspection, Severity, Wholeness, get_inspector
-from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS
+from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, MAX_OPEN
 from worker.inspectors.ova import OVAInspector
 from worker.inspectors.tar import MAX_ENTRIES, MAX_EXTENDED, MAX_PADDING
 
@@ -134,7 +134,7 @@ def test_a_checksum_of_signed_bytes_is_one_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"QFI\xfb\0\0\0\3", b"# Disk DescriptorFile\n", b"version=1\n", b"\x1f\x8b"]
+    "name", [b"QFI\xfb\0\0\0\3", b"# Disk DescriptorFile\n", b"version=1\n", b"\x1f\x8b\x08"]
 )
 def test_an_archive_whose_first_name_is_another_formats_mark_is_two_at_once(name: bytes) -> None:
     assert "ambiguous_format" in checks(facts_of(archive(*file(name, TEXT))))
@@ -303,13 +303,19 @@ def test_a_mutated_archive_breaks_nothing(name: str) -> None:
 
 
 def test_what_is_looked_at_in_a_stream_that_missed_it_is_bounded() -> None:
-    """Members of which something was passed stay open; the walk does not go on past too many of them."""
-    late = vdi(GIB, allocated=2).patched(0x154, (MIB // 2).to_bytes(4, "little"))
-    single = Single(OVAInspector())
-    image = tar([(f"{number}.vdi", late) for number in range(60)])
-    for at in range(image.size - MIB, 0, -MIB):
-        single.feed(at, image.read(at, MIB))
-    single.feed(0, image.read(0, MIB))
-    single.finish(image.size)
-    assert single.missing()
-    assert sum(single.inspector.context_info.values()) < 4 * MIB
+    """Of a DMG the trailer leads back: it stays open in a stream, and so many of them stop the walk."""
+    image = tar([(f"{number}.dmg", dmg(4 * MIB, allocated=4)) for number in range(MAX_OPEN + 9)])
+    stream = Inspection()
+    for at in range(0, image.size, 64 * KIB):
+        stream.eat_chunk(image.read(at, 64 * KIB))
+    stream.finish()
+    assert len({name.split("/")[0] for name in stream.context_info if "/" in name}) == MAX_OPEN
+    assert not stream.facts().complete
+    # And whoever can fetch what was missed goes on, and knows all.
+    for _ in range(1000):
+        missing = stream.missing()
+        if not missing:
+            break
+        stream.feed(missing[0].offset, image.read(*missing[0]))
+    assert stream.facts() == walk(image)
+    assert len(stream.facts().members) == MAX_OPEN + 9

@@ -18,7 +18,6 @@ Wholeness: proven when the end is seen. An archive may lack it and be whole, whi
 """
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
@@ -27,26 +26,18 @@ from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
 from worker.inspectors.layers import ROOT_NAMES, archive_kind, disks_of_layers
 from worker.inspectors.region import ByteRange, CaptureRegion
+from worker.inspectors.tar_entry import ANNOUNCING, Announced, Entry
 from worker.inspectors.tar_header import (
     BLOCK,
-    BODILESS,
-    CONTINUED,
-    DIRECTORY,
-    EXTENDED,
-    GLOBAL,
-    LONG_LINK,
-    LONG_NAME,
     SPARSE,
     CutError,
     Header,
     TarError,
-    ambiguous,
     begins_archive,
     decode,
     is_sound,
 )
-from worker.inspectors.tar_names import Paths, digest, parts_of, shown
-from worker.inspectors.tar_pax import Records, parse
+from worker.inspectors.tar_names import Paths, digest, parts_of
 from worker.inspectors.tar_sparse import old_gnu, pax
 from worker.inspectors.text import printable
 
@@ -59,10 +50,6 @@ MAX_EXTENDED = MIB
 LARGE = MIB
 #: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
-#: What speaks of the next member, or of all.
-ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
-#: The most that a header's own field can say in octal.
-MAX_OCTAL = 8**11 - 1
 
 
 class End(Enum):
@@ -80,18 +67,6 @@ class End(Enum):
 Walk = Generator[ByteRange | None, bytes, End]
 #: A part of it, which comes to the offset of the next header.
 Step = Generator[ByteRange | None, bytes, int]
-
-
-@dataclass(slots=True)
-class Announced:
-    """What was said of the next member so far."""
-
-    records: Records | None = None
-    long_name: bytes | None = None
-    long_link: bytes | None = None
-
-    def __bool__(self) -> bool:
-        return (self.records, self.long_name, self.long_link) != (None, None, None)
 
 
 class TarInspector(ContainerInspector):
@@ -227,7 +202,7 @@ class TarInspector(ContainerInspector):
             if kind in ANNOUNCING:
                 at = yield from self._announcement(header, at, announced)
             else:
-                at = yield from self._member(header, at, announced)
+                at = yield from self._member(announced.entry(header), at)
                 announced = Announced()
         raise TarError("member_limit", f"the archive has more than {MAX_ENTRIES} headers")
 
@@ -235,65 +210,35 @@ class TarInspector(ContainerInspector):
         """A header that says something of the next member; what it says is added to what is announced."""
         if header.size > MAX_EXTENDED:
             raise TarError("structure", f"{header.size} bytes are too many for an extended header")
-        data = (yield ByteRange(at, header.size)) if header.size else b""
-        text = data.partition(b"\0")[0]
-        if header.kind == GLOBAL:
-            if announced or parse(data).decides:
-                raise ambiguous(
-                    "an extended header for all members says what not all readers take from there"
-                )
-        elif header.kind in EXTENDED and not announced:
-            announced.records = parse(data)
-        elif header.kind == LONG_NAME and text and (announced.records, announced.long_name) == (None, None):
-            announced.long_name = text
-        elif header.kind == LONG_LINK and text and (announced.records, announced.long_link) == (None, None):
-            announced.long_link = text
-        else:
-            raise ambiguous(
-                "a member is announced twice, of which some readers take the first, some the last"
-            )
+        announced.add(header, (yield ByteRange(at, header.size)) if header.size else b"")
         return at + padded(header.size)
 
-    def _member(self, header: Header, at: int, announced: Announced) -> Step:
+    def _member(self, entry: Entry, at: int) -> Step:
         """A header that is a member's own."""
-        records = announced.records or Records()
-        name = records.name or announced.long_name or header.name
-        link = records.values.get(b"linkpath") or announced.long_link or header.link
-        stored = stored_size(header, records)
-        if header.kind == CONTINUED:
-            raise TarError("data_file", f"{shown(name)} began in another archive")
-        if not name:
-            raise TarError("structure", "a member has no name")
-        is_folder = header.kind == DIRECTORY or name.endswith(b"/")
-        has_body = header.kind not in BODILESS and not is_folder
-        # To some readers an old file is a folder if only the name in its own header ends like one.
-        if (not has_body or header.name.endswith(b"/")) and (stored or records.sparse):
-            raise ambiguous(f"{shown(name)} is no file and has {stored} bytes, which not all readers skip")
-        for wrong in self._paths.wrong_with(name, header.kind, link):
+        for wrong in self._paths.wrong_with(entry.name, entry.kind, entry.link):
             self._findings.add(found("member_path", wrong))
-        if has_body:
-            return (yield from self._file(name, header, records, at, stored))
-        if not is_folder:
-            self._give_name(name, None)
+        if entry.is_file:
+            return (yield from self._file(entry, at))
+        if not entry.is_folder:
+            self._give_name(entry.name, None)
         return at
 
-    def _file(self, name: bytes, header: Header, records: Records, at: int, stored: int) -> Step:
-        if header.kind == SPARSE:
-            if records.sparse:
-                raise ambiguous(f"{shown(name)} is sparse in two formats")
-            extents, end = yield from old_gnu(header, at, stored)
-        elif records.sparse:
-            extents, end = yield from pax(records, at, stored)
+    def _file(self, entry: Entry, at: int) -> Step:
+        """A file, which is looked at if there is room."""
+        if entry.kind == SPARSE:
+            extents, end = yield from old_gnu(entry.header, at, entry.stored)
+        elif entry.records.sparse:
+            extents, end = yield from pax(entry.records, at, entry.stored)
         else:
-            extents, end = ExtentMap.whole(stored, at), at + stored
+            extents, end = ExtentMap.whole(entry.stored, at), at + entry.stored
         while self.busy:
             yield None
         if self.full:
             raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.too_deep:
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
-        self.found_file(name, extents)
-        self._give_name(name, self.new_member(printable(name), extents))
+        self.found_file(entry.name, extents)
+        self._give_name(entry.name, self.new_member(printable(entry.name), extents))
         return padded(end)
 
     def _give_name(self, name: bytes, number: int | None) -> None:
@@ -327,20 +272,6 @@ class TarInspector(ContainerInspector):
         except CutError:
             return
         self._findings.add(found("trailing_data", f"more than {MAX_PADDING} bytes follow the archive's end"))
-
-
-def stored_size(header: Header, records: Records) -> int:
-    """How many bytes follow a header, which an extended header may say in its place.
-
-    Raises:
-        TarError: The extended header was not needed for that, so that it says so to some readers only.
-    """
-    said = records.number(b"size")
-    if said is None or said == header.size:
-        return header.size
-    if header.size or said <= MAX_OCTAL:
-        raise ambiguous(f"a header says {header.size} bytes, the extended one before it {said}")
-    return said
 
 
 def padded(size: int) -> int:
