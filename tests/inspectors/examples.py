@@ -3,6 +3,7 @@
 from struct import pack
 from uuid import UUID
 
+from tests.inspectors.compression.packed import PACKED, zstd_frame
 from worker.demo.images import (
     Image,
     OVADisk,
@@ -62,6 +63,10 @@ def _machine(**changes: str) -> Image:
     return ova([disk], descriptor=text)
 
 
+def _plain(data: bytes) -> Image:
+    return Image.of(len(data), [(0, data)])
+
+
 #: Small and large ones, for what is looked at whole and what is sampled.
 WHOLE: dict[str, list[Image]] = {
     "raw": [gpt_disk(64 * MIB), gpt_disk(64 * MIB, sector=4096), mbr_disk(64 * MIB)],
@@ -110,6 +115,10 @@ WHOLE: dict[str, list[Image]] = {
     ],
     "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
     "ova": [_machine()],
+    **{
+        name: [_plain(pack(image.to_bytes())) for image in (gpt_disk(64 * MIB), qcow2(GIB, allocated=3))]
+        for name, pack in PACKED.items()
+    },
 }
 OUTSIDE: dict[str, list[Image]] = {
     "qcow2": [qcow2(GIB, backing_file="a"), qcow2(GIB, data_file="a")],
@@ -128,5 +137,6 @@ OUTSIDE: dict[str, list[Image]] = {
     "ewf": [ewf(MIB, last="next"), ewf(MIB, segment=2)],
     "dmg": [dmg(GIB, segments=2)],
     "tar": [tar([("/a.vdi", vdi(GIB))]), tar([("a.vdi", vdi(GIB)), ("b", "/etc/shadow")])],
+    "zstd": [_plain(zstd_frame(window_descriptor=0, dictionary=9))],
     "ova": [_machine(fileRef='parentRef="a" ovf:fileRef'), _machine(**{'href="disk': 'href="../disk'})],
 }

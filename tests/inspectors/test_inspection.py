@@ -102,7 +102,7 @@ FOREIGN = {
     "gzip": b"\x1f\x8b\x08",
     "xz": b"\xfd7zXZ\0",
     "zstd": b"\x28\xb5\x2f\xfd",
-    "bzip2": b"BZh9",
+    "bzip2": b"BZh91AY&SY",
 }
 #: Formats that leave the first bytes of the object to whatever lies there.
 FREE_FRONTS = {

@@ -12,10 +12,6 @@ import re
 #: What the first bytes say, by format.
 FRONTS = {
     "cloop": b"#!/bin/sh\n#V2.0 Format\n",
-    "gzip": b"\x1f\x8b",
-    "xz": b"\xfd7zXZ\0",
-    "zstd": b"\x28\xb5\x2f\xfd",
-    "bzip2": b"BZh",
     "zip": b"PK\3\4",
 }
 QCOW_MAGIC = b"QFI\xfb"

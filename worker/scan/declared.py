@@ -42,8 +42,26 @@ CONTENT_TYPES = {
     "application/vnd.efi.iso": ("iso",),
     "application/x-cd-image": ("iso",),
     "application/x-apple-diskimage": ("dmg", "sparseimage", "asif"),
+    "application/gzip": ("gzip",),
+    "application/x-gzip": ("gzip",),
+    "application/x-xz": ("xz",),
+    "application/zstd": ("zstd",),
+    "application/x-bzip2": ("bzip2",),
+    "application/x-tar": ("tar", "ova"),
 }
-SUFFIXES = {**NAMES, "hdd": "parallels", "e01": "ewf", "ex01": "ewf"}
+SUFFIXES = {
+    **NAMES,
+    "hdd": "parallels",
+    "e01": "ewf",
+    "ex01": "ewf",
+    "gz": "gzip",
+    "tgz": "gzip",
+    "txz": "xz",
+    "zst": "zstd",
+    "bz2": "bzip2",
+}
+#: Uploaders tell the content type of a name such as `disk.iso.gz` by what stands before `.gz`.
+COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2"})
 #: The metadata that names a format, in the spellings that are in use.
 METADATA_KEYS = ("disk_format", "disk-format")
 #: As much of an unknown name as is shown.
@@ -71,8 +89,11 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
         return
     statements = [*_by_metadata(declared), *_by_content_type(declared)]
     for source, formats in statements:
-        # An ISO is a raw image of a disc.
+        # An ISO is a raw image of a disc. Of what is compressed it may be said what it holds, but not that it
+        # is a raw disk: whoever believes that hands the compressed bytes to a guest.
         if facts.format in formats or {formats[0], facts.format} == {"raw", "iso"}:
+            continue
+        if formats[0] != "raw" and not _compressed(facts).isdisjoint(formats):
             continue
         severity = Severity.CRITICAL if formats[0] == "raw" else None
         yield found(
@@ -84,6 +105,12 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
         yield found(
             "format_mismatch", f"the name ends in .{suffix}, but the object is {facts.format}", Severity.INFO
         )
+
+
+def _compressed(facts: Facts) -> set[str | None]:
+    """The formats of what an object holds, if it is compressed."""
+    inside = [member.facts for member in facts.members] if facts.format in COMPRESSED else []
+    return {kind for one in inside for kind in (one.format, *_compressed(one))}
 
 
 def _by_metadata(declared: Declared) -> Iterator[Statement]:

@@ -62,12 +62,15 @@ UNPROVABLE = frozenset({"luks"})
 PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIVE, Status.UNRECOGNIZED)
 
 
-def apply(rule: Rule, facts: Facts, declared: Declared) -> Facts:
+def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
     """The facts with what a rule forbids among the findings, and each finding as grave as the rule says.
 
-    A finding that a rule makes information stays in the report.
+    A finding that a rule makes information stays in the report. `around` are the containers that it lies in,
+    from the outside in.
     """
-    findings = [*facts.findings, *_forbidden(rule, facts)]
+    is_disk = facts.format is not None and facts.format not in CONTAINER_FORMATS
+    placed = _badly_placed(rule, declared.key, around) if is_disk else ()
+    findings = [*facts.findings, *placed, *_forbidden(rule, facts)]
     if rule.compare_declared:
         findings += compare(declared, facts)
     weighed = (replace(one, severity=rule.severity.get(one.check, one.severity)) for one in findings)
@@ -98,6 +101,15 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
         yield found(
             "virtual_size_multiple", f"the disk has {size} bytes, no multiple of {rule.virtual_size_multiple}"
         )
+
+
+def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterator[Finding]:
+    """What is wrong with where a disk lies."""
+    if not rule.takes_in(around):
+        place = f"in {'/'.join(around)}" if around else "that lies in nothing"
+        yield found("banned_format", f"the policy takes no disk {place}")
+    elif around and rule.member_name is not None and name != rule.member_name:
+        yield found("banned_format", f"the policy takes a disk that is called {rule.member_name!r}")
 
 
 def judge(

@@ -19,6 +19,7 @@ one of several, `[[]` a bracket. Upper and lower case differ.
 """
 
 import tomllib
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import sha256
@@ -37,12 +38,13 @@ from pydantic import (
 )
 
 from worker.inspectors.findings import CHECKS, Severity
-from worker.inspectors.formats import INSPECTORS
+from worker.inspectors.formats import CONTAINER_FORMATS, INSPECTORS
 from worker.inspectors.text import printable
 from worker.scan.sizes import parse_size
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
-
+#: How a disk lies that lies in nothing.
+BARE = "bare"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,6 +73,10 @@ class Rule(BaseModel):
     key: str = "*"
     #: `None`: every format that Keyhole knows.
     formats: tuple[str, ...] | None = None
+    #: What may be around a disk, from the outside in, as `gzip/tar`; `bare`: nothing. `None`: anything.
+    containers: tuple[str, ...] | None = None
+    #: What a disk in an archive is called; `None`: anything.
+    member_name: str | None = None
     max_virtual_size: Size | None = None
     virtual_size_multiple: Size | None = None
     #: The most that is decompressed to look at a compressed object in full; `None`: as much as is cheap.
@@ -87,6 +93,17 @@ class Rule(BaseModel):
         for entry in value or ():
             if entry.partition(":")[0] not in INSPECTORS:
                 raise ValueError(f"{entry!r} is no format; there are {', '.join(INSPECTORS)}")
+        return value
+
+    @field_validator("containers")
+    @classmethod
+    def _known_containers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for entry in value or ():
+            if entry != BARE and not CONTAINER_FORMATS.issuperset(entry.split("/")):
+                names = ", ".join(sorted(CONTAINER_FORMATS))
+                raise ValueError(
+                    f"{entry!r} is nothing that disks lie in; write {BARE}, or of {names}, as 'gzip/tar'"
+                )
         return value
 
     @field_validator("severity")
@@ -108,6 +125,10 @@ class Rule(BaseModel):
             or image_format in self.formats
             or f"{image_format}:{subformat}" in self.formats
         )
+
+    def takes_in(self, around: Sequence[str]) -> bool:
+        """Whether a disk is taken that lies in these containers, from the outside in."""
+        return self.containers is None or ("/".join(around) or BARE) in self.containers
 
     def takes_some(self, image_format: str) -> bool:
         """Whether a format is taken, be it in some of its variants only."""

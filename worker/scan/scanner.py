@@ -179,6 +179,13 @@ def _of_container(missing: list[ByteRange], size: int, settings: ScanSettings) -
     return merge(ahead, gap)
 
 
+class Around(NamedTuple):
+    """What a member lies in: the name of the innermost, and the formats of all, from the outside in."""
+
+    name: str
+    formats: tuple[str, ...]
+
+
 class Reporter:
     """Puts facts, verdict and costs together."""
 
@@ -193,7 +200,8 @@ class Reporter:
         rule = self._policy.rule_for(self._target.bucket, name)
         known = identity or Identity(0)
         facts = apply(rule, facts, Declared(name, known.content_type, known.metadata))
-        members = tuple(self._member(member, rule, unfinished) for member in facts.members)
+        around = Around(self._target.name, (str(facts.format),))
+        members = tuple(self._member(member, rule, unfinished, around) for member in facts.members)
         status, reasons = judge(facts, unfinished, rule)
         if facts.members:
             status, reasons = worst([(status, reasons), *((one.status, one.reasons) for one in members)])
@@ -212,11 +220,13 @@ class Reporter:
             members=members,
         )
 
-    def _member(self, member: Member, rule: Rule, unfinished: str | None) -> Report:
+    def _member(self, member: Member, rule: Rule, unfinished: str | None, around: "Around") -> Report:
         """The report of something in a container. It cost nothing of its own: the container was read."""
-        facts = apply(rule, member.facts, Declared(member.name, None, ()))
+        facts = apply(rule, member.facts, Declared(member.name, None, ()), around.formats)
+        unseen = facts.unseen or unfinished
+        within = Around(f"{around.name}!/{member.name}", (*around.formats, str(facts.format)))
         # What was not seen of it, was not seen of what lies in it either.
-        inside = tuple(self._member(one, rule, facts.unseen or unfinished) for one in facts.members)
+        inside = tuple(self._member(one, rule, unseen, within) for one in facts.members)
         # What has all that it wants is decided, whatever else ran out.
         status, reasons = judge(facts, None if facts.complete else unfinished, rule)
         if inside:
@@ -224,7 +234,7 @@ class Reporter:
         place = {} if member.offset is None else {"offset": member.offset}
         return Report.model_validate(
             {
-                "target": f"{self._target.name}!/{member.name}",
+                "target": within.name,
                 "bucket": self._target.bucket,
                 "key": self._target.key,
                 "size": member.size,

@@ -79,10 +79,11 @@ def skippable(data: bytes, number: int = 0) -> bytes:
     return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
 
 
-def zstd_frame(*, window_descriptor: int) -> bytes:
+def zstd_frame(*, window_descriptor: int, dictionary: int | None = None) -> bytes:
     """A Zstandard frame with a window of any size, which holds one byte."""
     block = (1 | 1 << 3).to_bytes(3, "little") + b"x"
-    return b"\x28\xb5\x2f\xfd" + bytes([0, window_descriptor]) + block
+    header = [0, window_descriptor] if dictionary is None else [1, window_descriptor, dictionary]
+    return b"\x28\xb5\x2f\xfd" + bytes(header) + block
 
 
 def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:

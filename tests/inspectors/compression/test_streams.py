@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.inspectors.compression.packed import MIB, PACKED, noise, skippable
+from tests.inspectors.compression.packed import MIB, PACKED, noise, skippable, zstd_frame
 from tests.inspectors.inspecting import facts_of
 from worker.demo.images import Image, gpt_disk
 from worker.inspectors import Facts, Wholeness
@@ -86,8 +86,8 @@ def test_nothing_but_frames_to_be_skipped_is_no_zstd() -> None:
 
 
 def test_a_dictionary_that_is_not_in_the_object_leads_outside() -> None:
-    frame = bytes.fromhex("28b52ffd 01 00 2a 090000 78".replace(" ", ""))
-    assert [finding.check for finding in known(frame + bytes(600)).findings] == ["data_file"]
+    frame = zstd_frame(window_descriptor=0, dictionary=9)
+    assert [finding.check for finding in known(frame).findings] == ["data_file"]
 
 
 # What lies behind. The tools: 0 they take it, 2 they warn, 1 they don't.

@@ -1,0 +1,292 @@
+"""Compressed images in a scan: what they cost, who decompresses them in full, what the verdict is made of."""
+
+import io
+import os
+import shutil
+import subprocess
+import zlib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pytest
+
+from tests.inspectors.compression.packed import GIB, KIB, MIB, PACKED, noise, zeros
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from worker.api import inspect_stream, scan_s3
+from worker.app import SOFT_LIMIT
+from worker.demo.images import Image, gpt_disk, qcow2, tar, vhd_fixed
+from worker.scan.report import Report, Status
+from worker.scan.rules import PROFILES, PolicyError, load_policy
+from worker.scan.scanner import FULL_SECONDS, ScanSettings, Target, scan
+from worker.scan_work import TAG_SECONDS
+from worker.settings import Settings
+from worker.sources.local import FileSource
+from worker.sources.meter import Budget
+from worker.sources.s3 import S3Access
+
+LIMIT = (Status.INCONCLUSIVE, ("decompression_limit",))
+
+
+def by_gzip(image: Image) -> bytes:
+    """An image as gzip packs it, a piece at a time."""
+    compressor = zlib.compressobj(1, wbits=31)
+    pieces = [compressor.compress(image.read(at, MIB)) for at in range(0, image.size, MIB)]
+    return b"".join(pieces) + compressor.flush()
+
+
+@cache
+def for_gcp(name: str = "disk.raw", size: int = GIB) -> bytes:
+    """A disk as Compute Engine takes it."""
+    return by_gzip(tar([(name, gpt_disk(size).patched(MIB, noise(1, 300_000)))]))
+
+
+SMALL = gpt_disk(8 * MIB)
+
+
+def scanned(data: bytes, policy: str = "default", settings: ScanSettings | None = None) -> Report:
+    settings = replace(settings or ScanSettings(), policy=load_policy(policy))
+    return scan(Target("object"), lambda meter: FileSource(io.BytesIO(data), meter), settings)
+
+
+def verdict(report: Report) -> tuple[Status, tuple[str, ...]]:
+    return report.status, report.reasons
+
+
+# The verdict
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_what_is_safe_plain_is_safe_packed_if_it_is_short(name: str) -> None:
+    report = scanned(PACKED[name](qcow2(GIB, allocated=3).to_bytes()))
+    assert verdict(report) == (Status.SAFE, ())
+    (member,) = report.members
+    assert (report.format, member.format, member.target) == (name, "qcow2", "object!/content")
+    assert (report.virtual_size, member.virtual_size, member.size) == (GIB, GIB, member.actual_size)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_what_is_long_is_undecided_until_a_policy_allows_it(name: str, tmp_path: Path) -> None:
+    data = PACKED[name](gpt_disk(80 * MIB).to_bytes())
+    assert verdict(scanned(data)) == LIMIT
+    allowed = tmp_path / "allowed.toml"
+    allowed.write_text('[[rules]]\ndecompress = "80 MiB"\n')
+    report = scanned(data, str(allowed))
+    assert verdict(report) == (Status.SAFE, ())
+    assert report.virtual_size == 80 * MIB
+    allowed.with_name("less.toml").write_text('[[rules]]\ndecompress = "79 MiB"\n')
+    assert verdict(scanned(data, str(tmp_path / "less.toml"))) == LIMIT
+
+
+def test_what_leads_outside_is_unsafe_though_the_rest_was_not_seen() -> None:
+    image = qcow2(GIB, backing_file="/etc/shadow").appended(noise(1, 40 * MIB))
+    report = scanned(PACKED["zstd"](image.to_bytes()))
+    assert verdict(report) == (Status.UNSAFE, ("backing_file", "decompression_limit"))
+    assert report.bytes_read == 256 * KIB
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (PACKED["gzip"](b"a text\n" * 1000), (Status.UNRECOGNIZED, ("not_an_image",))),
+        (PACKED["gzip"](b""), (Status.UNRECOGNIZED, ("empty",))),
+        (PACKED["xz"](gpt_disk(2 * MIB).to_bytes())[:-9], (Status.DAMAGED, ("truncated",))),
+        (PACKED["xz"](gpt_disk(2 * MIB).to_bytes()) + b"behind", (Status.REJECTED, ("trailing_data",))),
+        (zeros("bzip2", 256 * MIB), (Status.UNSAFE, ("decompression_bomb", "decompression_limit"))),
+        (
+            PACKED["gzip"](PACKED["gzip"](gpt_disk(2 * MIB).to_bytes())),
+            (Status.UNSAFE, ("decompression_bomb",)),
+        ),
+        (PACKED["zstd"](gpt_disk(4 * MIB).truncated(3 * MIB).to_bytes()), (Status.DAMAGED, ("truncated",))),
+    ],
+    ids=["a text", "nothing", "cut off", "something behind", "zeros", "twice", "a disk that is cut off"],
+)
+def test_the_verdict_is_the_worst_of_both(data: bytes, expected: tuple[Status, tuple[str, ...]]) -> None:
+    report = scanned(data)
+    assert report.status is expected[0]
+    assert report.reasons[: len(expected[1])] == expected[1]
+
+
+def test_a_size_that_is_not_known_yet_is_held_against_nobody(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[rules]]\nmax_virtual_size = "1 GiB"\n')
+    assert verdict(scanned(by_gzip(gpt_disk(80 * MIB)), str(policy))) == LIMIT
+    report = scanned(by_gzip(gpt_disk(8 * MIB)), str(policy))
+    assert verdict(report) == (Status.SAFE, ())
+
+
+# Who takes what
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_take_packed_what_their_importers_do(profile: str) -> None:
+    disk = gpt_disk(8 * MIB).to_bytes()
+    taken = {name for name in PACKED if scanned(PACKED[name](disk), profile).status is Status.SAFE}
+    assert taken == {"default": set(PACKED), "kubevirt": {"gzip", "xz"}}.get(profile, set())
+
+
+def test_compute_engine_takes_a_disk_in_an_archive_in_gzip() -> None:
+    report = scanned(for_gcp(), "gcp")
+    assert verdict(report) == (Status.SAFE, ())
+    assert [report.format, report.members[0].format, report.members[0].members[0].format] == [
+        "gzip",
+        "tar",
+        "raw",
+    ]
+    assert report.members[0].members[0].target == "object!/content!/disk.raw"
+    assert report.virtual_size == GIB
+
+
+@pytest.mark.parametrize(
+    ("data", "reasons"),
+    [
+        (lambda: for_gcp("other.raw", 8 * MIB), ("banned_format", "virtual_size_multiple")),
+        (lambda: for_gcp(size=GIB // 4), ("virtual_size_multiple",)),
+        (lambda: by_gzip(SMALL), ("banned_format", "virtual_size_multiple")),
+        (lambda: tar([("disk.raw", SMALL)]).to_bytes(), ("banned_format", "virtual_size_multiple")),
+        (
+            lambda: PACKED["xz"](tar([("disk.raw", SMALL)]).to_bytes()),
+            ("banned_format", "virtual_size_multiple"),
+        ),
+        (lambda: by_gzip(tar([("disk.raw", qcow2(GIB, allocated=3))])), ("banned_format",)),
+        (
+            lambda: by_gzip(tar([("disk.raw", vhd_fixed(8 * MIB))])),
+            ("banned_format", "virtual_size_multiple"),
+        ),
+    ],
+    ids=["another name", "a quarter of a GB", "no archive", "not packed", "xz", "no raw disk", "a VHD"],
+)
+def test_compute_engine_takes_nothing_else(data: object, reasons: tuple[str, ...]) -> None:
+    report = scanned(data(), "gcp")  # type: ignore[operator]
+    assert report.status is Status.REJECTED
+    assert report.reasons == reasons
+
+
+def test_by_default_the_same_is_undecided_and_read_no_further_than_it_tells_something() -> None:
+    image = tar([("disk.raw", gpt_disk(128 * MIB).patched(MIB, noise(1, 40 * MIB)))])
+    report = scanned(by_gzip(image))
+    assert verdict(report) == LIMIT
+    assert report.members[0].members[0].reasons == ("decompression_limit",)
+    assert (report.requests, report.bytes_read) == (2, 512 * KIB)
+
+
+def test_tar_packs_it_sparsely_as_compute_engine_says(tmp_path: Path) -> None:
+    """By the documentation's own command."""
+    if shutil.which("tar") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("tar is not there")
+    gpt_disk(GIB).patched(5 * MIB, noise(1, 300_000)).write_to(tmp_path / "disk.raw")
+    command = ["tar", "--format=oldgnu", "-Sczf", "image.tar.gz", "disk.raw"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    report = scanned((tmp_path / "image.tar.gz").read_bytes(), "gcp")
+    assert verdict(report) == (Status.SAFE, ())
+    assert report.virtual_size == GIB
+
+
+def test_a_policy_says_what_is_around_a_disk(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[rules]]\ncontainers = ["bare", "xz"]\n')
+    disk = gpt_disk(8 * MIB)
+    assert scanned(disk.to_bytes(), str(policy)).status is Status.SAFE
+    assert scanned(PACKED["xz"](disk.to_bytes()), str(policy)).status is Status.SAFE
+    assert verdict(scanned(PACKED["gzip"](disk.to_bytes()), str(policy))) == (
+        Status.REJECTED,
+        ("banned_format",),
+    )
+
+
+@pytest.mark.parametrize(
+    "rule", ['containers = ["gzip/raw"]', 'containers = ["gzip/"]', 'decompress = "0 B"', "decompress = true"]
+)
+def test_a_rule_that_makes_no_sense_is_named(rule: str, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(f"[[rules]]\n{rule}\n")
+    with pytest.raises(PolicyError, match=r"rules\[0\]\.(containers|decompress)"):
+        load_policy(str(tmp_path / "policy.toml"))
+
+
+def test_a_rule_that_does_not_say_it_has_it_from_its_profile(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('profile = "gcp"\n[[rules]]\nvirtual_size_multiple = "1 MiB"\n')
+    assert scanned(for_gcp(size=GIB // 4), str(policy)).status is Status.SAFE
+    rule = load_policy(str(policy)).rules[0]
+    assert (rule.decompress, rule.containers) == (64 * GIB, ("gzip/tar",))
+
+
+# What it costs
+
+
+def test_a_scan_reads_all_that_it_may_decompress_and_nothing_twice(
+    scripted: ScriptedS3, scripted_access: S3Access
+) -> None:
+    data = by_gzip(tar([("disk.raw", gpt_disk(GIB).patched(MIB, noise(1, 12 * MIB)))]))
+    scripted.put("image", data, version_id="v1")
+    settings = ScanSettings(policy=load_policy("gcp"))
+    report = scan_s3(scripted_access, BUCKET, "image", None, settings)
+    assert verdict(report) == (Status.SAFE, ())
+    assert report.bytes_read == scripted.bytes_sent == len(data)
+    # 256 KiB, twice that, and so on up to 4 MiB.
+    assert report.requests == len(scripted.requests) == 5 + -(-(len(data) - 4 * MIB) // (4 * MIB))
+
+
+def test_what_is_decompressed_in_full_is_so_within_a_budget_of_its_own() -> None:
+    settings = ScanSettings(container_budget=Budget(requests=100, decompressed=0))
+    rule = load_policy("gcp").rules[0]
+    budget = settings.container_budget_by(rule)
+    assert (budget.decompressed, budget.seconds) == (64 * GIB, FULL_SECONDS)
+    assert budget.bytes >= 64 * GIB
+    assert scanned(by_gzip(gpt_disk(128 * MIB)), "gcp", settings).reasons[0] == "banned_format"
+    assert settings.container_budget_by(load_policy("azure").rules[0]) == settings.container_budget
+
+
+def test_all_that_lies_in_an_object_is_decompressed_within_one_budget() -> None:
+    members = [(f"{number}.gz", _plain(by_gzip(gpt_disk(8 * MIB)))) for number in range(20)]
+    settings = ScanSettings(container_budget=Budget(requests=1000, decompressed=100 * MIB))
+    report = scanned(tar(members).to_bytes(), settings=settings)
+    assert verdict(report) == (Status.INCONCLUSIVE, ("budget",))
+    assert 8 < [one.status for one in report.members].count(Status.SAFE) < 13
+
+
+def test_time_is_looked_at_while_it_is_decompressed() -> None:
+    settings = ScanSettings(budget=Budget(seconds=0.0001), container_budget=Budget(seconds=0.0001))
+    report = scanned(by_gzip(gpt_disk(64 * MIB)), settings=settings)
+    assert verdict(report) == (Status.INCONCLUSIVE, ("budget",))
+
+
+def test_the_longest_scan_ends_well_within_a_tasks_time() -> None:
+    longest = max(FULL_SECONDS, *(field.le for field in Settings.model_fields["budget_seconds"].metadata[1:]))
+    assert longest + TAG_SECONDS < SOFT_LIMIT - 60
+
+
+def test_a_bomb_costs_no_more_than_its_front() -> None:
+    report = scanned(zeros("gzip", 512 * MIB))
+    assert (report.requests, report.bytes_read) == (1, 256 * KIB)
+
+
+# Streams
+
+
+class Pipe:
+    """A file object that can be read and nothing else."""
+
+    def __init__(self, data: bytes) -> None:
+        self.read = io.BytesIO(data).read
+
+
+@pytest.mark.parametrize("policy", ["default", "gcp"])
+@pytest.mark.parametrize(
+    "data",
+    [for_gcp, lambda: by_gzip(SMALL), lambda: zeros("xz", 100 * MIB)],
+    ids=["for gcp", "a disk", "a bomb"],
+)
+def test_a_pipe_has_the_verdict_of_a_file(data: object, policy: str) -> None:
+    packed = data()  # type: ignore[operator]
+    settings = Settings(policy=policy)
+    streamed = inspect_stream(cast("BinaryIO", Pipe(packed)), settings=settings)
+    by_range = inspect_stream(io.BytesIO(packed), settings=settings)
+    assert verdict(streamed) == verdict(by_range)
+    assert streamed.findings == by_range.findings
+    assert streamed.details == by_range.details
+
+
+def _plain(data: bytes) -> Image:
+    return Image.of(len(data), [(0, data)])
