@@ -331,7 +331,7 @@ def test_cve_2022_47951_a_text_alone_leads_to_the_file_that_it_names(text: str) 
 def test_cve_2022_47951_a_text_that_no_probe_finds_is_no_image() -> None:
     """QEMU opens it if told that it is a VMDK. That it is one, nothing says."""
     text = "#" + " " * 4000 + "\n" + flat_descriptor()
-    assert reasons_of(vmdk_flat_descriptor(text)) == (Status.UNRECOGNIZED, ("no_known_format",))
+    assert reasons_of(vmdk_flat_descriptor(text)) == (Status.UNRECOGNIZED, ("not_an_image",))
 
 
 def test_cve_2022_47951_an_extent_that_is_the_image_itself_is_safe() -> None:

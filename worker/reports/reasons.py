@@ -21,7 +21,10 @@ URGENCY: Final = {status: place for place, status in enumerate(BY_URGENCY)}
 #: The reasons that are no check's.
 OTHER_REASONS: Final = {
     "no_known_format": "nothing was recognised in it",
+    "not_an_image": "it is something else, as a text or a PDF",
+    "zeros": "nothing but zeros was seen in it",
     "empty": "there is not a byte in it",
+    "decompression_limit": "its image is compressed, and more of it is needed than may be decompressed",
     "wholeness_unchecked": "it was recognised, but nothing proves that it is whole",
     "missed": "a stream passed what was wanted; read the object by range",
     "budget": "the scan's budget of requests, bytes or seconds ran out, retries included",
