@@ -328,6 +328,7 @@ def large_part(file_format: str, bucket: str, count: int) -> bytes:
     return gzip.compress(text.getvalue(), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_memory_does_not_grow_with_a_part(
     inventories: Inventories, moto_url: str, tmp_path: Path, file_format: str
