@@ -5,11 +5,12 @@ nothing.
 """
 
 import re
+import zlib
 from binascii import crc_hqx
 from collections.abc import Iterator
 from hashlib import sha256
 from struct import pack, unpack_from
-from zlib import adler32, crc32
+from zlib import adler32, crc32, decompressobj
 
 from google_crc32c import value as crc32c
 
@@ -30,7 +31,7 @@ Patch = tuple[int, bytes]
 
 def repaired(image: Image) -> Image:
     """The image with the checksums that its structures should have, where these are found."""
-    for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf, _tar):
+    for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf, _tar, _gzip):
         for offset, data in repair(image):
             if offset >= 0 and offset + len(data) <= image.size:
                 image = image.patched(offset, data)
@@ -45,6 +46,20 @@ def _vhdx(image: Image) -> Iterator[Patch]:
         data = image.read(offset * KIB, length * KIB)
         if data[:4] in {b"head", b"regi"}:
             yield offset * KIB + 4, pack("<I", crc32c(data[:4] + bytes(4) + data[8:]))
+
+
+def _gzip(image: Image) -> Iterator[Patch]:
+    """CRC-32 and length behind the first member's data, if its header is short (RFC 1952, 2.3)."""
+    data = image.read(0, MOST_SUMMED)
+    if not data.startswith(b"\x1f\x8b\x08\0"):
+        return
+    inflating = decompressobj(wbits=-15)
+    try:
+        made = inflating.decompress(data[10:], MOST_SUMMED)
+    except zlib.error:
+        return
+    if inflating.eof:
+        yield len(data) - len(inflating.unused_data), pack("<II", crc32(made), len(made))
 
 
 def _gpt(image: Image) -> Iterator[Patch]:

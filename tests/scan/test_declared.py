@@ -8,6 +8,7 @@ from tests.servers.access import s3_access
 from worker.api import scan_s3
 from worker.demo.images import Image, gpt_disk, iso, qcow2, vmdk_sparse
 from worker.inspectors import Facts, Severity
+from worker.inspectors.facts import Member
 from worker.inspectors.formats import INSPECTORS
 from worker.scan.declared import Declared, compare
 from worker.scan.report import Status
@@ -122,3 +123,48 @@ def test_what_s3_says_of_an_object_is_compared(
     with s3_access(moto_url) as access:
         report = scan_s3(access, bucket, key, None, ScanSettings())
     assert (report.status, report.reasons) == (status, reasons)
+
+
+def packed(image_format: str, content: str) -> Facts:
+    inside = Facts(content, None, GIB, GIB, ())
+    return Facts(image_format, None, GIB, GIB, (), members=(Member("content", None, GIB, inside),))
+
+
+@pytest.mark.parametrize(
+    ("image_format", "content_type"),
+    [
+        ("gzip", "application/gzip"),
+        ("gzip", "application/x-gzip"),
+        ("xz", "application/x-xz"),
+        ("zstd", "application/zstd"),
+        ("bzip2", "application/x-bzip2"),
+    ],
+)
+def test_what_is_compressed_may_be_declared_so_or_as_what_it_holds(
+    image_format: str, content_type: str
+) -> None:
+    """Uploaders tell the content type of `disk.vmdk.gz` by what stands before `.gz`."""
+    facts = packed(image_format, "vmdk")
+    for said in (content_type, "application/x-vmdk"):
+        assert list(compare(Declared(content_type=said), facts)) == []
+    (finding,) = compare(Declared(content_type="application/x-qemu-disk"), facts)
+    assert finding.severity is Severity.WARNING
+
+
+def test_an_archive_that_is_compressed_may_be_declared_an_archive() -> None:
+    assert list(compare(Declared(content_type="application/x-tar"), packed("gzip", "tar"))) == []
+    assert severities(Declared(content_type="application/x-tar"), "ova") == []
+
+
+def test_compressed_bytes_are_no_raw_disk_whatever_they_hold() -> None:
+    (finding,) = compare(Declared(metadata=(("disk_format", "raw"),)), packed("gzip", "raw"))
+    assert finding.severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image_format"),
+    [("gz", "gzip"), ("tgz", "gzip"), ("xz", "xz"), ("zst", "zstd"), ("bz2", "bzip2")],
+)
+def test_the_suffixes_of_compressed_files_are_known(suffix: str, image_format: str) -> None:
+    assert severities(Declared(f"disk.raw.{suffix}"), image_format) == []
+    assert severities(Declared(f"disk.raw.{suffix}"), "qcow2") == [Severity.INFO]

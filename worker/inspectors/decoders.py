@@ -333,7 +333,7 @@ class ZstdDecoder(Decoder):
             return None
         if self._window(head) > MAX_WINDOW:
             raise needs_memory(self.NAME)
-        if head[4] & self.DICTIONARY:
+        if len(head) > 4 and head[4] & self.DICTIONARY:
             raise DecodingError("data_file", "it is decompressed by a dictionary that is not in the object")
         return zstd.ZstdDecompressor(
             options={zstd.DecompressionParameter.window_log_max: MAX_WINDOW.bit_length() - 1}
