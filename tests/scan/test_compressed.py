@@ -1,6 +1,7 @@
 """Compressed images in a scan: what they cost, who decompresses them in full, what the verdict is made of."""
 
 import io
+import lzma
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import BinaryIO, cast
 
 import pytest
 
+from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import GIB, KIB, MIB, PACKED, noise, zeros
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 from worker.api import inspect_stream, scan_s3
@@ -260,6 +262,30 @@ def test_the_longest_scan_ends_well_within_a_tasks_time() -> None:
 def test_a_bomb_costs_no_more_than_its_front() -> None:
     report = scanned(zeros("gzip", 512 * MIB))
     assert (report.requests, report.bytes_read) == (1, 256 * KIB)
+
+
+IMPORTS = """
+from pathlib import Path
+from worker.api import scan_path
+from worker.scan.scanner import ScanSettings
+settings = ScanSettings()
+"""
+SCANNED = "result = len(scan_path(Path(sys.argv[1]), settings).members)"
+
+
+@pytest.mark.parametrize("cut", [0, 40], ids=["whole", "cut off"])
+@pytest.mark.parametrize("size", [32 * MIB, 33 * MIB], ids=["short", "long"])
+def test_of_many_dictionaries_in_an_archive_one_is_held_at_a_time(
+    size: int, cut: int, tmp_path: Path
+) -> None:
+    """Each of 64 MiB, of which 32 MiB are filled. Short ones come many at once, long ones in pieces."""
+    disk = gpt_disk(GIB).patched(MIB, noise(1, size - 32 * MIB)).read(0, size)
+    packed = lzma.compress(disk, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 64 * MIB}])
+    member = _plain(packed[: len(packed) - cut])
+    path = tar([(f"{number}.xz", member) for number in range(12)]).write_to(tmp_path / "archive")
+    members, taken = memory_taken(IMPORTS, SCANNED, path)
+    assert members == 12
+    assert taken < 32 * MIB + 16 * MIB
 
 
 # Streams

@@ -102,6 +102,7 @@ class CompressedInspector(ContainerInspector):
                 self._expect(region.offset + region.length)
         if self._outcome is not None:
             self._passing = None
+            self._decoder.close()
             if self.has_region(self._piece):
                 self.take(self._piece)
 

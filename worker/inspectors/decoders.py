@@ -152,6 +152,10 @@ class Decoder(ABC):
         if last:
             self._end()
 
+    def close(self) -> None:
+        """Give up what is held: nothing is decoded any more."""
+        self._stream, self._left = None, b""
+
     def _between(self, data: bytes, at: int) -> int:
         """Pass over what is to be skipped, and padding; returns where that ends, or the data do."""
         skipped = min(self._skip, len(data) - at)

@@ -1,11 +1,10 @@
 """Bombs: what is one, what is merely too much, and that neither takes much memory or work."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import (
     GIB,
     KIB,
@@ -19,7 +18,7 @@ from tests.inspectors.compression.packed import (
     zstd_frame,
 )
 from tests.inspectors.test_law import told_at_once
-from worker.demo.images import Image, gpt_disk, qcow2
+from worker.demo.images import Image, gpt_disk, qcow2, tar
 from worker.inspectors import Facts, Inspection
 from worker.inspectors.compressed import LIMIT
 from worker.inspectors.decompression import FREE_OUTPUT, MAX_STREAMS, Decompression
@@ -149,34 +148,37 @@ def test_blocks_of_a_byte_each_are_decoded_as_any() -> None:
     assert work.made > 10_000
 
 
+def test_what_lies_in_others_too_deep_is_not_looked_at() -> None:
+    data = gpt_disk(2 * MIB).to_bytes()
+    for name in ("gzip", "zstd", "xz"):
+        packed = PACKED[name](data)
+        data = tar([("inside", Image.of(len(packed), [(0, packed)]))]).to_bytes()
+    facts, _ = known(PACKED["bzip2"](data))
+    depths = [facts]
+    while depths[-1].members:
+        depths.append(depths[-1].members[0].facts)
+    assert [one.format for one in depths] == ["bzip2", "tar", "xz", "tar", "zstd"]
+    assert [checks(one) for one in depths] == [[], [], [], [], ["member_limit"]]
+
+
 # Memory stays flat
 
 
-WATCHED = """
-import resource, sys
-from worker.inspectors import Inspection
-from worker.inspectors.decompression import Decompression
-path, output = sys.argv[1], int(sys.argv[2])
-with open(path, "rb") as file:
+INSPECTED = """
+with open(sys.argv[1], "rb") as file:
     size = file.seek(0, 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    inspection = Inspection(decompression=Decompression(output, output))
+    inspection = Inspection(decompression=Decompression(1 << 30, 1 << 30))
     inspection.finish(size)
     while missing := inspection.missing():
         offset, length = missing[0]
         file.seek(offset)
         inspection.feed(offset, file.read(length))
-    made = inspection.facts().details["decompressed_bytes"]
-    print(made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    result = inspection.facts().details["decompressed_bytes"]
 """
-
-
-def memory_taken(path: Path, output: int) -> tuple[int, int]:
-    """How many bytes a process makes of a file, and how many of memory it takes for that."""
-    command = [sys.executable, "-c", WATCHED, path, str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    made, taken = done.stdout.split()
-    return int(made), int(taken) * KIB
+IMPORTS = """
+from worker.inspectors import Inspection
+from worker.inspectors.decompression import Decompression
+"""
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def memory_taken(path: Path, output: int) -> tuple[int, int]:
 def test_memory_stays_flat_however_much_comes_out(name: str, window: int, tmp_path: Path) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(PACKED[name](qcow2(MIB).to_bytes()) + zeros(name, 256 * MIB))
-    made, taken = memory_taken(path, GIB)
+    made, taken = memory_taken(IMPORTS, INSPECTED, path)
     assert made > 256 * MIB
     assert taken < 24 * MIB + window
 
@@ -193,6 +195,6 @@ def test_memory_stays_flat_however_much_comes_out(name: str, window: int, tmp_pa
 def test_memory_stays_flat_however_much_goes_in(tmp_path: Path) -> None:
     path = tmp_path / "disk.gz"
     path.write_bytes(PACKED["gzip"](noise(7, 8 * MIB)) * 12)
-    made, taken = memory_taken(path, GIB)
+    made, taken = memory_taken(IMPORTS, INSPECTED, path)
     assert made == 96 * MIB
     assert taken < 32 * MIB

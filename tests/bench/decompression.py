@@ -1,0 +1,96 @@
+"""The CPU that compressed images take: megabytes a second, and what hostile ones cost a mebibyte.
+
+Run it from the repository's root: python -m tests.bench.decompression
+"""
+
+import time
+import zlib
+from collections.abc import Callable
+
+from tests.inspectors.compression.packed import (
+    GIB,
+    KIB,
+    MIB,
+    PACKED,
+    bzip2_of_blocks,
+    noise,
+    skippable,
+    zeros,
+)
+from worker.demo.images import Image, gpt_disk
+from worker.inspectors import Facts, Inspection
+from worker.inspectors.decompression import Decompression
+
+ALL = Decompression(output=64 * GIB, input=64 * GIB)
+#: A disk as it is: a quarter zeros, a quarter text, a quarter half noise, a quarter noise.
+DISK_MIB = 64
+
+
+def disk() -> bytes:
+    """A disk's front, and what is on disks."""
+    text = b"".join(b"%d: a line as there are many, %x\n" % (i, i * 7919) for i in range(40_000))[:MIB]
+    kinds = (bytes(MIB), text.ljust(MIB, b"."), noise(1, MIB // 2) + bytes(MIB // 2), noise(2, MIB))
+    return gpt_disk(DISK_MIB * MIB).read(0, MIB) + b"".join(kinds[i % 4] for i in range(DISK_MIB - 1))
+
+
+def tiny_dynamic_blocks(count: int) -> bytes:
+    """A gzip member of blocks of some bytes each, every one with Huffman tables of its own."""
+    compressor = zlib.compressobj(9, wbits=31)
+    piece = bytes(range(97, 123)) * 3
+    parts = []
+    for _ in range(count):
+        parts += [compressor.compress(piece), compressor.flush(zlib.Z_FULL_FLUSH)]
+    return b"".join(parts) + compressor.flush()
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "gzip: members of a byte": lambda: PACKED["gzip"](b"x") * 40_000,
+    "gzip: members of 600 bytes": lambda: PACKED["gzip"](noise(1, 600)) * 6000,
+    "gzip: blocks of 78 bytes": lambda: tiny_dynamic_blocks(30_000),
+    "xz: streams of 600 bytes": lambda: PACKED["xz"](noise(1, 600)) * 5000,
+    "zstd: frames of 600 bytes": lambda: PACKED["zstd"](noise(1, 600)) * 6000,
+    "zstd: frames to be skipped": lambda: PACKED["zstd"](b"x") + skippable(b"") * 400_000,
+    "zstd: one long frame to be skipped": lambda: PACKED["zstd"](b"x") + skippable(bytes(8 * MIB)),
+    "bzip2: streams of 600 bytes": lambda: PACKED["bzip2"](noise(1, 600)) * 3000,
+    "bzip2: blocks of a byte": lambda: bzip2_of_blocks(60_000),
+    "bzip2: the same letters": lambda: PACKED["bzip2"](b"ab" * 8 * MIB),
+}
+
+
+def inspected(data: bytes, decompression: Decompression) -> tuple[Facts, float]:
+    """What is known of an object, and the seconds of CPU that it took."""
+    inspection = Inspection(decompression=decompression)
+    image = Image.of(len(data), [(0, data)])
+    began = time.process_time()
+    inspection.finish(image.size)
+    while missing := inspection.missing():
+        offset, length = missing[0]
+        inspection.feed(offset, data[offset : offset + length])
+    return inspection.facts(), time.process_time() - began
+
+
+def main() -> None:
+    """Print both tables, as Markdown."""
+    print("| format | a disk, MiB/s | zeros, MiB/s | noise, MiB/s |\n|---|---|---|---|")
+    for name, pack in PACKED.items():
+        rates = []
+        for data in (pack(disk()), zeros(name, 512 * MIB), pack(noise(3, 32 * MIB))):
+            facts, seconds = inspected(data, ALL)
+            rates.append(f"{(facts.members[0].size or 0) / MIB / seconds:,.0f}")
+        print(f"| {name} | {' | '.join(rates)} |", flush=True)
+    print("\n| hostile | in | out | CPU | ms a MiB | finding |\n|---|---|---|---|---|---|")
+    for name, build in HOSTILE.items():
+        data = build()
+        facts, seconds = inspected(data, ALL)
+        made = facts.details["decompressed_bytes"]
+        assert isinstance(made, int)
+        most = max(len(data), made) / MIB
+        print(
+            f"| {name} | {len(data) / KIB:,.0f} KiB | {made / KIB:,.0f} KiB | {seconds * 1000:.0f} ms "
+            f"| {seconds * 1000 / most:.0f} | {', '.join(one.check for one in facts.findings)} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
