@@ -22,11 +22,12 @@ from tests.servers.recorded_moto import RecordedMoto
 from worker.demo.images import qcow2
 from worker.intake.dead_letters import Dead, DeadLetters
 from worker.intake.events.counts import EventCounts
-from worker.intake.events.notifications import parse
+from worker.intake.events.notifications import parse, scan_job
 from worker.jobs.queues import EVENTS
 from worker.results import keys
 from worker.results.drop import Drops, order
 from worker.results.lookup import Name
+from worker.scan.policy import ruleset
 from worker.scan.report import Status
 
 SAFE = qcow2(1024**3).to_bytes()
@@ -183,20 +184,19 @@ class TestAListInRedis:
             message(record("a.qcow2", bucket=bucket, sequencer=sequencer))
             for sequencer in ("0055AED6DCD90281E7", "0055AED6DCD90281E9", "0055AED6DCD90281E8")
         ]
-        first, latest, _ = (order(event.sequencer) for body in bodies for event in parse(body))
+        events = [event for body in bodies for event in parse(body)]
+        first, latest, _ = (order(event.sequencer) for event in events)
+        rules = ruleset(site.settings.scan.policy)
 
         def stands() -> int | None:
             (found,) = drops.look([Name(bucket, "a.qcow2")])
             return found and found.sequencer
 
         with listening(site, list_url(site), tmp_path / "log"):
-            for body, expected in zip(bodies, (first, latest, latest), strict=True):
-                published = EventCounts(site.redis).read().get("published", 0)
+            for body, event, expected in zip(bodies, events, (first, latest, latest), strict=True):
                 site.redis.rpush(LIST, body)
-                commands.until(
-                    lambda before=published: EventCounts(site.redis).read().get("published", 0) > before
-                )
-                commands.until(lambda: site.ledger.count() == 0)
+                job = scan_job(event, rules)
+                commands.until(lambda job_id=job.id: site.ledger.is_done(job_id))
                 assert stands() == expected
 
 
