@@ -1,5 +1,6 @@
 """The demo's objects: disk images as people upload them, and some that nobody should open."""
 
+import gzip
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from worker.demo.images import (
     ova,
     qcow2,
     qed,
+    tar,
     vdi,
     vhd_dynamic,
     vhd_fixed,
@@ -85,6 +87,17 @@ def _linked_appliance() -> Image:
     return ova(disks)
 
 
+def _for_compute_engine() -> Image:
+    """A disk as Google's Compute Engine takes it."""
+    disk = gpt_disk(48 * MIB)
+    return _plain(gzip.compress(tar([("disk.raw", disk)]).to_bytes(), 1, mtime=0))
+
+
+def _bomb() -> Image:
+    """A quarter of a GiB of zeros, and nothing else."""
+    return _plain(gzip.compress(bytes(8 * MIB), 9, mtime=0) * 32)
+
+
 SAMPLES: tuple[Sample, ...] = (
     Sample("images/debian-12.qcow2", lambda: qcow2(10 * GIB, allocated=1100), Status.SAFE),
     Sample("images/database.qcow2", lambda: qcow2(2 * TIB, version=2, allocated=64), Status.SAFE),
@@ -99,6 +112,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("images/installer.iso", _hybrid_disc, Status.SAFE),
     Sample("images/macos.dmg", lambda: dmg(8 * GIB, allocated=6), Status.SAFE),
     Sample("images/appliance.ova", _appliance, Status.SAFE),
+    Sample("images/compute-engine.tar.gz", _for_compute_engine, Status.SAFE),
     Sample("images/evidence.E01", lambda: ewf(8 * MIB, allocated=20), Status.SAFE),
     Sample("uploads/a//b c+ü.qcow2", lambda: qcow2(GIB), Status.SAFE),
     Sample("uploads/backing.qcow2", lambda: qcow2(GIB, backing_file="/etc/shadow"), Status.UNSAFE),
@@ -107,6 +121,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("uploads/descriptor.vmdk", _descriptor, Status.UNSAFE),
     Sample("uploads/backing.qed", lambda: qed(GIB, backing_file="nbd://10.0.0.1/export"), Status.UNSAFE),
     Sample("uploads/linked.ova", _linked_appliance, Status.UNSAFE),
+    Sample("uploads/bomb.raw.gz", _bomb, Status.UNSAFE),
     Sample("uploads/two-formats.img", _two_formats, Status.UNSAFE),
     Sample("uploads/delta.vhd", lambda: vhd_dynamic(GIB, parent_name="base.vhd"), Status.UNSAFE),
     Sample("uploads/cut-off.qcow2", lambda: qcow2(10 * GIB, allocated=64).truncated(2 * MIB), Status.DAMAGED),
