@@ -6,6 +6,7 @@ import stamina
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from worker.api import scan_s3
+from worker.app import SOFT_LIMIT
 from worker.intake.audits.store import NANO, Result
 from worker.intake.dead_letters import Dead
 from worker.intake.events.counts import OTHER_READING
@@ -16,12 +17,16 @@ from worker.jobs.perform import Performer
 from worker.results import keys
 from worker.results.tags import TagOutcome, TagRequest
 from worker.scan.report import Report
+from worker.scan.scanner import FULL_SECONDS
 from worker.services import Services
 
 log = logging.getLogger(__name__)
 
 #: S3 recovers from SlowDown within seconds; what the tag writer raises is what may pass.
 TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
+#: How long a batch begins with objects, in seconds: the longest scan still ends within the time limit, and so
+#: do its tags. What is left is sent again.
+BEGIN_SECONDS = SOFT_LIMIT - FULL_SECONDS - TAG_SECONDS - 5
 #: The reason of a verdict on what nobody could scan; see `worker.jobs.perform`.
 WORKER_LOST = "worker_lost"
 
@@ -35,7 +40,14 @@ class ScanWork:
     def performer(self) -> Performer:
         """Whoever works on entries by this."""
         services = self._services
-        return Performer(self.scan, self.record, self.finish, services.ledger, services.settings.scan_threads)
+        return Performer(
+            self.scan,
+            self.record,
+            self.finish,
+            services.ledger,
+            services.settings.scan_threads,
+            BEGIN_SECONDS,
+        )
 
     def scan(self, entry: Entry, job: ScanJob) -> Report:
         """Scan one object; under its other key, if it is there and not under the first."""

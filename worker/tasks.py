@@ -28,6 +28,7 @@ from worker.intake.dead_letters import Dead
 from worker.intake.schedule_runs import ScheduleRuns
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.perform import NotBegunError
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import HOUSEKEEPING, JOBS
 from worker.jobs.sweep import Sweeper
@@ -100,6 +101,11 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
             return
         try:
             ScanWork(services()).performer().perform(entry, alone=again)
+        except NotBegunError as left:
+            # Nothing failed: it is no retry, and whoever works alone goes on alone.
+            log.info("entry %s is sent again: %s", entry.id, left)
+            self.publish(entry, retries=self.request.retries)
+            return
         except SoftTimeLimitExceeded:
             # What has its verdict is marked; the rest is for the next delivery.
             self._give_up_if_last(entry, "it took longer than the time limit, every time")

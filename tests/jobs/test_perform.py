@@ -9,7 +9,7 @@ import redis
 
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.perform import MAX_ATTEMPTS, Performer
+from worker.jobs.perform import MAX_ATTEMPTS, NotBegunError, Performer
 from worker.results import keys
 from worker.scan.report import Report, Status
 
@@ -42,8 +42,10 @@ class Site:
         self.finished: list[str] = []
         self._lock = Lock()
 
-    def perform(self, entry: Entry, *, alone: bool = False) -> None:
-        performer = Performer(self._scan, self._record, self._finish, self.ledger, threads=len(JOBS))
+    def perform(self, entry: Entry, *, alone: bool = False, seconds: float = 60) -> None:
+        performer = Performer(
+            self._scan, self._record, self._finish, self.ledger, threads=len(JOBS), begin_seconds=seconds
+        )
         performer.perform(entry, alone=alone)
 
     def statuses(self) -> dict[str, list[Status]]:
@@ -257,3 +259,37 @@ class TestFailures:
         assert not site.ledger.is_done(BATCH.id)
         assert site.ledger.job_done("job-1")
         assert not site.ledger.job_done("job-2")
+
+
+class TestTimeIsUp:
+    """An entry of long scans is done in several deliveries."""
+
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_what_was_not_begun_is_left_to_another_delivery(self, site: Site, alone: bool) -> None:
+        for number in range(len(JOBS) - 1):
+            with pytest.raises(NotBegunError):
+                site.perform(BATCH, alone=alone, seconds=-1)
+            assert site.scanned == [f"job-{each}" for each in range(number + 1)]
+            assert not site.ledger.is_done(BATCH.id)
+            assert site.finished == []
+
+        site.perform(BATCH, alone=alone, seconds=-1)
+
+        assert site.statuses() == ALL_SAFE
+        assert site.ledger.is_done(BATCH.id)
+
+    def test_what_is_left_is_no_start_of_its(self, site: Site, valkey: redis.Redis) -> None:
+        with pytest.raises(NotBegunError):
+            site.perform(BATCH, seconds=-1)
+
+        assert valkey.get(keys.attempts("job-0"))
+        assert not valkey.exists(keys.attempts("job-1"))
+
+    def test_what_went_wrong_matters_more(self, site: Site) -> None:
+        def fail(_: ScanJob) -> None:
+            raise ConnectionError("Redis is away")
+
+        site.on_record = fail
+
+        with pytest.raises(ConnectionError):
+            site.perform(BATCH, seconds=-1)

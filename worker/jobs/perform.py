@@ -6,6 +6,7 @@ verdict says so.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 
 
+class NotBegunError(Exception):
+    """Some jobs of an entry were not begun, for want of time. The others have their verdicts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Performer:
     """Works on entries.
@@ -32,6 +37,7 @@ class Performer:
         whoever did it is lost in between.
         ledger: Where entries are noted.
         threads: How many objects of an entry are scanned at once.
+        begin_seconds: How long after the first job another one is begun.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
@@ -39,6 +45,7 @@ class Performer:
     finish: Callable[[Entry], None]
     ledger: Ledger
     threads: int
+    begin_seconds: float
 
     def perform(self, entry: Entry, *, alone: bool) -> None:
         """Work on an entry until all its verdicts stand.
@@ -49,9 +56,11 @@ class Performer:
             it is alone when it does it again, and no other is counted down with it.
 
         Raises:
+            NotBegunError: Time is up, and the entry is open. At least one job has its verdict that had none.
             Exception: What went wrong with recording; the entry stays open, the verdicts that stand are
             marked.
         """
+        until = time.monotonic() + self.begin_seconds
         if self.ledger.is_done(entry.id):
             log.info("entry %s is done already", entry.id)
             return
@@ -59,16 +68,19 @@ class Performer:
         done = self.ledger.jobs_done(entry)
         jobs = [job for job in entry.jobs if job.id not in done]
         if alone or len(jobs) <= 1:
-            for job in jobs:
-                self._perform_one(entry, job)
+            for number, job in enumerate(jobs):
+                self._perform_one(entry, job, until if number else None)
         else:
-            self._perform_at_once(entry, jobs)
+            self._perform_at_once(entry, jobs, until)
         self.finish(entry)
         self.ledger.strike(entry)
 
-    def _perform_at_once(self, entry: Entry, jobs: list[ScanJob]) -> None:
+    def _perform_at_once(self, entry: Entry, jobs: list[ScanJob], until: float) -> None:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="scan") as pool:
-            futures: list[Future[None]] = [pool.submit(self._perform_one, entry, job) for job in jobs]
+            futures: list[Future[None]] = [
+                pool.submit(self._perform_one, entry, job, until if number else None)
+                for number, job in enumerate(jobs)
+            ]
             try:
                 errors = [error for future in futures if (error := future.exception())]
             except BaseException:
@@ -76,9 +88,13 @@ class Performer:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         if errors:
-            raise errors[0]
+            # What is merely left matters less than what went wrong.
+            raise min(errors, key=lambda error: isinstance(error, NotBegunError))
 
-    def _perform_one(self, entry: Entry, job: ScanJob) -> None:
+    def _perform_one(self, entry: Entry, job: ScanJob, until: float | None) -> None:
+        """Scan one object and record its verdict, if it can still be begun."""
+        if until is not None and time.monotonic() > until:
+            raise NotBegunError(f"{job.id} of {entry.id} is left for another delivery")
         self.record(entry, job, self._verdict(entry, job))
         self.ledger.mark_done(job.id)
 

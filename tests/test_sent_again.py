@@ -1,0 +1,58 @@
+"""A batch of long scans is sent again with what is left of it, which is no failure of anybody's."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.servers.access import CREDENTIALS, isolate
+from worker import scan_work, tasks
+from worker import services as serving
+from worker.intake.dead_letters import DeadLetters
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.queues import EVENTS
+from worker.services import Services, services
+from worker.settings import Settings
+from worker.tasks import MAX_RETRIES, scan_batch
+
+JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b", "c"))
+BATCH = Entry("batch", JOBS, EVENTS)
+
+
+@pytest.fixture
+def sent(
+    valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[tuple[Entry, dict[str, Any]]]]:
+    """What is sent again by this process, which begins with one object and then has no time left."""
+    valkey.ping()
+    isolate(monkeypatch, **CREDENTIALS)
+    settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
+    monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
+    monkeypatch.setattr(scan_work, "BEGIN_SECONDS", -1)
+    again: list[tuple[Entry, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        tasks.LedgerTask, "publish", lambda _, entry, **options: again.append((entry, options))
+    )
+    services().ledger.note(BATCH)
+    yield again
+    services().redis.close()
+
+
+@pytest.mark.parametrize("retries", [0, MAX_RETRIES])
+def test_a_batch_is_sent_again_until_all_of_it_is_done(
+    sent: list[tuple[Entry, dict[str, Any]]], valkey: redis.Redis, retries: int
+) -> None:
+    message = ENTRY.dump_python(BATCH, mode="json", exclude_none=True)
+    for times in range(len(JOBS)):
+        assert len(sent) == times
+        assert not services().ledger.is_done(BATCH.id)
+        scan_batch.apply(args=[message], retries=retries, throw=True)
+
+    assert services().ledger.is_done(BATCH.id)
+    assert all(services().store.get("images", job.key) for job in JOBS)
+    # As it was: whoever worked alone, for a worker was lost, goes on alone.
+    assert sent == [(BATCH, {"retries": retries})] * (len(JOBS) - 1)
+    assert DeadLetters(valkey).count() == 0
