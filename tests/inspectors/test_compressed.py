@@ -14,7 +14,7 @@ from tests.conftest import FACTS, FIXTURE_IMAGES, QemuImages
 from tests.inspectors.compression.packed import ERRORS, GIB, KIB, MIB, PACKED, UNPACKED, noise, places
 from tests.inspectors.one_inspector import image_of
 from tests.inspectors.test_law import IMAGES, WAYS, Run, told_at_once
-from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2, udf, vdi, vhd_fixed
+from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, vdi, vhd_fixed
 from worker.inspectors import Facts, Inspection, Wholeness, get_inspector
 from worker.inspectors.compressed import LIMIT
 from worker.inspectors.decompression import Decompression
@@ -95,7 +95,7 @@ def test_a_header_is_told_and_not_believed() -> None:
     header = data[:3] + b"\x18" + (1_700_000_000).to_bytes(4, "little") + data[8:10]
     facts = facts_of(plain(header + b"../\x1b[2Jdisk.raw\0a comment\0" + data[10:]))
 
-    assert facts.details["name"] == r"../\x1b[2Jdisk.raw"
+    assert facts.details["original_name"] == r"../\x1b[2Jdisk.raw"
     assert (facts.details["comment"], facts.details["mtime"]) == ("a comment", 1_700_000_000)
     assert (facts.members[0].name, facts.findings) == ("content", ())
 
@@ -254,6 +254,27 @@ def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: st
     assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
 
 
+@settings(max_examples=50)
+@given(st.data(), st.sampled_from(WAYS))
+def test_so_it_does_of_an_archive_of_compressed_images(data: st.DataObject, way: Way) -> None:
+    """One is decompressed at a time, and which comes first makes no difference."""
+    limits = data.draw(st.sampled_from([Decompression(), Decompression(output=300_000), Decompression(1, 1)]))
+    image = ARCHIVE
+    if data.draw(st.booleans()):
+        image = image.truncated(data.draw(st.integers(0, image.size)))
+    reference = told_at_once(Inspection(decompression=limits), image).facts()
+    assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
+
+
+ARCHIVE = tar(
+    [
+        ("a.gz", packed("gzip", gpt_disk(2 * MIB).patched(MIB, noise(6, 300_000)))),
+        ("b.vdi", vdi(MIB, allocated=1)),
+        ("c.xz", packed("xz", qcow2(MIB, allocated=2))),
+        ("d.tar.zst", packed("zstd", tar([("e.gz", packed("gzip", vdi(MIB))), ("f.qcow2", qcow2(MIB))]))),
+        ("g.bz2", packed("bzip2", gpt_disk(2 * MIB).patched(MIB, noise(7, 300_000)))),
+    ]
+)
 SHORT = [gpt_disk(2 * MIB), qcow2(MIB, allocated=2), vdi(MIB), plain(b"text" * 99)]
 LONG = gpt_disk(3 * MIB).patched(MIB, noise(5, 700_000))
 

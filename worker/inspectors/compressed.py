@@ -263,7 +263,7 @@ class GzipInspector(CompressedInspector):
 
     NAME = "gzip"
     DECODER = GzipDecoder
-    EXTRA, TEXTS = 4, {"name": 8, "comment": 16}
+    EXTRA, TEXTS = 4, {"original_name": 8, "comment": 16}
 
     def read_header(self, front: bytes) -> Mapping[str, object]:
         """Time, name and comment."""
@@ -277,7 +277,7 @@ class GzipInspector(CompressedInspector):
             if flags & flag:
                 end = front.find(b"\0", at)
                 if end < 0:
-                    raise DecodingError("structure", f"the {field} in the gzip header has no end")
+                    raise DecodingError("structure", "a name or comment in the gzip header has no end")
                 header[field] = printable(front[at:end])
                 at = end + 1
         return header
