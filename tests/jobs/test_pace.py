@@ -73,8 +73,8 @@ def test_waiting_gives_signs_of_life(
 
     moments = [0.0, *signs, sum(waits)]
     assert len(signs) >= 2
-    assert all(10 <= later - earlier <= 20 for earlier, later in pairwise(moments[:-1]))
-    assert moments[-1] - moments[-2] <= 20
+    assert all(9.99 < later - earlier < 20.01 for earlier, later in pairwise(moments[:-1]))
+    assert moments[-1] - moments[-2] < 20.01
 
 
 def test_a_server_s_clock_that_is_set_back_holds_nobody_up(valkey: redis.Redis, waits: list[float]) -> None:
