@@ -228,6 +228,21 @@ def test_a_scan_reads_all_that_it_may_decompress_and_nothing_twice(
     assert report.requests == len(scripted.requests) == 5 + -(-(len(data) - 4 * MIB) // (4 * MIB))
 
 
+@pytest.mark.parametrize("key", ["read by obstore", "/read by boto3"])
+def test_what_is_stored_as_encoded_is_read_as_it_is_stored(
+    scripted: ScriptedS3, scripted_access: S3Access, key: str
+) -> None:
+    """No client decodes it on its way: ranges are of the bytes that are stored."""
+    data = by_gzip(SMALL)
+    scripted.put(key, data, version_id="v1")
+    scripted.script(
+        then=lambda _, answer: replace(answer, headers={**answer.headers, "Content-Encoding": "gzip"})
+    )
+    report = scan_s3(scripted_access, BUCKET, key, None, ScanSettings())
+    assert verdict(report) == (Status.SAFE, ())
+    assert (report.format, report.bytes_read) == ("gzip", len(data))
+
+
 def test_what_is_decompressed_in_full_is_so_within_a_budget_of_its_own() -> None:
     settings = ScanSettings(container_budget=Budget(requests=100, decompressed=0))
     rule = load_policy("gcp").rules[0]
