@@ -1,6 +1,7 @@
 """`keyhole inspect`: verdicts at once, and what a script or a person makes of them."""
 
 import io
+import tarfile
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
@@ -256,3 +257,15 @@ class TestWhatIsPrinted:
 def obeyed(character: str) -> bool:
     """Whether a terminal does something else with a character than show it."""
     return character != "\n" and unicodedata.category(character) in {"Cc", "Cf"}
+
+
+def test_what_lies_in_an_archive_is_shown_with_its_own_verdict(keyhole: Keyhole, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    (tmp_path / "disk.qcow2").write_bytes(qcow2(1024**3, backing_file="/x").to_bytes())
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "disk.qcow2", "disk.qcow2")
+
+    printed = keyhole("inspect", archive, COLUMNS=200)
+
+    (line,) = [line for line in printed.lines if line.startswith("member")]
+    assert line.rstrip().endswith("a.tar!/disk.qcow2: qcow2, 1 GiB, unsafe backing_file")

@@ -109,6 +109,10 @@ def report_page(report: Report) -> Table:
     page.add_row("wholeness", Text(report.wholeness.value))
     for name, value in report.details.items():
         page.add_row(name.replace("_", " "), Text(str(value)))
+    for member in report.members:
+        what = Text(f"{shown(member.target)}: {member.format or 'none'}, {size(member.virtual_size)}, ")
+        what.append(member.status.value, style=STYLES[member.status])
+        page.add_row("member", what.append(f" {' '.join(member.reasons)}".rstrip()))
     for label, identity in (("etag", report.etag), ("version", report.version_id)):
         if identity:
             page.add_row(label, Text(shown(identity)))

@@ -125,8 +125,7 @@ class ContainerInspector(FileInspector):
 
     def new_inspection(self) -> "Inspection":
         """An inspection of something inside."""
-        # An inspection looks for containers, and a container holds inspections.
-        from worker.inspectors.inspection import Inspection  # noqa: PLC0415
+        from worker.inspectors.inspection import Inspection  # noqa: PLC0415 - it looks for containers itself
 
         return Inspection(depth=self._depth + 1, decompression=self.decompression)
 
