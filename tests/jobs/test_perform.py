@@ -6,6 +6,7 @@ from threading import Barrier, Lock
 
 import pytest
 import redis
+from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
@@ -293,3 +294,14 @@ class TestTimeIsUp:
 
         with pytest.raises(ConnectionError):
             site.perform(BATCH, seconds=-1)
+
+    def test_celerys_time_limit_is_no_fault_of_the_object_that_it_hits(self, site: Site) -> None:
+        def limit(_: ScanJob) -> None:
+            raise SoftTimeLimitExceeded
+
+        site.on_scan = limit
+
+        with pytest.raises(SoftTimeLimitExceeded):
+            site.perform(Entry("alone", JOBS[:1]), alone=True)
+
+        assert site.recorded == {}

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.scan.report import Report
@@ -105,6 +107,8 @@ class Performer:
             return failure(target, "worker_lost", f"{MAX_ATTEMPTS} workers were lost while they scanned it")
         try:
             return self.scan(entry, job)
+        except SoftTimeLimitExceeded:
+            raise  # it is the task's time that is up: nothing is known of the object
         except Exception:
             # A bug of ours must not leave an object without a verdict.
             log.exception("scanning %s failed", target.name)
