@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,14 +14,31 @@ import pytest
 SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 #: The package of each.
 PACKAGES = {
+    "7zz": "7zip",
     "blkid": "util-linux",
+    "bsdtar": "libarchive-tools",
+    "busybox": "busybox",
+    "bzip2": "bzip2",
+    "cgpt": "cgpt",
     "cp": "coreutils",
+    "cpio": "cpio",
     "cryptsetup": "cryptsetup-bin",
     "drbdmeta": "drbd-utils",
+    "e2image": "e2fsprogs",
+    "ewfacquire": "ewf-tools",
+    "genext2fs": "genext2fs",
+    "genimage": "genimage",
+    "genisoimage": "genisoimage",
     "genromfs": "genromfs",
+    "grub-mkrescue": "grub-common",
+    "gzip": "gzip",
     "hformat": "hfsutils",
+    "isohybrid": "syslinux-utils isolinux",
+    "lz4": "lz4",
     "make-bcache": "bcache-tools",
     "makefs": "makefs",
+    "mcopy": "mtools",
+    "mformat": "mtools",
     "mkapfs": "apfsprogs",
     "mke2fs": "e2fsprogs",
     "mkfs.bfs": "util-linux",
@@ -41,16 +59,31 @@ PACKAGES = {
     "mkfs.xfs": "xfsprogs",
     "mksquashfs": "squashfs-tools",
     "mkswap": "util-linux",
+    "mkudffs": "udftools",
+    "nbdcopy": "libnbd-bin",
+    "nbdkit": "nbdkit",
     "parted": "parted",
     "partx": "util-linux",
+    "pigz": "pigz",
+    "pycdlib-genisoimage": "pycdlib, from PyPI",
+    "python": "python3",
+    "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
     "sfdisk": "fdisk",
     "sgdisk": "gdisk",
+    "tar": "tar",
+    "unzip": "unzip",
+    "xorriso": "xorriso",
+    "xz": "xz-utils",
+    "zip": "zip",
+    "zstd": "zstd",
 }
 
 
 def environment() -> Mapping[str, str]:
-    """The environment with the tools' folders on the PATH."""
-    return os.environ | {"PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), SBIN))}
+    """The environment with the tools' folders on the PATH, and those of this Python's packages first."""
+    path = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), SBIN)
+    return os.environ | {"PATH": os.pathsep.join(path)}
 
 
 def need(tool: str) -> None:
