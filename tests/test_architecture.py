@@ -55,6 +55,7 @@ OUTSIDE = {
     "json",
     "logging",
     "lzma",
+    "operator",
     "re",
     "struct",
     "sys",

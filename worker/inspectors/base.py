@@ -24,6 +24,8 @@ from worker.inspectors.trace import TraceDisabled
 #: No format here needs a dozen regions; an image that makes an inspector declare more than this is steering
 #: it.
 MAX_REGIONS = 64
+#: The bytes of maps that are held when all of them are read: two million entries of 8 bytes.
+THOROUGH_BYTES = 16 * 1024 * 1024
 
 
 class FileInspector:
@@ -38,6 +40,9 @@ class FileInspector:
 
     #: The name of the format, as `get_inspector` takes it.
     NAME = "raw"
+    #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of what is near and a sample.
+    #: Set it before any bytes come.
+    thorough = False
 
     def __init__(self, tracing: bool = False) -> None:
         self._log: logging.Logger | TraceDisabled = (

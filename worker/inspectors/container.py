@@ -127,7 +127,7 @@ class ContainerInspector(FileInspector):
         """An inspection of something inside."""
         from worker.inspectors.inspection import Inspection  # noqa: PLC0415 - it looks for containers itself
 
-        return Inspection(depth=self._depth + 1, decompression=self.decompression)
+        return Inspection(depth=self._depth + 1, decompression=self.decompression, thorough=self.thorough)
 
     def take(self, name: str) -> bytes:
         """The bytes of a filled region, which is forgotten. It may be declared again."""

@@ -74,6 +74,10 @@ CHECKS: dict[str, Check] = {
         Severity.CRITICAL,
         "the object is two formats at once, or an archive in which readers see other members",
     ),
+    "metadata_overlap": Check(
+        Severity.CRITICAL,
+        "a map points at headers or tables, or at one place twice, so the guest can rewrite them",
+    ),
     "trailing_data": Check(
         Severity.WARNING,
         "something behind the end; another archive, which some readers go on to, is critical",

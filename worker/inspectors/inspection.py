@@ -38,14 +38,20 @@ class Inspection:
         tracing: Passed on to the inspectors.
         depth: In how many containers the object lies.
         decompression: What may be decompressed to look inside; `None`: as much as is cheap.
+        thorough: Whether to read all maps of an image, as far as they can be held, instead of a sample.
     """
 
     def __init__(
-        self, tracing: bool = False, depth: int = 0, decompression: Decompression | None = None
+        self,
+        tracing: bool = False,
+        depth: int = 0,
+        decompression: Decompression | None = None,
+        thorough: bool = False,
     ) -> None:
         self._tracing = tracing
         self._depth = depth
         self._decompression = decompression
+        self._thorough = thorough
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
         # In the order in which they name the object. Nobody takes part before the front is here.
@@ -198,18 +204,20 @@ class Inspection:
         # As a volume nobody reads what begins as another format.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         if not self._by_front:
-            self._by_end = [VHDInspector(self._tracing), DMGInspector(self._tracing)]
+            self._by_end = [self._new(VHDInspector), self._new(DMGInspector)]
         self._each(lambda inspector: inspector.feed(0, front))
         if self._size is not None:
             self._each(lambda inspector: inspector.finish(self._size))
 
     def _new(self, kind: type[FileInspector]) -> FileInspector:
         if not issubclass(kind, ContainerInspector):
-            return kind(self._tracing)
-        container = kind(self._tracing, self._depth)
-        if self._decompression is not None:
-            container.decompression = self._decompression
-        return container
+            inspector = kind(self._tracing)
+        else:
+            inspector = kind(self._tracing, self._depth)
+            if self._decompression is not None:
+                inspector.decompression = self._decompression
+        inspector.thorough = self._thorough
+        return inspector
 
     @property
     def _between_matters(self) -> bool:

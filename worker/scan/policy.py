@@ -41,6 +41,7 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "member_path": Status.UNSAFE,
     "ovf_reference": Status.DAMAGED,
     "ambiguous_format": Status.UNSAFE,
+    "metadata_overlap": Status.UNSAFE,
     "trailing_data": Status.REJECTED,
     "member_limit": Status.REJECTED,
     "decompression_bomb": Status.UNSAFE,

@@ -29,8 +29,8 @@ from worker.sources.source import Identity, Source
 
 #: An object that is replaced under every scan is not worth a fourth.
 MAX_STARTS = 3
-#: Every fetch fills a region, and no inspection has this many; one that asks for more is a bug of ours. Of a
-#: container, the budget bounds it.
+#: Every fetch fills a region, and no inspection has this many; one that asks for more is a bug of ours. For
+#: containers, and where all maps are read, the budget is the bound.
 MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 #: The longest scan of an object that the policy has decompressed in full, in seconds. With its tags written
 #: it is well within a task's time limit (`worker.app.SOFT_LIMIT`).
@@ -49,7 +49,8 @@ class ScanSettings:
     gap_bytes: int = 1024 * 1024
     budget: Budget = field(default_factory=Budget)
     policy: Policy = field(default_factory=lambda: load_policy("default"))
-    #: What a container may take: a header and a head of each member, and what each of these wants.
+    #: What a container may take: a header and a head of each member, and what each of these wants. An image
+    #: may take as much where the policy has all of its maps read.
     container_budget: Budget = field(
         default_factory=lambda: Budget(requests=1024, bytes=256 * 1024 * 1024, seconds=240.0)
     )
@@ -99,11 +100,11 @@ def scan(
     reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()
     for _ in range(MAX_STARTS):
-        inspection = Inspection(decompression=decompression)
+        inspection = Inspection(decompression=decompression, thorough=_thorough(rule))
         source: Source | None = None
         try:
             source = open_source(meter)
-            _inspect(source, inspection, settings, lambda: meter.widen(container_budget))
+            _inspect(source, inspection, settings, lambda: meter.widen(container_budget), _thorough(rule))
         except ObjectChangedError as error:
             changed = error
         except BudgetExhaustedError as error:
@@ -119,7 +120,7 @@ def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Repo
     """Scan a stream to its end. It can pass what is wanted before that is known to be wanted."""
     meter = Meter(Budget())
     rule = policy.rule_for(target.bucket, target.key or target.name)
-    inspection = Inspection(decompression=_decompression(rule))
+    inspection = Inspection(decompression=_decompression(rule), thorough=_thorough(rule))
     for chunk in chunks:
         meter.received(len(chunk))
         inspection.eat_chunk(chunk)
@@ -140,8 +141,17 @@ def _decompression(rule: Rule, watch: Callable[[int], None] = lambda _length: No
     return Decompression(max(allowed, FREE_OUTPUT), max(allowed, FREE_INPUT), watch)
 
 
+def _thorough(rule: Rule) -> bool:
+    """Whether a rule has all maps of an image read: a sample is no proof."""
+    return rule.wholeness == "proven"
+
+
 def _inspect(
-    source: Source, inspection: Inspection, settings: ScanSettings, widen: Callable[[], None]
+    source: Source,
+    inspection: Inspection,
+    settings: ScanSettings,
+    widen: Callable[[], None],
+    thorough: bool,
 ) -> None:
     """Fetch what is wanted until nothing is; `widen` widens the budget to a container's."""
     head = source.read(0, settings.head_bytes)
@@ -153,13 +163,11 @@ def _inspect(
         if not missing:
             return
         container = inspection.is_container
-        if number >= MAX_ROUNDS and not container:
+        if number >= MAX_ROUNDS and not container and not thorough:
             break
-        if container:
+        if container or thorough:
             widen()
-            wanted = _of_container(missing, size, settings)
-        else:
-            wanted = merge(missing, settings.gap_bytes)
+        wanted = _of_container(missing, size, settings) if container else merge(missing, settings.gap_bytes)
         for part in wanted:
             data = source.tail(part.length) if part.end == size else source.read(part.offset, part.length)
             inspection.feed(part.offset, data)
