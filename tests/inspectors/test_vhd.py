@@ -1,13 +1,18 @@
 """VHD: fixed, dynamic and differencing, by the footer at the end and its copy at the front."""
 
+from math import prod
+
 import pytest
 
 from tests.inspectors.inspecting import checks_of, facts_of
 from worker.demo.images import Image, gpt_disk, mbr_disk, vhd_dynamic, vhd_fixed, vhd_geometry
 from worker.inspectors import Wholeness
+from worker.inspectors.readers import READERS
 from worker.inspectors.vhd import footer_checksum
 
 MIB, GIB = 1024**2, 1024**3
+#: The bytes of the geometry nearest below 513 MiB.
+GEOMETRY = prod(vhd_geometry(513 * MIB // 512)) * 512
 
 
 def with_footer(image: Image, at: int, value: bytes, *, only: int | None = None) -> Image:
@@ -45,15 +50,28 @@ def test_the_disk_on_a_fixed_image_is_its_content(disk: object, content: str) ->
     assert facts.findings == ()
 
 
-@pytest.mark.parametrize("creator", [b"vpc ", b"qemu", b"vbox", b"\0\0\0\0"])
-def test_the_geometry_counts_for_most_creators(creator: bytes) -> None:
-    cylinders, heads, sectors = vhd_geometry(513 * MIB // 512)
-    assert facts_of(vhd_dynamic(513 * MIB, creator=creator)).virtual_size == cylinders * heads * sectors * 512
+@pytest.mark.parametrize("creator", [b"vpc ", b"qemu"])
+def test_the_geometry_counts_for_the_oldest_creators(creator: bytes) -> None:
+    facts = facts_of(vhd_dynamic(513 * MIB, creator=creator))
+    assert facts.virtual_size == facts.details["geometry_size"] == GEOMETRY
+    assert facts.virtual_size_by("qemu-9") == GEOMETRY
+    assert facts.virtual_size_by("hyper-v") == facts.details["current_size"] == 513 * MIB
 
 
-@pytest.mark.parametrize("creator", [b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0", b"wa\0\0"])
-def test_the_size_field_counts_for_those_who_mean_it(creator: bytes) -> None:
-    assert facts_of(vhd_dynamic(513 * MIB, creator=creator)).virtual_size == 513 * MIB
+@pytest.mark.parametrize("creator", [b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"])
+def test_the_current_size_counts_for_creators_that_every_reader_knows(creator: bytes) -> None:
+    facts = facts_of(vhd_dynamic(513 * MIB, creator=creator))
+    assert [facts.virtual_size_by(reader) for reader in READERS] == [513 * MIB] * 3
+
+
+@pytest.mark.parametrize(
+    "creator", [b"dutl", b"vbox", b"xo  ", b"caml", b"86Bx", b"wa\0\0", b"tap ", b"\0\0\0\0"]
+)
+def test_only_older_versions_of_qemu_go_by_the_geometry_of_other_creators(creator: bytes) -> None:
+    facts = facts_of(vhd_dynamic(513 * MIB, creator=creator))
+    assert (facts.virtual_size, facts.findings) == (513 * MIB, ())
+    assert facts.virtual_size_by("qemu-9") == facts.details["geometry_size"] == GEOMETRY
+    assert facts.virtual_size_by("hyper-v") == facts.details["current_size"] == 513 * MIB
 
 
 def test_the_size_field_counts_at_the_largest_geometry() -> None:
@@ -138,17 +156,32 @@ def test_a_fixed_type_in_front_is_a_contradiction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "creator"), [(100 * GIB, b"vpc "), (0, b"vpc "), (0, b"win "), (GIB + 8 * MIB, b"vbox")]
+    ("size", "creator", "readers"),
+    [
+        (100 * GIB, b"vpc ", ("qemu-10", "qemu-9")),
+        (GIB + 8 * MIB, b"vbox", ("qemu-9",)),
+        (100 * GIB, b"win ", None),
+        (0, b"vpc ", ()),
+        (0, b"win ", ()),
+    ],
 )
-def test_a_size_that_readers_disagree_about_is_a_contradiction(size: int, creator: bytes) -> None:
-    """QEMU goes by the geometry of these creators, VirtualBox and Hyper-V by the size."""
-    image = vhd_dynamic(GIB, block_size=MIB, creator=creator)
-    assert "size_mismatch" in checks_of(with_footer(image, 48, size.to_bytes(8, "big")))
+def test_a_geometry_far_from_the_size_concerns_the_readers_that_go_by_it(
+    size: int, creator: bytes, readers: tuple[str, ...] | None
+) -> None:
+    image = with_footer(vhd_dynamic(GIB, block_size=MIB, creator=creator), 48, size.to_bytes(8, "big"))
+    found = [one.readers for one in facts_of(image).findings if one.check == "size_mismatch"]
+    assert found == ([] if readers is None else [readers])
 
 
-def test_a_geometry_of_nothing_is_a_contradiction() -> None:
-    image = with_footer(vhd_dynamic(GIB, creator=b"vpc "), 56, bytes(4))
-    assert checks_of(image) == ["size_mismatch"]
+def test_readers_that_go_by_the_geometry_cannot_open_a_geometry_of_nothing() -> None:
+    facts = facts_of(with_footer(vhd_dynamic(GIB, creator=b"vbox"), 56, bytes(4)))
+    assert (facts.virtual_size, facts.virtual_size_by("qemu-9")) == (GIB, None)
+    assert [(one.check, one.readers) for one in facts.findings] == [("size_mismatch", ("qemu-9",))]
+
+
+def test_what_only_some_readers_see_says_nothing_of_wholeness() -> None:
+    facts = facts_of(with_footer(vhd_dynamic(GIB, creator=b"vbox"), 56, bytes(4)))
+    assert facts.wholeness is Wholeness.PROVEN
 
 
 @pytest.mark.parametrize(

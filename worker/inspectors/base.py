@@ -172,6 +172,10 @@ class FileInspector:
         """The size in bytes of the disk that the image describes, or zero if unknown."""
         return self.actual_size
 
+    def other_sizes(self) -> Mapping[str, int]:
+        """Return the virtual sizes that some readers take in place of it; see `Facts`."""
+        return {}
+
     @property
     def actual_size(self) -> int:
         """The size in bytes of the file; of the part seen so far, until its end is known."""

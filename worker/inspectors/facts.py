@@ -29,6 +29,8 @@ class Facts:
     `unseen` says why, as a reason code.
     `front` are the first bytes of what was not recognised, for whoever can name it: up to 4 KiB, or all that
     is held if that is nothing but zeros (and nothing if only the first 4 KiB are).
+    `other_sizes` are the virtual sizes that some readers take in place of `virtual_size`, by the reader's
+    name in `readers`; zero is unknown.
     """
 
     format: str | None
@@ -43,6 +45,11 @@ class Facts:
     members: tuple["Member", ...] = ()
     front: bytes = b""
     unseen: str | None = None
+    other_sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def virtual_size_by(self, reader: str) -> int | None:
+        """Return the virtual size that a reader takes, in bytes; `None` if it is unknown to it."""
+        return (self.other_sizes[reader] or None) if reader in self.other_sizes else self.virtual_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ The table `CHECKS` is the closed list of checks. A check's code is stable: polic
 it. What a check means for the verdict is not decided here but in `worker.scan.policy`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,11 +31,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found: the check's code, its severity here, and a sentence that a person understands."""
+    """What one check found: the check's code, its severity here, and a sentence that a person understands.
+
+    `readers` are those that it concerns, by their names in `readers`; none: all.
+    """
 
     check: str
     severity: Severity
     message: str
+    readers: tuple[str, ...] = ()
+
+    def concerns(self, readers: Collection[str]) -> bool:
+        """Return whether it concerns one of these readers."""
+        return not self.readers or any(reader in self.readers for reader in readers)
 
 
 CHECKS: dict[str, Check] = {
@@ -106,9 +115,11 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def found(check: str, message: str, severity: Severity | None = None) -> Finding:
+def found(
+    check: str, message: str, severity: Severity | None = None, readers: tuple[str, ...] = ()
+) -> Finding:
     """A finding of a check in `CHECKS`, with the check's usual severity unless another is given."""
-    return Finding(check, severity or CHECKS[check].severity, message)
+    return Finding(check, severity or CHECKS[check].severity, message, readers)
 
 
 class BoundedFindings:

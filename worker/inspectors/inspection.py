@@ -141,7 +141,10 @@ class Inspection:
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
-        proven = first.complete and not any(finding.check in NOT_WHOLE for finding in findings)
+        # What only some readers see says nothing of what is there.
+        proven = first.complete and not any(
+            finding.check in NOT_WHOLE and not finding.readers for finding in findings
+        )
         return Facts(
             format=str(first),
             subformat=None if broken else first.subformat,
@@ -153,6 +156,7 @@ class Inspection:
             wholeness=first.wholeness if proven else Wholeness.UNCHECKED,
             complete=self.complete,
             members=first.members() if isinstance(first, ContainerInspector) and not broken else (),
+            other_sizes={} if broken else dict(first.other_sizes()),
         )
 
     @property

@@ -19,6 +19,7 @@ from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Facts, Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
 from worker.inspectors.ovf import Descriptor, Disk, File, OVFError, parse
+from worker.inspectors.readers import READERS
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.tar import End, TarInspector
 from worker.inspectors.tar_names import digest, leads_outside, parts_of, shown
@@ -202,15 +203,28 @@ class OVAInspector(TarInspector):
         facts = members[number].facts if number is not None and number in members else None
         if facts is None or facts.format is None:
             return
-        size = facts.virtual_size
-        if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit:
-            message = f"the OVF says that disk {name} has {disk.capacity} bytes, it has {size}"
-            yield found("size_mismatch", message)
+        yield from _of_capacity(disk, facts)
         stated = next((name for part, name in FORMAT_URIS.items() if part in disk.format.lower()), None)
         if stated is not None and stated != facts.format and not file.compression:
             yield found(
                 "format_mismatch", f"the OVF says that disk {name} is {stated}, but it is {facts.format}"
             )
+
+
+def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
+    """Whether a disk has the capacity that is stated, by any reader's view of its size."""
+    sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
+    wrong = tuple(
+        reader
+        for reader, size in sizes.items()
+        if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
+    )
+    for_all = len(wrong) == sum(size is not None for size in sizes.values())
+    # Where the readers' views differ by more than a rounding, each reader's own counts.
+    if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
+        size = sizes[wrong[0]]
+        message = f"the OVF says that disk {_shown(disk.id)} has {disk.capacity} bytes, it has {size}"
+        yield found("size_mismatch", message, readers=() if for_all else wrong)
 
 
 def _shown(text: str) -> str:

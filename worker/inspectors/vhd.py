@@ -1,7 +1,8 @@
 """Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
-Format" and "Dynamic Disk Header Format"; which creators go by the geometry: QEMU, block/vpc.c, vpc_open.
+Format" and "Dynamic Disk Header Format". Which reader goes by the current size and which by the geometry
+stands in `readers`.
 
 The footer is the last 512 bytes (511 in images by old Virtual PC versions); dynamic and differencing images
 have a copy of it at 0.
@@ -43,6 +44,7 @@ from uuid import UUID
 from worker.inspectors.base import FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.readers import READERS, vhd_sizes
 from worker.inspectors.region import CaptureRegion, TailRegion
 from worker.inspectors.text import printable
 
@@ -54,11 +56,6 @@ SECTOR = 512
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
 
-#: Creators whose current size counts; with all others it is the geometry (QEMU 7.2, and `wa` of later
-#: versions).
-SIZE_BY_FIELD = {b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0", b"wa\0\0"}
-#: At the largest geometry that can be stated (65,535 cylinders, 16 heads, 255 sectors) the size field counts.
-LARGEST_GEOMETRY_SECTORS = 65535 * 16 * 255
 #: QEMU's limit (block/vpc.c, VHD_MAX_SECTORS) and Microsoft's: 2,040 GiB.
 MAX_SECTORS = 0xFF000000
 #: What is held of the block table, which stands right behind the dynamic header: 32,768 entries, 64 GiB of
@@ -94,15 +91,12 @@ class VHDInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The current size in bytes, or the geometry for creators that go by it; zero if unknown."""
-        footer = self._footer
-        if len(footer) < 60:
-            return 0
-        cylinders, heads, sectors = int.from_bytes(footer[56:58], "big"), footer[58], footer[59]
-        by_geometry = cylinders * heads * sectors
-        if footer[28:32] in SIZE_BY_FIELD or by_geometry == LARGEST_GEOMETRY_SECTORS:
-            return self._current_size
-        return by_geometry * SECTOR
+        """The size in bytes that the first of all readers takes; zero if unknown."""
+        return self._sizes_by_reader().get(READERS[0], 0)
+
+    def other_sizes(self) -> Mapping[str, int]:
+        """Return the sizes of readers that take another; see `Facts`."""
+        return {reader: size for reader, size in self._sizes_by_reader().items() if size != self.virtual_size}
 
     @property
     def subformat(self) -> str | None:
@@ -137,7 +131,8 @@ class VHDInspector(FileInspector):
         return {
             "type": TYPE_NAMES.get(self._type, str(self._type)),
             "creator": printable(footer[28:32].rstrip(b"\0 ")),
-            "current_size": int.from_bytes(footer[48:56], "big"),
+            "current_size": self._current_size,
+            "geometry_size": self._geometry_size,
             "original_size": int.from_bytes(footer[40:48], "big"),
             "unique_id": str(UUID(bytes=footer[68:84])),
         }
@@ -168,12 +163,19 @@ class VHDInspector(FileInspector):
             yield found("checksum_mismatch", "the VHD footer does not have the checksum that it states")
 
     def _sizes(self) -> Iterator[Finding]:
-        size, current = self.virtual_size, self._current_size
+        sizes, current = self._sizes_by_reader(), self._current_size
         # The geometry that is nearest below a size misses less than one cylinder of it.
         cylinder = self._footer[58] * self._footer[59] * SECTOR
-        if not size or (size != current and not 0 <= current - size < cylinder):
-            yield found("size_mismatch", f"the footer states {current} bytes, and a geometry of {size}")
-        if size > MAX_SECTORS * SECTOR:
+        wrong = tuple(
+            reader
+            for reader, size in sizes.items()
+            if not size or (size != current and not 0 <= current - size < cylinder)
+        )
+        if wrong:
+            message = f"the footer states {current} bytes, and a geometry of {self._geometry_size}"
+            yield found("size_mismatch", message, readers=() if len(wrong) == len(sizes) else wrong)
+        if max(sizes.values()) > MAX_SECTORS * SECTOR:
+            size = max(sizes.values())
             yield found("structure", f"a VHD has at most {MAX_SECTORS * SECTOR} bytes, this one {size}")
 
     def _agreement(self) -> Iterator[Finding]:
@@ -253,6 +255,16 @@ class VHDInspector(FileInspector):
     @property
     def _current_size(self) -> int:
         return int.from_bytes(self._footer[48:56], "big")
+
+    @property
+    def _geometry_size(self) -> int:
+        """The bytes of the cylinders that the footer states."""
+        footer = self._footer
+        return int.from_bytes(footer[56:58], "big") * footer[58] * footer[59] * SECTOR
+
+    def _sizes_by_reader(self) -> dict[str, int]:
+        footer = self._footer
+        return vhd_sizes(footer[28:32], self._current_size, self._geometry_size) if len(footer) >= 60 else {}
 
     @property
     def _end_offset(self) -> int:

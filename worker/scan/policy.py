@@ -64,18 +64,25 @@ PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIV
 
 
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
-    """The facts with what a rule forbids among the findings, and each finding as grave as the rule says.
+    """The facts as a rule's readers see them, with what it forbids, and each finding as grave as it says.
 
-    A finding that a rule makes information stays in the report. `around` are the containers that it lies in,
-    from the outside in.
+    A finding that a rule makes information, or that concerns none of its readers, stays in the report.
+    `around` are the containers that it lies in, from the outside in.
     """
+    facts = replace(facts, virtual_size=facts.virtual_size_by(rule.readers[0]))
     is_disk = facts.format is not None and facts.format not in CONTAINER_FORMATS
     placed = _badly_placed(rule, declared.key, around) if is_disk else ()
     findings = [*facts.findings, *placed, *_forbidden(rule, facts)]
     if rule.compare_declared:
         findings += compare(declared, facts)
-    weighed = (replace(one, severity=rule.severity.get(one.check, one.severity)) for one in findings)
-    return replace(facts, findings=tuple(weighed))
+    return replace(facts, findings=tuple(_weighed(rule, one) for one in findings))
+
+
+def _weighed(rule: Rule, finding: Finding) -> Finding:
+    """A finding as grave as a rule says."""
+    concerns = finding.concerns(rule.readers)
+    severity = rule.severity.get(finding.check, finding.severity) if concerns else Severity.INFO
+    return replace(finding, severity=severity)
 
 
 def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:

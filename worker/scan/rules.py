@@ -39,6 +39,7 @@ from pydantic import (
 
 from worker.inspectors.findings import CHECKS, Severity
 from worker.inspectors.formats import CONTAINER_FORMATS, INSPECTORS
+from worker.inspectors.readers import READERS
 from worker.inspectors.text import printable
 from worker.scan.sizes import parse_size
 
@@ -81,6 +82,9 @@ class Rule(BaseModel):
     virtual_size_multiple: Size | None = None
     #: The most that is decompressed to look at a compressed object in full; `None`: as much as is cheap.
     decompress: Size | None = None
+    #: What opens the disk once it is let in, by the names in `worker.inspectors.readers`. What the first one
+    #: takes for the virtual size is reported; what concerns none of them is information.
+    readers: tuple[str, ...] = Field(default=READERS, min_length=1)
     #: What `safe` needs. `provable`: proof where the format can give it, be it of a sample.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     severity: dict[str, Severity] = {}
@@ -104,6 +108,14 @@ class Rule(BaseModel):
                 raise ValueError(
                     f"{entry!r} is nothing that disks lie in; write {BARE}, or of {names}, as 'gzip/tar'"
                 )
+        return value
+
+    @field_validator("readers")
+    @classmethod
+    def _known_readers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for reader in value:
+            if reader not in READERS:
+                raise ValueError(f"{reader!r} is no reader; there are {', '.join(READERS)}")
         return value
 
     @field_validator("severity")
