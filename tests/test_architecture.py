@@ -54,6 +54,7 @@ OUTSIDE = {
     "itertools",
     "json",
     "logging",
+    "lz4",
     "lzma",
     "operator",
     "re",

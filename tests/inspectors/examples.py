@@ -3,7 +3,7 @@
 from struct import pack
 from uuid import UUID
 
-from tests.inspectors.compression.packed import PACKED, zstd_frame
+from tests.inspectors.compression.packed import PACKED, lz4_frame, zstd_frame
 from worker.demo.images import (
     Image,
     OVADisk,
@@ -137,6 +137,7 @@ OUTSIDE: dict[str, list[Image]] = {
     "ewf": [ewf(MIB, last="next"), ewf(MIB, segment=2)],
     "dmg": [dmg(GIB, segments=2)],
     "tar": [tar([("/a.vdi", vdi(GIB))]), tar([("a.vdi", vdi(GIB)), ("b", "/etc/shadow")])],
+    "lz4": [_plain(lz4_frame(dictionary=9))],
     "zstd": [_plain(zstd_frame(window_descriptor=0, dictionary=9))],
     "ova": [_machine(fileRef='parentRef="a" ovf:fileRef'), _machine(**{'href="disk': 'href="../disk'})],
 }

@@ -108,7 +108,7 @@ def test_a_size_that_zstd_states_is_told() -> None:
 
 
 #: So many bytes tell what it is.
-MARK = {"gzip": 3, "xz": 6, "zstd": 4, "bzip2": 10}
+MARK = {"gzip": 3, "xz": 6, "zstd": 4, "bzip2": 10, "lz4": 4, "lzma": 14}
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -126,7 +126,8 @@ def test_what_was_changed_is_whole_only_if_the_library_says_so(name: str) -> Non
     """A change of a header's free fields leaves the data as they were; any other is found."""
     original = mbr_disk(64 * KIB).patched(1000, noise(2, 4000)).to_bytes()
     data = PACKED[name](original)
-    for at in places(data):
+    # A header of lzma's has no mark: with another dictionary it may be no header.
+    for at in [place for place in places(data) if name != "lzma" or place > MARK[name]]:
         for bit in (0, 3, 7):
             changed = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
             facts = facts_of(plain(changed))
@@ -141,7 +142,7 @@ def test_what_was_changed_is_whole_only_if_the_library_says_so(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "at", "check"),
     [("gzip", -8, "checksum_mismatch"), ("gzip", -4, "checksum_mismatch"), ("zstd", -1, "checksum_mismatch"),
-     ("xz", -30, "structure"), ("bzip2", -2, "structure")],
+     ("xz", -30, "structure"), ("bzip2", -2, "structure"), ("lz4", -1, "checksum_mismatch")],
 )  # fmt: skip
 def test_a_checksum_that_is_not_that_of_the_data_is_a_finding(name: str, at: int, check: str) -> None:
     """liblzma and libbz2 don't say what it is that is corrupt."""
@@ -292,6 +293,11 @@ TOOLS = {
         "zstd -q -T2 -B512KiB", "pzstd -q -p2",
     ],
     "bzip2": ["bzip2 -1", "bzip2 -9"],
+    "lz4": [
+        "lz4 -q -1", "lz4 -q -9 -B4 -BD", "lz4 -q -BX --content-size", "lz4 -q --no-frame-crc",
+        "lz4 -q --fast=9 -B7",
+    ],
+    "lzma": ["lzma -0", "xz --format=lzma -9e", "xz --format=lzma --lzma1=dict=96MiB,lc=0,lp=3,pb=1"],
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Compressed images: gzip, xz, zstd, bzip2 around anything that is inspected, which is their only member.
+"""Compressed images: gzip, xz, zstd, bzip2, LZ4 or LZMA around one member of any format that is inspected.
 
 The object is read in order, from its front, a piece at a time and each as long as all before it. What comes
 out of the decoder passes the inspection of the member. It ends where the first of these is the case:

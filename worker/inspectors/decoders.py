@@ -315,7 +315,7 @@ class ZstdDecoder(Decoder):
     def begins(cls, front: bytes) -> bool:
         """Whether a frame begins, or one to be skipped, and one that is none within what is here."""
         at = 0
-        while (skipped := cls._skippable(front[at : at + 8])) and at + skipped < len(front):
+        while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
             at += skipped
         return front.startswith(cls.MAGIC, at)
 
@@ -331,7 +331,7 @@ class ZstdDecoder(Decoder):
         return int.from_bytes(head[at : at + length], "little") + (256 if length == 2 else 0)
 
     def _open(self, head: bytes) -> Stream | int | None:
-        if skipped := self._skippable(head[:8]):
+        if skipped := skippable_bytes(head[:8]):
             return skipped
         if not head.startswith(self.MAGIC):
             return None
@@ -350,13 +350,6 @@ class ZstdDecoder(Decoder):
             )
         return super()._explained(error)
 
-    @staticmethod
-    def _skippable(head: bytes) -> int:
-        """How long a frame is that is to be skipped; zero if it is none."""
-        if len(head) < 8 or head[0] >> 4 != 5 or head[1:4] != b"\x2a\x4d\x18":
-            return 0
-        return 8 + int.from_bytes(head[4:8], "little")
-
     @classmethod
     def _window(cls, head: bytes) -> int:
         """How many bytes a frame refers back to."""
@@ -364,6 +357,13 @@ class ZstdDecoder(Decoder):
             base = 1 << (head[5] >> 3) + 10
             return base + (base >> 3) * (head[5] & 7)
         return cls.content_size(head) or 0
+
+
+def skippable_bytes(head: bytes) -> int:
+    """How long a frame is that zstd and LZ4 skip; zero if it is no such frame."""
+    if len(head) < 8 or head[0] >> 4 != 5 or head[1:4] != b"\x2a\x4d\x18":
+        return 0
+    return 8 + int.from_bytes(head[4:8], "little")
 
 
 def needs_memory(name: str) -> DecodingError:

@@ -15,6 +15,8 @@ from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.ewf import EWFInspector
 from worker.inspectors.iso import ISOInspector
 from worker.inspectors.luks import LUKSInspector
+from worker.inspectors.lz4 import Lz4Inspector
+from worker.inspectors.lzma_alone import LzmaInspector
 from worker.inspectors.ova import OVAInspector
 from worker.inspectors.parallels import ParallelsInspector
 from worker.inspectors.qcow import QcowInspector
@@ -59,6 +61,8 @@ CONTAINERS: tuple[type[ContainerInspector], ...] = (
     XzInspector,
     ZstdInspector,
     Bzip2Inspector,
+    Lz4Inspector,
+    LzmaInspector,
 )
 #: Their names; an archive has two.
 CONTAINER_FORMATS = frozenset({"ova", *(kind.NAME for kind in CONTAINERS)})

@@ -47,6 +47,8 @@ CONTENT_TYPES = {
     "application/x-xz": ("xz",),
     "application/zstd": ("zstd",),
     "application/x-bzip2": ("bzip2",),
+    "application/x-lz4": ("lz4",),
+    "application/x-lzma": ("lzma",),
     "application/x-tar": ("tar", "ova"),
 }
 SUFFIXES = {
@@ -59,9 +61,10 @@ SUFFIXES = {
     "txz": "xz",
     "zst": "zstd",
     "bz2": "bzip2",
+    "tlz": "lzma",
 }
 #: Uploaders tell the content type of a name such as `disk.iso.gz` by what stands before `.gz`.
-COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2"})
+COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The metadata that names a format, in the spellings that are in use.
 METADATA_KEYS = ("disk_format", "disk-format")
 #: As much of an unknown name as is shown.

@@ -9,6 +9,8 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 
+import lz4.frame
+
 from worker.inspectors.compressed import (
     Bzip2Inspector,
     CompressedInspector,
@@ -16,6 +18,8 @@ from worker.inspectors.compressed import (
     XzInspector,
     ZstdInspector,
 )
+from worker.inspectors.lz4 import Lz4Inspector
+from worker.inspectors.lzma_alone import LzmaInspector
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -39,16 +43,23 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "xz": lambda data: lzma.compress(data, preset=0),
     "zstd": _zstd,
     "bzip2": lambda data: bz2.compress(data, 1),
+    "lz4": lambda data: lz4.frame.compress(data, content_checksum=True, store_size=False),
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE, preset=0),
 }
+#: Formats of streams in a row.
+IN_A_ROW = [name for name in PACKED if name != "lzma"]
 UNPACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: zlib.decompress(data, wbits=31),
     "xz": lzma.decompress,
     "zstd": zstd.decompress,
     "bzip2": bz2.decompress,
+    "lz4": lz4.frame.decompress,
+    "lzma": lambda data: lzma.decompress(data, lzma.FORMAT_ALONE),
 }
-ERRORS = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError)
+ERRORS = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError, RuntimeError)
 KINDS: dict[str, type[CompressedInspector]] = {
-    kind.NAME: kind for kind in (GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector)
+    kind.NAME: kind
+    for kind in (GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector)
 }
 
 
@@ -64,6 +75,8 @@ def zeros(name: str, size: int) -> bytes:
         "xz": lambda: _calls(lzma.LZMACompressor(preset=0)),
         "zstd": lambda: _calls(zstd.ZstdCompressor()),
         "bzip2": lambda: _calls(bz2.BZ2Compressor(9)),
+        "lz4": lambda: _calls(_Lz4()),
+        "lzma": lambda: _calls(lzma.LZMACompressor(lzma.FORMAT_ALONE, preset=0)),
     }
     compress, flush = makers[name]()
     piece = bytes(MIB)
@@ -74,8 +87,23 @@ def _calls(compressor: object) -> tuple[Callable[[bytes], bytes], Callable[[], b
     return compressor.compress, compressor.flush  # type: ignore[attr-defined] # all have both
 
 
+class _Lz4:
+    """A compressor whose frame begins with its first data."""
+
+    def __init__(self) -> None:
+        self._lz4 = lz4.frame.LZ4FrameCompressor(block_size=lz4.frame.BLOCKSIZE_MAX4MB)
+        self._header = self._lz4.begin()
+
+    def compress(self, data: bytes) -> bytes:
+        header, self._header = self._header, b""
+        return bytes(header + self._lz4.compress(data))
+
+    def flush(self) -> bytes:
+        return bytes(self._lz4.flush())
+
+
 def skippable(data: bytes, number: int = 0) -> bytes:
-    """A Zstandard frame that is to be skipped."""
+    """A frame that Zstandard and LZ4 skip."""
     return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
 
 
@@ -84,6 +112,11 @@ def zstd_frame(*, window_descriptor: int, dictionary: int | None = None) -> byte
     block = (1 | 1 << 3).to_bytes(3, "little") + b"x"
     header = [0, window_descriptor] if dictionary is None else [1, window_descriptor, dictionary]
     return b"\x28\xb5\x2f\xfd" + bytes(header) + block
+
+
+def lz4_frame(*, dictionary: int) -> bytes:
+    """The header of an LZ4 frame that is decoded by a dictionary, and the end of its blocks."""
+    return b"\x04\x22\x4d\x18\x61\x40" + dictionary.to_bytes(4, "little") + bytes(5)
 
 
 def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import (
     GIB,
+    IN_A_ROW,
     KIB,
     MIB,
     PACKED,
@@ -50,7 +51,15 @@ def checks(facts: Facts) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("gzip", 256 * MIB), ("xz", 256 * MIB), ("zstd", GIB), ("bzip2", 256 * MIB)]
+    ("name", "size"),
+    [
+        ("gzip", 256 * MIB),
+        ("xz", 256 * MIB),
+        ("zstd", GIB),
+        ("bzip2", 256 * MIB),
+        ("lz4", 256 * MIB),
+        ("lzma", 256 * MIB),
+    ],
 )
 def test_zeros_and_nothing_else_are_a_bomb(name: str, size: int) -> None:
     facts, work = known(zeros(name, size))
@@ -58,7 +67,7 @@ def test_zeros_and_nothing_else_are_a_bomb(name: str, size: int) -> None:
     assert work.made <= FREE_OUTPUT + MIB
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", IN_A_ROW)
 def test_zeros_behind_a_disks_front_are_a_disk(name: str) -> None:
     """It is as long as its partition table says, and merely more than is decompressed unasked."""
     front = PACKED[name](gpt_disk(GIB).read(0, MIB))
@@ -118,10 +127,16 @@ def test_a_window_that_takes_too_much_memory_is_a_bomb() -> None:
     assert checks(known(zstd_frame(window_descriptor=17 << 3) + behind)[0]) == []  # 128 MiB
 
 
+def test_an_lzma_dictionary_that_takes_too_much_memory_is_a_bomb() -> None:
+    packed = PACKED["lzma"](gpt_disk(2 * MIB).to_bytes())
+    for size, expected in ((192 * MIB, ["decompression_bomb"]), (96 * MIB, [])):
+        assert checks(known(packed[:1] + size.to_bytes(4, "little") + packed[5:])[0]) == expected
+
+
 # Work without end
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", IN_A_ROW)
 def test_streams_by_the_thousand_that_hold_nothing_are_a_bomb(name: str) -> None:
     facts, work = known(PACKED[name](b"") * (MAX_STREAMS + 100))
     assert checks(facts) == ["decompression_bomb"]
@@ -182,7 +197,8 @@ from worker.inspectors.decompression import Decompression
 
 
 @pytest.mark.parametrize(
-    ("name", "window"), [("gzip", 0), ("xz", MIB), ("zstd", 2 * MIB), ("bzip2", 4 * MIB)]
+    ("name", "window"),
+    [("gzip", 0), ("xz", MIB), ("zstd", 2 * MIB), ("bzip2", 4 * MIB), ("lz4", 9 * MIB)],
 )
 def test_memory_stays_flat_however_much_comes_out(name: str, window: int, tmp_path: Path) -> None:
     path = tmp_path / "bomb"

@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 
+import lz4.frame
 import pytest
 
-from tests.inspectors.compression.packed import MIB, PACKED, noise, skippable, zstd_frame
+from tests.inspectors.compression.packed import IN_A_ROW, MIB, PACKED, lz4_frame, noise, skippable, zstd_frame
 from tests.inspectors.inspecting import facts_of
 from worker.demo.images import Image, gpt_disk
 from worker.inspectors import Facts, Wholeness
@@ -31,7 +32,7 @@ def parts(name: str, at: int) -> tuple[bytes, bytes]:
     return PACKED[name](DATA[:at]), PACKED[name](DATA[at:])
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", IN_A_ROW)
 @pytest.mark.parametrize("at", [0, 1, 511, 512, 513, 70_000, len(DATA) - 1])
 def test_streams_in_a_row_are_one(name: str, at: int) -> None:
     first, second = parts(name, at)
@@ -40,7 +41,7 @@ def test_streams_in_a_row_are_one(name: str, at: int) -> None:
     assert facts.details["streams"] == 2
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", IN_A_ROW)
 def test_a_stream_for_each_few_kilobytes_is_no_bomb(name: str) -> None:
     """As tools make them that pack in parallel or for random access, with an empty one at the end."""
     streams = [PACKED[name](DATA[at : at + 16384]) for at in range(0, len(DATA), 16384)]
@@ -67,18 +68,43 @@ def test_zeros_behind_gzip_are_padding(zeros: int) -> None:
     assert is_whole(known(PACKED["gzip"](DATA) + bytes(zeros)))
 
 
-def test_frames_that_are_to_be_skipped_are_skipped_wherever_they_are() -> None:
-    first, second = parts("zstd", 1000)
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_frames_that_are_to_be_skipped_are_skipped_wherever_they_are(name: str) -> None:
+    first, second = parts(name, 1000)
     frame = skippable(b"a table of what lies where" * 10, 14)
     facts = known(skippable(b"1234") + first + frame + skippable(b"") + second + frame)
     assert is_whole(facts)
-    assert facts.format == "zstd"
+    assert facts.format == name
     assert is_whole(known(first + skippable(noise(2, 300_000)) + second))
 
 
-def test_a_frame_that_is_to_be_skipped_and_is_not_all_there_is_cut_off() -> None:
-    facts = known(PACKED["zstd"](DATA) + skippable(bytes(1000))[:-1])
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_a_frame_that_is_to_be_skipped_and_is_not_all_there_is_cut_off(name: str) -> None:
+    facts = known(PACKED[name](DATA) + skippable(bytes(1000))[:-1])
     assert [finding.check for finding in facts.findings] == ["truncated"]
+
+
+def test_legacy_frames_of_lz4_are_named_and_not_decompressed() -> None:
+    facts = known(b"\x02\x21\x4c\x18" + bytes(1000))
+    assert (facts.format, [one.check for one in facts.findings]) == ("lz4", ["unsupported_subformat"])
+
+
+def test_an_lz4_dictionary_that_is_not_in_the_object_leads_outside() -> None:
+    assert [finding.check for finding in known(lz4_frame(dictionary=9)).findings] == ["data_file"]
+
+
+@pytest.mark.parametrize(("option", "at"), [("content_checksum", -1), ("block_checksum", -5)])
+def test_each_checksum_of_lz4_is_compared(option: str, at: int) -> None:
+    data = bytearray(lz4.frame.compress(DATA, store_size=False, **{option: True}))
+    data[at] ^= 1
+    assert [finding.check for finding in known(bytes(data)).findings] == ["checksum_mismatch"]
+
+
+def test_a_size_that_lz4_states_is_compared() -> None:
+    header = lz4.frame.compress(DATA + b"x")[:15]
+    facts = known(header + lz4.frame.compress(DATA)[15:])
+    assert facts.details["stated_bytes"] == len(DATA) + 1
+    assert [finding.check for finding in facts.findings] == ["size_mismatch"]
 
 
 def test_nothing_but_frames_to_be_skipped_is_no_zstd() -> None:
@@ -105,6 +131,8 @@ BEHIND = {
     "xz": EMPTY["xz"],
     "zstd": EMPTY["zstd"],
     "bzip2": EMPTY["bzip2"],
+    "lz4": EMPTY["lz4"],
+    "lzma": EMPTY["lzma"],
     "zeros and gzip": bytes(512) + EMPTY["gzip"],
     "zeros and xz": bytes(512) + EMPTY["xz"],
     "three zeros and xz": bytes(3) + EMPTY["xz"],
@@ -119,10 +147,10 @@ def test_what_the_tool_takes_behind_the_data_is_taken_and_nothing_else(name: str
         give_up(f"{name} is not there")
     data = PACKED[name](DATA) + BEHIND[behind]
     tool = subprocess.run(
-        [name, "-tq" if name == "zstd" else "-t"], input=data, capture_output=True, check=False
+        [name, "-tq" if name in {"zstd", "lz4"} else "-t"], input=data, capture_output=True, check=False
     )
     takes = tool.returncode == 0 and not tool.stderr
-    if name == "zstd" and behind in {"gzip", "xz"}:
+    if name == "zstd" and behind in {"gzip", "xz", "lz4", "lzma"}:
         takes = False  # the command takes other formats' files as well
 
     facts = known(data)
