@@ -1,0 +1,113 @@
+"""One half of a polyglot: the bytes that its readers need, and where they must lie.
+
+Zeros of a part are taken for free space: readers that decide what the object is do not look at what stands
+there. Two parts can lie in one object if their bytes do not collide.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from worker.demo.images import Image
+
+#: Zeros within a part's structures that are shorter than this belong to them.
+SHORTEST_GAP = 16
+GAP = re.compile(rb"\0{%d,}" % SHORTEST_GAP)
+
+
+def runs(offset: int, data: bytes) -> Iterable[tuple[int, bytes]]:
+    """The parts of some bytes that are not zeros."""
+    start = 0
+    for gap in GAP.finditer(data):
+        if gap.start() > start:
+            yield offset + start, data[start : gap.start()]
+        start = gap.end()
+    if data[start:].strip(b"\0"):
+        yield offset + start, data[start:]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one format needs of an object.
+
+    Attributes:
+        name: What tests call it.
+        size: The least length of the object.
+        front: Bytes that lie at an offset from the front.
+        end: Bytes that lie at an offset from the end; negative.
+        soft: Bytes at an offset from the front that stand there unless the other part has something there.
+        seal: Mends checksums over what the other part wrote into free fields.
+        moves: Readers find it behind other data.
+    """
+
+    name: str
+    size: int
+    front: tuple[tuple[int, bytes], ...] = ()
+    end: tuple[tuple[int, bytes], ...] = ()
+    soft: tuple[tuple[int, bytes], ...] = ()
+    seal: Callable[[Image], Image] = field(default=lambda image: image)
+    moves: bool = False
+
+    @classmethod
+    def of(cls, name: str, image: Image, footer: int = 0, *, moves: bool = False) -> "Part":
+        """A part that is an image; `footer` bytes of it lie at the end of the object."""
+        body = image.size - footer
+        front = [run for at, data in image.truncated(body).pieces for run in runs(at, data)]
+        end = [(at - footer, data) for at, data in runs(0, image.read(body, footer))]
+        return cls(name, image.size, tuple(front), tuple(end), moves=moves)
+
+    def placed(self, size: int, at: int = 0) -> list[tuple[int, bytes]]:
+        """Its bytes in an object of some length, if it begins at an offset."""
+        return [
+            *((at + offset, data) for offset, data in self.front),
+            *((size + offset, data) for offset, data in self.end),
+        ]
+
+
+def alone(part: Part) -> Image:
+    """The object that is nothing but a part."""
+    image = Image.of(part.size, part.placed(part.size))
+    return part.seal(_with_soft(image, part, part.placed(part.size)))
+
+
+def over(first: Part, second: Part) -> Image | None:
+    """Both from the front, in one another's free space; `None` if they collide."""
+    size = max(first.size, second.size)
+    return _together(first, second, size, 0)
+
+
+def behind(first: Part, second: Part) -> Image | None:
+    """The second one behind the first one's end; `None` if that is not possible."""
+    if not second.moves or first.end:
+        return None
+    at = -(-first.size // 512) * 512
+    return _together(first, second, at + second.size, at)
+
+
+def _together(first: Part, second: Part, size: int, at: int) -> Image | None:
+    pieces = sorted([*first.placed(size), *second.placed(size, at)])
+    if pieces[0][0] < 0 or any(
+        offset + len(data) > following for (offset, data), (following, _) in pairwise(pieces)
+    ):
+        return None
+    image = Image.of(size, pieces)
+    for part in (first, second):
+        image = _with_soft(image, part, pieces)
+    return second.seal(first.seal(image)) if not at else first.seal(image)
+
+
+def _with_soft(image: Image, part: Part, pieces: list[tuple[int, bytes]]) -> Image:
+    """The image with a part's soft bytes wherever it has none of `pieces`."""
+    for start, data in part.soft:
+        taken = [
+            (at, at + len(other))
+            for at, other in pieces
+            if at < start + len(data) and at + len(other) > start
+        ]
+        position = start
+        for begin, end in [*sorted(taken), (start + len(data), 0)]:
+            if begin > position:
+                image = image.patched(position, data[position - start : begin - start])
+            position = max(position, end)
+    return image
