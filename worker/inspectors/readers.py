@@ -1,8 +1,19 @@
-"""The readers of the field: which there are, what each of them looks at, and where that is written.
+"""The readers of the field: how each is told what an object is, and which of its bytes it looks at.
 
-A verdict holds for readers: the programs that open an image once it is let in. Where they take the same bytes
-for different things, the inspectors tell what each of them sees, and a policy names the readers that it is
-made for.
+`safe` holds for every reader here, so a check does not ask what an object is, but what any reader would take
+it for. Four ways lead a reader to a format:
+
+- It *probes*: the object's bytes decide. QEMU without `-f`, libblkid, file(1), libarchive, 7-Zip.
+- It was *told*: a suffix, a content type, glance's `disk_format`, QEMU's `-f`. It then takes whatever its
+  parser accepts, which is often more than a probe would: QEMU's `-f vmdk` needs no first line.
+- It *unpacks* first, whether by the bytes or by the suffix: importers, `zstd -d`, `bsdtar`.
+- It *extracts* an archive to a folder, where names and links count.
+
+The formats are named as `get_inspector` names them; a format that is not inspected has its usual suffix as
+name. Lengths are in bytes. `front` is how far from its beginning a reader looks for what makes the format,
+`end` how far from its end; 0 where it does not look there.
+
+Which size a reader takes for a VHD's depends on its creator. A policy names the readers that it is made for.
 
 | reader | is | goes by a VHD's |
 |---|---|---|
@@ -15,7 +26,90 @@ current size at the largest geometry. VirtualBox, src/VBox/Storage/VHD.cpp, `vhd
 "Virtual Hard Disk Image Format Specification", "Current Size".
 """
 
+# ruff: noqa: E501 - a table, one reader a row
+
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
+
+KIB, MIB = 1024, 1024**2
+SECTOR = 512
+
+
+class Way(Enum):
+    """How a reader comes to take an object for a format."""
+
+    PROBES = auto()
+    TOLD = auto()
+    UNPACKS = auto()
+    EXTRACTS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A reader of one format, or of several that it looks for in the same places."""
+
+    name: str
+    way: Way
+    formats: tuple[str, ...]
+    front: int
+    end: int
+    source: str
+
+
+#: A descriptor that is a text: QEMU takes the C string that so many bytes hold, up to the first NUL.
+VMDK_TEXT_BYTES: Final = MIB - 1
+#: A ZIP's end record has 22 bytes, and a comment of at most 65,535 may follow it. Python looks one byte
+#: further for it, unzip 66,000 bytes back and on to where a buffer of 8 KiB begins.
+ZIP_END_BYTES: Final = 22
+ZIP_SEARCHED_BYTES: Final = 66_000 + 8 * KIB
+#: A DMG's trailer, and the padding behind it that QEMU looks past.
+DMG_TRAILER_BYTES: Final = SECTOR
+DMG_SEARCHED_BYTES: Final = DMG_TRAILER_BYTES + 511
+#: A VHD's footer; old versions of Virtual PC left out its last byte.
+VHD_FOOTER_BYTES: Final = SECTOR
+
+_QEMU_PROBED = ("qcow2", "qcow", "qed", "vmdk", "vdi", "vhd", "vhdx", "parallels", "luks", "bochs", "cloop")
+_STREAMS = ("gzip", "xz", "zstd", "bzip2", "lz4", "lzma")
+_ARCHIVES = ("tar", "cpio", "ar", "cab", "rar", "7z", "xar", "lha", "zip", "iso", "mtree", "warc")
+
+MODEL: Final[tuple[Reader, ...]] = (
+    # told, or by its suffix
+    Reader("QEMU -f vmdk", Way.TOLD, ("vmdk",), VMDK_TEXT_BYTES, 0, "block/vmdk.c: vmdk_open, vmdk_read_desc"),
+    Reader("QEMU -f vpc", Way.TOLD, ("vhd",), SECTOR, VHD_FOOTER_BYTES, "block/vpc.c: vpc_open"),
+    Reader("QEMU -f dmg", Way.TOLD, ("dmg",), 0, DMG_SEARCHED_BYTES, "block/dmg.c: dmg_find_koly_offset"),
+    Reader("QEMU -f cloop", Way.TOLD, ("cloop",), 136 + 2 * 8, 0, "block/cloop.c: cloop_open; no mark is looked for"),
+    Reader("QEMU -f others", Way.TOLD, _QEMU_PROBED, SECTOR, 0, "block/*.c: the open functions"),
+    Reader("VirtualBox, VMDK", Way.TOLD, ("vmdk",), 128 * KIB, 0, "Storage/VMDK.cpp: vmdkDescriptorReadAscii"),
+    Reader("VirtualBox, VISO", Way.TOLD, ("viso",), KIB, 0, "Storage/VISO.cpp: visoProbeWorker"),
+    Reader("VMware", Way.TOLD, ("vmdk",), VMDK_TEXT_BYTES, 0, "Virtual Disk Format 5.0: The Descriptor File"),
+    Reader("libvmdk", Way.TOLD, ("vmdk",), VMDK_TEXT_BYTES, 0, "libvmdk_handle.c, libvmdk_descriptor_file.c"),
+    Reader("Hyper-V, Azure", Way.TOLD, ("vhd", "vhdx"), MIB, VHD_FOOTER_BYTES, "VHD 1.0: Hard Disk Footer; MS-VHDX"),
+    Reader("macOS hdiutil", Way.TOLD, ("dmg",), 0, DMG_TRAILER_BYTES, "libmodi: Mac OS disk image types"),
+    # by the bytes
+    Reader("QEMU", Way.PROBES, _QEMU_PROBED, SECTOR, 0, "block.c: BLOCK_PROBE_BUF_SIZE, find_image_format"),
+    Reader("glance, nova", Way.PROBES, (*_QEMU_PROBED[:8], "iso"), 64 * KIB, 0, "oslo.utils: imageutils/format_inspector"),
+    Reader("libblkid", Way.PROBES, ("raw", "iso", "luks"), 2 * MIB, 128 * KIB, "libblkid/src: superblocks, partitions"),
+    Reader("Linux", Way.PROBES, ("raw",), 8 * KIB, SECTOR, "block/partitions: check_part"),
+    Reader("file", Way.PROBES, (*_QEMU_PROBED, *_STREAMS, *_ARCHIVES), MIB, 0, "file 5.44: magic/Magdir"),
+    # by the bytes, and then what is inside
+    Reader("libarchive", Way.UNPACKS, (*_STREAMS, *_ARCHIVES), 64 * KIB, 17 * KIB, "archive_read_support_*.c: the bidders"),
+    Reader("7-Zip", Way.UNPACKS, (*_STREAMS, *_ARCHIVES), 8 * MIB, ZIP_END_BYTES + 64 * KIB, "Archive/*Handler.cpp, *In.cpp"),
+    Reader("unzip", Way.UNPACKS, ("zip",), 0, ZIP_SEARCHED_BYTES, "process.c: find_ecrec"),
+    Reader("Python zipfile", Way.UNPACKS, ("zip",), 0, ZIP_END_BYTES + 64 * KIB, "Lib/zipfile.py: _EndRecData"),
+    Reader("zstd", Way.UNPACKS, ("zstd", "gzip", "xz", "lzma", "lz4"), 18, 0, "fileio.c: FIO_decompressSrcFile"),
+    Reader("gzip", Way.UNPACKS, ("gzip", "Z", "z", "zip"), 4, 0, "gzip.c: get_method"),
+    Reader("xz", Way.UNPACKS, ("xz", "lzma", "lzip"), 13, 0, "coder.c: is_format_lzma"),
+    Reader("lz4", Way.UNPACKS, ("lz4",), 4, 0, "lz4io.c: selectDecoder"),
+    Reader("bzip2", Way.UNPACKS, ("bzip2",), 10, 0, "bzip2.c: myfeof, decompress.c"),
+    Reader("virt-v2v", Way.UNPACKS, ("ova", "tar", "zip", "gzip", "xz"), MIB, ZIP_SEARCHED_BYTES, "input/OVA.ml: file(1) decides"),
+    Reader("KubeVirt", Way.UNPACKS, ("gzip", "xz", "zstd", "qcow2", "vmdk", "vdi", "vhd", "vhdx"), SECTOR, 0, "pkg/image/filefmt.go"),
+    # to a folder
+    Reader("GNU tar", Way.EXTRACTS, ("tar",), SECTOR, 0, "src/list.c, src/extract.c"),
+    Reader("bsdtar", Way.EXTRACTS, _ARCHIVES, 64 * KIB, 17 * KIB, "tar/read.c"),
+    Reader("Python tarfile", Way.EXTRACTS, ("tar",), SECTOR, 0, "Lib/tarfile.py: frombuf, extractall"),
+    Reader("Python zipfile", Way.EXTRACTS, ("zip",), 0, ZIP_END_BYTES + 64 * KIB, "Lib/zipfile.py: _extract_member"),
+)  # fmt: skip
 
 QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
 #: All readers. The first decides where nobody says which counts.
@@ -27,6 +121,25 @@ BY_GEOMETRY = frozenset({b"vpc ", b"qemu"})
 BY_CURRENT_SIZE = frozenset({b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"})
 #: The largest geometry that can be stated: 65,535 cylinders, 16 heads, 255 sectors.
 LARGEST_GEOMETRY_BYTES = 65535 * 16 * 255 * 512
+
+
+def farthest_front(*formats: str, way: Way | None = None) -> int:
+    """How far from its beginning any reader of these formats looks for what makes them."""
+    return max((one.front for one in _readers(formats, way)), default=0)
+
+
+def farthest_end(*formats: str, way: Way | None = None) -> int:
+    """How far from its end any reader of these formats looks for what makes them."""
+    return max((one.end for one in _readers(formats, way)), default=0)
+
+
+def readers_of(image_format: str, way: Way | None = None) -> tuple[str, ...]:
+    """The names of those who take a format, in the model's order."""
+    return tuple(dict.fromkeys(one.name for one in _readers((image_format,), way)))
+
+
+def _readers(formats: tuple[str, ...], way: Way | None) -> list[Reader]:
+    return [one for one in MODEL if not set(formats).isdisjoint(one.formats) and way in {None, one.way}]
 
 
 def vhd_sizes(creator: bytes, current: int, geometry: int) -> dict[str, int]:
