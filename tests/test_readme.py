@@ -15,6 +15,7 @@ from worker.inspectors import CHECKS, Severity
 from worker.inspectors.content.volumes import SIGNATURES
 from worker.inspectors.formats import INSPECTORS
 from worker.inspectors.raw import TABLES
+from worker.inspectors.tables import dos
 from worker.intake.schedules import load_schedules
 from worker.scan.policy import STATUS_OF_CHECK
 from worker.scan.report import Status
@@ -166,5 +167,5 @@ def test_the_schedules_that_it_shows_are_valid(tmp_path: Path) -> None:
 
 def test_the_table_of_content_has_all_names() -> None:
     told = [name for row in rows("content") for name in re.findall("`([^`]+)`", row[1])]
-    tables = {"gpt", *(parse.__module__.rpartition(".")[2] for parse in TABLES)}
+    tables = {"gpt", dos.PMBR, *(parse.__module__.rpartition(".")[2] for parse in TABLES)}
     assert sorted(told) == sorted({*tables, "iso9660", "udf", *(one.name for one in SIGNATURES)})

@@ -89,7 +89,7 @@ def made_by_cryptsetup(path: Path, size: int, kind: str, *options: str | Path) -
 def test_a_luks1_has_what_lies_behind_its_header() -> None:
     inspector = inspected(LUKSInspector, luks(7 * MIB))
     assert (str(inspector), inspector.subformat, inspector.virtual_size) == ("luks", "luks1", 7 * MIB)
-    assert inspector.content == ("crypt_LUKS",)
+    assert inspector.content == ("crypto_LUKS",)
     assert [finding.check for finding in inspector.checks()] == ["encrypted"]
     assert inspector.wholeness is Wholeness.UNCHECKED
 
@@ -98,7 +98,7 @@ def test_a_luks1_has_what_lies_behind_its_header() -> None:
 def test_a_luks2_has_what_its_segment_says(header_size: int) -> None:
     inspector = inspected(LUKSInspector, luks2(7 * MIB, header_size=header_size))
     assert (inspector.subformat, inspector.virtual_size) == ("luks2", 7 * MIB)
-    assert inspector.content == ("crypt_LUKS",)
+    assert inspector.content == ("crypto_LUKS",)
     assert [finding.check for finding in inspector.checks()] == ["encrypted"]
     assert inspector.wholeness is Wholeness.UNCHECKED
 

@@ -17,7 +17,7 @@ from worker.inspectors.decompression import Decompression
 from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
-from worker.inspectors.findings import Finding, found
+from worker.inspectors.findings import Finding, Severity, found
 from worker.inspectors.foreign import named_by
 from worker.inspectors.formats import BY_FRONT, CONTAINERS, FRONT_BYTES
 from worker.inspectors.iso import ISOInspector
@@ -141,9 +141,10 @@ class Inspection:
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
-        # What only some readers see says nothing of what is there.
+        # What only some readers see, or is only unusual, says nothing of what is there.
         proven = first.complete and not any(
-            finding.check in NOT_WHOLE and not finding.readers for finding in findings
+            finding.check in NOT_WHOLE and not finding.readers and finding.severity is not Severity.INFO
+            for finding in findings
         )
         return Facts(
             format=str(first),

@@ -93,8 +93,8 @@ class LUKSInspector(FrontInspector):
 
     @property
     def content(self) -> tuple[str, ...]:
-        """`crypt_LUKS`: what lies on the disk is encrypted."""
-        return ("crypt_LUKS",) if self.format_match else ()
+        """`crypto_LUKS`: what lies on the disk is encrypted."""
+        return ("crypto_LUKS",) if self.format_match else ()
 
     def post_process(self) -> None:
         """Once a LUKS2 header is here, declare its metadata and the second header; then read them, once."""

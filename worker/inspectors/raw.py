@@ -1,11 +1,15 @@
-"""What makes an object without a header of its own a disk: a partition table, or a volume.
+"""Recognises raw disks, which have no header, by a partition table or a volume.
 
 A table is looked for in the first sectors (`tables`), a volume where libblkid looks for one (`content`); of a
 disk with a table also what its first partition holds. Where nothing is found in front, one more look is taken
 at what lies further behind.
 
-Wholeness: with a GPT the backup header at the last sector, with other tables the end of the last partition,
-of a volume alone the end that its superblock states, if it states one.
+Where the object's first bytes are another format's, a reader that was told that this is a disk, or that
+guesses as libblkid does, still sees a table or a volume in them. So both are looked for there, too, but only
+where no guest's data can lie: in the first bytes.
+
+Wholeness: with a GPT the backup header, with other tables the end of the last partition, of a volume alone
+the end that its superblock states, if it states one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +23,16 @@ from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from worker.inspectors.tables import bsd, dos, gpt, mac, sgi, sun
 from worker.inspectors.tables.gpt import GPTHeader
-from worker.inspectors.tables.table import Partition, Table
+from worker.inspectors.tables.table import Partition, Table, odd
 
-#: All that the tables' headers lie in: two sectors of 4,096 bytes.
+#: All that the tables' headers lie in: two sectors of 4,096 bytes. A Mac's may lie further behind.
 TABLES_BYTES: Final = 8192
 #: What is held of the front of a volume; the first GET brings it.
 FRONT: Final = volumes.FRONT
 #: Where superblocks at the end lie: Linux RAID 0.90 has its own up to 128 KiB before it.
 END_BYTES: Final = 128 * 1024
+#: As long as no volume's least size matters.
+LONGEST: Final = 2**63
 #: What is told of the front of something that is not recognised.
 FRONT_TOLD: Final = 4096
 #: How the regions are called that lie neither in front nor at the end.
@@ -36,6 +42,10 @@ DISC_AT: Final = 32_769
 DISCS: Final = {b"CD001", b"BEA01", b"NSR02", b"NSR03"}
 #: In libblkid's order.
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
+#: Volumes whose boot sector ends as an MBR does, and has code where the partitions would be.
+BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
+#: What the object's first bytes are by themselves, where they are another format's.
+OWN_NAMES: Final = {"crypto_LUKS"}
 
 
 class RawDiskInspector(FileInspector):
@@ -43,8 +53,8 @@ class RawDiskInspector(FileInspector):
 
     Args:
         tracing: See `FileInspector`.
-        volumes: Whether volumes are looked for: not where the object's first bytes are another format's, for
-            then nobody reads it as a volume.
+        volumes: Whether volumes are looked for wherever they may be: not where the object's first bytes are
+            another format's.
     """
 
     NAME = "raw"
@@ -52,6 +62,8 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
+        # What the front says, once it is here: the table that is no GPT, and the header of one.
+        self._in_front: tuple[Table | None, GPTHeader | None] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         if volumes:
             self.new_region("volume", CaptureRegion(0, FRONT))
@@ -72,18 +84,24 @@ class RawDiskInspector(FileInspector):
         """Declare the GPT's other parts, the first partition's front, and what lies further behind."""
         if not self.filled("front"):
             return
-        header = self._gpt
-        if header is not None and not self.has_region("backup"):
+        if mac.reaches(self.captured("front")) and not self.has_region("map"):
+            self.new_region("map", CaptureRegion(TABLES_BYTES, mac.REACH - TABLES_BYTES))
+        if self.has_region("map") and not self.filled("map"):
+            return
+        table, header = self._by_front
+        if header is not None and not self.has_region("entries"):
             self.new_region("backup", CaptureRegion(*header.backup))
             self.new_region("entries", CaptureRegion(*header.entries))
         if not self._volumes:
             return
-        if self._table is None:
-            self._look_behind()
-        elif (header is None or self.filled("entries")) and not self.has_region("first"):
+        if header is None and table is not None and table.name == dos.PMBR and not self.has_region("end"):
+            self.new_region("end", TailRegion(gpt.SECTORS[-1]))
+        if (header is None or self.filled("entries")) and not self.has_region("first"):
             first = self._first
             if first is not None:
                 self.new_region("first", CaptureRegion(first.offset, min(first.length, FRONT)))
+        if header is None and (table is None or table.doubtful or not table.partitions):
+            self._look_behind()
 
     @property
     def front(self) -> bytes:
@@ -137,39 +155,96 @@ class RawDiskInspector(FileInspector):
     def _checks(self) -> Iterator[Finding]:
         if self._size is None:
             return
-        if self._table is None:
-            if self._volume_length is not None and self._volume_length > self._size:
-                end = self._volume_length
-                yield found("truncated", f"the {self._holds[0]} has {end} bytes, the object {self._size}")
+        table, header = self._table, self._gpt
+        if table is None:
+            yield from self._volume_checks(self._size)
             return
-        front, header = self.captured("front"), self._gpt
         if header is not None:
             backup = self.captured("backup") if self.filled("backup") else None
-            yield from header.checks(front, self.captured("entries"), backup, self._size)
-        elif dos.is_protective(front):
-            yield found("structure", "the MBR says that there is a GPT, but its header is not there")
+            yield from header.checks(self.captured("entries"), backup, self._size)
+            yield from dos.protective_findings(self.captured("front"))
+        elif self._announced:
+            where = "only its backup is" if table.name == "gpt" else "nor is its backup"
+            yield found("structure", f"the header of the GPT that the MBR announces is not there, {where}")
             return
-        yield from self._table.beyond(self._size)
+        elif table.name == "dos" and gpt.parse(self.captured("front"), protected=False):
+            yield odd("behind an MBR with partitions stands the header of a GPT that it does not announce")
+        yield from table.findings
+        yield from table.beyond(self._size)
+
+    def _volume_checks(self, size: int) -> Iterator[Finding]:
+        holds = self._holds
+        if volumes.ambivalent(holds):
+            yield found("ambiguous_format", f"the volume is {' and '.join(holds)} at once")
+        elif self._volume_length is not None and self._volume_length > size:
+            yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object {size}")
+
+    # The table
+
+    @property
+    def _by_front(self) -> tuple[Table | None, GPTHeader | None]:
+        """The table that is no GPT, as the front has it (that of a GPT's MBR as well), and a GPT's header.
+
+        One that the MBR does not announce is only looked for where there is no table.
+        """
+        if self._in_front is None and self.filled("front"):
+            front = self.captured("front") + self.captured("map")
+            table = next((table for parse in TABLES if (table := parse(front)) is not None), None)
+            protected = dos.is_protective(front)
+            header = gpt.parse(front, protected=protected) if protected or table is None else None
+            if self.has_region("map") and not self.filled("map"):
+                return table, header
+            self._in_front = table, header
+        return self._in_front or (None, None)
+
+    @property
+    def _announced(self) -> bool:
+        """Whether the MBR says that there is a GPT."""
+        return dos.is_protective(self.captured("front"))
 
     @property
     def _gpt(self) -> GPTHeader | None:
-        return gpt.parse(self.captured("front"))
+        """The primary header of a GPT. In front of a volume, one that is not announced is a leftover."""
+        header = self._by_front[1]
+        return header if self._announced or not self._holds else None
+
+    @property
+    def _found_table(self) -> Table | None:
+        """The partition table, however long the disk is; of a GPT without partitions until they are here."""
+        table, header = self._by_front[0], self._gpt
+        if header is not None:
+            return header.table(self.captured("entries"))
+        if table is None or (table.name in dos.NAMES and self._yields_to_volume(table)):
+            return None
+        return table
 
     @property
     def _table(self) -> Table | None:
-        """The partition table; of a GPT without its partitions, as long as the entries are not here."""
-        front, header = self.captured("front"), self._gpt
-        if header is not None:
-            return header.table(self.captured("entries"))
-        return next((table for parse in TABLES if (table := parse(front)) is not None), None)
+        """The partition table."""
+        table = self._found_table
+        if table is None or not table.stands(self._size):
+            return None
+        if table.name == dos.PMBR and self._size is not None and gpt.at_end(self.captured("end"), self._size):
+            return table._replace(name="gpt")
+        return table
+
+    def _yields_to_volume(self, table: Table) -> bool:
+        """Whether an MBR is a volume's boot sector, or leads nowhere for sure where there is a volume."""
+        holds = self._holds
+        leads = table.partitions and not table.doubtful
+        return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and not leads)
 
     @property
     def _first(self) -> Partition | None:
         """The partition that begins first, if it begins within the object and not at its front."""
-        partitions = self._table.partitions if self._table is not None else ()
+        table, header = self._by_front
+        if header is not None:
+            table = header.table(self.captured("entries"))
+        if table is None or table.doubtful:
+            return None
         within = [
             one
-            for one in partitions
+            for one in table.partitions
             if one.offset and one.length and (self._size is None or one.offset < self._size)
         ]
         return min(within, default=None)
@@ -181,6 +256,8 @@ class RawDiskInspector(FileInspector):
             return ()
         return volumes.names(_View([self.region("first")], first.offset, first.length))
 
+    # The volume
+
     @property
     def _volume_length(self) -> int | None:
         """The bytes that the volume has by its own superblock, where the disk is one volume."""
@@ -189,18 +266,25 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _holds(self) -> tuple[str, ...]:
-        return volumes.names(self._view) if self.filled("volume") else ()
+        if not self.filled("volume" if self._volumes else "front"):
+            return ()
+        names = volumes.names(self._view)
+        return names if self._volumes else tuple(name for name in names if name not in OWN_NAMES)
 
     @property
     def _view(self) -> "_View":
-        """The disk as a volume."""
-        regions = [region for name, region in self._regions.items() if name.startswith("volume")]
-        return _View(regions, 0, self._size)
+        """The disk as a volume; of an image of another format only the first bytes, where no guest's lie."""
+        front = "volume" if self._volumes else "front"
+        return _View([part for name, part in self._regions.items() if name.startswith(front)], 0, self._size)
 
     @property
     def _explained(self) -> bool:
-        """Whether the front tells what this is: a volume, or a disc, whose descriptors are at 32 KiB."""
-        return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(self._holds)
+        """Whether the front tells what this is: a volume, or a disc, whose descriptors are at 32 KiB.
+
+        Whether the object is long enough for what the front tells is not asked: that may not be known yet.
+        """
+        front = _View([self.region("volume")], 0, LONGEST)
+        return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
 
     def _look_behind(self) -> None:
         """Where the front tells nothing, and is not all there is, declare the end and what lies between."""

@@ -140,11 +140,27 @@ class TestBSD:
         )
         assert printed.stdout.split() == ["bsd", "2048"]
 
+    def test_one_without_its_magic_number_is_none(self) -> None:
+        assert facts_of(bsd_disk(4 * MIB).patched(512, b"x")).format is None
+
     @pytest.mark.parametrize(
-        "change", [(512, b"x"), (512 + 132, b"x"), (512 + 148, b"x"), (512 + 138, b"\xff")]
+        ("change", "check"),
+        [
+            ((512 + 132, b"x"), "structure"),
+            ((512 + 138, b"\xff"), "structure"),
+            ((512 + 40, b"\x01"), "structure"),
+            ((512 + 148, b"x"), "checksum_mismatch"),
+        ],
     )
-    def test_one_that_contradicts_itself_is_none(self, change: tuple[int, bytes]) -> None:
-        assert facts_of(bsd_disk(4 * MIB).patched(*change)).format is None
+    def test_one_that_contradicts_itself_is_damaged(self, change: tuple[int, bytes], check: str) -> None:
+        facts = facts_of(bsd_disk(4 * MIB).patched(*change))
+        assert facts.content == ("bsd",)
+        assert check in [finding.check for finding in facts.findings]
+
+    def test_the_whole_disk_s_partition_counts_although_it_has_no_type(self) -> None:
+        sectors = 4 * MIB // 512
+        assert checks_of(bsd_disk(4 * MIB, whole=sectors)) == []
+        assert checks_of(bsd_disk(4 * MIB, whole=sectors + 1)) == ["truncated"]
 
     def test_cut_short_it_is_not_whole(self) -> None:
         assert checks_of(bsd_disk(4 * MIB).truncated(3 * MIB)) == ["truncated"]
@@ -158,13 +174,11 @@ class TestWhatOnlyLooksLikeOne:
     @pytest.mark.parametrize(
         "front",
         [
-            b"ER\x02\x00" + bytes(508) + b"PM",
             b"ER\x02\x00" + bytes(600),
             b"ER\x00\x00" + bytes(600),
-            b"\x0b\xe5\xa9\x41" + b"\x01" + bytes(600),
             bytes(508) + b"\xda\xbe\x00\x00",
             bytes(508) + b"\xda\xbe" + bytes(100),
-            (0x82564557).to_bytes(4, "little") * 200,
+            (0x82564557).to_bytes(4, "little") * 10,
         ],
     )
     def test_a_mark_alone_is_no_table(self, front: bytes) -> None:
@@ -173,5 +187,7 @@ class TestWhatOnlyLooksLikeOne:
     @given(front=st.binary(max_size=9000))
     def test_whatever_the_bytes_parsing_does_not_fail(self, front: bytes) -> None:
         for mark in (b"", b"ER\x02\x00", b"\x0b\xe5\xa9\x41", bytes(510) + b"\x55\xaa"):
-            for parse in (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse, gpt.parse):
+            for parse in (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse):
                 parse(mark + front)
+            for protected in (True, False):
+                gpt.parse(mark + front, protected=protected)
