@@ -4,7 +4,7 @@ import pytest
 
 from worker.app import HARD_LIMIT, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
 from worker.embedded.processes import STOP_SECONDS
-from worker.jobs.perform import MAX_ATTEMPTS
+from worker.jobs.perform import MAX_LOST
 from worker.jobs.queues import JOBS, QUEUES
 from worker.scan.scanner import FULL_SECONDS, ScanSettings
 from worker.scan_work import BEGIN_SECONDS, TAG_SECONDS
@@ -73,7 +73,7 @@ class TestTimes:
 
     def test_a_job_is_given_up_before_its_message_is(self) -> None:
         """Or it would stay without a verdict."""
-        assert MAX_ATTEMPTS <= MAX_RETRIES
+        assert MAX_LOST <= MAX_RETRIES
         assert scan.max_retries == scan_batch.max_retries == MAX_RETRIES
 
 

@@ -14,6 +14,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from threading import Condition, local
 from typing import Any
 
@@ -32,8 +33,9 @@ from worker.intake.audits.audit import AuditSpec, AuditState
 from worker.intake.audits.page import Auditor
 from worker.intake.audits.store import Claim
 from worker.jobs.ledger import ENTRY, Entry
+from worker.jobs.liveness import Liveness
+from worker.jobs.perform import MAX_LOST
 from worker.jobs.queues import QUEUES
-from worker.jobs.sweep import MOST_TIMES
 from worker.results import keys
 from worker.results.redis_store import STREAM_START
 from worker.scan.report import Status
@@ -155,6 +157,22 @@ class MortalPipeline(Pipeline):
         return answers
 
 
+class OneLife(Liveness):
+    """The name of a process of this test's, and which others live: their names are numbers."""
+
+    def __init__(self, client: redis.Redis, number: int, living: set[str]) -> None:
+        super().__init__(client)
+        self.__dict__["name"] = f"{number}"
+        self._living = living
+        living.add(self.name)
+
+    def is_alive(self, name: str) -> bool:
+        return name in self._living
+
+    def end(self) -> None:
+        self._living.discard(self.name)
+
+
 class World:
     """A Valkey, a broker, an S3 with some objects, and one process after the other."""
 
@@ -162,6 +180,7 @@ class World:
         self.valkey = valkey
         self.messages: deque[Claim | dict[str, Any]] = deque()
         self.times_delivered = 1
+        self._lives, self._living = count(), set[str]()
         self._process = local()
         self._settings = Settings(redis_url=url, s3_endpoint_url=s3.url, scan_threads=1)
         self.services = Services(self._settings, os.getpid())
@@ -196,6 +215,8 @@ class World:
         client.fuse = fuse
         self._process.services = Services(self._settings, os.getpid())
         self._process.services.__dict__["redis"] = client
+        life = OneLife(client, next(self._lives), self._living)
+        self._process.services.__dict__["liveness"] = life
         in_hand: Claim | dict[str, Any] | None = None
         try:
             if spec is not None:
@@ -211,6 +232,8 @@ class World:
             if in_hand is not None and delivered_again:
                 self.messages.append(in_hand)
             return False
+        finally:
+            life.end()
         return True
 
     def live_at_once(self, choice: random.Random, *, processes: int) -> None:
@@ -233,6 +256,10 @@ class World:
         for queue in QUEUES:
             for entry_id in self.valkey.zrange(keys.ledger_open(queue), 0, -1):
                 self.valkey.zincrby(keys.ledger_open(queue), -1000, entry_id)
+            for entry_id in self.valkey.zrange(keys.ledger_held(queue), 0, -1):
+                self.valkey.zincrby(keys.ledger_held(queue), -1000, entry_id)
+        for entry_id in self.valkey.zrange(keys.LEDGER_LATER, 0, -1):
+            self.valkey.zincrby(keys.LEDGER_LATER, -1000, entry_id)
 
     def end(self) -> None:
         """Let processes that nobody kills bring the audit to its end."""
@@ -267,7 +294,7 @@ class World:
         of_audit = {name for name in kept if name.startswith(keys.audit(AUDIT))}
         assert of_audit == {keys.audit(AUDIT, part) for part in ("", "totals", "objects")}
         of_ledger = {name for name in kept if "ledger" in name and self.valkey.ttl(name) < 0}
-        assert of_ledger == {keys.LEDGER_BEGUN}
+        assert of_ledger == {keys.LEDGER_BEGUN, keys.LEDGER_CLOCK}
 
 
 @pytest.fixture(scope="module")
@@ -335,30 +362,25 @@ def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool
     assert step > 30
 
 
-def test_a_batch_that_kills_whoever_works_on_it_is_given_up(
+def test_objects_that_kill_whoever_scans_them_are_given_up_one_by_one(
     world: World, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First its objects, one by one, and in the end all of it; whoever gives it up may be killed, too."""
+    """Each costs three workers; whoever goes on with what a lost one left may be killed at any step, too."""
     spec = SPEC.model_copy(update={"batch_size": OBJECTS})
     monkeypatch.setattr(ScanWork, "scan", lambda work, *_: work._services.redis.fuse.blow())
     s3.list_at_most(OBJECTS)
-    step = 0
-    survived = False
-    while not survived:
+    for step in range(0, 90, 3):
         world.start_over()
         deaths = 0
-        while not world.live(Fuse(), spec=spec):
+        while not world.live(Fuse(step) if deaths == 1 else Fuse(), spec=spec):
             deaths += 1
             world.grow_old()
-            if deaths == 1 + MOST_TIMES:
-                survived = world.live(Fuse(step), spec=spec)
         world.end()
 
-        assert deaths == 1 + MOST_TIMES
+        assert MAX_LOST * OBJECTS <= deaths <= MAX_LOST * OBJECTS + 1
         world.assert_all_is_counted_once(statuses={Status.FAILED})
-        step += 2
     reports = [verdict.report for verdict in world.services.store.read_stream(STREAM_START).verdicts]
-    assert {report.reasons for report in reports} == {("worker_lost",)}
+    assert {report.reasons for report in reports} == {("poison",)}
 
 
 def test_a_page_that_kills_whoever_lists_it_fails_the_audit(

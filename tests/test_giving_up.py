@@ -12,12 +12,13 @@ from worker import tasks
 from worker.intake.dead_letters import DeadLetters, LetterKind
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.perform import MAX_ATTEMPTS
+from worker.jobs.perform import MAX_LOST
 from worker.jobs.queues import EVENTS
+from worker.results import keys
 from worker.scan_work import ScanWork
 from worker.services import Services, services
 from worker.settings import Settings
-from worker.tasks import MAX_RETRIES, scan_batch
+from worker.tasks import scan_batch
 
 JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b"))
 ENTRY_OF_TWO = Entry("batch", JOBS, EVENTS)
@@ -41,10 +42,10 @@ def dead(valkey: redis.Redis) -> DeadLetters:
     return DeadLetters(valkey)
 
 
-def work_on(entry: Entry, *, retries: int) -> None:
-    """Work on an entry as a task that was retried so often; what it raises is Celery's to handle."""
+def work_on(entry: Entry) -> None:
+    """Work on an entry as a task; what it raises is Celery's to handle."""
     message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
-    scan_batch.apply(args=[message], retries=retries, throw=False)
+    scan_batch.apply(args=[message], throw=False)
 
 
 def kept(dead: DeadLetters) -> Entry:
@@ -68,39 +69,40 @@ class TestItsVerdictCannotBeRecorded:
 
         monkeypatch.setattr(ScanWork, "record", fail)
 
-    def test_what_is_left_of_it_is_a_letter_once_its_retries_are_spent(self, dead: DeadLetters) -> None:
+    def test_what_is_left_of_it_is_a_letter_once_patience_is_spent(
+        self, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hasty = services().settings.model_copy(update={"undecided_seconds": 0})
+        monkeypatch.setattr(serving, "_services", Services(hasty, os.getpid()))
         services().ledger.note(ENTRY_OF_TWO)
 
-        work_on(ENTRY_OF_TWO, retries=MAX_RETRIES)
+        work_on(ENTRY_OF_TWO)
 
-        assert kept(dead) == Entry("batch", JOBS[1:], EVENTS)
+        assert kept(dead) == Entry("b", JOBS[1:], EVENTS)
         (letter,) = dead.letters()
         assert "no room" in letter.reason
         assert services().ledger.count() == 0
-        assert not services().ledger.is_done("batch")
 
-    def test_and_not_before(self, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tasks.LedgerTask, "retry", lambda *_, **__: RuntimeError("sent again"))
+    def test_and_not_before(self, dead: DeadLetters) -> None:
         services().ledger.note(ENTRY_OF_TWO)
 
-        work_on(ENTRY_OF_TWO, retries=MAX_RETRIES - 1)
+        work_on(ENTRY_OF_TWO)
 
         assert dead.count() == 0
-        assert services().ledger.count() == 1
+        assert services().ledger.count_postponed() == 1
 
 
 class TestItKillsWhoeverWorksOnIt:
     def test_its_verdict_says_so_and_it_alone_is_a_letter(self, dead: DeadLetters) -> None:
         services().ledger.note(ENTRY_OF_TWO)
-        for _ in range(MAX_ATTEMPTS):
-            services().ledger.attempt(ENTRY_OF_TWO, "b")
+        services().redis.hset(keys.attempts("b"), "lost", MAX_LOST)
 
-        work_on(ENTRY_OF_TWO, retries=1)
+        work_on(ENTRY_OF_TWO)
 
         assert kept(dead) == Entry("b", JOBS[1:], EVENTS)
         report = services().store.get("images", "b")
         assert report is not None
-        assert report.reasons == ("worker_lost",)
+        assert report.reasons == ("poison",)
         assert services().ledger.is_done("batch")
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
@@ -16,7 +15,7 @@ from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.queues import EVENTS
 from worker.services import Services, services
 from worker.settings import Settings
-from worker.tasks import MAX_RETRIES, scan_batch
+from worker.tasks import scan_batch
 
 JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b", "c"))
 BATCH = Entry("batch", JOBS, EVENTS)
@@ -25,34 +24,28 @@ BATCH = Entry("batch", JOBS, EVENTS)
 @pytest.fixture
 def sent(
     valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[tuple[Entry, dict[str, Any]]]]:
+) -> Iterator[list[Entry]]:
     """What is sent again by this process, which begins with one object and then has no time left."""
     valkey.ping()
     isolate(monkeypatch, **CREDENTIALS)
     settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
     monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
     monkeypatch.setattr(scan_work, "BEGIN_SECONDS", -1)
-    again: list[tuple[Entry, dict[str, Any]]] = []
-    monkeypatch.setattr(
-        tasks.LedgerTask, "publish", lambda _, entry, **options: again.append((entry, options))
-    )
+    again: list[Entry] = []
+    monkeypatch.setattr(tasks.CeleryPublisher, "publish", lambda _, entries: again.extend(entries))
     services().ledger.note(BATCH)
     yield again
     services().redis.close()
 
 
-@pytest.mark.parametrize("retries", [0, MAX_RETRIES])
-def test_a_batch_is_sent_again_until_all_of_it_is_done(
-    sent: list[tuple[Entry, dict[str, Any]]], valkey: redis.Redis, retries: int
-) -> None:
+def test_a_batch_is_sent_again_until_all_of_it_is_done(sent: list[Entry], valkey: redis.Redis) -> None:
     message = ENTRY.dump_python(BATCH, mode="json", exclude_none=True)
     for times in range(len(JOBS)):
         assert len(sent) == times
         assert not services().ledger.is_done(BATCH.id)
-        scan_batch.apply(args=[message], retries=retries, throw=True)
+        scan_batch.apply(args=[message], throw=True)
 
     assert services().ledger.is_done(BATCH.id)
     assert all(services().store.get("images", job.key) for job in JOBS)
-    # As it was: whoever worked alone, for a worker was lost, goes on alone.
-    assert sent == [(BATCH, {"retries": retries})] * (len(JOBS) - 1)
+    assert sent == [BATCH] * (len(JOBS) - 1)
     assert DeadLetters(valkey).count() == 0

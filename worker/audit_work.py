@@ -136,9 +136,9 @@ class AuditWork:
                 self._scan_work.record(
                     batch, job, failure(target, "worker_lost", "its batch was sent again in vain")
                 )
-        services.audits.finish(audit_id, batch.id)
+                services.ledger.mark_done(job.id)
         # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
-        services.ledger.strike(batch)
+        self._scan_work.performer().close(batch)
         self.go_on(audit_id)
 
     def _fail(self, claim: Claim, reason: str) -> None:

@@ -27,8 +27,6 @@ TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
 #: How long a batch begins with objects, in seconds: the longest scan still ends within the time limit, and so
 #: do its tags. What is left is sent again.
 BEGIN_SECONDS = SOFT_LIMIT - FULL_SECONDS - TAG_SECONDS - 5
-#: The reason of a verdict on what nobody could scan; see `worker.jobs.perform`.
-WORKER_LOST = "worker_lost"
 
 
 class ScanWork:
@@ -41,12 +39,17 @@ class ScanWork:
         """Whoever works on entries by this."""
         services = self._services
         return Performer(
-            self.scan,
-            self.record,
-            self.finish,
-            services.ledger,
-            services.settings.scan_threads,
-            BEGIN_SECONDS,
+            scan=self.scan,
+            record=self.record,
+            give_up=self.give_up,
+            finish=self.finish,
+            ledger=services.ledger,
+            heartbeat=services.heartbeat,
+            breaker=services.breaker,
+            liveness=services.liveness,
+            threads=services.settings.scan_threads,
+            begin_seconds=BEGIN_SECONDS,
+            patience_seconds=services.settings.undecided_seconds,
         )
 
     def scan(self, entry: Entry, job: ScanJob) -> Report:
@@ -61,13 +64,10 @@ class ScanWork:
         return other
 
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
-        """Put a verdict where verdicts go, and a job that was given up among the dead letters, too.
+        """Put a verdict where verdicts go.
 
         Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
         """
-        if report.reasons == (WORKER_LOST,):
-            alone = Entry(job.id, (job,), entry.queue)
-            self._services.dead_letters.add(Dead.entry(alone, str(report.details.get("error", WORKER_LOST))))
         sinks = self._services.settings.sinks
         asked: list[TagRequest] = []
         try:
@@ -77,7 +77,12 @@ class ScanWork:
             if "redis" in sinks:
                 self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
             if entry.audit is not None:
-                self._account(entry.audit, entry.id, job, report, asked)
+                self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
+
+    def give_up(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
+        """Keep a job that nobody will try again as a dead letter, with the history of its attempts."""
+        alone = Entry(job.id, (job,), entry.queue)
+        self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
 
     def finish(self, entry: Entry) -> None:
         """Count a batch of an audit."""
@@ -95,7 +100,7 @@ class ScanWork:
         if spec is None or not spec.rate:
             return None
         services = self._services
-        return Pace(services.redis, job.bucket, spec.rate, alive=lambda: services.ledger.renew(entry))
+        return Pace(services.redis, job.bucket, spec.rate)
 
     def _tag(self, entry: Entry, job: ScanJob, report: Report, asked: list[TagRequest]) -> None:
         pace = self._pace(entry, job)

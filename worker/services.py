@@ -10,7 +10,10 @@ from worker.intake.audits.prices import Prices, load_prices
 from worker.intake.audits.store import AuditStore
 from worker.intake.dead_letters import DeadLetters
 from worker.intake.events.counts import EventCounts
+from worker.jobs.breaker import Breaker
+from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.ledger import Ledger
+from worker.jobs.liveness import Liveness
 from worker.results.connection import connect
 from worker.results.lookup import Lookup
 from worker.results.redis_store import RedisStore
@@ -45,6 +48,21 @@ class Services:
     def ledger(self) -> Ledger:
         """The ledger of accepted jobs."""
         return Ledger(self.redis, done_seconds=self.settings.done_seconds)
+
+    @cached_property
+    def heartbeat(self) -> Heartbeat:
+        """Tells the ledger what this process is busy with."""
+        return Heartbeat(self.ledger, self.liveness)
+
+    @cached_property
+    def liveness(self) -> Liveness:
+        """The name of this process, and which others are alive."""
+        return Liveness(self.redis)
+
+    @cached_property
+    def breaker(self) -> Breaker:
+        """Which buckets this process does not scan for now."""
+        return Breaker()
 
     @cached_property
     def store(self) -> RedisStore:

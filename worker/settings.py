@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         description="How long a job gives no sign of life until it is looked whether the broker lost it",
     )
 
+    undecided_seconds: int = Field(
+        default=6 * 3600,
+        ge=0,
+        description="How long an object is tried again that S3 or the network keeps from being scanned",
+    )
+
     audit_rate: float = Field(
         default=500.0,
         ge=0,

@@ -8,6 +8,7 @@ bypasses it; the work is then done all the same, but not found again if the brok
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,6 @@ from uuid import uuid4
 
 import redis
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
@@ -28,7 +28,7 @@ from worker.intake.dead_letters import Dead
 from worker.intake.schedule_runs import ScheduleRuns
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.perform import NotBegunError
+from worker.jobs.perform import HungError
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import HOUSEKEEPING, JOBS
 from worker.jobs.sweep import Sweeper
@@ -39,8 +39,11 @@ from worker.sweeping import SweepStep
 
 log = logging.getLogger(__name__)
 
-#: What a job may take in all: a worker lost by accident now and then, or one time limit after the other.
-MAX_RETRIES = 3
+#: Workers that Celery lets a message cost. Which job it was, and when it has cost too many, the ledger tells
+#: (`worker.jobs.perform.MAX_LOST`); this bounds what dies before it comes to that.
+MAX_RETRIES = 10
+#: The exit code of a process that ends itself because scans hang.
+HUNG_EXIT = 70
 
 
 class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
@@ -93,35 +96,21 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
             ValueError: The message is no job of this version's.
         """
         entry: Entry = ENTRY.validate_python(message)
-        again = self.request.retries > 0 or bool((self.request.delivery_info or {}).get("redelivered"))
-        again = again or services().ledger.times_sent_again(entry) > 0
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
-            services().audits.finish(entry.audit, entry.id)
+            services().audits.finish(entry.audit, entry.part_of or entry.id)
             services().ledger.strike(entry)
             return
         try:
-            ScanWork(services()).performer().perform(entry, alone=again)
-        except NotBegunError as left:
-            # Nothing failed: it is no retry, and whoever works alone goes on alone.
-            log.info("entry %s is sent again: %s", entry.id, left)
-            self.publish(entry, retries=self.request.retries)
-            return
-        except SoftTimeLimitExceeded:
-            # What has its verdict is marked; the rest is for the next delivery.
-            self._give_up_if_last(entry, "it took longer than the time limit, every time")
-            raise self.retry(args=[message], kwargs={}, countdown=0) from None
-        except Exception as error:
-            log.exception("a verdict of entry %s was not recorded", entry.id)
-            self._give_up_if_last(entry, f"its verdict could not be recorded: {error}")
-            raise self.retry(args=[message], kwargs={}, countdown=0, exc=error) from error
+            CeleryPublisher().publish(ScanWork(services()).performer().perform(entry))
+        except HungError as hung:
+            # Threads cannot be ended; a process can. Celery delivers the message again, and what did not end
+            # is noted as started, so that it goes on alone.
+            log.critical("%s: this process ends itself", hung)
+            os._exit(HUNG_EXIT)
+        except DeliveryUncertainError as error:
+            log.warning("what is left of entry %s is sent by the next sweep: %s", entry.id, error)
         if entry.audit is not None:
             audit_work().go_on(entry.audit)
-
-    def _give_up_if_last(self, entry: Entry, reason: str) -> None:
-        """Give an entry up whose retries are spent, while it still is in the ledger."""
-        if self.request.retries >= self.max_retries:
-            give_up(entry, reason)
-            services().ledger.bury(entry)
 
 
 class ScanTask(LedgerTask):
@@ -217,6 +206,8 @@ class CeleryPublisher:
         Raises:
             DeliveryUncertainError: The broker failed; the ledger has them all.
         """
+        if not entries:
+            return
         try:
             with app.producer_pool.acquire(block=True) as producer, producer.batch():
                 for entry in entries:
@@ -243,9 +234,15 @@ def give_up(entry: Entry, reason: str) -> None:
     if entry.audit is not None:
         audit_work().give_up(entry)
         return
-    left = tuple(job for job in entry.jobs if not services().ledger.job_done(job.id))
+    ledger = services().ledger
+    left = tuple(job for job in entry.jobs if not ledger.job_done(job.id))
     if left:
-        services().dead_letters.add(Dead.entry(replace(entry, jobs=left), reason))
+        services().dead_letters.add(Dead.entry(replace(entry, jobs=left, part_of=None), reason))
+    if entry.part_of is not None:
+        # The entry that it is a part of need not wait for it.
+        for job in left:
+            ledger.mark_done(job.id)
+        ScanWork(services()).performer().close(entry)
 
 
 def audit_work() -> AuditWork:

@@ -7,7 +7,7 @@ import redis
 
 from worker.jobs import queues
 from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.ledger import Entry, Holder, Ledger
 from worker.results import keys
 
 JOBS = (
@@ -87,7 +87,7 @@ class TestStriking:
 
         assert ledger.is_done("batch")
         assert ledger.count() == 0
-        assert [key.decode() for key in valkey.scan_iter()] == [keys.entry_done("batch")]
+        assert {key.decode() for key in valkey.scan_iter()} == {keys.entry_done("batch"), keys.LEDGER_CLOCK}
         assert 3500 < valkey.ttl(keys.entry_done("batch")) <= 3600
 
     def test_an_entry_that_was_never_noted_can_be_struck(self, ledger: Ledger) -> None:
@@ -116,21 +116,15 @@ class TestStriking:
 
 
 class TestJobs:
-    def test_starts_are_counted(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """A job that kills its worker is known by its count."""
-        assert [ledger.attempt(BATCH, "job-1") for _ in range(3)] == [1, 2, 3]
-        assert ledger.attempt(BATCH, "job-2") == 1
-        assert 3500 < valkey.ttl(keys.attempts("job-1")) <= 3600
-
-    def test_striking_forgets_the_counts(self, ledger: Ledger) -> None:
+    def test_striking_forgets_the_attempts(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """Of all jobs of the entry."""
         ledger.note(BATCH)
         for job in JOBS:
-            ledger.attempt(BATCH, job.id)
+            ledger.attempts.start(job.id, "w1", bool)
 
         ledger.strike(BATCH)
 
-        assert [ledger.attempt(BATCH, job.id) for job in JOBS] == [1, 1]
+        assert not any(valkey.exists(keys.attempts(job.id)) for job in JOBS)
 
     def test_a_job_of_an_open_batch_can_be_done(self, ledger: Ledger) -> None:
         """A batch that is delivered again goes on where it stopped."""
@@ -161,13 +155,17 @@ class TestSendingAgain:
         assert [ledger.sent_again(BATCH), ledger.sent_again(BATCH)] == [1, 2]
         assert ledger.silent(queues.JOBS, 10, seconds=60) == []
 
-    def test_the_start_of_a_job_is_a_sign_of_life(self, ledger: Ledger, valkey: redis.Redis) -> None:
+    def test_only_times_without_progress_are_counted(self, ledger: Ledger) -> None:
+        """A batch of a hundred whose worker is lost at every tenth object is not in vain."""
         ledger.note(BATCH)
-        silence(valkey, "batch", 100)
+        assert [ledger.sent_again(BATCH), ledger.sent_again(BATCH)] == [1, 2]
+        assert not ledger.made_progress(BATCH)
 
-        ledger.attempt(BATCH, "job-1")
+        ledger.mark_done("job-1")
 
-        assert ledger.silent(queues.JOBS, 10, seconds=60) == []
+        assert ledger.made_progress(BATCH)
+        assert [ledger.sent_again(BATCH), ledger.sent_again(BATCH)] == [1, 2]
+        assert not ledger.made_progress(BATCH)
 
     def test_a_buried_entry_is_open_no_longer_and_not_done(self, ledger: Ledger) -> None:
         """It can be noted again, when somebody says so."""
@@ -214,7 +212,7 @@ class TestSilence:
         ledger.note(BATCH)
         silence(valkey, "batch", 100)
 
-        ledger.renew(BATCH)
+        ledger.renew(queues.JOBS, ["batch"])
 
         assert ledger.silent(queues.JOBS, 10, seconds=60) == []
         assert ledger.count() == 1
@@ -223,7 +221,7 @@ class TestSilence:
         """A heartbeat that came late."""
         ledger.strike(BATCH)
 
-        ledger.renew(BATCH)
+        ledger.renew(queues.JOBS, ["batch"])
 
         assert ledger.count() == 0
 
@@ -268,7 +266,7 @@ class TestPassedOver:
         self.note(ledger, valkey, "waiting", 300)
         assert self.ids(ledger) == []
 
-        ledger.begin(later)
+        ledger.begin(later, "w1")
 
         assert self.ids(ledger) == ["lost"]
 
@@ -277,7 +275,7 @@ class TestPassedOver:
     ) -> None:
         """Several consumers take them at once."""
         self.note(ledger, valkey, "slow", 405)
-        ledger.begin(self.note(ledger, valkey, "quick", 400))
+        ledger.begin(self.note(ledger, valkey, "quick", 400), "w1")
 
         assert self.ids(ledger) == []
 
@@ -287,20 +285,18 @@ class TestPassedOver:
         """Its last sign of life is late; it was noted early."""
         early = self.note(ledger, valkey, "early", 500)
         self.note(ledger, valkey, "waiting", 300)
-        ledger.begin(early)
-        ledger.attempt(early, "job-1")
-
-        ledger.begin(early)
+        ledger.begin(early, "w1")
+        ledger.begin(early, "w1")
 
         assert self.ids(ledger) == []
 
     def test_what_has_given_a_sign_of_life_is_not_passed_over(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        lost = self.note(ledger, valkey, "lost", 500)
-        ledger.begin(self.note(ledger, valkey, "later", 400))
+        self.note(ledger, valkey, "lost", 500)
+        ledger.begin(self.note(ledger, valkey, "later", 400), "w1")
 
-        ledger.renew(lost)
+        ledger.renew(queues.JOBS, ["lost"])
 
         assert self.ids(ledger) == []
 
@@ -309,12 +305,193 @@ class TestPassedOver:
         other = Entry("other", JOBS, queues.AUDITS)
         ledger.note(other)
 
-        ledger.begin(other)
+        ledger.begin(other, "w1")
 
         assert self.ids(ledger) == []
 
     def test_beginning_what_is_not_in_the_ledger_changes_nothing(self, ledger: Ledger) -> None:
-        ledger.begin(BATCH)
+        ledger.begin(BATCH, "w1")
 
         assert ledger.count() == 0
         assert ledger.oldest_age() is None
+
+
+class TestHolding:
+    """Who works on an entry, and whether they still do."""
+
+    def silence_holder(self, valkey: redis.Redis, seconds: float) -> None:
+        valkey.zincrby(keys.ledger_held(queues.JOBS), -seconds, "batch")
+
+    def test_who_begins_holds_it_until_they_let_go(self, ledger: Ledger) -> None:
+        ledger.note(BATCH)
+
+        assert ledger.begin(BATCH, "w1") is None
+        assert ledger.holder("batch") == "w1"
+        ledger.let_go(BATCH, "w1")
+
+        assert ledger.holder("batch") is None
+        assert ledger.begin(BATCH, "w2") is None
+
+    def test_who_begins_after_a_lost_one_learns_of_it(self, ledger: Ledger) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+
+        assert ledger.begin(BATCH, "w2", take=True) == Holder("w1", beats=False)
+
+    def test_from_one_that_beats_it_must_be_taken(self, ledger: Ledger) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+
+        assert ledger.begin(BATCH, "w2") == Holder("w1", beats=True)
+        assert ledger.holder("batch") == "w1"
+
+    def test_a_late_one_does_not_let_go_of_what_another_holds(self, ledger: Ledger) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        ledger.begin(BATCH, "w2", take=True)
+
+        ledger.let_go(BATCH, "w1", postponed=10)
+
+        assert ledger.holder("batch") == "w2"
+        assert ledger.count_postponed() == 0
+
+    def test_it_is_taken_back_from_who_is_silent_for_so_long(
+        self, ledger: Ledger, valkey: redis.Redis
+    ) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        self.silence_holder(valkey, 20)
+        assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
+
+        self.silence_holder(valkey, 20)
+
+        assert [found.entry for found in ledger.take_back(queues.JOBS, 10, seconds=30)] == [BATCH]
+        assert ledger.take_back(queues.JOBS, 10, seconds=0) == []
+        assert ledger.begin(BATCH, "w2") == Holder("w1", beats=False)
+
+    def test_not_from_who_beats(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        self.silence_holder(valkey, 40)
+
+        ledger.renew(queues.JOBS, ["batch"])
+
+        assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
+
+    def test_what_is_struck_is_nobodys(self, ledger: Ledger) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+
+        ledger.strike(BATCH)
+
+        assert ledger.holder("batch") is None
+        assert ledger.take_back(queues.JOBS, 10, seconds=0) == []
+
+
+class TestPostponing:
+    """What is undecided is due later; the delay lies in Redis, in no worker's memory."""
+
+    def test_it_is_due_after_the_delay_and_not_before(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+
+        ledger.let_go(BATCH, "w1", postponed=20)
+
+        assert ledger.take_due(10) == []
+        assert ledger.silent(queues.JOBS, 10) == []
+        assert (ledger.count(), ledger.count_postponed()) == (1, 1)
+        valkey.zincrby(keys.LEDGER_LATER, -20, "batch")
+        assert ledger.take_due(10) == [BATCH]
+        assert [found.entry for found in ledger.silent(queues.JOBS, 10)] == [BATCH]
+        assert ledger.take_due(10) == []
+
+    def test_what_is_begun_before_it_is_due_is_postponed_no_longer(self, ledger: Ledger) -> None:
+        """Somebody submitted it again."""
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        ledger.let_go(BATCH, "w1", postponed=0)
+
+        ledger.begin(BATCH, "w2")
+
+        assert ledger.take_due(10) == []
+
+    @pytest.mark.parametrize("end", ["strike", "bury"])
+    def test_what_is_struck_or_buried_is_never_due(self, ledger: Ledger, end: str) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        ledger.let_go(BATCH, "w1", postponed=0)
+
+        getattr(ledger, end)(BATCH)
+
+        assert ledger.take_due(10) == []
+        assert ledger.count() == 0
+
+
+class TestSplitting:
+    """What may have killed a worker goes on alone."""
+
+    def test_the_parts_are_sent_in_its_place_until_all_is_done(self, ledger: Ledger) -> None:
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        parts = [Entry(f"batch/{job.id}", (job,), part_of="batch") for job in JOBS]
+
+        assert ledger.split(BATCH, parts) == parts
+
+        assert [found.entry for found in ledger.silent(queues.JOBS, 10)] == parts
+        assert ledger.take_back(queues.JOBS, 10, seconds=0) == []
+        assert ledger.get("batch") == BATCH
+        assert ledger.count() == 3
+        assert ledger.is_elsewhere("batch")
+        assert not ledger.is_done("batch")
+
+    def test_a_part_that_is_split_is_done(self, ledger: Ledger) -> None:
+        others = Entry("batch/others", JOBS, part_of="batch")
+        ledger.note(BATCH)
+        ledger.split(BATCH, [others])
+
+        ledger.split(others, [Entry("batch/job-1", JOBS[:1], part_of="batch")])
+
+        assert ledger.is_done("batch/others")
+        assert ledger.count() == 2
+
+    def test_a_part_that_is_struck_leaves_its_jobs_marker_for_the_whole(self, ledger: Ledger) -> None:
+        part = Entry("batch/job-1", JOBS[:1], part_of="batch")
+        ledger.note(BATCH)
+        ledger.split(BATCH, [part])
+        ledger.mark_done("job-1")
+
+        ledger.strike(part)
+
+        assert ledger.jobs_done(BATCH) == {"job-1"}
+        assert ledger.split(BATCH, [part]) == []
+
+
+class TestTheClock:
+    """The ledger's clock follows the server's, and neither goes back nor jumps."""
+
+    def set_back(self, valkey: redis.Redis, seconds: float) -> None:
+        """Let it look as if the server's clock had been set back by so much since the last reading."""
+        valkey.hincrbyfloat(keys.LEDGER_CLOCK, "server", seconds)
+
+    def test_a_server_whose_clock_is_set_back_buries_nothing(
+        self, ledger: Ledger, valkey: redis.Redis
+    ) -> None:
+        ledger.note(Entry("early", JOBS))
+        self.set_back(valkey, 3600)
+
+        ledger.note(BATCH)
+
+        found = ledger.silent(queues.JOBS, 10)
+        assert {pending.entry.id for pending in found} == {"early", "batch"}
+        assert (ledger.oldest_age() or 0) < 60
+
+    def test_a_server_whose_clock_is_set_forward_takes_nothing_back(
+        self, ledger: Ledger, valkey: redis.Redis
+    ) -> None:
+        """Nor one that was frozen for an hour."""
+        ledger.note(BATCH)
+        ledger.begin(BATCH, "w1")
+        self.set_back(valkey, -3600)
+
+        assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
+        assert ledger.silent(queues.JOBS, 10, seconds=30) == []

@@ -8,9 +8,12 @@ import pytest
 import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
+from worker.jobs.breaker import LEAST, Breaker
+from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.perform import MAX_ATTEMPTS, NotBegunError, Performer
+from worker.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
+from worker.jobs.liveness import Liveness
+from worker.jobs.perform import LONGEST_DELAY, MAX_INTERNAL_ERRORS, MAX_LOST, HungError, Performer
 from worker.results import keys
 from worker.scan.report import Report, Status
 
@@ -30,24 +33,49 @@ def report(job: ScanJob) -> Report:
     )
 
 
+class Workers(Liveness):
+    """Worker processes: the one at work, and others of which some are alive."""
+
+    living: frozenset[str] = frozenset()
+
+    def is_alive(self, name: str) -> bool:
+        return name in self.living
+
+
 class Site:
     """Scans and records as a test wants it, and notes down what was done."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, valkey: redis.Redis) -> None:
+        self.ledger = Ledger(valkey, done_seconds=3600)
+        self.liveness = Workers(valkey)
         self.scanned: list[str] = []
         self.recorded: dict[str, list[Report]] = {}
         self.on_scan: Callable[[ScanJob], object] = lambda _: None
         self.on_record: Callable[[ScanJob], object] = lambda _: None
         self.on_finish: Callable[[Entry], object] = lambda _: None
         self.finished: list[str] = []
+        self.given_up: dict[str, str] = {}
+        self.breaker = Breaker()
         self._lock = Lock()
 
-    def perform(self, entry: Entry, *, alone: bool = False, seconds: float = 60) -> None:
+    def perform(self, entry: Entry, *, seconds: float = 60, patience: float = 3600) -> list[Entry]:
         performer = Performer(
-            self._scan, self._record, self._finish, self.ledger, threads=len(JOBS), begin_seconds=seconds
+            scan=self._scan,
+            record=self._record,
+            give_up=self._give_up,
+            finish=self._finish,
+            ledger=self.ledger,
+            heartbeat=Heartbeat(self.ledger, self.liveness),
+            breaker=self.breaker,
+            liveness=self.liveness,
+            threads=len(JOBS),
+            begin_seconds=seconds,
+            patience_seconds=patience,
         )
-        performer.perform(entry, alone=alone)
+        return performer.perform(entry)
+
+    def _give_up(self, _: Entry, job: ScanJob, report: Report, history: str) -> None:
+        self.given_up[job.id] = f"{(*report.reasons, report.status)[0]}: {history}"
 
     def statuses(self) -> dict[str, list[Status]]:
         return {job_id: [report.status for report in reports] for job_id, reports in self.recorded.items()}
@@ -55,8 +83,8 @@ class Site:
     def _scan(self, _: Entry, job: ScanJob) -> Report:
         with self._lock:
             self.scanned.append(job.id)
-        self.on_scan(job)
-        return report(job)
+        found = self.on_scan(job)
+        return found if isinstance(found, Report) else report(job)
 
     def _record(self, _: Entry, job: ScanJob, report: Report) -> None:
         self.on_record(job)
@@ -70,18 +98,23 @@ class Site:
 
 @pytest.fixture
 def site(valkey: redis.Redis) -> Site:
-    ledger = Ledger(valkey, done_seconds=3600)
-    ledger.note(BATCH)
-    return Site(ledger)
+    site = Site(valkey)
+    site.ledger.note(BATCH)
+    return site
 
 
 ALL_SAFE = {job.id: [Status.SAFE] for job in JOBS}
 
 
+def undecided(job: ScanJob, reason: str = "network") -> Report:
+    return report(job).model_copy(
+        update={"status": Status.FAILED, "reasons": (reason,), "details": {"error": "no route"}}
+    )
+
+
 class TestOnce:
-    @pytest.mark.parametrize("alone", [True, False])
-    def test_every_job_gets_its_verdict_and_the_entry_is_struck(self, site: Site, alone: bool) -> None:
-        site.perform(BATCH, alone=alone)
+    def test_every_job_gets_its_verdict_and_the_entry_is_struck(self, site: Site) -> None:
+        assert site.perform(BATCH) == []
 
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
@@ -99,9 +132,9 @@ class TestOnce:
         site.ledger.mark_done("job-0")
         site.ledger.mark_done("job-2")
 
-        site.perform(BATCH, alone=True)
+        site.perform(BATCH)
 
-        assert site.scanned == ["job-1", "job-3"]
+        assert sorted(site.scanned) == ["job-1", "job-3"]
         assert site.ledger.is_done(BATCH.id)
 
     def test_an_entry_that_nobody_noted_is_worked_on_all_the_same(self, site: Site) -> None:
@@ -114,6 +147,15 @@ class TestOnce:
         site.perform(Entry("empty", ()))
 
         assert site.ledger.is_done("empty")
+
+    def test_the_jobs_of_a_batch_are_scanned_at_once(self, site: Site) -> None:
+        """Each waits in its scan until all are there."""
+        meeting = Barrier(len(JOBS), timeout=10)
+        site.on_scan = lambda _: meeting.wait() and None
+
+        site.perform(BATCH)
+
+        assert site.statuses() == ALL_SAFE
 
 
 class TestFinishing:
@@ -145,163 +187,258 @@ class TestFinishing:
         assert site.ledger.is_done(BATCH.id)
 
 
-class TestAtOnceOrAlone:
-    def test_the_jobs_of_a_batch_are_scanned_at_once(self, site: Site) -> None:
-        """Each waits in its scan until all are there."""
-        meeting = Barrier(len(JOBS), timeout=10)
-        site.on_scan = lambda _: meeting.wait()
+class TestUndecided:
+    """A fault of ours, of the network or of S3 is no verdict."""
 
-        site.perform(BATCH)
+    @pytest.mark.parametrize(
+        "reason",
+        ["network", "server_error", "slow_down", "credentials", "clock", "truncated_body", "wrong_range"],
+    )
+    def test_nothing_is_recorded_and_the_entry_is_postponed(self, site: Site, reason: str) -> None:
+        site.on_scan = lambda job: undecided(job, reason) if job.id == "job-1" else None
 
-        assert site.statuses() == ALL_SAFE
+        assert site.perform(BATCH) == []
 
-    def test_alone_each_has_its_verdict_before_the_next_is_begun(self, site: Site) -> None:
-        standing: list[list[str]] = []
-        site.on_scan = lambda _: standing.append(sorted(site.recorded))
-
-        site.perform(BATCH, alone=True)
-
-        assert standing == [[], ["job-0"], ["job-0", "job-1"], ["job-0", "job-1", "job-2"]]
-
-
-class TestAttempts:
-    def test_a_start_is_counted_before_the_work(self, site: Site, valkey: redis.Redis) -> None:
-        """It could not be counted by who is killed by it."""
-        counts: list[bytes | None] = []
-        site.on_scan = lambda job: counts.append(valkey.get(keys.attempts(job.id)))
-
-        site.perform(BATCH, alone=True)
-
-        assert counts == [b"1"] * len(JOBS)
-
-    def test_a_job_is_given_up_after_so_many_starts_and_the_others_are_not(self, site: Site) -> None:
-        for _ in range(MAX_ATTEMPTS):
-            site.ledger.attempt(BATCH, "job-1")
-
-        site.perform(BATCH)
-
-        assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
-        assert site.recorded["job-1"][0].reasons == ("worker_lost",)
-        assert "job-1" not in site.scanned
-        assert site.ledger.is_done(BATCH.id)
-
-    def test_the_last_start_may_still_succeed(self, site: Site) -> None:
-        for _ in range(MAX_ATTEMPTS - 1):
-            site.ledger.attempt(BATCH, "job-1")
-
-        site.perform(BATCH)
-
-        assert site.statuses() == ALL_SAFE
-
-
-class TestFailures:
-    @pytest.mark.parametrize("alone", [True, False])
-    def test_a_bug_in_a_scan_is_that_objects_verdict(self, site: Site, alone: bool) -> None:
-        def fail(job: ScanJob) -> None:
-            if job.id == "job-1":
-                raise ZeroDivisionError
-
-        site.on_scan = fail
-
-        site.perform(BATCH, alone=alone)
-
-        assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
-        assert site.recorded["job-1"][0].reasons == ("internal_error",)
-        assert site.ledger.is_done(BATCH.id)
-
-    def test_a_verdict_that_is_not_recorded_leaves_the_entry_open(self, site: Site) -> None:
-        def fail(job: ScanJob) -> None:
-            if job.id == "job-1":
-                raise ConnectionError("Redis is away")
-
-        site.on_record = fail
-
-        with pytest.raises(ConnectionError, match="Redis is away"):
-            site.perform(BATCH)
-
+        assert site.statuses() == {name: found for name, found in ALL_SAFE.items() if name != "job-1"}
         assert not site.ledger.is_done(BATCH.id)
-        assert site.ledger.count() == 1
-        marked = [job.id for job in JOBS if site.ledger.job_done(job.id)]
-        assert marked == ["job-0", "job-2", "job-3"]
+        assert site.ledger.count_postponed() == 1
+        assert site.given_up == {}
 
-    def test_the_next_delivery_does_what_was_left(self, site: Site) -> None:
-        def fail(job: ScanJob) -> None:
-            if job.id == "job-1":
-                raise ConnectionError("Redis is away")
-
-        site.on_record = fail
-        with pytest.raises(ConnectionError):
-            site.perform(BATCH)
-        site.on_record = lambda _: None
+    def test_the_next_time_only_what_was_undecided_is_scanned(self, site: Site) -> None:
+        site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
+        site.perform(BATCH)
         site.scanned.clear()
+        site.on_scan = lambda _: None
 
-        site.perform(BATCH, alone=True)
+        site.perform(BATCH)
 
         assert site.scanned == ["job-1"]
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
 
-    def test_a_time_limit_leaves_what_has_not_begun_to_the_next_delivery(self, site: Site) -> None:
-        """Celery raises it between two lines of whoever works."""
+    def test_the_delay_grows(self, site: Site, valkey: redis.Redis) -> None:
+        site.on_scan = undecided
+        delays = []
+        for _ in range(8):
+            site.perform(BATCH)
+            (_, due), (_, ledger_now) = (
+                valkey.zrange(keys.LEDGER_LATER, 0, -1, withscores=True)[0],
+                ("now", float(valkey.hget(keys.LEDGER_CLOCK, "ledger") or 0)),
+            )
+            delays.append(due - ledger_now)
+            site.breaker = Breaker()
 
-        class TimeLimit(BaseException):
+        assert 3 < delays[0] < 7
+        assert delays[3] > 2 * delays[0]
+        assert max(delays) <= LONGEST_DELAY * 1.25
+
+    def test_what_stays_undecided_for_too_long_is_given_up_with_its_history(self, site: Site) -> None:
+        site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
+        site.perform(BATCH)
+
+        site.perform(BATCH, patience=0)
+
+        assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
+        assert site.given_up == {"job-1": "network: 2 times network. The last error: no route"}
+        assert site.ledger.is_done(BATCH.id)
+
+    def test_a_bug_of_ours_is_given_up_after_a_few_times(self, site: Site) -> None:
+        def fail(job: ScanJob) -> None:
+            if job.id == "job-1":
+                raise ZeroDivisionError("a bug")
+
+        site.on_scan = fail
+        for _ in range(MAX_INTERNAL_ERRORS - 1):
+            site.perform(BATCH)
+            assert "job-1" not in site.recorded
+
+        site.perform(BATCH)
+
+        assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
+        assert site.recorded["job-1"][0].reasons == ("internal_error",)
+        assert "ZeroDivisionError: a bug" in site.given_up["job-1"]
+
+    def test_a_request_that_is_refused_whatever_the_object_is_a_verdict(self, site: Site) -> None:
+        site.on_scan = lambda job: undecided(job, "request")
+
+        site.perform(BATCH)
+
+        assert {found for statuses in site.statuses().values() for found in statuses} == {Status.FAILED}
+        assert site.ledger.is_done(BATCH.id)
+
+    def test_a_bucket_at_rest_is_not_scanned(self, site: Site) -> None:
+        for _ in range(LEAST):
+            site.breaker.note("images", decided=False)
+
+        site.perform(BATCH)
+
+        assert site.scanned == []
+        assert site.ledger.count_postponed() == 1
+
+
+class TestLostWorkers:
+    def lose(self, site: Site, entry: Entry, *job_ids: str) -> None:
+        """A worker that began an entry and these jobs, and was killed."""
+        site.ledger.begin(entry, "lost", take=True)
+        for job_id in job_ids:
+            site.ledger.attempts.start(job_id, "lost", site.liveness.is_alive)
+
+    def test_what_it_was_busy_with_goes_on_alone_and_the_rest_together(self, site: Site) -> None:
+        self.lose(site, BATCH, "job-1", "job-3")
+        site.ledger.mark_done("job-0")
+
+        parts = site.perform(BATCH)
+
+        assert [[job.id for job in part.jobs] for part in parts] == [["job-2"], ["job-1"], ["job-3"]]
+        assert {part.part_of for part in parts} == {BATCH.id}
+        assert site.scanned == []
+
+    def test_the_last_part_strikes_the_whole(self, site: Site) -> None:
+        self.lose(site, BATCH, "job-1")
+        parts = site.perform(BATCH)
+        for part in parts[:-1]:
+            site.perform(part)
+        assert site.finished == []
+        assert not site.ledger.is_done(BATCH.id)
+
+        site.perform(parts[-1])
+
+        assert site.statuses() == ALL_SAFE
+        assert site.finished == [BATCH.id]
+        assert site.ledger.is_done(BATCH.id)
+        assert site.ledger.count() == 0
+
+    def test_the_message_of_the_whole_does_nothing_while_its_parts_go_on(self, site: Site) -> None:
+        """The broker delivers it once more."""
+        self.lose(site, BATCH, "job-1")
+        site.perform(BATCH)
+
+        assert site.perform(BATCH) == []
+
+        assert site.scanned == []
+        assert not site.ledger.is_done(BATCH.id)
+
+    def test_a_job_that_costs_too_many_workers_is_poison(self, site: Site) -> None:
+        alone = Entry("alone", JOBS[:1])
+        site.ledger.note(alone)
+        for number in range(MAX_LOST):
+            site.ledger.begin(alone, f"lost-{number}", take=True)
+            site.ledger.attempts.start("job-0", f"lost-{number}", site.liveness.is_alive)
+
+        site.perform(alone)
+
+        assert site.recorded["job-0"][0].reasons == ("poison",)
+        assert site.given_up == {"job-0": f"poison: {MAX_LOST} workers were lost with it"}
+        assert site.scanned == []
+        assert site.ledger.is_done("alone")
+
+    def test_the_last_worker_may_still_succeed(self, site: Site) -> None:
+        alone = Entry("alone", JOBS[:1])
+        site.ledger.note(alone)
+        for number in range(MAX_LOST - 1):
+            site.ledger.attempts.start("job-0", f"lost-{number}", site.liveness.is_alive)
+
+        site.perform(alone)
+
+        assert site.statuses() == {"job-0": [Status.SAFE]}
+
+    def test_what_another_worker_is_busy_with_is_left_to_it(self, site: Site) -> None:
+        """The broker delivered the message twice."""
+        site.liveness.living = frozenset({"other"})
+        site.ledger.begin(BATCH, "other")
+
+        assert site.perform(BATCH) == []
+
+        assert site.scanned == []
+        assert site.ledger.holder(BATCH.id) == "other"
+
+    def test_what_a_silent_worker_was_busy_with_is_not_left_to_it(
+        self, site: Site, valkey: redis.Redis
+    ) -> None:
+        """It is frozen, or let go without Redis hearing of it."""
+        site.liveness.living = frozenset({"other"})
+        site.ledger.begin(BATCH, "other")
+        valkey.zincrby(keys.ledger_held(BATCH.queue), -2 * HOLDER_SECONDS, BATCH.id)
+
+        site.perform(BATCH)
+
+        assert site.statuses() == ALL_SAFE
+
+    def test_a_worker_that_stops_in_order_is_not_lost(self, site: Site) -> None:
+        class Stop(BaseException):
             pass
 
-        def limit(job: ScanJob) -> None:
-            if job.id == "job-2":
-                raise TimeLimit
+        def stop(_: ScanJob) -> None:
+            raise Stop
 
-        site.on_scan = limit
+        site.on_scan = stop
+        for _ in range(2 * MAX_LOST):
+            with pytest.raises(Stop):
+                site.perform(BATCH)
+        site.on_scan = lambda _: None
 
-        with pytest.raises(TimeLimit):
-            site.perform(BATCH, alone=True)
+        site.perform(BATCH)
 
-        assert site.scanned == ["job-0", "job-1", "job-2"]
-        assert not site.ledger.is_done(BATCH.id)
-        assert site.ledger.job_done("job-1")
-        assert not site.ledger.job_done("job-2")
+        assert site.statuses() == ALL_SAFE
+
+
+class TestRecording:
+    def fail(self, job: ScanJob) -> None:
+        if job.id == "job-1":
+            raise OSError("no room")
+
+    def test_a_verdict_that_is_not_recorded_is_tried_again_later(self, site: Site) -> None:
+        site.on_record = self.fail
+
+        site.perform(BATCH)
+
+        assert site.ledger.count_postponed() == 1
+        assert [job.id for job in JOBS if site.ledger.job_done(job.id)] == ["job-0", "job-2", "job-3"]
+        site.on_record = lambda _: None
+        site.perform(BATCH)
+        assert site.statuses() == ALL_SAFE
+        assert site.ledger.is_done(BATCH.id)
+
+    def test_one_that_cannot_be_recorded_for_too_long_is_given_up(self, site: Site) -> None:
+        site.on_record = self.fail
+
+        site.perform(BATCH, patience=0)
+
+        assert "no room" in site.given_up["job-1"]
+        assert site.ledger.is_done(BATCH.id)
 
 
 class TestTimeIsUp:
     """An entry of long scans is done in several deliveries."""
 
-    @pytest.mark.parametrize("alone", [True, False])
-    def test_what_was_not_begun_is_left_to_another_delivery(self, site: Site, alone: bool) -> None:
+    def test_what_was_not_begun_is_left_to_another_delivery(self, site: Site) -> None:
         for number in range(len(JOBS) - 1):
-            with pytest.raises(NotBegunError):
-                site.perform(BATCH, alone=alone, seconds=-1)
+            assert site.perform(BATCH, seconds=-1) == [BATCH]
             assert site.scanned == [f"job-{each}" for each in range(number + 1)]
             assert not site.ledger.is_done(BATCH.id)
             assert site.finished == []
 
-        site.perform(BATCH, alone=alone, seconds=-1)
+        assert site.perform(BATCH, seconds=-1) == []
 
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
 
-    def test_what_is_left_is_no_start_of_its(self, site: Site, valkey: redis.Redis) -> None:
-        with pytest.raises(NotBegunError):
-            site.perform(BATCH, seconds=-1)
+    def test_what_is_left_is_no_attempt_of_its(self, site: Site) -> None:
+        site.perform(BATCH, seconds=-1)
 
-        assert valkey.get(keys.attempts("job-0"))
-        assert not valkey.exists(keys.attempts("job-1"))
+        assert site.ledger.attempts.lost_with([job.id for job in JOBS]) <= {"job-0"}
 
-    def test_what_went_wrong_matters_more(self, site: Site) -> None:
-        def fail(_: ScanJob) -> None:
-            raise ConnectionError("Redis is away")
+    def test_a_scan_that_meets_celerys_time_limit_hangs(self, site: Site) -> None:
+        """Its process ends itself, and it counts as lost."""
 
-        site.on_record = fail
-
-        with pytest.raises(ConnectionError):
-            site.perform(BATCH, seconds=-1)
-
-    def test_celerys_time_limit_is_no_fault_of_the_object_that_it_hits(self, site: Site) -> None:
         def limit(_: ScanJob) -> None:
             raise SoftTimeLimitExceeded
 
         site.on_scan = limit
+        alone = Entry("alone", JOBS[:1])
 
-        with pytest.raises(SoftTimeLimitExceeded):
-            site.perform(Entry("alone", JOBS[:1]), alone=True)
+        with pytest.raises(HungError):
+            site.perform(alone)
 
         assert site.recorded == {}
+        assert site.ledger.attempts.lost_with(["job-0"]) == {"job-0"}

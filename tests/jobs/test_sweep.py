@@ -7,7 +7,7 @@ import redis
 
 from worker.jobs import queues
 from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.ledger import HOLDER_SECONDS, Entry, Holder, Ledger
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.sweep import MOST_TIMES, Sweeper
 from worker.results import keys
@@ -95,7 +95,7 @@ def test_what_waits_in_a_busy_queue_is_not_sent_again(site: Site) -> None:
 
 def test_what_was_passed_over_in_a_busy_queue_is_sent_again(site: Site) -> None:
     site.note("lost", ago=200)
-    site.ledger.begin(site.note("later", ago=100))
+    site.ledger.begin(site.note("later", ago=100), "w1")
     site.note("waiting", ago=90)
     site.waiting[queues.JOBS] = 1
 
@@ -156,3 +156,46 @@ def test_what_the_broker_did_not_take_is_tried_by_a_later_sweep(site: Site) -> N
     site.sweep()
 
     assert site.sent == ["lost"]
+
+
+class TestHolders:
+    def test_what_a_silent_worker_holds_is_sent_again_whatever_its_queue_holds(
+        self, site: Site, valkey: redis.Redis
+    ) -> None:
+        entry = site.note("held", ago=0)
+        site.waiting[queues.JOBS] = 1000
+        site.ledger.begin(entry, "w1")
+        assert site.sweep() == 0
+
+        valkey.zincrby(keys.ledger_held(queues.JOBS), -2 * HOLDER_SECONDS, "held")
+
+        assert site.sweep() == 1
+        assert site.sent == ["held"]
+        assert site.sweep() == 0
+        assert site.ledger.begin(entry, "w2") == Holder("w1", beats=False)
+
+
+class TestPostponed:
+    def test_what_is_due_is_sent_and_it_does_not_count_as_lost(self, site: Site) -> None:
+        entry = site.note("undecided", ago=0)
+        site.ledger.begin(entry, "w1")
+        site.ledger.let_go(entry, "w1", postponed=0)
+
+        assert site.sweep() == 1
+
+        assert site.sent == ["undecided"]
+        assert site.ledger.times_sent_again(entry) == 0
+        assert site.sweep() == 0
+
+    def test_a_broker_that_is_away_loses_nothing(self, site: Site) -> None:
+        entry = site.note("undecided", ago=0)
+        site.ledger.begin(entry, "w1")
+        site.ledger.let_go(entry, "w1", postponed=0)
+        site.broker_is_away = True
+        with pytest.raises(DeliveryUncertainError):
+            site.sweep()
+        site.broker_is_away = False
+
+        site.silence(entry, 200)
+
+        assert site.sweep() == 1

@@ -1,42 +1,49 @@
-"""The ledger: what was accepted and has no verdict yet, so that what a broker loses stays findable.
+"""The ledger: what was accepted and has no verdict yet, so that nothing a broker or a worker loses is lost.
 
 An *entry* is what travels in one message: one job, or a batch of them. Its life:
 
-    noted ──► published ──► worked on: each job's start is counted, each verdict marked ──► struck
-      ▲           │
-      └── renew ──┘  whoever sweeps finds the entry without a sign of life, and sends it again
+    noted ──► published ──► held: a worker is busy with it ──► struck: all its verdicts stand
+      ▲                       │         │           │
+      │                       │         │           └──► split: its jobs go on as entries of their own
+      │                       │         └──► postponed: some objects are undecided; due later
+      └── sent again ─────────┴── lost: its holder fell silent, or the broker lost its message
 
 - An entry is noted *before* it is published. Noting again changes nothing; noting what was struck does not
   revive it.
 - A struck entry leaves a marker, so that a message delivered once more is recognised and does nothing.
-- Starts are counted before the work, because a job that kills its worker can't be counted after it.
-- Ages are told by the server's clock alone: the clocks of the hosts need not agree.
+- Whoever works on an entry holds it, and beats. An entry whose holder is silent is taken back.
+- The ledger has a clock of its own, which follows the server's but never goes back and never jumps
+  (`ledger_scripts.NOW`): neither the hosts' clocks nor the server's need be right.
 - What a broker lost is told by the order of its queue: first in, first out. An entry that has been silent
   since before another was noted whose work has begun was passed over, so its message is gone.
-- An entry that is sent again and again without an end is buried: it is open no longer, and not done.
+- An entry that is sent again and again without progress is buried: it is open no longer, and not done.
 
-What it can't do: it is as durable as its Redis. FLUSHDB, eviction, or a fail-over to a replica that lags
-forget entries without a trace. Markers and counts expire after `done_seconds`; a message delivered later than
-that is worked on anew (harmless: a verdict is fenced by its own record, but paid for). A command sent again
-after a lost answer can count one start twice.
+What it can't do: it is as durable as its Redis. Where the server can tell (`WAITAOF`), noting waits until the
+entry is on its disk. FLUSHDB, eviction, or a fail-over to a replica that lags forget entries without a trace.
+Markers expire after `done_seconds`; a message delivered later than that is worked on anew (harmless: a
+verdict is fenced by its own record, but paid for).
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import redis
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from worker.jobs import ledger_scripts
+from worker.jobs.attempts import Attempts
+from worker.jobs.durability import Durability
 from worker.jobs.job import ScanJob
 from worker.jobs.queues import JOBS, QUEUES
 from worker.results import keys
 
 _log = logging.getLogger(__name__)
 
+#: Seconds without a heartbeat after which a holder is taken for lost: six beats.
+HOLDER_SECONDS: Final = 30.0
 #: Ids in one MGET: an answer of some kilobytes, and no command that holds up the server.
 _IDS_PER_COMMAND: Final = 1000
 #: Seconds by which entries may be taken out of the order in which they were noted: those of one bulk are
@@ -47,12 +54,16 @@ _OUT_OF_ORDER_SECONDS: Final = 10.0
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What travels in one message, on which queue, for which audit. The same id is the same work."""
+    """What travels in one message, on which queue, for which audit. The same id is the same work.
+
+    `part_of` is the id of the entry that this one is a part of, where that one was split.
+    """
 
     id: str
     jobs: tuple[ScanJob, ...]
     queue: str = JOBS
     audit: str | None = None
+    part_of: str | None = None
 
 
 #: An entry as JSON, in messages and in the ledger. What it does not know, it refuses.
@@ -67,20 +78,34 @@ class OpenEntry:
     alive_at: datetime
 
 
+class Holder(NamedTuple):
+    """A worker process that holds an entry, and whether it gave a sign of life just now."""
+
+    name: str
+    beats: bool
+
+
 class Ledger:
     """The ledger in Redis, through a client as `worker.results.connection.connect` makes it.
 
-    `done_seconds` is how long markers and counts stay. It must be longer than the broker may take to deliver
-    a message again (its visibility timeout), or that message is worked on anew.
+    `done_seconds` is how long markers and attempts stay. It must be longer than the broker may take to
+    deliver a message again (its visibility timeout), or that message is worked on anew.
     """
 
     def __init__(self, client: redis.Redis, *, done_seconds: int) -> None:
         self._client = client
         self._done_seconds = done_seconds
+        self._durable = Durability(client)
+        self.attempts = Attempts(client, seconds=done_seconds)
+        self._clock = client.register_script(ledger_scripts.READ_CLOCK)
         self._note = client.register_script(ledger_scripts.NOTE)
         self._renew = client.register_script(ledger_scripts.RENEW)
         self._begin = client.register_script(ledger_scripts.BEGIN)
-        self._attempt = client.register_script(ledger_scripts.ATTEMPT)
+        self._let_go = client.register_script(ledger_scripts.LET_GO)
+        self._take_back = client.register_script(ledger_scripts.TAKE_BACK)
+        self._take_due = client.register_script(ledger_scripts.TAKE_DUE)
+        self._sent_again = client.register_script(ledger_scripts.SENT_AGAIN)
+        self._split = client.register_script(ledger_scripts.SPLIT)
         self._strike = client.register_script(ledger_scripts.STRIKE)
 
     def note(self, entry: Entry) -> bool:
@@ -88,38 +113,116 @@ class Ledger:
         return bool(self.note_many([entry]))
 
     def note_many(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Note entries in one round trip; returns those that are not done already."""
+        """Note entries in one round trip; returns those that are not done already.
+
+        Once it returns they are on the server's disk, where the server can tell (see `durability`).
+        """
         if not entries:
             return []
         with self._client.pipeline(transaction=False) as pipe:
             for entry in entries:
-                self._note(
-                    keys=[keys.ledger_open(entry.queue), keys.LEDGER_ENTRIES, keys.entry_done(entry.id)],
-                    args=[entry.id, ENTRY.dump_json(entry, exclude_none=True)],
-                    client=pipe,
-                )
-            is_open = pipe.execute()
+                self._note_by(entry, pipe)
+            is_open = self._durable.execute(pipe)
         return [entry for entry, opened in zip(entries, is_open, strict=True) if opened]
 
-    def renew(self, entry: Entry) -> None:
-        """Give a sign of life for an entry, if it is open: somebody works on it."""
-        self._renew(keys=[keys.ledger_open(entry.queue)], args=[entry.id])
-
-    def begin(self, entry: Entry) -> None:
-        """Say that the work on an entry has begun: what was noted before it on its queue has had its turn."""
-        self._begin(
-            keys=[keys.ledger_open(entry.queue), keys.LEDGER_ENTRIES, keys.LEDGER_BEGUN],
-            args=[entry.id, entry.queue],
+    def _note_by(self, entry: Entry, pipe: redis.client.Pipeline) -> None:
+        self._note(
+            keys=[
+                keys.ledger_open(entry.queue),
+                keys.LEDGER_ENTRIES,
+                keys.entry_done(entry.id),
+                keys.LEDGER_CLOCK,
+            ],
+            args=[entry.id, ENTRY.dump_json(entry, exclude_none=True)],
+            client=pipe,
         )
 
+    def get(self, entry_id: str) -> Entry | None:
+        """An open entry; `None` if it is not open, or cannot be read."""
+        value = cast("bytes | None", self._client.hget(keys.LEDGER_ENTRIES, entry_id))
+        return None if value is None else _readable(entry_id, value)
+
+    # Who works on it
+
+    def begin(self, entry: Entry, holder: str, *, take: bool = False) -> "Holder | None":
+        """Hold an entry: what was noted before it on its queue has had its turn.
+
+        An entry whose holder beats is not held by another, unless it is to be taken.
+
+        Returns:
+            Who held it before and never let go; `None` if nobody did.
+        """
+        before, beats = self._begin(
+            keys=[
+                keys.ledger_open(entry.queue),
+                keys.LEDGER_ENTRIES,
+                keys.LEDGER_BEGUN,
+                keys.ledger_held(entry.queue),
+                keys.LEDGER_HOLDERS,
+                keys.LEDGER_LATER,
+                keys.LEDGER_CLOCK,
+            ],
+            args=[entry.id, entry.queue, holder, HOLDER_SECONDS, int(take)],
+        )
+        name = bytes(before).decode(errors="replace")
+        return None if name in {"", holder} else Holder(name, beats=bool(beats))
+
+    def renew(self, queue: str, entry_ids: Sequence[str]) -> None:
+        """Give a sign of life for entries of a queue that are open: somebody works on them."""
+        self._renew(
+            keys=[keys.ledger_open(queue), keys.ledger_held(queue), keys.LEDGER_CLOCK], args=[*entry_ids]
+        )
+
+    def let_go(self, entry: Entry, holder: str, *, postponed: float | None = None) -> None:
+        """Hold an entry no more, if this holder still does. `postponed`: it is due after so many seconds."""
+        self._let_go(
+            keys=[
+                keys.ledger_open(entry.queue),
+                keys.ledger_held(entry.queue),
+                keys.LEDGER_HOLDERS,
+                keys.LEDGER_LATER,
+                keys.LEDGER_CLOCK,
+            ],
+            args=[entry.id, "" if postponed is None else f"{postponed:.3f}", holder],
+        )
+
+    def split(self, entry: Entry, parts: Sequence[Entry]) -> list[Entry]:
+        """Note the parts of an entry, which from now on are sent in its place; returns those to be sent.
+
+        The entry itself stays open until all of its jobs are done. A part that is split is done at once: the
+        new parts belong to the same whole.
+        """
+        with self._client.pipeline(transaction=True) as pipe:
+            for part in parts:
+                self._note_by(part, pipe)
+            self._split(
+                keys=[
+                    keys.ledger_open(entry.queue),
+                    keys.ledger_held(entry.queue),
+                    keys.LEDGER_HOLDERS,
+                    keys.LEDGER_SPLIT,
+                    keys.LEDGER_ENTRIES,
+                    keys.entry_done(entry.id),
+                    keys.LEDGER_RESENT,
+                ],
+                args=[entry.id, "" if entry.part_of is None else self._done_seconds],
+                client=pipe,
+            )
+            is_open = pipe.execute()[: len(parts)]
+        return [part for part, opened in zip(parts, is_open, strict=True) if opened]
+
     def strike(self, entry: Entry) -> None:
-        """Strike an entry whose verdicts all stand, and the markers and counts of its jobs. Twice is fine."""
+        """Strike an entry whose verdicts all stand, and what is known of its jobs. Twice is fine."""
         self._strike(
             keys=[
                 keys.ledger_open(entry.queue),
                 keys.LEDGER_ENTRIES,
                 keys.entry_done(entry.id),
                 keys.LEDGER_RESENT,
+                keys.ledger_held(entry.queue),
+                keys.LEDGER_HOLDERS,
+                keys.LEDGER_LATER,
+                keys.LEDGER_SPLIT,
             ],
             args=[entry.id, self._done_seconds, keys.JOB_DONE_PREFIX, keys.ATTEMPTS_PREFIX],
         )
@@ -128,19 +231,16 @@ class Ledger:
         """Whether an entry was struck, within the last `done_seconds`."""
         return bool(self._client.exists(keys.entry_done(entry_id)))
 
+    def is_elsewhere(self, entry_id: str) -> bool:
+        """Whether nothing is left to do for an entry's own message: it was struck, or its parts go on."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.exists(keys.entry_done(entry_id))
+            pipe.sismember(keys.LEDGER_SPLIT, entry_id)
+            return any(pipe.execute())
+
     def done_among(self, entry_ids: Sequence[str]) -> set[str]:
         """Those of the entries that were struck, for whoever waits for many."""
         return self._marked(entry_ids, keys.entry_done)
-
-    def attempt(self, entry: Entry, job_id: str) -> int:
-        """Count a start of the work on a job, before the work: 1 for the first. Striking forgets it.
-
-        It is a sign of life of the entry, too.
-        """
-        starts = self._attempt(
-            keys=[keys.attempts(job_id), keys.ledger_open(entry.queue)], args=[entry.id, self._done_seconds]
-        )
-        return int(starts)
 
     def mark_done(self, job_id: str) -> None:
         """Mark one job of an open entry: its verdict stands, and the next delivery may pass it over."""
@@ -155,22 +255,42 @@ class Ledger:
         return self._marked([job.id for job in entry.jobs], keys.job_done)
 
     def times_sent_again(self, entry: Entry) -> int:
-        """How often an open entry was sent again."""
-        return int(cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id)) or 0)
+        """How often an open entry was sent again since it last made progress, as of the last time."""
+        value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id))
+        return int(value.partition(b" ")[0]) if value else 0
+
+    def made_progress(self, entry: Entry) -> bool:
+        """Whether some of an open entry's jobs were done since it was sent again last."""
+        value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id)) or b""
+        return len(self.jobs_done(entry)) > int(value.partition(b" ")[2] or 0)
 
     def sent_again(self, entry: Entry) -> int:
-        """Count that an entry was sent again: 1 for the first time. It is a sign of life, too."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hincrby(keys.LEDGER_RESENT, entry.id, 1)
-            self._renew(keys=[keys.ledger_open(entry.queue)], args=[entry.id], client=pipe)
-            return int(pipe.execute()[0])
+        """Count that an entry was sent again: 1 for the first time since one of its jobs was done.
+
+        It is a sign of life, too.
+        """
+        return int(
+            self._sent_again(
+                keys=[
+                    keys.LEDGER_RESENT,
+                    keys.ledger_open(entry.queue),
+                    keys.LEDGER_CLOCK,
+                    keys.LEDGER_ENTRIES,
+                ],
+                args=[entry.id, len(self.jobs_done(entry))],
+            )
+        )
 
     def bury(self, entry: Entry) -> None:
         """Take an entry out of the ledger that is not done, and that nobody is to send again."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.zrem(keys.ledger_open(entry.queue), entry.id)
+            pipe.zrem(keys.ledger_held(entry.queue), entry.id)
+            pipe.zrem(keys.LEDGER_LATER, entry.id)
             pipe.hdel(keys.LEDGER_ENTRIES, entry.id)
             pipe.hdel(keys.LEDGER_RESENT, entry.id)
+            pipe.hdel(keys.LEDGER_HOLDERS, entry.id)
+            pipe.srem(keys.LEDGER_SPLIT, entry.id)
             pipe.execute()
 
     def mark_published(self, entry_ids: Sequence[str], seconds: int) -> None:
@@ -194,12 +314,14 @@ class Ledger:
 
     def oldest_age(self) -> float | None:
         """Seconds since the longest silent entry's last sign of life; `None` if none is open."""
-        signs = [sign for queue in QUEUES for _, sign in self._by_silence(queue, limit=1)]
+        signs = [sign for queue in QUEUES for _, sign in self._by_silence(keys.ledger_open(queue), limit=1)]
         return None if not signs else max(0.0, self._now() - min(signs))
 
     def silent(self, queue: str, limit: int, *, seconds: float = 0.0) -> list[OpenEntry]:
         """Up to `limit` entries of a queue without a sign of life for so long, the most silent first."""
-        return self._open_entries(self._by_silence(queue, limit=limit, until=self._now() - seconds))
+        return self._open_entries(
+            self._by_silence(keys.ledger_open(queue), limit=limit, until=self._now() - seconds)
+        )
 
     def passed_over(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
         """Of those that are `silent`, the entries whose turn has passed.
@@ -208,7 +330,32 @@ class Ledger:
         """
         latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
         until = min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS)
-        return self._open_entries(self._by_silence(queue, limit=limit, until=until))
+        return self._open_entries(self._by_silence(keys.ledger_open(queue), limit=limit, until=until))
+
+    def take_back(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
+        """Up to `limit` entries of a queue whose holders have been silent for so long; held no more."""
+        silent = self._by_silence(keys.ledger_held(queue), limit=limit, until=self._now() - seconds)
+        found = self._open_entries(silent)
+        if silent:
+            self._take_back(keys=[keys.ledger_held(queue)], args=[entry_id for entry_id, _ in silent])
+        return found
+
+    def take_due(self, limit: int) -> list[Entry]:
+        """Up to `limit` postponed entries that are due; they are open as before, and to be sent."""
+        due = self._take_due(
+            keys=[keys.LEDGER_LATER, keys.LEDGER_ENTRIES, keys.LEDGER_CLOCK],
+            args=[limit, keys.LEDGER_OPEN_PREFIX],
+        )
+        return [found.entry for found in self._open_entries([(entry_id, 0.0) for entry_id in due])]
+
+    def holder(self, entry_id: str) -> str | None:
+        """Who is busy with an entry, or was lost with it."""
+        value = cast("bytes | None", self._client.hget(keys.LEDGER_HOLDERS, entry_id))
+        return None if value is None else value.decode(errors="replace")
+
+    def count_postponed(self) -> int:
+        """How many entries are postponed."""
+        return self._client.zcard(keys.LEDGER_LATER)
 
     def _open_entries(self, silent: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
         """The entries of these ids.
@@ -220,16 +367,9 @@ class Ledger:
         found = self._client.hmget(keys.LEDGER_ENTRIES, [entry_id for entry_id, _ in silent])
         entries = []
         for (entry_id, alive_at), value in zip(silent, cast("list[bytes | None]", found), strict=True):
-            if value is None:
-                continue  # struck since
-            try:
-                entry = ENTRY.validate_json(value.partition(b" ")[2])
-            except ValueError as error:  # pydantic's ValidationError is one, and so is what decode raises
-                _log.warning(
-                    "ledger entry %r cannot be read, and is left alone: %s", entry_id, _reason(error)
-                )
-                continue
-            entries.append(OpenEntry(entry, datetime.fromtimestamp(alive_at, UTC)))
+            entry = None if value is None else _readable(entry_id, value)  # struck since, if it is None
+            if entry is not None:
+                entries.append(OpenEntry(entry, datetime.fromtimestamp(alive_at, UTC)))
         return entries
 
     def _marked(self, of_ids: Sequence[str], marker_of: Callable[[str], str]) -> set[str]:
@@ -241,10 +381,10 @@ class Ledger:
             marked.update(one for one, marker in zip(ids, markers, strict=True) if marker is not None)
         return marked
 
-    def _by_silence(self, queue: str, *, limit: int, until: float | None = None) -> list[tuple[bytes, float]]:
+    def _by_silence(self, zset: str, *, limit: int, until: float | None = None) -> list[tuple[bytes, float]]:
         """Ids of open entries and their last sign of life, epoch seconds."""
         found = self._client.zrange(
-            keys.ledger_open(queue),
+            zset,
             "-inf",
             "+inf" if until is None else until,
             byscore=True,
@@ -256,9 +396,17 @@ class Ledger:
         return cast("list[tuple[bytes, float]]", found)
 
     def _now(self) -> float:
-        """The server's clock, epoch seconds."""
-        seconds, microseconds = self._client.time()
-        return float(seconds) + microseconds / 1e6
+        """The ledger's clock, epoch seconds."""
+        return float(self._clock(keys=[keys.LEDGER_CLOCK]))
+
+
+def _readable(entry_id: bytes | str, value: bytes) -> Entry | None:
+    """An entry as it lies in Redis; one that cannot be read is logged, and left alone."""
+    try:
+        return ENTRY.validate_json(value.partition(b" ")[2])
+    except ValueError as error:  # pydantic's ValidationError is one, and so is what decode raises
+        _log.warning("ledger entry %r cannot be read, and is left alone: %s", entry_id, _reason(error))
+        return None
 
 
 def _reason(error: ValueError) -> str:

@@ -1,61 +1,227 @@
-"""The scripts by which the ledger takes each of its steps at once. `results.keys` says what the keys hold."""
+"""The Lua scripts by which the ledger takes each step atomically. `results.keys` says what the keys hold.
+
+Every script that needs the time takes it from the ledger's clock (`NOW`), which follows the server's clock
+but never goes back, and never jumps forward: a server whose clock is set, or that was frozen, makes no entry
+look silent that was not.
+"""
 
 from typing import Final
 
-NOTE: Final = """
+#: The clock's largest step. Workers sweep and beat more often than this, so a longer gap means that the
+#: server was frozen, its clock was set, or no worker ran; in none of these an entry fell silent.
+MAX_STEP_SECONDS: Final = 10
+
+NOW: Final = f"""
+-- The ledger's clock in epoch seconds: `clock` is a hash of `server` (the server's clock at the last reading)
+-- and `ledger` (this clock at that moment).
+local function now(clock)
+    local time = redis.call('TIME')
+    local server = time[1] + time[2] / 1e6
+    local last = redis.call('HMGET', clock, 'server', 'ledger')
+    local step = math.min(math.max(server - (last[1] or server), 0), {MAX_STEP_SECONDS})
+    local ledger = (last[2] or server) + step
+    redis.call('HSET', clock, 'server', string.format('%.6f', server),
+               'ledger', string.format('%.6f', ledger))
+    return ledger
+end
+local function text(seconds) return string.format('%.6f', seconds) end
+"""
+
+READ_CLOCK: Final = f"""
+-- KEYS[1]  the clock
+-- returns its time as text
+{NOW}
+return text(now(KEYS[1]))
+"""
+
+NOTE: Final = f"""
 -- KEYS[1]  zset: open entries of the queue by their last sign of life
 -- KEYS[2]  hash: open entries
 -- KEYS[3]  the entry's marker that it is done
+-- KEYS[4]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  the entry, a JSON object
 -- returns 1 if the entry is open now, 0 if it is done
+{NOW}
 if redis.call('EXISTS', KEYS[3]) == 1 then
     return 0
 end
-local time = redis.call('TIME')
-local now = string.format('%.6f', time[1] + time[2] / 1e6)
-if redis.call('HSETNX', KEYS[2], ARGV[1], now .. ' ' .. ARGV[2]) == 1 then
-    redis.call('ZADD', KEYS[1], 'NX', now, ARGV[1])
+local noted = text(now(KEYS[4]))
+if redis.call('HSETNX', KEYS[2], ARGV[1], noted .. ' ' .. ARGV[2]) == 1 then
+    redis.call('ZADD', KEYS[1], 'NX', noted, ARGV[1])
 end
 return 1
 """
 
-RENEW: Final = """
+RENEW: Final = f"""
 -- KEYS[1]  zset: open entries of the queue by their last sign of life
+-- KEYS[2]  zset: held entries of the queue by their holder's last sign of life
+-- KEYS[3]  the clock
 -- ARGV     entry ids
-local time = redis.call('TIME')
+{NOW}
+local alive = text(now(KEYS[3]))
 for _, entry in ipairs(ARGV) do
-    redis.call('ZADD', KEYS[1], 'XX', string.format('%.6f', time[1] + time[2] / 1e6), entry)
+    redis.call('ZADD', KEYS[1], 'XX', alive, entry)
+    redis.call('ZADD', KEYS[2], 'XX', alive, entry)
 end
 """
 
-BEGIN: Final = """
+BEGIN: Final = f"""
 -- KEYS[1]  zset: open entries of the queue by their last sign of life
 -- KEYS[2]  hash: open entries
 -- KEYS[3]  hash: of each queue, when the latest entry was noted whose work has begun
+-- KEYS[4]  zset: held entries of the queue by their holder's last sign of life
+-- KEYS[5]  hash: who holds an entry
+-- KEYS[6]  zset: postponed entries by when they are due
+-- KEYS[7]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  the queue
+-- ARGV[3]  who holds it from now on
+-- ARGV[4]  seconds within which a holder has beaten who is still at it
+-- ARGV[5]  1 to take it from such a one, too
+-- returns who held it and never let go of it (empty: nobody), and 1 if that one is still at it: then the
+-- entry stays theirs, unless it was to be taken
+{NOW}
+local alive = now(KEYS[7])
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
-local noted = entry and tonumber(string.match(entry, '^[%d.]+'))
+if not entry then return {{'', 0}} end
+local holder = redis.call('HGET', KEYS[5], ARGV[1]) or ''
+local beat = redis.call('ZSCORE', KEYS[4], ARGV[1])
+if holder ~= '' and holder ~= ARGV[3] and beat and alive - beat < tonumber(ARGV[4]) and ARGV[5] == '0' then
+    return {{holder, 1}}
+end
+local noted = tonumber(string.match(entry, '^[%d.]+'))
 if noted then
     local latest = tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or 0)
-    if noted > latest then redis.call('HSET', KEYS[3], ARGV[2], string.format('%.6f', noted)) end
+    if noted > latest then redis.call('HSET', KEYS[3], ARGV[2], text(noted)) end
 end
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], 'XX', string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])
+redis.call('ZADD', KEYS[1], text(alive), ARGV[1])
+redis.call('ZADD', KEYS[4], text(alive), ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
+redis.call('HSET', KEYS[5], ARGV[1], ARGV[3])
+return {{holder, 0}}
 """
 
-ATTEMPT: Final = """
--- KEYS[1]  the job's count of starts
--- KEYS[2]  zset: open entries of the queue by their last sign of life
+LET_GO: Final = f"""
+-- KEYS[1]  zset: open entries of the queue by their last sign of life
+-- KEYS[2]  zset: held entries of the queue by their holder's last sign of life
+-- KEYS[3]  hash: who holds an entry
+-- KEYS[4]  zset: postponed entries by when they are due
+-- KEYS[5]  the clock
 -- ARGV[1]  entry id
--- ARGV[2]  seconds that the count stays
--- returns how often the job was started
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', time[1] + time[2] / 1e6), ARGV[1])
-local starts = redis.call('INCR', KEYS[1])
+-- ARGV[2]  seconds by which it is postponed; empty: it is not
+-- ARGV[3]  who lets go
+{NOW}
+local alive = now(KEYS[5])
+if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[3] then return end
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+if ARGV[2] == '' then
+    redis.call('ZADD', KEYS[1], 'XX', text(alive), ARGV[1])
+elseif redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
+    redis.call('ZADD', KEYS[4], text(alive + ARGV[2]), ARGV[1])
+end
+"""
+
+TAKE_BACK: Final = """
+-- KEYS[1]  zset: held entries of the queue by their holder's last sign of life
+-- ARGV     entry ids
+-- The holder stays noted: whoever begins the entry next learns that it was lost.
+for _, entry in ipairs(ARGV) do
+    redis.call('ZREM', KEYS[1], entry)
+end
+"""
+
+TAKE_DUE: Final = f"""
+-- KEYS[1]  zset: postponed entries by when they are due
+-- KEYS[2]  hash: open entries
+-- KEYS[3]  the clock
+-- ARGV[1]  how many at most
+-- ARGV[2]  what stands before a queue's name in the key of its open entries
+-- returns the ids of those that are due; they are open again
+{NOW}
+local at = text(now(KEYS[3]))
+local due = redis.call('ZRANGE', KEYS[1], '-inf', at, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(due) do
+    redis.call('ZREM', KEYS[1], id)
+    local json = string.match(redis.call('HGET', KEYS[2], id) or '', '{{.*')
+    local readable, entry = pcall(cjson.decode, json or '')
+    if readable and type(entry) == 'table' and type(entry.queue) == 'string' then
+        redis.call('ZADD', ARGV[2] .. entry.queue, at, id)
+    end
+end
+return due
+"""
+
+START: Final = """
+-- KEYS[1]  hash: the job's attempts
+-- ARGV[1]  who starts it
+-- ARGV[2]  seconds that the hash stays
+-- returns who started it before and never ended (empty: nobody), and how many workers were lost with it
+local before = redis.call('HMGET', KEYS[1], 'started', 'lost')
+redis.call('HSET', KEYS[1], 'started', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
-return starts
+return {before[1] or '', tonumber(before[2] or 0)}
+"""
+
+UNDECIDED: Final = f"""
+-- KEYS[1]  hash: the job's attempts
+-- KEYS[2]  the clock
+-- ARGV[1]  the reason code
+-- ARGV[2]  the error, one line
+-- ARGV[3]  seconds that the hash stays
+-- returns how often it was undecided, how often for this reason, and for how many seconds (as text)
+{NOW}
+local at = now(KEYS[2])
+redis.call('HDEL', KEYS[1], 'started')
+redis.call('HSETNX', KEYS[1], 'since', text(at))
+redis.call('HSET', KEYS[1], 'error', ARGV[2], 'last', text(at))
+local times = redis.call('HINCRBY', KEYS[1], 'undecided', 1)
+local alike = redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[1], 1)
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return {{times, alike, text(at - redis.call('HGET', KEYS[1], 'since'))}}
+"""
+
+SENT_AGAIN: Final = f"""
+-- KEYS[1]  hash: how often open entries were sent again, a space, how many of their jobs were done then
+-- KEYS[2]  zset: open entries of the queue by their last sign of life
+-- KEYS[3]  the clock
+-- KEYS[4]  hash: open entries
+-- ARGV[1]  entry id
+-- ARGV[2]  how many of its jobs are done
+-- returns how often it was sent again since it last made progress; 0 if it is open no longer
+{NOW}
+if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 0 then return 0 end
+local times, done = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+)$')
+if not times or tonumber(ARGV[2]) > tonumber(done) then times = 0 end
+times = times + 1
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %s', times, ARGV[2]))
+redis.call('ZADD', KEYS[2], 'XX', text(now(KEYS[3])), ARGV[1])
+return times
+"""
+
+SPLIT: Final = """
+-- KEYS[1]  zset: open entries of the queue by their last sign of life
+-- KEYS[2]  zset: held entries of the queue by their holder's last sign of life
+-- KEYS[3]  hash: who holds an entry
+-- KEYS[4]  set: entries that were split
+-- KEYS[5]  hash: open entries
+-- KEYS[6]  the entry's marker that it is done
+-- KEYS[7]  hash: how often open entries were sent again
+-- ARGV[1]  entry id
+-- ARGV[2]  seconds that the marker stays; empty: the entry is no part of another
+-- A whole entry stays in the hash of open entries, and is nobody's to send: its parts are. A part that is
+-- split is done, for the new parts are the whole's.
+if ARGV[2] == '' then
+    redis.call('SADD', KEYS[4], ARGV[1])
+else
+    redis.call('SET', KEYS[6], '1', 'EX', ARGV[2])
+    redis.call('HDEL', KEYS[5], ARGV[1])
+end
+redis.call('HDEL', KEYS[7], ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
 """
 
 STRIKE: Final = """
@@ -63,14 +229,19 @@ STRIKE: Final = """
 -- KEYS[2]  hash: open entries
 -- KEYS[3]  the entry's marker that it is done
 -- KEYS[4]  hash: how often open entries were sent again
+-- KEYS[5]  zset: held entries of the queue by their holder's last sign of life
+-- KEYS[6]  hash: who holds an entry
+-- KEYS[7]  zset: postponed entries by when they are due
+-- KEYS[8]  set: entries that were split
 -- ARGV[1]  entry id
 -- ARGV[2]  seconds that the marker stays
 -- ARGV[3]  what stands before a job's id in the key of its marker
--- ARGV[4]  what stands before a job's id in the key of its count of starts
+-- ARGV[4]  what stands before a job's id in the key of its attempts
 redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
 local json = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '{.*')
 local readable, entry = pcall(cjson.decode, json or '{}')
-if readable and type(entry) == 'table' then
+-- The markers of a part's jobs are the whole entry's to remove.
+if readable and type(entry) == 'table' and not entry.part_of then
     for _, job in ipairs(entry.jobs or {}) do
         redis.call('DEL', ARGV[3] .. job.id, ARGV[4] .. job.id)
     end
@@ -78,4 +249,8 @@ end
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('HDEL', KEYS[6], ARGV[1])
+redis.call('ZREM', KEYS[7], ARGV[1])
+redis.call('SREM', KEYS[8], ARGV[1])
 """

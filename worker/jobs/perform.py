@@ -1,31 +1,66 @@
-"""The work on one entry: count the start, scan, record the verdict, mark it, strike the entry.
+"""The work on one entry: hold it, scan its objects, record their verdicts, strike it.
+
+How an attempt at a job can end:
+
+| attempt | what follows |
+|---|---|
+| decided | the verdict is recorded, and the job is done |
+| undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows |
+| undecided for `patience_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
+| its worker was lost | all such jobs of the entry go on alone, each as an entry of its own |
+| workers were lost `MAX_LOST` times | a verdict `failed`, reason `poison`, and a dead letter |
+| not begun, for want of time | the entry is sent again with what is left |
 
 Done twice it changes nothing: a struck entry is passed over, and so is each of its jobs whose verdict stands.
-A job is given up after `MAX_ATTEMPTS` starts without a verdict, for it seems to kill whoever works on it; its
-verdict says so.
-"""
+"""  # noqa: E501 - the rows of the table are one line each
 
 import logging
+import random
+import sys
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from worker.jobs.breaker import Breaker
+from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.liveness import Liveness
 from worker.scan.report import Report
 from worker.scan.scanner import Target, failure
+from worker.scan.undecided import is_undecided
 
 log = logging.getLogger(__name__)
 
-#: A worker may be lost by accident once or twice while it holds a job; more often it is the job.
-MAX_ATTEMPTS = 3
+#: Workers that a job may cost: one is lost by accident once or twice; more often it is the job.
+MAX_LOST: Final = 3
+#: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
+MAX_INTERNAL_ERRORS: Final = 3
+#: Seconds by which an entry with undecided objects is postponed: the first time, and at most.
+FIRST_DELAY, LONGEST_DELAY = 5.0, 60.0
+#: Seconds that scans have to end when the time limit has come.
+LAST_SECONDS: Final = 5.0
+#: As much of a traceback as is kept, in lines from its end.
+TRACEBACK_LINES: Final = 12
 
 
-class NotBegunError(Exception):
-    """Some jobs of an entry were not begun, for want of time. The others have their verdicts."""
+class HungError(Exception):
+    """Scans do not end, whatever their budgets say. The process that runs them must end itself."""
+
+
+class Ending(Enum):
+    """How an attempt at a job ended."""
+
+    DONE = auto()
+    UNDECIDED = auto()
+    NOT_BEGUN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,81 +70,252 @@ class Performer:
     Args:
         scan: Scans one object of an entry; what is wrong with the object is in the report.
         record: Puts a verdict where verdicts go.
+        give_up: Told of a job whose report says that nobody will try again, and what its attempts were.
         finish: What is to follow when all verdicts of an entry stand, before it is struck; done again if
-        whoever did it is lost in between.
+            whoever did it is lost in between.
         ledger: Where entries are noted.
+        heartbeat: Tells the ledger that this process is busy.
+        breaker: Which buckets are at rest.
+        liveness: The name of this process, and which others are alive.
         threads: How many objects of an entry are scanned at once.
         begin_seconds: How long after the first job another one is begun.
+        patience_seconds: How long an object may stay undecided.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
     record: Callable[[Entry, ScanJob, Report], None]
+    give_up: Callable[[Entry, ScanJob, Report, str], None]
     finish: Callable[[Entry], None]
     ledger: Ledger
+    heartbeat: Heartbeat
+    breaker: Breaker
+    liveness: Liveness
     threads: int
     begin_seconds: float
+    patience_seconds: float
 
-    def perform(self, entry: Entry, *, alone: bool) -> None:
-        """Work on an entry until all its verdicts stand.
+    def perform(self, entry: Entry) -> list[Entry]:
+        """Work on an entry.
 
-        Args:
-            entry: What to do.
-            alone: Scan one object at a time. For an entry that has lost a worker, so that the object that did
-            it is alone when it does it again, and no other is counted down with it.
+        Returns:
+            What is to be published now: its parts if it was split, itself if some of it was not begun.
 
         Raises:
-            NotBegunError: Time is up, and the entry is open. At least one job has its verdict that had none.
-            Exception: What went wrong with recording; the entry stays open, the verdicts that stand are
-            marked.
+            HungError: Scans hang; what they are of stays noted as started.
+            Exception: A verdict could not be recorded, nor that be noted.
         """
-        until = time.monotonic() + self.begin_seconds
-        if self.ledger.is_done(entry.id):
-            log.info("entry %s is done already", entry.id)
-            return
-        self.ledger.begin(entry)
+        if self.ledger.is_elsewhere(entry.id):
+            log.info("entry %s is done already, or goes on in parts", entry.id)
+            return []
+        worker = self.liveness.name
+        before = self.ledger.begin(entry, worker)
+        lost = before is not None and not self.liveness.is_alive(before.name)
+        if before is not None and before.beats:
+            if not lost:
+                log.info("entry %s was delivered twice, and %s is busy with it", entry.id, before.name)
+                return []
+            self.ledger.begin(entry, worker, take=True)
         done = self.ledger.jobs_done(entry)
         jobs = [job for job in entry.jobs if job.id not in done]
-        if alone or len(jobs) <= 1:
-            for number, job in enumerate(jobs):
-                self._perform_one(entry, job, until if number else None)
+        if lost and len(jobs) > 1:
+            parts = self._parts(entry, jobs)
+            if parts:
+                log.warning("entry %s lost its worker; it goes on in %d parts", entry.id, len(parts))
+                return self.ledger.split(entry, parts)
+        with self.heartbeat.beating(entry):
+            attempts = _Attempts(self, entry)
+            try:
+                endings = attempts.make(jobs)
+            except HungError:
+                raise
+            except BaseException:
+                # Told to stop, or Redis is away: nothing is known of what was being scanned.
+                self.heartbeat.settle(entry, worker, attempts.begun)
+                raise
+            return self._conclude(entry, endings, attempts.delay)
+
+    def close(self, entry: Entry) -> None:
+        """Strike an entry whose jobs are all done; with the last part of another entry, that one, too."""
+        if entry.part_of is not None:
+            whole = self.ledger.get(entry.part_of)
+            if whole is not None and len(self.ledger.jobs_done(whole)) == len(whole.jobs):
+                self.close(whole)
         else:
-            self._perform_at_once(entry, jobs, until)
-        self.finish(entry)
+            self.finish(entry)
         self.ledger.strike(entry)
 
-    def _perform_at_once(self, entry: Entry, jobs: list[ScanJob], until: float) -> None:
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="scan") as pool:
-            futures: list[Future[None]] = [
-                pool.submit(self._perform_one, entry, job, until if number else None)
-                for number, job in enumerate(jobs)
-            ]
+    def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
+        if Ending.UNDECIDED in endings:
+            # What was not begun is done with the rest; it would be as undecided.
+            self.ledger.let_go(entry, self.liveness.name, postponed=delay)
+            return []
+        if Ending.NOT_BEGUN in endings:
+            log.info("entry %s is sent again: %d jobs are left", entry.id, endings.count(Ending.NOT_BEGUN))
+            self.ledger.let_go(entry, self.liveness.name)
+            return [entry]
+        self.close(entry)
+        return []
+
+    def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
+        """The jobs that a lost worker was busy with, each alone, and all others together; or nothing."""
+        suspects = self.ledger.attempts.lost_with([job.id for job in jobs])
+        if not suspects:
+            return []
+        whole = entry.part_of or entry.id
+        parts = [
+            Entry(f"{whole}/{job.id}", (job,), entry.queue, entry.audit, whole)
+            for job in jobs
+            if job.id in suspects
+        ]
+        others = tuple(job for job in jobs if job.id not in suspects)
+        if others:
+            parts.insert(0, Entry(f"{whole}/others-{len(others)}", others, entry.queue, entry.audit, whole))
+        return parts
+
+
+class _Attempts:
+    """One attempt at each of an entry's jobs. `delay` is by how much the undecided are to be postponed."""
+
+    def __init__(self, performer: Performer, entry: Entry) -> None:
+        self._performer = performer
+        self._entry = entry
+        self._until = time.monotonic() + performer.begin_seconds
+        self._lock = threading.Lock()
+        # By the job, the thread that is or was busy with it, until it is known how the attempt ended.
+        self._begun: dict[str, int] = {}
+        self._stopped = False
+        self.delay = 0.0
+
+    @property
+    def begun(self) -> list[str]:
+        """The ids of the jobs whose attempts were begun and did not end as they should."""
+        with self._lock:
+            return list(self._begun)
+
+    def make(self, jobs: Sequence[ScanJob]) -> list[Ending]:
+        """Attempt all jobs, several at once; the first one is always begun."""
+        if len(jobs) <= 1:
             try:
-                errors = [error for future in futures if (error := future.exception())]
-            except BaseException:
-                # A time limit or a shutdown: what has not begun is left to the next delivery.
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if errors:
-            # What is merely left matters less than what went wrong.
-            raise min(errors, key=lambda error: isinstance(error, NotBegunError))
-
-    def _perform_one(self, entry: Entry, job: ScanJob, until: float | None) -> None:
-        """Scan one object and record its verdict, if it can still be begun."""
-        if until is not None and time.monotonic() > until:
-            raise NotBegunError(f"{job.id} of {entry.id} is left for another delivery")
-        self.record(entry, job, self._verdict(entry, job))
-        self.ledger.mark_done(job.id)
-
-    def _verdict(self, entry: Entry, job: ScanJob) -> Report:
-        target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
-        if self.ledger.attempt(entry, job.id) > MAX_ATTEMPTS:
-            log.error("job %s is given up after %d attempts: %s", job.id, MAX_ATTEMPTS, target.name)
-            return failure(target, "worker_lost", f"{MAX_ATTEMPTS} workers were lost while they scanned it")
+                return [self._attempt(job, first=True) for job in jobs]
+            except SoftTimeLimitExceeded:
+                raise HungError(f"the scan of {jobs[0].bucket}/{jobs[0].key} did not end") from None
+        pool = ThreadPoolExecutor(self._performer.threads, thread_name_prefix="scan")
+        futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
         try:
-            return self.scan(entry, job)
+            wait(futures)
         except SoftTimeLimitExceeded:
-            raise  # it is the task's time that is up: nothing is known of the object
+            self._end_in_time(futures)
+        except BaseException:
+            self._stopped = True
+            raise
+        finally:
+            # Not to be waited for: what hangs, hangs.
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [future.result() for future in futures if not future.cancelled()]
+
+    def _end_in_time(self, futures: Sequence[Future[Ending]]) -> None:
+        """Begin nothing more, and see whether what runs ends.
+
+        Raises:
+            HungError: Something does not.
+        """
+        self._stopped = True
+        wait(futures, timeout=LAST_SECONDS)
+        with self._lock:
+            hung = dict(self._begun)
+        for job_id, thread in hung.items():
+            self._performer.ledger.attempts.note_error(job_id, _stack(thread))
+        if hung:
+            raise HungError(f"{len(hung)} scans of entry {self._entry.id} did not end")
+
+    def _attempt(self, job: ScanJob, *, first: bool) -> Ending:
+        if self._stopped or (not first and time.monotonic() > self._until):
+            return Ending.NOT_BEGUN
+        performer = self._performer
+        if not performer.breaker.allows(job.bucket):
+            self._postpone(performer.breaker.rest(job.bucket))
+            return Ending.UNDECIDED
+        with self._lock:
+            self._begun[job.id] = threading.get_ident()
+        ending = self._attempt_begun(job)
+        with self._lock:
+            del self._begun[job.id]
+        return ending
+
+    def _attempt_begun(self, job: ScanJob) -> Ending:
+        performer, entry = self._performer, self._entry
+        target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
+        liveness = performer.liveness
+        if performer.ledger.attempts.start(job.id, liveness.name, liveness.is_alive) >= MAX_LOST:
+            log.error("job %s is given up, %d workers were lost with it: %s", job.id, MAX_LOST, target.name)
+            message = f"{MAX_LOST} workers were lost while they scanned it"
+            return self._give_up(job, failure(target, "poison", message))
+        try:
+            report = performer.scan(entry, job)
+            error = str(report.details.get("error", ""))
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:
-            # A bug of ours must not leave an object without a verdict.
             log.exception("scanning %s failed", target.name)
-            return failure(target, "internal_error", "the scanner failed; its log says how")
+            report = failure(target, "internal_error", "the scanner failed; its log says how")
+            error = _tail(traceback.format_exc())
+        undecided = is_undecided(report)
+        performer.breaker.note(
+            job.bucket, decided=not undecided or "internal_error" in report.reasons, reason=error
+        )
+        if not undecided:
+            return self._record(job, report)
+        return self._left_undecided(job, report, error)
+
+    def _left_undecided(self, job: ScanJob, report: Report, error: str) -> Ending:
+        performer = self._performer
+        (reason,) = report.reasons
+        known = performer.ledger.attempts.undecided(job.id, reason, error)
+        if known.seconds >= performer.patience_seconds or (
+            reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
+        ):
+            return self._give_up(job, report)
+        log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
+        self._postpone(_delay(known.times))
+        return Ending.UNDECIDED
+
+    def _give_up(self, job: ScanJob, report: Report) -> Ending:
+        history = str(self._performer.ledger.attempts.history(job.id))
+        self._performer.give_up(self._entry, job, report, history)
+        return self._record(job, report)
+
+    def _record(self, job: ScanJob, report: Report) -> Ending:
+        performer = self._performer
+        try:
+            performer.record(self._entry, job, report)
+        except Exception as error:
+            log.exception("the verdict on %s was not recorded", report.target)
+            text = f"{type(error).__name__}: {error}"
+            known = performer.ledger.attempts.undecided(job.id, "not_recorded", text)
+            if known.seconds < performer.patience_seconds:
+                self._postpone(_delay(known.times))
+                return Ending.UNDECIDED
+            history = str(performer.ledger.attempts.history(job.id))
+            performer.give_up(self._entry, job, report, history)
+        performer.ledger.mark_done(job.id)
+        return Ending.DONE
+
+    def _postpone(self, seconds: float) -> None:
+        """Postpone the entry by at least so much; not all at once, or all would come back at once."""
+        with self._lock:
+            self.delay = max(self.delay, seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
+
+
+def _delay(times: int) -> float:
+    """By how many seconds to postpone what was undecided so often."""
+    return min(FIRST_DELAY * 2.0 ** min(times - 1, 10), LONGEST_DELAY)
+
+
+def _stack(thread: int) -> str:
+    """Where a thread is."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to another thread's stack
+    return "" if frame is None else _tail("".join(traceback.format_stack(frame)))
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-TRACEBACK_LINES:])

@@ -44,8 +44,9 @@ OTHER_REASONS: Final = {
     "slow_down": "the server asked for fewer requests, in all retries",
     "truncated_body": "the server sent fewer bytes than it announced, every time",
     "wrong_range": "the server sent another range than it was asked for, every time",
-    "worker_lost": "three workers died of it",
-    "internal_error": "the scanner has a bug; its log says which",
+    "worker_lost": "its batch was sent again and again, and no worker finished it",
+    "poison": "three workers died of it",
+    "internal_error": "the scanner has a bug; the dead letter and the log say which",
 }
 
 

@@ -22,7 +22,21 @@ All begin with `keyhole:v1:`.
 `ledger:begun`
     hash. Queue: when the latest entry was noted whose work has begun (epoch seconds).
 `ledger:resent`
-    hash. Entry id: how often it was sent again. Until struck.
+    hash. Entry id: how often it was sent again without progress, a space, how many of its jobs had their
+    verdicts then. Until struck.
+`ledger:clock`
+    hash. `server` (the server's clock when the ledger's clock was last read), `ledger` (the ledger's clock,
+    epoch seconds, which never goes back).
+`ledger:held:<queue>`
+    zset. Ids of entries that a worker is busy with, by its last heartbeat (epoch seconds). Until let go.
+`ledger:holders`
+    hash. Entry id: the worker process that is busy with it, or that was lost with it. Until let go.
+`alive:<worker process>`
+    string. A marker: this process is alive and busy. Expires.
+`ledger:split`
+    set. Ids of open entries whose jobs go on as entries of their own.
+`ledger:later`
+    zset. Ids of open entries that are postponed, by when they are due (epoch seconds).
 `ledger:published:<entry id>`
     string. A marker: this entry is on the broker, and a duplicate need not be. Expires by setting.
 `ledger:done:<entry id>`
@@ -30,7 +44,10 @@ All begin with `keyhole:v1:`.
 `ledger:job-done:<job id>`
     string. A marker: this job of an open entry has its verdict. Until struck; expires by setting.
 `ledger:attempts:<job id>`
-    string. How often the work on this job was started. Until struck; expires by setting.
+    hash. Attempts to scan an object that has no verdict yet: `started` (the process that is busy with it),
+    `lost` (how many workers were lost with it), `undecided` (how often it stayed so), `since`, `last` (epoch
+    seconds of the first and the last time), `error` (the last one), `reason:<code>` (how often for this
+    reason). Until struck; expires by setting.
 `events:counts`
     hash. Name: how often that happened to a message or an event. For ever.
 `dead`
@@ -102,6 +119,10 @@ EVENT_COUNTS: Final = f"{_PREFIX}:events:counts"
 LEDGER_ENTRIES: Final = f"{_PREFIX}:ledger:entries"
 LEDGER_BEGUN: Final = f"{_PREFIX}:ledger:begun"
 LEDGER_RESENT: Final = f"{_PREFIX}:ledger:resent"
+LEDGER_CLOCK: Final = f"{_PREFIX}:ledger:clock"
+LEDGER_HOLDERS: Final = f"{_PREFIX}:ledger:holders"
+LEDGER_SPLIT: Final = f"{_PREFIX}:ledger:split"
+LEDGER_LATER: Final = f"{_PREFIX}:ledger:later"
 DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
@@ -116,6 +137,7 @@ RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
 ATTEMPTS_PREFIX: Final = f"{_PREFIX}:ledger:attempts:"
+LEDGER_OPEN_PREFIX: Final = f"{_PREFIX}:ledger:open:"
 
 
 def object_id(bucket: str, key: str, version_id: str | None) -> str:
@@ -174,7 +196,12 @@ def tag_lock(object_id: str) -> str:
 
 def ledger_open(queue: str) -> str:
     """Where the open entries of a queue lie."""
-    return f"{_PREFIX}:ledger:open:{queue}"
+    return LEDGER_OPEN_PREFIX + queue
+
+
+def ledger_held(queue: str) -> str:
+    """Where the entries of a queue lie that a worker is busy with."""
+    return f"{_PREFIX}:ledger:held:{queue}"
 
 
 def entry_done(entry_id: str) -> str:
@@ -192,8 +219,13 @@ def job_done(job_id: str) -> str:
     return JOB_DONE_PREFIX + job_id
 
 
+def alive(process: str) -> str:
+    """The marker of a worker process that is alive."""
+    return f"{_PREFIX}:alive:{process}"
+
+
 def attempts(job_id: str) -> str:
-    """The count of starts of the work on a job."""
+    """What is known of the attempts to scan a job's object."""
     return ATTEMPTS_PREFIX + job_id
 
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, cast
 import redis
 
 from worker.results import keys
-from worker.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header
+from worker.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
 from worker.scan.report import Report, Status
 
 _log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ class RedisStore:
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
         """Record a verdict and announce it in the stream; false if the same or a newer one stands already.
 
+        It is false, too, where the scan failed and the verdict that stands is kept with this attempt beside.
+
         `sequencer` is that of the S3 event that led to the scan, if one did.
 
         Raises:
@@ -113,9 +115,10 @@ class RedisStore:
                 self._expiry_seconds or 0,
                 self._stream_length,
                 report.key,
+                int(is_fixed(report)),
             ],
         )
-        return bool(written)
+        return int(written) == 1
 
     def get(self, bucket: str, key: str, version_id: str | None = None) -> Report | None:
         """The verdict on an object; without a version, that on the newest version known.

@@ -5,6 +5,7 @@ It is the same in `keyhole inspect --json`, in Redis, in the stream of verdicts 
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -23,6 +24,28 @@ class Status(StrEnum):
     INCONCLUSIVE = "inconclusive"
     UNREADABLE = "unreadable"
     FAILED = "failed"
+
+
+class LastAttempt(BaseModel):
+    """A scan that failed after the verdict was made, and so says nothing against it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Status
+    reasons: tuple[str, ...]
+    error: str | None
+    scanned_at: datetime
+
+    @classmethod
+    def of(cls, report: "Report") -> Self:
+        """The attempt that a report tells of."""
+        error = report.details.get("error")
+        return cls(
+            status=report.status,
+            reasons=report.reasons,
+            error=None if error is None else str(error),
+            scanned_at=report.scanned_at,
+        )
 
 
 class Report(BaseModel):
@@ -61,3 +84,6 @@ class Report(BaseModel):
     scanned_at: datetime
     scanner: str
     ruleset: str
+
+    #: Set where a record is read whose object was scanned again since, in vain.
+    last_attempt: LastAttempt | None = None

@@ -1,0 +1,77 @@
+"""The heartbeat of a worker process: while it is busy with entries, it says so every few seconds.
+
+One thread a process beats for all entries that the process holds. An entry whose holder stops beating is
+taken back by the sweep (`jobs.sweep`).
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import redis
+
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.liveness import Liveness
+
+_log = logging.getLogger(__name__)
+
+#: Seconds from one beat to the next. Six in a row must fail until an entry is taken back.
+BEAT_SECONDS: Final = 5.0
+
+
+class Heartbeat:
+    """Beats for the entries that this process holds. Make it after the fork."""
+
+    def __init__(self, ledger: Ledger, liveness: Liveness, *, seconds: float = BEAT_SECONDS) -> None:
+        self._ledger = ledger
+        self._liveness = liveness
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._held: dict[str, set[str]] = {}
+        self._unsettled: list[tuple[Entry, str, list[str]]] = []
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def beating(self, entry: Entry) -> Iterator[None]:
+        """Beat for an entry for as long as the block runs."""
+        with self._lock:
+            self._held.setdefault(entry.queue, set()).add(entry.id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[entry.queue].discard(entry.id)
+
+    def settle(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
+        """Let go of an entry whose work was broken off, and release jobs that were started.
+
+        Where Redis is away this is done once it is back: what was not lost must not count as lost.
+        """
+        try:
+            self._ledger.attempts.release(job_ids)
+            self._ledger.let_go(entry, worker)
+        except redis.RedisError as error:
+            _log.warning("entry %s is let go of later, for Redis is away: %s", entry.id, error)
+            with self._lock:
+                self._unsettled.append((entry, worker, job_ids))
+
+    def _beat(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(self._seconds)
+            with self._lock:
+                held = {queue: sorted(ids) for queue, ids in self._held.items() if ids}
+                unsettled, self._unsettled = self._unsettled, []
+            for broken_off in unsettled:
+                self.settle(*broken_off)
+            for queue, ids in held.items():
+                try:
+                    self._liveness.beat()
+                    self._ledger.renew(queue, ids)
+                except redis.RedisError as error:
+                    _log.warning("no heartbeat for %d entries of %s: %s", len(ids), queue, error)
