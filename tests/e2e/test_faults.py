@@ -14,7 +14,7 @@ from worker.app import VISIBILITY
 from worker.demo.images import qcow2
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
-from worker.jobs.perform import MAX_ATTEMPTS
+from worker.jobs.perform import MAX_LOST
 from worker.results import keys
 from worker.scan.report import Status
 
@@ -79,12 +79,12 @@ class TestAProcessIsKilled:
     ) -> None:
         entry = submit(faulty_site, bucket, "b.qcow2", HELD, "c.qcow2")
 
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(MAX_LOST):
             faulty_site.held.await_request()
             kill_who_scans(faulty_worker)
 
         reports = faulty_site.verdicts(entry)
-        assert (reports[HELD].status, reports[HELD].reasons) == (Status.FAILED, ("worker_lost",))
+        assert (reports[HELD].status, reports[HELD].reasons) == (Status.FAILED, ("poison",))
         assert (reports["b.qcow2"].status, reports["c.qcow2"].status) == (Status.SAFE, Status.SAFE)
         assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", "c.qcow2", HELD]
         faulty_site.struck(entry)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worker.results import keys
 from worker.results.record import CorruptRecordError
 from worker.results.redis_store import STREAM_START, RedisStore
-from worker.scan.report import Report, Status
+from worker.scan.report import LastAttempt, Report, Status
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BARE_ID = keys.object_id("images", "a.qcow2", None)
@@ -164,7 +164,7 @@ class TestWhichVerdictStands:
         modified, changes = 0, 1
         arrivals: list[tuple[Report, str, str | None]] = []
         happenings = st.sampled_from(
-            ["changed", "changed in the same second", "scanned", "scanned for an event", "denied"]
+            ["changed", "changed in the same second", "scanned", "scanned for an event", "denied", "failed"]
         )
         for second, happening in enumerate(data.draw(st.lists(happenings, min_size=2, max_size=12))):
             seen: dict[str, Any] = {"scanned": second, "size": second}
@@ -177,6 +177,8 @@ class TestWhichVerdictStands:
                     arrivals.append((verdict(modified=modified, **seen), str(second), None))
                 case "scanned for an event":
                     arrivals.append((verdict(modified=modified, **seen), str(second), f"{changes:x}"))
+                case "failed":
+                    arrivals.append((verdict(Status.FAILED, modified=None, **seen), str(second), None))
                 case "denied":
                     arrivals.append((verdict(Status.UNREADABLE, modified=None, **seen), str(second), None))
         permutation = data.draw(st.permutations(arrivals))
@@ -191,6 +193,93 @@ class TestWhichVerdictStands:
         for report, job_id, sequencer in arrivals:
             store.write(report, job_id=job_id, sequencer=sequencer)
         return valkey.get(keys.record(BARE_ID)), store.counts(), list(store.find())
+
+
+class TestAFailureIsNoVerdict:
+    """What went wrong on the way says nothing about the object."""
+
+    def failed(self, *, scanned: float, etag: str | None = None, modified: float | None = None) -> Report:
+        return verdict(Status.FAILED, modified=modified, scanned=scanned).model_copy(
+            update={"etag": etag, "reasons": ("network",), "details": {"error": "no route"}}
+        )
+
+    def unreadable(self, *, scanned: float, **known: object) -> Report:
+        return verdict(Status.UNREADABLE, modified=None, scanned=scanned).model_copy(
+            update={"reasons": ("access_denied",), **known}
+        )
+
+    def test_it_does_not_replace_a_verdict_and_is_kept_beside_it(self, store: RedisStore) -> None:
+        store.write(verdict(Status.SAFE, scanned=100), job_id="1", sequencer=None)
+
+        assert not store.write(self.failed(scanned=200), job_id="2", sequencer=None)
+
+        kept = store.get("images", "a.qcow2")
+        assert kept is not None
+        assert (kept.status, kept.scanned_at) == (Status.SAFE, at(100))
+        assert kept.last_attempt == LastAttempt(
+            status=Status.FAILED, reasons=("network",), error="no route", scanned_at=at(200)
+        )
+        assert store.counts()[Status.SAFE] == 1
+        assert store.counts()[Status.FAILED] == 0
+        assert len(store.read_stream(STREAM_START).verdicts) == 1
+
+    def test_any_verdict_replaces_it_even_of_the_same_job(self, store: RedisStore) -> None:
+        """A worker that was taken for lost brings its verdict after all."""
+        store.write(self.failed(scanned=200), job_id="1", sequencer=None)
+
+        assert store.write(verdict(Status.SAFE, scanned=100), job_id="1", sequencer=None)
+
+        kept = store.get("images", "a.qcow2")
+        assert kept is not None
+        assert kept.status is Status.SAFE
+        assert kept.last_attempt is not None
+
+    def test_the_next_verdict_forgets_it(self, store: RedisStore) -> None:
+        store.write(verdict(Status.SAFE, scanned=100), job_id="1", sequencer=None)
+        store.write(self.failed(scanned=200), job_id="2", sequencer=None)
+
+        store.write(verdict(Status.SAFE, scanned=300), job_id="3", sequencer=None)
+
+        kept = store.get("images", "a.qcow2")
+        assert kept is not None
+        assert kept.last_attempt is None
+
+    def test_on_another_object_it_replaces_the_verdict(self, store: RedisStore) -> None:
+        """What is known of the old object is not true of the new one."""
+        old = verdict(Status.SAFE, modified=1, scanned=100).model_copy(update={"etag": '"a"'})
+        store.write(old, job_id="1", sequencer=None)
+
+        assert store.write(self.failed(scanned=200, etag='"b"', modified=2), job_id="2", sequencer=None)
+
+    def test_unreadable_it_keeps_the_verdict_only_if_it_is_provably_the_same(self, store: RedisStore) -> None:
+        safe = verdict(Status.SAFE, scanned=100).model_copy(update={"etag": '"a"'})
+        store.write(safe, job_id="1", sequencer=None)
+
+        same = self.unreadable(scanned=200, etag='"a"')
+        assert not store.write(same, job_id="2", sequencer=None)
+        assert store.write(self.unreadable(scanned=300), job_id="3", sequencer=None)
+
+    def test_a_version_is_the_same_object_unless_it_is_gone(self, store: RedisStore) -> None:
+        safe = verdict(Status.SAFE, scanned=100).model_copy(update={"version_id": "v1"})
+        store.write(safe, job_id="1", sequencer=None)
+
+        denied = self.unreadable(scanned=200, version_id="v1")
+        assert not store.write(denied, job_id="2", sequencer=None)
+        gone = self.unreadable(scanned=300, version_id="v1", reasons=("not_found",))
+        assert store.write(gone, job_id="3", sequencer=None)
+
+    def test_the_version_null_can_be_replaced(self, store: RedisStore) -> None:
+        safe = verdict(Status.SAFE, scanned=100).model_copy(update={"version_id": "null"})
+        store.write(safe, job_id="1", sequencer=None)
+
+        assert store.write(self.unreadable(scanned=200, version_id="null"), job_id="2", sequencer=None)
+
+    def test_it_expires_with_its_verdict(self, valkey: redis.Redis) -> None:
+        store = RedisStore(valkey, expiry_seconds=100, stream_length=10)
+        store.write(verdict(Status.SAFE, scanned=100), job_id="1", sequencer=None)
+        store.write(self.failed(scanned=200), job_id="2", sequencer=None)
+
+        assert 0 < valkey.ttl(keys.record(BARE_ID)) <= 100
 
 
 class TestVersions:

@@ -121,6 +121,10 @@ def report_page(report: Report) -> Table:
     page.add_row(
         "scanned", Text(f"{report.scanned_at.isoformat()} by {report.scanner}, rules {report.ruleset}")
     )
+    if report.last_attempt is not None:
+        attempt = report.last_attempt
+        text = f"{attempt.scanned_at.isoformat()}: {attempt.status.value}, {' '.join(attempt.reasons)}"
+        page.add_row("last attempt", Text(text + (f" ({shown(attempt.error)})" if attempt.error else "")))
     cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
     page.add_row("cost", Text(cost))
     return page

@@ -85,9 +85,8 @@ end
 -- Whether an attempt says nothing against a verdict: a failure unless it is of another object, an unreadable
 -- object if it is provably the same.
 local function idle(attempt, verdict)
-    if unread(verdict) or not unread(attempt) then return false end
-    if attempt.status == 'failed' then return not other(attempt, verdict) end
-    return same(attempt, verdict)
+    if attempt.status == 'failed' then return verdict.status ~= 'failed' and not other(attempt, verdict) end
+    return attempt.status == 'unreadable' and not unread(verdict) and same(attempt, verdict)
 end
 
 local function newer(new, old)
@@ -144,7 +143,9 @@ if not newer(new, old) then
     return 0
 end
 local attempt = ''
-if old and old.body and idle(old, new) then attempt = latest(new, as_attempt(old), '') end
+if old and old.body then
+    attempt = latest(new, idle(old, new) and as_attempt(old) or '', old.attempt)
+end
 store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
 unindex(ARGV[1])
 redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
