@@ -27,7 +27,7 @@ OTHER_REASONS: Final = {
     "decompression_limit": "its image is compressed, and more of it is needed than may be decompressed",
     "wholeness_unchecked": "it was recognised, but nothing proves that it is whole",
     "missed": "a stream passed what was wanted; read the object by range",
-    "budget": "the scan's budget of requests, bytes or seconds ran out, retries included",
+    "budget": "the scan's budget of requests, bytes or seconds ran out",
     "object_changed": "it was replaced while it was read, again and again",
     "not_found": "there is no such object any more",
     "delete_marker": "the version is a delete marker",

@@ -108,6 +108,9 @@ def scan(
         except ObjectChangedError as error:
             changed = error
         except BudgetExhaustedError as error:
+            if meter.trouble is not None:
+                # Without the faults it might have been enough, so the object is as unknown as before.
+                return reporter.not_read(meter.trouble, source)
             return reporter.broken_off(error, source, inspection)
         except SourceError as error:
             return reporter.not_read(error, source)

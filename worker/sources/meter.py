@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.sources.errors import BudgetExhaustedError
+from worker.sources.errors import BudgetExhaustedError, TransientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Meter:
         self._pace = pace
         self._waited = 0.0
         self._began = time.monotonic()
+        #: The last fault of the server or the network, which took its share of the budget.
+        self.trouble: TransientError | None = None
         self.requests = 0
         self.bytes_read = 0
         self._decompressed = 0
@@ -43,6 +45,11 @@ class Meter:
     def elapsed_seconds(self) -> float:
         """The seconds since the scan began, but for those in which it waited for its turn."""
         return time.monotonic() - self._began - self._waited
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left of the budget."""
+        return max(0.0, self._budget.seconds - self.elapsed_seconds)
 
     def widen(self, budget: Budget) -> None:
         """Allow as much as another budget does, where that is more: the object is a container."""

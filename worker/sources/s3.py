@@ -23,6 +23,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from worker.sources import s3_boto, s3_obstore
+from worker.sources.deadline import add_deadlines
 from worker.sources.errors import ConfigurationError, ObjectChangedError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
@@ -82,6 +83,7 @@ class S3Access:
             ),
         )
         client.meta.events.register("before-call.s3.HeadBucket", _refuse_head)
+        add_deadlines(client)
         return client
 
     @property
@@ -180,7 +182,11 @@ class S3Source:
         )
         for attempt in retries:
             with attempt:
-                answer = self._get_pinned(span)
+                try:
+                    answer = self._get_pinned(span)
+                except TransientError as error:
+                    self._meter.trouble = error
+                    raise
         self._recognise(answer.identity)
         return answer.data
 
@@ -196,7 +202,8 @@ class S3Source:
             return self._get_once(span)
 
     def _get_once(self, span: Span) -> Answer:
-        if self._store is not None:
+        # obstore's time limit is the client's; near the end of the budget boto3's deadline is exact.
+        if self._store is not None and self._meter.seconds_left >= READ_SECONDS:
             try:
                 return s3_obstore.get(self._store, self._pin, span, self._meter)
             except s3_obstore.ObstoreRefusedError:

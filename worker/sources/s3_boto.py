@@ -22,6 +22,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from worker.sources.deadline import deadline
 from worker.sources.errors import (
     ConfigurationError,
     ObjectChangedError,
@@ -89,12 +90,23 @@ THROTTLING_CODES = {
 
 
 def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Make one ranged GET.
+    """Make one ranged GET, within the seconds that are left of the budget.
 
     Raises:
         SourceError: One of its kinds, which says why.
     """
     meter.request(span.length)
+    with deadline(meter.seconds_left) as limit:
+        try:
+            return _get(client, pin, span, meter)
+        except SourceError as error:
+            if limit.expired:
+                message = "the server did not answer in full within the budget's seconds"
+                raise TransientError("network", message) from error
+            raise
+
+
+def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     request: dict[str, Any] = {
         "Bucket": pin.bucket,
         "Key": pin.key,

@@ -1,0 +1,84 @@
+"""No server can hold a request for longer than the budget's seconds, however it trickles."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.servers.access import CREDENTIALS, isolate
+from worker.sources.errors import BudgetExhaustedError
+from worker.sources.meter import Budget, Meter
+from worker.sources.s3 import S3Access, S3Source
+
+#: Seconds from one byte to the next.
+TRICKLE = 0.05
+HEAD = (
+    b'HTTP/1.1 206 Partial Content\r\nETag: "a"\r\nLast-Modified: Fri, 01 May 2026 12:00:00 GMT\r\n'
+    b"Content-Length: 65536\r\nContent-Range: bytes 0-65535/1000000\r\n\r\n"
+)
+
+
+def trickle(connection: socket.socket, data: bytes) -> None:
+    for byte in data:
+        connection.sendall(bytes([byte]))
+        time.sleep(TRICKLE)
+
+
+def trickle_headers(connection: socket.socket) -> None:
+    trickle(connection, HEAD * 1000)
+
+
+def trickle_body(connection: socket.socket) -> None:
+    connection.sendall(HEAD)
+    trickle(connection, bytes(65536))
+
+
+def say_nothing(connection: socket.socket) -> None:
+    connection.recv(1)
+    time.sleep(30)
+
+
+@contextmanager
+def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that answers every connection so; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+        def handle(connection: socket.socket) -> None:
+            with connection:
+                try:
+                    connection.recv(65536)
+                    answer(connection)
+                except OSError:
+                    return  # the client has had enough
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("answer", [trickle_headers, trickle_body, say_nothing])
+# boto3 alone reads the second key: obstore cannot name it.
+@pytest.mark.parametrize("key", ["disk.qcow2", "a//disk.qcow2"])
+def test_a_request_ends_with_the_budget(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None], key: str
+) -> None:
+    isolate(monkeypatch, **CREDENTIALS)
+    with serving(answer) as url:
+        access = S3Access(endpoint_url=url, region="us-east-1", connections=1)
+        meter = Meter(Budget(seconds=1.0))
+        source = S3Source(access, "bucket", key, version_id=None, meter=meter)
+
+        with pytest.raises(BudgetExhaustedError, match="budget of 1 seconds"):
+            source.read(0, 65536)
+
+        assert meter.elapsed_seconds < 5
