@@ -201,6 +201,18 @@ class TestAnAnswerGetsLost:
         assert valkey.lrange(key, 0, -1) == [b"d", b"e"]
         assert [bodies(listener.receive(2, 0)) for _ in range(2)] == [[b"c", b"d"], [b"e"]]
 
+    def test_of_two_alike_the_one_that_is_still_to_be_handed_out_stays(
+        self, valkey: redis.Redis, key: str, listen: Open
+    ) -> None:
+        valkey.rpush(key, "a", "a")
+        listener = listen("one")
+        listener.receive(10, 0)
+        listener._out.clear()  # as if the answer had not arrived
+
+        listener.acknowledge(listener.receive(1, 0))
+
+        assert bodies(listener.receive(10, 0)) == [b"a"]
+
     @pytest.mark.parametrize("settle", [RedisListSource.acknowledge, RedisListSource.give_back])
     def test_what_was_told_twice_is_done_once(
         self,

@@ -133,6 +133,8 @@ class RedisListSource:
         self._has_asked = False
         #: What the caller has, by its bytes.
         self._out: Counter[bytes] = Counter()
+        #: What this listener holds beyond that, as far as it knows: more came to light than was asked for.
+        self._waiting: Counter[bytes] = Counter()
         answer_seconds = client.connection_pool.connection_kwargs.get("socket_timeout")
         self._longest_block = min(_LONGEST_BLOCK_SECONDS, (answer_seconds or _LONGEST_BLOCK_SECONDS) / 2)
 
@@ -195,9 +197,10 @@ class RedisListSource:
         )
         # redis-py's type covers every script; `connect` asks for bytes.
         held, taken = cast("tuple[list[bytes], list[bytes]]", answer)
-        unknown = list((Counter(held) - self._out).elements())
-        bodies = [*unknown, *taken][:limit]
+        unknown = Counter(held) - self._out
+        bodies = [*unknown.elements(), *taken][:limit]
         self._out.update(bodies)
+        self._waiting = unknown - Counter(bodies)
         return bodies
 
     def _await_one(self, seconds: float) -> None:
@@ -217,7 +220,10 @@ class RedisListSource:
             if going:
                 self._settle_script(
                     keys=[self._held, self._key],
-                    args=[how, *(arg for body in going for arg in (body, staying[body]))],
+                    args=[
+                        how,
+                        *(arg for body in going for arg in (body, staying[body] + self._waiting[body])),
+                    ],
                 )
         self._out = staying
 
