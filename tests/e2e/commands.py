@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psutil
+
 KEYHOLE = (sys.executable, "-m", "worker")
 #: Seconds that anything may take before a test fails.
 PATIENCE = 60.0
@@ -93,26 +95,40 @@ def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and was not asked for its exit code does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def command_line(pid: int) -> Sequence[str]:
+    """How a process was started; empty if it has ended."""
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def marked(marker: str) -> list[int]:
     """The running processes with a text in their environment or command line."""
-    listed = subprocess.run(
-        ["ps", "axeww", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True
-    )
     return [
-        int(line.split()[0])
-        for line in listed.stdout.splitlines()
-        if marker in line and not line.split()[1].startswith("Z")
+        process.pid for process in psutil.process_iter() if any(marker in text for text in _texts(process))
     ]
+
+
+def _texts(process: psutil.Process) -> Sequence[str]:
+    try:
+        return [*process.cmdline(), *(f"{name}={value}" for name, value in process.environ().items())]
+    except psutil.Error:  # It has ended, or belongs to another user.
+        return []
 
 
 def lines(output: bytes) -> Sequence[str]:

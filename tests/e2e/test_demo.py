@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,7 +101,11 @@ def test_it_does_not_wait_for_a_worker_that_has_ended(env: dict[str, str], tmp_p
     log = tmp_path / "log"
     with commands.started("demo", "--json", env=env, log=log) as demo:
         worker = commands.until(
-            lambda: [pid for pid in commands.children(demo.pid) if b"until-stdin-ends" in command_line(pid)]
+            lambda: [
+                pid
+                for pid in commands.children(demo.pid)
+                if "--until-stdin-ends" in commands.command_line(pid)
+            ]
         )
         os.kill(worker[0], signal.SIGKILL)
 
@@ -110,8 +113,3 @@ def test_it_does_not_wait_for_a_worker_that_has_ended(env: dict[str, str], tmp_p
     (line,) = log.read_text().splitlines()
     assert line.startswith("Error: the worker ended")
     assert [left for left in left_behind(env) if not str(left).rpartition("/")[2].startswith("pymp-")] == []
-
-
-def command_line(pid: int) -> bytes:
-    """How a process was started."""
-    return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, check=False).stdout
