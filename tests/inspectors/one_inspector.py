@@ -1,15 +1,13 @@
 """How tests run one inspector alone: over images, over files that tools made, by the laws of all."""
 
-import os
 import random
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
 from hypothesis import strategies as st
 
+from tests.inspectors.content.tools import environment, need
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from worker.demo.images import Image
@@ -20,8 +18,6 @@ KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 FRONT = 256 * KIB
 MOST_RANGES_BEHIND = 2
 MOST_HELD = 512 * KIB
-#: Tools without which a run in CI proves too little.
-NEEDED_IN_CI = {"cryptsetup-bin", "xorriso", "udftools"}
 
 Kind = TypeVar("Kind", bound=FileInspector)
 
@@ -47,11 +43,9 @@ def image_of(path: Path) -> Image:
 
 
 def run_tool(package: str, *command: str | Path, stdin: bytes = b"") -> str:
-    """What a tool prints. Skipped where it is not installed; in CI a failure for what CI must have."""
-    if shutil.which(command[0]) is None:
-        give_up = pytest.fail if os.environ.get("CI") and package in NEEDED_IN_CI else pytest.skip
-        give_up(f"{command[0]} is not there: install {package}")
-    done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    """What a tool prints. Skipped where it is not installed; in CI a failure."""
+    need(str(command[0]), package)
+    done = subprocess.run(command, input=stdin, capture_output=True, check=False, env=environment())
     assert done.returncode == 0, f"{command}: {done.stdout!r}{done.stderr!r}"
     return done.stdout.decode(errors="replace")
 

@@ -1,7 +1,5 @@
 """Compressed images: what they hold is known as if it lay there plain, once all of it has passed."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import FACTS, FIXTURE_IMAGES, QemuImages
 from tests.inspectors.compression.packed import ERRORS, GIB, KIB, MIB, PACKED, UNPACKED, noise, places
+from tests.inspectors.content.tools import need
 from tests.inspectors.one_inspector import image_of
 from tests.inspectors.test_law import IMAGES, WAYS, Run, told_at_once
 from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, vdi, vhd_fixed
@@ -310,11 +309,9 @@ def test_what_tools_pack_is_known_as_if_it_lay_there_plain(name: str, command: s
 
 
 def filtered(command: str, data: bytes) -> bytes:
-    """What a tool makes of data. Skipped where it is not installed; in CI only pigz may be missing."""
+    """What a tool makes of data. Skipped where it is not installed; in CI a failure."""
     tool, *options = command.split()
-    if shutil.which(tool) is None:
-        give_up = pytest.fail if os.environ.get("CI") and tool != "pigz" else pytest.skip
-        give_up(f"{tool} is not there")
+    need(tool)
     return subprocess.run([tool, *options, "-c"], input=data, capture_output=True, check=True).stdout
 
 

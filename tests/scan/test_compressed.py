@@ -2,8 +2,6 @@
 
 import io
 import lzma
-import os
-import shutil
 import subprocess
 import zlib
 from dataclasses import replace
@@ -15,6 +13,7 @@ import pytest
 
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import GIB, KIB, MIB, PACKED, noise, zeros
+from tests.inspectors.content.tools import need
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 from worker.api import inspect_stream, scan_s3
 from worker.demo.images import Image, gpt_disk, qcow2, tar, vhd_fixed
@@ -173,8 +172,7 @@ def test_by_default_the_same_is_undecided_and_read_no_further_than_it_tells_some
 
 def test_tar_packs_it_sparsely_as_compute_engine_says(tmp_path: Path) -> None:
     """By the documentation's own command."""
-    if shutil.which("tar") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("tar is not there")
+    need("tar")
     gpt_disk(GIB).patched(5 * MIB, noise(1, 300_000)).write_to(tmp_path / "disk.raw")
     command = ["tar", "--format=oldgnu", "-Sczf", "image.tar.gz", "disk.raw"]
     subprocess.run(command, cwd=tmp_path, check=True)

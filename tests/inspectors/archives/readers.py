@@ -1,5 +1,6 @@
 """What other readers see in an archive: GNU tar, Python's tarfile, and where it is installed libarchive's."""
 
+import os
 import re
 import subprocess
 import tarfile
@@ -18,7 +19,7 @@ def by_gnu_tar(path: Path) -> list[Listed] | None:
         ["tar", "-tvf", path, "--force-local", "--quoting-style=literal"],
         capture_output=True,
         check=False,
-        env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
+        env={"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"},
     )
     if done.returncode:
         return None

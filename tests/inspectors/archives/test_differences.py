@@ -4,8 +4,6 @@ Both are asked. What libarchive and busybox see otherwise was tried by hand and 
 3.6.2, busybox 1.35.
 """
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -28,6 +26,7 @@ from tests.inspectors.archives.blocks import (
 )
 from tests.inspectors.archives.readers import by_gnu_tar, by_tarfile
 from tests.inspectors.archives.walking import walk
+from tests.inspectors.content.tools import need
 from worker.demo.images import Image, tar_header
 from worker.demo.images.tar import BLOCK
 
@@ -146,8 +145,7 @@ PARTS: tuple[Callable[[Random], tuple[bytes | Image, ...]], ...] = (
 
 @pytest.fixture(autouse=True)
 def _needs_gnu_tar() -> None:
-    if shutil.which("tar") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("GNU tar is not there")
+    need("tar")
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Streams in a row, what may lie between them, and what lies behind: as the formats' own tools have it."""
 
-import os
-import shutil
 import subprocess
 
 import lz4.frame
 import pytest
 
 from tests.inspectors.compression.packed import IN_A_ROW, MIB, PACKED, lz4_frame, noise, skippable, zstd_frame
+from tests.inspectors.content.tools import need
 from tests.inspectors.inspecting import facts_of
 from worker.demo.images import Image, gpt_disk
 from worker.inspectors import Facts, Wholeness
@@ -142,9 +141,7 @@ BEHIND = {
 @pytest.mark.parametrize("name", PACKED)
 @pytest.mark.parametrize("behind", BEHIND)
 def test_what_the_tool_takes_behind_the_data_is_taken_and_nothing_else(name: str, behind: str) -> None:
-    if shutil.which(name) is None:
-        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up(f"{name} is not there")
+    need(name)
     data = PACKED[name](DATA) + BEHIND[behind]
     tool = subprocess.run(
         [name, "-tq" if name in {"zstd", "lz4"} else "-t"], input=data, capture_output=True, check=False

@@ -1,4 +1,4 @@
-"""The tools that make volumes: where they are looked for, and what is done where one is not installed."""
+"""The tools that tests run: where they are looked for, and what is done where one is not installed."""
 
 import os
 import shlex
@@ -7,36 +7,25 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-#: Where Debian has them, which is not on everybody's PATH.
-SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
-#: The package of each.
+#: The package of each whose package has another name.
 PACKAGES = {
     "7zz": "7zip",
     "blkid": "util-linux",
     "bsdtar": "libarchive-tools",
-    "busybox": "busybox",
-    "bzip2": "bzip2",
-    "cgpt": "cgpt",
     "cp": "coreutils",
-    "cpio": "cpio",
     "cryptsetup": "cryptsetup-bin",
     "drbdmeta": "drbd-utils",
     "e2image": "e2fsprogs",
     "ewfacquire": "ewf-tools",
-    "genext2fs": "genext2fs",
-    "genimage": "genimage",
-    "genisoimage": "genisoimage",
-    "genromfs": "genromfs",
     "grub-mkrescue": "grub-common",
-    "gzip": "gzip",
     "hformat": "hfsutils",
     "isohybrid": "syslinux-utils isolinux",
-    "lz4": "lz4",
+    "lzma": "xz-utils",
     "make-bcache": "bcache-tools",
-    "makefs": "makefs",
     "mcopy": "mtools",
     "mformat": "mtools",
     "mkapfs": "apfsprogs",
@@ -61,36 +50,39 @@ PACKAGES = {
     "mkswap": "util-linux",
     "mkudffs": "udftools",
     "nbdcopy": "libnbd-bin",
-    "nbdkit": "nbdkit",
-    "parted": "parted",
     "partx": "util-linux",
-    "pigz": "pigz",
     "pycdlib-genisoimage": "pycdlib, from PyPI",
     "python": "python3",
+    "pzstd": "zstd",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "sfdisk": "fdisk",
     "sgdisk": "gdisk",
-    "tar": "tar",
-    "unzip": "unzip",
-    "xorriso": "xorriso",
     "xz": "xz-utils",
-    "zip": "zip",
-    "zstd": "zstd",
 }
 
 
 def environment() -> Mapping[str, str]:
-    """The environment with the tools' folders on the PATH, and those of this Python's packages first."""
-    path = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), SBIN)
-    return os.environ | {"PATH": os.pathsep.join(path)}
+    """The environment with more on the PATH: the tools of Python packages, and `sbin` beside each `bin`.
+
+    Debian has tools in `sbin`, which not all users have on their PATH.
+    """
+    folders = [Path(sys.executable).parent, *map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))]
+    beside = [folder.with_name("sbin") for folder in folders if folder.name == "bin"]
+    return os.environ | {"PATH": os.pathsep.join(map(str, (*folders, *beside)))}
 
 
-def need(tool: str) -> None:
+def need(tool: str, package: str = "") -> None:
     """Skip the test where a tool is not installed; in CI it fails."""
     if shutil.which(tool, path=environment()["PATH"]) is None:
-        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up(f"{tool} is not there: install {PACKAGES[tool]}")
+        give_up(f"{tool} is not there: install {package or PACKAGES.get(tool, tool)}")
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip the test, for something is not installed; in CI it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def run(command: str, folder: Path) -> None:
