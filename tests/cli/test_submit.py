@@ -43,11 +43,10 @@ def runtime(env: dict[str, str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def marker(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """A text in the environment of all processes that the command starts."""
-    marker = f"KEYHOLE_TEST_MARKER={tmp_path.name}"
-    env["KEYHOLE_TEST_MARKER"] = tmp_path.name
-    yield marker
-    for pid in commands.marked(marker):
+    """A text that marks all processes that the command starts: a folder of this test's alone."""
+    env["KEYHOLE_TEST_MARKER"] = str(tmp_path)
+    yield str(tmp_path)
+    for pid in commands.marked(str(tmp_path)):
         os.kill(pid, signal.SIGKILL)
 
 

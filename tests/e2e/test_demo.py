@@ -17,18 +17,15 @@ def env(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Nothing is configured, and everything that the demo starts can be found by its environment."""
     temporary = tmp_path / "t"
     temporary.mkdir()
-    env = commands.environment(
-        TMPDIR=temporary, KEYHOLE_DATA_DIR=tmp_path / "data", KEYHOLE_TEST_MARKER=tmp_path.name
-    )
-    yield env
-    for pid in commands.marked(f"KEYHOLE_TEST_MARKER={tmp_path.name}"):
+    yield commands.environment(TMPDIR=temporary, KEYHOLE_DATA_DIR=tmp_path / "data")
+    for pid in commands.marked(str(tmp_path)):
         os.kill(pid, signal.SIGKILL)
 
 
 def left_behind(env: dict[str, str]) -> list[object]:
     """Processes and folders of the demo's."""
     return [
-        *commands.marked(f"KEYHOLE_TEST_MARKER={env['KEYHOLE_TEST_MARKER']}"),
+        *commands.marked(env["TMPDIR"]),
         *Path(env["TMPDIR"]).iterdir(),
         *Path(env["KEYHOLE_DATA_DIR"]).glob("*"),
     ]
