@@ -36,6 +36,7 @@ from worker.demo.images import (
     vmdk_flat_descriptor,
     vmdk_sparse,
     vmdk_stream_optimized,
+    zip_archive,
 )
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
@@ -115,6 +116,7 @@ WHOLE: dict[str, list[Image]] = {
     ],
     "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
     "ova": [_machine()],
+    "zip": [zip_archive([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
     **{
         name: [_plain(pack(image.to_bytes())) for image in (gpt_disk(64 * MIB), qcow2(GIB, allocated=3))]
         for name, pack in PACKED.items()
@@ -137,6 +139,7 @@ OUTSIDE: dict[str, list[Image]] = {
     "ewf": [ewf(MIB, last="next"), ewf(MIB, segment=2)],
     "dmg": [dmg(GIB, segments=2)],
     "tar": [tar([("/a.vdi", vdi(GIB))]), tar([("a.vdi", vdi(GIB)), ("b", "/etc/shadow")])],
+    "zip": [zip_archive([("/a.vdi", vdi(GIB))]), zip_archive([("a.vdi", vdi(GIB)), ("b", "/etc/shadow")])],
     "lz4": [_plain(lz4_frame(dictionary=9))],
     "zstd": [_plain(zstd_frame(window_descriptor=0, dictionary=9))],
     "ova": [_machine(fileRef='parentRef="a" ovf:fileRef'), _machine(**{'href="disk': 'href="../disk'})],

@@ -62,9 +62,9 @@ class CompressedInspector(ContainerInspector):
 
     DECODER: ClassVar[type[Decoder]]
 
-    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
+    def __init__(self, tracing: bool = False, depth: int = 0, decoder: Decoder | None = None) -> None:
         super().__init__(tracing, depth)
-        self._decoder = self.DECODER()
+        self._decoder = self.DECODER() if decoder is None else decoder
         # Until the outcome is known.
         self._passing: Passing | None = None
         self._piece = ""

@@ -14,14 +14,14 @@ member's own offsets; the container says where these lie in the object, and hand
   object's length is known: of what is cut off, the inspection sees the part that is there.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from worker.inspectors.base import FileInspector
 from worker.inspectors.decompression import Decompression
 from worker.inspectors.extents import ExtentMap
-from worker.inspectors.facts import Member, Wholeness
+from worker.inspectors.facts import Facts, Member, Wholeness
 from worker.inspectors.region import ByteRange
 
 if TYPE_CHECKING:
@@ -40,6 +40,34 @@ FRONT_BYTES = 4096
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
+class Looking(Protocol):
+    """What looks at a member: an inspection, or what unpacks the member for one."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything wanted is here, or can no longer matter."""
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether something is being decompressed."""
+
+    @property
+    def context_info(self) -> dict[str, int]:
+        """How many bytes each region holds in memory."""
+
+    def feed(self, offset: int, data: bytes) -> None:
+        """Present bytes from anywhere."""
+
+    def finish(self, size: int | None = None) -> None:
+        """Make the member's length known."""
+
+    def missing(self) -> list[ByteRange]:
+        """The ranges that are still wanted."""
+
+    def facts(self) -> Facts:
+        """What is known now."""
+
+
 class PlacedMember:
     """A member whose bytes lie in the container as they are.
 
@@ -49,7 +77,7 @@ class PlacedMember:
         inspection: What looks at it.
     """
 
-    def __init__(self, name: str, extents: ExtentMap, inspection: "Inspection") -> None:
+    def __init__(self, name: str, extents: ExtentMap, inspection: Looking) -> None:
         self.name = name
         self.inspection = inspection
         self._extents = extents
@@ -117,10 +145,14 @@ class ContainerInspector(FileInspector):
     # What subclasses call
 
     def new_member(self, name: str, extents: ExtentMap) -> int:
-        """Declare a member whose bytes lie in the container, and number it, from 0."""
+        """Declare a member whose bytes lie in the container as they are, and number it, from 0."""
+        return self.add_member(PlacedMember(name, extents, self.new_inspection()))
+
+    def add_member(self, member: PlacedMember) -> int:
+        """Declare a member, and number it."""
         number = self._count
         self._count += 1
-        self._open[number] = self._fresh[number] = PlacedMember(name, extents, self.new_inspection())
+        self._open[number] = self._fresh[number] = member
         return number
 
     def new_inspection(self) -> "Inspection":
@@ -212,13 +244,9 @@ class ContainerInspector(FileInspector):
     @property
     def virtual_size(self) -> int:
         """The sizes of all members' disks together; zero if one is unknown, or there is none."""
-        return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
-
-    def other_sizes(self) -> Mapping[str, int]:
-        """Return the same for those readers that take another size for some member's disk."""
-        facts = [member.facts for member in self.members() if member.facts.format]
-        readers = sorted({reader for one in facts for reader in one.other_sizes})
-        return {reader: _total(one.virtual_size_by(reader) for one in facts) for reader in readers}
+        sizes = [member.facts.virtual_size for member in self.members() if member.facts.format]
+        total = sum(size for size in sizes if size) if all(sizes) else 0
+        return total if total <= MAX_VIRTUAL_SIZE else 0
 
     @property
     def wholeness(self) -> Wholeness:
@@ -255,10 +283,3 @@ class ContainerInspector(FileInspector):
             if self.keeps(known):
                 self._kept[number] = known
         return bool(settled)
-
-
-def _total(sizes: Iterable[int | None]) -> int:
-    """The sum of sizes; zero if one is unknown, or it is more than a disk can have."""
-    known = list(sizes)
-    total = sum(size for size in known if size) if all(known) else 0
-    return total if total <= MAX_VIRTUAL_SIZE else 0

@@ -206,11 +206,11 @@ class Decoder(ABC):
             self.trailing_at = self.taken - self._padding % self.PADDING
 
 
-class _Inflating:
-    """A gzip member by zlib, in the form that the other libraries have."""
+class Inflating:
+    """Deflated data by zlib, in the form that the other libraries have; `wbits` says what is around them."""
 
-    def __init__(self) -> None:
-        self._zlib = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    def __init__(self, wbits: int) -> None:
+        self._zlib = zlib.decompressobj(wbits=wbits)
         self.needs_input = True
 
     @property
@@ -245,7 +245,7 @@ class GzipDecoder(Decoder):
 
     def _open(self, head: bytes) -> Stream | None:
         # What follows zeros gzip ignores, and Python reads.
-        return _Inflating() if self.begins(head) and not self._padding else None
+        return Inflating(16 + zlib.MAX_WBITS) if self.begins(head) and not self._padding else None
 
     def _explained(self, error: Exception) -> DecodingError:
         for said, what in (("incorrect data check", "checksum"), ("incorrect length check", "length")):

@@ -12,7 +12,6 @@ import re
 #: What the first bytes say, by format.
 FRONTS = {
     "cloop": b"#!/bin/sh\n#V2.0 Format\n",
-    "zip": b"PK\3\4",
 }
 QCOW_MAGIC = b"QFI\xfb"
 QCOW_INSPECTED = {version.to_bytes(4, "big") for version in (1, 2, 3)}

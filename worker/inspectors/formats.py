@@ -29,6 +29,7 @@ from worker.inspectors.vhd import VHDInspector
 from worker.inspectors.vhdx import VHDXInspector
 from worker.inspectors.vmdk import VMDKInspector
 from worker.inspectors.vmdk_text import VMDKTextInspector
+from worker.inspectors.zip import ZipInspector
 
 #: As much of the front as `matches_front` is shown: a sector, as QEMU's probes look at no more, either.
 FRONT_BYTES = 512
@@ -57,6 +58,7 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
 #: What holds images, or one that is compressed; the images in it are looked at by inspections of their own.
 CONTAINERS: tuple[type[ContainerInspector], ...] = (
     OVAInspector,
+    ZipInspector,
     GzipInspector,
     XzInspector,
     ZstdInspector,

@@ -68,6 +68,15 @@ class CaptureRegion:
         """How many bytes are held in memory."""
         return sum(len(piece) for _, piece in self._held)
 
+    def pieces(self, wanted: ByteRange) -> list[tuple[int, bytes]]:
+        """What is held of a range, as offsets and bytes."""
+        found = []
+        for start, piece in self._held:
+            first, end = max(start, wanted.offset), min(start + len(piece), wanted.end)
+            if first < end:
+                found.append((first, bytes(piece[first - start : end - start])))
+        return found
+
     def gaps(self, size: int | None) -> list[ByteRange]:
         """What is still wanted of an object of `size` bytes (`None`: not known yet)."""
         end = self.offset + self.length

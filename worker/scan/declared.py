@@ -50,6 +50,8 @@ CONTENT_TYPES = {
     "application/x-lz4": ("lz4",),
     "application/x-lzma": ("lzma",),
     "application/x-tar": ("tar", "ova"),
+    "application/zip": ("zip",),
+    "application/x-zip-compressed": ("zip",),
 }
 SUFFIXES = {
     **NAMES,

@@ -28,6 +28,7 @@ from worker.demo.images.vdi import vdi
 from worker.demo.images.vhd import vhd_dynamic, vhd_fixed, vhd_geometry
 from worker.demo.images.vhdx import vhdx
 from worker.demo.images.vmdk import vmdk_flat_descriptor, vmdk_sparse, vmdk_stream_optimized
+from worker.demo.images.zip import zip_archive
 
 __all__ = [
     "Allocated",
@@ -66,4 +67,5 @@ __all__ = [
     "vmdk_flat_descriptor",
     "vmdk_sparse",
     "vmdk_stream_optimized",
+    "zip_archive",
 ]
