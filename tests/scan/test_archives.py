@@ -95,8 +95,9 @@ def test_a_scan_reads_headers_and_what_each_disk_needs_and_nothing_between(
     assert [request.method for request in scripted.requests] == ["GET"] * report.requests
     assert report.requests == GETS[name, disks]
     assert report.bytes_read == scripted.bytes_sent
-    # Each GET reads as far ahead, and seldom further.
-    assert report.bytes_read <= (report.requests + disks) * AHEAD
+    # Each GET reads as far ahead, and seldom further; a sparse VMDK has a map of 640 KiB, twice.
+    further = 2 if name == "vmdk" else 1
+    assert report.bytes_read <= (report.requests + further * disks) * AHEAD
 
 
 def test_a_disk_that_was_packed_sparsely_costs_no_more(

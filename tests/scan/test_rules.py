@@ -251,7 +251,7 @@ def test_of_what_was_not_seen_nothing_is_said(facts: Facts, findings: list[str])
 
 
 def test_a_rule_can_ask_for_proof(tmp_path: Path) -> None:
-    sampled = vmdk_sparse(100 * GIB)
+    sampled = vmdk_sparse(200 * GIB)
     assert judged(tmp_path, sampled, "default").status is Status.SAFE
     report = judged(tmp_path, sampled, written(tmp_path, '[[rules]]\nwholeness = "proven"\n'))
     assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("wholeness_unchecked",))

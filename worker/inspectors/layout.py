@@ -10,7 +10,7 @@ Maps have hundreds of thousands of entries, so each is sorted once and searched 
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from operator import sub
 from typing import NamedTuple
 
@@ -86,33 +86,34 @@ class Blocks:
         return None
 
 
-def overlaps(parts: Iterable[Part], *blocks: Blocks) -> Iterator[Finding]:
-    """Findings on parts that overlap each other, and on blocks that overlap parts or blocks."""
-    parts = sorted(part for part in parts if part.start < part.end)
+def overlaps(parts: Iterable[Part], *blocks: Blocks) -> list[Finding]:
+    """The first findings on parts that overlap each other, and on blocks that overlap parts or blocks."""
+    return list(islice(_overlaps(sorted(part for part in parts if part.start < part.end), blocks), MAX_TOLD))
+
+
+def over(blocks: Blocks, parts: Iterable[Part]) -> Iterator[Finding]:
+    """Findings on blocks that overlap parts, one for each part."""
+    for part in parts:
+        if (at := blocks.over(part)) is not None:
+            yield found(CHECK, f"{blocks.name} at byte {at} overlaps {part.name}")
+
+
+def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Finding]:
     yield from _parts(parts)
     for some in blocks:
         if (at := some.doubled()) is not None:
             yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
-        yield from _over(some, parts)
+        yield from over(some, parts)
     for some, others in combinations(blocks, 2):
         few, many = sorted((some, others), key=len)
-        yield from _over(many, few.parts(), most=1)
+        yield from islice(over(many, few.parts()), 1)
 
 
-def _parts(parts: Sequence[Part]) -> Iterator[Finding]:
+def _parts(parts: Iterable[Part]) -> Iterator[Finding]:
     """Findings on sorted parts that overlap: not on every pair, but on at least one if there is one."""
-    told = 0
     before: Part | None = None
     for part in parts:
-        if before and part.start < before.end and told < MAX_TOLD:
-            told += 1
+        if before and part.start < before.end:
             yield found(CHECK, f"{part.name} at byte {part.start} overlaps {before.name}")
         if before is None or part.end > before.end:
             before = part
-
-
-def _over(blocks: Blocks, parts: Iterable[Part], most: int = MAX_TOLD) -> Iterator[Finding]:
-    for part in parts:
-        if most and (at := blocks.over(part)) is not None:
-            most -= 1
-            yield found(CHECK, f"{blocks.name} at byte {at} overlaps {part.name}")

@@ -63,6 +63,11 @@ class CaptureRegion:
             self._held[0] = (self.offset, data)
         return data
 
+    def at(self, offset: int, length: int) -> bytes:
+        """The bytes captured from an absolute offset on; fewer where the region ends or was not filled."""
+        start = offset - self.offset
+        return self.data[start : start + length] if start >= 0 else b""
+
     @property
     def held(self) -> int:
         """How many bytes are held in memory."""

@@ -48,6 +48,11 @@ class ScatteredRegion(CaptureRegion):
         """What is held of the pieces, in the order in which they lie, of each up to what is not here yet."""
         return b"".join(piece.data for piece in self._pieces)
 
+    def at(self, offset: int, length: int) -> bytes:
+        """The bytes captured from an absolute offset on, of the piece in which it lies."""
+        number = bisect_right(self._starts, offset) - 1
+        return self._pieces[number].at(offset, length) if number >= 0 else b""
+
     @property
     def held(self) -> int:
         """How many bytes are held in memory."""

@@ -6,10 +6,10 @@ All fields are little-endian. A sector has 512 bytes.
 |---|---|---|
 | 0 | 4 | magic `KDMV` |
 | 4 | 4 | version, 1 to 3 |
-| 8 | 4 | flags: 0x1 the line ends are valid, 0x2 the redundant grain directory is, 0x10000 grains are compressed |
+| 8 | 4 | flags: 0x1 the line ends are valid, 0x2 the redundant grain directory is, 0x4 an entry of 1 is a grain of zeros, 0x10000 grains are compressed |
 | 12 | 8 | capacity in sectors |
 | 20 | 8 | grain size in sectors |
-| 28 | 8 | descriptor: first sector |
+| 28 | 8 | descriptor: first sector; zero in an extent of a split disk, whose descriptor is another file |
 | 36 | 8 | descriptor: sectors |
 | 44 | 4 | entries of a grain table, 512 |
 | 48 | 8 | redundant grain directory: first sector |
@@ -30,7 +30,7 @@ SECTOR = 512
 AT_END = 0xFFFFFFFFFFFFFFFF
 
 FIELDS = Struct("<4sIIQQQQIQQQB4sH")
-LINE_ENDS_VALID, REDUNDANT_VALID, COMPRESSED = 0x1, 0x2, 0x10000
+LINE_ENDS_VALID, REDUNDANT_VALID, ZERO_GRAINS, COMPRESSED = 0x1, 0x2, 0x4, 0x10000
 LINE_ENDS = b"\n \r\n"
 NO_COMPRESSION, DEFLATE = 0, 1
 
@@ -102,6 +102,11 @@ class SparseHeader(NamedTuple):
         if not sound or self.table_entries != TABLE_ENTRIES:
             return 0
         return -(-self.capacity // (self.grain * self.table_entries))
+
+    @property
+    def least_grain(self) -> int:
+        """The lowest entry of a grain table that is a grain's sector. QEMU goes by the flag, too."""
+        return 2 if self.flags & ZERO_GRAINS else 1
 
     @property
     def first_directory(self) -> int:

@@ -1,0 +1,43 @@
+"""How tests of maps inspect an image: with what is read by default, and with all maps."""
+
+from tests.inspectors.inspecting import facts_of
+from worker.demo.images import Image
+from worker.inspectors import Facts, Inspection
+from worker.scan.policy import judge
+from worker.scan.report import Status
+from worker.scan.rules import Rule
+
+OVERLAP = "metadata_overlap"
+PROVEN = Rule(wholeness="proven")
+
+
+def thorough_facts_of(image: Image) -> Facts:
+    """What an inspection knows that reads all maps."""
+    inspection = Inspection(thorough=True)
+    inspection.finish(image.size)
+    for _ in range(4096):
+        missing = inspection.missing()
+        if not missing:
+            return inspection.facts()
+        offset, length = missing[0]
+        inspection.feed(offset, image.read(offset, length))
+    raise AssertionError(f"it never has enough: {inspection.missing()[:3]}")
+
+
+def overlaps_of(image: Image) -> list[str]:
+    """The sentences on overlaps, of an image that is refused for them, however much is read."""
+    facts, thorough = facts_of(image), thorough_facts_of(image)
+    status, reasons = judge(facts)
+    assert status is Status.UNSAFE
+    assert reasons[0] == OVERLAP
+    assert OVERLAP in [finding.check for finding in thorough.findings]
+    return [finding.message for finding in facts.findings if finding.check == OVERLAP]
+
+
+def assert_good(image: Image) -> None:
+    """Assert that an image is safe by default, and where a policy wants all maps read."""
+    facts = facts_of(image)
+    assert judge(facts) == (Status.SAFE, ())
+    thorough = thorough_facts_of(image)
+    assert judge(thorough, rule=PROVEN) == (Status.SAFE, ())
+    assert (thorough.virtual_size, thorough.findings) == (facts.virtual_size, facts.findings)
