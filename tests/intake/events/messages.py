@@ -100,9 +100,15 @@ ENCODERS: dict[str, Encoder] = {
     "minio in Redis": minio_in_redis,
     "ceph": lambda key: records(record("ceph:s3", key=key, versionId="", size="10")),
     "rustfs": lambda key: records(record("rustfs:s3", "s3:ObjectCreated:Put", key=quote_plus(key))),
+    "r2": lambda key: body_of(
+        {"account": "a", "action": "PutObject", "bucket": "images", "object": {"key": key, "size": 1}}
+    ),
+    "ibm": lambda key: body_of(
+        {"bucket": "images", "key": key, "operation": "Object:Write", "notification": {"object_length": "1"}}
+    ),
     "own": lambda key: body_of({"bucket": "images", "key": key}),
     "own URI": lambda key: f"s3://images/{key}".encode(),
     "own URI in quotes": lambda key: body_of(f"s3://images/{key}"),
 }
 OWN = {"own", "own URI", "own URI in quotes"}
-PLAIN = {"eventbridge", "eventbridge in SNS", "ceph"}
+PLAIN = {"eventbridge", "eventbridge in SNS", "ceph", "r2", "ibm"}

@@ -102,6 +102,33 @@ class TestRecordedMessages:
             "a%2Fred+flower.img" if name == "RustFS" else "a/red+flower.img",
         )
 
+    def test_r2_and_ibm_write_keys_as_they_are(self) -> None:
+        put = event_of(message("documented-r2", "put"))
+        assert (put.dialect, put.kind, put.key) == ("r2", EventKind.CREATED, "a/b c+ü%2F.img")
+        assert (put.size, put.etag) == (65536, "c846ff7a18f28c2e262116d6e8719ef0")
+        assert put.time == "2026-05-24T19:36:44.379Z"
+        written = event_of(message("documented-ibm", "write"))
+        assert (written.dialect, written.kind, written.key) == ("ibm", EventKind.CREATED, put.key)
+        assert (written.size, written.etag) == (1064391, "f3a9dbde30fdf48abc23e5f8b485d6e5")
+
+    @pytest.mark.parametrize(
+        ("way", "name", "kind"),
+        [
+            ("documented-r2", "copy", EventKind.CREATED),
+            ("documented-r2", "multipart", EventKind.CREATED),
+            ("documented-r2", "delete", EventKind.REMOVED),
+            ("documented-r2", "expired", EventKind.REMOVED),
+            ("documented-ibm", "delete", EventKind.REMOVED),
+        ],
+    )
+    def test_what_r2_and_ibm_ask_for(self, way: str, name: str, kind: EventKind) -> None:
+        assert event_of(message(way, name)).kind is kind
+
+    def test_what_they_say_that_is_not_known_asks_for_nothing(self) -> None:
+        r2, ibm = MESSAGES["documented-r2", "put"], MESSAGES["documented-ibm", "write"]
+        assert event_of(body_of({**r2, "action": "PutObjectTagging"})).kind is EventKind.IGNORED
+        assert event_of(body_of({**ibm, "operation": "Object:Read"})).kind is EventKind.IGNORED
+
     @pytest.mark.parametrize(
         "name",
         [

@@ -106,6 +106,11 @@ class TestAnObjectIsNew:
 
         assert counts == {"received": 2, "created": 1, "restored": 1, "published": 2}
 
+    def test_a_message_without_records_is_counted_and_done(self, intake: Intake) -> None:
+        handled = intake.handle(b'{"Records": []}', receives=9)
+        assert (len(handled.taken), len(handled.back)) == (1, 0)
+        assert handled.counts == {"received": 1, "empty": 1}
+
 
 class TestItIsKnown:
     def test_within_one_batch(self, intake: Intake) -> None:

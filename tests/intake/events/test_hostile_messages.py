@@ -24,7 +24,7 @@ def parse_hostile(body: bytes) -> tuple[ObjectEvent, ...]:
         events = parse(body)
     except NotUnderstoodError as error:
         events, reason = (), error.reason
-    assert bool(events) == (reason is None)
+    assert not (events and reason)
     assert reason is None or (reason and reason.isprintable())
     for event in events:
         if event.kind in ACTIONABLE:

@@ -171,6 +171,53 @@ def deep(opening: str, levels: int = 100_000) -> bytes:
     return opening.encode() * levels
 
 
+#: What storages send that do not write like S3, shortened.
+FOREIGN: list[tuple[str, Json]] = [
+    ("Google Cloud Storage", {"kind": "storage#object", "bucket": "images", "name": "a", "size": "5"}),
+    (
+        "Google Cloud Storage",
+        {
+            "message": {
+                "data": "eyJraW5kIjogInN0b3JhZ2Ujb2JqZWN0In0=",
+                "attributes": {"eventType": "OBJECT_FINALIZE", "bucketId": "images", "objectId": "a"},
+            },
+            "subscription": "projects/p/subscriptions/s",
+        },
+    ),
+    ("Google Cloud Storage", {"specversion": "1.0", "type": "google.cloud.storage.object.v1.finalized"}),
+    ("Google Pub/Sub", {"message": {"data": "YQ=="}, "subscription": "projects/p/subscriptions/s"}),
+    (
+        "Azure Event Grid",
+        [{"topic": "/subscriptions/s", "eventType": "Microsoft.Storage.BlobCreated", "data": {"url": "u"}}],
+    ),
+    ("Azure Event Grid", {"specversion": "1.0", "type": "Microsoft.Storage.BlobCreated", "source": "/s"}),
+    (
+        "Azure Event Grid",
+        [{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": "1"}}],
+    ),
+    (
+        "Alibaba Cloud OSS",
+        {"events": [{"eventName": "ObjectCreated:PutObject", "eventSource": "acs:oss", "oss": {}}]},
+    ),
+    ("Backblaze B2", {"events": [{"eventType": "b2:ObjectCreated:Upload", "bucketName": "images"}]}),
+    ("Huawei Cloud OBS", {"Records": [{"eventVersion": "3.0", "eventSource": "OBS", "obs": {}}]}),
+    ("Tencent Cloud COS", {"Records": [{"cos": {}, "event": {"eventSource": "qcs::cos"}}]}),
+    (
+        "Oracle Cloud",
+        {"eventType": "com.oraclecloud.objectstorage.createobject", "cloudEventsVersion": "0.1", "data": {}},
+    ),
+    ("CloudEvents", {"specversion": "1.0", "type": "com.example.object", "source": "/s"}),
+]
+
+
+class TestNothingInIt:
+    @pytest.mark.parametrize(
+        "body", [b'{"Records": []}', b"[]", b'[{"Event": []}]', in_sns(b'{"Records": []}')]
+    )
+    def test_an_empty_list_is_understood_and_asks_for_nothing(self, body: bytes) -> None:
+        assert parse(body) == ()
+
+
 class TestWhatIsNotUnderstood:
     @pytest.mark.parametrize(
         ("body", "reason"),
@@ -188,12 +235,15 @@ class TestWhatIsNotUnderstood:
             (b"true", "true"),
             (b"1", "a number"),
             (b"{}", "no kind that is known"),
-            (b"[]", "no records"),
             (b"[1]", "an array of what is not known"),
             (b'[{"Event": {}}]', "its Records are an object"),
             (b'{"Records": {}}', "its Records are an object"),
             (b'{"Records": null}', "missing"),
-            (b'{"Records": []}', "no records"),
+            (b'{"action": "PutObject", "object": {"key": "a"}}', "names no bucket"),
+            (b'{"action": 5, "object": {}}', "its action is a number"),
+            (b'{"action": "PutObject", "bucket": "b", "object": 5}', "its object is a number"),
+            (b'{"operation": "Object:Write", "notification": {}, "bucket": "b"}', "names no key"),
+            (b'{"operation": "Object:Write", "notification": 1}', "its notification is a number"),
             (b'{"Records": [[]]}', "record 1 of 1: it is an array"),
             (b'{"Event": "s3:Other"}', "s3:Other"),
             (b'{"detail-type": "Object Created", "source": "aws.ec2"}', "aws.ec2"),
@@ -244,6 +294,13 @@ class TestWhatIsNotUnderstood:
         assert reason in told
         assert told.isprintable()
         assert len(told) < 300
+
+    @pytest.mark.parametrize(("sender", "body"), FOREIGN)
+    def test_the_reason_names_who_sent_what_is_not_read(self, sender: str, body: Json) -> None:
+        for sent in (body_of(body), in_sns(body_of(body))):
+            told = reason_of(sent)
+            assert f"a notification of {sender}, which" in told
+            assert '{"bucket": …, "key": …}' in told
 
     def test_one_envelope_too_many(self) -> None:
         body = aws("a")

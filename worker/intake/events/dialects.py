@@ -6,6 +6,8 @@
 | `eventbridge` | S3, to EventBridge | plain | other names, other fields |
 | `minio` | MinIO | form | names begin with `s3:`; what is empty is left out |
 | `ceph` | Ceph's RGW | plain | what is unknown is `""`, a size may be text; sequencers are reversed |
+| `r2` | Cloudflare's R2, to its queues | plain | a structure of its own: `action`, `bucket`, `object` |
+| `ibm` | IBM's Cloud Object Storage, by way of Code Engine | plain | a structure of its own: `operation`, `bucket`, `key` |
 | `other` | whoever sends S3's structure, with an `eventSource` that ends in `:s3` | form | |
 | `keyhole` | our own jobs | plain | |
 
@@ -16,9 +18,13 @@ than 2, another source: that is not understood, and never guessed.
 
 Of an event that asks for nothing, only who speaks and the name are read.
 
+R2 and IBM have a structure of their own, and an S3 API by which the same bucket and key are read.
+
 Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; what MinIO,
-RustFS and Ceph document and publish as source; messages of moto and of Ceph 16.2.
-"""
+RustFS and Ceph document and publish as source; messages of moto and of Ceph 16.2. "Event notifications" in
+Cloudflare's documentation of R2, "Working with the IBM Cloud Object Storage event producer" in IBM's of Code
+Engine.
+"""  # noqa: E501 - the rows of the table are one line each
 
 import re
 from collections.abc import Mapping
@@ -27,7 +33,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from worker.intake.events.event import EventKind, ObjectEvent
-from worker.intake.events.names import DETAIL_TYPES, kind_of, puts_marker
+from worker.intake.events.foreign import sender_of
+from worker.intake.events.names import DETAIL_TYPES, IBM_OPERATIONS, R2_ACTIONS, kind_of, puts_marker
 from worker.sources.s3_uri import SURROGATE
 
 #: The longest that a scan job takes, in characters.
@@ -75,6 +82,8 @@ AWS: Final = Dialect("aws", form_encoded=True)
 EVENTBRIDGE: Final = Dialect("eventbridge", form_encoded=False)
 MINIO: Final = Dialect("minio", form_encoded=True)
 CEPH: Final = Dialect("ceph", form_encoded=False)
+R2: Final = Dialect("r2", form_encoded=False)
+IBM: Final = Dialect("ibm", form_encoded=False)
 OTHER: Final = Dialect("other", form_encoded=True)
 KEYHOLE: Final = Dialect("keyhole", form_encoded=False)
 
@@ -100,6 +109,8 @@ def from_record(record: object) -> ObjectEvent:
         NotUnderstoodError: It is none, or it lacks what it asks for.
     """
     fields = _mapping(record, "it")
+    if sender := sender_of(record):
+        raise not_understood_of(sender)
     dialect = _dialect(fields.get("eventSource"))
     version = fields.get("eventVersion")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
@@ -156,6 +167,56 @@ def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
     return _event(kind, EVENTBRIDGE, name, said)
 
 
+def from_r2(message: Mapping[str, object]) -> ObjectEvent:
+    """An event of Cloudflare's R2.
+
+    Raises:
+        NotUnderstoodError: It lacks what it asks for.
+    """
+    name = _plain_name(message.get("action"), "action")
+    kind = R2_ACTIONS.get(name, EventKind.IGNORED)
+    if kind is EventKind.IGNORED:
+        return ObjectEvent(kind=kind, dialect=R2.name, name=name)
+    about = _mapping(message.get("object"), "its object")
+    said = _Said(
+        bucket=message.get("bucket"),
+        key=about.get("key"),
+        etag=about.get("eTag"),
+        size=about.get("size"),
+        time=message.get("eventTime"),
+    )
+    return _event(kind, R2, name, said)
+
+
+def from_ibm(message: Mapping[str, object]) -> ObjectEvent:
+    """An event of IBM's Cloud Object Storage.
+
+    Raises:
+        NotUnderstoodError: It lacks what it asks for.
+    """
+    name = _plain_name(message.get("operation"), "operation")
+    kind = IBM_OPERATIONS.get(name, EventKind.IGNORED)
+    if kind is EventKind.IGNORED:
+        return ObjectEvent(kind=kind, dialect=IBM.name, name=name)
+    about = _mapping(message.get("notification"), "its notification")
+    said = _Said(
+        bucket=message.get("bucket"),
+        key=message.get("key"),
+        etag=about.get("object_etag"),
+        size=about.get("object_length"),
+        time=about.get("request_time"),
+    )
+    return _event(kind, IBM, name, said)
+
+
+def not_understood_of(sender: str) -> NotUnderstoodError:
+    """Return the reason why a message of a sender in `foreign` is not understood."""
+    return NotUnderstoodError(
+        f"it is a notification of {sender}, which Keyhole does not read; what forwards it can send "
+        '{"bucket": …, "key": …} in its place'
+    )
+
+
 def from_test(message: Mapping[str, object]) -> ObjectEvent:
     """What S3 sends when notifications are configured; it has no records.
 
@@ -192,6 +253,12 @@ def shown(value: object) -> str:
             return "an array"
         case _:
             return "a number"
+
+
+def _plain_name(name: object, field: str) -> str:
+    if not isinstance(name, str) or not _PLAIN.fullmatch(name):
+        raise NotUnderstoodError(f"its {field} is {shown(name)}, which is no name of an event")
+    return name
 
 
 def _dialect(source: object) -> Dialect:

@@ -29,7 +29,8 @@ class ObjectEvent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: EventKind
-    #: Who speaks: `aws`, `eventbridge`, `minio`, `ceph`, `other`, `keyhole` (our own jobs); for counting.
+    #: Who speaks: `aws`, `eventbridge`, `minio`, `ceph`, `r2`, `ibm`, `other`, `keyhole` (our own jobs).
+    #: For counting.
     dialect: str
     #: The event's name as the message has it, without `s3:`.
     name: str

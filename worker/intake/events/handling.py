@@ -37,6 +37,8 @@ CHUNK: Final = 1000
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
+#: Messages that are understood and have no event.
+EMPTY: Final = "empty"
 NOT_SELECTED: Final = "not_selected"
 DUPLICATES: Final = "duplicates"
 PUBLISHED: Final = "published"
@@ -107,13 +109,16 @@ class Handler:
             DeliveryUncertainError: The broker is; none is taken over.
         """
         taken, back, read, poison = [], [], [], []
+        empty = 0
         for message in messages:
             try:
-                read += self._read(message.body)
+                events = self._read(message.body)
+                empty += not events
+                read += events
                 taken.append(message)
             except NotUnderstoodError as error:
                 poison.append((message, error.reason))
-        counts = Counter({RECEIVED: len(messages)}) + self._work_on(read)
+        counts = Counter({RECEIVED: len(messages), EMPTY: empty}) + self._work_on(read)
         for message, reason in poison:
             counts[NOT_UNDERSTOOD] += 1
             if self._is_dead(message, source, reason):

@@ -5,7 +5,8 @@ of more with every version. Beware of MinIO and RustFS, which call it `ObjectCre
 written, for Keyhole writes tags.
 
 Sources: "Supported event types for SQS, SNS, and Lambda" and "Using EventBridge" in S3's user guide; the
-lists of names in the sources of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`).
+lists of names in the sources of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`); of R2
+and IBM the pages that `dialects` names.
 """
 
 from typing import Final
@@ -46,6 +47,17 @@ DETAIL_TYPES: Final = {
     "Object Restore Completed": EventKind.RESTORED,
     "Object Deleted": EventKind.REMOVED,
 }
+
+#: The same for R2's actions.
+R2_ACTIONS: Final = {
+    "PutObject": EventKind.CREATED,
+    "CopyObject": EventKind.CREATED,
+    "CompleteMultipartUpload": EventKind.CREATED,
+    "DeleteObject": EventKind.REMOVED,
+    "LifecycleDeletion": EventKind.REMOVED,
+}
+#: The same for the operations of IBM's Cloud Object Storage.
+IBM_OPERATIONS: Final = {"Object:Write": EventKind.CREATED, "Object:Delete": EventKind.REMOVED}
 
 
 def kind_of(name: str) -> EventKind:

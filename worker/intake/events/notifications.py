@@ -6,14 +6,17 @@
 |---|---|
 | `{"Records": […]}` | events of S3, and of whoever writes them like S3: all of them, not the first |
 | `{"detail-type": …, "detail": …}` | an event by way of EventBridge |
+| `{"action": …, "bucket": …, "object": …}` | an event of Cloudflare's R2 |
+| `{"operation": …, "bucket": …, "key": …}` | an event of IBM's Cloud Object Storage |
 | `{"Type": "Notification", "Message": "…"}` | SNS's envelope around any of these; raw delivery has none |
 | `[{"Event": […]}]` | records as MinIO pushes them to a list in Redis |
 | `{"Event": "s3:TestEvent"}` | what S3 sends when notifications are configured |
 | `{"bucket": …, "key": …, "version_id": …}` | a job of our own; the version can be left out |
 | `s3://bucket/key` | a job of our own, with or without JSON's quotes |
 
-Anything else is not understood. A message is understood as a whole or not at all, so that one that is kept
-for a person to look at, and sent again later, does everything it asks for.
+Anything else is not understood; the reason names the sender of those that `foreign` knows. A list of records
+that is empty asks for nothing: no event comes of it. A message is understood as a whole or not at all, so
+that one that is kept for a person to look at, and sent again later, does everything it asks for.
 
 Which storage writes how, `worker.intake.events.dialects` knows.
 """
@@ -28,12 +31,16 @@ from worker.intake.events.dialects import (
     KEYHOLE,
     NotUnderstoodError,
     from_eventbridge,
+    from_ibm,
     from_job,
+    from_r2,
     from_record,
     from_test,
+    not_understood_of,
     shown,
 )
 from worker.intake.events.event import EventKind, ObjectEvent
+from worker.intake.events.foreign import sender_of
 from worker.jobs.job import ScanJob
 from worker.sources.s3_uri import parse_s3_uri
 
@@ -118,7 +125,7 @@ def _events(text: str, envelopes: int) -> list[ObjectEvent]:
         case str() as uri:
             return [_from_uri(uri)]
         case list() as pushed:
-            return [event for entry in _filled(pushed) for event in _records(_pushed(entry))]
+            return [event for entry in pushed for event in _records(_pushed(entry))]
         case dict() as message:
             return _from_object(message, envelopes)
         case message:
@@ -128,14 +135,25 @@ def _events(text: str, envelopes: int) -> list[ObjectEvent]:
 def _from_object(message: Mapping[str, object], envelopes: int) -> list[ObjectEvent]:
     if "Records" in message:
         return _records(message["Records"])
-    if "detail-type" in message:
-        return [from_eventbridge(message)]
-    if "Type" in message:
+    if sender := sender_of(message):
+        raise not_understood_of(sender)
+    if "Type" in message and "detail-type" not in message:
         return _events(_enclosed(message, envelopes), envelopes - 1)
+    return [_one(message)]
+
+
+def _one(message: Mapping[str, object]) -> ObjectEvent:
+    """The event that a message is, without records and without an envelope."""
+    if "detail-type" in message:
+        return from_eventbridge(message)
     if "Event" in message:
-        return [from_test(message)]
+        return from_test(message)
+    if "action" in message and "object" in message:
+        return from_r2(message)
+    if "operation" in message and "notification" in message:
+        return from_ibm(message)
     if "bucket" in message:
-        return [_from_own(message)]
+        return _from_own(message)
     raise NotUnderstoodError("it is an object of JSON, but of no kind that is known")
 
 
@@ -154,27 +172,21 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _records(records: object) -> list[ObjectEvent]:
-    entries = _filled(records)
+    if not isinstance(records, list):
+        raise NotUnderstoodError(f"its Records are {shown(records)}, not an array")
     events = []
-    for number, record in enumerate(entries, 1):
+    for number, record in enumerate(records, 1):
         try:
             events.append(from_record(record))
         except NotUnderstoodError as error:
-            raise NotUnderstoodError(f"of record {number} of {len(entries)}: {error.reason}") from None
+            raise NotUnderstoodError(f"of record {number} of {len(records)}: {error.reason}") from None
     return events
-
-
-def _filled(records: object) -> list[object]:
-    """Records, of which there is one at least: a message that says nothing must not vanish."""
-    if not isinstance(records, list):
-        raise NotUnderstoodError(f"its Records are {shown(records)}, not an array")
-    if not records:
-        raise NotUnderstoodError("it has no records")
-    return records
 
 
 def _pushed(entry: object) -> object:
     """What stands in an entry of MinIO's; its format is called `access`."""
+    if sender := sender_of(entry):
+        raise not_understood_of(sender)
     if not isinstance(entry, dict) or "Event" not in entry:
         raise NotUnderstoodError("it is an array of what is not known")
     return entry["Event"]

@@ -1,0 +1,77 @@
+"""Notifications of storages that are not understood, so that a dead letter names who sent it.
+
+Each has a structure of its own that is not S3's. The objects of some can be read by S3's API, but not by
+what the notification says: a version is named otherwise, or the kind of the event is not in the message.
+
+| who | what its message looks like | source |
+|---|---|---|
+| Google Cloud Storage | a resource of kind `storage#object`, without the event's type, which Pub/Sub has beside it; pushed: `message` with `data` (base64) and `attributes` | Cloud Storage, "Pub/Sub notifications"; Pub/Sub, "Push subscriptions" |
+| Azure Event Grid | an array of events with `eventType` `Microsoft.Storage…`, or a CloudEvent | Event Grid, "Azure Blob Storage as an Event Grid source" (from memory) |
+| Alibaba Cloud OSS | `events` with `eventSource` `acs:oss` | Simple Message Queue, "OSS event notifications" |
+| Backblaze B2 | `events` with `eventType` `b2:…` | B2, "Event Notifications" (from memory) |
+| Huawei Cloud OBS | `Records` with `eventSource` `OBS` | OBS, "Event notification structure" (from memory) |
+| Tencent Cloud COS | `Records` with `cos` and `event` | COS, "Event notification" (from memory) |
+| Oracle Cloud | `eventType` `com.oraclecloud.objectstorage…` | Events, "Services that produce events" (from memory) |
+| others | CloudEvents: `specversion` and `type` | CloudEvents 1.0, section 3 |
+"""  # noqa: E501 - the rows of the table are one line each
+
+from collections.abc import Mapping
+from typing import Final
+
+GOOGLE: Final = "Google Cloud Storage"
+#: Who sends events whose type begins so.
+TYPES: Final = {
+    "Microsoft.Storage.": "Azure Event Grid",
+    "Microsoft.EventGrid.": "Azure Event Grid",
+    "google.cloud.storage.": GOOGLE,
+    "OBJECT_": GOOGLE,
+    "com.oraclecloud.": "Oracle Cloud",
+    "b2:": "Backblaze B2",
+}
+#: Who says so as the source of a record or an event.
+SOURCES: Final = {"acs:oss": "Alibaba Cloud OSS", "OBS": "Huawei Cloud OBS", "qcs::cos": "Tencent Cloud COS"}
+#: Where a message or an event in it says of which type it is.
+_TYPE_FIELDS: Final = ("eventType", "type")
+
+
+def sender_of(message: object) -> str | None:
+    """Return who sends messages like this one, if it is one of those that are not understood."""
+    if isinstance(message, list):
+        return sender_of(message[0]) if message and isinstance(message[0], dict) else None
+    if not isinstance(message, dict):
+        return None
+    if message.get("kind") == "storage#object":
+        return GOOGLE
+    return (
+        _by_source(message)
+        or _by_type(message)
+        or _by_inner(message.get("events"))
+        or _by_inner(message.get("Records"))
+        or _pushed_by_google(message)
+        or ("CloudEvents" if "specversion" in message or "cloudEventsVersion" in message else None)
+    )
+
+
+def _by_source(event: Mapping[object, object]) -> str | None:
+    inner = event.get("event")
+    source = (inner if isinstance(inner, dict) else event).get("eventSource")
+    return SOURCES.get(source) if isinstance(source, str) else None
+
+
+def _by_type(event: Mapping[object, object]) -> str | None:
+    kinds = [kind for field in _TYPE_FIELDS if isinstance(kind := event.get(field), str)]
+    return next((who for kind in kinds for begins, who in TYPES.items() if kind.startswith(begins)), None)
+
+
+def _by_inner(events: object) -> str | None:
+    first = events[0] if isinstance(events, list) and events else None
+    return (_by_source(first) or _by_type(first)) if isinstance(first, dict) else None
+
+
+def _pushed_by_google(message: Mapping[object, object]) -> str | None:
+    """What Pub/Sub pushes; of Cloud Storage if the attributes name one of its events."""
+    inner = message.get("message")
+    if not isinstance(inner, dict) or "subscription" not in message:
+        return None
+    attributes = inner.get("attributes")
+    return (_by_type(attributes) if isinstance(attributes, dict) else None) or "Google Pub/Sub"
