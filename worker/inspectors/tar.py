@@ -35,7 +35,7 @@ from worker.inspectors.tar_header import (
     TarError,
     begins_archive,
     decode,
-    is_sound,
+    is_header,
 )
 from worker.inspectors.tar_names import Paths, digest, parts_of
 from worker.inspectors.tar_sparse import old_gnu, pax
@@ -280,7 +280,7 @@ def padded(size: int) -> int:
 
 
 def _trailing(at: int, block: bytes) -> Finding:
-    if is_sound(block):
+    if is_header(block):
         message = f"another archive begins at byte {at}, behind the end; some readers go on there"
         return found("trailing_data", message, Severity.CRITICAL)
     return found("trailing_data", f"at byte {at}, behind the archive's end, stands something")

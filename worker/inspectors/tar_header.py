@@ -15,13 +15,13 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 | 329 | 8 | device numbers, major and minor |
 | 345 | 155 | ustar: what stands before the name, and a slash |
 
-Readers are lenient, each in its own way, and see other members then. So what they would read differently is
-refused: Python takes `0o17` and `1_0` for numbers, GNU tar `-1` and base 64.
+Readers are lenient, each in its own way, and see different members then. What they would read differently is
+refused; `tar_numbers` says which spellings of a number they agree on.
 """
 
-import re
 from dataclasses import dataclass
 
+from worker.inspectors import tar_numbers
 from worker.inspectors.findings import Finding, Severity, found
 
 BLOCK = 512
@@ -31,14 +31,11 @@ MAGIC = b"ustar"
 USTAR, GNU = b"ustar\0", b"ustar  \0"
 SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT = 124, 156, 157, 345
 CHECKSUM_AT, CHECKSUM_END = 148, 156
-#: GNU's mark of a number that is not written in octal; with FF it would be negative.
-BINARY = 0x80
+#: npm reads a checksum this far, whatever else stands there.
+NPM_CHECKSUM_END = 160
 #: No file is longer: offsets are signed in what reads it.
 MAX_SIZE = 2**63 - 1
 
-NUMBER = re.compile(rb" *([0-7]+)[ \0]*")
-#: What readers agree on, of numbers that matter to none but those that unpack.
-OTHER_NUMBER = re.compile(rb"[\x80\xff].*| *[0-7]*(?:\0.*| *)", re.DOTALL)
 #: Mode, owner, group, time, device numbers.
 OTHER_NUMBERS = ((100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8))
 
@@ -93,34 +90,38 @@ class Header:
 
 
 def begins_archive(block: bytes) -> bool:
-    """Whether an object whose first block this is is taken for an archive: by its mark, or its checksum."""
-    if block[MAGIC_AT:].startswith(MAGIC):
-        return True
-    return len(block) == BLOCK and block[0] != 0 and is_sound(block)
+    """Return whether some reader takes an object with this first block for an archive."""
+    return block[MAGIC_AT:].startswith(MAGIC) or is_header(block)
 
 
-def is_sound(block: bytes) -> bool:
-    """Whether a whole block has the checksum of a header."""
-    field = block[CHECKSUM_AT:CHECKSUM_END]
-    digits = NUMBER.fullmatch(field.rstrip(b"\0 ") or b"-")
-    if digits is None:
+def is_header(block: bytes) -> bool:
+    """Return whether a block is a header to some reader: whether it has the checksum that it states."""
+    if len(block) < BLOCK:
         return False
-    unsigned = sum(block) - sum(field) + len(field) * ord(" ")
+    field, behind = block[CHECKSUM_AT:CHECKSUM_END], block[CHECKSUM_END:NPM_CHECKSUM_END]
+    return not tar_numbers.possible_checksums(field, behind).isdisjoint(sums(block))
+
+
+def sums(block: bytes) -> tuple[int, int]:
+    """Return the sum of a header's bytes, and that of the same bytes as signed ones."""
     others = block[:CHECKSUM_AT] + block[CHECKSUM_END:]
+    unsigned = sum(others) + (CHECKSUM_END - CHECKSUM_AT) * ord(" ")
     negative = len(others.translate(None, delete=bytes(range(128))))
-    return int(digits[1], 8) in {unsigned, unsigned - 256 * negative}
+    return unsigned, unsigned - 256 * negative
 
 
 def decode(block: bytes) -> Header:
-    """The header that a block is.
+    """Return the header that a block is.
 
     Raises:
         TarError: It has not its checksum, or holds numbers that readers do not agree on.
     """
-    if not is_sound(block):
+    if not is_header(block):
         raise TarError("checksum_mismatch", "a header does not have the checksum that it states")
+    if tar_numbers.checksum(block[CHECKSUM_AT:CHECKSUM_END]) != sums(block)[0]:
+        raise ambiguous("a header has a checksum that not all readers accept")
     for at, length in OTHER_NUMBERS:
-        if not OTHER_NUMBER.fullmatch(block[at : at + length]):
+        if not tar_numbers.is_agreed(block[at : at + length]):
             raise TarError("structure", f"a header has no number where one belongs, at byte {at}")
     kind = block[KIND_AT : KIND_AT + 1].replace(b"\0", FILE)
     return Header(
@@ -133,20 +134,14 @@ def decode(block: bytes) -> Header:
 
 
 def number(field: bytes) -> int:
-    """The number in a field, zero where it is empty.
+    """Return the number in a size field, zero where it is empty.
 
     Raises:
-        TarError: It is none, or one that is out of bounds.
+        TarError: It is none to some reader, or out of bounds.
     """
-    if not any(field):
-        return 0
-    if field[0] == BINARY:
-        value = int.from_bytes(field[1:], "big")
-    else:
-        digits = NUMBER.fullmatch(field)
-        if digits is None:
-            raise TarError("structure", "a header states a size that is no number to all readers")
-        value = int(digits[1], 8)
+    value = tar_numbers.size(field)
+    if value is None:
+        raise TarError("structure", "a header states a size that is no number to all readers")
     if value > MAX_SIZE:
         raise TarError("structure", f"a header states a size of {value} bytes")
     return value

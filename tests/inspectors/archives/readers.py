@@ -1,34 +1,64 @@
-"""What other readers see in an archive: GNU tar, Python's tarfile, and where it is installed libarchive's."""
+"""What other readers see in an archive: GNU tar, Python's tarfile, libarchive's bsdtar, BusyBox, npm's, Go's."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-#: A listing's line up to the name: mode, owner, size, date, time.
+import pytest
+
+#: A listing's line up to the name: mode, owner, size, date, time; bsdtar has links, and two words of a date.
 LISTED = re.compile(r"^(\S)\S+\s+\S+\s+(\S+)\s+\S+\s+\S+\s(.*)$")
+LISTED_BY_BSDTAR = re.compile(r"^(\S)\S+\s+\d+\s+\S+\s+\S+\s+(\S+)\s+\S+\s+\S+\s+\S+\s(.*)$")
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}
+HERE = Path(__file__).parent
+#: Where npm's packages `tar` and `tar-stream` are installed.
+NODE_MODULES = "KEYHOLE_TEST_NODE_MODULES"
+#: The package of each tool.
+PACKAGES = {
+    "7zz": "7zip",
+    "bsdtar": "libarchive-tools",
+    "busybox": "busybox",
+    "cpio": "cpio",
+    "go": "golang-go",
+    "node": "nodejs",
+    "pax": "pax",
+    "ptar": "perl",
+    "qemu-img": "qemu-utils",
+    "tar": "tar",
+}
 
 #: A member as readers list it: a name, and its size.
 Listed = tuple[str, int]
+#: The files that a reader lists; `None` if it complains.
+Listing = list[Listed] | None
 
 
-def by_gnu_tar(path: Path) -> list[Listed] | None:
-    """The files that GNU tar lists; `None` if it complains."""
-    done = subprocess.run(
-        ["tar", "-tvf", path, "--force-local", "--quoting-style=literal"],
-        capture_output=True,
-        check=False,
-        env={"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"},
-    )
-    if done.returncode:
-        return None
-    lines = [LISTED.match(line) for line in done.stdout.decode(errors="replace").splitlines()]
-    return [(line[3], int(line[2])) for line in lines if line and line[1] in "-C"]
+def need(*tools: str) -> None:
+    """Skip the test where a tool is not installed; in CI it fails."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            _give_up(f"{tool} is not there: install {PACKAGES[tool]}")
 
 
-def by_tarfile(path: Path) -> list[Listed] | None:
-    """The files that Python lists; `None` if it complains."""
+def need_node_modules() -> None:
+    """Skip the test where npm's packages are not installed; in CI it fails."""
+    need("node")
+    if not os.environ.get(NODE_MODULES):
+        _give_up(f"{NODE_MODULES} does not say where npm's tar and tar-stream are installed")
+
+
+def by_gnu_tar(path: Path) -> Listing:
+    """The files that GNU tar lists."""
+    return _listed(["tar", "-tvf", path, "--force-local", "--quoting-style=literal"], LISTED, "-C")
+
+
+def by_tarfile(path: Path) -> Listing:
+    """The files that Python lists."""
     try:
         with tarfile.open(path, "r:", errorlevel=2) as archive:
             # To GNU tar what ends in a slash is a folder.
@@ -36,3 +66,62 @@ def by_tarfile(path: Path) -> list[Listed] | None:
             return [(member.name, member.size) for member in files]
     except (tarfile.TarError, ValueError, EOFError, OSError):
         return None
+
+
+def by_bsdtar(path: Path) -> Listing:
+    """The files that libarchive lists."""
+    return _listed(["bsdtar", "-tvf", path], LISTED_BY_BSDTAR, "-")
+
+
+def by_busybox(path: Path) -> Listing:
+    """The files that BusyBox lists."""
+    return _listed(["busybox", "tar", "-tvf", path], LISTED, "-")
+
+
+def by_node(paths: Iterable[Path]) -> Iterator[Mapping[str, Listing]]:
+    """The files that `npm` and `tar-stream` list, of each archive. One whose reading kills them has none."""
+    waiting = list(paths)
+    while waiting:
+        lines = _asked(["node", HERE / "listing.cjs"], waiting)
+        yield from ({name: _pairs(rows) for name, rows in json.loads(line).items()} for line in lines)
+        if len(lines) < len(waiting):
+            yield {"npm": None, "tar-stream": None}
+        waiting = waiting[len(lines) + 1 :]
+
+
+def by_go(program: Path, paths: Sequence[Path]) -> list[Listing]:
+    """The files that Go lists, of each archive, by the program that `built_by_go` made."""
+    return [_pairs(json.loads(line)) for line in _asked([program], paths)]
+
+
+def built_by_go(folder: Path) -> Path:
+    """The program that lists archives by Go's library, built in a folder."""
+    need("go")
+    program = folder / "listing"
+    environment = {**os.environ, "GOCACHE": str(folder / "cache"), "GOFLAGS": "-mod=mod"}
+    subprocess.run(["go", "build", "-o", program, HERE / "listing.go"], check=True, env=environment)
+    return program
+
+
+def _listed(command: Sequence[str | Path], line: re.Pattern[str], kinds: str) -> Listing:
+    done = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT)
+    if done.returncode:
+        return None
+    rows = [line.match(text) for text in done.stdout.decode(errors="replace").splitlines()]
+    return [(row[3], int(row[2])) for row in rows if row and row[1] in kinds]
+
+
+def _asked(command: Sequence[str | Path], paths: Iterable[Path]) -> list[str]:
+    """What a program answers of each path, a line each."""
+    lines = "".join(f"{path}\n" for path in paths)
+    return subprocess.run(
+        command, input=lines, capture_output=True, check=False, text=True, errors="replace"
+    ).stdout.splitlines()
+
+
+def _pairs(rows: Sequence[Sequence[str | int]] | None) -> Listing:
+    return None if rows is None else [(str(name), int(size)) for name, size in rows]
+
+
+def _give_up(reason: str) -> None:
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

@@ -1,7 +1,7 @@
 """Archives in which readers see different members: none that GNU tar and Python read in two ways is in order.
 
-Both are asked. What libarchive and busybox see otherwise was tried by hand and stands here as a fact: bsdtar
-3.6.2, busybox 1.35.
+Both are asked. What libarchive and BusyBox see differently was tried by hand and stands here as a fact, for
+bsdtar 3.6.2 and BusyBox 1.35.
 """
 
 from collections.abc import Callable
@@ -82,7 +82,6 @@ DIFFERENT_TO_OTHERS = {
     "an extended size that is smaller": archive(
         *extended((b"size", b"0")), tar_header(b"a", len(HIDDEN)), HIDDEN, *LAST
     ),
-    "size and text behind a NUL": archive(sized(tar_header(b"a"), b"10\0x"), DATA[:8], *LAST),
     "an empty name": archive(*FIRST, tar_header(b"", 3), b"abc", *LAST),
     "an empty path": archive(*extended((b"path", b"")), *LAST),
     "one block of zeros between": archive(*FIRST, bytes(BLOCK), *LAST),
