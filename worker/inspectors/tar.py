@@ -20,6 +20,7 @@ Wholeness: proven when the end is seen. An archive may lack it and be whole, whi
 from collections.abc import Generator, Iterator, Mapping
 from enum import Enum, auto
 
+from worker.inspectors.apple_double import is_apple_double
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
@@ -111,8 +112,11 @@ class TarInspector(ContainerInspector):
                 return
 
     def keeps(self, member: Member) -> bool:
-        """Whether a file is a member: it was recognised, or it is large."""
-        return member.facts.format is not None or (member.size or 0) >= LARGE
+        """Whether a file is a member: it was recognised, or it is large and not what macOS adds."""
+        if member.facts.format is not None:
+            return True
+        is_large = (member.size or 0) >= LARGE
+        return is_large and not is_apple_double(member.name.encode(), member.facts.front)
 
     def found_file(self, name: bytes, extents: ExtentMap) -> None:
         """A hook for subclasses: a file was found, which is about to be looked at."""

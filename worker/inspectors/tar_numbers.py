@@ -1,9 +1,9 @@
 r"""Numbers in a tar header: the spellings that all readers read alike.
 
-Source: POSIX.1-2017, pax, "ustar Interchange Format", asks for octal digits with zeros in front and a NUL or a
-space behind. Every writer has a spelling of its own: libarchive writes `000644 \0`, Perl `     210560\0`. What
-readers make of each was measured, with GNU tar 1.34, libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox 1.35,
-npm's tar 7 and tar-stream 3; `tests/inspectors/archives/test_numbers.py` asks them again.
+Source: POSIX.1-2017, pax, "ustar Interchange Format", asks for octal digits with zeros in front and a NUL or
+a space behind. Every writer has a spelling of its own: libarchive writes `000644 \0`, Perl `     210560\0`.
+What readers make of each was measured, with GNU tar 1.34, libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox
+1.35, npm's tar 7 and tar-stream 3; `tests/inspectors/archives/test_numbers.py` asks them again.
 
 | spelling | readers |
 |---|---|
@@ -11,7 +11,7 @@ npm's tar 7 and tar-stream 3; `tests/inspectors/archives/test_numbers.py` asks t
 | NULs alone, or spaces and a NUL | all read zero |
 | spaces alone | GNU tar skips a member whose size is spelled so |
 | a NUL, then digits | GNU tar, Go and tar-stream read the digits, the others zero; of a size that matters |
-| 80 (hexadecimal), then a big-endian number; FF, then a negative one | all read it, up to what npm can count to |
+| byte 80, then a big-endian number; FF, then a negative one | all read it, as far as npm can count |
 | a sign, `0o17`, `1_0`, base 64, any other text | some read it, each in its own way |
 
 A checksum needs at least one digit and something behind the last: npm reads on into the next field.

@@ -1,4 +1,4 @@
-"""What other readers see in an archive: GNU tar, Python's tarfile, libarchive's bsdtar, BusyBox, npm's, Go's."""
+"""What other readers see in an archive: GNU tar, Python, libarchive's bsdtar, BusyBox, npm's two, Go."""
 
 import json
 import os
@@ -94,12 +94,12 @@ def by_go(program: Path, paths: Sequence[Path]) -> list[Listing]:
     return [_pairs(json.loads(line)) for line in _asked([program], paths)]
 
 
-def built_by_go(folder: Path) -> Path:
-    """The program that lists archives by Go's library, built in a folder."""
+def built_by_go(folder: Path, source: str = "listing.go") -> Path:
+    """The program that lists archives by Go's library, or another one, built in a folder."""
     need("go")
-    program = folder / "listing"
+    program = folder / Path(source).stem
     environment = {**os.environ, "GOCACHE": str(folder / "cache"), "GOFLAGS": "-mod=mod"}
-    subprocess.run(["go", "build", "-o", program, HERE / "listing.go"], check=True, env=environment)
+    subprocess.run(["go", "build", "-o", program, HERE / source], check=True, env=environment)
     return program
 
 
