@@ -17,15 +17,16 @@ next one.
 Wholeness: proven when the end is seen. An archive may lack it and be whole, which cannot be known then.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from enum import Enum, auto
 
-from worker.inspectors.apple_double import is_apple_double
+from worker.inspectors.apple_double import is_apple_double, is_named_so
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
 from worker.inspectors.layers import ROOT_NAMES, archive_kind, disks_of_layers
+from worker.inspectors.namesakes import Namesakes
 from worker.inspectors.region import ByteRange, CaptureRegion
 from worker.inspectors.tar_entry import ANNOUNCING, Announced, Entry
 from worker.inspectors.tar_header import (
@@ -38,7 +39,8 @@ from worker.inspectors.tar_header import (
     decode,
     is_header,
 )
-from worker.inspectors.tar_names import Paths, digest, parts_of
+from worker.inspectors.tar_names import parts_of
+from worker.inspectors.tar_paths import Paths
 from worker.inspectors.tar_sparse import old_gnu, pax
 from worker.inspectors.text import printable
 
@@ -49,6 +51,8 @@ MAX_ENTRIES = 16_384
 MAX_EXTENDED = MIB
 #: A file of this size that nothing recognises is no readme.
 LARGE = MIB
+#: Of what says which disks a machine has.
+DESCRIPTOR_SUFFIX = b".ovf"
 #: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 
@@ -80,10 +84,11 @@ class TarInspector(ContainerInspector):
         self._findings = BoundedFindings()
         self._paths = Paths()
         self._root_names: set[bytes] = set()
-        # What has a name already, by the name's digest: the number of the file looked at, or none for a link.
-        self._named: dict[bytes, int | None] = {}
-        self._named_twice: set[bytes] = set()
-        self._digests: list[bytes] = []
+        self._namesakes = Namesakes()
+        # By a name's digest the number of the file that has it, or none for a link.
+        self._named = self._namesakes.numbers
+        # Files whose names matter, though they are no members: by number.
+        self._decisive: dict[int, str] = {}
         self._ended: End | None = None
         self.new_region("front", CaptureRegion(0, BLOCK))
         self._walk = self._steps()
@@ -144,20 +149,12 @@ class TarInspector(ContainerInspector):
         """What the walk came upon, and which members share a name."""
         if not self.format_match:
             return []
-        return [*self._findings.all(), *self._twice()]
-
-    def _twice(self) -> Iterator[Finding]:
-        """Members that something else has the name of: some readers take the first, some the last."""
-        names = [
-            member.name
-            for number, member in self._numbered().items()
-            if self._digests[number] in self._named_twice
-        ]
-        if names:
-            yield found(
-                "ambiguous_format",
-                f"there are two of {names[0]!r}" + (f" and of {len(names) - 1} others" if names[1:] else ""),
-            )
+        links = BoundedFindings()
+        for finding in self._paths.findings():
+            links.add(finding)
+        members = {number: member.name for number, member in self._numbered().items()}
+        names = self._namesakes.findings({**self._decisive, **members})
+        return [*self._findings.all(), *links.all(), *names]
 
     # The walk
 
@@ -224,7 +221,7 @@ class TarInspector(ContainerInspector):
         if entry.is_file:
             return (yield from self._file(entry, at))
         if not entry.is_folder:
-            self._give_name(entry.name, None)
+            self._give_name(entry, None)
         return at
 
     def _file(self, entry: Entry, at: int) -> Step:
@@ -242,18 +239,16 @@ class TarInspector(ContainerInspector):
         if self.too_deep:
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         self.found_file(entry.name, extents)
-        self._give_name(entry.name, self.new_member(printable(entry.name), extents))
+        self._give_name(entry, self.new_member(printable(entry.name), extents))
         return padded(end)
 
-    def _give_name(self, name: bytes, number: int | None) -> None:
-        known = digest(name)
-        if known in self._named:
-            self._named_twice.add(known)
-        self._named[known] = number
-        if number is not None:
-            self._digests.append(known)
-        if b"/".join(parts_of(name)) in ROOT_NAMES:
-            self._root_names.add(b"/".join(parts_of(name)))
+    def _give_name(self, entry: Entry, number: int | None) -> None:
+        self._namesakes.give(entry.name, number, entry.also)
+        if number is not None and is_decisive(entry.name):
+            self._decisive[number] = printable(entry.name)
+        name = b"/".join(parts_of(entry.name))
+        if name in ROOT_NAMES:
+            self._root_names.add(name)
 
     def _behind_end(self, at: int) -> Generator[ByteRange | None, bytes, None]:
         """Look whether what follows the end is zeros, as far as that is looked at."""
@@ -276,6 +271,11 @@ class TarInspector(ContainerInspector):
         except CutError:
             return
         self._findings.add(found("trailing_data", f"more than {MAX_PADDING} bytes follow the archive's end"))
+
+
+def is_decisive(name: bytes) -> bool:
+    """Return whether a file of this name says what the members are, so that there should not be two."""
+    return name.lower().endswith(DESCRIPTOR_SUFFIX) and not is_named_so(name)
 
 
 def padded(size: int) -> int:

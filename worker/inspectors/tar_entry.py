@@ -12,9 +12,11 @@ from worker.inspectors.tar_header import (
     DIRECTORY,
     EXTENDED,
     GLOBAL,
+    HARD_LINK,
     LONG_LINK,
     LONG_NAME,
     SPARSE,
+    SYMLINK,
     Header,
     TarError,
     ambiguous,
@@ -24,16 +26,21 @@ from worker.inspectors.tar_pax import Records, parse
 
 #: The kinds that speak of the next member, or of all.
 ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
+LINKS = frozenset({HARD_LINK, SYMLINK})
 #: The most that a header's own field can say in octal.
 MAX_OCTAL = 8**11 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member. `stored` is how many bytes of it follow its header."""
+    """A member. `stored` is how many bytes of it follow its header.
+
+    `also` is its name as Python reads it, if that is another.
+    """
 
     header: Header
     name: bytes
+    also: bytes
     link: bytes
     stored: int
     records: Records
@@ -85,9 +92,11 @@ class Announced:
             TarError: It is no whole member, or not the same to all readers.
         """
         records = self._records or Records()
+        announced = records.name or self._long.get(LONG_NAME)
         entry = Entry(
             header,
-            name=records.name or self._long.get(LONG_NAME) or header.name,
+            name=announced or header.name,
+            also=b"" if announced else header.also,
             link=records.values.get(b"linkpath") or self._long.get(LONG_LINK) or header.link,
             stored=_stored(header, records),
             records=records,
@@ -100,6 +109,8 @@ class Announced:
         folder_to_some = header.name.endswith(b"/") or not entry.is_file
         if folder_to_some and (entry.stored or records.sparse):
             raise ambiguous(f"{shown(entry.name)} is no file and has data, which not all readers skip")
+        if entry.also and entry.kind in LINKS:
+            raise ambiguous(f"{shown(entry.name)} is a link that Python sees in another folder")
         if entry.kind == SPARSE and records.sparse:
             raise ambiguous(f"{shown(entry.name)} is sparse in two formats")
         return entry

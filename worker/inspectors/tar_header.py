@@ -13,12 +13,13 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 | 157 | 100 | what a link leads to |
 | 257 | 8 | `ustar\0` 00; GNU before POSIX `ustar  \0`; before both nothing |
 | 329 | 8 | device numbers, major and minor |
-| 345 | 155 | ustar: what stands before the name, and a slash |
+| 345 | 155 | ustar: what stands before the name, and a slash; GNU: times of access and change, 12 each |
 
 Readers are lenient, each in its own way, and see different members then. What they would read differently is
 refused; `tar_numbers` says which spellings of a number they agree on.
 """
 
+import re
 from dataclasses import dataclass
 
 from worker.inspectors import tar_numbers
@@ -29,10 +30,12 @@ MAGIC_AT = 257
 #: What all of its dialects begin with.
 MAGIC = b"ustar"
 USTAR, GNU = b"ustar\0", b"ustar  \0"
-SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT = 124, 156, 157, 345
+SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT, PREFIX_END = 124, 156, 157, 345, 500
 CHECKSUM_AT, CHECKSUM_END = 148, 156
 #: npm reads a checksum this far, whatever else stands there.
 NPM_CHECKSUM_END = 160
+#: Where ustar has the beginning of the name, GNU tar's incremental backups have times: of access, of change.
+GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
 #: No file is longer: offsets are signed in what reads it.
 MAX_SIZE = 2**63 - 1
 
@@ -75,9 +78,11 @@ class Header:
     """A header that states its right checksum.
 
     `kind` is its letter, `0` where old archives have none. `size` is how many bytes follow it, by itself.
+    `also` is the name as Python reads it, if that is another: it takes GNU's times for a folder.
     """
 
     name: bytes
+    also: bytes
     kind: bytes
     size: int
     link: bytes
@@ -124,8 +129,10 @@ def decode(block: bytes) -> Header:
         if not tar_numbers.is_agreed(block[at : at + length]):
             raise TarError("structure", f"a header has no number where one belongs, at byte {at}")
     kind = block[KIND_AT : KIND_AT + 1].replace(b"\0", FILE)
+    name, also = _names(block, kind)
     return Header(
-        name=_name(block, kind),
+        name=name,
+        also=also,
         kind=kind,
         size=number(block[SIZE_AT : SIZE_AT + 12]),
         link=_text(block[LINK_AT : LINK_AT + 100]),
@@ -147,14 +154,18 @@ def number(field: bytes) -> int:
     return value
 
 
-def _name(block: bytes, kind: bytes) -> bytes:
-    name, prefix = _text(block[:100]), _text(block[PREFIX_AT : PREFIX_AT + 155])
+def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
+    """The name, and how Python calls it if that is something else."""
+    field = block[PREFIX_AT:PREFIX_END]
+    name, prefix = _text(block[:100]), _text(field)
     if not prefix or kind == SPARSE:
-        return name
-    if not block[MAGIC_AT:].startswith(USTAR):
-        # GNU tar keeps times there, which Python reads as a folder's name.
-        raise ambiguous("a header has bytes where some readers look for the beginning of the name")
-    return prefix + b"/" + name
+        return name, b""
+    joined = prefix + b"/" + name
+    if block[MAGIC_AT:].startswith(USTAR):
+        return joined, b""
+    if block[MAGIC_AT:].startswith(GNU) and GNU_TIMES.fullmatch(field):
+        return name, joined
+    raise ambiguous("a header has bytes where some readers look for the beginning of the name")
 
 
 def _text(field: bytes) -> bytes:

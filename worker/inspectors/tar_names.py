@@ -1,14 +1,8 @@
-"""Where the names in an archive lead: what would be written, or read, outside the folder it is unpacked to.
-
-A link may lead outside by what it says, or a member through a link. Where links lead to is not followed:
-a member whose path goes through one is refused, wherever that leads.
-"""
+"""The names in an archive by themselves: how they are divided and shown, and which lead outside."""
 
 import re
-from collections.abc import Iterator
 from hashlib import blake2b
 
-from worker.inspectors.tar_header import DEVICES, HARD_LINK, SYMLINK
 from worker.inspectors.text import printable
 
 #: What Linux takes for a path. Other readers cut a longer one, or fail.
@@ -63,42 +57,3 @@ def lowest(name: bytes, depth: int = 0) -> int:
 def leads_outside(name: bytes) -> str | None:
     """Why a name does not belong in an archive, in words that follow it; nothing if it does."""
     return unfit(name) or ("leads to a folder above" if b".." in SEPARATORS.split(name) else None)
-
-
-class Paths:
-    """The paths of an archive so far, by which of them are links."""
-
-    def __init__(self) -> None:
-        self._links: set[bytes] = set()
-
-    def wrong_with(self, name: bytes, kind: bytes, link: bytes) -> Iterator[str]:
-        """What is wrong with the next member, in sentences."""
-        outside = leads_outside(name)
-        if outside:
-            yield f"the name {shown(name)} {outside}"
-        elif self._through_link(name):
-            yield f"the name {shown(name)} leads through a link"
-        if kind in DEVICES:
-            yield f"{shown(name)} is a device"
-        elif kind == HARD_LINK:
-            outside = leads_outside(link)
-            if outside:
-                yield f"{shown(name)} is a link to {shown(link)}, which {outside}"
-        elif kind == SYMLINK:
-            # It begins where it stands, so it may climb as far as that is deep.
-            folders = len(parts_of(name)) - 1
-            outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
-            if outside:
-                yield f"{shown(name)} is a link to {shown(link)}, which {outside}"
-            self._links.add(digest(name))
-
-    def _through_link(self, name: bytes) -> bool:
-        """Whether one of the folders in the name is a link."""
-        if not self._links:
-            return False
-        so_far = blake2b(digest_size=DIGEST_BYTES)
-        for part in parts_of(name)[:-1]:
-            so_far.update(part + b"/")
-            if so_far.copy().digest() in self._links:
-                return True
-        return False
