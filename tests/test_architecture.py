@@ -63,6 +63,7 @@ OUTSIDE = {
     "struct",
     "sys",
     "typing",
+    "unicodedata",
     "urllib",
     "uuid",
     "xml",
