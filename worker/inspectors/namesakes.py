@@ -53,7 +53,7 @@ class Namesakes:
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:
         """Note a name, and one that some readers read in its place. Files come by their numbers, from 0."""
-        names = [digest(one) for one in (name, also) if one]
+        names = [digest(name), *([digest(also)] if also else [])]
         for one in names:
             if one in self.numbers:
                 self._twice.add(one)

@@ -34,9 +34,11 @@ from worker.inspectors.decoders import DecodingError
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, found
+from worker.inspectors.namesakes import Namesakes
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from worker.inspectors.tar_header import SYMLINK
-from worker.inspectors.tar_names import Paths, digest, shown
+from worker.inspectors.tar_names import shown
+from worker.inspectors.tar_paths import Paths
 from worker.inspectors.text import printable
 from worker.inspectors.zip_end import SIGNATURE
 from worker.inspectors.zip_entry import (
@@ -81,10 +83,7 @@ class ZipInspector(ContainerInspector):
         self._findings = BoundedFindings()
         self._paths = Paths()
         self._entries = 0
-        # What has a name already, by the name's digest.
-        self._named: set[bytes] = set()
-        self._named_twice: set[bytes] = set()
-        self._digests: list[bytes] = []
+        self._namesakes = Namesakes()
         self._walk: Walk[None] | None = None
         self._asked: ByteRange | None = None
         self._asked_name = ""
@@ -183,20 +182,13 @@ class ZipInspector(ContainerInspector):
 
     def checks(self) -> list[Finding]:
         """What the walk came upon, and which members share a name."""
-        return [*self._findings.all(), *self._twice()] if self.format_match else []
-
-    def _twice(self) -> Iterator[Finding]:
-        """Members that something else has the name of: some readers take the first, some the last."""
-        names = [
-            member.name
-            for number, member in self._numbered().items()
-            if self._digests[number] in self._named_twice
-        ]
-        if names:
-            yield found(
-                "ambiguous_format",
-                f"there are two of {names[0]!r}" + (f" and of {len(names) - 1} others" if names[1:] else ""),
-            )
+        if not self.format_match:
+            return []
+        links = BoundedFindings()
+        for finding in self._paths.findings():
+            links.add(finding)
+        members = {number: member.name for number, member in self._numbered().items()}
+        return [*self._findings.all(), *links.all(), *self._namesakes.findings(members)]
 
     # The walk
 
@@ -348,12 +340,7 @@ class ZipInspector(ContainerInspector):
             return b""
 
     def _give_name(self, name: bytes, number: int | None) -> None:
-        known = digest(name.replace(b"\\", b"/"))
-        if known in self._named:
-            self._named_twice.add(known)
-        self._named.add(known)
-        if number is not None:
-            self._digests.append(known)
+        self._namesakes.give(name.replace(b"\\", b"/"), number)
 
     def _add(self, check: str, message: str) -> None:
         self._findings.add(found(check, message))
