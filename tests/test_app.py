@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.app import HARD_LIMIT, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
+from worker.app import HARD_LIMIT, LAST_SHUTDOWN, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
 from worker.embedded.processes import STOP_SECONDS
 from worker.jobs.perform import MAX_LOST
 from worker.jobs.queues import JOBS, QUEUES
@@ -69,7 +69,7 @@ class TestTimes:
         assert (rounds - 1) * 10 <= BEGIN_SECONDS
 
     def test_a_command_waits_for_its_worker_longer_than_that_takes_to_stop(self) -> None:
-        assert SHUTDOWN < STOP_SECONDS
+        assert SHUTDOWN < LAST_SHUTDOWN < STOP_SECONDS
 
     def test_a_job_is_given_up_before_its_message_is(self) -> None:
         """Or it would stay without a verdict."""

@@ -22,6 +22,7 @@ ROOMS = [
     "services",
     "scan_work",
     "audit_work",
+    "s3_watch",
     "sweeping",
     "scheduling",
     "tasks",

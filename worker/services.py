@@ -1,6 +1,7 @@
 """What the tasks and commands of one process need, made from its settings on first use."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +30,8 @@ class Services:
 
     settings: Settings
     pid: int
+    #: Called when scans of a bucket fail so often that it is given a rest.
+    on_trouble: Callable[[], object] = lambda: None
 
     @cached_property
     def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
@@ -62,7 +65,7 @@ class Services:
     @cached_property
     def breaker(self) -> Breaker:
         """Which buckets this process does not scan for now."""
-        return Breaker()
+        return Breaker(on_open=self.on_trouble)
 
     @cached_property
     def store(self) -> RedisStore:
@@ -118,11 +121,11 @@ def services() -> Services:
     if _services is None:
         _services = Services(Settings(), os.getpid())
     elif _services.pid != os.getpid():
-        _services = Services(_services.settings, os.getpid())
+        _services = Services(_services.settings, os.getpid(), _services.on_trouble)
     return _services
 
 
-def use_settings(settings: Settings) -> None:
+def use_settings(settings: Settings, on_trouble: Callable[[], object] = lambda: None) -> None:
     """Take other settings than the environment's, as with the embedded Valkey."""
     global _services  # noqa: PLW0603 - one per process is the point
-    _services = Services(settings, os.getpid())
+    _services = Services(settings, os.getpid(), on_trouble)

@@ -32,6 +32,7 @@ from worker.jobs.perform import HungError
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import HOUSEKEEPING, JOBS
 from worker.jobs.sweep import Sweeper
+from worker.s3_watch import S3WatchStep
 from worker.scan_work import ScanWork
 from worker.services import services
 from worker.sources.s3_uri import parse_s3_uri
@@ -278,3 +279,4 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
 
 
 app.steps["consumer"].add(SweepStep)
+app.steps["consumer"].add(S3WatchStep)

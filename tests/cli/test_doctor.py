@@ -1,11 +1,13 @@
 """`keyhole doctor`: what it says of the work that is there."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 import redis
 
 from tests.cli.conftest import Keyhole
+from worker import api
 from worker.intake.audits.audit import AuditSpec
 from worker.intake.audits.store import AuditStore
 from worker.intake.dead_letters import Dead, DeadLetters
@@ -63,6 +65,21 @@ class TestWork:
         store.note_trouble("a1", "S3 is away; it is tried again")
 
         assert told(keyhole, "audits") == [("bad", "a1 does not get on: S3 is away; it is tried again")]
+
+
+class TestS3:
+    @pytest.fixture(autouse=True)
+    def _anew(self) -> Iterator[None]:
+        """A process makes its way to S3 once; here several commands are of one process."""
+        api._access.cache_clear()
+        yield
+        api._access.cache_clear()
+
+    def test_a_profile_that_does_not_exist_hides_no_other_finding(self, keyhole: Keyhole) -> None:
+        assert told(keyhole, "s3", AWS_PROFILE="nope") == [
+            ("bad", "The config profile (nope) could not be found; see `keyhole doctor`")
+        ]
+        assert told(keyhole, "jobs", AWS_PROFILE="nope") == [("ok", "0 open")]
 
 
 class TestIntakes:

@@ -343,6 +343,16 @@ def test_without_credentials_a_scan_fails_before_it_asks(
     assert not scripted.requests
 
 
+def test_a_profile_that_does_not_exist_is_a_matter_of_credentials(
+    scripted: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, AWS_PROFILE="nope")
+    access = S3Access(endpoint_url=scripted.url, region="us-east-1", connections=1)
+    report = scan_s3(access, BUCKET, KEY, None, ScanSettings())
+    assert (report.status, report.reasons) == (Status.FAILED, ("credentials",))
+    assert "nope" in str(report.details["error"])
+
+
 def test_an_endpoint_that_is_no_url_fails_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch, **CREDENTIALS)
     access = S3Access(endpoint_url="localhost:9000", region="us-east-1", connections=1)

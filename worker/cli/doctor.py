@@ -166,8 +166,8 @@ def _s3(settings: Settings) -> Iterator[Finding]:
     try:
         client = access.client
         method = access.credentials_from
-    except BotoCoreError as error:
-        yield Finding("s3", BAD, str(explain(error)))
+    except SourceError as error:
+        yield Finding("s3", BAD, str(error))
         return
     yield Finding("s3", GOOD, f"{client.meta.endpoint_url}, region {client.meta.region_name}")
     if method is None:
@@ -180,8 +180,11 @@ def _s3(settings: Settings) -> Iterator[Finding]:
 
 
 def _bucket(settings: Settings, place: S3Uri) -> Iterator[Finding]:
-    client = s3_access(settings).client
     key = place.key
+    try:
+        client = s3_access(settings).client
+    except SourceError:
+        return  # it was told of already
     try:
         first = next(list_objects(client, place.bucket, place.key), None)
     except SourceError as error:

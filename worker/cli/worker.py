@@ -35,12 +35,16 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
 
         from worker.app import configure
         from worker.jobs.queues import QUEUES
+        from worker.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from worker.services import use_settings
 
         unknown = set(queues) - set(QUEUES)
         if unknown:
             raise click.BadParameter(f"{', '.join(sorted(unknown))}: the queues are {', '.join(QUEUES)}")
-        use_settings(settings)
+        trouble = why_unusable(settings.s3_endpoint_url, settings.s3_region, attempts=START_ATTEMPTS)
+        if trouble is not None:
+            raise CommandError(f"S3 cannot be used from here: {trouble}")
+        use_settings(settings, on_trouble=TROUBLE.set)
         worker = configure(settings).Worker(
             # Its own, however often a host runs one: commands to workers go by their names.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",

@@ -12,7 +12,7 @@ from worker.embedded.interrupts import put_off
 from worker.settings import Settings
 
 #: Seconds for a worker to finish what it does; it has its own, shorter limit for that.
-STOP_SECONDS = 40.0
+STOP_SECONDS = 45.0
 
 
 @contextmanager

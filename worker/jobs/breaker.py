@@ -31,10 +31,16 @@ class _Bucket:
 
 
 class Breaker:
-    """The state of every bucket that this process has scanned; threads may share it."""
+    """The state of every bucket that this process has scanned; threads may share it.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    `on_open` is called whenever a bucket is given a rest, and whenever a probe of one fails.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, on_open: Callable[[], object] = lambda: None
+    ) -> None:
         self._clock = clock
+        self._on_open = on_open
         self._lock = threading.Lock()
         self._buckets: dict[str, _Bucket] = {}
 
@@ -74,9 +80,12 @@ class Breaker:
                     _log.warning("bucket %s answers again; its objects are scanned", bucket)
                     state.opened_at = None
                     state.decided.clear()
+                else:
+                    self._on_open()
                 return
             undecided = state.decided.count(False)
             if len(state.decided) >= LEAST and undecided > MOST_UNDECIDED * len(state.decided):
+                self._on_open()
                 state.opened_at = self._clock()
                 state.next_probe_at = state.opened_at + PROBE_SECONDS
                 _log.error(

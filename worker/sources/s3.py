@@ -5,6 +5,8 @@ No HEAD: the first ranged GET tells size, ETag, version and last modification. E
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -55,18 +57,27 @@ class S3Access:
 
     def __init__(self, *, endpoint_url: str | None, region: str | None, connections: int) -> None:
         self._endpoint_url = endpoint_url
-        self._session = boto3.Session(region_name=region)
-        parsers = self._session._session.get_component("response_parser_factory")  # noqa: SLF001 - as below
-        parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
+        self._region = region
         self._connections = connections
         self._stores: dict[str, S3Store | None] = {}
         self._lock = RLock()
 
     @property
     def client(self) -> "S3Client":
-        """A boto3 client without retries of its own; threads may share it."""
-        with self._lock:
+        """A boto3 client without retries of its own; threads may share it.
+
+        Raises:
+            ConfigurationError: There can be none: a profile that does not exist, an endpoint that is no URL.
+        """
+        with self._lock, _explained():
             return self._client
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        session = boto3.Session(region_name=self._region)
+        parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001 - as below
+        parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
+        return session
 
     @cached_property
     def _client(self) -> "S3Client":
@@ -88,13 +99,22 @@ class S3Access:
 
     @property
     def credentials_from(self) -> str | None:
-        """How boto3 found the credentials (`env`, `iam-role`, …); `None` if it did not."""
-        credentials = self._session.get_credentials()
-        return None if credentials is None else str(credentials.method)
+        """How boto3 found the credentials (`env`, `iam-role`, …); `None` if it did not.
+
+        Raises:
+            ConfigurationError: They cannot be had from where they should come from.
+        """
+        with self._lock, _explained():
+            credentials = self._session.get_credentials()
+            return None if credentials is None else str(credentials.method)
 
     def store(self, bucket: str) -> S3Store | None:
-        """The bucket for obstore; `None` where boto3 must do: access points, no credentials."""
-        with self._lock:
+        """The bucket for obstore; `None` where boto3 must do: access points, no credentials.
+
+        Raises:
+            ConfigurationError: There is no way to S3.
+        """
+        with self._lock, _explained():
             if bucket not in self._stores:
                 self._stores[bucket] = self._open_store(bucket)
             return self._stores[bucket]
@@ -127,6 +147,17 @@ class S3Access:
         )
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what boto3 and obstore say of a configuration into an error of ours."""
+    try:
+        yield
+    except BotoCoreError as error:
+        raise s3_boto.explain(error) from error
+    except (BaseError, ValueError, OSError) as error:
+        raise ConfigurationError("request", f"there is no way to S3: {error}") from error
+
+
 def _refuse_head(**_: Any) -> Any:  # noqa: ANN401 - a hook that answers, which botocore's stubs don't know
     """Refuse, unsent, the HEAD by which botocore asks for a bucket's region if a redirect does not name it.
 
@@ -155,13 +186,8 @@ class S3Source:
         self._pin = Pin(bucket, key, version_id, None)
         self._identity: Identity | None = None
         self._version_learned = False
-        try:
-            self._client = access.client
-            self._store = access.store(bucket) if s3_obstore.can_name(key) else None
-        except BotoCoreError as error:
-            raise s3_boto.explain(error) from error
-        except (BaseError, ValueError, OSError) as error:
-            raise ConfigurationError("request", f"there is no way to S3: {error}") from error
+        self._client = access.client
+        self._store = access.store(bucket) if s3_obstore.can_name(key) else None
 
     @property
     def identity(self) -> Identity | None:
