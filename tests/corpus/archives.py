@@ -138,7 +138,7 @@ ZIPS = (
         [
             ("disk.raw", RAW + "zip -q image.zip disk.raw\nmv image.zip image"),
             ("stored", RAW + "zip -q -0 image.zip disk.raw\nmv image.zip image"),
-            ("from a pipe", "zip -q - - <$PARTS/disk.raw >image"),
+            ("from a pipe", "cat $PARTS/disk.raw | zip -q - - >image"),
             ("zip64", RAW + "zip -q -fz image.zip disk.raw\nmv image.zip image"),
             ("a comment", RAW + "echo text | zip -q -z image.zip disk.raw >/dev/null\nmv image.zip image"),
             ("a folder", "(cd $PARTS && zip -q -r - disk.raw tree) >image"),

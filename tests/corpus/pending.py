@@ -51,17 +51,5 @@ PENDING = frozenset(
         "tar: OVA in a folder",
         "tar: OVA with AppleDouble",
         "tar: OVA, gzip disk",
-        "zip: disk.raw",
-        "zip: stored",
-        "zip: from a pipe",
-        "zip: zip64",
-        "zip: a comment",
-        "zip: a folder",
-        "7zz: zip",
-        "7zz: zip, stored",
-        "bsdtar: zip",
-        "bsdtar: zip, stored",
-        "python: zipfile",
-        "python: zipfile, streamed",
     }
 )

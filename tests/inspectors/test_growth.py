@@ -5,9 +5,11 @@ import gzip
 import lzma
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from io import BytesIO
 from itertools import count
 from types import FrameType
+from zipfile import ZipFile
 
 import pytest
 from backports import zstd
@@ -49,6 +51,16 @@ def _links(number: int, link: Callable[[int], str]) -> Image:
     return _plain(headers + tar([("disk.raw", DISK)]).to_bytes())
 
 
+def _zip(names: Iterable[str], content: bytes = b"abc") -> Image:
+    """A ZIP archive of a disk and small files."""
+    packed = BytesIO()
+    with ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+        archive.writestr("disk.raw", DISK.to_bytes())
+    return _plain(packed.getvalue())
+
+
 def _machine(files: str = "", disks: str = "") -> Image:
     disk = OVADisk("disk.vmdk", vmdk_stream_optimized(GIB, allocated=3), GIB)
     text = ovf([disk]).replace("</References>", f"{files}</References>")
@@ -73,6 +85,14 @@ MANY: dict[str, Callable[[int], Image]] = {
     "links through deep folders": lambda n: _links(n, lambda one: "d/" * 40 + f"../l{one}"),
     "files in deep folders": lambda n: tar(
         [*((f"{'d/' * 40}{one}", SMALL) for one in range(n)), ("disk.raw", DISK)]
+    ),
+    "files in a ZIP": lambda n: _zip(f"f{one}" for one in range(n)),
+    "files in deep folders of a ZIP": lambda n: _zip("d/" * 40 + f"{one}" for one in range(n)),
+    "end records behind a ZIP": lambda n: _plain(
+        _zip(["a"]).to_bytes() + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0) * n
+    ),
+    "end records before a ZIP": lambda n: _plain(
+        struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0, 0, 0, 0, 0) * n + _zip(["a"]).to_bytes()
     ),
     "files of an OVF": lambda n: _machine(
         files="".join(f'<File ovf:id="x{one}" ovf:href="x{one}"/>' for one in range(n))

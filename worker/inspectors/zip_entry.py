@@ -82,9 +82,12 @@ class Entry:
 
     @property
     def is_device(self) -> bool:
-        """Whether it is anything else on Unix than a file, a folder or a link."""
+        """Whether it is a device or a socket on Unix.
+
+        A pipe is a file: Info-ZIP states that mode for what it read from one, and all readers extract a file.
+        """
         kind = stat.S_IFMT(self.mode)
-        return kind not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}
+        return kind not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO}
 
 
 def read_directory(data: bytes, count: int) -> Iterator[Entry]:
