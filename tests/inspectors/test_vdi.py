@@ -30,16 +30,34 @@ def test_a_parent_is_found_whatever_the_type_says() -> None:
     assert checks_of(vdi(GIB, parent_uuid=UUID(int=5))) == ["parent_image"]
 
 
-@pytest.mark.parametrize(("at", "value"), [(0x4C, 9), (0x44, 0x00010002)])
+@pytest.mark.parametrize(("at", "value"), [(0x4C, 9), (0x44, 0x00020001)])
 def test_unknown_types_and_versions_are_found(at: int, value: int) -> None:
     assert checks_of(vdi(GIB).patched(at, value.to_bytes(4, "little"))) == ["unknown_features"]
 
 
 @pytest.mark.parametrize(
-    ("at", "value"), [(0x154, 0), (0x158, 512), (0x178, 0), (0x180, 1), (0x184, 2**31)], ids=hex
+    ("at", "value"), [(0x44, 0x00000002), (0x44, 0x00010000), (0x44, 0x00010002), (0x17C, 512)], ids=hex
 )
-def test_offsets_and_counts_that_cannot_be_are_contradictions(at: int, value: int) -> None:
-    assert "structure" in checks_of(vdi(GIB, allocated=2).patched(at, value.to_bytes(4, "little")))
+def test_variants_that_only_virtualbox_reads_are_told(at: int, value: int) -> None:
+    facts = facts_of(vdi(GIB).patched(at, value.to_bytes(4, "little")))
+    assert [finding.check for finding in facts.findings] == ["unsupported_subformat"]
+    # The header of version 0 has the size elsewhere.
+    assert facts.virtual_size == (None if value == 2 else GIB)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "check"),
+    [
+        (0x154, 0, "metadata_overlap"),
+        (0x158, 512, "metadata_overlap"),
+        (0x178, 0, "size_mismatch"),
+        (0x180, 1, "size_mismatch"),
+        (0x180, 1025, "size_mismatch"),
+        (0x184, 2**31, "structure"),
+    ],
+)
+def test_offsets_and_counts_that_cannot_be_are_found(at: int, value: int, check: str) -> None:
+    assert check in checks_of(vdi(GIB, allocated=2).patched(at, value.to_bytes(4, "little")))
 
 
 def test_every_cut_is_noticed() -> None:
@@ -54,7 +72,7 @@ def test_the_signature_of_another_byte_is_no_vdi() -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0x170, 7 * MIB + 1), (0x168, 4096), (0x178, 3 * MIB), (0x17C, 512), (0x154, 700), (0x158, 1 * MIB + 1)],
+    [(0x170, 7 * MIB + 1), (0x168, 4096), (0x178, 3 * MIB), (0x154, 700), (0x158, 1 * MIB + 1)],
     ids=hex,
 )
 def test_what_readers_round_or_refuse_is_a_contradiction(at: int, value: int) -> None:
@@ -73,8 +91,8 @@ def test_free_and_zeroed_blocks_lead_nowhere(entry: int) -> None:
     assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, entry.to_bytes(4, "little"))) == []
 
 
-def test_a_block_that_two_entries_lead_to_is_a_contradiction() -> None:
-    assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, bytes(4))) == ["structure"]
+def test_a_block_that_two_entries_lead_to_is_found() -> None:
+    assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, bytes(4))) == ["metadata_overlap"]
 
 
 def test_a_map_that_lost_a_block_is_a_contradiction() -> None:

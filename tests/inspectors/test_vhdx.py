@@ -113,13 +113,13 @@ def test_an_unknown_region_is_a_finding_only_if_it_is_required() -> None:
         assert checks_of(image) == checks
 
 
-def test_a_metadata_region_in_the_header_section_is_a_contradiction() -> None:
+def test_a_metadata_region_in_the_header_section_is_found() -> None:
     image = vhdx(GIB)
     table = image.read(192 * KIB, 64 * KIB)
     at = table.index(UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E").bytes_le)
     moved = with_tables(image, at + 16, (512 * KIB).to_bytes(8, "little"))
     moved = moved.patched(512 * KIB, image.read(METADATA, 128 * KIB))
-    assert "structure" in checks_of(moved)
+    assert "metadata_overlap" in checks_of(moved)
 
 
 @pytest.mark.parametrize("block_size", [0, 1, MIB - 1, 3 * MIB, 512 * MIB, 2**32 - 1])
@@ -181,7 +181,7 @@ def test_two_headers_that_are_the_same_are_no_contradiction() -> None:
         (64, b"\1", "structure"),
         (72, (MIB // 2).to_bytes(8, "little"), "structure"),
         (72, (MIB + 512).to_bytes(8, "little"), "structure"),
-        (72, (2 * MIB).to_bytes(8, "little"), "structure"),
+        (72, (2 * MIB).to_bytes(8, "little"), "metadata_overlap"),
         (68, (512).to_bytes(4, "little"), "structure"),
         (72, (GIB).to_bytes(8, "little"), "truncated"),
     ],
@@ -205,11 +205,11 @@ def test_a_region_that_is_stated_twice_is_a_contradiction(guid: str) -> None:
 
 
 @pytest.mark.parametrize("offset", [MIB, 2 * MIB, 2 * MIB + 512])
-def test_regions_that_overlap_are_a_contradiction(offset: int) -> None:
+def test_regions_that_overlap_are_found(offset: int) -> None:
     """The log lies at 1 MiB, the metadata at 2 MiB."""
     image = vhdx(GIB)
     at = region_at(image, BAT_REGION) + 16
-    assert "structure" in checks_of(with_tables(image, at, offset.to_bytes(8, "little")))
+    assert "metadata_overlap" in checks_of(with_tables(image, at, offset.to_bytes(8, "little")))
 
 
 def test_a_bat_too_short_for_the_disk_is_a_contradiction() -> None:
@@ -253,10 +253,10 @@ def test_a_disk_that_the_format_does_not_allow_is_a_contradiction(size: int) -> 
     assert "structure" in checks_of(image.patched(at, size.to_bytes(8, "little")))
 
 
-@pytest.mark.parametrize("entry", [6, (2 << 20) | 6, (3 << 20) | 6, (4 << 20) | 7])
-def test_a_block_over_the_headers_the_regions_or_a_parents_is_a_contradiction(entry: int) -> None:
+def test_a_block_that_is_partly_a_parents_is_a_contradiction() -> None:
     image = vhdx(GIB, block_size=MIB, allocated=1)
-    assert "structure" in checks_of(image.patched(3 * MIB + 8 * 7, entry.to_bytes(8, "little")))
+    entry = image.read(3 * MIB, 8)
+    assert checks_of(image.patched(3 * MIB, b"\7" + entry[1:])) == ["structure"]
 
 
 def test_a_cut_is_noticed_though_the_last_block_written_is_not_among_the_first() -> None:

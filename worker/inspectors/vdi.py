@@ -23,6 +23,10 @@ Storage/VDICore.h.
 The block map has a u32 for each block: its place in the data, in blocks, or one of the two largest values
 if it is free or zero.
 
+VirtualBox reads version 0 as well, whose header is another, and other versions of its own major number, QEMU
+does not. Some images have more bytes before each block, which QEMU does not know, either. Both are told and
+not judged.
+
 Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
 counts. The map, as much of it as is held, must not lead further.
 """
@@ -31,14 +35,18 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 from uuid import UUID
 
+from worker.inspectors.base import THOROUGH_BYTES
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 
 SIGNATURE = (0xBEDA107F).to_bytes(4, "little")
 HEADER_BYTES = 512
 VERSION_1_1 = 0x00010001
+#: The highest major version.
+MAJOR_VERSION = 1
 SECTOR = 512
 #: What is held of the block map, which stands right behind the header: 32,768 blocks, 32 GiB of disk.
 MAX_MAP_BYTES = 128 * 1024
@@ -65,9 +73,10 @@ class VDIInspector(FrontInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header, in bytes; zero until it is here."""
+        """The size field of the header, in bytes; zero until it is here, or in a version without it."""
         header = self.region("header").data
-        return self._u64(0x170) if self.format_match and len(header) >= 0x178 else 0
+        known = self.format_match and len(header) >= 0x178 and self._u32(0x44) >> 16 == MAJOR_VERSION
+        return self._u64(0x170) if known else 0
 
     @property
     def subformat(self) -> str | None:
@@ -76,15 +85,17 @@ class VDIInspector(FrontInspector):
 
     def post_process(self) -> None:
         """Once the header is here, declare the block map."""
-        if self.format_match and len(self.captured("header")) == HEADER_BYTES and not self.has_region("map"):
-            length = min(4 * self._u32(0x180), MAX_MAP_BYTES)
-            self.new_region("map", CaptureRegion(self._u32(0x154), length))
+        if self._read and not self.has_region("map"):
+            most = THOROUGH_BYTES if self.thorough else MAX_MAP_BYTES
+            self.new_region("map", CaptureRegion(self._u32(0x154), min(4 * self._u32(0x180), most)))
 
     @property
     def wholeness(self) -> Wholeness:
         """Proven by the count of allocated blocks, once the header and the object's length are known."""
-        known = self.format_match and self._size is not None and len(self.captured("header")) == HEADER_BYTES
-        return Wholeness.PROVEN if known else Wholeness.UNCHECKED
+        if not self._read or self._size is None or self._variant:
+            return Wholeness.UNCHECKED
+        held = self.region("map").length == 4 * self._u32(0x180)
+        return Wholeness.SAMPLED if self.thorough and not held else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
         """Type, block size and counts, UUIDs."""
@@ -108,26 +119,34 @@ class VDIInspector(FrontInspector):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
             return [found("truncated", "the object ends within the VDI header")]
-        return [*self._states(), *self._contradictions()]
+        if self._u32(0x44) >> 16 != MAJOR_VERSION:
+            return list(self._states())
+        return [*self._states(), *self._contradictions(), *self._map_contradictions()]
 
     def _states(self) -> Iterator[Finding]:
+        if not self._u32(0x44) >> 16:
+            yield found("unsupported_subformat", self._variant)
+            return
         kind = self._u32(0x4C)
         parent = any(self.captured("header")[0x1A8:0x1C8])
         if kind in {UNDO, DIFFERENCING} or parent:
             yield found("parent_image", "a differencing VDI holds only what differs from its parent image")
         elif kind not in TYPE_NAMES:
             yield found("unknown_features", f"VDI type {kind} is unknown")
-        if self._u32(0x44) != VERSION_1_1:
-            yield found("unknown_features", f"VDI version {self._u32(0x44):#010x} is not 1.1")
+        if self._u32(0x44) >> 16 > MAJOR_VERSION:
+            yield found("unknown_features", f"VDI version {self._u32(0x44):#010x} is unknown")
+        elif self._variant:
+            yield found("unsupported_subformat", self._variant)
 
     def _contradictions(self) -> Iterator[Finding]:
         map_offset, data_offset = self._u32(0x154), self._u32(0x158)
         block_size, blocks, allocated = self._u32(0x178), self._u32(0x180), self._u32(0x184)
-        map_end = map_offset + 4 * blocks
-        if map_offset < HEADER_BYTES or data_offset < map_end:
-            yield found("structure", "the block map overlaps the header or the data")
-        if not block_size or blocks * block_size < self._u64(0x170):
-            yield found("structure", f"{blocks} blocks of {block_size} bytes cannot hold the virtual size")
+        room = blocks * block_size
+        if not 0 <= room - self._u64(0x170) < max(block_size, 1):
+            yield found(
+                "size_mismatch",
+                f"the header states {self._u64(0x170)} bytes, and {blocks} blocks of {block_size}",
+            )
         if (
             self._u64(0x170) % SECTOR
             or self._u32(0x168) != SECTOR
@@ -135,24 +154,58 @@ class VDIInspector(FrontInspector):
             or data_offset % SECTOR
         ):
             yield found("structure", "sizes or offsets are not those of whole sectors")
-        if block_size & (block_size - 1) or self._u32(0x17C):
-            yield found(
-                "structure", "the block size is no power of two, or blocks have something between them"
-            )
-        mapped = self._blocks_mapped
+        if block_size & (block_size - 1):
+            yield found("structure", "the block size is no power of two")
+        if allocated > blocks:
+            yield found("structure", f"{allocated} blocks are allocated of {blocks}")
+        end = max(map_offset + 4 * blocks, data_offset + allocated * self._block_bytes)
+        if self._size is not None and end > self._size:
+            yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
+
+    def _map_contradictions(self) -> Iterator[Finding]:
+        map_offset, data_offset = self._u32(0x154), self._u32(0x158)
+        blocks, allocated, mapped = self._u32(0x180), self._u32(0x184), self._blocks_mapped
+        # The next block that is allocated lies behind those that there are.
+        data_end = data_offset + max(allocated, 1) * self._block_bytes
+        yield from overlaps(
+            [
+                Part(0, HEADER_BYTES, "the header"),
+                Part(map_offset, map_offset + 4 * blocks, "the block map"),
+                Part(data_offset, data_end, "the data"),
+            ]
+        )
+        yield from overlaps((), Blocks("a block", mapped, 1))
         if any(place >= allocated for place in mapped):
             yield found(
                 "structure", f"the map leads further than to the {allocated} blocks that are allocated"
             )
-        if len(set(mapped)) < len(mapped):
-            yield found("structure", "two blocks of the disk lie in the same place")
-        elif len(self.captured("map")) == 4 * blocks and len(mapped) < allocated:
+        elif len(self.captured("map")) == 4 * blocks and len(set(mapped)) < allocated:
             yield found("structure", f"the map leads to {len(mapped)} of the {allocated} blocks allocated")
-        if allocated > blocks:
-            yield found("structure", f"{allocated} blocks are allocated of {blocks}")
-        end = max(map_end, data_offset + allocated * block_size)
-        if self._size is not None and end > self._size:
-            yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
+
+    # What is here
+
+    @property
+    def _read(self) -> bool:
+        """Whether the header is here, of a version with these fields."""
+        held = self.format_match and len(self.captured("header")) == HEADER_BYTES
+        return held and self._u32(0x44) >> 16 == MAJOR_VERSION
+
+    @property
+    def _variant(self) -> str:
+        """What makes this a legal image of another kind than is judged here; empty if nothing does."""
+        version = self._u32(0x44)
+        if version != VERSION_1_1:
+            return f"only VirtualBox reads version {version >> 16}.{version & 0xFFFF} of VDI"
+        if self._u32(0x17C):
+            return (
+                f"each block has {self._u32(0x17C)} bytes of another kind in front, which QEMU does not know"
+            )
+        return ""
+
+    @property
+    def _block_bytes(self) -> int:
+        """The bytes of a block with those in front of it."""
+        return self._u32(0x178) + self._u32(0x17C)
 
     @property
     def _blocks_mapped(self) -> list[int]:

@@ -38,15 +38,16 @@ much of it as is held, leads to no byte behind it.
 """
 
 from collections.abc import Iterator, Mapping
-from struct import unpack_from
 from uuid import UUID
 
-from worker.inspectors.base import FileInspector
+from worker.inspectors.base import THOROUGH_BYTES, FileInspector
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.layout import Part, overlaps
 from worker.inspectors.readers import READERS, vhd_sizes
 from worker.inspectors.region import CaptureRegion, TailRegion
 from worker.inspectors.text import printable
+from worker.inspectors.vhd_blocks import BlockTable
 
 COOKIE, DYNAMIC_COOKIE = b"conectix", b"cxsparse"
 FOOTER_BYTES = 512
@@ -61,7 +62,6 @@ MAX_SECTORS = 0xFF000000
 #: What is held of the block table, which stands right behind the dynamic header: 32,768 entries, 64 GiB of
 #: disk at the usual block size of 2 MiB.
 MAX_TABLE_BYTES = 128 * 1024
-FREE = 0xFFFFFFFF
 
 
 class VHDInspector(FileInspector):
@@ -113,7 +113,8 @@ class VHDInspector(FileInspector):
         header = self._dynamic_header
         if header and not self.has_region("table"):
             offset, length = int.from_bytes(header[16:24], "big"), 4 * int.from_bytes(header[28:32], "big")
-            self.new_region("table", CaptureRegion(offset, min(length, MAX_TABLE_BYTES)))
+            most = THOROUGH_BYTES if self.thorough else MAX_TABLE_BYTES
+            self.new_region("table", CaptureRegion(offset, min(length, most)))
 
     @property
     def wholeness(self) -> Wholeness:
@@ -121,7 +122,17 @@ class VHDInspector(FileInspector):
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
         proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal and self._apart
-        return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
+        if not proven:
+            return Wholeness.UNCHECKED
+        return Wholeness.SAMPLED if self.thorough and not self._table_held else Wholeness.PROVEN
+
+    @property
+    def _table_held(self) -> bool:
+        """Whether all of the block table is here, if there should be one."""
+        header = self._dynamic_header
+        return self._type == FIXED or (
+            self.filled("table") and len(self.captured("table")) == 4 * int.from_bytes(header[28:32], "big")
+        )
 
     def details(self) -> Mapping[str, object]:
         """Type, creator, sizes and unique id."""
@@ -184,7 +195,9 @@ class VHDInspector(FileInspector):
         if not self._end_footer or (self._type != FIXED and not self._apart):
             yield found("truncated", "the VHD footer that should end the object is not there")
         elif self.head_match and not self._footers_equal:
-            yield found("structure", "the VHD footer at the end differs from its copy at the front")
+            same_size = self.region("header").data[48:60] == self._end_footer[48:60]
+            check = "structure" if same_size else "size_mismatch"
+            yield found(check, "the VHD footer at the end differs from its copy at the front")
         elif self._type == FIXED and self.head_match:
             yield found("structure", "a fixed VHD does not begin with a footer; this one does")
         elif self._type == FIXED and not self._fixed_length_fits:
@@ -208,17 +221,33 @@ class VHDInspector(FileInspector):
             return
         if int.from_bytes(header[36:40], "big") != _checksum(header, 36):
             yield found("checksum_mismatch", "the dynamic header does not have the checksum that it states")
-        entries, block = int.from_bytes(header[28:32], "big"), int.from_bytes(header[32:36], "big")
-        if block < SECTOR or block & (block - 1):
-            yield found("structure", f"the block size {block} is no power of two, or below a sector")
-        elif entries * block < max(self.virtual_size, self._current_size):
-            yield found("structure", f"{entries} blocks of {block} bytes cannot hold the virtual size")
-        elif self._blocks_end(block) > self._end_offset:
-            yield found(
-                "truncated", f"blocks end at byte {self._blocks_end(block)}, behind {self._end_offset}"
-            )
-        if int.from_bytes(header[16:24], "big") + 4 * entries > self._size:
+        table = BlockTable.of(header, self.captured("table"))
+        if not table.block_is_sound:
+            yield found("structure", f"the block size {table.block} is no power of two, or below a sector")
+        else:
+            yield from self._table(table)
+        if table.end > self._size:
             yield found("truncated", f"the block table ends beyond the object's end at {self._size}")
+
+    def _table(self, table: BlockTable) -> Iterator[Finding]:
+        """What the block table says, in blocks of a size that can be."""
+        if table.blocks_count * table.block < max(self.virtual_size, self._current_size):
+            yield found(
+                "size_mismatch",
+                f"{table.blocks_count} blocks of {table.block} bytes cannot hold the virtual size",
+            )
+        elif table.blocks_end > self._end_offset:
+            yield found("truncated", f"blocks end at byte {table.blocks_end}, behind {self._end_offset}")
+        place = int.from_bytes(self._footer[16:24], "big")
+        parts = [
+            Part(0, FOOTER_BYTES, "the copy of the footer"),
+            Part(place, place + DYNAMIC_HEADER_BYTES, "the dynamic header"),
+            *table.parts(),
+        ]
+        if self._end_footer and table.blocks_end <= self.actual_size:
+            # A block that ends behind the object was cut off; no guest can write to the footer there.
+            parts.append(Part(self._end_offset, self.actual_size, "the footer"))
+        yield from overlaps(parts, table.blocks())
 
     # The dynamic header and the block table
 
@@ -227,14 +256,6 @@ class VHDInspector(FileInspector):
         """The dynamic header; nothing unless all of it is there, with its cookie."""
         header = self.captured("dynamic_header") if self.filled("dynamic_header") else b""
         return header if len(header) == DYNAMIC_HEADER_BYTES and header.startswith(DYNAMIC_COOKIE) else b""
-
-    def _blocks_end(self, block: int) -> int:
-        """The end of the last block that the part of the block table that is held leads to."""
-        table = self.captured("table")
-        entries = unpack_from(f">{len(table) // 4}I", table)
-        last = max((entry for entry in entries if entry != FREE), default=0)
-        bitmap = -(-block // (8 * SECTOR * SECTOR)) * SECTOR
-        return last * SECTOR + bitmap + block if last else 0
 
     # The footers
 

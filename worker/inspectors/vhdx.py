@@ -17,14 +17,14 @@ Wholeness: the highest block that the BAT leads to. Of a BAT beyond `MAX_BAT_BYT
 at.
 """  # noqa: E501 - the rows of the table are one line each
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from struct import unpack, unpack_from
 
-from worker.inspectors.base import FileInspector
+from worker.inspectors.base import THOROUGH_BYTES, FileInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 from worker.inspectors.vhdx_tables import (
@@ -36,7 +36,6 @@ from worker.inspectors.vhdx_tables import (
     Header,
     is_region_table,
     metadata_entries,
-    overlapping,
     region_entries,
     repeated,
 )
@@ -65,7 +64,7 @@ PHYSICAL_SECTOR_SIZE = "CDA348C7-445D-4471-9CC9-E9885251C556"
 VIRTUAL_DISK_ID = "BECA12AB-B2E6-4523-93EF-C309E000C746"
 PARENT_LOCATOR = "A8D35F2D-B30B-454D-ABF7-D3D84834AB0C"
 
-#: What overlaps with it lies over the headers.
+#: Headers and region tables as one more region.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
 
 LEAVE_ALLOCATED, HAS_PARENT = 1, 2
@@ -165,7 +164,8 @@ class VHDXInspector(FileInspector):
         bat = self._region_entry(BAT_REGION)
         self.new_region("metadata", CaptureRegion(metadata.offset, min(metadata.length, MAX_METADATA_BYTES)))
         if bat is not None:
-            self.new_region("bat", CaptureRegion(bat.offset, min(bat.length, MAX_BAT_BYTES)))
+            most = THOROUGH_BYTES if self.thorough else MAX_BAT_BYTES
+            self.new_region("bat", CaptureRegion(bat.offset, min(bat.length, most)))
 
     def _intact_region_table(self) -> bytes | None:
         """The first region table that is intact, once that is decided; the object may end before both."""
@@ -216,7 +216,13 @@ class VHDXInspector(FileInspector):
         """What the headers, tables and the BAT say of the image."""
         if not self.format_match or self._size is None:
             return []
-        return [*self._headers(), *self._regions_stated(), *self._items_stated(), *self._truncation()]
+        return [
+            *self._headers(),
+            *self._regions_stated(),
+            *self._items_stated(),
+            *self._overlaps(),
+            *self._truncation(),
+        ]
 
     def _headers(self) -> Iterator[Finding]:
         header = self._header
@@ -249,8 +255,6 @@ class VHDXInspector(FileInspector):
             yield found("structure", "the VHDX region table names no BAT region")
         for guid in repeated(entries)[:MAX_FINDINGS]:
             yield found("structure", f"the VHDX region table names the region {guid} twice")
-        for one, other in overlapping([HEADER_SECTION, *self._log_region, *entries])[:MAX_FINDINGS]:
-            yield found("structure", f"the regions {one.guid} and {other.guid} overlap")
         first, second = (self.captured(name) for name in REGION_TABLES)
         if is_region_table(second) and len(first) == TABLE_BYTES and not is_region_table(first):
             yield found("checksum_mismatch", "the first region table, all that some readers know, is broken")
@@ -286,8 +290,10 @@ class VHDXInspector(FileInspector):
             )
         elif bat and bat.length < 8 * entries:
             yield found("structure", f"a BAT of {bat.length} bytes cannot hold the {entries} entries needed")
-        elif self._blocks_misplaced:
-            yield found("structure", "the BAT leads to headers, tables or a parent's blocks")
+        elif self.subformat != "differencing" and any(
+            one & STATE == PARTIALLY_PRESENT for one in self._bat[0]
+        ):
+            yield found("structure", "the BAT says that a block is partly a parent's, but there is none")
 
     def _truncation(self) -> Iterator[Finding]:
         size = self.actual_size
@@ -392,18 +398,15 @@ class VHDXInspector(FileInspector):
                 marks.append((last >> 20) * MIB + length)
         return max(marks)
 
-    @property
-    def _blocks_misplaced(self) -> bool:
-        """Whether a block lies over the header section or a region, or is partly a parent's without one."""
-        blocks, _ = self._bat
-        states = {entry & STATE for entry in blocks}
-        if PARTIALLY_PRESENT in states and self.subformat != "differencing":
-            return True
-        places = sorted(entry >> 20 for entry in blocks if entry & STATE == FULLY_PRESENT)
-        regions = [self._region_entry(guid) for guid in self.KNOWN_REGIONS]
-        for region in (HEADER_SECTION, *self._log_region, *filter(None, regions)):
-            # The first block that ends behind the region's beginning must begin behind its end.
-            index = bisect_right(places, (region.offset - self._block_bytes) // MIB)
-            if index < len(places) and places[index] * MIB < region.end:
-                return True
-        return False
+    def _overlaps(self) -> list[Finding]:
+        """What lies over the header section, the log, a region, or another block."""
+        regions = [HEADER_SECTION, *self._log_region, *(self._region_entries or ())]
+        blocks, bitmaps = (
+            [entry >> 20 for entry in entries if entry & STATE in {FULLY_PRESENT, PARTIALLY_PRESENT}]
+            for entries in self._bat
+        )
+        return overlaps(
+            (Part(one.offset, one.end, f"the region {one.guid}") for one in regions),
+            Blocks("a block", blocks, self._block_bytes, unit=MIB),
+            Blocks("a sector bitmap", bitmaps, MIB, unit=MIB),
+        )

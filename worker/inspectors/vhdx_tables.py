@@ -100,17 +100,6 @@ def repeated(entries: Iterable[Entry]) -> list[str]:
     return [guid for guid, times in Counter(entry.guid for entry in entries).items() if times > 1]
 
 
-def overlapping(entries: Iterable[Entry]) -> list[tuple[Entry, Entry]]:
-    """Pairs of entries that lie over each other; not every pair, but none only if none do."""
-    pairs: list[tuple[Entry, Entry]] = []
-    before: Entry | None = None
-    for entry in sorted(entries, key=lambda entry: entry.offset):
-        if before and before.end > entry.offset:
-            pairs.append((before, entry))
-        before = entry
-    return pairs
-
-
 def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
     """The table entry at an offset; `place` is the form of its offset and length, behind the GUID."""
     offset, length = unpack_from(place, table, at + 16)
