@@ -36,18 +36,8 @@ from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
-from worker.inspectors.udf import (
-    ANCHOR_BLOCK,
-    BLOCK_SIZES,
-    DESCRIPTOR_BYTES,
-    LARGE_BLOCK_SIZE,
-    RECOGNISED,
-    Anchor,
-    Volume,
-    anchor_at,
-    read_sequence,
-    sequence_range,
-)
+from worker.inspectors.udf import IDENTIFIERS, Anchor, Volume
+from worker.inspectors.udf_places import UDFPlaces
 
 SET_OFFSET = 32768
 SECTOR = 2048
@@ -55,7 +45,6 @@ SECTOR = 2048
 MAX_DESCRIPTORS = 16
 SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
 SIGNATURE = b"CD001"
-UDF_BEGINS = b"BEA01"
 BOOT_RECORD, PRIMARY, SUPPLEMENTARY, SET_ENDS = 0, 1, 2, 255
 BLOCK_SIZES_9660 = (512, 1024, 2048)
 #: Numbers that are stored twice: where, and in how many bytes.
@@ -90,6 +79,7 @@ class ISOInspector(FileInspector):
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
+        self._places = UDFPlaces(self, SET_OFFSET, SET_END, FRONT_BYTES)
         self.new_region("set", CaptureRegion(SET_OFFSET, MAX_DESCRIPTORS * SECTOR))
 
     @classmethod
@@ -100,8 +90,7 @@ class ISOInspector(FileInspector):
     @property
     def format_match(self) -> bool:
         """Whether volume descriptors of ISO 9660 or UDF stand at 32768."""
-        first = self.region("set").data[1:6]
-        return first == SIGNATURE or (first == UDF_BEGINS and self._has_udf)
+        return self.region("set").data[1:6] == SIGNATURE or (self._udf_begins and self._has_udf)
 
     @property
     def virtual_size(self) -> int:
@@ -116,24 +105,19 @@ class ISOInspector(FileInspector):
 
     def post_process(self) -> None:
         """Declare the root directory if it is near, and with UDF the anchor and the main sequence."""
-        if not self.filled("set") or not self.format_match:
+        if not self.filled("set"):
+            return
+        if self._udf_begins and not self._has_udf and not self.has_region("second"):
+            # With blocks of 32 KiB the second descriptor lies there.
+            self.new_region("second", CaptureRegion(SET_END, SECTOR))
+        if not self.format_match:
             return
         root = self._root_offset
         if root and not self.has_region("root"):
             self.new_region("root", CaptureRegion(root, ROOT_BYTES))
         if not self._has_udf:
             return
-        if not self.has_region("front"):
-            self.new_region("front", CaptureRegion(SET_END, FRONT_BYTES - SET_END))
-        for block_size in self._udf_block_sizes:
-            name = f"anchor_{block_size}"
-            if not self.has_region(name):
-                self.new_region(name, CaptureRegion(ANCHOR_BLOCK * block_size, DESCRIPTOR_BYTES))
-            if not self.filled(name) or anchor_at(self.captured(name), block_size) is not None:
-                break
-        anchor = self._anchor
-        if anchor is not None and not _in_front(anchor) and not self.has_region("sequence"):
-            self.new_region("sequence", CaptureRegion(*sequence_range(anchor)))
+        self._places.declare(self._identifiers)
 
     @property
     def wholeness(self) -> Wholeness:
@@ -206,24 +190,17 @@ class ISOInspector(FileInspector):
     def _udf_checks(self) -> Iterator[Finding]:
         anchor, volume = self._anchor, self._udf
         if anchor is None:
-            yield from self._no_anchor()
+            yield from self._places.no_anchor(self._identifiers)
             return
         end = max(anchor.end, volume.end if volume else 0)
         if self._size is not None and end > self._size:
             yield found("truncated", f"the UDF volume needs {end} bytes, the object has {self._size}")
         elif volume is not None and not volume.intact:
             yield found("checksum_mismatch", "a UDF volume descriptor does not have its checksum or place")
+        elif volume is not None and volume.continued and not volume.end:
+            yield found("unsupported_subformat", "the UDF volume descriptors go on elsewhere")
         elif volume is not None and not volume.end:
             yield found("structure", "the UDF volume descriptors name no partition")
-
-    def _no_anchor(self) -> Iterator[Finding]:
-        names = [f"anchor_{block_size}" for block_size in self._udf_block_sizes]
-        if not all(map(self.filled, names)):
-            return
-        if any(len(self.captured(name)) < DESCRIPTOR_BYTES for name in names):
-            yield found("truncated", "the object ends before the anchor of the UDF volume")
-        else:
-            yield found("unsupported_subformat", "the UDF volume's anchor is not in block 256 but elsewhere")
 
     # The descriptors
 
@@ -274,39 +251,25 @@ class ISOInspector(FileInspector):
     # UDF
 
     @property
-    def _has_udf(self) -> bool:
-        return any(descriptor[1:6] in RECOGNISED for descriptor in self._descriptors)
+    def _identifiers(self) -> list[bytes]:
+        """What the descriptors are called, whatever their kind."""
+        descriptors = [*self._descriptors, self.captured("second")]
+        return [descriptor[1:6] for descriptor in descriptors]
 
     @property
-    def _udf_block_sizes(self) -> tuple[int, ...]:
-        """The block sizes that the distance of the recognition sequence's descriptors allows."""
-        names = [descriptor[1:6] for descriptor in self._descriptors]
-        begins = names.index(UDF_BEGINS) if UDF_BEGINS in names else 0
-        apart = names[begins + 1 : begins + 2] == [bytes(len(UDF_BEGINS))]
-        return (LARGE_BLOCK_SIZE,) if apart else BLOCK_SIZES
+    def _udf_begins(self) -> bool:
+        """Whether a recognition sequence begins where that of ISO 9660 would."""
+        return self.region("set").data[1:6] in IDENTIFIERS[:-1]
+
+    @property
+    def _has_udf(self) -> bool:
+        return self._places.there(self._identifiers)
 
     @property
     def _anchor(self) -> Anchor | None:
-        for block_size in self._udf_block_sizes:
-            anchor = anchor_at(self.captured(f"anchor_{block_size}"), block_size)
-            if anchor is not None:
-                return anchor
-        return None
+        return self._places.anchor(self._identifiers)
 
     @property
     def _udf(self) -> Volume | None:
         """What the main sequence says, once it is here."""
-        anchor = self._anchor
-        if anchor is None or not self.filled("front" if _in_front(anchor) else "sequence"):
-            return None
-        if not _in_front(anchor):
-            return read_sequence(self.captured("sequence"), anchor)
-        offset, length = sequence_range(anchor)
-        front = self.captured("set") + self.captured("front")
-        return read_sequence(front[offset - SET_OFFSET : offset - SET_OFFSET + length], anchor)
-
-
-def _in_front(anchor: Anchor) -> bool:
-    """Whether the main sequence lies within what is held from the set's beginning on."""
-    offset, length = sequence_range(anchor)
-    return offset >= SET_OFFSET and offset + length <= FRONT_BYTES
+        return self._places.volume(self._identifiers, self.captured("set") + self.captured("front"))

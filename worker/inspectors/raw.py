@@ -12,18 +12,20 @@ Wholeness: with a GPT the backup header, with other tables the end of the last p
 the end that its superblock states, if it states one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from worker.inspectors.base import FileInspector
 from worker.inspectors.content import volumes
 from worker.inspectors.content.lengths import stated_length
+from worker.inspectors.content.view import RegionsView
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from worker.inspectors.tables import bsd, dos, gpt, mac, sgi, sun
 from worker.inspectors.tables.gpt import GPTHeader
 from worker.inspectors.tables.table import Partition, Table, odd
+from worker.inspectors.udf import IDENTIFIERS
 
 #: All that the tables' headers lie in: two sectors of 4,096 bytes. A Mac's may lie further behind.
 TABLES_BYTES: Final = 8192
@@ -39,7 +41,7 @@ FRONT_TOLD: Final = 4096
 BETWEEN: Final = "volume_between_"
 #: Where optical discs have their first descriptor, and what it says: ISO 9660, UDF.
 DISC_AT: Final = 32_769
-DISCS: Final = {b"CD001", b"BEA01", b"NSR02", b"NSR03"}
+DISCS: Final = frozenset(IDENTIFIERS)
 #: In libblkid's order.
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
 #: Volumes whose boot sector ends as an MBR does, and has code where the partitions would be.
@@ -75,10 +77,16 @@ class RawDiskInspector(FileInspector):
 
     @property
     def content(self) -> tuple[str, ...]:
-        """The table, and what the first partition holds; or the volumes that the disk is."""
-        if self._table is not None:
-            return (self._table.name, *self._first_holds)
-        return self._holds
+        """The table, what the first partition holds, and the volumes that the whole disk is.
+
+        Of a disk that is a volume with an MBR in its free first sector, the volume comes first.
+        """
+        table, holds = self._table, self._holds
+        if table is None:
+            return holds
+        if not self._is_volume:
+            return tuple(dict.fromkeys((table.name, *self._first_holds, *holds)))
+        return (*holds, table.name)
 
     def post_process(self) -> None:
         """Declare the GPT's other parts, the first partition's front, and what lies further behind."""
@@ -126,20 +134,24 @@ class RawDiskInspector(FileInspector):
     @property
     def wholeness(self) -> Wholeness:
         """Proven when the GPT's backup header, or the end of the last partition, lies inside the object."""
-        if self._gpt is not None:
-            intact = self.filled("backup") and self._gpt.intact_backup(self.captured("backup"))
-            return Wholeness.PROVEN if intact else Wholeness.UNCHECKED
-        if self._table is None:
-            return Wholeness.UNCHECKED if self._volume_length is None else Wholeness.PROVEN
-        proven = self._table.partitions and self._size is not None
+        table, header = self._table, self._gpt
+        if header is not None:
+            proven = self.filled("backup") and header.intact_backup(self.captured("backup"))
+        elif table is not None and table.partitions:
+            proven = self._size is not None
+        else:
+            proven = self._volume_length is not None
         return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
         """The partition table's kind, its sectors and partitions, and where the first begins."""
         table = self._table
+        details: dict[str, object] = {}
+        if self._is_volume and self._volume_length is not None:
+            details["volume_length"] = self._volume_length
         if table is None:
-            return {} if self._volume_length is None else {"volume_length": self._volume_length}
-        details: dict[str, object] = {
+            return details
+        details |= {
             "partition_table": table.name,
             "sector_size": table.sector,
             "partitions": len(table.partitions),
@@ -156,8 +168,9 @@ class RawDiskInspector(FileInspector):
         if self._size is None:
             return
         table, header = self._table, self._gpt
-        if table is None:
+        if self._is_volume:
             yield from self._volume_checks(self._size)
+        if table is None:
             return
         if header is not None:
             backup = self.captured("backup") if self.filled("backup") else None
@@ -229,10 +242,9 @@ class RawDiskInspector(FileInspector):
         return table
 
     def _yields_to_volume(self, table: Table) -> bool:
-        """Whether an MBR is a volume's boot sector, or leads nowhere for sure where there is a volume."""
+        """Whether what looks like an MBR is a volume's boot sector."""
         holds = self._holds
-        leads = table.partitions and not table.doubtful
-        return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and not leads)
+        return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
 
     @property
     def _first(self) -> Partition | None:
@@ -254,9 +266,15 @@ class RawDiskInspector(FileInspector):
         first = self._first
         if first is None or not self.filled("first"):
             return ()
-        return volumes.names(_View([self.region("first")], first.offset, first.length))
+        return volumes.names(RegionsView([self.region("first")], first.offset, first.length))
 
     # The volume
+
+    @property
+    def _is_volume(self) -> bool:
+        """Whether the disk is a volume, and not divided into partitions."""
+        table = self._table
+        return table is None or not (table.partitions or self._gpt is not None)
 
     @property
     def _volume_length(self) -> int | None:
@@ -272,10 +290,12 @@ class RawDiskInspector(FileInspector):
         return names if self._volumes else tuple(name for name in names if name not in OWN_NAMES)
 
     @property
-    def _view(self) -> "_View":
+    def _view(self) -> RegionsView:
         """The disk as a volume; of an image of another format only the first bytes, where no guest's lie."""
         front = "volume" if self._volumes else "front"
-        return _View([part for name, part in self._regions.items() if name.startswith(front)], 0, self._size)
+        return RegionsView(
+            [part for name, part in self._regions.items() if name.startswith(front)], 0, self._size
+        )
 
     @property
     def _explained(self) -> bool:
@@ -283,7 +303,7 @@ class RawDiskInspector(FileInspector):
 
         Whether the object is long enough for what the front tells is not asked: that may not be known yet.
         """
-        front = _View([self.region("volume")], 0, LONGEST)
+        front = RegionsView([self.region("volume")], 0, LONGEST)
         return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
 
     def _look_behind(self) -> None:
@@ -293,25 +313,3 @@ class RawDiskInspector(FileInspector):
         self.new_region("volume_end", TailRegion(END_BYTES))
         for number, part in enumerate(volumes.far(None)):
             self.new_region(f"{BETWEEN}{number}", CaptureRegion(*part))
-
-
-class _View:
-    """The bytes of a volume on the disk, as far as regions hold them; see `content.view.View`."""
-
-    def __init__(self, regions: Sequence[CaptureRegion], base: int, size: int | None) -> None:
-        self._regions = regions
-        self._base = base
-        self._size = size
-
-    @property
-    def size(self) -> int | None:
-        """The volume's length."""
-        return self._size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """What is held from `offset` on."""
-        start = self._base + offset
-        for region in self._regions:
-            if region.offset <= start < region.offset + region.length:
-                return region.data[start - region.offset : start - region.offset + length]
-        return b""

@@ -58,6 +58,7 @@ PACKAGES = {
     "qemu-io": "qemu-utils",
     "sfdisk": "fdisk",
     "sgdisk": "gdisk",
+    "udfinfo": "udftools",
     "xz": "xz-utils",
 }
 

@@ -1,6 +1,9 @@
 """The bytes of a volume that are known: of a whole disk, of a partition, or of what lies in an image."""
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from worker.inspectors.region import CaptureRegion
 
 
 class View(Protocol):
@@ -17,3 +20,31 @@ class View(Protocol):
         Offsets are never negative, but may lie beyond the volume's end.
         """
         ...
+
+
+class RegionsView:
+    """A volume that lies on a disk, as far as an inspector's regions hold its bytes.
+
+    Args:
+        regions: Of the disk.
+        base: Where on the disk the volume begins.
+        size: Its length in bytes; `None` while it is unknown.
+    """
+
+    def __init__(self, regions: Sequence[CaptureRegion], base: int, size: int | None) -> None:
+        self._regions = regions
+        self._base = base
+        self._size = size
+
+    @property
+    def size(self) -> int | None:
+        """The volume's length."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """What is held from `offset` on."""
+        start = self._base + offset
+        for region in self._regions:
+            if region.offset <= start < region.offset + region.length:
+                return region.data[start - region.offset : start - region.offset + length]
+        return b""
