@@ -47,6 +47,7 @@ OUTSIDE = {
     "binascii",
     "bisect",
     "bz2",
+    "codecs",
     "collections",
     "compression",
     "dataclasses",

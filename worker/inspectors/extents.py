@@ -6,7 +6,8 @@ bisection.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 
@@ -106,3 +107,53 @@ class ExtentMap:
         """The bytes of an extent from `start` up to `end`, as far as it has them."""
         start, end = max(0, start), min(end, self._lengths[index])
         return Extent(self._offsets[index] + start, end - start, self._places[index] + start)
+
+
+class JoinedExtents(ExtentMap):
+    """Where a file lies that is stored in pieces, each a file of its own, in any order.
+
+    Args:
+        pieces: Where the pieces lie, in the order in which they follow each other in the file.
+    """
+
+    __slots__ = ("_pieces", "_starts")
+
+    def __init__(self, pieces: Iterable[ExtentMap]) -> None:
+        # Where pieces of no bytes lie makes no difference.
+        self._pieces = [piece for piece in pieces if piece.size]
+        self._starts = [0, *accumulate(piece.size for piece in self._pieces)]
+        super().__init__(self._starts[-1])
+        self.stored = sum(piece.stored for piece in self._pieces)
+
+    @property
+    def place(self) -> int | None:
+        """Where the file's first byte lies; `None` if that is in a hole, or there is none."""
+        return self._pieces[0].place if self._pieces else None
+
+    @property
+    def end(self) -> int:
+        """Where the container's first byte behind all extents is."""
+        return max((piece.end for piece in self._pieces), default=0)
+
+    def available(self, container_size: int) -> int:
+        """How many of the file's bytes, counted from its first, a container of this length holds."""
+        for start, piece in zip(self._starts, self._pieces, strict=False):
+            available = piece.available(container_size)
+            if available < piece.size:
+                return start + available
+        return self.size
+
+    def within(self, offset: int, end: int) -> Iterator[Extent]:
+        """The extents, or parts of them, that hold the file's bytes from `offset` up to `end`."""
+        first = max(0, bisect_right(self._starts, offset) - 1)
+        for start, piece in zip(self._starts[first:], self._pieces[first:], strict=False):
+            if start >= end:
+                return
+            for part in piece.within(max(0, offset - start), end - start):
+                yield part._replace(offset=start + part.offset)
+
+    def placed(self, place: int, end: int) -> Iterator[Extent]:
+        """The extents, or parts of them, that lie in the container from `place` up to `end`."""
+        for start, piece in zip(self._starts, self._pieces, strict=False):
+            for part in piece.placed(place, end):
+                yield part._replace(offset=start + part.offset)

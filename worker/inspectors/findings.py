@@ -76,7 +76,8 @@ CHECKS: dict[str, Check] = {
         "tar: a name or a link that leads outside the archive, through a link, or to a device",
     ),
     "ovf_reference": Check(
-        Severity.ERROR, "OVA: a file that the OVF names and the archive lacks; one outside it is critical"
+        Severity.ERROR,
+        "OVA: a file that the OVF names and the archive lacks; one outside it, or of the host, is critical",
     ),
     # two things at once
     "ambiguous_format": Check(

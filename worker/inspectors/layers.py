@@ -17,8 +17,10 @@ from worker.inspectors.findings import Severity
 OCI = frozenset({b"oci-layout", b"index.json"})
 DOCKER = frozenset({b"manifest.json"})
 ROOT_NAMES = OCI | DOCKER
-#: What a layer may be.
-LAYERS = frozenset({"tar", "gzip", "zstd"})
+#: What a layer may be. One that has an OVF among its files is an archive like others.
+LAYERS = frozenset({"tar", "ova", "gzip", "zstd"})
+#: What is said of an archive that is unpacked where it does no harm, or that nobody takes for a machine.
+OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 
 def archive_kind(names: Collection[bytes]) -> str | None:
@@ -43,7 +45,7 @@ def _layer(layer: Member) -> Member | None:
     ]
     disks = tuple(one for one in inside if one is not None)
     findings = tuple(
-        replace(one, severity=Severity.INFO) if one.check == "member_path" else one
+        replace(one, severity=Severity.INFO) if one.check in OF_ARCHIVES else one
         for one in layer.facts.findings
     )
     facts: Facts = replace(layer.facts, members=disks, findings=findings)

@@ -3,34 +3,37 @@
 Source: DMTF DSP0243 2.1.1, section 6.4: the descriptor comes first, then perhaps a manifest and a
 certificate, then the files in the order of the references.
 
-An archive with an `.ovf` at its root is an OVA, and any other `tar`. What the descriptor says of files and
-disks is compared with what is in the archive. A file that it takes for a disk is a member, however small.
+An archive with a descriptor (`appliance` says which file is one) is an OVA, and any other `tar`. What the
+descriptor says of files and disks is compared with what is in the archive. A file that it takes for a disk is
+a member, however small, and one that it says is in chunks is one member, in place of its chunks.
+
+Chunks are joined once the walk has ended, for they lie anywhere. A stream has passed them by then, so it
+misses a disk in chunks. Each chunk is looked at by itself as well: older versions of virt-v2v take the last
+for the disk.
 
 The digests in the manifest are not looked at: to check them every byte would have to be read.
 
 Wholeness: as of any archive; one without its end, too, if all files are there that the descriptor names.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import unquote_to_bytes
 
-from worker.inspectors.extents import ExtentMap
+from worker.inspectors.appliance import Appliance, Candidate
+from worker.inspectors.appliance_checks import Archive, compare
+from worker.inspectors.appliance_files import CHUNK, leads_elsewhere, shown_text
+from worker.inspectors.extents import ExtentMap, JoinedExtents
 from worker.inspectors.facts import Facts, Member, Wholeness
-from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
-from worker.inspectors.ovf import Descriptor, Disk, File, OVFError, parse
-from worker.inspectors.readers import READERS
+from worker.inspectors.findings import BoundedFindings, Finding, found
+from worker.inspectors.ovf import Descriptor, File
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.tar import End, TarInspector
-from worker.inspectors.tar_names import digest, leads_outside, parts_of, shown
 from worker.inspectors.text import printable
 
-#: The longest descriptor that is read. VMware's and VirtualBox's have some ten kilobytes.
-MAX_OVF = 1024**2
-SUFFIX = b".ovf"
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-#: Formats by what their URIs contain. Others are used for several: oVirt has qcow2's for raw disks.
-FORMAT_URIS = {"vmdk.html": "vmdk"}
+#: How the walk ends where all of the archive was seen.
+SEEN = frozenset({End.MARKED, End.UNMARKED})
+#: What a chunk may be by chance without being a disk that leads anywhere.
+HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
+NOTHING = Descriptor((), ())
 
 
 class OVAInspector(TarInspector):
@@ -38,206 +41,174 @@ class OVAInspector(TarInspector):
 
     def __init__(self, tracing: bool = False, depth: int = 0) -> None:
         super().__init__(tracing, depth)
-        # Of each file that was looked at, by its number.
+        self._appliance = Appliance()
+        # What is still to be read, by the names of the regions.
+        self._reading: dict[str, Candidate] = {}
+        # Of each member that was looked at, by its number: where it begins, and how long it is.
         self._places: list[tuple[int | None, int]] = []
-        self._ovf_name: str | None = None
-        self._ovf_number = 0
-        self._ovf_count = 0
-        self._ovf_error: Finding | None = None
-        self._descriptor: Descriptor | None = None
+        # Where the files lie that may be chunks, by their numbers.
+        self._pieces: dict[int, ExtentMap] = {}
+        # Once all is known that decides it: the descriptor; the files in chunks that are still to be joined;
+        # the numbers of those that are, by their ids; and the chunks, by their numbers.
+        self._chosen: Candidate | None = None
+        self._unjoined: list[File] | None = None
+        self._joined: dict[str, int] = {}
+        self._chunks: dict[int, File] = {}
 
     def __str__(self) -> str:
-        return self.NAME if self._ovf_name is None else "ova"
+        return self.NAME if self._candidate is None else "ova"
 
     def found_file(self, name: bytes, extents: ExtentMap) -> None:
-        """Declare the descriptor, if this is it."""
+        """Have the file read if it may be the descriptor, and remember it if it may be a chunk."""
         number = len(self._places)
         self._places.append((extents.place, extents.size))
-        if not name.lower().endswith(SUFFIX):
+        if CHUNK.fullmatch(name):
+            self._pieces[number] = extents
+        candidate = self._appliance.add(name, extents.size)
+        if candidate is None:
             return
-        self._ovf_count += 1
-        if self._ovf_name is not None or len(parts_of(name)) != 1:
+        if extents.place is None or extents.sparse:
+            candidate.cannot_be_read()
             return
-        self._ovf_name, self._ovf_number = printable(name), number
-        if extents.size > MAX_OVF:
-            message = f"the OVF has {extents.size} bytes, at most {MAX_OVF} are read"
-            self._ovf_error = found("unsupported_subformat", message)
-        elif extents.place is None or extents.sparse:
-            self._ovf_error = found("structure", "the OVF is empty, or has holes")
-        else:
-            self.new_region("ovf", CaptureRegion(extents.place, extents.size))
+        region = f"ovf {number}"
+        self._reading[region] = candidate
+        self.new_region(region, CaptureRegion(extents.place, candidate.wanted))
 
     def post_process(self) -> None:
-        """Go on with the walk, and read the descriptor once it is there."""
+        """Go on with the walk, read the descriptors that are there, then join what they say is in chunks."""
         super().post_process()
-        if self.filled("ovf"):
-            length = self.region("ovf").length
-            text = self.take("ovf")
+        for region in [name for name in self._reading if self.filled(name)]:
+            length = self.region(region).length
+            candidate, text = self._reading.pop(region), self.take(region)
             if len(text) == length:
-                self._read(text)
+                candidate.read(text)
+        if self._ended is not None and not self._reading and self._unjoined is None:
+            self._choose()
+        while self._unjoined and not self.busy:
+            self._join(self._unjoined.pop(0))
 
-    def _read(self, text: bytes) -> None:
-        try:
-            self._descriptor = parse(text)
-        except OVFError as error:
-            message = f"the OVF cannot be read: {printable(str(error).encode(errors='backslashreplace'))}"
-            self._ovf_error = (
-                found("ovf_reference", message, Severity.CRITICAL)
-                if error.hostile
-                else found("structure", message)
-            )
+    def _choose(self) -> None:
+        """Decide which file is the descriptor, now that all are known, and which files are in chunks."""
+        self._chosen = next(iter(self._appliance.descriptors()), None)
+        self._unjoined = []
+        for file in self._descriptor.files:
+            there = self._appliance.files.find(self._folder, file)
+            if file.chunk_size is None or there.whole or leads_elsewhere(file.href):
+                continue
+            self._chunks.update(dict.fromkeys(there.chunks.values(), file))
+            # Of two chunks of one name, readers take the first or the last.
+            chunks = {number: f"{_name(file)}.{place:09}" for place, number in there.chunks.items()}
+            self._decisive.update(chunks)
+            if there.chunks and there.missing_chunk is None and self._ended in SEEN:
+                self._unjoined.append(file)
+
+    def _join(self, file: File) -> None:
+        """Look at a file in chunks as a whole."""
+        if self.full or file.id in self._joined:
+            return
+        chunks = self._appliance.files.find(self._folder, file).chunks
+        extents = JoinedExtents(self._pieces[number] for _, number in sorted(chunks.items()))
+        self._places.append((extents.place, extents.size))
+        number = self._joined[file.id] = self.new_member(_name(file), extents)
+        # A name that no file has: what else is called so is another matter.
+        self._namesakes.give(b"\0%d" % number, number)
 
     # What comes out
 
     @property
+    def complete(self) -> bool:
+        """Whether all that is wanted is here, and what is in chunks was looked at."""
+        return super().complete and not self._unjoined
+
+    @property
     def wholeness(self) -> Wholeness:
         """Proven when the end is marked, or all is there that the descriptor names."""
-        if self._ended is End.UNMARKED and self._descriptor is not None and self._descriptor.files:
+        if self._ended is End.UNMARKED and self._descriptor.files:
             there = all(self._number_of(file) is not None for file in self._descriptor.files)
             return Wholeness.PROVEN if there else Wholeness.UNCHECKED
         return super().wholeness
 
     def details(self) -> Mapping[str, object]:
         """How many disks the descriptor has files for, and what there is to say of any archive."""
-        disks = () if self._descriptor is None else self._descriptor.disks
-        told = {} if self._descriptor is None else {"disks": sum(bool(disk.file) for disk in disks)}
-        return {**told, **super().details()}
+        told = dict(super().details())
+        if self._candidate is None or self._candidate.descriptor is None:
+            return told
+        kept = sum(number not in self._joined.values() for number in self._numbered())
+        others = len(self._appliance.files) - len(self._chunks) - kept
+        return {
+            "disks": sum(bool(disk.file) for disk in self._descriptor.disks),
+            **told,
+            "other_files": others,
+        }
 
     def checks(self) -> list[Finding]:
         """What is wrong with the archive, and where the descriptor contradicts it."""
         if not self.format_match:
             return []
         findings = BoundedFindings()
-        for finding in self._of_descriptor():
+        for finding in (*self._appliance.findings(), *self._of_descriptor(), *self._of_chunks()):
             findings.add(finding)
         return [*super().checks(), *findings.all()]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members, and files that were not kept, but that the descriptor takes for disks."""
+        """The members: what is kept, what the descriptor takes for a disk, but no chunks."""
         members = super()._numbered()
-        for number, name in self._disk_files():
-            if number not in members and number not in self._open:
+        files = self._descriptor.referred_to()
+        for disk in self._descriptor.disks:
+            file = files.get(disk.file)
+            number = None if file is None else self._number_of(file)
+            if file is not None and number is not None and number not in {*members, *self._open}:
                 offset, size = self._places[number]
-                members[number] = Member(name, offset, size, Facts(None, None, None, size, ()))
-        return {number: members[number] for number in sorted(members)}
+                members[number] = Member(_name(file), offset, size, Facts(None, None, None, size, ()))
+        return {number: members[number] for number in sorted(members) if number not in self._chunks}
 
-    def _disk_files(self) -> Iterator[tuple[int, str]]:
-        """The numbers and names of the files that the descriptor takes for disks."""
-        if self._descriptor is None:
-            return
-        used = {disk.file for disk in self._descriptor.disks}
-        for file in self._descriptor.files:
-            number = self._number_of(file) if file.id in used else None
-            if number is not None:
-                yield number, printable(file.href.encode(errors="replace"))
+    # The descriptor
+
+    @property
+    def _candidate(self) -> Candidate | None:
+        """The file that readers take for the descriptor, as far as is known."""
+        if self._unjoined is not None:
+            return self._chosen
+        return next(iter(self._appliance.descriptors()), None)
+
+    @property
+    def _descriptor(self) -> Descriptor:
+        candidate = self._candidate
+        return candidate.descriptor or NOTHING if candidate is not None else NOTHING
+
+    @property
+    def _folder(self) -> bytes:
+        """The folder that the descriptor lies in."""
+        candidate = self._candidate
+        return candidate.folder if candidate is not None else b""
 
     def _number_of(self, file: File) -> int | None:
-        """The number of the file in the archive that a reference means; `None` if there is none."""
-        return next(iter(self._numbers_of(file)), None)
-
-    def _numbers_of(self, file: File) -> list[int]:
-        """The numbers of the files that it may mean: by its text, or what that stands for as a URI."""
-        numbers = {self._named.get(digest(name)) for name in _readings(file.href)}
-        return sorted(number for number in numbers if number is not None)
-
-    # The descriptor's contradictions
+        """The number of the member that a reference means; `None` if there is none."""
+        there = self._appliance.files.find(self._folder, file)
+        return there.whole[0] if there.whole else self._joined.get(file.id)
 
     def _of_descriptor(self) -> Iterator[Finding]:
-        if self._ovf_name is None:
-            return
-        if self._ovf_count > 1:
-            yield found("ambiguous_format", f"there are {self._ovf_count} OVFs, of which readers take any")
-        if self._ovf_number:
-            yield found("ovf_reference", "the OVF is not the first file of the archive", Severity.INFO)
-        if self._ovf_error is not None:
-            yield self._ovf_error
-        if self._descriptor is None:
-            return
-        files = {file.id: file for file in self._descriptor.files}
-        if len(files) < len(self._descriptor.files):
-            yield found("ambiguous_format", "two files of the OVF have the same id")
-        for file in self._descriptor.files:
-            yield from self._of_file(file)
         members = self._numbered()
-        for disk in self._descriptor.disks:
-            yield from self._of_disk(disk, files, members)
+        numbers = {file.id: self._number_of(file) for file in self._descriptor.files}
+        disks = {name: members[number] for name, number in numbers.items() if number in members}
+        archive = Archive(self._appliance.files, disks, all_seen=self._ended in SEEN)
+        yield from compare(self._descriptor, self._folder, archive)
 
-    def _of_file(self, file: File) -> Iterator[Finding]:
-        name = _shown(file.href)
-        outside = _outside(file.href)
-        if outside:
-            yield found("ovf_reference", f"the OVF names {name}, which {outside}", Severity.CRITICAL)
-            return
-        if file.in_chunks:
-            yield found("unsupported_subformat", f"the OVF says that {name} is in several chunks")
-            return
-        if file.compression not in {"", "identity"}:
-            compression = _shown(file.compression)
-            yield found("unsupported_subformat", f"the OVF says that {name} is compressed by {compression}")
-        if len(self._numbers_of(file)) > 1:
-            yield found("ambiguous_format", f"{name} of the OVF is one file as text, and another as a URI")
-        number = self._number_of(file)
-        if number is None:
-            # Where the walk was broken off, it may be further on.
-            if self._ended in {End.MARKED, End.UNMARKED}:
-                yield found("ovf_reference", f"the OVF names {name}, which is no file of the archive")
-        elif file.size is not None and file.size != self._places[number][1]:
-            size = self._places[number][1]
-            yield found("size_mismatch", f"the OVF says that {name} has {file.size} bytes, it has {size}")
+    def _of_chunks(self) -> Iterator[Finding]:
+        """Chunks that are disks by themselves."""
+        kept = super()._numbered()
+        first = {self._number_of_first(file) for file in self._chunks.values()}
+        for number in sorted(self._chunks.keys() & kept.keys() - first):
+            kind = kept[number].facts.format
+            if kind is not None and kind not in HARMLESS_CHUNKS:
+                name = shown_text(self._chunks[number].href)
+                message = f"a chunk of {name} is {kind} by itself, which some readers take for the disk"
+                yield found("ambiguous_format", message)
 
-    def _of_disk(
-        self, disk: Disk, files: Mapping[str, File], members: Mapping[int, Member]
-    ) -> Iterator[Finding]:
-        name = _shown(disk.id)
-        if disk.parent:
-            parent = _shown(disk.parent)
-            yield found("parent_image", f"the OVF says that disk {name} is a difference to {parent}")
-        if not disk.file:
-            # One that is made when the machine is.
-            return
-        file = files.get(disk.file)
-        if file is None:
-            yield found("ovf_reference", f"disk {name} of the OVF has a file that is not in its references")
-            return
-        number = None if file.in_chunks or _outside(file.href) else self._number_of(file)
-        facts = members[number].facts if number is not None and number in members else None
-        if facts is None or facts.format is None:
-            return
-        yield from _of_capacity(disk, facts)
-        stated = next((name for part, name in FORMAT_URIS.items() if part in disk.format.lower()), None)
-        if stated is not None and stated != facts.format and not file.compression:
-            yield found(
-                "format_mismatch", f"the OVF says that disk {name} is {stated}, but it is {facts.format}"
-            )
+    def _number_of_first(self, file: File) -> int | None:
+        return self._appliance.files.find(self._folder, file).chunks.get(0)
 
 
-def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
-    """Whether a disk has the capacity that is stated, by any reader's view of its size."""
-    sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
-    wrong = tuple(
-        reader
-        for reader, size in sizes.items()
-        if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
-    )
-    for_all = len(wrong) == sum(size is not None for size in sizes.values())
-    # Where the readers' views differ by more than a rounding, each reader's own counts.
-    if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
-        size = sizes[wrong[0]]
-        message = f"the OVF says that disk {_shown(disk.id)} has {disk.capacity} bytes, it has {size}"
-        yield found("size_mismatch", message, readers=() if for_all else wrong)
-
-
-def _shown(text: str) -> str:
-    return shown(text.encode(errors="replace"))
-
-
-def _outside(href: str) -> str | None:
-    """Why a reference leads outside the archive, in words that follow it."""
-    if URL.match(href):
-        return "is a URL"
-    return next(filter(None, map(leads_outside, _readings(href))), None)
-
-
-def _readings(href: str) -> tuple[bytes, bytes]:
-    """What a reference says literally, and with its percent signs resolved."""
-    return href.encode(errors="replace"), unquote_to_bytes(href)
+def _name(file: File) -> str:
+    """A file's name as a member."""
+    return printable(file.href.encode(errors="replace"))

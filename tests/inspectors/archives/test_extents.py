@@ -3,16 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inspectors.extents import ExtentMap
+from worker.inspectors.extents import ExtentMap, JoinedExtents
 
 
 @st.composite
-def maps(draw: st.DrawFn) -> tuple[ExtentMap, list[int | None]]:
-    """A map, and where each of the file's bytes lies."""
+def single_maps(draw: st.DrawFn, place: int = 100) -> tuple[ExtentMap, list[int | None]]:
+    """A map of a file in one piece, and where each of its bytes lies."""
     plan = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4), st.integers(0, 3)), max_size=6))
     places: list[int | None] = []
     added = []
-    place = 100
     for hole, length, gap in plan:
         places += [None] * hole
         place += gap
@@ -26,7 +25,18 @@ def maps(draw: st.DrawFn) -> tuple[ExtentMap, list[int | None]]:
     return extents, places
 
 
-@given(maps(), st.integers(0, 40), st.integers(0, 40))
+@st.composite
+def joined_maps(draw: st.DrawFn) -> tuple[ExtentMap, list[int | None]]:
+    """A map of a file in pieces, which lie in any order, and where each of its bytes lies."""
+    order = draw(st.permutations(range(draw(st.integers(0, 3)))))
+    pieces = [draw(single_maps(100 + 50 * turn)) for turn in order]
+    return JoinedExtents(one for one, _ in pieces), [place for _, places in pieces for place in places]
+
+
+maps = st.one_of(single_maps(), joined_maps())
+
+
+@given(maps, st.integers(0, 90), st.integers(0, 90))
 def test_a_part_of_the_file_lies_where_its_bytes_do(
     drawn: tuple[ExtentMap, list[int | None]], offset: int, end: int
 ) -> None:
@@ -40,7 +50,7 @@ def test_a_part_of_the_file_lies_where_its_bytes_do(
     assert holes == {at for at, place in wanted.items() if place is None}
 
 
-@given(maps(), st.integers(95, 140), st.integers(95, 140))
+@given(maps, st.integers(95, 240), st.integers(95, 240))
 def test_a_part_of_the_container_holds_the_bytes_that_lie_there(
     drawn: tuple[ExtentMap, list[int | None]], start: int, end: int
 ) -> None:
@@ -53,7 +63,7 @@ def test_a_part_of_the_container_holds_the_bytes_that_lie_there(
     }
 
 
-@given(maps(), st.integers(95, 140))
+@given(maps, st.integers(95, 240))
 def test_what_is_available_ends_before_the_first_byte_that_is_not_there(
     drawn: tuple[ExtentMap, list[int | None]], size: int
 ) -> None:
@@ -62,7 +72,7 @@ def test_what_is_available_ends_before_the_first_byte_that_is_not_there(
     assert extents.available(size) == min([*cut, len(places)])
 
 
-@given(maps())
+@given(maps)
 def test_it_knows_its_beginning_its_end_and_how_much_is_stored(
     drawn: tuple[ExtentMap, list[int | None]],
 ) -> None:

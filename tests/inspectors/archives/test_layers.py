@@ -6,7 +6,7 @@ import pytest
 
 from tests.inspectors.archives.blocks import archive, file
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, qcow2, tar, tar_header
+from worker.demo.images import Image, OVADisk, ovf, qcow2, tar, tar_header
 from worker.demo.images.tar import Entry
 from worker.inspectors import Facts, Severity
 
@@ -65,6 +65,20 @@ def test_links_of_a_layer_begin_at_its_own_root() -> None:
     assert [one.severity for one in facts.members[0].facts.findings] == [Severity.INFO]
     # Anywhere else they lead outside.
     assert checks(walk(tar([("layer.tar", layer)])).members[0].facts) == ["member_path"]
+
+
+@pytest.mark.parametrize("build", [docker, oci])
+def test_a_layer_with_an_ovf_among_its_files_is_a_layer(build: object) -> None:
+    """Nobody takes a layer for a virtual machine."""
+    assert callable(build)
+    disk = OVADisk("other.vmdk", DISK, GIB)
+    named = text(ovf([disk]).replace("other.vmdk", "/etc/shadow").encode())
+    for layer in (tar([("box.ovf", named)]), tar([("usr/doc/box.ovf", named)])):
+        facts = walk(build(layer, DISK_LAYER))
+        assert (facts.findings, [one.facts.format for one in facts.members]) == ((), ["tar"])
+    facts = walk(build(tar([("box.ovf", named), ("disk/a", DISK)])))
+    assert checks(facts.members[0].facts) == []
+    assert [one.name for one in facts.members[0].facts.members] == ["disk/a"]
 
 
 def test_a_layer_that_is_damaged_stays() -> None:

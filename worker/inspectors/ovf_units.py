@@ -1,0 +1,43 @@
+"""Numbers and units in an OVF.
+
+Source: DMTF DSP0004 3.0, annex C.1; VirtualBox, src/VBox/Main/xml/ovfreader.cpp, for units that are older.
+"""
+
+import re
+
+#: No disk has more bytes: the largest that any format counts.
+MAX_CAPACITY = 2**64 - 1
+
+#: `byte`, `byte * 2^20`, `byte*1024*1024`.
+UNITS = re.compile(r"bytes?(?:\s*\*\s*\d{1,10}(?:\^\d{1,2})?){0,4}")
+FACTOR = re.compile(r"\*\s*(\d+)(?:\^(\d+))?")
+#: What VMware wrote before there was a version 1, and in some files later, and what Microsoft's tools write.
+OLD_UNITS = {
+    "kilobytes": 2**10,
+    "megabytes": 2**20,
+    "gigabytes": 2**30,
+    "terabytes": 2**40,
+    "kb": 2**10,
+    "mb": 2**20,
+    "gb": 2**30,
+    "tb": 2**40,
+}
+
+
+def number_of(text: str) -> int | None:
+    """Return a number that is written in digits; `None` if it is not, or not one of an OVF's."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+
+
+def unit_of(text: str) -> int | None:
+    """Return the bytes of a unit; `None` if it is not known."""
+    text = text.strip().lower()
+    if text in OLD_UNITS:
+        return OLD_UNITS[text]
+    if not UNITS.fullmatch(text):
+        return None
+    unit = 1
+    for base, exponent in FACTOR.findall(text):
+        unit *= int(base) ** int(exponent or 1)
+    return unit if 0 < unit <= MAX_CAPACITY else None
