@@ -143,11 +143,17 @@ def _of_qemu(reader: str, info: dict[str, Any], path: Path) -> Opened:
 
 
 def _by_seven_zip(path: Path) -> Iterator[Opened]:
+    """What 7-Zip opens at the front or by the end.
+
+    It also searches the first 8 MiB of what it does not know for any archive. A volume that holds a ZIP file
+    is no ZIP for that, so what it finds behind other data does not count.
+    """
     if not _has("7zz"):
         return
     done = _run("7zz", "l", "-slt", "-p-", path)
     kind = re.search(r"^Type = (.*)$", done.stdout, re.MULTILINE)
-    if done.returncode == 0 and kind is not None and kind[1] in SEVEN_ZIP:
+    searched = "\nOffset = " in done.stdout and "\nTail Size = " in done.stdout
+    if done.returncode == 0 and kind is not None and kind[1] in SEVEN_ZIP and not searched:
         yield Opened("7zz", "packed" if kind[1] in STREAMS else "archive")
 
 
