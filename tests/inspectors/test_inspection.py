@@ -5,7 +5,18 @@ from itertools import combinations
 import pytest
 
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import Image, gpt_disk, mbr_disk, qcow2, vdi, vhd_fixed, vhdx, vmdk_sparse
+from worker.demo.images import (
+    Image,
+    dmg,
+    gpt_disk,
+    mbr_disk,
+    qcow2,
+    vdi,
+    vhd_dynamic,
+    vhd_fixed,
+    vhdx,
+    vmdk_sparse,
+)
 from worker.inspectors import ImageFormatError, Inspection
 
 MIB, GIB = 1024**2, 1024**3
@@ -41,21 +52,31 @@ def test_an_image_that_is_a_partitioned_disk_as_well_is_a_finding(image: Image) 
     assert "ambiguous_format" in checks_of(image.patched(446, partition))
 
 
-def test_a_footer_behind_an_image_known_by_its_front_is_not_looked_for() -> None:
-    """It spares a request for every such image; whoever takes it for a VHD contradicts the verdict."""
-    footer = vhd_fixed(MIB).read(MIB, 512)
-    facts = facts_of(qcow2(GIB).appended(footer))
-    assert facts.format == "qcow2"
-    assert facts.findings == ()
+@pytest.mark.parametrize("image", [qcow2(GIB), vdi(GIB), vmdk_sparse(GIB), vhdx(GIB)], ids=str)
+@pytest.mark.parametrize(
+    "trailer",
+    [vhd_fixed(MIB).read(MIB, 512), dmg(MIB).read(dmg(MIB).size - 512, 512)],
+    ids=["vhd", "dmg"],
+)
+def test_a_trailer_behind_an_image_known_by_its_front_is_another_format(image: Image, trailer: bytes) -> None:
+    """Whoever was told `-f vpc`, or takes an object for what its suffix says, reads it by its end."""
+    assert "ambiguous_format" in checks_of(image.appended(trailer))
+
+
+def test_a_footer_at_both_ends_of_a_dynamic_vhd_is_one_format() -> None:
+    assert facts_of(vhd_dynamic(GIB, allocated=3)).findings == ()
 
 
 def test_what_is_wanted_shrinks_to_the_formats_that_can_match() -> None:
     inspection = Inspection()
     assert inspection.missing()
-    inspection.feed(0, vdi(GIB).read(0, 512))
-    inspection.finish(vdi(GIB).size)
-    assert not any(name.startswith(("qcow2", "vhd:", "vmdk")) for name in inspection.context_info)
-    assert sum(gap.length for gap in inspection.missing()) < 8192
+    image = vdi(GIB, allocated=3)
+    inspection.feed(0, image.read(0, 512))
+    inspection.finish(image.size)
+    names = {name.partition(":")[0] for name in inspection.context_info}
+    assert names == {"vdi", "vmdk", "vhd", "dmg", "foreign", "iso", "raw"}
+    wanted = {gap for gap in inspection.missing() if gap.end > 256 * 1024}
+    assert {gap.end for gap in wanted} == {image.size}
 
 
 def test_an_inspector_that_an_image_breaks_is_a_finding_and_not_an_error() -> None:

@@ -61,7 +61,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
 
 #: What nothing marks the end of.
 UNCHECKED = {"asif", "luks1", "luks2", "vmdk text"}
-MOST_GETS = 3
+MOST_GETS = 4
 MOST_BYTES = 768 * 1024
 
 

@@ -85,6 +85,11 @@ class DMGInspector(FileInspector):
         return self._trailer is not None
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the object ends within the trailer."""
+        return self._trailer is not None and len(self._trailer.data) < TRAILER_BYTES
+
+    @property
     def virtual_size(self) -> int:
         """The trailer's count of sectors, in bytes; zero if it is not here or cannot be."""
         trailer = self._trailer

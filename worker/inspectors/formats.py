@@ -1,7 +1,8 @@
 """Every format that is inspected, by the marks that it is known by.
 
 A format known by its front says so from the object's first `FRONT_BYTES` alone. The others have their marks
-elsewhere: a footer at the end, descriptors at 32 KiB, a partition table behind boot code.
+elsewhere: a footer at the end, descriptors at 32 KiB, a partition table behind boot code, a text in any of an
+object's first bytes.
 """
 
 from worker.inspectors.asif import ASIFInspector
@@ -39,7 +40,6 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
     QcowInspector,
     VHDXInspector,
     VMDKInspector,
-    VMDKTextInspector,
     COWDInspector,
     SESparseInspector,
     VDIInspector,
@@ -55,6 +55,9 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
     EWFInspector,
 )
 
+#: Known by a footer or trailer at the object's end, whatever its front is.
+BY_END: tuple[type[FileInspector], ...] = (VHDInspector, DMGInspector)
+
 #: What holds images, or one that is compressed; the images in it are looked at by inspections of their own.
 CONTAINERS: tuple[type[ContainerInspector], ...] = (
     OVAInspector,
@@ -69,7 +72,14 @@ CONTAINERS: tuple[type[ContainerInspector], ...] = (
 #: Their names; an archive has two.
 CONTAINER_FORMATS = frozenset({"ova", *(kind.NAME for kind in CONTAINERS)})
 
-ALL: tuple[type[FileInspector], ...] = (FileInspector, *BY_FRONT, DMGInspector, ISOInspector, *CONTAINERS)
+ALL: tuple[type[FileInspector], ...] = (
+    FileInspector,
+    *BY_FRONT,
+    VMDKTextInspector,
+    DMGInspector,
+    ISOInspector,
+    *CONTAINERS,
+)
 #: By name; of those that share one, the established class.
 INSPECTORS: dict[str, type[FileInspector]] = {
     **{kind.NAME: kind for kind in ALL},

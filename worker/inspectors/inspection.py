@@ -1,9 +1,13 @@
 """All inspectors over one object at once: its format, what that says, and what is still wanted.
 
-Which inspectors take part is decided by the first bytes alone. Where a magic number at the front matches, it
-is the formats that match there; where none does, those that are known by a footer at the end. A disc or a
-partition table is looked for in both cases. That keeps the answer the same however the bytes come, and spares
-the end of an object that its front explains.
+Readers are led to a format in several ways (`readers`), so an object is looked at in all the places that they
+look at, whatever it is known as by one of them:
+
+- Its first bytes decide which of the formats take part that have a magic number there.
+- The string that begins it may be a descriptor that a VMDK's readers accept, whatever stands around it.
+- A footer or trailer at its end makes it a VHD or a DMG.
+- A disc, a partition table or a volume may lie in it.
+- Marks of formats that are not inspected (`foreign`) are looked for at its front and end.
 
 Two formats at once are a finding. What is no second format is what lies on a disk: a partition table or a
 disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
@@ -18,12 +22,12 @@ from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, Severity, found
-from worker.inspectors.foreign import named_by
-from worker.inspectors.formats import BY_FRONT, CONTAINERS, FRONT_BYTES
+from worker.inspectors.foreign import ForeignMarks
+from worker.inspectors.formats import BY_END, BY_FRONT, CONTAINERS, FRONT_BYTES
 from worker.inspectors.iso import ISOInspector
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
-from worker.inspectors.vhd import VHDInspector
+from worker.inspectors.vmdk_text import VMDKTextInspector
 
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
@@ -57,6 +61,8 @@ class Inspection:
         # In the order in which they name the object. Nobody takes part before the front is here.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
+        self._text = VMDKTextInspector(tracing)
+        self._foreign = ForeignMarks(tracing)
         self._disc = ISOInspector(tracing)
         self._disk = RawDiskInspector(tracing)
         self._errors: dict[FileInspector, str] = {}
@@ -125,6 +131,9 @@ class Inspection:
     def matches(self) -> list[FileInspector]:
         """The inspectors that recognise the object, but for those whose match is what lies on the disk."""
         matches = [inspector for inspector in self._candidates if inspector.format_match]
+        # A compressor may leave the beginning of a DMG's trailer as it is, and no reader takes that for one.
+        if any(inspector in self._by_front for inspector in matches):
+            matches = [one for one in matches if not (isinstance(one, DMGInspector) and one.is_cut)]
         content: set[FileInspector] = set()
         if any(inspector in self._by_end for inspector in matches):
             content = {self._disc, self._disk}
@@ -178,9 +187,7 @@ class Inspection:
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
         names = [str(inspector) for inspector in matches]
-        foreign = named_by(self._front.data)
-        if foreign is not None and foreign not in names:
-            names.append(foreign)
+        names += [name for name in self._foreign.names if name not in names]
         if len(names) > 1:
             findings.append(found("ambiguous_format", f"the object is {' and '.join(names)} at once"))
         for inspector in matches:
@@ -192,7 +199,7 @@ class Inspection:
 
     def _content(self, first: FileInspector) -> tuple[str, ...]:
         """What lies on the disk, where the disk's bytes are the object's own."""
-        if first in self._by_front:
+        if first in self._by_front or first is self._text:
             return first.content
         # What an ISO holds is named first, then the partition table that makes it a hybrid.
         return (*self._disc.content, *self._disk.content)
@@ -206,10 +213,10 @@ class Inspection:
         self._narrowed = True
         front = self._front.data
         self._by_front = [self._new(kind) for kind in (*BY_FRONT, *CONTAINERS) if kind.matches_front(front)]
-        # As a volume nobody reads what begins as another format.
+        known = {type(inspector) for inspector in self._by_front}
+        self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
+        # Of an image the first bytes alone are looked at for a volume: a guest's lie further behind.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
-        if not self._by_front:
-            self._by_end = [self._new(VHDInspector), self._new(DMGInspector)]
         self._each(lambda inspector: inspector.feed(0, front))
         if self._size is not None:
             self._each(lambda inspector: inspector.finish(self._size))
@@ -231,7 +238,9 @@ class Inspection:
 
     @property
     def _candidates(self) -> list[FileInspector]:
-        return [*self._by_front, *self._by_end, self._disc, self._disk] if self._narrowed else []
+        if not self._narrowed:
+            return []
+        return [*self._by_front, self._text, *self._by_end, self._foreign, self._disc, self._disk]
 
     @property
     def _following(self) -> list[FileInspector]:

@@ -17,20 +17,25 @@ descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_des
 
 What stands in the lines is read by `worker.inspectors.vmdk_descriptor`.
 
-QEMU knows the text by comments and blank lines that end in `version=`; others go by its customary first line.
-A mark of UTF-8 in front, which editors leave, is passed over.
+Readers that probe know the text by comments and blank lines that end in `version=`, or by its customary first
+line, of which there are several spellings. A mark of UTF-8 in front, which editors leave, is passed over. QEMU
+told `-f vmdk` needs neither: it takes the C string that begins the object, up to the first NUL, and looks for
+`createType` anywhere in it and for extents where lines begin. So any object is read up to its first NUL, in
+`STEPS`, and is a descriptor if that string has a type and leads to an extent or a parent, whatever else it is.
 
-All of the text counts, for a line may stand behind any padding. The size is the sum of all extents, those of
+All of a text that begins as one counts, for a line may stand behind any padding. The size is the sum of all extents, those of
 type ZERO and those that may not be written among them, as VMware has it; QEMU passes over such.
 Whether the extents are whole cannot be seen here.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from worker.inspectors import vmdk_descriptor
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.readers import VMDK_TEXT_BYTES
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.vmdk_descriptor import (
     CREATE_TYPE,
@@ -45,16 +50,22 @@ from worker.inspectors.vmdk_descriptor import (
 SECTOR = 512
 #: As much as a probe looks at (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
+#: Where the pieces end that are read until one holds a NUL. In nearly every format the first does, in what is
+#: compressed or encrypted the second, and the third is all that a first GET brings.
+STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
 UTF8_MARK = b"\xef\xbb\xbf"
 #: Comments and blank lines, then the version; or blank lines, then the customary first line.
 FRONT = re.compile(
-    rb"(?:[ \t]*\r?\n)*+# Disk DescriptorFile"
+    rb"(?:[ \t]*\r?\n)*+[ \t]*#[ \t]*Disk[ \t]*Descriptor[ \t]*File"
     rb"|(?:#[^\n]*\n|[ \t]*\r?\n)*+[ \t]*version[ \t]*=[ \t]*[1-3][ \t]*\r?\n",
     re.IGNORECASE,
 )
+#: What leads a string that states a `createType` anywhere: a line that begins like an extent, or a parent.
+#: The fields of an extent may stand on several lines, for QEMU's sscanf takes any white space.
+EXTENT_BEGINS = re.compile(
+    rb"(?:^|[\n\r])[ \t\v\f]*+(?:RW|RDONLY|NOACCESS)\s++[+-]?[0-9]", re.IGNORECASE | re.ASCII
+)
 
-#: QEMU reads no more of a text (block/vmdk.c, vmdk_read_desc).
-MAX_TEXT_BYTES = 1024 * 1024 - 1
 #: QEMU keeps a disk's length in a signed 64-bit number.
 MAX_VIRTUAL_BYTES = (1 << 63) - 1
 #: A split disk may name thousands of extents; this many findings tell as much.
@@ -96,12 +107,18 @@ class VMDKTextInspector(FrontInspector):
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._parsed: Descriptor | None = None
+        self._is_none = False
         self.new_region("header", CaptureRegion(0, FRONT_BYTES))
 
     @classmethod
     def matches_front(cls, front: bytes) -> bool:
         """Whether an object that begins so, in its first 512 bytes or in all of them, is a descriptor."""
         return FRONT.match(front.removeprefix(UTF8_MARK)) is not None
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the object begins as a descriptor, or a reader that is told so finds one in it."""
+        return self._parsed is not None or super().format_match
 
     @property
     def virtual_size(self) -> int:
@@ -115,13 +132,35 @@ class VMDKTextInspector(FrontInspector):
         return self._parsed.setting(CREATE_TYPE) or None if self._parsed else None
 
     def post_process(self) -> None:
-        """Declare the rest of the text if the front is one's, and read all of it once it is here."""
-        if self.filled("header") and self.format_match and not self.has_region("rest"):
-            # Apart from the header: a stream has passed that when it ends within it.
-            self.new_region("rest", CaptureRegion(FRONT_BYTES, MAX_TEXT_BYTES - FRONT_BYTES))
-        if self._parsed is None and self.filled("rest"):
-            text = self.captured("header") + self.captured("rest")
+        """Declare the next piece of the text until it ends, and read all of it then."""
+        if self._parsed is not None or self._is_none or not self.filled("header"):
+            return
+        begins, text = super().format_match, b""
+        for start, end in pairwise((0, *STEPS)):
+            name = "header" if start == 0 else f"text to {end}"
+            if not self.has_region(name):
+                # Apart from the header: a stream has passed that when it ends within it.
+                self.new_region(name, CaptureRegion(start, end - start))
+            if not self.filled(name):
+                if begins:
+                    continue
+                return
+            text += self.captured(name)
+            if not begins and b"\0" in text:
+                break
+        if not begins:
+            self._read_string(text.partition(b"\0")[0])
+        elif all(map(self.filled, self._regions)):
             self._parsed = vmdk_descriptor.parse(text.removeprefix(UTF8_MARK))
+
+    def _read_string(self, text: bytes) -> None:
+        """Read the string that begins the object if it leads anywhere; else forget it."""
+        if leads_somewhere(text):
+            self._parsed = vmdk_descriptor.parse(text)
+            return
+        self._is_none = True
+        for name in [name for name in self._regions if name != "header"]:
+            del self._regions[name]
 
     def details(self) -> Mapping[str, object]:
         """Version, type, and the extents and parent that the descriptor names."""
@@ -189,12 +228,20 @@ class VMDKTextInspector(FrontInspector):
             yield found("structure", f"the descriptor has more than {len(descriptor.extents)} extents")
         if self._extent_bytes > MAX_VIRTUAL_BYTES:
             yield found("structure", f"{self._extent_bytes} bytes are more than a disk can have")
-        if self._size is not None and self._size > MAX_TEXT_BYTES:
-            yield found("structure", f"a descriptor has at most {MAX_TEXT_BYTES} bytes, and more lies here")
+        if self._size is not None and self._size > VMDK_TEXT_BYTES:
+            yield found("structure", f"a descriptor has at most {VMDK_TEXT_BYTES} bytes, and more lies here")
 
     @property
     def _extent_bytes(self) -> int:
         return sum(extent.sectors for extent in self._parsed.extents) * SECTOR if self._parsed else 0
+
+
+def leads_somewhere(text: bytes) -> bool:
+    """Whether a reader that is told that a text is a descriptor would follow it to an extent or a parent."""
+    lowered = text.lower()
+    if CREATE_TYPE.lower().encode() not in lowered:
+        return False
+    return PARENT_HINT.lower().encode() in lowered or EXTENT_BEGINS.search(text) is not None
 
 
 def _nowhere(extent: Extent) -> bool:

@@ -16,7 +16,7 @@ from worker.scan.report import Status
 from worker.scan.rules import Policy, Rule
 
 #: Names the rules below. It changes whenever the same facts could lead to another verdict.
-RULESET = "4"
+RULESET = "5"
 
 
 def ruleset(policy: Policy) -> str:

@@ -185,7 +185,7 @@ def _of_container(missing: list[ByteRange], size: int, settings: ScanSettings) -
     gap = min(settings.gap_bytes, settings.head_bytes)
     ahead = (
         ByteRange(part.offset, max(part.length, min(settings.head_bytes, size - part.offset)))
-        for part in merge(missing, gap)
+        for part in missing
     )
     return merge(ahead, gap)
 
