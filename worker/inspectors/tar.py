@@ -20,12 +20,14 @@ Wholeness: proven when the end is seen. An archive may lack it and be whole, whi
 from collections.abc import Generator, Mapping
 from enum import Enum, auto
 
-from worker.inspectors.apple_double import is_apple_double, is_named_so
+from worker.inspectors.apple_double import is_named_so
+from worker.inspectors.archive_member import is_member
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
-from worker.inspectors.layers import ROOT_NAMES, archive_kind, disks_of_layers
+from worker.inspectors.image_manifests import Manifests
+from worker.inspectors.layers import disks_of_layer
 from worker.inspectors.namesakes import Namesakes
 from worker.inspectors.region import ByteRange, CaptureRegion
 from worker.inspectors.tar_entry import ANNOUNCING, Announced, Entry
@@ -39,7 +41,7 @@ from worker.inspectors.tar_header import (
     decode,
     is_header,
 )
-from worker.inspectors.tar_names import parts_of
+from worker.inspectors.tar_names import digest
 from worker.inspectors.tar_paths import Paths
 from worker.inspectors.tar_sparse import old_gnu, pax
 from worker.inspectors.text import printable
@@ -49,8 +51,6 @@ MIB = 1024**2
 MAX_ENTRIES = 16_384
 #: What speaks of the next member. libarchive takes no more, either.
 MAX_EXTENDED = MIB
-#: A file of this size that nothing recognises is no readme.
-LARGE = MIB
 #: Of what says which disks a machine has.
 DESCRIPTOR_SUFFIX = b".ovf"
 #: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
@@ -83,7 +83,7 @@ class TarInspector(ContainerInspector):
         super().__init__(tracing, depth)
         self._findings = BoundedFindings()
         self._paths = Paths()
-        self._root_names: set[bytes] = set()
+        self._manifests = Manifests()
         self._namesakes = Namesakes()
         # By a name's digest the number of the file that has it, or none for a link.
         self._named = self._namesakes.numbers
@@ -117,11 +117,8 @@ class TarInspector(ContainerInspector):
                 return
 
     def keeps(self, member: Member) -> bool:
-        """Whether a file is a member: it was recognised, or it is large and not what macOS adds."""
-        if member.facts.format is not None:
-            return True
-        is_large = (member.size or 0) >= LARGE
-        return is_large and not is_apple_double(member.name.encode(), member.facts.front)
+        """Whether a file is a member: some reader would open it as a disk, or it is large."""
+        return is_member(member)
 
     def found_file(self, name: bytes, extents: ExtentMap) -> None:
         """A hook for subclasses: a file was found, which is about to be looked at."""
@@ -135,14 +132,18 @@ class TarInspector(ContainerInspector):
 
     def members(self) -> tuple[Member, ...]:
         """The members; of a container image's layers the disks alone."""
-        members = super().members()
-        return disks_of_layers(members) if archive_kind(self._root_names) else members
+        layers = {self._named.get(digest(name)) for name in self._manifests.layers()}
+        members = (
+            disks_of_layer(member) if number in layers else member
+            for number, member in self._numbered().items()
+        )
+        return tuple(member for member in members if member is not None)
 
     def details(self) -> Mapping[str, object]:
         """Whether it is a container image's, and how many files are no members."""
         if not self.format_match:
             return {}
-        kind = archive_kind(self._root_names)
+        kind = self._manifests.kind
         return {**({"archive": kind} if kind else {}), "other_files": self._count - len(self.members())}
 
     def checks(self) -> list[Finding]:
@@ -240,15 +241,19 @@ class TarInspector(ContainerInspector):
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         self.found_file(entry.name, extents)
         self._give_name(entry, self.new_member(printable(entry.name), extents))
+        if (
+            extents.place is not None
+            and not extents.sparse
+            and self._manifests.wants(entry.name, extents.size)
+        ):
+            self._manifests.read(entry.name, (yield ByteRange(extents.place, extents.size)))
         return padded(end)
 
     def _give_name(self, entry: Entry, number: int | None) -> None:
         self._namesakes.give(entry.name, number, entry.also)
         if number is not None and is_decisive(entry.name):
             self._decisive[number] = printable(entry.name)
-        name = b"/".join(parts_of(entry.name))
-        if name in ROOT_NAMES:
-            self._root_names.add(name)
+        self._manifests.note(entry.name)
 
     def _behind_end(self, at: int) -> Generator[ByteRange | None, bytes, None]:
         """Look whether what follows the end is zeros, as far as that is looked at."""

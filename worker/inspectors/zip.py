@@ -29,6 +29,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
+from worker.inspectors.archive_member import is_member
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
 from worker.inspectors.decoders import DecodingError
 from worker.inspectors.extents import ExtentMap
@@ -59,8 +60,6 @@ from worker.inspectors.zip_records import TAIL_BYTES, End, ZipError, read_end
 KIB, MIB = 1024, 1024**2
 #: Entries of a directory, and its length: 128 bytes for each. A container image has some thousand.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * MIB
-#: A file of this size that nothing recognises is no readme.
-LARGE = MIB
 #: As much of the front as is kept until the directory is known: what a scan reads first.
 KEPT_FRONT = 256 * KIB
 #: The longest path that Linux takes, and so the longest link.
@@ -164,10 +163,8 @@ class ZipInspector(ContainerInspector):
         return super().complete and (self._ended or (self.filled("mark") and not self.format_match))
 
     def keeps(self, member: Member) -> bool:
-        """Whether a file is a member: it was recognised, something is wrong with it, or it is large."""
-        facts = member.facts
-        told = facts.format is not None or bool(facts.findings) or not facts.complete
-        return told or (member.size or 0) >= LARGE
+        """Whether a file is a member: some reader would open it as a disk, or it is large."""
+        return is_member(member)
 
     # What comes out
 

@@ -1,6 +1,7 @@
 """Archives of container images: disks are found in their layers, and the rest of these does not matter."""
 
-from collections.abc import Sequence
+import gzip
+import json
 
 import pytest
 
@@ -12,7 +13,6 @@ from worker.inspectors import Facts, Severity
 
 MIB, GIB = 1024**2, 1024**3
 DISK = qcow2(GIB, allocated=3)
-MANIFEST = b'[{"Config":"c.json","Layers":["a/layer.tar"]}]'
 #: A layer with a disk, as KubeVirt's container disks have it.
 DISK_LAYER = tar([("disk/fedora.qcow2", DISK)])
 #: One of a system: a large library, and links from its own root.
@@ -28,14 +28,53 @@ def text(data: bytes) -> Image:
     return Image.of(len(data), [(0, data)])
 
 
-def docker(*layers: Image) -> Image:
-    named: Sequence[Entry] = [(f"{number}/layer.tar", layer) for number, layer in enumerate(layers)]
-    return tar([*named, ("c.json", text(b"{}")), ("manifest.json", text(MANIFEST))])
+def as_json(value: object) -> Image:
+    return text(json.dumps(value).encode())
 
 
-def oci(*layers: Image) -> Image:
-    named: Sequence[Entry] = [(f"blobs/sha256/{number:064x}", layer) for number, layer in enumerate(layers)]
-    return tar([*named, ("index.json", text(b"{}")), ("oci-layout", text(b"{}"))])
+def named(*layers: Image) -> list[Entry]:
+    return [(f"{number}/layer.tar", layer) for number, layer in enumerate(layers)]
+
+
+def docker(*layers: Image, manifest: object = None) -> Image:
+    """An image as docker saved them before version 25."""
+    entries = named(*layers)
+    if manifest is None:
+        manifest = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": [name for name, _ in entries]}]
+    return tar([*entries, ("c.json", text(b"{}")), ("manifest.json", as_json(manifest))])
+
+
+def blob(number: int) -> str:
+    return f"blobs/sha256/{number:064x}"
+
+
+def descriptor(number: int, kind: str) -> dict[str, object]:
+    return {"mediaType": kind, "digest": f"sha256:{number:064x}", "size": 1}
+
+
+LAYER, LAYER_GZIP = (f"application/vnd.oci.image.layer.v1.tar{end}" for end in ("", "+gzip"))
+MANIFEST, INDEX = (f"application/vnd.oci.image.{kind}.v1+json" for kind in ("manifest", "index"))
+
+
+def oci(
+    *layers: Image,
+    indexes: int = 0,
+    media_type: str = LAYER,
+    index: Image | None = None,
+    late: bool = False,
+) -> Image:
+    """An image as OCI lays it out, perhaps with indexes between the index and the manifest."""
+    blobs: list[Entry] = [(blob(number), layer) for number, layer in enumerate(layers)]
+    manifest = {"layers": [descriptor(number, media_type) for number in range(len(layers))]}
+    manifests: list[Entry] = [(blob(1000), as_json(manifest))]
+    manifests += [
+        (blob(number), as_json({"manifests": [descriptor(number - 1, INDEX)]}))
+        for number in range(1001, 1001 + indexes)
+    ]
+    if index is None:
+        index = as_json({"manifests": [descriptor(1000 + indexes, MANIFEST)]})
+    names = [("index.json", index), ("oci-layout", text(b'{"imageLayoutVersion": "1.0.0"}'))]
+    return tar([*names, *blobs, *manifests] if not late else [*manifests, *blobs, *names])
 
 
 def checks(facts: Facts) -> list[str]:
@@ -92,7 +131,7 @@ def test_a_blob_that_nothing_recognises_stays() -> None:
 
 
 def test_names_of_the_archive_itself_lead_outside_as_ever() -> None:
-    image = archive(*file(b"manifest.json", MANIFEST), tar_header(b"a", kind=b"2", link=b"/etc/shadow"))
+    image = archive(*file(b"manifest.json", b"[]"), tar_header(b"a", kind=b"2", link=b"/etc/shadow"))
     assert checks(walk(image)) == ["member_path"]
 
 
@@ -104,3 +143,117 @@ def test_without_a_manifest_it_is_an_archive_like_others() -> None:
 
 def test_an_image_without_a_disk_has_no_members() -> None:
     assert walk(docker(SYSTEM_LAYER)).members == ()
+    assert walk(oci(SYSTEM_LAYER)).members == ()
+
+
+# Which archives are layers
+
+
+def is_layer(image: Image) -> bool:
+    """Whether the only archive in an image is taken for a layer: it counts only if it has a disk."""
+    members = walk(image).members
+    assert len(members) in {0, 1}
+    return not members
+
+
+@pytest.mark.parametrize("indexes", [0, 1, 2])
+@pytest.mark.parametrize("late", [False, True])
+def test_oci_manifests_lead_to_layers(indexes: int, *, late: bool) -> None:
+    assert is_layer(oci(SYSTEM_LAYER, indexes=indexes, late=late))
+
+
+def test_a_compressed_layer_is_one() -> None:
+    packed = gzip.compress(SYSTEM_LAYER.read(0, SYSTEM_LAYER.size))
+    assert is_layer(oci(text(packed), media_type=LAYER_GZIP))
+    assert is_layer(oci(text(packed), media_type="application/vnd.docker.image.rootfs.diff.tar.gzip"))
+
+
+def test_the_manifest_may_name_layers_with_a_dot_in_front() -> None:
+    assert is_layer(docker(SYSTEM_LAYER, manifest=[{"Layers": ["./0/layer.tar"]}]))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        [],
+        {},
+        [[]],
+        [{"Layers": None}],
+        [{"Layers": "0/layer.tar"}],
+        [{"Layers": [["0/layer.tar"], 1, None]}],
+        [{"Layers": ["1/layer.tar"]}],
+        [{"Config": "0/layer.tar"}],
+        {"Layers": ["0/layer.tar"]},
+    ],
+)
+def test_an_archive_that_no_manifest_names_is_no_layer(manifest: object) -> None:
+    assert not is_layer(docker(SYSTEM_LAYER, manifest=manifest))
+
+
+def test_of_two_archives_one_may_be_a_layer() -> None:
+    image = docker(DISK_LAYER, SYSTEM_LAYER, manifest=[{"Layers": ["0/layer.tar"]}])
+    assert [layer.name for layer in walk(image).members] == ["0/layer.tar", "1/layer.tar"]
+    assert checks(walk(image).members[1].facts) == ["member_path", "member_path"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[", b"\xff", b"[" * 100_000, b'[{"Layers": ["0/layer.tar"]}]' + b" " * 200_000],
+    ids=["empty", "cut", "no text", "deep", "long"],
+)
+def test_a_manifest_that_is_not_read_names_nothing(content: bytes) -> None:
+    assert not is_layer(tar([*named(SYSTEM_LAYER), ("manifest.json", text(content))]))
+
+
+@pytest.mark.parametrize("name", ["a/manifest.json", "manifest.jso", "MANIFEST.JSON"])
+def test_a_manifest_elsewhere_names_nothing(name: str) -> None:
+    content = as_json([{"Layers": ["0/layer.tar"]}])
+    assert not is_layer(tar([*named(SYSTEM_LAYER), (name, content)]))
+
+
+def test_two_manifests_name_nothing() -> None:
+    """Which of them counts depends on the reader."""
+    entry: Entry = ("manifest.json", as_json([{"Layers": ["0/layer.tar"]}]))
+    assert is_layer(tar([*named(SYSTEM_LAYER), entry]))
+    assert not is_layer(tar([*named(SYSTEM_LAYER), entry, entry]))
+    assert not is_layer(tar([entry, *named(SYSTEM_LAYER), ("./manifest.json", as_json([]))]))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        oci(SYSTEM_LAYER, index=as_json({"manifests": []})),
+        oci(SYSTEM_LAYER, index=as_json({"manifests": [descriptor(5, MANIFEST)]})),
+        oci(SYSTEM_LAYER, index=as_json({"manifests": [{"digest": "sha256:../../a"}, {"digest": 5}, []]})),
+        oci(SYSTEM_LAYER, media_type="application/vnd.oci.image.config.v1+json"),
+        oci(SYSTEM_LAYER, media_type=""),
+        oci(SYSTEM_LAYER, indexes=9),
+        tar([(blob(0), SYSTEM_LAYER), ("oci-layout", text(b"{}")), ("index.json", text(b"{}"))]),
+    ],
+    ids=["no manifest", "another", "no digests", "a config", "no type", "too deep", "no manifests"],
+)
+def test_an_archive_that_no_index_leads_to_is_no_layer(image: Image) -> None:
+    assert not is_layer(image)
+
+
+def test_an_archive_in_a_layer_is_a_file_of_its_system() -> None:
+    packed = archive(tar_header(b"l", kind=b"2", link=b"/x"), *file(b"a", b"text"))
+    assert is_layer(docker(tar([("usr/src/headers.tar", packed)])))
+
+
+def test_a_disk_in_a_layer_is_judged_as_ever() -> None:
+    bad = tar([("disk/a", qcow2(GIB, backing_file="/etc/shadow"))])
+    (layer,) = walk(docker(bad)).members
+    assert checks(layer.facts.members[0].facts) == ["backing_file"]
+
+
+def test_what_only_the_name_says_does_not_count_in_layers() -> None:
+    assert is_layer(docker(tar([("boot/splash.img", text(b"no disk"))])))
+
+
+def test_many_manifests_are_read_within_bounds() -> None:
+    descriptors = [descriptor(number, MANIFEST) for number in range(1000)]
+    many: list[Entry] = [(blob(number), as_json({"manifests": descriptors})) for number in range(40)]
+    index = ("index.json", as_json({"manifests": descriptors}))
+    image = tar([index, ("oci-layout", text(b"{}")), *many])
+    assert checks(walk(image)) == []
