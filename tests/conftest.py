@@ -35,9 +35,11 @@ from worker.sources.s3 import RETRY_ATTEMPTS, S3Access
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# No deadlines: this machine may be busy, and a law is not about speed. For a longer look:
-# pytest --hypothesis-profile=thorough
-hypothesis.settings.register_profile("default", deadline=None)
+# No deadlines: this machine may be busy, and a law is not about speed. CI takes the full number of examples:
+# pytest -m hypothesis --hypothesis-profile=full
+# For a longer look: pytest -m hypothesis --hypothesis-profile=thorough
+hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("default")
 

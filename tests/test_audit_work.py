@@ -27,6 +27,7 @@ from redis.client import Pipeline
 from tests.e2e.audit_site import all_keys
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
+from tests.slow import slow
 from worker import tasks
 from worker.audit_work import MOST_STARTS
 from worker.intake.audits.audit import AuditSpec, AuditState
@@ -351,6 +352,7 @@ def test_an_audit_that_failed_goes_on_at_once_when_it_is_told_to(world: World, s
     assert world.services.audits.state(AUDIT) is AuditState.DONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delivered_again", [False, True])
 def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool) -> None:
     step = 0
@@ -407,7 +409,7 @@ def test_a_page_that_kills_whoever_lists_it_fails_the_audit(
 DEATHS = st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=6)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DEATHS)
 def test_one_process_after_the_other_is_killed(world: World, deaths: list[tuple[int, bool]]) -> None:
     world.start_over()
@@ -419,7 +421,7 @@ def test_one_process_after_the_other_is_killed(world: World, deaths: list[tuple[
     world.assert_all_is_counted_once(statuses={Status.SAFE, Status.FAILED})
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, slow(3)])
 def test_several_processes_do_the_same_at_once(world: World, processes: int) -> None:
     for seed in range(ORDERS):
         world.start_over()

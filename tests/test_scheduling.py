@@ -213,6 +213,7 @@ class TestABrokerThatIsAway:
 
         assert beat.due() == ["nightly"]
 
+    @pytest.mark.slow
     def test_a_connection_that_was_dropped_is_made_anew(self, beat: Scheduling, rabbitmq: RabbitMQ) -> None:
         """As a broker drops one that says nothing from one night to the next."""
         beat.broker = rabbitmq.url()

@@ -61,6 +61,7 @@ class TestWithNothingConfigured:
         assert audit.totals.statuses == again.totals.statuses
         assert (again.totals.requests, again.totals.lists) == (1, 1)
 
+    @pytest.mark.slow
     def test_a_table_sums_it_up_where_nobody_asks_for_json(self, env: dict[str, str], images: str) -> None:
         done = commands.keyhole("audit", f"s3://{images}/", "--suffix", ".qcow2", env=env)
 
@@ -71,6 +72,7 @@ class TestWithNothingConfigured:
         assert "1 safe  1 unsafe" in out
         assert b"keyhole report" in done.stderr
 
+    @pytest.mark.slow
     def test_a_dry_run_reads_nothing(self, env: dict[str, str], images: str, s3: "S3Client") -> None:
         s3.put_object(Bucket=images, Key="old.vhd", Body=b"x", StorageClass="GLACIER")
 
@@ -86,6 +88,7 @@ class TestWithNothingConfigured:
         assert "GET requests" in printed.stdout.decode()
         assert commands.keyhole("results", env=env).stdout.startswith(b"no verdicts")
 
+    @pytest.mark.slow
     def test_what_cannot_be_listed_is_told(self, env: dict[str, str]) -> None:
         done = commands.keyhole("audit", "s3://no-such-bucket-here/", env=env)
 
@@ -103,6 +106,7 @@ class TestLettingGo:
         yield s3_server
         s3_server.release()
 
+    @pytest.mark.slow
     def test_ctrl_c_lets_go_and_the_audit_goes_on_when_it_is_followed_again(
         self, env: dict[str, str], tmp_path: Path, images: str, s3: "S3Client", held: "HeldS3"
     ) -> None:

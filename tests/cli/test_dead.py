@@ -11,6 +11,7 @@ from tests.cli.conftest import Keyhole
 from tests.cli.terminal import terminal
 from tests.e2e import commands
 from tests.intake.events.aws_messages import POISON, message, record
+from tests.slow import slow
 from worker.intake.dead_letters import LONGEST_BODY, Dead, DeadLetters
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry, Ledger
@@ -261,7 +262,7 @@ class TestDrop:
         assert keyhole("dead", how, *arguments, KEYHOLE_REDIS_URL=redis_url).code == 2
 
     @pytest.mark.parametrize(
-        ("arguments", "answer", "left"), [((), "n", 1), ((), "y", 0), (("--yes",), "", 0)]
+        ("arguments", "answer", "left"), [((), "n", 1), slow((), "y", 0), slow(("--yes",), "", 0)]
     )
     def test_a_terminal_is_asked(
         self,

@@ -15,6 +15,7 @@ from tests.cli.conftest import Keyhole
 from tests.cli.terminal import terminal
 from tests.e2e import commands
 from tests.intake.events.aws_messages import POISON, message, record
+from tests.slow import slow
 from worker.cli.sign_of_life import SignOfLife
 from worker.demo.images import qcow2
 from worker.intake.dead_letters import DeadLetters
@@ -82,6 +83,7 @@ class TestTheQueue:
         assert "redis://" in printed.error or "://" in printed.error
         assert "secret" not in printed.err
 
+    @pytest.mark.slow
     def test_that_is_away_ends_who_listens_until_it_is_empty(self, env: dict[str, str]) -> None:
         done = commands.keyhole("listen", "--until-empty", "amqp://127.0.0.1:1/queue", env=env)
 
@@ -133,7 +135,7 @@ class TestUntilEmpty:
 
 
 class TestItIsToldToStop:
-    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize("how", [signal.SIGTERM, slow(signal.SIGINT), slow(signal.SIGHUP)])
     def test_it_ends_when_nothing_is_left_to_do(
         self, listener: "Popen[bytes]", valkey: redis.Redis, log: Path, how: signal.Signals
     ) -> None:
@@ -146,6 +148,7 @@ class TestItIsToldToStop:
         assert lines(log)[-1]["published"] == 1
         assert [key for key in valkey.scan_iter() if b"listener" in key] == []
 
+    @pytest.mark.slow
     def test_a_second_time_it_ends_at_once(self, listener: "Popen[bytes]", log: Path) -> None:
         listener.send_signal(signal.SIGTERM)
         listener.send_signal(signal.SIGINT)
@@ -180,6 +183,7 @@ class TestHealth:
         assert "no sign of life for" in printed.error
         listener.send_signal(signal.SIGCONT)
 
+    @pytest.mark.slow
     def test_each_turn_is_a_sign(self, listener: "Popen[bytes]", valkey: redis.Redis, tmp_path: Path) -> None:
         assert listener.poll() is None
         (sign,) = (tmp_path / "keyhole").iterdir()
@@ -259,6 +263,7 @@ class TestOnATerminal:
         assert "Ctrl-C" not in last
         assert ["objects", "to", "scan", "1"] in [line.split() for line in last.splitlines()]
 
+    @pytest.mark.slow
     def test_it_says_what_is_away(self, env: dict[str, str]) -> None:
         with terminal("listen", "amqp://127.0.0.1:1/queue", env=env) as screen:
             commands.until(lambda: "away, and tried again" in screen.printed)
@@ -268,6 +273,7 @@ class TestOnATerminal:
 
 
 class TestWithNothingConfigured:
+    @pytest.mark.slow
     def test_it_scans_by_itself_and_waits_for_the_verdicts(
         self, env: dict[str, str], valkey: redis.Redis, s3: "S3Client", bucket: str
     ) -> None:

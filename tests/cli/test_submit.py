@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e import commands
+from tests.slow import slow
 from worker.demo.images import qcow2
 from worker.embedded.valkey import embedded_valkey
 from worker.jobs.job import ScanJob
@@ -121,6 +122,7 @@ class TestWithNothingConfigured:
         shown = commands.keyhole("show", f"s3://{images}/unsafe.qcow2", env=env)
         assert (shown.returncode, shown.stderr) == (1, b"")
 
+    @pytest.mark.slow
     def test_its_table_fits_80_columns(self, env: dict[str, str], images: str, marker: str) -> None:
         done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
 
@@ -139,7 +141,8 @@ class TestInterrupted:
         s3_server.release()
 
     @pytest.mark.parametrize(
-        ("send", "how"), [(os.killpg, signal.SIGINT), (os.killpg, signal.SIGHUP), (os.kill, signal.SIGTERM)]
+        ("send", "how"),
+        [(os.killpg, signal.SIGINT), slow(os.killpg, signal.SIGHUP), slow(os.kill, signal.SIGTERM)],
     )
     def test_while_it_waits_it_ends_with_all_that_it_started(
         self,
@@ -164,6 +167,7 @@ class TestInterrupted:
         assert commands.marked(marker) == []
         assert list(runtime.iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_second_time_it_ends_at_once(
         self, env: dict[str, str], images: str, held: "HeldS3", runtime: Path, marker: str, tmp_path: Path
     ) -> None:

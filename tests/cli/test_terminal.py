@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import commands
+from tests.slow import slow
 from worker.demo.images import qcow2
 
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
@@ -49,13 +50,14 @@ def test_colours_are_for_terminals(folder: Path, env: dict[str, str]) -> None:
     assert "\x1b" not in commands.keyhole("inspect", image, env=env).stdout.decode()
 
 
+@pytest.mark.slow
 def test_whoever_wants_no_colours_gets_none(folder: Path, env: dict[str, str]) -> None:
     env |= {"TERM": "xterm-256color", "NO_COLOR": "1"}
 
     assert "\x1b[1;31m" not in on_a_terminal("inspect", folder / "0.qcow2", env=env)
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ()])
+@pytest.mark.parametrize("arguments", [("--json",), slow(())])
 def test_a_reader_that_has_seen_enough_is_no_error(
     folder: Path, env: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
@@ -84,6 +86,7 @@ def test_standard_input_is_a_pipe(env: dict[str, str]) -> None:
     assert "unsafe (backing_file)" in done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_help_names_every_command(env: dict[str, str]) -> None:
     done = commands.keyhole("--help", env=env)
 
@@ -92,6 +95,7 @@ def test_help_names_every_command(env: dict[str, str]) -> None:
         assert f"\n  {command} " in done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_a_worker_takes_no_unknown_queue(env: dict[str, str]) -> None:
     done = commands.keyhole("worker", "--queue", "keyhole.job", env=env)
 

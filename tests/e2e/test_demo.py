@@ -43,6 +43,7 @@ def test_every_sample_gets_its_verdict_and_nothing_is_left_behind(env: dict[str,
     assert left_behind(env) == []
 
 
+@pytest.mark.slow
 def test_its_tables_show_verdicts_and_tags_and_fit_80_columns(env: dict[str, str]) -> None:
     done = commands.keyhole("demo", env=env)
 
@@ -69,6 +70,7 @@ def is_scanning(env: dict[str, str]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reached", "send", "how"),
     [
@@ -94,6 +96,7 @@ def test_interrupted_it_leaves_nothing_behind(
     assert left_behind(env) == []
 
 
+@pytest.mark.slow
 def test_it_does_not_wait_for_a_worker_that_has_ended(env: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with commands.started("demo", "--json", env=env, log=log) as demo:

@@ -118,6 +118,7 @@ class TestS3TellsSqs:
         assert told["ignored"] >= len(ODD_KEYS)
         assert (told["published"], told["forgotten"], told["dead"]) == (len(ODD_KEYS), 1, 0)
 
+    @pytest.mark.slow
     def test_what_nobody_understands_is_a_dead_letter_and_holds_up_nothing(
         self, site: Site, queue: Queue
     ) -> None:
@@ -203,6 +204,7 @@ class TestAListInRedis:
 class TestAListenerIsKilled:
     COUNT = 400
 
+    @pytest.mark.slow
     def test_nothing_is_lost_wherever_it_was(self, faulty_site: Site, tmp_path: Path) -> None:
         """What it held comes again once it has given no sign of life; here the test lets that time pass."""
         site, random = faulty_site, Random(4)  # noqa: S311 - a moment, no secret
@@ -227,6 +229,7 @@ class TestAListenerIsKilled:
         assert held(site.redis) == []
         assert DeadLetters(site.redis).count() == 0
 
+    @pytest.mark.slow
     def test_one_that_is_told_to_stop_gives_back_what_it_has_not_taken_over(
         self, faulty_site: Site, tmp_path: Path
     ) -> None:

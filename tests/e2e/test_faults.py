@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site
+from tests.slow import slow
 from worker.app import VISIBILITY
 from worker.demo.images import qcow2
 from worker.jobs.job import ScanJob
@@ -74,6 +75,7 @@ class TestAProcessIsKilled:
         assert faulty_site.verdicts(entry)[HELD].status is Status.SAFE
         assert announcements(faulty_site, bucket) == [HELD]
 
+    @pytest.mark.slow
     def test_a_job_that_kills_every_time_is_given_up_and_it_alone(
         self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
     ) -> None:
@@ -92,6 +94,7 @@ class TestAProcessIsKilled:
 
 
 class TestAWorkerIsKilled:
+    @pytest.mark.slow
     def test_its_processes_end_and_another_worker_does_the_job(self, faulty_site: Site, bucket: str) -> None:
         """The broker delivers again what was not acknowledged in time; here the test lets the time pass."""
         site = faulty_site
@@ -115,7 +118,7 @@ class TestAWorkerIsKilled:
 
 
 class TestAWorkerIsToldToStop:
-    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("how", [signal.SIGTERM, slow(signal.SIGINT)])
     def test_it_finishes_its_batch_and_is_gone_at_once(
         self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str, how: signal.Signals
     ) -> None:
@@ -136,6 +139,7 @@ class TestAWorkerIsToldToStop:
 
         assert faulty_worker.wait(PROMPTLY) == 0
 
+    @pytest.mark.slow
     def test_one_that_is_told_twice_leaves_its_job_to_another(
         self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
     ) -> None:
@@ -154,6 +158,7 @@ class TestAWorkerIsToldToStop:
 
 
 class TestTheEmbeddedWorker:
+    @pytest.mark.slow
     def test_ctrl_c_lets_it_finish_with_the_valkey_that_it_started(
         self, faulty_site: Site, bucket: str, tmp_path: Path
     ) -> None:
@@ -178,6 +183,7 @@ class TestTheEmbeddedWorker:
 
 
 class TestAWorkerFails:
+    @pytest.mark.slow
     def test_its_exit_code_says_so(self, faulty_site: Site, faulty_worker: Popen[bytes]) -> None:
         """What is no message at all, in the broker's list, ends a worker, and its manager is to know."""
         faulty_site.redis.lpush("keyhole:broker:keyhole.jobs", b"no message")
@@ -186,6 +192,7 @@ class TestAWorkerFails:
 
 
 class TestConnectionsAreKilled:
+    @pytest.mark.slow
     def test_the_worker_takes_the_next_job(
         self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
     ) -> None:

@@ -104,6 +104,7 @@ def test_what_is_due_is_audited_and_listed(desk: Desk) -> None:
     assert f"Scheduler: Sending due task {desk.name} (keyhole.audit_due)" in events
 
 
+@pytest.mark.slow
 def test_what_is_due_while_the_last_goes_on_is_not_begun(desk: Desk, site: Site) -> None:
     bucket = desk.name.removeprefix("schedule-of-")
     site.s3.put_object(Bucket=bucket, Key="held/slow.qcow2", Body=qcow2(GIB).to_bytes())
@@ -161,6 +162,7 @@ class TestTwoSchedulers:
         desk.make_due()
         assert desk.next_audit().state is AuditState.DONE
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("_short_lock")
     def test_when_one_is_killed_the_other_works_once_its_lock_has_run_out(
         self, desk: Desk, pair: tuple[Popen[bytes], Popen[bytes], bytes]
@@ -173,6 +175,7 @@ class TestTwoSchedulers:
         assert desk.next_audit().state is AuditState.DONE
         assert desk.lock() not in {token, None}
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("_long_lock")
     def test_one_that_waits_ends_when_it_is_told_to(
         self, desk: Desk, pair: tuple[Popen[bytes], Popen[bytes], bytes]
@@ -184,6 +187,7 @@ class TestTwoSchedulers:
         assert desk.lock() == token
 
 
+@pytest.mark.slow
 def test_with_nothing_configured_it_brings_all_along(site: Site, tmp_path: Path) -> None:
     """A Valkey and a worker, which end with it."""
     bucket = site.bucket()

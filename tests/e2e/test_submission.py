@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.e2e.conftest import Site
+from tests.slow import slow
 from worker.jobs.queues import JOBS
 from worker.results import keys
 
@@ -68,7 +69,7 @@ def noted(site: Site) -> set[str]:
     return {job.key for pending in site.ledger.silent(JOBS, 1000) for job in pending.entry.jobs}
 
 
-@pytest.mark.parametrize("broker", ["amqp://127.0.0.1:1", "redis://127.0.0.1:1"])
+@pytest.mark.parametrize("broker", ["amqp://127.0.0.1:1", slow("redis://127.0.0.1:1")])
 def test_every_way_notes_the_work_though_the_broker_is_away(faulty_site: Site, broker: str) -> None:
     said = json.loads(run(faulty_site, EVERY_WAY, KEYHOLE_BROKER_URL=broker))
 
@@ -87,6 +88,7 @@ def test_every_way_publishes_what_it_notes(faulty_site: Site) -> None:
     assert len(messages) == faulty_site.ledger.count()
 
 
+@pytest.mark.slow
 def test_in_bulk_many_are_sent_in_one_round_trip(faulty_site: Site) -> None:
     count = 300
     trips = {}

@@ -56,6 +56,7 @@ def test_it_ends_with_all_its_processes(redis_url: str, log: Path) -> None:
     assert not any(map(commands.is_alive, pids))
 
 
+@pytest.mark.slow
 def test_it_ends_with_all_its_processes_when_the_command_fails(redis_url: str, log: Path) -> None:
     running = worker_process(Settings(redis_url=redis_url), log, concurrency=1)
     pids = family(running.__enter__(), log)
@@ -73,6 +74,7 @@ def test_its_processes_end_even_if_it_was_killed(redis_url: str, log: Path) -> N
     commands.until(lambda: not any(map(commands.is_alive, pids)))
 
 
+@pytest.mark.slow
 def test_one_that_does_not_end_is_killed(redis_url: str, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STOP_SECONDS", 0.1)
 
@@ -84,6 +86,7 @@ def test_one_that_does_not_end_is_killed(redis_url: str, log: Path, monkeypatch:
     commands.until(lambda: not any(map(commands.is_alive, pids)))
 
 
+@pytest.mark.slow
 def test_one_is_killed_by_whoever_does_not_want_to_wait(
     redis_url: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +105,7 @@ def test_one_is_killed_by_whoever_does_not_want_to_wait(
     worker.wait()
 
 
+@pytest.mark.slow
 def test_it_ends_with_a_command_that_is_killed(redis_url: str, log: Path) -> None:
     """Nobody is left to tell it."""
     with subprocess.Popen(

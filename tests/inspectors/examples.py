@@ -118,7 +118,7 @@ WHOLE: dict[str, list[Image]] = {
     "ova": [_machine()],
     "zip": [zip_archive([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
     **{
-        name: [_plain(pack(image.to_bytes())) for image in (gpt_disk(64 * MIB), qcow2(GIB, allocated=3))]
+        name: [_plain(pack(image.to_bytes())) for image in (gpt_disk(16 * MIB), qcow2(GIB, allocated=3))]
         for name, pack in PACKED.items()
     },
 }

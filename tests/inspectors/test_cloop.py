@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
+from tests.slow import slow
 from worker.demo.images import Image, cloop, guest_disk
 from worker.inspectors import Wholeness
 from worker.inspectors.cloop import CloopInspector
@@ -190,7 +191,7 @@ def test_it_knows_the_same_however_the_bytes_came(
     assert way(Single(CloopInspector()), image, data.draw).facts() == reference
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 100, 4096, MIB])
+@pytest.mark.parametrize("chunk_size", [slow(1), 7, 100, 4096, MIB])
 def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
     for image in IMAGES:
         stream = CloopInspector()
@@ -202,9 +203,10 @@ def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
         assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
 
 
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much() -> None:
+@pytest.mark.parametrize("mutations", [100, slow(1000)])
+def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
     choose = random.Random(5)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(1000):
+    for _ in range(mutations):
         image = mutated(choose.choice(IMAGES), choose)
         inspector = inspected(image)
         assert sum(inspector.context_info.values()) < 512 * KIB

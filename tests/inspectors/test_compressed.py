@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import FACTS, FIXTURE_IMAGES, QemuImages
@@ -13,6 +13,7 @@ from tests.inspectors.compression.packed import ERRORS, GIB, KIB, MIB, PACKED, U
 from tests.inspectors.content.tools import need
 from tests.inspectors.one_inspector import image_of
 from tests.inspectors.test_law import IMAGES, WAYS, Run, told_at_once
+from tests.slow import slow
 from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, vdi, vhd_fixed
 from worker.inspectors import Facts, Inspection, Wholeness, get_inspector
 from worker.inspectors.compressed import LIMIT
@@ -243,7 +244,6 @@ def test_an_inspection_knows_the_same_however_the_bytes_came(
     assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
 
 
-@settings(max_examples=30)
 @given(st.data(), st.sampled_from(["gzip", "zstd"]), st.sampled_from(WAYS))
 def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: str, way: Way) -> None:
     image = packed(name, LONG)
@@ -254,7 +254,6 @@ def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: st
     assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
 
 
-@settings(max_examples=50)
 @given(st.data(), st.sampled_from(WAYS))
 def test_so_it_does_of_an_archive_of_compressed_images(data: st.DataObject, way: Way) -> None:
     """One is decompressed at a time, and which comes first makes no difference."""
@@ -300,8 +299,17 @@ TOOLS = {
 }  # fmt: skip
 
 
+#: Those that take their time.
+THOROUGH = {"xz -9e", "zstd -q --ultra -22", "xz --format=lzma -9e"}
+
+
 @pytest.mark.parametrize(
-    ("name", "command"), [(name, command) for name, commands in TOOLS.items() for command in commands]
+    ("name", "command"),
+    [
+        slow(name, command) if command in THOROUGH else (name, command)
+        for name, commands in TOOLS.items()
+        for command in commands
+    ],
 )
 def test_what_tools_pack_is_known_as_if_it_lay_there_plain(name: str, command: str) -> None:
     facts = facts_of(plain(filtered(command, LONG.to_bytes())))

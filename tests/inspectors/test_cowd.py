@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
+from tests.slow import slow
 from worker.demo.images import Image, cowd, guest_disk
 from worker.inspectors import Severity, Wholeness
 from worker.inspectors.cowd import COWDInspector
@@ -204,9 +205,10 @@ def test_it_knows_the_same_however_the_bytes_came(
     assert way(Single(COWDInspector()), image, data.draw).facts() == reference
 
 
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much() -> None:
+@pytest.mark.parametrize("mutations", [100, slow(1000)])
+def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
     choose = random.Random(2)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(1000):
+    for _ in range(mutations):
         inspector = inspected(mutated(choose.choice(IMAGES), choose))
         assert sum(inspector.context_info.values()) < 256 * KIB
         far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]

@@ -242,7 +242,13 @@ def by_keyhole(facts: Facts) -> dict[str, Any]:
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if "iter-time" in case.name else [])
+        for case in CASES
+    ],
+)
 def test_keyhole_and_qemu_say_the_same(qemu_img: QemuImg, guest: Image, case: Case) -> None:
     guest.write_to(qemu_img.folder / "guest.raw")
     if "base.vmdk" in case.flags:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.inspectors.test_law import IMAGES
+from tests.slow import slow
 from worker.demo.images import Image
 from worker.inspectors import FileInspector, ImageFormatError, Inspection, get_inspector
 
@@ -51,7 +52,7 @@ def exhaust(image: Image) -> Inspection:
     raise AssertionError(f"it never has enough: {inspection.missing()}")
 
 
-@pytest.mark.parametrize("mutations", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mutations", [50, slow(2000)])
 @pytest.mark.parametrize("name", [name for name in IMAGES if name != "nothing"])
 def test_a_mutated_image_never_breaks_an_inspection(name: str, mutations: int) -> None:
     choose = random.Random(name)  # noqa: S311 - to choose mutations, the same in every run

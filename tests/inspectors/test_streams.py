@@ -8,10 +8,11 @@ import pytest
 
 from tests.conftest import QemuImg
 from tests.inspectors.oracles import ORACLE_EXCEPTIONS
+from tests.slow import slow
 from worker.inspectors import FileInspector, InfoWrapper, Inspection, get_inspector
 
 KIB, MIB = 1024, 1024**2
-SIZES = [7, 512, 513, 2057]
+SIZES = [7, slow(512), 513, slow(2057)]
 FORMATS = {"raw": "raw", "qcow2": "qcow2", "vhd": "vpc", "vhdx": "vhdx", "vmdk": "vmdk", "vdi": "vdi"}
 #: The most that an inspector may hold.
 MEMORY = {"vmdk": 1.5 * MIB}
@@ -96,17 +97,17 @@ def test_a_stream_in_chunks_says_what_qemu_says(
     ("name", "option"),
     [
         ("vhd", "subformat=fixed"),
-        ("vhd", "subformat=fixed,force_size"),
+        slow("vhd", "subformat=fixed,force_size"),
         ("vhd", "force_size"),
-        ("vhdx", "subformat=fixed"),
+        slow("vhdx", "subformat=fixed"),
         ("vhdx", "block_size=1M"),
         ("vhdx", "block_size=256M"),
         ("vmdk", "subformat=streamOptimized"),
-        ("vdi", "static=on"),
+        slow("vdi", "static=on"),
         ("qcow2", "compat=0.10"),
         ("qcow2", "cluster_size=512"),
         ("qcow2", "cluster_size=2M"),
-        ("qcow2", "preallocation=metadata"),
+        slow("qcow2", "preallocation=metadata"),
         ("qcow2", "extended_l2=on"),
         ("qcow2", "lazy_refcounts=on,refcount_bits=1"),
     ],

@@ -41,7 +41,7 @@ def letter(dead: DeadLetters, dead_id: str) -> DeadLetter:
 
 
 class TestAMessage:
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=st.binary(max_size=200), reason=st.text(max_size=LONGEST_REASON))
     def test_is_kept_byte_by_byte_with_its_reason(self, dead: DeadLetters, body: bytes, reason: str) -> None:
         poison = Dead.message(body, SOURCE, reason)

@@ -97,7 +97,7 @@ class TestKeys:
         assert list(lookup.keys_between("images", "", None, None)) == []
 
     @given(names=st.sets(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), min_size=1))
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_they_come_in_the_order_of_a_listing(
         self, lookup: Lookup, valkey: redis.Redis, names: set[str]
     ) -> None:

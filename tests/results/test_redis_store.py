@@ -18,9 +18,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BARE_ID = keys.object_id("images", "a.qcow2", None)
 
 #: Valkey is emptied by hand before each example.
-against_valkey = settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+against_valkey = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def at(seconds: float) -> datetime:

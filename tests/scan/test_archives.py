@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from tests.slow import slow
 from worker.api import scan_s3
 from worker.demo.images import (
     Image,
@@ -81,7 +82,7 @@ def machine(disks: int, build: Callable[[], Image]) -> Image:
 # What it costs
 
 
-@pytest.mark.parametrize(("name", "disks"), GETS)
+@pytest.mark.parametrize(("name", "disks"), [slow(*each) if each[1] == 200 else each for each in GETS])
 def test_a_scan_reads_headers_and_what_each_disk_needs_and_nothing_between(
     scripted: ScriptedS3, scripted_access: S3Access, name: str, disks: int
 ) -> None:

@@ -19,6 +19,7 @@ from tests.inspectors.compression.packed import (
     zstd_frame,
 )
 from tests.inspectors.test_law import told_at_once
+from tests.slow import slow
 from worker.demo.images import Image, gpt_disk, qcow2, tar
 from worker.inspectors import Facts, Inspection
 from worker.inspectors.compressed import LIMIT
@@ -54,11 +55,11 @@ def checks(facts: Facts) -> list[str]:
     ("name", "size"),
     [
         ("gzip", 256 * MIB),
-        ("xz", 256 * MIB),
+        slow("xz", 256 * MIB),
         ("zstd", GIB),
-        ("bzip2", 256 * MIB),
+        slow("bzip2", 256 * MIB),
         ("lz4", 256 * MIB),
-        ("lzma", 256 * MIB),
+        slow("lzma", 256 * MIB),
     ],
 )
 def test_zeros_and_nothing_else_are_a_bomb(name: str, size: int) -> None:
@@ -67,7 +68,7 @@ def test_zeros_and_nothing_else_are_a_bomb(name: str, size: int) -> None:
     assert work.made <= FREE_OUTPUT + MIB
 
 
-@pytest.mark.parametrize("name", IN_A_ROW)
+@pytest.mark.parametrize("name", [IN_A_ROW[0], *map(slow, IN_A_ROW[1:])])
 def test_zeros_behind_a_disks_front_are_a_disk(name: str) -> None:
     """It is as long as its partition table says, and merely more than is decompressed unasked."""
     front = PACKED[name](gpt_disk(GIB).read(0, MIB))
@@ -77,6 +78,7 @@ def test_zeros_behind_a_disks_front_are_a_disk(name: str) -> None:
     assert work.made <= FREE_OUTPUT + MIB
 
 
+@pytest.mark.slow
 def test_the_same_zeros_are_nothing_if_all_of_them_may_be_seen() -> None:
     facts, work = known(zeros("gzip", 256 * MIB), output=GIB)
     assert checks(facts) == []
@@ -198,7 +200,7 @@ from worker.inspectors.decompression import Decompression
 
 @pytest.mark.parametrize(
     ("name", "window"),
-    [("gzip", 0), ("xz", MIB), ("zstd", 2 * MIB), ("bzip2", 4 * MIB), ("lz4", 9 * MIB)],
+    [("gzip", 0), slow("xz", MIB), slow("zstd", 2 * MIB), slow("bzip2", 4 * MIB), slow("lz4", 9 * MIB)],
 )
 def test_memory_stays_flat_however_much_comes_out(name: str, window: int, tmp_path: Path) -> None:
     path = tmp_path / "bomb"

@@ -297,7 +297,7 @@ class TestTurning:
 
 
 @given(seed=st.integers(0, 2**32), pages=st.integers(1, 5))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_done_twice_in_whatever_order_the_totals_are_exact(
     valkey: redis.Redis, seed: int, pages: int
 ) -> None:

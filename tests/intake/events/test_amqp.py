@@ -16,6 +16,8 @@ from worker.intake.events.amqp import AmqpQueue, AmqpSource, Binding
 from worker.intake.events.open_source import open_source
 from worker.intake.events.source import Message, SourceUnavailableError
 
+pytestmark = pytest.mark.slow
+
 Listen = Callable[..., AmqpSource]
 
 

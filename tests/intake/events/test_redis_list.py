@@ -436,9 +436,10 @@ class Life(RuleBasedStateMachine):
         assert leftovers == []
 
 
+@pytest.mark.hypothesis
 def test_of_all_that_was_put_what_is_not_acknowledged_is_there(valkey_url: str) -> None:
     """Whatever happens to whomever, in whichever order."""
     from hypothesis.stateful import run_state_machine_as_test
 
     machine = type("Life", (Life,), {"url": valkey_url})
-    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=25))
+    run_state_machine_as_test(machine, settings=settings(stateful_step_count=25))

@@ -21,6 +21,7 @@ from tests.e2e.commands import PATIENCE, S3_CREDENTIALS
 from tests.servers.access import isolate
 from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import RabbitMQ
+from tests.slow import slow
 from worker.intake.events.open_source import open_source
 from worker.intake.events.source import Message, MessageSource
 from worker.results import keys
@@ -127,7 +128,7 @@ def _credentials() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["sqs", "amqp", "redis"])
+@pytest.fixture(params=["sqs", slow("amqp"), "redis"])
 def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
     """A queue of each kind."""
     if request.param == "sqs":
@@ -253,7 +254,7 @@ class TestReceiving:
         assert bodies(source.receive(10, PATIENCE)) == [b"a"]
 
     def test_bodies_arrive_byte_for_byte(self, queue: Queue, source: MessageSource) -> None:
-        @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+        @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
         @given(st.lists(queue.bodies, min_size=1, max_size=4))
         def law(sent: list[bytes]) -> None:
             queue.put(*sent)

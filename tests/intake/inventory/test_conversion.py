@@ -90,7 +90,7 @@ ANY_ROW = st.builds(
 
 
 # Each example writes the part anew.
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ANY_ROW, max_size=6), st.booleans(), st.text(max_size=1), st.permutations(ALL))
 def test_every_format_says_the_same(
     converted: Convert, rows: list[Row], versions: bool, prefix: str, columns: list[str]

@@ -170,7 +170,7 @@ def test_what_is_no_manifest_is_refused(inventories: Inventories, read: Read, te
     refused(lambda: read(uri), "is no manifest of an inventory")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
