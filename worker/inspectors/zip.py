@@ -15,7 +15,8 @@ local header to local header. An archive is in order where both see the same:
 
 Every file is looked at by an inspection of its own: in place if it is stored, as it is unpacked if it is
 compressed. What is recognised is a member, and so is what is not, from 1 MiB on; the others are counted.
-What is encrypted or compressed by a method without a decoder is named and not looked at.
+What is encrypted or compressed by a method without a decoder is named and not looked at. A file that
+describes a virtual machine is compared with the others (`zip_appliance`).
 
 The directory comes last and leads to what comes first. So what passes of the archive's front, and its end,
 are kept until they are asked for: two reads are enough for an archive of any length with a disk that its
@@ -29,6 +30,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
+from worker.inspectors.appliance import MAX_OVF
 from worker.inspectors.archive_member import is_member
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
 from worker.inspectors.decoders import DecodingError
@@ -41,6 +43,7 @@ from worker.inspectors.tar_header import SYMLINK
 from worker.inspectors.tar_names import shown
 from worker.inspectors.tar_paths import Paths
 from worker.inspectors.text import printable
+from worker.inspectors.zip_appliance import ZipAppliance, read_descriptor
 from worker.inspectors.zip_end import SIGNATURE
 from worker.inspectors.zip_entry import (
     DESCRIBED,
@@ -81,6 +84,7 @@ class ZipInspector(ContainerInspector):
         super().__init__(tracing, depth)
         self._findings = BoundedFindings()
         self._paths = Paths()
+        self._appliance = ZipAppliance()
         self._entries = 0
         self._namesakes = Namesakes()
         self._walk: Walk[None] | None = None
@@ -185,7 +189,19 @@ class ZipInspector(ContainerInspector):
         for finding in self._paths.findings():
             links.add(finding)
         members = {number: member.name for number, member in self._numbered().items()}
-        return [*self._findings.all(), *links.all(), *self._namesakes.findings(members)]
+        return [
+            *self._findings.all(),
+            *links.all(),
+            *self._namesakes.findings(members),
+            *self._appliance.findings(self._numbered(), all_seen=self._whole),
+        ]
+
+    def _numbered(self) -> dict[int, Member]:
+        """The members: what is kept, what a descriptor takes for a disk, but no chunks."""
+        members = super()._numbered()
+        chunks = self._appliance.chunks()
+        members |= self._appliance.lacking(members)
+        return {number: members[number] for number in sorted(members) if number not in chunks}
 
     # The walk
 
@@ -277,6 +293,7 @@ class ZipInspector(ContainerInspector):
             return
         if entry.is_folder_to_some and entry.size:
             self._add("ambiguous_format", f"{shown(entry.name)} is a folder to some readers, and has data")
+        yield from self._describe(entry, at)
         if entry.is_encrypted:
             self._add("encrypted", f"{shown(entry.name)} is encrypted")
             self._give_name(entry.name, None)
@@ -294,7 +311,16 @@ class ZipInspector(ContainerInspector):
             raise ZipError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.too_deep:
             raise ZipError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
-        self._give_name(entry.name, self._look_at(entry, at))
+        number = self._look_at(entry, at)
+        self._appliance.is_member(number)
+        self._give_name(entry.name, number)
+
+    def _describe(self, entry: Entry, at: int) -> Walk[None]:
+        """Read a file that may describe a virtual machine."""
+        candidate = self._appliance.add(entry)
+        if candidate is not None and not entry.is_encrypted:
+            data = (yield ByteRange(at, entry.packed)) if 0 < entry.packed <= MAX_OVF else b""
+            read_descriptor(candidate, entry, data)
 
     def _look_at(self, entry: Entry, at: int) -> int:
         """Declare a member; returns its number."""
