@@ -12,6 +12,7 @@ from tests.inspectors.inspecting import facts_of
 from worker.cli import COMMANDS, keyhole
 from worker.demo.samples import SAMPLES
 from worker.inspectors import CHECKS, Severity
+from worker.inspectors.content.lengths import STATED
 from worker.inspectors.content.volumes import SIGNATURES
 from worker.inspectors.formats import INSPECTORS
 from worker.inspectors.raw import TABLES
@@ -163,6 +164,11 @@ def test_the_schedules_that_it_shows_are_valid(tmp_path: Path) -> None:
     path.write_text(shown)
     (schedule,) = load_schedules(str(path))
     assert schedule.name == "nightly"
+
+
+def test_the_types_that_state_no_length_are_named() -> None:
+    sentence = README.partition("nothing proves them whole:")[2].partition("a backing device")[0]
+    assert sorted(re.findall("`([^`]+)`", sentence)) == sorted({one.name for one in SIGNATURES} - STATED)
 
 
 def test_the_table_of_content_has_all_names() -> None:

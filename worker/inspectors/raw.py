@@ -278,9 +278,12 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _volume_length(self) -> int | None:
-        """The bytes that the volume has by its own superblock, where the disk is one volume."""
+        """The bytes that the volume has by its own superblock, where the disk is one volume.
+
+        What is a member of something has a file system in it, perhaps, but is foremost a member.
+        """
         holds = self._holds
-        return stated_length(holds[0], self._view) if len(holds) == 1 else None
+        return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
 
     @property
     def _holds(self) -> tuple[str, ...]:

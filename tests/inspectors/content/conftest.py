@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -59,6 +60,7 @@ class Volumes:
         self._tree.mkdir()
         (self._tree / "short").write_text("a short file\n")
         (self._tree / "long").write_bytes(bytes(range(256)) * 300)
+        (self._tree / "noise").write_bytes(Random(1).randbytes(20_000))  # noqa: S311 - the same at every run
         self._key.write_bytes(b"a passphrase")
         #: What cannot be made, for its tool is missing.
         self._skipped: dict[str, pytest.skip.Exception] = {}

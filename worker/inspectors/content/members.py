@@ -76,6 +76,8 @@ LINUX_RAID_1 = Signature(
 # bcache, ceph_bluestore, drbd
 
 BCACHE_OFFSET = 4096
+#: The versions of caches' superblocks; the others are of what they cache.
+BCACHE_CACHES = (0, 3, 5)
 BCACHE_KEYS_AT, BCACHE_MOST_KEYS = 208, 256
 
 
