@@ -1,8 +1,8 @@
 """Which files of an archive are members, each with a report of its own, and which are only counted.
 
-A member is what some reader would open as a disk, whatever its size: it was recognised, or something is
-wrong with it, or its suffix says that it is a disk to those who go by that. So is a large file that nothing
-recognises. AppleDouble files of macOS are none of these.
+A member is what some reader would open as a disk, whatever its size: it was recognised, or it bears the mark
+of a format that is not inspected, or something is wrong with it, or it has a suffix by which readers take it
+for a disk. So is a large file that nothing recognises. AppleDouble files of macOS are none of these.
 """
 
 from worker.inspectors.apple_double import is_apple_double
@@ -35,7 +35,7 @@ DISK_SUFFIXES = frozenset(
 def is_member(member: Member) -> bool:
     """Return whether a file that was looked at is a member."""
     facts = member.facts
-    if facts.format is not None or facts.findings or not facts.complete:
+    if facts.format is not None or facts.findings or facts.details or not facts.complete:
         return True
     name = member.name.encode()
     if is_apple_double(name, facts.front):

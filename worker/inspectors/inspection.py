@@ -146,7 +146,8 @@ class Inspection:
         matches = self.matches
         size = self._highest if self._size is None else self._size
         if not matches:
-            return Facts(None, None, None, size, (), complete=self.complete, front=self._disk.front)
+            marks = {"marks": list(self._foreign.names)} if self._foreign.names else {}
+            return Facts(None, None, None, size, (), marks, complete=self.complete, front=self._disk.front)
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
