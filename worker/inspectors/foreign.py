@@ -66,6 +66,8 @@ CPIO_OLD: Final = re.compile(rb"070707[0-7]{70}")
 #: The longest header of a file in an ARJ archive (libarchive and 7-Zip agree).
 ARJ_HEADER_BYTES: Final = range(30, 2601)
 MAX_CLOOP_BLOCK: Final = 64 * 1024**2
+#: It reads up to 512 MiB of offsets, 8 bytes each.
+MAX_CLOOP_OFFSETS = 64 * 1024**2
 
 
 def named_by(front: bytes) -> str | None:
@@ -187,7 +189,7 @@ def _is_cloop(front: bytes) -> bool:
     return (
         0 < block <= MAX_CLOOP_BLOCK
         and not block % 512
-        and count > 0
+        and 0 < count < MAX_CLOOP_OFFSETS
         and 0 < second - first <= 2 * block
         and second < 2**63
     )
