@@ -193,6 +193,7 @@ class TestRetryAMessage:
         told = f"{letter_id[:12]} is gone: 0 objects queued, 2 known already\n"
         assert retry("--all", KEYHOLE_EVENTS_BUCKETS="images") == (0, told, "")
 
+    @pytest.mark.slow
     def test_that_is_not_stays_and_counts(self, dead: DeadLetters, retry: Retry) -> None:
         """And so does one that was cut, and a job of another version; others are gone all the same."""
         poison = kept(dead, Dead.message(POISON, SOURCE, "no JSON", 3))
@@ -228,6 +229,7 @@ class TestRetryAJob:
         assert entry.audit is None
         assert not {entry.id, *(job.id for job in entry.jobs)} & {old.id, *(job.id for job in JOBS)}
 
+    @pytest.mark.slow
     def test_the_letter_stays_until_the_job_is_on_the_broker(self, dead: DeadLetters, retry: Retry) -> None:
         letter_id = kept(dead, Dead.entry(Entry("batch", JOBS), "lost"))
 

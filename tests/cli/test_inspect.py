@@ -179,6 +179,7 @@ class TestTargets:
 
 
 class TestErrors:
+    @pytest.mark.slow
     def test_no_credentials(self, env: dict[str, str], images: str) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             del env[name]

@@ -136,6 +136,7 @@ class TestWhere:
         assert printed.startswith(f"keyhole-audit-{AUDIT}.html (")
         assert [path.name for path in folder.iterdir()] == [f"keyhole-audit-{AUDIT}.html"]
 
+    @pytest.mark.slow
     def test_a_terminal_gets_no_parquet(self, url: str, folder: Path, env: dict[str, str]) -> None:
         printed = on_a_terminal(
             "report", AUDIT, "--format", "parquet", "-o", "-", env=env | {"KEYHOLE_REDIS_URL": url}
@@ -271,6 +272,7 @@ class TestErrors:
         assert printed.error.startswith("Redis does not answer")
         assert list(folder.iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_reader_that_has_seen_enough_is_no_error(self, url: str, env: dict[str, str]) -> None:
         with subprocess.Popen(
             [*commands.KEYHOLE, "report", AUDIT, "--format", "jsonl"],

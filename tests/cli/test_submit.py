@@ -63,6 +63,7 @@ class TestToWorkersThatAreThere:
         assert [job.key for job in jobs] == ["safe.qcow2", "unsafe.qcow2"]
         assert (done.returncode, done.stderr) == (0, b"")
 
+    @pytest.mark.slow
     def test_it_says_how_to_hear_of_the_verdicts(self, env: dict[str, str], images: str) -> None:
         done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
 
@@ -74,9 +75,9 @@ class TestToWorkersThatAreThere:
         ("arguments", "code", "words"),
         [
             (("s3://{bucket}",), 2, "-r"),
-            (("{bucket}/a",), 2, "s3://bucket/key"),
-            (("-r", "s3://{bucket}/nothing/"), 3, "check the prefix"),
-            (("-r", "s3://no-such-bucket-anywhere"), 3, "bucket"),
+            slow(("{bucket}/a",), 2, "s3://bucket/key"),
+            slow(("-r", "s3://{bucket}/nothing/"), 3, "check the prefix"),
+            slow(("-r", "s3://no-such-bucket-anywhere"), 3, "bucket"),
         ],
     )
     def test_what_cannot_be_submitted_is_said_in_one_line(

@@ -232,6 +232,7 @@ class TestLimits:
 
 
 class TestTurned:
+    @pytest.mark.slow
     def test_a_paused_one_rests_and_goes_on_when_it_is_told_to(self, audits: AuditSite, bucket: str) -> None:
         audit_id = self._in_the_middle(audits, bucket)
 

@@ -201,6 +201,7 @@ def test_more_members_than_are_looked_at_are_a_finding() -> None:
     assert (len(more.members), checks(more)) == (MAX_MEMBERS, ["member_limit"])
 
 
+@pytest.mark.slow
 def test_more_headers_than_are_read_are_a_finding() -> None:
     header = tar_header(b"folder/", kind=b"5")
     assert checks(walk(archive(header * (MAX_ENTRIES - 1)))) == []

@@ -312,6 +312,7 @@ class TestWhatIsNotUnderstood:
     def test_a_message_that_is_too_long_is_not_read(self) -> None:
         assert "16,777,217 bytes" in reason_of(b" " * (LONGEST_MESSAGE + 1))
 
+    @pytest.mark.slow
     def test_a_hundred_thousand_records_are_read(self) -> None:
         """And the last of them is as good as the first."""
         one = json.dumps(record(key="k")).encode()

@@ -73,6 +73,7 @@ def test_a_file_that_kills_its_reader_is_refused(conversion: Callable[..., Conve
         convert(conversion(FileFormat.ORC, KILLER.read_bytes()))
 
 
+@pytest.mark.slow
 def test_a_small_file_that_is_large_in_memory_is_refused(conversion: Callable[..., Conversion]) -> None:
     # Given a file that says one long text many times
     many = 8192

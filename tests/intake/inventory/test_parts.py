@@ -26,6 +26,7 @@ from tests.intake.inventory.inventories import (
     in_parquet,
 )
 from tests.servers.recorded_moto import RecordedMoto
+from tests.slow import slow
 from worker.intake.inventory import download, parts
 from worker.intake.inventory.parts import FORGOTTEN_SECONDS
 from worker.intake.listing import Listed
@@ -121,7 +122,7 @@ def test_whatever_a_part_is_called_an_error_can_be_printed(inventories: Inventor
     assert str(raised.value).isprintable()
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", [FORMATS[0], *map(slow, FORMATS[1:])])
 def test_an_error_names_part_and_row(inventories: Inventories, listed: ListAll, file_format: str) -> None:
     manifest = inventories.write(file_format, [Row("a")], [Row("b"), Row("c", size=-1)])
     error = refused(lambda: listed(manifest), "Size is no number of bytes")
