@@ -48,8 +48,5 @@ PENDING = frozenset(
         "bsdtar: disk.raw, pax",
         "bsdtar: disk.raw, v7",
         "bsdtar: disk.raw, no sparse",
-        "tar: OVA in a folder",
-        "tar: OVA with AppleDouble",
-        "tar: OVA, gzip disk",
     }
 )

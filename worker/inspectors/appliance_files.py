@@ -62,7 +62,7 @@ class ArchiveFiles:
 
     def find(self, folder: bytes, file: File) -> Found:
         """Find what a reference in an OVF means that lies in a folder."""
-        names = [digest(path) for path in _paths(folder, file.href)]
+        names = [digest(path) for path in paths(folder, file.href)]
         whole = tuple(dict.fromkeys(self._numbers[name] for name in names if name in self._numbers))
         chunks = next((self._chunks[name] for name in names if name in self._chunks), {})
         if not whole and file.chunk_size is None and len(chunks) == 1:
@@ -87,8 +87,8 @@ def _readings(href: str) -> tuple[bytes, bytes]:
     return href.encode(errors="replace"), unquote_to_bytes(href)
 
 
-def _paths(folder: bytes, href: str) -> Iterator[bytes]:
-    """The paths in the archive that a reference may mean, in the order in which they are likely."""
+def paths(folder: bytes, href: str) -> Iterator[bytes]:
+    """Return the paths in the archive that a reference of an OVF may mean, likely ones first."""
     for start in (folder, b"") if folder else (b"",):
         for reading in _readings(href):
             yield start + b"/" + reading if start else reading

@@ -14,7 +14,7 @@ member's own offsets; the container says where these lie in the object, and hand
   object's length is known: of what is cut off, the inspection sees the part that is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -155,6 +155,11 @@ class ContainerInspector(FileInspector):
         self._open[number] = self._fresh[number] = member
         return number
 
+    def skip_member(self) -> int:
+        """Number a member that is not looked at."""
+        self._count += 1
+        return self._count - 1
+
     def new_inspection(self) -> "Inspection":
         """An inspection of something inside."""
         from worker.inspectors.inspection import Inspection  # noqa: PLC0415 - it looks for containers itself
@@ -244,9 +249,13 @@ class ContainerInspector(FileInspector):
     @property
     def virtual_size(self) -> int:
         """The sizes of all members' disks together; zero if one is unknown, or there is none."""
-        sizes = [member.facts.virtual_size for member in self.members() if member.facts.format]
-        total = sum(size for size in sizes if size) if all(sizes) else 0
-        return total if total <= MAX_VIRTUAL_SIZE else 0
+        return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
+
+    def other_sizes(self) -> Mapping[str, int]:
+        """Return the same for those readers that take another size for some member's disk."""
+        facts = [member.facts for member in self.members() if member.facts.format]
+        readers = sorted({reader for one in facts for reader in one.other_sizes})
+        return {reader: _total(one.virtual_size_by(reader) for one in facts) for reader in readers}
 
     @property
     def wholeness(self) -> Wholeness:
@@ -283,3 +292,10 @@ class ContainerInspector(FileInspector):
             if self.keeps(known):
                 self._kept[number] = known
         return bool(settled)
+
+
+def _total(sizes: Iterable[int | None]) -> int:
+    """The sum of sizes; zero if one is unknown, or it is more than a disk can have."""
+    known = list(sizes)
+    total = sum(size for size in known if size) if all(known) else 0
+    return total if total <= MAX_VIRTUAL_SIZE else 0

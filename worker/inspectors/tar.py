@@ -120,8 +120,10 @@ class TarInspector(ContainerInspector):
         """Whether a file is a member: some reader would open it as a disk, or it is large."""
         return is_member(member)
 
-    def found_file(self, name: bytes, extents: ExtentMap) -> None:
-        """A hook for subclasses: a file was found, which is about to be looked at."""
+    def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - for those that do
+        """Whether the next file is looked at by itself. A subclass may read of it to know."""
+        yield from ()
+        return True
 
     # What comes out
 
@@ -239,8 +241,9 @@ class TarInspector(ContainerInspector):
             raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.too_deep:
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
-        self.found_file(entry.name, extents)
-        self._give_name(entry, self.new_member(printable(entry.name), extents))
+        looked_at = yield from self.looks_at(entry.name, extents)
+        number = self.new_member(printable(entry.name), extents) if looked_at else self.skip_member()
+        self._give_name(entry, number)
         if (
             extents.place is not None
             and not extents.sparse

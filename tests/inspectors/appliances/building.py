@@ -65,4 +65,14 @@ def described(text: str | bytes, *files: tuple[str, Image]) -> list[tuple[str, S
 def chunks(image: Image, size: int, name: str = DISK_NAME) -> list[tuple[str, Image]]:
     """An image in chunks of so many bytes, as an OVF has them."""
     starts = enumerate(range(0, image.size, size))
-    return [(f"{name}.{number:09}", plain(image.read(start, size))) for number, start in starts]
+    return [(f"{name}.{number:09}", _part(image, start, size)) for number, start in starts]
+
+
+def _part(image: Image, start: int, size: int) -> Image:
+    """So many bytes of an image, or as many as it has there."""
+    size = min(size, image.size - start)
+    pieces = [
+        (max(at, start) - start, data[max(0, start - at) : max(0, start + size - at)])
+        for at, data in image.pieces
+    ]
+    return Image.of(size, [(at, data) for at, data in pieces if data and at < size])

@@ -5,7 +5,7 @@ import pytest
 from tests.inspectors.appliances import writers
 from tests.inspectors.appliances.building import GIB, appliance, findings, plain
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
+from worker.demo.images import Image, iso, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
 from worker.inspectors import Severity
 from worker.scan.policy import judge
 from worker.scan.report import Status
@@ -14,7 +14,7 @@ STREAM = vmdk_stream_optimized(2 * GIB, allocated=3)
 QCOW2 = qcow2(2 * GIB, allocated=3)
 VHD = vhd_dynamic(2 * GIB, creator=b"tap\0", allocated=1)
 SIXTEEN = plain("sixteen bytes: x")
-EXTRAS = [("box-file1.nvram", SIXTEEN), ("box-file2.iso", SIXTEEN)]
+EXTRAS = [("box-file1.nvram", SIXTEEN), ("box-file2.iso", iso())]
 HOST_DRIVE = '<HostDrive src="/dev/sr0"/>'
 
 #: By writer: the descriptor, the name of the disk, the disk, what else is in the archive.
@@ -51,9 +51,9 @@ def written(writer: str, before: str = "", after: str = "") -> Image:
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_a_writer_writes_is_in_order(writer: str) -> None:
     facts = walk(written(writer))
-    assert (facts.format, facts.findings, facts.virtual_size) == ("ova", (), 2 * GIB)
-    assert facts.details["disks"] == 1
-    assert len(facts.members) == 1
+    assert (facts.format, facts.findings, facts.details["disks"]) == ("ova", (), 1)
+    assert facts.members[0].facts.virtual_size == 2 * GIB
+    assert [one.facts.format for one in facts.members[1:]] == (["iso"] if writer == "ovftool" else [])
     assert judge(facts) == (Status.SAFE, ())
 
 

@@ -47,7 +47,7 @@ OVFTOOL = (
   <References>
     <File ovf:href="{href}" ovf:id="file1" ovf:size="{size}"/>
     <File ovf:href="box-file1.nvram" ovf:id="file2" ovf:size="16"/>
-    <File ovf:href="box-file2.iso" ovf:id="file3" ovf:size="16"/>
+    <File ovf:href="box-file2.iso" ovf:id="file3"/>
   </References>
   <DiskSection>
     <Info>Virtual disk information</Info>
