@@ -31,7 +31,7 @@ Patch = tuple[int, bytes]
 
 def repaired(image: Image) -> Image:
     """The image with the checksums that its structures should have, where these are found."""
-    for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf, _tar, _gzip):
+    for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf, _tar, _gzip, _zip):
         for offset, data in repair(image):
             if offset >= 0 and offset + len(data) <= image.size:
                 image = image.patched(offset, data)
@@ -150,6 +150,24 @@ def _tar(image: Image) -> Iterator[Patch]:
         yield at + 148, b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:]))
         size = header[124:136].strip(b" \0")
         at += 512 + (-(-int(size, 8) // 512) * 512 if OCTAL.fullmatch(size) else 0)
+
+
+def _zip(image: Image) -> Iterator[Patch]:
+    """The header before each member's data, as the directory has it (APPNOTE.TXT, 4.3.7 and 4.3.12)."""
+    start = max(0, image.size - MOST_SUMMED)
+    end = image.read(start, MOST_SUMMED)
+    place = end.rfind(b"PK\5\6")
+    if place < 0 or len(end) < place + 22:
+        return
+    (at,) = unpack_from("<L", end, place + 16)
+    for _ in range(MOST_HEADERS):
+        entry = image.read(at, 46)
+        if len(entry) < 46 or not entry.startswith(b"PK\1\2"):
+            return
+        (offset,) = unpack_from("<L", entry, 42)
+        if image.read(offset, 4) == b"PK\3\4":
+            yield offset + 6, entry[8:28]
+        at += 46 + sum(unpack_from("<HHH", entry, 28))
 
 
 def _blocks(image: Image, block_size: int) -> Iterator[int]:

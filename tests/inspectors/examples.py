@@ -3,6 +3,7 @@
 from struct import pack
 from uuid import UUID
 
+from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descriptor, zipped
 from tests.inspectors.compression.packed import PACKED, lz4_frame, zstd_frame
 from worker.demo.images import (
     Image,
@@ -64,6 +65,20 @@ def _machine(**changes: str) -> Image:
     return ova([disk], descriptor=text)
 
 
+def _compressed_members() -> Image:
+    """A ZIP archive whose members are compressed, as a writer makes it that cannot seek."""
+    disk, other = mbr_disk(MIB).to_bytes(), qcow2(GIB).to_bytes()
+    unknown = {"crc": 0, "packed": 0, "size": 0}
+    behind = descriptor(disk, len(deflated(disk)))
+    parts = [
+        Part(b"a.raw", disk, DEFLATED, flags=8, local=unknown, behind=behind),
+        Part(b"folder/", b""),
+        Part(b"folder/link", b"../a.raw", mode=LINK),
+        Part(b"folder/b.qcow2", other, 95, packed=PACKED["xz"](other)),
+    ]
+    return _plain(zipped(parts, comment=b"made by hand"))
+
+
 def _plain(data: bytes) -> Image:
     return Image.of(len(data), [(0, data)])
 
@@ -116,7 +131,10 @@ WHOLE: dict[str, list[Image]] = {
     ],
     "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
     "ova": [_machine()],
-    "zip": [zip_archive([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
+    "zip": [
+        zip_archive([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))]),
+        _compressed_members(),
+    ],
     **{
         name: [_plain(pack(image.to_bytes())) for image in (gpt_disk(16 * MIB), qcow2(GIB, allocated=3))]
         for name, pack in PACKED.items()

@@ -1,6 +1,7 @@
 """Tar archives: every member is found and looked at in place, and the end is known."""
 
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -24,6 +25,7 @@ from tests.inspectors.one_inspector import keeps_the_law
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, told_at_once
 from worker.demo.images import Image, dmg, gpt_disk, iso, qcow2, tar, tar_header, vdi, vhd_fixed, vmdk_sparse
+from worker.demo.images.image import round_up
 from worker.demo.images.tar import BLOCK
 from worker.inspectors import Facts, Inspection, Severity, Wholeness, get_inspector
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, MAX_OPEN
@@ -299,10 +301,14 @@ def test_a_mutated_archive_breaks_nothing(name: str) -> None:
 
 def test_what_is_looked_at_in_a_stream_that_missed_it_is_bounded() -> None:
     """Of a DMG the trailer leads back: it stays open in a stream, and so many of them stop the walk."""
-    image = tar([(f"{number}.dmg", dmg(4 * MIB, allocated=4)) for number in range(MAX_OPEN + 9)])
+    disk = dmg(4 * MIB, allocated=4)
+    image = tar([(f"{number}.dmg", disk) for number in range(MAX_OPEN + 9)])
+    member = BLOCK + round_up(disk.size, BLOCK)
+    # The trailer comes alone: of the piece that it is in, the rest would not be missed.
+    trailers = {number * member + BLOCK + disk.size - 512 for number in range(MAX_OPEN + 9)}
     stream = Inspection()
-    for at in range(0, image.size, 64 * KIB):
-        stream.eat_chunk(image.read(at, 64 * KIB))
+    for at, end in pairwise(sorted({*range(0, image.size, 64 * KIB), *trailers, image.size})):
+        stream.eat_chunk(image.read(at, end - at))
     stream.finish()
     assert len({name.split("/")[0] for name in stream.context_info if "/" in name}) == MAX_OPEN
     assert not stream.facts().complete

@@ -52,7 +52,7 @@ def audited(report: Report, how: How = How.SCANNED) -> AuditedObject:
 
 
 #: The demo's containers, whose members have rows of their own nowhere.
-PACKED = (".ova", ".tar", ".gz", ".xz", ".zst", ".bz2")
+PACKED = (".ova", ".tar", ".zip", ".gz", ".xz", ".zst", ".bz2")
 
 
 @cache

@@ -21,6 +21,7 @@ from worker.demo.images import (
     vhdx,
     vmdk_sparse,
     vmdk_stream_optimized,
+    zip_archive,
 )
 from worker.scan.report import Report, Status
 from worker.scan.rules import load_policy
@@ -99,6 +100,34 @@ def test_a_scan_reads_headers_and_what_each_disk_needs_and_nothing_between(
     # Each GET reads as far ahead, and seldom further; a sparse VMDK has a map of 640 KiB, twice.
     further = 3 if name == "vmdk" else 2
     assert report.bytes_read <= (report.requests + further * disks) * AHEAD
+
+
+#: The same for a ZIP of stored disks: the first GET brings the first disk's front, the second the directory.
+GETS_OF_ZIP = {
+    ("raw", 1): 4,
+    ("raw", 3): 10,
+    ("qcow2", 1): 2,
+    ("qcow2", 3): 4,
+    ("qcow2", 200): 201,
+    ("vdi", 1): 2,
+    ("stream", 1): 1,
+    ("stream", 3): 3,
+}
+
+
+@pytest.mark.parametrize(("name", "disks"), GETS_OF_ZIP)
+def test_of_a_zip_it_reads_the_directory_and_the_same(
+    scripted: ScriptedS3, scripted_access: S3Access, name: str, disks: int
+) -> None:
+    disk = DISKS[name]()
+    scripted.put("a.zip", zip_archive([(f"{number}", disk) for number in range(disks)]), version_id="v1")
+
+    report = scan_s3(scripted_access, BUCKET, "a.zip", None, ScanSettings())
+
+    assert (report.status, report.format) == (Status.SAFE, "zip")
+    assert [member.virtual_size for member in report.members] == [SIZE] * disks
+    assert report.requests == len(scripted.requests) == GETS_OF_ZIP[name, disks]
+    assert report.bytes_read == scripted.bytes_sent <= (report.requests + disks) * AHEAD
 
 
 def test_a_disk_that_was_packed_sparsely_costs_no_more(
@@ -185,6 +214,25 @@ def test_a_policy_takes_archives_and_what_they_hold(tmp_path: Path) -> None:
     assert "banned_format" in [one.check for one in packed.findings]
     for policy in ("azure", "openstack", "kubevirt", "gcp"):
         assert scanned(streams, tmp_path, policy).status is Status.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"),
+    [("default", Status.SAFE), ("openstack", Status.REJECTED), ("kubevirt", Status.REJECTED),
+     ("aws-vm-import", Status.REJECTED), ("azure", Status.REJECTED), ("gcp", Status.REJECTED)],
+)  # fmt: skip
+def test_a_zip_is_taken_by_those_who_have_not_decided(tmp_path: Path, policy: str, status: Status) -> None:
+    image = zip_archive([("disk.raw", gpt_disk(GIB))])
+    assert scanned(image, tmp_path, policy, "a.zip").status is status
+
+
+def test_a_rule_may_take_a_disk_in_a_zip(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rules]]\nformats = ["zip", "raw"]\ncontainers = ["zip"]\nmember_name = "disk.raw"\n')
+    good = zip_archive([("disk.raw", gpt_disk(GIB))])
+    assert scanned(good, tmp_path, str(rules), "a.zip").status is Status.SAFE
+    other = zip_archive([("other.raw", gpt_disk(GIB))])
+    assert scanned(other, tmp_path, str(rules), "b.zip").reasons == ("banned_format",)
 
 
 def test_a_limit_of_size_is_one_of_each_disk(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from worker.demo.images import (
     vmdk_flat_descriptor,
     vmdk_sparse,
     vmdk_stream_optimized,
+    zip_archive,
 )
 from worker.scan.report import Status
 
@@ -93,6 +94,19 @@ def _for_compute_engine() -> Image:
     return _plain(gzip.compress(tar([("disk.raw", disk)]).to_bytes(), 1, mtime=0))
 
 
+def _two_archives() -> Image:
+    """A good disk to readers of the directory; readers of a stream see another one, with a backing file."""
+    good, hostile = qcow2(GIB), qcow2(GIB, backing_file="/etc/shadow")
+    archive = zip_archive([("disk.qcow2", hostile), ("disk.qcow2", good)])
+    end = archive.read(archive.size - 22, 22)
+    directory = archive.size - 22 - 2 * 56
+    one = archive.read(directory + 56, 56)
+    number, length = (1).to_bytes(2, "little"), (56).to_bytes(4, "little")
+    start = directory.to_bytes(4, "little")
+    records = one + end[:8] + 2 * number + length + start + end[20:]
+    return archive.truncated(directory).appended(records)
+
+
 def _bomb() -> Image:
     """A quarter of a GiB of zeros, and nothing else."""
     return _plain(gzip.compress(bytes(8 * MIB), 9, mtime=0) * 32)
@@ -113,6 +127,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("images/macos.dmg", lambda: dmg(8 * GIB, allocated=6), Status.SAFE),
     Sample("images/appliance.ova", _appliance, Status.SAFE),
     Sample("images/compute-engine.tar.gz", _for_compute_engine, Status.SAFE),
+    Sample("images/appliance.zip", lambda: zip_archive([("disk.raw", gpt_disk(64 * MIB))]), Status.SAFE),
     Sample("images/evidence.E01", lambda: ewf(8 * MIB, allocated=20), Status.SAFE),
     Sample("uploads/a//b c+ü.qcow2", lambda: qcow2(GIB), Status.SAFE),
     Sample("uploads/backing.qcow2", lambda: qcow2(GIB, backing_file="/etc/shadow"), Status.UNSAFE),
@@ -121,6 +136,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("uploads/descriptor.vmdk", _descriptor, Status.UNSAFE),
     Sample("uploads/backing.qed", lambda: qed(GIB, backing_file="nbd://10.0.0.1/export"), Status.UNSAFE),
     Sample("uploads/linked.ova", _linked_appliance, Status.UNSAFE),
+    Sample("uploads/two-archives.zip", _two_archives, Status.UNSAFE),
     Sample("uploads/bomb.raw.gz", _bomb, Status.UNSAFE),
     Sample("uploads/two-formats.img", _two_formats, Status.UNSAFE),
     Sample("uploads/delta.vhd", lambda: vhd_dynamic(GIB, parent_name="base.vhd"), Status.UNSAFE),

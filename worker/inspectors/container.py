@@ -277,6 +277,8 @@ class ContainerInspector(FileInspector):
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
         for member in members.values():
+            # It is told its length first: what is shorter than a front is looked at once that is known.
+            member.reach(self._highest, self._size)
             member.feed(offset, data)
         self._settle(members)
 

@@ -73,7 +73,7 @@ CHECKS: dict[str, Check] = {
     "unsupported_subformat": Check(Severity.WARNING, "a variant whose size and wholeness cannot be decided"),
     "member_path": Check(
         Severity.CRITICAL,
-        "tar: a name or a link that leads outside the archive, through a link, or to a device",
+        "tar, ZIP: a name or a link that leads outside the archive, through a link, or to a device",
     ),
     "ovf_reference": Check(
         Severity.ERROR,
@@ -90,13 +90,14 @@ CHECKS: dict[str, Check] = {
     ),
     "trailing_data": Check(
         Severity.WARNING,
-        "something behind the end; another archive, which some readers go on to, is critical",
+        "data behind the end, or between members; another archive, which some readers go on to, is critical",
     ),
     "member_limit": Check(
         Severity.WARNING, "an archive with more members, or deeper in others, than are looked at"
     ),
     "decompression_bomb": Check(
-        Severity.CRITICAL, "made to exhaust whoever decompresses it: out of little much, and no image in it"
+        Severity.CRITICAL,
+        "expands to far more data than it stores and holds no disk image, or has members that overlap",
     ),
     # not whole
     "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),

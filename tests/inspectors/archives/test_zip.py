@@ -137,6 +137,15 @@ def test_a_large_file_that_nothing_recognises_is_a_member(size: int, members: li
     assert facts.details["other_files"] == 1 - len(members)
 
 
+@pytest.mark.parametrize("name", ["__MACOSX/._disk.raw", "d/._disk.raw"])
+def test_what_macos_adds_is_no_member(name: str) -> None:
+    added = Image.of(2 * MIB, [(0, bytes.fromhex("00051607") + b"\0\2\0\0Mac OS X")])
+    facts = walk(zip_archive([("disk.qcow2", qcow2(GIB)), (name, added)]))
+    assert (names(facts), facts.findings) == ([("disk.qcow2", "qcow2")], ())
+    # It is a member if it is one by its name alone.
+    assert len(walk(zip_archive([("disk.qcow2", qcow2(GIB)), (name, qcow2(GIB))])).members) == 2
+
+
 def test_an_archive_without_disks_has_no_members() -> None:
     facts = walk(zip_archive([("readme", README)]))
     assert (facts.format, facts.members, facts.virtual_size) == ("zip", (), None)
@@ -273,6 +282,16 @@ def test_what_is_in_the_front_and_in_the_end_is_not_asked_for_twice() -> None:
     assert max(gap.length for gap in inspection.missing()) == TAIL_BYTES
     inspection.feed(whole.size - TAIL_BYTES, whole.read(whole.size - TAIL_BYTES, TAIL_BYTES))
     assert inspection.facts().members[0].facts.content == ("gpt",)
+
+
+def test_small_members_are_looked_at_as_they_come() -> None:
+    """Hundreds of them lie in what is read at once, and none is asked for again."""
+    whole = by_python(8, *((f"{number}.txt", README) for number in range(300)))
+    inspection = Inspection()
+    inspection.feed(0, whole.read(0, whole.size))
+    inspection.finish(whole.size)
+    assert inspection.missing() == []
+    assert inspection.facts().details == {"other_files": 300}
 
 
 # Laws

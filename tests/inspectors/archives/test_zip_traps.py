@@ -248,7 +248,7 @@ def test_a_name_in_unicode_counts() -> None:
     assert checks(zipped([replace(A, extra=unicode_path(b"other", b"x"))])) == []
 
 
-@pytest.mark.parametrize("second", [b"a.qcow2", b"./a.qcow2", b".\\a.qcow2"])
+@pytest.mark.parametrize("second", [b"a.qcow2", b"./a.qcow2", b".\\a.qcow2", b"A.QCOW2"])
 def test_a_name_that_is_there_twice_is_found(second: bytes) -> None:
     assert checks(zipped([A, replace(B, name=second)])) == ["ambiguous_format"]
 
