@@ -94,8 +94,12 @@ MADE = {
     "viso": b"--iprt-iso-maker-file-marker-bourne-sh 0b4d1c3a-0000-4000-8000-000000000000\n/=/etc\n",
     "viso behind blanks": b" \r\n\t--iprt-iso-maker-file-marker-bourne-sh",
     "android sparse image": b"\x3a\xff\x26\xed\1\0\0\0\x1c\0\x0c\0",
-    "cloop by its numbers": bytes(128) + struct.pack(">IIQQ", 65536, 2, 152, 1000),
+    "cloop by its numbers": bytes(128) + struct.pack(">IIQQQ", 65536, 2, 152, 1000, 2000),
+    "cloop of blocks longer than they become": bytes(128) + struct.pack(">IIQQ", 512, 1, 152, 1 << 26),
+    "cloop that begins with an empty block": bytes(128) + struct.pack(">IIQQQ", 512, 2, 160, 160, 900),
     "zip, spanned": b"PK\7\x08PK\3\4",
+    "a frame to be skipped that leads nowhere": skippable(bytes(2 * MIB))[:8],
+    "a frame to be skipped that leads beyond the end": skippable(bytes(8 * MIB))[:8],
     "thin ar": b"!<thin>\n",
     "qcow2 to come": b"QFI\xfb\0\0\0\4",
 }
@@ -116,9 +120,9 @@ NEARLY = {
     "arj that is too long": b"\x60\xea\xff\xff\x22\x0b\1\2\x10\0\2",
     "cloop of no blocks": bytes(128) + struct.pack(">IIQQ", 65536, 0, 152, 1000),
     "cloop of blocks that are no sectors": bytes(128) + struct.pack(">IIQQ", 65537, 2, 152, 1000),
-    "cloop whose blocks are empty": bytes(128) + struct.pack(">IIQQ", 65536, 2, 152, 152),
-    "a frame to be skipped that leads nowhere": skippable(bytes(2 * MIB))[:8],
-    "a frame to be skipped that leads beyond the end": skippable(bytes(8 * MIB))[:8],
+    "cloop whose blocks are empty": bytes(128) + struct.pack(">IIQQQ", 65536, 2, 152, 152, 152),
+    "cloop of more offsets than QEMU reads": bytes(128) + struct.pack(">IIQQ", 65536, 1 << 26, 152, 1000),
+    "cloop whose offsets go back": bytes(128) + struct.pack(">IIQQQ", 65536, 2, 152, 1000, 999),
     "words": b"to begin 644 x",
 }
 

@@ -6,7 +6,7 @@ behind the mark of an archive than a reader of the disk does.
 
 A mark counts where a reader would begin to unpack: marks of a few bytes only with the fields that readers
 compare, those of an archive's end only where they lead to entries. Frames that Zstandard and LZ4 skip are
-followed, for `MAX_HOPS`; what still goes on then is taken for a stream, for no tool begins one like this.
+followed, for `MAX_HOPS`, to learn whose they are.
 
 Source: the probe functions in QEMU's block/*.c, which look at the first 512 bytes; libarchive's bidders
 (archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the others.
@@ -14,6 +14,7 @@ Source: the probe functions in QEMU's block/*.c, which look at the first 512 byt
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 from worker.inspectors import zip_end
@@ -65,9 +66,9 @@ CPIO_NEW: Final = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 CPIO_OLD: Final = re.compile(rb"070707[0-7]{70}")
 #: The longest header of a file in an ARJ archive (libarchive and 7-Zip agree).
 ARJ_HEADER_BYTES: Final = range(30, 2601)
+#: The longest block of a cloop and the most offsets of blocks that QEMU takes (block/cloop.c).
 MAX_CLOOP_BLOCK: Final = 64 * 1024**2
-#: It reads up to 512 MiB of offsets, 8 bytes each.
-MAX_CLOOP_OFFSETS = 64 * 1024**2
+MAX_CLOOP_OFFSETS: Final = 512 * 1024**2 // 8
 
 
 def named_by(front: bytes) -> str | None:
@@ -114,15 +115,13 @@ class ForeignMarks(FileInspector):
         return at, hops
 
     def _streams(self) -> str | None:
-        """The stream that begins behind frames to be skipped."""
-        at, hops = self._chain()
+        """The stream that begins with frames to be skipped."""
+        _, hops = self._chain()
         if not hops:
             return None
-        if hops >= MAX_HOPS or (self._size is not None and at == self._size):
-            return "zstd"
         head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
-        marks = {ZSTD_MAGIC: "zstd", LZ4_MAGIC: "lz4"}
-        return marks.get(head[:4])
+        # libarchive and file(1) take such a frame for Zstandard, whatever follows, and no disk begins so.
+        return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:
         """What the object's last bytes say."""
@@ -181,18 +180,16 @@ def _is_arj(front: bytes) -> bool:
 
 
 def _is_cloop(front: bytes) -> bool:
-    """QEMU, told that it is one, looks for no mark: a block size, blocks, and offsets that grow."""
+    """QEMU, told that it is one, looks for no mark: a block size, blocks, and offsets that do not go back."""
     if len(front) < 152:
         return False
     block, count = int.from_bytes(front[128:132], "big"), int.from_bytes(front[132:136], "big")
-    first, second = int.from_bytes(front[136:144], "big"), int.from_bytes(front[144:152], "big")
-    return (
-        0 < block <= MAX_CLOOP_BLOCK
-        and not block % 512
-        and 0 < count < MAX_CLOOP_OFFSETS
-        and 0 < second - first <= 2 * block
-        and second < 2**63
-    )
+    if not 0 < block <= MAX_CLOOP_BLOCK or block % 512 or not 0 < count < MAX_CLOOP_OFFSETS:
+        return False
+    table = front[136 : 136 + 8 * (count + 1)]
+    offsets = [int.from_bytes(table[at : at + 8], "big") for at in range(0, len(table) - 7, 8)]
+    grows = all(0 <= after - before <= 2 * MAX_CLOOP_BLOCK for before, after in pairwise(offsets))
+    return grows and offsets[0] < offsets[-1] < 2**63
 
 
 CHECKED: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
