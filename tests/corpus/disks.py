@@ -62,7 +62,6 @@ LABELS = (
             ),
             ("from sector 1", BLANK + "printf '1,99,L\\n' | sfdisk -q -X dos image"),
             ("the third alone", BLANK + "printf 'image3 : start=2048, size=4M, type=83\n' | sfdisk -q image"),
-            ("empty table", BLANK + "printf 'label: dos\\n' | sfdisk -q image"),
             ("an EFI one", BLANK + "printf '2048,4M,ef,*\\n,,L\\n' | sfdisk -q -X dos image"),
         ],
         content=("dos",),
@@ -81,11 +80,16 @@ LABELS = (
         ],
         content=("gpt",),
     ),
-    *recipes(
-        "sfdisk", "raw", [("sun", BLANK + "printf 'label: sun\\n' | sfdisk -q image")], content=("sun",)
-    ),
-    *recipes(
-        "sfdisk", "raw", [("sgi", BLANK + "printf 'label: sgi\\n' | sfdisk -q image")], content=("sgi",)
+    *(
+        Recipe(
+            f"sfdisk: {table} without partitions",
+            "raw",
+            BLANK + f"printf 'label: {table}\n' | sfdisk -q image",
+            ("sfdisk",),
+            (table,),
+            "inconclusive:wholeness_unchecked",
+        )
+        for table in ("dos", "sun", "sgi")
     ),
     *recipes(
         "sgdisk",

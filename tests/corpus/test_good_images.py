@@ -41,7 +41,7 @@ def _parameters() -> Iterator[object]:
     for number, recipe in enumerate(ALL):
         marks = [] if number % SAMPLED == 0 else [pytest.mark.slow]
         if recipe.name in PENDING:
-            marks.append(pytest.mark.xfail(strict=False))
+            marks.append(pytest.mark.xfail(reason=PENDING[recipe.name]))
         yield pytest.param(recipe, id=recipe.name, marks=marks)
 
 

@@ -3,9 +3,12 @@
 from tests.corpus.recipe import Recipe, recipes
 from tests.inspectors.content.made import MADE
 
-#: What nothing proves whole, or what is not to be imported as it is.
+#: What is not to be imported as it is, and what states no length that would prove it whole, by name.
 VERDICTS = {
-    "crypto_LUKS": "rejected:encrypted",
+    "luks 1": "rejected:encrypted",
+    "luks 2": "rejected:encrypted",
+    "gfs2": "inconclusive:wholeness_unchecked",
+    "bcache's backing device": "inconclusive:wholeness_unchecked",
 }
 FORMATS = {"crypto_LUKS": "luks"}
 BY_MKFS = tuple(
@@ -16,7 +19,7 @@ BY_MKFS = tuple(
         + made.command.format(image="image", tree="$PARTS/tree", key="$PARTS/key"),
         (made.command.split()[0],),
         (made.kind,),
-        VERDICTS.get(made.kind, "safe"),
+        VERDICTS.get(made.name, "safe"),
     )
     for made in MADE
 )
