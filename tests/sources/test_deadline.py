@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.servers.access import CREDENTIALS, isolate
+from worker.sources.deadline import deadline
 from worker.sources.errors import BudgetExhaustedError
 from worker.sources.meter import Budget, Meter
 from worker.sources.s3 import S3Access, S3Source
@@ -82,3 +83,9 @@ def test_a_request_ends_with_the_budget(
             source.read(0, 65536)
 
         assert meter.elapsed_seconds < 5
+
+
+def test_a_budget_without_end_is_no_deadline() -> None:
+    """An exception in the timer's thread would be a warning, and so an error."""
+    with deadline(float("inf")) as bound:
+        assert not bound.expired

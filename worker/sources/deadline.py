@@ -57,9 +57,9 @@ _current = _Local()
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[Deadline]:
-    """Bound all that this thread asks of a client with deadlines by so many seconds from now."""
+    """Bound all that this thread asks of a client with deadlines by so many seconds from now, or by `inf`."""
     bound = Deadline()
-    timer = threading.Timer(max(seconds, 0), bound.expire)
+    timer = threading.Timer(min(max(seconds, 0), threading.TIMEOUT_MAX), bound.expire)
     timer.daemon = True
     timer.start()
     _current.deadline = bound
