@@ -189,7 +189,9 @@ class RawDiskInspector(FileInspector):
         holds = self._holds
         if volumes.ambivalent(holds):
             yield found("ambiguous_format", f"the volume is {' and '.join(holds)} at once")
-        elif self._volume_length is not None and self._volume_length > size:
+        for name in volumes.damaged(self._view) if holds else ():
+            yield found("checksum_mismatch", f"the {name} does not have the checksum that it states")
+        if self._volume_length is not None and self._volume_length > size:
             yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object {size}")
 
     # The table

@@ -10,8 +10,11 @@ from tests.inspectors.content.conftest import Volume
 from tests.inspectors.content.differences import DIFFERENCES
 from tests.inspectors.content.libblkid import LibBlkid
 from tests.inspectors.content.views import BytesView, ChangedView
+from tests.inspectors.inspecting import facts_of
+from worker.demo.images import Image
 from worker.inspectors.content.superblock import Place
-from worker.inspectors.content.volumes import FRONT, SIGNATURES, names
+from worker.inspectors.content.volumes import FRONT, SIGNATURES, damaged, names
+from worker.scan.policy import judge
 
 KIB = 1024
 #: Changes of each volume that are shown to libblkid, too.
@@ -56,8 +59,9 @@ def changes(volume: Volume, number: int) -> Iterator[tuple[int, int, int]]:
         yield at, place.offset + at, random.choice(values)
 
 
-def test_a_changed_byte_is_seen_as_libblkid_sees_it(volume: Volume, libblkid: LibBlkid) -> None:
-    for at, offset, byte in changes(volume, COMPARED):
+@pytest.mark.parametrize("number", [COMPARED, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_changed_byte_is_seen_as_libblkid_sees_it(volume: Volume, libblkid: LibBlkid, number: int) -> None:
+    for at, offset, byte in changes(volume, number):
         with changed(volume, offset, byte):
             ours = names(volume.view)
             theirs = tuple(name for name in libblkid.names(volume.descriptor) if name in NAMES)
@@ -113,7 +117,8 @@ def test_a_changed_byte_that_a_checksum_is_of_is_noticed(
     for at in random.sample(range(offset, offset + length), 60):
         if at not in left_out:
             changed_view = ChangedView(front, at, front.known[at] ^ 1 << random.randrange(8))
-            assert names(changed_view) == (), at
+            seen = names(changed_view)
+            assert seen == damaged(changed_view) or not seen, at
 
 
 @pytest.mark.parametrize(
@@ -122,25 +127,28 @@ def test_a_changed_byte_that_a_checksum_is_of_is_noticed(
         ("ext2", 1024 + 24, b"\7", ()),
         ("ext2", 1024 + 32, bytes(4), ()),
         ("xfs without checksums", 80, b"\x10\0\0\1", ()),
-        ("cramfs", 16, b"compressed ROMFS", ()),
+        ("cramfs", 16, b"compressed ROMFS", ("cramfs",)),
+        ("cramfs", 16, bytes(60), ()),
         ("FAT16", 22, b"\0\xf0", ()),
-        ("FAT32", 48, b"\x40", ()),
+        ("FAT32", 48, b"\x40", ("vfat",)),
         ("FAT16", 54, b"HPFS    ", ()),
-        ("ntfs", 510, bytes(2), ()),
+        ("ntfs", 510, bytes(2), ("ntfs",)),
         ("ntfs", 11, b"\1\2", ()),
         ("ntfs", 48, b"\7", ("ntfs",)),
         ("hfs", 1024 + 20, b"\0\0\2\1", ()),
-        ("hfsplus", 1024 + 2, b"\0\5", ()),
+        ("hfsplus", 1024 + 2, b"\0\5", ("hfsplus",)),
+        ("hfsplus", 1024 + 2, b"\0\6", ()),
         ("hfsplus", 1024 + 40, b"\0\0\x10\1", ()),
         ("hfsplus in a wrapper", 1024 + 128, b"\xff\xff", ()),
         ("hfsplus in a wrapper", 1024 + 126, b"\0\1", ("hfsplus",)),
         ("befs <", 512 + 64, b"\1", ()),
         ("befs <", 512 + 56, b"\xff" * 8, ()),
         ("befs <", 512 + 116, b"\2", ("befs",)),
-        ("bitlocker of Windows 7", 160, bytes(16), ()),
+        ("bitlocker of Windows 7", 160, bytes(16), ("BitLocker",)),
+        ("bitlocker of Windows 7", 176, bytes(8), ()),
         ("bitlocker of Windows 7", 176, b"\0\0\x20", ("BitLocker",)),
         ("bitlocker to go", 424, bytes(16), ("vfat",)),
-        ("romfs", 8, b"\0\0\0\x10", ()),
+        ("romfs", 8, b"\0\0\0\x10", ("romfs",)),
     ],
 )
 def test_a_superblock_must_agree_with_itself_and_points_where_it_likes(
@@ -150,6 +158,21 @@ def test_a_superblock_must_agree_with_itself_and_points_where_it_likes(
     front = volume.read(0, FRONT)
     patched = front[:offset] + data + front[offset + len(data) :]
     assert names(BytesView(patched, volume.view.size)) == expected
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_a_whole_one_is_intact(open_volume: Callable[[str], Volume], name: str) -> None:
+    assert damaged(open_volume(name).view) == ()
+
+
+def test_a_disk_whose_superblock_has_another_checksum_is_damaged(
+    open_volume: Callable[[str], Volume],
+) -> None:
+    volume = open_volume("ext4")
+    image = Image.of(8 * 1024 * KIB, [(0, volume.read(0, FRONT))]).patched(KIB + 200, b"x")
+    facts = facts_of(image)
+    assert facts.content == ("ext4",)
+    assert judge(facts) == ("damaged", ("checksum_mismatch",))
 
 
 def test_wherever_a_volume_is_cut_off_it_has_no_other_name(volume: Volume) -> None:

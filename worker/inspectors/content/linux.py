@@ -26,7 +26,8 @@ include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nil
 fs/jfs/jfs_superblock.h, fs/reiserfs/reiserfs.h (of Linux 6.12), include/uapi/linux/gfs2_ondisk.h,
 fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; "ext4 Data Structures and Algorithms" for the features' meaning.
 reiser4: plugin/disk_format of reiser4progs. Which checks: libblkid 2.41; it wants no sizes of ext, whose magic
-number has but two bytes.
+number has but two bytes. Without the checksum ext, xfs, btrfs, f2fs and zonefs are damaged, and still what they
+are, as libblkid up to 2.39 says.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable
@@ -55,14 +56,16 @@ EXT3_READ_ONLY = 0x1 | 0x2 | 0x4
 
 def _ext(name: str, fits: Callable[[Superblock], bool]) -> Signature:
     def sound(superblock: Superblock, _place: Place, _view: View) -> bool:
-        return _ext_intact(superblock) and fits(superblock)
+        return _ext_sizes_sound(superblock) and fits(superblock)
 
-    return Signature(name, EXT, sound)
+    return Signature(name, EXT, sound, intact=_ext_intact)
 
 
-def _ext_intact(superblock: Superblock) -> bool:
-    if superblock.le(24, 4) > MAX_EXT_BLOCK_LOG or not superblock.le(32, 4):
-        return False
+def _ext_sizes_sound(superblock: Superblock) -> bool:
+    return superblock.le(24, 4) <= MAX_EXT_BLOCK_LOG and bool(superblock.le(32, 4))
+
+
+def _ext_intact(superblock: Superblock, _place: Place, _view: View) -> bool:
     checksum = superblock.le(1020, 4)
     return not superblock.le(100, 4) & METADATA_CSUM or inverted_crc32c(superblock[:1020]) == checksum
 
@@ -108,8 +111,8 @@ JBD = _ext("jbd", _is_journal)
 XFS_LARGEST_SECTOR = 32 * KIB
 
 
-def _xfs_sound(superblock: Superblock, _place: Place, view: View) -> bool:
-    return _xfs_sizes_agree(superblock) and _xfs_blocks_fit(superblock) and _xfs_checksum(superblock, view)
+def _xfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
+    return _xfs_sizes_agree(superblock) and _xfs_blocks_fit(superblock)
 
 
 def _xfs_sizes_agree(superblock: Superblock) -> bool:
@@ -135,7 +138,7 @@ def _xfs_blocks_fit(superblock: Superblock) -> bool:
     )
 
 
-def _xfs_checksum(superblock: Superblock, view: View) -> bool:
+def _xfs_intact(superblock: Superblock, _place: Place, view: View) -> bool:
     """Whether a superblock of version 5 has its checksum; the others have none."""
     version = superblock.be(100, 2)
     if version & 0xF != 5:
@@ -151,12 +154,16 @@ def _is_power(value: int, exponent: int) -> bool:
     return exponent < 32 and value == 1 << exponent
 
 
-XFS = Signature("xfs", (Place(0, 272, b"XFSB"),), _xfs_sound, behind=XFS_LARGEST_SECTOR)
+XFS = Signature("xfs", (Place(0, 272, b"XFSB"),), _xfs_sound, behind=XFS_LARGEST_SECTOR, intact=_xfs_intact)
 
 # btrfs, f2fs, nilfs2, zonefs
 
 
 def _btrfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
+    return superblock.le(144, 4) != 0
+
+
+def _btrfs_intact(superblock: Superblock, _place: Place, _view: View) -> bool:
     data, kind = superblock[32:], superblock.le(196, 2)
     if kind == 0:
         intact = crc32c(data) == superblock.le(0, 4)
@@ -166,10 +173,10 @@ def _btrfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
         intact = blake2b(data, digest_size=32).digest() == superblock[:32]
     else:
         intact = True
-    return intact and superblock.le(144, 4) != 0
+    return bool(intact)
 
 
-def _f2fs_sound(superblock: Superblock, place: Place, view: View) -> bool:
+def _f2fs_intact(superblock: Superblock, place: Place, view: View) -> bool:
     at = superblock.le(32, 4)
     if superblock[4:8] == b"\1\0\0\0" or not at:
         return True
@@ -191,19 +198,23 @@ def _nilfs2_spare(size: int) -> tuple[Place, ...]:
     return (Place(size // 512 * 512 - 4096, KIB, b"\x34\x34", 6),)
 
 
-def _zonefs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
+def _zonefs_intact(superblock: Superblock, _place: Place, _view: View) -> bool:
     return raw_crc32(ALL_ONES, superblock[:4] + bytes(4) + superblock[8:]) == superblock.le(4, 4)
 
 
 #: A superblock of f2fs and its checksum, with what lies in front of it.
 F2FS_SUPERBLOCK = 3 * KIB
 
-BTRFS = Signature("btrfs", (Place(64 * KIB, 4096, b"_BHRfS_M", 64),), _btrfs_sound, smallest=MIB)
-F2FS = Signature("f2fs", (Place(KIB, 1148, b"\x10\x20\xf5\xf2"),), _f2fs_sound, behind=F2FS_SUPERBLOCK)
+BTRFS = Signature(
+    "btrfs", (Place(64 * KIB, 4096, b"_BHRfS_M", 64),), _btrfs_sound, smallest=MIB, intact=_btrfs_intact
+)
+F2FS = Signature(
+    "f2fs", (Place(KIB, 1148, b"\x10\x20\xf5\xf2"),), behind=F2FS_SUPERBLOCK, intact=_f2fs_intact
+)
 NILFS2 = Signature(
     "nilfs2", (Place(KIB, KIB, b"\x34\x34", 6),), _nilfs2_sound, tail=_nilfs2_spare, smallest=MIB
 )
-ZONEFS = Signature("zonefs", (Place(0, 4096, b"SFOZ"),), _zonefs_sound)
+ZONEFS = Signature("zonefs", (Place(0, 4096, b"SFOZ"),), intact=_zonefs_intact)
 
 # jfs, reiserfs, reiser4, gfs2, ocfs2
 

@@ -45,9 +45,13 @@ def _raid_0_sound(superblock: Superblock, place: Place, _view: View) -> bool:
     return number(32, 4) * KIB <= place.offset
 
 
-def _raid_1_sound(superblock: Superblock, place: Place, view: View) -> bool:
+def _raid_1_sound(superblock: Superblock, place: Place, _view: View) -> bool:
+    return superblock.le(4, 4) == 1 and superblock.le(144, 8) == place.offset // SECTOR
+
+
+def _raid_1_intact(superblock: Superblock, place: Place, view: View) -> bool:
     length = RAID_HEADER + 2 * superblock.le(220, 4)
-    if superblock.le(4, 4) != 1 or superblock.le(144, 8) != place.offset // SECTOR or length > RAID_LONGEST:
+    if length > RAID_LONGEST:
         return False
     held = view.read(place.offset, length)
     zeroed = held[:216] + bytes(4) + held[220:]
@@ -71,6 +75,7 @@ LINUX_RAID_1 = Signature(
     tail=_raid_1_at_end,
     smallest=FLOPPY + 1,
     behind=RAID_LONGEST,
+    intact=_raid_1_intact,
 )
 
 # bcache, ceph_bluestore, drbd
@@ -82,10 +87,14 @@ BCACHE_KEYS_AT, BCACHE_MOST_KEYS = 208, 256
 
 
 def _bcache_sound(superblock: Superblock, place: Place, _view: View) -> bool:
+    return superblock.le(8, 8) == place.offset // SECTOR
+
+
+def _bcache_intact(superblock: Superblock, _place: Place, _view: View) -> bool:
     keys = superblock.le(206, 2)
-    if keys > BCACHE_MOST_KEYS or superblock.le(8, 8) != place.offset // SECTOR:
-        return False
-    return crc64(superblock[8 : BCACHE_KEYS_AT + 8 * keys]) == superblock.le(0, 8)
+    return keys <= BCACHE_MOST_KEYS and crc64(superblock[8 : BCACHE_KEYS_AT + 8 * keys]) == superblock.le(
+        0, 8
+    )
 
 
 def _drbd_at_end(size: int) -> tuple[Place, ...]:
@@ -101,6 +110,7 @@ BCACHE = Signature(
     (Place(BCACHE_OFFSET, 2258, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81"), 24),),
     _bcache_sound,
     smallest=8192,
+    intact=_bcache_intact,
 )
 CEPH_BLUESTORE = Signature("ceph_bluestore", (Place(0, 26, b"bluestore block device"),))
 DRBD = Signature("drbd", (), tail=_drbd_at_end, smallest=FLOPPY + 1)

@@ -5,22 +5,22 @@ Offsets are in bytes, from the volume's beginning. All fields are little-endian.
 | name | magic | what must hold |
 |---|---|---|
 | vfat (FAT12, 16, 32) | one of: `MSWIN`, `FAT32   ` @82; `MSDOS`, `FAT16   `, `FAT12   `, `FAT     ` @54; EB or E9 @0; 55 AA @510 | sector size u16@11 a power of two, 512 to 4096; sectors per cluster u8@13 a power of two; reserved sectors u16@14, FATs u8@16 not zero; media u8@21 F0 or F8…FF; clusters (sectors u16@19 or u32@32, less reserved, FATs of u16@22 or u32@36 sectors, root directory of u16@17 entries of 32) not more than the FAT's width has. By the last three magics: also 55 AA @510, neither `HPFS    ` nor `JFS     ` @54 |
-| vfat (FAT32) | | sector u16@48 begins with `RRaA`, `RRdA` or zeros, and has `rrAa` or zeros @484 |
 | exfat | `EXFAT   ` @3 | EB 76 90 @0, zeros @11…63, 55 AA @510; log2(sector size) u8@108 9 to 12, plus log2(sectors per cluster) u8@109 at most 25; the first 11 sectors, but bytes 106, 107, 112, add up to each word of the 12th |
-| ntfs | `NTFS    ` @3 | sector size u16@11 a power of two, 256 to 4096; sectors per cluster u8@13 a power of two, or F0…F9 for two to the power of 256 less it; clusters up to 2 MiB; zeros: u16@14, u8@16, u16@17, u16@19, u16@22, u32@32; record size u8@64 a power of two up to 64 clusters, or E1…F7; MFT u64@48 and its mirror u64@56 within sectors u64@40; 55 AA @510 |
+| ntfs | `NTFS    ` @3 | sector size u16@11 a power of two, 256 to 4096; sectors per cluster u8@13 a power of two, or F0…F9 for two to the power of 256 less it; clusters up to 2 MiB; zeros: u16@14, u8@16, u16@17, u16@19, u16@22, u32@32; record size u8@64 a power of two up to 64 clusters, or E1…F7; MFT u64@48 and its mirror u64@56 within sectors u64@40 |
 | hpfs | 49 E8 95 F9 @8192 | 49 18 91 F9 @8704 |
 | ReFS | 00 00 00 `ReFS` 00 @0 | |
 | BitLocker | EB 52 90 `-FVE-FS-` @0 (Windows Vista) | |
-| BitLocker | EB 58 90 `-FVE-FS-` @0 (Windows 7 and later) | BitLocker's GUID @160, metadata's offset u64@176 not zero |
-| BitLocker | EB 58 90 `MSWIN4.1` @0 (To Go) | the same @424, @440 |
+| BitLocker | EB 58 90 `-FVE-FS-` @0 (Windows 7 and later) | metadata's offset u64@176 not zero |
+| BitLocker | EB 58 90 `MSWIN4.1` @0 (To Go) | BitLocker's GUID @424, metadata's offset u64@440 not zero |
 
 A BitLocker volume is not vfat, as much as it looks like it.
 
 Sources: "FAT: General Overview of On-Disk Format" 1.03 (fatgen103); "exFAT file system specification",
 sections 3.1 and 3.4; "[MS-NTFS]"-derived layout in Linux's fs/ntfs3/ntfs.h; fs/hpfs/hpfs.h; libbde's "BitLocker
 Drive Encryption (BDE) format", sections 2.1 to 2.3. Which checks: libblkid 2.41, but for what lies where the
-boot sector says: the MFT (with Windows 3 GiB into the volume) and BitLocker's metadata are not looked at,
-and in their place 55 AA and the GUID are.
+boot sector says: the MFT (with Windows 3 GiB into the volume), BitLocker's metadata and the sector with FAT32's
+free space, without which Linux mounts it, are not looked at. An exFAT whose boot region does not have its sum is
+damaged, and still one.
 """  # noqa: E501 - the rows of the table are one line each
 
 from struct import unpack_from
@@ -37,16 +37,14 @@ BOOT_MARK = b"\x55\xaa"
 # FAT
 
 FAT16_CLUSTERS, FAT32_CLUSTERS = 0xFFF4, 0x0FFFFFF6
-#: Where the sector with FAT32's free space is looked for. It is always the second one.
-FSINFO_WITHIN = 8 * LARGEST_SECTOR
 
 
-def _vfat_sound(superblock: Superblock, place: Place, view: View) -> bool:
+def _vfat_sound(superblock: Superblock, place: Place, _view: View) -> bool:
     if len(place.magic) <= 2 and (
         superblock[510:] != BOOT_MARK or superblock[54:62] in {b"JFS     ", b"HPFS    "}
     ):
         return False
-    return _fat_sizes_agree(superblock) and _fsinfo_sound(superblock, view) and not _is_bitlocker(superblock)
+    return _fat_sizes_agree(superblock) and not _is_bitlocker(superblock)
 
 
 def _fat_sizes_agree(superblock: Superblock) -> bool:
@@ -71,17 +69,6 @@ def _is_fat32(superblock: Superblock) -> bool:
     return not superblock.le(22, 2) and superblock.le(36, 4) != 0
 
 
-def _fsinfo_sound(superblock: Superblock, view: View) -> bool:
-    at = superblock.le(48, 2) * superblock.le(11, 2)
-    if not _is_fat32(superblock) or not at:
-        return True
-    if at + SECTOR > FSINFO_WITHIN:
-        return False
-    held = view.read(at, SECTOR)
-    first_sound = held[:4] in {b"RRaA", b"RRdA", bytes(4)}
-    return len(held) == SECTOR and first_sound and held[484:488] in {b"rrAa", bytes(4)}
-
-
 VFAT = Signature(
     "vfat",
     (
@@ -96,7 +83,6 @@ VFAT = Signature(
         Place(0, SECTOR, BOOT_MARK, 510),
     ),
     _vfat_sound,
-    behind=FSINFO_WITHIN,
 )
 
 # exFAT
@@ -107,16 +93,18 @@ EXFAT_SECTORS = 12
 EXFAT_NOT_SUMMED = (106, 107, 112)
 
 
-def _exfat_sound(superblock: Superblock, _place: Place, view: View) -> bool:
+def _exfat_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
     sector_log, cluster_log = superblock[108], superblock[109]
-    fields_sound = (
-        superblock.startswith(b"\xeb\x76\x90")
-        and not any(superblock[11:64])
+    return (
+        not any(superblock[11:64])
         and superblock.endswith(BOOT_MARK)
         and 9 <= sector_log <= 12
         and sector_log + cluster_log <= 25
     )
-    return fields_sound and _exfat_sum_holds(1 << sector_log, view)
+
+
+def _exfat_intact(superblock: Superblock, _place: Place, view: View) -> bool:
+    return superblock.startswith(b"\xeb\x76\x90") and _exfat_sum_holds(1 << superblock[108], view)
 
 
 def _exfat_sum_holds(sector: int, view: View) -> bool:
@@ -137,6 +125,7 @@ EXFAT = Signature(
     (Place(0, SECTOR, b"EXFAT   ", 3),),
     _exfat_sound,
     behind=EXFAT_SECTORS * LARGEST_SECTOR,
+    intact=_exfat_intact,
 )
 
 # NTFS
@@ -157,7 +146,6 @@ def _ntfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
         and (0xE1 <= record <= 0xF7 or (record <= 64 and record.bit_count() == 1))
         and superblock.le(48, 8) <= clusters
         and superblock.le(56, 8) <= clusters
-        and superblock.endswith(BOOT_MARK)
     )
 
 
@@ -166,6 +154,7 @@ NTFS = Signature("ntfs", (Place(0, SECTOR, b"NTFS    ", 3),), _ntfs_sound)
 # HPFS, ReFS, BitLocker
 
 HPFS_SPARE = ByteRange(8704, 4)
+BITLOCKER_NAME = b"-FVE-FS-"
 BITLOCKER_VISTA = b"\xeb\x52\x90-FVE-FS-"
 #: Where the GUID stands, by what the volume begins with; the offset of the metadata follows it.
 BITLOCKER_GUIDS_AT = {b"\xeb\x58\x90-FVE-FS-": 160, b"\xeb\x58\x90MSWIN4.1": 424}
@@ -186,7 +175,8 @@ def _is_bitlocker(superblock: Superblock) -> bool:
     at = BITLOCKER_GUIDS_AT.get(begins)
     if at is None:
         return begins == BITLOCKER_VISTA
-    return superblock[at : at + 16] in BITLOCKER_GUIDS and superblock.le(at + 16, 8) != 0
+    named = begins.endswith(BITLOCKER_NAME) or superblock[at : at + 16] in BITLOCKER_GUIDS
+    return named and superblock.le(at + 16, 8) != 0
 
 
 def _bitlocker_sound(superblock: Superblock, _place: Place, _view: View) -> bool:

@@ -50,8 +50,10 @@ class Signature:
     Attributes:
         name: libblkid's.
         places: Places that are counted from the volume's beginning.
-        sound: Whether a superblock with the magic number agrees with itself. It reads nothing of the view but
-            what `reads` and `behind` name, and never takes unknown bytes for good ones.
+        sound: Whether a superblock with the magic number agrees with itself, as far as any reader wants that:
+            libblkid, of whatever version, or the system whose file system it is. It reads nothing of the view
+            but what `reads` and `behind` name, and never takes unknown bytes for good ones.
+        intact: Whether one that is sound has its checksum, too, which not all readers look at.
         tail: Places that are counted from the volume's end, by its size in bytes. It is not asked about
             volumes that are smaller than `smallest`.
         smallest: What is smaller, in bytes, is not this.
@@ -66,6 +68,7 @@ class Signature:
     smallest: int = 0
     reads: tuple[ByteRange, ...] = ()
     behind: int = 0
+    intact: Callable[[Superblock, Place, View], bool] = _nothing_more
 
     def ends(self, size: int | None) -> tuple[Place, ...]:
         """The places counted from the end of a volume of `size` bytes; none while that is unknown."""
@@ -77,3 +80,7 @@ class Signature:
             return False  # a volume of unknown length may be too short
         superblock = Superblock(view.read(place.offset, place.length))
         return len(superblock) == place.length and self.sound(superblock, place, view)
+
+    def is_intact(self, place: Place, view: View) -> bool:
+        """Whether the superblock that stands at a place has its checksum."""
+        return self.intact(Superblock(view.read(place.offset, place.length)), place, view)

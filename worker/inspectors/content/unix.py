@@ -53,6 +53,8 @@ MINIX_BITS = 1024 * 8
 MINIX_STATES = 3
 #: Where ext2 has its magic number, 53 EF.
 EXT_MAGIC_AT = ByteRange(1080, 2)
+#: An EROFS of 4,991 inodes has the magic number of a minix where that has its own.
+EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 
 
 class MinixSizes(NamedTuple):
@@ -71,6 +73,8 @@ class MinixSizes(NamedTuple):
 def _minix_sound(superblock: Superblock, place: Place, view: View) -> bool:
     ext_magic = view.read(*EXT_MAGIC_AT)
     if len(ext_magic) < EXT_MAGIC_AT.length or ext_magic == b"\x53\xef":
+        return False
+    if superblock.startswith(EROFS_MAGIC):
         return False
     sizes = _minix3_sizes(superblock) if place.magic == MINIX_3 else _minix_sizes(superblock, place.magic)
     return (

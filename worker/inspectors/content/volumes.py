@@ -101,8 +101,20 @@ def names(view: View) -> tuple[str, ...]:
     """
     if not (view.read(TOO_SMALL, 1) if view.size is None else view.size > TOO_SMALL):
         return ()
-    found = {number for number, place in _marked(view) if SIGNATURES[number].holds(place, view)}
-    return tuple(dict.fromkeys(SIGNATURES[number].name for number in sorted(found)))
+    return tuple(dict.fromkeys(SIGNATURES[number].name for number, _ in _found(view)))
+
+
+def damaged(view: View) -> tuple[str, ...]:
+    """Of a volume's types those of which no superblock has its checksum."""
+    intact = {
+        SIGNATURES[number].name for number, place in _found(view) if SIGNATURES[number].is_intact(place, view)
+    }
+    return tuple(name for name in names(view) if name not in intact)
+
+
+def _found(view: View) -> list[tuple[int, Place]]:
+    """The places of all superblocks, with the numbers of their signatures, in these numbers' order."""
+    return sorted(found for found in _marked(view) if SIGNATURES[found[0]].holds(found[1], view))
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
