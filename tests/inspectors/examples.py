@@ -83,6 +83,20 @@ def _plain(data: bytes) -> Image:
     return Image.of(len(data), [(0, data)])
 
 
+def _in_chunks() -> Image:
+    """A virtual machine with a disk in chunks, in a folder, as macOS packs it."""
+    disk = vmdk_stream_optimized(GIB, allocated=3).to_bytes()
+    text = ovf([OVADisk("disk.vmdk", _plain(disk), GIB)]).replace("<File ", '<File ovf:chunkSize="40000" ')
+    parts = [disk[at : at + 40000] for at in range(0, len(disk), 40000)]
+    return tar(
+        [
+            ("vm/._a.ovf", _plain(bytes.fromhex("0005160700020000"))),
+            ("vm/a.ovf", _plain(text.encode())),
+            *((f"vm/disk.vmdk.{number:09}", _plain(part)) for number, part in enumerate(parts)),
+        ]
+    )
+
+
 #: Small and large ones, for what is looked at whole and what is sampled.
 WHOLE: dict[str, list[Image]] = {
     "raw": [gpt_disk(64 * MIB), gpt_disk(64 * MIB, sector=4096), mbr_disk(64 * MIB)],
@@ -130,7 +144,7 @@ WHOLE: dict[str, list[Image]] = {
         _hybrid(iso(4096), gpt_disk(iso(4096).size)),
     ],
     "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
-    "ova": [_machine()],
+    "ova": [_machine(), _in_chunks()],
     "zip": [
         zip_archive([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))]),
         _compressed_members(),

@@ -23,8 +23,9 @@ SUFFIX = b".ovf"
 MAX_OVF = 1024**2
 #: As much as is read of a longer one, to know whether it is one.
 FRONT_BYTES = 512
-#: Descriptors of one archive that are read.
-MAX_OVFS = 32
+#: Descriptors of one archive that are read, and their bytes together: a mebibyte of elements takes half a
+#: second.
+MAX_OVFS, MAX_BYTES = 32, 4 * 1024**2
 #: What a text begins with that may be XML, without what stands before: marks, zeros, white space.
 BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 XML, XML_IN_EBCDIC = b"<", b"\x4c\x6f\xa7\x94"
@@ -105,10 +106,11 @@ class Appliance:
         self.files.add(name, size)
         if not name.lower().endswith(SUFFIX):
             return None
-        if len(self._candidates) >= MAX_OVFS:
+        candidate = Candidate(number, name, size)
+        wanted = candidate.wanted + sum(one.wanted for one in self._candidates)
+        if len(self._candidates) >= MAX_OVFS or wanted > MAX_BYTES:
             self._too_many = True
             return None
-        candidate = Candidate(number, name, size)
         self._candidates.append(candidate)
         return candidate
 
@@ -127,7 +129,9 @@ class Appliance:
         if len(taken) > 1:
             yield found("ambiguous_format", f"there are {len(taken)} OVFs, of which readers take any")
         if self._too_many:
-            yield found("member_limit", f"the archive has more than {MAX_OVFS} OVFs")
+            yield found(
+                "member_limit", f"the archive has more than {MAX_OVFS} OVFs, or {MAX_BYTES} bytes of them"
+            )
         before = {one.number for one in self._candidates if one.is_apple}
         if taken and any(number not in before for number in range(taken[0].number)):
             yield found("ovf_reference", "the OVF is not the first file of the archive", Severity.INFO)

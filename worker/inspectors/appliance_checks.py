@@ -121,7 +121,12 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         return
     file = files.get(disk.file)
     if file is None:
-        yield found("ovf_reference", f"disk {name} of the OVF has a file that is not in its references")
+        # To oVirt the reference is a path.
+        severity = Severity.CRITICAL if leads_elsewhere(disk.file) else None
+        message = (
+            f"disk {name} of the OVF has the file {shown_text(disk.file)}, which is not in its references"
+        )
+        yield found("ovf_reference", message, severity)
         return
     member = archive.disks.get(file.id)
     facts = member.facts if member is not None else None

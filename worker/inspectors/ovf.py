@@ -12,6 +12,7 @@ Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (referenc
 | an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: what a device has, or where it is |
 | `Config`, `ExtraConfig` | `key`, `value`, of VMware |
 | all in `vbox:Machine` | attributes that name files; see `ovf_host` |
+| `SpecParams/path` of oVirt's, XInclude's `include` | the text, `href` |
 
 Versions 0.9 to 2 have a namespace each, and some writers none, or prefixes that they do not declare, so names
 are compared without. Version 0.9 writes `<Section xsi:type="ovf:DiskSection_Type">` for `<DiskSection>`, and
@@ -29,7 +30,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import DefusedExpatParser
 
 from worker.inspectors.findings import Finding, Severity, found
-from worker.inspectors.ovf_host import HostFile, of_resource, of_setting, of_virtualbox
+from worker.inspectors.ovf_host import HostFile, of_inclusion, of_resource, of_setting, of_virtualbox
 from worker.inspectors.ovf_text import EncodingError, decode
 from worker.inspectors.ovf_units import MAX_CAPACITY, number_of, unit_of
 from worker.inspectors.text import printable
@@ -53,6 +54,7 @@ FILE, PROPERTY_PATH = ("References", "File"), ("ProductSection", "Property")
 DISKS = frozenset({("DiskSection", "Disk"), ("SharedDiskSection", "SharedDisk")})
 SETTINGS = frozenset({"Config", "ExtraConfig"})
 RESOURCES = frozenset({"HostResource", "HostExtentName"})
+OVIRT_PATH, INCLUSION = ("SpecParams", "path"), "include"
 VIRTUALBOX_MACHINE = "Machine"
 
 
@@ -207,7 +209,9 @@ class _Reader(ContentHandler):
             self._properties[said.get("key", "")] = said.get("value", "")
         elif name in SETTINGS:
             self._host += of_setting(_unambiguous(said))
-        elif not self._depth and (name == "ResourceType" or name in RESOURCES):
+        elif name == INCLUSION:
+            self._host += of_inclusion(said)
+        elif not self._depth and (name == "ResourceType" or name in RESOURCES or place == OVIRT_PATH):
             self._text, self._length, self._depth = [], 0, len(self._path)
         if self._machines:
             self._host += of_virtualbox(name, said)

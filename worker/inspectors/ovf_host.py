@@ -9,6 +9,7 @@ Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool U
 | `HostResource` of an item | `ovf:/disk/ID`, `ovf://disk/ID` and `/disk/ID`, the same with `file` |
 | `Config` and `ExtraConfig` with a key that names a file | `ovf:/file/ID`, a name without folders |
 | attributes in `vbox:Machine` that name files | a path in the machine's own folder |
+| the `path` of a drive of oVirt's, what XInclude includes | a name without folders |
 
 What means no file of the host is left alone: names of networks, a DVD drive, a serial port over TCP.
 """
@@ -34,7 +35,10 @@ FILE_KEYS = (
 FOR_THE_GUEST = "guestinfo."
 
 #: Attributes of VirtualBox's that name files or devices.
-VIRTUALBOX = ("location", "hostPath", "path", "imagePath", "file", "snapshotFolder", "stateFile")
+VIRTUALBOX = (
+    *("location", "hostPath", "path", "imagePath", "file", "snapshotFolder", "stateFile"),
+    *("tracefile", "customTable"),
+)
 #: Elements whose file is opened only where they are enabled, and whether they are where it is not said.
 ENABLED = {"Port": "true", "VideoCapture": "false", "VideoRecording": "false"}
 #: What a serial port leads to that is no file.
@@ -61,9 +65,14 @@ def outside(text: str) -> str | None:
 
 
 def of_resource(text: str) -> Iterator[HostFile]:
-    """What an item's `HostResource` names of the host."""
+    """What an item's `HostResource`, or the path of its drive, names of the host."""
     if not OWN_RESOURCE.fullmatch(text):
         yield from _if_outside("the host resource of an item", text)
+
+
+def of_inclusion(attributes: Mapping[str, str]) -> Iterator[HostFile]:
+    """What XInclude would include."""
+    yield from _if_outside("an inclusion", attributes.get("href", "").strip())
 
 
 def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:

@@ -16,7 +16,7 @@ from tests.inspectors.appliances.building import (
 from tests.inspectors.archives.walking import facts_of, walk
 from worker.demo.images import Image, qcow2, tar, vmdk_stream_optimized
 from worker.inspectors import Facts, Severity, Wholeness
-from worker.inspectors.appliance import MAX_OVF, MAX_OVFS
+from worker.inspectors.appliance import MAX_BYTES, MAX_OVF, MAX_OVFS
 
 APPLE_DOUBLE = plain(bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(300))
 TEXT = descriptor()
@@ -143,6 +143,13 @@ def test_more_texts_than_are_read_are_refused() -> None:
     facts = archive(*texts, ("images/a.qcow2", qcow2(GIB)))
     assert findings(facts) == [("member_limit", Severity.WARNING)]
     assert findings(archive(*texts[1:], ("images/a.qcow2", qcow2(GIB)))) == []
+
+
+def test_long_texts_are_read_up_to_a_bound() -> None:
+    long = "<!--" + "x" * (MAX_OVF - 100) + "--><Envelope/>"
+    texts = [(f"doc/{number}.ovf", long) for number in range(MAX_BYTES // MAX_OVF + 2)]
+    facts = archive(*texts, ("images/a.qcow2", qcow2(GIB)))
+    assert ("member_limit", Severity.WARNING) in findings(facts)
 
 
 # What macOS adds

@@ -97,6 +97,31 @@ def test_a_disk_that_the_descriptor_does_not_describe_is_missing() -> None:
     assert found == [("ovf_reference", Severity.ERROR)]
 
 
+@pytest.mark.parametrize("path", HOST_PATHS)
+def test_a_disc_of_the_host_is_critical_as_ovirt_writes_it(path: str) -> None:
+    drive = (
+        f"<Item><rasd:ResourceType>15</rasd:ResourceType><SpecParams><path>{path}</path></SpecParams></Item>"
+    )
+    assert described(descriptor(HARD_DISK + drive)) == CRITICAL
+
+
+@pytest.mark.parametrize("path", ["", "drivers.iso"])
+def test_a_disc_of_ovirts_own_is_in_order(path: str) -> None:
+    drive = f"<Item><SpecParams><path>{path}</path></SpecParams></Item>"
+    assert described(descriptor(HARD_DISK + drive)) == []
+
+
+@pytest.mark.parametrize("reference", ["/etc/shadow", "../../x", "file:///etc/shadow"])
+def test_a_disk_that_refers_to_a_host_file_is_critical(reference: str) -> None:
+    disk = f'<Disk ovf:diskId="vmdisk1" ovf:fileRef="{reference}"/>'
+    assert described(descriptor(disk=disk)) == CRITICAL
+
+
+def test_what_would_be_included_is_critical() -> None:
+    inclusion = '<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="file:///etc/shadow"/>'
+    assert described(descriptor(HARD_DISK + inclusion)) == CRITICAL
+
+
 # Settings of VMware
 
 
@@ -176,6 +201,7 @@ def test_a_setting_that_names_none_is_in_order(key: str, value: str) -> None:
         '<Hardware><VideoCapture enabled="true" file="{}"/></Hardware>',
         '<ExtraDataItem name="VBoxInternal/Devices/pcbios/0/Config/BiosRom" value="{}"/>',
         '<VRDEProperties><Property name="Security/ServerPrivateKey" value="{}"/></VRDEProperties>',
+        '<Network><Adapter slot="0" trace="true" tracefile="{}"/></Network>',
     ],
 )
 def test_a_host_file_of_virtualbox_is_critical(element: str, path: str) -> None:

@@ -288,8 +288,6 @@ XENCENTER = """<?xml version="1.0" encoding="utf-8"?>
         <rasd:ResourceType>19</rasd:ResourceType></Item>
       <xenovf:OtherSystemSettingData Name="HVM_boot_policy"><Value>BIOS order</Value>
         </xenovf:OtherSystemSettingData>
-      <xenovf:OtherSystemSettingData Name="PV_kernel"><Value>/boot/vmlinuz</Value>
-        </xenovf:OtherSystemSettingData>
     </VirtualHardwareSection></VirtualSystem>
 </Envelope>
 """
