@@ -15,6 +15,7 @@ from worker.inspectors.tar_header import (
     HARD_LINK,
     LONG_LINK,
     LONG_NAME,
+    SOLARIS_EXTENDED,
     SPARSE,
     SYMLINK,
     Header,
@@ -80,6 +81,10 @@ class Announced:
                 raise ambiguous("what an extended header says for all members, not all readers take from it")
         elif header.kind in EXTENDED and self._records is None and not self._long:
             self._records = parse(data)
+            if header.kind == SOLARIS_EXTENDED and self._records.decides:
+                raise ambiguous(
+                    "an extended header is of Solaris's kind, which Go and others take for a file"
+                )
         elif header.kind in {LONG_NAME, LONG_LINK} - self._long.keys() and text and self._records is None:
             self._long[header.kind] = text
         else:
@@ -109,6 +114,8 @@ class Announced:
         folder_to_some = header.name.endswith(b"/") or not entry.is_file
         if folder_to_some and (entry.stored or records.sparse):
             raise ambiguous(f"{shown(entry.name)} is no file and has data, which not all readers skip")
+        if entry.link and entry.kind not in LINKS:
+            raise ambiguous(f"{shown(entry.name)} is no link and has a target, to which BusyBox links it")
         if entry.also and entry.kind in LINKS:
             raise ambiguous(f"{shown(entry.name)} is a link that Python sees in another folder")
         if entry.kind == SPARSE and records.sparse:

@@ -48,7 +48,8 @@ DEVICES = frozenset({b"3", b"4"})
 BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
 LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
 #: POSIX's own, and Solaris's.
-EXTENDED = frozenset({b"x", b"X"})
+SOLARIS_EXTENDED = b"X"
+EXTENDED = frozenset({b"x", SOLARIS_EXTENDED})
 GLOBAL = b"g"
 
 

@@ -30,6 +30,9 @@ MAX_STEPS = 500_000
 MAX_LINKS = 63
 ROOT = 0
 
+#: Divides a path into parts, of which equal ones name the same.
+Split = Callable[[bytes], list[bytes]]
+
 
 class UnfollowedError(Exception):
     """There is more to follow than is followed."""
@@ -69,10 +72,17 @@ class Links:
 
     def _judge(self) -> list[Link] | None:
         try:
-            trees = (Tree(self._links, split, first) for split in SPLITS for first in (False, True))
-            return [*dict.fromkeys(link for tree in trees for link in tree.leading_outside())]
+            return [
+                *dict.fromkeys(link for tell in (split, FoldedSplit()) for link in self._outside_by(tell))
+            ]
         except UnfollowedError:
             return None
+
+    def _outside_by(self, split: Split) -> Iterator[Link]:
+        tree = Tree(self._links, split)
+        yield from tree.leading_outside()
+        if tree.replaced:
+            yield from Tree(self._links, split, keeps_first=True).leading_outside()
 
 
 def split(path: bytes) -> list[bytes]:
@@ -80,12 +90,20 @@ def split(path: bytes) -> list[bytes]:
     return [part for part in path.split(b"/") if part not in {b"", b"."}]
 
 
-def split_folded(path: bytes) -> list[bytes]:
-    """Return the parts of a path as the least discerning file systems tell them apart."""
-    return [part if part == b".." else folded(part) for part in split(path.replace(b"\\", b"/"))]
+class FoldedSplit:
+    """Returns the parts of a path as the least discerning file systems tell them apart."""
 
+    def __init__(self) -> None:
+        # The same folders come again and again.
+        self._folded: dict[bytes, bytes] = {b"..": b".."}
 
-SPLITS = (split, split_folded)
+    def __call__(self, path: bytes) -> list[bytes]:
+        """Divide a path."""
+        parts = split(path.replace(b"\\", b"/"))
+        for part in parts:
+            if part not in self._folded:
+                self._folded[part] = folded(part)
+        return [self._folded[part] for part in parts]
 
 
 class Place(NamedTuple):
@@ -100,16 +118,16 @@ class Tree:
 
     Args:
         links: In their order.
-        split: Divides a path into parts, of which equal ones name the same.
+        split: Tells what names the same.
         keeps_first: Of two links of a name the first stays.
     """
 
-    def __init__(
-        self, links: Sequence[Link], split: Callable[[bytes], list[bytes]], keeps_first: bool = False
-    ) -> None:
+    def __init__(self, links: Sequence[Link], split: Split, keeps_first: bool = False) -> None:
         self._links = links
         self._split = split
         self._keeps_first = keeps_first
+        #: Whether there are two links of a name.
+        self.replaced = False
         # By number, from the root on: the folder above. By folder and name: what is there.
         self._above = [ROOT]
         self._inside: dict[tuple[int, bytes], int] = {}
@@ -139,6 +157,7 @@ class Tree:
             elif is_absolute(link.target):
                 parts = None
             place = self._place(self._split(link.name))
+            self.replaced = self.replaced or place in self._leads
             if not (self._keeps_first and place in self._leads):
                 self._leads[place], by_place[place] = parts, link
         for place, link in by_place.items():

@@ -26,7 +26,7 @@ func list(path string) [][]any {
 		if err != nil {
 			return nil
 		}
-		if header.FileInfo().Mode().IsRegular() {
+		if header.Typeflag != tar.TypeXGlobalHeader && header.FileInfo().Mode().IsRegular() {
 			members = append(members, []any{header.Name, header.Size})
 		}
 		if _, err := io.Copy(io.Discard, reader); err != nil {

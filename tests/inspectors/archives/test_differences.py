@@ -1,7 +1,7 @@
 """Archives in which readers see different members: none that GNU tar and Python read in two ways is in order.
 
-Both are asked. What libarchive and BusyBox see differently was tried by hand and stands here as a fact, for
-bsdtar 3.6.2 and BusyBox 1.35.
+Both are asked. What others see differently stands here as a fact, of bsdtar 3.6.2, BusyBox 1.35, Go 1.19,
+npm's tar 7 and tar-stream 3; a slow test asks all of them about archives that are in order.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from tests.inspectors.archives import readers
 from tests.inspectors.archives.blocks import (
     END,
     archive,
@@ -73,6 +74,10 @@ DIFFERENT_TO_OTHERS = {
     "a hard link with data": archive(
         *FIRST, tar_header(b"l", len(HIDDEN), kind=b"1", link=b"first"), HIDDEN, *LAST
     ),
+    "a name in Solaris's extended header": archive(*extended((b"path", b"two"), kind=b"X"), *LAST),
+    "a file with a link's target": archive(*FIRST, tar_header(b"a", 3, link=b"first"), b"abc", *LAST),
+    "a file with a link's long target": archive(*long_name(b"/etc/passwd", kind=b"K"), *LAST),
+    "a folder with a link's target": archive(tar_header(b"d/", kind=b"5", link=b"first"), *LAST),
     "an extended header before a long name": archive(*extended((b"path", b"two")), *long_name(b"one"), *LAST),
     "a name for all": archive(*extended((b"path", b"two"), kind=b"g"), *LAST),
     "a size for all": archive(*extended((b"size", b"1024"), kind=b"g"), *FIRST, *LAST),
@@ -113,6 +118,7 @@ SAME = {
     "an extended name, twice in one header": archive(
         *extended((b"path", b"p"), (b"path", b"q")), *FIRST, *LAST
     ),
+    "a comment in Solaris's extended header": archive(*extended((b"comment", b"c"), kind=b"X"), *LAST),
     "a comment for all": archive(*extended((b"comment", b"c"), kind=b"g"), *FIRST, *LAST),
     "a sparse file": archive(*old_sparse(b"s", 5000, [(512, 512), (3000, 100)], 612), DATA[:612], *LAST),
     "one block of zeros": archive(*FIRST, *LAST, end=bytes(BLOCK)),
@@ -198,3 +204,49 @@ def test_no_archive_is_in_order_that_readers_see_differently(path: Path, seed: i
         # Of a kind that they do not know, we look at more.
         assert facts.details["other_files"] >= len(listed)
     assert in_order
+
+
+#: Of a kind that a reader does not know it sees nothing, or a file: folders of GNU's incremental backups, the
+#: extended headers of Solaris, any other letter.
+UNKNOWN_KINDS = {b"D", b"X", b"Q"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_in_an_archive_in_order_no_reader_sees_another_file(tmp_path: Path, seed: int) -> None:
+    """One may stop, or leave out what it does not know. tar-stream does not know sparse files."""
+    readers.need("bsdtar", "busybox")
+    readers.need_node_modules()
+    choose = Random(seed)  # noqa: S311 - to choose parts, the same in every run
+    images = [image for image in SAME.values() if UNKNOWN_KINDS.isdisjoint(kinds(image))]
+    while len(images) < 150:
+        parts = [piece for _ in range(choose.randrange(1, 6)) for piece in choose.choice(PARTS)(choose)]
+        image = archive(*parts, end=choose.choice([END, b"", bytes(10240)]))
+        if choose.random() < 0.5:
+            at = choose.randrange(image.size // BLOCK) * BLOCK + choose.choice(
+                [0, 99, 100, 124, 135, 136, 147, 148, 155, 156, 157, 257, 263, 265, 329, 345]
+            )
+            image = image.patched(at, choose.choice([b"\0", b"/", b" ", b"7", b"\x80", b"L"]))
+        facts = walk(image)
+        if facts.format and not facts.findings and UNKNOWN_KINDS.isdisjoint(kinds(image)):
+            images.append(image)
+    paths = [image.write_to(tmp_path / f"{number}.tar") for number, image in enumerate(images)]
+    go = readers.by_go(readers.built_by_go(tmp_path), paths)
+    for image, path, node, by_go in zip(images, paths, readers.by_node(paths), go, strict=True):
+        listings = {
+            "bsdtar": readers.by_bsdtar(path),
+            "busybox": readers.by_busybox(path),
+            "go": by_go,
+            **node,
+        }
+        seen = {*(by_gnu_tar(path) or [])}
+        for reader, listing in listings.items():
+            files = {one for one in listing or [] if not one[0].endswith("/")}
+            sparse = reader == "tar-stream" and b"S" in kinds(image)
+            assert sparse or files <= seen, (reader, path)
+
+
+def kinds(image: Image) -> set[bytes]:
+    """The kinds in the blocks of an archive that look like headers."""
+    blocks = [image.read(at, BLOCK) for at in range(0, image.size, BLOCK)]
+    return {block[156:157] for block in blocks if block[257:262] == b"ustar"}
