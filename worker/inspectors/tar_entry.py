@@ -23,7 +23,7 @@ from worker.inspectors.tar_header import (
     ambiguous,
 )
 from worker.inspectors.tar_names import shown
-from worker.inspectors.tar_pax import Records, parse
+from worker.inspectors.tar_pax import REAL_SIZE, Records, parse
 
 #: The kinds that speak of the next member, or of all.
 ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
@@ -110,6 +110,10 @@ class Announced:
             raise TarError("data_file", f"{shown(entry.name)} began in another archive")
         if not entry.name:
             raise TarError("structure", "a member has no name")
+        if records.number(REAL_SIZE) not in {None, entry.stored} and not records.sparse:
+            raise ambiguous(
+                f"{shown(entry.name)} has another size to libarchive, which star keeps for files with holes"
+            )
         # To some readers an old file is a folder if only the name in its own header ends like one.
         folder_to_some = header.name.endswith(b"/") or not entry.is_file
         if folder_to_some and (entry.stored or records.sparse):

@@ -4,8 +4,12 @@ Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Spars
 
 A record is its own length in decimal, a space, `key=value`, and a line break. Of a key that is there twice
 the last counts, but for the offsets and lengths of GNU's sparse format 0.0.
+
+npm's tar divides a header into lines before it looks at lengths, so that a line in a value is a record to it.
+GNU tar passes over spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from worker.inspectors.tar_header import MAX_SIZE, TarError, ambiguous
@@ -17,8 +21,18 @@ SPARSE_PREFIX = b"GNU.sparse."
 SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 #: What a member of a set of several archives says of itself.
 VOLUME_PREFIX = b"GNU.volume."
+#: The size that star gives a sparse file, beside `size`, which is how much is stored of it.
+REAL_SIZE = b"SCHILY.realsize"
 #: What changes which members there are. Of the rest nothing is kept.
-DECISIVE = frozenset({b"path", b"linkpath", b"size"})
+DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
+#: Numbers that matter to none but those that unpack, as GNU tar and Go take them.
+NUMBERS = {
+    **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
+    **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
+}
+#: How a line begins that npm's tar may read: with its own length, as JavaScript's `parseInt` takes one.
+LINE = re.compile(rb"\s*\+?([0-9]{1,8})")
+READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,7 @@ def parse(data: bytes) -> Records:
         if not space < end <= len(data) or data[end - 1 : end] != b"\n" or not equals:
             raise TarError("structure", "an extended header is not made of records")
         at = end
+        _check(digits, key, value)
         if key.startswith(VOLUME_PREFIX):
             raise TarError("data_file", "the archive is one of several, which hold parts of a file")
         if key in {SPARSE_OFFSET, SPARSE_LENGTH}:
@@ -85,6 +100,28 @@ def parse(data: bytes) -> Records:
                 f"an extended header leaves {printable(key)} empty, which readers take in two ways"
             )
     return Records(values, tuple(zip(offsets, lengths, strict=True)))
+
+
+def _check(digits: bytes, key: bytes, value: bytes) -> None:
+    """Refuse a record that not all readers read, or in which some see another one."""
+    if digits.startswith(b"0") or key[:1].isspace():
+        raise ambiguous(
+            "an extended header has a record with a length or a key that readers read in two ways"
+        )
+    if any(map(_is_record_to_npm, value.split(b"\n")[1:])):
+        raise ambiguous(f"an extended header has a line in {printable(key)} that npm takes for a record")
+    if key == b"path" and b"\n" in value:
+        raise ambiguous("an extended header has a name of several lines, which not all readers read")
+    if key in NUMBERS and not NUMBERS[key].fullmatch(value):
+        raise TarError("structure", f"an extended header has no number for {printable(key)}")
+
+
+def _is_record_to_npm(line: bytes) -> bool:
+    """Whether a line has its own length in front, and behind that and one more character what matters."""
+    length = LINE.match(line)
+    if length is None or int(length[1]) != len(line.decode(errors="replace").encode()) + 1:
+        return False
+    return line[len(b"%d" % int(length[1])) + 1 :].startswith(READ_BY_NPM)
 
 
 def decimal(text: bytes) -> int:
