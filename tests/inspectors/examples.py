@@ -4,6 +4,7 @@ from struct import pack
 from uuid import UUID
 
 from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descriptor, zipped
+from tests.inspectors.backups import vma, xva
 from tests.inspectors.compression.packed import PACKED, lz4_frame, zstd_frame
 from worker.demo.images import (
     Image,
@@ -143,7 +144,8 @@ WHOLE: dict[str, list[Image]] = {
         _hybrid(iso(), mbr_disk(iso().size, [(0x17, 64, 99)])),
         _hybrid(iso(4096), gpt_disk(iso(4096).size)),
     ],
-    "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))])],
+    "vma": [vma()],
+    "tar": [tar([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))]), xva()],
     "ova": [_machine(), _in_chunks()],
     "zip": [
         zip_archive([("a.vdi", vdi(GIB, allocated=3)), ("b.qcow2", qcow2(GIB, allocated=3))]),

@@ -28,6 +28,7 @@ from worker.inspectors.sparseimage import SparseImageInspector
 from worker.inspectors.vdi import VDIInspector
 from worker.inspectors.vhd import VHDInspector
 from worker.inspectors.vhdx import VHDXInspector
+from worker.inspectors.vma import VMAInspector
 from worker.inspectors.vmdk import VMDKInspector
 from worker.inspectors.vmdk_text import VMDKTextInspector
 from worker.inspectors.zip import ZipInspector
@@ -53,6 +54,7 @@ BY_FRONT: tuple[type[FileInspector], ...] = (
     SparseImageInspector,
     ASIFInspector,
     EWFInspector,
+    VMAInspector,
 )
 
 #: Known by a footer or trailer at the object's end, whatever its front is.

@@ -5,7 +5,8 @@ certificate, then the files in the order of the references.
 
 An archive with a descriptor (`appliance` says which file is one) is an OVA, and any other `tar`. What the
 descriptor says of files and disks is compared with what is in the archive. A file that it takes for a disk is
-a member, however small, and one that it says is in chunks is one member, in place of its chunks.
+a member, however small, and one that it says is in chunks is one member, in place of its chunks. XenServer's
+archives are told from others (`xva`).
 
 The digests in the manifest are not looked at: to check them every byte would have to be read.
 
@@ -20,6 +21,8 @@ from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import Finding
 from worker.inspectors.region import ByteRange
 from worker.inspectors.tar import End, TarInspector
+from worker.inspectors.xva import NAME as XVA_NAME
+from worker.inspectors.xva import XVA
 
 #: How the walk ends where all of the archive was seen.
 SEEN = frozenset({End.MARKED, End.UNMARKED})
@@ -31,12 +34,15 @@ class OVAInspector(TarInspector):
     def __init__(self, tracing: bool = False, depth: int = 0) -> None:
         super().__init__(tracing, depth)
         self._machine = Machine()
+        self._xva = XVA()
 
     def __str__(self) -> str:
         return "ova" if self._machine.is_one else self.NAME
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
         """Whether the next file is looked at by itself. The machine may read of it."""
+        if self._xva.takes(name):
+            return False
         look = self._machine.add(name, extents.size, extents)
         if look.wanted and extents.place is not None:
             self._machine.read((yield ByteRange(extents.place, look.wanted)))
@@ -60,6 +66,11 @@ class OVAInspector(TarInspector):
         return super().complete and (self._ended is None or self._machine.is_settled)
 
     @property
+    def subformat(self) -> str | None:
+        """`xva` for XenServer's."""
+        return XVA_NAME if self._xva.is_one else super().subformat
+
+    @property
     def wholeness(self) -> Wholeness:
         """Proven when the end is marked, or all is there that the descriptor names."""
         if self._ended is End.UNMARKED and self._machine.all_there:
@@ -79,7 +90,11 @@ class OVAInspector(TarInspector):
             return []
         kept, members = super()._numbered(), self._numbered()
         seen = self._ended in SEEN
-        return [*super().checks(), *self._machine.findings(kept, members, all_seen=seen)]
+        return [
+            *super().checks(),
+            *self._xva.findings(),
+            *self._machine.findings(kept, members, all_seen=seen),
+        ]
 
     def _numbered(self) -> dict[int, Member]:
         """The members, as the descriptor takes them."""
