@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.inspectors.apple_double import is_apple_double
-from worker.inspectors.appliance_files import ArchiveFiles, leads_elsewhere, shown_text
+from worker.inspectors.appliance_files import ArchiveFiles, leads_elsewhere, paths, shown_text
 from worker.inspectors.findings import Finding, Severity, found
 from worker.inspectors.ovf import Descriptor, OVFError, parse
-from worker.inspectors.tar_names import parts_of
+from worker.inspectors.tar_names import digest, parts_of
 
 SUFFIX = b".ovf"
 #: The longest descriptor that is read. VMware's and VirtualBox's have some ten kilobytes.
@@ -46,6 +46,11 @@ class Candidate:
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None
+    #: The digests of all paths that its references may mean, how many files were compared with these, and
+    #: whether one of them is there.
+    _paths: frozenset[bytes] | None = None
+    _compared: int = 0
+    _has_files: bool = False
 
     @property
     def folder(self) -> bytes:
@@ -88,8 +93,14 @@ class Candidate:
             return True
         if self.descriptor is None:
             return self.is_text
-        found_files = [files.find(self.folder, file) for file in self.descriptor.files]
-        return not found_files or any(one.whole or one.chunks for one in found_files)
+        if self._paths is None:
+            named = self.descriptor.files
+            self._paths = frozenset(digest(path) for file in named for path in paths(self.folder, file.href))
+            self._has_files = not named
+        # Files are only ever added.
+        self._has_files = self._has_files or not self._paths.isdisjoint(files.names[self._compared :])
+        self._compared = len(files.names)
+        return self._has_files
 
 
 class Appliance:

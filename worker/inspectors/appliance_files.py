@@ -40,6 +40,8 @@ class ArchiveFiles:
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
+        #: What the files may be referred to by, as digests of names, in the files' order.
+        self.names: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
         # By the digest of what their names begin with.
         self._chunks: dict[bytes, dict[int, int]] = {}
@@ -52,9 +54,11 @@ class ArchiveFiles:
         number = len(self._sizes)
         self._sizes.append(size)
         self._numbers[digest(name)] = number
+        self.names.append(digest(name))
         chunk = CHUNK.fullmatch(name)
         if chunk:
             self._chunks.setdefault(digest(chunk[1]), {})[int(chunk[2])] = number
+            self.names.append(digest(chunk[1]))
 
     def size(self, number: int) -> int:
         """How many bytes a file has."""
