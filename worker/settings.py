@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     )
 
     head_bytes: int = Field(
-        default=256 * 1024, ge=512, le=8 * 1024 * 1024, description="The first GET of an object"
+        default=336 * 1024, ge=512, le=8 * 1024 * 1024, description="The first GET of an object"
     )
     gap_bytes: int = Field(
         default=1024 * 1024, ge=0, le=8 * 1024 * 1024, description="Two ranges this near are fetched as one"

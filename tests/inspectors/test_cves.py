@@ -267,7 +267,7 @@ def test_cve_2013_4469_a_size_that_the_tables_cannot_hold_is_told_and_damaged(cl
     """The header alone was changed. Whoever has a limit can refuse it by the size that is told."""
     facts = facts_of(qcow2(GIB).patched(24, pack(">Q", claimed)))
     assert facts.virtual_size == claimed
-    assert judge(facts) == (Status.DAMAGED, ("structure",))
+    assert judge(facts) == (Status.DAMAGED, ("size_mismatch",))
 
 
 def test_cve_2013_4469_a_disk_as_large_as_its_file_is_told_so() -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from tests.inspectors.compression.memory import memory_taken
-from tests.inspectors.compression.packed import GIB, KIB, MIB, PACKED, noise, zeros
+from tests.inspectors.compression.packed import GIB, MIB, PACKED, noise, zeros
 from tests.inspectors.content.tools import need
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 from tests.slow import slow
@@ -29,6 +29,7 @@ from worker.sources.meter import Budget
 from worker.sources.s3 import S3Access
 
 LIMIT = (Status.INCONCLUSIVE, ("decompression_limit",))
+HEAD_BYTES = ScanSettings().head_bytes
 
 
 def by_gzip(image: Image) -> bytes:
@@ -85,7 +86,7 @@ def test_what_leads_outside_is_unsafe_though_the_rest_was_not_seen() -> None:
     image = qcow2(GIB, backing_file="/etc/shadow").appended(noise(1, 40 * MIB))
     report = scanned(PACKED["zstd"](image.to_bytes()))
     assert verdict(report) == (Status.UNSAFE, ("backing_file", "decompression_limit"))
-    assert report.bytes_read == 256 * KIB + TAIL_BYTES
+    assert report.bytes_read == HEAD_BYTES + TAIL_BYTES
 
 
 VERDICTS: dict[str, tuple[Callable[[], bytes], Status, tuple[str, ...]]] = {
@@ -188,7 +189,7 @@ def test_by_default_the_same_is_undecided_and_read_no_further_than_it_tells_some
     report = scanned(by_gzip(image))
     assert verdict(report) == LIMIT
     assert report.members[0].members[0].reasons == ("decompression_limit",)
-    assert (report.requests, report.bytes_read) == (3, 512 * KIB + TAIL_BYTES)
+    assert (report.requests, report.bytes_read) == (3, 2 * HEAD_BYTES + TAIL_BYTES)
 
 
 def test_tar_packs_it_sparsely_as_compute_engine_says(tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ def test_time_is_looked_at_while_it_is_decompressed() -> None:
 @pytest.mark.slow
 def test_a_bomb_costs_no_more_than_its_front() -> None:
     report = scanned(zeros("gzip", 512 * MIB))
-    assert (report.requests, report.bytes_read) == (2, 256 * KIB + TAIL_BYTES)
+    assert (report.requests, report.bytes_read) == (2, HEAD_BYTES + TAIL_BYTES)
 
 
 IMPORTS = """

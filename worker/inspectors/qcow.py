@@ -29,7 +29,7 @@ ends them.
 
 Wholeness: the refcount table leads to the last refcount block, and the block's last nonzero entry is the last
 cluster in use: the high-water mark. That cluster may end short (nothing pads a file to whole clusters), but
-it must begin.
+it must begin. `worker.inspectors.qcow_maps` says which tables are read besides.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,11 +38,12 @@ from struct import unpack_from
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
-from worker.inspectors.region import CaptureRegion
+from worker.inspectors.layout import Part
+from worker.inspectors.qcow_maps import HEADER_BYTES, L1_OFFSET, L1_RESERVED, SNAPSHOT_BYTES, QcowMaps, Shape
+from worker.inspectors.region import ByteRange, CaptureRegion
 from worker.inspectors.text import printable
 
 MAGIC = b"QFI\xfb"
-HEADER_BYTES = 512
 
 #: The specification's limit of a backing file's name.
 MAX_NAME_BYTES = 1023
@@ -51,21 +52,10 @@ MAX_NAME_BYTES = 1023
 MAX_EXTENSION_BYTES = 16 * 1024
 #: QEMU writes at most six kinds of extension, each once.
 MAX_EXTENSIONS = 32
-#: What is held of the refcount table: 16,384 entries lead to 32 TiB of image at the default cluster size.
-MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
-#: What is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
-MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
-#: The L1 table is looked at where it lies as near as this, as it does in an image as it was created: further
-#: off it would cost a request for what the refcounts tell better.
-NEAR_BYTES = 256 * 1024
-#: What must be zero in an L1 entry, and where its L2 table lies (section "L1 table entry").
-L1_RESERVED, L1_OFFSET = 0x7F000000000001FF, 0x00FFFFFFFFFFFE00
 #: QEMU's limits (block/qcow2.h: QCOW_MAX_L1_SIZE, QCOW_MAX_REFTABLE_SIZE, QCOW_MAX_SNAPSHOTS).
 MAX_L1_BYTES = 32 * 1024 * 1024
 MAX_REFCOUNT_CLUSTERS_BYTES = 8 * 1024 * 1024
 MAX_SNAPSHOTS = 65536
-#: An entry of the snapshot table without its texts and extra data.
-SNAPSHOT_BYTES = 40
 SECTOR = 512
 #: An extended L2 entry divides a cluster into 32 subclusters, which are no smaller than the smallest cluster.
 LEAST_EXTENDED_CLUSTER = 32 * SECTOR
@@ -87,6 +77,12 @@ COMPRESSIONS = {0: "zlib", 1: "zstd"}
 EXTENSION_BACKING_FORMAT = 0xE2792ACA
 EXTENSION_DATA_FILE = 0x44415441
 EXTENSION_ENCRYPTION = 0x0537BE77
+EXTENSION_BITMAPS = 0x23852875
+#: What a header extension says of a structure elsewhere: its name, and where offset and length stand.
+POINTERS = {
+    EXTENSION_ENCRYPTION: ("the encryption header", 0, 8),
+    EXTENSION_BITMAPS: ("the bitmap directory", 16, 8),
+}
 LUKS = 2
 
 
@@ -116,22 +112,14 @@ class QcowInspector(FrontInspector):
         return f"v{self._u32(4)}" if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare what the header leads to: names, extensions, the refcount table, then its last block."""
+        """Declare what the header leads to: names, extensions, and the tables, one after the other."""
         if not self.filled("header") or not self._usable:
             return
-        if not self.has_region("refcount_table"):
-            length = min(MAX_REFCOUNT_TABLE_BYTES, self._u32(56) * self._cluster_bytes)
-            self.new_region("refcount_table", CaptureRegion(self._u64(48), length))
+        if not self.has_region("extensions"):
             self._declare_beyond_header("extensions", self._header_length, self._extension_bytes)
             if self._backing_offset:
                 self._declare_beyond_header("backing_name", self._backing_offset, self._name_bytes)
-            if self._u64(40) + self._u32(36) * 8 <= NEAR_BYTES:
-                self.new_region("l1_table", CaptureRegion(self._u64(40), self._u32(36) * 8))
-        if self.filled("refcount_table") and not self.has_region("refcount_block"):
-            block = self._last_block
-            if block is not None:
-                length = min(self._cluster_bytes, MAX_REFCOUNT_BLOCK_BYTES)
-                self.new_region("refcount_block", CaptureRegion(block[1], length))
+        self._maps.declare()
 
     def _declare_beyond_header(self, name: str, offset: int, length: int) -> None:
         """Declare what of a range the header's region does not hold: a stream has passed that already."""
@@ -152,8 +140,10 @@ class QcowInspector(FrontInspector):
         if not any(self.captured("refcount_block")):
             # It counts nothing, so the mark lies in a block before it, which was not looked at.
             return Wholeness.UNCHECKED
-        table_whole = self._u32(56) * self._cluster_bytes <= MAX_REFCOUNT_TABLE_BYTES
-        block_whole = self._cluster_bytes <= MAX_REFCOUNT_BLOCK_BYTES
+        if self.thorough:
+            return Wholeness.PROVEN if self._maps.whole else Wholeness.SAMPLED
+        table_whole = self.region("refcount_table").length == self._u32(56) * self._cluster_bytes
+        block_whole = self.region("refcount_block").length == self._cluster_bytes
         return Wholeness.PROVEN if table_whole and block_whole else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
@@ -187,7 +177,13 @@ class QcowInspector(FrontInspector):
             return []
         if not self._usable:
             return [self._unusable()]
-        return [*self._leads_outside(), *self._states(), *self._contradictions(), *self._truncation()]
+        return [
+            *self._leads_outside(),
+            *self._states(),
+            *self._contradictions(),
+            *self._maps.findings(self._pointed_at()),
+            *self._truncation(),
+        ]
 
     def _leads_outside(self) -> Iterator[Finding]:
         details = self.details()
@@ -232,16 +228,16 @@ class QcowInspector(FrontInspector):
         if self._u32(36) * 8 > MAX_L1_BYTES:
             yield found("structure", f"the L1 table has {self._u32(36)} entries, more than qcow2 allows")
         elif self._u32(36) < self._l1_entries_needed:
-            yield found("structure", "the L1 table is too short for the virtual size")
+            yield found("size_mismatch", "the L1 table is too short for the virtual size")
         yield from self._table_contradictions()
 
     def _table_contradictions(self) -> Iterator[Finding]:
         cluster = self._cluster_bytes
-        if any(entry & L1_RESERVED or (entry & L1_OFFSET) % cluster for entry in self._l1_table):
+        if any(entry & L1_RESERVED or (entry & L1_OFFSET) % cluster for entry in self._maps.l1_table):
             yield found("structure", "the L1 table leads elsewhere than to clusters")
         if not 0 < self._u32(56) * cluster <= MAX_REFCOUNT_CLUSTERS_BYTES:
             yield found("structure", f"the refcount table has {self._u32(56)} clusters")
-        block = self._last_block
+        block = self._maps.last_block
         if block and (not block[1] or block[1] % cluster):
             yield found("structure", f"the refcount block's offset {block[1]} is not a cluster's")
         snapshots, table = self._u32(60), self._u64(64)
@@ -268,15 +264,15 @@ class QcowInspector(FrontInspector):
         places = [("header extensions", self._header_length), ("refcount table", self._u64(48))]
         if self._u32(36):
             places.append(("L1 table", self._u64(40) + self._u32(36) * 8 - 1))
-            places.append(("last L2 table", max((entry & L1_OFFSET for entry in self._l1_table), default=0)))
+            last = max((entry & L1_OFFSET for entry in self._maps.l1_table), default=0)
+            places.append(("last L2 table", last))
         if self._u32(60):
             places.append(("snapshot table", self._u64(64) + self._u32(60) * SNAPSHOT_BYTES - 1))
-        block = self._last_block if self.filled("refcount_table") else None
+        block = self._maps.last_block if self.filled("refcount_table") else None
         if block is not None:
             places.append(("last refcount block", block[1]))
-            mark = self._last_cluster_offset(block[0])
-            if mark is not None:
-                places.append(("last cluster in use", mark))
+        if (mark := self._maps.last_cluster) is not None:
+            places.append(("last cluster in use", mark))
         for name, offset in places:
             if offset >= size:
                 yield found(
@@ -379,29 +375,30 @@ class QcowInspector(FrontInspector):
         short = len(area) < self._extension_bytes and len(extensions) < MAX_EXTENSIONS
         return extensions, short or self._extension_bytes <= position < MAX_EXTENSION_BYTES
 
-    @property
-    def _l1_table(self) -> tuple[int, ...]:
-        """The entries of the active L1 table, where that is looked at."""
-        table = self.captured("l1_table")
-        return unpack_from(f">{len(table) // 8}Q", table)
+    def _pointed_at(self) -> Iterator[Part]:
+        """What header extensions point to."""
+        for kind, body in self._extensions()[0]:
+            name, offset_at, length_at = POINTERS.get(kind, ("", 0, 0))
+            if name and len(body) >= max(offset_at, length_at) + 8:
+                start, length = (unpack_from(">Q", body, at)[0] for at in (offset_at, length_at))
+                yield Part(start, start + length, name)
 
     @property
-    def _last_block(self) -> tuple[int, int] | None:
-        """The last refcount block in use, as its index in the refcount table and its offset in the image."""
-        table = self.captured("refcount_table")
-        used = len(table.rstrip(b"\0"))
-        if not used:
-            return None
-        index = (used - 1) // 8
-        entry = int.from_bytes(table[index * 8 : index * 8 + 8].ljust(8, b"\0"), "big")
-        return index, entry & ~0x1FF
-
-    def _last_cluster_offset(self, block_index: int) -> int | None:
-        """Where the last cluster in use begins, by the last refcount block; `None` if that counts nothing."""
-        used = self.captured("refcount_block").rstrip(b"\0")
-        if not used:
-            return None
-        # Refcounts below 8 bits fill a byte from its low bits; wider ones are big-endian.
-        last_bit = (len(used) - 1) * 8 + used[-1].bit_length() - 1
-        entries_per_block = self._cluster_bytes * 8 // self._refcount_bits
-        return (block_index * entries_per_block + last_bit // self._refcount_bits) * self._cluster_bytes
+    def _maps(self) -> QcowMaps:
+        """The tables, of a header that is usable."""
+        l1, table = ByteRange(self._u64(40), 8 * self._u32(36)), self._u64(48)
+        return QcowMaps(
+            self,
+            Shape(
+                version=self._u32(4),
+                cluster_bits=self._u32(20),
+                extended=bool(self._incompatible & EXTENDED_L2),
+                refcount_bits=self._refcount_bits,
+                l1=l1,
+                refcount_table=ByteRange(table, self._u32(56) * self._cluster_bytes),
+                snapshots=self._u32(60),
+                snapshot_table=self._u64(64),
+                has_data=not self._incompatible & DATA_FILE,
+                counted=not self._incompatible & (DIRTY | CORRUPT),
+            ),
+        )

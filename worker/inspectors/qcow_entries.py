@@ -1,0 +1,79 @@
+"""What the entries of a qcow2's L2 tables point to.
+
+Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 Entries".
+
+| bits | of an L2 entry |
+|---|---|
+| 0 | version 3, not with extended entries: the cluster reads as zeros |
+| 9 to 55 | offset of the cluster; zero: it is not allocated |
+| 62 | the cluster is compressed |
+| 63 | its refcount is exactly one, so it is written in place |
+
+All others are zero. Of a compressed cluster, x = 62 - (cluster bits - 8):
+
+| bits | of a compressed one |
+|---|---|
+| 0 to x - 1 | offset of the data, of any byte |
+| x to 61 | sectors of 512 bytes that it takes beyond the one in which it begins |
+
+Compressed clusters share clusters of the file with each other, and with nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from worker.inspectors.qcow_refcounts import big_endian
+
+SECTOR = 512
+OFFSET = 0x00FFFFFFFFFFFE00
+#: What must be zero in an entry. In version 2 and in extended entries the lowest bit, too.
+RESERVED, LOWEST = 0x3F000000000001FE, 1
+COMPRESSED, COPIED = 1 << 62, 1 << 63
+
+
+class Mapped(NamedTuple):
+    """The clusters of the file that entries point to, by number and sorted; some several times.
+
+    `in_place` are those that are written in place. `sound` is false if an entry points elsewhere than to the
+    beginning of a cluster, or has a bit that no version knows.
+    """
+
+    clusters: Sequence[int]
+    compressed: Sequence[int]
+    in_place: frozenset[int]
+    sound: bool
+
+
+def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, version: int) -> Mapped:
+    """What the entries of some L2 tables point to."""
+    within = (1 << cluster_bits) - 1
+    reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
+    plain: list[int] = []
+    packed: list[int] = []
+    for table in tables:
+        entries = big_endian("Q", table)[:: 2 if extended else 1]
+        used = [entry for entry in entries if entry]
+        plain += [entry for entry in used if not entry & COMPRESSED]
+        packed += [entry for entry in used if entry & COMPRESSED]
+    bad = 0
+    for entry in plain:
+        bad |= entry & reserved
+    clusters = sorted([(entry & OFFSET) >> cluster_bits for entry in plain if entry & OFFSET])
+    several = {one for one, other in pairwise(clusters) if one == other}
+    in_place = frozenset(
+        (entry & OFFSET) >> cluster_bits
+        for entry in (plain if several else ())
+        if entry & COPIED and (entry & OFFSET) >> cluster_bits in several
+    )
+    compressed = sorted(number for entry in packed for number in _touched(entry, cluster_bits))
+    return Mapped(clusters, compressed, in_place, not bad)
+
+
+def _touched(entry: int, cluster_bits: int) -> Iterator[int]:
+    """The numbers of the clusters in which a compressed cluster lies."""
+    shift = 62 - (cluster_bits - 8)
+    start = entry & ((1 << shift) - 1)
+    sectors = (entry >> shift & ((1 << (cluster_bits - 8)) - 1)) + 1
+    end = start // SECTOR * SECTOR + sectors * SECTOR
+    yield from range(start >> cluster_bits, ((end - 1) >> cluster_bits) + 1)
