@@ -42,8 +42,10 @@ MAX_TEXT = 4096
 #: The attributes that count.
 READ = frozenset(
     {"id", "href", "size", "compression", "chunkSize", "diskId", "fileRef", "parentRef", "format"}
-    | {"capacity", "capacityAllocationUnits", "key", "value", "type"}
+    | {"capacity", "capacityAllocationUnits", "key", "value"}
 )
+#: Those that count of a section of version 0.9, and of a setting.
+KIND, SETTING = frozenset({"type"}), frozenset({"key", "value"})
 PROPERTY = re.compile(r"\$\{([^}]*)\}")
 
 #: How version 0.9 calls its sections: by an attribute.
@@ -185,7 +187,7 @@ class _Reader(ContentHandler):
         name = _local(name)
         said = _attributes(attrs)
         if name in SECTIONS:
-            kind = _local(_unambiguous(said).get("type", ""))
+            kind = _local(_unambiguous(said, KIND).get("type", ""))
             name = kind.removesuffix(TYPED) if kind.endswith(TYPED) else name
         if self.root is None:
             self.root = name
@@ -208,7 +210,7 @@ class _Reader(ContentHandler):
             said = _unambiguous(said)
             self._properties[said.get("key", "")] = said.get("value", "")
         elif name in SETTINGS:
-            self._host += of_setting(_unambiguous(said))
+            self._host += of_setting(_unambiguous(said, SETTING))
         elif name == INCLUSION:
             self._host += of_inclusion(said)
         elif not self._depth and (name == "ResourceType" or name in RESOURCES or place == OVIRT_PATH):
@@ -267,9 +269,9 @@ def _attributes(attrs: AttributesImpl) -> dict[str, str]:
     return said
 
 
-def _unambiguous(said: dict[str, str]) -> dict[str, str]:
+def _unambiguous(said: dict[str, str], read: frozenset[str] = READ) -> dict[str, str]:
     """The attributes, of which none that counts is there twice."""
-    for name in READ.intersection(said):
+    for name in sorted(read.intersection(said)):
         if "\0" in said[name]:
             message = f"an element has two of {name}, of which readers take either"
             raise OVFError("ovf_reference", message, Severity.CRITICAL)

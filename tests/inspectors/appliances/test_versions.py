@@ -127,6 +127,15 @@ def test_a_section_of_two_types_is_read_by_either() -> None:
     assert described(text) == HOST
 
 
+def test_what_does_not_count_may_be_there_by_two_namespaces() -> None:
+    """oVirt gives an operating system its own id beside OVF's."""
+    system = '<Section ovf:id="36" vmw:id="1252" xsi:type="ovf:OperatingSystemSection_Type"/>'
+    settings = (
+        '<vmw:Config ovf:id="1" vmw:id="2" vmw:key="firmware" vmw:value="efi" ovf:type="a" vmw:type="b"/>'
+    )
+    assert described(old(hardware=HARD_DISK + system + settings)) == []
+
+
 def test_shared_disks_of_version_2_are_disks() -> None:
     shared = DISK_ELEMENT.replace("<Disk", "<SharedDisk").replace(
         "ovf:fileRef", 'ovf:parentRef="b" ovf:fileRef'
