@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.namesakes import folded
 from worker.inspectors.tar_header import BODILESS, DEVICES, HARD_LINK, SYMLINK
 from worker.inspectors.tar_links import Link, Links
 from worker.inspectors.tar_names import (
@@ -28,8 +29,9 @@ class Paths:
 
     def __init__(self) -> None:
         self._links = Links()
+        # By digests of their names, and of these as `folded` has them.
         self._symlinks: set[bytes] = set()
-        self._hard_links: set[bytes] = set()
+        self._all_links: set[bytes] = set()
 
     def wrong_with(self, name: bytes, kind: bytes, link: bytes) -> Iterator[str]:
         """What is wrong with the next member, in sentences."""
@@ -42,7 +44,7 @@ class Paths:
             yield f"{shown(name)} is a device"
         elif kind in {HARD_LINK, SYMLINK}:
             yield from self._wrong_with_link(name, link, is_hard=kind == HARD_LINK)
-        elif kind not in BODILESS and self._is_link(digest(name)):
+        elif kind not in BODILESS and self._is_link(name):
             yield f"{shown(name)} is a file, and was a link before, through which some readers write"
 
     def findings(self) -> Iterator[Finding]:
@@ -64,19 +66,26 @@ class Paths:
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:
             yield f"{shown(name)} is a link to {shown(link)}, which {outside}"
-        (self._hard_links if is_hard else self._symlinks).add(digest(name))
+        digests = {digest(name), digest(folded(name))}
+        self._all_links |= digests
+        if not is_hard:
+            self._symlinks |= digests
         self._links.note(Link(name, link, is_hard=is_hard, is_known=outside is not None))
 
     def _is_link(self, name: bytes) -> bool:
-        return name in self._symlinks or name in self._hard_links
+        """Whether a link has the name, at least where file systems do not tell them apart."""
+        return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:
-        """Whether one of the folders in the name is a link."""
-        if not self._symlinks:
-            return False
-        so_far = blake2b(digest_size=DIGEST_BYTES)
-        for part in parts_of(name)[:-1]:
-            so_far.update(part + b"/")
-            if so_far.copy().digest() in self._symlinks:
-                return True
-        return False
+        """Whether a folder in the name is a link, at least where file systems do not tell them apart."""
+        return bool(self._symlinks) and any(
+            not self._symlinks.isdisjoint(folders(one)) for one in (name, folded(name))
+        )
+
+
+def folders(name: bytes) -> Iterator[bytes]:
+    """Yield the digests of the folders in a name, from the top."""
+    so_far = blake2b(digest_size=DIGEST_BYTES)
+    for part in parts_of(name)[:-1]:
+        so_far.update(part + b"/")
+        yield so_far.copy().digest()

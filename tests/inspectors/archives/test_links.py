@@ -117,6 +117,17 @@ def test_a_file_with_the_name_of_an_earlier_link_is_found(kind: bytes) -> None:
     assert found(*file(b"x", b"text"), link(b"x", b"disk.vdi", kind)) == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [(b"X", b"x"), ("É".encode(), "e\u0301".encode()), (b"x", b"x."), (b"a/x", b"a\\x")]
+)
+def test_where_case_is_ignored_a_link_may_have_the_name_of_a_file_or_its_folder(
+    one: bytes, other: bytes
+) -> None:
+    assert "member_path" in found(link(one, b"disk.vdi"), *file(other, b"text"))
+    assert "member_path" in found(link(one, b"d"), *file(other + b"/disk", b"text"))
+    assert found(link(one + b"y", b"d"), *file(other + b"/disk", b"text")) == []
+
+
 def test_a_folder_may_have_the_name_of_an_earlier_link() -> None:
     assert found(link(b"x", b"disk.vdi"), folder(b"x")) == []
 
