@@ -52,7 +52,9 @@ def test_an_image_that_is_a_partitioned_disk_as_well_is_a_finding(image: Image) 
     assert "ambiguous_format" in checks_of(image.patched(446, partition))
 
 
-@pytest.mark.parametrize("image", [qcow2(GIB), vdi(GIB), vmdk_sparse(GIB), vhdx(GIB)], ids=str)
+@pytest.mark.parametrize(
+    "image", [qcow2(GIB), vdi(GIB), vmdk_sparse(GIB), vhdx(GIB)], ids=["qcow2", "vdi", "vmdk", "vhdx"]
+)
 @pytest.mark.parametrize(
     "trailer",
     [vhd_fixed(MIB).read(MIB, 512), dmg(MIB).read(dmg(MIB).size - 512, 512)],

@@ -110,8 +110,8 @@ VERDICTS: dict[str, tuple[Callable[[], bytes], Status, tuple[str, ...]]] = {
     ),
     "twice": (
         lambda: PACKED["gzip"](PACKED["gzip"](gpt_disk(2 * MIB).to_bytes())),
-        Status.UNSAFE,
-        ("decompression_bomb",),
+        Status.REJECTED,
+        ("nested_compression",),
     ),
     "a disk that is cut off": (
         lambda: PACKED["zstd"](gpt_disk(4 * MIB).truncated(3 * MIB).to_bytes()),

@@ -15,10 +15,11 @@ The law, where the length comes late: what was known when nothing else was wante
 counts if the object turns out to be too long.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from worker.inspectors.base import FileInspector
 from worker.inspectors.container import FRONT_BYTES as FRONT_KEPT
 from worker.inspectors.container import MAX_DEPTH, ContainerInspector
 from worker.inspectors.decoders import (
@@ -40,6 +41,8 @@ from worker.inspectors.text import printable
 #: latency to count little.
 LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 FRONT_BYTES = 512
+#: The formats whose content is compressed again where it is one of them.
+COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: What the member is called: the names that headers give are not for use.
 MEMBER = "content"
 #: Why a member was not seen to its end, though the data are in order.
@@ -167,7 +170,7 @@ class CompressedInspector(ContainerInspector):
                 LIMIT, found("member_limit", f"what lies in more than {MAX_DEPTH} others is not looked at")
             )
             return
-        self._passing = Passing(self.new_inspection())
+        self._passing = Passing(self.new_inspection(within_another=True))
         self._expect(0)
 
     def _expect(self, at: int) -> None:
@@ -203,34 +206,40 @@ class CompressedInspector(ContainerInspector):
     def _look(self, passing: Passing) -> None:
         """Decide after a step whether there is a reason to end."""
         made, most = self._decoder.made, self.decompression.output
-        if passing.position == FRONT_BYTES and self._is_compressed(passing):
-            self._end(LIMIT, self._twice())
+        within = self.decompression.within_another
+        if within and passing.position == FRONT_BYTES and self._is_compressed(passing):
+            self._end(LIMIT, self._nested())
         elif made > most:
-            is_bomb = made > BOMB_RATIO * self._decoder.taken and not passing.inspection.matches
-            self._end(LIMIT, *([self._bomb()] if is_bomb else []))
+            self._end(LIMIT, *self._excess(passing))
         elif self._looked is None and not passing.wants(most):
             self._looked = self._known(LIMIT)
 
     def _in_the_end(self, passing: Passing) -> Iterator[Finding]:
         """What is to be said of an object that was decompressed to its end."""
         if self._is_compressed(passing):
-            yield self._twice()
+            yield from self._excess(passing)
         at = self._decoder.trailing_at
         if at is not None:
-            yield found("trailing_data", f"at byte {at}, behind the {self} data, stands something")
+            yield found("trailing_data", f"{at} bytes in, unexpected data follows the {self} stream")
+
+    def _excess(self, passing: Passing) -> Iterator[Finding]:
+        """What is to be said of an object out of which too much came, or what is compressed itself."""
+        made, taken = self._decoder.made, self._decoder.taken
+        if made > BOMB_RATIO * taken and not holds_image(passing.inspection.matches):
+            yield found(
+                "decompression_bomb",
+                f"{taken} bytes of {self} data become {made} bytes or more, and hold no disk image",
+            )
+        elif self._is_compressed(passing):
+            yield self._nested()
 
     def _is_compressed(self, passing: Passing) -> bool:
         return any(isinstance(match, CompressedInspector) for match in passing.inspection.matches)
 
-    def _twice(self) -> Finding:
-        return found("decompression_bomb", f"the {self} data hold compressed data, and nothing else")
-
-    def _bomb(self) -> Finding:
-        made, taken = self._decoder.made, self._decoder.taken
-        return found(
-            "decompression_bomb",
-            f"{taken} bytes of {self} data become {made} bytes and more, and nothing in them is known",
-        )
+    def _nested(self) -> Finding:
+        if self.decompression.within_another:
+            return found("decompression_bomb", "the data are compressed three times or more")
+        return found("nested_compression", f"the {self} data are compressed data again")
 
     def _end(self, unseen: str | None, *findings: Finding) -> None:
         self._ended = self._known(unseen, findings)
@@ -248,6 +257,15 @@ class CompressedInspector(ContainerInspector):
             facts, front=facts.front[:FRONT_KEPT], complete=whole and facts.complete, unseen=unseen
         )
         return Member(MEMBER, None, self._decoder.made if whole else None, facts)
+
+
+def holds_image(matches: Iterable[FileInspector]) -> bool:
+    """Whether what was recognised is an image, or is compressed and holds one."""
+    return any(
+        not isinstance(match, CompressedInspector)
+        or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())
+        for match in matches
+    )
 
 
 class GzipInspector(CompressedInspector):

@@ -160,11 +160,12 @@ class ContainerInspector(FileInspector):
         self._count += 1
         return self._count - 1
 
-    def new_inspection(self) -> "Inspection":
-        """An inspection of something inside."""
+    def new_inspection(self, *, within_another: bool = False) -> "Inspection":
+        """An inspection of something inside; see `Decompression` for `within_another`."""
         from worker.inspectors.inspection import Inspection  # noqa: PLC0415 - it looks for containers itself
 
-        return Inspection(depth=self._depth + 1, decompression=self.decompression, thorough=self.thorough)
+        decompression = replace(self.decompression, within_another=within_another)
+        return Inspection(depth=self._depth + 1, decompression=decompression, thorough=self.thorough)
 
     def take(self, name: str) -> bytes:
         """The bytes of a filled region, which is forgotten. It may be declared again."""

@@ -7,11 +7,14 @@ it. So it is a bomb (`decompression_bomb`, unsafe) if
 - it grows a hundredfold beyond what is decompressed of it, and nothing in it is a disk image that would
   explain that;
 - it needs more memory than its own tools would give it unasked;
-- something compressed lies right in something compressed, which gains nothing but the product of both ratios;
-- it is made of streams by the thousand that hold nothing.
+- it is made of streams by the thousand that hold nothing;
+- it is compressed three times or more, which gains nothing but the product of the ratios.
 
 What holds a disk image and is merely more than is decompressed is left undecided (`decompression_limit`,
 inconclusive): whoever allows more will know.
+
+What is compressed twice is an accident (`nested_compression`, rejected): both are decompressed, and what lies
+within has a verdict of its own.
 """
 
 from collections.abc import Callable
@@ -44,8 +47,10 @@ class Decompression:
         output: The most bytes that are made of it.
         input: The most bytes that are read of it for that.
         watch: Told of every piece, of how many bytes it is; may raise to put an end to it all.
+        within_another: Whether the object is all that another compressed one holds.
     """
 
     output: int = FREE_OUTPUT
     input: int = FREE_INPUT
     watch: Callable[[int], None] = _unwatched
+    within_another: bool = False

@@ -21,33 +21,37 @@ The front of the file is data; what makes it an image is a trailer of 512 bytes 
 An image for reading and writing (UDRW) has no trailer: it is a raw disk. An encrypted one has none that can
 be seen: it is not recognised.
 
+The property list maps the disk's sectors (`dmg_map`). Its tables must be of as many as the trailer states,
+and lead into the data fork alone. Images of old have a resource fork in its place, which is not read.
+
 Wholeness: the trailer is written last and says where the parts before it end; all of them must lie before
-it, and the property list must stand where it says.
+it, the property list must stand where it says, and the data of all chunks in the data fork.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
+from worker.inspectors import dmg_map
 from worker.inspectors.base import FileInspector
+from worker.inspectors.dmg_map import COMPRESSED, MAX_PLIST_BYTES, RAW, BlockMap
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.readers import DMG_SEARCHED_BYTES, DMG_TRAILER_BYTES
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
-TRAILER_BYTES = 512
-#: The trailer, and as much padding behind it as QEMU looks past.
-SEARCHED_BYTES = TRAILER_BYTES + 511
 VERSION = 4
 SECTOR = 512
 #: What a whole trailer begins with: signature, version, size. Where less than a trailer is left, four letters
 #: are too little to go by.
-TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + TRAILER_BYTES.to_bytes(4, "big")
+TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
 #: QEMU keeps a disk's size in a signed 64-bit number of bytes.
 MAX_SECTORS = (2**63 - 1) // SECTOR
 
+#: Where the trailer has the offsets of its parts.
+DATA_FORK, RESOURCE_FORK, PLIST = 24, 40, 216
 PLIST_STARTS = (b"<?xml", b"<!DOC", b"<plis")
-PLIST_START_BYTES = 5
 
 
 class Trailer(NamedTuple):
@@ -66,13 +70,14 @@ class Trailer(NamedTuple):
 
 
 class DMGInspector(FileInspector):
-    """Apple UDIF: the last 1023 bytes say everything."""
+    """Apple UDIF: a trailer within the last 1023 bytes, and the property list that it leads to."""
 
     NAME = "dmg"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        self.new_region("tail", TailRegion(SEARCHED_BYTES))
+        self._map: BlockMap | None = None
+        self.new_region("tail", TailRegion(DMG_SEARCHED_BYTES))
 
     @classmethod
     def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
@@ -87,53 +92,86 @@ class DMGInspector(FileInspector):
     @property
     def is_cut(self) -> bool:
         """Whether the object ends within the trailer."""
-        return self._trailer is not None and len(self._trailer.data) < TRAILER_BYTES
+        return self._trailer is not None and len(self._trailer.data) < DMG_TRAILER_BYTES
+
+    @property
+    def stands(self) -> bool:
+        """Whether a reader comes from the trailer to a disk, or could: not if it is cut, or leads nowhere."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
+            return False
+        return bool(trailer.part(RESOURCE_FORK).length) or (self._map is not None and self._map.tables > 0)
+
+    @property
+    def begins_raw(self) -> bool:
+        """Whether the object's first bytes are those of the disk, stored as they are."""
+        first = self._map.first if self._map is not None else None
+        return first is not None and (first.kind, first.sector, first.data.offset) == (RAW, 0, 0)
+
+    @property
+    def begins_compressed(self) -> str | None:
+        """How the object's first bytes are compressed, if they are the first data of the disk."""
+        first = self._map.first if self._map is not None else None
+        return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
 
     @property
     def virtual_size(self) -> int:
         """The trailer's count of sectors, in bytes; zero if it is not here or cannot be."""
         trailer = self._trailer
-        if trailer is None or len(trailer.data) < TRAILER_BYTES:
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return 0
         sectors = trailer.number(492)
         return sectors * SECTOR if sectors <= MAX_SECTORS else 0
 
     def post_process(self) -> None:
-        """Once the trailer is here, declare the beginning of the property list."""
+        """Once the trailer is here, declare the property list; once that is, read the map in it."""
         trailer = self._trailer
-        if trailer is None or self.has_region("plist") or not trailer.number(224):
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return
-        self.new_region("plist", CaptureRegion(trailer.number(216), PLIST_START_BYTES))
+        plist = trailer.part(PLIST)
+        if plist.length and plist.end <= trailer.offset and not self.has_region("plist"):
+            self.new_region("plist", CaptureRegion(plist.offset, min(plist.length, MAX_PLIST_BYTES)))
+        if self._map is None and self.filled("plist") and plist.length <= MAX_PLIST_BYTES:
+            text = self.captured("plist")
+            if text.startswith(PLIST_STARTS):
+                self._map = dmg_map.parse(text, trailer.part(DATA_FORK).offset)
 
     @property
     def wholeness(self) -> Wholeness:
         """Proven when all parts that the trailer names lie before it and the property list is there."""
         trailer = self._trailer
-        if trailer is None or len(trailer.data) < TRAILER_BYTES:
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return Wholeness.UNCHECKED
-        return Wholeness.UNCHECKED if any(self._parts(trailer)) else Wholeness.PROVEN
+        whole = self._map is not None and not any(self._parts(trailer))
+        return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
         """Segments, and the lengths of the data fork and the property list."""
         trailer = self._trailer
-        if trailer is None or len(trailer.data) < TRAILER_BYTES:
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return {}
-        return {
+        facts = {
             "segment": trailer.number(56, 4),
             "segments": trailer.number(60, 4),
             "segment_id": str(UUID(bytes=trailer.data[64:80])),
             "data_fork_bytes": trailer.number(32),
             "property_list_bytes": trailer.number(224),
         }
+        if self._map is not None:
+            kinds = {chunk.kind for chunk in self._map.chunks}
+            facts["block_tables"] = self._map.tables
+            facts["chunks"] = len(self._map.chunks)
+            facts["compression"] = sorted(COMPRESSED[kind] for kind in kinds if kind in COMPRESSED)
+        return facts
 
     def checks(self) -> list[Finding]:
         """What the trailer says of the image, and whether what it names is there."""
         trailer = self._trailer
         if trailer is None:
             return []
-        if len(trailer.data) < TRAILER_BYTES:
+        if len(trailer.data) < DMG_TRAILER_BYTES:
             return [found("truncated", "the object ends within the DMG trailer")]
-        return [*self._states(trailer), *self._parts(trailer)]
+        return [*self._states(trailer), *self._parts(trailer), *self._mapped(trailer)]
 
     def _states(self, trailer: Trailer) -> Iterator[Finding]:
         if trailer.number(4, 4) != VERSION:
@@ -144,20 +182,20 @@ class DMGInspector(FileInspector):
                 f"this is segment {trailer.number(56, 4)} of {trailer.number(60, 4)}; the others are files "
                 "beside it",
             )
-        if trailer.number(8, 4) != TRAILER_BYTES:
+        if trailer.number(8, 4) != DMG_TRAILER_BYTES:
             yield found("structure", f"the DMG trailer states a size of {trailer.number(8, 4)} bytes")
-        if trailer.number(492) > MAX_SECTORS:
+        if not 0 < trailer.number(492) <= MAX_SECTORS:
             yield found("structure", f"no disk has {trailer.number(492)} sectors")
-        last = self.captured("tail")[-TRAILER_BYTES:]
-        if last.startswith(SIGNATURE) and trailer.offset != self.actual_size - TRAILER_BYTES:
+        last = self.captured("tail")[-DMG_TRAILER_BYTES:]
+        if last.startswith(SIGNATURE) and trailer.offset != self.actual_size - DMG_TRAILER_BYTES:
             yield found("structure", "there are two DMG trailers, and readers differ in which they take")
 
     def _parts(self, trailer: Trailer) -> Iterator[Finding]:
         """What is wrong with the parts that the trailer names."""
         parts = {
-            "data fork": trailer.part(24),
-            "resource fork": trailer.part(40),
-            "property list": trailer.part(216),
+            "data fork": trailer.part(DATA_FORK),
+            "resource fork": trailer.part(RESOURCE_FORK),
+            "property list": trailer.part(PLIST),
         }
         for name, part in parts.items():
             if part.length and part.end > trailer.offset:
@@ -169,15 +207,29 @@ class DMGInspector(FileInspector):
         if self.filled("plist") and not self.captured("plist").startswith(PLIST_STARTS):
             yield found("structure", "the property list is not where the trailer says")
 
+    def _mapped(self, trailer: Trailer) -> Iterator[Finding]:
+        """What the block map says, and where there is none that is read."""
+        if trailer.part(RESOURCE_FORK).length:
+            yield found(
+                "unsupported_subformat",
+                "a resource fork maps the disk's blocks, to readers that take it; it is not read",
+            )
+        if trailer.part(PLIST).length > MAX_PLIST_BYTES:
+            yield found(
+                "unsupported_subformat", f"a property list of more than {MAX_PLIST_BYTES} bytes is not read"
+            )
+        if self._map is not None:
+            yield from self._map.checks(trailer.number(492), trailer.part(DATA_FORK))
+
     # The trailer
 
     @property
     def _trailer(self) -> Trailer | None:
         """The trailer that QEMU takes: the first in the tail that is whole, else one that is cut off."""
         tail = self.captured("tail")
-        at = tail.find(SIGNATURE, 0, max(0, len(tail) - TRAILER_BYTES) + len(SIGNATURE))
-        if at < 0 or len(tail) < TRAILER_BYTES:
+        at = tail.find(SIGNATURE, 0, max(0, len(tail) - DMG_TRAILER_BYTES) + len(SIGNATURE))
+        if at < 0 or len(tail) < DMG_TRAILER_BYTES:
             at = tail.find(TRAILER_START)
         if at < 0:
             return None
-        return Trailer(self.actual_size - len(tail) + at, tail[at : at + TRAILER_BYTES])
+        return Trailer(self.actual_size - len(tail) + at, tail[at : at + DMG_TRAILER_BYTES])

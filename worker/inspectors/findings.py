@@ -99,6 +99,7 @@ CHECKS: dict[str, Check] = {
         Severity.CRITICAL,
         "expands to far more data than it stores and holds no disk image, or has members that overlap",
     ),
+    "nested_compression": Check(Severity.WARNING, "compressed data that are compressed again"),
     # not whole
     "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
     "checksum_mismatch": Check(Severity.ERROR, "a structure does not have the checksum that it states"),

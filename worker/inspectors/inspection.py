@@ -16,6 +16,7 @@ disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
 from collections.abc import Callable
 
 from worker.inspectors.base import FileInspector
+from worker.inspectors.compressed import CompressedInspector
 from worker.inspectors.container import ContainerInspector
 from worker.inspectors.decompression import Decompression
 from worker.inspectors.dmg import DMGInspector
@@ -27,12 +28,37 @@ from worker.inspectors.formats import BY_END, BY_FRONT, CONTAINERS, FRONT_BYTES
 from worker.inspectors.iso import ISOInspector
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
+from worker.inspectors.vhd import VHDInspector
 from worker.inspectors.vmdk_text import VMDKTextInspector
 
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
+#: What the object's first bytes tell.
+BY_FRONT_KINDS = (*BY_FRONT, *CONTAINERS)
 #: Formats of disks that are as long as the object, or go on to its end.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
+
+
+def _is_part(one: FileInspector, of: FileInspector) -> bool:
+    """Whether what is recognised as one format is part of another and no second one.
+
+    A disc or a disk is what a VHD or a DMG holds, a disk also what makes a disc a hybrid; a stream may be the
+    first block of a DMG. A trailer that is cut, or leads nowhere, is what a compressor or an archiver left of
+    a DMG as it was.
+    """
+    if isinstance(one, RawDiskInspector):
+        return isinstance(of, ISOInspector | VHDInspector) or _begins_raw(of)
+    if isinstance(one, ISOInspector):
+        return isinstance(of, VHDInspector) or _begins_raw(of)
+    if isinstance(one, CompressedInspector):
+        return isinstance(of, DMGInspector) and of.stands and of.begins_compressed == str(one)
+    left = isinstance(of, ContainerInspector) or (isinstance(one, DMGInspector) and one.is_cut)
+    return isinstance(one, DMGInspector) and not one.stands and left and isinstance(of, BY_FRONT_KINDS)
+
+
+def _begins_raw(of: FileInspector) -> bool:
+    """Whether a disk's first bytes are the object's own, of a DMG, or cannot be told."""
+    return isinstance(of, DMGInspector) and (of.begins_raw or not of.stands)
 
 
 class Inspection:
@@ -99,7 +125,7 @@ class Inspection:
     def missing(self) -> list[ByteRange]:
         """The absolute byte ranges that are still wanted, in ascending order; they may overlap."""
         wanted = set(self._front.gaps(self._size))
-        for inspector in self._following:
+        for inspector in self._wanting:
             if inspector is self._disk and not self._between_matters:
                 wanted.update(self._disk.missing_but_between())
             else:
@@ -113,7 +139,7 @@ class Inspection:
             self._disk.complete_but_between
             if inspector is self._disk and not self._between_matters
             else inspector.complete
-            for inspector in self._following
+            for inspector in self._wanting
         )
 
     @property
@@ -131,15 +157,7 @@ class Inspection:
     def matches(self) -> list[FileInspector]:
         """The inspectors that recognise the object, but for those whose match is what lies on the disk."""
         matches = [inspector for inspector in self._candidates if inspector.format_match]
-        # A compressor may leave the beginning of a DMG's trailer as it is, and no reader takes that for one.
-        if any(inspector in self._by_front for inspector in matches):
-            matches = [one for one in matches if not (isinstance(one, DMGInspector) and one.is_cut)]
-        content: set[FileInspector] = set()
-        if any(inspector in self._by_end for inspector in matches):
-            content = {self._disc, self._disk}
-        elif self._disc in matches:
-            content = {self._disk}
-        return [inspector for inspector in matches if inspector not in content]
+        return [one for one in matches if not any(_is_part(one, of) for of in matches)]
 
     def facts(self) -> Facts:
         """What is known now. It is final once the object's length is known and nothing is missing."""
@@ -200,6 +218,8 @@ class Inspection:
 
     def _content(self, first: FileInspector) -> tuple[str, ...]:
         """What lies on the disk, where the disk's bytes are the object's own."""
+        if isinstance(first, DMGInspector) and not first.begins_raw:
+            return ()
         if first in self._by_front or first is self._text:
             return first.content
         # What an ISO holds is named first, then the partition table that makes it a hybrid.
@@ -213,7 +233,7 @@ class Inspection:
             return
         self._narrowed = True
         front = self._front.data
-        self._by_front = [self._new(kind) for kind in (*BY_FRONT, *CONTAINERS) if kind.matches_front(front)]
+        self._by_front = [self._new(kind) for kind in BY_FRONT_KINDS if kind.matches_front(front)]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
         # Of an image the first bytes alone are looked at for a volume: a guest's lie further behind.
@@ -245,8 +265,21 @@ class Inspection:
 
     @property
     def _following(self) -> list[FileInspector]:
-        """The candidates whose wants are worth fetching."""
+        """The candidates that the image has not broken."""
         return [inspector for inspector in self._candidates if inspector not in self._errors]
+
+    @property
+    def _wanting(self) -> list[FileInspector]:
+        """Those whose wants are worth fetching: of a stream, once it is known to be no DMG's first block."""
+        following = self._following
+        dmg = next((one for one in following if isinstance(one, DMGInspector)), None)
+        if dmg is None or self._size is None or (dmg.complete and dmg.begins_compressed is None):
+            return following
+        return [
+            one
+            for one in following
+            if not isinstance(one, CompressedInspector) or (dmg.complete and not _is_part(one, dmg))
+        ]
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
         """Tell every candidate something. Of one that the image breaks, the image's fault is kept."""

@@ -45,6 +45,7 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "trailing_data": Status.REJECTED,
     "member_limit": Status.REJECTED,
     "decompression_bomb": Status.UNSAFE,
+    "nested_compression": Status.REJECTED,
     "truncated": Status.DAMAGED,
     "checksum_mismatch": Status.DAMAGED,
     "structure": Status.DAMAGED,

@@ -95,12 +95,29 @@ def test_what_is_not_known_and_compresses_as_text_does_is_no_bomb() -> None:
 
 @pytest.mark.parametrize("outside", PACKED)
 @pytest.mark.parametrize("inside", PACKED)
-def test_what_is_compressed_twice_is_a_bomb_whatever_it_holds(outside: str, inside: str) -> None:
-    data = PACKED[inside](gpt_disk(2 * MIB).patched(MIB, noise(1, 3000)).to_bytes())
+def test_what_is_compressed_twice_is_no_bomb_and_has_its_own_verdict(outside: str, inside: str) -> None:
+    disk = gpt_disk(2 * MIB).patched(MIB, noise(1, 3000)).to_bytes()
+    data = PACKED[inside](disk)
     facts, work = known(PACKED[outside](data))
-    assert "decompression_bomb" in checks(facts)
-    assert facts.members[0].facts.format == inside
-    assert work.made == 512
+    assert checks(facts) == ["nested_compression"]
+    within = facts.members[0].facts
+    assert (within.format, within.findings) == (inside, ())
+    assert within.members[0].facts.format == "raw"
+    assert work.made == len(data) + len(disk)
+
+
+def test_a_bomb_that_is_compressed_twice_is_one() -> None:
+    """Out of 4 KiB come 4 MiB, and out of these 4 GiB would."""
+    once = zeros("gzip", 4 * GIB)
+    facts, work = known(PACKED["gzip"](once))
+    assert checks(facts) == ["decompression_bomb"]
+    assert work.made < FREE_OUTPUT + len(once) + MIB
+
+
+def test_one_that_only_its_inner_stream_makes_is_one() -> None:
+    facts, _ = known(PACKED["gzip"](zeros("gzip", 128 * MIB) + noise(1, MIB)))
+    assert checks(facts) == ["nested_compression"]
+    assert checks(facts.members[0].facts) == ["decompression_bomb"]
 
 
 def test_a_bomb_in_a_bomb_in_a_bomb_is_not_lit() -> None:
@@ -108,7 +125,8 @@ def test_a_bomb_in_a_bomb_in_a_bomb_is_not_lit() -> None:
     for _ in range(5):
         data = PACKED["gzip"](data)
     facts, work = known(data)
-    assert checks(facts)[0] == "decompression_bomb"
+    assert checks(facts) == ["nested_compression"]
+    assert checks(facts.members[0].facts) == ["decompression_bomb"]
     assert work.made < 4 * KIB
 
 
