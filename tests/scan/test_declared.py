@@ -168,3 +168,71 @@ def test_compressed_bytes_are_no_raw_disk_whatever_they_hold() -> None:
 def test_the_suffixes_of_compressed_files_are_known(suffix: str, image_format: str) -> None:
     assert severities(Declared(f"disk.raw.{suffix}"), image_format) == []
     assert severities(Declared(f"disk.raw.{suffix}"), "qcow2") == [Severity.INFO]
+
+
+# Content encoding
+
+
+def nested(*formats: str) -> Facts:
+    """An object of these formats, from the outside in."""
+    inside: Facts | None = None
+    for name in reversed(formats):
+        members = () if inside is None else (Member("content", None, None, inside),)
+        inside = Facts(name, None, GIB, GIB, (), members=members)
+    assert inside is not None
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("encoding", "formats"),
+    [
+        ("gzip", ("gzip", "raw")),
+        ("GZIP", ("gzip", "qcow2")),
+        ("x-gzip", ("gzip", "tar", "raw")),
+        ("aws-chunked", ("qcow2",)),
+        ("aws-chunked,gzip", ("gzip", "raw")),
+        ("gzip, aws-chunked", ("gzip", "raw")),
+        ("gzip, gzip", ("gzip", "gzip", "raw")),
+        ("zstd, gzip", ("gzip", "zstd", "raw")),
+        ("identity", ("qcow2",)),
+        ("utf-8", ("qcow2",)),
+        ("", ("qcow2",)),
+        (None, ("gzip", "raw")),
+    ],
+)
+def test_a_content_encoding_that_holds_or_says_nothing_is_passed_over(
+    encoding: str | None, formats: tuple[str, ...]
+) -> None:
+    assert [*compare(Declared("k", content_encoding=encoding), nested(*formats))] == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "formats"),
+    [
+        ("gzip", ("qcow2",)),
+        ("gzip", ("zstd", "raw")),
+        ("br", ("qcow2",)),
+        ("deflate", ("raw",)),
+        ("gzip, gzip", ("gzip", "raw")),
+        ("gzip, zstd", ("gzip", "zstd", "raw")),
+    ],
+)
+def test_one_that_does_not_hold_is_a_warning(encoding: str, formats: tuple[str, ...]) -> None:
+    """Whoever decodes it fails, or comes to what nobody has looked at."""
+    declared = Declared("k", content_encoding=encoding)
+    assert [(one.check, one.severity) for one in compare(declared, nested(*formats))] == [
+        ("format_mismatch", Severity.WARNING)
+    ]
+
+
+def test_what_is_not_recognised_contradicts_no_encoding() -> None:
+    assert [*compare(Declared("k", content_encoding="gzip"), Facts(None, None, None, 9, ()))] == []
+
+
+@pytest.mark.parametrize("key", ["read by obstore", "/read by boto3"])
+def test_a_content_encoding_is_read_from_s3(moto_url: str, s3: "S3Client", bucket: str, key: str) -> None:
+    s3.put_object(Bucket=bucket, Key=key, Body=qcow2(MIB).to_bytes(), ContentEncoding="gzip")
+    with s3_access(moto_url) as access:
+        report = scan_s3(access, bucket, key, None, ScanSettings())
+    assert (report.status, report.reasons) == (Status.REJECTED, ("format_mismatch",))
+    assert "content encoding says gzip" in report.findings[0].message

@@ -113,7 +113,7 @@ CHECKS: dict[str, Check] = {
     ),
     "format_mismatch": Check(
         Severity.WARNING,
-        "metadata or content type say another format; declared raw and structured is critical",
+        "metadata, content type or encoding say another format; declared raw and structured is critical",
     ),
 }
 

@@ -65,6 +65,19 @@ SUFFIXES = {
     "bz2": "bzip2",
     "tlz": "lzma",
 }
+#: The format that a content coding makes of an object. Those without an inspector are none's.
+CODINGS = {
+    "gzip": "gzip",
+    "x-gzip": "gzip",
+    "zstd": "zstd",
+    "xz": "xz",
+    "bzip2": "bzip2",
+    "x-bzip2": "bzip2",
+    "deflate": "deflate",
+    "br": "brotli",
+    "compress": "compress",
+    "x-compress": "compress",
+}
 #: Uploaders tell the content type of a name such as `disk.iso.gz` by what stands before `.gz`.
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The metadata that names a format, in the spellings that are in use.
@@ -79,6 +92,7 @@ class Declared(NamedTuple):
     key: str | None = None
     content_type: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    content_encoding: str | None = None
 
 
 class Statement(NamedTuple):
@@ -104,12 +118,31 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
         yield found(
             "format_mismatch", f"{source} says {formats[0]}, but the object is {facts.format}", severity
         )
+    yield from _by_encoding(declared, facts)
     _, dot, suffix = (declared.key or "").lower().rpartition(".")
     by_suffix = SUFFIXES.get(suffix, facts.format) if dot else facts.format
     if not statements and by_suffix != facts.format:
         yield found(
             "format_mismatch", f"the name ends in .{suffix}, but the object is {facts.format}", Severity.INFO
         )
+
+
+def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
+    """Whether the object is encoded as its content encoding says, the last coding outermost.
+
+    Clients of S3 read what is stored; browsers and HTTP libraries decode it first, and fail where they
+    cannot. They pass over a coding that is not here, such as `aws-chunked`, which uploads leave behind.
+    """
+    stated = [coding.strip().lower() for coding in (declared.content_encoding or "").split(",")]
+    layer: Facts | None = facts
+    for coding in reversed([coding for coding in stated if coding in CODINGS]):
+        if layer is None or layer.format is None:
+            return
+        if layer.format != CODINGS[coding]:
+            where = "the object" if layer is facts else "what it holds"
+            yield found("format_mismatch", f"content encoding says {coding}, but {where} is {layer.format}")
+            return
+        layer = layer.members[0].facts if len(layer.members) == 1 else None
 
 
 def _compressed(facts: Facts) -> set[str | None]:

@@ -210,7 +210,7 @@ class Reporter:
         name = self._target.key or self._target.name
         rule = self._policy.rule_for(self._target.bucket, name)
         known = identity or Identity(0)
-        facts = apply(rule, facts, Declared(name, known.content_type, known.metadata))
+        facts = apply(rule, facts, Declared(name, known.content_type, known.metadata, known.content_encoding))
         around = Around(self._target.name, (str(facts.format),))
         members = tuple(self._member(member, rule, unfinished, around) for member in facts.members)
         status, reasons = judge(facts, unfinished, rule)

@@ -261,5 +261,6 @@ def _identity(response: Any, size: int) -> Identity:  # noqa: ANN401 - boto3's r
         version_id=response.get("VersionId"),
         last_modified=response.get("LastModified"),
         content_type=response.get("ContentType"),
+        content_encoding=response.get("ContentEncoding"),
         metadata=tuple(response.get("Metadata", {}).items()),
     )

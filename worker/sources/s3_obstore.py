@@ -68,6 +68,7 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
             version_id=result.meta.get("version"),
             last_modified=result.meta["last_modified"],
             content_type=result.attributes.get("Content-Type"),
+            content_encoding=result.attributes.get("Content-Encoding"),
             metadata=tuple((str(name), str(value)) for name, value in result.attributes.items()),
         ),
     )

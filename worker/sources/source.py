@@ -14,6 +14,7 @@ class Identity:
     version_id: str | None = None
     last_modified: datetime | None = None
     content_type: str | None = None
+    content_encoding: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
 
 
