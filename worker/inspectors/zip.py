@@ -46,14 +46,13 @@ from worker.inspectors.text import printable
 from worker.inspectors.zip_appliance import ZipAppliance, read_descriptor
 from worker.inspectors.zip_end import SIGNATURE
 from worker.inspectors.zip_entry import (
-    DESCRIBED,
     LOCAL,
     LOCAL_MARK,
     MAX_DESCRIPTOR,
     STORED,
+    Descriptor,
     Entry,
     Local,
-    is_descriptor,
     read_directory,
 )
 from worker.inspectors.zip_member import PackedMember, Unpacking
@@ -223,15 +222,13 @@ class ZipInspector(ContainerInspector):
         """Walk from member to member, in the order in which they lie in the archive."""
         end = read_end(tail, self.actual_size)
         entries = yield from self._directory(end)
-        at, described = 0, None
+        at, descriptor = 0, None
         for entry in entries:
-            yield from self._between(at, entry.offset, described)
-            header = yield from self._header(entry, end.directory)
-            at = entry.offset + header.length
+            yield from self._between(at, entry.offset, descriptor)
+            at, descriptor = yield from self._header(entry, end.directory)
             yield from self._member(entry, at)
             at += entry.packed
-            described = entry if header.flags & DESCRIBED else None
-        yield from self._between(at, end.directory, described)
+        yield from self._between(at, end.directory, descriptor)
 
     def _directory(self, end: End) -> Walk[list[Entry]]:
         """The entries of the directory, in the order in which their members lie."""
@@ -245,32 +242,33 @@ class ZipInspector(ContainerInspector):
         self._entries = len(entries)
         return entries
 
-    def _between(self, at: int, until: int, described: Entry | None) -> Walk[None]:
-        """What lies between two members, or the last one and the directory: a descriptor, or nothing.
-
-        `described` is the member before, if its header says that a descriptor follows.
-        """
+    def _between(self, at: int, until: int, descriptor: Descriptor | None) -> Walk[None]:
+        """What lies between two members, or the last one and the directory: a descriptor, or nothing."""
         if until < at:
             raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
-        name = shown(described.name) if described else ""
+        name = shown(descriptor.entry.name) if descriptor else ""
         if until == at:
-            if described:
+            if descriptor:
                 self._add("ambiguous_format", f"no descriptor follows {name}, though its header says so")
             return
         data = yield ByteRange(at, min(until - at, MAX_DESCRIPTOR))
-        if described and len(data) == until - at and is_descriptor(data, described):
+        if descriptor and len(data) == until - at and descriptor.is_all_of(data):
             return
         if data.startswith(LOCAL_MARK):
             self._add("ambiguous_format", f"at byte {at} begins a member that is not in the ZIP directory")
-        elif described:
-            self._add("ambiguous_format", f"the descriptor behind {name} contradicts the ZIP directory")
+        elif descriptor:
+            message = f"not all readers see the descriptor behind {name}, or it contradicts the ZIP directory"
+            self._add("ambiguous_format", message)
         else:
             self._add(
                 "trailing_data", f"{until - at} bytes at {at} are no part of a member of the ZIP archive"
             )
 
-    def _header(self, entry: Entry, limit: int) -> Walk[Local]:
-        """Read and compare the header before a member's data, which end before `limit`."""
+    def _header(self, entry: Entry, limit: int) -> Walk[tuple[int, Descriptor | None]]:
+        """Read and compare the header before a member's data, which end before `limit`.
+
+        Returns where the data begin, and what should follow them.
+        """
         if entry.offset + LOCAL.size > limit:
             raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
         header = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
@@ -282,7 +280,7 @@ class ZipInspector(ContainerInspector):
         if differences:
             what = " and ".join(differences)
             self._add("ambiguous_format", f"the two headers of {shown(entry.name)} differ in {what}")
-        return header
+        return entry.offset + header.length, header.descriptor(entry, rest)
 
     def _member(self, entry: Entry, at: int) -> Walk[None]:
         """Judge a member whose data begin at `at`, and look at it if it has any that can be read."""
@@ -296,12 +294,12 @@ class ZipInspector(ContainerInspector):
         yield from self._describe(entry, at)
         if entry.is_encrypted:
             self._add("encrypted", f"{shown(entry.name)} is encrypted")
-            self._give_name(entry.name, None)
+            self._give_name(entry, None)
             return
         if entry.method != STORED and entry.method not in DECODERS:
             by = method_name(entry.method)
             self._add("unsupported_subformat", f"{shown(entry.name)} is compressed by {by}")
-            self._give_name(entry.name, None)
+            self._give_name(entry, None)
             return
         if entry.method == STORED and entry.packed != entry.size:
             self._add("ambiguous_format", f"{shown(entry.name)} is stored, and has two sizes")
@@ -313,7 +311,7 @@ class ZipInspector(ContainerInspector):
             raise ZipError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         number = self._look_at(entry, at)
         self._appliance.is_member(number)
-        self._give_name(entry.name, number)
+        self._give_name(entry, number)
 
     def _describe(self, entry: Entry, at: int) -> Walk[None]:
         """Read a file that may describe a virtual machine."""
@@ -336,7 +334,7 @@ class ZipInspector(ContainerInspector):
         names = [entry.name.replace(b"\\", b"/")]
         if entry.unicode_name not in {None, entry.name}:
             names.append(entry.unicode_name.replace(b"\\", b"/"))
-            if entry.name.isascii():
+            if entry.is_named_in_utf8:
                 self._add("ambiguous_format", f"{shown(entry.name)} has another name in Unicode")
         kind, target = FILE, b""
         if entry.is_link:
@@ -362,8 +360,9 @@ class ZipInspector(ContainerInspector):
             )
             return b""
 
-    def _give_name(self, name: bytes, number: int | None) -> None:
-        self._namesakes.give(name.replace(b"\\", b"/"), number)
+    def _give_name(self, entry: Entry, number: int | None) -> None:
+        name, other = (one.replace(b"\\", b"/") for one in (entry.name, entry.unicode_name or b""))
+        self._namesakes.give(name, number, b"" if other == name else other)
 
     def _add(self, check: str, message: str) -> None:
         self._findings.add(found(check, message))

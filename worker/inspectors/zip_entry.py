@@ -38,8 +38,6 @@ DESCRIPTOR_MARK = b"PK\7\10"
 #: The longest descriptor: mark, checksum and two sizes of 8 bytes.
 MAX_DESCRIPTOR = 24
 ENCRYPTED, DESCRIBED, STRONG, UTF_8, MASKED = 1 << 0, 1 << 3, 1 << 6, 1 << 11, 1 << 13
-#: The flags in which the two headers must agree.
-TELLING = ENCRYPTED | DESCRIBED | STRONG | MASKED
 ZIP64_FIELD, UNICODE_PATH_FIELD = 0x0001, 0x7075
 BEYOND = 0xFFFFFFFF
 STORED, AES = 0, 99
@@ -64,6 +62,15 @@ class Entry:
     def is_encrypted(self) -> bool:
         """Whether the data need a password."""
         return bool(self.flags & (ENCRYPTED | STRONG | MASKED)) or self.method == AES
+
+    @property
+    def is_named_in_utf8(self) -> bool:
+        """Whether the name is UTF-8, so that it needs no other in Unicode."""
+        try:
+            self.name.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
     @property
     def is_folder(self) -> bool:
@@ -133,6 +140,25 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
 
 
 @dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What should stand behind a member's data: checksum and sizes.
+
+    The sizes have 8 bytes if the header has a ZIP64 field, so that a reader of a stream knows it, or if they
+    need them. It finds the end of stored data by the descriptor's mark alone.
+    """
+
+    entry: Entry
+    has_zip64: bool
+
+    def is_all_of(self, data: bytes) -> bool:
+        """Whether these bytes are the descriptor, and nothing else."""
+        entry = self.entry
+        wide = self.has_zip64 or max(entry.packed, entry.size) > BEYOND
+        numbers = struct.pack("<LQQ" if wide else "<LLL", entry.checksum, entry.packed, entry.size)
+        return data == DESCRIPTOR_MARK + numbers or (data == numbers and entry.method != STORED)
+
+
+@dataclass(frozen=True, slots=True)
 class Local:
     """The header before a member's data."""
 
@@ -161,6 +187,16 @@ class Local:
         """How long the header is, and what follows it before the data."""
         return LOCAL.size + self.name_length + self.extra_length
 
+    def descriptor(self, entry: Entry, rest: bytes) -> Descriptor | None:
+        """Return what should follow the data, if anything. `rest` is what follows the header.
+
+        Raises:
+            ZipError: The extra fields make no sense.
+        """
+        if not self.flags & DESCRIBED:
+            return None
+        return Descriptor(entry, ZIP64_FIELD in _fields(rest[self.name_length :]))
+
     def differences(self, entry: Entry, rest: bytes) -> Iterator[str]:
         """Tell what differs from the directory. `rest` is what follows the header: name and extra fields.
 
@@ -174,9 +210,8 @@ class Local:
             yield "name"
         if self.method != entry.method:
             yield "method"
-        if (self.flags ^ entry.flags) & TELLING or (
-            (self.flags ^ entry.flags) & UTF_8 and not name.isascii()
-        ):
+        # Of a name in ASCII it makes no difference that it is UTF-8.
+        if (self.flags ^ entry.flags) & ~(UTF_8 if name.isascii() else 0):
             yield "flags"
         for said, stated, what in (
             (self.checksum, entry.checksum, "checksum"),
@@ -185,13 +220,6 @@ class Local:
         ):
             if said != stated and (said or not self.flags & DESCRIBED):
                 yield what
-
-
-def is_descriptor(data: bytes, entry: Entry) -> bool:
-    """Whether this is all of the descriptor that belongs behind a member's data, in any of its four forms."""
-    forms = ["<LQQ", *(["<LLL"] if max(entry.packed, entry.size) <= BEYOND else [])]
-    numbers = [struct.pack(form, entry.checksum, entry.packed, entry.size) for form in forms]
-    return data in {mark + packed for packed in numbers for mark in (b"", DESCRIPTOR_MARK)}
 
 
 def _fields(extra: bytes) -> Mapping[int, bytes]:

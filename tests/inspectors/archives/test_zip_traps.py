@@ -77,7 +77,7 @@ def test_zeros_behind_the_end_are_padding(behind: int) -> None:
 
 def test_more_behind_the_end_than_readers_look_through_hides_it() -> None:
     assert checks(GOOD + bytes(70_000)) == ["trailing_data"]
-    assert checks(GOOD + bytes(80_000)) == ["truncated"]
+    assert checks(GOOD + bytes(160_000)) == ["truncated"]
 
 
 def test_two_archives_in_a_row_are_two() -> None:
@@ -184,6 +184,17 @@ def test_a_descriptor_that_is_wrong_is_found(wrong: bytes) -> None:
     assert checks(zipped([replace(A, flags=8, local=unknown, behind=wrong), B])) == ["ambiguous_format"]
 
 
+def test_a_descriptor_that_a_stream_does_not_show_is_found() -> None:
+    """Stored data end where the mark is, and how wide it is, the ZIP64 field says."""
+    unknown = {"crc": 0, "packed": 0, "size": 0}
+    part = replace(A, flags=8, local=unknown)
+    assert checks(zipped([replace(part, behind=descriptor(DISK)), B])) == []
+    for behind in (descriptor(DISK, mark=False), descriptor(DISK, wide=True)):
+        assert checks(zipped([replace(part, behind=behind), B])) == ["ambiguous_format"]
+    large = {**unknown, "extra": field_of(1, bytes(16))}
+    assert checks(zipped([replace(part, local=large, behind=descriptor(DISK)), B])) == ["ambiguous_format"]
+
+
 # Between the members
 
 
@@ -243,7 +254,9 @@ def test_a_name_in_unicode_counts() -> None:
     assert (facts.findings, facts.members[0].name) == ((), "größe.qcow2")
     hostile = replace(A, name=old, extra=unicode_path(b"../a", old))
     assert checks(zipped([hostile])) == ["member_path"]
-    assert checks(zipped([replace(A, extra=unicode_path(b"other", A.name))])) == ["ambiguous_format"]
+    for name in (A.name, "größe.qcow2".encode()):
+        other = replace(A, name=name, extra=unicode_path(b"other", name))
+        assert checks(zipped([other])) == ["ambiguous_format"]
     # It is for another name, so nobody reads it.
     assert checks(zipped([replace(A, extra=unicode_path(b"other", b"x"))])) == []
 
@@ -251,6 +264,11 @@ def test_a_name_in_unicode_counts() -> None:
 @pytest.mark.parametrize("second", [b"a.qcow2", b"./a.qcow2", b".\\a.qcow2", b"A.QCOW2"])
 def test_a_name_that_is_there_twice_is_found(second: bytes) -> None:
     assert checks(zipped([A, replace(B, name=second)])) == ["ambiguous_format"]
+
+
+def test_a_name_that_is_anothers_in_unicode_is_found() -> None:
+    old = "größe".encode("cp437")
+    assert checks(zipped([A, replace(B, name=old, extra=unicode_path(A.name, old))])) == ["ambiguous_format"]
 
 
 # Links
