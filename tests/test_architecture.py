@@ -23,6 +23,8 @@ ROOMS = [
     "scan_work",
     "audit_work",
     "s3_watch",
+    "redis_transport",
+    "consumer",
     "sweeping",
     "scheduling",
     "tasks",

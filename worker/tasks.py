@@ -7,6 +7,7 @@ Whatever is published through these tasks is noted in the ledger first. `app.sen
 bypasses it; the work is then done all the same, but not found again if the broker loses the message.
 """
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from worker.audit_work import AuditWork
 from worker.intake.audits.audit import AuditSpec, AuditState
 from worker.intake.audits.store import Claim
 from worker.intake.dead_letters import Dead
+from worker.intake.refused import Refused, keep
 from worker.intake.schedule_runs import ScheduleRuns
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
@@ -47,7 +49,28 @@ MAX_RETRIES = 10
 HUNG_EXIT = 70
 
 
-class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
+class KeptTask(Task):  # type: ignore[misc] # Celery has no types
+    """A task whose message is kept as a dead letter if its arguments are none."""
+
+    abstract = True
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
+        """Keep the message of a call that was wrong. Other failed work is in the ledger, or is woken."""
+        if not isinstance(exc, TypeError | ValueError) or self.is_elsewhere(args):
+            return
+        queue = str((self.request.delivery_info or {}).get("routing_key", ""))
+        body = json.dumps([args, kwargs, {}], default=repr).encode()
+        headers = {"lang": "py", "task": self.name, "id": task_id, "root_id": task_id}
+        properties = {"content_type": "application/json", "content_encoding": "utf-8"}
+        reason = f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
+        keep(services().dead_letters, Refused(queue, body, headers, properties), reason)
+
+    def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
+        """Whether somebody else looks after the work that these arguments ask for."""
+        return False
+
+
+class LedgerTask(KeptTask):
     """A task whose work is noted in the ledger before it is published, however it is published."""
 
     abstract = True
@@ -58,6 +81,13 @@ class LedgerTask(Task):  # type: ignore[misc] # Celery has no types
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
         """The ledger's entry for the arguments of a call."""
         raise NotImplementedError
+
+    def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401 - as above
+        """Whether the entry is in the ledger, from where it is sent again."""
+        try:
+            return services().ledger.is_open(ENTRY.validate_python(args[0]).id)
+        except (ValueError, TypeError, IndexError, KeyError):
+            return False
 
     def apply_async(
         self,
@@ -153,7 +183,7 @@ def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
     self.work_on(message)
 
 
-@app.task(name="keyhole.audit_page", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
+@app.task(base=KeptTask, name="keyhole.audit_page", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def audit_page(audit_id: str, page: int, token: str) -> None:
     """List the next page of an audit, and publish the batches that are cut from it."""
     audit_work().list_page(Claim(audit_id, page, token))
@@ -161,6 +191,7 @@ def audit_page(audit_id: str, page: int, token: str) -> None:
 
 @app.task(  # type: ignore[untyped-decorator] # as above
     bind=True,
+    base=KeptTask,
     name="keyhole.audit_due",
     autoretry_for=(redis.RedisError,),
     max_retries=MAX_RETRIES,

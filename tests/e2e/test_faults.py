@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+from base64 import b64encode
+from gzip import compress
 from pathlib import Path
 from subprocess import Popen
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +16,8 @@ from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site
 from tests.slow import slow
 from worker.app import VISIBILITY
 from worker.demo.images import qcow2
+from worker.intake.dead_letters import DeadLetters
+from worker.intake.refused import LONGEST_MESSAGE
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
 from worker.jobs.perform import MAX_LOST
@@ -182,13 +187,77 @@ class TestTheEmbeddedWorker:
         assert commands.keyhole("show", f"s3://{bucket}/{HELD}", env=env).returncode == 0
 
 
-class TestAWorkerFails:
-    @pytest.mark.slow
-    def test_its_exit_code_says_so(self, faulty_site: Site, faulty_worker: Popen[bytes]) -> None:
-        """What is no message at all, in the broker's list, ends a worker, and its manager is to know."""
-        faulty_site.redis.lpush("keyhole:broker:keyhole.jobs", b"no message")
+def message(task: str, body: object, **headers: object) -> bytes:
+    """A message as it lies in the broker's list."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return json.dumps(
+        {
+            "body": b64encode(text).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"lang": "py", "task": task, "id": "x", **headers},
+            "properties": {
+                "body_encoding": "base64",
+                "delivery_tag": uuid4().hex,
+                "delivery_info": {"exchange": "keyhole.jobs", "routing_key": "keyhole.jobs"},
+            },
+        }
+    ).encode()
 
-        assert faulty_worker.wait(PROMPTLY) != 0
+
+class TestWhatIsNoMessage:
+    """Anybody may have put anything into the broker's list: it is kept, and the worker goes on."""
+
+    ITEMS = (
+        (b"no message", "no message"),
+        (b"\xff\x00", "no message"),
+        (b"[" * 100_000, "no message"),
+        (b'{"body": 1}', "no message"),
+        (message("keyhole.later", [[], {}, {}]), "'keyhole.later', which this version does not know"),
+        (message("keyhole.scan", b"{"), "no JSON"),
+        (message("keyhole.scan", [1, 2]), "no list of arguments"),
+        (message("keyhole.scan", [[], {}, {}]), "keyhole.scan cannot be called"),
+        (message("keyhole.scan", [[{"id": 1}], {}, {}]), "keyhole.scan cannot be called"),
+        (message("keyhole.scan", [[], {"surprise": 1}, {}]), "keyhole.scan cannot be called"),
+        (message("keyhole.scan", compress(bytes(2**20)), compression="application/x-gzip"), "compressed"),
+        (message("keyhole.scan", [["x" * LONGEST_MESSAGE], {}, {}]), "the longest that is worked on"),
+        (message("keyhole.audit_page", [[1], {}, {}]), "keyhole.audit_page cannot be called"),
+    )
+
+    def test_each_is_a_dead_letter_and_the_worker_goes_on(
+        self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str
+    ) -> None:
+        site = faulty_site
+        letters = DeadLetters(site.redis)
+        for item, _ in self.ITEMS:
+            site.redis.lpush("keyhole:broker:keyhole.jobs", item)
+
+        commands.until(lambda: letters.count() == len(self.ITEMS))
+
+        reasons = [letter.reason for letter in letters.letters()]
+        for _, reason in self.ITEMS:
+            assert any(reason in told for told in reasons), reason
+        entry = submit(site, bucket, "b.qcow2")
+        assert site.verdicts(entry)["b.qcow2"].status is Status.SAFE
+        assert faulty_worker.poll() is None
+        commands.until(lambda: site.redis.hlen(UNACKNOWLEDGED) == 0)
+
+    @pytest.mark.slow
+    def test_what_a_later_version_understands_can_be_sent_again(
+        self, faulty_site: Site, faulty_worker: Popen[bytes]
+    ) -> None:
+        """This version does not, so it is a dead letter again."""
+        site = faulty_site
+        letters = DeadLetters(site.redis)
+        site.redis.lpush("keyhole:broker:keyhole.jobs", message("keyhole.later", [[], {}, {}]))
+        commands.until(lambda: letters.count() == 1)
+        (letter,) = letters.letters()
+
+        sent = commands.keyhole("dead", "retry", letter.id, env=site.env)
+
+        assert sent.returncode == 0, sent.stderr
+        commands.until(lambda: letters.count() == 1)
+        assert faulty_worker.poll() is None
 
 
 class TestConnectionsAreKilled:

@@ -163,6 +163,8 @@ def _retry(letter: DeadLetter, handler: Handler) -> str:
         counts = handler.take_over(letter.body)
         known = f", {counts[DUPLICATES]} known already" if counts[DUPLICATES] else ""
         return f"{_counted(counts[PUBLISHED], 'object')} queued{known}"
+    if letter.kind is LetterKind.REFUSED:
+        return _send_again(letter.body)
     try:
         entry = anew(ENTRY.validate_json(letter.body))
     except ValueError as error:
@@ -173,6 +175,34 @@ def _retry(letter: DeadLetter, handler: Handler) -> str:
 
     CeleryPublisher().publish(services().ledger.note_many([entry]))
     return f"{_counted(len(entry.jobs), 'object')} queued"
+
+
+def _send_again(body: bytes) -> str:
+    """Put a message of the broker back into its queue.
+
+    Raises:
+        NotUnderstoodError: It is no message that can be sent.
+    """
+    from worker.app import app
+    from worker.intake.refused import Refused, wrong_with
+
+    try:
+        message = Refused.of(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotUnderstoodError(f"it cannot be sent again: {error}") from error
+    wrong = wrong_with(message.headers, message.body)
+    if wrong is not None:
+        raise NotUnderstoodError(wrong)
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.publish(
+            message.body,
+            routing_key=message.queue,
+            exchange=message.queue,
+            headers=dict(message.headers),
+            content_type="application/json",
+            content_encoding="utf-8",
+        )
+    return f"sent to {message.queue} again"
 
 
 def _dead_letters(settings: Settings) -> DeadLetters:

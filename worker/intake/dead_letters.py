@@ -69,6 +69,8 @@ class LetterKind(StrEnum):
     MESSAGE = "message"
     #: An entry of the ledger, as JSON.
     JOB = "job"
+    #: A message of the broker that no task can work on; see `worker.intake.refused`.
+    REFUSED = "refused"
 
 
 class Dead(NamedTuple):
@@ -88,6 +90,11 @@ class Dead(NamedTuple):
     def message(cls, body: bytes, source: str, reason: str, times: int = 1) -> Self:
         """A message that is not understood."""
         return cls(_id(LetterKind.MESSAGE, body), LetterKind.MESSAGE, source, body, reason, times)
+
+    @classmethod
+    def refused(cls, body: bytes, source: str, reason: str) -> Self:
+        """A message of the broker that no task can work on, as `worker.intake.refused` writes it."""
+        return cls(_id(LetterKind.REFUSED, body), LetterKind.REFUSED, source, body, reason)
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
