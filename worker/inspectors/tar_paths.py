@@ -79,7 +79,7 @@ class Paths:
     def _through_link(self, name: bytes) -> bool:
         """Whether a folder in the name is a link, at least where file systems do not tell them apart."""
         return bool(self._symlinks) and any(
-            not self._symlinks.isdisjoint(folders(one)) for one in (name, folded(name))
+            not self._symlinks.isdisjoint(folders(one)) for one in {name, folded(name)}
         )
 
 

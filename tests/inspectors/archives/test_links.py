@@ -135,6 +135,7 @@ def test_a_folder_may_have_the_name_of_an_earlier_link() -> None:
 # Bounds
 
 
+@pytest.mark.slow
 def test_more_links_than_are_kept_are_a_finding() -> None:
     name, target = b"n" * 90, b"t" * 100
     most = MAX_BYTES // (len(name) + 5 + len(target))
@@ -143,6 +144,7 @@ def test_more_links_than_are_kept_are_a_finding() -> None:
     assert found(*links) == ["member_limit"]
 
 
+@pytest.mark.slow
 def test_more_places_than_are_kept_are_a_finding() -> None:
     depth = 40
     enough = MAX_PLACES // depth
@@ -151,6 +153,7 @@ def test_more_places_than_are_kept_are_a_finding() -> None:
     assert found(*(link(name, b"x") for name in names)) == ["member_limit"]
 
 
+@pytest.mark.slow
 def test_links_that_lead_through_thousands_of_folders_are_a_finding() -> None:
     """Each doubles what is to be followed; there is an end to it."""
     links = [link(b"0", b"a/" * 20)]

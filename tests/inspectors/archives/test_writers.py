@@ -73,6 +73,12 @@ def is_safe(write: Writer, folder: Path, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
+def test_an_ova_is_safe_whoever_wrote_it(folder: Path, tmp_path: Path, writer: str) -> None:
+    is_safe(WRITERS[writer], folder, tmp_path, "ova")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writer", WRITERS)
 def test_what_a_writer_makes_of_good_disks_is_safe(folder: Path, tmp_path: Path, writer: str) -> None:
     for kind in KINDS:
         if kind != "names" or writer not in WITHOUT_LONG_NAMES | WITHOUT_LINKS:
