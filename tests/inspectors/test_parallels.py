@@ -131,7 +131,7 @@ def test_a_header_out_of_bounds_is_a_contradiction(at: int, value: int) -> None:
 def test_what_cannot_be_is_a_contradiction(at: int, value: int) -> None:
     image = parallels(GIB, allocated=2)
     assert checks_of(image) == []
-    assert "structure" in checks_of(image.patched(at, u32(value)))
+    assert not {"structure", "metadata_overlap"}.isdisjoint(checks_of(image.patched(at, u32(value))))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_a_contradiction(at: int, value: int) -> None:
 def test_what_cannot_be_in_the_older_format_is_a_contradiction(at: int, value: int) -> None:
     image = parallels(GIB, allocated=2, extended=False)
     assert checks_of(image) == []
-    assert checks_of(image.patched(at, u32(value))) == ["structure"]
+    assert not {"structure", "metadata_overlap"}.isdisjoint(checks_of(image.patched(at, u32(value))))
 
 
 def test_the_older_format_has_a_size_of_32_bits() -> None:
@@ -175,7 +175,7 @@ def test_a_format_extension_is_told() -> None:
 
 def test_a_format_extension_that_is_none_is_a_contradiction() -> None:
     assert checks_of(with_extension(1)) == ["structure"]
-    assert checks_of(with_extension(0xAB234CEF23DCEA87).patched(56, u64(1))) == ["structure", "structure"]
+    assert "metadata_overlap" in checks_of(with_extension(0xAB234CEF23DCEA87).patched(56, u64(1)))
 
 
 def test_a_format_extension_beyond_the_end_is_missing() -> None:

@@ -167,7 +167,7 @@ def test_places_that_cannot_be_are_contradictions(at: int, value: int) -> None:
     image = TWO_TABLES if at == L1 + 8 else qcow1(140 * MIB, allocated=2)
     assert checks_of(image) == []
     # When an entry leads to where something else lies, or a cluster begins where none can
-    assert "structure" in checks_of(image.patched(at, u64(value)))
+    assert not {"structure", "metadata_overlap"}.isdisjoint(checks_of(image.patched(at, u64(value))))
 
 
 def test_a_compressed_cluster_may_lie_anywhere_behind_the_tables() -> None:

@@ -92,7 +92,7 @@ def test_the_disks_last_band_may_be_a_part_of_one() -> None:
         (8, u32(2**32 - 1), "truncated"),
         (16, u32(5), "size_mismatch"),
         (28, bytes(7) + b"\x01", "size_mismatch"),
-        (20, bytes(6) + b"\x20\x00", "structure"),
+        (20, bytes(6) + b"\x20\x00", "metadata_overlap"),
         (20, b"\xff" * 8, "truncated"),
         (64, u32(8), "structure"),
         (64, u32(1), "structure"),

@@ -29,6 +29,7 @@ from uuid import UUID
 
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 
 SIGNATURE = b"shdw"
@@ -88,7 +89,7 @@ class ASIFInspector(FrontInspector):
             return []
         if not self._readable:
             return [found("truncated", "the object ends within the ASIF header")]
-        return [*self._states(), *self._lengths()]
+        return [*self._states(), *self._overlaps(), *self._lengths()]
 
     def _states(self) -> Iterator[Finding]:
         version = int.from_bytes(self.captured("header")[4:8], "big")
@@ -98,6 +99,14 @@ class ASIFInspector(FrontInspector):
             yield found("structure", f"chunks of {self._chunk} bytes and sectors of {self._sector} cannot be")
         if self._u64(48) > self._u64(56):
             yield found("structure", "the disk is larger than it can grow")
+
+    def _overlaps(self) -> list[Finding]:
+        """What lies over the header, the directories or another table."""
+        directories = [f"directory_{number}" for number in range(DIRECTORIES)]
+        held = [self.region(name) for name in directories if self.has_region(name)]
+        parts = [Part(one.offset, one.offset + one.length, "a directory") for one in held]
+        tables = Blocks("a table", self._active, self._chunk, unit=max(self._chunk, 1))
+        return overlaps([Part(0, HEADER_BYTES, "the header"), *parts], tables)
 
     def _lengths(self) -> Iterator[Finding]:
         if self._size is None:

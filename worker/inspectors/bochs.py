@@ -150,7 +150,7 @@ class BochsInspector(FrontInspector):
         if self._extents is not None and self._extents > self._u32(72):
             yield found("structure", f"the catalog leads to {self._extents} extents, it has {self._u32(72)}")
         if self._doubled:
-            yield found("structure", "two entries of the catalog lead to the same extent")
+            yield found("metadata_overlap", "two entries of the catalog lead to the same extent")
 
     # The header's fields
 

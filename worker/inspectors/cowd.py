@@ -40,6 +40,7 @@ from worker.inspectors import vmdk_descriptor
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 from worker.inspectors.vmdk_descriptor import SHOWN_NAME
@@ -166,18 +167,14 @@ class COWDInspector(FrontInspector):
             yield found(
                 "structure", f"the grain directory has {entries} entries, the capacity needs {needed}"
             )
-        end = start + 4 * entries
-        if start < HEADER_BYTES:
-            yield found("structure", "the grain directory lies over the header")
-        tables = [table * SECTOR for table in self._tables]
-        if any(table < HEADER_BYTES or start - TABLE_BYTES < table < end for table in tables):
-            yield found("structure", "a grain table lies over header or grain directory")
-        if len(set(tables)) < len(tables):
-            yield found("structure", "two entries of the grain directory lead to the same grain table")
-        grain_bytes = self._u32(16) * SECTOR
-        grains = [grain * SECTOR for grain in self._grains]
-        if any(grain < HEADER_BYTES or start - grain_bytes < grain < end for grain in grains):
-            yield found("structure", "a grain lies over header or grain directory")
+        yield from overlaps(
+            [
+                Part(0, HEADER_BYTES, "the header"),
+                Part(start, start + 4 * entries, "the grain directory"),
+            ],
+            Blocks("a grain table", self._tables, TABLE_BYTES, unit=SECTOR),
+            Blocks("a grain", self._grains, self._u32(16) * SECTOR, unit=SECTOR),
+        )
 
     def _truncation(self) -> Iterator[Finding]:
         if self._size is None:

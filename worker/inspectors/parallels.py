@@ -26,11 +26,11 @@ end are looked at.
 
 from collections.abc import Iterator, Mapping
 from struct import unpack
-from typing import NamedTuple
 
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, over, overlaps
 from worker.inspectors.region import CaptureRegion
 
 MAGIC = b"WithoutFreeSpace"
@@ -52,14 +52,6 @@ EMPTY = 1
 EXTENSION_MAGIC = (0xAB234CEF23DCEA87).to_bytes(8, "little")
 
 
-class Allocation(NamedTuple):
-    """The entries of the BAT that lead somewhere: the lowest, the highest, and whether any two are equal."""
-
-    lowest: int
-    highest: int
-    doubled: bool
-
-
 class ParallelsInspector(FrontInspector):
     """Parallels: 64 bytes give the virtual size, the table behind them tells whether it is whole."""
 
@@ -67,9 +59,8 @@ class ParallelsInspector(FrontInspector):
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: `None` where the BAT is not read yet or leads nowhere.
-        self._allocation: Allocation | None = None
-        self._bat_read = False
+        #: The entries of the BAT that lead somewhere; `None` until it is read.
+        self._clusters: list[int] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
@@ -94,7 +85,7 @@ class ParallelsInspector(FrontInspector):
             return
         if not self.has_region("bat"):
             self._declare()
-        if not self._bat_read and self.filled("bat") and self.filled("bat_end"):
+        if self._clusters is None and self.filled("bat") and self.filled("bat_end"):
             self._read_bat()
 
     def _declare(self) -> None:
@@ -108,7 +99,7 @@ class ParallelsInspector(FrontInspector):
     @property
     def wholeness(self) -> Wholeness:
         """Proven where the whole BAT was seen, sampled where it is longer, if what it leads to is there."""
-        if self._size is None or not self._bat_read or self._u32(44) == IN_USE:
+        if self._size is None or self._clusters is None or self._u32(44) == IN_USE:
             return Wholeness.UNCHECKED
         if self._end > self._size:
             return Wholeness.UNCHECKED
@@ -154,18 +145,30 @@ class ParallelsInspector(FrontInspector):
             yield found("structure", "the virtual size has more than the 32 bits that this format allows")
         if self._u32(32) * self._cluster_sectors < self._disk_sectors:
             yield found("structure", f"{self._u32(32)} clusters cannot hold the virtual size")
-        if self._data_sector * SECTOR < self._bat_end:
-            yield found("structure", "the BAT overlaps the data")
+        yield from self._overlaps()
         if self._extended and self._data_sector % self._cluster_sectors:
             yield found("structure", "the data does not begin at a whole cluster")
-        if self._allocation is None:
+        if not self._clusters:
             return
-        if self._allocation.lowest * self._entry_sectors < self._data_sector:
+        if min(self._clusters) * self._entry_sectors < self._data_sector:
             yield found("structure", "the BAT leads to a cluster in front of the data")
-        if self._allocation.doubled:
-            yield found("structure", "two entries of the BAT lead to the same cluster")
         if self._u32(52) & EMPTY:
             yield found("structure", "the image is said to be empty, but has clusters")
+
+    def _overlaps(self) -> list[Finding]:
+        """What lies over header, BAT, extension or another cluster."""
+        # The next cluster that is allocated may be the first of the data area.
+        data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
+        parts = [
+            Part(0, HEADER_BYTES, "the header"),
+            Part(HEADER_BYTES, self._bat_end, "the BAT"),
+        ]
+        area = [*parts, Part(data, data + self._cluster_bytes, "the data area")]
+        if extension:
+            parts.append(Part(extension, extension + self._cluster_bytes, "the format extension"))
+        unit = self._entry_sectors * SECTOR
+        clusters = Blocks("a cluster", self._clusters or (), self._cluster_bytes, unit=unit)
+        return [*overlaps(area), *overlaps(parts[1:], clusters), *over(clusters, parts[:1])]
 
     def _extension(self) -> Iterator[Finding]:
         if not self._u64(56):
@@ -230,21 +233,17 @@ class ParallelsInspector(FrontInspector):
 
     def _read_bat(self) -> None:
         """Look at the BAT's entries, as far as it is held."""
-        self._bat_read = True
         table = self.captured("bat") + self.captured("bat_end")
         count = len(table) // 4
         entries = unpack(f"<{count}I", table[: 4 * count])
-        different = set(entries) - {0}
-        if different:
-            doubled = len(different) < count - entries.count(0)
-            self._allocation = Allocation(min(different), max(different), doubled)
+        self._clusters = [entry for entry in entries if entry]
 
     @property
     def _end(self) -> int:
         """How long the object must be at least, by what is held of the BAT."""
         ends = [self._bat_end, self._data_sector * SECTOR]
-        if self._allocation is not None:
-            ends.append(self._allocation.highest * self._entry_sectors * SECTOR + self._cluster_bytes)
+        if self._clusters:
+            ends.append(max(self._clusters) * self._entry_sectors * SECTOR + self._cluster_bytes)
         if self._u64(56):
             ends.append(self._u64(56) * SECTOR + self._cluster_bytes)
         return max(ends)

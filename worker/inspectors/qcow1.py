@@ -30,6 +30,7 @@ from struct import unpack
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 
@@ -145,20 +146,28 @@ class QcowV1Inspector(FrontInspector):
             yield found("structure", "the backing file's name does not lie behind the header")
         if self._u64(24) % SECTOR:
             yield found("structure", f"the virtual size of {self._u64(24)} bytes is not whole sectors")
-        if self._u64(40) < HEADER_BYTES:
-            yield found("structure", "the L1 table overlaps the header")
-        if len(set(self._l2_offsets)) < len(self._l2_offsets):
-            yield found("structure", "two entries of the L1 table lead to the same L2 table")
-        # Whatever is allocated is appended, so nothing lies in front of the L1 table or within it.
-        l1_end = self._u64(40) + self._l1_bytes
-        if self._l2_offsets and min(self._l2_offsets) < l1_end:
-            yield found("structure", "an L2 table does not lie behind the L1 table")
-        if self._clusters and min(self._clusters)[0] < l1_end:
-            yield found("structure", "a cluster does not lie behind the L1 table")
+        yield from self._overlaps()
         whole = self._cluster_bytes
         # A compressed one is shorter, and lies anywhere.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster begins within a sector")
+
+    def _overlaps(self) -> list[Finding]:
+        """What lies over header, name, tables or another cluster."""
+        parts = [
+            Part(0, HEADER_BYTES, "the header"),
+            Part(self._u64(40), self._u64(40) + self._l1_bytes, "the L1 table"),
+        ]
+        if self._name_followed:
+            parts.append(Part(self._u64(8), self._u64(8) + self._u32(16), "the backing file's name"))
+        whole, clusters = self._cluster_bytes, self._clusters or []
+        return overlaps(
+            parts,
+            Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
+            Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
+            # Of these the lengths differ, but no two begin at the same byte.
+            Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
+        )
 
     # The header's fields
 

@@ -31,6 +31,7 @@ from struct import unpack
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
 
@@ -148,15 +149,22 @@ class QEDInspector(FrontInspector):
         if self._u64(48) > (self._table_bytes // 8) ** 2 * self._cluster_bytes:
             yield found("structure", "the tables are too short for the virtual size")
         l1 = self._u64(40)
-        if l1 < self._header_bytes or l1 % self._cluster_bytes:
+        if l1 % self._cluster_bytes:
             yield found("structure", f"the L1 table's offset {l1} is not a cluster's")
         tables = [offset for offset, _ in self._l2_tables]
-        if len(set(tables)) < len(tables):
-            yield found("structure", "two entries of the L1 table lead to the same L2 table")
-        if self._misplaced(tables, self._table_bytes):
-            yield found("structure", "the L1 table leads to an offset where no L2 table can be")
-        if self._misplaced(self._clusters or [], self._cluster_bytes):
-            yield found("structure", "an L2 table leads to an offset where no cluster can be")
+        clusters, within = self._clusters or [], self._cluster_bytes - 1
+        if any(map(within.__and__, tables)):
+            yield found("structure", "the L1 table leads to an offset that is no cluster's")
+        if any(map(within.__and__, clusters)):
+            yield found("structure", "an L2 table leads to an offset that is no cluster's")
+        yield from overlaps(
+            [
+                Part(0, self._header_bytes, "the header"),
+                Part(l1, l1 + self._table_bytes, "the L1 table"),
+            ],
+            Blocks("an L2 table", tables, self._table_bytes),
+            Blocks("a cluster", clusters, self._cluster_bytes),
+        )
 
     # The header's fields
 
@@ -204,14 +212,6 @@ class QEDInspector(FrontInspector):
     @property
     def _backing_name(self) -> bytes:
         return self.captured("backing_name") if self.has_region("backing_name") else b""
-
-    def _misplaced(self, offsets: list[int], length: int) -> bool:
-        """Whether one of the offsets is no cluster's, or `length` bytes there lie over header or L1 table."""
-        lowest, within = min(offsets, default=1 << 64), self._cluster_bytes - 1
-        l1, l1_end = self._u64(40), self._u64(40) + self._table_bytes
-        if lowest < self._header_bytes or any(map(within.__and__, offsets)):
-            return True
-        return lowest < l1_end and any(l1 - length < offset < l1_end for offset in offsets)
 
     def _u32(self, offset: int) -> int:
         return int.from_bytes(self.region("header").data[offset : offset + 4], "little")

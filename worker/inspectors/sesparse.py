@@ -43,13 +43,13 @@ is stated for as many as there ever may be.
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from struct import Struct, unpack
 from typing import NamedTuple
 
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.front import FrontInspector
+from worker.inspectors.layout import Blocks, Part, overlaps
 from worker.inspectors.region import CaptureRegion
 
 SECTOR = 512
@@ -190,8 +190,8 @@ class SESparseInspector(FrontInspector):
         yield from self._misplaced()
         if any(entry and entry >> 32 != ALLOCATED_TABLE for entry in self._entries("directory")):
             yield found("structure", "the grain directory has an entry of an unknown kind")
-        if len(set(self._tables)) < len(self._tables):
-            yield found("structure", "two entries of the grain directory lead to the same grain table")
+        yield from overlaps((), Blocks("a grain table", self._tables, 1))
+        yield from overlaps((), Blocks("a grain", self._grains, 1))
         kinds = {entry >> 60 for entry in self._entries("table")}
         if kinds and max(kinds) > GRAIN:
             yield found("structure", "the grain table has an entry of an unknown kind")
@@ -202,10 +202,9 @@ class SESparseInspector(FrontInspector):
         """What does not lie in its area, and areas that are too small or lie over one another."""
         if self._area("grain directory").sectors * SECTOR < 8 * self._tables_needed:
             yield found("structure", "the grain directory is too short for the capacity")
-        areas = sorted(area for name in AREAS if (area := self._area(name)).sectors)
-        header = Area(0, HEADER_BYTES // SECTOR)
-        if any(one.end > other.start for one, other in pairwise([header, *areas])):
-            yield found("structure", "two parts of the extent lie over one another")
+        areas = ((name, self._area(name)) for name in AREAS)
+        parts = [Part(area.start * SECTOR, area.end * SECTOR, f"the {name}") for name, area in areas]
+        yield from overlaps([Part(0, HEADER_BYTES, "the header"), *parts])
         if self._table_end > self._area("grain tables").end * SECTOR:
             yield found("structure", "the grain directory leads to a table outside the grain tables")
         if self._grains and self._grain_end > self._area("grains").end * SECTOR:

@@ -133,7 +133,7 @@ class SparseImageInspector(FileInspector):
         nodes = self._nodes
         last = nodes[-1]
         if last.next_offset and last.next_offset < self._end(last):
-            yield found("structure", "the next index node lies among the bands of the one before")
+            yield found("metadata_overlap", "the next index node lies among the bands of the one before")
         elif self.filled(name := f"node_{len(nodes)}") and len(self.captured(name)) == NODE_BYTES:
             yield found("structure", "there is no index node where the one before says")
         end = max(*map(self._end, nodes), last.next_offset + NODE_BYTES if last.next_offset else 0)
