@@ -31,6 +31,11 @@ from worker.inspectors.udf import IDENTIFIERS
 TABLES_BYTES: Final = 8192
 #: What is held of the front of a volume; the first GET brings it.
 FRONT: Final = volumes.FRONT
+#: How far into an image of another format superblocks are looked for: that of btrfs lies at 64 KiB.
+HEADERS: Final = 68 * 1024
+#: A sparse VMDK may have a guest's data there, in pieces of 64 KiB, behind as many sectors as it says.
+VMDK: Final = b"KDMV"
+VMDK_OVERHEAD: Final = slice(64, 72)
 #: Where superblocks at the end lie: Linux RAID 0.90 has its own up to 128 KiB before it.
 END_BYTES: Final = 128 * 1024
 #: As long as no volume's least size matters.
@@ -46,8 +51,9 @@ DISCS: Final = frozenset(IDENTIFIERS)
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
 #: Volumes whose boot sector ends as an MBR does, and has code where the partitions would be.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
-#: What the object's first bytes are by themselves, where they are another format's.
-OWN_NAMES: Final = {"crypto_LUKS"}
+#: What the object's first bytes are by themselves, where they are another format's: its mark, and its name.
+OWN_MARK: Final = b"LUKS\xba\xbe"
+OWN_NAME: Final = "crypto_LUKS"
 
 
 class RawDiskInspector(FileInspector):
@@ -67,8 +73,7 @@ class RawDiskInspector(FileInspector):
         # What the front says, once it is here: the table that is no GPT, and the header of one.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
-        if volumes:
-            self.new_region("volume", CaptureRegion(0, FRONT))
+        self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
 
     @property
     def format_match(self) -> bool:
@@ -114,7 +119,7 @@ class RawDiskInspector(FileInspector):
     @property
     def front(self) -> bytes:
         """The first kilobytes; all that are held if they are zeros, nothing if only the first are."""
-        held = self.region("volume" if self._volumes else "front").data
+        held = self.region("volume").data
         told = held[:FRONT_TOLD]
         return told if any(told) else b"" if any(held) else held
 
@@ -289,18 +294,20 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _holds(self) -> tuple[str, ...]:
-        if not self.filled("volume" if self._volumes else "front"):
+        if not self.filled("volume"):
             return ()
-        names = volumes.names(self._view)
-        return names if self._volumes else tuple(name for name in names if name not in OWN_NAMES)
+        own = not self._volumes and self.captured("front").startswith(OWN_MARK)
+        return tuple(name for name in volumes.names(self._view) if not own or name != OWN_NAME)
 
     @property
     def _view(self) -> RegionsView:
         """The disk as a volume; of an image of another format only the first bytes, where no guest's lie."""
-        front = "volume" if self._volumes else "front"
-        return RegionsView(
-            [part for name, part in self._regions.items() if name.startswith(front)], 0, self._size
-        )
+        regions = [part for name, part in self._regions.items() if name.startswith("volume")]
+        front = self.captured("front")
+        if not self._volumes and front.startswith(VMDK):
+            overhead = int.from_bytes(front[VMDK_OVERHEAD], "little") * dos.SECTOR
+            return RegionsView(regions, 0, self._size, max(overhead, TABLES_BYTES))
+        return RegionsView(regions, 0, self._size)
 
     @property
     def _explained(self) -> bool:

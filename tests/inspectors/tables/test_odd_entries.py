@@ -254,6 +254,26 @@ def test_a_vdi_that_is_also_a_volume_is_ambiguous() -> None:
     assert "ambiguous_format" in severe(facts)
 
 
+#: The magic number of a UFS, which lies at byte 1372 of its superblock and is all that libblkid looks at.
+UFS_AT, UFS = 1372, (0x00011954).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("carrier", ["qcow2", "VDI", "dynamic VHD"])
+@pytest.mark.parametrize("at", [8 * 1024, 64 * 1024])
+def test_an_image_that_is_also_a_volume_is_ambiguous(carrier: str, at: int) -> None:
+    image = CARRIERS[carrier]
+    longer = Image.of(max(image.size, MIB), image.pieces)
+    facts = facts_of(longer.patched(at + UFS_AT, UFS))
+    assert "ambiguous_format" in severe(facts)
+
+
+def test_what_a_guest_wrote_into_the_first_grain_of_a_vmdk_is_no_volume_of_its_own() -> None:
+    """Small ones have their first grain at 64 KiB, as btrfs its superblock."""
+    image = vmdk_sparse(2 * MIB, allocated=3)
+    overhead = int.from_bytes(image.read(64, 8), "little") * 512
+    assert "ambiguous_format" not in severe(facts_of(image.patched(overhead + UFS_AT, UFS)))
+
+
 def test_luks_is_not_two_things_for_what_libblkid_calls_it() -> None:
     assert "ambiguous_format" not in severe(facts_of(luks(2 * MIB)))
 

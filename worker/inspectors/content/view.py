@@ -29,12 +29,16 @@ class RegionsView:
         regions: Of the disk.
         base: Where on the disk the volume begins.
         size: Its length in bytes; `None` while it is unknown.
+        limit: From where on in the volume nothing is told; `None`: nowhere.
     """
 
-    def __init__(self, regions: Sequence[CaptureRegion], base: int, size: int | None) -> None:
+    def __init__(
+        self, regions: Sequence[CaptureRegion], base: int, size: int | None, limit: int | None = None
+    ) -> None:
         self._regions = regions
         self._base = base
         self._size = size
+        self._limit = limit
 
     @property
     def size(self) -> int | None:
@@ -43,6 +47,8 @@ class RegionsView:
 
     def read(self, offset: int, length: int) -> bytes:
         """What is held from `offset` on."""
+        if self._limit is not None:
+            length = max(0, min(length, self._limit - offset))
         start = self._base + offset
         for region in self._regions:
             if region.offset <= start < region.offset + region.length:
