@@ -93,6 +93,7 @@ class TestServices:
             target="s3://b/k",
             bucket="b",
             key="k",
+            etag='"a"',
             version_id="v",
             status=Status.SAFE,
             scanned_at=datetime(2026, 5, 1, tzinfo=UTC),

@@ -1,6 +1,7 @@
 """The work on one job with all that belongs to it: scan, tags, record, and the account of the audit."""
 
 import logging
+from collections.abc import Callable
 
 import stamina
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -16,7 +17,7 @@ from worker.jobs.pace import Pace
 from worker.jobs.perform import Performer
 from worker.results import keys
 from worker.results.tags import TagOutcome, TagRequest
-from worker.scan.report import Report
+from worker.scan.report import Report, Status
 from worker.scan.scanner import FULL_SECONDS
 from worker.services import Services
 
@@ -113,9 +114,23 @@ class ScanWork:
         passing = (ClientError, BotoCoreError, HTTPClientError)
         for attempt in stamina.retry_context(on=passing, attempts=TAG_ATTEMPTS, timeout=TAG_SECONDS):
             with attempt:
-                outcome = self._services.tags.write(report, ask)
+                outcome = self._write_tags(report, ask)
         if outcome not in {TagOutcome.WRITTEN, TagOutcome.UNCHANGED, TagOutcome.SKIPPED_NO_IDENTITY}:
             log.warning("the tags of %s: %s", report.target, outcome)
+
+    def _write_tags(self, report: Report, ask: Callable[[TagRequest], object]) -> TagOutcome:
+        """Write a verdict's tags. Where there is none, remove what does not speak of the verdict that stands.
+
+        Whoever uploads an object may upload tags with it, so that an object that cannot be read would be
+        `safe` by its own word.
+        """
+        tags = self._services.tags
+        if report.etag or report.bucket is None or report.key is None:
+            return tags.write(report, ask)
+        kept = self._services.store.get(report.bucket, report.key, report.version_id)
+        if kept is not None and kept.etag and kept.status not in {Status.FAILED, Status.UNREADABLE}:
+            return tags.write(kept, ask)
+        return tags.clear(report, ask)
 
     def _account(
         self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]

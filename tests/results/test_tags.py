@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import boto3
 import pytest
@@ -417,6 +417,93 @@ class TestWhichObjectIsTagged:
 
         assert tagged.sent.count("HeadObject") == 3
         assert tagged.tags(VersionId="null") == own_tags(told)
+
+
+class TestRetries:
+    """What failed is done again from the beginning, and ends with no wrong tag, whatever failed."""
+
+    @pytest.mark.parametrize("failing", ["PutObjectTagging", "DeleteObjectTagging", "GetObjectTagging"])
+    def test_an_object_replaced_before_the_write_keeps_no_wrong_tag_though_requests_fail_once(
+        self, tagged: Tagged, writer: TagWriter, failing: str
+    ) -> None:
+        """The write lands on the new object, and taking it back fails."""
+        told = tagged.upload(b"old")
+        tagged.before("PutObjectTagging", lambda number: tagged.upload(b"new") if number == 0 else None)
+        failed: list[str] = []
+
+        def fail_once(request: Any, **_: Any) -> Any:
+            written = tagged.own_tags()
+            if failed or not written:
+                return None
+            failed.append(failing)
+            headers: Any = {}
+            response: Any = AWSResponse(request.url, 503, headers, None)
+            response._content = b"<Error><Code>SlowDown</Code><Message>no</Message></Error>"
+            return response
+
+        tagged.s3.meta.events.register(f"before-send.s3.{failing}", fail_once)
+        for _ in range(3):
+            try:
+                outcome = writer.write(told)
+            except ClientError:
+                continue
+            break
+
+        assert outcome is TagOutcome.SKIPPED_CHANGED
+        assert tagged.own_tags() == {}
+
+    def test_taking_off_the_last_tags_deletes_the_set(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Some servers answer an empty set with an error."""
+        told = tagged.upload(b"old")
+        tagged.before("PutObjectTagging", lambda number: tagged.upload(b"new") if number == 0 else None)
+
+        writer.write(told)
+
+        assert tagged.sent.count("DeleteObjectTagging") == 1
+        assert tagged.writes == 1
+
+
+class TestForgeries:
+    """Tags that came with the upload say nothing."""
+
+    FORGED: ClassVar = {
+        "keyhole-status": "safe",
+        "Keyhole-Status": "safe",
+        "keyhole_status": "safe",
+        "KEYHOLE.SCAN ": "now",
+        "team": "a",
+    }
+
+    def test_a_verdict_overwrites_them_in_every_spelling(self, tagged: Tagged, writer: TagWriter) -> None:
+        told = tagged.upload(status=Status.UNSAFE)
+        tagged.tag(self.FORGED)
+
+        assert writer.write(told) is TagOutcome.WRITTEN
+
+        assert tagged.tags() == {"team": "a", **own_tags(told)}
+
+    def test_where_there_is_no_verdict_they_are_removed(self, tagged: Tagged, writer: TagWriter) -> None:
+        told = tagged.upload(status=Status.UNREADABLE, etag=None)
+        tagged.tag(self.FORGED)
+
+        assert writer.clear(told) is TagOutcome.WRITTEN
+        assert writer.clear(told) is TagOutcome.UNCHANGED
+        assert tagged.tags() == {"team": "a"}
+
+    def test_where_there_are_none_nothing_is_written(self, tagged: Tagged, writer: TagWriter) -> None:
+        told = tagged.upload(status=Status.UNREADABLE, etag=None)
+        tagged.tag({"team": "a", "keyhole": "is good"})
+
+        assert writer.clear(told) is TagOutcome.UNCHANGED
+
+        assert tagged.writes == 0
+        assert tagged.tags() == {"team": "a", "keyhole": "is good"}
+
+    def test_an_object_that_is_gone_has_none(self, tagged: Tagged, writer: TagWriter) -> None:
+        told = tagged.upload(status=Status.UNREADABLE, etag=None)
+        tagged.other.delete_object(Bucket=tagged.bucket, Key=KEY)
+
+        assert writer.clear(told) is TagOutcome.SKIPPED_CHANGED
 
 
 class TestOtherWriters:

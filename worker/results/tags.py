@@ -6,15 +6,16 @@ stands:
 
 - Other people's tags survive. Tags that can't be read are never overwritten.
 - Ten tags are the limit. Other people's go first; Keyhole leaves out its own, least important first, and with
-   ten
-  others writes nothing.
+  ten others writes nothing.
 - A set that is right is not written again. When the scan was does not count: if nothing else in the tags
-   would
-  differ, they are right.
+  would differ, they are right.
 - A version is tagged as that version. Where the object can be replaced under its name (no version, or the
-   version
-  `null`), it must have the scanned ETag just before the write, and is looked at again after it: tags that
-  landed on a newer object are taken off, because a wrong `safe` is the one lie never to tell.
+  version `null`), it must have the scanned ETag whenever its tags are said to be right, just before a write,
+  and again after it: tags that landed on a newer object are taken off, because a wrong `safe` is the one lie
+  never to tell. A retry after any failure does the same from the beginning.
+- Tags of Keyhole's that it did not write are forgeries, whoever uploaded them: a verdict overwrites them, in
+  whatever spelling (S3's policies compare the names of tags without case), and where there is no verdict
+  they are removed.
 
 What it can't do: whoever writes between our reading and our writing loses what they wrote, and S3 tells
 neither of us. The lock keeps Keyhole's own writers apart; all others must read back, too. A reader who trusts
@@ -54,6 +55,8 @@ _VALUE_LIMIT: Final = 256
 #: What a value may not hold. S3 takes letters of any script; not everything that speaks its protocol does.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
 
+#: What may stand where a name of Keyhole's has a hyphen.
+_SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
 #: Writes until somebody who keeps overwriting our tags is left alone.
 _WRITES: Final = 4
 #: Seconds that a lock outlives its owner: more than all requests of one `write` take, retries included.
@@ -128,9 +131,7 @@ class TagWriter:
         """Make an object's tags say what its report says. `asked` is called before every request of S3."""
         if report.bucket is None or report.key is None or not report.etag:
             return TagOutcome.SKIPPED_NO_IDENTITY
-        address = _Address(Bucket=report.bucket, Key=report.key)
-        if report.version_id:
-            address["VersionId"] = report.version_id
+        address = _address(report.bucket, report.key, report.version_id)
         target = _Target(address, _unquoted(report.etag), asked)
         try:
             with self._lock(keys.object_id(report.bucket, report.key, report.version_id)):
@@ -143,6 +144,31 @@ class TagWriter:
         except LockError:
             return TagOutcome.FAILED_CONTENDED
 
+    def clear(self, report: Report, asked: Callable[[TagRequest], object] = lambda _: None) -> TagOutcome:
+        """Remove Keyhole's tags from an object on which there is no verdict: whatever they say, it is wrong.
+
+        `asked` is called before every request of S3.
+        """
+        if report.bucket is None or report.key is None:
+            return TagOutcome.SKIPPED_NO_IDENTITY
+        target = _Target(_address(report.bucket, report.key, report.version_id), "", asked)
+        try:
+            with self._lock(keys.object_id(report.bucket, report.key, report.version_id)):
+                for writes in range(_WRITES + 1):
+                    tags = self._read(target)
+                    if not any(map(is_own, tags)):
+                        return TagOutcome.WRITTEN if writes else TagOutcome.UNCHANGED
+                    if writes < _WRITES:
+                        self._withdraw(target, tags)
+        except ClientError as error:
+            outcome = _outcome(error)
+            if outcome is None:
+                raise
+            return outcome
+        except LockError:
+            pass
+        return TagOutcome.FAILED_CONTENDED
+
     def _converge(self, target: _Target, own: Mapping[str, str]) -> TagOutcome:
         """Read, merge, look, write, until what is read is right."""
         for writes in range(_WRITES + 1):
@@ -151,21 +177,25 @@ class TagWriter:
             if wanted is None:
                 return TagOutcome.SKIPPED_FULL
             right = _without_time(tags) == _without_time(wanted)
-            if right and not writes:
-                return TagOutcome.UNCHANGED
             if not self._is_current(target):
-                if right:
+                if _speaks_of(tags, target.etag):
                     self._withdraw(target, tags)
                 return TagOutcome.SKIPPED_CHANGED
             if right:
-                return TagOutcome.WRITTEN
+                return TagOutcome.WRITTEN if writes else TagOutcome.UNCHANGED
             if writes < _WRITES:
                 self._put(target, wanted)
         return TagOutcome.FAILED_CONTENDED
 
     def _withdraw(self, target: _Target, tags: Mapping[str, str]) -> None:
-        """Take our tags off again: they landed on another object."""
-        self._put(target, {name: value for name, value in tags.items() if name not in OWN_TAGS})
+        """Take our tags off again: they are on another object, or nobody's verdict."""
+        left = {name: value for name, value in tags.items() if not is_own(name)}
+        if left:
+            self._put(target, left)
+            return
+        # Some servers answer an empty set with an error, and this is one request with one meaning.
+        target.asked(TagRequest.WRITE)
+        self._s3.delete_object_tagging(**target.address)
 
     def _is_current(self, target: _Target) -> bool:
         """Whether the object is the one that was scanned."""
@@ -208,6 +238,23 @@ class TagWriter:
         return lock
 
 
+def is_own(name: str) -> bool:
+    """Whether a tag's name is one of Keyhole's, in any spelling that a policy might take for it."""
+    return _SEPARATORS.sub("-", name.strip().casefold()) in OWN_TAGS
+
+
+def _address(bucket: str, key: str, version_id: str | None) -> _Address:
+    address = _Address(Bucket=bucket, Key=key)
+    if version_id:
+        address["VersionId"] = version_id
+    return address
+
+
+def _speaks_of(tags: Mapping[str, str], etag: str) -> bool:
+    """Whether Keyhole's tags say that they are of the object with this ETag."""
+    return tags.get(SCAN, "").rpartition(" ")[2] == _value(etag)
+
+
 def own_tags(report: Report) -> dict[str, str]:
     """Keyhole's tags for a report with an ETag. What it doesn't know has no tag.
 
@@ -228,7 +275,7 @@ def own_tags(report: Report) -> dict[str, str]:
 
 def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | None:
     """Other people's tags as they are, and of Keyhole's the most important that fit; `None` if none does."""
-    foreign = {name: value for name, value in present.items() if name not in OWN_TAGS}
+    foreign = {name: value for name, value in present.items() if not is_own(name)}
     room = _TAG_LIMIT - len(foreign)
     if room <= 0:
         return None
