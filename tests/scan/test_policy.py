@@ -90,3 +90,10 @@ def test_unchecked_wholeness_is_never_safe() -> None:
 
 def test_sampled_wholeness_is_enough() -> None:
     assert judge(replace(WHOLE, wholeness=Wholeness.SAMPLED)) == (Status.SAFE, ())
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_an_image_without_a_size_is_never_safe(size: int | None) -> None:
+    without = replace(WHOLE, virtual_size=size)
+    assert judge(without) == (Status.INCONCLUSIVE, ("size_unknown",))
+    assert judge(replace(without, findings=(found("dirty", "a sentence"),)))[1] == ("dirty",)

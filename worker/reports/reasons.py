@@ -25,6 +25,7 @@ OTHER_REASONS: Final = {
     "zeros": "nothing but zeros was seen in it",
     "empty": "there is not a byte in it",
     "decompression_limit": "its image is compressed, and more of it is needed than may be decompressed",
+    "size_unknown": "it was recognised, but the size of its disk is unknown or zero",
     "wholeness_unchecked": "it was recognised, but nothing proves that it is whole",
     "missed": "a stream passed what was wanted; read the object by range",
     "budget": "the scan's budget of requests, bytes or seconds ran out",

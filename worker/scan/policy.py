@@ -146,6 +146,9 @@ def judge(
         grounds.append((Status.UNRECOGNIZED, stray.reason(facts)))
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         grounds.append((Status.UNRECOGNIZED, "no_known_format"))
+    elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:
+        # No rule can waive it: of a disk without a size nothing else that was checked means anything.
+        grounds.append((Status.INCONCLUSIVE, "size_unknown"))
     elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
         grounds.append((Status.INCONCLUSIVE, "wholeness_unchecked"))
     if not grounds:
