@@ -7,7 +7,10 @@ import pytest
 
 from tests.inspectors.content.conftest import Volume, Volumes
 from tests.inspectors.content.libblkid import LibBlkid, printed_by_blkid
+from tests.inspectors.content.tools import need, run
+from worker.api import scan_path
 from worker.inspectors.content.volumes import names
+from worker.scan.scanner import ScanSettings
 
 
 def test_a_volume_is_what_blkid_says(volume: Volume, libblkid: LibBlkid) -> None:
@@ -40,3 +43,40 @@ def test_a_volume_whose_tool_fails_is_not_there(monkeypatch: pytest.MonkeyPatch,
     for _ in range(2):
         with pytest.raises(AssertionError, match=r"mkfs\.nilfs2"):
             volumes.path("nilfs2")
+
+
+@pytest.mark.parametrize("name", ["luks 1", "luks 2"])
+def test_so_is_what_has_an_inspector_of_its_own(volumes: Volumes, name: str) -> None:
+    need("blkid")
+    report = scan_path(volumes.path(name), ScanSettings())
+    assert report.content == (printed_by_blkid(volumes.path(name)),) == ("crypto_LUKS",)
+
+
+def test_a_volume_with_boot_code_in_its_free_sector_is_one(
+    volumes: Volumes, libblkid: LibBlkid, tmp_path: Path
+) -> None:
+    """As GRUB and extlinux write it. For libblkid there is an MBR without partitions, too."""
+    path = tmp_path / "volume.img"
+    run(f"cp --sparse=always {volumes.path('ext4')} {path}", tmp_path)
+    with path.open("r+b") as file:
+        file.write(b"\xeb\x58\x90EXTLINUX".ljust(440, b"\x90"))
+        file.seek(510)
+        file.write(b"\x55\xaa")
+        file.flush()
+        assert libblkid.table(file.fileno()) == "dos"
+
+    report = scan_path(path, ScanSettings())
+
+    assert (report.content, report.status) == (("ext4", "dos"), "safe")
+
+
+@pytest.mark.parametrize("options", ["--mbr=y", "-F 32 --mbr=y"])
+def test_a_fat_that_has_a_partition_of_itself_is_a_volume(tmp_path: Path, options: str) -> None:
+    path = tmp_path / "volume.img"
+    run(f"mkfs.fat {options} -C {path} 65536", tmp_path)
+
+    report = scan_path(path, ScanSettings())
+
+    assert (report.content, report.status) == (("vfat",), "safe")
+    need("blkid")
+    assert printed_by_blkid(path) == "vfat"
