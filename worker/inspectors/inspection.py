@@ -42,18 +42,23 @@ SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 def _is_part(one: FileInspector, of: FileInspector) -> bool:
     """Whether what is recognised as one format is part of another and no second one.
 
-    A disc or a disk is what a VHD or a DMG holds, a disk also what makes a disc a hybrid; a stream may be the
-    first block of a DMG. A trailer that is cut, or leads nowhere, is what a compressor or an archiver left of
-    a DMG as it was.
+    A disc or a disk is what a fixed VHD or a DMG holds, a disk also what makes a disc a hybrid; a stream may
+    be the first block of a DMG. A trailer that is cut, or leads nowhere, is what a compressor or an archiver
+    left of a DMG as it was.
     """
     if isinstance(one, RawDiskInspector):
-        return isinstance(of, ISOInspector | VHDInspector) or _begins_raw(of)
+        return isinstance(of, ISOInspector) or _is_fixed(of) or _begins_raw(of)
     if isinstance(one, ISOInspector):
-        return isinstance(of, VHDInspector) or _begins_raw(of)
+        return _is_fixed(of) or _begins_raw(of)
     if isinstance(one, CompressedInspector):
         return isinstance(of, DMGInspector) and of.stands and of.begins_compressed == str(one)
     left = isinstance(of, ContainerInspector) or (isinstance(one, DMGInspector) and one.is_cut)
     return isinstance(one, DMGInspector) and not one.stands and left and isinstance(of, BY_FRONT_KINDS)
+
+
+def _is_fixed(of: FileInspector) -> bool:
+    """Whether a disk's bytes are the object's own, of a VHD: not where its first sector is a header."""
+    return isinstance(of, VHDInspector) and of.subformat not in {"dynamic", "differencing"}
 
 
 def _begins_raw(of: FileInspector) -> bool:

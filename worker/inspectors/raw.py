@@ -72,6 +72,8 @@ class RawDiskInspector(FileInspector):
         self._volumes = volumes
         # What the front says, once it is here: the table that is no GPT, and the header of one.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
+        # The volumes that were found, and of how much.
+        self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
 
@@ -296,8 +298,16 @@ class RawDiskInspector(FileInspector):
     def _holds(self) -> tuple[str, ...]:
         if not self.filled("volume"):
             return ()
-        own = not self._volumes and self.captured("front").startswith(OWN_MARK)
-        return tuple(name for name in volumes.names(self._view) if not own or name != OWN_NAME)
+        # Asked again and again, and another answer only once more is held, or the length is known.
+        known = (
+            self._size,
+            sum(part.held for name, part in self._regions.items() if name.startswith("volume")),
+        )
+        if self._held is None or self._held[0] != known:
+            own = not self._volumes and self.captured("front").startswith(OWN_MARK)
+            names = tuple(name for name in volumes.names(self._view) if not own or name != OWN_NAME)
+            self._held = known, names
+        return self._held[1]
 
     @property
     def _view(self) -> RegionsView:
