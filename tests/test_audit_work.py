@@ -364,6 +364,7 @@ def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool
     assert step > 30
 
 
+@pytest.mark.slow
 def test_objects_that_kill_whoever_scans_them_are_given_up_one_by_one(
     world: World, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def begin(store: AuditStore, audit_id: str = "a1", **spec: object) -> str:
 class TestWithNothingConfigured:
     """In a worker of its own."""
 
+    @pytest.mark.slow
     def test_it_scans_all_and_then_nothing_that_is_unchanged(self, env: dict[str, str], images: str) -> None:
         first = commands.keyhole("audit", f"s3://{images}/", "--json", env=env)
         second = commands.keyhole("audit", f"s3://{images}/", "--json", env=env)

@@ -90,6 +90,7 @@ class TestToWorkersThatAreThere:
         assert line.startswith("Error: ")
         assert words in line
 
+    @pytest.mark.slow
     def test_a_broker_that_is_away_is_said_in_one_line(
         self, env: dict[str, str], images: str, valkey_url: str
     ) -> None:

@@ -42,6 +42,7 @@ def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> str:
     return printed.decode()
 
 
+@pytest.mark.slow
 def test_colours_are_for_terminals(folder: Path, env: dict[str, str]) -> None:
     env |= {"TERM": "xterm-256color"}
     image = folder / "0.qcow2"

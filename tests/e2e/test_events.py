@@ -136,6 +136,7 @@ class TestS3TellsSqs:
         assert shown.stdout == POISON
         assert commands.keyhole("dead", "drop", letter["id"], env=site.env).returncode == 0
 
+    @pytest.mark.slow
     def test_a_letter_that_is_understood_by_now_gets_its_verdict(self, site: Site) -> None:
         bucket = site.bucket()
         site.s3.put_object(Bucket=bucket, Key="a b.qcow2", Body=UNSAFE)
@@ -151,6 +152,7 @@ class TestS3TellsSqs:
 
 
 class TestAListInRedis:
+    @pytest.mark.slow
     def test_the_same_message_twice_is_one_scan(
         self, faulty_site: Site, recorded: RecordedMoto, tmp_path: Path
     ) -> None:

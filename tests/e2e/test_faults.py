@@ -123,6 +123,7 @@ class TestAWorkerIsKilled:
 
 
 class TestAWorkerIsToldToStop:
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", [signal.SIGTERM, slow(signal.SIGINT)])
     def test_it_finishes_its_batch_and_is_gone_at_once(
         self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str, how: signal.Signals

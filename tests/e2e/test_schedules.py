@@ -150,6 +150,7 @@ class TestTwoSchedulers:
     def _short_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(commands, "KEYHOLE", (sys.executable, "-c", WITH_LOCK_SECONDS.format(3)))
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("_long_lock")
     def test_when_one_ends_the_other_works(
         self, desk: Desk, pair: tuple[Popen[bytes], Popen[bytes], bytes]

@@ -41,6 +41,7 @@ def test_what_should_hold_does_of_every_image_of_ours(way: int) -> None:
         check(SparseInput(one.image, steer=way + len(WAYS) * number % 256, seed=number).encode())
 
 
+@pytest.mark.slow
 def test_what_should_hold_does_of_changed_images() -> None:
     choose = Random(3)  # noqa: S311 - to choose changes, the same in every run
     seeds = [*corpus.seeds().values()]

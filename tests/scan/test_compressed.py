@@ -303,6 +303,7 @@ settings = ScanSettings()
 SCANNED = "result = len(scan_path(Path(sys.argv[1]), settings).members)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, slow(40)], ids=["whole", "cut off"])
 @pytest.mark.parametrize("size", [32 * MIB, slow(33 * MIB)], ids=["short", "long"])
 def test_of_many_dictionaries_in_an_archive_one_is_held_at_a_time(
