@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.inspectors.inspecting import facts_of
 from tests.servers.access import s3_access
 from worker.api import scan_s3
 from worker.demo.images import Image, gpt_disk, iso, qcow2, vmdk_sparse
@@ -236,3 +237,13 @@ def test_a_content_encoding_is_read_from_s3(moto_url: str, s3: "S3Client", bucke
         report = scan_s3(access, bucket, key, None, ScanSettings())
     assert (report.status, report.reasons) == (Status.REJECTED, ("format_mismatch",))
     assert "content encoding says gzip" in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("a/sample.vmdk", []), ("a/b.vmdk", ["extent_path"]), ("b", ["extent_path"]), (None, [])],
+)
+def test_another_name_in_a_sparse_vmdk_is_information(key: str | None, told: list[str]) -> None:
+    findings = list(compare(Declared(key), facts_of(vmdk_sparse(GIB))))
+    assert [finding.check for finding in findings] == told
+    assert all(finding.severity is Severity.INFO for finding in findings)

@@ -125,6 +125,7 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
         yield found(
             "format_mismatch", f"the name ends in .{suffix}, but the object is {facts.format}", Severity.INFO
         )
+    yield from _renamed(declared, facts)
 
 
 def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
@@ -143,6 +144,21 @@ def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
             yield found("format_mismatch", f"content encoding says {coding}, but {where} is {layer.format}")
             return
         layer = layer.members[0].facts if len(layer.members) == 1 else None
+
+
+def _renamed(declared: Declared, facts: Facts) -> Iterator[Finding]:
+    """A sparse VMDK whose descriptor has another name for it than the object.
+
+    QEMU and VirtualBox ignore that name; libvmdk looks for a file of that name beside the image. Uploads are
+    renamed all the time, so it is information.
+    """
+    extents = facts.details.get("extents")
+    single = isinstance(extents, list) and len(extents) == 1 and facts.subformat == "monolithicSparse"
+    if not single or not isinstance(extents, list) or not declared.key:
+        return
+    _, _, name = str(extents[0]).partition(" ")
+    if name and name != declared.key.rpartition("/")[2]:
+        yield found("extent_path", f"the descriptor calls this file {name[:511]!r}", Severity.INFO)
 
 
 def _compressed(facts: Facts) -> set[str | None]:
