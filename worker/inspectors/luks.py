@@ -189,7 +189,7 @@ class LUKSInspector(FrontInspector):
         if not payload:
             yield found("data_file", "a LUKS header alone: what it unlocks is in another file")
         elif payload < HEADER_BYTES_1:
-            yield found("structure", "the payload overlaps the LUKS header")
+            yield found("metadata_overlap", "the payload overlaps the LUKS header")
         elif self._size is not None and payload >= self._size:
             yield found("truncated", f"the payload begins at byte {payload}, the object ends at {self._size}")
         if not self._u32(108):
@@ -266,7 +266,7 @@ class LUKSInspector(FrontInspector):
             if not segment.offset:
                 yield found("data_file", "a LUKS header alone: what it unlocks is in another file")
             elif segment.offset < behind:
-                yield found("structure", "the payload overlaps the key material")
+                yield found("metadata_overlap", "the payload overlaps the key material")
             elif self._size is not None and (end > self._size or segment.offset >= self._size):
                 yield found(
                     "truncated", f"the payload ends at byte {end} or later, the object at {self._size}"
