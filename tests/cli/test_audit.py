@@ -83,7 +83,7 @@ class TestWithNothingConfigured:
         said = json.loads(done.stdout)
         assert said["totals"]["listed"] == 4
         assert (said["totals"]["queued"], said["totals"]["archived"]) == (3, 1)
-        assert said["estimate"]["expected"]["gets"] == 6
+        assert said["estimate"]["expected"]["gets"] == 9
         assert said["estimate"]["expected"]["dollars"] > 0
         printed = commands.keyhole("audit", f"s3://{images}/", "--dry-run", env=env)
         assert "GET requests" in printed.stdout.decode()

@@ -64,7 +64,7 @@ def test_it_lists_all_and_reads_nothing(
     totals, estimate, pages = run(recorded_access, valkey, images)
 
     assert (totals.listed, totals.queued, totals.archived, totals.listed_bytes) == (5, 4, 1, 11)
-    assert (estimate.objects, estimate.archived, estimate.expected.gets) == (5, 1, 8)
+    assert (estimate.objects, estimate.archived, estimate.expected.gets) == (5, 1, 12)
     assert (totals.lists, estimate.expected.lists) == (3, 3)
     assert pages == [2, 4, 5]
     assert len(recorded.requests) == 3
@@ -78,11 +78,11 @@ def test_what_has_its_verdict_is_not_reckoned_with(
     RedisStore(valkey, expiry_seconds=None, stream_length=1).write(report, job_id="j", sequencer=None)
 
     totals, estimate, _ = run(recorded_access, valkey, images, check_tags=True)
-    assert (totals.queued, totals.unchanged, estimate.expected.gets) == (3, 1, 6)
+    assert (totals.queued, totals.unchanged, estimate.expected.gets) == (3, 1, 9)
     assert estimate.expected.tag_reads == 1
 
     totals, estimate, _ = run(recorded_access, valkey, images, full=True)
-    assert (totals.queued, totals.unchanged, estimate.expected.gets) == (4, 0, 8)
+    assert (totals.queued, totals.unchanged, estimate.expected.gets) == (4, 0, 12)
 
 
 def test_what_is_not_selected_is_left_out_and_a_limit_ends_it(
