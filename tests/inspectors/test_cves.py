@@ -215,7 +215,7 @@ LARGE = {
     "vdi": (vdi(16 * TIB, allocated=1), 16 * TIB),
     "parallels": (parallels(2 * TIB, allocated=1), 2 * TIB),
     "bochs": (bochs(TIB, allocated=1), TIB),
-    "dmg": (dmg(16 * GIB, allocated=1), 16 * GIB),
+    "dmg": (dmg(64 * GIB, allocated=1), 64 * GIB),
 }
 
 
