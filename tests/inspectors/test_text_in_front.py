@@ -169,6 +169,7 @@ def test_a_text_that_merely_mentions_its_words_is_no_descriptor(words: bytes) ->
 def test_what_is_no_text_costs_no_more_than_its_front() -> None:
     for image in (qcow2(MIB), gpt_disk(4 * MIB), iso()):
         inspection = Inspection()
+        inspection.finish(image.size)
         fetch(inspection, image)
         held = {name: held for name, held in inspection.context_info.items() if name.startswith("vmdk:")}
         assert held == {"vmdk:header": 512}

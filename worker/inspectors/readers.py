@@ -86,6 +86,7 @@ MODEL: Final[tuple[Reader, ...]] = (
     Reader("libvmdk", Way.TOLD, ("vmdk",), VMDK_TEXT_BYTES, 0, "libvmdk_handle.c, libvmdk_descriptor_file.c"),
     Reader("Hyper-V, Azure", Way.TOLD, ("vhd", "vhdx"), MIB, VHD_FOOTER_BYTES, "VHD 1.0: Hard Disk Footer; MS-VHDX"),
     Reader("macOS hdiutil", Way.TOLD, ("dmg",), 0, DMG_TRAILER_BYTES, "libmodi: Mac OS disk image types"),
+    Reader("Proxmox VE", Way.TOLD, ("vma",), SECTOR, 0, "pve-qemu: vma-reader.c, vma_reader_read_head"),
     # by the bytes
     Reader("QEMU", Way.PROBES, _QEMU_PROBED, SECTOR, 0, "block.c: BLOCK_PROBE_BUF_SIZE, find_image_format"),
     Reader("glance, nova", Way.PROBES, (*_QEMU_PROBED[:8], "iso"), 64 * KIB, 0, "oslo.utils: imageutils/format_inspector"),
