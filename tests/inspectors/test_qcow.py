@@ -134,6 +134,17 @@ def test_every_cut_before_the_last_cluster_is_noticed() -> None:
         assert "truncated" in checks_of(image.truncated(size)), size
 
 
+def test_a_cluster_that_is_counted_and_never_pointed_to_may_be_missing() -> None:
+    """e2image counts clusters behind the end of what it writes."""
+    image = qcow2(GIB, allocated=5)
+    block = int.from_bytes(image.read(int.from_bytes(image.read(48, 8), "big"), 8), "big")
+    counted = image.patched(block + 2 * (image.size // 65536 + 1), b"\0\1")
+    assert [(one.check, one.severity) for one in facts_of(counted).findings] == [("truncated", Severity.INFO)]
+    assert facts_of(counted).wholeness is Wholeness.PROVEN
+    cut = facts_of(counted.truncated(image.size - 65536))
+    assert ("truncated", Severity.ERROR) in [(one.check, one.severity) for one in cut.findings]
+
+
 @pytest.mark.parametrize("size", [8, 71, 103])
 def test_an_object_that_ends_in_the_header_is_truncated(size: int) -> None:
     assert checks_of(qcow2(GIB).truncated(size)) == ["truncated"]

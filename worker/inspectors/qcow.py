@@ -36,7 +36,7 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
 from worker.inspectors.facts import Wholeness
-from worker.inspectors.findings import Finding, found
+from worker.inspectors.findings import Finding, Severity, found
 from worker.inspectors.front import FrontInspector
 from worker.inspectors.layout import Part
 from worker.inspectors.qcow_maps import HEADER_BYTES, L1_OFFSET, L1_RESERVED, SNAPSHOT_BYTES, QcowMaps, Shape
@@ -271,7 +271,12 @@ class QcowInspector(FrontInspector):
         block = self._maps.last_block if self.filled("refcount_table") else None
         if block is not None:
             places.append(("last refcount block", block[1]))
-        if (mark := self._maps.last_cluster) is not None:
+        mark, pointed_to = self._maps.last_cluster, self._maps.pointed_to_end
+        if mark is not None and mark >= size and pointed_to is not None and pointed_to < size:
+            # e2image counts clusters that it never writes. No reader looks for them.
+            message = f"the refcounts count clusters up to byte {mark}, which no table points to"
+            yield found("truncated", message, Severity.INFO)
+        elif mark is not None:
             places.append(("last cluster in use", mark))
         for name, offset in places:
             if offset >= size:

@@ -170,6 +170,20 @@ class QcowMaps:
         return (last[0] * (self._shape.cluster * 8 // bits) + last_bit // bits) * self._shape.cluster
 
     @property
+    def pointed_to_end(self) -> int | None:
+        """Where the last cluster begins that an L2 table points to; `None` unless all tables are here."""
+        shape = self._shape
+        offsets = set(self._l2_tables)
+        held = [self._held(offset) for offset in offsets]
+        if shape.snapshots or not self._inspector.filled("tables") or not all(held):
+            return None
+        if self._inspector.region("l1_table").length != shape.l1.length:
+            return None
+        found_in = mapped(held, shape.cluster_bits, extended=shape.extended, version=shape.version)
+        clusters = [*found_in.clusters, *found_in.compressed]
+        return max([*offsets, *(number * shape.cluster for number in clusters)], default=0)
+
+    @property
     def snapshots(self) -> list[Snapshot]:
         """The snapshots, as far as their table is here."""
         table, position = self._captured("snapshot_table"), 0
