@@ -106,6 +106,7 @@ class TestUntilEmpty:
         assert EventCounts(valkey).read()["received"] == 5
         assert valkey.llen(LIST) == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("settings", "options", "chosen"),
         [
@@ -249,6 +250,7 @@ class TestASignOfLife:
 
 
 class TestOnATerminal:
+    @pytest.mark.slow
     def test_it_shows_live_counts_and_ends_by_ctrl_c(self, env: dict[str, str], valkey: redis.Redis) -> None:
         with terminal("listen", env=env) as screen:
             commands.until(lambda: "messages" in screen.printed)

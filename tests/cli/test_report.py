@@ -265,6 +265,7 @@ class TestErrors:
         assert "pip install 'keyhole[inventory]'" in printed.error
         assert list(folder.iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_redis_that_does_not_answer(self, keyhole: Keyhole, folder: Path) -> None:
         printed = keyhole("report", AUDIT, "-o", "a.csv", KEYHOLE_REDIS_URL=NOWHERE)
 

@@ -142,6 +142,7 @@ class TestInterrupted:
         yield s3_server
         s3_server.release()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("send", "how"),
         [(os.killpg, signal.SIGINT), slow(os.killpg, signal.SIGHUP), slow(os.kill, signal.SIGTERM)],

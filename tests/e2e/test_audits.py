@@ -100,6 +100,7 @@ class TestRepeated:
 
 
 class TestSeveralAtOnce:
+    @pytest.mark.slow
     def test_each_counts_its_own(self, audits: AuditSite, bucket: str) -> None:
         """Two of the same bucket, both of all objects, and two of others."""
         others = [f"{bucket}-{number}" for number in range(2)]
@@ -122,6 +123,7 @@ class TestSeveralAtOnce:
 
 
 class TestWhatWaits:
+    @pytest.mark.slow
     def test_no_more_batches_than_may_be_outstanding_however_large_the_bucket(
         self, audits: AuditSite, bucket: str
     ) -> None:
@@ -149,6 +151,7 @@ class TestWhatWaits:
         assert_all_scanned_once(audits, audit_id, all_keys(3000))
         assert_requests_are_those_of_the_server(audits, audits.audit(audit_id))
 
+    @pytest.mark.slow
     def test_an_upload_does_not_wait_for_an_audit(self, audits: AuditSite, bucket: str) -> None:
         """Though a hundred batches are queued, its job waits for the few that are in hand."""
         audits.s3.fill(bucket, 2000)
@@ -170,6 +173,7 @@ class TestWhatWaits:
 
 
 class TestLimits:
+    @pytest.mark.slow
     @pytest.mark.parametrize("audits_at_once", [1, 2])
     def test_no_more_requests_a_second_than_the_rate(
         self, audits: AuditSite, bucket: str, audits_at_once: int

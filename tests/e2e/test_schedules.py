@@ -84,6 +84,7 @@ def desk(site: Site, tmp_path: Path) -> Iterator[Desk]:
     site.held.release()
 
 
+@pytest.mark.slow
 def test_what_is_due_is_audited_and_listed(desk: Desk) -> None:
     with desk.scheduler() as scheduler:
         desk.make_due()

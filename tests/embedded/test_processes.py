@@ -57,6 +57,7 @@ def family(worker: subprocess.Popen[bytes], log: Path) -> list[int]:
     return [worker.pid, *found]
 
 
+@pytest.mark.slow
 def test_it_ends_with_all_its_processes(redis_url: str, log: Path) -> None:
     with worker_process(Settings(redis_url=redis_url), log, concurrency=2) as worker:
         pids = family(worker, log)

@@ -140,6 +140,7 @@ class TestSeveralProcesses:
         with embedded_valkey(tmp_path / "a") as one, embedded_valkey(tmp_path / "b") as two:
             assert server_pid(one) != server_pid(two)
 
+    @pytest.mark.slow
     def test_who_comes_after_an_owner_was_killed_starts_anew_on_the_same_data(
         self, tmp_path: Path, runtime: Path
     ) -> None:

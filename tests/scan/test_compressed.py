@@ -147,6 +147,7 @@ def test_profiles_take_packed_what_their_importers_do(profile: str) -> None:
     assert taken == {"default": set(PACKED), "kubevirt": {"gzip", "xz"}}.get(profile, set())
 
 
+@pytest.mark.slow
 def test_compute_engine_takes_a_disk_in_an_archive_in_gzip() -> None:
     report = scanned(for_gcp(), "gcp")
     assert verdict(report) == (Status.SAFE, ())

@@ -106,6 +106,7 @@ def test_what_is_compressed_twice_is_no_bomb_and_has_its_own_verdict(outside: st
     assert work.made == len(data) + len(disk)
 
 
+@pytest.mark.slow
 def test_a_bomb_that_is_compressed_twice_is_one() -> None:
     """Out of 4 KiB come 4 MiB, and out of these 4 GiB would."""
     once = zeros("gzip", 4 * GIB)

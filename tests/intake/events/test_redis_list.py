@@ -302,6 +302,7 @@ class TestTheServer:
         assert f"redis://{place}: " in caplog.text
         assert "secret" not in caplog.text
 
+    @pytest.mark.slow
     def test_a_refused_password_is_not_told(self, valkey_url: str, key: str) -> None:
         place = valkey_url.removeprefix("redis://")
         source = open_source(f"redis://nobody:s3cret@{place}/0/{key}", listener_id="one")
