@@ -1,5 +1,8 @@
 """The Celery application's settings, where they depend on each other or on ours."""
 
+import subprocess
+import sys
+
 import pytest
 
 from worker.app import HARD_LIMIT, LAST_SHUTDOWN, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
@@ -87,3 +90,13 @@ def test_the_queues_are_closed() -> None:
 
 def test_a_message_cannot_carry_code() -> None:
     assert configured()["accept_content"] == ["json"]
+
+
+def test_a_program_that_submits_jobs_keeps_its_own_decoders() -> None:
+    """Only a worker refuses what is compressed."""
+    code = (
+        "import worker.tasks; from kombu.compression import compress, decompress; "
+        "print(decompress(compress(b'x', 'gzip')[0], 'gzip'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "b'x'\n", done.stderr

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import kombu.compression
 from celery import Celery
 from celery.signals import setup_logging, worker_shutting_down
 from kombu.entity import Exchange, Queue
@@ -156,8 +155,6 @@ def _kombu_url(url: str) -> str:
 
 #: What lies in Redis's lists need not be messages: this transport keeps what is none.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.redis_transport:Transport"))
-#: Nothing that arrives is decompressed: 816 KB of gzip took 1.3 GB. Keyhole sends nothing compressed.
-kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoders, and not remove them
 
 app = Celery("keyhole", include=["worker.tasks"])
 
