@@ -101,7 +101,7 @@ def _run(run: Run, way: Way, given: SparseInput) -> None:
             return
         if number >= MOST_RANGES and not _is_container(run):
             break
-        offset, length = missing[0]
+        offset, length = choose.choice(missing)
         run.feed(offset, image.read(offset, length))
         _stays_small(run)
     raise AssertionError(f"it never has enough: {run.missing()}")

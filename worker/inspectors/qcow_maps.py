@@ -173,9 +173,11 @@ class QcowMaps:
     def pointed_to_end(self) -> int | None:
         """Where the last cluster begins that an L2 table points to; `None` unless all tables are here."""
         shape = self._shape
+        if shape.snapshots or not self._inspector.filled("tables"):
+            return None
         offsets = set(self._l2_tables)
         held = [self._held(offset) for offset in offsets]
-        if shape.snapshots or not self._inspector.filled("tables") or not all(held):
+        if not all(held):
             return None
         if self._inspector.region("l1_table").length != shape.l1.length:
             return None

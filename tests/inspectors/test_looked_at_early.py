@@ -1,0 +1,39 @@
+"""What is known of an image can be asked for at any time, in whatever order its ranges came."""
+
+import pytest
+
+from tests.inspectors.examples import WHOLE
+from worker.demo.images import Image
+from worker.inspectors import Inspection
+
+#: Cuts what is wanted into several pieces, as a slow network does.
+PIECE = 70_000
+#: More pieces than any of the images needs that are read by a sample of their tables.
+MOST_PIECES = 60
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["first wanted", "last wanted"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_image_can_be_looked_at_after_every_piece(name: str, which: int) -> None:
+    for image in WHOLE[name]:
+        _look_after_every_piece(image, which, thorough=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, -1], ids=["first wanted", "last wanted"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_image_whose_maps_are_all_read_can_be_looked_at_after_every_piece(name: str, which: int) -> None:
+    for image in WHOLE[name]:
+        _look_after_every_piece(image, which, thorough=True)
+
+
+def _look_after_every_piece(image: Image, which: int, *, thorough: bool) -> None:
+    inspection = Inspection(thorough=thorough)
+    inspection.finish(image.size)
+    for _ in range(MOST_PIECES):
+        wanted = inspection.missing()
+        if not wanted:
+            break
+        offset, length = wanted[which]
+        inspection.feed(offset, image.read(offset, min(PIECE, length)))
+        assert inspection.facts().complete == (not inspection.missing())
