@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,7 +51,9 @@ class Scheduling:
         self.client, self.url, self.broker = client, url, url
         self._schedulers: list[Scheduler] = []
 
-    def scheduler(self, *schedules: Schedule, lock_seconds: int = 30) -> Scheduler:
+    def scheduler(
+        self, *schedules: Schedule, lock_seconds: int = 30, on_look: Callable[[], object] = lambda: None
+    ) -> Scheduler:
         """One that has read a file of these schedules, and has no lock yet."""
         app = Celery("keyhole-test", set_as_current=False)
         app.conf.update(
@@ -64,7 +67,7 @@ class Scheduling:
                 lock_seconds,
             )
         )
-        scheduler = Scheduler(app=app)
+        scheduler = Scheduler(app=app, on_look=on_look)
         self._schedulers.append(scheduler)
         return scheduler
 

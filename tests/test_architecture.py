@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "worker"
 #: From the bottom up. A room imports from itself and from what stands before it.
 ROOMS = [
+    "sign_of_life",
     "inspectors",
     "sources",
     "scan",
@@ -22,6 +23,7 @@ ROOMS = [
     "services",
     "scan_work",
     "audit_work",
+    "loop_watch",
     "s3_watch",
     "redis_transport",
     "consumer",
@@ -36,7 +38,7 @@ ASIDE = {
     "logs": set(),
     "embedded": {"results", "settings"},
     "demo": {"scan"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "sign_of_life"},
 }
 #: What the library of inspectors imports from outside; the first two are CRC-32C, which Python lacks, and XML
 #: that can do no harm. Of `urllib` and `xml` it is what reads text.

@@ -4,13 +4,12 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
-from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
+from redbeat.schedulers import get_redis
 
 from tests.beat import Scheduling
 from tests.e2e.commands import until
@@ -260,9 +259,20 @@ class TestTheLock:
         assert beat.due() == []
         assert "the lock is lost" in caplog.text
 
-        scheduler.tick()
+        assert scheduler.tick() == scheduling.LOOK_SECONDS
+        assert beat.due() == []
+        until(lambda: scheduler.tick() and beat.due())
         assert beat.client.get(keys.BEAT_LOCK) != b"another's"
         assert beat.due() == ["often"]
+
+    def test_one_that_waits_for_it_is_alive(self, beat: Scheduling) -> None:
+        beat.client.set(keys.BEAT_LOCK, "another's", ex=60)
+        looks: list[None] = []
+        scheduler = beat.scheduler(OFTEN, on_look=lambda: looks.append(None))
+
+        assert scheduler.tick() == scheduling.LOOK_SECONDS
+
+        assert len(looks) == 1
 
     def test_one_whose_lock_ran_out_takes_it_again(self, beat: Scheduling) -> None:
         """As after an outage of Redis, or a laptop's sleep."""
@@ -294,14 +304,13 @@ class TestTheLock:
         assert beat.due() == ["often"]
 
     def test_one_that_did_not_get_it_at_the_start_does_not_work_without(self, beat: Scheduling) -> None:
-        """RedBeat asks for it in a signal's handler, whose errors Celery swallows."""
         holder = beat.scheduler(OFTEN)
-        acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=holder))
+        holder.tick()
         other = beat.scheduler(OFTEN)
         beat.make_due("often")
         beat.client.pexpire(keys.BEAT_LOCK, 300)
 
-        other.tick()
+        until(lambda: other.tick() and beat.due())
 
         assert beat.due() == ["often"]
         assert holder.tick() == 0  # it notices, and tells of nothing
@@ -329,4 +338,4 @@ def test_every_url_that_verdicts_take_is_one_that_schedules_take(url: str, kind:
     pool = get_redis(app).connection_pool
 
     assert pool.connection_class.__name__ == kind
-    assert pool.connection_kwargs["retry"]._retries == 5
+    assert pool.connection_kwargs["retry"]._retries == scheduling.RETRIES

@@ -1,5 +1,22 @@
-"""`python -m worker` is the command `keyhole`."""
+"""The command `keyhole`, also as `python -m worker`.
 
-from worker.cli import main
+A health check runs every few seconds, so it does not import the command.
+"""
 
-main()
+import sys
+
+from worker.sign_of_life import check
+
+
+def main() -> None:
+    """Run the command line; see `worker.cli.main` for its exit codes."""
+    match sys.argv[1:]:
+        case [("worker" | "scheduler") as role, "--check"]:
+            sys.exit(check(role))
+    from worker.cli import main as command  # noqa: PLC0415 - see above
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

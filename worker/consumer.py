@@ -14,6 +14,7 @@ import redis
 from celery.worker import consumer
 
 from worker.intake.refused import Refused, keep, wrong_with
+from worker.loop_watch import SIGN
 from worker.services import services
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 #: Nothing that arrives is decompressed: 816 KB of gzip took 1.3 GB. Keyhole sends nothing compressed. Only a
 #: worker imports this module, so programs that submit jobs keep their decoders.
 kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoders, and not remove them
+
+#: Seconds between two attempts to connect to a broker that is away, at most.
+LONGEST_PAUSE: Final = 4
 
 Handler = Callable[[Any], None]
 _UNKNOWN_TASK: Final = "it names the task {!r}, which this version does not know"
@@ -43,6 +47,19 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                 refuse(message, wrong)
 
         return on_message
+
+    def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
+        """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""
+
+        def ensure(on_error: Handler, retries: int | None, callback: Callable[[], None]) -> Any:  # noqa: ANN401
+            def between_attempts() -> None:
+                SIGN.give()
+                callback()
+
+            return attempt(on_error, retries, interval_max=LONGEST_PAUSE, callback=between_attempts)
+
+        attempt, conn.ensure_connection = conn.ensure_connection, ensure
+        return super().ensure_connected(conn)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
         """A message whose task cannot be made of it."""

@@ -21,6 +21,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from celery import bootsteps
 
+from worker.loop_watch import SIGN
 from worker.services import services
 from worker.sources.deadline import deadline
 from worker.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
@@ -142,10 +143,12 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
         if trouble is not None and not self._resting:
             self._resting = tuple(self._consumer.app.amqp.queues.consume_from)
             log.error("this worker takes no work, for S3 cannot be used from here: %s", trouble)
+            SIGN.note = f"it takes no work, for S3 cannot be used from here: {trouble}"
             for queue in self._resting:
                 self._consumer.cancel_task_queue(queue)
         elif trouble is None and self._resting:
             log.warning("this worker takes work again, for S3 can be used again")
+            SIGN.note = ""
             for queue in self._resting:
                 self._consumer.add_task_queue(queue)
             self._resting = ()

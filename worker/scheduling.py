@@ -17,18 +17,19 @@ decides, whichever works.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
-from types import SimpleNamespace
 from typing import Any, ClassVar, Final, cast
 
 import redis
 from celery import Celery
 from celery.beat import Service
+from celery.signals import beat_init
 from redbeat import RedBeatScheduler, RedBeatSchedulerEntry
-from redbeat.schedulers import acquire_distributed_beat_lock, get_redis
+from redbeat.schedulers import LUA_EXTEND_TO_SCRIPT, acquire_distributed_beat_lock, get_redis
 from redis.exceptions import LockError
 
 from worker.intake.audits.audit import AuditSpec
@@ -45,6 +46,8 @@ TASK: Final = "keyhole.audit_due"
 LOCK_SECONDS: Final = 30
 #: Seconds between two looks at what is due, of the one that works, or at the lock, of those that wait.
 LOOK_SECONDS: Final = 1
+#: Seconds for an answer of Redis, and how often a command is sent again. Then it waits for the next look.
+ANSWER_SECONDS, RETRIES = 5.0, 2
 #: A broker drops a connection that is idle for a day, so a second attempt is nothing unusual. Some 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
 
@@ -57,7 +60,7 @@ def configuration(
         "beat_schedule": {schedule.name: _entry(schedule, spec) for schedule, spec in audits},
         "beat_max_loop_interval": LOOK_SECONDS,
         "redbeat_redis_url": redis_url,
-        "redbeat_redis_options": options(redis_url),
+        "redbeat_redis_options": options(redis_url, answer_seconds=ANSWER_SECONDS, retries=RETRIES),
         "redbeat_key_prefix": keys.BEAT_PREFIX,
         "redbeat_lock_key": keys.BEAT_LOCK,
         "redbeat_lock_timeout": lock_seconds,
@@ -82,6 +85,12 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
     #: redis-py's, or `None`: to be taken.
     lock: Any
+
+    def __init__(
+        self, *args: object, on_look: Callable[[], object] = lambda: None, **options: object
+    ) -> None:
+        self._on_look = on_look
+        super().__init__(*args, **options)
 
     def update_from_dict(self, dict_: Mapping[str, Mapping[str, Any]]) -> None:  # as above
         """Write what the file says; what comes at other times than before begins anew."""
@@ -109,9 +118,10 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
 
     def tick(self, **options: object) -> float:
         """Look what is due, with the lock. Without a Redis, try again; without the lock, wait for it."""
+        self._on_look()
         try:
-            if self.lock is None:  # lost; or Redis was away when it was wanted first, and RedBeat went on
-                acquire_distributed_beat_lock(sender=SimpleNamespace(scheduler=self))
+            if self.lock is None and not self._take_lock():
+                return LOOK_SECONDS
             seconds: float = super().tick(**options)
         except LockError as error:
             log.warning("the lock is lost: %s; waiting for it", error)
@@ -121,6 +131,22 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
             log.warning("Redis does not answer: %s; trying again", error)
             return LOOK_SECONDS
         return seconds
+
+    def _take_lock(self) -> bool:
+        """Take the lock as RedBeat does, but wait for nobody."""
+        client = get_redis(self.app)
+        lock = client.lock(self.lock_key, timeout=self.lock_timeout)
+        # redis-py's script adds to the time that is left; RedBeat's sets it.
+        lock.lua_extend = client.register_script(LUA_EXTEND_TO_SCRIPT)
+        if not lock.acquire(blocking=False):
+            return False
+        log.info("this scheduler has the lock, and works")
+        self.lock = lock
+        return True
+
+
+# RedBeat waits for the lock when beat starts, without a sign of life. `tick` takes it.
+beat_init.disconnect(acquire_distributed_beat_lock)
 
 
 def _due_id(name: str, due_before: datetime | None) -> str:
@@ -133,6 +159,7 @@ def run(
     redis_url: str,
     audits: Iterable[tuple[Schedule, AuditSpec]],
     *,
+    on_look: Callable[[], object] = lambda: None,
     lock_seconds: int = LOCK_SECONDS,
 ) -> None:
     """Say when each audit is due, until interrupted.
@@ -141,13 +168,14 @@ def run(
         app: The application, configured; its broker takes what is due.
         redis_url: Where RedBeat keeps what it knows.
         audits: Schedules, and what each is to begin.
+        on_look: Called whenever it looks at what is due, or at the lock: every few seconds.
         lock_seconds: After how long another takes over from a scheduler that was killed.
 
     Raises:
         redis.RedisError: Redis does not answer at the start or at the end.
     """
     app.conf.update(configuration(redis_url, audits, lock_seconds))
-    service = Service(app, scheduler_cls=Scheduler)
+    service = Service(app, scheduler_cls=partial(Scheduler, on_look=on_look))
     try:
         _ = service.scheduler  # made on first use; it writes what the file says
         log.info("schedules: %s", ", ".join(app.conf.beat_schedule))

@@ -34,6 +34,7 @@ from worker.jobs.perform import HungError
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import HOUSEKEEPING, JOBS
 from worker.jobs.sweep import Sweeper
+from worker.loop_watch import LoopWatchStep
 from worker.s3_watch import S3WatchStep
 from worker.scan_work import ScanWork
 from worker.services import services
@@ -309,5 +310,6 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
     return entries
 
 
+app.steps["worker"].add(LoopWatchStep)
 app.steps["consumer"].add(SweepStep)
 app.steps["consumer"].add(S3WatchStep)

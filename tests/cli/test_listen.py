@@ -16,7 +16,6 @@ from tests.cli.terminal import terminal
 from tests.e2e import commands
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.slow import slow
-from worker.cli.sign_of_life import SignOfLife
 from worker.demo.images import qcow2
 from worker.intake.dead_letters import DeadLetters
 from worker.intake.events.counts import EventCounts
@@ -162,13 +161,13 @@ class TestHealth:
     def test_it_is_well_while_it_listens(self, listener: "Popen[bytes]", keyhole: Keyhole) -> None:
         printed = keyhole("listen", "--check")
         assert printed.code == 0
-        assert "sign of life" in printed.out
-        assert keyhole("listen", "--check", KEYHOLE_EVENTS_URL="redis://other/0/key").code == 3
+        assert "is well" in printed.out
+        assert keyhole("listen", "--check", KEYHOLE_EVENTS_URL="redis://other/0/key").code == 1
 
         listener.terminate()
         listener.wait(commands.PATIENCE)
         printed = keyhole("listen", "--check")
-        assert printed.code == 3
+        assert printed.code == 1
         assert "no listener" in printed.error
 
     def test_it_is_not_when_it_is_silent(
@@ -180,8 +179,8 @@ class TestHealth:
 
         printed = keyhole("listen", "--check")
 
-        assert printed.code == 3
-        assert "no sign of life for" in printed.error
+        assert printed.code == 1
+        assert "was last alive" in printed.error
         listener.send_signal(signal.SIGCONT)
 
     @pytest.mark.slow
@@ -193,60 +192,6 @@ class TestHealth:
         valkey.rpush(LIST, message(record("a")))
 
         commands.until(lambda: sign.stat().st_mtime > 0)
-
-
-class TestASignOfLife:
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-
-    def test_is_the_queues_own(self) -> None:
-        assert SignOfLife("sqs://a").path != SignOfLife("sqs://b").path
-        assert SignOfLife("sqs://a").age() is None
-
-    def test_is_there_from_the_beginning_to_the_end(self) -> None:
-        sign = SignOfLife("sqs://a")
-
-        with sign.shown():
-            age = sign.age()
-            assert age is not None
-            assert age < 60
-            assert sign.path.parent.stat().st_mode & 0o777 == 0o700
-
-        assert sign.age() is None
-
-    def test_follows_nobodys_link(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        sign = SignOfLife("sqs://a")
-        sign.path.parent.mkdir()
-        theirs = tmp_path / "theirs"
-        sign.path.symlink_to(theirs)
-
-        with sign.shown():
-            sign.give()
-
-        assert not theirs.exists()
-        assert "no sign of life" in caplog.text
-
-    def test_that_cannot_be_given_is_said_once(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        (tmp_path / "keyhole").write_text("no folder")
-        sign = SignOfLife("sqs://a")
-
-        with sign.shown():
-            sign.give()
-            sign.give()
-
-        assert len(caplog.records) == 1
-        assert sign.age() is None
-
-    def test_lies_among_temporary_files_without_a_runtime_folder(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("XDG_RUNTIME_DIR")
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
-        assert SignOfLife("sqs://a").path.parent == tmp_path / f"keyhole-{os.getuid()}"
 
 
 class TestOnATerminal:

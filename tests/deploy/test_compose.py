@@ -71,9 +71,13 @@ def test_the_queue_survives_a_restart_and_loses_nothing_when_memory_is_full() ->
     assert SERVICES["valkey"]["volumes"] == ["valkey:/data"]
 
 
-def test_the_listener_is_asked_whether_it_is_well() -> None:
-    assert SERVICES["listener"]["command"] == ["listen"]
-    assert SERVICES["listener"]["healthcheck"]["test"] == ["CMD", "keyhole", "listen", "--check"]
+@pytest.mark.parametrize(
+    ("name", "command"), [*((name, "worker") for name in WORKERS), ("listener", "listen"), ("scheduler",) * 2]
+)
+def test_what_runs_for_long_is_asked_whether_it_is_well(name: str, command: str) -> None:
+    assert SERVICES[name]["command"][0] == command
+    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "keyhole", command, "--check"]
+    assert {"interval", "timeout", "retries", "start_period"} < SERVICES[name]["healthcheck"].keys()
 
 
 def test_the_listener_can_be_told_all_that_is_to_be_scanned() -> None:

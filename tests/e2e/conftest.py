@@ -77,7 +77,10 @@ class Site:
 def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
     values = {"redis_url": valkey.connection_url, "s3_endpoint_url": s3_server.url, "sinks": "redis,tags"}
     env = commands.environment(
-        **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()}, **commands.S3_CREDENTIALS
+        **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()},
+        **commands.S3_CREDENTIALS,
+        # Where its workers' signs of life are, and nobody else's.
+        XDG_RUNTIME_DIR=log.parent,
     )
     s3 = boto3.client(
         "s3",

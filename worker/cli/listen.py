@@ -14,23 +14,20 @@ from functools import partial
 import click
 
 from worker.cli.backend import backend, is_embedded
-from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.listen_view import LOOK_SECONDS, Tally, View
 from worker.cli.parsed import parsed
-from worker.cli.sign_of_life import SignOfLife
 from worker.embedded.interrupts import ENDINGS
 from worker.intake.events.listener import TROUBLE, Listener, Turn
 from worker.intake.events.open_source import open_source
 from worker.intake.events.source import MessageSource, SourceUnavailableError
 from worker.scan.sizes import parse_size
 from worker.settings import Settings
+from worker.sign_of_life import HEALTHY, LATELY, UNHEALTHY, SignOfLife
 
 log = logging.getLogger(__name__)
 
 SIZE = parsed("SIZE", parse_size)
-
-#: Seconds without a sign of life after which a listener is not well: several waits for messages, and a batch.
-LATELY = 60.0
 
 
 @click.command("listen")
@@ -57,7 +54,7 @@ def listen_command(
     keyhole listen https://sqs.eu-central-1.amazonaws.com/123456789012/queue
     keyhole listen amqp://user:password@host/vhost/queue --suffix .qcow2
     keyhole listen redis://:password@host:6379/0/key --bucket 'uploads-*'
-    keyhole listen --check                     exit code 0: it is well, 3: it is not
+    keyhole listen --check                     exit code 0: it is well, 1: it is not
 
     The URL is by default KEYHOLE_EVENTS_URL, and each option KEYHOLE_EVENTS_…; those that take several may be
     repeated. S3's events are understood as they are, wrapped by SNS, by EventBridge, and as MinIO and Ceph
@@ -72,10 +69,9 @@ def listen_command(
     if url is None:
         raise CommandError("name the queue: keyhole listen URL, or set KEYHOLE_EVENTS_URL", USAGE)
     sources = [_open(url, settings) for _ in range(pollers)]
-    sign = SignOfLife(sources[0].name)
+    sign = SignOfLife.of_queue(sources[0].name)
     if check:
-        _check(sign, sources[0].name)
-        return
+        sys.exit(_check(sign, sources[0].name))
     with one_line_errors(), backend(settings, work=True) as ready:
         try:
             _listen(sources, ready, sign, until_empty=until_empty)
@@ -95,13 +91,14 @@ def _open(url: str, settings: Settings) -> MessageSource:
         raise CommandError(f"this is not a queue to listen to: {error}", USAGE) from error
 
 
-def _check(sign: SignOfLife, name: str) -> None:
+def _check(sign: SignOfLife, name: str) -> int:
     age = sign.age()
     if age is None:
-        raise CommandError(f"no listener to {name} runs here", UNDECIDED)
+        raise CommandError(f"no listener to {name} runs here", UNHEALTHY)
     if age > LATELY:
-        raise CommandError(f"the listener to {name} gave no sign of life for {age:.0f} s", UNDECIDED)
-    click.echo(f"the listener to {name} gave a sign of life {age:.0f} s ago")
+        raise CommandError(f"the listener to {name} was last alive {age:.0f} s ago", UNHEALTHY)
+    click.echo(f"the listener to {name} is well")
+    return HEALTHY
 
 
 def _listen(

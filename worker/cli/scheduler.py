@@ -1,8 +1,10 @@
 """`keyhole scheduler`: begins the audits of schedules when they are due."""
 
+import sys
+
 import click
 
-from worker import logs
+from worker import logs, sign_of_life
 from worker.cli.backend import backend
 from worker.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 
@@ -13,17 +15,21 @@ NONE_CONFIGURED = (
 
 
 @click.command("scheduler")
-def scheduler_command() -> None:
+@click.option("--check", is_flag=True, help="Say whether the schedulers that run here are well.")
+def scheduler_command(*, check: bool) -> None:
     """Begin the audits of KEYHOLE_SCHEDULES when they are due, until told to stop.
 
     \b
     KEYHOLE_SCHEDULES=schedules.toml keyhole scheduler
+    keyhole scheduler --check                  exit code 0: it is well, 1: it is not
 
     It reads the file once, when it starts; `keyhole schedules` shows what is next. One scheduler works: any
     other waits for it, and works at once when it ends, 30 s later when it was killed. A time that nobody was
     there for is made up for once. Workers make the audits. With nothing configured it starts the embedded
     Valkey and a worker.
     """
+    if check:
+        sys.exit(sign_of_life.check("scheduler"))
     settings = load_settings()
     if settings.schedules is None:
         raise CommandError(NONE_CONFIGURED, USAGE)
@@ -42,4 +48,6 @@ def scheduler_command() -> None:
             )
             for schedule in load_schedules(settings.schedules)
         ]
-        scheduling.run(configure(ready), str(ready.redis_url), audits)
+        sign = sign_of_life.SignOfLife.of_process("scheduler")
+        with sign.shown():
+            scheduling.run(configure(ready), str(ready.redis_url), audits, on_look=sign.give)

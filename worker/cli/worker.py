@@ -9,6 +9,7 @@ from secrets import token_hex
 
 import click
 
+from worker import sign_of_life
 from worker.cli.backend import backend
 from worker.cli.errors import CommandError, load_settings, one_line_errors
 
@@ -16,8 +17,11 @@ from worker.cli.errors import CommandError, load_settings, one_line_errors
 @click.command("worker")
 @click.option("--concurrency", type=click.IntRange(1, 512), help="Processes; by default one a core.")
 @click.option("--queue", "queues", multiple=True, help="Take from this queue alone; may be repeated.")
+@click.option("--check", is_flag=True, help="Say whether the workers that run here are well.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop as by SIGTERM when stdin ends.")
-def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_stdin_ends: bool) -> None:
+def worker_command(
+    *, concurrency: int | None, queues: tuple[str, ...], check: bool, until_stdin_ends: bool
+) -> None:
     """Scan what is queued, until told to stop.
 
     On Ctrl-C or SIGTERM it finishes what it does.
@@ -25,16 +29,20 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
     \b
     keyhole worker
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
+    keyhole worker --check                     exit code 0: it is well, 1: it is not
 
     Each process scans KEYHOLE_SCAN_THREADS objects of a batch at once. With nothing configured it starts the
     embedded Valkey, and `keyhole submit` finds it there.
     """
+    if check:
+        sys.exit(sign_of_life.check("worker"))
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as settings:
         from celery.signals import worker_shutting_down
 
         from worker.app import configure
         from worker.jobs.queues import QUEUES
+        from worker.loop_watch import SIGN
         from worker.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from worker.services import use_settings
 
@@ -63,7 +71,8 @@ def worker_command(*, concurrency: int | None, queues: tuple[str, ...], until_st
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
         if until_stdin_ends:
             threading.Thread(target=_stop_with_stdin, daemon=True).start()
-        worker.start()
+        with SIGN.shown():
+            worker.start()
     if not told_to_stop.is_set():
         raise CommandError("the worker ended by itself; its log says why")
 

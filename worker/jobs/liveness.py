@@ -4,7 +4,7 @@ A name is `host/pid-namespace:pid:start`, so no two processes ever share one. On
 tells whether a process is alive. Of another host a marker in Redis tells, which the process renews while it
 is busy and which expires `MARKER_SECONDS` after its last heartbeat.
 
-Source: proc(5), `/proc/pid/stat` field 22 (start time), `/proc/self/ns/pid`.
+Source: proc(5), `/proc/self/ns/pid`.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Final
 import redis
 
 from worker.results import keys
+from worker.sign_of_life import start_of
 
 #: Six heartbeats.
 MARKER_SECONDS: Final = 30
@@ -30,7 +31,7 @@ class Liveness:
     @cached_property
     def name(self) -> str:
         """The name of this process."""
-        return f"{_place()}:{os.getpid()}:{_start_of(os.getpid())}"
+        return f"{_place()}:{os.getpid()}:{start_of(os.getpid())}"
 
     def beat(self) -> None:
         """Say that this process is alive."""
@@ -42,7 +43,7 @@ class Liveness:
         if place != _place():
             return bool(self._client.exists(keys.alive(name)))
         pid, _, start = process.partition(":")
-        return pid.isdigit() and start != "" and _start_of(int(pid)) == start
+        return pid.isdigit() and start != "" and start_of(int(pid)) == start
 
 
 def _place() -> str:
@@ -51,15 +52,3 @@ def _place() -> str:
     except OSError:  # a system without /proc
         namespace = ""
     return f"{socket.gethostname()}/{namespace}"
-
-
-def _start_of(pid: int) -> str:
-    """When a process was started, in clock ticks since boot; empty if there is none of that number."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    # The second field is the command, in parentheses, and may hold spaces and parentheses itself.
-    fields = stat.rpartition(")")[2].split()
-    # A zombie has ended; only its parent has not heard of it yet.
-    return "" if fields[0] == "Z" else fields[19]

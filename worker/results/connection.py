@@ -25,7 +25,9 @@ _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
 
 
-def options(url: str) -> dict[str, Any]:  # redis-py's are of every type
+def options(
+    url: str, *, answer_seconds: float = _ANSWER_SECONDS, retries: int = _RETRIES
+) -> dict[str, Any]:  # redis-py's are of every type
     """What is asked of a client of this URL, as redis-py's `from_url` takes it.
 
     Protocol 2 is stated because the shape of an answer depends on it.
@@ -33,25 +35,25 @@ def options(url: str) -> dict[str, Any]:  # redis-py's are of every type
     # A Unix socket has no keepalive, and redis-py refuses the option.
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return {
-        "socket_timeout": _ANSWER_SECONDS,
-        "socket_connect_timeout": _CONNECT_SECONDS,
+        "socket_timeout": answer_seconds,
+        "socket_connect_timeout": min(answer_seconds, _CONNECT_SECONDS),
         "health_check_interval": _HEALTH_CHECK_SECONDS,
         "retry": Retry(
-            ExponentialWithJitterBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), _RETRIES
+            ExponentialWithJitterBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), retries
         ),
         "protocol": 2,
         **keepalive,
     }
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, answer_seconds: float = _ANSWER_SECONDS, retries: int = _RETRIES) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://`; options in the URL's query string go before ours.
 
     It connects at the first command, and can be shared by threads. Answers are bytes: a report is parsed from
     bytes, and what somebody else left under our keys need not be text.
 
-    A command that fails is sent again, up to five times, so each must bear to be applied twice. What still
-    fails surfaces as one of `redis.exceptions`.
+    A command that fails is sent again, up to five times by default, so each must bear to be applied twice.
+    What still fails surfaces as one of `redis.exceptions`. Whoever must not wait asks for less patience.
 
     Raises:
         ValueError: the URL is none of these.
@@ -61,6 +63,6 @@ def connect(url: str) -> redis.Redis:
         max_connections=_POOL_SIZE,
         timeout=_POOL_WAIT_SECONDS,
         decode_responses=False,
-        **options(url),
+        **options(url, answer_seconds=answer_seconds, retries=retries),
     )
     return redis.Redis.from_pool(pool)

@@ -1,0 +1,70 @@
+"""The health of a worker and of a scheduler, as Docker and Kubernetes ask for it."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import commands
+from tests.e2e.conftest import Site
+
+
+def test_a_worker_is_well_while_it_works(site: Site) -> None:
+    done = commands.keyhole("worker", "--check", env=site.env)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"the worker is well\n", b"")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_frozen_is_not(faulty_site: Site) -> None:
+    env, log = faulty_site.env, faulty_site.log
+    with commands.worker(env, log) as worker:
+        (sign,) = (log.parent / "keyhole").glob("worker-*")
+        worker.send_signal(signal.SIGSTOP)
+        past = sign.stat().st_mtime - 95
+        os.utime(sign, (past, past))
+
+        done = commands.keyhole("worker", "--check", env=env)
+
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.startswith(b"the worker was last alive ")
+        worker.send_signal(signal.SIGCONT)
+        commands.until(lambda: commands.keyhole("worker", "--check", env=env).returncode == 0)
+        worker.terminate()
+        worker.wait(commands.PATIENCE)
+    done = commands.keyhole("worker", "--check", env=env)
+    assert (done.returncode, done.stderr) == (1, b"no worker runs here\n")
+
+
+@pytest.mark.slow
+def test_a_worker_whose_broker_is_away_is_well(faulty_site: Site) -> None:
+    """A restart would not bring the broker back."""
+    env, log = faulty_site.env, faulty_site.log
+    with commands.worker(env, log):
+        (sign,) = (log.parent / "keyhole").glob("worker-*")
+        faulty_site.redis.shutdown(nosave=True)
+        commands.until(lambda: b"Trying again" in log.read_bytes())
+        os.utime(sign, (0, 0))
+
+        commands.until(lambda: sign.stat().st_mtime > 0)
+
+        assert commands.keyhole("worker", "--check", env=env).returncode == 0
+
+
+@pytest.mark.slow
+def test_schedulers_are_well_whether_they_work_or_wait(faulty_site: Site, tmp_path: Path) -> None:
+    schedules = tmp_path / "schedules.toml"
+    schedules.write_text('[[schedules]]\nname = "nightly"\nbucket = "images"\nevery = "6h"\n')
+    env = faulty_site.env | {"KEYHOLE_SCHEDULES": str(schedules)}
+    log = tmp_path / "scheduler.log"
+    folder = faulty_site.log.parent / "keyhole"
+    with commands.started("scheduler", env=env, log=log), commands.started("scheduler", env=env, log=log):
+        signs = commands.until(lambda: len(found := list(folder.glob("scheduler-*"))) == 2 and found)
+        for sign in signs:
+            os.utime(sign, (0, 0))
+        commands.until(lambda: all(sign.stat().st_mtime > 0 for sign in signs))
+
+        done = commands.keyhole("scheduler", "--check", env=env)
+
+    assert (done.returncode, done.stdout) == (0, b"the scheduler is well\n" * 2)
