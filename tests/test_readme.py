@@ -88,7 +88,7 @@ def test_every_command_has_a_help_text_with_an_example(name: str) -> None:
 def reasons_in_the_code() -> set[str]:
     """What is given as a reason where an error of a source is raised or a verdict is made."""
     found = {"missed", "empty", "zeros", "not_an_image", "no_known_format", "wholeness_unchecked"}
-    found.add("size_unknown")
+    found |= {"size_unknown", "bucket_not_allowed"}
     found |= {"object_changed", "decompression_limit"}
     worker = Path(__file__).parent.parent / "worker"
     # What goes wrong with a listing or an inventory is told of the audit, not of an object.

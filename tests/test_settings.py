@@ -42,6 +42,7 @@ def test_sinks_are_a_list(monkeypatch: pytest.MonkeyPatch, value: str, sinks: tu
     [
         ("SINKS", ","),
         ("SINKS", "sqs"),
+        ("BUCKETS", " ,\t"),
         ("BATCH_SIZE", "0"),
         ("BATCH_SIZE", "1001"),
         ("SCAN_THREADS", "0"),

@@ -14,6 +14,7 @@ from worker.inspectors.text import printable
 from worker.scan.report import Report
 from worker.scan.scanner import ScanSettings, Target, scan, scan_stream
 from worker.settings import Settings
+from worker.sources.allowed import AllowedBuckets
 from worker.sources.local import FileSource, open_local
 from worker.sources.s3 import S3Access, S3Source
 from worker.sources.s3_uri import parse_s3_uri
@@ -22,13 +23,17 @@ STREAM_CHUNK_BYTES = 1024 * 1024
 
 
 @lru_cache
-def _access(endpoint_url: str | None, region: str | None, connections: int) -> S3Access:
-    return S3Access(endpoint_url=endpoint_url, region=region, connections=connections)
+def _access(
+    endpoint_url: str | None, region: str | None, connections: int, buckets: AllowedBuckets
+) -> S3Access:
+    return S3Access(endpoint_url=endpoint_url, region=region, connections=connections, buckets=buckets)
 
 
 def s3_access(settings: Settings) -> S3Access:
     """This process's way to S3, made on the first call; not before a fork."""
-    return _access(settings.s3_endpoint_url, settings.s3_region, settings.scan_threads)
+    return _access(
+        settings.s3_endpoint_url, settings.s3_region, settings.scan_threads, settings.allowed_buckets
+    )
 
 
 def scan_object(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report:

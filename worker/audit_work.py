@@ -25,6 +25,7 @@ from worker.results.tag_check import TagCheck
 from worker.scan.scanner import Target, failure
 from worker.scan_work import ScanWork
 from worker.services import Services
+from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.errors import SourceError, TransientError
 from worker.sources.s3_uri import parse_s3_uri
 
@@ -60,9 +61,16 @@ class AuditWork:
         self._publish_page = publish_page
 
     def begin(self, spec: AuditSpec, audit_id: str | None = None) -> str:
-        """Begin an audit, and return its id; of an id that is there already, nothing is begun."""
+        """Begin an audit, and return its id; of an id that is there already, nothing is begun.
+
+        Raises:
+            BucketNotAllowedError: Its bucket, or its inventory's, is one that Keyhole may not touch.
+        """
         audit_id = audit_id or uuid4().hex[:12]
         services = self._services
+        services.buckets.check(spec.bucket)
+        if spec.inventory is not None:
+            services.buckets.check(parse_s3_uri(spec.inventory).bucket)
         services.audits.create(audit_id, spec, ruleset=services.ruleset, scanner=SCANNER)
         self.go_on(audit_id)
         return audit_id
@@ -91,6 +99,9 @@ class AuditWork:
             self._fail(claim, reason)
             return
         services.audits.note_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
+        if not services.buckets.allow(audit.spec.bucket):
+            self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
+            return
         pace = Pace(
             services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
         )

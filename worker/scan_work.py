@@ -20,6 +20,7 @@ from worker.results.tags import TagOutcome, TagRequest
 from worker.scan.report import Report, Status
 from worker.scan.scanner import FULL_SECONDS
 from worker.services import Services
+from worker.sources.allowed import BucketNotAllowedError
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,21 @@ class ScanWork:
                 self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
             if entry.audit is not None:
                 self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
+
+    def refuse_other_buckets(self, entry: Entry) -> None:
+        """Turn an entry's jobs in buckets that Keyhole may not touch into a dead letter; they count as done.
+
+        Such jobs come from a message that somebody forged, or from a program with other settings.
+        """
+        services = self._services
+        refused = tuple(job for job in entry.jobs if not services.buckets.allow(job.bucket))
+        if not refused or services.ledger.is_done(entry.id):
+            return
+        reason = str(BucketNotAllowedError(refused[0].bucket))
+        log.error("%d jobs of entry %s are a dead letter: %s", len(refused), entry.id, reason)
+        services.dead_letters.add(Dead.entry(Entry(entry.id, refused, entry.queue), reason))
+        for job in refused:
+            services.ledger.mark_done(job.id)
 
     def give_up(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
         """Keep a job that nobody will try again as a dead letter, with the history of its attempts."""

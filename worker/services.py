@@ -21,6 +21,7 @@ from worker.results.redis_store import RedisStore
 from worker.results.tags import TagWriter
 from worker.scan.policy import ruleset
 from worker.settings import Settings
+from worker.sources.allowed import AllowedBuckets
 from worker.sources.s3 import S3Access
 
 
@@ -46,6 +47,11 @@ class Services:
     def s3(self) -> S3Access:
         """The way to S3."""
         return s3_access(self.settings)
+
+    @property
+    def buckets(self) -> AllowedBuckets:
+        """The buckets that this process may touch."""
+        return self.settings.allowed_buckets
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -15,6 +15,7 @@ from worker.intake.selection import Selection
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.scan.sizes import parse_size
+from worker.sources.allowed import AllowedBuckets
 from worker.sources.meter import Budget
 
 Sink = Literal["redis", "tags"]
@@ -44,6 +45,10 @@ class Settings(BaseSettings):
 
     s3_endpoint_url: str | None = Field(default=None, description="Another S3 server than AWS")
     s3_region: str | None = Field(default=None, description="The region; by default as boto3 finds it")
+
+    buckets: Names = Field(
+        default=(), description="The only buckets that Keyhole touches, as uploads,images-*; by default all"
+    )
 
     sinks: Annotated[tuple[Sink, ...], NoDecode] = Field(
         default=("redis",), description="Where verdicts go: redis, tags, or redis,tags"
@@ -133,7 +138,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "sinks", "events_buckets", "events_include", "events_exclude", "events_suffixes", mode="before"
+        "buckets",
+        "sinks",
+        "events_buckets",
+        "events_include",
+        "events_exclude",
+        "events_suffixes",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -148,6 +159,13 @@ class Settings(BaseSettings):
             raise ValueError("names no sink; write redis, tags, or redis,tags")
         return value
 
+    @field_validator("buckets", mode="before")
+    @classmethod
+    def _some(cls, value: object) -> object:
+        if isinstance(value, str) and not any(part.strip() for part in value.split(",")):
+            raise ValueError("names no bucket; write globs such as uploads,images-*, or unset it for all")
+        return value
+
     @field_validator("policy")
     @classmethod
     def _valid_policy(cls, value: str) -> str:
@@ -156,6 +174,11 @@ class Settings(BaseSettings):
         except PolicyError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @property
+    def allowed_buckets(self) -> AllowedBuckets:
+        """The buckets that Keyhole may touch."""
+        return AllowedBuckets(self.buckets)
 
     @property
     def event_selection(self) -> Selection:

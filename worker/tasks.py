@@ -38,6 +38,7 @@ from worker.loop_watch import LoopWatchStep
 from worker.s3_watch import S3WatchStep
 from worker.scan_work import ScanWork
 from worker.services import services
+from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.s3_uri import parse_s3_uri
 from worker.sweeping import SweepStep
 
@@ -57,7 +58,7 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
         """Keep the message of a call that was wrong. Other failed work is in the ledger, or is woken."""
-        if not isinstance(exc, TypeError | ValueError) or self.is_elsewhere(args):
+        if not isinstance(exc, TypeError | ValueError | BucketNotAllowedError) or self.is_elsewhere(args):
             return
         queue = str((self.request.delivery_info or {}).get("routing_key", ""))
         body = json.dumps([args, kwargs, {}], default=repr).encode()
@@ -101,6 +102,7 @@ class LedgerTask(KeptTask):
 
         Raises:
             ValueError: The arguments are no job.
+            BucketNotAllowedError: An object is in a bucket that Keyhole may not touch.
             DeliveryUncertainError: The broker failed; the ledger has the work.
         """
         arguments = [*(args or ()), *(kwargs or {}).values()]
@@ -109,6 +111,7 @@ class LedgerTask(KeptTask):
             entry: Entry = ENTRY.validate_python(arguments[0])  # its own message, as Celery sends it again
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
+        check_buckets(entry.jobs)
         if not services().ledger.note(entry):
             return self.AsyncResult(entry.id)
         return self.publish(entry, **options)
@@ -133,7 +136,9 @@ class LedgerTask(KeptTask):
             services().ledger.strike(entry)
             return
         try:
-            CeleryPublisher().publish(ScanWork(services()).performer().perform(entry))
+            work = ScanWork(services())
+            work.refuse_other_buckets(entry)
+            CeleryPublisher().publish(work.performer().perform(entry))
         except HungError as hung:
             # Threads cannot be ended; a process can. Celery delivers the message again, and what did not end
             # is noted as started, so that it goes on alone.
@@ -203,6 +208,7 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
     # The same message has the same id, and so its audit.
     audit_id = self.request.id.replace("-", "")[:12]
     audit = AuditSpec.model_validate(spec)
+    services().buckets.check(audit.bucket)
     if ScheduleRuns(services().redis).begin(
         name, audit_id, audit, ruleset=services().ruleset, scanner=f"keyhole/{__version__}"
     ):
@@ -293,6 +299,16 @@ def _publish_page(claim: Claim) -> None:
         ) from error
 
 
+def check_buckets(jobs: Sequence[ScanJob]) -> None:
+    """Refuse jobs in buckets that Keyhole may not touch.
+
+    Raises:
+        BucketNotAllowedError: There is one.
+    """
+    for bucket in {job.bucket for job in jobs}:
+        services().buckets.check(bucket)
+
+
 def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> list[Entry]:
     """Note jobs in the ledger and publish them, in messages of up to `batch_size` jobs.
 
@@ -300,8 +316,10 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
         The entries, one a message. An entry's id is that of its only job, or one of its own.
 
     Raises:
+        BucketNotAllowedError: An object is in a bucket that Keyhole may not touch; no job was noted.
         DeliveryUncertainError: The broker failed; the ledger has them all.
     """
+    check_buckets(jobs)
     entries = []
     for start in range(0, len(jobs), batch_size):
         batch = tuple(jobs[start : start + batch_size])

@@ -21,6 +21,7 @@ from worker.intake.events.notifications import NotUnderstoodError
 from worker.jobs.ledger import ENTRY
 from worker.results.connection import connect
 from worker.settings import Settings
+from worker.sources.allowed import BucketNotAllowedError
 
 #: Characters of an id that a list shows: enough to tell a million letters apart.
 ID_CHARACTERS = 12
@@ -171,8 +172,12 @@ def _retry(letter: DeadLetter, handler: Handler) -> str:
         reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
         raise NotUnderstoodError(reason) from error
     from worker.services import services
-    from worker.tasks import CeleryPublisher
+    from worker.tasks import CeleryPublisher, check_buckets
 
+    try:
+        check_buckets(entry.jobs)
+    except BucketNotAllowedError as error:
+        raise NotUnderstoodError(str(error)) from error
     CeleryPublisher().publish(services().ledger.note_many([entry]))
     return f"{_counted(len(entry.jobs), 'object')} queued"
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from worker.embedded.valkey import EmbeddedError
 from worker.results.record import CorruptRecordError
 from worker.settings import Settings
+from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.errors import SourceError
 
 #: Exit codes.
@@ -57,6 +58,8 @@ def one_line_errors() -> Iterator[None]:
         raise CommandError(f"Redis does not answer ({_line(error)}); check KEYHOLE_REDIS_URL") from error
     except (DeliveryUncertainError, OperationalError) as error:
         raise CommandError(f"{_line(error)}; check KEYHOLE_BROKER_URL, then submit again") from error
+    except BucketNotAllowedError as error:
+        raise CommandError(_line(error), USAGE) from error
     except (SourceError, CorruptRecordError) as error:
         raise CommandError(_line(error)) from error
 

@@ -15,5 +15,11 @@ def event_handler(settings: Settings) -> Handler:
     use_settings(settings)
     here = services()
     forgetting = Forgetting(Drops(here.redis), lambda name: is_gone(lambda: here.s3, name))
-    rules = Rules(settings.event_selection, here.ruleset, settings.dead_after, settings.event_window_seconds)
+    rules = Rules(
+        settings.event_selection,
+        here.buckets,
+        here.ruleset,
+        settings.dead_after,
+        settings.event_window_seconds,
+    )
     return Handler(here.ledger, CeleryPublisher(), here.dead_letters, forgetting, rules)

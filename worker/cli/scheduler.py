@@ -39,6 +39,9 @@ def scheduler_command(*, check: bool) -> None:
         from worker.intake.schedules import load_schedules
 
         logs.configure(ready.log_level)
+        schedules = load_schedules(settings.schedules)
+        for schedule in schedules:
+            ready.allowed_buckets.check(schedule.bucket)
         audits = [
             (
                 schedule,
@@ -46,7 +49,7 @@ def scheduler_command(*, check: bool) -> None:
                     rate=ready.audit_rate, outstanding=ready.audit_outstanding, batch_size=ready.batch_size
                 ),
             )
-            for schedule in load_schedules(settings.schedules)
+            for schedule in schedules
         ]
         sign = sign_of_life.SignOfLife.of_process("scheduler")
         with sign.shown():

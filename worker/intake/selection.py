@@ -30,7 +30,7 @@ class Selection(BaseModel):
     def takes(self, bucket: str, key: str, size: int | None) -> bool:
         """Whether an object is wanted. A size that is unknown passes every limit: the scan will tell it."""
         return (
-            (not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets))
+            self.takes_bucket(bucket)
             and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))
             and not any(fnmatchcase(key, glob) for glob in self.exclude)
             and (not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes)))
@@ -38,6 +38,10 @@ class Selection(BaseModel):
             and (self.max_size is None or size is None or size <= self.max_size)
             and (self.sample == 1 or _share(key) < self.sample)
         )
+
+    def takes_bucket(self, bucket: str) -> bool:
+        """Whether objects of a bucket are wanted."""
+        return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
 
 
 def parse_share(text: str) -> float:

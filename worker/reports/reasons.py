@@ -33,6 +33,7 @@ OTHER_REASONS: Final = {
     "not_found": "there is no such object any more",
     "delete_marker": "the version is a delete marker",
     "access_denied": "access is denied, or it is missing and listing is denied",
+    "bucket_not_allowed": "KEYHOLE_BUCKETS does not allow its bucket",
     "archived": "it is archived, and must be restored before it can be read",
     "customer_key": "it is encrypted with a key that only the customer has",
     "range_ignored": "the server ignores ranges, and what is wanted lies far back",

@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from worker.sources import s3_boto, s3_obstore
+from worker.sources.allowed import ALL_BUCKETS, AllowedBuckets
 from worker.sources.deadline import add_deadlines
 from worker.sources.errors import ConfigurationError, ObjectChangedError, TransientError, UnreadableError
 from worker.sources.meter import Meter
@@ -53,12 +54,21 @@ class S3Access:
         endpoint_url: Another server than AWS; boto3's own settings are honoured without it.
         region: As boto3 finds it if not given.
         connections: How many threads may ask at once.
+        buckets: Those that may be asked for; a request for another raises `BucketNotAllowedError`.
     """
 
-    def __init__(self, *, endpoint_url: str | None, region: str | None, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint_url: str | None,
+        region: str | None,
+        connections: int,
+        buckets: AllowedBuckets = ALL_BUCKETS,
+    ) -> None:
         self._endpoint_url = endpoint_url
         self._region = region
         self._connections = connections
+        self._buckets = buckets
         self._stores: dict[str, S3Store | None] = {}
         self._lock = RLock()
 
@@ -95,6 +105,7 @@ class S3Access:
         )
         client.meta.events.register("before-call.s3.HeadBucket", _refuse_head)
         add_deadlines(client)
+        self._buckets.guard(client)
         return client
 
     @property
@@ -113,7 +124,9 @@ class S3Access:
 
         Raises:
             ConfigurationError: There is no way to S3.
+            BucketNotAllowedError: This bucket must not be asked for.
         """
+        self._buckets.check(bucket)
         with self._lock, _explained():
             if bucket not in self._stores:
                 self._stores[bucket] = self._open_store(bucket)

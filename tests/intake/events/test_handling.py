@@ -19,6 +19,7 @@ from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import EVENTS
 from worker.results import keys
 from worker.results.drop import Drops
+from worker.sources.allowed import AllowedBuckets
 
 SOURCE = "redis://here/list"
 WINDOW = 60
@@ -47,11 +48,15 @@ class Outbox:
 class Intake:
     """A handler with a ledger and an outbox of its own."""
 
-    def __init__(self, valkey: redis.Redis, *, dead_after: int = 3, **selection: object) -> None:
+    def __init__(
+        self, valkey: redis.Redis, *, dead_after: int = 3, allowed: tuple[str, ...] = (), **selection: object
+    ) -> None:
         self.outbox = Outbox()
         self.ledger = Ledger(valkey, done_seconds=3600)
         self.dead = DeadLetters(valkey)
-        rules = Rules(Selection.model_validate(selection), "rules", dead_after, WINDOW)
+        rules = Rules(
+            Selection.model_validate(selection), AllowedBuckets(allowed), "rules", dead_after, WINDOW
+        )
         forgetting = Forgetting(Drops(valkey), lambda _: True)
         self.handler = Handler(self.ledger, self.outbox, self.dead, forgetting, rules)
 
@@ -309,3 +314,44 @@ class TestALetterIsRetried:
 
         assert intake.dead.count() == 0
         assert intake.dead.count_receive(Dead.message(POISON, SOURCE, "")) == 1
+
+
+class TestABucketThatKeyholeMayNotTouch:
+    def test_its_message_is_a_dead_letter_at_once(self, valkey: redis.Redis) -> None:
+        intake = Intake(valkey, allowed=("images-*",))
+
+        handled = intake.handle(message(record(bucket="payroll")))
+
+        assert (len(handled.taken), len(handled.back)) == (1, 0)
+        assert (handled.counts["not_allowed"], handled.counts["dead"]) == (1, 1)
+        (letter,) = intake.dead.letters()
+        assert letter.reason == "KEYHOLE_BUCKETS does not allow the bucket 'payroll'"
+        assert intake.outbox.entries == []
+
+    def test_the_other_events_of_the_message_are_worked_on(self, valkey: redis.Redis) -> None:
+        intake = Intake(valkey, allowed=("images",))
+
+        intake.handle(message(record("a"), record("b", bucket="payroll"), record("c")))
+
+        assert intake.outbox.keys == ["a", "c"]
+        assert intake.dead.count() == 1
+
+    def test_a_message_that_is_retried_stays(self, valkey: redis.Redis) -> None:
+        intake = Intake(valkey, allowed=("images",))
+
+        with pytest.raises(NotUnderstoodError, match="does not allow the bucket 'payroll'"):
+            intake.handler.take_over(message(record(bucket="payroll")))
+
+    def test_a_delete_there_drops_no_verdict(self, valkey: redis.Redis) -> None:
+        intake = Intake(valkey, allowed=("images",))
+
+        counts = intake.counts(message(record(bucket="payroll", name="ObjectRemoved:Delete")))
+
+        assert counts == {"received": 1, "removed": 1, "not_allowed": 1, "dead": 1}
+
+    def test_what_the_selection_leaves_out_is_no_dead_letter(self, valkey: redis.Redis) -> None:
+        intake = Intake(valkey, allowed=("images",), buckets=("images",))
+
+        counts = intake.counts(message(record(bucket="payroll")))
+
+        assert counts == {"received": 1, "created": 1, "not_allowed": 1}

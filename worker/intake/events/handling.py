@@ -10,6 +10,8 @@
 - What is known: a job that is done, or that was published within the window and may still be on its way.
 - A message that is not understood is not understood as a whole: no record of it is scanned. It is given back
   until it was received so many times; then it is a dead letter, which can be retried.
+- A message with an event of a bucket that Keyhole may not touch is a dead letter at once. Its other events
+  are worked on. Events of buckets that the selection leaves out are passed over silently.
 """
 
 import logging
@@ -28,6 +30,7 @@ from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.publisher import Publisher
 from worker.jobs.queues import EVENTS
+from worker.sources.allowed import AllowedBuckets, BucketNotAllowedError
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ DEAD: Final = "dead"
 #: Messages that are understood and have no event.
 EMPTY: Final = "empty"
 NOT_SELECTED: Final = "not_selected"
+NOT_ALLOWED: Final = "not_allowed"
 DUPLICATES: Final = "duplicates"
 PUBLISHED: Final = "published"
 FORGOTTEN: Final = "forgotten"
@@ -54,12 +58,14 @@ class Rules:
 
     Args:
         selection: Which objects are scanned.
+        buckets: Those that Keyhole may touch.
         ruleset: By what they will be judged.
         dead_after: Receives of a message that is not understood until it is a dead letter.
         window_seconds: How long a job counts as on its way once it is published.
     """
 
     selection: Selection
+    buckets: AllowedBuckets
     ruleset: str
     dead_after: int
     window_seconds: int
@@ -110,12 +116,17 @@ class Handler:
         """
         taken, back, read, poison = [], [], [], []
         empty = 0
+        refused: list[tuple[Message, str]] = []
         for message in messages:
             try:
                 events = self._read(message.body)
                 empty += not events
                 read += events
-                taken.append(message)
+                reason = self._not_allowed(events)
+                if reason is None:
+                    taken.append(message)
+                else:
+                    refused.append((message, reason))
             except NotUnderstoodError as error:
                 poison.append((message, error.reason))
         counts = Counter({RECEIVED: len(messages), EMPTY: empty}) + self._work_on(read)
@@ -126,17 +137,39 @@ class Handler:
                 taken.append(message)
             else:
                 back.append(message)
+        for message, reason in refused:
+            self._dead.add(Dead.message(message.body, source, reason))
+            log.warning("a message is a dead letter: %s; see `keyhole dead`", reason)
+            counts[DEAD] += 1
+            taken.append(message)
         return Handled(taken, back, counts)
 
     def take_over(self, body: bytes) -> Counter[str]:
         """Work on one message as if it had just come, and return the counts.
 
         Raises:
-            NotUnderstoodError: It is not understood.
+            NotUnderstoodError: It is not understood, or has an event of a bucket that is not allowed.
             redis.RedisError: Redis is away.
             DeliveryUncertainError: The broker is.
         """
-        return self._work_on(self._read(body))
+        read = self._read(body)
+        counts = self._work_on(read)
+        reason = self._not_allowed(read)
+        if reason is not None:
+            raise NotUnderstoodError(reason)
+        return counts
+
+    def _not_allowed(self, read: Sequence[_Read]) -> str | None:
+        """Why a message must be kept though it is understood; `None` if it need not be."""
+        for event, _ in read:
+            if not self._may_touch(event) and self._rules.selection.takes_bucket(str(event.bucket)):
+                return str(BucketNotAllowedError(str(event.bucket)))
+        return None
+
+    def _may_touch(self, event: ObjectEvent) -> bool:
+        """Whether the event asks for nothing in a bucket that Keyhole may not touch."""
+        asks = event.kind is not EventKind.IGNORED and event.bucket is not None
+        return not asks or self._rules.buckets.allow(str(event.bucket))
 
     def _read(self, body: bytes) -> list[_Read]:
         try:
@@ -159,9 +192,11 @@ class Handler:
             counts[f"from:{event.dialect}"] += 1
             if event.kind is EventKind.IGNORED:
                 counts[f"{event.kind.value}:{event.name}"] += 1
-            if job is None:
+            if not self._may_touch(event):
+                counts[NOT_ALLOWED] += 1
+            elif job is None:
                 continue
-            if not self._takes(event):
+            elif not self._takes(event):
                 counts[NOT_SELECTED] += 1
             elif job.id in jobs:
                 counts[DUPLICATES] += 1
@@ -170,7 +205,7 @@ class Handler:
         published = self._publish(list(jobs.values()))
         counts[PUBLISHED] += published
         counts[DUPLICATES] += len(jobs) - published
-        removed = [event for event, _ in read if event.kind is EventKind.REMOVED]
+        removed = [event for event, _ in read if event.kind is EventKind.REMOVED and self._may_touch(event)]
         counts[FORGOTTEN], counts[KEPT] = self._forgetting.forget(removed)
         return counts
 
