@@ -156,7 +156,8 @@ def _kombu_url(url: str) -> str:
 #: What lies in Redis's lists need not be messages: this transport keeps what is none.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.redis_transport:Transport"))
 
-app = Celery("keyhole", include=["worker.tasks"])
+# Only workers import these.
+app = Celery("keyhole", include=["worker.tasks", "worker.pool_process"])
 
 
 def configure(settings: Settings) -> Celery:

@@ -133,6 +133,10 @@ class Settings(BaseSettings):
         default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"
     )
     batch_size: int = Field(default=100, ge=1, le=1000, description="Objects in one message of a bulk submit")
+    confine: Literal["auto", "off", "required"] = Field(
+        default="auto",
+        description="Whether the kernel confines what scans: auto (as far as it can), off, required",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much a worker logs: debug, info, warning or error"
     )

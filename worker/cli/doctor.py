@@ -15,7 +15,7 @@ from rich.text import Text
 
 from worker.api import s3_access, scan_s3
 from worker.cli.backend import backend, is_embedded
-from worker.cli.doctor_work import of_intakes, of_work
+from worker.cli.doctor_work import of_confinement, of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.cli.render import shown
@@ -86,6 +86,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
         )
+    yield of_confinement(Services(settings, os.getpid()))
     yield from of_intakes(settings)
 
 

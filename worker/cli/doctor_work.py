@@ -37,6 +37,15 @@ def of_work(services: Services) -> Iterator[Finding]:
         yield Finding("audits", GOOD, f"{len(running):,} running" if running else "none running")
 
 
+def of_confinement(services: Services) -> Finding:
+    """How the kernel of this machine confines the processes of a worker."""
+    from worker.pool_process import confinement
+
+    words = confinement(services)
+    confined = words.startswith("files")
+    return Finding("confinement", GOOD if confined else ADVICE, f"of scanning processes here: {words}")
+
+
 def of_intakes(settings: Settings) -> Iterator[Finding]:
     """Where work comes from, as configured."""
     if settings.events_url is None:

@@ -41,10 +41,12 @@ def worker_command(
         from celery.signals import worker_shutting_down
 
         from worker.app import configure
+        from worker.confinement.cage import why_unconfined
         from worker.jobs.queues import QUEUES
         from worker.loop_watch import SIGN
+        from worker.pool_process import scanner_needs
         from worker.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
-        from worker.services import use_settings
+        from worker.services import services, use_settings
 
         unknown = set(queues) - set(QUEUES)
         if unknown:
@@ -53,6 +55,9 @@ def worker_command(
         if trouble is not None:
             raise CommandError(f"S3 cannot be used from here: {trouble}")
         use_settings(settings, on_trouble=TROUBLE.set)
+        unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
+        if unconfined is not None:
+            raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
         worker = configure(settings).Worker(
             # Its own, however often a host runs one: commands to workers go by their names.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",

@@ -1,0 +1,58 @@
+"""Python code run in a process of its own that is confined first."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.confinement import landlock
+
+#: `later()` runs the shell command that was given, by a process that is not confined.
+PREAMBLE = """
+import json, os, subprocess, sys
+from pathlib import Path
+from worker.confinement.cage import confine
+from worker.confinement.needs import needs
+
+folder, command = Path(sys.argv[1]), sys.argv[2]
+shell = subprocess.Popen(["sh", "-ec", "read go; " + command], stdin=subprocess.PIPE)
+
+def later():
+    shell.communicate(b"go\\n")
+    assert shell.returncode == 0
+
+def refused(action):
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return None
+
+allowed = needs(files=[], urls=[], folders=[folder / "writable"])
+confine(allowed, threads=16, required=True)
+"""
+
+with_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel offers no Landlock")
+
+
+def run(code: str, folder: Path, later: str = "true", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code that is confined and may write to `folder/writable`; its home is `folder/home`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.run(
+        [sys.executable, "-c", PREAMBLE + code, folder, later],
+        env=kept | {"HOME": str(folder / "home"), "AWS_EC2_METADATA_DISABLED": "true"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def answer(code: str, folder: Path, later: str = "true", **environment: str) -> Any:
+    """What such code prints as JSON."""
+    done = run(code, folder, later, **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -1,0 +1,78 @@
+"""Resource limits of a process that scans: a net below the budgets, for what ignores them.
+
+| limit | what happens beyond |
+|---|---|
+| addresses | an allocation fails: `MemoryError`, or a library aborts the process |
+| CPU | SIGXCPU ends the process |
+| open files | `open` and `connect` fail |
+| core files | none is written: it would hold credentials |
+
+All but those of files and cores are soft, so that a program that this process starts can have its own. Sizes
+of files are not limited, for the log may be a file; processes neither, for that limit counts those of a user.
+
+Source: getrlimit(2), mallopt(3).
+"""
+
+import ctypes
+import resource
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+#: Bytes of addresses that a process may have beyond those it has when it is confined, and those of its
+#: threads' stacks.
+ADDRESS_SPACE: Final = 512 << 20
+#: A thread's stack, in bytes, where the system does not limit it; and the threads that are not ours: those
+#: that read from S3, and the heartbeat.
+_STACK, _OTHER_THREADS = 8 << 20, 16
+#: Open files: those of a thread are a connection to S3 by obstore, one by boto3 and one to Redis, and one to
+#: spare; the others are those of the process.
+_FILES_OF_A_THREAD, _FILES = 4, 256
+#: `M_ARENA_MAX` of mallopt, and the number of arenas. Each takes 64 MiB of addresses, and glibc would make
+#: eight for each core.
+_M_ARENA_MAX, _ARENAS = -8, 4
+_ARENA: Final = 64 << 20
+
+
+def limit_process(threads: int) -> None:
+    """Limit the open files of this process, which scans with so many threads, and have no cores written."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _within(hard, _FILES + _FILES_OF_A_THREAD * threads)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
+def limit_addresses(threads: int) -> None:
+    """Limit the memory that this process can address, when it scans with so many threads."""
+    with suppress(OSError, AttributeError):  # no glibc, so no arenas
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = _STACK if stack == resource.RLIM_INFINITY else stack
+    stacks = (threads + _OTHER_THREADS) * (threading.stack_size() or stack)
+    _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + stacks + _ARENAS * _ARENA)
+
+
+def limit_cpu(seconds: float) -> None:
+    """End this process when it has used so many seconds of CPU more than until now."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _soften(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 1)
+
+
+def _addresses() -> int:
+    """The bytes of addresses that this process has."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:  # a system without /proc
+        return 0
+    return pages * resource.getpagesize()
+
+
+def _soften(limit: int, value: int) -> None:
+    """Set a soft limit, at most the hard one."""
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (_within(hard, value), hard))
+
+
+def _within(hard: int, value: int) -> int:
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)

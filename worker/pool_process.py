@@ -1,0 +1,90 @@
+"""A process of the pool: it is confined before its first task, and replaced when that no longer fits.
+
+Only workers import this module: a program that submits jobs may have processes of its own.
+
+The main process is not confined: it reads nothing of what an image holds, starts the others, and reaches what
+they may not. Pools without processes of their own (`--pool solo`, `--pool threads`) are not confined either.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from billiard.process import current_process
+from celery.signals import celeryd_after_setup, task_prerun, worker_process_init
+
+from worker.app import app
+from worker.audit_work import INVENTORIES
+from worker.confinement.cage import UnconfinedError, confine, why_unconfined
+from worker.confinement.limits import limit_cpu
+from worker.confinement.needs import Needs, needs
+from worker.services import Services, services
+
+log = logging.getLogger(__name__)
+
+#: Exit codes of a process that must be confined and cannot, and of one whose confinement no longer fits.
+UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
+
+#: What this process was allowed, once it is confined.
+_allowed: Needs | None = None
+
+
+def scanner_needs(services: Services) -> Needs:
+    """The files that a process needs that works on tasks with these services."""
+    settings = services.settings
+    return needs(
+        files=[] if settings.prices is None else [Path(settings.prices)],
+        urls=[url for url in (settings.redis_url, settings.broker_url) if url is not None],
+        folders=[INVENTORIES],
+    )
+
+
+def confinement(services: Services) -> str:
+    """How the processes of a worker with these services are confined on this machine, in words."""
+    if services.settings.confine == "off":
+        return "off, by KEYHOLE_CONFINE"
+    why = why_unconfined(scanner_needs(services))
+    return "files (Landlock), privileges and limits" if why is None else f"limits alone: {why}"
+
+
+def _tell(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+    if instance.pool_cls.__module__.endswith("prefork"):
+        log.info("confinement of the pool's processes: %s", confinement(services()))
+    else:
+        log.warning("nothing confines what scans: the pool has no processes of its own")
+
+
+def _begin(**_: object) -> None:
+    """Confine this process."""
+    global _allowed  # noqa: PLW0603 - one per process is the point
+    settings = services().settings
+    if settings.confine == "off" or current_process().name == "MainProcess":
+        return
+    INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    allowed = scanner_needs(services())
+    try:
+        confine(allowed, threads=settings.scan_threads, required=settings.confine == "required")
+    except UnconfinedError as error:
+        # An exception would be logged by Celery, and the process would go on.
+        log.critical("this process ends itself, for KEYHOLE_CONFINE is required: %s", error)
+        os._exit(UNCONFINED_EXIT)
+    _allowed = allowed
+
+
+def _begin_task(**_: object) -> None:
+    """Let the process begin a task: with CPU time for it, and a confinement that fits."""
+    if _allowed is None:
+        return
+    replaced = _allowed.replaced()
+    if replaced is not None:
+        # Nothing of the task was begun, so it costs nobody an attempt. Celery gives it to the next process.
+        log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
+        os._exit(OUTDATED_EXIT)
+    # More than that no task can use before the time limit ends it.
+    limit_cpu(float(app.conf.task_time_limit) * (os.cpu_count() or 1))
+
+
+celeryd_after_setup.connect(_tell, weak=False)
+worker_process_init.connect(_begin, weak=False)
+task_prerun.connect(_begin_task, weak=False)
