@@ -8,11 +8,12 @@ they may not. Pools without processes of their own (`--pool solo`, `--pool threa
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from billiard.process import current_process
-from celery.signals import celeryd_after_setup, task_prerun, worker_process_init
+from celery.signals import celeryd_after_setup, task_prerun, worker_process_init, worker_shutdown
 
 from worker.app import app
 from worker.audit_work import INVENTORIES
@@ -48,20 +49,28 @@ def confinement(services: Services) -> str:
     return "files (Landlock), privileges and limits" if why is None else f"limits alone: {why}"
 
 
-def _tell(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+    """Tell how the pool's processes will be confined, and make the folder that they may write to."""
+    with suppress(OSError):
+        INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
         log.warning("nothing confines what scans: the pool has no processes of its own")
 
 
-def _begin(**_: object) -> None:
+def _end_worker(**_: object) -> None:
+    """Remove the folder, unless something is in it."""
+    with suppress(OSError):
+        INVENTORIES.rmdir()
+
+
+def _begin_process(**_: object) -> None:
     """Confine this process."""
     global _allowed  # noqa: PLW0603 - one per process is the point
     settings = services().settings
     if settings.confine == "off" or current_process().name == "MainProcess":
         return
-    INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
     allowed = scanner_needs(services())
     try:
         confine(allowed, threads=settings.scan_threads, required=settings.confine == "required")
@@ -85,6 +94,7 @@ def _begin_task(**_: object) -> None:
     limit_cpu(float(app.conf.task_time_limit) * (os.cpu_count() or 1))
 
 
-celeryd_after_setup.connect(_tell, weak=False)
-worker_process_init.connect(_begin, weak=False)
+celeryd_after_setup.connect(_begin_worker, weak=False)
+worker_shutdown.connect(_end_worker, weak=False)
+worker_process_init.connect(_begin_process, weak=False)
 task_prerun.connect(_begin_task, weak=False)

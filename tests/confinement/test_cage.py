@@ -69,6 +69,7 @@ print(json.dumps({
             "hosts": True,
         }
 
+    @pytest.mark.slow
     def test_its_threads_are_confined_too(self, folder: Path) -> None:
         code = """
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,7 @@ with ThreadPoolExecutor(1) as pool:
 """
         assert answer(code, folder) == "PermissionError"
 
+    @pytest.mark.slow
     def test_a_mounted_token_may_rotate(self, folder: Path) -> None:
         """Kubernetes mounts a folder of links, and replaces what they lead to."""
         mount = folder / "serviceaccount"
@@ -96,6 +98,7 @@ print(json.dumps([before, load(), str(allowed.replaced())]))
 
         assert answer(code, folder, rotate, AWS_WEB_IDENTITY_TOKEN_FILE=token) == ["old", "new", "None"]
 
+    @pytest.mark.slow
     def test_a_file_of_credentials_may_be_replaced(self, folder: Path) -> None:
         credentials = folder / "home" / ".aws" / "credentials"
         credentials.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = old\n")
@@ -108,6 +111,7 @@ print(json.dumps([found.access_key, str(allowed.replaced())]))
 """
         assert answer(code, folder, replace) == ["new", "None"]
 
+    @pytest.mark.slow
     def test_it_can_tell_that_a_file_was_replaced_that_it_may_not_read(self, folder: Path) -> None:
         """Of a folder with files of others, only the file itself is allowed."""
         bundle = folder / "home" / "bundle.pem"
@@ -137,6 +141,7 @@ except MemoryError:
 """
         assert 1 << 28 < answer(code, folder) < 5 << 28
 
+    @pytest.mark.slow
     @with_landlock
     def test_it_has_threads_for_its_scans(self, folder: Path) -> None:
         code = """
@@ -152,6 +157,7 @@ with ThreadPoolExecutor(16) as pool:
 """
         assert answer(code, folder) == 128
 
+    @pytest.mark.slow
     @with_landlock
     def test_it_ends_when_it_uses_more_cpu_than_it_may(self, folder: Path) -> None:
         code = """
