@@ -22,6 +22,7 @@ ROOMS = [
     "api",
     "app",
     "services",
+    "tag_work",
     "scan_work",
     "audit_work",
     "loop_watch",

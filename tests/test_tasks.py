@@ -1,21 +1,14 @@
 """What becomes of a task's arguments, and of what a process makes for itself."""
 
 import os
-from datetime import UTC, datetime
 
 import pytest
-import redis
-import stamina
-from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from worker import services as module
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
 from worker.jobs.queues import EVENTS, JOBS
-from worker.results.redis_store import RedisStore
-from worker.scan.report import Report, Status
-from worker.scan_work import ScanWork
 from worker.services import Services, services
 from worker.settings import Settings
 from worker.tasks import scan, scan_batch
@@ -80,28 +73,3 @@ class TestServices:
     def test_without_a_redis_it_says_what_to_set(self) -> None:
         with pytest.raises(RuntimeError, match="KEYHOLE_REDIS_URL"):
             _ = Services(Settings(redis_url=None), os.getpid()).redis
-
-    def test_a_verdict_stands_though_its_tags_cannot_be_written(
-        self, valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(*_: object) -> None:
-            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObjectTagging")
-
-        monkeypatch.setattr("worker.results.tags.TagWriter.write", fail)
-        site = Services(Settings(redis_url=valkey_url, sinks=("redis", "tags")), os.getpid())
-        report = Report(
-            target="s3://b/k",
-            bucket="b",
-            key="k",
-            etag='"a"',
-            version_id="v",
-            status=Status.SAFE,
-            scanned_at=datetime(2026, 5, 1, tzinfo=UTC),
-            scanner="keyhole/test",
-            ruleset="1",
-        )
-
-        with stamina.set_testing(testing=True, attempts=2), pytest.raises(ClientError, match="SlowDown"):
-            ScanWork(site).record(Entry("entry", (JOB,)), JOB, report)
-
-        assert RedisStore(valkey, expiry_seconds=None, stream_length=10).get("b", "k", "v") == report

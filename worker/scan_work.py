@@ -1,10 +1,6 @@
 """The work on one job with all that belongs to it: scan, tags, record, and the account of the audit."""
 
 import logging
-from collections.abc import Callable
-
-import stamina
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from worker.api import scan_s3
 from worker.app import SOFT_LIMIT
@@ -16,16 +12,17 @@ from worker.jobs.ledger import Entry
 from worker.jobs.pace import Pace
 from worker.jobs.perform import Performer
 from worker.results import keys
-from worker.results.tags import TagOutcome, TagRequest
-from worker.scan.report import Report, Status
+from worker.results.tag_writer import TagRequest
+from worker.scan.report import Report
 from worker.scan.scanner import FULL_SECONDS
 from worker.services import Services
 from worker.sources.allowed import BucketNotAllowedError
+from worker.tag_work import TagWork
 
 log = logging.getLogger(__name__)
 
-#: S3 recovers from SlowDown within seconds; what the tag writer raises is what may pass.
-TAG_ATTEMPTS, TAG_SECONDS = 5, 45.0
+#: What the tags of an object take at most, in seconds.
+TAG_SECONDS = 45.0
 #: How long a batch begins with objects, in seconds: the longest scan still ends within the time limit, and so
 #: do its tags. What is left is sent again.
 BEGIN_SECONDS = SOFT_LIMIT - FULL_SECONDS - TAG_SECONDS - 5
@@ -36,6 +33,7 @@ class ScanWork:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._tags = TagWork(services)
 
     def performer(self) -> Performer:
         """Whoever works on entries by this."""
@@ -66,20 +64,20 @@ class ScanWork:
         return other
 
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
-        """Put a verdict where verdicts go.
-
-        Tags first: whoever hears of the verdict finds them. The verdict stands even if they fail.
-        """
-        sinks = self._services.settings.sinks
+        """Put a verdict where verdicts go."""
         asked: list[TagRequest] = []
-        try:
-            if "tags" in sinks:
-                self._tag(entry, job, report, asked)
-        finally:
-            if "redis" in sinks:
-                self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
-            if entry.audit is not None:
-                self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
+
+        def record() -> bool:
+            if "redis" not in self._services.settings.sinks:
+                return True
+            return self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
+
+        if "tags" in self._services.settings.sinks:
+            self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
+        else:
+            record()
+        if entry.audit is not None:
+            self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
 
     def refuse_other_buckets(self, entry: Entry) -> None:
         """Turn an entry's jobs in buckets that Keyhole may not touch into a dead letter; they count as done.
@@ -113,40 +111,13 @@ class ScanWork:
 
     def _pace(self, entry: Entry, job: ScanJob) -> Pace | None:
         """Whose turn it is at the bucket; only audits wait for that."""
+        rate = self._rate(entry)
+        return Pace(self._services.redis, job.bucket, rate) if rate else None
+
+    def _rate(self, entry: Entry) -> float:
+        """Requests a second that the audits of a bucket make to it; 0 for no limit."""
         spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
-        if spec is None or not spec.rate:
-            return None
-        services = self._services
-        return Pace(services.redis, job.bucket, spec.rate)
-
-    def _tag(self, entry: Entry, job: ScanJob, report: Report, asked: list[TagRequest]) -> None:
-        pace = self._pace(entry, job)
-
-        def ask(request: TagRequest) -> None:
-            asked.append(request)
-            if pace is not None:
-                pace()
-
-        passing = (ClientError, BotoCoreError, HTTPClientError)
-        for attempt in stamina.retry_context(on=passing, attempts=TAG_ATTEMPTS, timeout=TAG_SECONDS):
-            with attempt:
-                outcome = self._write_tags(report, ask)
-        if outcome not in {TagOutcome.WRITTEN, TagOutcome.UNCHANGED, TagOutcome.SKIPPED_NO_IDENTITY}:
-            log.warning("the tags of %s: %s", report.target, outcome)
-
-    def _write_tags(self, report: Report, ask: Callable[[TagRequest], object]) -> TagOutcome:
-        """Write a verdict's tags. Where there is none, remove what does not speak of the verdict that stands.
-
-        Whoever uploads an object may upload tags with it, so that an object that cannot be read would be
-        `safe` by its own word.
-        """
-        tags = self._services.tags
-        if report.etag or report.bucket is None or report.key is None:
-            return tags.write(report, ask)
-        kept = self._services.store.get(report.bucket, report.key, report.version_id)
-        if kept is not None and kept.etag and kept.status not in {Status.FAILED, Status.UNREADABLE}:
-            return tags.write(kept, ask)
-        return tags.clear(report, ask)
+        return 0 if spec is None else spec.rate
 
     def _account(
         self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]

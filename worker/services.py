@@ -15,10 +15,11 @@ from worker.jobs.breaker import Breaker
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.ledger import Ledger
 from worker.jobs.liveness import Liveness
+from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
 from worker.results.lookup import Lookup
 from worker.results.redis_store import RedisStore
-from worker.results.tags import TagWriter
+from worker.results.tag_writer import TagWriter
 from worker.scan.policy import ruleset
 from worker.settings import Settings
 from worker.sources.allowed import AllowedBuckets
@@ -105,7 +106,12 @@ class Services:
     @cached_property
     def tags(self) -> TagWriter:
         """Writes verdicts as object tags."""
-        return TagWriter(self.s3.client, locks=self.redis)
+        return TagWriter(self.s3.client)
+
+    @cached_property
+    def tag_debts(self) -> TagDebts:
+        """Which objects are to have which tags, and do not have them yet."""
+        return TagDebts(self.redis)
 
     @cached_property
     def prices(self) -> Prices:

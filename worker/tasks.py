@@ -40,7 +40,8 @@ from worker.scan_work import ScanWork
 from worker.services import services
 from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.s3_uri import parse_s3_uri
-from worker.sweeping import SweepStep
+from worker.sweeping import EXPIRES, SweepStep
+from worker.tag_work import PAGE, TagWork
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 MAX_RETRIES = 10
 #: The exit code of a process that ends itself because scans hang.
 HUNG_EXIT = 70
+#: Tasks that a sweep sends for tags that are owed; the next sweep sends others.
+MOST_PAGES = 20
 
 
 class KeptTask(Task):  # type: ignore[misc] # Celery has no types
@@ -219,7 +222,7 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
 
 @app.task(name="keyhole.sweep", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def sweep() -> None:
-    """Send again what the broker lost, and wake audits at rest."""
+    """Send again what the broker lost, wake audits at rest, and have tags written that are owed."""
     sweeper = Sweeper(
         services().ledger,
         CeleryPublisher(),
@@ -234,6 +237,15 @@ def sweep() -> None:
         except Exception:
             # One that a later version wrote, say, holds up no other.
             log.exception("audit %s cannot be woken", audit_id)
+    pages = -(-services().tag_debts.count_due() // PAGE)
+    for _ in range(min(pages, MOST_PAGES)):
+        owed_tags.apply_async(queue=HOUSEKEEPING, expires=EXPIRES)
+
+
+@app.task(name="keyhole.owed_tags", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
+def owed_tags() -> None:
+    """Write tags that are owed and due."""
+    TagWork(services()).pay_due()
 
 
 class CeleryPublisher:

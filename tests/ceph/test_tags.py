@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.servers.access import s3_access
 from tests.servers.ceph_rgw import CephRgw
@@ -13,7 +14,8 @@ from worker.api import scan_s3
 from worker.demo.images import qcow2
 from worker.intake.audits.unchanged import still_stands
 from worker.intake.listing import Listed, list_objects
-from worker.results.tags import TagOutcome, TagWriter, own_tags
+from worker.results.tag_writer import TagOutcome, TagWriter
+from worker.results.tags import TagDebt, own_tags
 from worker.scan.report import Report
 from worker.scan.scanner import ScanSettings
 from worker.sources.s3 import S3Access
@@ -73,7 +75,7 @@ def write(access: S3Access, recorded: RecordingProxy) -> Callable[[Report], TagO
 
     def write_it(report: Report) -> TagOutcome:
         recorded.requests.clear()
-        return TagWriter(access.client).write(report)
+        return TagWriter(access.client).write(TagDebt.of(report))
 
     return write_it
 
@@ -202,6 +204,9 @@ class TestAnotherObject:
         report = tagged.scan()
         name = f"stranger-{tagged.bucket}"
         rgw.add_user(name, access_key=name, secret_key="secret")
-        with s3_access(rgw.url, AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY="secret") as stranger:
-            assert TagWriter(stranger.client).write(report) is TagOutcome.SKIPPED_DENIED
+        with (
+            s3_access(rgw.url, AWS_ACCESS_KEY_ID=name, AWS_SECRET_ACCESS_KEY="secret") as stranger,
+            pytest.raises(ClientError, match="AccessDenied"),
+        ):
+            TagWriter(stranger.client).write(TagDebt.of(report))
         assert tagged.tags() == {}

@@ -9,11 +9,12 @@ import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.jobs.breaker import LEAST, Breaker
+from worker.jobs.delays import LONGEST_DELAY
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
 from worker.jobs.liveness import Liveness
-from worker.jobs.perform import LONGEST_DELAY, MAX_INTERNAL_ERRORS, MAX_LOST, HungError, Performer
+from worker.jobs.perform import MAX_INTERNAL_ERRORS, MAX_LOST, HungError, Performer
 from worker.results import keys
 from worker.scan.report import Report, Status
 

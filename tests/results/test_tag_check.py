@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.results.tag_check import TagCheck
-from worker.results.tags import STATUS, TagWriter
+from worker.results.tag_writer import TagWriter
+from worker.results.tags import STATUS, TagDebt
 from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def messages(s3: "S3Client", *reports: Report, expected: bool = True) -> list[st
 def test_tags_that_keyhole_wrote_agree(s3: "S3Client", bucket: str) -> None:
     reports = [report(s3, bucket, "a"), report(s3, bucket, "b", Status.UNSAFE)]
     for one in reports:
-        TagWriter(s3).write(one)
+        TagWriter(s3).write(TagDebt.of(one))
 
     assert messages(s3, *reports) == [None, None]
 
 
 def test_another_status_is_told(s3: "S3Client", bucket: str) -> None:
     unsafe = report(s3, bucket, "a", Status.UNSAFE)
-    TagWriter(s3).write(unsafe)
+    TagWriter(s3).write(TagDebt.of(unsafe))
     tag(s3, unsafe, keyhole_status="safe")
 
     assert messages(s3, unsafe) == [f"the verdict is unsafe, the tag {STATUS} says safe"]

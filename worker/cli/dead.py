@@ -19,7 +19,9 @@ from worker.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, anew
 from worker.intake.events.handling import DUPLICATES, PUBLISHED, Handler
 from worker.intake.events.notifications import NotUnderstoodError
 from worker.jobs.ledger import ENTRY
+from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
+from worker.results.tags import TAG_DEBT
 from worker.settings import Settings
 from worker.sources.allowed import BucketNotAllowedError
 
@@ -31,10 +33,11 @@ SHOWN_BYTES = 4096
 
 @click.group("dead")
 def dead_command() -> None:
-    """Look at what could not be worked on: messages and jobs.
+    """Look at what could not be worked on: messages, jobs and tags.
 
     A message of S3's events that was not understood, received KEYHOLE_DEAD_AFTER times; a job whose retries
-    are spent, or that workers die of. They stay until they are retried or dropped.
+    are spent, or that workers die of; tags that could not be written for KEYHOLE_UNDECIDED_SECONDS. They stay
+    until they are retried or dropped.
 
     \b
     keyhole dead list
@@ -166,12 +169,15 @@ def _retry(letter: DeadLetter, handler: Handler) -> str:
         return f"{_counted(counts[PUBLISHED], 'object')} queued{known}"
     if letter.kind is LetterKind.REFUSED:
         return _send_again(letter.body)
+    from worker.services import services
+
+    if letter.kind is LetterKind.TAGS:
+        return _owe_again(letter.body, services().tag_debts)
     try:
         entry = anew(ENTRY.validate_json(letter.body))
     except ValueError as error:
         reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
         raise NotUnderstoodError(reason) from error
-    from worker.services import services
     from worker.tasks import CeleryPublisher, check_buckets
 
     try:
@@ -180,6 +186,19 @@ def _retry(letter: DeadLetter, handler: Handler) -> str:
         raise NotUnderstoodError(str(error)) from error
     CeleryPublisher().publish(services().ledger.note_many([entry]))
     return f"{_counted(len(entry.jobs), 'object')} queued"
+
+
+def _owe_again(body: bytes, debts: TagDebts) -> str:
+    """Owe tags once more.
+
+    Raises:
+        NotUnderstoodError: This version does not know them.
+    """
+    try:
+        debts.note(TAG_DEBT.validate_json(body))
+    except ValueError as error:
+        raise NotUnderstoodError(f"its tags cannot be read: {str(error).splitlines()[0]}") from error
+    return "its tags are owed again"
 
 
 def _send_again(body: bytes) -> str:

@@ -2,7 +2,8 @@
 
     a message ──► not understood, N times ──┐
                                             ├──► a letter ──► retried: gone once its jobs are on the broker
-    an entry of the ledger ──► given up ────┘            └──► dropped
+    an entry of the ledger ──► given up ────┤            └──► dropped
+    tags that are owed ──► given up ────────┘
 
 The same message again is the same letter, and so is the same work on the same queue: its count rises. Nothing
 expires, and nothing is cut but what is longer than any message that is ever read.
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 
 from worker.jobs.ledger import ENTRY, Entry
 from worker.results import keys
+from worker.results.tags import TAG_DEBT, TagDebt
 
 #: The longest body that is kept as a whole, in bytes: the longest message that is read
 #: (`worker.intake.events.notifications`). Of a longer one this much is kept, enough to tell whose it is.
@@ -71,6 +73,8 @@ class LetterKind(StrEnum):
     JOB = "job"
     #: A message of the broker that no task can work on; see `worker.intake.refused`.
     REFUSED = "refused"
+    #: The tags that an object was to have, as JSON (`worker.results.tags.TagDebt`).
+    TAGS = "tags"
 
 
 class Dead(NamedTuple):
@@ -103,6 +107,13 @@ class Dead(NamedTuple):
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
         body = ENTRY.dump_json(entry, exclude_none=True)
         return cls(_id(LetterKind.JOB, named), LetterKind.JOB, entry.queue, body, reason)
+
+    @classmethod
+    def tags(cls, debt: TagDebt, reason: str) -> Self:
+        """Tags that could not be written. Others of the same object are the same letter."""
+        named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
+        body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
+        return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
 
 
 class DeadLetter(BaseModel):

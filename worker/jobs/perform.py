@@ -15,7 +15,6 @@ Done twice it changes nothing: a struck entry is passed over, and so is each of 
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
-import random
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from typing import Final
 from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.jobs.breaker import Breaker
+from worker.jobs.delays import delay_after, spread
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 MAX_LOST: Final = 3
 #: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
 MAX_INTERNAL_ERRORS: Final = 3
-#: Seconds by which an entry with undecided objects is postponed: the first time, and at most.
-FIRST_DELAY, LONGEST_DELAY = 5.0, 60.0
 #: Seconds that scans have to end when the time limit has come.
 LAST_SECONDS: Final = 5.0
 #: As much of a traceback as is kept, in lines from its end.
@@ -276,7 +274,7 @@ class _Attempts:
         ):
             return self._give_up(job, report)
         log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
-        self._postpone(_delay(known.times))
+        self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
 
     def _give_up(self, job: ScanJob, report: Report) -> Ending:
@@ -293,7 +291,7 @@ class _Attempts:
             text = f"{type(error).__name__}: {error}"
             known = performer.ledger.attempts.undecided(job.id, "not_recorded", text)
             if known.seconds < performer.patience_seconds:
-                self._postpone(_delay(known.times))
+                self._postpone(delay_after(known.times))
                 return Ending.UNDECIDED
             history = str(performer.ledger.attempts.history(job.id))
             performer.give_up(self._entry, job, report, history)
@@ -301,14 +299,9 @@ class _Attempts:
         return Ending.DONE
 
     def _postpone(self, seconds: float) -> None:
-        """Postpone the entry by at least so much; not all at once, or all would come back at once."""
+        """Postpone the entry by at least about so much."""
         with self._lock:
-            self.delay = max(self.delay, seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
-
-
-def _delay(times: int) -> float:
-    """By how many seconds to postpone what was undecided so often."""
-    return min(FIRST_DELAY * 2.0 ** min(times - 1, 10), LONGEST_DELAY)
+            self.delay = max(self.delay, spread(seconds))
 
 
 def _stack(thread: int) -> str:

@@ -13,8 +13,15 @@ All begin with `keyhole:v1:`.
     outlives its record is pruned by whoever meets it.
 `verdicts`
     stream. One entry for every verdict written: `job` (its id), `report` (JSON). Trimmed to a length.
-`lock:tags:<object id>`
-    string. The token of the one writer that may tag the object. Expires with the lock.
+`tags:debt:<object id>`
+    hash. The tags that an object is to have, until it has them: `debt` (JSON), `noted` (token of who noted
+    it), `holder` (token of the writer that is at it), `times` (how often that was in vain), `since`, `last`
+    (epoch seconds of the first and the last time), `error` (the last one), `reason:<code>` (how often for
+    this reason), `late_until` (until when a write that got no answer may have its effect).
+`tags:held`
+    zset. Ids of objects whose tags are being written, by when the writer is taken for lost (epoch seconds).
+`tags:owed`
+    zset. Ids of objects whose tags could not be written yet, by when that is tried again (epoch seconds).
 `ledger:open:<queue>`
     zset. Ids of entries without all their verdicts, by the last sign of life (epoch seconds). Until struck.
 `ledger:entries`
@@ -123,6 +130,8 @@ LEDGER_CLOCK: Final = f"{_PREFIX}:ledger:clock"
 LEDGER_HOLDERS: Final = f"{_PREFIX}:ledger:holders"
 LEDGER_SPLIT: Final = f"{_PREFIX}:ledger:split"
 LEDGER_LATER: Final = f"{_PREFIX}:ledger:later"
+TAGS_HELD: Final = f"{_PREFIX}:tags:held"
+TAGS_OWED: Final = f"{_PREFIX}:tags:owed"
 DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
@@ -189,9 +198,9 @@ def rate(bucket: str) -> str:
     return f"{_PREFIX}:rate:{_hash(bucket)}"
 
 
-def tag_lock(object_id: str) -> str:
-    """The lock of whoever writes the object's tags."""
-    return f"{_PREFIX}:lock:tags:{object_id}"
+def tag_debt(object_id: str) -> str:
+    """The tags that an object is to have and does not have yet."""
+    return f"{_PREFIX}:tags:debt:{object_id}"
 
 
 def ledger_open(queue: str) -> str:

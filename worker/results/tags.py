@@ -1,45 +1,23 @@
-"""The verdict as tags on the object itself, beside other people's tags.
+"""The tags that tell an object's verdict: what they say, and how they fit in beside other people's.
 
-S3 replaces an object's whole tag set, without a condition. So a writer reads the tags, merges its own into
-them, looks whether the object is still the one that was scanned, writes, and reads back until what it wrote
-stands:
+- Ten tags are S3's limit. Other people's go first; Keyhole leaves out its own, least important first, and
+  with ten others has none.
+- When the scan was does not count: if nothing else in the tags would differ, they are right.
+- Keyhole's names in another spelling are taken for Keyhole's, because S3's policies compare the names of tags
+  without case.
 
-- Other people's tags survive. Tags that can't be read are never overwritten.
-- Ten tags are the limit. Other people's go first; Keyhole leaves out its own, least important first, and with
-  ten others writes nothing.
-- A set that is right is not written again. When the scan was does not count: if nothing else in the tags
-  would differ, they are right.
-- A version is tagged as that version. Where the object can be replaced under its name (no version, or the
-  version `null`), it must have the scanned ETag whenever its tags are said to be right, just before a write,
-  and again after it: tags that landed on a newer object are taken off, because a wrong `safe` is the one lie
-  never to tell. A retry after any failure does the same from the beginning.
-- Tags of Keyhole's that it did not write are forgeries, whoever uploaded them: a verdict overwrites them, in
-  whatever spelling (S3's policies compare the names of tags without case), and where there is no verdict
-  they are removed.
-
-What it can't do: whoever writes between our reading and our writing loses what they wrote, and S3 tells
-neither of us. The lock keeps Keyhole's own writers apart; all others must read back, too. A reader who trusts
-the tags of an object that can be replaced must compare the ETag in `keyhole-scan`.
+How they are written is told in `worker.results.tag_writer`.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
+from typing import Final, Self
 
-import redis
-from botocore.exceptions import ClientError
-from redis.exceptions import LockError
+from pydantic import ConfigDict, TypeAdapter, with_config
 
-from worker.results import keys
 from worker.scan.report import Report
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import TagTypeDef
 
 STATUS: Final = "keyhole-status"
 SCAN: Final = "keyhole-scan"
@@ -54,205 +32,50 @@ _TAG_LIMIT: Final = 10
 _VALUE_LIMIT: Final = 256
 #: What a value may not hold. S3 takes letters of any script; not everything that speaks its protocol does.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
-
 #: What may stand where a name of Keyhole's has a hyphen.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
-#: Writes until somebody who keeps overwriting our tags is left alone.
-_WRITES: Final = 4
-#: Seconds that a lock outlives its owner: more than all requests of one `write` take, retries included.
-_LOCK_SECONDS: Final = 60.0
-#: Seconds to wait for the lock: the other writer makes some four requests.
-_LOCK_WAIT_SECONDS: Final = 15.0
-_LOCK_POLL_SECONDS: Final = 0.05
 
 
-class TagOutcome(StrEnum):
-    """What became of the tags."""
-
-    WRITTEN = "written"
-    UNCHANGED = "unchanged"
-    #: The object is gone, or no longer the one that was scanned.
-    SKIPPED_CHANGED = "skipped_changed"
-    #: Reading or writing its tags, or looking at it, is not allowed.
-    SKIPPED_DENIED = "skipped_denied"
-    #: Ten tags are other people's.
-    SKIPPED_FULL = "skipped_full"
-    #: The report does not say which object was scanned: it has no ETag, or is of no object.
-    SKIPPED_NO_IDENTITY = "skipped_no_identity"
-    #: This storage has no tags.
-    SKIPPED_UNSUPPORTED = "skipped_unsupported"
-    #: Somebody else keeps overwriting them, or keeps the lock.
-    FAILED_CONTENDED = "failed_contended"
-
-
-class TagRequest(StrEnum):
-    """A kind of request that writing tags takes."""
-
-    READ = "GetObjectTagging"
-    WRITE = "PutObjectTagging"
-    LOOK = "HeadObject"
-
-
-class _Address(TypedDict):
-    """How S3 is told which object."""
-
-    Bucket: str
-    Key: str
-    VersionId: NotRequired[str]
-
-
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """The object that was scanned. `etag` without quotes: some give it with, some without."""
+class TagDebt:
+    """The tags that an object is to have.
 
-    address: _Address
-    etag: str
-    asked: Callable[[TagRequest], object]
-
-    @property
-    def replaceable(self) -> bool:
-        """Whether another object can take its place: under a version, only under `null`."""
-        return self.address.get("VersionId", "null") == "null"
-
-
-class TagWriter:
-    """Writes verdicts as tags, through an S3 client whose retries and timeouts are the caller's.
-
-    `locks` is a Redis client for a lock among all of Keyhole's writers, `None` for no lock. What S3 or Redis
-    answers beyond a `TagOutcome` (throttled, broken, unreachable) is raised as botocore's or redis-py's
-    error; writing again later is safe.
+    Args:
+        bucket, key, version_id: The object.
+        etag: The ETag of the object that was scanned, without quotes. Empty if it could not be read; then it
+            is to have no tags of Keyhole's.
+        tags: Keyhole's tags for that object.
+        rate: Requests a second that are made to the bucket at most, together with its audits; 0 for no limit.
     """
 
-    def __init__(self, s3: "S3Client", *, locks: redis.Redis | None = None) -> None:
-        self._s3 = s3
-        self._locks = locks
+    bucket: str
+    key: str
+    version_id: str | None = None
+    etag: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    rate: float = 0
 
-    def write(self, report: Report, asked: Callable[[TagRequest], object] = lambda _: None) -> TagOutcome:
-        """Make an object's tags say what its report says. `asked` is called before every request of S3."""
-        if report.bucket is None or report.key is None or not report.etag:
-            return TagOutcome.SKIPPED_NO_IDENTITY
-        address = _address(report.bucket, report.key, report.version_id)
-        target = _Target(address, _unquoted(report.etag), asked)
-        try:
-            with self._lock(keys.object_id(report.bucket, report.key, report.version_id)):
-                return self._converge(target, own_tags(report))
-        except ClientError as error:
-            outcome = _outcome(error)
-            if outcome is None:
-                raise
-            return outcome
-        except LockError:
-            return TagOutcome.FAILED_CONTENDED
+    @classmethod
+    def of(cls, report: Report, *, rate: float = 0) -> Self:
+        """The tags that tell a verdict.
 
-    def clear(self, report: Report, asked: Callable[[TagRequest], object] = lambda _: None) -> TagOutcome:
-        """Remove Keyhole's tags from an object on which there is no verdict: whatever they say, it is wrong.
-
-        `asked` is called before every request of S3.
+        Raises:
+            ValueError: The report is not of an object in a bucket.
         """
         if report.bucket is None or report.key is None:
-            return TagOutcome.SKIPPED_NO_IDENTITY
-        target = _Target(_address(report.bucket, report.key, report.version_id), "", asked)
-        try:
-            with self._lock(keys.object_id(report.bucket, report.key, report.version_id)):
-                for writes in range(_WRITES + 1):
-                    tags = self._read(target)
-                    if not any(map(is_own, tags)):
-                        return TagOutcome.WRITTEN if writes else TagOutcome.UNCHANGED
-                    if writes < _WRITES:
-                        self._withdraw(target, tags)
-        except ClientError as error:
-            outcome = _outcome(error)
-            if outcome is None:
-                raise
-            return outcome
-        except LockError:
-            pass
-        return TagOutcome.FAILED_CONTENDED
+            raise ValueError(f"{report.target} is not an object in a bucket, so it has no tags")
+        etag = unquoted(report.etag or "")
+        return cls(report.bucket, report.key, report.version_id, etag, own_tags(report) if etag else {}, rate)
 
-    def _converge(self, target: _Target, own: Mapping[str, str]) -> TagOutcome:
-        """Read, merge, look, write, until what is read is right."""
-        for writes in range(_WRITES + 1):
-            tags = self._read(target)
-            wanted = merged(tags, own)
-            if wanted is None:
-                return TagOutcome.SKIPPED_FULL
-            right = _without_time(tags) == _without_time(wanted)
-            if not self._is_current(target):
-                if _speaks_of(tags, target.etag):
-                    self._withdraw(target, tags)
-                return TagOutcome.SKIPPED_CHANGED
-            if right:
-                return TagOutcome.WRITTEN if writes else TagOutcome.UNCHANGED
-            if writes < _WRITES:
-                self._put(target, wanted)
-        return TagOutcome.FAILED_CONTENDED
 
-    def _withdraw(self, target: _Target, tags: Mapping[str, str]) -> None:
-        """Take our tags off again: they are on another object, or nobody's verdict."""
-        left = {name: value for name, value in tags.items() if not is_own(name)}
-        if left:
-            self._put(target, left)
-            return
-        # Some servers answer an empty set with an error, and this is one request with one meaning.
-        target.asked(TagRequest.WRITE)
-        self._s3.delete_object_tagging(**target.address)
-
-    def _is_current(self, target: _Target) -> bool:
-        """Whether the object is the one that was scanned."""
-        if not target.replaceable:
-            return True
-        target.asked(TagRequest.LOOK)
-        try:
-            head = self._s3.head_object(**target.address, IfMatch=f'"{target.etag}"')
-        except ClientError as error:
-            if _http_status(error) in {404, 412}:
-                return False
-            raise
-        # Not everything that speaks S3's protocol heeds IfMatch.
-        return _unquoted(head["ETag"]) == target.etag
-
-    def _read(self, target: _Target) -> dict[str, str]:
-        target.asked(TagRequest.READ)
-        tags = self._s3.get_object_tagging(**target.address)["TagSet"]
-        return {tag["Key"]: tag["Value"] for tag in tags}
-
-    def _put(self, target: _Target, tags: Mapping[str, str]) -> None:
-        target.asked(TagRequest.WRITE)
-        tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
-        self._s3.put_object_tagging(**target.address, Tagging={"TagSet": tag_set})
-
-    def _lock(self, object_id: str) -> AbstractContextManager[object]:
-        """Keeps Keyhole's other writers off the object.
-
-        If it expires under us, another writer has begun; we may still finish, as both read back.
-        """
-        if self._locks is None:
-            return nullcontext()
-        lock: AbstractContextManager[object] = self._locks.lock(
-            keys.tag_lock(object_id),
-            timeout=_LOCK_SECONDS,
-            blocking_timeout=_LOCK_WAIT_SECONDS,
-            sleep=_LOCK_POLL_SECONDS,
-            raise_on_release_error=False,
-        )
-        return lock
+#: A debt as JSON, in Redis and in dead letters.
+TAG_DEBT: Final = TypeAdapter(TagDebt)
 
 
 def is_own(name: str) -> bool:
     """Whether a tag's name is one of Keyhole's, in any spelling that a policy might take for it."""
     return _SEPARATORS.sub("-", name.strip().casefold()) in OWN_TAGS
-
-
-def _address(bucket: str, key: str, version_id: str | None) -> _Address:
-    address = _Address(Bucket=bucket, Key=key)
-    if version_id:
-        address["VersionId"] = version_id
-    return address
-
-
-def _speaks_of(tags: Mapping[str, str], etag: str) -> bool:
-    """Whether Keyhole's tags say that they are of the object with this ETag."""
-    return tags.get(SCAN, "").rpartition(" ")[2] == _value(etag)
 
 
 def own_tags(report: Report) -> dict[str, str]:
@@ -264,7 +87,7 @@ def own_tags(report: Report) -> dict[str, str]:
     scanner = report.scanner.replace(" ", "_")
     tags = {
         STATUS: report.status.value,
-        SCAN: _value(f"{scanned_at} {scanner} {_unquoted(report.etag or '')}"),
+        SCAN: _value(f"{scanned_at} {scanner} {unquoted(report.etag or '')}"),
         REASON: _joined(report.reasons),
         IMAGE: _value(
             " ".join(str(fact) for fact in (report.format, report.virtual_size) if fact is not None)
@@ -273,9 +96,14 @@ def own_tags(report: Report) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
+def foreign_tags(present: Mapping[str, str]) -> dict[str, str]:
+    """Other people's tags."""
+    return {name: value for name, value in present.items() if not is_own(name)}
+
+
 def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | None:
     """Other people's tags as they are, and of Keyhole's the most important that fit; `None` if none does."""
-    foreign = {name: value for name, value in present.items() if not is_own(name)}
+    foreign = foreign_tags(present)
     room = _TAG_LIMIT - len(foreign)
     if room <= 0:
         return None
@@ -289,7 +117,7 @@ def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> 
     `expected`: that Keyhole writes tags, so that none are against it, too.
     """
     wanted = merged(tags, own_tags(report))
-    if wanted is not None and _without_time(wanted) == _without_time(tags):
+    if wanted is not None and without_time(wanted) == without_time(tags):
         return None
     said = tags.get(STATUS)
     if said is None:
@@ -301,7 +129,7 @@ def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> 
     return f"the tags {REASON}, {IMAGE} or {SCAN} say another thing than the verdict"
 
 
-def _without_time(tags: Mapping[str, str]) -> dict[str, str]:
+def without_time(tags: Mapping[str, str]) -> dict[str, str]:
     """The same tags, whenever the scan was."""
     return {name: value.partition(" ")[2] if name == SCAN else value for name, value in tags.items()}
 
@@ -322,24 +150,6 @@ def _value(text: str) -> str:
     return _FOREIGN_CHARACTERS.sub("_", text)[:_VALUE_LIMIT]
 
 
-def _unquoted(etag: str) -> str:
+def unquoted(etag: str) -> str:
+    """An ETag without its quotes: some servers give it with, some without."""
     return etag.strip('"')
-
-
-def _http_status(error: ClientError) -> int:
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]
-
-
-def _outcome(error: ClientError) -> TagOutcome | None:
-    """What an answer of S3 means for the tags; `None` if it means nothing that lasts."""
-    if error.response["Error"]["Code"] in {"NotImplemented", "MethodNotAllowed"}:
-        return TagOutcome.SKIPPED_UNSUPPORTED
-    match _http_status(error):
-        case 403:
-            return TagOutcome.SKIPPED_DENIED
-        case 404 | 412:
-            return TagOutcome.SKIPPED_CHANGED
-        case 405 | 501:
-            return TagOutcome.SKIPPED_UNSUPPORTED
-        case _:
-            return None

@@ -28,11 +28,12 @@ class TagRequests(NamedTuple):
     writes: int
 
 
-#: `worker.results.tags`: it reads, looks whether the object is the same, writes, reads back and looks again.
-#: (In a bucket with versions it need not look.)
+#: `worker.results.tag_writer` reads, looks whether the object is the same, writes, reads back, looks again.
+#: (It need not look at a version.)
 USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
-#: It does so until it has written four times, and then perhaps takes its tags off again.
-MOST_TAGS: Final = TagRequests(reads=5, looks=5, writes=5)
+#: It does so until it has written four times. If the object turns out to be another one then, it reads again,
+#: takes its tags off, reads back and looks.
+MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
 NO_TAGS: Final = TagRequests(0, 0, 0)
 
 

@@ -1,0 +1,399 @@
+"""The work on tags: a verdict stands whatever becomes of them, and what is owed is written without a scan."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+import stamina
+
+from tests.jobs.clock import pass_seconds
+from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored
+from worker.intake.dead_letters import LetterKind
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.results.tag_writer import TagRequest, TagWriter
+from worker.results.tags import TAG_DEBT, own_tags
+from worker.scan.report import Report, Status
+from worker.scan_work import ScanWork
+from worker.services import Services
+from worker.settings import Settings
+from worker.tag_work import PAGE, TagWork
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+#: The requests of a write where nothing is in the way.
+USUAL = ["GetObjectTagging", "HeadObject", "PutObjectTagging", "GetObjectTagging", "HeadObject"]
+FORGED = {"keyhole-status": "safe", "Keyhole_Status": "safe"}
+
+
+class Site:
+    """An object, and the work on its tags."""
+
+    def __init__(self, valkey: redis.Redis, valkey_url: str, **settings: Any) -> None:
+        self.valkey = valkey
+        self.s3 = ModelS3(versioned=False)
+        given = {"redis_url": valkey_url, "sinks": ("redis", "tags"), **settings}
+        self.services = Services(Settings.model_validate(given), os.getpid())
+        self.services.__dict__["tags"] = TagWriter(self.s3)  # type: ignore[arg-type] # a model of its client
+        self.work = ScanWork(self.services)
+
+    def upload(self, body: bytes = b"image", tags: dict[str, str] | None = None) -> Report:
+        """Put the object, and scan it."""
+        return self.report(self.s3.put(body, tags))
+
+    def report(self, stored: Stored | None, status: Status = Status.SAFE, **fields: Any) -> Report:
+        """A report on an object."""
+        given: dict[str, Any] = {
+            "etag": None if stored is None else stored.etag,
+            "scanned_at": NOON,
+            "target": "s3://images/a",
+            "bucket": "images",
+            "key": "a",
+            "scanner": "keyhole/test",
+            "ruleset": "1",
+        }
+        return Report(status=status, **given | fields)
+
+    def record(self, report: Report, job_id: str = "job") -> None:
+        """Put a verdict where verdicts go."""
+        job = ScanJob(id=job_id, bucket="images", key="a")
+        self.work.record(Entry(job_id, (job,)), job, report)
+
+    def pay(self) -> None:
+        """Let every debt become due, and pay it."""
+        pass_seconds(self.valkey, 130)
+        self.s3.take_effect()
+        TagWork(self.services).pay_due()
+
+    def fail(self, *faults: Fault | None) -> None:
+        """Let the next requests fail like this, and those after them succeed."""
+        left = iter(faults)
+        self.s3.before = lambda _: next(left, None)
+
+    def fail_writes(self, fault: Fault | None) -> None:
+        """Let all writes fail."""
+        self.s3.before = lambda operation: fault if operation.startswith(("Put", "Delete")) else None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The object's tags."""
+        assert self.s3.current is not None
+        return self.s3.current.tags
+
+    @property
+    def recorded(self) -> Report | None:
+        """The verdict that is recorded."""
+        return self.services.store.get("images", "a")
+
+
+@pytest.fixture
+def site(valkey: redis.Redis, valkey_url: str) -> Iterator[Site]:
+    """A site where nobody waits."""
+    with stamina.set_testing(True, attempts=3):
+        yield Site(valkey, valkey_url)
+
+
+class TestInNoTrouble:
+    def test_a_verdict_is_recorded_and_its_tags_are_written(self, site: Site) -> None:
+        report = site.upload(tags={"owner": "them"})
+
+        site.record(report)
+
+        assert site.recorded == report
+        assert site.tags == {"owner": "them", **own_tags(report)}
+        assert site.s3.requests == USUAL
+        assert site.services.tag_debts.count() == 0
+
+    def test_it_costs_two_round_trips_to_redis(self, site: Site) -> None:
+        """As many as a lock costs."""
+        report = site.upload()
+        site.record(report)
+        before = _commands(site.valkey)
+
+        later = {"status": Status.UNSAFE, "scanned_at": NOON + timedelta(hours=1)}
+        site.record(report.model_copy(update=later), "another")
+
+        after = _commands(site.valkey)
+        # Hold, record, settle; and this count.
+        assert {name: after[name] - before.get(name, 0) for name in after} == {"evalsha": 3, "info": 1}
+
+    def test_where_only_tags_are_kept_nothing_is_recorded(self, valkey: redis.Redis, valkey_url: str) -> None:
+        site = Site(valkey, valkey_url, sinks=("tags",))
+        report = site.upload()
+
+        site.record(report)
+
+        assert site.tags == own_tags(report)
+        assert site.recorded is None
+
+
+def _commands(valkey: redis.Redis) -> dict[str, int]:
+    """How often a client sent which command; those that scripts call are not told apart, and left out."""
+    stats = valkey.info("commandstats")
+    return {
+        name.removeprefix("cmdstat_"): stats[name]["calls"]
+        for name in stats
+        if name in {"cmdstat_evalsha", "cmdstat_info", "cmdstat_eval", "cmdstat_mget"}
+    }
+
+
+class TestOwed:
+    @pytest.mark.parametrize("fault", list(Fault))
+    def test_a_verdict_stands_though_its_tags_cannot_be_written(self, site: Site, fault: Fault) -> None:
+        """The job is done, and nobody scans again."""
+        report = site.upload()
+        site.fail_writes(fault)
+
+        site.record(report)
+
+        assert site.recorded == report
+        assert site.services.tag_debts.count() == 1
+
+    @pytest.mark.parametrize("fault", list(Fault))
+    def test_they_are_written_later(self, site: Site, fault: Fault) -> None:
+        report = site.upload()
+        site.fail_writes(fault)
+        site.record(report)
+        site.pay()
+
+        site.fail_writes(None)
+        site.pay()
+        site.pay()
+
+        assert site.tags == own_tags(report)
+        assert site.services.tag_debts.count() == 0
+
+    def test_one_answer_that_goes_wrong_is_made_up_for_at_once(self, site: Site) -> None:
+        report = site.upload()
+        site.fail(Fault.SLOW_DOWN)
+
+        site.record(report)
+
+        assert site.tags == own_tags(report)
+        assert site.services.tag_debts.count() == 0
+
+    def test_what_is_denied_is_not_tried_three_times_in_a_row(self, site: Site) -> None:
+        report = site.upload()
+        site.fail_writes(Fault.DENIED)
+
+        site.record(report)
+
+        assert site.s3.requests.count("PutObjectTagging") == 1
+
+    def test_an_object_that_was_replaced_owes_nothing_any_more(self, site: Site) -> None:
+        """The new one has a scan of its own."""
+        report = site.upload()
+        site.fail_writes(Fault.DENIED)
+        site.record(report)
+        site.s3.put(b"another", {"owner": "them"})
+
+        site.fail_writes(None)
+        site.pay()
+
+        assert site.tags == {"owner": "them"}
+        assert site.services.tag_debts.count() == 0
+
+    def test_a_page_of_them_is_written_at_once(self, site: Site) -> None:
+        """And no more, so that a task ends in time."""
+        debt = TAG_DEBT.validate_python({"bucket": "images", "key": "a", "etag": "0"})
+        for number in range(PAGE + 1):
+            site.services.tag_debts.note(
+                TAG_DEBT.validate_python({"bucket": debt.bucket, "key": str(number)})
+            )
+
+        TagWork(site.services).pay_due()
+
+        assert site.services.tag_debts.count() == 1
+
+    def test_the_rate_of_an_audit_is_kept(self, site: Site) -> None:
+        """Also when its tags are written later."""
+        report = site.upload()
+        site.fail_writes(Fault.DENIED)
+        TagWork(site.services).tag(report, lambda: True, rate=1000, asked=lambda _: None)
+        site.fail_writes(None)
+
+        site.pay()
+
+        assert site.tags == own_tags(report)
+        assert [key for key in site.valkey.scan_iter() if b":rate:" in key]
+
+    def test_every_request_is_told(self, site: Site) -> None:
+        """An audit counts what they cost."""
+        asked: list[TagRequest] = []
+        report = site.upload()
+
+        TagWork(site.services).tag(report, lambda: True, rate=0, asked=asked.append)
+
+        assert [str(request) for request in asked] == USUAL
+
+
+class TestGivenUp:
+    def test_what_cannot_be_written_for_hours_is_a_dead_letter(self, site: Site) -> None:
+        """Its history is told, and a retry owes the tags again."""
+        report = site.upload()
+        site.fail_writes(Fault.DENIED)
+        site.record(report)
+        for _ in range(3):
+            site.pay()
+        assert site.services.dead_letters.count() == 0
+
+        pass_seconds(site.valkey, 6 * 3600)
+        site.pay()
+
+        (letter,) = site.services.dead_letters.letters()
+        assert letter.kind is LetterKind.TAGS
+        assert "4 times access_denied" in letter.reason
+        assert site.services.tag_debts.count() == 0
+        site.fail_writes(None)
+        whole = site.services.dead_letters.get(letter.id)
+        assert whole is not None
+        site.services.tag_debts.note(TAG_DEBT.validate_json(whole.body or b""))
+        site.pay()
+        assert site.tags == own_tags(report)
+
+    def test_without_patience_it_is_one_at_once(self, valkey: redis.Redis, valkey_url: str) -> None:
+        site = Site(valkey, valkey_url, undecided_seconds=0)
+        report = site.upload()
+        site.fail_writes(Fault.DENIED)
+
+        site.record(report)
+
+        assert site.services.dead_letters.count() == 1
+        assert site.recorded == report
+
+
+class TestTagsFollowTheRecord:
+    def test_a_scan_that_fails_leaves_the_tags_of_the_verdict(self, site: Site) -> None:
+        """The record keeps the verdict, too."""
+        report = site.upload()
+        site.record(report)
+        failed = site.report(site.s3.current, Status.FAILED, reasons=("network",))
+
+        site.record(failed, "another")
+
+        assert site.tags == own_tags(report)
+        assert site.recorded is not None
+        assert site.recorded.status is Status.SAFE
+
+    def test_an_older_scan_that_comes_late_leaves_the_tags_of_the_newer_one(self, site: Site) -> None:
+        newer = site.upload().model_copy(
+            update={"status": Status.UNSAFE, "scanned_at": NOON + timedelta(hours=1)}
+        )
+        site.record(newer, "newer")
+
+        site.record(site.report(site.s3.current), "older")
+
+        assert site.tags == own_tags(newer)
+        assert site.recorded == newer
+
+    def test_so_it_is_where_the_newer_one_is_recorded_while_the_tags_are_owed(self, site: Site) -> None:
+        older = site.upload()
+        newer = older.model_copy(update={"status": Status.UNSAFE, "scanned_at": NOON + timedelta(hours=1)})
+        site.fail_writes(Fault.DENIED)
+        site.record(older, "older")
+        site.services.store.write(newer, job_id="newer", sequencer=None)
+
+        site.fail_writes(None)
+        site.pay()
+
+        assert site.tags == own_tags(newer)
+
+
+class TestForgeries:
+    def test_where_no_scan_is_possible_they_are_removed(self, site: Site) -> None:
+        site.upload(tags={"owner": "them", **FORGED})
+
+        site.record(site.report(None, Status.UNREADABLE, reasons=("archived",)))
+
+        assert site.tags == {"owner": "them"}
+
+    def test_they_are_removed_later_if_that_fails(self, site: Site) -> None:
+        site.upload(tags=FORGED)
+        site.fail_writes(Fault.SLOW_DOWN)
+        site.record(site.report(None, Status.UNREADABLE, reasons=("archived",)))
+        assert site.tags == FORGED
+
+        site.fail_writes(None)
+        site.pay()
+
+        assert site.tags == {}
+
+    def test_they_are_removed_though_the_object_was_scanned_meanwhile(self, site: Site) -> None:
+        """Its verdict is told in their place."""
+        report = site.upload(tags=FORGED)
+        site.fail_writes(Fault.SLOW_DOWN)
+        site.record(site.report(None, Status.UNREADABLE, reasons=("access_denied",)))
+        report = report.model_copy(update={"scanned_at": NOON + timedelta(hours=1)})
+        site.services.store.write(report, job_id="another", sequencer=None)
+
+        site.fail_writes(None)
+        site.pay()
+
+        assert site.tags == own_tags(report)
+
+
+class TestAKilledWorker:
+    @pytest.mark.parametrize("step", range(len(USUAL) + 1))
+    @pytest.mark.parametrize("replaced_before", ["PutObjectTagging", "the end"])
+    def test_leaves_no_tag_on_an_object_that_took_the_place(
+        self, site: Site, step: int, replaced_before: str
+    ) -> None:
+        """It is killed at a request, or while it records; what is wrong then is found and mended."""
+        report = site.upload(b"old")
+        steps = iter(range(100))
+
+        def kill(operation: str) -> None:
+            if replaced_before == operation:
+                site.s3.put(b"new")
+            if next(steps) == step:
+                raise Killed
+
+        site.s3.before = kill
+
+        with suppress(Killed):
+            TagWork(site.services).tag(report, lambda: bool(kill("record")), rate=0, asked=lambda _: None)
+        site.s3.before = lambda _: None
+        if site.s3.current is None or site.s3.current.body == b"old":
+            # Somebody reads the object with its tags, and copies others over it.
+            site.s3.put(b"new", dict(site.tags))
+        site.pay()
+
+        assert site.tags == {}
+
+    def test_leaves_the_tags_of_its_scan_on_the_object_that_is_still_there(self, site: Site) -> None:
+        """The scan is repeated, for nothing was recorded."""
+        report = site.upload()
+        site.s3.before = lambda _: _kill() if len(site.s3.requests) == len(USUAL) else None
+
+        with suppress(Killed):
+            site.record(report)
+        site.s3.before = lambda _: None
+        site.pay()
+
+        assert site.tags == own_tags(report)
+
+
+def _kill() -> None:
+    raise Killed
+
+
+def test_a_replacement_before_the_write_leaves_nothing_though_the_withdrawal_fails(site: Site) -> None:
+    """For a moment its bytes are called safe, and for no longer."""
+    report = site.upload(b"old")
+    writes = iter(range(100))
+
+    def disturb(operation: str) -> Fault | None:
+        if operation == "PutObjectTagging":
+            site.s3.put(b"new")
+        return Fault.SERVER_ERROR if operation == "DeleteObjectTagging" and next(writes) < 4 else None
+
+    site.s3.before = disturb
+
+    site.record(report)
+    assert site.tags["keyhole-status"] == "safe"
+    site.pay()
+
+    assert site.tags == {}
