@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     undecided_seconds: int = Field(
         default=6 * 3600,
         ge=0,
-        description="How long an object is tried again that S3 or the network keeps from being scanned",
+        description="How long an object is tried again that S3 or the network keeps from being scanned or tagged",
     )
 
     audit_rate: float = Field(

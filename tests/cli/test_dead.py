@@ -16,6 +16,8 @@ from worker.intake.dead_letters import LONGEST_BODY, Dead, DeadLetters
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry, Ledger
 from worker.jobs.queues import AUDITS, EVENTS
+from worker.jobs.tag_debts import TagDebts
+from worker.results.tags import TagDebt
 
 SOURCE = "sqs://queue"
 NOWHERE = "redis://127.0.0.1:1"
@@ -238,6 +240,21 @@ class TestRetryAJob:
         assert (code, gone) == (3, "")
         assert "KEYHOLE_BROKER_URL" in error
         assert dead.ids() == [letter_id]
+
+
+@pytest.mark.slow
+def test_tags_are_owed_again(dead: DeadLetters, retry: Retry, valkey: redis.Redis) -> None:
+    """Nobody scans for that."""
+    debt = TagDebt("images", "a", None, "abc", {"keyhole-status": "safe"})
+    letter_id = kept(dead, Dead.tags(debt, "its tags cannot be written"))
+
+    assert retry(letter_id) == (0, f"{letter_id[:12]} is gone: its tags are owed again\n", "")
+
+    debts = TagDebts(valkey)
+    (object_id,) = debts.take_due(10)
+    hold = debts.hold_noted(object_id)
+    assert hold is not None
+    assert hold.debt == debt
 
 
 class TestDrop:

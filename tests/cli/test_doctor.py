@@ -14,7 +14,9 @@ from worker.intake.dead_letters import Dead, DeadLetters
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.queues import JOBS
+from worker.jobs.tag_debts import TagDebts
 from worker.results import keys
+from worker.results.tags import TagDebt
 
 
 @pytest.fixture
@@ -56,6 +58,14 @@ class TestWork:
         DeadLetters(valkey).add(Dead.message(b"?", "sqs://q", "it is no JSON"))
 
         assert told(keyhole, "dead letters") == [("advice", "1; look at them by `keyhole dead list`")]
+
+    def test_tags_that_are_owed_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        TagDebts(valkey).note(TagDebt("images", "a.qcow2"))
+
+        ((state, message),) = told(keyhole, "tags owed")
+
+        assert state == "advice"
+        assert message.startswith("1 could not be written yet")
 
     def test_an_audit_that_does_not_get_on_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         store = AuditStore(valkey, expiry_seconds=None)

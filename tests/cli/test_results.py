@@ -7,7 +7,9 @@ import redis
 from rich.cells import cell_len
 
 from tests.cli.conftest import Keyhole
+from worker.jobs.tag_debts import TagDebts
 from worker.results.redis_store import RedisStore
+from worker.results.tags import TagDebt
 from worker.scan.report import Report, Status
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -83,6 +85,15 @@ class TestResults:
         assert "a.qcow2" not in printed.out
         assert "--limit" in printed.err
 
+    def test_it_says_how_many_wait_for_their_tags(
+        self, keyhole: Keyhole, kept: str, valkey: redis.Redis
+    ) -> None:
+        TagDebts(valkey).note(TagDebt("images", "a.qcow2"))
+
+        printed = keyhole("results", KEYHOLE_REDIS_URL=kept)
+
+        assert printed.lines[-1].startswith("Tags are owed to 1: ")
+
     def test_no_more_than_there_are_is_said(self, keyhole: Keyhole, kept: str) -> None:
         assert keyhole("results", "--limit", "4", KEYHOLE_REDIS_URL=kept).err == ""
 
@@ -131,6 +142,18 @@ class TestShow:
 
         assert keyhole("show", "s3://images/v", KEYHOLE_REDIS_URL=redis_url).code == 0
         assert keyhole("show", "--version-id", "1", "s3://images/v", KEYHOLE_REDIS_URL=redis_url).code == 1
+
+    def test_tags_that_are_owed_are_told(self, keyhole: Keyhole, kept: str, valkey: redis.Redis) -> None:
+        """And why: of whatever version the verdict is."""
+        debts = TagDebts(valkey)
+        hold = debts.hold(TagDebt("images", "a.qcow2"))
+        assert hold is not None
+        debts.postpone(hold, "slow_down", "the server asks to slow down")
+
+        printed = keyhole("show", "s3://images/a.qcow2", KEYHOLE_REDIS_URL=kept)
+
+        assert printed.code == 0
+        assert "1 times slow_down" in " ".join(printed.out.split())
 
     def test_what_was_never_scanned(self, keyhole: Keyhole, kept: str) -> None:
         printed = keyhole("show", "s3://images/never", KEYHOLE_REDIS_URL=kept)

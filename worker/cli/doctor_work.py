@@ -24,6 +24,13 @@ def of_work(services: Services) -> Iterator[Finding]:
         )
     else:
         yield Finding("jobs", GOOD, waiting)
+    owed = services.tag_debts.count()
+    if owed:
+        yield Finding(
+            "tags owed",
+            ADVICE,
+            f"{owed:,} could not be written yet, and are tried again; `keyhole show` says of an object why",
+        )
     dead = DeadLetters(services.redis).count()
     if dead:
         yield Finding("dead letters", ADVICE, f"{dead:,}; look at them by `keyhole dead list`")

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from worker.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
 from worker.inspectors.text import printable
+from worker.jobs.tag_debts import Owed
 from worker.scan.report import Report, Status
 
 STYLES = {
@@ -90,8 +91,8 @@ def report_table(reports: Iterable[Report], console: Console, *, costs: bool = T
     return table
 
 
-def report_page(report: Report) -> Table:
-    """One report in full: a line a fact, a line a finding."""
+def report_page(report: Report, owed: Owed | None = None) -> Table:
+    """One report in full: a line a fact, a line a finding. `owed`: its tags could not be written yet."""
     page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     page.add_column(no_wrap=True, style="bold")
     page.add_column(overflow="fold")
@@ -125,6 +126,9 @@ def report_page(report: Report) -> Table:
         attempt = report.last_attempt
         text = f"{attempt.scanned_at.isoformat()}: {attempt.status.value}, {' '.join(attempt.reasons)}"
         page.add_row("last attempt", Text(text + (f" ({shown(attempt.error)})" if attempt.error else "")))
+    if owed is not None and owed.since is not None:
+        since = owed.since.isoformat(timespec="seconds")
+        page.add_row("tags", Text(f"owed since {since}: {shown(str(owed.history))}"))
     cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
     page.add_row("cost", Text(cost))
     return page

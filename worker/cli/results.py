@@ -8,6 +8,7 @@ from rich.console import Console
 from worker.cli.backend import backend
 from worker.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.render import exit_code, report_page, report_table, shown
+from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
 from worker.results.redis_store import RedisStore
 from worker.scan.report import Report, Status
@@ -54,6 +55,9 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
             click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
         counts = store.counts()
         click.echo("All: " + ", ".join(f"{count} {of.value}" for of, count in counts.items() if count))
+        owed = TagDebts(connect(str(settings.redis_url))).count()
+        if owed:
+            click.echo(f"Tags are owed to {owed:,}: they could not be written yet, and are tried again.")
 
 
 @click.command("show")
@@ -78,7 +82,9 @@ def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(report.model_dump_json(ensure_ascii=True))
         else:
-            Console().print(report_page(report))
+            debts = TagDebts(connect(str(settings.redis_url)))
+            owed = debts.owed(bucket, key, report.version_id) or debts.owed(bucket, key, version_id)
+            Console().print(report_page(report, owed))
     sys.exit(exit_code([report.status]))
 
 
