@@ -20,6 +20,7 @@ ROOMS = [
     "confinement",
     "settings",
     "api",
+    "signing",
     "app",
     "services",
     "tag_work",

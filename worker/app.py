@@ -22,6 +22,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from worker import logs
 from worker.jobs.queues import JOBS, QUEUES
 from worker.settings import Settings
+from worker.signing import use_keys
 
 #: Seconds. A batch ends well within the soft limit: its objects' budgets, a round of threads after the other.
 SOFT_LIMIT, HARD_LIMIT = 540, 600
@@ -162,6 +163,7 @@ app = Celery("keyhole", include=["worker.tasks", "worker.pool_process"])
 
 def configure(settings: Settings) -> Celery:
     """Configure the application by settings other than the environment's, as with the embedded Valkey."""
+    use_keys(settings.signing_key_file)
     app.conf.update(configuration(settings))
     return app
 

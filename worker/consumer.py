@@ -1,8 +1,9 @@
 """The consumer of a worker: what it cannot work on is kept as a dead letter, and then acknowledged.
 
 Celery drops what it does not understand: messages that name no task it knows, or whose bodies it cannot
-decode. Here each is looked at before anything in it is decoded or decompressed. Where the dead letter cannot
-be written, the message is not acknowledged, so the broker delivers it again.
+decode. Here each is looked at before anything in it is decoded or decompressed; where messages are signed,
+what is not signed is refused. Where the dead letter cannot be written, the message is not acknowledged, so
+the broker delivers it again.
 """
 
 import logging
@@ -12,10 +13,12 @@ from typing import Any, Final
 import kombu.compression
 import redis
 from celery.worker import consumer
+from celery.worker.control import Panel
 
 from worker.intake.refused import Refused, keep, wrong_with
 from worker.loop_watch import SIGN
 from worker.services import services
+from worker.signing import why_refused
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,12 @@ kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoder
 LONGEST_PAUSE: Final = 4
 
 Handler = Callable[[Any], None]
+
+#: Of the commands that whoever writes to the broker can send to a worker, it knows the doctor's ping alone:
+#: no shutdown, no revocation, no rate limit, no restart of its pool.
+for _command in Panel.data.keys() - {"ping"}:
+    del Panel.data[_command]
+
 _UNKNOWN_TASK: Final = "it names the task {!r}, which this version does not know"
 
 
@@ -39,14 +48,26 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
         def on_message(message: Any) -> None:  # noqa: ANN401 - kombu has no types
             wrong = wrong_with(message.headers, message.body)
-            if wrong is None and message.headers["task"] not in self.strategies:
+            # Celery brings tasks of its own, which nothing here sends.
+            if wrong is None and not self._is_ours(message.headers["task"]):
                 wrong = _UNKNOWN_TASK.format(message.headers["task"])
+            if wrong is None:
+                try:
+                    wrong = _not_signed(message)
+                except redis.RedisError:
+                    log.exception(
+                        "it is not known whether a message is a copy; the broker will deliver it again"
+                    )
+                    return
             if wrong is None:
                 handle(message)
             else:
                 refuse(message, wrong)
 
         return on_message
+
+    def _is_ours(self, task: object) -> bool:
+        return isinstance(task, str) and task.startswith("keyhole.") and task in self.strategies
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""
@@ -70,12 +91,31 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         refuse(message, wrong_with(message.headers, message.body) or f"it cannot be decoded: {exc}")
 
 
+def _not_signed(message: Any) -> str | None:  # noqa: ANN401 - kombu has no types
+    here = services()
+    return why_refused(
+        _queue(message),
+        message.headers,
+        _body(message),
+        remembered=here.settings.done_seconds,
+        is_open=here.ledger.is_open,
+    )
+
+
+def _queue(message: Any) -> str:  # noqa: ANN401 - kombu has no types
+    return str((message.delivery_info or {}).get("routing_key", ""))
+
+
+def _body(message: Any) -> bytes:  # noqa: ANN401 - kombu has no types
+    body = message.body
+    return body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b"")
+
+
 def refuse(message: Any, reason: str) -> None:  # noqa: ANN401 - kombu has no types
     """Keep a message as a dead letter, and acknowledge it."""
-    body = message.body
     refused = Refused(
-        queue=str((message.delivery_info or {}).get("routing_key", "")),
-        body=body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b""),
+        queue=_queue(message),
+        body=_body(message),
         headers=message.headers if isinstance(message.headers, dict) else {},
         properties={"content_type": message.content_type, "content_encoding": message.content_encoding},
     )

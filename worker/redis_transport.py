@@ -49,6 +49,9 @@ class Transport(kombu_redis.Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - whatever JSON holds
         if _is_message(message):
+            # It belongs to the queue that it lay in, whatever it says: a signature names its queue, and what
+            # is not acknowledged is put back there.
+            message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return
         raw = message[_RAW] if isinstance(message, dict) and _RAW in message else json.dumps(message)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.intake.audits.prices import PricesError, load_prices
 from worker.intake.selection import Selection
+from worker.jobs.signatures import read_keys
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.scan.sizes import parse_size
@@ -48,6 +49,10 @@ class Settings(BaseSettings):
 
     buckets: Names = Field(
         default=(), description="The only buckets that Keyhole touches, as uploads,images-*; by default all"
+    )
+
+    signing_key_file: Path | None = Field(
+        default=None, description="A file with one key or two; messages that they did not sign are refused"
     )
 
     sinks: Annotated[tuple[Sink, ...], NoDecode] = Field(
@@ -168,6 +173,13 @@ class Settings(BaseSettings):
     def _some(cls, value: object) -> object:
         if isinstance(value, str) and not any(part.strip() for part in value.split(",")):
             raise ValueError("names no bucket; write globs such as uploads,images-*, or unset it for all")
+        return value
+
+    @field_validator("signing_key_file")
+    @classmethod
+    def _valid_keys(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_keys(value)
         return value
 
     @field_validator("policy")

@@ -110,7 +110,8 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
 
     A message that is understood by now is worked on by the settings of this command, KEYHOLE_EVENTS_…; one
     that is not stays. A job is queued anew; if it was an audit's, it counts there no more. A letter is gone
-    once all that it asks for is queued. Exit code: 0 all are gone, 3 some stay.
+    once all that it asks for is queued. With KEYHOLE_SIGNING_KEY_FILE set, a message that was not signed goes
+    back only if it is named by its id: look at it first. Exit code: 0 all are gone, 3 some stay.
     """
     settings = load_settings()
     stay = 0
@@ -124,7 +125,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
             if letter is None:
                 continue  # somebody else was faster
             try:
-                told = _retry(letter, handler)
+                told = _retry(letter, handler, named=not every)
             except NotUnderstoodError as error:
                 stay += 1
                 dead.add_again(letter_id, error.reason)
@@ -155,8 +156,8 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
         click.echo(f"{_counted(dead.drop(chosen), 'letter')} dropped")
 
 
-def _retry(letter: DeadLetter, handler: Handler) -> str:
-    """Work on a letter, and say what came of it.
+def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
+    """Work on a letter, which was named or is one of all, and say what came of it.
 
     Raises:
         NotUnderstoodError: It stays.
@@ -168,7 +169,7 @@ def _retry(letter: DeadLetter, handler: Handler) -> str:
         known = f", {counts[DUPLICATES]} known already" if counts[DUPLICATES] else ""
         return f"{_counted(counts[PUBLISHED], 'object')} queued{known}"
     if letter.kind is LetterKind.REFUSED:
-        return _send_again(letter.body)
+        return _send_again(letter.body, named=named)
     from worker.services import services
 
     if letter.kind is LetterKind.TAGS:
@@ -201,14 +202,17 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
     return "its tags are owed again"
 
 
-def _send_again(body: bytes) -> str:
-    """Put a message of the broker back into its queue.
+def _send_again(body: bytes, *, named: bool) -> str:
+    """Put a message of the broker back into its queue, signed anew.
+
+    One that nobody with the key had signed goes there only if somebody looked at it, and named it.
 
     Raises:
         NotUnderstoodError: It is no message that can be sent.
     """
     from worker.app import app
     from worker.intake.refused import Refused, wrong_with
+    from worker.signing import signed, why_forged
 
     try:
         message = Refused.of(body)
@@ -217,12 +221,15 @@ def _send_again(body: bytes) -> str:
     wrong = wrong_with(message.headers, message.body)
     if wrong is not None:
         raise NotUnderstoodError(wrong)
+    forged = None if named else why_forged(message.queue, message.headers, message.body)
+    if forged is not None:
+        raise NotUnderstoodError(f"{forged}; look at it, and retry it by its id if it is right")
     with app.producer_pool.acquire(block=True) as producer:
         producer.publish(
             message.body,
             routing_key=message.queue,
             exchange=message.queue,
-            headers=dict(message.headers),
+            headers=signed(message.queue, message.headers, message.body),
             content_type="application/json",
             content_encoding="utf-8",
         )
