@@ -58,6 +58,8 @@ OUTSIDE = {
     "codecs",
     "collections",
     "compression",
+    "contextlib",
+    "contextvars",
     "dataclasses",
     "enum",
     "functools",

@@ -133,6 +133,9 @@ class Settings(BaseSettings):
         default=16 * 1024 * 1024, ge=512, description="The most bytes read of one object"
     )
     budget_seconds: float = Field(default=60.0, gt=0, le=300, description="The longest scan of one object")
+    budget_cpu_seconds: float = Field(
+        default=1.0, gt=0, le=300, description="The most CPU time that one object takes"
+    )
 
     scan_threads: int = Field(
         default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"
@@ -233,5 +236,5 @@ class Settings(BaseSettings):
     @property
     def scan(self) -> ScanSettings:
         """How to read one object, and what is taken."""
-        budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds)
+        budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds, self.budget_cpu_seconds)
         return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 #: What a report says of the place and the time, and not of the image.
 WHERE_AND_WHEN = {
     *("target", "bucket", "key", "version_id", "etag", "last_modified"),
-    *("requests", "elapsed_ms", "scanned_at"),
+    *("requests", "elapsed_ms", "cpu_ms", "scanned_at"),
 }
 #: An object without a byte has no range to ask for: obstore's try, boto3's, and one without a range.
 REQUESTS_FOR_NOTHING = 3

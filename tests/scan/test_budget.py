@@ -80,7 +80,7 @@ def test_seconds_run_out(
 ) -> None:
     # Given a server that takes a minute for each answer
     clock = [0.0]
-    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: clock[0], thread_time=lambda: 0.0))
 
     def slowly(_: Request, answer: Answer) -> Answer:
         clock[0] += 60

@@ -130,6 +130,8 @@ def report_page(report: Report, owed: Owed | None = None) -> Table:
         since = owed.since.isoformat(timespec="seconds")
         page.add_row("tags", Text(f"owed since {since}: {shown(str(owed.history))}"))
     cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
+    if report.cpu_ms:
+        cost += f", {report.cpu_ms:.0f} ms of CPU"
     page.add_row("cost", Text(cost))
     return page
 

@@ -15,6 +15,7 @@ How an inspector works, and the rules it keeps:
 import logging
 from collections.abc import Mapping
 
+from worker.inspectors.effort import spend
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding
@@ -214,4 +215,6 @@ class FileInspector:
     def _advance(self) -> list[CaptureRegion]:
         known = set(self._regions)
         self.post_process()
+        # Only now: an inspector that was not told of what it holds would not expect that.
+        spend()
         return [region for name, region in self._regions.items() if name not in known]

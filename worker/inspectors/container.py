@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from worker.inspectors.base import FileInspector
 from worker.inspectors.decompression import Decompression
+from worker.inspectors.effort import spend
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Facts, Member, Wholeness
 from worker.inspectors.region import ByteRange
@@ -82,15 +83,19 @@ class PlacedMember:
         self.inspection = inspection
         self._extents = extents
         self._length: int | None = None
+        # Until something comes: whoever asks asks often, and so does what lies around the container.
+        self._known: Member | None = None
 
     def feed(self, offset: int, data: bytes) -> None:
         """Hand on what belongs to the member, of bytes of the container that begin at `offset`."""
+        self._known = None
         for part in self._extents.placed(offset, offset + len(data)):
             start = part.place - offset
             self.inspection.feed(part.offset, data[start : start + part.length])
 
     def reach(self, highest: int, size: int | None) -> None:
         """Learn how far the container reaches: at least to `highest`, or that it has `size` bytes."""
+        self._known = None
         available = self._extents.available(highest if size is None else size)
         if self._length is None and (size is not None or available == self._extents.size):
             self._length = available
@@ -110,6 +115,11 @@ class PlacedMember:
 
     def known(self) -> Member:
         """What is known of it now."""
+        if self._known is None:
+            self._known = self._told()
+        return self._known
+
+    def _told(self) -> Member:
         facts = self.inspection.facts()
         facts = replace(facts, front=facts.front[:FRONT_BYTES])
         return Member(self.name, self._extents.place, self._extents.size, facts)
@@ -291,6 +301,7 @@ class ContainerInspector(FileInspector):
             if member.complete:
                 settled.append(number)
         for number in settled:
+            spend()
             known = self._open.pop(number).known()
             if self.keeps(known):
                 self._kept[number] = known

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
 from worker.inspectors.decompression import LEAST_OF_STREAM, MAX_STREAMS, MAX_WINDOW
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.findings import Finding, found
 
 if sys.version_info >= (3, 14):
@@ -189,6 +190,7 @@ class Decoder(ABC):
             self._padding = 0
 
     def _decompress(self, stream: Stream, data: bytes, step: int) -> bytes:
+        spend(CALL)
         try:
             return stream.decompress(data, step)
         except self.ERRORS as error:

@@ -37,6 +37,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
+from worker.inspectors.effort import spend
 from worker.inspectors.findings import BoundedFindings, Finding, found
 from worker.inspectors.region import ByteRange
 from worker.inspectors.text import printable
@@ -44,6 +45,8 @@ from worker.inspectors.text import printable
 SECTOR: Final = 512
 #: Bytes of a property list that are read: 78,000 chunks, 20 GiB in the usual ones of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
+#: Signs `=`: an attribute has one, base64 up to two, and all attributes of an element are parsed in one step.
+MAX_SIGNS: Final = 10_000
 #: Apple's lists are six deep.
 MAX_DEPTH: Final = 32
 
@@ -173,6 +176,7 @@ def _chunks(
         return
     covered = 0
     for at in range(CHUNKS_AT, CHUNKS_AT + count * CHUNK.size, CHUNK.size):
+        spend()
         kind, sector, length, place, stored = CHUNK.unpack_from(table, at)
         if kind not in KINDS:
             findings.add(found("unknown_features", f"a chunk of kind {kind:#x} is unknown"))
@@ -205,6 +209,7 @@ class _Tables:
 
     def start(self, tag: str, _attributes: object) -> None:
         """An element begins."""
+        spend()
         if len(self._open) >= MAX_DEPTH:
             raise ParseError(f"more than {MAX_DEPTH} elements lie in one another")
         self._open.append(tag)
@@ -237,9 +242,7 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
     """The tables that all readers find."""
     target = _Tables()
     try:
-        parser = DefusedXMLParser(target=target, forbid_dtd=False)
-        parser.feed(plist.rstrip(PADDING))
-        parser.close()
+        _parse(plist.rstrip(PADDING), target)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         findings.add(
             found("structure", f"the property list cannot be read: {printable(str(error).encode())}")
@@ -255,6 +258,14 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
     if not tables and not others:
         findings.add(found("structure", "the property list has no block table"))
     return tables
+
+
+def _parse(plist: bytes, target: _Tables) -> None:
+    if plist.count(b"=") > MAX_SIGNS:
+        raise ParseError("it has more attributes than any that Apple writes")
+    parser = DefusedXMLParser(target=target, forbid_dtd=False)
+    parser.feed(plist)
+    parser.close()
 
 
 def _by_qemu(plist: bytes) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.tar_names import parts_of
 
 DOCKER: Final = b"manifest.json"
@@ -64,6 +65,7 @@ class Manifests:
             self._named.pop(path, None)
             return
         self._read.add(path)
+        spend(CALL)
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):

@@ -20,6 +20,7 @@ from worker.inspectors.compressed import CompressedInspector
 from worker.inspectors.container import ContainerInspector
 from worker.inspectors.decompression import Decompression
 from worker.inspectors.dmg import DMGInspector
+from worker.inspectors.effort import spend
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, Severity, found
@@ -215,6 +216,7 @@ class Inspection:
         if len(names) > 1:
             findings.append(found("ambiguous_format", f"the object is {' and '.join(names)} at once"))
         for inspector in matches:
+            spend()
             if inspector in self._errors:
                 findings.append(found("structure", self._errors[inspector]))
             else:

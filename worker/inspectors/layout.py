@@ -14,6 +14,7 @@ from itertools import combinations, islice
 from operator import sub
 from typing import NamedTuple
 
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.findings import MAX_TOLD, Finding, found
 
 CHECK = "metadata_overlap"
@@ -54,6 +55,7 @@ class Blocks:
         self.shared = shared
         self._unit = unit
         self._base = base
+        spend(CALL)
         self._places = sorted(places)
 
     def __len__(self) -> int:

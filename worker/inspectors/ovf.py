@@ -29,6 +29,7 @@ from xml.sax.xmlreader import AttributesImpl
 from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import DefusedExpatParser
 
+from worker.inspectors.effort import spend
 from worker.inspectors.findings import Finding, Severity, found
 from worker.inspectors.ovf_host import HostFile, of_inclusion, of_resource, of_setting, of_virtualbox
 from worker.inspectors.ovf_text import EncodingError, decode
@@ -184,6 +185,7 @@ class _Reader(ContentHandler):
 
     def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX calls it so
         """An element begins."""
+        spend()
         name = _local(name)
         said = _attributes(attrs)
         if name in SECTIONS:

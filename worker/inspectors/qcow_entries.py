@@ -23,9 +23,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from worker.inspectors.effort import spend
 from worker.inspectors.qcow_refcounts import big_endian
 
 SECTOR = 512
+#: Bytes of a table that count for a step of effort.
+BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00
 #: What must be zero in an entry. In version 2 and in extended entries the lowest bit, too.
 RESERVED, LOWEST = 0x3F000000000001FE, 1
@@ -52,6 +55,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
     plain: list[int] = []
     packed: list[int] = []
     for table in tables:
+        spend(1 + len(table) // BYTES_A_STEP)
         entries = big_endian("Q", table)[:: 2 if extended else 1]
         used = [entry for entry in entries if entry]
         plain += [entry for entry in used if not entry & COMPRESSED]

@@ -14,6 +14,8 @@ from itertools import pairwise
 from operator import eq
 from sys import byteorder
 
+from worker.inspectors.effort import spend
+
 #: The type codes of arrays by the bits of an entry.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
@@ -65,6 +67,7 @@ class Refcounts:
         """
         start = 0
         while start < len(clusters):
+            spend()
             block = clusters[start] // self._per_block
             base = block * self._per_block
             end = bisect_left(clusters, base + self._per_block, start)

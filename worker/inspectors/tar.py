@@ -23,6 +23,7 @@ from enum import Enum, auto
 from worker.inspectors.apple_double import is_named_so
 from worker.inspectors.archive_member import is_member
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
+from worker.inspectors.effort import spend
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
@@ -163,6 +164,7 @@ class TarInspector(ContainerInspector):
 
     def _go_on(self, data: bytes) -> None:
         """Give the walk what it asked for, and hear what it wants next."""
+        spend()
         asked = self._asked
         try:
             if asked is not None and len(data) < asked.length:

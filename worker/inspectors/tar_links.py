@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from worker.inspectors.effort import spend
 from worker.inspectors.namesakes import folded
 from worker.inspectors.tar_names import DRIVE
 
@@ -143,6 +144,7 @@ class Tree:
         """
         by_place: dict[int, Link] = {}
         for link in self._links:
+            spend()
             parts: list[bytes] | None = self._split(link.target)
             if link.is_hard:
                 *folders, last = parts or [b""]
@@ -213,6 +215,7 @@ class Tree:
         return place
 
     def _pushed(self, to_go: list[bytes], parts: Sequence[bytes]) -> list[bytes]:
+        spend()
         self._steps += 1 + len(parts)
         if self._steps > MAX_STEPS:
             raise UnfollowedError

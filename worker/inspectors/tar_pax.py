@@ -12,6 +12,7 @@ GNU tar passes over spaces before a key. libarchive takes star's `SCHILY.realsiz
 import re
 from dataclasses import dataclass, field
 
+from worker.inspectors.effort import spend
 from worker.inspectors.tar_header import MAX_SIZE, TarError, ambiguous
 from worker.inspectors.text import printable
 
@@ -78,6 +79,7 @@ def parse(data: bytes) -> Records:
     lengths: list[int] = []
     at = 0
     while at < len(data):
+        spend()
         space = data.find(b" ", at, at + LENGTH_DIGITS + 1)
         digits = data[at:space] if space > 0 else b""
         end = at + int(digits) if digits.isdigit() else 0

@@ -17,6 +17,7 @@ from struct import unpack_from
 from sys import byteorder
 from typing import NamedTuple
 
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.layout import Blocks, Part
 
 SECTOR = 512
@@ -52,6 +53,7 @@ class BlockTable(NamedTuple):
     @property
     def entries(self) -> list[int]:
         """The sectors of the blocks that the held part of the table points to."""
+        spend(CALL)
         entries = array("I", self.held[: len(self.held) // 4 * 4])
         if byteorder == "little":
             entries.byteswap()

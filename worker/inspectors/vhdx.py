@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from struct import unpack, unpack_from
 
 from worker.inspectors.base import THOROUGH_BYTES, FileInspector
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
@@ -383,6 +384,7 @@ class VHDXInspector(FileInspector):
     def _bat(self) -> tuple[list[int], list[int]]:
         """Entries of the BAT for blocks and for their bitmaps, as far as the disk needs and they are held."""
         table, ratio = self.captured("bat"), self._blocks_per_bitmap
+        spend(CALL)
         blocks = list(unpack_from(f"<{min(self._bat_entries_needed, len(table) // 8)}Q", table))
         bitmaps = blocks[ratio :: ratio + 1]
         del blocks[ratio :: ratio + 1]

@@ -24,6 +24,7 @@ from sys import byteorder
 from typing import NamedTuple
 
 from worker.inspectors.base import THOROUGH_BYTES
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.findings import Finding
 from worker.inspectors.front import FrontInspector
 from worker.inspectors.layout import Blocks, Part, over, overlaps
@@ -289,6 +290,7 @@ class GrainMapInspector(FrontInspector):
 
 
 def _entries(data: bytes) -> "array[int]":
+    spend(CALL)
     entries = array("I", data[: len(data) // 4 * 4])
     if byteorder == "big":
         entries.byteswap()

@@ -75,7 +75,7 @@ class PackedMember(PlacedMember):
         super().__init__(name, ExtentMap.whole(entry.packed, place), unpacking)
         self._unpacking = unpacking
 
-    def known(self) -> Member:
-        """What is known of it now. It does not lie in the archive as it is."""
+    def _told(self) -> Member:
+        # It does not lie in the archive as it is.
         (size,) = [member.size for member in self._unpacking.members()] or [None]
         return Member(self.name, None, size, self._unpacking.facts())

@@ -81,6 +81,8 @@ class Report(BaseModel):
     requests: int = 0
     bytes_read: int = 0
     elapsed_ms: float = 0.0
+    #: CPU time of the thread that scanned; zero in records that are older than this.
+    cpu_ms: float = 0.0
     scanned_at: datetime
     scanner: str
     ruleset: str

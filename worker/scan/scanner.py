@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from worker import __version__
 from worker.inspectors.compressed import MOST_PIECE
 from worker.inspectors.decompression import FREE_INPUT, FREE_OUTPUT, Decompression
+from worker.inspectors.effort import CALL, spend, watched
 from worker.inspectors.facts import Facts, Member
 from worker.inspectors.inspection import Inspection
 from worker.inspectors.region import ByteRange
@@ -35,6 +37,8 @@ MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 #: The longest scan of an object that the policy has decompressed in full, in seconds. With its tags written
 #: it is well within a task's time limit (`worker.app.SOFT_LIMIT`).
 FULL_SECONDS = 400.0
+#: Bytes a second that the slowest decoder makes: bzip2 of what does not compress.
+LEAST_RATE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,9 @@ class ScanSettings:
     #: What a container may take: a header and a head of each member, and what each of these wants. An image
     #: may take as much where the policy has all of its maps read.
     container_budget: Budget = field(
-        default_factory=lambda: Budget(requests=1024, bytes=256 * 1024 * 1024, seconds=240.0)
+        default_factory=lambda: Budget(
+            requests=1024, bytes=256 * 1024 * 1024, seconds=240.0, cpu_seconds=10.0
+        )
     )
 
     def container_budget_by(self, rule: Rule) -> Budget:
@@ -65,6 +71,7 @@ class ScanSettings:
             budget.requests + allowed // MOST_PIECE,
             budget.bytes + allowed,
             max(budget.seconds, FULL_SECONDS),
+            max(budget.cpu_seconds, min(FULL_SECONDS, budget.cpu_seconds + allowed / LEAST_RATE)),
             budget.decompressed + allowed,
         )
 
@@ -102,9 +109,12 @@ def scan(
     for _ in range(MAX_STARTS):
         inspection = Inspection(decompression=decompression, thorough=_thorough(rule))
         source: Source | None = None
+        widen = partial(meter.widen, container_budget)
         try:
-            source = open_source(meter)
-            _inspect(source, inspection, settings, lambda: meter.widen(container_budget), _thorough(rule))
+            with watched(partial(_work, meter, inspection, widen)):
+                source = open_source(meter)
+                _inspect(source, inspection, settings, widen, _thorough(rule))
+                return reporter.judged(inspection.facts(), source.identity)
         except ObjectChangedError as error:
             changed = error
         except BudgetExhaustedError as error:
@@ -114,8 +124,6 @@ def scan(
             return reporter.broken_off(error, source, inspection)
         except SourceError as error:
             return reporter.not_read(error, source)
-        else:
-            return reporter.judged(inspection.facts(), source.identity)
     return reporter.not_read(changed, None)
 
 
@@ -149,6 +157,19 @@ def _thorough(rule: Rule) -> bool:
     return rule.wholeness == "proven"
 
 
+def _work(meter: Meter, inspection: Inspection, widen: Callable[[], None]) -> None:
+    """Look whether a scan may go on to work, by the budget of what the object is known as by now."""
+    try:
+        meter.work()
+    except BudgetExhaustedError:
+        # The first bytes alone can tell a container and be much to decompress.
+        with watched(None):
+            is_container = inspection.is_container
+        if is_container:
+            widen()
+        meter.work()
+
+
 def _inspect(
     source: Source,
     inspection: Inspection,
@@ -162,6 +183,7 @@ def _inspect(
     inspection.feed(0, head)
     inspection.finish(size)
     for number in range(MAX_CONTAINER_ROUNDS):
+        spend(CALL)
         missing = inspection.missing()
         if not missing:
             return
@@ -233,6 +255,7 @@ class Reporter:
 
     def _member(self, member: Member, rule: Rule, unfinished: str | None, around: "Around") -> Report:
         """The report of something in a container. It cost nothing of its own: the container was read."""
+        spend(CALL)
         facts = apply(rule, member.facts, Declared(member.name, None, ()), around.formats)
         unseen = facts.unseen or unfinished
         within = Around(f"{around.name}!/{member.name}", (*around.formats, str(facts.format)))
@@ -275,13 +298,19 @@ class Reporter:
     def broken_off(self, error: SourceError, source: Source | None, inspection: Inspection) -> Report:
         """The report of an inspection that ran out of budget, with what it knows so far."""
         identity = source.identity if source else None
-        return self.judged(inspection.facts(), identity, error.reason)
+        self._meter.extend_cpu()
+        try:
+            with watched(self._meter.work):
+                return self.judged(inspection.facts(), identity, error.reason)
+        except BudgetExhaustedError:
+            # To tell what it knows is too much as well.
+            return self.not_read(error, source)
 
     def not_read(self, error: SourceError, source: Source | None) -> Report:
         """The report of an object that could not be read to the end."""
         if isinstance(error, UnreadableError):
             status = Status.UNREADABLE
-        elif isinstance(error, ObjectChangedError):
+        elif isinstance(error, (ObjectChangedError, BudgetExhaustedError)):
             status = Status.INCONCLUSIVE
         else:
             status = Status.FAILED
@@ -306,6 +335,7 @@ class Reporter:
                 "requests": self._meter.requests,
                 "bytes_read": self._meter.bytes_read,
                 "elapsed_ms": round(self._meter.elapsed_seconds * 1000, 3),
+                "cpu_ms": round(self._meter.cpu_seconds * 1000, 3),
                 **self._by(),
                 **facts,
             }

@@ -1,10 +1,13 @@
-"""The budget of one scan: how many requests and bytes it took, and when to stop."""
+"""The budget of one scan: how many requests, bytes and seconds it took, and when to stop."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.sources.errors import BudgetExhaustedError, TransientError
+
+#: What a scan that ran out of its budget may take to tell what it knows: a share of the budget, and seconds.
+EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +20,16 @@ class Budget:
     requests: int = 32
     bytes: int = 16 * 1024 * 1024
     seconds: float = 60.0
+    #: Of the thread that scans. What an image takes is below 20 ms, but for maps of tens of megabytes.
+    cpu_seconds: float = 1.0
     #: Bytes that decoders make of it and of all that lies in it.
     decompressed: int = 1024**3
 
 
 class Meter:
     """Counts what a scan costs and refuses what would be over its budget.
+
+    It belongs to the thread that makes it, whose CPU time it counts.
 
     Args:
         budget: What it may cost.
@@ -35,6 +42,7 @@ class Meter:
         self._pace = pace
         self._waited = 0.0
         self._began = time.monotonic()
+        self._cpu_began = time.thread_time()
         #: The last fault of the server or the network, which took its share of the budget.
         self.trouble: TransientError | None = None
         self.requests = 0
@@ -51,6 +59,11 @@ class Meter:
         """The seconds that are left of the budget."""
         return max(0.0, self._budget.seconds - self.elapsed_seconds)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """The seconds of CPU that this thread took since the scan began."""
+        return time.thread_time() - self._cpu_began
+
     def widen(self, budget: Budget) -> None:
         """Allow as much as another budget does, where that is more: the object is a container."""
         own = self._budget
@@ -58,6 +71,7 @@ class Meter:
             max(own.requests, budget.requests),
             max(own.bytes, budget.bytes),
             max(own.seconds, budget.seconds),
+            max(own.cpu_seconds, budget.cpu_seconds),
             max(own.decompressed, budget.decompressed),
         )
 
@@ -91,6 +105,23 @@ class Meter:
                 raise BudgetExhaustedError(
                     "budget", f"the scan's budget of {what} ran out before it could decide"
                 )
+
+    def work(self) -> None:
+        """Look whether the scan may go on to work.
+
+        Raises:
+            BudgetExhaustedError: Its seconds of CPU are used up.
+        """
+        most = self._budget.cpu_seconds
+        if self.cpu_seconds >= most:
+            raise BudgetExhaustedError(
+                "budget", f"the scan's budget of {most:g} seconds of CPU ran out before it could decide"
+            )
+
+    def extend_cpu(self) -> None:
+        """Allow a little more CPU than was taken so far: enough to tell what is known by now."""
+        more = max(LEAST_EXTENSION, min(MOST_EXTENSION, self._budget.cpu_seconds * EXTENSION))
+        self._budget = replace(self._budget, cpu_seconds=self.cpu_seconds + more)
 
     def decompressed(self, length: int) -> None:
         """Count bytes that a decoder made. That takes time, too.

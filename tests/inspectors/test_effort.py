@@ -1,0 +1,89 @@
+"""An inspection can be ended at every step, and tells then what it knows."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.inspectors.test_growth import MANY
+from tests.inspectors.test_law import IMAGES
+from tests.slow import slow
+from worker.demo.images import Image
+from worker.inspectors import Inspection
+from worker.inspectors.effort import STEPS, spend, watched
+
+#: Of what an object has many of, so many.
+FEW = 40
+READ = 64 * 1024
+
+
+class EnoughError(Exception):
+    """What a watch raises."""
+
+
+def _inspect(inspection: Inspection, image: Image) -> None:
+    inspection.finish(image.size)
+    while missing := inspection.missing():
+        offset, length = missing[0]
+        inspection.feed(offset, image.read(offset, max(length, READ)))
+    inspection.facts()
+
+
+def _ending_at(call: int) -> Callable[[], None]:
+    """A watch that ends it all at its call of this number."""
+    calls = 0
+
+    def watch() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > call:
+            raise EnoughError
+
+    return watch
+
+
+def _calls_for(image: Image) -> int:
+    calls = 0
+
+    def watch() -> None:
+        nonlocal calls
+        calls += 1
+
+    with watched(watch):
+        _inspect(Inspection(), image)
+    return calls
+
+
+def test_the_watch_is_called_every_so_many_steps() -> None:
+    called: list[int] = []
+    with watched(lambda: called.append(1)):
+        for _ in range(10 * STEPS):
+            spend()
+    assert len(called) == 10
+
+
+def test_nobody_is_asked_outside_of_a_watch() -> None:
+    with watched(_ending_at(0)), watched(None):
+        spend(2 * STEPS)
+    spend(2 * STEPS)
+
+
+@pytest.mark.parametrize("tries", [2, slow(400)])
+@pytest.mark.parametrize(
+    "name", [slow(name) if number % 3 else name for number, name in enumerate((*IMAGES, *MANY))]
+)
+def test_what_is_known_can_be_told_wherever_an_inspection_is_ended(
+    name: str, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a watch that is called at every step
+    monkeypatch.setattr("worker.inspectors.effort.STEPS", 1)
+    image = IMAGES[name] if name in IMAGES else MANY[name](FEW)
+    calls = _calls_for(image)
+    assert calls
+    for call in range(0, calls, -(-calls // tries)):
+        inspection = Inspection()
+        # When it ends the inspection at one of them
+        with watched(_ending_at(call)), pytest.raises(EnoughError):
+            _inspect(inspection, image)
+        # Then the inspection still tells what it knows
+        facts = inspection.facts()
+        assert len(facts.findings) < 100

@@ -1,0 +1,71 @@
+"""What a scan may take of the CPU, and what is said when that is not enough."""
+
+import gzip
+from io import BytesIO
+
+import pytest
+
+from worker.demo.images import Image, gpt_disk, qcow2, tar
+from worker.demo.images.tar import tar_header
+from worker.scan.report import Report, Status
+from worker.scan.scanner import ScanSettings, Target, scan
+from worker.sources.local import FileSource
+from worker.sources.meter import Budget
+
+GIB = 1 << 30
+#: Far less than what the objects here take: seconds.
+LITTLE = 0.2
+#: Milliseconds of a scan that was ended. An inspection that nobody ends takes several times as long.
+ENDED = 1500
+EMPTY_FILES = b"".join(tar_header(b"f%d" % number) for number in range(12_000))
+TINY_FILES = b"".join(tar_header(b"f%d" % number, 3) + b"abc".ljust(512, b"\0") for number in range(8_000))
+
+
+def _scanned(data: bytes, *, image: float = LITTLE, container: float = LITTLE) -> Report:
+    settings = ScanSettings(
+        budget=Budget(cpu_seconds=image),
+        container_budget=Budget(requests=1024, bytes=1 << 28, seconds=240, cpu_seconds=container),
+    )
+    return scan(Target("object"), lambda meter: FileSource(BytesIO(data), meter), settings)
+
+
+def _archive(*members: bytes) -> bytes:
+    return tar([(f"{n}.tar", Image.of(len(one), [(0, one)])) for n, one in enumerate(members)]).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (gzip.compress(EMPTY_FILES, 1), "gzip"),
+        (_archive(TINY_FILES), "tar"),
+        (gzip.compress(_archive(EMPTY_FILES, EMPTY_FILES), 1), "gzip"),
+    ],
+    ids=["a tar of empty files in gzip", "a tar of tiny files in a tar", "both"],
+)
+def test_a_scan_that_takes_too_long_to_compute_is_ended_and_inconclusive(data: bytes, name: str) -> None:
+    report = _scanned(data)
+    assert (report.status, report.reasons, report.format) == (Status.INCONCLUSIVE, ("budget",), name)
+    assert LITTLE * 1000 <= report.cpu_ms < ENDED
+
+
+def test_what_is_critical_and_known_by_then_is_unsafe() -> None:
+    outside = tar_header(b"../../etc/shadow", 3) + b"abc".ljust(512, b"\0")
+    report = _scanned(outside + TINY_FILES)
+    assert (report.status, report.reasons) == (Status.UNSAFE, ("member_path", "budget"))
+
+
+def test_an_image_has_its_own_budget_and_a_container_another() -> None:
+    # Given a budget of an image's that nothing is done within, and one of a container's that is enough
+    image = qcow2(GIB, allocated=3).to_bytes()
+    # When both are scanned, then the image alone runs out of it, whatever it takes to know that it is one
+    assert _scanned(image, image=0, container=10).reasons == ("budget",)
+    assert _scanned(gzip.compress(image), image=0, container=10).status is Status.SAFE
+
+
+def test_a_scan_that_cannot_even_begin_says_so() -> None:
+    report = _scanned(gpt_disk(4 << 20).to_bytes(), image=0, container=0)
+    assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("budget",))
+
+
+def test_a_report_tells_the_cpu_time_that_a_scan_took() -> None:
+    assert 0 < _scanned(qcow2(GIB, allocated=3).to_bytes(), image=10).cpu_ms < 10_000

@@ -1,0 +1,62 @@
+"""Effort: in every loop that an image steers, ask whoever runs the inspection whether it may go on.
+
+The inspectors have no clock. Their loops count steps instead (`spend`), and every so many steps the watch is
+called that the caller set for its thread. It raises to end the inspection. What it raises is not an
+`ImageFormatError`, so no inspector takes it for the image's fault.
+
+    with watched(check_the_clock):
+        inspection.feed(offset, data)
+
+- A step is one turn of a loop in Python, up to 0.1 ms. A loop over a table counts before it begins.
+- A call into a library, or one that goes through a whole table, counts `CALL` steps. Nothing can end it, so
+  its input is bounded: it takes some 10 ms, and some 100 ms for the largest maps.
+- `spend` stands where an inspector can be left: what is known by then can still be told as facts.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+#: Steps between two calls of the watch. A clock of CPU time costs a system call, as much as some steps.
+STEPS: Final = 64
+#: Steps that a call into a library counts for: the watch is called after each.
+CALL: Final = STEPS
+
+
+class _Effort:
+    """The watch of one thread, and how many steps are left until it is called."""
+
+    __slots__ = ("left", "watch")
+
+    def __init__(self, watch: Callable[[], object]) -> None:
+        self.watch = watch
+        self.left = STEPS
+
+
+_current: ContextVar[_Effort | None] = ContextVar("effort", default=None)
+
+
+@contextmanager
+def watched(watch: Callable[[], object] | None) -> Iterator[None]:
+    """Have this thread's inspections call `watch` again and again; `None`: nobody asks."""
+    token = _current.set(None if watch is None else _Effort(watch))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def spend(steps: int = 1) -> None:
+    """Count steps that an image causes; call it before they are made.
+
+    Raises:
+        Exception: Whatever the watch raises to end the inspection.
+    """
+    effort = _current.get()
+    if effort is None:
+        return
+    effort.left -= steps
+    if effort.left <= 0:
+        effort.left = STEPS
+        effort.watch()
