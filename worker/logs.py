@@ -4,11 +4,14 @@ import logging
 import sys
 
 import structlog
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 #: Our handler's name: it takes the place of the one of an earlier call, and of no other's.
 HANDLER = "keyhole"
 #: Their loggers tell of every request at level info.
 CHATTY = ("botocore", "boto3", "urllib3", "werkzeug")
+
+log = logging.getLogger(__name__)
 
 
 def configure(level: str) -> None:
@@ -52,3 +55,9 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    set_on_retry_hooks([_tell_of_retry])
+
+
+def _tell_of_retry(details: RetryDetails) -> None:
+    """Log a retry. What all of them come to is told by whoever asked."""
+    log.debug("trying again in %.1f s: %s", details.wait_for, details.caused_by)
