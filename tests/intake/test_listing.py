@@ -30,7 +30,8 @@ from worker.intake.listing import (
     lister_for,
 )
 from worker.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
-from worker.sources.s3 import RETRY_ATTEMPTS, S3Access
+from worker.sources.retries import RETRY_ATTEMPTS
+from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -47,6 +47,7 @@ class Answer:
     span: range
     breaks_at: int | None = None
     states_length: bool = True
+    chunked: bool = False
 
 
 #: Makes another answer of the right one.
@@ -69,12 +70,21 @@ class ScriptedS3:
         # A list of this test's own: an answer that nobody reads may still be sent when the next test begins.
         self.sent: list[int] = []
 
-    def put(self, key: str, content: Image | bytes, *, version_id: str | None = None) -> str:
-        """Store an object in the bucket, in place of an earlier one, and return its ETag."""
+    def put(
+        self,
+        key: str,
+        content: Image | bytes,
+        *,
+        bucket: str = BUCKET,
+        version_id: str | None = None,
+        etag: str | None = None,
+    ) -> str:
+        """Store an object in a bucket, in place of an earlier one, and return its ETag."""
         image = content if isinstance(content, Image) else Image.of(len(content), [(0, content)])
         digest = md5(repr((image.size, image.pieces)).encode(), usedforsecurity=False).hexdigest()
-        self._objects[BUCKET, key] = Stored(image, f'"{digest}"', version_id)
-        return f'"{digest}"'
+        stated = etag or f'"{digest}"'
+        self._objects[bucket, key] = Stored(image, stated, version_id)
+        return stated
 
     def script(self, *faults: Fault, then: Fault | None = None) -> None:
         """Answer the next requests so, one fault each, and all further ones as `then` says, or right."""
@@ -179,6 +189,12 @@ def without_length(request: Request, answer: Answer) -> Answer:
     return replace(whole, headers=whole.headers | {"Connection": "close"}, states_length=False)
 
 
+def in_chunks(_: Request, answer: Answer) -> Answer:
+    """Send the body in chunks, without its length."""
+    headers = answer.headers | {"Transfer-Encoding": "chunked"}
+    return replace(answer, headers=headers, states_length=False, chunked=True)
+
+
 def send_too_much(_: Request, answer: Answer) -> Answer:
     """Say that the answer is the range that was asked for, and send everything from there on."""
     return replace(answer, span=range(answer.span.start, answer.image.size))
@@ -223,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
         for start in body[::PIECE_BYTES]:
             piece = answer.image.read(start, min(PIECE_BYTES, body.stop - start))
             sent.append(len(piece))
-            self.wfile.write(piece)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
+        if answer.chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -15,10 +15,11 @@ from worker.api import scan_s3
 from worker.demo.images import gpt_disk
 from worker.scan.report import Status
 from worker.scan.scanner import ScanSettings
-from worker.sources import s3 as s3_module
+from worker.sources import retries as retries_module
 from worker.sources.errors import ObjectChangedError, TransientError
 from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import RETRY_ATTEMPTS, RETRY_SECONDS, S3Access, S3Source
+from worker.sources.retries import RETRY_ATTEMPTS, RETRY_SECONDS
+from worker.sources.s3 import S3Access, S3Source
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -201,7 +202,7 @@ def test_production_retries_within_bounds_of_attempts_and_seconds(
 def test_production_begins_no_attempt_when_its_time_is_over(
     scripted: ScriptedS3, scripted_access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_module, "RETRY_SECONDS", 1e-9)
+    monkeypatch.setattr(retries_module, "RETRY_SECONDS", 1e-9)
     scripted.script(then=refuse(503, "SlowDown"))
     image = S3Source(scripted_access, BUCKET, "image", version_id=None, meter=Meter(Budget()))
     with stamina.set_testing(False), pytest.raises(TransientError):

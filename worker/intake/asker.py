@@ -6,25 +6,17 @@ The S3 client has no retries of its own (`sources/s3.py`), so that every request
 from collections.abc import Callable
 from typing import Any, Final
 
-import stamina
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from worker.sources.errors import TransientError
-from worker.sources.s3 import RETRY_ATTEMPTS, RETRY_SECONDS
+from worker.sources.retries import retries
 from worker.sources.s3_boto import explain
 
 #: What a listing is asked to say of archived objects: whether there is a copy that can be read.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
 #: How servers refuse an attribute that is newer than they are (it is of 2023).
 REFUSALS: Final = {400, 501}
-
-
-def retries() -> Any:  # noqa: ANN401 - stamina does not name its type
-    """Attempts at what an S3 may refuse for a moment, within bounds of number and time."""
-    return stamina.retry_context(
-        on=TransientError, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.2, wait_max=8.0
-    )
 
 
 class Asker:

@@ -4,21 +4,17 @@ No HEAD: the first ranged GET tells size, ETag, version and last modification. E
 `If-Match` and the version, so that one verdict speaks of one object; a 412 means that it changed.
 """
 
-import re
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
-import stamina
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError
@@ -26,34 +22,46 @@ from obstore.store import S3Store
 
 from worker.sources import s3_boto, s3_obstore
 from worker.sources.allowed import ALL_BUCKETS, AllowedBuckets
-from worker.sources.deadline import add_deadlines
-from worker.sources.errors import ConfigurationError, ObjectChangedError, TransientError, UnreadableError
+from worker.sources.errors import ConfigurationError, TransientError, UnreadableError
 from worker.sources.meter import Meter
+from worker.sources.proxies import Proxies
+from worker.sources.retries import retries
 from worker.sources.s3_answer import Answer, Pin, Span
+from worker.sources.s3_client import (
+    READ_SECONDS,
+    AddressingStyle,
+    Place,
+    S3Options,
+    find_place,
+    make_client,
+    make_session,
+)
+from worker.sources.s3_route import Route
 from worker.sources.source import Identity
-from worker.sources.timestamps import parse_timestamp
+from worker.sources.trust import Trust, choose_trust
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from obstore.store import ClientConfig
 
-#: A GET of some kilobytes answers within 200 ms; one that takes this long will not answer.
-CONNECT_SECONDS, READ_SECONDS = 5, 30
+log = logging.getLogger(__name__)
+
 #: obstore must ask for credentials again before they can have expired; its default of 30 minutes does not.
 CREDENTIAL_TTL = timedelta(minutes=5)
-#: S3 recovers from SlowDown within seconds. The budget bounds the same in requests.
-RETRY_ATTEMPTS, RETRY_SECONDS = 5, 45.0
-#: What obstore can put into a URL. Of another name boto3 says that no bucket has it, where obstore panics.
-BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class S3Access:
     """The way to S3 of one process. Create it after the fork, share it among threads.
 
+    All that decides how S3 is reached is read here, once: the options, AWS's own configuration and the
+    environment. Both clients are made from it.
+
     Args:
         endpoint_url: Another server than AWS; boto3's own settings are honoured without it.
         region: As boto3 finds it if not given.
         connections: How many threads may ask at once.
+        addressing_style: `path` or `virtual`; as boto3 finds it if not given.
+        requester_pays: Say that Keyhole's account pays for the requests.
+        expected_bucket_owner: The account that must own a bucket.
         buckets: Those that may be asked for; a request for another raises `BucketNotAllowedError`.
     """
 
@@ -63,13 +71,16 @@ class S3Access:
         endpoint_url: str | None,
         region: str | None,
         connections: int,
+        addressing_style: AddressingStyle | None = None,
+        requester_pays: bool = False,
+        expected_bucket_owner: str | None = None,
         buckets: AllowedBuckets = ALL_BUCKETS,
     ) -> None:
-        self._endpoint_url = endpoint_url
-        self._region = region
-        self._connections = connections
+        self._options = S3Options(
+            endpoint_url, region, connections, addressing_style, requester_pays, expected_bucket_owner
+        )
         self._buckets = buckets
-        self._stores: dict[str, S3Store | None] = {}
+        self._routes: dict[str, Route] = {}
         self._lock = RLock()
 
     @property
@@ -84,27 +95,20 @@ class S3Access:
 
     @cached_property
     def _session(self) -> boto3.Session:
-        session = boto3.Session(region_name=self._region)
-        parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001 - as below
-        parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
-        return session
+        return make_session(self._options)
+
+    @cached_property
+    def _proxies(self) -> Proxies:
+        return Proxies.of(os.environ)
+
+    @cached_property
+    def _trust(self) -> Trust:
+        configured = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
+        return choose_trust(configured, os.environ)
 
     @cached_property
     def _client(self) -> "S3Client":
-        client = self._session.client(
-            "s3",
-            endpoint_url=self._endpoint_url,
-            region_name=self._session.region_name or "us-east-1",
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                retries={"total_max_attempts": 1},
-                max_pool_connections=self._connections,
-                user_agent_extra="keyhole",
-            ),
-        )
-        client.meta.events.register("before-call.s3.HeadBucket", _refuse_head)
-        add_deadlines(client)
+        client = make_client(self._session, self._options, self._proxies, self._trust)
         self._buckets.guard(client)
         return client
 
@@ -119,45 +123,48 @@ class S3Access:
             credentials = self._session.get_credentials()
             return None if credentials is None else str(credentials.method)
 
-    def store(self, bucket: str) -> S3Store | None:
-        """The bucket for obstore; `None` where boto3 must do: access points, no credentials.
+    def route(self, bucket: str) -> Route:
+        """How a bucket is read.
 
         Raises:
-            ConfigurationError: There is no way to S3.
+            ConfigurationError: There is no way to S3, or to a bucket of such a name.
             BucketNotAllowedError: This bucket must not be asked for.
         """
         self._buckets.check(bucket)
         with self._lock, _explained():
-            if bucket not in self._stores:
-                self._stores[bucket] = self._open_store(bucket)
-            return self._stores[bucket]
+            if bucket not in self._routes:
+                client = self._client
+                self._routes[bucket] = Route(bucket, lambda: find_place(client, bucket), self._open_store)
+            return self._routes[bucket]
 
-    def _open_store(self, bucket: str) -> S3Store | None:
-        if not BUCKET_NAME.fullmatch(bucket) or self._session.get_credentials() is None:
+    def _open_store(self, place: Place) -> S3Store | None:
+        """A bucket for obstore; `None` where obstore cannot read it as boto3 does."""
+        proxy = self._proxies.for_url(place.url)
+        if (
+            (place.service, place.signature) not in s3_obstore.SIGNATURES
+            or (proxy is not None and not proxy.startswith("http://"))
+            or self._session.get_credentials() is None
+            or (place.url.startswith("https:") and not self._trust_holds_for_obstore)
+        ):
             return None
-        endpoint = self.client.meta.endpoint_url
-        options: ClientConfig = {
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-            "timeout": timedelta(seconds=READ_SECONDS),
-            "user_agent": "keyhole",
-        }
-        bundle = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
-        if bundle:
-            options["root_certificate"] = Path(bundle).read_bytes()
-        # obstore takes what it is not told from the environment, and there an endpoint of S3's own before
-        # the one that it is told.
-        return S3Store(
-            bucket,
-            config={"aws_endpoint_url_s3": endpoint},
-            virtual_hosted_style_request=False,
-            skip_signature=False,
-            s3_express=False,
-            region=self.client.meta.region_name,
-            credential_provider=Boto3CredentialProvider(self._session, ttl=CREDENTIAL_TTL),
-            client_options=options,
-            retry_config={"max_retries": 0},
+        return s3_obstore.open_store(
+            place,
+            credentials=Boto3CredentialProvider(self._session, ttl=CREDENTIAL_TTL),
+            headers=self._options.headers,
+            proxy=proxy,
+            certificates=self._trust.bundle,
         )
+
+    @cached_property
+    def _trust_holds_for_obstore(self) -> bool:
+        if self._trust.holds_for_obstore:
+            return True
+        log.info(
+            "S3 is read by boto3 alone, which takes more CPU: obstore would trust more certificates than %s; "
+            "to avoid that, name the same file in SSL_CERT_FILE",
+            self._trust.bundle,
+        )
+        return False
 
 
 @contextmanager
@@ -169,15 +176,6 @@ def _explained() -> Iterator[None]:
         raise s3_boto.explain(error) from error
     except (BaseError, ValueError, OSError) as error:
         raise ConfigurationError("request", f"there is no way to S3: {error}") from error
-
-
-def _refuse_head(**_: Any) -> Any:  # noqa: ANN401 - a hook that answers, which botocore's stubs don't know
-    """Refuse, unsent, the HEAD by which botocore asks for a bucket's region if a redirect does not name it.
-
-    Where that HEAD is redirected, too, botocore sends another, without end.
-    """
-    refused = {"Error": {"Code": "MethodNotAllowed"}, "ResponseMetadata": {"HTTPHeaders": {}}}
-    return AWSResponse("", 405, HTTPHeaders(), None), refused
 
 
 class S3Source:
@@ -196,11 +194,12 @@ class S3Source:
         self, access: S3Access, bucket: str, key: str, *, version_id: str | None, meter: Meter
     ) -> None:
         self._meter = meter
-        self._pin = Pin(bucket, key, version_id, None)
+        self._client = access.client
+        self._route = access.route(bucket)
+        self._pin = Pin(bucket, key, version_id, states_etag=self._route.takes_if_match)
         self._identity: Identity | None = None
         self._version_learned = False
-        self._client = access.client
-        self._store = access.store(bucket) if s3_obstore.can_name(key) else None
+        self._by_obstore = s3_obstore.can_name(key)
 
     @property
     def identity(self) -> Identity | None:
@@ -212,21 +211,26 @@ class S3Source:
         return self._get(Span(offset, length))
 
     def tail(self, length: int) -> bytes:
-        """The last bytes of the object; see `Source.tail`."""
-        return self._get(Span(None, length))
+        """The last bytes of the object; see `Source.tail`.
+
+        Once the size is known they are asked for by their place: not all servers know ranges from the end.
+        """
+        if self._identity is None:
+            return self._get(Span(None, length))
+        offset, available = Span(None, length).placed(self._identity.size)
+        return self._get(Span(offset, max(1, available)))
 
     def _get(self, span: Span) -> bytes:
-        retries = stamina.retry_context(
-            on=TransientError, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.2, wait_max=8.0
-        )
-        for attempt in retries:
+        for attempt in retries():
             with attempt:
                 try:
                     answer = self._get_pinned(span)
                 except TransientError as error:
                     self._meter.trouble = error
                     raise
-        self._recognise(answer.identity)
+        self._pin.check(answer.identity)
+        if self._identity is None:
+            self._recognise(answer.identity)
         return answer.data
 
     def _get_pinned(self, span: Span) -> Answer:
@@ -241,22 +245,43 @@ class S3Source:
             return self._get_once(span)
 
     def _get_once(self, span: Span) -> Answer:
-        # obstore's time limit is the client's; near the end of the budget boto3's deadline is exact.
-        if self._store is not None and self._meter.seconds_left >= READ_SECONDS:
+        with self._route.first_alone():
+            store = self._route.store if self._by_obstore else None
+            # obstore's time limit is the client's; near the end of the budget boto3's deadline is exact.
+            if store is None or self._meter.seconds_left < READ_SECONDS:
+                return self._get_by_boto(span)
             try:
-                return s3_obstore.get(self._store, self._pin, span, self._meter)
-            except s3_obstore.ObstoreRefusedError:
-                # Whatever it was, boto3 finds out. The rest of the object is read by what worked.
-                self._store = None
-        return s3_boto.get(self._client, self._pin, span, self._meter)
+                answer = s3_obstore.get(store, self._pin, span, self._meter)
+            except s3_obstore.ObstoreRefusedError as refusal:
+                return self._get_by_both(span, refusal)
+            self._route.worked()
+            return answer
+
+    def _get_by_both(self, span: Span, refusal: Exception) -> Answer:
+        """Ask again by boto3. obstore does not say what went wrong: the object, the way to it, or obstore."""
+        try:
+            answer = self._get_by_boto(span)
+        finally:
+            # Unless the way to the bucket was wrong, boto3 reads the rest of the object.
+            self._by_obstore = self._route.look_again()
+        if not self._by_obstore:
+            self._route.failed(refusal)
+        return answer
+
+    def _get_by_boto(self, span: Span) -> Answer:
+        answer = s3_boto.get(self._client, self._pin, span, self._meter)
+        if not answer.took_if_match:
+            self._route.takes_if_match = False
+            self._pin = replace(self._pin, states_etag=False)
+        return answer
 
     def _recognise(self, identity: Identity) -> None:
         """Pin the object that the first answer was of; later answers must be of the same, If-Match or not."""
-        if self._identity is None:
-            self._identity = identity
-            self._version_learned = self._pin.version_id is None and identity.version_id is not None
-            self._pin = replace(
-                self._pin, version_id=self._pin.version_id or identity.version_id, etag=identity.etag
-            )
-        elif (identity.size, identity.etag) != (self._identity.size, self._identity.etag):
-            raise ObjectChangedError
+        self._identity = identity
+        self._version_learned = self._pin.version_id is None and identity.version_id is not None
+        self._pin = replace(
+            self._pin,
+            version_id=self._pin.version_id or identity.version_id,
+            etag=identity.etag,
+            size=identity.size,
+        )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from worker.sources.errors import ObjectChangedError
 from worker.sources.source import Identity
 
 
@@ -27,18 +28,46 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What every GET of one object states, so that no other can answer: ETag and version, once known."""
+    """The one object that all GETs are of.
+
+    Args:
+        version_id: Its version, once known or if it was asked for.
+        etag: Its ETag, once known. Every answer must have it.
+        size: Its size in bytes, once known.
+        states_etag: Whether requests state the ETag as `If-Match`. Not all servers know that.
+    """
 
     bucket: str
     key: str
-    version_id: str | None
-    etag: str | None
+    version_id: str | None = None
+    etag: str | None = None
+    size: int | None = None
+    states_etag: bool = True
+
+    @property
+    def if_match(self) -> str | None:
+        """The value of `If-Match`. A weak ETag never matches there (RFC 9110, 8.8.3.2), so it has none."""
+        stated = self.etag if self.states_etag else None
+        return None if stated is None or stated.startswith("W/") else stated
+
+    def check(self, identity: Identity) -> None:
+        """Compare an answer's object with the pinned one.
+
+        Raises:
+            ObjectChangedError: It is another.
+        """
+        if self.size is not None and (self.size, self.etag) != (identity.size, identity.etag):
+            raise ObjectChangedError
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bytes of a span, where they begin, and the object that they are of."""
+    """The bytes of a span, where they begin, and the object that they are of.
+
+    `took_if_match` is false where the server refused `If-Match` itself, whatever its value.
+    """
 
     offset: int
     data: bytes
     identity: Identity
+    took_if_match: bool = True

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
@@ -47,7 +48,7 @@ MAX_SKIPPED_BYTES = 8 * 1024 * 1024
 #: A body is read, and counted, in pieces of this many bytes.
 PIECE_BYTES = 64 * 1024
 
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 #: What 4xx codes mean for the object, and what to do. A code not here is a request that we should not have
 #: made.
@@ -113,28 +114,34 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
 
 
 def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    request: dict[str, Any] = {
-        "Bucket": pin.bucket,
-        "Key": pin.key,
-        "Range": span.header,
-    }  # boto3's own mix of types
-    if pin.version_id is not None:
-        request["VersionId"] = pin.version_id
-    if pin.etag is not None:
-        request["IfMatch"] = pin.etag
+    request = _request(pin)
     try:
-        response = client.get_object(**request)
+        response = client.get_object(**request, Range=span.header)
     except ClientError as error:
         meter.repeated(_redirects(error.response))
-        if _status(error) == 416 and span.offset in {0, None}:
-            return _get_empty(client, request, meter)
-        if _status(error) == 416 and pin.etag is not None:
+        if pin.if_match is not None and _status(error) == 501:
+            answer = get(client, replace(pin, states_etag=False), span, meter)
+            return replace(answer, took_if_match=False)
+        if _status(error) == 416 and pin.size:
             raise ObjectChangedError from error  # the pinned object reaches there, this one does not
+        if _status(error) == 416 and span.offset in {0, None}:
+            return _get_without_range(client, pin, span, meter)
         raise explain(error) from error
     except (BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     meter.repeated(_redirects(response))
-    return _read(response, span, meter)
+    size = response.get("ContentLength")
+    if span.offset is None and _http_status(response) == 200 and size and _lies_far(span, size):
+        # Some servers only ignore ranges from the end.
+        response["Body"].close()
+        return get(client, pin, Span(*span.placed(size)), meter)
+    return _read(client, response, pin, span, meter)
+
+
+def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
+    """What every request of a pinned object states."""
+    request = {"Bucket": pin.bucket, "Key": pin.key, "VersionId": pin.version_id, "IfMatch": pin.if_match}
+    return {name: value for name, value in request.items() if value is not None}
 
 
 def explain(error: Exception) -> SourceError:
@@ -189,26 +196,36 @@ def _redirects(response: Any) -> int:  # noqa: ANN401 - boto3's response is a di
 
 
 def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return _http_status(error.response)
 
 
-def _get_empty(client: "S3Client", request: dict[str, Any], meter: Meter) -> Answer:
-    """Ask for an object without a range, for an empty one has none. One that is not empty is not read."""
+def _http_status(response: Any) -> int:  # noqa: ANN401 - as above
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    """Ask for an object of which the server refuses a range: an empty one has none.
+
+    Where the server only refuses ranges from the end, the span is asked for by its place.
+    """
     meter.request(0)
     try:
-        response = client.get_object(**{name: value for name, value in request.items() if name != "Range"})
+        response = client.get_object(**_request(pin))
     except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     response["Body"].close()
-    if response.get("ContentLength") != 0:
-        raise ObjectChangedError
-    return Answer(0, b"", _identity(response, 0))
+    size = response.get("ContentLength")
+    if size == 0:
+        return Answer(0, b"", _identity(response, 0))
+    if span.offset is None and size is not None:
+        return get(client, pin, Span(*span.placed(size)), meter)
+    raise ObjectChangedError
 
 
-def _read(response: Any, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - boto3's response is a dict of everything
+def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - boto3's response is a dict of everything
     body = response["Body"]
     try:
-        size, skipped = _place(response, span)
+        size, skipped = _place(client, response, pin, span, meter)
         meter.allow(skipped)
         passed = sum(len(piece) for piece in _pieces(body, skipped, meter))
         offset, length = span.placed(size)
@@ -224,26 +241,57 @@ def _read(response: Any, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - 
     return Answer(offset, data, _identity(response, size))
 
 
-def _place(response: Any, span: Span) -> tuple[int, int]:  # noqa: ANN401 - boto3's response is a dict of everything
+def _place(
+    client: "S3Client",
+    response: Any,  # noqa: ANN401 - boto3's response is a dict of everything
+    pin: Pin,
+    span: Span,
+    meter: Meter,
+) -> tuple[int, int]:
     """The object's size, and how many bytes of the body lie before the span."""
     stated = response.get("ContentRange")
-    if response["ResponseMetadata"]["HTTPStatusCode"] == 206:
+    if _http_status(response) == 206:
         content_range = CONTENT_RANGE.fullmatch(stated or "")
-        if content_range is None or int(content_range[1]) != span.placed(int(content_range[3]))[0]:
-            raise TransientError("wrong_range", f"the server answered {span.header} with {stated!r}")
-        return int(content_range[3]), 0
+        if content_range is not None:
+            first, total = int(content_range[1]), content_range[3]
+            size = _size(client, response, pin, meter) if total == "*" else int(total)
+            if first == span.placed(size)[0]:
+                return size, 0
+        raise TransientError("wrong_range", f"the server answered {span.header} with {stated!r}")
     # A 200: the server ignores Range and sends everything. Read no further than asked.
     size = response.get("ContentLength")
     if size is None:
         raise UnreadableError(
             "range_ignored", "the server ignores ranges, and does not say how long the object is"
         )
-    skipped, _ = span.placed(size)
-    if skipped > MAX_SKIPPED_BYTES:
+    if _lies_far(span, size):
         raise UnreadableError(
             "range_ignored", "the server ignores ranges; the object would be read from its front"
         )
-    return int(size), skipped
+    return int(size), span.placed(size)[0]
+
+
+def _lies_far(span: Span, size: int) -> bool:
+    """Whether a span is too far back to read an object of `size` bytes from its front."""
+    return span.placed(size)[0] > MAX_SKIPPED_BYTES
+
+
+def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # noqa: ANN401 - as above
+    """The size of an object whose GET does not state it (`Content-Range: bytes 0-9/*`): ask once, by HEAD."""
+    if pin.size is not None:
+        return pin.size
+    meter.request(0)
+    try:
+        head = client.head_object(
+            **_request(replace(pin, version_id=response.get("VersionId") or pin.version_id))
+        )
+    except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
+        raise explain(error) from error
+    if head.get("ETag") != response.get("ETag"):
+        raise ObjectChangedError
+    if head.get("ContentLength") is None:
+        raise TransientError("server_error", "the server does not say how long the object is")
+    return int(head["ContentLength"])
 
 
 def _pieces(body: Any, length: int, meter: Meter) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types

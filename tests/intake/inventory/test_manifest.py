@@ -16,7 +16,8 @@ from worker.intake.inventory.conversion import FileFormat
 from worker.intake.inventory.download import counting
 from worker.intake.inventory.manifest import MAX_MANIFEST_BYTES, Manifest, Part, read_manifest
 from worker.sources.errors import SourceError, TransientError, UnreadableError
-from worker.sources.s3 import RETRY_ATTEMPTS, S3Access
+from worker.sources.retries import RETRY_ATTEMPTS
+from worker.sources.s3 import S3Access
 from worker.sources.s3_uri import S3Uri
 
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
 
     `access` finds the way to S3; where there is none, nothing is known to be gone.
     """
-    pin = Pin(name.bucket, name.key, name.version_id, None)
+    pin = Pin(name.bucket, name.key, name.version_id)
     try:
         s3_boto.get(access().client, pin, Span(0, 1), Meter(Budget()))
     except SourceError as error:

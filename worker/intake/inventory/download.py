@@ -1,10 +1,10 @@
 """An inventory's files from S3: by range, so that a broken connection costs one, and pinned by ETag."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from worker.inspectors.text import printable
-from worker.intake.asker import retries
 from worker.sources import s3_boto
 from worker.sources.errors import (
     ConfigurationError,
@@ -14,6 +14,7 @@ from worker.sources.errors import (
     UnreadableError,
 )
 from worker.sources.meter import Budget, Meter
+from worker.sources.retries import retries
 from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.s3_uri import S3Uri
 
@@ -40,7 +41,7 @@ def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> byte
     Raises:
         SourceError: It cannot be read, or is longer than `limit` bytes.
     """
-    answer = _get(client, uri, None, Span(0, limit), meter)
+    answer = _get(client, Pin(uri.bucket, uri.key), Span(0, limit), meter)
     if answer.identity.size > limit:
         raise SourceError(
             "inventory", f"{shown(uri)} is {answer.identity.size} bytes long, more than the {limit} it may be"
@@ -54,25 +55,27 @@ def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iter
     Raises:
         SourceError: It cannot be read, is of another size, or is replaced meanwhile.
     """
-    etag: str | None = None
+    pin = Pin(uri.bucket, uri.key)
     for offset in range(0, size, RANGE_BYTES):
-        answer = _get(client, uri, etag, Span(offset, min(RANGE_BYTES, size - offset)), meter)
+        answer = _get(client, pin, Span(offset, min(RANGE_BYTES, size - offset)), meter)
         if answer.identity.size != size:
             raise SourceError(
                 "inventory", f"{shown(uri)} is {answer.identity.size} bytes long; the manifest says {size}"
             )
-        etag = answer.identity.etag
+        states_etag = pin.states_etag and answer.took_if_match
+        pin = replace(pin, etag=answer.identity.etag, size=size, states_etag=states_etag)
         yield answer.data
 
 
-def _get(client: "S3Client", uri: S3Uri, etag: str | None, span: Span, meter: Meter) -> Answer:
-    pin = Pin(uri.bucket, uri.key, None, etag)
+def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    name = shown(S3Uri(pin.bucket, pin.key))
     try:
         for attempt in retries():
             with attempt:
                 answer = s3_boto.get(client, pin, span, meter)
+        pin.check(answer.identity)
     except ObjectChangedError as error:
-        raise SourceError("inventory", f"{shown(uri)} was replaced while it was read; start over") from error
+        raise SourceError("inventory", f"{name} was replaced while it was read; start over") from error
     except (TransientError, UnreadableError, ConfigurationError) as error:
-        raise type(error)(error.reason, f"{shown(uri)}: {error}") from error
+        raise type(error)(error.reason, f"{name}: {error}") from error
     return answer
