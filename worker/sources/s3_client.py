@@ -10,6 +10,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import boto3
@@ -17,6 +18,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.httpsession import ProxyConfiguration
+from botocore.loaders import Loader, create_loader
 
 from worker.sources.deadline import add_deadlines
 from worker.sources.proxies import Proxies
@@ -79,7 +81,19 @@ def make_session(options: S3Options) -> boto3.Session:
     session = boto3.Session(region_name=options.region)
     parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001 - there is no public way
     parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
+    data_path = session._session.get_config_variable("data_path")  # noqa: SLF001 - as above
+    session._session.register_component("data_loader", _loader(data_path))  # noqa: SLF001 - as above
     return session
+
+
+@lru_cache
+def _loader(data_path: str | None) -> Loader:
+    """What reads botocore's descriptions of services, which are megabytes of JSON.
+
+    It keeps them, so the second client takes 0.02 s instead of 0.1 s of CPU, and so does the first one of a
+    process that was forked by one that has made a client.
+    """
+    return create_loader(data_path)
 
 
 def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, trust: Trust) -> "S3Client":
