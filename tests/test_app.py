@@ -5,12 +5,11 @@ import sys
 
 import pytest
 
-from worker.app import HARD_LIMIT, LAST_SHUTDOWN, SHUTDOWN, SOFT_LIMIT, VISIBILITY, configuration
+from worker.app import configuration
 from worker.embedded.processes import STOP_SECONDS
 from worker.jobs.perform import MAX_LOST
 from worker.jobs.queues import JOBS, QUEUES
-from worker.scan.scanner import FULL_SECONDS, ScanSettings
-from worker.scan_work import BEGIN_SECONDS, TAG_SECONDS
+from worker.limits import LAST_SHUTDOWN, SHUTDOWN, VISIBILITY
 from worker.settings import Settings
 from worker.tasks import MAX_RETRIES, scan, scan_batch
 
@@ -49,27 +48,20 @@ class TestTheBroker:
 
 
 class TestTimes:
-    def test_a_message_is_not_delivered_again_while_it_is_worked_on(self) -> None:
-        assert SOFT_LIMIT < HARD_LIMIT
-        assert HARD_LIMIT + SHUTDOWN < VISIBILITY
+    def test_they_are_those_that_the_settings_say(self) -> None:
+        settings = configured(redis_url="redis://r", soft_seconds=400, hard_seconds=500)
+
+        assert (settings["task_soft_time_limit"], settings["task_time_limit"]) == (400, 500)
 
     def test_a_finished_job_is_remembered_for_longer_than_its_message_may_come_again(self) -> None:
         assert Settings().done_seconds > VISIBILITY * (MAX_RETRIES + 1)
-
-    def test_a_batch_ends_within_the_soft_limit_though_the_last_object_takes_its_longest(self) -> None:
-        (longest_setting,) = [
-            rule.le for rule in Settings.model_fields["budget_seconds"].metadata if hasattr(rule, "le")
-        ]
-        longest = max(FULL_SECONDS, ScanSettings().container_budget.seconds, longest_setting)
-
-        assert BEGIN_SECONDS + longest + TAG_SECONDS < SOFT_LIMIT
 
     def test_the_usual_batch_is_done_in_one_delivery(self) -> None:
         """Though every object of it takes ten seconds, where most take a tenth of one."""
         settings = Settings()
         rounds = -(-settings.batch_size // settings.scan_threads)
 
-        assert (rounds - 1) * 10 <= BEGIN_SECONDS
+        assert (rounds - 1) * 10 <= settings.limits.begin
 
     def test_a_command_waits_for_its_worker_longer_than_that_takes_to_stop(self) -> None:
         assert SHUTDOWN < LAST_SHUTDOWN < STOP_SECONDS

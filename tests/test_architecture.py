@@ -18,6 +18,7 @@ ROOMS = [
     "intake",
     "reports",
     "confinement",
+    "limits",
     "settings",
     "api",
     "signing",

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from tests.servers.access import CREDENTIALS, isolate
-from worker import scan_work, tasks
+from worker import limits, tasks
 from worker import services as serving
 from worker.intake.dead_letters import DeadLetters
 from worker.jobs.job import ScanJob
@@ -30,7 +30,7 @@ def sent(
     isolate(monkeypatch, **CREDENTIALS)
     settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
     monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
-    monkeypatch.setattr(scan_work, "BEGIN_SECONDS", -1)
+    monkeypatch.setattr(limits, "BEGIN", -1)
     again: list[Entry] = []
     monkeypatch.setattr(tasks.CeleryPublisher, "publish", lambda _, entries: again.extend(entries))
     services().ledger.note(BATCH)

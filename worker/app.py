@@ -21,18 +21,9 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from worker import logs
 from worker.jobs.queues import JOBS, QUEUES
+from worker.limits import LAST_SHUTDOWN, SHUTDOWN
 from worker.settings import Settings
 from worker.signing import use_keys
-
-#: Seconds. A batch ends well within the soft limit: its objects' budgets, a round of threads after the other.
-SOFT_LIMIT, HARD_LIMIT = 540, 600
-#: Seconds for a worker to finish what it does when it is told to stop, and until it is ended if that hangs.
-SHUTDOWN, LAST_SHUTDOWN = 30, 40
-#: Seconds until a message that was delivered and not acknowledged is delivered again. It runs from delivery,
-#: so it is longer than the longest task and the shutdown together, or the same task would run twice at the
-#: same time.
-VISIBILITY = 1800
-
 
 #: A publisher connects twice, half a second apart; kombu's default takes six seconds to give up. (A worker's
 #: retries are settings of Celery's.)
@@ -42,9 +33,10 @@ _PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
 def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings are of every type
     """Celery's settings for ours."""
     url = settings.broker_url or settings.redis_url
+    limits = settings.limits
     return {
         "broker_url": _kombu_url(url) if url else None,
-        "broker_transport_options": _PUBLISHING | _transport_options(url),
+        "broker_transport_options": _PUBLISHING | _transport_options(url, limits.visibility),
         # kombu compares the name in a certificate with none, unless it is told which.
         "broker_use_ssl": {"server_hostname": urlsplit(url).hostname} if _scheme(url) == "amqps" else False,
         # What a host had in hand that vanished is delivered again after two of these (seconds; AMQP alone).
@@ -71,8 +63,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "task_acks_late": True,
         # … and a few times at most: a job that kills its worker would be repeated for ever by rejecting it.
         "task_retry_on_worker_lost": True,
-        "task_soft_time_limit": SOFT_LIMIT,
-        "task_time_limit": HARD_LIMIT,
+        "task_soft_time_limit": limits.soft,
+        "task_time_limit": limits.hard,
         # One message at a time and none in reserve: a message in a busy worker's memory helps nobody.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": _is_redis(url),
@@ -95,11 +87,13 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
     }
 
 
-def _transport_options(url: str | None) -> dict[str, Any]:  # kombu's options are of every type
+def _transport_options(
+    url: str | None, visibility: int
+) -> dict[str, Any]:  # kombu's options are of every type
     if _is_redis(url):
-        return _redis_options()
+        return _redis_options(visibility)
     if _scheme(url) == "sqs":
-        return {"visibility_timeout": VISIBILITY}
+        return {"visibility_timeout": visibility}
     return _amqp_options() if _is_amqp(url) else {}
 
 
@@ -107,8 +101,8 @@ def _amqp_options() -> dict[str, Any]:
     """For RabbitMQ; of queues and prefetch there is nothing to be said.
 
     Queues are durable and messages persistent by default, and whether they are quorum queues, the virtual
-    host's default says. A worker has one message in hand for each of its processes, for `HARD_LIMIT` at most:
-    well within the 30 minutes after which RabbitMQ takes it back (`consumer_timeout`).
+    host's default says. A worker has one message in hand for each of its processes, until the hard limit at
+    most: that is below the 30 minutes after which RabbitMQ takes it back (`worker.limits`).
     """
     return {
         # A publisher waits until the broker has the message. Without, all of 300 persistent messages were
@@ -120,9 +114,9 @@ def _amqp_options() -> dict[str, Any]:
     }
 
 
-def _redis_options() -> dict[str, Any]:
+def _redis_options(visibility: int) -> dict[str, Any]:
     return {
-        "visibility_timeout": VISIBILITY,
+        "visibility_timeout": visibility,
         # kombu's own keys (`unacked`, `_kombu.…`) are shared by every application on a database.
         "global_keyprefix": "keyhole:broker:",
         # Look for what was not acknowledged every 10 s; the default takes 100 s to find a dead worker's

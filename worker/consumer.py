@@ -60,6 +60,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                     )
                     return
             if wrong is None:
+                # How long the work may take is not for its sender to say.
+                message.headers.pop("timelimit", None)
                 handle(message)
             else:
                 refuse(message, wrong)

@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from billiard.process import current_process
-from celery.signals import celeryd_after_setup, task_prerun, worker_process_init, worker_shutdown
+from celery.signals import (
+    celeryd_after_setup,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+    worker_shutdown,
+)
 
 from worker.app import app
 from worker.audit_work import INVENTORIES
 from worker.confinement.cage import UnconfinedError, confine, why_unconfined
 from worker.confinement.limits import limit_cpu
 from worker.confinement.needs import Needs, needs
+from worker.confinement.stuck import StuckWatch
+from worker.jobs.ledger import HOLDER_SECONDS
 from worker.services import Services, services
 
 log = logging.getLogger(__name__)
@@ -27,8 +35,10 @@ log = logging.getLogger(__name__)
 #: Exit codes of a process that must be confined and cannot, and of one whose confinement no longer fits.
 UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
-#: What this process was allowed, once it is confined.
+#: Of a process of the pool: what it was allowed, if it is confined, and the watch over its threads. A process
+#: that is silent for so long is taken for lost, so it must be.
 _allowed: Needs | None = None
+_stuck: StuckWatch | None = None
 
 
 def scanner_needs(services: Services) -> Needs:
@@ -66,10 +76,13 @@ def _end_worker(**_: object) -> None:
 
 
 def _begin_process(**_: object) -> None:
-    """Confine this process."""
-    global _allowed  # noqa: PLW0603 - one per process is the point
+    """Confine this process, and watch what it does."""
+    global _allowed, _stuck  # noqa: PLW0603 - one per process is the point
+    if current_process().name == "MainProcess":
+        return
+    _stuck = StuckWatch(HOLDER_SECONDS)
     settings = services().settings
-    if settings.confine == "off" or current_process().name == "MainProcess":
+    if settings.confine == "off":
         return
     allowed = scanner_needs(services())
     try:
@@ -82,19 +95,26 @@ def _begin_process(**_: object) -> None:
 
 
 def _begin_task(**_: object) -> None:
-    """Let the process begin a task: with CPU time for it, and a confinement that fits."""
-    if _allowed is None:
-        return
-    replaced = _allowed.replaced()
-    if replaced is not None:
-        # Nothing of the task was begun, so it costs nobody an attempt. Celery gives it to the next process.
-        log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
-        os._exit(OUTDATED_EXIT)
-    # More than that no task can use before the time limit ends it.
-    limit_cpu(float(app.conf.task_time_limit) * (os.cpu_count() or 1))
+    """Let the process begin a task, with a confinement that fits and CPU time for it."""
+    if _allowed is not None:
+        replaced = _allowed.replaced()
+        if replaced is not None:
+            # Nothing of the task was begun, so no attempt is lost. Celery gives it to the next process.
+            log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
+            os._exit(OUTDATED_EXIT)
+        # More than that no task can use before the time limit ends it.
+        limit_cpu(float(app.conf.task_time_limit) * (os.cpu_count() or 1))
+    if _stuck is not None:
+        _stuck.begin()
+
+
+def _end_task(**_: object) -> None:
+    if _stuck is not None:
+        _stuck.end()
 
 
 celeryd_after_setup.connect(_begin_worker, weak=False)
 worker_shutdown.connect(_end_worker, weak=False)
 worker_process_init.connect(_begin_process, weak=False)
 task_prerun.connect(_begin_task, weak=False)
+task_postrun.connect(_end_task, weak=False)

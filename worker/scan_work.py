@@ -3,7 +3,6 @@
 import logging
 
 from worker.api import scan_s3
-from worker.app import SOFT_LIMIT
 from worker.intake.audits.store import NANO, Result
 from worker.intake.dead_letters import Dead
 from worker.intake.events.counts import OTHER_READING
@@ -14,18 +13,11 @@ from worker.jobs.perform import Performer
 from worker.results import keys
 from worker.results.tag_writer import TagRequest
 from worker.scan.report import Report
-from worker.scan.scanner import FULL_SECONDS
 from worker.services import Services
 from worker.sources.allowed import BucketNotAllowedError
 from worker.tag_work import TagWork
 
 log = logging.getLogger(__name__)
-
-#: What the tags of an object take at most, in seconds.
-TAG_SECONDS = 45.0
-#: How long a batch begins with objects, in seconds: the longest scan still ends within the time limit, and so
-#: do its tags. What is left is sent again.
-BEGIN_SECONDS = SOFT_LIMIT - FULL_SECONDS - TAG_SECONDS - 5
 
 
 class ScanWork:
@@ -38,6 +30,7 @@ class ScanWork:
     def performer(self) -> Performer:
         """Whoever works on entries by this."""
         services = self._services
+        limits = services.settings.limits
         return Performer(
             scan=self.scan,
             record=self.record,
@@ -48,8 +41,9 @@ class ScanWork:
             breaker=services.breaker,
             liveness=services.liveness,
             threads=services.settings.scan_threads,
-            begin_seconds=BEGIN_SECONDS,
+            begin_seconds=limits.begin,
             patience_seconds=services.settings.undecided_seconds,
+            cpu_seconds=limits.cpu,
         )
 
     def scan(self, entry: Entry, job: ScanJob) -> Report:

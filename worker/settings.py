@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.intake.audits.prices import PricesError, load_prices
 from worker.intake.selection import Selection
 from worker.jobs.signatures import read_keys
+from worker.limits import Limits
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.scan.sizes import parse_size
@@ -72,6 +73,20 @@ class Settings(BaseSettings):
         default=300,
         ge=1,
         description="How long a job gives no sign of life until it is looked whether the broker lost it",
+    )
+
+    soft_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        description="When the work on a message must have ended; by default what the budgets allow",
+    )
+    hard_seconds: int | None = Field(
+        default=None, ge=1, description="When its process is ended; by default a minute later"
+    )
+    visibility_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        description="When the broker delivers a message again that was not acknowledged; by default 1800",
     )
 
     undecided_seconds: int = Field(
@@ -232,6 +247,22 @@ class Settings(BaseSettings):
             except ScheduleError as error:
                 raise ValueError(str(error)) from None
         return value
+
+    @model_validator(mode="after")
+    def _limits_hold_together(self) -> "Settings":
+        contradiction = self.limits.contradiction(
+            done=self.done_seconds,
+            resend=self.resend_seconds,
+            by_rabbitmq=(self.broker_url or "").startswith("amqp"),
+        )
+        if contradiction is not None:
+            raise ValueError(contradiction)
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """How long the work on a message may take."""
+        return Limits.of(self.scan, self.soft_seconds, self.hard_seconds, self.visibility_seconds)
 
     @property
     def scan(self) -> ScanSettings:

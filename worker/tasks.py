@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 #: Workers that Celery lets a message cost. Which job it was, and when it has cost too many, the ledger tells
 #: (`worker.jobs.perform.MAX_LOST`); this bounds what dies before it comes to that.
 MAX_RETRIES = 10
-#: The exit code of a process that ends itself because scans hang.
+#: The exit code of a process that ends itself because scans hang, or memory ran out.
 HUNG_EXIT = 70
 #: Tasks that a sweep sends for tags that are owed; the next sweep sends others.
 MOST_PAGES = 20
@@ -142,10 +142,10 @@ class LedgerTask(KeptTask):
             work = ScanWork(services())
             work.refuse_other_buckets(entry)
             CeleryPublisher().publish(work.performer().perform(entry))
-        except HungError as hung:
+        except (HungError, MemoryError) as error:
             # Threads cannot be ended; a process can. Celery delivers the message again, and what did not end
             # is noted as started, so that it goes on alone.
-            log.critical("%s: this process ends itself", hung)
+            log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
         except DeliveryUncertainError as error:
             log.warning("what is left of entry %s is sent by the next sweep: %s", entry.id, error)

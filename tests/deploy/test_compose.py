@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.app import SHUTDOWN
+from worker.limits import LAST_SHUTDOWN
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_no_service_is_reached_from_outside(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_of_ours_is_given_longer_than_its_soft_shutdown(name: str) -> None:
-    assert _seconds(SERVICES[name]["stop_grace_period"]) > SHUTDOWN
+    assert _seconds(SERVICES[name]["stop_grace_period"]) > LAST_SHUTDOWN
 
 
 @pytest.mark.parametrize("name", [*WORKERS, "listener", "scheduler", "submit"])

@@ -55,12 +55,16 @@ def keyhole(
 
 @contextmanager
 def started(
-    *arguments: str | Path, env: Mapping[str, str], log: Path, **options: Any
+    *arguments: str | Path,
+    env: Mapping[str, str],
+    log: Path,
+    program: Sequence[str] = KEYHOLE,
+    **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command in a session of its own, its output in a file. What is left of it is killed."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*KEYHOLE, *arguments],
+            [*program, *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
             **{"stdout": output, "stderr": output, "start_new_session": True} | options,
@@ -74,10 +78,12 @@ def started(
 
 
 @contextmanager
-def worker(env: Mapping[str, str], log: Path, *, concurrency: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    env: Mapping[str, str], log: Path, *, concurrency: int = 1, program: Sequence[str] = KEYHOLE
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that is ready to take work."""
     before = log.stat().st_size if log.exists() else 0
-    with started("worker", "--concurrency", str(concurrency), env=env, log=log) as process:
+    with started("worker", "--concurrency", str(concurrency), env=env, log=log, program=program) as process:
         until(lambda: READY in log.read_bytes()[before:] or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         yield process

@@ -25,8 +25,8 @@ BUCKET = "images"
 MANY, FEW = 20_000, 3000
 #: Of the moments and the kinds of kills, and of whom they hit.
 SEED = 4
-#: What a killed worker held is sent again when nobody gave a sign of life for it for a second.
-RESEND_SECONDS = 1
+#: What a killed worker held is sent again when nobody gave a sign of life for it for so many seconds.
+RESEND_SECONDS = 30
 
 
 @pytest.fixture(scope="module")

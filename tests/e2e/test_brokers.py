@@ -30,9 +30,10 @@ from tests.ports import free_port
 from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import PASSWORD, RabbitMQ
-from worker.app import VISIBILITY, configuration
+from worker.app import configuration
 from worker.demo.images import qcow2
 from worker.jobs.queues import JOBS, QUEUES
+from worker.limits import VISIBILITY
 from worker.results import keys
 from worker.results.connection import connect
 from worker.settings import Settings

@@ -14,13 +14,13 @@ import pytest
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site
 from tests.slow import slow
-from worker.app import VISIBILITY
 from worker.demo.images import qcow2
 from worker.intake.dead_letters import DeadLetters
 from worker.intake.refused import LONGEST_MESSAGE
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
 from worker.jobs.perform import MAX_LOST
+from worker.limits import VISIBILITY
 from worker.results import keys
 from worker.scan.report import Status
 

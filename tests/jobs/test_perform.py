@@ -1,13 +1,15 @@
 """The work on an entry: every job gets one verdict, whatever happens to others and to who works on them."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from threading import Barrier, Lock
+from threading import Barrier, Event, Lock, Timer, get_ident
 
 import pytest
 import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
+from worker.jobs import perform
 from worker.jobs.breaker import LEAST, Breaker
 from worker.jobs.delays import LONGEST_DELAY
 from worker.jobs.heartbeat import Heartbeat
@@ -59,7 +61,9 @@ class Site:
         self.breaker = Breaker()
         self._lock = Lock()
 
-    def perform(self, entry: Entry, *, seconds: float = 60, patience: float = 3600) -> list[Entry]:
+    def perform(
+        self, entry: Entry, *, seconds: float = 60, patience: float = 3600, cpu: float = 60
+    ) -> list[Entry]:
         performer = Performer(
             scan=self._scan,
             record=self._record,
@@ -72,6 +76,7 @@ class Site:
             threads=len(JOBS),
             begin_seconds=seconds,
             patience_seconds=patience,
+            cpu_seconds=cpu,
         )
         return performer.perform(entry)
 
@@ -284,7 +289,22 @@ class TestLostWorkers:
         for job_id in job_ids:
             site.ledger.attempts.start(job_id, "lost", site.liveness.is_alive)
 
-    def test_what_it_was_busy_with_goes_on_alone_and_the_rest_together(self, site: Site) -> None:
+    def test_what_it_was_busy_with_goes_on_alone_and_the_rest_in_few_parts(self, site: Site) -> None:
+        jobs = tuple(ScanJob(id=f"job-{number}", bucket="images", key="x") for number in range(100))
+        entry = Entry("many", jobs)
+        site.ledger.note(entry)
+        self.lose(site, entry, "job-1")
+
+        parts = site.perform(entry)
+
+        assert [len(part.jobs) for part in parts] == [*[10] * 9, 9, 1]
+        assert sorted(job.id for part in parts for job in part.jobs) == sorted(job.id for job in jobs)
+        self.lose(site, parts[0], "job-0")
+        again = site.perform(parts[0])
+        assert [len(part.jobs) for part in again] == [1] * 10
+        assert len({part.id for part in (*parts, *again)}) == 21
+
+    def test_what_was_begun_goes_on_after_what_was_not(self, site: Site) -> None:
         self.lose(site, BATCH, "job-1", "job-3")
         site.ledger.mark_done("job-0")
 
@@ -429,17 +449,69 @@ class TestTimeIsUp:
 
         assert site.ledger.attempts.lost_with([job.id for job in JOBS]) <= {"job-0"}
 
-    def test_a_scan_that_meets_celerys_time_limit_hangs(self, site: Site) -> None:
-        """Its process ends itself, and it counts as lost."""
 
-        def limit(_: ScanJob) -> None:
+class TestTheProcessMustEnd:
+    """What is done is marked, and who is to blame goes on alone when the entry is delivered again."""
+
+    @pytest.fixture(autouse=True)
+    def _hasty(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Nobody waits for long, and what hangs ends with the test."""
+        monkeypatch.setattr(perform, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(perform, "LAST_SECONDS", 0.05)
+        self.over = Event()
+        yield
+        self.over.set()
+
+    def hang(self, *job_ids: str) -> Callable[[ScanJob], None]:
+        return lambda job: self.over.wait() if job.id in job_ids else None
+
+    def test_a_scan_does_not_end_by_celerys_time_limit(self, site: Site) -> None:
+        def limit(*_: object) -> None:
             raise SoftTimeLimitExceeded
 
-        site.on_scan = limit
-        alone = Entry("alone", JOBS[:1])
+        site.on_scan = self.hang("job-0")
+        before = signal.signal(signal.SIGUSR1, limit)
+        Timer(0.2, signal.pthread_kill, (get_ident(), signal.SIGUSR1)).start()
 
         with pytest.raises(HungError):
-            site.perform(alone)
+            site.perform(BATCH)
+        signal.signal(signal.SIGUSR1, before)
 
-        assert site.recorded == {}
+        assert site.statuses() == {job_id: ALL_SAFE[job_id] for job_id in ALL_SAFE if job_id != "job-0"}
         assert site.ledger.attempts.lost_with(["job-0"]) == {"job-0"}
+        assert "on_scan" in str(site.ledger.attempts.history("job-0"))
+
+    def test_a_scan_uses_more_cpu_time_than_any_may(self, site: Site) -> None:
+        def spin(job: ScanJob) -> None:
+            while job.id == "job-0" and not self.over.is_set():
+                pass
+            self.hang("job-1")(job)
+
+        site.on_scan = spin
+
+        with pytest.raises(HungError, match="1 scans"):
+            site.perform(BATCH, cpu=0.1)
+
+        assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-0"}
+        assert "spin" in str(site.ledger.attempts.history("job-0"))
+
+    def test_memory_runs_out(self, site: Site) -> None:
+        """Whose fault that is, nobody can tell."""
+
+        other = Event()
+
+        def take(job: ScanJob) -> None:
+            if job.id == "job-0":
+                other.wait()
+                raise MemoryError
+            other.set()
+            self.over.wait()
+
+        site.on_scan = take
+
+        with pytest.raises(MemoryError):
+            site.perform(BATCH)
+
+        assert site.ledger.attempts.lost_with([job.id for job in JOBS]) > {"job-0"}
+        assert "MemoryError" in str(site.ledger.attempts.history("job-0"))
+        assert "job-0" not in site.recorded

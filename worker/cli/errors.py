@@ -36,9 +36,11 @@ def load_settings(*, policy: str | None = None) -> Settings:
         return Settings() if policy is None else Settings(policy=policy)
     except ValidationError as error:
         first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # it is about several
+            raise CommandError(message, USAGE) from None
         field = str(first["loc"][0])
         name = "--policy" if policy is not None and field == "policy" else f"KEYHOLE_{field.upper()}"
-        message = first["msg"].removeprefix("Value error, ")
         raise CommandError(f"{name} is set to {first['input']!r}: {message}", USAGE) from None
 
 

@@ -58,6 +58,7 @@ _FILES: Final = (
     "/etc/ld.so.cache",
     "/etc/ssl/openssl.cnf",
     "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
     "/etc/boto.cfg",
     "/dev/random",
     "/dev/urandom",

@@ -7,7 +7,8 @@ How an attempt at a job can end:
 | decided | the verdict is recorded, and the job is done |
 | undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows |
 | undecided for `patience_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
-| its worker was lost | all such jobs of the entry go on alone, each as an entry of its own |
+| its worker was lost | it goes on as an entry of its own, and what was not begun in `PARTS` entries |
+| it uses more CPU time than any scan may, or memory runs out | this process must end itself, and is lost |
 | workers were lost `MAX_LOST` times | a verdict `failed`, reason `poison`, and a dead letter |
 | not begun, for want of time | the entry is sent again with what is left |
 
@@ -19,12 +20,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.jobs.breaker import Breaker
@@ -33,6 +35,7 @@ from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.liveness import Liveness
+from worker.jobs.watch import Watch
 from worker.scan.report import Report
 from worker.scan.scanner import Target, failure
 from worker.scan.undecided import is_undecided
@@ -43,7 +46,12 @@ log = logging.getLogger(__name__)
 MAX_LOST: Final = 3
 #: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
 MAX_INTERNAL_ERRORS: Final = 3
-#: Seconds that scans have to end when the time limit has come.
+#: In so many parts goes on what a lost worker had not begun. Where much of it is poison, most parts lose
+#: their worker as well and go on as single jobs, so an innocent one loses two workers at most.
+PARTS: Final = 10
+#: Seconds between two looks at the attempts that run.
+LOOK_SECONDS: Final = 1.0
+#: Seconds that scans have to end when the time limit has come, or another one hangs.
 LAST_SECONDS: Final = 5.0
 #: As much of a traceback as is kept, in lines from its end.
 TRACEBACK_LINES: Final = 12
@@ -78,6 +86,7 @@ class Performer:
         threads: How many objects of an entry are scanned at once.
         begin_seconds: How long after the first job another one is begun.
         patience_seconds: How long an object may stay undecided.
+        cpu_seconds: What no attempt uses that heeds its budget.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
@@ -91,6 +100,7 @@ class Performer:
     threads: int
     begin_seconds: float
     patience_seconds: float
+    cpu_seconds: float
 
     def perform(self, entry: Entry) -> list[Entry]:
         """Work on an entry.
@@ -100,6 +110,7 @@ class Performer:
 
         Raises:
             HungError: Scans hang; what they are of stays noted as started.
+            MemoryError: Memory ran out; all that was being scanned stays noted as started.
             Exception: A verdict could not be recorded, nor that be noted.
         """
         if self.ledger.is_elsewhere(entry.id):
@@ -124,11 +135,11 @@ class Performer:
             attempts = _Attempts(self, entry)
             try:
                 endings = attempts.make(jobs)
-            except HungError:
+            except (HungError, MemoryError):
                 raise
             except BaseException:
                 # Told to stop, or Redis is away: nothing is known of what was being scanned.
-                self.heartbeat.settle(entry, worker, attempts.begun)
+                self.heartbeat.settle(entry, worker, list(attempts.watch.running))
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
@@ -155,20 +166,21 @@ class Performer:
         return []
 
     def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
-        """The jobs that a lost worker was busy with, each alone, and all others together; or nothing."""
+        """The jobs that a lost worker was busy with, each alone, and the others in few parts; or nothing."""
         suspects = self.ledger.attempts.lost_with([job.id for job in jobs])
         if not suspects:
             return []
+        others = [job for job in jobs if job.id not in suspects]
+        length = max(1, -(-len(others) // PARTS))
+        parts = [others[start : start + length] for start in range(0, len(others), length)]
+        parts += [[job] for job in jobs if job.id in suspects]
+        return [self._part(entry, part) for part in parts]
+
+    def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
+        """A part of an entry. Parts of parts are shorter, so no two of a whole have the same id."""
         whole = entry.part_of or entry.id
-        parts = [
-            Entry(f"{whole}/{job.id}", (job,), entry.queue, entry.audit, whole)
-            for job in jobs
-            if job.id in suspects
-        ]
-        others = tuple(job for job in jobs if job.id not in suspects)
-        if others:
-            parts.insert(0, Entry(f"{whole}/others-{len(others)}", others, entry.queue, entry.audit, whole))
-        return parts
+        more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""
+        return Entry(f"{whole}/{jobs[0].id}{more}", tuple(jobs), entry.queue, entry.audit, whole)
 
 
 class _Attempts:
@@ -179,30 +191,18 @@ class _Attempts:
         self._entry = entry
         self._until = time.monotonic() + performer.begin_seconds
         self._lock = threading.Lock()
-        # By the job, the thread that is or was busy with it, until it is known how the attempt ended.
-        self._begun: dict[str, int] = {}
         self._stopped = False
         self.delay = 0.0
-
-    @property
-    def begun(self) -> list[str]:
-        """The ids of the jobs whose attempts were begun and did not end as they should."""
-        with self._lock:
-            return list(self._begun)
+        self.watch = Watch(performer.cpu_seconds)
 
     def make(self, jobs: Sequence[ScanJob]) -> list[Ending]:
         """Attempt all jobs, several at once; the first one is always begun."""
-        if len(jobs) <= 1:
-            try:
-                return [self._attempt(job, first=True) for job in jobs]
-            except SoftTimeLimitExceeded:
-                raise HungError(f"the scan of {jobs[0].bucket}/{jobs[0].key} did not end") from None
         pool = ThreadPoolExecutor(self._performer.threads, thread_name_prefix="scan")
         futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
         try:
-            wait(futures)
+            self._await(futures)
         except SoftTimeLimitExceeded:
-            self._end_in_time(futures)
+            self._end(futures)
         except BaseException:
             self._stopped = True
             raise
@@ -211,20 +211,46 @@ class _Attempts:
             pool.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in futures if not future.cancelled()]
 
-    def _end_in_time(self, futures: Sequence[Future[Ending]]) -> None:
+    def _await(self, futures: Sequence[Future[Ending]]) -> None:
+        """Wait until all attempts have ended.
+
+        Raises:
+            HungError: One of them will not.
+            MemoryError: Memory ran out. Which attempt is to blame nobody knows.
+        """
+        left = set(futures)
+        while left:
+            ended, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in ended:
+                if isinstance(error := future.exception(), MemoryError):
+                    raise error
+            if overdue := self.watch.overdue():
+                self._end(futures, overdue)
+
+    def _end(self, futures: Sequence[Future[Ending]], overdue: Collection[str] = ()) -> None:
         """Begin nothing more, and see whether what runs ends.
+
+        Args:
+            futures: Of all attempts.
+            overdue: The jobs that are to blame if it does not; by default, all that do not end.
 
         Raises:
             HungError: Something does not.
         """
         self._stopped = True
         wait(futures, timeout=LAST_SECONDS)
-        with self._lock:
-            hung = dict(self._begun)
-        for job_id, thread in hung.items():
-            self._performer.ledger.attempts.note_error(job_id, _stack(thread))
-        if hung:
-            raise HungError(f"{len(hung)} scans of entry {self._entry.id} did not end")
+        running = self.watch.running
+        hung = {job_id: thread for job_id, thread in running.items() if not overdue or job_id in overdue}
+        if not hung:
+            return
+        attempts = self._performer.ledger.attempts
+        try:
+            for job_id, thread in hung.items():
+                attempts.note_error(job_id, _stack(thread))
+            attempts.release([job_id for job_id in running if job_id not in hung])
+        except redis.RedisError as error:
+            log.warning("it is not noted where scans hang: %s", error)
+        raise HungError(f"{len(hung)} scans of entry {self._entry.id} did not end")
 
     def _attempt(self, job: ScanJob, *, first: bool) -> Ending:
         if self._stopped or (not first and time.monotonic() > self._until):
@@ -233,11 +259,9 @@ class _Attempts:
         if not performer.breaker.allows(job.bucket):
             self._postpone(performer.breaker.rest(job.bucket))
             return Ending.UNDECIDED
-        with self._lock:
-            self._begun[job.id] = threading.get_ident()
+        self.watch.begin(job.id)
         ending = self._attempt_begun(job)
-        with self._lock:
-            del self._begun[job.id]
+        self.watch.end(job.id)
         return ending
 
     def _attempt_begun(self, job: ScanJob) -> Ending:
@@ -251,7 +275,8 @@ class _Attempts:
         try:
             report = performer.scan(entry, job)
             error = str(report.details.get("error", ""))
-        except SoftTimeLimitExceeded:
+        except MemoryError:
+            performer.ledger.attempts.note_error(job.id, _tail(traceback.format_exc()))
             raise
         except Exception:
             log.exception("scanning %s failed", target.name)
@@ -286,6 +311,8 @@ class _Attempts:
         performer = self._performer
         try:
             performer.record(self._entry, job, report)
+        except MemoryError:
+            raise
         except Exception as error:
             log.exception("the verdict on %s was not recorded", report.target)
             text = f"{type(error).__name__}: {error}"

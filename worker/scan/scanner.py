@@ -35,7 +35,7 @@ MAX_STARTS = 3
 #: containers, and where all maps are read, the budget is the bound.
 MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 #: The longest scan of an object that the policy has decompressed in full, in seconds. With its tags written
-#: it is well within a task's time limit (`worker.app.SOFT_LIMIT`).
+#: it ends within the time limit of a message (`worker.limits`).
 FULL_SECONDS = 400.0
 #: Bytes a second that the slowest decoder makes: bzip2 of what does not compress.
 LEAST_RATE = 8 * 1024 * 1024

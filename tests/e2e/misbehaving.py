@@ -1,0 +1,86 @@
+"""The command `keyhole`, but the scans of some objects misbehave, as their keys say: `poison/kill-7`.
+
+They stand for bugs that an image can set off: in Python, in a library, in a decoder written in C.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from worker import limits, scan_work
+from worker.cli import main
+
+PROGRAM = (sys.executable, "-m", "tests.e2e.misbehaving")
+
+
+def kill() -> None:
+    """A decoder crashes."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def spin() -> None:
+    """A loop does not ask its budget."""
+    while True:
+        pass
+
+
+def stick() -> None:
+    """A library loops, and does not let go of the interpreter."""
+    re.fullmatch("(a|aa)+", "a" * 100 + "b")
+
+
+def hang() -> None:
+    """A scan waits for what never comes."""
+    threading.Event().wait()
+
+
+def take() -> None:
+    """A length in the image is believed."""
+    held = []
+    while True:
+        held.append(b"x" * (1 << 24))
+
+
+def break_out() -> None:
+    """An image takes over the process, and looks around. What it gets, it tells."""
+    got = []
+    for action in (
+        lambda: Path("/etc/shadow").read_bytes(),
+        lambda: Path("/tmp/stolen").write_text("x"),  # noqa: S108 - it is refused
+        lambda: subprocess.run(["/bin/sh", "-c", "true"], check=True),
+        lambda: os.kill(os.getppid(), 0),
+    ):
+        with contextlib.suppress(PermissionError):
+            action()
+            got.append(action)
+    if got:
+        print(f"broken out: {len(got)} succeeded", file=sys.stderr)
+
+
+DEEDS: dict[str, Callable[[], object]] = {
+    deed.__name__.replace("_", "-"): deed for deed in (kill, spin, stick, hang, take, break_out)
+}
+
+
+def _misbehave(scan: Callable[..., Any]) -> Callable[..., Any]:
+    def scan_s3(access: Any, bucket: str, key: str, *arguments: Any) -> Any:
+        deed = DEEDS.get(key.removeprefix("poison/").rpartition("-")[0])
+        if deed is not None:
+            deed()
+        return scan(access, bucket, key, *arguments)
+
+    return scan_s3
+
+
+if __name__ == "__main__":
+    # Or the tests would take minutes of CPU.
+    setattr(limits, "CPU_FACTOR", 0.3)  # noqa: B010 - a name of another module, as the next
+    setattr(scan_work, "scan_s3", _misbehave(scan_work.scan_s3))  # noqa: B010 - as said
+    main()
