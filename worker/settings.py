@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     undecided_seconds: int = Field(
         default=6 * 3600,
         ge=0,
-        description="How long an object is tried again that S3 or the network keeps from being scanned or tagged",
+        description="How long to retry what S3 or the network keeps from being scanned or tagged",
     )
 
     audit_rate: float = Field(
