@@ -40,7 +40,7 @@ ROOMS = [
 #: What may be beside the rooms: what it may import, beyond what stands for itself.
 ASIDE = {
     "": set(),
-    "logs": set(),
+    "logs": {"inspectors", "sources"},
     "embedded": {"results", "settings"},
     "demo": {"scan"},
     "__main__": {"cli", "sign_of_life"},

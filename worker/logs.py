@@ -1,10 +1,19 @@
-"""Logs: JSON lines in workers, readable text on a terminal; always on stderr, for stdout is for results."""
+"""Logs: JSON lines in workers, readable text on a terminal; always on stderr, for stdout is for results.
+
+Secrets in URLs are masked, and nothing that is logged gives the terminal a command. JSON is ASCII, so it
+holds no control characters either.
+"""
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+from worker.inspectors.text import escaped, escaped_lines
+from worker.sources.masking import masked
 
 #: Our handler's name: it takes the place of the one of an earlier call, and of no other's.
 HANDLER = "keyhole"
@@ -38,16 +47,21 @@ def configure(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=True)]
+        # Its own formatter of exceptions prints the values of all variables, passwords among them.
+        [_for_people, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if terminal
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [_for_programs, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.name = HANDLER
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                *last,
+            ],
         )
     )
     root = logging.getLogger()
@@ -61,3 +75,32 @@ def configure(level: str) -> None:
 def _tell_of_retry(details: RetryDetails) -> None:
     """Log a retry. What all of them come to is told by whoever asked."""
     log.debug("trying again in %.1f s: %s", details.wait_for, details.caused_by)
+
+
+def _for_programs(_: object, __: str, event: structlog.typing.EventDict) -> Mapping[str, Any]:
+    """Mask what is logged."""
+    return {name: _changed(value, masked) for name, value in event.items()}
+
+
+def _for_people(_: object, __: str, event: structlog.typing.EventDict) -> Mapping[str, Any]:
+    """Mask and escape what is logged. A traceback keeps its lines."""
+    tracebacks = {"exception", "stack"}
+    return {
+        escaped(name): escaped_lines(masked(str(value)))
+        if name in tracebacks
+        else _changed(value, lambda text: escaped(masked(text)))
+        for name, value in event.items()
+    }
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - whatever is logged
+    """A value with its texts changed; of another object, the text that stands for it."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(str(name)): _changed(one, change) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_changed(one, change) for one in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return change(repr(value))

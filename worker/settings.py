@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.intake.audits.prices import PricesError, load_prices
@@ -18,6 +18,7 @@ from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.scan.sizes import parse_size
 from worker.sources.allowed import AllowedBuckets
+from worker.sources.masking import check_no_user, check_redis_or_broker
 from worker.sources.meter import Budget
 
 Sink = Literal["redis", "tags"]
@@ -198,6 +199,15 @@ class Settings(BaseSettings):
     def _valid_keys(cls, value: Path | None) -> Path | None:
         if value is not None:
             read_keys(value)
+        return value
+
+    @field_validator("broker_url", "redis_url", "s3_endpoint_url")
+    @classmethod
+    def _valid_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.field_name == "s3_endpoint_url":
+            check_no_user(value)
+        elif value is not None:
+            check_redis_or_broker(value)
         return value
 
     @field_validator("policy")

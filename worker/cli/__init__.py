@@ -1,14 +1,17 @@
 """The command `keyhole`: one file per command, imported when it runs, so that it pays for no other."""
 
 import importlib
+import io
+import logging
 import signal
 import sys
 
 import click
 
 from worker import __version__, logs
-from worker.cli.errors import INTERRUPTED, CommandError
-from worker.inspectors.text import printable
+from worker.cli.errors import INTERRUPTED, UNDECIDED, CommandError
+from worker.inspectors.text import escaped_lines, shown
+from worker.sources.masking import masked
 
 COMMANDS = {
     "audit": "audit",
@@ -75,7 +78,9 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        shown_by_click = io.StringIO()
+        error.show(shown_by_click)
+        click.echo(escaped_lines(masked(shown_by_click.getvalue())), err=True, nl=False)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -86,9 +91,12 @@ def main() -> None:
         sys.exit(1)
     except CommandError as error:
         # One line, and nothing in it that a terminal would obey.
-        message = printable(str(error).encode(errors="backslashreplace"))
-        click.echo(f"Error: {message}", err=True)
+        click.echo(f"Error: {shown(str(error))}", err=True)
         sys.exit(error.exit_code)
+    except Exception:
+        # Python would exit with 1, which means that some objects are not safe.
+        logging.getLogger(__name__).exception("this is a bug of Keyhole's; please report it")
+        sys.exit(UNDECIDED)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -4,7 +4,6 @@ import sys
 import time
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from worker.cli.errors import (
 )
 from worker.cli.parsed import parsed
 from worker.cli.render import exit_code, size
+from worker.cli.terminal import SafeConsole
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState
 from worker.intake.selection import Selection, parse_share
 from worker.scan.sizes import parse_size
@@ -202,7 +202,7 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
     if as_json:
         click.echo(audit.model_dump_json(ensure_ascii=True))
     else:
-        Console().print(audit_view.page(audit))
+        SafeConsole().print(audit_view.page(audit))
         if audit.totals.listed:
             click.echo(f"The report: keyhole report {audit_id}", err=True)
     return _exit_code(audit)
@@ -236,7 +236,7 @@ def audits_command(*, limit: int, as_json: bool) -> None:
         if not audits:
             click.echo("no audits yet; begin one by: keyhole audit s3://bucket/prefix")
             return
-        Console().print(_table(audits[:limit]))
+        SafeConsole().print(_table(audits[:limit]))
         if len(audits) > limit:
             click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
     sys.exit(ALL_SAFE)

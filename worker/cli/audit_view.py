@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 
 import click
 import humanize
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from worker.cli.render import STYLES, shown, size
+from worker.cli.render import STYLES, size
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import shown
 from worker.intake.audits.audit import Audit, AuditState, Totals
 
 #: Seconds between two lines where there is no terminal.
@@ -142,7 +144,7 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
 def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
     """Yield what is to be called with the audit several times a second, and once it has ended."""
     speed = Speed()
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     if as_json or not console.is_terminal:
         due = time.monotonic() + LINE_SECONDS
 

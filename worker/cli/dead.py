@@ -7,14 +7,15 @@ from contextlib import suppress
 from itertools import islice
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from worker.cli.backend import backend
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
-from worker.cli.render import shown, size
-from worker.inspectors.text import printable
+from worker.cli.render import size
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import printable, shown
 from worker.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, anew
 from worker.intake.events.handling import DUPLICATES, PUBLISHED, Handler
 from worker.intake.events.notifications import NotUnderstoodError
@@ -72,7 +73,7 @@ def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
         if not letters:
             click.echo("no dead letters" + (" of this kind" if kind else ""))
             return
-        Console().print(_table(letters[:limit]))
+        SafeConsole().print(_table(letters[:limit]))
         if len(letters) > limit:
             click.echo(f"These are the latest {limit} of {dead.count()}; there are more (--limit).", err=True)
 
@@ -93,9 +94,13 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
         if as_json:
             click.echo(letter.model_dump_json(ensure_ascii=True))
         elif body_alone:
+            if sys.stdout.isatty():
+                raise CommandError(
+                    "a terminal would obey what it holds; send it to a file: … --body > message", USAGE
+                )
             click.echo(letter.body or b"", nl=False)
         else:
-            Console().print(_page(letter))
+            SafeConsole().print(_page(letter))
 
 
 @dead_command.command("retry")
@@ -129,10 +134,10 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
             except NotUnderstoodError as error:
                 stay += 1
                 dead.add_again(letter_id, error.reason)
-                click.echo(f"{letter_id[:ID_CHARACTERS]} stays: {shown(error.reason)}", err=True)
+                click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
                 dead.drop([letter_id])
-                click.echo(f"{letter_id[:ID_CHARACTERS]} is gone: {told}")
+                click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is gone: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
 
 

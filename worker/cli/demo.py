@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli.errors import CommandError, one_line_errors
-from worker.cli.render import STYLES, report_table, shown
+from worker.cli.render import STYLES, report_table
+from worker.cli.terminal import SafeConsole
 from worker.embedded.processes import worker_process
 from worker.embedded.valkey import embedded_valkey
+from worker.inspectors.text import shown
 from worker.intake.audits.audit import Audit, AuditSpec
 from worker.scan.report import Report, Status
 from worker.settings import Settings
@@ -47,8 +49,8 @@ def demo_command(*, as_json: bool) -> None:
     keyhole demo
     keyhole demo --json | jq 'select(.status != "safe") | .key, .reasons'
     """
-    console = Console()
-    notes = Console(stderr=True, quiet=as_json)
+    console = SafeConsole()
+    notes = SafeConsole(stderr=True, quiet=as_json)
     with one_line_errors(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyhole-demo-")))
         reports, tags, audit = _run(folder, notes, stack)

@@ -4,12 +4,10 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 import redis
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,13 +16,15 @@ from worker.cli.backend import backend, is_embedded
 from worker.cli.doctor_work import of_confinement, of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
-from worker.cli.render import shown
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import escaped, shown
 from worker.intake.listing import list_objects
 from worker.results.connection import connect
 from worker.scan.report import Status
 from worker.services import Services
 from worker.settings import Settings
 from worker.sources.errors import SourceError
+from worker.sources.masking import masked, masked_url
 from worker.sources.s3_boto import explain
 from worker.sources.s3_uri import S3Uri, parse_s3_uri
 
@@ -62,13 +62,14 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     findings += _s3(settings)
     if place is not None:
         findings += _bucket(settings, place)
+    findings = [finding._replace(message=masked(finding.message)) for finding in findings]
     if as_json:
         import json
 
         for finding in findings:
             click.echo(json.dumps(finding._asdict()))
     else:
-        Console().print(_table(findings))
+        SafeConsole().print(_table(findings))
     sys.exit(UNDECIDED if any(finding.state == BAD for finding in findings) else ALL_SAFE)
 
 
@@ -113,7 +114,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         persistence = client.info("persistence")
     except redis.RedisError as error:
         yield Finding(
-            "redis", BAD, f"{_masked(settings.redis_url)} does not answer: {error}; check KEYHOLE_REDIS_URL"
+            "redis",
+            BAD,
+            f"{masked_url(str(settings.redis_url))} does not answer: {error}; check KEYHOLE_REDIS_URL",
         )
         return
     name = (
@@ -121,7 +124,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         if "valkey_version" in server
         else f"Redis {server['redis_version']}"
     )
-    yield Finding("redis", GOOD, f"{name} at {_masked(settings.redis_url)}")
+    yield Finding("redis", GOOD, f"{name} at {masked_url(str(settings.redis_url))}")
     if policy != "noeviction":
         yield Finding(
             "redis", BAD, f"maxmemory-policy is {policy}: it drops jobs silently; set it to noeviction"
@@ -138,7 +141,7 @@ def _broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
     from worker.app import app, configure
 
     configure(settings)
-    place = _masked(settings.broker_url or settings.redis_url)
+    place = masked_url(str(settings.broker_url or settings.redis_url))
     try:
         with app.connection_for_write(connect_timeout=5) as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
@@ -219,19 +222,11 @@ def _tags(client: "S3Client", bucket: str, key: str, *, wanted: bool) -> Iterato
     )
 
 
-def _masked(url: str | None) -> str:
-    """A URL without its password."""
-    if url is None:
-        return "nowhere"
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
-
-
 def _table(findings: list[Finding]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for what, state, message in findings:
-        table.add_row(Text(what), Text(state, style=STYLES[state]), Text(message))
+        table.add_row(Text(what), Text(state, style=STYLES[state]), Text(escaped(message)))
     return table

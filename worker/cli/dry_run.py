@@ -6,14 +6,15 @@ import tempfile
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from worker.audit_work import lister_of
 from worker.cli.audit_view import dollars
-from worker.cli.render import shown, size
+from worker.cli.render import size
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import shown
 from worker.intake.audits.audit import AuditSpec, Totals
 from worker.intake.audits.dry_run import dry_run
 from worker.intake.audits.estimate import BYTES_PER_OBJECT, GETS_PER_OBJECT, Estimate, Estimator, Spending
@@ -35,7 +36,7 @@ def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        console=Console(stderr=True),
+        console=SafeConsole(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
@@ -57,7 +58,7 @@ def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
 
 
 def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
-    console = Console()
+    console = SafeConsole()
     console.print(Text(f"s3://{spec.bucket}/{spec.prefix}: a dry run; no object was read."))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)

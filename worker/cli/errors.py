@@ -11,6 +11,7 @@ from worker.results.record import CorruptRecordError
 from worker.settings import Settings
 from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.errors import SourceError
+from worker.sources.masking import masked, masked_url
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
@@ -22,7 +23,7 @@ class CommandError(Exception):
     """A command cannot go on; the message is one line."""
 
     def __init__(self, message: str, exit_code: int = UNDECIDED) -> None:
-        super().__init__(message)
+        super().__init__(masked(message))
         self.exit_code = exit_code
 
 
@@ -41,7 +42,8 @@ def load_settings(*, policy: str | None = None) -> Settings:
             raise CommandError(message, USAGE) from None
         field = str(first["loc"][0])
         name = "--policy" if policy is not None and field == "policy" else f"KEYHOLE_{field.upper()}"
-        raise CommandError(f"{name} is set to {first['input']!r}: {message}", USAGE) from None
+        value = masked_url(str(first["input"])) if field.endswith("_url") else repr(first["input"])
+        raise CommandError(f"{name} is set to {value}: {message}", USAGE) from None
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from worker.api import inspect_stream, s3_access, scan_object, scan_path, scan_s3
 from worker.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.render import exit_code, report_page, report_table
+from worker.cli.terminal import SafeConsole
 from worker.intake.listing import list_objects
 from worker.scan.report import Report
 from worker.settings import Settings
@@ -47,13 +47,15 @@ def inspect_command(
     settings = load_settings(policy=policy)
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
         raise click.UsageError("--version-id goes with one s3:// object")
-    console = Console(soft_wrap=False)
+    console = SafeConsole(soft_wrap=False)
     statuses = []
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
         many = recursive or len(targets) > 1
         table: list[Report] = []
-        with Progress(console=Console(stderr=True), disable=not (many and sys.stderr.isatty())) as progress:
+        with Progress(
+            console=SafeConsole(stderr=True), disable=not (many and sys.stderr.isatty())
+        ) as progress:
             bar = progress.add_task("scanning", total=None if recursive else len(targets))
             for report in _at_once(scans, settings.scan_threads):
                 progress.advance(bar)

@@ -10,13 +10,14 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from worker import logs
-from worker.cli.render import shown
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import shown
 from worker.intake.events.event import EventKind
 from worker.intake.events.handling import (
     DEAD,
@@ -114,7 +115,7 @@ class View:
     def shown(self, log_level: str) -> Iterator[None]:
         """Show it, and its last state in the end. Logs go above it, or to the same stream."""
         if sys.stderr.isatty():
-            with Live(console=Console(stderr=True), get_renderable=self.page, refresh_per_second=4):
+            with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):
                 # What is counted is seen; what is logged is what is wrong.
                 logs.configure("warning")
                 try:

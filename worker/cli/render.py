@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
-from worker.inspectors.text import printable
+from worker.inspectors.text import escaped, shown
 from worker.jobs.tag_debts import Owed
 from worker.scan.report import Report, Status
 
@@ -51,11 +51,6 @@ def share(report: Report) -> str:
     if percent < 0.01:
         return "<0.01%"
     return f"{percent:.2f}%" if percent < 1 else f"{min(percent, 100):.0f}%"
-
-
-def shown(text: str) -> str:
-    """Text from outside, a key or a URI, with nothing in it that a terminal would obey."""
-    return printable(text.encode("utf-8", "surrogatepass"))
 
 
 def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
@@ -102,14 +97,14 @@ def report_page(report: Report, owed: Owed | None = None) -> Table:
     page.add_row("object", Text(shown(report.target)))
     page.add_row("status", status)
     for finding in report.findings:
-        page.add_row("", Text(f"{finding.check} [{finding.severity}]: {finding.message}"))
+        page.add_row("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}")))
     image = " ".join(filter(None, (report.format or "none", report.subformat, *report.content)))
     page.add_row("format", Text(image))
     page.add_row("virtual size", Text(_exactly(report.virtual_size)))
     page.add_row("size", Text(_exactly(report.size)))
     page.add_row("wholeness", Text(report.wholeness.value))
     for name, value in report.details.items():
-        page.add_row(name.replace("_", " "), Text(str(value)))
+        page.add_row(shown(name.replace("_", " ")), Text(escaped(str(value))))
     for member in report.members:
         what = Text(f"{shown(member.target)}: {member.format or 'none'}, {size(member.virtual_size)}, ")
         what.append(member.status.value, style=STYLES[member.status])
@@ -129,11 +124,13 @@ def report_page(report: Report, owed: Owed | None = None) -> Table:
     if owed is not None and owed.since is not None:
         since = owed.since.isoformat(timespec="seconds")
         page.add_row("tags", Text(f"owed since {since}: {shown(str(owed.history))}"))
-    cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
-    if report.cpu_ms:
-        cost += f", {report.cpu_ms:.0f} ms of CPU"
-    page.add_row("cost", Text(cost))
+    page.add_row("cost", Text(_cost(report)))
     return page
+
+
+def _cost(report: Report) -> str:
+    cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
+    return cost + (f", {report.cpu_ms:.0f} ms of CPU" if report.cpu_ms else "")
 
 
 def _exactly(count: int | None) -> str:

@@ -12,7 +12,8 @@ import click
 
 from worker.cli.backend import backend
 from worker.cli.errors import USAGE, CommandError, load_settings, one_line_errors
-from worker.cli.render import shown, size
+from worker.cli.render import size
+from worker.inspectors.text import shown
 from worker.intake.audits.audit import Audit, AuditState
 from worker.reports.figures import counted
 from worker.services import services, use_settings

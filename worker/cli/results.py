@@ -3,11 +3,12 @@
 import sys
 
 import click
-from rich.console import Console
 
 from worker.cli.backend import backend
 from worker.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
-from worker.cli.render import exit_code, report_page, report_table, shown
+from worker.cli.render import exit_code, report_page, report_table
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import shown
 from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
 from worker.results.redis_store import RedisStore
@@ -49,7 +50,7 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
                 "no verdicts" + (" like that" if status or format_name else " yet; try `keyhole submit`")
             )
             return
-        console = Console()
+        console = SafeConsole()
         console.print(report_table(reports, console, costs=False))
         if more:
             click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
@@ -84,7 +85,7 @@ def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
         else:
             debts = TagDebts(connect(str(settings.redis_url)))
             owed = debts.owed(bucket, key, report.version_id) or debts.owed(bucket, key, version_id)
-            Console().print(report_page(report, owed))
+            SafeConsole().print(report_page(report, owed))
     sys.exit(exit_code([report.status]))
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 import humanize
 import redis
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from worker.cli import audit_view
 from worker.cli.backend import backend
 from worker.cli.errors import USAGE, CommandError, load_settings, one_line_errors
-from worker.cli.render import shown
 from worker.cli.scheduler import NONE_CONFIGURED
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import shown
 from worker.intake.audits.audit import Audit
 from worker.scan.report import Status
 from worker.services import services, use_settings
@@ -82,7 +82,7 @@ def schedules_command(*, file: str | None, as_json: bool) -> None:
             for standing in standings:
                 click.echo(json.dumps(_as_json(standing, at_work=at_work)))
             return
-        Console().print(_table(standings, now))
+        SafeConsole().print(_table(standings, now))
         if not at_work:
             click.echo(
                 "No scheduler is running, so nothing will begin; start one by: keyhole scheduler", err=True

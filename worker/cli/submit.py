@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from worker.api import s3_access
 from worker.cli.backend import backend, is_embedded
 from worker.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
-from worker.cli.render import exit_code, report_table, shown
+from worker.cli.render import exit_code, report_table
+from worker.cli.terminal import SafeConsole
+from worker.inspectors.text import shown
 from worker.intake.listing import list_objects
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry
@@ -76,7 +77,7 @@ def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json
         return []
     reports = _wait(entries, count, position, as_json=as_json)
     if not as_json:
-        console = Console()
+        console = SafeConsole()
         console.print(report_table(reports, console))
     return reports
 
@@ -113,7 +114,7 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
 
     reports = []
     silences = 0
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=SafeConsole(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("scanning", total=count)
         for arrived in await_verdicts(entries, services().store, services().ledger, position):
             if arrived is None:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 from worker.jobs.ledger import ENTRY, Entry
 from worker.results import keys
 from worker.results.tags import TAG_DEBT, TagDebt
+from worker.sources.masking import masked
 
 #: The longest body that is kept as a whole, in bytes: the longest message that is read
 #: (`worker.intake.events.notifications`). Of a longer one this much is kept, enough to tell whose it is.
@@ -246,7 +247,7 @@ class DeadLetters:
 
 
 def _reason(text: str) -> bytes:
-    return text[:LONGEST_REASON].encode(errors="backslashreplace")
+    return masked(text)[:LONGEST_REASON].encode(errors="backslashreplace")
 
 
 def _id(kind: LetterKind, content: bytes) -> str:

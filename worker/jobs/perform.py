@@ -39,6 +39,7 @@ from worker.jobs.watch import Watch
 from worker.scan.report import Report
 from worker.scan.scanner import Target, failure
 from worker.scan.undecided import is_undecided
+from worker.sources.masking import masked
 
 log = logging.getLogger(__name__)
 
@@ -338,4 +339,4 @@ def _stack(thread: int) -> str:
 
 
 def _tail(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-TRACEBACK_LINES:])
+    return masked("\n".join(text.strip().splitlines()[-TRACEBACK_LINES:]))

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from worker.inspectors.text import printable
+from worker.inspectors.text import shown
 from worker.intake.audits.audit import Audit, AuditedObject, BucketFinding
 from worker.reports import contents, figures
 from worker.reports.reasons import BY_URGENCY, URGENCY, meaning
@@ -115,7 +115,7 @@ def _seen(value: object) -> object:
     """What a template prints, with nothing in it that is there and not seen."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    return printable(value.encode("utf-8", "surrogatepass"))
+    return shown(value)
 
 
 def _block(name: str) -> Markup:

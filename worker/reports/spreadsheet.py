@@ -1,4 +1,4 @@
-"""An audit's objects as CSV, for people with a spreadsheet; whatever a key says, no cell is a formula.
+r"""An audit's objects as CSV: whatever a key says, no cell is a formula, and nothing commands a terminal.
 
 RFC 4180: commas, CRLF, quotes around every text, quotes in it doubled. UTF-8 with a byte order mark, without
 which Excel takes it for another encoding. Lists are joined: codes by spaces, sentences by semicolons. Times
@@ -13,8 +13,10 @@ breaks and NUL, and an eye on separators and quotes. So an apostrophe stands
 - in a text, behind each `;`, tab and line break that one of these follows. Where a comma is the decimal
   separator, a spreadsheet splits lines at `;`, and our quotes protect nothing.
 
-A text that would read as a marked one is marked itself, so nothing is lost: one apostrophe less in each such
-place is the text again.
+A text that would read as a marked one is marked itself. After that, what cannot be seen (control characters,
+marks that turn the direction of writing, and the like) becomes an escape as Python writes them, `\x1b`, and
+a backslash becomes two. So nothing is lost: with the escapes read, one apostrophe less in each such place is
+the text again. JSON Lines and Parquet, which are for programs, hold every text as it is.
 """
 
 import codecs
@@ -24,6 +26,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
+from worker.inspectors.text import escaped
 from worker.intake.audits.audit import AuditedObject
 from worker.reports.rows import Row, row_of
 
@@ -61,4 +64,4 @@ def _cell(value: object) -> str | int:
         return value
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return "" if value is None else _DANGER.sub("'", str(value))
+    return "" if value is None else escaped(_DANGER.sub("'", str(value)).replace("\\", r"\\"))

@@ -1,16 +1,18 @@
 """Why bytes could not be had, as a stable reason and a sentence that says what to do."""
 
+from worker.sources.masking import masked
+
 
 class SourceError(Exception):
     """Bytes could not be had.
 
     Args:
         reason: A stable code in snake_case, as reports carry it.
-        message: A sentence for people.
+        message: A sentence for people. Secrets in URLs are masked: what boto3 and obstore say has endpoints.
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(masked(message))
         self.reason = reason
 
 

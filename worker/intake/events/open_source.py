@@ -18,7 +18,7 @@ environment names a file of other authorities than the system's.
 
 import re
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 
 import boto3
 from botocore.exceptions import BotoCoreError
@@ -28,6 +28,7 @@ from worker.intake.events.redis_list import RedisListSource
 from worker.intake.events.source import MessageSource
 from worker.intake.events.sqs import SqsQueue, SqsSource
 from worker.results.connection import connect
+from worker.sources.masking import split_url
 
 _SQS_EXAMPLE: Final = "https://sqs.eu-central-1.amazonaws.com/123456789012/queue or sqs://queue"
 _AMQP_EXAMPLE: Final = "amqp://user:password@host:5672/vhost/queue (without vhost: the default one)"
@@ -71,33 +72,17 @@ def open_source(
     """
     scheme = url.partition("://")[0].lower()
     if scheme in _SQS_SCHEMES:
-        return SqsSource(_sqs_queue(_split(url, _SQS_EXAMPLE), region, endpoint_url))
+        return SqsSource(_sqs_queue(split_url(url, _SQS_EXAMPLE), region, endpoint_url))
     if scheme in {"amqp", "amqps"}:
-        return AmqpSource(_amqp_queue(_split(url, _AMQP_EXAMPLE)), client_name=f"keyhole {listener_id}")
+        return AmqpSource(_amqp_queue(split_url(url, _AMQP_EXAMPLE)), client_name=f"keyhole {listener_id}")
     if scheme in {"redis", "rediss"}:
-        return _redis_list(_split(url, _REDIS_EXAMPLE), listener_id)
+        return _redis_list(split_url(url, _REDIS_EXAMPLE), listener_id)
     if scheme == "unix":
-        return _redis_list_by_socket(_split(url, _UNIX_EXAMPLE), listener_id)
+        return _redis_list_by_socket(split_url(url, _UNIX_EXAMPLE), listener_id)
     raise ValueError(
         f"it is no URL of a queue; write {_SQS_EXAMPLE}, {_AMQP_EXAMPLE}, {_REDIS_EXAMPLE}, "
         f"or {_UNIX_EXAMPLE}"
     )
-
-
-def _split(url: str, example: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        readable = False
-    else:
-        readable = "#" not in url and "@" not in parts.path + parts.query
-    if not readable:
-        raise ValueError(
-            f"it cannot be read; write {example}, and in names and passwords / as %2F, @ as %40, : as %3A, "
-            "# as %23, ? as %3F, % as %25"
-        )
-    return parts
 
 
 def _unquote(text: str, example: str) -> str:
