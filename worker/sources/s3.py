@@ -196,7 +196,13 @@ class S3Source:
         self._meter = meter
         self._client = access.client
         self._route = access.route(bucket)
-        self._pin = Pin(bucket, key, version_id, states_etag=self._route.takes_if_match)
+        self._pin = Pin(
+            bucket,
+            key,
+            version_id,
+            states_etag=self._route.takes_if_match,
+            heeds_ranges=self._route.heeds_ranges,
+        )
         self._identity: Identity | None = None
         self._version_learned = False
         self._by_obstore = s3_obstore.can_name(key)
@@ -231,6 +237,9 @@ class S3Source:
         self._pin.check(answer.identity)
         if self._identity is None:
             self._recognise(answer.identity)
+        if answer.heeds_range and not self._pin.heeds_ranges:
+            self._route.heeds_ranges = True
+            self._pin = replace(self._pin, heeds_ranges=True)
         return answer.data
 
     def _get_pinned(self, span: Span) -> Answer:

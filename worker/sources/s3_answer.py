@@ -35,6 +35,8 @@ class Pin:
         etag: Its ETag, once known. Every answer must have it.
         size: Its size in bytes, once known.
         states_etag: Whether requests state the ETag as `If-Match`. Not all servers know that.
+        heeds_ranges: Whether the server has answered with a range before, so that it is a fault of the server
+            if it sends the whole object.
     """
 
     bucket: str
@@ -43,6 +45,7 @@ class Pin:
     etag: str | None = None
     size: int | None = None
     states_etag: bool = True
+    heeds_ranges: bool = False
 
     @property
     def if_match(self) -> str | None:
@@ -64,10 +67,12 @@ class Pin:
 class Answer:
     """The bytes of a span, where they begin, and the object that they are of.
 
-    `took_if_match` is false where the server refused `If-Match` itself, whatever its value.
+    `took_if_match` is false where the server refused `If-Match` itself, whatever its value. `heeds_range` is
+    true where the server sent the span alone, and not the whole object.
     """
 
     offset: int
     data: bytes
     identity: Identity
     took_if_match: bool = True
+    heeds_range: bool = False

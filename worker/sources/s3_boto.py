@@ -238,7 +238,7 @@ def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter)
         body.close()
     if passed + len(data) != skipped + length:
         raise TransientError("truncated_body", f"the answer to {span.header} ended before its end")
-    return Answer(offset, data, _identity(response, size))
+    return Answer(offset, data, _identity(response, size), heeds_range=_http_status(response) == 206)
 
 
 def _place(
@@ -260,6 +260,9 @@ def _place(
         raise TransientError("wrong_range", f"the server answered {span.header} with {stated!r}")
     # A 200: the server ignores Range and sends everything. Read no further than asked.
     size = response.get("ContentLength")
+    # Some servers only ignore ranges from the end.
+    if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
+        raise TransientError("wrong_range", f"the server answered {span.header} with the whole object")
     if size is None:
         raise UnreadableError(
             "range_ignored", "the server ignores ranges, and does not say how long the object is"

@@ -133,6 +133,7 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
             content_encoding=result.attributes.get("Content-Encoding"),
             metadata=tuple((str(name), str(value)) for name, value in result.attributes.items()),
         ),
+        heeds_range=True,  # obstore takes no other answer
     )
 
 

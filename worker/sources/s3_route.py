@@ -56,6 +56,8 @@ class Route:
         self.store = open_store(self._place)
         #: Whether the server knows If-Match. Where it does not, answers are compared by their ETags alone.
         self.takes_if_match = True
+        #: Whether the server has ever answered with a range.
+        self.heeds_ranges = False
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
