@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     )
 
     resend_seconds: int = Field(
-        default=300,
+        default=60,
         ge=1,
         description="How long a job gives no sign of life until it is looked whether the broker lost it",
     )

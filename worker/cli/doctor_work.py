@@ -8,7 +8,7 @@ from worker.services import Services
 from worker.settings import Settings
 
 #: A job that is silent for so many times the wait until it is looked after: nobody looks.
-UNSWEPT = 3
+UNSWEPT = 15
 
 
 def of_work(services: Services) -> Iterator[Finding]:
