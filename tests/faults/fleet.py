@@ -1,0 +1,165 @@
+"""Workers as a service manager runs them, with their Valkey: what a storm strikes is started again."""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+from threading import Event, Lock, Thread
+
+from tests.e2e import commands
+from tests.faults.storms import Strike
+from tests.faults.valkey import Valkey
+
+#: Seconds from one look at the workers to the next.
+LOOK_SECONDS = 0.5
+#: Seconds until a worker is started again that ended by itself, for the same reason perhaps.
+RESTART_SECONDS = 2.0
+#: Seconds that a frozen process is frozen: longer than a heartbeat, and now and then than a holder's silence.
+FROZEN_SECONDS = (2.0, 40.0)
+#: Seconds that Valkey is frozen, and that it is away.
+FROZEN_VALKEY_SECONDS, AWAY_SECONDS = (2.0, 20.0), (0.0, 3.0)
+
+
+class Fleet:
+    """Some workers. Whichever ends is started again, until `close`."""
+
+    def __init__(
+        self, env: Mapping[str, str], folder: Path, valkey: Valkey, *, workers: int, processes: int
+    ) -> None:
+        self._env = env
+        self._folder = folder
+        self._valkey = valkey
+        self._processes = processes
+        self._lock = Lock()
+        self._valkey_strikes = Lock()
+        self._workers: list[subprocess.Popen[bytes] | None] = [None] * workers
+        self._closed = Event()
+        self._expected: set[int] = set()
+        self._thread = Thread(target=self._look_after, daemon=True)
+        #: Exit codes of workers that ended without having been struck.
+        self.ended: Counter[int] = Counter()
+
+    @property
+    def pids(self) -> list[int]:
+        """The main processes of the workers that run."""
+        with self._lock:
+            return [worker.pid for worker in self._workers if worker is not None and worker.poll() is None]
+
+    @property
+    def logs(self) -> Sequence[Path]:
+        """What the workers have said."""
+        return sorted(self._folder.glob("worker-*.log"))
+
+    def start(self) -> None:
+        """Start all workers and wait until they take work."""
+        for number in range(len(self._workers)):
+            self._start(number)
+        self._thread.start()
+        commands.until(lambda: all(commands.READY in log.read_bytes() for log in self.logs))
+
+    def close(self) -> None:
+        """End all workers at once."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for worker in self._workers:
+            if worker is not None:
+                _end(worker)
+
+    def strike(self, strike: Strike, random: Random, over: Event) -> None:
+        """Strike once. What is frozen goes on after a while, and at once when the storm is over."""
+        match strike:
+            case Strike.KILL_CHILD:
+                self._send(signal.SIGKILL, self._some_child(random))
+            case Strike.KILL_WORKER | Strike.STOP_WORKER:
+                pid = self._some_worker(random)
+                if pid is not None:
+                    self._expected.add(pid)
+                self._send(signal.SIGKILL if strike is Strike.KILL_WORKER else signal.SIGTERM, pid)
+            case Strike.FREEZE_CHILD:
+                self._freeze(self._some_child(random), random, over)
+            case Strike.FREEZE_WORKER:
+                self._freeze(self._some_worker(random), random, over)
+            case Strike.KILL_VALKEY | Strike.CUT_AOF | Strike.FREEZE_VALKEY:
+                with self._valkey_strikes:
+                    self._strike_valkey(strike, random, over)
+
+    def _strike_valkey(self, strike: Strike, random: Random, over: Event) -> None:
+        valkey = self._valkey
+        if strike is Strike.KILL_VALKEY:
+            valkey.end()
+            over.wait(random.uniform(*AWAY_SECONDS))
+            valkey.start()
+        elif strike is Strike.CUT_AOF:
+            valkey.crash(random)
+        else:
+            valkey.freeze()
+            over.wait(random.uniform(*FROZEN_VALKEY_SECONDS))
+            valkey.thaw()
+
+    def _freeze(self, pid: int | None, random: Random, over: Event) -> None:
+        self._send(signal.SIGSTOP, pid)
+        over.wait(random.uniform(*FROZEN_SECONDS))
+        self._send(signal.SIGCONT, pid)
+
+    def _some_worker(self, random: Random) -> int | None:
+        pids = self.pids
+        return random.choice(pids) if pids else None
+
+    def _some_child(self, random: Random) -> int | None:
+        children = [child for pid in self.pids for child in commands.children(pid)]
+        return random.choice(children) if children else None
+
+    def _send(self, what: signal.Signals, pid: int | None) -> None:
+        with suppress(ProcessLookupError):
+            if pid is not None:
+                os.kill(pid, what)
+
+    def _start(self, number: int) -> None:
+        with (self._folder / f"worker-{number}.log").open("ab") as log:
+            self._workers[number] = subprocess.Popen(
+                [*commands.KEYHOLE, "worker", "--until-stdin-ends", "--concurrency", str(self._processes)],
+                env=self._env,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _look_after(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS):
+            for number, worker in enumerate(self._workers):
+                if worker is None or worker.poll() is None:
+                    continue
+                _end(worker)
+                if worker.pid not in self._expected:
+                    self.ended[worker.returncode] += 1
+                    self._closed.wait(RESTART_SECONDS)
+                with self._lock:
+                    self._start(number)
+
+
+def _end(worker: "subprocess.Popen[bytes]") -> None:
+    """End a worker and whatever is left of it: the children of one that was killed are in its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    if worker.stdin is not None:
+        worker.stdin.close()
+
+
+@contextmanager
+def fleet(
+    env: Mapping[str, str], folder: Path, valkey: Valkey, *, workers: int, processes: int
+) -> Iterator[Fleet]:
+    """Run workers that are ready to take work."""
+    running = Fleet(env, folder, valkey, workers=workers, processes=processes)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()

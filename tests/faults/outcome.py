@@ -1,0 +1,91 @@
+"""What a run is to be, and what it came to."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.accounts import Trouble
+from tests.faults.storms import Storm
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is.
+
+    `jobs` and `seconds` are of each storm; without seconds, a storm is as long as its jobs take. Where
+    `apart` is false, only the last storm is followed by rest. With `hours`, storms come by chance for so
+    long. `logs` is where the workers' logs are kept.
+    """
+
+    seed: int
+    storms: Sequence[Storm]
+    jobs: int
+    seconds: float | None = None
+    apart: bool = True
+    hours: float | None = None
+    logs: Path | None = None
+    workers: int = 2
+    processes: int = 2
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Told:
+    """What a storm came to. Seconds: of the storm, from healing to the last end, and to the last tag."""
+
+    storm: str
+    jobs: int = 0
+    accepted: int = 0
+    uncertain: int = 0
+    seconds: float = 0.0
+    drained_seconds: float = 0.0
+    tagged_seconds: float = 0.0
+    rescanned: int = 0
+    faults: Mapping[str, int] = field(default_factory=dict)
+    strikes: Mapping[str, int] = field(default_factory=dict)
+    ends: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What a run came to; it holds if `trouble` is empty."""
+
+    seed: int
+    jobs_per_second: float
+    told: list[Told]
+    dead_letters: int
+    worker_exits: Mapping[int, int]
+    trouble: Trouble
+    gauges: Mapping[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that is promised was kept."""
+        return not self.trouble.count
+
+    def total(self, name: str) -> Counter[str]:
+        """The sum over all storms of `faults`, `strikes` or `ends`."""
+        return sum((Counter(getattr(one, name)) for one in self.told), Counter())
+
+    def json(self) -> str:
+        """All of it as one JSON object."""
+        return json.dumps({**asdict(self), "holds": self.holds})
+
+
+def line(told: Told, trouble: Trouble) -> str:
+    happened = {**told.faults, **told.strikes}
+    bad = f"; TROUBLE {dict(trouble.count)}" if trouble.count else ""
+    return (
+        f"{told.storm}: {told.jobs} jobs in {told.seconds} s, drained in {told.drained_seconds} s, "
+        f"tagged in {told.tagged_seconds} s, "
+        f"{dict(told.ends)}, {told.uncertain} uncertain, {told.rescanned} again; {happened}{bad}"
+    )
+
+
+def say(text: str) -> None:
+    """Tell how it goes."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,232 @@
+"""A run: an undisturbed beginning, then storm after storm, each followed by healing, rest and the account."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from threading import Event, Thread
+
+import redis
+
+from tests.e2e import commands
+from tests.faults.accounts import Accounts
+from tests.faults.fleet import Fleet
+from tests.faults.gauges import Gauges
+from tests.faults.objects import BUCKET, key_of, stocks
+from tests.faults.outcome import Outcome, Plan, Told, line, say
+from tests.faults.s3_server import FaultyS3
+from tests.faults.site import at_rest, drained, site, what_is_left
+from tests.faults.storms import Storm, Strike, Striking
+from tests.faults.valkey import Valkey
+from worker.jobs.job import ScanJob
+from worker.jobs.perform import MAX_LOST
+from worker.jobs.publisher import DeliveryUncertainError
+from worker.services import services
+from worker.tasks import submit
+
+#: Jobs of the undisturbed beginning, by which the pace is set: so many of each image.
+CALM_ROUNDS = 8
+#: The share of the workers' undisturbed rate at which jobs are submitted in a storm …
+PACE = 0.4
+#: … and the seconds of undisturbed work, at most, that all jobs of a storm are.
+BACKLOG_SECONDS = 40.0
+#: How many jobs are submitted at once, in messages of how many: as events come, and as bulks.
+BULKS = ((1, 1), (4, 1), (20, 5), (50, 50))
+#: Seconds after healing within which everything must have ended, and after which nobody waits any more.
+DRAIN_SECONDS, LOST_SECONDS = 120.0, 900.0
+#: Strikes that cost a process that scans.
+KILLS = (Strike.KILL_CHILD, Strike.KILL_WORKER, Strike.STOP_WORKER)
+#: Seconds without change that are rest.
+REST_SECONDS = 1.0
+POLL_SECONDS = 0.1
+
+
+class Run:
+    """A run in progress."""
+
+    def __init__(self, plan: Plan, s3: FaultyS3, valkey: Valkey, workers: Fleet) -> None:
+        self._plan = plan
+        self._s3 = s3
+        self._valkey = valkey
+        self._fleet = workers
+        self._random = Random(plan.seed)  # noqa: S311 - a seeded choice of faults
+        self._accounts = Accounts(services().store, services().dead_letters)
+        self._next = 0
+        self._rate = 0.0
+        self._accepted: list[ScanJob] = []
+        self._uncertain: list[ScanJob] = []
+        self._killed = 0
+        self.told: list[Told] = []
+        self.gauges = Gauges(workers, valkey)
+
+    def go(self) -> Outcome:
+        """Go through all storms, and tell what came of them."""
+        self._begin()
+        first = self._next
+        for storm, is_last in self._storms():
+            told = self._rage(storm)
+            self.told.append(told)
+            if self._plan.apart or is_last:
+                self._heal(told, first)
+                first = self._next
+            say(line(told, self._accounts.trouble))
+        return Outcome(
+            self._plan.seed,
+            round(self._rate, 1),
+            self.told,
+            self._accounts.dead,
+            dict(self._fleet.ended),
+            self._accounts.trouble,
+            self.gauges.summary(),
+        )
+
+    def _storms(self) -> Iterator[tuple[Storm, bool]]:
+        """Each storm, and whether it is the last one."""
+        storms = self._plan.storms
+        if self._plan.hours is None:
+            yield from ((storm, number == len(storms)) for number, storm in enumerate(storms, 1))
+            return
+        until = time.monotonic() + self._plan.hours * 3600
+        while time.monotonic() < until:
+            yield self._random.choice(storms), False
+
+    def _begin(self) -> None:
+        """Scan each image undisturbed, and see how fast that goes."""
+        jobs = self._upload(CALM_ROUNDS * len(stocks()))
+        one_of_each, others = jobs[: len(stocks())], jobs[len(stocks()) :]
+        submit(one_of_each, batch_size=len(stocks()))
+        commands.until(at_rest)
+        self._accounts.undisturbed()
+        began = time.monotonic()
+        submit(others, batch_size=20)
+        commands.until(at_rest)
+        self._rate = len(others) / (time.monotonic() - began)
+        stored = self._s3.objects(0, len(jobs))
+        self._accounts.settle(jobs, [], stored)
+        self._accounts.at_rest(stored)
+        say(f"undisturbed: {len(stocks())} images, {self._rate:.0f} jobs a second")
+
+    def _rage(self, storm: Storm) -> Told:
+        """Submit a storm's jobs while it rages."""
+        plan = self._plan
+        told = Told(storm.name)
+        pace = self._rate * PACE
+        seconds = plan.jobs / pace if plan.seconds is None else plan.seconds
+        count = min(plan.jobs, int(min(pace * seconds, self._rate * BACKLOG_SECONDS)))
+        over = Event()
+        struck: Counter[str] = Counter()
+        threads = [
+            Thread(target=self._strike, args=(storm, striking, over, struck), daemon=True)
+            for striking in storm.strikes
+        ]
+        began = time.monotonic()
+        self._s3.storm(f"{plan.seed}/{storm.name}", storm.rules)
+        for thread in threads:
+            thread.start()
+        before = len(self._accepted), len(self._uncertain)
+        self._submit(self._upload(count), began, seconds)
+        while (left := began + seconds - time.monotonic()) > 0:
+            over.wait(left)
+        over.set()
+        for thread in threads:
+            thread.join()
+        told.faults, told.strikes = dict(self._s3.heal()), dict(struck)
+        self._killed += sum(struck[strike] for strike in KILLS)
+        told.seconds = round(time.monotonic() - began, 1)
+        told.accepted = len(self._accepted) - before[0]
+        told.uncertain = len(self._uncertain) - before[1]
+        told.jobs = told.accepted + told.uncertain
+        return told
+
+    def _heal(self, told: Told, first: int) -> None:
+        """Wait until all has ended, settle the account, and scan again what an event would tell of."""
+        healed = time.monotonic()
+        told.drained_seconds = self._rested(drained, healed)
+        told.tagged_seconds = self._rested(at_rest, healed)
+        if told.drained_seconds > DRAIN_SECONDS:
+            self._accounts.trouble.note("late", f"{told.storm}: drained in {told.drained_seconds} seconds")
+        stored = self._s3.objects(first, self._next - first)
+        ends = self._accounts.settle(self._accepted, self._uncertain, stored)
+        if ends["poison"] and self._killed < MAX_LOST:
+            self._accounts.trouble.note("false poison", f"{told.storm}: {self._killed} processes were killed")
+        decided = {job.key for job in self._accepted} - self._accounts.poisoned
+        again = [
+            _job(number)
+            for number, one in stored.items()
+            if one.swaps or one.denied or key_of(number) not in decided
+        ]
+        told.rescanned, told.ends = len(again), dict(ends)
+        submit(again, batch_size=50)
+        self._rested(at_rest, time.monotonic())
+        stored = self._s3.objects(first, self._next - first)
+        self._accounts.settle(again, [], stored)
+        self._accounts.at_rest(stored)
+        self._s3.delete(first, self._next - first)
+        self._accepted, self._uncertain, self._killed = [], [], 0
+        self.gauges.read()
+
+    def _rested(self, is_rest: Callable[[], bool], healed: float) -> float:
+        """Wait for rest; returns the seconds from healing until it came."""
+        ended, waited_from = healed, time.monotonic()
+        while True:
+            now = time.monotonic()
+            if not is_rest():
+                ended = now
+            if now > ended + REST_SECONDS:
+                return round(ended - healed, 1)
+            if now > waited_from + LOST_SECONDS:
+                self._accounts.trouble.note("no rest", what_is_left())
+                return round(now - healed, 1)
+            time.sleep(POLL_SECONDS)
+
+    def _upload(self, count: int) -> list[ScanJob]:
+        """Upload new objects, and make a job for each."""
+        first, self._next = self._next, self._next + count
+        kinds = [index % len(stocks()) for index in range(count)]
+        self._s3.upload(first, kinds, self._random.randrange(2**32))
+        return [_job(number) for number in range(first, first + count)]
+
+    def _submit(self, jobs: Sequence[ScanJob], began: float, seconds: float) -> None:
+        """Submit jobs over so many seconds, in bulks of all sizes."""
+        done = 0
+        while done < len(jobs):
+            size, batch = self._random.choice(BULKS)
+            bulk = jobs[done : done + size]
+            due = began + seconds * done / len(jobs)
+            while (early := due - time.monotonic()) > 0:
+                time.sleep(early)
+            self._submit_bulk(bulk, batch)
+            done += len(bulk)
+
+    def _submit_bulk(self, bulk: Sequence[ScanJob], batch: int) -> None:
+        cuts = self._valkey.cuts
+        try:
+            submit(bulk, batch_size=batch)
+        except DeliveryUncertainError:
+            pass  # The ledger has them, so they are accepted.
+        except redis.RedisError:
+            self._uncertain += bulk
+            return
+        if self._valkey.accepted() == cuts:
+            self._accepted += bulk
+        else:
+            self._uncertain += bulk
+
+    def _strike(self, storm: Storm, striking: Striking, over: Event, struck: Counter[str]) -> None:
+        random = Random(f"{self._plan.seed}/{storm.name}/{striking.strike}")  # noqa: S311 - a seeded choice of faults
+        # The first comes early, so that each comes once.
+        pause = striking.every * random.uniform(0.1, 0.5)
+        while not over.wait(pause):
+            self._fleet.strike(striking.strike, random, over)
+            struck[striking.strike.value] += 1
+            pause = striking.every * random.uniform(0.5, 1.5)
+
+
+def run(plan: Plan) -> Outcome:
+    """Start all that a run needs, go through it, and end all that was started."""
+    with site(plan) as (s3, valkey, workers):
+        return Run(plan, s3, valkey, workers).go()
+
+
+def _job(number: int) -> ScanJob:
+    return ScanJob(bucket=BUCKET, key=key_of(number))

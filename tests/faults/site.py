@@ -1,0 +1,75 @@
+"""All that a run needs: S3, Valkey, workers, and this process as one that submits; and whether they rest."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.e2e import commands
+from tests.faults.fleet import Fleet, fleet
+from tests.faults.outcome import Plan
+from tests.faults.s3_server import FaultyS3, faulty_s3
+from tests.faults.valkey import Valkey
+from worker.app import configure
+from worker.jobs.queues import QUEUES
+from worker.results import keys
+from worker.services import services, use_settings
+from worker.settings import Settings
+from worker.tasks import waiting
+
+
+@contextmanager
+def site(plan: Plan) -> Iterator[tuple[FaultyS3, Valkey, Fleet]]:
+    logging.getLogger("celery").setLevel(logging.ERROR)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyhole-faults-")))
+        logs = plan.logs or folder
+        logs.mkdir(parents=True, exist_ok=True)
+        s3 = stack.enter_context(faulty_s3())
+        valkey = Valkey(folder)
+        stack.callback(valkey.end)
+        valkey.start()
+        values = {
+            "redis_url": valkey.url,
+            "s3_endpoint_url": s3.url,
+            "sinks": "redis,tags",
+            **plan.settings,
+        }
+        env = commands.environment(
+            **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()},
+            **commands.S3_CREDENTIALS,
+        )
+        settings = Settings.model_validate(values)
+        configure(settings)
+        use_settings(settings)
+        workers = stack.enter_context(
+            fleet(env, logs, valkey, workers=plan.workers, processes=plan.processes)
+        )
+        yield s3, valkey, workers
+
+
+def drained() -> bool:
+    """Whether every job has ended: nothing is open or queued.
+
+    What a killed worker did not acknowledge may lie there for half an hour, and then does nothing.
+    """
+    found = services().redis
+    return not services().ledger.count() and not any(
+        found.llen(f"keyhole:broker:{queue}") for queue in QUEUES
+    )
+
+
+def at_rest() -> bool:
+    """Whether every job has ended, and no tags are owed or looked at once more."""
+    found = services().redis
+    return drained() and not found.zcard(keys.TAGS_HELD) and not found.zcard(keys.TAGS_OWED)
+
+
+def what_is_left() -> str:
+    ledger, found = services().ledger, services().redis
+    queued = {queue: waiting(queue) for queue in QUEUES}
+    entries = found.hvals(keys.LEDGER_ENTRIES)[:3]
+    tags = found.zcard(keys.TAGS_HELD), found.zcard(keys.TAGS_OWED)
+    postponed = ledger.count_postponed()
+    return f"{ledger.count()} entries, {postponed} postponed; {queued}; tags {tags}; {entries}"

