@@ -1,7 +1,8 @@
-"""moto's server as a test wants it: it notes writes of tags, and holds back what a scan is to wait for.
+"""moto's server as a test wants it: it notes reads of objects and writes of tags, and holds back some.
 
 A GET of a key that begins with `held/` is answered when the test says so. Until then the process that asked
-is in the middle of a scan, where a test can kill it, stop it, or look at it.
+is in the middle of a scan, where a test can kill it, stop it, or look at it. So it is with writes of tags: a
+test may do something before and after each, or refuse it.
 """
 
 import logging
@@ -25,18 +26,40 @@ class HeldS3:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._released = threading.Event()
         self._asked: Queue[str] = Queue()
+        self.reads: list[str] = []
         self.tag_writes: list[str] = []
+        self.reset()
         self.url = ""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["RAW_URI"]
+        if method == "GET" and "?" not in path:
+            self.reads.append(path)
         if method == "PUT" and "?tagging" in path:
-            self.tag_writes.append(path)
+            return self._write_tags(path, environ, start_response)
         if method == "GET" and "/held/" in path and "?" not in path:
             self._asked.put(path)
             self._released.wait(LONGEST_HOLD)
         answer: Iterable[bytes] = self._moto(environ, start_response)
         return answer
+
+    def _write_tags(
+        self, path: str, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        self.tag_writes.append(path)
+        if self.refuses_tags(path):
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>no</Message></Error>"]
+        self.before_tag_write(path)
+        answer: Iterable[bytes] = self._moto(environ, start_response)
+        self.after_tag_write(path)
+        return answer
+
+    def reset(self) -> None:
+        """Do nothing before and after a write of tags, and refuse none."""
+        self.refuses_tags: Callable[[str], bool] = lambda _: False
+        self.before_tag_write: Callable[[str], object] = lambda _: None
+        self.after_tag_write: Callable[[str], object] = lambda _: None
 
     def hold(self) -> None:
         """Hold back from now on, and forget who asked."""

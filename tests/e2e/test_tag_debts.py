@@ -1,0 +1,89 @@
+"""Tags that could not be written, and workers that are killed while they write: others make it good."""
+
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from tests.e2e import commands
+from tests.e2e.conftest import Site
+from tests.e2e.test_faults import kill_who_scans, submit
+from tests.jobs.clock import pass_seconds
+from worker.demo.images import qcow2
+from worker.intake.dead_letters import DeadLetters
+from worker.jobs.tag_debts import LOST_SECONDS, TagDebts
+from worker.scan.report import Status
+
+pytestmark = pytest.mark.slow
+
+SAFE = qcow2(1024**3).to_bytes()
+UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
+
+
+@pytest.fixture
+def site(faulty_site: Site) -> Iterator[Site]:
+    """A site whose S3 can refuse tags."""
+    faulty_site.held.release()
+    yield faulty_site
+    faulty_site.held.reset()
+
+
+def test_a_worker_that_is_killed_after_its_write_leaves_no_safe_on_an_object_that_took_the_place(
+    site: Site,
+) -> None:
+    bucket = site.bucket()
+    site.s3.put_object(Bucket=bucket, Key="a", Body=SAFE)
+    written, released = Event(), Event()
+
+    def replace(_: str) -> None:
+        site.s3.put_object(Bucket=bucket, Key="a", Body=UNSAFE)
+
+    def hold_back(_: str) -> None:
+        written.set()
+        released.wait(commands.PATIENCE)
+
+    # Given an object that is replaced just before its tags are written
+    site.held.before_tag_write, site.held.after_tag_write = replace, hold_back
+    with commands.worker(site.env, site.log) as process:
+        entry = submit(site, bucket, "a")
+        assert written.wait(commands.PATIENCE)
+        # When the process is killed before it has looked again, and nobody scans the new object
+        site.ledger.strike(entry)
+        kill_who_scans(process)
+        assert site.tags(bucket, "a")["keyhole-status"] == "safe"
+        site.held.reset()
+        released.set()
+        # Then the sweep finds what it left behind
+        pass_seconds(site.redis, LOST_SECONDS)
+        commands.until(lambda: not site.tags(bucket, "a"))
+
+
+def test_tags_that_are_refused_for_a_while_are_written_later_without_another_scan(site: Site) -> None:
+    bucket = site.bucket()
+    names = [f"{number}.qcow2" for number in range(20)]
+    for name in names:
+        site.s3.put_object(Bucket=bucket, Key=name, Body=SAFE)
+    site.held.refuses_tags = lambda _: True
+    site.held.reads.clear()
+    with commands.worker(site.env, site.log, concurrency=2):
+        # Given jobs that are done while no tags can be written
+        entry = submit(site, bucket, *names)
+        site.struck(entry)
+        debts = TagDebts(site.redis)
+        assert {name: site.store.get(bucket, name) is not None for name in names} == dict.fromkeys(
+            names, True
+        )
+        commands.until(lambda: debts.count() == len(names))
+        reads = len(site.held.reads)
+
+        # When they can be written again
+        site.held.reset()
+        pass_seconds(site.redis, 60)
+
+        # Then they are, and no object was read for that
+        commands.until(
+            lambda: all(site.tags(bucket, name).get("keyhole-status") == Status.SAFE for name in names)
+        )
+        commands.until(lambda: debts.count() == 0 or not pass_seconds(site.redis, 60))
+        assert len(site.held.reads) == reads
+        assert DeadLetters(site.redis).count() == 0
