@@ -28,6 +28,7 @@ COMMANDS = {
     "schedules": "schedules",
     "show": "results",
     "submit": "submit",
+    "verify": "verify",
     "worker": "worker",
 }
 
