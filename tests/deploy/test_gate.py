@@ -1,0 +1,101 @@
+"""The bucket policies that let nobody read what is not safe.
+
+That of Ceph is tried on a real server (`tests/ceph/test_gate.py`). That of AWS is checked here: its actions
+by the list of cfn-lint, its logic by the rules of AWS for the few operators that it uses.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import cfnlint
+import pytest
+
+from worker.results.tags import STATUS
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+GATES = {name: json.loads((DEPLOY / name).read_text()) for name in ("gate.json", "gate-ceph.json")}
+KEYHOLE = "arn:aws:iam::111122223333:role/keyhole"
+SOMEBODY = "arn:aws:iam::111122223333:user/somebody"
+#: Keys of conditions, from the Service Authorization Reference of AWS; of Ceph's from its documentation.
+CONDITION_KEYS = {
+    "gate.json": {f"s3:ExistingObjectTag/{STATUS}", "s3:RequestObjectTagKeys", "aws:PrincipalArn"},
+    "gate-ceph.json": {
+        f"s3:ExistingObjectTag/{STATUS}",
+        f"s3:RequestObjectTag/{STATUS}",
+        "s3:x-amz-copy-source",
+    },
+}
+TAGGING = [f"s3:{verb}Object{version}Tagging" for verb in ("Put", "Delete") for version in ("", "Version")]
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_it_denies_and_allows_nothing(name: str) -> None:
+    assert GATES[name].keys() == {"Version", "Statement"}
+    assert GATES[name]["Version"] == "2012-10-17"
+    for statement in GATES[name]["Statement"]:
+        assert statement["Effect"] == "Deny"
+        assert statement.keys() - {"Principal", "NotPrincipal", "Condition"} == {
+            *("Sid", "Effect", "Action", "Resource")
+        }
+        assert ("Principal" in statement) != ("NotPrincipal" in statement)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_its_actions_and_conditions_are_known(name: str) -> None:
+    specification = files(cfnlint).joinpath("data/AdditionalSpecs/Policies.json").read_text()
+    known = json.loads(specification)["s3"]["Actions"]
+    conditions = set()
+    for statement in GATES[name]["Statement"]:
+        for action in [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]:
+            assert action.removeprefix("s3:").lower() in known
+        for keys in statement.get("Condition", {}).values():
+            conditions |= keys.keys()
+    assert conditions == CONDITION_KEYS[name]
+
+
+def denies(action: str, principal: str, context: Mapping[str, str] | None = None) -> bool:
+    """Whether AWS denies a request by the policy."""
+    context = {"aws:PrincipalArn": principal, **(context or {})}
+    return any(
+        action in statement["Action"] and all(holds(*one, context) for one in statement["Condition"].items())
+        for statement in GATES["gate.json"]["Statement"]
+    )
+
+
+def holds(operator: str, wanted: Mapping[str, str], context: Mapping[str, str]) -> bool:
+    """Whether a condition holds: a negated operator does if there is no such key in the request."""
+    for key, value in wanted.items():
+        if operator == "Null":
+            if (key not in context) != (value == "true"):
+                return False
+        else:
+            assert operator in {"StringNotEquals", "ArnNotEquals"}
+            if context.get(key) == value:
+                return False
+    return True
+
+
+class TestTheLogicOfAws:
+    @pytest.mark.parametrize("action", ["s3:GetObject", "s3:GetObjectVersion"])
+    def test_only_what_is_safe_is_read(self, action: str) -> None:
+        assert denies(action, SOMEBODY)
+        assert denies(action, SOMEBODY, {f"s3:ExistingObjectTag/{STATUS}": "unsafe"})
+        assert denies(action, SOMEBODY, {f"s3:ExistingObjectTag/{STATUS}": "Safe"})
+        assert not denies(action, SOMEBODY, {f"s3:ExistingObjectTag/{STATUS}": "safe"})
+        assert not denies(action, KEYHOLE)
+
+    @pytest.mark.parametrize("action", TAGGING)
+    def test_only_keyhole_writes_tags(self, action: str) -> None:
+        assert denies(action, SOMEBODY)
+        assert not denies(action, KEYHOLE)
+
+    def test_no_upload_brings_tags(self) -> None:
+        assert denies("s3:PutObject", SOMEBODY, {"s3:RequestObjectTagKeys": "anything"})
+        assert not denies("s3:PutObject", SOMEBODY)
+        assert not denies("s3:PutObject", KEYHOLE, {"s3:RequestObjectTagKeys": STATUS})
+
+    def test_nothing_else_is_denied(self) -> None:
+        assert not denies("s3:DeleteObject", SOMEBODY)
+        assert not denies("s3:GetObjectTagging", SOMEBODY)
