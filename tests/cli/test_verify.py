@@ -192,7 +192,7 @@ class TestWithoutAVerdict:
         assert verified(KEYHOLE_SINKS="tags") == (3, ["no_verdict"])
 
     def test_s3_is_away(self, verified: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("worker.intake.asker.RETRY_ATTEMPTS", 1)
+        monkeypatch.setattr("worker.sources.retries.RETRY_ATTEMPTS", 1)
 
         assert verified(KEYHOLE_S3_ENDPOINT_URL="http://127.0.0.1:1") == (3, ["object_unreadable"])
 

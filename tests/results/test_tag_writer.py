@@ -8,6 +8,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from tests.results.tag_reports import KEY, NOON, foreign, report
 from worker.results.tag_writer import TagOutcome, TagWriter
@@ -76,7 +77,8 @@ class Tagged:
         def refuse(request: Any, **_: Any) -> Any:
             headers: Any = {}
             response: Any = AWSResponse(request.url, status, headers, None)
-            response._content = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            error = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+            response._content = error.encode() if code else b""
             return response
 
         self.s3.meta.events.register(f"before-send.s3.{operation}", refuse)
@@ -221,6 +223,16 @@ class TestWhenNothingIsWritten:
             writer.write(TagDebt.of(told))
 
         assert tagged.tags() == foreign(3)
+
+    def test_an_answer_without_tags_is_no_empty_set(self, tagged: Tagged, writer: TagWriter) -> None:
+        """Ceph's RGW 16.2 answers so if it cannot read tags; they are not overwritten."""
+        told = tagged.upload()
+        tagged.answer("GetObjectTagging", 200, "")
+
+        with pytest.raises(ResponseParserError):
+            writer.write(TagDebt.of(told))
+
+        assert tagged.writes == 0
 
 
 class TestWhichObjectIsTagged:

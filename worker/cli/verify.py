@@ -20,7 +20,6 @@ from worker.cli.errors import (
     one_line_errors,
 )
 from worker.cli.render import shown
-from worker.intake.asker import retries
 from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
 from worker.results.record import CorruptRecordError
@@ -28,6 +27,7 @@ from worker.results.redis_store import RedisStore
 from worker.results.verification import Agreement, Code, Difference, Verification, compare, look
 from worker.settings import Settings
 from worker.sources.errors import SourceError
+from worker.sources.retries import retries
 from worker.sources.s3_uri import S3Uri, parse_s3_uri
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}

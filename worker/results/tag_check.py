@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
 
+from worker.results.tag_writer import Address, read_tags
 from worker.results.tags import disagreement
 from worker.scan.report import Report
 from worker.sources.s3_boto import explain
@@ -47,12 +49,12 @@ class TagCheck:
             return list(pool.map(self._check, reports))
 
     def _check(self, report: Report) -> TagFinding:
-        address: dict[str, Any] = {"Bucket": report.bucket, "Key": report.key}
+        address = Address(Bucket=str(report.bucket), Key=str(report.key))
         if report.version_id:
             address["VersionId"] = report.version_id
         self._pace()
         try:
-            tags = {tag["Key"]: tag["Value"] for tag in self._s3.get_object_tagging(**address)["TagSet"]}
-        except (ClientError, BotoCoreError, HTTPClientError) as error:
+            tags = read_tags(self._s3, **address)
+        except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError) as error:
             return TagFinding(f"its tags cannot be read: {explain(error)}", 1)
         return TagFinding(disagreement(report, tags, expected=self._expected), 1)

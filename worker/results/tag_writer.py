@@ -23,9 +23,10 @@ reader who cannot accept that moment compares the ETag in `keyhole-scan`, or rea
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from worker.results.tags import TagDebt, foreign_tags, merged, unquoted, without_time
 from worker.sources.deadline import deadline
@@ -70,7 +71,7 @@ class TagRequest(StrEnum):
 VerdictOn = Callable[[str], Mapping[str, str] | None]
 
 
-class _Address(TypedDict):
+class Address(TypedDict):
     """How S3 is told which object."""
 
     Bucket: str
@@ -166,9 +167,7 @@ class _Writing:
 
     def _read(self) -> dict[str, str]:
         self.asked(TagRequest.READ)
-        with deadline(LONGEST_REQUEST):
-            tags = self.s3.get_object_tagging(**self._address)["TagSet"]
-        return {tag["Key"]: tag["Value"] for tag in tags}
+        return read_tags(self.s3, **self._address)
 
     def _write(self, tags: Mapping[str, str]) -> None:
         self.asked(TagRequest.WRITE)
@@ -181,11 +180,26 @@ class _Writing:
             self.s3.put_object_tagging(**self._address, Tagging={"TagSet": tag_set})
 
     @property
-    def _address(self) -> _Address:
-        address = _Address(Bucket=self.debt.bucket, Key=self.debt.key)
+    def _address(self) -> Address:
+        address = Address(Bucket=self.debt.bucket, Key=self.debt.key)
         if self.debt.version_id:
             address["VersionId"] = self.debt.version_id
         return address
+
+
+def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
+    """The tags of an object.
+
+    Raises:
+        ResponseParserError: The answer has none, not even an empty set: Ceph's RGW 16.2 answers so if it
+            cannot read tags that came with an upload in parts.
+        Exception: As botocore raises it.
+    """
+    with deadline(LONGEST_REQUEST):
+        answer = s3.get_object_tagging(**address)
+    if "TagSet" not in answer:
+        raise ResponseParserError("there is no set of tags in it")
+    return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
 
 def _http_status(error: ClientError) -> int:

@@ -78,6 +78,11 @@ def is_own(name: str) -> bool:
     return _SEPARATORS.sub("-", name.strip().casefold()) in OWN_TAGS
 
 
+def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
+    """Whether Keyhole's tags say that they are of the object with this ETag."""
+    return tags.get(SCAN, "").rpartition(" ")[2] == _value(unquoted(etag))
+
+
 def own_tags(report: Report) -> dict[str, str]:
     """Keyhole's tags for a report with an ETag. What it doesn't know has no tag.
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 from pydantic import BaseModel, ConfigDict
 
-from worker.results.tag_writer import LONGEST_REQUEST
-from worker.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, unquoted
+from worker.results.tag_writer import LONGEST_REQUEST, Address, read_tags
+from worker.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, speaks_of, unquoted
 from worker.scan.report import Report, Status
 from worker.sources.deadline import deadline
 from worker.sources.s3_boto import explain
@@ -114,7 +114,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
     Raises:
         SourceError: It cannot be looked at. If only its tags cannot be read, that is told in `Seen.trouble`.
     """
-    address: dict[str, Any] = {"Bucket": bucket, "Key": key}  # boto3's own mix of types
+    address = Address(Bucket=bucket, Key=key)
     if version_id:
         address["VersionId"] = version_id
     try:
@@ -131,8 +131,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
     tags: dict[str, str] = {}
     trouble = None
     try:
-        with deadline(LONGEST_REQUEST):
-            tags = {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(**address)["TagSet"]}
+        tags = read_tags(s3, **address)
     except _ERRORS as error:
         trouble = str(explain(error))
     return Seen(unquoted(head["ETag"]), head["ContentLength"], version_id, tags, trouble)
@@ -186,12 +185,11 @@ def _of_tags(seen: Seen, report: Report | None, *, records: bool, tags: bool) ->
     says = f"the tag {STATUS} says {rest[STATUS]}" if STATUS in rest else f"there is no tag {STATUS}"
     has_own = any(map(is_own, rest))
     if not records:
-        scanned = rest.get(SCAN, "").rpartition(" ")[2]
-        if STATUS not in rest or not scanned:
+        if STATUS not in rest or SCAN not in rest:
             message = f"{says}, and no verdicts are recorded"
             yield Difference(code=Code.NO_VERDICT, message=message)
-        elif scanned != seen.etag:
-            message = f"{says} of the ETag {scanned}, the object has {seen.etag}"
+        elif not speaks_of(rest, seen.etag):
+            message = f"{says}, {SCAN} says {rest[SCAN]}, the object has the ETag {seen.etag}"
             yield Difference(code=Code.OTHER_TAGS, message=message)
     elif report is None or report.etag is None or unquoted(report.etag) != seen.etag:
         if has_own:
