@@ -1,0 +1,64 @@
+"""moto's server over HTTP, in which a test decides before each request what happens, and whether it fails."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from tests.servers.model_s3 import Fault
+
+#: Others' requests have this header; nothing happens before them.
+OTHERS = "X-Others"
+
+
+class RacingMoto:
+    """A WSGI application around moto's. `before` is called with the number of each of Keyhole's requests."""
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.url = ""
+        self.before: Callable[[int], Fault | None] = lambda _: None
+        self.count = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("HTTP_X_OTHERS"):
+            return self._ask(environ, start_response)
+        number, self.count = self.count, self.count + 1
+        fault = self.before(number)
+        if fault is None:
+            return self._ask(environ, start_response)
+        if fault in {Fault.ANSWER_LOST, Fault.ANSWER_WRONG}:
+            list(self._ask(environ, lambda *_: None))
+        if fault in {Fault.ANSWER_LOST, Fault.RESET}:
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
+        status, code = (500, "InternalError") if fault is Fault.ANSWER_WRONG else fault.value
+        start_response(f"{status} {code}", [("Content-Type", "application/xml")])
+        return [b"<Error><Code>%s</Code><Message>no</Message></Error>" % str(code).encode()]
+
+    def _ask(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        answer: Iterable[bytes] = self._moto(environ, start_response)
+        return answer
+
+
+@contextmanager
+def racing_moto() -> Iterator[RacingMoto]:
+    """Run it in a thread, on a free port of the loopback."""
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # or it logs every request
+    application = RacingMoto()
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
+    server.daemon_threads = True
+    application.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield application
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,137 @@
+"""Races for tags over HTTP: the real scanner and client against moto, at each of their requests."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import boto3
+import pytest
+import redis
+import stamina
+
+from tests.jobs.clock import pass_seconds
+from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.model_s3 import Fault
+from tests.servers.racing_moto import OTHERS, RacingMoto, racing_moto
+from worker import api
+from worker.demo.images import qcow2
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.results.tags import STATUS, is_own
+from worker.scan.undecided import is_undecided
+from worker.scan_work import ScanWork
+from worker.services import Services
+from worker.settings import Settings
+from worker.tag_work import TagWork
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.slow
+
+SAFE = qcow2(1024**2).to_bytes()
+UNSAFE = qcow2(1024**2, backing_file="/etc/shadow").to_bytes()
+#: More requests than a scan and its tags make.
+REQUESTS = 9
+#: A late effect is the model's alone.
+FAULTS = [None, *(fault for fault in Fault if fault is not Fault.LATE)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RacingMoto]:
+    with racing_moto() as moto:
+        yield moto
+
+
+@pytest.fixture
+def others(server: RacingMoto) -> "Iterator[S3Client]":
+    """A client of others, before whose requests nothing happens."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+    def mark(params: Any, **_: Any) -> None:
+        params["headers"][OTHERS] = "1"
+
+    client.meta.events.register("before-call.s3", mark)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def services(
+    server: RacingMoto, valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Services]:
+    isolate(monkeypatch, **CREDENTIALS)
+    valkey.ping()
+    server.before, server.count = lambda _: None, 0
+    settings = {"redis_url": valkey_url, "s3_endpoint_url": server.url, "sinks": ("redis", "tags")}
+    with stamina.set_testing(True, attempts=3):
+        yield Services(Settings.model_validate(settings), os.getpid())
+    api._access.cache_clear()
+
+
+def scan(services: Services, bucket: str) -> None:
+    """Scan the object and put its verdict where verdicts go; again if it is undecided."""
+    work = ScanWork(services)
+    job = ScanJob(bucket=bucket, key="a")
+    entry = Entry(job.id, (job,))
+    for _ in range(3):
+        report = work.scan(entry, job)
+        if not is_undecided(report):
+            work.record(entry, job, report)
+            return
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("happens", ["replaced", "forged", "deleted"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_tag_says_safe_of_other_bytes(
+    server: RacingMoto,
+    services: Services,
+    others: "S3Client",
+    valkey: redis.Redis,
+    *,
+    fault: Fault | None,
+    happens: str,
+    versioned: bool,
+) -> None:
+    for number in range(REQUESTS):
+        bucket = f"test-{uuid4().hex}"
+        others.create_bucket(Bucket=bucket)
+        if versioned:
+            status: Any = {"Status": "Enabled"}
+            others.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=status)
+        others.put_object(Bucket=bucket, Key="a", Body=SAFE)
+
+        def happen(request: int, *, bucket: str = bucket, number: int = number) -> Fault | None:
+            if request != number:
+                # What fails does so twice: then it is owed, or undecided.
+                return fault if request in {number + 1, number + 2} else None
+            if happens == "deleted":
+                others.delete_object(Bucket=bucket, Key="a")
+            else:
+                forged = "keyhole-status=safe&Keyhole_Status=safe" if happens == "forged" else ""
+                others.put_object(Bucket=bucket, Key="a", Body=UNSAFE, Tagging=forged)
+            return fault
+
+        server.before, server.count = happen, 0
+        scan(services, bucket)
+        server.before = lambda _: None
+        scan(services, bucket)
+        while services.tag_debts.count():
+            pass_seconds(valkey, 130)
+            TagWork(services).pay_due()
+
+        versions = others.list_object_versions(Bucket=bucket).get("Versions", [])
+        for version in versions:
+            where: Any = {"Bucket": bucket, "Key": "a", "VersionId": version["VersionId"]}
+            tags = {tag["Key"]: tag["Value"] for tag in others.get_object_tagging(**where)["TagSet"]}
+            body = others.get_object(**where)["Body"].read()
+            assert tags.get(STATUS) != "safe" or body == SAFE, number
+            assert not [name for name in tags if is_own(name) and name.lower() != name], number
