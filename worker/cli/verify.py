@@ -19,7 +19,7 @@ from worker.cli.errors import (
     load_settings,
     one_line_errors,
 )
-from worker.cli.render import shown
+from worker.inspectors.text import shown
 from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
 from worker.results.record import CorruptRecordError
