@@ -73,8 +73,9 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         # expires when it is unused. RabbitMQ 4.3 takes none that is neither exclusive nor durable.)
         "control_queue_exclusive": not _is_amqp(url),
         "control_queue_durable": _is_amqp(url),
-        # A worker whose connection is lost cannot acknowledge; its message will be delivered again anyway.
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # A worker whose connection is lost finishes what it does. Its message is delivered again, and whoever
+        # gets it finds in the ledger that somebody is busy with it, or that it is done.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
         # A hostile image is contained by the process; a process that has grown is replaced (KiB).
         "worker_max_memory_per_child": 512 * 1024,
         # What a worker cannot work on is kept.

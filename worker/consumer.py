@@ -7,17 +7,20 @@ the broker delivers it again.
 """
 
 import logging
+import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
 import kombu.compression
 import redis
-from celery.worker import consumer
+from celery.exceptions import CPendingDeprecationWarning
+from celery.worker import consumer, state
 from celery.worker.control import Panel
 
 from worker.intake.refused import Refused, keep, wrong_with
 from worker.loop_watch import SIGN
-from worker.services import services
+from worker.services import LOOP_SECONDS, services
 from worker.signing import why_refused
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,33 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
     def _is_ours(self, task: object) -> bool:
         return isinstance(task, str) and task.startswith("keyhole.") and task in self.strategies
+
+    def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
+        """Connect to the broker, with little patience: the event loop waits for its answers."""
+        patience = dict.fromkeys(
+            self.app.conf.broker_transport_options.keys() & {"socket_timeout", "socket_connect_timeout"},
+            LOOP_SECONDS,
+        )
+        return self.ensure_connected(
+            self.app.connection_for_read(heartbeat=heartbeat, transport_options=patience)
+        )
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Connect again. A Redis that answers and refuses writes is given time; its answers come at once."""
+        with warnings.catch_warnings():
+            # Of what `worker.app` says about tasks that run, and why.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+        if isinstance(exc, redis.ResponseError):
+            for _ in range(LONGEST_PAUSE):
+                SIGN.give()
+                state.maybe_shutdown()
+                time.sleep(1)
+
+    def on_close(self) -> None:
+        """Before it connects again, whatever the reason: that is no standstill."""
+        SIGN.give()
+        super().on_close()
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""

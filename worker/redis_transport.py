@@ -1,16 +1,27 @@
-"""kombu's Redis transport, for lists in which anybody may have put anything.
+"""kombu's Redis transport, for a Redis that anybody may write to and that does not always answer.
 
-kombu takes an item off the list and then reads it as JSON. An item that is no JSON ended the worker, and was
-gone. Here such an item, and one that is JSON and no message, is kept as a dead letter.
+- kombu takes an item off the list and then reads it as JSON. An item that is no JSON ended the worker, and
+  was gone. Here such an item, and one that is JSON and no message, is kept as a dead letter.
+- kombu does all of its work on the worker's event loop, and waits there for Redis. Here a thread
+  acknowledges and puts back, and the sweep restores what was not acknowledged in time.
+- kombu notes a message as unacknowledged once it is off the list. Where Redis does not take that note (it is
+  full, or frozen), the message was gone. Here it is worked on, and no other is taken for a while. If its
+  worker is lost, the ledger sends it again.
 """
 
 import json
 import logging
+import queue
+import threading
+import time
 from base64 import b64decode
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 import redis as redis_py
 from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import base as virtual
 from kombu.utils.json import loads
 
 from worker.intake.refused import LONGEST_MESSAGE, Refused, keep
@@ -20,6 +31,10 @@ log = logging.getLogger(__name__)
 
 #: Under this name an item travels, within this module, that is no message.
 _RAW = "keyhole-raw"
+#: Seconds without another message when Redis did not note one.
+REST_SECONDS: Final = 5
+#: Seconds until what failed is tried again, and that a channel that closes waits for its backlog.
+RETRY_SECONDS, LAST_SECONDS = 1.0, 3.0
 
 
 def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -44,8 +59,141 @@ setattr(kombu_redis, "loads", _loads)  # noqa: B010 - these are no public names 
 setattr(kombu_redis, "bytes_to_str", _text)  # noqa: B010 - as above
 
 
+class Backlog:
+    """What Redis is still to be told of messages, one after the other, by a thread.
+
+    What fails is tried again until it works, so that an outage leaves no message as it is. What a worker
+    that ends leaves undone is done by others: its messages are delivered again, and the ledger knows which of
+    them are done.
+    """
+
+    def __init__(self) -> None:
+        self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+
+    def add(self, action: Callable[[], object]) -> None:
+        """Do something soon; the first one starts the thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+            self._thread.start()
+        self._actions.put(action)
+
+    def close(self) -> None:
+        """End the thread once all is done, and wait a moment for that."""
+        if self._thread is not None:
+            self._actions.put(None)
+            self._thread.join(LAST_SECONDS)
+            self._thread = None
+
+    def _run(self) -> None:
+        while (action := self._actions.get()) is not None:
+            while not self._done(action):
+                time.sleep(RETRY_SECONDS)
+
+    def _done(self, action: Callable[[], object]) -> bool:
+        try:
+            action()
+        except redis_py.RedisError as error:
+            log.warning("Redis is told later what became of a message: %s", error)
+            return False
+        except Exception:
+            log.exception("Redis is not told what became of a message; the ledger knows")
+        return True
+
+
+class QoS(kombu_redis.QoS):
+    """What is delivered and not acknowledged."""
+
+    def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
+        super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
+        self._backlog = Backlog()
+        # The channel closes its own pool of connections, whatever the backlog is about.
+        self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - kombu has no other
+        self._rests_until = 0.0
+
+    def can_consume(self) -> bool:
+        """Whether to take another message."""
+        can = bool(super().can_consume())  # type: ignore[no-untyped-call] # as above
+        return can and time.monotonic() >= self._rests_until
+
+    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
+        """Note a message that was taken off its list."""
+        try:
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call] # as above
+        except redis_py.RedisError as error:
+            log.warning("no message is taken for %d s, for Redis does not note it: %s", REST_SECONDS, error)
+            self._rests_until = time.monotonic() + REST_SECONDS
+            virtual.QoS.append(self, message, delivery_tag)
+            self._backlog.add(partial(self._note, message, delivery_tag))
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, soon."""
+        self._backlog.add(partial(self._acknowledge, delivery_tag))
+        virtual.QoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
+        """Acknowledge a message or put it back into its queue, soon."""
+        if requeue:
+            self._backlog.add(partial(self._put_back, delivery_tag))
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            self.ack(delivery_tag)
+
+    def _note(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
+        info = message.delivery_info
+        noted = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu does
+        with self._client.pipeline() as pipe:
+            pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})
+            pipe.hset(self.unacked_key, delivery_tag, noted)
+            pipe.execute()
+
+    def _acknowledge(self, delivery_tag: str) -> None:
+        with self._client.pipeline() as pipe:
+            self._remove_from_indices(delivery_tag, pipe).execute()  # type: ignore[no-untyped-call] # as above
+
+    def _put_back(self, delivery_tag: str) -> None:
+        """Put a message back as the next one of its queue; the channel may be closed meanwhile."""
+
+        def put_back(pipe: redis_py.client.Pipeline) -> None:
+            noted: Any = pipe.hget(self.unacked_key, delivery_tag)
+            pipe.multi()
+            self._remove_from_indices(delivery_tag, pipe)  # type: ignore[no-untyped-call] # as above
+            if noted:
+                message, _, queue_name = json.loads(noted)
+                pipe.rpush(queue_name, json.dumps(message))
+
+        self._client.transaction(put_back, self.unacked_key)
+
+    def restore_visible(self, *_: object, **__: object) -> None:
+        """Do nothing on the event loop."""
+
+    def restore_overdue(self) -> None:
+        """Put back into their queues what was delivered and not acknowledged in time."""
+        super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
+
+    def restore_unacked(self, *_: object) -> None:
+        """Put back what is not acknowledged, soon."""
+        self._flush()  # type: ignore[no-untyped-call] # as above
+        for delivery_tag in self._delivered:
+            self._backlog.add(partial(self._put_back, delivery_tag))
+        self._delivered.clear()
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401 - as above
+        """Put back what is not acknowledged when the channel closes, and wait a moment for that."""
+        super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call] # as above
+        self._backlog.close()
+
+
+class Channel(kombu_redis.Channel):
+    """A channel with these rules."""
+
+    QoS = QoS
+
+
 class Transport(kombu_redis.Transport):
     """The transport, which hands on nothing but messages."""
+
+    Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - whatever JSON holds
         if _is_message(message):

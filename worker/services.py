@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from worker.api import s3_access
 from worker.intake.audits.prices import Prices, load_prices
@@ -25,6 +25,9 @@ from worker.settings import Settings
 from worker.sources.allowed import AllowedBuckets
 from worker.sources.s3 import S3Access
 
+#: Seconds that an event loop waits for an answer of Redis, at most.
+LOOP_SECONDS: Final = 3.0
+
 
 @dataclass(frozen=True)
 class Services:
@@ -34,6 +37,8 @@ class Services:
     pid: int
     #: Called when scans of a bucket fail so often that it is given a rest.
     on_trouble: Callable[[], object] = lambda: None
+    #: Whether an event loop waits for Redis, so that a command is given up soon.
+    impatient: bool = False
 
     @cached_property
     def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
@@ -42,6 +47,8 @@ class Services:
             raise RuntimeError(
                 "KEYHOLE_REDIS_URL is not set; `keyhole worker` starts an embedded Valkey without it"
             )
+        if self.impatient:
+            return connect(self.settings.redis_url, answer_seconds=LOOP_SECONDS, retries=0)
         return connect(self.settings.redis_url)
 
     @property
@@ -137,7 +144,12 @@ def services() -> Services:
     return _services
 
 
-def use_settings(settings: Settings, on_trouble: Callable[[], object] = lambda: None) -> None:
-    """Take other settings than the environment's, as with the embedded Valkey."""
+def use_settings(
+    settings: Settings, on_trouble: Callable[[], object] = lambda: None, *, impatient: bool = False
+) -> None:
+    """Take other settings than the environment's, as with the embedded Valkey.
+
+    A worker's main process is impatient. The processes that it forks are not: they have no event loop.
+    """
     global _services  # noqa: PLW0603 - one per process is the point
-    _services = Services(settings, os.getpid(), on_trouble)
+    _services = Services(settings, os.getpid(), on_trouble, impatient)

@@ -1,6 +1,7 @@
 """What makes workers sweep: a timer in each that does housekeeping, and a marker, so that one does it."""
 
 import logging
+import threading
 from typing import Any, Final
 
 import redis
@@ -9,7 +10,6 @@ from kombu.exceptions import OperationalError
 
 from worker.app import app
 from worker.jobs.queues import HOUSEKEEPING
-from worker.results import keys
 from worker.services import services
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,12 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
     def __init__(self, parent: Any, **options: Any) -> None:  # noqa: ANN401 - Celery has no types
         super().__init__(parent, **options)
         self._timer: Any = None
+        self._asking: threading.Thread | None = None
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
         """Start the timer, when the worker takes from the queue."""
         if HOUSEKEEPING in parent.app.amqp.queues.consume_from:
-            self._timer = parent.timer.call_repeatedly(EVERY, publish_sweep)
+            self._timer = parent.timer.call_repeatedly(EVERY, self.ask)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
         """Stop it."""
@@ -40,11 +41,17 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
             self._timer.cancel()
             self._timer = None
 
+    def ask(self) -> None:
+        """Ask for a sweep, in a thread: the event loop does not wait for Redis."""
+        if self._asking is None or not self._asking.is_alive():
+            self._asking = threading.Thread(target=publish_sweep, name="sweep", daemon=True)
+            self._asking.start()
+
 
 def publish_sweep() -> None:
     """Ask for a sweep, if nobody has done so in the last seconds."""
     try:
-        if services().redis.set(keys.SWEEP, "1", nx=True, ex=EVERY - 1):
+        if services().ledger.claim_sweep(EVERY - 1):
             app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
     except (redis.RedisError, OperationalError) as error:
         log.warning("no sweep is asked for: %s", error)

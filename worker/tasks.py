@@ -10,6 +10,7 @@ bypasses it; the work is then done all the same, but not found again if the brok
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 import redis
 from celery import Task
+from celery.exceptions import Reject
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
@@ -35,6 +37,7 @@ from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import HOUSEKEEPING, JOBS
 from worker.jobs.sweep import Sweeper
 from worker.loop_watch import LoopWatchStep
+from worker.redis_transport import Channel
 from worker.s3_watch import S3WatchStep
 from worker.scan_work import ScanWork
 from worker.services import services
@@ -52,6 +55,8 @@ MAX_RETRIES = 10
 HUNG_EXIT = 70
 #: Tasks that a sweep sends for tags that are owed; the next sweep sends others.
 MOST_PAGES = 20
+#: Seconds until work that Redis failed is tried again.
+REDIS_PAUSE = 5.0
 
 
 class KeptTask(Task):  # type: ignore[misc] # Celery has no types
@@ -147,6 +152,11 @@ class LedgerTask(KeptTask):
             # is noted as started, so that it goes on alone.
             log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
+        except redis.RedisError as error:
+            # It is full, read-only or away, and so it is for whoever is next.
+            log.warning("entry %s is put back into its queue, for Redis fails: %s", entry.id, error)
+            time.sleep(REDIS_PAUSE)
+            raise Reject(str(error), requeue=True) from error
         except DeliveryUncertainError as error:
             log.warning("what is left of entry %s is sent by the next sweep: %s", entry.id, error)
         if entry.audit is not None:
@@ -230,6 +240,7 @@ def sweep() -> None:
         give_up,
         services().settings.resend_seconds,
     )
+    restore_overdue()
     sweeper.sweep()
     for audit_id in services().audits.running():
         try:
@@ -277,6 +288,13 @@ def waiting(queue: str) -> int:
     """
     with app.connection_or_acquire() as connection, connection.channel() as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)
+
+
+def restore_overdue() -> None:
+    """Have a Redis deliver again what was not acknowledged in time. Other brokers do so by themselves."""
+    with app.connection_or_acquire() as connection, connection.channel() as channel:
+        if isinstance(channel, Channel):
+            channel.qos.restore_overdue()
 
 
 def give_up(entry: Entry, reason: str) -> None:

@@ -495,3 +495,15 @@ class TestTheClock:
 
         assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
         assert ledger.silent(queues.JOBS, 10, seconds=30) == []
+
+    def test_a_sweep_is_due_by_the_ledger_s_clock(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """A server's clock that is set back puts off no sweep, as it would with a key that expires."""
+        assert ledger.claim_sweep(9)
+        assert not ledger.claim_sweep(9)
+        self.set_back(valkey, 3600)
+        assert not ledger.claim_sweep(9)
+
+        self.set_back(valkey, -9.5)
+
+        assert ledger.claim_sweep(9)
+        assert valkey.ttl(keys.SWEEP) == -1

@@ -54,7 +54,7 @@ def worker_command(
         trouble = why_unusable(settings.s3_endpoint_url, settings.s3_region, attempts=START_ATTEMPTS)
         if trouble is not None:
             raise CommandError(f"S3 cannot be used from here: {trouble}")
-        use_settings(settings, on_trouble=TROUBLE.set)
+        use_settings(settings, on_trouble=TROUBLE.set, impatient=True)
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")

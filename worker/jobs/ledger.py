@@ -98,6 +98,7 @@ class Ledger:
         self._durable = Durability(client)
         self.attempts = Attempts(client, seconds=done_seconds)
         self._clock = client.register_script(ledger_scripts.READ_CLOCK)
+        self._claim_sweep = client.register_script(ledger_scripts.CLAIM_SWEEP)
         self._note = client.register_script(ledger_scripts.NOTE)
         self._renew = client.register_script(ledger_scripts.RENEW)
         self._begin = client.register_script(ledger_scripts.BEGIN)
@@ -352,6 +353,10 @@ class Ledger:
         """Who is busy with an entry, or was lost with it."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_HOLDERS, entry_id))
         return None if value is None else value.decode(errors="replace")
+
+    def claim_sweep(self, seconds: float) -> bool:
+        """Whether the ledger is to be swept now; false if somebody claimed that within so many seconds."""
+        return bool(self._claim_sweep(keys=[keys.SWEEP, keys.LEDGER_CLOCK], args=[seconds]))
 
     def count_postponed(self) -> int:
         """How many entries are postponed."""

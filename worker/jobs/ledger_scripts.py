@@ -34,6 +34,19 @@ READ_CLOCK: Final = f"""
 return text(now(KEYS[1]))
 """
 
+CLAIM_SWEEP: Final = f"""
+-- KEYS[1]  when the ledger was swept last, by its clock
+-- KEYS[2]  the clock
+-- ARGV[1]  seconds within which nobody else sweeps
+-- returns 1 if it is to be swept now, 0 if somebody did so a moment ago
+{NOW}
+local at = now(KEYS[2])
+local last = tonumber(redis.call('GET', KEYS[1]) or nil)
+if last and at >= last and at - last < tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], text(at))
+return 1
+"""
+
 NOTE: Final = f"""
 -- KEYS[1]  zset: open entries of the queue by their last sign of life
 -- KEYS[2]  hash: open entries

@@ -105,7 +105,7 @@ All begin with `keyhole:v1:`.
     string. When the next request to this bucket may begin, a space, when that was said (microseconds since
     1970). Expires when it is past.
 `sweep`
-    string. A marker: the ledger was swept a moment ago. Expires.
+    string. When the ledger was swept last, by its clock (epoch seconds).
 
 An *object id* is the hash of bucket, key and version; the bare key's has an empty version. The scripts that
 keep these keys consistent touch several at once, so they want one server (with replicas, if you like), not a
