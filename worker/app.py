@@ -9,13 +9,14 @@ import logging
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from celery import Celery
-from celery.signals import setup_logging, worker_shutting_down
+from celery.signals import before_task_publish, setup_logging, worker_shutting_down
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -25,6 +26,8 @@ from worker.limits import LAST_SHUTDOWN, SHUTDOWN
 from worker.settings import Settings
 from worker.signing import use_keys
 
+#: A message's header: when it was sent, in seconds since 1970.
+SENT_AT: Final = "keyhole_sent_at"
 #: A publisher connects twice, half a second apart; kombu's default takes six seconds to give up. (A worker's
 #: retries are settings of Celery's.)
 _PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
@@ -206,6 +209,12 @@ def _children() -> list[int]:
     return found
 
 
+def _note_when(headers: dict[str, Any], **_: object) -> None:
+    """Note in a message when it was sent, so that a queue tells how old its messages are."""
+    headers[SENT_AT] = time.time()
+
+
+before_task_publish.connect(_note_when, weak=False)
 setup_logging.connect(_log_by_structlog, weak=False)
 worker_shutting_down.connect(_stop_in_time, weak=False)
 configure(Settings())

@@ -1,13 +1,17 @@
 """`keyhole doctor`: what it says of the work that is there."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 from tests.cli.conftest import Keyhole
+from tests.ports import free_port
 from worker import api
+from worker.app import SENT_AT
 from worker.intake.audits.audit import AuditSpec
 from worker.intake.audits.store import AuditStore
 from worker.intake.dead_letters import Dead, DeadLetters
@@ -28,7 +32,7 @@ def env(env: dict[str, str], redis_url: str) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.cli.doctor.PING_SECONDS", 0.05)
+    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
 
 
 def told(keyhole: Keyhole, what: str, **settings: object) -> list[tuple[str, str]]:
@@ -44,15 +48,83 @@ class TestWork:
         assert told(keyhole, "audits") == [("ok", "none running")]
 
     def test_jobs_that_nobody_looks_after_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
-        Ledger(valkey, done_seconds=60).note(Entry("old", (ScanJob(bucket="b", key="k"),)))
+        ledger = Ledger(valkey, done_seconds=60)
+        ledger.note(Entry("old", (ScanJob(bucket="b", key="k"),)))
+        ((state, message),) = told(keyhole, "jobs")
+        assert (state, "nobody has looked after them yet" in message) == ("advice", True)
+
+        ledger.claim_sweep(9)
         assert told(keyhole, "jobs")[0][0] == "ok"
 
-        valkey.zincrby(keys.ledger_open(JOBS), -10_000, "old")
+        # The ledger's clock stands still without workers.
+        valkey.hincrbyfloat(keys.LEDGER_CLOCK, "server", -10_000)
 
         ((state, message),) = told(keyhole, "jobs")
         assert state == "advice"
         assert "1 open, the oldest silent for 10,0" in message
+        assert "nobody looked after them for 10,0" in message
         assert "keyhole.housekeeping" in message
+
+    def test_who_is_busy_hangs_or_is_lost_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        assert told(keyhole, "work in hand") == [("ok", "no process is busy")]
+        ledger = Ledger(valkey, done_seconds=60)
+        for entry_id, worker in (("a", "host/1:7:1"), ("b", "host/1:8:1"), ("c", "host/1:9:1")):
+            entry = Entry(entry_id, (ScanJob(bucket="b", key="k"),))
+            ledger.note(entry)
+            ledger.begin(entry, worker)
+        valkey.set(keys.alive("host/1:7:1"), "12")
+        valkey.set(keys.alive("host/1:8:1"), "700")
+        valkey.zincrby(keys.ledger_held(JOBS), -100, "c")
+
+        (hangs, lost, busy) = told(keyhole, "work in hand")
+
+        assert hangs == (
+            "bad",
+            (
+                "host/1:8:1 has been at an entry for 700 s, and the limit is 600 s: it hangs; "
+                "restart its worker, and look at its log"
+            ),
+        )
+        assert lost[0] == "advice"
+        assert lost[1].startswith("host/1:9:1 holds 1 entries, and is silent for 10")
+        assert busy == ("ok", "3 processes are busy")
+
+    def test_why_scans_failed_of_late_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        assert told(keyhole, "failures") == [("ok", "none in the last 10 minutes")]
+        attempts = Ledger(valkey, done_seconds=60).attempts
+        for reason in ("network", "slow_down", "network"):
+            attempts.undecided("job", reason, "", bucket="images")
+        attempts.undecided("other", "not_recorded", "")
+
+        assert told(keyhole, "failures") == [
+            (
+                "advice",
+                "s3://images/: 2 times network, 1 times slow_down in the last 10 minutes; it is tried again",
+            )
+        ]
+        (counts,) = valkey.keys(keys.FAILURES_PREFIX + "*")
+        assert 0 < valkey.ttl(counts) <= 1800
+
+        valkey.hincrbyfloat(keys.LEDGER_CLOCK, "server", -11 * 60)
+
+        assert told(keyhole, "failures") == [("ok", "none in the last 10 minutes")]
+
+    def test_what_waits_in_a_queue_is_told_with_its_age(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        assert ("ok", "keyhole.jobs: 0 waiting") in told(keyhole, "queue")
+        for key in ("k", "l"):
+            assert keyhole("submit", f"s3://images/{key}").code == 0
+        ((state, message),) = [one for one in told(keyhole, "queue") if "jobs" in one[1]]
+        assert state == "ok"
+        assert message.startswith("keyhole.jobs: 2 waiting, the oldest for ")
+
+        queue = "keyhole:broker:keyhole.jobs"
+        item = json.loads(valkey.rpop(queue) or b"")
+        item["headers"][SENT_AT] -= 1000
+        valkey.rpush(queue, json.dumps(item))
+
+        ((state, message),) = [one for one in told(keyhole, "queue") if "jobs" in one[1]]
+        assert state == "advice"
+        assert message.startswith("keyhole.jobs: 2 waiting, the oldest for 1,0")
 
     def test_dead_letters_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         DeadLetters(valkey).add(Dead.message(b"?", "sqs://q", "it is no JSON"))
@@ -77,6 +149,119 @@ class TestWork:
         assert told(keyhole, "audits") == [("bad", "a1 does not get on: S3 is away; it is tried again")]
 
 
+class TestRedis:
+    @pytest.fixture(autouse=True)
+    def _as_it_was(self, valkey: redis.Redis) -> Iterator[None]:
+        yield
+        valkey.replicaof("NO", "ONE")
+        for name, value in (("maxmemory", 0), ("maxmemory-policy", "noeviction"), ("appendonly", "no")):
+            valkey.config_set(name, value)
+
+    @staticmethod
+    def all_is_told(keyhole: Keyhole) -> bool:
+        """Whether there is something about everything else, whatever is wrong with Redis."""
+        about = {json.loads(line)["what"] for line in keyhole("doctor", "--json").lines}
+        return about >= {
+            "jobs",
+            "work in hand",
+            "failures",
+            "dead letters",
+            "audits",
+            "queue",
+            "workers",
+            "s3",
+        }
+
+    def test_what_it_promises(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        assert told(keyhole, "redis role") == [("ok", "primary, 0 replicas")]
+        assert told(keyhole, "redis disk")[0][0] == "advice"
+
+        valkey.config_set("appendonly", "yes")
+        valkey.config_set("maxmemory", 1 << 30)
+
+        ((state, message),) = told(keyhole, "redis disk")
+        assert state == "ok"
+        assert "everysec" in message
+        assert "what is accepted is on disk" in message
+        assert told(keyhole, "redis memory")[0][1].endswith("of 1.0 GiB in use")
+
+    def test_one_that_never_says_what_is_on_its_disk(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        valkey.config_set("appendonly", "yes")
+        valkey.config_set("appendfsync", "no")
+
+        ((state, message),) = told(keyhole, "redis disk")
+
+        assert state == "bad"
+        assert "none is accepted" in message
+        valkey.config_set("appendfsync", "everysec")
+
+    def test_one_that_is_full(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        Ledger(valkey, done_seconds=60).note(Entry("a", (ScanJob(bucket="b", key="k"),)))
+        valkey.config_set("maxmemory", 1)
+
+        ((state, message),) = told(keyhole, "redis memory")
+
+        assert state == "bad"
+        assert message.startswith("full, ")
+        assert told(keyhole, "jobs")[0][1].startswith("1 open")
+        assert "refuses that" in told(keyhole, "workers")[0][1]
+        assert self.all_is_told(keyhole)
+
+    def test_one_that_evicts(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        valkey.config_set("maxmemory-policy", "allkeys-lru")
+
+        assert "drops jobs silently" in told(keyhole, "redis memory")[0][1]
+
+    def test_one_that_is_a_replica(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        port = free_port()
+        valkey.replicaof("127.0.0.1", port)
+
+        ((state, message),) = told(keyhole, "redis role")
+
+        assert state == "bad"
+        assert message.startswith(f"a replica of 127.0.0.1:{port}, which takes no jobs")
+        assert self.all_is_told(keyhole)
+
+    def test_one_that_is_managed_does_not_tell_all(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        valkey.config_set("appendonly", "yes")
+        valkey.acl_setuser(
+            "managed",
+            enabled=True,
+            passwords=["+secret"],
+            categories=["+@all"],
+            commands=["-config", "-command"],
+            keys=["*"],
+            channels=["*"],
+        )
+        port = valkey.connection_pool.connection_kwargs["port"]
+        url = f"redis://managed:secret@127.0.0.1:{port}"
+
+        ((state, message),) = told(keyhole, "redis disk", KEYHOLE_REDIS_URL=url)
+
+        assert state == "advice"
+        assert "does not tell" in message
+        assert told(keyhole, "redis", KEYHOLE_REDIS_URL=url)[0][1].endswith(
+            f"redis://managed:***@127.0.0.1:{port}"
+        )
+        valkey.acl_deluser("managed")
+
+    def test_one_that_is_frozen(
+        self, keyhole: Keyhole, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("doctor", "doctor_broker"):
+            monkeypatch.setattr(f"worker.cli.{module}.ANSWER_SECONDS", 0.2)
+        server = int(valkey.info("server")["process_id"])
+        os.kill(server, signal.SIGSTOP)
+        try:
+            found = [json.loads(line) for line in keyhole("doctor", "--json").lines]
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+        bad = {one["what"] for one in found if one["state"] == "bad"}
+        assert bad == {"redis", "broker"}
+        assert {"sinks", "events", "s3", "credentials"} <= {one["what"] for one in found}
+
+
 class TestS3:
     @pytest.fixture(autouse=True)
     def _anew(self) -> Iterator[None]:
@@ -87,7 +272,7 @@ class TestS3:
 
     def test_a_profile_that_does_not_exist_hides_no_other_finding(self, keyhole: Keyhole) -> None:
         assert told(keyhole, "s3", AWS_PROFILE="nope") == [
-            ("bad", "The config profile (nope) could not be found; see `keyhole doctor`")
+            ("bad", "The config profile (nope) could not be found")
         ]
         assert told(keyhole, "jobs", AWS_PROFILE="nope") == [("ok", "0 open")]
 

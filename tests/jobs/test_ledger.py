@@ -8,6 +8,7 @@ import redis
 from worker.jobs import queues
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Holder, Ledger
+from worker.jobs.standing import Standing
 from worker.results import keys
 
 JOBS = (
@@ -48,7 +49,7 @@ class TestNoting:
 
         (pending,) = ledger.silent(queues.JOBS, 10)
         assert pending.entry.jobs == JOBS
-        assert (ledger.oldest_age() or 0) >= 100
+        assert (Standing(valkey).silence() or 0) >= 100
 
     def test_noting_after_striking_does_not_revive_it(self, ledger: Ledger) -> None:
         """An event that came twice, the second time after its verdict."""
@@ -205,7 +206,7 @@ class TestSilence:
         assert ids(10, 60) == ["oldest", "older"]
         assert ids(1, 60) == ["oldest"]
         assert ids(10, 0) == ["oldest", "older", "old", "new"]
-        assert 200 <= (ledger.oldest_age() or 0) < 260
+        assert 200 <= (Standing(valkey).silence() or 0) < 260
 
     def test_a_sign_of_life_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """What was sent again is not sent again by the next sweep."""
@@ -225,8 +226,8 @@ class TestSilence:
 
         assert ledger.count() == 0
 
-    def test_an_empty_ledger_has_no_oldest(self, ledger: Ledger) -> None:
-        assert ledger.oldest_age() is None
+    def test_an_empty_ledger_has_no_oldest(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        assert Standing(valkey).silence() is None
         assert ledger.silent(queues.JOBS, 10) == []
 
     @pytest.mark.parametrize("text", [b"hello", b"\xff", b"[1]", b'{"id": "1", "jobs": [], "new": 1}'])
@@ -309,11 +310,13 @@ class TestPassedOver:
 
         assert self.ids(ledger) == []
 
-    def test_beginning_what_is_not_in_the_ledger_changes_nothing(self, ledger: Ledger) -> None:
+    def test_beginning_what_is_not_in_the_ledger_changes_nothing(
+        self, ledger: Ledger, valkey: redis.Redis
+    ) -> None:
         ledger.begin(BATCH, "w1")
 
         assert ledger.count() == 0
-        assert ledger.oldest_age() is None
+        assert Standing(valkey).silence() is None
 
 
 class TestHolding:
@@ -483,7 +486,7 @@ class TestTheClock:
 
         found = ledger.silent(queues.JOBS, 10)
         assert {pending.entry.id for pending in found} == {"early", "batch"}
-        assert (ledger.oldest_age() or 0) < 60
+        assert (Standing(valkey).silence() or 0) < 60
 
     def test_a_server_whose_clock_is_set_forward_takes_nothing_back(
         self, ledger: Ledger, valkey: redis.Redis

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from worker.api import s3_access, scan_s3
 from worker.cli.backend import backend, is_embedded
+from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis, one_line
 from worker.cli.doctor_work import of_confinement, of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
@@ -24,7 +25,7 @@ from worker.scan.report import Status
 from worker.services import Services
 from worker.settings import Settings
 from worker.sources.errors import SourceError
-from worker.sources.masking import masked, masked_url
+from worker.sources.masking import masked
 from worker.sources.s3_boto import explain
 from worker.sources.s3_uri import S3Uri, parse_s3_uri
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
-#: Seconds to wait for workers to answer: they do so between two tasks.
-PING_SECONDS = 2.0
 
 
 @click.command("doctor")
@@ -57,8 +56,15 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
     findings = [*_settings(settings)]
-    with one_line_errors():
-        findings += _services(settings)
+    try:
+        with one_line_errors():
+            # One by one, so that what was found is kept.
+            for finding in _services(settings):
+                findings.append(finding)  # noqa: PERF402 - as said
+    except CommandError as error:
+        if error.exit_code == USAGE:
+            raise
+        findings.append(Finding("redis", BAD, str(error)))
     findings += _s3(settings)
     if place is not None:
         findings += _bucket(settings, place)
@@ -92,77 +98,26 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _services(settings: Settings) -> Iterator[Finding]:
+    """Of Redis, the work and the broker. What one of them does not tell hides nothing of the others."""
+    from worker.app import app
+    from worker.cli.doctor_broker import of_broker
+
     if is_embedded(settings):
         yield Finding(
             "redis", GOOD, f"embedded, data in {settings.data_dir}; for production set KEYHOLE_REDIS_URL"
         )
     with backend(settings, work=False) as ready:
-        reached = False
-        for finding in _redis(ready):
-            reached = reached or finding.state == GOOD
-            yield finding
-        if reached:
-            yield from of_work(Services(ready, os.getpid()))
-        yield from _broker(ready, embedded=is_embedded(settings))
-
-
-def _redis(settings: Settings) -> Iterator[Finding]:
-    client = connect(str(settings.redis_url))
-    try:
-        server = client.info("server")
-        policy = client.info("memory").get("maxmemory_policy", "unknown")
-        persistence = client.info("persistence")
-    except redis.RedisError as error:
-        yield Finding(
-            "redis",
-            BAD,
-            f"{masked_url(str(settings.redis_url))} does not answer: {error}; check KEYHOLE_REDIS_URL",
-        )
-        return
-    name = (
-        "Valkey " + server["valkey_version"]
-        if "valkey_version" in server
-        else f"Redis {server['redis_version']}"
-    )
-    yield Finding("redis", GOOD, f"{name} at {masked_url(str(settings.redis_url))}")
-    if policy != "noeviction":
-        yield Finding(
-            "redis", BAD, f"maxmemory-policy is {policy}: it drops jobs silently; set it to noeviction"
-        )
-    if not persistence.get("aof_enabled"):
-        yield Finding(
-            "redis", ADVICE, "appendonly is off: a crash loses jobs and verdicts; set appendonly yes"
-        )
-
-
-def _broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
-    from kombu.exceptions import OperationalError
-
-    from worker.app import app, configure
-
-    configure(settings)
-    place = masked_url(str(settings.broker_url or settings.redis_url))
-    try:
-        with app.connection_for_write(connect_timeout=5) as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-        answers = app.control.ping(timeout=PING_SECONDS) or []
-    except (OperationalError, OSError) as error:
-        yield Finding(
-            "broker",
-            BAD,
-            f"{place} does not answer: {error}; check KEYHOLE_BROKER_URL",
-        )
-        return
-    yield Finding("broker", GOOD, f"{place} answers")
-    names = sorted(name for answer in answers for name in answer)
-    if names:
-        yield Finding("workers", GOOD, f"{len(names)} running: {', '.join(names)}")
-    elif embedded:
-        yield Finding("workers", GOOD, "none running; `keyhole submit` brings its own")
-    else:
-        yield Finding(
-            "workers", BAD, f"none answered within {PING_SECONDS:g} s; start one with `keyhole worker`"
-        )
+        url = str(ready.redis_url)
+        with connect(url, answer_seconds=ANSWER_SECONDS, retries=RETRIES) as client:
+            of_server = list(of_redis(client, url))
+        yield from of_server
+        if of_server[0].state == GOOD:
+            services = Services(ready, os.getpid(), impatient=True)
+            try:
+                yield from of_work(services, limit=app.conf.task_time_limit)
+            except redis.RedisError as error:
+                yield Finding("work", BAD, f"Redis does not tell all of it: {one_line(error)}")
+        yield from of_broker(ready, embedded=is_embedded(settings))
 
 
 def _s3(settings: Settings) -> Iterator[Finding]:
@@ -171,7 +126,7 @@ def _s3(settings: Settings) -> Iterator[Finding]:
         client = access.client
         method = access.credentials_from
     except SourceError as error:
-        yield Finding("s3", BAD, str(error))
+        yield Finding("s3", BAD, str(error).removesuffix("; see `keyhole doctor`"))
         return
     yield Finding("s3", GOOD, f"{client.meta.endpoint_url}, region {client.meta.region_name}")
     if method is None:

@@ -1,29 +1,29 @@
 """What the doctor says of the work: open jobs, dead letters, audits, events, schedules."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
+from worker.inspectors.text import shown
 from worker.intake.dead_letters import DeadLetters
+from worker.jobs.ledger import HOLDER_SECONDS
+from worker.jobs.standing import MINUTES, Standing
 from worker.services import Services
 from worker.settings import Settings
 
-#: A job that is silent for so many times the wait until it is looked after: nobody looks.
-UNSWEPT = 15
+#: Seconds without a sweep after which nobody looks after open jobs: workers sweep every ten.
+UNSWEPT: Final = 60.0
 
 
-def of_work(services: Services) -> Iterator[Finding]:
-    """What waits, what is given up, what goes on."""
-    settings = services.settings
-    count, age = services.ledger.count(), services.ledger.oldest_age()
-    waiting = f"{count:,} open" + (f", the oldest silent for {age:,.0f} s" if age is not None else "")
-    if age is not None and age > UNSWEPT * settings.resend_seconds:
-        yield Finding(
-            "jobs",
-            ADVICE,
-            f"{waiting}: they wait for workers, or none serves keyhole.housekeeping and looks after them",
-        )
-    else:
-        yield Finding("jobs", GOOD, waiting)
+def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
+    """What waits, who is busy, what failed of late, what is given up, what goes on.
+
+    `limit` is how many seconds a process may be at an entry.
+    """
+    standing = Standing(services.redis)
+    yield _jobs(standing)
+    yield from _busy(standing, limit)
+    yield from _failures(standing)
     owed = services.tag_debts.count()
     if owed:
         yield Finding(
@@ -42,6 +42,62 @@ def of_work(services: Services) -> Iterator[Finding]:
         yield Finding("audits", BAD, f"{audit.id} does not get on: {audit.reason}")
     if not troubled:
         yield Finding("audits", GOOD, f"{len(running):,} running" if running else "none running")
+
+
+def _jobs(standing: Standing) -> Finding:
+    count, silence, swept = standing.count(), standing.silence(), standing.swept_seconds_ago()
+    waiting = f"{count:,} open" + (f", the oldest silent for {silence:,.0f} s" if silence is not None else "")
+    if not count or (swept is not None and swept < UNSWEPT):
+        return Finding("jobs", GOOD, waiting)
+    since = (
+        "nobody has looked after them yet"
+        if swept is None
+        else f"nobody looked after them for {swept:,.0f} s"
+    )
+    return Finding(
+        "jobs",
+        ADVICE,
+        f"{waiting}; {since}: start a worker that serves keyhole.housekeeping, as all do by default",
+    )
+
+
+def _busy(standing: Standing, limit: float) -> Iterator[Finding]:
+    """Processes that hold work, and those of them that hang or are lost."""
+    busy = standing.busy()
+    for process in busy:
+        if process.silent_seconds > HOLDER_SECONDS:
+            silence = f"{process.silent_seconds:,.0f} s"
+            told = f"{process.name} holds {process.entries:,} entries, and is silent for {silence}"
+            yield Finding(
+                "work in hand", ADVICE, f"{told}: it was killed or frozen, and a sweep takes them back"
+            )
+        elif process.busy_seconds is not None and process.busy_seconds > limit:
+            told = f"{process.name} has been at an entry for {process.busy_seconds:,.0f} s"
+            yield Finding(
+                "work in hand",
+                BAD,
+                f"{told}, and the limit is {limit:g} s: it hangs; restart its worker, and look at its log",
+            )
+    if not busy:
+        yield Finding("work in hand", GOOD, "no process is busy")
+    else:
+        yield Finding(
+            "work in hand", GOOD, f"{len(busy):,} {'process is' if len(busy) == 1 else 'processes are'} busy"
+        )
+
+
+def _failures(standing: Standing) -> Iterator[Finding]:
+    """Why scans failed in the last minutes, by bucket."""
+    failures = standing.failures()
+    for bucket, reasons in sorted(failures.items()):
+        told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())
+        yield Finding(
+            "failures",
+            ADVICE,
+            f"s3://{shown(bucket)}/: {told} in the last {MINUTES} minutes; it is tried again",
+        )
+    if not failures:
+        yield Finding("failures", GOOD, f"none in the last {MINUTES} minutes")
 
 
 def of_confinement(services: Services) -> Finding:

@@ -78,11 +78,17 @@ class Attempts:
                 pipe.hdel(keys.attempts(job_id), "started")
             pipe.execute()
 
-    def undecided(self, job_id: str, reason: str, error: str) -> Undecided:
-        """Note that an attempt left the object undecided, and why."""
+    def undecided(self, job_id: str, reason: str, error: str, *, bucket: str = "") -> Undecided:
+        """Note that an attempt left the object undecided, and why; `bucket`: count it among its failures."""
         times, alike, seconds = self._undecided(
             keys=[keys.attempts(job_id), keys.LEDGER_CLOCK],
-            args=[reason, error[:LONGEST_ERROR].encode(errors="backslashreplace"), self._seconds],
+            args=[
+                reason,
+                error[:LONGEST_ERROR].encode(errors="backslashreplace"),
+                self._seconds,
+                bucket,
+                keys.FAILURES_PREFIX,
+            ],
         )
         return Undecided(int(times), int(alike), float(seconds))
 

@@ -1,7 +1,8 @@
 """Wait until what was written is on the server's disk, where the server can tell.
 
 `WAITAOF` (Redis 7.2, Valkey) answers once the append-only file holds all that the connection wrote. With
-`appendfsync everysec`, the default, that takes up to a second; with `always` nothing. A server that lacks the
+`appendfsync everysec`, the default, that takes up to a second; with `always` nothing; with `no` for ever, so
+that nothing is accepted. A server that lacks the
 command, has no append-only file, or forbids the command to this user, promises nothing: then nothing is
 waited for, which is logged once, and `keyhole doctor` says what is lost in a crash.
 
@@ -51,6 +52,7 @@ class Durability:
             raise waited
         elif not waited[0]:
             raise NotDurableError(
-                f"Redis did not bring the jobs to its disk within {_LONGEST_WAIT_MS // 1000} seconds"
+                f"Redis did not bring the jobs to its disk within {_LONGEST_WAIT_MS // 1000} seconds; "
+                "see `keyhole doctor`"
             )
         return answers

@@ -6,12 +6,14 @@ taken back by the sweep (`jobs.sweep`).
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import redis
 
+from worker.jobs.delays import FIRST_DELAY
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.liveness import Liveness
 
@@ -29,7 +31,8 @@ class Heartbeat:
         self._liveness = liveness
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._held: dict[str, set[str]] = {}
+        # By queue and entry, when this process began with it.
+        self._held: dict[str, dict[str, float]] = {}
         self._unsettled: list[tuple[Entry, str, list[str]]] = []
         self._thread: threading.Thread | None = None
 
@@ -37,7 +40,7 @@ class Heartbeat:
     def beating(self, entry: Entry) -> Iterator[None]:
         """Beat for an entry for as long as the block runs."""
         with self._lock:
-            self._held.setdefault(entry.queue, set()).add(entry.id)
+            self._held.setdefault(entry.queue, {})[entry.id] = time.monotonic()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
                 self._thread.start()
@@ -45,16 +48,18 @@ class Heartbeat:
             yield
         finally:
             with self._lock:
-                self._held[entry.queue].discard(entry.id)
+                del self._held[entry.queue][entry.id]
 
     def settle(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
         """Let go of an entry whose work was broken off, and release jobs that were started.
 
-        Where Redis is away this is done once it is back: what was not lost must not count as lost.
+        Where Redis is away this is done once it is back: what was not lost must not count as lost. Until then
+        whoever gets the entry's message believes that this process is at it, and drops the message. So the
+        entry is sent again soon.
         """
         try:
             self._ledger.attempts.release(job_ids)
-            self._ledger.let_go(entry, worker)
+            self._ledger.let_go(entry, worker, postponed=FIRST_DELAY)
         except redis.RedisError as error:
             _log.warning("entry %s is let go of later, for Redis is away: %s", entry.id, error)
             with self._lock:
@@ -66,12 +71,13 @@ class Heartbeat:
             pause.wait(self._seconds)
             with self._lock:
                 held = {queue: sorted(ids) for queue, ids in self._held.items() if ids}
+                began = min((at for ids in self._held.values() for at in ids.values()), default=0.0)
                 unsettled, self._unsettled = self._unsettled, []
             for broken_off in unsettled:
                 self.settle(*broken_off)
             for queue, ids in held.items():
                 try:
-                    self._liveness.beat()
+                    self._liveness.beat(busy_seconds=time.monotonic() - began)
                     self._ledger.renew(queue, ids)
                 except redis.RedisError as error:
                     _log.warning("no heartbeat for %d entries of %s: %s", len(ids), queue, error)

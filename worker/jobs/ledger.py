@@ -37,7 +37,7 @@ from worker.jobs import ledger_scripts
 from worker.jobs.attempts import Attempts
 from worker.jobs.durability import Durability
 from worker.jobs.job import ScanJob
-from worker.jobs.queues import JOBS, QUEUES
+from worker.jobs.queues import JOBS
 from worker.results import keys
 
 _log = logging.getLogger(__name__)
@@ -312,11 +312,6 @@ class Ledger:
     def is_open(self, entry_id: str) -> bool:
         """Whether an entry is noted and not struck."""
         return bool(self._client.hexists(keys.LEDGER_ENTRIES, entry_id))
-
-    def oldest_age(self) -> float | None:
-        """Seconds since the longest silent entry's last sign of life; `None` if none is open."""
-        signs = [sign for queue in QUEUES for _, sign in self._by_silence(keys.ledger_open(queue), limit=1)]
-        return None if not signs else max(0.0, self._now() - min(signs))
 
     def silent(self, queue: str, limit: int, *, seconds: float = 0.0) -> list[OpenEntry]:
         """Up to `limit` entries of a queue without a sign of life for so long, the most silent first."""

@@ -11,6 +11,9 @@ from typing import Final
 #: server was frozen, its clock was set, or no worker ran; in none of these an entry fell silent.
 MAX_STEP_SECONDS: Final = 10
 
+#: How long a minute's failures are kept.
+FAILURES_SECONDS: Final = 1800
+
 NOW: Final = f"""
 -- The ledger's clock in epoch seconds: `clock` is a hash of `server` (the server's clock at the last reading)
 -- and `ledger` (this clock at that moment).
@@ -183,6 +186,8 @@ UNDECIDED: Final = f"""
 -- ARGV[1]  the reason code
 -- ARGV[2]  the error, one line
 -- ARGV[3]  seconds that the hash stays
+-- ARGV[4]  the bucket whose failures are counted; empty: none
+-- ARGV[5]  what stands before a minute in the key of its failures
 -- returns how often it was undecided, how often for this reason, and for how many seconds (as text)
 {NOW}
 local at = now(KEYS[2])
@@ -192,6 +197,11 @@ redis.call('HSET', KEYS[1], 'error', ARGV[2], 'last', text(at))
 local times = redis.call('HINCRBY', KEYS[1], 'undecided', 1)
 local alike = redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[1], 1)
 redis.call('EXPIRE', KEYS[1], ARGV[3])
+if ARGV[4] ~= '' then
+    local failures = ARGV[5] .. math.floor(at / 60)
+    redis.call('HINCRBY', failures, ARGV[1] .. ' ' .. ARGV[4], 1)
+    redis.call('EXPIRE', failures, {FAILURES_SECONDS})
+end
 return {{times, alike, text(at - redis.call('HGET', KEYS[1], 'since'))}}
 """
 

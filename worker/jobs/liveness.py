@@ -33,9 +33,9 @@ class Liveness:
         """The name of this process."""
         return f"{_place()}:{os.getpid()}:{start_of(os.getpid())}"
 
-    def beat(self) -> None:
-        """Say that this process is alive."""
-        self._client.set(keys.alive(self.name), "1", ex=MARKER_SECONDS)
+    def beat(self, *, busy_seconds: float) -> None:
+        """Say that this process is alive, and for how long it has held what it has held longest."""
+        self._client.set(keys.alive(self.name), f"{busy_seconds:.0f}", ex=MARKER_SECONDS)
 
     def is_alive(self, name: str) -> bool:
         """Whether the process of that name is alive, as far as can be told from here."""

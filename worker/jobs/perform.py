@@ -294,7 +294,7 @@ class _Attempts:
     def _left_undecided(self, job: ScanJob, report: Report, error: str) -> Ending:
         performer = self._performer
         (reason,) = report.reasons
-        known = performer.ledger.attempts.undecided(job.id, reason, error)
+        known = performer.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
         if known.seconds >= performer.patience_seconds or (
             reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
         ):

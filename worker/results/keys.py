@@ -39,7 +39,11 @@ All begin with `keyhole:v1:`.
 `ledger:holders`
     hash. Entry id: the worker process that is busy with it, or that was lost with it. Until let go.
 `alive:<worker process>`
-    string. A marker: this process is alive and busy. Expires.
+    string. A marker: this process is alive, and for so many seconds it has held what it has held longest.
+    Expires.
+`failures:<minute>`
+    hash. A reason, a space, a bucket: how many scans left an object undecided for that reason in this minute
+    (since 1970, by the ledger's clock). Expires.
 `ledger:split`
     set. Ids of open entries whose jobs go on as entries of their own.
 `ledger:later`
@@ -146,6 +150,7 @@ RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
 ATTEMPTS_PREFIX: Final = f"{_PREFIX}:ledger:attempts:"
+FAILURES_PREFIX: Final = f"{_PREFIX}:failures:"
 LEDGER_OPEN_PREFIX: Final = f"{_PREFIX}:ledger:open:"
 
 
@@ -231,6 +236,11 @@ def job_done(job_id: str) -> str:
 def alive(process: str) -> str:
     """The marker of a worker process that is alive."""
     return f"{_PREFIX}:alive:{process}"
+
+
+def failures(minute: int) -> str:
+    """How scans failed in a minute."""
+    return f"{FAILURES_PREFIX}{minute}"
 
 
 def attempts(job_id: str) -> str:

@@ -1,0 +1,107 @@
+"""What the doctor says of the broker: whether it answers, its queues, and the workers that it reaches."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import redis
+from kombu.exceptions import KombuError, OperationalError
+
+from worker.app import SENT_AT, app, configure
+from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, one_line
+from worker.cli.findings import ADVICE, BAD, GOOD, Finding
+from worker.jobs.queues import QUEUES
+from worker.results.connection import connect
+from worker.settings import Settings
+from worker.sources.masking import masked_url
+
+#: Seconds to wait for workers to answer: they do so between two tasks.
+PING_SECONDS = 2.0
+#: Seconds that a message waits before there is something to be said about it.
+LATE: Final = 600.0
+#: What kombu lets through of a broker's errors.
+TROUBLE: Final = (KombuError, OperationalError, redis.RedisError, OSError)
+
+
+def of_broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
+    """Whether the broker answers, what waits there, and who works."""
+    configure(settings)
+    place = masked_url(str(settings.broker_url or settings.redis_url))
+    patience = dict.fromkeys(
+        app.conf.broker_transport_options.keys() & {"socket_timeout", "socket_connect_timeout"},
+        ANSWER_SECONDS,
+    )
+    app.conf.broker_transport_options = app.conf.broker_transport_options | patience
+    try:
+        with app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+    except TROUBLE as error:
+        yield Finding("broker", BAD, f"{place} does not answer: {one_line(error)}; check KEYHOLE_BROKER_URL")
+        return
+    yield Finding("broker", GOOD, f"{place} answers")
+    yield from _queues(settings)
+    yield _workers(embedded=embedded)
+
+
+def _workers(*, embedded: bool) -> Finding:
+    """Who answers a ping."""
+    try:
+        answers = app.control.ping(timeout=PING_SECONDS) or []
+    except TROUBLE as error:
+        return Finding("workers", BAD, f"cannot be asked, for the broker refuses that: {one_line(error)}")
+    names = sorted(name for answer in answers for name in answer)
+    if names:
+        return Finding("workers", GOOD, f"{len(names)} running: {', '.join(names)}")
+    if embedded:
+        return Finding("workers", GOOD, "none running; `keyhole submit` brings its own")
+    return Finding(
+        "workers", BAD, f"none answered within {PING_SECONDS:g} s; start one with `keyhole worker`"
+    )
+
+
+def _queues(settings: Settings) -> Iterator[Finding]:
+    """What waits in each queue, and for how long."""
+    url = str(settings.broker_url or settings.redis_url)
+    prefix = app.conf.broker_transport_options.get("global_keyprefix")
+    client = None if prefix is None else connect(url, answer_seconds=ANSWER_SECONDS, retries=RETRIES)
+    for queue in QUEUES:
+        try:
+            if client is None:
+                length, oldest = _length(queue), None
+            else:
+                # A message is put in on the left and taken out on the right.
+                key = prefix + queue
+                length = client.llen(key)
+                oldest = _age(cast("bytes | None", client.lindex(key, -1)))
+        except TROUBLE as error:
+            yield Finding("queue", BAD, f"{queue} cannot be looked at: {one_line(error)}")
+            continue
+        told = f"{queue}: {length:,} waiting"
+        if oldest is None:
+            yield Finding("queue", GOOD, told)
+        else:
+            late = oldest > LATE
+            yield Finding(
+                "queue",
+                ADVICE if late else GOOD,
+                f"{told}, the oldest for {oldest:,.0f} s{'; more workers would help' if late else ''}",
+            )
+
+
+def _length(queue: str) -> int:
+    """How many messages wait. Other brokers than Redis do not tell since when."""
+    with (
+        app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection,
+        connection.channel() as channel,
+    ):
+        return int(app.amqp.queues[queue].bind(channel).queue_declare(passive=True).message_count)
+
+
+def _age(item: bytes | None) -> float | None:
+    """How long ago a message was sent; `None` if there is none, or if it does not tell."""
+    try:
+        headers: dict[str, Any] = json.loads(item or b"")["headers"]
+        return max(0.0, time.time() - float(headers[SENT_AT]))
+    except (ValueError, KeyError, TypeError):
+        return None
