@@ -1,0 +1,123 @@
+"""The transport by Redis: what becomes of a message, also where Redis does not take it."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection, Consumer, Exchange, Queue
+
+from tests.e2e.commands import until
+from worker.jobs.queues import JOBS
+from worker.redis_transport import Channel
+
+PREFIX = "keyhole:broker:"
+QUEUE, UNACKED, UNACKED_SINCE = PREFIX + JOBS, PREFIX + "unacked", PREFIX + "unacked_index"
+
+
+class Desk:
+    """One consumer of one queue."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = Connection(
+            url,
+            transport="worker.redis_transport:Transport",
+            transport_options={"global_keyprefix": PREFIX, "visibility_timeout": 60, "socket_timeout": 3},
+        )
+        self.channel: Any = self.connection.channel()
+        self.queue = Queue(JOBS, Exchange(JOBS), routing_key=JOBS)(self.channel)
+        self.taken: list[Any] = []
+        self._consumer = Consumer(self.channel, [self.queue], on_message=self.taken.append, auto_declare=True)
+        self._consumer.consume()
+
+    def publish(self) -> None:
+        """Put a message into the queue."""
+        self.connection.Producer(self.channel).publish({"a": 1}, exchange=JOBS, routing_key=JOBS)
+
+    def take(self) -> Any:
+        """Take the next message out of it."""
+        before = len(self.taken)
+
+        def taken() -> bool:
+            with suppress(TimeoutError):
+                self.connection.drain_events(timeout=0.2)
+            return len(self.taken) > before
+
+        until(taken)
+        return self.taken[-1]
+
+
+@pytest.fixture
+def desk(valkey: redis.Redis, valkey_url: str) -> Iterator[Desk]:
+    desk = Desk(valkey_url)
+    yield desk
+    valkey.config_set("maxmemory", 0)
+    desk.connection.close()
+
+
+def test_what_is_acknowledged_is_forgotten_soon(desk: Desk, valkey: redis.Redis) -> None:
+    desk.publish()
+    message = desk.take()
+    assert (valkey.llen(QUEUE), valkey.hlen(UNACKED), valkey.zcard(UNACKED_SINCE)) == (0, 1, 1)
+
+    message.ack()
+
+    until(lambda: valkey.hlen(UNACKED) == valkey.zcard(UNACKED_SINCE) == 0)
+    desk.connection.close()
+    assert valkey.llen(QUEUE) == 0
+
+
+def test_what_is_put_back_comes_again(desk: Desk, valkey: redis.Redis) -> None:
+    desk.publish()
+    message = desk.take()
+
+    message.requeue()
+
+    assert desk.take().delivery_tag == message.delivery_tag
+    assert valkey.hlen(UNACKED) == 1
+
+
+def test_a_channel_that_closes_puts_back_what_is_not_acknowledged(desk: Desk, valkey: redis.Redis) -> None:
+    desk.publish()
+    desk.publish()
+    desk.take().ack()
+    desk.take()
+
+    desk.connection.close()
+
+    assert (valkey.llen(QUEUE), valkey.hlen(UNACKED), valkey.zcard(UNACKED_SINCE)) == (1, 0, 0)
+
+
+def test_a_message_that_a_full_redis_does_not_note_is_worked_on(
+    desk: Desk, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.redis_transport.REST_SECONDS", 0.5)
+    desk.publish()
+    desk.publish()
+    valkey.config_set("maxmemory", 1)
+
+    message = desk.take()
+
+    assert valkey.hlen(UNACKED) == 0
+    assert not desk.channel.qos.can_consume()
+    valkey.config_set("maxmemory", 0)
+    until(lambda: valkey.hlen(UNACKED) == 1)
+    message.ack()
+    until(lambda: valkey.hlen(UNACKED) == 0)
+    desk.take()
+
+
+def test_the_event_loop_restores_nothing_and_the_sweep_what_is_overdue(
+    desk: Desk, valkey: redis.Redis
+) -> None:
+    desk.publish()
+    tag = desk.take().delivery_tag
+    valkey.zincrby(UNACKED_SINCE, -61, tag)
+    assert isinstance(desk.channel, Channel)
+
+    desk.channel.qos.restore_visible()
+    assert valkey.llen(QUEUE) == 0
+
+    desk.channel.qos.restore_overdue()
+    assert (valkey.llen(QUEUE), valkey.hlen(UNACKED)) == (1, 0)
