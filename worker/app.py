@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -123,15 +124,19 @@ def _redis_options(visibility: int) -> dict[str, Any]:
         "visibility_timeout": visibility,
         # kombu's own keys (`unacked`, `_kombu.…`) are shared by every application on a database.
         "global_keyprefix": "keyhole:broker:",
-        # Look for what was not acknowledged every 10 s; the default takes 100 s to find a dead worker's
-        # message.
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        # A connection that died silently is noticed.
-        "socket_timeout": 30,
+        # A connection that died silently is noticed. (A worker's event loop has less patience.)
+        "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
+    }
+
+
+def impatient(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
+    """Options of the transport with which nobody waits for Redis for longer than so many seconds."""
+    return {
+        **options,
+        **dict.fromkeys(options.keys() & {"socket_timeout", "socket_connect_timeout"}, seconds),
     }
 
 

@@ -18,6 +18,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from celery.worker.control import Panel
 
+from worker.app import impatient
 from worker.intake.refused import Refused, keep, wrong_with
 from worker.loop_watch import SIGN
 from worker.services import LOOP_SECONDS, services
@@ -76,12 +77,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
     def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker, with little patience: the event loop waits for its answers."""
-        patience = dict.fromkeys(
-            self.app.conf.broker_transport_options.keys() & {"socket_timeout", "socket_connect_timeout"},
-            LOOP_SECONDS,
-        )
+        options = impatient(self.app.conf.broker_transport_options, LOOP_SECONDS)
         return self.ensure_connected(
-            self.app.connection_for_read(heartbeat=heartbeat, transport_options=patience)
+            self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
         )
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

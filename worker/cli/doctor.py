@@ -99,7 +99,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 def _services(settings: Settings) -> Iterator[Finding]:
     """Of Redis, the work and the broker. What one of them does not tell hides nothing of the others."""
-    from worker.app import app
+    from worker.app import app, configure
     from worker.cli.doctor_broker import of_broker
 
     if is_embedded(settings):
@@ -107,6 +107,7 @@ def _services(settings: Settings) -> Iterator[Finding]:
             "redis", GOOD, f"embedded, data in {settings.data_dir}; for production set KEYHOLE_REDIS_URL"
         )
     with backend(settings, work=False) as ready:
+        configure(ready)
         url = str(ready.redis_url)
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=RETRIES) as client:
             of_server = list(of_redis(client, url))

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import redis
 from kombu.exceptions import KombuError, OperationalError
 
-from worker.app import SENT_AT, app, configure
+from worker.app import SENT_AT, app, impatient
 from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, one_line
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.jobs.queues import QUEUES
@@ -25,14 +25,9 @@ TROUBLE: Final = (KombuError, OperationalError, redis.RedisError, OSError)
 
 
 def of_broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
-    """Whether the broker answers, what waits there, and who works."""
-    configure(settings)
+    """Whether the broker answers, what waits there, and who works. The application is configured."""
     place = masked_url(str(settings.broker_url or settings.redis_url))
-    patience = dict.fromkeys(
-        app.conf.broker_transport_options.keys() & {"socket_timeout", "socket_connect_timeout"},
-        ANSWER_SECONDS,
-    )
-    app.conf.broker_transport_options = app.conf.broker_transport_options | patience
+    app.conf.broker_transport_options = impatient(app.conf.broker_transport_options, ANSWER_SECONDS)
     try:
         with app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
