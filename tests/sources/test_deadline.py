@@ -1,9 +1,11 @@
 """No server can hold a request for longer than the budget's seconds, however it trickles."""
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -89,3 +91,45 @@ def test_a_budget_without_end_is_no_deadline() -> None:
     """An exception in the timer's thread would be a warning, and so an error."""
     with deadline(float("inf")) as bound:
         assert not bound.expired
+
+
+def expires(seconds: float) -> float:
+    """How long it takes until a deadline has expired."""
+    began = time.monotonic()
+    with deadline(seconds) as bound:
+        while not bound.expired:
+            time.sleep(0.001)
+    return time.monotonic() - began
+
+
+def test_one_thread_watches_all_deadlines() -> None:
+    """A thread for each costs more than most requests."""
+    expires(0)
+    before = threading.active_count()
+
+    with deadline(60), ThreadPoolExecutor(4) as pool:
+        waits = [pool.submit(expires, seconds) for seconds in (0.2, 0.1, 0, 0.1)]
+        assert threading.active_count() <= before + 4
+        assert [
+            wait.result() >= seconds for wait, seconds in zip(waits, (0.2, 0.1, 0, 0.1), strict=True)
+        ] == ([True] * 4)
+
+
+def test_what_is_over_does_not_expire() -> None:
+    with deadline(0.01) as bound:
+        pass
+
+    expires(0.1)
+
+    assert not bound.expired
+
+
+def test_a_forked_process_watches_its_own() -> None:
+    """The thread of its parent is not there."""
+    expires(0)
+    child = os.fork()
+    if not child:
+        threading.Timer(60, os._exit, (1,)).start()
+        os._exit(0 if expires(0.01) else 1)
+
+    assert os.waitpid(child, 0)[1] == 0

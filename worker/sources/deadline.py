@@ -2,16 +2,20 @@
 
 botocore's timeouts bound each wait for the next bytes, so a server that sends one byte a second keeps a
 request alive for ever. Here every connection that a request uses is noted while a deadline is set, and at the
-deadline a timer shuts their sockets down: whatever waits for bytes then ends at once, be it for a handshake,
-for headers or for the body.
+deadline their sockets are shut down: whatever waits for bytes then ends at once, be it for a handshake, for
+headers or for the body. One thread watches all deadlines of a process.
 
     with deadline(5.0) as timer:
         client.get_object(...)["Body"].read()
     # timer.expired tells whether an error came of that
 """
 
+import heapq
+import itertools
+import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -30,6 +34,7 @@ class Deadline:
 
     def __init__(self) -> None:
         self.expired = False
+        self.is_over = False
         self._lock = threading.Lock()
         self._connections: list[Any] = []  # botocore's connections have no common type
 
@@ -40,12 +45,69 @@ class Deadline:
             if self.expired:
                 _shut_down(connection)
 
+    def end(self) -> None:
+        """Let nothing happen any more: what it bounds has ended."""
+        with self._lock:
+            self.is_over = True
+            self._connections.clear()
+
     def expire(self) -> None:
         """Shut down all that the request uses, and will use."""
         with self._lock:
+            if self.is_over:
+                return
             self.expired = True
             for connection in self._connections:
                 _shut_down(connection)
+
+
+class _Watch:
+    """The deadlines of a process, in the order of their times, and the thread that lets them expire.
+
+    Those that are over stay until their time has come; they are small, and the longest is a scan's budget.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._deadlines: list[tuple[float, int, Deadline]] = []
+        self._numbers = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def add(self, deadline: Deadline, seconds: float) -> None:
+        """Let a deadline expire after so many seconds."""
+        entry = (time.monotonic() + seconds, next(self._numbers), deadline)
+        with self._changed:
+            heapq.heappush(self._deadlines, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._thread.start()
+            elif self._deadlines[0] is entry:
+                self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                while not self._deadlines:
+                    self._changed.wait()
+                at, _, deadline = self._deadlines[0]
+                left = at - time.monotonic()
+                if left > 0 and not deadline.is_over:
+                    self._changed.wait(min(left, threading.TIMEOUT_MAX))
+                    continue
+                heapq.heappop(self._deadlines)
+            deadline.expire()
+
+
+_watch = _Watch()
+
+
+def _watch_anew() -> None:
+    """Forget the parent's deadlines: its thread is not in this process."""
+    global _watch  # noqa: PLW0603 - one per process is the point
+    _watch = _Watch()
+
+
+os.register_at_fork(after_in_child=_watch_anew)
 
 
 class _Local(threading.local):
@@ -59,15 +121,13 @@ _current = _Local()
 def deadline(seconds: float) -> Iterator[Deadline]:
     """Bound all that this thread asks of a client with deadlines by so many seconds from now, or by `inf`."""
     bound = Deadline()
-    timer = threading.Timer(min(max(seconds, 0), threading.TIMEOUT_MAX), bound.expire)
-    timer.daemon = True
-    timer.start()
+    _watch.add(bound, seconds)
     _current.deadline = bound
     try:
         yield bound
     finally:
         _current.deadline = None
-        timer.cancel()
+        bound.end()
 
 
 def add_deadlines(client: BaseClient) -> None:
