@@ -229,6 +229,20 @@ class TestOwed:
 
         assert [str(request) for request in asked] == USUAL
 
+    def test_a_server_that_takes_too_long_is_left_alone(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker is not held up; what is left is written later."""
+        report = site.upload()
+        monkeypatch.setattr("worker.tag_work.LONGEST_WRITE", 0)
+
+        site.record(report)
+
+        assert site.s3.requests == []
+        owed = site.services.tag_debts.owed("images", "a", None)
+        assert owed is not None
+        assert owed.history.reasons == {"network": 1}
+
 
 class TestGivenUp:
     def test_what_cannot_be_written_for_hours_is_a_dead_letter(self, site: Site) -> None:

@@ -23,8 +23,7 @@ from worker.results.tag_writer import TagOutcome, TagRequest, VerdictOn
 from worker.results.tags import TagDebt, own_tags, unquoted
 from worker.scan.report import Report, Status
 from worker.services import Services
-from worker.sources.allowed import BucketNotAllowedError
-from worker.sources.errors import TransientError
+from worker.sources.errors import SourceError, TransientError
 from worker.sources.s3_boto import explain
 
 log = logging.getLogger(__name__)
@@ -32,6 +31,8 @@ log = logging.getLogger(__name__)
 #: Attempts in a row, and seconds after the first one within which there is another, enough for an answer that
 #: went wrong. What lasts longer is owed, so that it holds up no scan.
 ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
+#: Seconds after which no further request is made for one object. Waits for a turn at the bucket do not count.
+LONGEST_WRITE: Final = 30.0
 #: Debts that one task pays, and seconds within which it begins with them.
 PAGE, PAY_SECONDS = 100, 30.0
 
@@ -53,6 +54,13 @@ class _Trial:
     reason: str
     error: str | None
     unanswered: bool
+
+
+class _TooSlowError(TransientError):
+    """S3 answers, and so slowly that the rest is for later."""
+
+    def __init__(self) -> None:
+        super().__init__("network", f"the requests took longer than {LONGEST_WRITE:.0f} s")
 
 
 class TagWork:
@@ -161,16 +169,22 @@ class TagWork:
         debts = self._services.tag_debts
         pace = Pace(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
         renewed = time.monotonic()
+        until = renewed + LONGEST_WRITE
         last: TagRequest | None = None
         unanswered = False
 
         def ask(request: TagRequest) -> None:
-            nonlocal last, renewed
-            asked(request)
+            nonlocal last, renewed, until
+            before = time.monotonic()
+            if before > until:
+                raise _TooSlowError
             pace()
-            if time.monotonic() - renewed > RENEW_SECONDS:
+            asked(request)
+            now = time.monotonic()
+            until += now - before
+            if now - renewed > RENEW_SECONDS:
                 debts.renew(hold)
-                renewed = time.monotonic()
+                renewed = now
             last = request
 
         def write() -> TagOutcome:
@@ -189,7 +203,7 @@ class TagWork:
         except _ERRORS as error:
             found = explain(error)
             return _Trial(found.reason, str(found), unanswered)
-        except BucketNotAllowedError as error:
+        except SourceError as error:
             return _Trial(error.reason, str(error), unanswered)
         if outcome is TagOutcome.FAILED_CONTENDED:
             return _Trial("contended", "somebody else keeps overwriting them", unanswered)
