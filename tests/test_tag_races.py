@@ -76,7 +76,8 @@ class Race:
         for _ in range(30):
             pass_seconds(self.valkey, 130)
             self.s3.take_effect()
-            if not self.site.tag_debts.count_due() and not self.site.tag_debts.count() and not self.scans_due:
+            debts = self.site.tag_debts
+            if not (debts.count_due() or debts.count() or debts.count_late() or self.scans_due):
                 break
             try:
                 TagWork(self.site).pay_due()

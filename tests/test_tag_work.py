@@ -150,7 +150,9 @@ class TestOwed:
         site.record(report)
 
         assert site.recorded == report
-        assert site.services.tag_debts.count() == 1
+        debts = site.services.tag_debts
+        # A write whose answer is lost is found to be done, and may have been done late.
+        assert debts.count() + debts.count_late() == 1
 
     @pytest.mark.parametrize("fault", list(Fault))
     def test_they_are_written_later(self, site: Site, fault: Fault) -> None:
@@ -164,7 +166,8 @@ class TestOwed:
         site.pay()
 
         assert site.tags == own_tags(report)
-        assert site.services.tag_debts.count() == 0
+        debts = site.services.tag_debts
+        assert (debts.count(), debts.count_late()) == (0, 0)
 
     def test_one_answer_that_goes_wrong_is_made_up_for_at_once(self, site: Site) -> None:
         report = site.upload()

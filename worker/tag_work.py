@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
+import redis
 import stamina
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
@@ -109,6 +110,8 @@ class TagWork:
                 # What is not begun is due again.
                 if time.monotonic() < until:
                     self._pay(object_id)
+            except redis.RedisError:
+                raise
             except Exception:
                 # One that a later version noted, say, holds up no other.
                 log.exception("the tags of object %s cannot be written", object_id)

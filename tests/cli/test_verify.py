@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -56,11 +56,6 @@ class Verified:
         """Write a verdict's tags."""
         TagWriter(self.s3).write(TagDebt.of(report))
 
-    def forge(self, **tags: str) -> None:
-        """Write tags, by somebody else."""
-        tag_set: Any = [{"Key": name.replace("_", "-", 1), "Value": value} for name, value in tags.items()]
-        self.s3.put_object_tagging(Bucket=self.bucket, Key=KEY, Tagging={"TagSet": tag_set})
-
     def __call__(self, *arguments: str, **settings: str) -> tuple[int, list[str]]:
         """The exit code, and the codes of what differs."""
         printed = self._keyhole("verify", "--json", self.uri, *arguments, **self._settings | settings)
@@ -87,114 +82,43 @@ def scanned(verified: Verified) -> Report:
     return report
 
 
-@pytest.mark.usefixtures("scanned")
-class TestAgree:
-    def test_all_three(self, verified: Verified) -> None:
-        assert verified() == (0, [])
-        assert verified.told() == f"0 agree   {verified.uri}: safe\n"
-
-    def test_several(self, verified: Verified) -> None:
-        assert verified.told(verified.uri, verified.uri).count("agree") == 2
-
-    def test_without_records_the_tags_are_compared_with_the_object(self, verified: Verified) -> None:
-        assert verified(KEYHOLE_SINKS="tags") == (0, [])
-
-    def test_without_tags_the_verdict_is_compared_with_the_object(self, verified: Verified) -> None:
-        verified.s3.delete_object_tagging(Bucket=verified.bucket, Key=KEY)
-
-        assert verified(KEYHOLE_SINKS="redis") == (0, [])
-
-    def test_a_verdict_that_is_not_safe(self, verified: Verified) -> None:
-        report = verified.upload(b"other", Status.UNSAFE)
-        verified.record(report)
-        verified.tag(report)
-
-        assert verified.told() == f"0 agree   {verified.uri}: unsafe\n"
+def test_an_object_its_verdict_and_its_tags_agree(verified: Verified, scanned: Report) -> None:
+    assert verified() == (0, [])
+    assert verified.told() == f"0 agree   {verified.uri}: {scanned.status}\n"
+    assert verified.told(verified.uri, verified.uri).count("agree") == 2
 
 
 @pytest.mark.usefixtures("scanned")
-class TestDiffer:
-    def test_the_object_was_replaced(self, verified: Verified) -> None:
-        verified.upload(b"other")
+def test_the_object_was_replaced(verified: Verified) -> None:
+    verified.upload(b"other")
 
-        assert verified() == (1, ["other_object"])
-        assert "the verdict safe is on the ETag" in verified.told()
-
-    def test_the_object_was_replaced_by_one_with_forged_tags(self, verified: Verified) -> None:
-        verified.upload(b"other")
-        verified.forge(keyhole_status="safe")
-
-        assert verified() == (1, ["other_object", "forged_tags"])
-
-    def test_the_object_is_gone(self, verified: Verified) -> None:
-        verified.s3.delete_object(Bucket=verified.bucket, Key=KEY)
-
-        assert verified() == (1, ["other_object"])
-
-    def test_the_tags_tell_another_verdict(self, verified: Verified) -> None:
-        verified.forge(keyhole_status="unsafe")
-
-        assert verified() == (1, ["other_tags"])
-        assert "the verdict is safe, the tag keyhole-status says unsafe" in verified.told()
-
-    def test_the_tags_are_gone(self, verified: Verified) -> None:
-        verified.s3.delete_object_tagging(Bucket=verified.bucket, Key=KEY)
-
-        assert verified() == (1, ["other_tags"])
-
-    def test_the_tags_are_owed(self, verified: Verified, scanned: Report) -> None:
-        verified.s3.delete_object_tagging(Bucket=verified.bucket, Key=KEY)
-        hold = verified.debts.hold(TagDebt.of(scanned))
-        assert hold is not None
-        verified.debts.postpone(hold, "slow_down", "the server asks to slow down")
-
-        assert verified() == (1, ["other_tags", "tags_owed"])
-        assert "1 times slow_down" in verified.told()
-
-    def test_a_tag_has_another_spelling(self, verified: Verified) -> None:
-        tags = verified.s3.get_object_tagging(Bucket=verified.bucket, Key=KEY)["TagSet"]
-        tags.append({"Key": "Keyhole_Status", "Value": "safe"})
-        verified.s3.put_object_tagging(Bucket=verified.bucket, Key=KEY, Tagging={"TagSet": tags})
-
-        assert verified() == (1, ["misspelt_tags"])
-
-    def test_without_records_the_tags_are_of_another_object(self, verified: Verified) -> None:
-        tags: Any = verified.s3.get_object_tagging(Bucket=verified.bucket, Key=KEY)["TagSet"]
-        verified.upload(b"other")
-        verified.s3.put_object_tagging(Bucket=verified.bucket, Key=KEY, Tagging={"TagSet": tags})
-
-        assert verified(KEYHOLE_SINKS="tags") == (1, ["other_tags"])
+    assert verified() == (1, ["other_object"])
+    assert "the verdict safe is on the ETag" in verified.told()
 
 
-class TestWithoutAVerdict:
-    def test_there_is_none(self, verified: Verified) -> None:
-        verified.upload()
+def test_the_tags_are_owed(verified: Verified, scanned: Report) -> None:
+    verified.s3.delete_object_tagging(Bucket=verified.bucket, Key=KEY)
+    hold = verified.debts.hold(TagDebt.of(scanned))
+    assert hold is not None
+    verified.debts.postpone(hold, "slow_down", "the server asks to slow down")
 
-        assert verified() == (3, ["no_verdict"])
+    assert verified() == (1, ["other_tags", "tags_owed"])
+    assert "1 times slow_down" in verified.told()
 
-    def test_there_is_none_though_the_tags_say_so(self, verified: Verified) -> None:
-        verified.upload()
-        verified.forge(keyhole_status="safe")
 
-        assert verified() == (1, ["no_verdict", "forged_tags"])
+def test_there_is_no_object(verified: Verified) -> None:
+    assert verified() == (3, ["no_object"])
 
-    def test_the_object_could_not_be_read(self, verified: Verified) -> None:
-        verified.record(verified.upload(status=Status.UNREADABLE).model_copy(update={"etag": None}))
 
-        assert verified() == (3, ["no_verdict"])
+def test_there_are_no_records(verified: Verified, scanned: Report) -> None:
+    assert verified(KEYHOLE_SINKS="tags") == (0, [])
+    assert verified.told(KEYHOLE_SINKS="tags") == f"0 agree   {verified.uri}: {scanned.status} by its tags\n"
 
-    def test_there_is_no_object(self, verified: Verified) -> None:
-        assert verified() == (3, ["no_object"])
 
-    def test_without_records_there_are_no_tags(self, verified: Verified) -> None:
-        verified.upload()
+def test_s3_is_away(verified: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.sources.retries.RETRY_ATTEMPTS", 1)
 
-        assert verified(KEYHOLE_SINKS="tags") == (3, ["no_verdict"])
-
-    def test_s3_is_away(self, verified: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("worker.sources.retries.RETRY_ATTEMPTS", 1)
-
-        assert verified(KEYHOLE_S3_ENDPOINT_URL="http://127.0.0.1:1") == (3, ["object_unreadable"])
+    assert verified(KEYHOLE_S3_ENDPOINT_URL="http://127.0.0.1:1") == (3, ["object_unreadable"])
 
 
 def test_each_version_is_verified_as_itself(verified: Verified) -> None:

@@ -182,7 +182,7 @@ class TestLostWriters:
 
         debts.settle(noted(debts))
 
-        assert debts.count() == 1
+        assert debts.count_late() == 1
 
     def test_one_that_gives_signs_of_life_is_not_lost(self, debts: TagDebts, valkey: redis.Redis) -> None:
         hold = held(debts)
@@ -237,9 +237,15 @@ class TestWritesWithoutAnAnswer:
         assert debts.owed("images", "a.qcow2", None) is None
 
     def test_they_are_looked_at_again_no_earlier(self, debts: TagDebts) -> None:
+        """And meanwhile they are not owed, for they are right."""
         debts.settle(noted(debts))
 
-        assert debts.count() == 1
+        assert (debts.count(), debts.count_late()) == (0, 1)
+
+    def test_they_are_owed_again_if_they_turn_out_to_be_wrong(self, debts: TagDebts) -> None:
+        debts.postpone(noted(debts), "network", "the connection failed")
+
+        assert (debts.count(), debts.count_late()) == (1, 0)
 
     @pytest.mark.parametrize("comes", ["hold", "note"])
     def test_that_holds_though_another_verdict_takes_the_place(

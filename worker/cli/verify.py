@@ -24,6 +24,7 @@ from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
 from worker.results.record import CorruptRecordError
 from worker.results.redis_store import RedisStore
+from worker.results.tags import STATUS
 from worker.results.verification import Agreement, Code, Difference, Verification, compare, look
 from worker.settings import Settings
 from worker.sources.errors import SourceError
@@ -113,7 +114,7 @@ def _line(found: Verification) -> Text:
     if found.differences:
         told = "; ".join(difference.message for difference in found.differences)
     else:
-        told = found.status.value if found.status else f"{found.tags.get('keyhole-status')} by its tags"
+        told = found.status.value if found.status else f"{found.tags[STATUS]} by its tags"
     return text.append(shown(told), style="default")
 
 

@@ -13,8 +13,8 @@
 - A write that got no answer may still have its effect later. So right tags are looked at once more,
   `LATE_SECONDS` after the last such write, even if another verdict was noted meanwhile.
 
-What it can't do: as the ledger, it is as durable as its Redis. The effect of a
-write that comes later than `LATE_SECONDS` is not noticed.
+What it can't do: as the ledger, it is as durable as its Redis. An effect that comes later than `LATE_SECONDS`
+is not noticed.
 """
 
 import time
@@ -122,17 +122,22 @@ class TagDebts:
     def take_due(self, limit: int) -> list[str]:
         """The ids of up to `limit` objects whose debts are due. Nobody else is told of them for a while."""
         due = self._take_due(
-            keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.LEDGER_CLOCK], args=[limit, _TAKEN_SECONDS]
+            keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK],
+            args=[limit, _TAKEN_SECONDS],
         )
         return [bytes(object_id).decode() for object_id in due]
 
     def count_due(self) -> int:
         """How many debts are due."""
-        return int(self._count_due(keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.LEDGER_CLOCK]))
+        return int(self._count_due(keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK]))
 
     def count(self) -> int:
-        """How many debts are owed: all but those that a writer is at."""
+        """How many debts are owed: no writer is at them, and their tags were not right yet."""
         return self._client.zcard(keys.TAGS_OWED)
+
+    def count_late(self) -> int:
+        """How many debts have right tags that are looked at once more."""
+        return self._client.zcard(keys.TAGS_LATE)
 
     def owed(self, bucket: str, key: str, version_id: str | None) -> Owed | None:
         """What is known of an object's debt; `None` if it owes nothing."""
@@ -166,7 +171,7 @@ def _id(debt: TagDebt) -> str:
 
 
 def _keys(object_id: str) -> list[str]:
-    return [keys.tag_debt(object_id), keys.TAGS_HELD, keys.TAGS_OWED, keys.LEDGER_CLOCK]
+    return [keys.tag_debt(object_id), keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK]
 
 
 def _args(hold: Hold, *, unanswered: bool) -> list[bytes | str | float]:

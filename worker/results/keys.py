@@ -20,6 +20,9 @@ All begin with `keyhole:v1:`.
     this reason), `late_until` (until when a write that got no answer may have its effect).
 `tags:held`
     zset. Ids of objects whose tags are being written, by when the writer is taken for lost (epoch seconds).
+`tags:late`
+    zset. Ids of objects whose tags are right, while a write that got no answer may still have its effect, by
+    when they are looked at once more (epoch seconds).
 `tags:owed`
     zset. Ids of objects whose tags could not be written yet, by when that is tried again (epoch seconds).
 `ledger:open:<queue>`
@@ -135,6 +138,7 @@ LEDGER_HOLDERS: Final = f"{_PREFIX}:ledger:holders"
 LEDGER_SPLIT: Final = f"{_PREFIX}:ledger:split"
 LEDGER_LATER: Final = f"{_PREFIX}:ledger:later"
 TAGS_HELD: Final = f"{_PREFIX}:tags:held"
+TAGS_LATE: Final = f"{_PREFIX}:tags:late"
 TAGS_OWED: Final = f"{_PREFIX}:tags:owed"
 DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
