@@ -53,6 +53,13 @@ def keyhole(
     )
 
 
+def python(code: str, *, env: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that uses Keyhole, to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, timeout=PATIENCE, check=False
+    )
+
+
 @contextmanager
 def started(
     *arguments: str | Path,

