@@ -32,9 +32,9 @@ from worker.intake.refused import Refused, keep
 from worker.intake.schedule_runs import ScheduleRuns
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.perform import HungError
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import HOUSEKEEPING, JOBS
+from worker.jobs.round import HungError
 from worker.jobs.sweep import Sweeper
 from worker.loop_watch import LoopWatchStep
 from worker.redis_transport import Channel

@@ -9,14 +9,15 @@ import pytest
 import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
-from worker.jobs import perform
+from worker.jobs import round as round_of_attempts
 from worker.jobs.breaker import LEAST, Breaker
 from worker.jobs.delays import LONGEST_DELAY
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
 from worker.jobs.liveness import Liveness
-from worker.jobs.perform import MAX_INTERNAL_ERRORS, MAX_LOST, HungError, Performer
+from worker.jobs.perform import MAX_INTERNAL_ERRORS, MAX_LOST, Performer
+from worker.jobs.round import HungError
 from worker.results import keys
 from worker.scan.report import Report, Status
 
@@ -456,8 +457,8 @@ class TestTheProcessMustEnd:
     @pytest.fixture(autouse=True)
     def _hasty(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """Nobody waits for long, and what hangs ends with the test."""
-        monkeypatch.setattr(perform, "LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(perform, "LAST_SECONDS", 0.05)
+        monkeypatch.setattr(round_of_attempts, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(round_of_attempts, "LAST_SECONDS", 0.05)
         self.over = Event()
         yield
         self.over.set()

@@ -16,18 +16,11 @@ Done twice it changes nothing: a struck entry is passed over, and so is each of 
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
-import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
-
-import redis
-from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.jobs.breaker import Breaker
 from worker.jobs.delays import delay_after, spread
@@ -35,11 +28,10 @@ from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.liveness import Liveness
-from worker.jobs.watch import Watch
+from worker.jobs.round import Ending, HungError, Round, tail
 from worker.scan.report import Report
 from worker.scan.scanner import Target, failure
 from worker.scan.undecided import is_undecided
-from worker.sources.masking import masked
 
 log = logging.getLogger(__name__)
 
@@ -50,24 +42,6 @@ MAX_INTERNAL_ERRORS: Final = 3
 #: In so many parts goes on what a lost worker had not begun. Where much of it is poison, most parts lose
 #: their worker as well and go on as single jobs, so an innocent one loses two workers at most.
 PARTS: Final = 10
-#: Seconds between two looks at the attempts that run.
-LOOK_SECONDS: Final = 1.0
-#: Seconds that scans have to end when the time limit has come, or another one hangs.
-LAST_SECONDS: Final = 5.0
-#: As much of a traceback as is kept, in lines from its end.
-TRACEBACK_LINES: Final = 12
-
-
-class HungError(Exception):
-    """Scans do not end, whatever their budgets say. The process that runs them must end itself."""
-
-
-class Ending(Enum):
-    """How an attempt at a job ended."""
-
-    DONE = auto()
-    UNDECIDED = auto()
-    NOT_BEGUN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +109,12 @@ class Performer:
         with self.heartbeat.beating(entry):
             attempts = _Attempts(self, entry)
             try:
-                endings = attempts.make(jobs)
+                endings = attempts.round.make(jobs)
             except (HungError, MemoryError):
                 raise
             except BaseException:
                 # Told to stop, or Redis is away: nothing is known of what was being scanned.
-                self.heartbeat.settle(entry, worker, list(attempts.watch.running))
+                self.heartbeat.settle(entry, worker, attempts.round.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
@@ -185,87 +159,29 @@ class Performer:
 
 
 class _Attempts:
-    """One attempt at each of an entry's jobs. `delay` is by how much the undecided are to be postponed."""
+    """The attempts at an entry's jobs. `delay` is by how much the undecided are to be postponed."""
 
     def __init__(self, performer: Performer, entry: Entry) -> None:
         self._performer = performer
         self._entry = entry
-        self._until = time.monotonic() + performer.begin_seconds
         self._lock = threading.Lock()
-        self._stopped = False
         self.delay = 0.0
-        self.watch = Watch(performer.cpu_seconds)
+        self.round = Round(
+            self._attempt,
+            performer.ledger.attempts,
+            threads=performer.threads,
+            begin_seconds=performer.begin_seconds,
+            cpu_seconds=performer.cpu_seconds,
+        )
 
-    def make(self, jobs: Sequence[ScanJob]) -> list[Ending]:
-        """Attempt all jobs, several at once; the first one is always begun."""
-        pool = ThreadPoolExecutor(self._performer.threads, thread_name_prefix="scan")
-        futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
-        try:
-            self._await(futures)
-        except SoftTimeLimitExceeded:
-            self._end(futures)
-        except BaseException:
-            self._stopped = True
-            raise
-        finally:
-            # Not to be waited for: what hangs, hangs.
-            pool.shutdown(wait=False, cancel_futures=True)
-        return [future.result() for future in futures if not future.cancelled()]
-
-    def _await(self, futures: Sequence[Future[Ending]]) -> None:
-        """Wait until all attempts have ended.
-
-        Raises:
-            HungError: One of them will not.
-            MemoryError: Memory ran out. Which attempt is to blame nobody knows.
-        """
-        left = set(futures)
-        while left:
-            ended, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
-            for future in ended:
-                if isinstance(error := future.exception(), MemoryError):
-                    raise error
-            if overdue := self.watch.overdue():
-                self._end(futures, overdue)
-
-    def _end(self, futures: Sequence[Future[Ending]], overdue: Collection[str] = ()) -> None:
-        """Begin nothing more, and see whether what runs ends.
-
-        Args:
-            futures: Of all attempts.
-            overdue: The jobs that are to blame if it does not; by default, all that do not end.
-
-        Raises:
-            HungError: Something does not.
-        """
-        self._stopped = True
-        wait(futures, timeout=LAST_SECONDS)
-        running = self.watch.running
-        hung = {job_id: thread for job_id, thread in running.items() if not overdue or job_id in overdue}
-        if not hung:
-            return
-        attempts = self._performer.ledger.attempts
-        try:
-            for job_id, thread in hung.items():
-                attempts.note_error(job_id, _stack(thread))
-            attempts.release([job_id for job_id in running if job_id not in hung])
-        except redis.RedisError as error:
-            log.warning("it is not noted where scans hang: %s", error)
-        raise HungError(f"{len(hung)} scans of entry {self._entry.id} did not end")
-
-    def _attempt(self, job: ScanJob, *, first: bool) -> Ending:
-        if self._stopped or (not first and time.monotonic() > self._until):
-            return Ending.NOT_BEGUN
+    def _attempt(self, job: ScanJob) -> Ending:
         performer = self._performer
-        if not performer.breaker.allows(job.bucket):
-            self._postpone(performer.breaker.rest(job.bucket))
-            return Ending.UNDECIDED
-        self.watch.begin(job.id)
-        ending = self._attempt_begun(job)
-        self.watch.end(job.id)
-        return ending
+        if performer.breaker.allows(job.bucket):
+            return self._scan(job)
+        self._postpone(performer.breaker.rest(job.bucket))
+        return Ending.UNDECIDED
 
-    def _attempt_begun(self, job: ScanJob) -> Ending:
+    def _scan(self, job: ScanJob) -> Ending:
         performer, entry = self._performer, self._entry
         target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
         liveness = performer.liveness
@@ -277,12 +193,11 @@ class _Attempts:
             report = performer.scan(entry, job)
             error = str(report.details.get("error", ""))
         except MemoryError:
-            performer.ledger.attempts.note_error(job.id, _tail(traceback.format_exc()))
             raise
         except Exception:
             log.exception("scanning %s failed", target.name)
             report = failure(target, "internal_error", "the scanner failed; its log says how")
-            error = _tail(traceback.format_exc())
+            error = tail(traceback.format_exc())
         undecided = is_undecided(report)
         performer.breaker.note(
             job.bucket, decided=not undecided or "internal_error" in report.reasons, reason=error
@@ -330,13 +245,3 @@ class _Attempts:
         """Postpone the entry by at least about so much."""
         with self._lock:
             self.delay = max(self.delay, spread(seconds))
-
-
-def _stack(thread: int) -> str:
-    """Where a thread is."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to another thread's stack
-    return "" if frame is None else _tail("".join(traceback.format_stack(frame)))
-
-
-def _tail(text: str) -> str:
-    return masked("\n".join(text.strip().splitlines()[-TRACEBACK_LINES:]))
