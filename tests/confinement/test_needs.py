@@ -84,6 +84,11 @@ class TestTheProfile:
 
         assert Path("/srv/tls") in places(found())
 
+    def test_that_nobody_can_parse_is_left_to_who_asks_s3(self, home: Path) -> None:
+        (home / ".aws" / "config").write_text("[default\n")
+
+        assert found().credential_process is None
+
     def test_a_program_for_credentials_is_told_of(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (home / ".aws" / "config").write_text(
             "[profile used]\nsource_profile = base\nrole_arn = arn:aws:iam::1:role/x\n"
@@ -99,6 +104,15 @@ class TestTheProfile:
         (home / ".aws" / "config").write_text("[default]\nsource_profile = default\n")
 
         assert found().credential_process is None
+
+
+def test_a_link_is_followed(home: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "dotfiles" / "credentials"
+    elsewhere.parent.mkdir()
+    elsewhere.touch()
+    (home / ".aws" / "credentials").symlink_to(elsewhere)
+
+    assert {home / ".aws", elsewhere.parent} <= places(found())
 
 
 def test_a_file_that_appears_later_is_another(home: Path) -> None:

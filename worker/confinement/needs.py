@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from worker.confinement.landlock import READ, RUN, WRITE, Access, Rule
@@ -31,6 +32,8 @@ _FOLDERS: Final = (
     "/usr",
     "/lib",
     "/lib64",
+    "/nix/store",
+    "/gnu/store",
     "/etc/ssl/certs",
     "/etc/pki/tls/certs",
     "/etc/pki/ca-trust",
@@ -59,6 +62,8 @@ _FILES: Final = (
     "/etc/ssl/openssl.cnf",
     "/etc/ssl/cert.pem",
     "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/boto.cfg",
     "/dev/random",
     "/dev/urandom",
@@ -125,7 +130,7 @@ def needs(*, files: Iterable[Path], urls: Iterable[str], folders: Iterable[Path]
         # Whoever imports our package looks for its name there.
         Rule(_PACKAGE.parent, Access.READ_DIR),
         *(Rule(path.absolute(), READ) for path in files),
-        *(Rule(_place(path.absolute()), READ) for path in (*_named_by(urls), *_aws(profile))),
+        *(Rule(place, READ) for path in (*_named_by(urls), *_aws(profile)) for place in _places(path)),
         *(Rule(path, WRITE) for path in (Path(os.devnull), *folders, *_aws_caches())),
         *(Rule(path, RUN) for path in _interpreter()),
     ]
@@ -162,13 +167,12 @@ def _named_by(urls: Iterable[str]) -> Iterator[Path]:
 
 def _aws(profile: Iterable[dict[str, Any]]) -> Iterator[Path]:
     """What botocore reads: its folder, and what variables and profiles name."""
-    yield _home() / ".aws" / "config"
-    yield _home() / ".boto"
+    yield from (_home() / name for name in (".aws/config", ".aws/credentials", ".boto"))
     for name in _VARIABLES:
         # AWS_DATA_PATH is a list, as PATH is.
-        yield from (Path(one).expanduser() for one in os.environ.get(name, "").split(os.pathsep) if one)
+        yield from (_expanded(one) for one in os.environ.get(name, "").split(os.pathsep) if one)
     for values in profile:
-        yield from (Path(str(values[name])).expanduser() for name in _PROFILE_FILES if name in values)
+        yield from (_expanded(str(values[name])) for name in _PROFILE_FILES if name in values)
 
 
 def _aws_caches() -> Iterator[Path]:
@@ -177,7 +181,10 @@ def _aws_caches() -> Iterator[Path]:
 
 def _profile(session: Session) -> Iterator[dict[str, Any]]:  # values of any type, as botocore parses them
     """The profile in use, and those that it takes its credentials from."""
-    profiles = session.full_config["profiles"]
+    try:
+        profiles = session.full_config["profiles"]
+    except BotoCoreError:
+        return  # it cannot be read; whoever asks S3 next is told so
     name, seen = session.profile or "default", set[str]()
     while name in profiles and name not in seen:
         seen.add(name)
@@ -185,9 +192,11 @@ def _profile(session: Session) -> Iterator[dict[str, Any]]:  # values of any typ
         name = str(profiles[name].get("source_profile"))
 
 
-def _place(path: Path) -> Path:
-    """The folder of a file if it is there for that file alone, or else the file."""
-    return path if path.is_dir() or _is_shared(path.parent) else path.parent
+def _places(path: Path) -> Iterator[Path]:
+    """Where a file is, and where it really is if that is a link."""
+    for one in {path.absolute(), path.resolve()}:
+        # The folder of a file if it is there for that file alone, or else the file.
+        yield one if one.is_dir() or _is_shared(one.parent) else one.parent
 
 
 def _is_shared(folder: Path) -> bool:
@@ -196,8 +205,12 @@ def _is_shared(folder: Path) -> bool:
 
 
 def _home() -> Path:
-    # Where nobody knows it, pathlib raises; this leaves it as it is.
-    return Path(os.path.expanduser("~"))  # noqa: PTH111 - as said
+    return _expanded("~")
+
+
+def _expanded(path: str) -> Path:
+    # Where nobody knows the home, pathlib raises; this leaves the path as it is.
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - as said
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
