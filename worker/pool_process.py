@@ -60,9 +60,7 @@ def confinement(services: Services) -> str:
 
 
 def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
-    """Tell how the pool's processes will be confined, and make the folder that they may write to."""
-    with suppress(OSError):
-        INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Tell how the pool's processes will be confined."""
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
@@ -70,7 +68,10 @@ def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery'
 
 
 def _end_worker(**_: object) -> None:
-    """Remove the folder, unless something is in it."""
+    """Remove the folder that was made for the pool's processes, unless something is in it.
+
+    Processes of another worker that runs here find that it is not the one any more that they may write to.
+    """
     with suppress(OSError):
         INVENTORIES.rmdir()
 
@@ -84,6 +85,9 @@ def _begin_process(**_: object) -> None:
     settings = services().settings
     if settings.confine == "off":
         return
+    # A confined process cannot make the folder that it may write to.
+    with suppress(OSError):
+        INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
     allowed = scanner_needs(services())
     try:
         confine(allowed, threads=settings.scan_threads, required=settings.confine == "required")

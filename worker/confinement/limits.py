@@ -14,6 +14,7 @@ Source: getrlimit(2), mallopt(3).
 """
 
 import ctypes
+import os
 import resource
 import threading
 from contextlib import suppress
@@ -23,9 +24,9 @@ from typing import Final
 #: Bytes of addresses that a process may have beyond those it has when it is confined, and those of its
 #: threads' stacks.
 ADDRESS_SPACE: Final = 512 << 20
-#: A thread's stack, in bytes, where the system does not limit it; and the threads that are not ours: those
-#: that read from S3, and the heartbeat.
-_STACK, _OTHER_THREADS = 8 << 20, 16
+#: A thread's stack, in bytes, where the system does not limit it; the threads that do not scan, such as the
+#: heartbeat; and the stack of a thread of obstore's, which has one for each core.
+_STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
 #: Open files: those of a thread are a connection to S3 by obstore, one by boto3 and one to Redis, and one to
 #: spare; the others are those of the process.
 _FILES_OF_A_THREAD, _FILES = 4, 256
@@ -50,6 +51,7 @@ def limit_addresses(threads: int) -> None:
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = _STACK if stack == resource.RLIM_INFINITY else stack
     stacks = (threads + _OTHER_THREADS) * (threading.stack_size() or stack)
+    stacks += (os.cpu_count() or 1) * _CORE_STACK
     _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + stacks + _ARENAS * _ARENA)
 
 
