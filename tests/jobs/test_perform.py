@@ -1,6 +1,7 @@
 """The work on an entry: every job gets one verdict, whatever happens to others and to who works on them."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from threading import Barrier, Event, Lock, Timer, get_ident
@@ -462,6 +463,10 @@ class TestTheProcessMustEnd:
         self.over = Event()
         yield
         self.over.set()
+        # A scan that ends later would mark its job as done in the next test.
+        for thread in threading.enumerate():
+            if thread.name.startswith("scan"):
+                thread.join()
 
     def hang(self, *job_ids: str) -> Callable[[ScanJob], None]:
         return lambda job: self.over.wait() if job.id in job_ids else None
