@@ -23,7 +23,7 @@ from worker.scan.report import Status
 from worker.scan.rules import PROFILES, load_policy
 from worker.settings import Settings
 from worker.sources import errors
-from worker.sources.s3_boto import UNREADABLE_CODES
+from worker.sources.s3_refusal import UNREADABLE_CODES
 
 #: `ObjectChangedError` knows its reason itself.
 REASON_FIRST = {name for name in vars(errors) if name.endswith("Error")} - {"ObjectChangedError"}

@@ -56,6 +56,14 @@ def test_sinks_are_a_list(monkeypatch: pytest.MonkeyPatch, value: str, sinks: tu
         ("RESEND_SECONDS", "0"),
         ("AUDIT_RATE", "-1"),
         ("AUDIT_OUTSTANDING", "0"),
+        ("S3_ENDPOINT_URL", "localhost:9000"),
+        ("S3_ENDPOINT_URL", "http://"),
+        ("S3_ENDPOINT_URL", "http://host:port"),
+        ("S3_ENDPOINT_URL", "http://user:secret@host"),
+        ("S3_ENDPOINT_URL", "http://host/a path"),
+        ("S3_ADDRESSING_STYLE", "host"),
+        ("REQUEST_PAYER", "owner"),
+        ("EXPECTED_BUCKET_OWNER", "me"),
     ],
 )
 def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -63,6 +71,13 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str,
 
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+def test_blanks_around_an_endpoint_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one behind it obstore panics."""
+    monkeypatch.setenv("KEYHOLE_S3_ENDPOINT_URL", " http://127.0.0.1:9000 ")
+
+    assert Settings().s3_endpoint_url == "http://127.0.0.1:9000"
 
 
 def test_the_budget_of_a_scan_is_the_settings() -> None:

@@ -14,7 +14,6 @@ from worker.inspectors.text import printable
 from worker.scan.report import Report
 from worker.scan.scanner import ScanSettings, Target, scan, scan_stream
 from worker.settings import Settings
-from worker.sources.allowed import AllowedBuckets
 from worker.sources.local import FileSource, open_local
 from worker.sources.s3 import S3Access, S3Source
 from worker.sources.s3_uri import parse_s3_uri
@@ -22,17 +21,19 @@ from worker.sources.s3_uri import parse_s3_uri
 STREAM_CHUNK_BYTES = 1024 * 1024
 
 
-@lru_cache
-def _access(
-    endpoint_url: str | None, region: str | None, connections: int, buckets: AllowedBuckets
-) -> S3Access:
-    return S3Access(endpoint_url=endpoint_url, region=region, connections=connections, buckets=buckets)
+_access = lru_cache(S3Access)
 
 
 def s3_access(settings: Settings) -> S3Access:
     """This process's way to S3, made on the first call; not before a fork."""
     return _access(
-        settings.s3_endpoint_url, settings.s3_region, settings.scan_threads, settings.allowed_buckets
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        connections=settings.scan_threads,
+        addressing_style=settings.s3_addressing_style,
+        requester_pays=settings.request_payer is not None,
+        expected_bucket_owner=settings.expected_bucket_owner,
+        buckets=settings.allowed_buckets,
     )
 
 

@@ -26,7 +26,7 @@ from worker.services import services
 from worker.sources.deadline import deadline
 from worker.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
 from worker.sources.s3 import S3Access
-from worker.sources.s3_boto import explain
+from worker.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from worker.scan.sizes import parse_size
 from worker.sources.allowed import AllowedBuckets
 from worker.sources.masking import check_no_user, check_redis_or_broker
 from worker.sources.meter import Budget
+from worker.sources.s3_client import AddressingStyle, checked_endpoint
 
 Sink = Literal["redis", "tags"]
 #: Names or globs, with commas between them in the environment.
@@ -48,6 +49,18 @@ class Settings(BaseSettings):
 
     s3_endpoint_url: str | None = Field(default=None, description="Another S3 server than AWS")
     s3_region: str | None = Field(default=None, description="The region; by default as boto3 finds it")
+    s3_addressing_style: AddressingStyle | None = Field(
+        default=None,
+        description="Where a bucket is named: path, virtual (the host) or auto; by default as boto3 finds it",
+    )
+    request_payer: Literal["requester"] | None = Field(
+        default=None, description="requester: Keyhole's account pays for the requests, as some buckets want"
+    )
+    expected_bucket_owner: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]{12}$",
+        description="The AWS account that must own every bucket; S3 refuses any other's",
+    )
 
     buckets: Names = Field(
         default=(), description="The only buckets that Keyhole touches, as uploads,images-*; by default all"
@@ -193,6 +206,11 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not any(part.strip() for part in value.split(",")):
             raise ValueError("names no bucket; write globs such as uploads,images-*, or unset it for all")
         return value
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _valid_endpoint(cls, value: str | None) -> str | None:
+        return None if value is None else checked_endpoint(value)
 
     @field_validator("signing_key_file")
     @classmethod

@@ -25,7 +25,7 @@ from worker.results.tags import TagDebt, own_tags, unquoted
 from worker.scan.report import Report, Status
 from worker.services import Services
 from worker.sources.errors import SourceError, TransientError
-from worker.sources.s3_boto import explain
+from worker.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
 

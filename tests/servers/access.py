@@ -8,11 +8,19 @@ import pytest
 from worker.sources.s3 import S3Access
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+#: What a machine may have set that decides how S3 is reached.
+FOREIGN = [
+    *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"),
+    *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+]
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     """Leave of all AWS settings these environment variables alone."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", *CREDENTIALS):
+    for name in (*FOREIGN, *CREDENTIALS):
         monkeypatch.delenv(name, raising=False)
     nowhere = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
     for name, value in {"AWS_EC2_METADATA_DISABLED": "true", **nowhere, **variables}.items():
@@ -20,11 +28,19 @@ def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 
 @contextmanager
-def s3_access(url: str, **variables: str) -> Iterator[S3Access]:
+def s3_access(
+    url: str, *, expected_bucket_owner: str | None = None, requester_pays: bool = False, **variables: str
+) -> Iterator[S3Access]:
     """The way to the server at `url`, with credentials that it takes unless others are given."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, **(variables or CREDENTIALS))
-        access = S3Access(endpoint_url=url, region="us-east-1", connections=4)
+        access = S3Access(
+            endpoint_url=url,
+            region="us-east-1",
+            connections=4,
+            expected_bucket_owner=expected_bucket_owner,
+            requester_pays=requester_pays,
+        )
         client = access.client  # it takes the credentials now
     try:
         yield access

@@ -29,6 +29,7 @@ from uuid import uuid4
 from tests.inspectors.content.tools import give_up
 from tests.ports import free_port
 from tests.servers.access import CREDENTIALS
+from tests.servers.certificates import make_authority
 
 #: What must be on the PATH, and the packages that bring it.
 COMMANDS = (
@@ -48,6 +49,9 @@ PATIENCE = 120.0
 POLL_SECONDS = 0.02
 #: Lines of each log that an error shows.
 LOG_LINES = 15
+
+#: The host below which the gateway takes a bucket's name from the host's.
+DNS_NAME = "s3.test"
 
 #: Who may do what within the cluster.
 CAPABILITIES: Mapping[str, Mapping[str, str]] = {
@@ -91,7 +95,8 @@ osd pool default pg autoscale mode = off
 mon allow pool size one = true
 mon max pg per osd = 1000
 
-rgw frontends = beast endpoint=127.0.0.1:{rgw_port} tcp_nodelay=1
+rgw frontends = beast {endpoints} tcp_nodelay=1
+rgw dns name = {dns_name}
 rgw thread pool size = 32
 rgw dynamic resharding = false
 rgw crypt require ssl = false
@@ -104,9 +109,14 @@ rgw gc processor period = 1
 
 @dataclass(frozen=True)
 class CephRgw:
-    """A running gateway. It takes the credentials of `tests.servers.access`."""
+    """A running gateway. It takes the credentials of `tests.servers.access`.
+
+    `secure_url` is the way by TLS; the file `ca` trusts it. A bucket may also stand before `DNS_NAME`.
+    """
 
     url: str
+    secure_url: str
+    ca: Path
     cluster: "Cluster"
 
     def add_user(self, name: str, access_key: str, secret_key: str) -> None:
@@ -126,9 +136,18 @@ class Cluster:
         # What CEPH_ARGS says would be said to each of them.
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("CEPH_")}
 
-    def configure(self, **ports: int) -> None:
+    def configure(self, *, mon_port: int, rgw_port: int, tls_port: int, certificate: Path) -> None:
         """Write down the configuration, and a key of its own for everyone."""
-        self._conf.write_text(CONFIGURATION.format(folder=self.folder, fsid=self.fsid, **ports))
+        plain = f"endpoint=127.0.0.1:{rgw_port}"
+        secure = f"ssl_endpoint=127.0.0.1:{tls_port} ssl_certificate={certificate}"
+        configuration = CONFIGURATION.format(
+            folder=self.folder,
+            fsid=self.fsid,
+            mon_port=mon_port,
+            endpoints=f"{plain} {secure}",
+            dns_name=DNS_NAME,
+        )
+        self._conf.write_text(configuration)
         keyring = self.folder / "keyring"
         keyring.touch(mode=0o600)
         for name, capabilities in CAPABILITIES.items():
@@ -193,14 +212,16 @@ def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
     if missing:
         give_up(f"Ceph is not there ({', '.join(missing)}): install {PACKAGES}")
     cluster = Cluster(folder, str(uuid4()))
-    mon_port, rgw_port = free_port(), free_port()
-    cluster.configure(mon_port=mon_port, rgw_port=rgw_port)
+    mon_port, rgw_port, tls_port = free_port(), free_port(), free_port()
+    ca = make_authority(folder)
+    certificate = ca.sign("127.0.0.1")
+    cluster.configure(mon_port=mon_port, rgw_port=rgw_port, tls_port=tls_port, certificate=certificate)
     with ExitStack() as daemons:
         _make_monitor(cluster, mon_port)
         daemons.enter_context(cluster.daemon("ceph-mon", "-i", "a"))
         _make_osd(cluster)
         daemons.enter_context(cluster.daemon("ceph-osd", "-i", "0"))
-        rgw = CephRgw(f"http://127.0.0.1:{rgw_port}", cluster)
+        rgw = CephRgw(f"http://127.0.0.1:{rgw_port}", f"https://127.0.0.1:{tls_port}", ca.file, cluster)
         rgw.add_user("keyhole", CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
         process = daemons.enter_context(cluster.daemon("radosgw", "-n", "client.rgw.a"))
         _await_port(cluster, process, rgw_port)

@@ -6,6 +6,7 @@ faults for the first requests or for all, and reads afterwards what was asked an
 
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -256,11 +258,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def scripted_s3() -> Iterator[ScriptedS3]:
-    """Run the server in a thread, on a free port of the loopback."""
+def scripted_s3(certificate: Path | None = None) -> Iterator[ScriptedS3]:
+    """Run the server in a thread, on a free port of the loopback; by TLS if it has a certificate."""
     s3 = ScriptedS3()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
     s3.url = f"http://127.0.0.1:{server.server_port}"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        s3.url = s3.url.replace("http:", "https:")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

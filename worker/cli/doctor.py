@@ -26,7 +26,7 @@ from worker.services import Services
 from worker.settings import Settings
 from worker.sources.errors import SourceError
 from worker.sources.masking import masked
-from worker.sources.s3_boto import explain
+from worker.sources.s3_refusal import explain
 from worker.sources.s3_uri import S3Uri, parse_s3_uri
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 
 from worker.sources.errors import TransientError
 from worker.sources.retries import retries
-from worker.sources.s3_boto import explain
+from worker.sources.s3_refusal import explain
 
 #: What a listing is asked to say of archived objects: whether there is a copy that can be read.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}

@@ -10,7 +10,7 @@ from botocore.parsers import ResponseParserError
 from worker.results.tag_writer import Address, read_tags
 from worker.results.tags import disagreement
 from worker.scan.report import Report
-from worker.sources.s3_boto import explain
+from worker.sources.s3_refusal import explain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

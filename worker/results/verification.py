@@ -12,7 +12,7 @@ from worker.results.tag_writer import LONGEST_REQUEST, Address, read_tags
 from worker.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, speaks_of, unquoted
 from worker.scan.report import Report, Status
 from worker.sources.deadline import deadline
-from worker.sources.s3_boto import explain
+from worker.sources.s3_refusal import explain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

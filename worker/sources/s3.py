@@ -15,6 +15,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 import boto3
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError
@@ -22,6 +23,7 @@ from obstore.store import S3Store
 
 from worker.sources import s3_boto, s3_obstore
 from worker.sources.allowed import ALL_BUCKETS, AllowedBuckets
+from worker.sources.credentials import find_credentials
 from worker.sources.errors import ConfigurationError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.proxies import Proxies
@@ -36,6 +38,7 @@ from worker.sources.s3_client import (
     make_client,
     make_session,
 )
+from worker.sources.s3_refusal import explain
 from worker.sources.s3_route import Route
 from worker.sources.source import Identity
 from worker.sources.trust import Trust, choose_trust
@@ -98,6 +101,10 @@ class S3Access:
         return make_session(self._options)
 
     @cached_property
+    def _credentials(self) -> Credentials | None:
+        return find_credentials(self._session)
+
+    @cached_property
     def _proxies(self) -> Proxies:
         return Proxies.of(os.environ)
 
@@ -108,6 +115,8 @@ class S3Access:
 
     @cached_property
     def _client(self) -> "S3Client":
+        # The client takes the credentials from its session, and these must be found by then.
+        _ = self._credentials
         client = make_client(self._session, self._options, self._proxies, self._trust)
         self._buckets.guard(client)
         return client
@@ -120,8 +129,7 @@ class S3Access:
             ConfigurationError: They cannot be had from where they should come from.
         """
         with self._lock, _explained():
-            credentials = self._session.get_credentials()
-            return None if credentials is None else str(credentials.method)
+            return None if self._credentials is None else str(self._credentials.method)
 
     def route(self, bucket: str) -> Route:
         """How a bucket is read.
@@ -143,7 +151,7 @@ class S3Access:
         if (
             (place.service, place.signature) not in s3_obstore.SIGNATURES
             or (proxy is not None and not proxy.startswith("http://"))
-            or self._session.get_credentials() is None
+            or self._credentials is None
             or (place.url.startswith("https:") and not self._trust_holds_for_obstore)
         ):
             return None
@@ -173,9 +181,12 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except BotoCoreError as error:
-        raise s3_boto.explain(error) from error
+        raise explain(error) from error
     except (BaseError, ValueError, OSError) as error:
         raise ConfigurationError("request", f"there is no way to S3: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        # botocore does not check the types of what a configuration says.
+        raise ConfigurationError("request", f"boto3 cannot use AWS's configuration: {error}") from error
 
 
 class S3Source:

@@ -8,34 +8,18 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConfigNotFound,
-    ConfigParseError,
-    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
     ResponseStreamingError,
-    SSOError,
-    TokenRetrievalError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
 )
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from worker.sources.deadline import deadline
-from worker.sources.errors import (
-    ConfigurationError,
-    ObjectChangedError,
-    SourceError,
-    TransientError,
-    UnreadableError,
-)
+from worker.sources.errors import ObjectChangedError, SourceError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
+from worker.sources.s3_refusal import explain, http_status
 from worker.sources.source import Identity
 
 if TYPE_CHECKING:
@@ -49,51 +33,6 @@ MAX_SKIPPED_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-#: What 4xx codes mean for the object, and what to do. A code not here is a request that we should not have
-#: made.
-UNREADABLE_CODES = {
-    "NoSuchKey": ("not_found", "the object does not exist"),
-    "NoSuchBucket": ("not_found", "the bucket does not exist"),
-    "NoSuchVersion": ("not_found", "this version of the object does not exist"),
-    "InvalidObjectState": ("archived", "the object is archived; restore it before it can be scanned"),
-    "MethodNotAllowed": ("delete_marker", "this version of the object is a delete marker"),
-    "AccessDenied": (
-        "access_denied",
-        (
-            "reading is denied, or the object is missing and listing is denied; it takes s3:GetObject (of a "
-            "version s3:GetObjectVersion), kms:Decrypt where KMS encrypts, s3:ListBucket to tell which it is"
-        ),
-    ),
-}
-#: S3 and Ceph say so in the message alone, with the codes InvalidRequest and InvalidArgument.
-CUSTOMER_KEY = ("form of Server Side Encryption", "Server Side Encryption with Customer provided keys")
-CREDENTIAL_CODES = {
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "ExpiredTokenException",
-}
-#: Where credentials should have come from, and did not.
-CREDENTIAL_ERRORS = (
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    ConfigNotFound,
-    ConfigParseError,
-    CredentialRetrievalError,
-    SSOError,
-    TokenRetrievalError,
-)
-THROTTLING_CODES = {
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-    "RequestLimitExceeded",
-    "503",
-}
 
 
 def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
@@ -119,19 +58,19 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         response = client.get_object(**request, Range=span.header)
     except ClientError as error:
         meter.repeated(_redirects(error.response))
-        if pin.if_match is not None and _status(error) == 501:
+        if pin.if_match is not None and http_status(error.response) == 501:
             answer = get(client, replace(pin, states_etag=False), span, meter)
             return replace(answer, took_if_match=False)
-        if _status(error) == 416 and pin.size:
+        if http_status(error.response) == 416 and pin.size:
             raise ObjectChangedError from error  # the pinned object reaches there, this one does not
-        if _status(error) == 416 and span.offset in {0, None}:
+        if http_status(error.response) == 416 and span.offset in {0, None}:
             return _get_without_range(client, pin, span, meter)
         raise explain(error) from error
     except (BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     meter.repeated(_redirects(response))
     size = response.get("ContentLength")
-    if span.offset is None and _http_status(response) == 200 and size and _lies_far(span, size):
+    if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
         # Some servers only ignore ranges from the end.
         response["Body"].close()
         return get(client, pin, Span(*span.placed(size)), meter)
@@ -144,63 +83,9 @@ def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
     return {name: value for name, value in request.items() if value is not None}
 
 
-def explain(error: Exception) -> SourceError:
-    """The source's error for one of boto3's."""
-    if isinstance(error, CREDENTIAL_ERRORS):
-        return ConfigurationError("credentials", f"{error}; see `keyhole doctor`")
-    if isinstance(error, ClientError):
-        return _explain_answer(error)
-    if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError):
-        return TransientError("network", f"the connection failed: {error}")
-    if isinstance(error, ResponseParserError | ValueError):
-        # botocore's parsers raise either where a header or a body is not what it should be.
-        return TransientError("server_error", f"the server's answer makes no sense: {error}")
-    return ConfigurationError("request", f"the request cannot be made: {error}")
-
-
-def _explain_answer(error: ClientError) -> SourceError:
-    code, message = (str(error.response.get("Error", {}).get(field, "")) for field in ("Code", "Message"))
-    status = _status(error)
-    if status == 412:
-        return ObjectChangedError()
-    if code in THROTTLING_CODES or status == 429:
-        return TransientError("slow_down", f"the server asks to slow down ({status} {code})")
-    if status >= 500 or code == "RequestTimeout":
-        return TransientError("server_error", f"the server failed ({status} {code})")
-    if code in CREDENTIAL_CODES:
-        return ConfigurationError(
-            "credentials", f"the credentials are refused ({code}); renew or correct them"
-        )
-    if code == "RequestTimeTooSkewed":
-        return ConfigurationError("clock", "the server's time is another than this machine's; set its clock")
-    return _unreadable(error, code) or ConfigurationError(
-        "request", f"the server refuses the request ({status} {code}: {message})"
-    )
-
-
-def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
-    """What a 4xx says of the object; `None` if it says something of the request instead."""
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    if headers.get("x-amz-delete-marker") == "true":
-        code = "MethodNotAllowed"
-    elif any(words in str(error.response.get("Error", {}).get("Message", "")) for words in CUSTOMER_KEY):
-        return UnreadableError("customer_key", "the object is encrypted with a key of the customer's (SSE-C)")
-    elif code not in UNREADABLE_CODES:
-        code = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}.get(_status(error), code)
-    return UnreadableError(*UNREADABLE_CODES[code]) if code in UNREADABLE_CODES else None
-
-
 def _redirects(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything
     """How often botocore repeated a request by itself: without retries, it does to follow a redirect."""
     return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
-
-
-def _status(error: ClientError) -> int:
-    return _http_status(error.response)
-
-
-def _http_status(response: Any) -> int:  # noqa: ANN401 - as above
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
@@ -238,7 +123,7 @@ def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter)
         body.close()
     if passed + len(data) != skipped + length:
         raise TransientError("truncated_body", f"the answer to {span.header} ended before its end")
-    return Answer(offset, data, _identity(response, size), heeds_range=_http_status(response) == 206)
+    return Answer(offset, data, _identity(response, size), heeds_range=http_status(response) == 206)
 
 
 def _place(
@@ -250,7 +135,7 @@ def _place(
 ) -> tuple[int, int]:
     """The object's size, and how many bytes of the body lie before the span."""
     stated = response.get("ContentRange")
-    if _http_status(response) == 206:
+    if http_status(response) == 206:
         content_range = CONTENT_RANGE.fullmatch(stated or "")
         if content_range is not None:
             first, total = int(content_range[1]), content_range[3]

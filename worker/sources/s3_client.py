@@ -2,16 +2,18 @@
 
 - Proxies and certificates are those of `proxies` and `trust`, which hold for obstore, too.
 - Every request states who pays and who must own the bucket, if that is set.
-- Every refusal notes what was asked, so that `s3_boto.explain` can say why it was refused.
+- Every refusal notes what was asked, so that `s3_refusal` can say why it was refused.
 - A redirect to a bucket's region is followed once; botocore remembers the region.
 - A whole request ends at a deadline (`deadline`).
 """
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.awsrequest import AWSResponse
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
 #: A GET of some kilobytes answers within 200 ms; one that takes this long will not answer.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
-#: Where a refusal holds what was asked, beside the server's own words.
+#: Who pays for a request, and who must own its bucket.
+PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
+#: Where the metadata of a refusal hold what was asked: the region, and the headers above.
 ASKED = "KeyholeAsked"
 
 AddressingStyle = Literal["auto", "path", "virtual"]
@@ -42,7 +46,7 @@ class S3Options:
 
     Args:
         endpoint_url: Another server than AWS.
-        region: As boto3 finds it if not given.
+        region: As boto3 finds it if not given, or in `AWS_REGION`, which boto3 alone of AWS's SDKs ignores.
         connections: How many threads may ask at once.
         addressing_style: Whether the bucket is in the path or in the host's name; as boto3 finds it if not
             given.
@@ -61,10 +65,27 @@ class S3Options:
     def headers(self) -> dict[str, str]:
         """The headers of every request that concerns a bucket."""
         stated = {
-            "x-amz-request-payer": "requester" if self.requester_pays else None,
-            "x-amz-expected-bucket-owner": self.expected_bucket_owner,
+            PAYER_HEADER: "requester" if self.requester_pays else None,
+            OWNER_HEADER: self.expected_bucket_owner,
         }
         return {name: value for name, value in stated.items() if value}
+
+
+def checked_endpoint(url: str) -> str:
+    """Return the URL of a server, without blanks around it.
+
+    Raises:
+        ValueError: It is not such a URL.
+    """
+    stated = url.strip()
+    try:
+        place = urlsplit(stated)
+        usable = place.scheme in {"http", "https"} and place.hostname and place.port != 0
+    except ValueError:
+        usable = False
+    if not usable or place.query or place.fragment or any(map(str.isspace, stated)):
+        raise ValueError("is not the URL of a server; write https://HOST or http://HOST:PORT")
+    return stated
 
 
 class Place(NamedTuple):
@@ -102,7 +123,7 @@ def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, tr
     client: S3Client = session.client(
         "s3",
         endpoint_url=options.endpoint_url,
-        region_name=session.region_name or "us-east-1",
+        region_name=session.region_name or os.environ.get("AWS_REGION") or "us-east-1",
         verify=str(trust.bundle),
         config=Config(
             connect_timeout=CONNECT_SECONDS,
@@ -118,7 +139,7 @@ def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, tr
     hooks.register("before-call.s3.HeadBucket", _refuse_head)
     hooks.register("before-call.s3.GetObject", _answer_a_look)
     hooks.register("before-call.s3", _stating(options.headers))
-    hooks.register("after-call.s3", _note_what_was_asked)
+    hooks.register("after-call.s3", _noting(options.headers))
     _use_proxies(client, proxies)
     add_deadlines(client)
     return client
@@ -180,9 +201,15 @@ def _stating(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
     return state
 
 
-def _note_what_was_asked(http_response: AWSResponse, parsed: dict[str, Any], context: Any, **_: Any) -> None:  # noqa: ANN401 - as above
-    if http_response.status_code >= 300:
-        parsed.setdefault("ResponseMetadata", {})[ASKED] = context
+def _noting(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
+    """A hook that notes beside a refusal what was asked."""
+
+    def note(http_response: AWSResponse, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - as above
+        if http_response.status_code >= 300:
+            region = context.get("signing", {}).get("region")
+            parsed.setdefault("ResponseMetadata", {})[ASKED] = {"region": region, **headers}
+
+    return note
 
 
 def _use_proxies(client: "S3Client", proxies: Proxies) -> None:

@@ -1,0 +1,99 @@
+"""A real server behind TLS, and with buckets in its name: all of Keyhole's clients reach it alike."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+import stamina
+
+from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.ceph_rgw import DNS_NAME, CephRgw
+from tests.servers.forward_proxy import forward_proxy
+from worker.api import scan_s3
+from worker.demo.images import qcow2
+from worker.intake.listing import list_objects
+from worker.results.tag_writer import TagOutcome, TagWriter
+from worker.results.tags import TagDebt
+from worker.scan.report import Status
+from worker.scan.scanner import ScanSettings
+from worker.sources.s3 import S3Access
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.slow
+
+MIB = 1024**2
+#: One that obstore reads, and one that boto3 must.
+KEYS = ["image", "images//image"]
+
+Way = Callable[..., S3Access]
+
+
+@pytest.fixture
+def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    """Makes a way to a server under environment variables."""
+    made: list[S3Access] = []
+
+    def make(url: str, variables: dict[str, str]) -> S3Access:
+        isolate(monkeypatch, **CREDENTIALS, **variables)
+        access = S3Access(
+            endpoint_url=url,
+            region="us-east-1",
+            connections=4,
+            addressing_style="virtual" if DNS_NAME in url else None,
+        )
+        made.append(access)
+        return access
+
+    with stamina.set_testing(True, attempts=1):
+        yield make
+    for access in made:
+        access.client.close()
+
+
+def use(access: S3Access, bucket: str) -> None:
+    """List a bucket, and scan and tag what lies there."""
+    assert sorted(listed.key for listed in list_objects(access.client, bucket, "")) == KEYS
+    for key in KEYS:
+        report = scan_s3(access, bucket, key, None, ScanSettings())
+        assert (report.status, report.virtual_size) == (Status.SAFE, MIB)
+        assert TagWriter(access.client).write(TagDebt.of(report)) is TagOutcome.WRITTEN
+
+
+@pytest.fixture
+def filled(s3: "S3Client", bucket: str) -> str:
+    """A bucket with two images."""
+    for key in KEYS:
+        s3.put_object(Bucket=bucket, Key=key, Body=qcow2(MIB).to_bytes())
+    return bucket
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_a_ca_of_the_company_is_trusted_by_all(way: Way, rgw: CephRgw, filled: str, variable: str) -> None:
+    use(way(rgw.secure_url, {variable: str(rgw.ca)}), filled)
+
+
+def test_a_ca_in_the_systems_store_is_trusted_by_all(
+    way: Way, rgw: CephRgw, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, reads worked, and listings and tags did not."""
+    monkeypatch.setattr("worker.sources.trust.SYSTEM_STORES", (str(rgw.ca),))
+    access = way(rgw.secure_url, {})
+    use(access, filled)
+    assert access.route(filled).store is not None
+
+
+def test_an_unknown_ca_is_the_reason(way: Way, rgw: CephRgw, filled: str) -> None:
+    report = scan_s3(way(rgw.secure_url, {}), filled, "image", None, ScanSettings())
+    assert (report.status, report.reasons) == (Status.FAILED, ("network",))
+    assert "AWS_CA_BUNDLE" in str(report.details["error"])
+
+
+def test_buckets_in_the_servers_name_are_read_listed_and_tagged(way: Way, rgw: CephRgw, filled: str) -> None:
+    """The names need not resolve: a proxy is asked for them."""
+    with forward_proxy(rgw.url) as proxy:
+        access = way(f"http://{DNS_NAME}", {"HTTP_PROXY": proxy.url})
+        use(access, filled)
+        assert access.route(filled).store is not None
+        assert {url.split("/")[2] for url in proxy.asked} == {f"{filled}.{DNS_NAME}"}
