@@ -10,6 +10,7 @@ import redis
 
 from tests.cli.conftest import Keyhole
 from tests.ports import free_port
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 from worker import api
 from worker.app import SENT_AT, app
 from worker.intake.audits.audit import AuditSpec
@@ -284,3 +285,20 @@ class TestIntakes:
 
         assert "listen --check" in printed.out
         assert "secret" not in printed.out + printed.err
+
+
+class TestBucket:
+    @pytest.mark.parametrize(
+        ("code", "state"),
+        [("AccessDenied", "advice"), ("SignatureDoesNotMatch", "bad"), ("RequestTimeTooSkewed", "bad")],
+    )
+    def test_a_listing_that_fails_is_bad_unless_it_is_only_denied(
+        self, keyhole: Keyhole, scripted: ScriptedS3, code: str, state: str
+    ) -> None:
+        scripted.script(then=refuse(403, code))
+
+        printed = keyhole("doctor", "--json", f"s3://{BUCKET}/", KEYHOLE_S3_ENDPOINT_URL=scripted.url)
+
+        (finding,) = [found for found in map(json.loads, printed.lines) if found["what"] == "list"]
+        assert finding["state"] == state
+        assert ("s3:ListBucket" in finding["message"]) is (state == "advice")

@@ -148,9 +148,11 @@ def _bucket(settings: Settings, place: S3Uri) -> Iterator[Finding]:
     try:
         first = next(list_objects(client, place.bucket, place.key), None)
     except SourceError as error:
-        yield Finding(
-            "list", ADVICE, f"{error}; it takes s3:ListBucket, for -r and to tell missing from denied"
-        )
+        if error.reason == "access_denied":
+            advice = "it takes s3:ListBucket, for -r and to tell missing from denied"
+            yield Finding("list", ADVICE, f"{error}; {advice}")
+        else:
+            yield Finding("list", BAD, str(error))
     else:
         yield Finding("list", GOOD, f"s3://{place.bucket}/ can be listed")
         if not key or key.endswith("/"):
