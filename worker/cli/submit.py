@@ -1,6 +1,7 @@
 """`keyhole submit`: put objects into the queue, for the workers to scan."""
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -9,7 +10,7 @@ from rich.progress import Progress
 
 from worker.api import s3_access
 from worker.cli.backend import backend, is_embedded
-from worker.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
+from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.render import exit_code, report_table
 from worker.cli.terminal import SafeConsole
 from worker.inspectors.text import shown
@@ -22,6 +23,8 @@ from worker.sources.s3_uri import parse_s3_uri
 
 #: Jobs that are made, noted and published in one go.
 CHUNK = 10_000
+#: Seconds to wait for the tags of the last verdicts: a worker settles them a moment after it tells a verdict.
+SETTLING = 5.0
 #: Silences of half a second after which it is said that nobody seems to work.
 PATIENCE = 20
 
@@ -45,7 +48,8 @@ def submit_command(
     keyhole submit s3://images/debian.qcow2
     keyhole submit -r --wait s3://images/uploads/
 
-    With nothing configured it scans in a worker of its own, and waits.
+    With nothing configured it scans in a worker of its own, and waits. With --wait it says which tags
+    could not be written yet, and exits with 3.
     """
     settings = load_settings()
     if version_id and (len(uris) > 1 or recursive):
@@ -54,7 +58,10 @@ def submit_command(
     with one_line_errors(), backend(settings, work=True) as settings:
         jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
         reports = run_jobs(jobs, settings, wait=wait, as_json=as_json)
-    sys.exit(exit_code(report.status for report in reports) if wait else ALL_SAFE)
+        code = exit_code(report.status for report in reports)
+        if wait and "tags" in settings.sinks and _tell_of_owed_tags(reports) and code == ALL_SAFE:
+            code = UNDECIDED
+    sys.exit(code)
 
 
 def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
@@ -134,3 +141,28 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
             if as_json:
                 click.echo(arrived.report.model_dump_json(ensure_ascii=True))
     return reports
+
+
+def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
+    """Say which verdicts' tags are not written yet, and why; whether there are any."""
+    from worker.services import services
+
+    objects = [(str(report.bucket), str(report.key), report.version_id) for report in reports]
+    until = time.monotonic() + SETTLING
+    owed = []
+    while objects:
+        found = list(zip(objects, services().tag_debts.owed_among(objects), strict=True))
+        owed += [(name, debt) for name, debt in found if debt is not None and debt.times]
+        # A worker is at these.
+        objects = [name for name, debt in found if debt is not None and not debt.times]
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1 if objects else 0)
+    if owed:
+        (bucket, key, _), debt = owed[0]
+        click.echo(
+            f"The tags of {len(owed)} of {len(reports)} objects are not written yet; of "
+            f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. The workers go on trying.",
+            err=True,
+        )
+    return bool(owed)

@@ -18,6 +18,7 @@ is not noticed.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -141,20 +142,14 @@ class TagDebts:
 
     def owed(self, bucket: str, key: str, version_id: str | None) -> Owed | None:
         """What is known of an object's debt; `None` if it owes nothing."""
-        found = cast(
-            "dict[bytes, bytes]",
-            self._client.hgetall(keys.tag_debt(keys.object_id(bucket, key, version_id))),
-        )
-        if not found:
-            return None
-        fields = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
-        since = fields.get("since")
-        times = int(fields.get("times", 0))
-        return Owed(
-            times=times,
-            since=None if since is None else datetime.fromtimestamp(float(since), UTC),
-            history=History(0, times, _reasons(fields), fields.get("error", "")),
-        )
+        return self.owed_among([(bucket, key, version_id)])[0]
+
+    def owed_among(self, objects: Sequence[tuple[str, str, str | None]]) -> list[Owed | None]:
+        """What is known of the debts of objects (bucket, key, version), in their order."""
+        pipeline = self._client.pipeline(transaction=False)
+        for bucket, key, version_id in objects:
+            pipeline.hgetall(keys.tag_debt(keys.object_id(bucket, key, version_id)))
+        return [_owed(cast("dict[bytes, bytes]", found)) for found in pipeline.execute()]
 
     def _held(self, object_id: str, debt: bytes) -> Hold | None:
         token = uuid4().hex
@@ -164,6 +159,19 @@ class TagDebts:
         # As HOLD returns it.
         json, noted, times, owed_for = cast("tuple[bytes, bytes, int, bytes]", found)
         return Hold(TAG_DEBT.validate_json(json), token, noted.decode(), times, float(owed_for))
+
+
+def _owed(found: dict[bytes, bytes]) -> Owed | None:
+    if not found:
+        return None
+    fields = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
+    since = fields.get("since")
+    times = int(fields.get("times", 0))
+    return Owed(
+        times=times,
+        since=None if since is None else datetime.fromtimestamp(float(since), UTC),
+        history=History(0, times, _reasons(fields), fields.get("error", "")),
+    )
 
 
 def _id(debt: TagDebt) -> str:

@@ -1,0 +1,58 @@
+"""moto's buckets, in the server's name and in other regions."""
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.forward_proxy import forward_proxy
+from tests.servers.recorded_moto import RecordedMoto
+from worker.api import scan_s3
+from worker.demo.images import qcow2
+from worker.intake.listing import list_objects
+from worker.results.tag_writer import TagOutcome, TagWriter
+from worker.results.tags import TagDebt
+from worker.scan.report import Status
+from worker.scan.scanner import ScanSettings
+from worker.sources.s3 import S3Access
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+KEYS = ["image", "images//image"]
+
+
+def use(access: S3Access, bucket: str) -> None:
+    """List a bucket, and scan and tag what lies there."""
+    assert [listed.key for listed in list_objects(access.client, bucket, "")] == KEYS
+    for key in KEYS:
+        report = scan_s3(access, bucket, key, None, ScanSettings())
+        assert report.status is Status.SAFE
+        assert TagWriter(access.client).write(TagDebt.of(report)) is TagOutcome.WRITTEN
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_buckets_in_the_servers_name_are_read_listed_and_tagged(
+    s3: "S3Client", recorded: RecordedMoto, monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    # Given a bucket of a region, and a client that thinks of another one
+    bucket = f"test-{uuid4().hex}"
+    elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
+    s3.create_bucket(Bucket=bucket, **elsewhere)  # type: ignore[arg-type] # a TypedDict
+    for key in KEYS:
+        s3.put_object(Bucket=bucket, Key=key, Body=qcow2(1 << 20).to_bytes())
+    with forward_proxy(recorded.url) as proxy:
+        isolate(monkeypatch, **CREDENTIALS, HTTP_PROXY=proxy.url)
+        access = S3Access(
+            endpoint_url="http://s3.us-east-1.amazonaws.com",
+            region="us-east-1",
+            connections=1,
+            addressing_style="virtual",
+        )
+        # When its objects are listed, scanned and tagged
+        use(access, bucket)
+        access.client.close()
+        # Then every request named the bucket in the host, and none was in vain
+        assert {url.split("/")[2] for url in proxy.asked} == {f"{bucket}.s3.us-east-1.amazonaws.com"}
+        assert len(proxy.asked) == 1 + 2 * (1 + 5)
