@@ -18,9 +18,9 @@ from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.scan.sizes import parse_size
 from worker.sources.allowed import AllowedBuckets
+from worker.sources.endpoint import AddressingStyle, checked_endpoint
 from worker.sources.masking import check_no_user, check_redis_or_broker
 from worker.sources.meter import Budget
-from worker.sources.s3_client import AddressingStyle, checked_endpoint
 
 Sink = Literal["redis", "tags"]
 #: Names or globs, with commas between them in the environment.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from obstore.store import S3Store
 from worker.sources import s3_boto, s3_obstore
 from worker.sources.allowed import ALL_BUCKETS, AllowedBuckets
 from worker.sources.credentials import find_credentials
+from worker.sources.endpoint import AddressingStyle
 from worker.sources.errors import ConfigurationError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.proxies import Proxies
@@ -31,7 +32,6 @@ from worker.sources.retries import retries
 from worker.sources.s3_answer import Answer, Pin, Span
 from worker.sources.s3_client import (
     READ_SECONDS,
-    AddressingStyle,
     Place,
     S3Options,
     find_place,
@@ -141,8 +141,8 @@ class S3Access:
         self._buckets.check(bucket)
         with self._lock, _explained():
             if bucket not in self._routes:
-                client = self._client
-                self._routes[bucket] = Route(bucket, lambda: find_place(client, bucket), self._open_store)
+                look = partial(find_place, self._client, bucket)
+                self._routes[bucket] = Route(bucket, _explained()(look), _explained()(self._open_store))
             return self._routes[bucket]
 
     def _open_store(self, place: Place) -> S3Store | None:

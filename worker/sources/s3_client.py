@@ -12,8 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.awsrequest import AWSResponse
@@ -23,7 +22,9 @@ from botocore.httpsession import ProxyConfiguration
 from botocore.loaders import Loader, create_loader
 
 from worker.sources.deadline import add_deadlines
+from worker.sources.endpoint import AddressingStyle
 from worker.sources.proxies import Proxies
+from worker.sources.s3_refusal import ASKED, OWNER_HEADER, PAYER_HEADER
 from worker.sources.timestamps import parse_timestamp
 from worker.sources.trust import Trust
 
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
 
 #: A GET of some kilobytes answers within 200 ms; one that takes this long will not answer.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
-#: Who pays for a request, and who must own its bucket.
-PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
-#: Where the metadata of a refusal hold what was asked: the region, and the headers above.
-ASKED = "KeyholeAsked"
-
-AddressingStyle = Literal["auto", "path", "virtual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +64,6 @@ class S3Options:
             OWNER_HEADER: self.expected_bucket_owner,
         }
         return {name: value for name, value in stated.items() if value}
-
-
-def checked_endpoint(url: str) -> str:
-    """Return the URL of a server, without blanks around it.
-
-    Raises:
-        ValueError: It is not such a URL.
-    """
-    stated = url.strip()
-    try:
-        place = urlsplit(stated)
-        usable = place.scheme in {"http", "https"} and place.hostname and place.port != 0
-    except ValueError:
-        usable = False
-    if not usable or place.query or place.fragment or any(map(str.isspace, stated)):
-        raise ValueError("is not the URL of a server; write https://HOST or http://HOST:PORT")
-    return stated
 
 
 class Place(NamedTuple):

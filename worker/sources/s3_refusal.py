@@ -34,7 +34,11 @@ from worker.sources.errors import (
     TransientError,
     UnreadableError,
 )
-from worker.sources.s3_client import ASKED, OWNER_HEADER, PAYER_HEADER
+
+#: Who pays for a request, and who must own its bucket.
+PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
+#: Where the metadata of a refusal hold what was asked: the region, and the headers above.
+ASKED = "KeyholeAsked"
 
 #: What 4xx codes mean for the object, and what to do. A code not here is a request that we should not have
 #: made.
