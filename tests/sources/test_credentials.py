@@ -1,5 +1,6 @@
 """Credentials that cannot be had are told as that, in one line, whatever went wrong on the way to them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_credentials_that_cannot_be_had_are_the_reason(
     message = str(report.details["error"])
     assert cause in message
     assert "\n" not in message
+    with pytest.raises(SourceError, match=re.escape(cause)):
+        _ = access.credentials_from
     with pytest.raises(SourceError) as raised:
         list(list_objects(access.client, "bucket", ""))
     assert raised.value.reason == "credentials"

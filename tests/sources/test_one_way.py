@@ -283,21 +283,34 @@ def test_a_proxy_by_tls_is_boto3s(way: Way, plain: ScriptedS3) -> None:
         {"SSL_CERT_FILE": "CA"},
         {"SSL_CERT_FILE": "CA", "AWS_CA_BUNDLE": "CA"},
         {"SSL_CERT_FILE": "CA", "REQUESTS_CA_BUNDLE": "CA"},
-        # In the system's store.
-        {},
     ],
     ids=str,
 )
 def test_both_clients_trust_a_companys_ca(
-    way: Way,
-    secure: ScriptedS3,
-    authority: Authority,
-    variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    way: Way, secure: ScriptedS3, authority: Authority, variables: dict[str, str]
 ) -> None:
-    if not variables:
-        monkeypatch.setattr(trust, "SYSTEM_STORES", (str(authority.file),))
     access = way(secure.url, {name: str(authority.file) for name in variables})
+    assert scan_all(access) == [Status.SAFE] * 2
+    assert agents(secure) == AGENTS
+
+
+def test_boto3_trusts_the_systems_store_as_obstore_does(
+    way: Way, secure: ScriptedS3, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, listings and tags failed there. Which store is the system's, only boto3 can be told."""
+    monkeypatch.setattr(trust, "SYSTEM_STORES", (str(authority.file),))
+    access = way(secure.url, {})
+    assert scan_all(access) == [Status.SAFE] * 2
+    assert agents(secure) == ["Boto3"] * 2
+
+
+def test_obstore_is_told_the_certificates_that_it_does_not_find(
+    way: Way, secure: ScriptedS3, authority: Authority, tmp_path: Path
+) -> None:
+    other = make_authority(tmp_path, "other").file
+    both = tmp_path / "both.pem"
+    both.write_bytes(authority.file.read_bytes() + other.read_bytes())
+    access = way(secure.url, {"AWS_CA_BUNDLE": str(both), "SSL_CERT_FILE": str(other)})
     assert scan_all(access) == [Status.SAFE] * 2
     assert agents(secure) == AGENTS
 

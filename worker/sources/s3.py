@@ -129,7 +129,10 @@ class S3Access:
             ConfigurationError: They cannot be had from where they should come from.
         """
         with self._lock, _explained():
-            return None if self._credentials is None else str(self._credentials.method)
+            if self._credentials is None:
+                return None
+            self._credentials.get_frozen_credentials()
+            return str(self._credentials.method)
 
     def route(self, bucket: str) -> Route:
         """How a bucket is read.
@@ -160,7 +163,7 @@ class S3Access:
             credentials=Boto3CredentialProvider(self._session, ttl=CREDENTIAL_TTL),
             headers=self._options.headers,
             proxy=proxy,
-            certificates=self._trust.bundle,
+            certificates=self._trust.told_to_obstore,
         )
 
     @cached_property

@@ -50,7 +50,7 @@ def open_store(
     credentials: Boto3CredentialProvider,
     headers: Mapping[str, str],
     proxy: str | None,
-    certificates: Path,
+    certificates: Path | None,
 ) -> S3Store:
     """A bucket at the URL where boto3 asks for it.
 
@@ -61,11 +61,10 @@ def open_store(
         credentials: Asked for the keys.
         headers: Headers of every request; they are signed.
         proxy: The proxy's URL; `None` for the straight way.
-        certificates: The file of trusted certificates.
+        certificates: A file of certificates to trust besides those that obstore finds by itself.
     """
-    secure = place.url.startswith("https:")
     options: ClientConfig = {
-        "allow_http": not secure,
+        "allow_http": place.url.startswith("http:"),
         "allow_invalid_certificates": False,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "timeout": timedelta(seconds=READ_SECONDS),
@@ -73,7 +72,7 @@ def open_store(
         "default_headers": dict(headers),
         **({"proxy_url": proxy, "proxy_excludes": ""} if proxy else NO_PROXY),
     }
-    if secure:
+    if certificates is not None:
         options["root_certificate"] = certificates.read_bytes()
     return S3Store(
         "bucket",  # the URL has the true name already
