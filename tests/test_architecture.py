@@ -41,6 +41,7 @@ ROOMS = [
 ASIDE = {
     "": set(),
     "logs": {"inspectors", "sources"},
+    "malloc": set(),
     "embedded": {"results", "settings"},
     "demo": {"scan"},
     "__main__": {"cli", "sign_of_life"},
@@ -65,6 +66,7 @@ OUTSIDE = {
     "enum",
     "functools",
     "hashlib",
+    "heapq",
     "itertools",
     "json",
     "logging",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.inspectors.text import printable
+from worker.scan.memory import MemoryPool
 from worker.scan.report import Report
 from worker.scan.scanner import ScanSettings, Target, scan, scan_stream
 from worker.settings import Settings
@@ -59,14 +60,19 @@ def scan_s3(
     version_id: str | None,
     settings: ScanSettings,
     pace: Callable[[], None] | None = None,
+    memory: MemoryPool | None = None,
 ) -> Report:
-    """Scan one object in S3. `pace` is called before every request, to wait for its turn."""
+    """Scan one object in S3.
+
+    `pace` is called before every request, to wait for its turn; all scans of a process share `memory`.
+    """
     target = Target(f"s3://{bucket}/{key}", bucket, key, version_id)
     return scan(
         target,
         lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter),
         settings,
         pace,
+        memory,
     )
 
 

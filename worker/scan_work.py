@@ -100,8 +100,9 @@ class ScanWork:
 
     def _scan_key(self, entry: Entry, job: ScanJob, key: str) -> Report:
         pace = self._pace(entry, job)
-        settings = self._services.settings.scan
-        return scan_s3(self._services.s3, job.bucket, key, job.version_id, settings, pace)
+        services = self._services
+        settings = services.settings.scan
+        return scan_s3(services.s3, job.bucket, key, job.version_id, settings, pace, services.memory)
 
     def _pace(self, entry: Entry, job: ScanJob) -> Pace | None:
         """Whose turn it is at the bucket; only audits wait for that."""

@@ -20,6 +20,7 @@ from worker.results.connection import connect
 from worker.results.lookup import Lookup
 from worker.results.redis_store import RedisStore
 from worker.results.tag_writer import TagWriter
+from worker.scan.memory import MemoryPool
 from worker.scan.policy import ruleset
 from worker.settings import Settings
 from worker.sources.allowed import AllowedBuckets
@@ -60,6 +61,11 @@ class Services:
     def buckets(self) -> AllowedBuckets:
         """The buckets that this process may touch."""
         return self.settings.allowed_buckets
+
+    @cached_property
+    def memory(self) -> MemoryPool:
+        """What decoders and large maps of all scans of this process take."""
+        return MemoryPool(self.settings.memory_bytes)
 
     @cached_property
     def ledger(self) -> Ledger:

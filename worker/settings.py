@@ -166,6 +166,11 @@ class Settings(BaseSettings):
         default=1.0, gt=0, le=300, description="The most CPU time that one object takes"
     )
 
+    memory_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=24 * 1024 * 1024,
+        description="What decoders and large maps of all scans of a process take, beside 2 MiB a thread",
+    )
     scan_threads: int = Field(
         default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"
     )

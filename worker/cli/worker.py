@@ -44,6 +44,7 @@ def worker_command(
         from worker.confinement.cage import why_unconfined
         from worker.jobs.queues import QUEUES
         from worker.loop_watch import SIGN
+        from worker.malloc import give_back
         from worker.pool_process import scanner_needs
         from worker.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from worker.services import services, use_settings
@@ -55,6 +56,7 @@ def worker_command(
         if trouble is not None:
             raise CommandError(f"S3 cannot be used from here: {trouble}")
         use_settings(settings, on_trouble=TROUBLE.set, impatient=True)
+        give_back()
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")

@@ -19,12 +19,16 @@ from worker.inspectors.effort import spend
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding
+from worker.inspectors.memory import Held
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from worker.inspectors.trace import TraceDisabled
 
 #: No format here needs a dozen regions; an image that makes an inspector declare more than this is steering
 #: it.
 MAX_REGIONS = 64
+#: A longer region is asked for, with so many times its length: what is made of a map or of a text are numbers
+#: and names, each an object of Python's.
+LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 #: The bytes of maps that are held when all of them are read: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
 
@@ -41,6 +45,8 @@ class FileInspector:
 
     #: The name of the format, as `get_inspector` takes it.
     NAME = "raw"
+    #: How many times its length is held of a long region.
+    MADE_OF_REGION = MADE_OF_REGION
     #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of what is near and a sample.
     #: Set it before any bytes come.
     thorough = False
@@ -50,6 +56,8 @@ class FileInspector:
             logging.getLogger(f"{__name__}.{self.NAME}") if tracing else TraceDisabled()
         )
         self._regions: dict[str, CaptureRegion] = {}
+        # What is held of long regions, by their names.
+        self._asked_for: dict[str, Held] = {}
         self._position = 0
         self._highest = 0
         self._size: int | None = None
@@ -111,6 +119,11 @@ class FileInspector:
         It may declare new regions; these are shown the current piece, too, and then the hook is called again.
         """
 
+    def close(self) -> None:
+        """Say that nothing more is asked of the inspector: what was asked for, to be held, is free."""
+        for held in self._asked_for.values():
+            held.release()
+
     # Regions
 
     def new_region(self, name: str, region: CaptureRegion) -> None:
@@ -125,6 +138,10 @@ class FileInspector:
             raise ImageFormatError(f"the image needs more than {MAX_REGIONS} regions")
         if self._size is not None and isinstance(region, TailRegion):
             region.anchor(self._size)
+        length = region.length if self._size is None else min(region.length, self._size)
+        if length > LONG_REGION and self.MADE_OF_REGION:
+            self._asked_for[name] = held = Held()
+            held.raise_to(length * self.MADE_OF_REGION)
         self._regions[name] = region
 
     def has_region(self, name: str) -> bool:

@@ -41,6 +41,10 @@ from worker.inspectors.text import printable
 #: latency to count little.
 LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 FRONT_BYTES = 512
+#: What is held beside the decoder's window: two copies of a piece, one of which is on its way, a step of what
+#: comes out, what is kept of that (`passing`), and the inspection of the member.
+PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
+BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats whose content is compressed again where it is one of them.
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: What the member is called: the names that headers give are not for use.
@@ -64,6 +68,8 @@ class CompressedInspector(ContainerInspector):
     """A compressed object, and what it holds."""
 
     DECODER: ClassVar[type[Decoder]]
+    #: Its pieces are asked for as buffers of the decoder.
+    MADE_OF_REGION = 0
 
     def __init__(self, tracing: bool = False, depth: int = 0, decoder: Decoder | None = None) -> None:
         super().__init__(tracing, depth)
@@ -104,6 +110,8 @@ class CompressedInspector(ContainerInspector):
             if self._ended is None:
                 self._expect(region.offset + region.length)
         if self._outcome is not None:
+            if self._passing is not None:
+                self._passing.inspection.close()
             self._passing = None
             self._decoder.close()
             if self.has_region(self._piece):
@@ -116,6 +124,13 @@ class CompressedInspector(ContainerInspector):
             DecodingError: The header makes no sense.
         """
         return {}
+
+    def close(self) -> None:
+        """Say that nothing more is asked of it; see `FileInspector.close`."""
+        super().close()
+        self._decoder.close()
+        if self._passing is not None:
+            self._passing.inspection.close()
 
     # What is known
 
@@ -170,8 +185,17 @@ class CompressedInspector(ContainerInspector):
                 LIMIT, found("member_limit", f"what lies in more than {MAX_DEPTH} others is not looked at")
             )
             return
+        # At once with the first stream's window: to ask for more later would be to wait with this in hand.
+        self._decoder.beside = min(BUFFERS, LEAST_BUFFERS + PIECES_AT_ONCE * self._longest)
+        self._decoder.most_output = self.decompression.output
+        self._decoder.reserve(self.region("front").data)
         self._passing = Passing(self.new_inspection(within_another=True))
         self._expect(0)
+
+    @property
+    def _longest(self) -> int:
+        """How long the object is, if that is known, or the longest piece that is read of one."""
+        return MOST_PIECE if self._size is None else min(self._size, MOST_PIECE)
 
     def _expect(self, at: int) -> None:
         """Declare the next piece."""

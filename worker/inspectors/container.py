@@ -35,6 +35,8 @@ MAX_MEMBERS = 1000
 #: Members that are looked at at once. A scan has two or three in flight: while a disk's end is fetched, the
 #: next one's front comes with it.
 MAX_OPEN = 32
+#: More than a few are looked at at once only while they hold less than this together.
+FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
 #: What is kept of a member that nothing recognised.
 FRONT_BYTES = 4096
 #: Disks of more bytes together than a 64-bit number counts are no disks.
@@ -67,6 +69,9 @@ class Looking(Protocol):
 
     def facts(self) -> Facts:
         """What is known now."""
+
+    def close(self) -> None:
+        """Say that nothing more is asked of it."""
 
 
 class PlacedMember:
@@ -181,13 +186,20 @@ class ContainerInspector(FileInspector):
         """The bytes of a filled region, which is forgotten. It may be declared again."""
         data = self.captured(name)
         del self._regions[name]
+        if name in self._asked_for:
+            self._asked_for.pop(name).release()
         return data
 
     @property
     def busy(self) -> bool:
         """Whether so much is looked at that the next member has to wait until one is settled."""
         many = len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
-        return many or self.holds_much
+        return many or self.holds_much or (len(self._open) >= FEW_OPEN and self._open_bytes >= MAX_OPEN_BYTES)
+
+    @property
+    def _open_bytes(self) -> int:
+        """How many bytes the members hold that are looked at."""
+        return sum(sum(member.inspection.context_info.values()) for member in self._open.values())
 
     @property
     def full(self) -> bool:
@@ -231,6 +243,12 @@ class ContainerInspector(FileInspector):
         super().finish(size)
         while self._settle(self._open):
             super().finish(size)
+
+    def close(self) -> None:
+        """Say that nothing more is asked of it, nor of its members; see `FileInspector.close`."""
+        super().close()
+        for member in self._open.values():
+            member.inspection.close()
 
     def missing(self) -> list[ByteRange]:
         """What the container and its members want."""
@@ -302,7 +320,9 @@ class ContainerInspector(FileInspector):
                 settled.append(number)
         for number in settled:
             spend()
-            known = self._open.pop(number).known()
+            member = self._open.pop(number)
+            known = member.known()
+            member.inspection.close()
             if self.keeps(known):
                 self._kept[number] = known
         return bool(settled)

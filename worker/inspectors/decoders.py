@@ -23,6 +23,7 @@ from typing import ClassVar, Protocol
 from worker.inspectors.decompression import LEAST_OF_STREAM, MAX_STREAMS, MAX_WINDOW
 from worker.inspectors.effort import CALL, spend
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.memory import Held
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -35,11 +36,15 @@ STEP = MIB
 #: Bytes of a stream that go in at once: few of a new one, for what the library returns unused is copied, and
 #: there may be thousands; then twice as many each time.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
-#: Enough to tell a stream's beginning: a Zstandard frame's header is the longest.
-HEAD_BYTES = 18
+#: Enough to tell a stream's beginning, and what memory it takes: xz's headers with filters are the longest.
+HEAD_BYTES = 64
 #: Padding that is passed over: zeros.
 MAX_PADDING = 1 * MIB
 ZEROS = re.compile(rb"\0++")
+
+
+#: What zlib takes; what liblzma takes beside the dictionary; libbz2 for a block of 900,000 bytes.
+DEFLATE_BYTES, LZMA_BYTES, BZIP2_BYTES = 64 * KIB, 1 * MIB, 4 * MIB
 
 
 class DecodingError(Exception):
@@ -48,6 +53,10 @@ class DecodingError(Exception):
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
         self.finding: Finding = found(check, message)
+
+
+#: The number of xz's own filter.
+XZ_LZMA2 = 0x21
 
 
 class Stream(Protocol):
@@ -83,6 +92,10 @@ class Decoder(ABC):
         self.streams = 0
         #: Bytes that went in and were used, and that came out.
         self.taken, self.made = 0, 0
+        #: The most that is decoded of the object: no decoder touches more of its window.
+        self.most_output = MAX_WINDOW
+        #: What the decoder holds, and what is held for it beside its window.
+        self.held, self.beside = Held(), 0
         #: Where what is no stream begins, behind the last one; nothing is decoded from there on.
         self.trailing_at: int | None = None
         self._stream: Stream | None = None
@@ -104,6 +117,14 @@ class Decoder(ABC):
         Raises:
             DecodingError: It is one that is not decoded.
         """
+
+    @abstractmethod
+    def window(self, head: bytes) -> int:
+        """How many bytes the stream that begins so refers back to, or how much its blocks take."""
+
+    def reserve(self, head: bytes) -> None:
+        """Ask for the memory that the stream takes which begins so. The one before it is gone."""
+        self.held.raise_to(self.beside + min(self.window(head), self.most_output))
 
     def _explained(self, error: Exception) -> DecodingError:
         """What an error of the library's says of the data."""
@@ -156,6 +177,7 @@ class Decoder(ABC):
     def close(self) -> None:
         """Give up what is held: nothing is decoded any more."""
         self._stream, self._left = None, b""
+        self.held.release()
 
     def _between(self, data: bytes, at: int) -> int:
         """Pass over what is to be skipped, and padding; returns where that ends, or the data do."""
@@ -179,6 +201,8 @@ class Decoder(ABC):
                 "decompression_bomb", f"{self._units} streams hold {self.made} bytes, next to nothing each"
             )
         padded = self._padding % self.PADDING if self.PADDING else 0
+        if not padded:
+            self.reserve(head)
         opened = None if padded else self._open(head)
         if opened is None:
             self.trailing_at = self.taken - padded
@@ -245,6 +269,10 @@ class GzipDecoder(Decoder):
         """Whether a member begins, deflated as they all are."""
         return front.startswith(b"\x1f\x8b\x08")
 
+    def window(self, head: bytes) -> int:  # noqa: ARG002 - it is always the same
+        """Deflate's, and what zlib has beside it."""
+        return DEFLATE_BYTES
+
     def _open(self, head: bytes) -> Stream | None:
         # What follows zeros gzip ignores, and Python reads.
         return Inflating(16 + zlib.MAX_WBITS) if self.begins(head) and not self._padding else None
@@ -264,18 +292,29 @@ class XzDecoder(Decoder):
     NAME = "xz"
     PADDING = 4
     ERRORS = lzma.LZMAError
+    _limit = MAX_WINDOW
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
         """Whether a stream begins."""
         return front.startswith(b"\xfd7zXZ\0")
 
+    def window(self, head: bytes) -> int:
+        """The dictionary of the first block; see `xz_dictionary`."""
+        return xz_dictionary(head) if self.begins(head) else 0
+
     def _open(self, head: bytes) -> Stream | None:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW) if self.begins(head) else None
+        if not self.begins(head):
+            return None
+        self._limit = min(self.window(head) + LZMA_BYTES, MAX_WINDOW)
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=self._limit)
 
     def _explained(self, error: Exception) -> DecodingError:
         if "Memory usage limit" in str(error):
-            return needs_memory(self.NAME)
+            if self._limit == MAX_WINDOW:
+                return needs_memory(self.NAME)
+            message = "an xz stream whose blocks need more memory than its first is not decompressed"
+            return DecodingError("unsupported_subformat", message)
         return super()._explained(error)
 
 
@@ -291,6 +330,10 @@ class Bzip2Decoder(Decoder):
     def begins(cls, front: bytes) -> bool:
         """Whether a stream begins, and a block in it or its end."""
         return front.startswith(b"BZh") and front[3:4] in b"123456789" and front[4:10] in cls.MARKS
+
+    def window(self, head: bytes) -> int:  # noqa: ARG002 - the largest block's
+        """The tables for a block."""
+        return BZIP2_BYTES
 
     def _open(self, head: bytes) -> Stream | None:
         # Of a second stream the library tells what is wrong with it.
@@ -337,7 +380,7 @@ class ZstdDecoder(Decoder):
             return skipped
         if not head.startswith(self.MAGIC):
             return None
-        if self._window(head) > MAX_WINDOW:
+        if self.window(head) > MAX_WINDOW:
             raise needs_memory(self.NAME)
         if len(head) > 4 and head[4] & self.DICTIONARY:
             raise DecodingError("data_file", "it is decompressed by a dictionary that is not in the object")
@@ -352,13 +395,52 @@ class ZstdDecoder(Decoder):
             )
         return super()._explained(error)
 
-    @classmethod
-    def _window(cls, head: bytes) -> int:
-        """How many bytes a frame refers back to."""
+    def window(self, head: bytes) -> int:
+        """How many bytes a frame refers back to; nothing of a frame to be skipped."""
+        if not head.startswith(self.MAGIC):
+            return 0
         if len(head) > 5 and not head[4] >> 5 & 1:
             base = 1 << (head[5] >> 3) + 10
             return base + (base >> 3) * (head[5] & 7)
-        return cls.content_size(head) or 0
+        return self.content_size(head) or 0
+
+
+def xz_dictionary(head: bytes) -> int:
+    """The size of the dictionary of an xz stream's first block; zero if there is none, or it makes no sense.
+
+    | offset | bytes | field of the block's header, which begins at 12 |
+    |---|---|---|
+    | 0 | 1 | length, in units of 4 less one; zero: no block, but the index |
+    | 1 | 1 | bits 0-1: number of filters, less one; 6: the compressed size follows, 7: the uncompressed one |
+    | 2 | | these sizes; then of each filter its id, the length of its properties, and these |
+
+    All numbers are of 7 bits a byte, the last with bit 7 unset. LZMA2 is the filter 0x21 and comes last. Its
+    property is a byte: 2^(n / 2 + 12), and half as much more if n is odd; 40 is 4 GiB.
+    """
+    if len(head) < 14 or not head[12]:
+        return 0
+    at = 14
+    for _ in range((head[13] >> 6 & 1) + (head[13] >> 7)):
+        _, at = _number(head, at)
+    for _ in range((head[13] & 3) + 1):
+        kind, at = _number(head, at)
+        length, at = _number(head, at)
+        if kind == XZ_LZMA2 and length == 1 and at < len(head):
+            return (2 | head[at] & 1) << min(head[at], 40) // 2 + 11
+        at += length
+    return 0
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """A number as xz writes them, and where it ends."""
+    value = shift = 0
+    while at < len(data):
+        value |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 0x80:
+            break
+    return value, at
 
 
 def skippable_bytes(head: bytes) -> int:

@@ -126,6 +126,11 @@ class Inspection:
         self._each(lambda inspector: inspector.finish(self._size))
         self._narrow()
 
+    def close(self) -> None:
+        """Say that nothing more is asked of it; see `FileInspector.close`."""
+        for inspector in self._candidates:
+            inspector.close()
+
     # What is still wanted
 
     def missing(self) -> list[ByteRange]:

@@ -8,6 +8,7 @@ used again for something else while the other still points there.
 Maps have hundreds of thousands of entries, so each is sorted once and searched by bisection.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, islice
@@ -56,7 +57,10 @@ class Blocks:
         self._unit = unit
         self._base = base
         spend(CALL)
-        self._places = sorted(places)
+        self._places: Sequence[int] = sorted(places)
+        if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
+            # There may be two million, and a list takes five times as much.
+            self._places = array("Q", self._places)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -75,6 +75,10 @@ class Lz4Decoder(Decoder):
             return None
         return int.from_bytes(head[6:14], "little")
 
+    def window(self, head: bytes) -> int:
+        """Two of the longest blocks, and 64 KiB before them."""
+        return 2 * (1 << 8 + 2 * (head[5] >> 4 & 7)) + 64 * 1024 if len(head) > 5 else 0
+
     def _open(self, head: bytes) -> Stream | int | None:
         if skipped := skippable_bytes(head[:8]):
             return skipped

@@ -65,6 +65,10 @@ class LzmaDecoder(Decoder):
         """Whether a header stands here."""
         return begins_lzma(front)
 
+    def window(self, head: bytes) -> int:
+        """The dictionary, which the header states."""
+        return int.from_bytes(head[1:5], "little")
+
     def _open(self, head: bytes) -> Stream | int | None:
         if self.streams or not self.begins(head):
             return None

@@ -19,11 +19,12 @@ All others are zero. Of a compressed cluster, x = 62 - (cluster bits - 8):
 Compressed clusters share clusters of the file with each other, and with nothing else.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from worker.inspectors.effort import spend
+from worker.inspectors.effort import CALL, spend
 from worker.inspectors.qcow_refcounts import big_endian
 
 SECTOR = 512
@@ -32,19 +33,19 @@ BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00
 #: What must be zero in an entry. In version 2 and in extended entries the lowest bit, too.
 RESERVED, LOWEST = 0x3F000000000001FE, 1
-COMPRESSED, COPIED = 1 << 62, 1 << 63
+COMPRESSED = 1 << 62
 
 
 class Mapped(NamedTuple):
     """The clusters of the file that entries point to, by number and sorted; some several times.
 
-    `in_place` are those that are written in place. `sound` is false if an entry points elsewhere than to the
-    beginning of a cluster, or has a bit that no version knows.
+    `in_place` says whether one that is there several times is written in place. `sound` is false if an entry
+    points elsewhere than to the beginning of a cluster, or has a bit that no version knows.
     """
 
     clusters: Sequence[int]
     compressed: Sequence[int]
-    in_place: frozenset[int]
+    in_place: bool
     sound: bool
 
 
@@ -52,25 +53,26 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
     """What the entries of some L2 tables point to."""
     within = (1 << cluster_bits) - 1
     reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
-    plain: list[int] = []
-    packed: list[int] = []
+    # Arrays, for there may be two million entries.
+    plain, packed = array("Q"), array("Q")
+    bad = 0
     for table in tables:
         spend(1 + len(table) // BYTES_A_STEP)
-        entries = big_endian("Q", table)[:: 2 if extended else 1]
-        used = [entry for entry in entries if entry]
-        plain += [entry for entry in used if not entry & COMPRESSED]
-        packed += [entry for entry in used if entry & COMPRESSED]
-    bad = 0
-    for entry in plain:
-        bad |= entry & reserved
-    clusters = sorted([(entry & OFFSET) >> cluster_bits for entry in plain if entry & OFFSET])
-    several = {one for one, other in pairwise(clusters) if one == other}
-    in_place = frozenset(
-        (entry & OFFSET) >> cluster_bits
-        for entry in (plain if several else ())
-        if entry & COPIED and (entry & OFFSET) >> cluster_bits in several
-    )
-    compressed = sorted(number for entry in packed for number in _touched(entry, cluster_bits))
+        for entry in big_endian("Q", table)[:: 2 if extended else 1]:
+            if entry & COMPRESSED:
+                packed.append(entry)
+            elif entry:
+                bad |= entry & reserved
+                if entry & OFFSET:
+                    # The number of the cluster, and whether it is written in place.
+                    plain.append((entry & OFFSET) >> cluster_bits << 1 | entry >> 63)
+    spend(CALL)
+    plain = array("Q", sorted(plain))
+    spend(CALL)
+    in_place = any(one >> 1 == other >> 1 and (one | other) & 1 for one, other in pairwise(plain))
+    clusters = array("Q", (one >> 1 for one in plain))
+    spend(CALL)
+    compressed = array("Q", sorted(number for entry in packed for number in _touched(entry, cluster_bits)))
     return Mapped(clusters, compressed, in_place, not bad)
 
 

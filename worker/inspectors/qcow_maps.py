@@ -20,6 +20,8 @@ A cluster may be pointed at several times, by snapshots, as often as its refcoun
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import groupby
 from struct import unpack_from
 from typing import NamedTuple
 
@@ -182,8 +184,10 @@ class QcowMaps:
         if self._inspector.region("l1_table").length != shape.l1.length:
             return None
         found_in = mapped(held, shape.cluster_bits, extended=shape.extended, version=shape.version)
-        clusters = [*found_in.clusters, *found_in.compressed]
-        return max([*offsets, *(number * shape.cluster for number in clusters)], default=0)
+        last = [
+            numbers[-1] * shape.cluster for numbers in (found_in.clusters, found_in.compressed) if numbers
+        ]
+        return max([*offsets, *last], default=0)
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -341,8 +345,9 @@ def _first(pieces: Iterable[ByteRange], most: int) -> Iterator[ByteRange]:
         yield piece
 
 
-def _unique(lists: Iterable[Sequence[int]]) -> set[int]:
-    return set().union(*lists)
+def _unique(lists: Iterable[Sequence[int]]) -> Iterator[int]:
+    """The numbers in some sorted lists, each once."""
+    return (number for number, _ in groupby(merge(*lists)))
 
 
 def _pointers(groups: dict[int, Mapped]) -> Iterator[tuple[int, Sequence[int]]]:

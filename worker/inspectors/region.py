@@ -107,7 +107,8 @@ class CaptureRegion:
             index -= 1
             self._join(index, data)
         else:
-            self._held.insert(index, (start, bytearray(data)))
+            # A whole region is not copied: it may be megabytes.
+            self._held.insert(index, (start, data if len(data) == self.length else bytearray(data)))
         if index + 1 < len(self._held):
             joined_start, joined = self._held[index]
             if joined_start + len(joined) == self._held[index + 1][0]:

@@ -10,9 +10,11 @@ A member is one stream. Its length and checksum, which the directory states, are
 import lzma
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from zlib import crc32
 
 from worker.inspectors.decoders import (
+    DEFLATE_BYTES,
     Bzip2Decoder,
     Decoder,
     DecodingError,
@@ -56,6 +58,10 @@ class DeflateMember(MemberDecoder):
 
     NAME = "deflate"
     ERRORS = zlib.error
+
+    def window(self, head: bytes) -> int:  # noqa: ARG002 - it is always the same
+        """Deflate's, and what zlib has beside it."""
+        return DEFLATE_BYTES
 
     def _open(self, head: bytes) -> Stream | None:  # noqa: ARG002 - it has no header
         return None if self.streams else Inflating(-zlib.MAX_WBITS)
@@ -114,6 +120,10 @@ class LzmaMember(MemberDecoder):
         super().__init__()
         self._size = size
 
+    def window(self, head: bytes) -> int:
+        """The dictionary, which ZIP's header states."""
+        return int.from_bytes(head[5:LZMA_HEADER], "little")
+
     def _open(self, head: bytes) -> Stream | None:
         if self.streams:
             return None
@@ -159,8 +169,9 @@ def unpacked(entry: Entry, data: bytes) -> bytes:
     if entry.method not in DECODERS:
         raise DecodingError("unsupported_subformat", f"it is compressed by {method_name(entry.method)}")
     made = b""
-    for piece in DECODERS[entry.method](entry).decode(data, last=True):
-        made += piece
-        if len(made) > entry.size:
-            raise DecodingError("size_mismatch", f"more than {entry.size} bytes came out")
+    with closing(DECODERS[entry.method](entry)) as decoder:
+        for piece in decoder.decode(data, last=True):
+            made += piece
+            if len(made) > entry.size:
+                raise DecodingError("size_mismatch", f"more than {entry.size} bytes came out")
     return made

@@ -28,7 +28,7 @@ OTHER_REASONS: Final = {
     "size_unknown": "it was recognised, but the size of its disk is unknown or zero",
     "wholeness_unchecked": "it was recognised, but nothing proves that it is whole",
     "missed": "a stream passed what was wanted; read the object by range",
-    "budget": "the scan's budget of requests, bytes or seconds ran out",
+    "budget": "the scan's budget of requests, bytes, seconds or CPU time ran out",
     "object_changed": "it was replaced while it was read, again and again",
     "not_found": "there is no such object any more",
     "delete_marker": "the version is a delete marker",
@@ -48,6 +48,7 @@ OTHER_REASONS: Final = {
     "wrong_range": "the server sent another range than it was asked for, every time",
     "worker_lost": "its batch was sent again and again, and no worker finished it",
     "poison": "three workers died of it",
+    "memory": "other scans of the process held the memory that it needed",
     "internal_error": "the scanner has a bug; the dead letter and the log say which",
 }
 

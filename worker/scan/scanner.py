@@ -1,6 +1,7 @@
 """One object, one report: ask the inspection what it wants, fetch it, stop the moment all is there."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,10 +13,12 @@ from worker.inspectors.decompression import FREE_INPUT, FREE_OUTPUT, Decompressi
 from worker.inspectors.effort import CALL, spend, watched
 from worker.inspectors.facts import Facts, Member
 from worker.inspectors.inspection import Inspection
+from worker.inspectors.memory import held_by
 from worker.inspectors.region import ByteRange
 from worker.inspectors.text import printable
 from worker.scan import stray
 from worker.scan.declared import Declared
+from worker.scan.memory import MemoryPool
 from worker.scan.plan import merge
 from worker.scan.policy import apply, judge, ruleset, worst
 from worker.scan.report import Report, Status
@@ -90,6 +93,7 @@ def scan(
     open_source: Callable[[Meter], Source],
     settings: ScanSettings,
     pace: Callable[[], None] | None = None,
+    memory: MemoryPool | None = None,
 ) -> Report:
     """Scan one object. Whatever goes wrong with it becomes the report's status.
 
@@ -98,6 +102,7 @@ def scan(
         open_source: Opens it; called again when the object changed under the scan.
         settings: How to read.
         pace: Called before every request, to wait for its turn.
+        memory: What it shares with the other scans of the process.
     """
     rule = settings.policy.rule_for(target.bucket, target.key or target.name)
     container_budget = settings.container_budget_by(rule)
@@ -111,7 +116,7 @@ def scan(
         source: Source | None = None
         widen = partial(meter.widen, container_budget)
         try:
-            with watched(partial(_work, meter, inspection, widen)):
+            with watched(partial(_work, meter, inspection, widen)), _sharing(memory, meter):
                 source = open_source(meter)
                 _inspect(source, inspection, settings, widen, _thorough(rule))
                 return reporter.judged(inspection.facts(), source.identity)
@@ -157,6 +162,19 @@ def _thorough(rule: Rule) -> bool:
     return rule.wholeness == "proven"
 
 
+@contextmanager
+def _sharing(memory: MemoryPool | None, meter: Meter) -> Iterator[None]:
+    """Take what an inspection holds from the memory that all scans share.
+
+    It waits for half of its seconds at most, so that there is some time left for the work.
+    """
+    if memory is None:
+        yield
+        return
+    with memory.share(lambda: meter.seconds_left / 2) as share, held_by(share):
+        yield
+
+
 def _work(meter: Meter, inspection: Inspection, widen: Callable[[], None]) -> None:
     """Look whether a scan may go on to work, by the budget of what the object is known as by now."""
     try:
@@ -180,8 +198,9 @@ def _inspect(
     """Fetch what is wanted until nothing is; `widen` widens the budget to a container's."""
     head = source.read(0, settings.head_bytes)
     size = source.identity.size if source.identity else len(head)
-    inspection.feed(0, head)
+    # The length first: what lies behind the end is not asked memory for.
     inspection.finish(size)
+    inspection.feed(0, head)
     for number in range(MAX_CONTAINER_ROUNDS):
         spend(CALL)
         missing = inspection.missing()

@@ -15,6 +15,7 @@ UNDECIDED: Final = frozenset(
         "clock",
         "truncated_body",
         "wrong_range",
+        "memory",
         "internal_error",
     }
 )

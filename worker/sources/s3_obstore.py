@@ -138,10 +138,12 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
 
 def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
     """The body as it comes, but not much more than `length` bytes of it: a server may send without end."""
-    data = bytearray()
+    pieces, received = [], 0
     for piece in result.stream(min_chunk_size=1):
-        data += bytes(piece)
+        pieces.append(bytes(piece))
+        received += len(piece)
         meter.received(len(piece))
-        if len(data) > length:
+        if received > length:
             break
-    return bytes(data)
+    # Pieces, and one copy of them: what grows is copied again and again.
+    return b"".join(pieces)

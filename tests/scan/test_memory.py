@@ -1,0 +1,179 @@
+"""The memory that scans share: who gets some of it, who waits, and who does not get any."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from io import BytesIO
+
+import pytest
+
+from tests.inspectors.compression.memory import memory_taken
+from worker.demo.images import qcow2
+from worker.inspectors.memory import Held, held_by
+from worker.scan.memory import MemoryPool, MemoryShare
+from worker.scan.report import Status
+from worker.scan.scanner import ScanSettings, Target, scan
+from worker.scan.undecided import is_undecided
+from worker.sources.errors import TransientError
+from worker.sources.local import FileSource
+from worker.sources.meter import Budget
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MIB = 1 << 20
+#: Seconds that nothing here waits for in vain.
+LONG = 120.0
+
+
+@pytest.fixture
+def pool() -> MemoryPool:
+    """A pool of a hundred bytes."""
+    return MemoryPool(100)
+
+
+@contextmanager
+def sharing(pool: MemoryPool, count: int, seconds: float = LONG) -> Iterator[list[MemoryShare]]:
+    """So many shares, each of which may wait for so long."""
+    contexts = [pool.share(lambda: seconds) for _ in range(count)]
+    shares = [context.__enter__() for context in contexts]
+    yield shares
+    for context in contexts:
+        context.__exit__(None, None, None)
+
+
+def waits(future: "Future[int]", pool: MemoryPool, waiting: int) -> bool:
+    """Whether a call waits, once so many do."""
+    pause = threading.Event()
+    while len(pool._new) + len(pool._growing) < waiting and not future.done():
+        pause.wait(0.001)
+    return not future.done()
+
+
+def test_what_is_free_is_had_at_once_and_comes_back_at_the_end(pool: MemoryPool) -> None:
+    for _ in range(3):
+        with pool.share(lambda: 0) as share:
+            assert (share.take(60), share.take(40), share.held) == (60, 40, 100)
+            share.give(10)
+            assert share.take(10) == 10
+
+
+def test_what_is_more_than_the_pool_is_had_alone(pool: MemoryPool) -> None:
+    with sharing(pool, 2, seconds=0) as (one, other):
+        assert (one.take(1000), one.take(1000)) == (100, 0)
+        with pytest.raises(TransientError) as raised:
+            other.take(1)
+        assert raised.value.reason == "memory"
+
+
+def test_who_comes_first_is_served_first(pool: MemoryPool) -> None:
+    with sharing(pool, 3) as (holder, large, small), ThreadPoolExecutor() as threads:
+        holder.take(50)
+        # Given one that waits for more than is free
+        first = threads.submit(large.take, 80)
+        assert waits(first, pool, 1)
+        # When another comes for which there would be enough, then it waits, too
+        second = threads.submit(small.take, 30)
+        assert waits(second, pool, 2)
+        holder.give(50)
+        assert first.result(LONG) == 80
+        assert waits(second, pool, 1)
+        large.give(80)
+        assert second.result(LONG) == 30
+
+
+def test_who_holds_something_comes_before_those_that_do_not(pool: MemoryPool) -> None:
+    with sharing(pool, 3) as (one, other, fresh), ThreadPoolExecutor() as threads:
+        one.take(50)
+        other.take(40)
+        waiting = threads.submit(fresh.take, 20)
+        assert waits(waiting, pool, 1)
+        growing = threads.submit(one.take, 30)
+        assert waits(growing, pool, 2)
+        other.give(40)
+        assert growing.result(LONG) == 30
+        assert waiting.result(LONG) == 20
+
+
+def test_of_scans_that_wait_for_each_other_the_last_is_ended(pool: MemoryPool) -> None:
+    with sharing(pool, 3) as shares, ThreadPoolExecutor() as threads:
+        # Given three that hold all of it together, and of which two wait for more
+        for share in shares:
+            share.take(33)
+        growing = [threads.submit(share.take, 30) for share in shares[:2]]
+        assert all(waits(one, pool, 2) for one in growing)
+        # When the third would wait, too, then it is told that it cannot have it
+        with pytest.raises(TransientError):
+            shares[2].take(30)
+        # And the others go on with what it gives back
+        shares[2].give(33)
+        (first,), _ = wait(growing, LONG, FIRST_COMPLETED)
+        shares[growing.index(first)].give(63)
+        assert [one.result(LONG) for one in growing] == [30, 30]
+
+
+def test_a_scan_without_memory_is_undecided() -> None:
+    # Given a pool that others hold
+    pool = MemoryPool(10 * MIB)
+    data = zstd.compress(qcow2(1 << 30, allocated=3).to_bytes())
+    settings = ScanSettings(budget=Budget(seconds=0.5))
+    with pool.share(lambda: 0) as others:
+        others.take(10 * MIB)
+        # When something compressed is scanned, and there is no memory for it in time
+        report = scan(Target("x"), lambda meter: FileSource(BytesIO(data), meter), settings, memory=pool)
+    # Then nothing is said of the object
+    assert (report.status, report.reasons) == (Status.FAILED, ("memory",))
+    assert is_undecided(report)
+    # And later it is safe, and all is given back
+    report = scan(Target("x"), lambda meter: FileSource(BytesIO(data), meter), settings, memory=pool)
+    assert report.status is Status.SAFE
+    assert pool._free == 10 * MIB
+
+
+def test_what_is_held_is_counted_once_and_given_back_once() -> None:
+    pool = MemoryPool(100)
+    with pool.share(lambda: 0) as share, held_by(share):
+        held = Held()
+        held.raise_to(30)
+        held.raise_to(20)
+        held.raise_to(50)
+        assert share.held == 50
+        held.release()
+        held.release()
+        assert share.held == 0
+    late = Held()
+    late.raise_to(30)
+    late.release()
+
+
+THREADS = """
+import io, sys
+from concurrent.futures import ThreadPoolExecutor
+from backports import zstd
+from worker.scan.memory import MemoryPool
+from worker.scan.scanner import ScanSettings, Target, scan
+from worker.sources.local import FileSource
+options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
+with_window = zstd.ZstdCompressor(options=options)
+data = b"".join([with_window.compress(bytes(1 << 20)) for _ in range(160)] + [with_window.flush()])
+pool = MemoryPool(64 << 20) if int(sys.argv[1]) else None
+def scanned(_):
+    return scan(Target("x"), lambda meter: FileSource(io.BytesIO(data), meter), ScanSettings(), memory=pool)
+scanned(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shared", "bounds"), [(0, (200, 4096)), (1, (0, 150))], ids=["not shared", "shared"]
+)
+def test_many_long_windows_take_no_more_than_is_shared(shared: int, bounds: tuple[int, int]) -> None:
+    """Of 16 threads, each on a few kilobytes of zstd with a window of 128 MiB, 64 MiB of it filled."""
+    code = "with ThreadPoolExecutor(16) as threads:\n    result = len(list(threads.map(scanned, range(16))))"
+    done, taken = memory_taken(THREADS, code, shared)
+    assert done == 16
+    assert bounds[0] * MIB <= taken <= bounds[1] * MIB

@@ -1,0 +1,116 @@
+"""The memory that the scans of one process share, so that its sum is bounded whatever comes.
+
+What a usual image takes, some 2 MiB, is not asked for: there are only so many threads. Decoders, large maps
+and long texts are. Each scan has a share of the pool. It takes from it before it holds much, waits if there
+is not enough, and gives back all at its end. Who comes first is served first, but a scan that holds something
+already comes before those that hold nothing: it is the one that will give something back.
+
+Containers nest, so scans that hold something can wait for each other. That is found when it happens: the scan
+that would wait while all others that hold something wait, too, is ended, and what it held serves the others.
+It is undecided, for it may have been enough at another time.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from worker.sources.errors import TransientError
+
+
+class MemoryPool:
+    """A number of bytes that scans share.
+
+    Args:
+        capacity: How many. What needs more than that alone gets all of it.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = self._free = capacity
+        self._changed = threading.Condition()
+        # Those that wait, in the order in which they came: shares that hold nothing, and shares that do.
+        self._new: list[_Wish] = []
+        self._growing: list[_Wish] = []
+        self._holding = 0
+
+    @contextmanager
+    def share(self, seconds: Callable[[], float]) -> Iterator["MemoryShare"]:
+        """The share of one scan, which may wait so many seconds each time. All is given back at the end."""
+        share = MemoryShare(self, seconds)
+        try:
+            yield share
+        finally:
+            self.give(share, share.held)
+
+    def take(self, share: "MemoryShare", length: int, seconds: float) -> int:
+        """Give a share more, if need be after a while, and return how much it is.
+
+        Raises:
+            TransientError: There was not enough in time, or never would be.
+        """
+        with self._changed:
+            wish = _Wish(min(length, self._capacity - share.held))
+            queue = self._growing if share.held else self._new
+            queue.append(wish)
+            try:
+                self._changed.wait_for(lambda: self._can_have(wish) or self._is_stuck(wish), seconds)
+                if not self._can_have(wish):
+                    message = f"scans hold so much that {wish.length} bytes more were not to be had"
+                    raise TransientError("memory", message)
+                self._holding += not share.held and wish.length > 0
+                self._free -= wish.length
+                share.held += wish.length
+                return wish.length
+            finally:
+                queue.remove(wish)
+                self._changed.notify_all()
+
+    def give(self, share: "MemoryShare", length: int) -> None:
+        """Take something of a share back."""
+        with self._changed:
+            # All may have been given back at the end of the scan, and then some of it again.
+            length = min(length, share.held)
+            if length:
+                share.held -= length
+                self._free += length
+                self._holding -= not share.held
+                self._changed.notify_all()
+
+    def _can_have(self, wish: "_Wish") -> bool:
+        in_turn = wish in self._growing or (not self._growing and wish is self._new[0])
+        return in_turn and wish.length <= self._free
+
+    def _is_stuck(self, wish: "_Wish") -> bool:
+        """Whether this is the last wish to come of shares that hold something, which all wait in vain."""
+        return (
+            self._growing[-1:] == [wish]
+            and len(self._growing) == self._holding
+            and all(one.length > self._free for one in self._growing)
+        )
+
+
+class _Wish:
+    """So many bytes that are wanted; each is itself alone."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+
+class MemoryShare:
+    """What one scan holds of a pool; see `worker.inspectors.memory.Holder`."""
+
+    def __init__(self, pool: MemoryPool, seconds: Callable[[], float]) -> None:
+        self._pool = pool
+        self._seconds = seconds
+        self.held = 0
+
+    def take(self, length: int) -> int:
+        """Take more of the pool; returns how much, which is less where the whole pool is not as much.
+
+        Raises:
+            TransientError: There was not enough in time, or never would be.
+        """
+        return self._pool.take(self, length, self._seconds())
+
+    def give(self, length: int) -> None:
+        """Give some back."""
+        self._pool.give(self, length)
