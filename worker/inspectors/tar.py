@@ -21,7 +21,7 @@ from collections.abc import Generator, Mapping
 from enum import Enum, auto
 
 from worker.inspectors.apple_double import is_named_so
-from worker.inspectors.archive_member import is_member
+from worker.inspectors.archive_member import is_disk_name, is_member
 from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
 from worker.inspectors.effort import spend
 from worker.inspectors.extents import ExtentMap
@@ -244,6 +244,8 @@ class TarInspector(ContainerInspector):
         if self.too_deep:
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         looked_at = yield from self.looks_at(entry.name, extents)
+        # Of an empty file there is nothing to look at, and archives of them are cheap to make.
+        looked_at = looked_at and (extents.size > 0 or is_disk_name(entry.name))
         number = self.new_member(printable(entry.name), extents) if looked_at else self.skip_member()
         self._give_name(entry, number)
         if (
