@@ -39,7 +39,11 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 def keyhole(
-    *arguments: str | Path, env: Mapping[str, str], stdin: bytes = b"", cwd: Path | None = None
+    *arguments: str | Path,
+    env: Mapping[str, str],
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end."""
     return subprocess.run(
@@ -48,7 +52,7 @@ def keyhole(
         input=stdin,
         cwd=cwd,
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=timeout,
         check=False,
     )
 
