@@ -49,7 +49,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         return Plan(options.seed, named(OUTAGES, options.only), OUTAGE_JOBS, seconds, **fleet)
     if options.hours:
         storms = named([storm for storm in STORMS if storm.name in LASTING], options.only)
-        return Plan(options.seed, storms, SOAK_JOBS, SOAK_SECONDS, hours=options.hours, **fleet)
+        return Plan(options.seed, storms, SOAK_JOBS, SOAK_SECONDS, hours=options.hours, agrees=True, **fleet)
     storms = named(STORMS, options.only)
     return Plan(options.seed, storms, max(1, options.jobs // len(storms)), **fleet)
 

@@ -97,18 +97,21 @@ class Accounts:
         ends: Counter[str] = Counter()
         by_key = {key_of(number): one for number, one in stored.items()}
         for verdict in self._arrived():
-            self._verdicts[verdict.job_id] += 1
+            self._count(verdict)
             ends[self._judged(verdict, by_key.get(str(verdict.report.key)))] += 1
         self._read_letters()
         for job in accepted:
             self._settle_one(job, certain=True)
         for job in uncertain:
             self._settle_one(job, certain=False)
-        for key, one in by_key.items():
-            self._tag_is_true(key, one)
         return ends
 
-    def at_rest(self, stored: Mapping[int, Stored]) -> None:
+    def tags_are_true(self, stored: Mapping[int, Stored]) -> None:
+        """See whether any tag that Keyhole wrote says `safe` of bytes that are not."""
+        for number, one in stored.items():
+            self._tag_is_true(key_of(number), one)
+
+    def agree(self, stored: Mapping[int, Stored]) -> None:
         """See whether object, record and tags agree, once each object was scanned as it lies there."""
         for number, one in stored.items():
             key, stock = key_of(number), stocks()[one.stock]
@@ -137,6 +140,11 @@ class Accounts:
                 return
             self._position = page.position
             yield from page.verdicts
+
+    def _count(self, verdict: Verdict) -> None:
+        self._verdicts[verdict.job_id] += 1
+        if self._verdicts[verdict.job_id] > 1:
+            self.trouble.note("doubled", f"job {verdict.job_id}, {verdict.report.key}: a second verdict")
 
     def _judged(self, verdict: Verdict, stored: Stored | None) -> str:
         """The kind of end that a verdict is; what is wrong with it is noted."""
@@ -178,8 +186,8 @@ class Accounts:
 
     def _settle_one(self, job: ScanJob, *, certain: bool) -> None:
         verdicts, letters = self._verdicts[job.id], self._given_up[job.id]
-        if verdicts > 1 or letters > 1:
-            self.trouble.note("doubled", f"job {job.id}, {job.key}: {verdicts} verdicts, {letters} letters")
+        if letters > 1:
+            self.trouble.note("doubled", f"job {job.id}, {job.key}: {letters} letters")
         if certain and not verdicts and not letters:
             self.trouble.note("lost", f"job {job.id}, {job.key}")
 

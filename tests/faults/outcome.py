@@ -16,16 +16,22 @@ from tests.faults.storms import Storm
 class Plan:
     """What a run is.
 
-    `jobs` and `seconds` are of each storm; without seconds, a storm is as long as its jobs take. Where
-    `apart` is false, only the last storm is followed by rest. With `hours`, storms come by chance for so
-    long. `logs` is where the workers' logs are kept.
+    `jobs` and `seconds` are of each storm; without seconds, a storm is as long as its jobs take.
+
+    Args:
+        drains: Wait after each storm until all jobs have ended; else only after the last.
+        agrees: See after each storm whether objects, records and tags agree; else only at the end.
+        hours: For so long storms come by chance; without, each comes once.
+        logs: Where the workers' logs are kept.
+        settings: Keyhole's settings, where they differ from the defaults.
     """
 
     seed: int
     storms: Sequence[Storm]
     jobs: int
     seconds: float | None = None
-    apart: bool = True
+    drains: bool = True
+    agrees: bool = False
     hours: float | None = None
     logs: Path | None = None
     workers: int = 2
@@ -35,7 +41,7 @@ class Plan:
 
 @dataclass
 class Told:
-    """What a storm came to. Seconds: of the storm, from healing to the last end, and to the last tag."""
+    """What a storm came to. Seconds: of the storm, from there to the last end, from there to the last tag."""
 
     storm: str
     jobs: int = 0

@@ -14,6 +14,7 @@ from tests.faults.fleet import Fleet
 from tests.faults.gauges import Gauges
 from tests.faults.objects import BUCKET, key_of, stocks
 from tests.faults.outcome import Outcome, Plan, Told, line, say
+from tests.faults.s3_answers import Stored
 from tests.faults.s3_server import FaultyS3
 from tests.faults.site import at_rest, drained, site, what_is_left
 from tests.faults.storms import Storm, Strike, Striking
@@ -27,7 +28,7 @@ from worker.tasks import submit
 #: Jobs of the undisturbed beginning, by which the pace is set: so many of each image.
 CALM_ROUNDS = 8
 #: The share of the workers' undisturbed rate at which jobs are submitted in a storm …
-PACE = 0.4
+PACE = 0.5
 #: … and the seconds of undisturbed work, at most, that all jobs of a storm are.
 BACKLOG_SECONDS = 40.0
 #: How many jobs are submitted at once, in messages of how many: as events come, and as bulks.
@@ -51,7 +52,9 @@ class Run:
         self._fleet = workers
         self._random = Random(plan.seed)  # noqa: S311 - a seeded choice of faults
         self._accounts = Accounts(services().store, services().dead_letters)
-        self._next = 0
+        # The numbers of the objects that are still to be looked at: from the first up to the next.
+        self._first = self._next = 0
+        self._decided: set[str] = set()
         self._rate = 0.0
         self._accepted: list[ScanJob] = []
         self._uncertain: list[ScanJob] = []
@@ -62,14 +65,17 @@ class Run:
     def go(self) -> Outcome:
         """Go through all storms, and tell what came of them."""
         self._begin()
-        first = self._next
+        self._first = self._next
         for storm, is_last in self._storms():
             told = self._rage(storm)
             self.told.append(told)
-            if self._plan.apart or is_last:
-                self._heal(told, first)
-                first = self._next
+            if self._plan.drains or is_last:
+                self._drain(told)
+            if self._plan.agrees:
+                self._agree(told)
             say(line(told, self._accounts.trouble))
+        if not self._plan.agrees:
+            self._agree(self.told[-1])
         return Outcome(
             self._plan.seed,
             round(self._rate, 1),
@@ -103,7 +109,7 @@ class Run:
         self._rate = len(others) / (time.monotonic() - began)
         stored = self._s3.objects(0, len(jobs))
         self._accounts.settle(jobs, [], stored)
-        self._accounts.at_rest(stored)
+        self._accounts.agree(stored)
         say(f"undisturbed: {len(stocks())} images, {self._rate:.0f} jobs a second")
 
     def _rage(self, storm: Storm) -> Told:
@@ -138,45 +144,55 @@ class Run:
         told.jobs = told.accepted + told.uncertain
         return told
 
-    def _heal(self, told: Told, first: int) -> None:
-        """Wait until all has ended, settle the account, and scan again what an event would tell of."""
-        healed = time.monotonic()
-        told.drained_seconds = self._rested(drained, healed)
-        told.tagged_seconds = self._rested(at_rest, healed)
+    def _drain(self, told: Told) -> None:
+        """Wait until all jobs have ended, and settle their account."""
+        told.drained_seconds = self._rested(drained)
         if told.drained_seconds > DRAIN_SECONDS:
             self._accounts.trouble.note("late", f"{told.storm}: drained in {told.drained_seconds} seconds")
-        stored = self._s3.objects(first, self._next - first)
-        ends = self._accounts.settle(self._accepted, self._uncertain, stored)
+        ends = self._accounts.settle(self._accepted, self._uncertain, self._stored())
         if ends["poison"] and self._killed < MAX_LOST:
             self._accounts.trouble.note("false poison", f"{told.storm}: {self._killed} processes were killed")
-        decided = {job.key for job in self._accepted} - self._accounts.poisoned
+        told.ends = dict(ends)
+        self._decided |= {job.key for job in self._accepted}
+        self._accepted, self._uncertain, self._killed = [], [], 0
+        self.gauges.read()
+
+    def _agree(self, told: Told) -> None:
+        """Wait for all tags, scan again what an event would tell of, and see whether all agrees then."""
+        told.tagged_seconds = self._rested(at_rest)
+        stored = self._stored()
+        self._accounts.tags_are_true(stored)
+        decided = self._decided - self._accounts.poisoned
         again = [
             _job(number)
             for number, one in stored.items()
             if one.swaps or one.denied or key_of(number) not in decided
         ]
-        told.rescanned, told.ends = len(again), dict(ends)
+        told.rescanned = len(again)
         submit(again, batch_size=50)
-        self._rested(at_rest, time.monotonic())
-        stored = self._s3.objects(first, self._next - first)
+        self._rested(at_rest)
+        stored = self._stored()
         self._accounts.settle(again, [], stored)
-        self._accounts.at_rest(stored)
-        self._s3.delete(first, self._next - first)
-        self._accepted, self._uncertain, self._killed = [], [], 0
-        self.gauges.read()
+        self._accounts.agree(stored)
+        self._s3.delete(self._first, self._next - self._first)
+        self._first = self._next
 
-    def _rested(self, is_rest: Callable[[], bool], healed: float) -> float:
-        """Wait for rest; returns the seconds from healing until it came."""
-        ended, waited_from = healed, time.monotonic()
+    def _stored(self) -> dict[int, Stored]:
+        """The objects that are still to be looked at, as they lie there."""
+        return self._s3.objects(self._first, self._next - self._first)
+
+    def _rested(self, is_rest: Callable[[], bool]) -> float:
+        """Wait for rest; returns the seconds until it came."""
+        ended = began = time.monotonic()
         while True:
             now = time.monotonic()
             if not is_rest():
                 ended = now
             if now > ended + REST_SECONDS:
-                return round(ended - healed, 1)
-            if now > waited_from + LOST_SECONDS:
+                return round(ended - began, 1)
+            if now > began + LOST_SECONDS:
                 self._accounts.trouble.note("no rest", what_is_left())
-                return round(now - healed, 1)
+                return round(now - began, 1)
             time.sleep(POLL_SECONDS)
 
     def _upload(self, count: int) -> list[ScanJob]:

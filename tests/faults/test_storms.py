@@ -18,7 +18,7 @@ def test_every_job_has_exactly_one_end_and_the_right_verdict() -> None:
         seed=10,
         storms=storms,
         jobs=JOBS // SQUALLS,
-        apart=False,
+        drains=False,
         # What Valkey lost is sent again sooner than by default.
         settings={"resend_seconds": "30"},
     )
