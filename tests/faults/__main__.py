@@ -12,7 +12,7 @@ from tests.faults.storms import LASTING, OUTAGES, STORMS, named
 #: Jobs and seconds of a storm in a soak: light work, so that it may run beside other work.
 SOAK_JOBS, SOAK_SECONDS = 200, 40.0
 #: Jobs of an outage, at most: workers scan as many within the two minutes that follow it.
-OUTAGE_JOBS = 2000
+OUTAGE_JOBS = 1000
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
