@@ -65,6 +65,9 @@ def main() -> int:
     except ValueError as error:
         say(str(error))
         return 2
+    except KeyboardInterrupt:
+        say("interrupted; all that was started has ended")
+        return 130
     if options.json:
         print(outcome.json())
     for kind, count in outcome.trouble.count.items():

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from threading import Event, Thread
 
@@ -35,6 +36,8 @@ BACKLOG_SECONDS = 40.0
 BULKS = ((1, 1), (4, 1), (20, 5), (50, 50))
 #: Seconds after healing within which everything must have ended, and after which nobody waits any more.
 DRAIN_SECONDS, LOST_SECONDS = 120.0, 900.0
+#: The exit code of a worker that cannot use S3 when it starts.
+S3_UNUSABLE = 3
 #: Strikes that cost a process that scans.
 KILLS = (Strike.KILL_CHILD, Strike.KILL_WORKER, Strike.STOP_WORKER)
 #: Seconds without change that are rest.
@@ -76,6 +79,9 @@ class Run:
             say(line(told, self._accounts.trouble))
         if not self._plan.agrees:
             self._agree(self.told[-1])
+        for code, times in self._fleet.ended.items():
+            if code != S3_UNUSABLE:
+                self._accounts.trouble.note("worker ended", f"by itself, with {code}, {times} times")
         return Outcome(
             self._plan.seed,
             round(self._rate, 1),
@@ -119,23 +125,13 @@ class Run:
         pace = self._rate * PACE
         seconds = plan.jobs / pace if plan.seconds is None else plan.seconds
         count = min(plan.jobs, int(min(pace * seconds, self._rate * BACKLOG_SECONDS)))
-        over = Event()
-        struck: Counter[str] = Counter()
-        threads = [
-            Thread(target=self._strike, args=(storm, striking, over, struck), daemon=True)
-            for striking in storm.strikes
-        ]
         began = time.monotonic()
-        self._s3.storm(f"{plan.seed}/{storm.name}", storm.rules)
-        for thread in threads:
-            thread.start()
         before = len(self._accepted), len(self._uncertain)
-        self._submit(self._upload(count), began, seconds)
-        while (left := began + seconds - time.monotonic()) > 0:
-            over.wait(left)
-        over.set()
-        for thread in threads:
-            thread.join()
+        self._s3.storm(f"{plan.seed}/{storm.name}", storm.rules)
+        with self._striking(storm) as struck:
+            self._submit(self._upload(count), began, seconds)
+            while (left := began + seconds - time.monotonic()) > 0:
+                time.sleep(left)
         told.faults, told.strikes = dict(self._s3.heal()), dict(struck)
         self._killed += sum(struck[strike] for strike in KILLS)
         told.seconds = round(time.monotonic() - began, 1)
@@ -227,6 +223,24 @@ class Run:
             self._accepted += bulk
         else:
             self._uncertain += bulk
+
+    @contextmanager
+    def _striking(self, storm: Storm) -> Iterator[Counter[str]]:
+        """Strike for as long as the block runs, then let all go on; counts the strikes."""
+        over = Event()
+        struck: Counter[str] = Counter()
+        threads = [
+            Thread(target=self._strike, args=(storm, striking, over, struck)) for striking in storm.strikes
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield struck
+        finally:
+            # Also where we are interrupted: what was killed or frozen is there again, to be ended.
+            over.set()
+            for thread in threads:
+                thread.join()
 
     def _strike(self, storm: Storm, striking: Striking, over: Event, struck: Counter[str]) -> None:
         random = Random(f"{self._plan.seed}/{storm.name}/{striking.strike}")  # noqa: S311 - a seeded choice of faults
