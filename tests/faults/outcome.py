@@ -65,6 +65,7 @@ class Outcome:
     told: list[Told]
     dead_letters: int
     worker_exits: Mapping[int, int]
+    cut_bytes: int
     trouble: Trouble
     gauges: Mapping[str, Any]
 

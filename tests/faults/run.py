@@ -23,6 +23,7 @@ from tests.faults.valkey import Valkey
 from worker.jobs.job import ScanJob
 from worker.jobs.perform import MAX_LOST
 from worker.jobs.publisher import DeliveryUncertainError
+from worker.jobs.queues import EVENTS, JOBS
 from worker.services import services
 from worker.tasks import submit
 
@@ -88,6 +89,7 @@ class Run:
             self.told,
             self._accounts.dead,
             dict(self._fleet.ended),
+            self._valkey.cut_bytes,
             self._accounts.trouble,
             self.gauges.summary(),
         )
@@ -213,7 +215,7 @@ class Run:
     def _submit_bulk(self, bulk: Sequence[ScanJob], batch: int) -> None:
         cuts = self._valkey.cuts
         try:
-            submit(bulk, batch_size=batch)
+            submit(bulk, batch_size=batch, queue=self._random.choice((EVENTS, JOBS)))
         except DeliveryUncertainError:
             pass  # The ledger has them, so they are accepted.
         except redis.RedisError:

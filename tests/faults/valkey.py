@@ -28,8 +28,8 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = Lock()
         self._kept = 0
-        #: How often the end of the file was cut off.
-        self.cuts = 0
+        #: How often the end of the file was cut off, and how much in all.
+        self.cuts = self.cut_bytes = 0
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     @property
@@ -95,7 +95,9 @@ class Valkey:
             file = self._file()
             size = file.stat().st_size
             # After a rewrite the file is another one, and shorter than what was noted of the old one.
-            os.truncate(file, random.randint(min(max(before, self._kept), size), size))
+            kept = random.randint(min(max(before, self._kept), size), size)
+            os.truncate(file, kept)
+            self.cut_bytes += size - kept
         self.start()
 
     def _file(self) -> Path:
