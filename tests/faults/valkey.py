@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -83,19 +84,23 @@ class Valkey:
             return self.cuts
 
     def crash(self, random: Random) -> None:
-        """Kill it and cut off a part of what it wrote in the last second, and start it again.
-
-        Nothing is cut off that it has said to have on its disk.
-        """
+        """Kill it and cut off a part of what it wrote in the last second, and start it again."""
         before = self._file().stat().st_size
         time.sleep(random.random() * UNSYNCED_SECONDS)
+        self.crash_at(lambda floor, size: random.randint(min(max(before, floor), size), size))
+
+    def crash_at(self, place: Callable[[int, int], int]) -> None:
+        """Kill it, cut its file off at a place, and start it again.
+
+        `place` is given what it has said to have on its disk, and how long the file is.
+        """
         with self._lock:
-            self.cuts += 1
             self.end()
+            self.cuts += 1
             file = self._file()
             size = file.stat().st_size
             # After a rewrite the file is another one, and shorter than what was noted of the old one.
-            kept = random.randint(min(max(before, self._kept), size), size)
+            kept = place(min(self._kept, size), size)
             os.truncate(file, kept)
             self.cut_bytes += size - kept
         self.start()

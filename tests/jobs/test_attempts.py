@@ -19,20 +19,20 @@ def attempts(valkey: redis.Redis) -> Attempts:
 
 class TestLostWorkers:
     def test_a_start_that_never_ended_is_a_lost_worker(self, attempts: Attempts) -> None:
-        assert [attempts.start("job", f"w{number}", dead) for number in range(4)] == [0, 1, 2, 3]
-        assert attempts.start("other", "w1", dead) == 0
+        assert [attempts.start("job", f"w{number}", dead).lost for number in range(4)] == [0, 1, 2, 3]
+        assert attempts.start("other", "w1", dead).lost == 0
 
     def test_one_whose_worker_lives_is_none(self, attempts: Attempts) -> None:
         """The broker delivered it twice."""
         attempts.start("job", "w1", dead)
 
-        assert attempts.start("job", "w2", lambda name: name == "w1") == 0
-        assert attempts.start("job", "w3", dead) == 1
+        assert attempts.start("job", "w2", lambda name: name == "w1").lost == 0
+        assert attempts.start("job", "w3", dead).lost == 1
 
     def test_nor_is_ones_own(self, attempts: Attempts) -> None:
         attempts.start("job", "w1", dead)
 
-        assert attempts.start("job", "w1", dead) == 0
+        assert attempts.start("job", "w1", dead).lost == 0
 
     def test_one_that_was_released_is_none(self, attempts: Attempts) -> None:
         """A worker that was told to stop."""
@@ -40,14 +40,14 @@ class TestLostWorkers:
 
         attempts.release(["job", "unknown"])
 
-        assert attempts.start("job", "w2", dead) == 0
+        assert attempts.start("job", "w2", dead).lost == 0
 
     def test_nor_is_one_that_left_it_undecided(self, attempts: Attempts) -> None:
         attempts.start("job", "w1", dead)
 
         attempts.undecided("job", "network", "no route")
 
-        assert attempts.start("job", "w2", dead) == 0
+        assert attempts.start("job", "w2", dead).lost == 0
 
     def test_whose_start_never_ended_is_told(self, attempts: Attempts) -> None:
         attempts.start("1", "w1", dead)
@@ -98,4 +98,4 @@ class TestUndecided:
         attempts.note_error("job", "in a loop")
 
         assert attempts.history("job").error == "in a loop"
-        assert attempts.start("job", "w2", dead) == 1
+        assert attempts.start("job", "w2", dead).lost == 1

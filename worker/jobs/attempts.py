@@ -11,7 +11,7 @@ uncounted.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import redis
 
@@ -20,6 +20,13 @@ from worker.results import keys
 
 #: As much of an error as is kept, in characters.
 LONGEST_ERROR: Final = 2000
+
+
+class Start(NamedTuple):
+    """The start of an attempt: how many workers were lost with the job, and the run of the Redis server."""
+
+    lost: int
+    run: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +64,17 @@ class Attempts:
         self._start = client.register_script(ledger_scripts.START)
         self._undecided = client.register_script(ledger_scripts.UNDECIDED)
 
-    def start(self, job_id: str, worker: str, is_alive: Callable[[str], bool]) -> int:
+    def start(self, job_id: str, worker: str, is_alive: Callable[[str], bool]) -> Start:
         """Note that a worker starts a job; returns how many workers were lost with it.
 
         `is_alive` tells of a worker's name whether it lives. One that lives was not lost: the job was
         delivered twice, and both work on it.
         """
-        before, lost = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
+        before, lost, run = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
         name = bytes(before).decode(errors="replace")
-        if name in {"", worker} or is_alive(name):
-            return int(lost)
-        return self._client.hincrby(keys.attempts(job_id), "lost", 1)
+        if name not in {"", worker} and not is_alive(name):
+            lost = self._client.hincrby(keys.attempts(job_id), "lost", 1)
+        return Start(int(lost), bytes(run).decode())
 
     def release(self, job_ids: Sequence[str]) -> None:
         """Note that the work on jobs ended, in order, without a verdict."""

@@ -17,6 +17,9 @@ An *entry* is what travels in one message: one job, or a batch of them. Its life
 - What a broker lost is told by the order of its queue: first in, first out. An entry that has been silent
   since before another was noted whose work has begun was passed over, so its message is gone.
 - An entry that is sent again and again without progress is buried: it is open no longer, and not done.
+- A server that crashes loses the end of what it wrote, while workers live on. A job is marked only in the
+  run of the server in which its attempt began, and an entry is struck only if all markers are there: a marker
+  is written after the verdict, so where it is, the verdict is.
 
 What it can't do: it is as durable as its Redis. Where the server can tell (`WAITAOF`), noting waits until the
 entry is on its disk. FLUSHDB, eviction, or a fail-over to a replica that lags forget entries without a trace.
@@ -108,6 +111,7 @@ class Ledger:
         self._sent_again = client.register_script(ledger_scripts.SENT_AGAIN)
         self._split = client.register_script(ledger_scripts.SPLIT)
         self._strike = client.register_script(ledger_scripts.STRIKE)
+        self._mark = client.register_script(ledger_scripts.MARK)
 
     def note(self, entry: Entry) -> bool:
         """Note an entry before it is published; false if it is done already, and need not be."""
@@ -212,9 +216,12 @@ class Ledger:
             is_open = pipe.execute()[: len(parts)]
         return [part for part, opened in zip(parts, is_open, strict=True) if opened]
 
-    def strike(self, entry: Entry) -> None:
-        """Strike an entry whose verdicts all stand, and what is known of its jobs. Twice is fine."""
-        self._strike(
+    def strike(self, entry: Entry, *, if_done: bool = False) -> bool:
+        """Strike an entry whose verdicts all stand, and what is known of its jobs. Twice is fine.
+
+        `if_done`: only if all of its jobs are marked; false if they are not, because Redis lost the markers.
+        """
+        struck = self._strike(
             keys=[
                 keys.ledger_open(entry.queue),
                 keys.LEDGER_ENTRIES,
@@ -224,9 +231,17 @@ class Ledger:
                 keys.LEDGER_HOLDERS,
                 keys.LEDGER_LATER,
                 keys.LEDGER_SPLIT,
+                keys.entry_done(entry.part_of or entry.id),
             ],
-            args=[entry.id, self._done_seconds, keys.JOB_DONE_PREFIX, keys.ATTEMPTS_PREFIX],
+            args=[
+                entry.id,
+                self._done_seconds,
+                keys.JOB_DONE_PREFIX,
+                keys.ATTEMPTS_PREFIX,
+                int(if_done),
+            ],
         )
+        return bool(struck)
 
     def is_done(self, entry_id: str) -> bool:
         """Whether an entry was struck, within the last `done_seconds`."""
@@ -243,9 +258,16 @@ class Ledger:
         """Those of the entries that were struck, for whoever waits for many."""
         return self._marked(entry_ids, keys.entry_done)
 
-    def mark_done(self, job_id: str) -> None:
-        """Mark one job of an open entry: its verdict stands, and the next delivery may pass it over."""
+    def mark_done(self, job_id: str, *, run: str | None = None) -> bool:
+        """Mark one job of an open entry: its verdict stands, and the next delivery may pass it over.
+
+        `run` is the run of the server in which the attempt began (`Attempts.start`). In another one the job
+        is not marked, and this is false: the server may have lost the verdict when it ended.
+        """
+        if run is not None:
+            return bool(self._mark(keys=[keys.job_done(job_id)], args=[self._done_seconds, run]))
         self._client.set(keys.job_done(job_id), "1", ex=self._done_seconds)
+        return True
 
     def job_done(self, job_id: str) -> bool:
         """Whether a job of an open entry is marked. Once the entry is struck, ask `is_done` of the entry."""

@@ -30,6 +30,15 @@ end
 local function text(seconds) return string.format('%.6f', seconds) end
 """
 
+RUN: Final = """
+-- Names this run of the server: another one may have lost what the last one had not brought to its disk.
+-- Empty where INFO is forbidden.
+local function run()
+    local info = redis.pcall('INFO', 'server')
+    return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+end
+"""
+
 READ_CLOCK: Final = f"""
 -- KEYS[1]  the clock
 -- returns its time as text
@@ -169,15 +178,28 @@ end
 return due
 """
 
-START: Final = """
+START: Final = f"""
 -- KEYS[1]  hash: the job's attempts
 -- ARGV[1]  who starts it
 -- ARGV[2]  seconds that the hash stays
--- returns who started it before and never ended (empty: nobody), and how many workers were lost with it
+-- returns who started it before and never ended (empty: nobody), how many workers were lost with it, and the
+-- run of the server
+{RUN}
 local before = redis.call('HMGET', KEYS[1], 'started', 'lost')
 redis.call('HSET', KEYS[1], 'started', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
-return {before[1] or '', tonumber(before[2] or 0)}
+return {{before[1] or '', tonumber(before[2] or 0), run()}}
+"""
+
+MARK: Final = f"""
+-- KEYS[1]  the job's marker that it is done
+-- ARGV[1]  seconds that the marker stays
+-- ARGV[2]  the run of the server in which its attempt began
+-- returns 1 if it is marked, 0 if the server was started again since, and may have lost the verdict
+{RUN}
+if run() ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])
+return 1
 """
 
 UNDECIDED: Final = f"""
@@ -256,13 +278,21 @@ STRIKE: Final = """
 -- KEYS[6]  hash: who holds an entry
 -- KEYS[7]  zset: postponed entries by when they are due
 -- KEYS[8]  set: entries that were split
+-- KEYS[9]  the marker that the whole entry is done, of which this one is a part; its own, if it is none
 -- ARGV[1]  entry id
 -- ARGV[2]  seconds that the marker stays
 -- ARGV[3]  what stands before a job's id in the key of its marker
 -- ARGV[4]  what stands before a job's id in the key of its attempts
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
+-- ARGV[5]  1 to strike it only if all of its jobs are marked, or the whole entry is done
+-- returns 1 if it is struck
 local json = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '{.*')
 local readable, entry = pcall(cjson.decode, json or '{}')
+if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 and readable and type(entry) == 'table' then
+    for _, job in ipairs(entry.jobs or {}) do
+        if redis.call('EXISTS', ARGV[3] .. job.id) == 0 then return 0 end
+    end
+end
+redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
 -- The markers of a part's jobs are the whole entry's to remove.
 if readable and type(entry) == 'table' and not entry.part_of then
     for _, job in ipairs(entry.jobs or {}) do
@@ -276,4 +306,5 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HDEL', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[7], ARGV[1])
 redis.call('SREM', KEYS[8], ARGV[1])
+return 1
 """

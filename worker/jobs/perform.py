@@ -11,6 +11,7 @@ How an attempt at a job can end:
 | it uses more CPU time than any scan may, or memory runs out | this process must end itself, and is lost |
 | workers were lost `MAX_LOST` times | a verdict `failed`, reason `poison`, and a dead letter |
 | not begun, for want of time | the entry is sent again with what is left |
+| decided, but Redis was started again meanwhile | the same: Redis may have lost the verdict |
 
 Done twice it changes nothing: a struck entry is passed over, and so is each of its jobs whose verdict stands.
 """  # noqa: E501 - the rows of the table are one line each
@@ -120,26 +121,32 @@ class Performer:
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
-    def close(self, entry: Entry) -> None:
-        """Strike an entry whose jobs are all done; with the last part of another entry, that one, too."""
+    def close(self, entry: Entry) -> bool:
+        """Strike an entry whose jobs are all done; with the last part of another entry, that one, too.
+
+        Returns:
+            Whether it is struck. It is not if Redis was started again and has lost that some jobs are done.
+        """
+        if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
+            return False
         if entry.part_of is not None:
             whole = self.ledger.get(entry.part_of)
-            if whole is not None and len(self.ledger.jobs_done(whole)) == len(whole.jobs):
+            if whole is not None:
                 self.close(whole)
         else:
             self.finish(entry)
-        self.ledger.strike(entry)
+        return self.ledger.strike(entry, if_done=True)
 
     def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
         if Ending.UNDECIDED in endings:
             # What was not begun is done with the rest; it would be as undecided.
             self.ledger.let_go(entry, self.liveness.name, postponed=delay)
             return []
-        if Ending.NOT_BEGUN in endings:
-            log.info("entry %s is sent again: %d jobs are left", entry.id, endings.count(Ending.NOT_BEGUN))
+        left = len(endings) - endings.count(Ending.DONE)
+        if left or not self.close(entry):
+            log.info("entry %s is sent again: %d jobs are left", entry.id, left or len(entry.jobs))
             self.ledger.let_go(entry, self.liveness.name)
             return [entry]
-        self.close(entry)
         return []
 
     def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
@@ -187,10 +194,11 @@ class _Attempts:
         performer, entry = self._performer, self._entry
         target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
         liveness = performer.liveness
-        if performer.ledger.attempts.start(job.id, liveness.name, liveness.is_alive) >= MAX_LOST:
+        start = performer.ledger.attempts.start(job.id, liveness.name, liveness.is_alive)
+        if start.lost >= MAX_LOST:
             log.error("job %s is given up, %d workers were lost with it: %s", job.id, MAX_LOST, target.name)
             message = f"{MAX_LOST} workers were lost while they scanned it"
-            return self._give_up(job, failure(target, "poison", message))
+            return self._give_up(job, failure(target, "poison", message), start.run)
         try:
             report = performer.scan(entry, job)
             error = str(report.details.get("error", ""))
@@ -205,27 +213,28 @@ class _Attempts:
             job.bucket, decided=not undecided or not OURS.isdisjoint(report.reasons), reason=error
         )
         if not undecided:
-            return self._record(job, report)
-        return self._left_undecided(job, report, error)
+            return self._record(job, report, start.run)
+        return self._left_undecided(job, report, error, start.run)
 
-    def _left_undecided(self, job: ScanJob, report: Report, error: str) -> Ending:
+    def _left_undecided(self, job: ScanJob, report: Report, error: str, run: str) -> Ending:
         performer = self._performer
         (reason,) = report.reasons
         known = performer.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
         if known.seconds >= performer.patience_seconds or (
             reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
         ):
-            return self._give_up(job, report)
+            return self._give_up(job, report, run)
         log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
         self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
 
-    def _give_up(self, job: ScanJob, report: Report) -> Ending:
+    def _give_up(self, job: ScanJob, report: Report, run: str) -> Ending:
         history = str(self._performer.ledger.attempts.history(job.id))
         self._performer.give_up(self._entry, job, report, history)
-        return self._record(job, report)
+        return self._record(job, report, run)
 
-    def _record(self, job: ScanJob, report: Report) -> Ending:
+    def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
+        """Record a verdict, and mark the job in the same run of Redis."""
         performer = self._performer
         try:
             performer.record(self._entry, job, report)
@@ -240,8 +249,7 @@ class _Attempts:
                 return Ending.UNDECIDED
             history = str(performer.ledger.attempts.history(job.id))
             performer.give_up(self._entry, job, report, history)
-        performer.ledger.mark_done(job.id)
-        return Ending.DONE
+        return Ending.DONE if performer.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
         """Postpone the entry by at least about so much."""

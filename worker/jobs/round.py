@@ -43,6 +43,8 @@ class Ending(Enum):
     DONE = auto()
     UNDECIDED = auto()
     NOT_BEGUN = auto()
+    #: Redis was started again, and may have lost what was recorded.
+    UNCERTAIN = auto()
 
 
 class Round:

@@ -1,0 +1,108 @@
+"""Redis crashes and loses the last second of what it wrote, while the worker lives on: no verdict is lost."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.faults.valkey import Valkey
+from worker.jobs.breaker import Breaker
+from worker.jobs.heartbeat import Heartbeat
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry, Ledger
+from worker.jobs.liveness import Liveness
+from worker.jobs.perform import Performer
+from worker.results.connection import connect
+from worker.results.redis_store import RedisStore
+from worker.scan.report import Report, Status
+
+JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(3))
+BATCH = Entry("batch", JOBS)
+
+
+class Site:
+    """A worker whose Redis crashes as it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.valkey = Valkey(folder)
+        self.valkey.start()
+        self.client = connect(self.valkey.url)
+        self.ledger = Ledger(self.client, done_seconds=3600)
+        self.store = RedisStore(self.client, expiry_seconds=None, stream_length=100)
+        self.crashes: dict[str, str] = {}
+
+    def perform(self) -> list[Entry]:
+        liveness = Liveness(self.client)
+        return Performer(
+            scan=self._scan,
+            record=self._record,
+            give_up=lambda *_: None,
+            finish=self._finish,
+            ledger=self.ledger,
+            heartbeat=Heartbeat(self.ledger, liveness),
+            breaker=Breaker(),
+            liveness=liveness,
+            threads=1,
+            begin_seconds=60,
+            patience_seconds=3600,
+            cpu_seconds=60,
+        ).perform(BATCH)
+
+    def verdicts(self) -> list[str]:
+        return sorted(verdict.job_id for verdict in self.store.read_stream("0-0").verdicts)
+
+    def _scan(self, _: Entry, job: ScanJob) -> Report:
+        if self.crashes.get(job.id) == "scanned":
+            del self.crashes[job.id]
+            self._crash()
+        return Report(
+            target=f"s3://{job.bucket}/{job.key}",
+            bucket=job.bucket,
+            key=job.key,
+            status=Status.SAFE,
+            scanned_at=datetime.now(UTC),
+            scanner="keyhole/test",
+            ruleset="1",
+        )
+
+    def _record(self, _: Entry, job: ScanJob, report: Report) -> None:
+        self.store.write(report, job_id=job.id, sequencer=None)
+        if self.crashes.get(job.id) == "recorded":
+            del self.crashes[job.id]
+            self._crash()
+
+    def _crash(self) -> None:
+        """Lose all that was not said to be on the disk."""
+        self.valkey.crash_at(lambda floor, _: floor)
+
+    def _finish(self, _: Entry) -> None:
+        if self.crashes.pop("all", None):
+            self._crash()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.client.close()
+    site.valkey.end()
+
+
+@pytest.mark.parametrize("crash", [("job-1", "scanned"), ("job-1", "recorded"), ("all", "done")])
+def test_verdicts_that_redis_lost_are_made_again(site: Site, crash: tuple[str, str]) -> None:
+    # Given an accepted entry, and a crash that takes all that was not brought to the disk since
+    site.ledger.note(BATCH)
+    site.valkey.accepted()
+    site.crashes = dict([crash])
+
+    # When it is worked on until nothing is left to be sent
+    rounds = 0
+    while site.perform():
+        rounds += 1
+        assert rounds < 5
+
+    # Then every job has exactly one verdict, and the entry is struck
+    assert site.verdicts() == [job.id for job in JOBS]
+    assert site.ledger.is_done(BATCH.id)
+    assert site.ledger.count() == 0
