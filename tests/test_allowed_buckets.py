@@ -203,9 +203,9 @@ class TestTheClientsOfS3:
         assert client.get_object(Bucket=MINE, Key="key")["Body"].read() == b"x"
 
     def test_obstore_is_not_given_it(self, site: Services) -> None:
-        assert site.s3.store(MINE) is not None
+        assert site.s3.route(MINE).store is not None
         with pytest.raises(BucketNotAllowedError):
-            site.s3.store(OTHER)
+            site.s3.route(OTHER)
 
     def test_a_scan_is_unreadable_and_says_why(self, recorded: RecordedMoto) -> None:
         report = api.scan_object(f"s3://{OTHER}/key")

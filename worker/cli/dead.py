@@ -25,6 +25,7 @@ from worker.results.connection import connect
 from worker.results.tags import TAG_DEBT
 from worker.settings import Settings
 from worker.sources.allowed import BucketNotAllowedError
+from worker.sources.masking import masked
 
 #: Characters of an id that a list shows: enough to tell a million letters apart.
 ID_CHARACTERS = 12
@@ -309,7 +310,7 @@ def _page(letter: DeadLetter) -> Group:
     body = letter.body or b""
     kept = "" if letter.is_whole else f"; kept are the first {size(len(body))}"
     facts.add_row("size", f"{size(letter.size)} ({letter.size:,} bytes){kept}")
-    lines = [printable(line) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
+    lines = [masked(printable(line)) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
     if len(body) > SHOWN_BYTES:
         lines.append(f"… the first {size(SHOWN_BYTES)}; all of it: keyhole dead show --body")
     return Group(facts, Text(), Text("\n".join(lines)))
