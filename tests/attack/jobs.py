@@ -115,6 +115,14 @@ def of_another_bucket_by_a_schedule(site: Site) -> str:
     return refused(site, content, about, "does not allow the bucket 'payroll'", queue=HOUSEKEEPING)
 
 
+def of_another_bucket_by_its_key(site: Site) -> str:
+    """A job whose key climbs out of its bucket."""
+    (verdict,) = site.submit(f"s3://{MINE}/../{OTHER}/safe.qcow2")
+    assert site.asked_of(OTHER) == []
+    assert verdict["status"] == "unreadable", verdict
+    return f"{verdict['status']}: {', '.join(verdict['reasons'])}; it is a key like any other"
+
+
 def of_another_endpoint(site: Site) -> str:
     """A job that names an S3 server of the attacker's, to be sent the credentials' signature."""
     argument = job(endpoint_url="http://127.0.0.1:1")
@@ -215,6 +223,7 @@ ATTACKS = (
     in_the_future,
     of_another_bucket,
     of_another_bucket_by_a_schedule,
+    of_another_bucket_by_its_key,
     of_another_endpoint,
     of_another_endpoint_by_option,
     of_a_bucket_that_is_a_host,

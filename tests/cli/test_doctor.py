@@ -4,6 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import redis
@@ -19,6 +21,7 @@ from worker.intake.dead_letters import Dead, DeadLetters
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.queues import JOBS
+from worker.jobs.signatures import read_keys
 from worker.jobs.tag_debts import TagDebts
 from worker.results import keys
 from worker.results.tags import TagDebt
@@ -302,3 +305,29 @@ class TestBucket:
         (finding,) = [found for found in map(json.loads, printed.lines) if found["what"] == "list"]
         assert finding["state"] == state
         assert ("s3:ListBucket" in finding["message"]) is (state == "advice")
+
+
+class TestWhoGetsIn:
+    def test_which_buckets_are_touched_is_told(self, keyhole: Keyhole) -> None:
+        assert "KEYHOLE_BUCKETS" in told(keyhole, "buckets")[0][1]
+        assert told(keyhole, "buckets", KEYHOLE_BUCKETS="uploads,images-*") == [
+            ("ok", "only uploads, images-*")
+        ]
+
+    def test_a_bucket_that_is_not_touched_is_bad(self, keyhole: Keyhole) -> None:
+        printed = keyhole("doctor", "--json", "s3://payroll/key", KEYHOLE_BUCKETS="images-*")
+        (found,) = [json.loads(line) for line in printed.lines if '"bucket"' in line]
+        assert (found["state"], found["message"]) == (
+            "bad",
+            "KEYHOLE_BUCKETS does not allow the bucket 'payroll'",
+        )
+
+    def test_which_key_signs_is_told(self, keyhole: Keyhole, tmp_path: Path) -> None:
+        assert "KEYHOLE_SIGNING_KEY_FILE" in told(keyhole, "messages")[0][1]
+        path = tmp_path / "key"
+        path.touch(mode=0o600)
+        path.write_text(f"{sha256(b'new').hexdigest()}\n{sha256(b'old').hexdigest()}\n")
+        new, old = (key.id for key in read_keys(path).keys)
+        assert told(keyhole, "messages", KEYHOLE_SIGNING_KEY_FILE=path) == [
+            ("ok", f"signed with the key {new}, and those of {old} are taken, too")
+        ]

@@ -14,7 +14,7 @@ from rich.text import Text
 from worker.api import s3_access, scan_s3
 from worker.cli.backend import backend, is_embedded
 from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis, one_line
-from worker.cli.doctor_work import of_confinement, of_intakes, of_work
+from worker.cli.doctor_work import of_confinement, of_guards, of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.cli.terminal import SafeConsole
@@ -24,6 +24,7 @@ from worker.results.connection import connect
 from worker.scan.report import Status
 from worker.services import Services
 from worker.settings import Settings
+from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.errors import SourceError
 from worker.sources.masking import masked
 from worker.sources.s3_refusal import explain
@@ -93,6 +94,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
         )
+    yield from of_guards(settings)
     yield of_confinement(Services(settings, os.getpid()))
     yield from of_intakes(settings)
 
@@ -141,6 +143,9 @@ def _s3(settings: Settings) -> Iterator[Finding]:
 
 def _bucket(settings: Settings, place: S3Uri) -> Iterator[Finding]:
     key = place.key
+    if not settings.allowed_buckets.allow(place.bucket):
+        yield Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
+        return
     try:
         client = s3_access(settings).client
     except SourceError:

@@ -7,6 +7,7 @@ from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.inspectors.text import shown
 from worker.intake.dead_letters import DeadLetters
 from worker.jobs.ledger import HOLDER_SECONDS
+from worker.jobs.signatures import read_keys
 from worker.jobs.standing import MINUTES, Standing
 from worker.services import Services
 from worker.settings import Settings
@@ -107,6 +108,21 @@ def of_confinement(services: Services) -> Finding:
     words = confinement(services)
     confined = words.startswith("files")
     return Finding("confinement", GOOD if confined else ADVICE, f"of scanning processes here: {words}")
+
+
+def of_guards(settings: Settings) -> Iterator[Finding]:
+    """Which buckets are touched, and whether messages are signed."""
+    if settings.buckets:
+        yield Finding("buckets", GOOD, f"only {', '.join(settings.buckets)}")
+    else:
+        yield Finding("buckets", GOOD, "all that the credentials reach; KEYHOLE_BUCKETS names those to touch")
+    if settings.signing_key_file is None:
+        unsigned = "not signed, so who can write to the broker can queue jobs; see KEYHOLE_SIGNING_KEY_FILE"
+        yield Finding("messages", GOOD, unsigned)
+        return
+    signs, *others = (key.id for key in read_keys(settings.signing_key_file).keys)
+    also = f", and those of {others[0]} are taken, too" if others else ""
+    yield Finding("messages", GOOD, f"signed with the key {signs}{also}")
 
 
 def of_intakes(settings: Settings) -> Iterator[Finding]:
