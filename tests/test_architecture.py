@@ -134,3 +134,14 @@ def test_only_the_edge_reads_settings(path: Path) -> None:
     reads = any(module == "worker.settings" for module in imports(path))
     room = path.relative_to(ROOT).with_suffix("").parts[0]
     assert not reads or room in {"settings", "api", "app", "services", "cli", "embedded"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_commands_print_tables_by_the_console_that_escapes(path: Path) -> None:
+    """`rich`'s own lets control characters through."""
+    calls = {
+        getattr(node.func, "id", "")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    }
+    assert "Console" not in calls

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from worker.api import s3_access
@@ -19,6 +18,7 @@ from worker.cli.errors import (
     load_settings,
     one_line_errors,
 )
+from worker.cli.terminal import SafeConsole
 from worker.inspectors.text import shown
 from worker.jobs.tag_debts import TagDebts
 from worker.results.connection import connect
@@ -59,7 +59,7 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
         verifier = _Verifier(ready)
         with ThreadPoolExecutor(ready.scan_threads, thread_name_prefix="verify") as pool:
             found = list(pool.map(lambda place: verifier(place, version_id), places))
-    console = Console(soft_wrap=True)
+    console = SafeConsole(soft_wrap=True)
     for one in found:
         if as_json:
             click.echo(one.model_dump_json(ensure_ascii=True))
