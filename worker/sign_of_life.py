@@ -55,7 +55,6 @@ class SignOfLife:
     def shown(self) -> Iterator[None]:
         """Give the first sign, and take it away in the end. Where none can be given, say so, and go on."""
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._touch()
         except OSError as error:
             import logging  # noqa: PLC0415
@@ -66,6 +65,7 @@ class SignOfLife:
         finally:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
+                self.path.parent.rmdir()  # unless others have their signs there
 
     def give(self, text: str = "") -> None:
         """Give a sign, if that is possible."""
@@ -104,6 +104,8 @@ class SignOfLife:
 
 def _opened(path: Path) -> int:
     """A descriptor to write to. Nobody else's link is followed: others may be able to write to the folder."""
+    # Whoever ended last has removed it.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
