@@ -22,9 +22,10 @@ class TestTheBroker:
     @pytest.mark.parametrize(
         ("settings", "url"),
         [
-            ({"redis_url": "redis://r/1"}, "redis://r/1"),
+            ({"redis_url": "redis://r/1"}, "redis://r:6379/1"),
+            ({"redis_url": "redis://u:p;%2F@[::1]:1?db=3"}, "redis://u:p%3B%2F@[::1]:1/3"),
             ({"redis_url": "redis://r/1", "broker_url": "amqp://q"}, "amqp://q"),
-            ({"redis_url": "unix:///run/r.sock"}, "redis+socket:///run/r.sock"),
+            ({"redis_url": "unix:///run/r.sock"}, "redis+socket:///run/r.sock?virtual_host=0"),
             ({}, None),
         ],
     )

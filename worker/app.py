@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from celery import Celery
 from celery.signals import before_task_publish, setup_logging, worker_shutting_down
@@ -24,6 +24,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from worker import logs
 from worker.jobs.queues import JOBS, QUEUES
 from worker.limits import LAST_SHUTDOWN, SHUTDOWN
+from worker.results.redis_url import redis_options
 from worker.settings import Settings
 from worker.signing import use_keys
 
@@ -32,6 +33,10 @@ SENT_AT: Final = "keyhole_sent_at"
 #: A publisher connects twice, half a second apart; kombu's default takes six seconds to give up. (A worker's
 #: retries are settings of Celery's.)
 _PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
+#: Options of a Redis URL that kombu takes as options of its transport.
+_TRANSPORT_OPTIONS: Final = frozenset(
+    {"socket_timeout", "socket_connect_timeout", "health_check_interval", "client_name"}
+)
 
 
 def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings are of every type
@@ -41,8 +46,7 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
     return {
         "broker_url": _kombu_url(url) if url else None,
         "broker_transport_options": _PUBLISHING | _transport_options(url, limits.visibility),
-        # kombu compares the name in a certificate with none, unless it is told which.
-        "broker_use_ssl": {"server_hostname": urlsplit(url).hostname} if _scheme(url) == "amqps" else False,
+        "broker_use_ssl": _tls(url),
         # What a host had in hand that vanished is delivered again after two of these (seconds; AMQP alone).
         "broker_heartbeat": 30,
         # A broker that is away comes back: never give up, neither at the start nor later.
@@ -96,7 +100,7 @@ def _transport_options(
     url: str | None, visibility: int
 ) -> dict[str, Any]:  # kombu's options are of every type
     if _is_redis(url):
-        return _redis_options(visibility)
+        return _redis_options(visibility) | _of_transport(str(url))
     if _scheme(url) == "sqs":
         return {"visibility_timeout": visibility}
     return _amqp_options() if _is_amqp(url) else {}
@@ -134,10 +138,8 @@ def _redis_options(visibility: int) -> dict[str, Any]:
 
 def impatient(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
     """Options of the transport with which nobody waits for Redis for longer than so many seconds."""
-    return {
-        **options,
-        **dict.fromkeys(options.keys() & {"socket_timeout", "socket_connect_timeout"}, seconds),
-    }
+    timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout"}
+    return {**options, **{name: min(options[name], seconds) for name in timeouts}}
 
 
 def _is_redis(url: str | None) -> bool:
@@ -153,8 +155,34 @@ def _scheme(url: str | None) -> str:
 
 
 def _kombu_url(url: str) -> str:
-    """The URL as kombu spells it: a Unix socket is `redis+socket://`."""
-    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
+    """The URL as kombu spells it, without the options, which it would understand in another way.
+
+    A Unix socket is `redis+socket://`. An unquoted `;` would divide the URL into those of two brokers.
+    """
+    if not _is_redis(url):
+        return url
+    found = redis_options(url)
+    user, password = (quote(found.get(name, ""), safe="") for name in ("username", "password"))
+    login = f"{user}:{password}@" if user or password else ""
+    if "path" in found:
+        return f"redis+socket://{login}{quote(found['path'])}?virtual_host={found['db']}"
+    host = f"[{found['host']}]" if ":" in found["host"] else quote(found["host"])
+    return f"{_scheme(url)}://{login}{host}:{found.get('port', 6379)}/{found['db']}"
+
+
+def _tls(url: str | None) -> dict[str, Any] | bool:  # as above
+    """How kombu verifies the broker. By default it compares no name, and asks a Redis for no certificate."""
+    if _scheme(url) == "amqps":
+        return {"server_hostname": urlsplit(str(url)).hostname}
+    if _scheme(url) == "rediss":
+        return {name: value for name, value in redis_options(str(url)).items() if name.startswith("ssl_")}
+    return False
+
+
+def _of_transport(url: str) -> dict[str, Any]:  # as above
+    """What the URL of a Redis says beyond its place, its login and TLS."""
+    given = redis_options(url)
+    return {name: given[name] for name in given.keys() & _TRANSPORT_OPTIONS}
 
 
 #: What lies in Redis's lists need not be messages: this transport keeps what is none.

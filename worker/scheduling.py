@@ -61,6 +61,8 @@ def configuration(
         "beat_max_loop_interval": LOOK_SECONDS,
         "redbeat_redis_url": redis_url,
         "redbeat_redis_options": options(redis_url, answer_seconds=ANSWER_SECONDS, retries=RETRIES),
+        # Or RedBeat takes the broker's; those of this URL are among its options.
+        "redbeat_redis_use_ssl": False,
         "redbeat_key_prefix": keys.BEAT_PREFIX,
         "redbeat_lock_key": keys.BEAT_LOCK,
         "redbeat_lock_timeout": lock_seconds,

@@ -4,7 +4,7 @@ Only the edge reads them (`cli`, `app`, `api`); inside, values are passed.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -14,6 +14,7 @@ from worker.intake.audits.prices import PricesError, load_prices
 from worker.intake.selection import Selection
 from worker.jobs.signatures import read_keys
 from worker.limits import Limits
+from worker.results.redis_url import redis_options
 from worker.scan.rules import PolicyError, load_policy
 from worker.scan.scanner import ScanSettings
 from worker.scan.sizes import parse_size
@@ -22,6 +23,8 @@ from worker.sources.endpoint import AddressingStyle, checked_endpoint
 from worker.sources.masking import check_no_user, check_redis_or_broker
 from worker.sources.meter import Budget
 
+#: Schemes of the brokers beside Redis.
+_OTHER_BROKERS: Final = {"amqp", "amqps", "sqs"}
 Sink = Literal["redis", "tags"]
 #: Names or globs, with commas between them in the environment.
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -231,6 +234,11 @@ class Settings(BaseSettings):
             check_no_user(value)
         elif value is not None:
             check_redis_or_broker(value)
+            scheme = value.partition(":")[0].lower()
+            if info.field_name == "redis_url" or scheme not in _OTHER_BROKERS:
+                redis_options(value)
+            elif scheme != "sqs" and "?" in value:
+                raise ValueError("it has options, which a URL of RabbitMQ has none of here; leave them out")
         return value
 
     @field_validator("policy")

@@ -13,20 +13,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import quote
 
 import amqp
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.e2e.commands import until
 from tests.inspectors.content.tools import give_up
 from tests.ports import free_port
+from tests.servers.certificate import certify
 
 #: The script itself. The one in the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -53,7 +48,7 @@ class RabbitMQ:
         self._env = _environment(folder, epmd_port=free_port(), distribution_port=free_port())
         self._process: subprocess.Popen[bytes] | None = None
         _configure(folder, self.port, self.tls_port)
-        _certify(self.ca, folder / "key.pem")
+        certify(self.ca, folder / "key.pem")
 
     def url(self, vhost: str = "/", *, scheme: str = "amqp") -> str:
         """Where it is, as the user that may do everything."""
@@ -195,33 +190,5 @@ disk_free_limit.absolute = 1MB
                     for name in VHOSTS
                 ],
             }
-        )
-    )
-
-
-def _certify(certificate_file: Path, key_file: Path) -> None:
-    """A certificate of 127.0.0.1, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keyhole's tests")])
-    address = x509.IPAddress(IPv4Address("127.0.0.1"))
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
         )
     )

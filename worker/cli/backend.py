@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from worker.cli.errors import USAGE, CommandError
 from worker.embedded.processes import worker_process
 from worker.embedded.valkey import embedded_valkey
-from worker.results.connection import connect
 from worker.settings import Settings
 
 
@@ -23,10 +22,6 @@ def backend(settings: Settings, *, work: bool) -> Iterator[Settings]:
             "KEYHOLE_BROKER_URL is set but not KEYHOLE_REDIS_URL, where verdicts are kept", USAGE
         )
     if settings.redis_url is not None:
-        try:
-            connect(settings.redis_url).close()
-        except ValueError as error:
-            raise CommandError(f"KEYHOLE_REDIS_URL is no URL of a Redis: {error}", USAGE) from error
         yield settings
         return
     with ExitStack() as stack:

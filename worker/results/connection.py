@@ -10,6 +10,8 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from worker.results.redis_url import redis_options
+
 #: Seconds for one answer. Longer than any wait inside Redis that we ask for (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
 #: Seconds for a connection: a host that doesn't answer in that time is down.
@@ -23,30 +25,49 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 #: Connections of one process, and the seconds that a thread waits for a free one.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
+_KINDS: Final = {
+    "redis": redis.Connection,
+    "rediss": redis.SSLConnection,
+    "unix": redis.UnixDomainSocketConnection,
+}
 
 
 def options(
-    url: str, *, answer_seconds: float = _ANSWER_SECONDS, retries: int = _RETRIES
+    url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES
 ) -> dict[str, Any]:  # redis-py's are of every type
-    """What is asked of a client of this URL, as redis-py's `from_url` takes it.
+    """What a client of this URL is made with, as redis-py's connections take it.
 
-    Protocol 2 is stated because the shape of an answer depends on it.
+    What the URL says goes before our defaults. Protocol 2 is stated because the shape of an answer depends on
+    it.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        answer_seconds: Wait no longer than that for an answer, whatever the URL says.
+        retries: How often a command is sent again.
+
+    Raises:
+        ValueError: as `redis_options`.
     """
-    # A Unix socket has no keepalive, and redis-py refuses the option.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return {
-        "socket_timeout": answer_seconds,
-        "socket_connect_timeout": min(answer_seconds, _CONNECT_SECONDS),
+    found: dict[str, Any] = {
+        "socket_timeout": _ANSWER_SECONDS,
+        "socket_connect_timeout": _CONNECT_SECONDS,
         "health_check_interval": _HEALTH_CHECK_SECONDS,
         "retry": Retry(
             ExponentialWithJitterBackoff(cap=_LONGEST_WAIT_SECONDS, base=_FIRST_WAIT_SECONDS), retries
         ),
         "protocol": 2,
-        **keepalive,
     }
+    # A Unix socket has no keepalive, and redis-py refuses the option.
+    if not url.startswith("unix:"):
+        found["socket_keepalive"] = True
+    found |= redis_options(url)
+    if answer_seconds is not None:
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            found[name] = min(found[name], answer_seconds)
+    return found
 
 
-def connect(url: str, *, answer_seconds: float = _ANSWER_SECONDS, retries: int = _RETRIES) -> redis.Redis:
+def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://`; options in the URL's query string go before ours.
 
     It connects at the first command, and can be shared by threads. Answers are bytes: a report is parsed from
@@ -56,13 +77,14 @@ def connect(url: str, *, answer_seconds: float = _ANSWER_SECONDS, retries: int =
     What still fails surfaces as one of `redis.exceptions`. Whoever must not wait asks for less patience.
 
     Raises:
-        ValueError: the URL is none of these.
+        ValueError: as `redis_options`.
     """
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
+    found = options(url, answer_seconds=answer_seconds, retries=retries)
+    pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call] # redis-py's
         max_connections=_POOL_SIZE,
         timeout=_POOL_WAIT_SECONDS,
+        connection_class=_KINDS[url.partition("://")[0].lower()],
         decode_responses=False,
-        **options(url, answer_seconds=answer_seconds, retries=retries),
+        **found,
     )
     return redis.Redis.from_pool(pool)

@@ -1,0 +1,119 @@
+"""The URL of a Redis, read in one way for redis-py, where verdicts are, and for kombu, the broker.
+
+| URL | Redis |
+|---|---|
+| `redis://user:password@host:6379/0` | by TCP, here database 0 |
+| `rediss://user:password@host:6379/0` | by TLS; the certificate and the name in it are verified |
+| `unix:///run/valkey.sock?db=0` | by a Unix socket |
+
+`OPTIONS` lists what may stand in the query string. Each means the same for every client; any other is
+refused, because the clients would not agree on it. The system's authorities are trusted, or those in the file
+that `SSL_CERT_FILE` names, unless the URL names its own.
+"""
+
+import ssl
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.connection import parse_url
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+#: Options that name files in PEM, or a folder of them.
+_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+#: Options of `rediss://` alone.
+_TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *_FILES)
+#: What the query string of a URL may hold.
+OPTIONS: Final = (
+    "db",
+    "socket_timeout",
+    "socket_connect_timeout",
+    "health_check_interval",
+    "client_name",
+    *_TLS_OPTIONS,
+)
+_CERT_REQS: Final = ("required", "optional", "none")
+_SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def redis_options(url: str) -> dict[str, Any]:  # redis-py's options are of every type
+    """What a URL says, by redis-py's names; `host` or `path`, and `db` are always among them.
+
+    For `rediss://` all files that it names have been read, so that a wrong name is told here.
+
+    Raises:
+        ValueError: It is no URL of a Redis, or says what Keyhole does not understand. The message shows
+            nothing of its user and password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(_wrong_scheme(parts.scheme))
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name, value in query.items():
+        _check_option(parts.scheme, name, value)
+    database = query.get("db", "" if parts.scheme == "unix" else unquote(parts.path).strip("/")) or "0"
+    if not (database.isascii() and database.isdecimal()):
+        raise ValueError("its database must be a number, as in redis://:password@host:6379/0")
+    found: dict[str, Any] = {"host": "localhost"} if parts.scheme != "unix" else {}
+    found |= parse_url(url)  # type: ignore[no-untyped-call] # redis-py's
+    found.pop("connection_class", None)
+    found["db"] = int(database)
+    if parts.scheme == "rediss":
+        if "ssl_check_hostname" in query:
+            found["ssl_check_hostname"] = _SWITCH[query["ssl_check_hostname"].lower()]
+        found["ssl_cert_reqs"] = query.get("ssl_cert_reqs", "required")
+        _check_files(found)
+    return found
+
+
+def _wrong_scheme(scheme: str) -> str:
+    """What to do about a URL of another kind."""
+    if "sentinel" in scheme:
+        return (
+            "Keyhole does not ask sentinels; name the primary itself, or an address that follows it, "
+            "as redis://:password@host:6379/0"
+        )
+    if "cluster" in scheme:
+        return "Keyhole cannot use a cluster; name a Redis that is none, as redis://:password@host:6379/0"
+    if scheme in {"valkey", "valkeys"}:
+        return f"a Valkey is named by redis{scheme[6:]}://, as redis{scheme[6:]}://:password@host:6379/0"
+    return "it is no URL of a Redis; write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path"
+
+
+def _check_option(scheme: str, name: str, value: str) -> None:
+    if name not in OPTIONS:
+        raise ValueError(f"it has the option {name}; the options are {', '.join(OPTIONS)}")
+    if name in _TLS_OPTIONS and scheme != "rediss":
+        raise ValueError(f"its option {name} is for rediss:// alone, which is TLS")
+    if name in {"socket_timeout", "socket_connect_timeout", "health_check_interval"}:
+        try:
+            seconds = int(value) if name == "health_check_interval" else float(value)
+        except ValueError:
+            seconds = 0
+        # Waiting for a message takes a second. (No number is not in between, either.)
+        if not 2 <= seconds <= 3600:
+            raise ValueError(f"its {name} must be a number of seconds from 2 to 3600")
+    if name in _FILES and not value.startswith("/"):
+        raise ValueError(f"its {name} must be a whole path, which begins with /")
+    if name == "ssl_cert_reqs" and value not in _CERT_REQS:
+        raise ValueError(f"its ssl_cert_reqs must be one of {', '.join(_CERT_REQS)}")
+    if name == "ssl_check_hostname" and value.lower() not in _SWITCH:
+        raise ValueError("its ssl_check_hostname must be true or false")
+    if not value:
+        raise ValueError(f"its option {name} has no value")
+
+
+def _check_files(options: dict[str, Any]) -> None:
+    """Read the files with certificates and keys."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authorities = {"ssl_ca_certs", "ssl_ca_path"} & options.keys()
+    named = "its ssl_ca_certs or ssl_ca_path"
+    try:
+        if authorities:
+            context.load_verify_locations(options.get("ssl_ca_certs"), options.get("ssl_ca_path"))
+        named = "its ssl_certfile or ssl_keyfile"
+        if "ssl_certfile" in options:
+            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), password="")
+        elif "ssl_keyfile" in options:
+            raise ValueError("it has an ssl_keyfile and no ssl_certfile")
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"{named} cannot be used: {error}") from error
