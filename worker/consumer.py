@@ -9,9 +9,11 @@ the broker delivers it again.
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import Any, Final
 
+import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 import kombu.compression
 import redis
 from celery.exceptions import CPendingDeprecationWarning
@@ -32,6 +34,9 @@ kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoder
 
 #: Seconds between two attempts to connect to a broker that is away, at most.
 LONGEST_PAUSE: Final = 4
+
+#: The arguments of a quorum queue.
+QUORUM: Final = {"x-queue-type": "quorum"}
 
 Handler = Callable[[Any], None]
 
@@ -78,9 +83,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
     def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker, with little patience: the event loop waits for its answers."""
         options = impatient(self.app.conf.broker_transport_options, LOOP_SECONDS)
-        return self.ensure_connected(
+        connection = self.ensure_connected(
             self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
         )
+        if connection.transport.driver_type == "amqp":
+            note_types(connection, self.app.amqp.queues.consume_from.values())
+        return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Connect again. A Redis that answers and refuses writes is given time; its answers come at once."""
@@ -119,6 +127,23 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
         """A message that cannot be decoded."""
         refuse(message, wrong_with(message.headers, message.body) or f"it cannot be decoded: {exc}")
+
+
+def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
+    """Note which queues are quorum queues; for them Celery limits prefetching as they can.
+
+    A virtual host may make quorum queues of all that are declared (`default_queue_type`). RabbitMQ tells a
+    queue's type to nobody but who declares it again with another.
+    """
+    for queue in queues:
+        queue.queue_arguments = None
+        with closing(connection.channel()) as channel:
+            queue.bind(channel).queue_declare()
+            try:
+                channel.queue_declare(queue.name, durable=queue.durable, arguments=QUORUM, auto_delete=False)
+            except amqp.PreconditionFailed:
+                continue
+        queue.queue_arguments = QUORUM
 
 
 def _not_signed(message: Any) -> str | None:  # noqa: ANN401 - kombu has no types

@@ -29,7 +29,7 @@ from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
 from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.moto_sqs import let_visibility_lapse
-from tests.servers.rabbitmq import PASSWORD, RabbitMQ
+from tests.servers.rabbitmq import PASSWORD, QUORUM_VHOST, RabbitMQ
 from worker.app import configuration
 from worker.demo.images import qcow2
 from worker.jobs.queues import JOBS, QUEUES
@@ -84,18 +84,18 @@ class Broker(Protocol):
 
 
 class ByRabbitMQ(Broker):
-    def __init__(self, server: RabbitMQ) -> None:
-        self._server = server
-        self.url = server.url(VHOST)
+    def __init__(self, server: RabbitMQ, vhost: str) -> None:
+        self._server, self._vhost = server, vhost
+        self.url = server.url(vhost)
 
     def waiting(self) -> int:
-        with self._server.channel(VHOST) as channel:
+        with self._server.channel(self._vhost) as channel:
             return int(channel.queue_declare(JOBS, passive=True).message_count)
 
     def in_hand(self) -> int:
         """The queues' own tool says it; AMQP doesn't."""
         counts = self._server.control(
-            "list_queues", "-p", VHOST, "--no-table-headers", "messages_unacknowledged"
+            "list_queues", "-p", self._vhost, "--no-table-headers", "messages_unacknowledged"
         )
         return sum(map(int, counts.split()))
 
@@ -198,7 +198,7 @@ class Site:
         return not open_entries and not self.broker.waiting() and not self.broker.in_hand()
 
 
-@pytest.fixture(params=["amqp", "redis", "sqs"])
+@pytest.fixture(params=["amqp", "quorum", "redis", "sqs"])
 def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
     """A site without a worker, on each broker in turn."""
     s3_server.hold()
@@ -210,7 +210,12 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
         if request.param == "amqp":
             server: RabbitMQ = request.getfixturevalue("rabbitmq")
             stack.callback(_delete_queues, server)
-            broker = ByRabbitMQ(server)
+            broker = ByRabbitMQ(server, VHOST)
+        elif request.param == "quorum":
+            server = request.getfixturevalue("rabbitmq")
+            server.add_quorum_vhost()
+            stack.callback(_delete_queues, server, QUORUM_VHOST)
+            broker = ByRabbitMQ(server, QUORUM_VHOST)
         elif request.param == "sqs":
             pytest.importorskip("pycurl", reason="Celery takes messages of SQS by pycurl alone")
             broker = BySqs(request.getfixturevalue("moto_url"))
@@ -236,8 +241,8 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
         yield Site(broker, env, client, s3_server, s3, tmp_path)
 
 
-def _delete_queues(server: RabbitMQ) -> None:
-    with server.channel(VHOST) as channel:
+def _delete_queues(server: RabbitMQ, vhost: str = VHOST) -> None:
+    with server.channel(vhost) as channel:
         for queue in QUEUES:
             channel.queue_delete(queue)
 
@@ -298,7 +303,7 @@ class TestFaults:
         assert site.announced(bucket) == sorted([HELD, *names])
 
 
-@pytest.mark.parametrize("site", ["amqp", "redis"], indirect=True)
+@pytest.mark.parametrize("site", ["amqp", "quorum", "redis"], indirect=True)
 class TestTheDoctor:
     def test_it_tells_of_broker_and_workers(self, site: Site) -> None:
         before = site.doctor()

@@ -32,6 +32,8 @@ WITH_US = ("setpriv", "--pdeathsig", "KILL")
 USER, PASSWORD = "guest", "guest"
 #: Beside the default one, a virtual host whose name must be quoted in URLs.
 VHOSTS = ("/", "keyhole", "a/b c")
+#: A virtual host whose queues are quorum queues, unless they are exclusive.
+QUORUM_VHOST = "quorum"
 #: Two threads that wait without being busy, nothing but the loopback, and the port mapper that is there.
 ERLANG_OPTIONS = (
     "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none"
@@ -105,6 +107,12 @@ class RabbitMQ:
             )
         until(lambda: self._answers() or self._process is None or self._process.poll() is not None, PATIENCE)
         assert self._process.poll() is None, (self.folder / "output").read_text()
+
+    def add_quorum_vhost(self) -> None:
+        """Add it; definitions of RabbitMQ 3.10 do not."""
+        if QUORUM_VHOST not in self.control("list_vhosts").split():
+            self.control("add_vhost", QUORUM_VHOST, "--default-queue-type", "quorum")
+            self.control("set_permissions", "--vhost", QUORUM_VHOST, USER, ".*", ".*", ".*")
 
     def stop(self) -> None:
         """End it as a service manager does."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 import redis
 from kombu.exceptions import KombuError, OperationalError
 
@@ -21,7 +22,7 @@ PING_SECONDS = 2.0
 #: Seconds that a message waits before there is something to be said about it.
 LATE: Final = 600.0
 #: What kombu lets through of a broker's errors.
-TROUBLE: Final = (KombuError, OperationalError, redis.RedisError, OSError)
+TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError, OSError)
 
 
 def of_broker(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
@@ -90,7 +91,10 @@ def _length(queue: str) -> int:
         app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection,
         connection.channel() as channel,
     ):
-        return int(app.amqp.queues[queue].bind(channel).queue_declare(passive=True).message_count)
+        try:
+            return int(app.amqp.queues[queue].bind(channel).queue_declare(passive=True).message_count)
+        except amqp.NotFound:  # the first worker or publisher declares it
+            return 0
 
 
 def _age(item: bytes | None) -> float | None:
