@@ -9,8 +9,8 @@ from contextlib import suppress
 
 #: Numbers of glibc's `mallopt` (malloc.h).
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-#: Blocks from this size on are the system's again as soon as they are freed. If the first reads of objects were
-#: among them, a scan would take a sixth more CPU.
+#: Blocks from this size on are the system's again as soon as they are freed. If the first reads were among
+#: them, a scan would take a sixth more CPU.
 LARGE = 1024 * 1024
 ARENAS = 2
 
