@@ -48,7 +48,7 @@ class Proxies:
         others = _value(environment, "all_proxy")
         stated = {scheme: _value(environment, f"{scheme}_proxy") or others for scheme in PORTS}
         return cls(
-            {scheme: _checked(proxy) for scheme, proxy in stated.items() if proxy},
+            {scheme: _checked(scheme, proxy) for scheme, proxy in stated.items() if proxy},
             tuple(re.split(r"[,\s]+", _value(environment, "no_proxy"))),
         )
 
@@ -66,7 +66,7 @@ def _value(environment: Mapping[str, str], name: str) -> str:
     return (environment.get(name) or environment.get(name.upper()) or "").strip()
 
 
-def _checked(proxy: str) -> str:
+def _checked(scheme: str, proxy: str) -> str:
     """A proxy's URL, which may be stated without its scheme."""
     url = proxy if "://" in proxy else f"http://{proxy}"
     try:
@@ -76,7 +76,9 @@ def _checked(proxy: str) -> str:
         usable = False
     if not usable:
         raise ConfigurationError(
-            "request", "a proxy of the environment cannot be used; write it as http://HOST:PORT"
+            "request",
+            f"{scheme.upper()}_PROXY or ALL_PROXY names a proxy that S3's clients cannot use; write "
+            "http://HOST:PORT",
         )
     return url
 
