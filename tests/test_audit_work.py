@@ -315,6 +315,7 @@ def world(valkey: redis.Redis, valkey_url: str, s3: SyntheticS3, monkeypatch: py
     monkeypatch.setattr(tasks, "CeleryPublisher", lambda: world)
     monkeypatch.setattr(tasks, "_publish_page", world.publish_page)
     monkeypatch.setattr(tasks, "waiting", world.waiting)
+    monkeypatch.setattr(tasks, "restore_overdue", lambda: None)
     logging.getLogger("worker").setLevel(logging.CRITICAL)
     return world
 
