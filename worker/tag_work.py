@@ -5,6 +5,7 @@ nothing: the job is done as soon as the verdict is recorded and the debt is note
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
 LONGEST_WRITE: Final = 30.0
 #: Debts that one task pays, and seconds within which it begins with them.
 PAGE, PAY_SECONDS = 100, 30.0
+#: Such tasks in their queue at most.
+MOST_TASKS: Final = 100
 
 #: What boto3 raises if S3 or the network fails, or refuses.
 _ERRORS: Final = (ClientError, BotoCoreError, HTTPClientError, ResponseParserError)
@@ -100,6 +103,11 @@ class TagWork:
             trial = replace(later, unanswered=trial.unanswered or later.unanswered)
         self._let_go(hold, trial)
 
+    def tasks_to_send(self, waiting: Callable[[], int]) -> int:
+        """How many more tasks are needed for what is due; `waiting` tells how many messages wait for them."""
+        needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
+        return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
+
     def pay_due(self) -> None:
         """Write a page of the tags that are owed and due."""
         due = self._services.tag_debts.take_due(PAGE)
@@ -141,7 +149,7 @@ class TagWork:
                 kept is not None
                 and kept.etag
                 and kept.status not in _UNREAD
-                and report.etag in {None, kept.etag}
+                and unquoted(report.etag or "") in {"", unquoted(kept.etag)}
             ):
                 return TagDebt.of(kept, rate=rate)
         return TagDebt.of(report, rate=rate)

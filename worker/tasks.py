@@ -44,7 +44,7 @@ from worker.services import services
 from worker.sources.allowed import BucketNotAllowedError
 from worker.sources.s3_uri import parse_s3_uri
 from worker.sweeping import EXPIRES, SweepStep
-from worker.tag_work import PAGE, TagWork
+from worker.tag_work import TagWork
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,6 @@ log = logging.getLogger(__name__)
 MAX_RETRIES = 10
 #: The exit code of a process that ends itself because scans hang, or memory ran out.
 HUNG_EXIT = 70
-#: Tasks that a sweep sends for tags that are owed; the next sweep sends others.
-MOST_PAGES = 20
 #: Seconds until work that Redis failed is tried again.
 REDIS_PAUSE = 5.0
 
@@ -248,8 +246,7 @@ def sweep() -> None:
         except Exception:
             # One that a later version wrote, say, holds up no other.
             log.exception("audit %s cannot be woken", audit_id)
-    pages = -(-services().tag_debts.count_due() // PAGE)
-    for _ in range(min(pages, MOST_PAGES)):
+    for _ in range(TagWork(services()).tasks_to_send(lambda: waiting(HOUSEKEEPING))):
         owed_tags.apply_async(queue=HOUSEKEEPING, expires=EXPIRES)
 
 
