@@ -172,6 +172,8 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=24 * 1024 * 1024,
+        # Half of the addresses that a confined process is given (`confinement.limits`).
+        le=256 * 1024 * 1024,
         description="What decoders and large maps of all scans of a process take, beside 2 MiB a thread",
     )
     scan_threads: int = Field(
