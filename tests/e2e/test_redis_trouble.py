@@ -109,7 +109,8 @@ def test_a_scan_goes_on_when_the_connections_to_the_broker_die(faulty_site: Site
     """Its process is not ended, or it would count as lost with the object."""
     site, bucket = faulty_site, faulty_site.bucket()
     site.s3.put_object(Bucket=bucket, Key="held/a.qcow2", Body=SAFE)
-    with commands.worker(site.env, site.log) as worker:
+    # One of its processes is idle, or it would have no connection that waits for messages.
+    with commands.worker(site.env, site.log, concurrency=2) as worker:
         commands.keyhole("submit", f"s3://{bucket}/held/a.qcow2", env=site.env)
         site.held.await_request()
         before = commands.children(worker.pid)
