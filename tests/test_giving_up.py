@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from celery.exceptions import Reject
 
 from tests.servers.access import CREDENTIALS, isolate
 from worker import services as serving
@@ -90,6 +91,26 @@ class TestItsVerdictCannotBeRecorded:
 
         assert dead.count() == 0
         assert services().ledger.count_postponed() == 1
+
+
+def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
+    valkey: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither given up nor left for the sweep to find."""
+    pauses: list[float] = []
+    monkeypatch.setattr("worker.tasks.time.sleep", pauses.append)
+    services().ledger.note(ENTRY_OF_TWO)
+    valkey.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Reject) as rejected:
+            scan_batch.run(ENTRY.dump_python(ENTRY_OF_TWO, mode="json", exclude_none=True))
+    finally:
+        valkey.config_set("maxmemory", 0)
+
+    assert rejected.value.requeue
+    assert pauses == [tasks.REDIS_PAUSE]
+    assert dead.count() == 0
+    assert services().ledger.is_open("batch")
 
 
 class TestItKillsWhoeverWorksOnIt:

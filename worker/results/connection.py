@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
 from worker.results.redis_url import redis_options
@@ -30,6 +31,23 @@ _KINDS: Final = {
     "rediss": redis.SSLConnection,
     "unix": redis.UnixDomainSocketConnection,
 }
+
+
+#: Errors by which a Redis refuses whatever is written, as long as it is in trouble: away, full, read-only; and
+#: the codes of those for which redis-py has no class (its disk is full, its replicas are gone, a script runs).
+_OUTAGES: Final = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+    MasterDownError,
+)
+_OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
+
+
+def is_outage(error: redis.RedisError) -> bool:
+    """Whether a command failed because Redis is away or refuses all writes, whatever the command was."""
+    return isinstance(error, _OUTAGES) or any(code in str(error) for code in _OUTAGE_CODES)
 
 
 def options(
