@@ -123,8 +123,7 @@ def check(role: str) -> int:
     if not told:
         sys.stderr.write(f"no {role} runs here\n")
         return UNHEALTHY
-    for sign, _ in told:
-        text = sign.text()
+    for text in sorted({sign.text() for sign, _ in told}):
         sys.stdout.write(f"the {role} is well{'; ' if text else ''}{text}\n")
     return HEALTHY
 

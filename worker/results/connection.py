@@ -33,8 +33,8 @@ _KINDS: Final = {
 }
 
 
-#: Errors by which a Redis refuses whatever is written, as long as it is in trouble: away, full, read-only; and
-#: the codes of those for which redis-py has no class (its disk is full, its replicas are gone, a script runs).
+#: Errors of a Redis that is in trouble, whatever is written: it is away, full or read-only. And the codes of
+#: those for which redis-py has no class: its disk is full, its replicas are gone, or a script runs.
 _OUTAGES: Final = (
     redis.ConnectionError,
     redis.TimeoutError,
