@@ -17,6 +17,7 @@ ROOMS = [
     "jobs",
     "intake",
     "reports",
+    "malloc",
     "confinement",
     "limits",
     "settings",
@@ -41,7 +42,6 @@ ROOMS = [
 ASIDE = {
     "": set(),
     "logs": {"inspectors", "sources"},
-    "malloc": set(),
     "embedded": {"results", "settings"},
     "demo": {"scan"},
     "__main__": {"cli", "sign_of_life"},

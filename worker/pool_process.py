@@ -90,7 +90,12 @@ def _begin_process(**_: object) -> None:
         INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
     allowed = scanner_needs(services())
     try:
-        confine(allowed, threads=settings.scan_threads, required=settings.confine == "required")
+        confine(
+            allowed,
+            threads=settings.scan_threads,
+            memory=settings.memory_bytes,
+            required=settings.confine == "required",
+        )
     except UnconfinedError as error:
         # An exception would be logged by Celery, and the process would go on.
         log.critical("this process ends itself, for KEYHOLE_CONFINE is required: %s", error)

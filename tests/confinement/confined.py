@@ -33,7 +33,7 @@ def refused(action):
     return None
 
 allowed = needs(files=[], urls=[], folders=[folder / "writable"])
-confine(allowed, threads=16, required=True)
+confine(allowed, threads=16, memory=64 << 20, required=True)
 """
 
 with_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel offers no Landlock")

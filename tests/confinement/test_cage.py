@@ -189,4 +189,4 @@ class TestWhereFilesCannotBeConfined:
 
     def test_and_refused_where_that_is_required(self) -> None:
         with pytest.raises(UnconfinedError, match="no Landlock"):
-            confine(Needs((), None, ()), threads=1, required=True)
+            confine(Needs((), None, ()), threads=1, memory=0, required=True)

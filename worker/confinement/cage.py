@@ -20,12 +20,13 @@ def why_unconfined(needs: Needs) -> str | None:
     return None
 
 
-def confine(needs: Needs, *, threads: int, required: bool) -> None:
+def confine(needs: Needs, *, threads: int, memory: int, required: bool) -> None:
     """Confine this process as far as that is possible here.
 
     Args:
         needs: What it needs.
         threads: How many threads it will scan with.
+        memory: The bytes that their scans may hold together.
         required: Whether files must be confined.
 
     Raises:
@@ -37,7 +38,7 @@ def confine(needs: Needs, *, threads: int, required: bool) -> None:
     limit_process(threads)
     if needs.credential_process is None:
         # A program for credentials may need any amount of addresses, and privileges.
-        limit_addresses(threads)
+        limit_addresses(threads, memory)
         if sys.platform == "linux":
             landlock.give_up_privileges()
     if why is None:

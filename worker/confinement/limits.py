@@ -10,19 +10,19 @@
 All but those of files and cores are soft, so that a program that this process starts can have its own. Sizes
 of files are not limited, for the log may be a file; processes neither, for that limit counts those of a user.
 
-Source: getrlimit(2), mallopt(3).
+Source: getrlimit(2).
 """
 
-import ctypes
 import os
 import resource
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-#: Bytes of addresses that a process may have beyond those it has when it is confined, and those of its
-#: threads' stacks.
+from worker.malloc import ARENAS, give_back
+
+#: Bytes of addresses that a process may have beyond those it has when it is confined, those that scans may
+#: hold, and those of threads' stacks and of arenas.
 ADDRESS_SPACE: Final = 512 << 20
 #: A thread's stack, in bytes, where the system does not limit it; the threads that do not scan, such as the
 #: heartbeat; and the stack of a thread of obstore's, which has one for each core.
@@ -30,9 +30,7 @@ _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
 #: Open files: those of a thread are a connection to S3 by obstore, one by boto3 and one to Redis, and one to
 #: spare; the others are those of the process.
 _FILES_OF_A_THREAD, _FILES = 4, 256
-#: `M_ARENA_MAX` of mallopt, and the number of arenas. Each takes 64 MiB of addresses, and glibc would make
-#: eight for each core.
-_M_ARENA_MAX, _ARENAS = -8, 4
+#: The addresses that an arena of glibc's takes, however little is in it.
 _ARENA: Final = 64 << 20
 
 
@@ -44,15 +42,19 @@ def limit_process(threads: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
-def limit_addresses(threads: int) -> None:
-    """Limit the memory that this process can address, when it scans with so many threads."""
-    with suppress(OSError, AttributeError):  # no glibc, so no arenas
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+def limit_addresses(threads: int, memory: int) -> None:
+    """Limit the memory that this process can address.
+
+    Args:
+        threads: How many threads scan.
+        memory: The bytes that their scans may hold together.
+    """
+    give_back()  # or glibc makes eight arenas for each core
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = _STACK if stack == resource.RLIM_INFINITY else stack
     stacks = (threads + _OTHER_THREADS) * (threading.stack_size() or stack)
     stacks += (os.cpu_count() or 1) * _CORE_STACK
-    _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + stacks + _ARENAS * _ARENA)
+    _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + memory + stacks + ARENAS * _ARENA)
 
 
 def limit_cpu(seconds: float) -> None:
