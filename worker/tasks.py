@@ -20,7 +20,7 @@ import redis
 from celery import Task
 from celery.exceptions import Reject
 from celery.result import AsyncResult
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from worker import __version__
 from worker.app import app
@@ -274,7 +274,7 @@ class CeleryPublisher:
                 for entry in entries:
                     task = scan if len(entry.jobs) == 1 else scan_batch
                     task.publish(entry, producer=producer)
-        except OperationalError as error:
+        except (OperationalError, BatchPublishError) as error:
             raise DeliveryUncertainError(
                 f"the broker failed while jobs were on their way: {error}"
             ) from error

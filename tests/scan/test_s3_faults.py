@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from botocore.awsrequest import AWSResponse
+from urllib3.exceptions import ProtocolError
 
 from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.request import Request
@@ -143,6 +145,19 @@ def test_a_header_that_makes_no_sense_is_a_servers_error(scripted: ScriptedS3, s
     report = scan()
     assert (report.status, report.reasons) == (Status.FAILED, ("server_error",))
     gc.collect()  # botocore drops such an answer unclosed, and Python says so
+
+
+def test_a_refusal_whose_connection_is_reset_is_the_networks_fault(
+    scripted: ScriptedS3, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(_: AWSResponse) -> bytes:
+        raise ProtocolError("Connection broken: Connection reset by peer")
+
+    scripted.put(KEY, qcow2(GIB))
+    scripted.script(then=refuse(503, "SlowDown"))
+    monkeypatch.setattr(AWSResponse, "content", property(reset))
+    report = scan()
+    assert (report.status, report.reasons) == (Status.FAILED, ("network",))
 
 
 def test_denied_says_that_the_object_may_be_missing(scripted: ScriptedS3, scan: Scan) -> None:

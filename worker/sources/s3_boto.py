@@ -66,7 +66,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         if http_status(error.response) == 416 and span.offset in {0, None}:
             return _get_without_range(client, pin, span, meter)
         raise explain(error) from error
-    except (BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
+    except (BotoCoreError, HTTPClientError, HTTPError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     meter.repeated(_redirects(response))
     size = response.get("ContentLength")
@@ -96,7 +96,7 @@ def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -
     meter.request(0)
     try:
         response = client.get_object(**_request(pin))
-    except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
+    except (ClientError, BotoCoreError, HTTPClientError, HTTPError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     response["Body"].close()
     size = response.get("ContentLength")
@@ -173,7 +173,7 @@ def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # 
         head = client.head_object(
             **_request(replace(pin, version_id=response.get("VersionId") or pin.version_id))
         )
-    except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
+    except (ClientError, BotoCoreError, HTTPClientError, HTTPError, ResponseParserError, ValueError) as error:
         raise explain(error) from error
     if head.get("ETag") != response.get("ETag"):
         raise ObjectChangedError

@@ -26,6 +26,7 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from worker.sources.errors import (
     ConfigurationError,
@@ -114,7 +115,8 @@ def explain(error: Exception) -> SourceError:
             f"the server's certificate is not trusted: {error}; add its CA to the system's store, or name "
             "the file of it in AWS_CA_BUNDLE",
         )
-    if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError):
+    # botocore passes on what urllib3 raises where the body of a refusal breaks off.
+    if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError | HTTPError):
         return TransientError("network", f"the connection failed: {error}")
     if isinstance(error, ResponseParserError | ValueError):
         # botocore's parsers raise either where a header or a body is not what it should be.

@@ -1,0 +1,49 @@
+"""Publishing through a connection that dies says that the delivery is uncertain, and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kombu import pools
+from kombu.exceptions import BatchPublishError
+from kombu.transport.redis import PublishBatch
+
+from tests.faults.valkey import Valkey
+from worker.app import app, configure
+from worker.jobs.job import ScanJob
+from worker.jobs.ledger import Entry
+from worker.jobs.publisher import DeliveryUncertainError
+from worker.jobs.queues import JOBS
+from worker.settings import Settings
+from worker.tasks import CeleryPublisher, waiting
+
+ENTRY = Entry("job", (ScanJob(id="job", bucket="images", key="a.qcow2"),))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Valkey]:
+    """A broker of this test's own."""
+    valkey = Valkey(tmp_path)
+    valkey.start()
+    before = {name: app.conf[name] for name in ("broker_url", "broker_transport_options")}
+    configure(Settings(redis_url=valkey.url))
+    app._after_fork()  # it forgets the connections to another broker
+    yield valkey
+    pools.reset()
+    app.conf.update(before)
+    app._after_fork()
+    valkey.end()
+
+
+@pytest.mark.usefixtures("broker")
+def test_it_dies_while_a_batch_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise BatchPublishError("Redis publish batch failed; delivery is uncertain")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(PublishBatch, "flush", die)
+        with pytest.raises(DeliveryUncertainError, match="on their way"):
+            CeleryPublisher().publish([ENTRY])
+
+    CeleryPublisher().publish([ENTRY])
+    assert waiting(JOBS) == 1
