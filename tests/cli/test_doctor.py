@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.ports import free_port
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 from worker import api
 from worker.app import SENT_AT, app
+from worker.cli.doctor_check import checked
+from worker.cli.findings import Finding
 from worker.intake.audits.audit import AuditSpec
 from worker.intake.audits.store import AuditStore
 from worker.intake.dead_letters import Dead, DeadLetters
@@ -288,6 +291,50 @@ class TestIntakes:
 
         assert "listen --check" in printed.out
         assert "secret" not in printed.out + printed.err
+
+    def test_events_that_name_no_queue_are_bad(self, keyhole: Keyhole) -> None:
+        ((state, message),) = told(keyhole, "events", KEYHOLE_EVENTS_URL="garbage")
+
+        assert state == "bad"
+        assert message.startswith("KEYHOLE_EVENTS_URL is wrong: it is no URL of a queue; write ")
+
+
+class TestAnyTrouble:
+    """Whatever a check raises, the others are told."""
+
+    class PanicError(BaseException):
+        """As pyo3's, which is no Exception."""
+
+    @pytest.mark.parametrize("check", ["_settings", "of_redis", "of_work", "_s3"])
+    def test_what_a_check_raises_is_a_finding(
+        self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, check: str
+    ) -> None:
+        def fails(*_: object, **__: object) -> Iterator[Finding]:
+            yield Finding("first", "ok", "kept")
+            raise self.PanicError("in Rust")
+
+        monkeypatch.setattr(f"worker.cli.doctor.{check}", fails)
+
+        printed = keyhole("doctor", "--json")
+
+        found = [json.loads(line) for line in printed.lines]
+        assert printed.code == 3
+        assert {"what": "first", "state": "ok", "message": "kept"} in found
+        assert "it cannot be looked at: PanicError: in Rust" in [one["message"] for one in found]
+        assert "broker" in {one["what"] for one in found}
+
+    def test_one_that_hangs_is_left_behind(self) -> None:
+        ended = threading.Event()
+
+        def hangs() -> Iterator[Finding]:
+            yield Finding("first", "ok", "kept")
+            ended.wait()
+
+        first, second = checked("it", hangs, silence=0.1)
+        ended.set()
+
+        assert first.what == "first"
+        assert second == ("it", "bad", "nothing was heard of it for 0.1 s; it is left at that")
 
 
 class TestBucket:

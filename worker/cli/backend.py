@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
-from worker.cli.errors import USAGE, CommandError
+import redis
+
+from worker.cli.errors import CLUSTER, USAGE, CommandError
 from worker.embedded.processes import worker_process
 from worker.embedded.valkey import embedded_valkey
+from worker.results.connection import connect
 from worker.settings import Settings
+
+#: Seconds to wait for a Redis that is asked what it is.
+ANSWER_SECONDS: Final = 5.0
 
 
 @contextmanager
@@ -31,6 +38,21 @@ def backend(settings: Settings, *, work: bool) -> Iterator[Settings]:
             log = settings.data_dir / "worker.log"
             stack.enter_context(worker_process(embedded, log))
         yield embedded
+
+
+def refuse_cluster(settings: Settings) -> None:
+    """End a command before it works for ever in vain. A Redis that is away, or does not tell, is passed over.
+
+    Raises:
+        CommandError: The Redis belongs to a cluster.
+    """
+    try:
+        with connect(str(settings.redis_url), answer_seconds=ANSWER_SECONDS, retries=0) as client:
+            info: dict[str, Any] = client.info("cluster")
+    except redis.RedisError:
+        return
+    if info.get("cluster_enabled"):
+        raise CommandError(CLUSTER, USAGE)
 
 
 def is_embedded(settings: Settings) -> bool:

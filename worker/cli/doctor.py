@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
-import redis
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from rich.table import Table
 from rich.text import Text
 
 from worker.api import s3_access, scan_s3
 from worker.cli.backend import backend, is_embedded
-from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis, one_line
+from worker.cli.doctor_check import checked
+from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis
 from worker.cli.doctor_work import of_confinement, of_guards, of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
@@ -56,7 +56,7 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
-    findings = [*_settings(settings)]
+    findings = [*checked("settings", lambda: _settings(settings))]
     try:
         with one_line_errors():
             # One by one, so that what was found is kept.
@@ -66,9 +66,10 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
         if error.exit_code == USAGE:
             raise
         findings.append(Finding("redis", BAD, str(error)))
-    findings += _s3(settings)
+    findings += checked("s3", lambda: _s3(settings))
     if place is not None:
-        findings += _bucket(settings, place)
+        # A scan has a budget of seconds.
+        findings += checked("bucket", lambda: _bucket(settings, place), silence=None)
     findings = [finding._replace(message=masked(finding.message)) for finding in findings]
     if as_json:
         import json
@@ -112,15 +113,12 @@ def _services(settings: Settings) -> Iterator[Finding]:
         configure(ready)
         url = str(ready.redis_url)
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=RETRIES) as client:
-            of_server = list(of_redis(client, url))
+            of_server = list(checked("redis", lambda: of_redis(client, url)))
         yield from of_server
         if of_server[0].state == GOOD:
             services = Services(ready, os.getpid(), impatient=True)
-            try:
-                yield from of_work(services, limit=app.conf.task_time_limit)
-            except redis.RedisError as error:
-                yield Finding("work", BAD, f"Redis does not tell all of it: {one_line(error)}")
-        yield from of_broker(ready, embedded=is_embedded(settings))
+            yield from checked("work", lambda: of_work(services, limit=app.conf.task_time_limit))
+        yield from checked("broker", lambda: of_broker(ready, embedded=is_embedded(settings)))
 
 
 def _s3(settings: Settings) -> Iterator[Finding]:

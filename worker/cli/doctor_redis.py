@@ -11,6 +11,7 @@ from typing import Any, Final
 import humanize
 import redis
 
+from worker.cli.errors import CLUSTER
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.sources.masking import masked_url
 
@@ -39,13 +40,15 @@ def of_redis(client: redis.Redis, url: str) -> Iterator[Finding]:
     yield from _durability(client, info)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _writing(info: dict[str, Any]) -> Iterator[Finding]:
     """Whether it takes writes at all."""
+    if info.get("cluster_enabled"):
+        yield Finding("redis role", BAD, CLUSTER)
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         yield Finding(

@@ -6,11 +6,13 @@ from typing import Final
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.inspectors.text import shown
 from worker.intake.dead_letters import DeadLetters
+from worker.intake.events.open_source import open_source
 from worker.jobs.ledger import HOLDER_SECONDS
 from worker.jobs.signatures import read_keys
 from worker.jobs.standing import MINUTES, Standing
 from worker.services import Services
 from worker.settings import Settings
+from worker.sources.masking import masked_url
 
 #: Seconds without a sweep after which nobody looks after open jobs: workers sweep every ten.
 UNSWEPT: Final = 60.0
@@ -130,8 +132,21 @@ def of_intakes(settings: Settings) -> Iterator[Finding]:
     if settings.events_url is None:
         yield Finding("events", GOOD, "not configured; KEYHOLE_EVENTS_URL names a queue for `keyhole listen`")
     else:
-        yield Finding("events", GOOD, "KEYHOLE_EVENTS_URL is set; `keyhole listen --check` looks after it")
+        yield _events(settings, settings.events_url)
     if settings.schedules is not None:
         yield Finding(
             "schedules", GOOD, f"in {settings.schedules}; `keyhole schedules` says whether a scheduler runs"
         )
+
+
+def _events(settings: Settings, url: str) -> Finding:
+    """Whether the URL of the events names a queue. It is not asked, for some would hand out a message."""
+    try:
+        open_source(url, listener_id="doctor", region=settings.s3_region).close()
+    except ValueError as error:
+        return Finding("events", BAD, f"KEYHOLE_EVENTS_URL is wrong: {error}")
+    return Finding(
+        "events",
+        GOOD,
+        f"{masked_url(url)} is a queue's; `keyhole listen --check` says whether it is listened to",
+    )

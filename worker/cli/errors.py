@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import redis
 from pydantic import ValidationError
+from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
 
 from worker.embedded.valkey import EmbeddedError
 from worker.results.record import CorruptRecordError
@@ -15,6 +16,9 @@ from worker.sources.masking import masked, masked_url
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
+CLUSTER = (
+    "the Redis belongs to a cluster, which Keyhole cannot use; name one that is none in KEYHOLE_REDIS_URL"
+)
 #: As shells number an end by Ctrl-C.
 INTERRUPTED = 130
 
@@ -50,6 +54,7 @@ def load_settings(*, policy: str | None = None) -> Settings:
 def one_line_errors() -> Iterator[None]:
     """Turn what Redis, the broker, S3 or the embedded Valkey say into one line that says what to do."""
     # Imported here: commands without a broker don't load it.
+    from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import OperationalError
 
     from worker.jobs.publisher import DeliveryUncertainError
@@ -58,9 +63,11 @@ def one_line_errors() -> Iterator[None]:
         yield
     except EmbeddedError as error:
         raise CommandError(str(error)) from error
+    except (ClusterError, ClusterCrossSlotError, MovedError) as error:
+        raise CommandError(CLUSTER, USAGE) from error
     except redis.RedisError as error:
         raise CommandError(f"Redis does not answer ({_line(error)}); check KEYHOLE_REDIS_URL") from error
-    except (DeliveryUncertainError, OperationalError) as error:
+    except (DeliveryUncertainError, OperationalError, AMQPError) as error:
         raise CommandError(f"{_line(error)}; check KEYHOLE_BROKER_URL, then submit again") from error
     except BucketNotAllowedError as error:
         raise CommandError(_line(error), USAGE) from error
