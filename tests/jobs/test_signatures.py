@@ -55,6 +55,7 @@ class TestAMessage:
     def test_may_bear_what_brokers_and_logs_add(self, tmp_path: Path) -> None:
         keys = keyring(tmp_path)
         headers = signed(keys) | {"x-delivery-count": 1, "origin": "another"}
+        del headers["timelimit"]  # as a worker does
         assert keys.verify(JOBS, headers, BODY, NOW) == NOW
 
     def test_without_a_signature_is_refused(self, tmp_path: Path) -> None:
@@ -74,7 +75,6 @@ class TestAMessage:
             {"eta": "2030-01-01T00:00:00"},
             {"expires": "2030-01-01T00:00:00"},
             {"retries": 9},
-            {"timelimit": [1, 1]},
         ],
     )
     def test_that_was_changed_is_refused(self, tmp_path: Path, changed: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ A message carries the header `keyhole-signature`:
     MAC     HMAC-SHA-256, hexadecimal, of a JSON array in one line, a line feed, and the body as it is sent;
             the array has "v1", KEY-ID, TIME, the queue, and the headers of `SIGNED`
 
-What the MAC does not cover changes nothing about what is done: names for logs, and what brokers add.
+What the MAC does not cover changes nothing about what is done: names for logs, what brokers add, and time
+limits, which a worker takes out of every message.
 
 A file has one key or two, a line each. The first one signs and both verify, so that a key can be replaced
 without a pause: add the new key as the second one everywhere, then make it the first one everywhere, then
@@ -35,7 +36,7 @@ from typing import Any, Final
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
 #: The headers that say what is done, and whether and when: those of Celery's protocol 2.
-SIGNED: Final = ("task", "id", "eta", "expires", "retries", "timelimit")
+SIGNED: Final = ("task", "id", "eta", "expires", "retries")
 #: Bytes of a key, at least: as many as the MAC has (RFC 2104, section 3).
 KEY_BYTES: Final = 32
 #: Different bytes in a key, at least. Of 32 random bytes, fewer than 20 differ once in 10**9 keys.
