@@ -10,6 +10,7 @@ from worker.cli.errors import CLUSTER, USAGE, CommandError
 from worker.embedded.processes import worker_process
 from worker.embedded.valkey import embedded_valkey
 from worker.results.connection import connect
+from worker.results.permissions import OPTIONAL, lacking
 from worker.settings import Settings
 
 #: Seconds to wait for a Redis that is asked what it is.
@@ -40,19 +41,24 @@ def backend(settings: Settings, *, work: bool) -> Iterator[Settings]:
         yield embedded
 
 
-def refuse_cluster(settings: Settings) -> None:
-    """End a command before it works for ever in vain. A Redis that is away, or does not tell, is passed over.
+def refuse_unusable(settings: Settings) -> None:
+    """End a command before it works for ever in vain. A Redis that is away is passed over: it comes back.
 
     Raises:
-        CommandError: The Redis belongs to a cluster.
+        CommandError: The Redis belongs to a cluster, or its user may not do all that it must.
     """
+    is_broker = settings.broker_url in {None, settings.redis_url}
     try:
         with connect(str(settings.redis_url), answer_seconds=ANSWER_SECONDS, retries=0) as client:
-            info: dict[str, Any] = client.info("cluster")
+            missing = lacking(client, is_broker=is_broker)
+            info: dict[str, Any] = {} if "+info" in missing else client.info("cluster")
     except redis.RedisError:
         return
     if info.get("cluster_enabled"):
         raise CommandError(CLUSTER, USAGE)
+    needed = [rule for rule in missing if rule not in OPTIONAL]
+    if needed:
+        raise CommandError(f"the user of KEYHOLE_REDIS_URL lacks {' '.join(needed)}; give it these", USAGE)
 
 
 def is_embedded(settings: Settings) -> bool:

@@ -13,7 +13,7 @@ from rich.text import Text
 from worker.api import s3_access, scan_s3
 from worker.cli.backend import backend, is_embedded
 from worker.cli.doctor_check import checked
-from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis
+from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis, of_user
 from worker.cli.doctor_work import of_confinement, of_guards, of_intakes, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
@@ -114,6 +114,8 @@ def _services(settings: Settings) -> Iterator[Finding]:
         url = str(ready.redis_url)
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=RETRIES) as client:
             of_server = list(checked("redis", lambda: of_redis(client, url)))
+            is_broker = ready.broker_url in {None, ready.redis_url}
+            of_server += checked("redis user", lambda: of_user(client, is_broker=is_broker))
         yield from of_server
         if of_server[0].state == GOOD:
             services = Services(ready, os.getpid(), impatient=True)

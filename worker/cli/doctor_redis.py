@@ -13,6 +13,7 @@ import redis
 
 from worker.cli.errors import CLUSTER
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
+from worker.results.permissions import OPTIONAL, lacking
 from worker.sources.masking import masked_url
 
 #: Seconds that the doctor waits for an answer, and how often it asks again.
@@ -38,6 +39,19 @@ def of_redis(client: redis.Redis, url: str) -> Iterator[Finding]:
     yield from _writing(info)
     yield from _memory(info)
     yield from _durability(client, info)
+
+
+def of_user(client: redis.Redis, *, is_broker: bool) -> Iterator[Finding]:
+    """Whether its user may do all that it must; of a Redis that does not answer there is nothing to say."""
+    try:
+        missing = lacking(client, is_broker=is_broker)
+    except (redis.ConnectionError, redis.TimeoutError):
+        return
+    if missing:
+        state = ADVICE if OPTIONAL.issuperset(missing) else BAD
+        yield Finding("redis user", state, f"it lacks {' '.join(missing)}; give it these by ACL SETUSER")
+    else:
+        yield Finding("redis user", GOOD, "it may do all that it must")
 
 
 def one_line(error: BaseException) -> str:

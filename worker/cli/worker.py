@@ -10,7 +10,7 @@ from secrets import token_hex
 import click
 
 from worker import sign_of_life
-from worker.cli.backend import backend, refuse_cluster
+from worker.cli.backend import backend, refuse_unusable
 from worker.cli.errors import CommandError, load_settings, one_line_errors
 
 
@@ -55,7 +55,7 @@ def worker_command(
         trouble = why_unusable(settings.s3_endpoint_url, settings.s3_region, attempts=START_ATTEMPTS)
         if trouble is not None:
             raise CommandError(f"S3 cannot be used from here: {trouble}")
-        refuse_cluster(settings)
+        refuse_unusable(settings)
         use_settings(settings, on_trouble=TROUBLE.set, impatient=True)
         give_back()
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None

@@ -1,0 +1,146 @@
+"""What a Redis user must be allowed to do, and what one lacks.
+
+A user is tried without any effect: a server checks what a user may do when a command is queued in a
+transaction, and the transaction is then discarded.
+
+Source: redis.io and valkey.io, "ACL" and "Transactions".
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import redis
+
+#: The keys of verdicts, ledger, audits and of the broker.
+KEYS: Final = "~keyhole:*"
+#: Workers are asked by it whether they run (kombu's name of a fanout exchange).
+CHANNEL: Final = "keyhole:broker:/{db}.celery.pidbox"
+_KEY: Final = "keyhole:permissions"
+#: Every command that Keyhole and kombu send, or a script of theirs calls, as it is tried.
+COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("ping", ()),
+    ("info", ()),
+    ("time", ()),
+    ("select", ("0",)),
+    ("client|setname", ("keyhole",)),
+    ("get", (_KEY,)),
+    ("set", (_KEY, "1")),
+    ("mget", (_KEY,)),
+    ("incr", (_KEY,)),
+    ("incrby", (_KEY, "1")),
+    ("del", (_KEY,)),
+    ("exists", (_KEY,)),
+    ("expire", (_KEY, "1")),
+    ("pexpire", (_KEY, "1")),
+    ("pttl", (_KEY,)),
+    ("persist", (_KEY,)),
+    ("hget", (_KEY, "f")),
+    ("hset", (_KEY, "f", "1")),
+    ("hsetnx", (_KEY, "f", "1")),
+    ("hdel", (_KEY, "f")),
+    ("hexists", (_KEY, "f")),
+    ("hlen", (_KEY,)),
+    ("hmget", (_KEY, "f")),
+    ("hgetall", (_KEY,)),
+    ("hvals", (_KEY,)),
+    ("hincrby", (_KEY, "f", "1")),
+    ("lpush", (_KEY, "1")),
+    ("rpush", (_KEY, "1")),
+    ("lmove", (_KEY, _KEY, "LEFT", "RIGHT")),
+    ("blmove", (_KEY, _KEY, "LEFT", "RIGHT", "1")),
+    ("brpop", (_KEY, "1")),
+    ("llen", (_KEY,)),
+    ("lindex", (_KEY, "0")),
+    ("lrange", (_KEY, "0", "1")),
+    ("lrem", (_KEY, "0", "1")),
+    ("ltrim", (_KEY, "0", "1")),
+    ("lpos", (_KEY, "1")),
+    ("sadd", (_KEY, "1")),
+    ("srem", (_KEY, "1")),
+    ("smembers", (_KEY,)),
+    ("sismember", (_KEY, "1")),
+    ("zadd", (_KEY, "1", "m")),
+    ("zrem", (_KEY, "m")),
+    ("zcard", (_KEY,)),
+    ("zcount", (_KEY, "0", "1")),
+    ("zscore", (_KEY, "m")),
+    ("zrange", (_KEY, "0", "1")),
+    ("zrangebyscore", (_KEY, "0", "1")),
+    ("zrevrange", (_KEY, "0", "1")),
+    ("zrevrangebyscore", (_KEY, "1", "0")),
+    ("xadd", (_KEY, "*", "f", "1")),
+    ("xread", ("STREAMS", _KEY, "0")),
+    ("xrevrange", (_KEY, "+", "-")),
+    ("evalsha", ("0" * 40, "1", _KEY)),
+    ("script|load", ("return 1",)),
+    ("script|exists", ("0" * 40,)),
+    ("waitaof", ("0", "0", "1")),
+    ("publish", (CHANNEL, "")),
+    ("psubscribe", (CHANNEL,)),
+    ("punsubscribe", (CHANNEL,)),
+    ("unwatch", ()),
+    ("watch", (_KEY,)),
+)
+#: Rules without which Keyhole works, and promises or tells less. `select` and `client|setname` are for URLs
+#: that name a database or a client.
+OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+waitaof"})
+#: Without these nothing can be tried.
+_TRANSACTION: Final = ("multi", "exec", "discard")
+
+
+def rules(database: int = 0) -> str:
+    """The least rules of a user, as `ACL SETUSER` takes them."""
+    names = [*_TRANSACTION, *(name for name, _ in COMMANDS)]
+    return " ".join([KEYS, "&" + CHANNEL.format(db=database), "-@all", *(f"+{name}" for name in names)])
+
+
+def lacking(client: redis.Redis, *, is_broker: bool) -> list[str]:
+    """The rules that the client's user lacks, as `ACL SETUSER` takes them; none if all is well.
+
+    Args:
+        client: Of the user.
+        is_broker: Whether the Redis is the broker as well, or keeps verdicts alone.
+
+    Raises:
+        redis.RedisError: It does not answer.
+    """
+    connection = client.connection_pool.get_connection()
+    database = int(client.connection_pool.connection_kwargs.get("db", 0))
+    try:
+        return list(dict.fromkeys(_lacking(connection, database, is_broker=is_broker)))
+    finally:
+        # Whatever was queued is gone with the connection.
+        connection.disconnect()  # type: ignore[no-untyped-call] # redis-py's
+        client.connection_pool.release(connection)
+
+
+def _lacking(connection: Any, database: int, *, is_broker: bool) -> Iterator[str]:  # noqa: ANN401 - redis-py's
+    def refusal(*command: str) -> str | None:
+        connection.send_command(*command)
+        try:
+            connection.read_response()
+        except redis.exceptions.NoPermissionError as error:
+            return str(error)
+        except redis.ResponseError:
+            pass  # an older server lacks a command, or takes it outside of transactions alone
+        return None
+
+    if refusal("MULTI") is not None:
+        yield "+multi"
+        return
+    for name, arguments in COMMANDS:
+        channels = CHANNEL in arguments
+        if channels and not is_broker:
+            continue
+        values = [value.format(db=database) for value in arguments]
+        told = refusal(*name.upper().split("|"), *values)
+        if told is None:
+            continue
+        # It says "to run the 'x' command" or "to access" a key or a channel. A user's name may hold these.
+        refused = told.rpartition(" to access ")[2] if " to access " in told else None
+        if refused is None:
+            yield f"+{name}"
+        elif "channel" in refused:
+            yield "&" + CHANNEL.format(db=database)
+        else:
+            yield KEYS
