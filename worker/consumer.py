@@ -2,8 +2,10 @@
 
 Celery drops what it does not understand: messages that name no task it knows, or whose bodies it cannot
 decode. Here each is looked at before anything in it is decoded or decompressed; where messages are signed,
-what is not signed is refused. Where the dead letter cannot be written, the message is not acknowledged, so
-the broker delivers it again.
+what is not signed is refused. While Redis does not take the dead letter, the message stays unacknowledged,
+and the worker tries again after a pause. It does not put the message back into its queue: by default, a
+quorum queue of RabbitMQ 4 drops a message that was rejected 20 times. If the connection closes or the worker
+ends, the broker delivers the message again.
 """
 
 import logging
@@ -35,6 +37,10 @@ kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoder
 #: Seconds between two attempts to connect to a broker that is away, at most.
 LONGEST_PAUSE: Final = 4
 
+#: Seconds until the worker tries again to keep a message, or to find out whether it is a copy. Redis just
+#: failed at it, so there is nothing else that the worker could do.
+KEEP_PAUSE: Final = 5.0
+
 #: The arguments of a quorum queue.
 QUORUM: Final = {"x-queue-type": "quorum"}
 
@@ -65,15 +71,17 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                     wrong = _not_signed(message)
                 except redis.RedisError:
                     log.exception(
-                        "it is not known whether a message is a copy; the broker will deliver it again"
+                        "Redis does not say whether a message is a copy; it is asked again in %g s",
+                        KEEP_PAUSE,
                     )
+                    self.timer.call_after(KEEP_PAUSE, on_message, (message,))
                     return
             if wrong is None:
                 # How long the work may take is not for its sender to say.
                 message.headers.pop("timelimit", None)
                 handle(message)
             else:
-                refuse(message, wrong)
+                self.refuse(message, wrong)
 
         return on_message
 
@@ -122,11 +130,32 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
         """A message whose task cannot be made of it."""
-        refuse(message, f"its task is invalid: {exc}")
+        self.refuse(message, f"its task is invalid: {exc}")
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
         """A message that cannot be decoded."""
-        refuse(message, wrong_with(message.headers, message.body) or f"it cannot be decoded: {exc}")
+        self.refuse(message, wrong_with(message.headers, message.body) or f"it cannot be decoded: {exc}")
+
+    def refuse(self, message: Any, reason: str) -> None:  # noqa: ANN401 - as above
+        """Keep a message as a dead letter, and acknowledge it."""
+        refused = Refused(
+            queue=_queue(message),
+            body=_body(message),
+            headers=message.headers if isinstance(message.headers, dict) else {},
+            properties={"content_type": message.content_type, "content_encoding": message.content_encoding},
+        )
+        log.error("a message of %s is a dead letter: %s", refused.queue, reason)
+        self._keep(message, refused, reason)
+
+    def _keep(self, message: Any, refused: Refused, reason: str) -> None:  # noqa: ANN401 - as above
+        """Write the dead letter, now or later. Celery clears the timer when the connection closes."""
+        try:
+            keep(services().dead_letters, refused, reason)
+        except redis.RedisError:
+            log.exception("the dead letter was not written; it is tried again in %g s", KEEP_PAUSE)
+            self.timer.call_after(KEEP_PAUSE, self._keep, (message, refused, reason))
+            return
+        message.ack()
 
 
 def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
@@ -164,20 +193,3 @@ def _queue(message: Any) -> str:  # noqa: ANN401 - kombu has no types
 def _body(message: Any) -> bytes:  # noqa: ANN401 - kombu has no types
     body = message.body
     return body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b"")
-
-
-def refuse(message: Any, reason: str) -> None:  # noqa: ANN401 - kombu has no types
-    """Keep a message as a dead letter, and acknowledge it."""
-    refused = Refused(
-        queue=_queue(message),
-        body=_body(message),
-        headers=message.headers if isinstance(message.headers, dict) else {},
-        properties={"content_type": message.content_type, "content_encoding": message.content_encoding},
-    )
-    log.error("a message of %s is a dead letter: %s", refused.queue, reason)
-    try:
-        keep(services().dead_letters, refused, reason)
-    except redis.RedisError:
-        log.exception("the dead letter was not written; the broker will deliver the message again")
-        return
-    message.ack()
