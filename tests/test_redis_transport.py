@@ -1,5 +1,6 @@
 """The transport by Redis: what becomes of a message, also where Redis does not take it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -9,8 +10,13 @@ import redis
 from kombu import Connection, Consumer, Exchange, Queue
 
 from tests.e2e.commands import until
+from worker import services as serving
+from worker.intake.dead_letters import DeadLetters
+from worker.intake.refused import Refused
 from worker.jobs.queues import JOBS
 from worker.redis_transport import Channel
+from worker.services import Services
+from worker.settings import Settings
 
 PREFIX = "keyhole:broker:"
 QUEUE, UNACKED, UNACKED_SINCE = PREFIX + JOBS, PREFIX + "unacked", PREFIX + "unacked_index"
@@ -121,3 +127,31 @@ def test_the_event_loop_restores_nothing_and_the_sweep_what_is_overdue(
 
     desk.channel.qos.restore_overdue()
     assert (valkey.llen(QUEUE), valkey.hlen(UNACKED)) == (1, 0)
+
+
+def test_an_item_that_is_no_message_is_kept_once_a_full_redis_has_room(
+    desk: Desk, valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.redis_transport.RETRY_SECONDS", 0.05)
+    services = Services(Settings(redis_url=valkey_url), os.getpid())
+    monkeypatch.setattr(serving, "_services", services)
+    item = b"garbage " * 1000
+    valkey.lpush(QUEUE, item)
+    valkey.config_set("maxmemory", 1)
+
+    def taken() -> bool:
+        with suppress(TimeoutError):
+            desk.connection.drain_events(timeout=0.2)
+        return valkey.llen(QUEUE) == 0
+
+    until(taken)
+    assert not list(DeadLetters(valkey).letters())
+    assert not desk.channel.qos.can_consume()
+
+    valkey.config_set("maxmemory", 0)
+    until(desk.channel.qos.can_consume)
+    (letter,) = DeadLetters(valkey).letters()
+    whole = DeadLetters(valkey).get(letter.id)
+    assert whole is not None
+    assert Refused.of(whole.body or b"").body == item
+    services.redis.close()

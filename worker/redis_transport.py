@@ -1,7 +1,8 @@
 """kombu's Redis transport, for a Redis that anybody may write to and that does not always answer.
 
 - kombu takes an item off the list and then reads it as JSON. An item that is no JSON ended the worker, and
-  was gone. Here such an item, and one that is JSON and no message, is kept as a dead letter.
+  was gone. Here such an item, and one that is JSON and no message, is kept as a dead letter. While Redis does
+  not take the letter, this process holds the item, and takes nothing more from any list.
 - kombu does all of its work on the worker's event loop, and waits there for Redis. Here a thread
   acknowledges and puts back, and the sweep restores what was not acknowledged in time.
 - kombu notes a message as unacknowledged once it is off the list. Where Redis does not take that note (it is
@@ -78,6 +79,11 @@ class Backlog:
             self._thread.start()
         self._actions.put(action)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is not done yet."""
+        return self._actions.unfinished_tasks > 0
+
     def close(self) -> None:
         """End the thread once all is done, and wait a moment for that."""
         if self._thread is not None:
@@ -87,14 +93,19 @@ class Backlog:
 
     def _run(self) -> None:
         while (action := self._actions.get()) is not None:
-            failure = None
-            while (error := self._failure_of(action)) is not None:
-                if failure is None:
-                    log.warning("Redis is told later what became of messages: %s", error)
-                failure = error
-                time.sleep(RETRY_SECONDS)
-            if failure is not None:
-                log.warning("Redis is told again what becomes of messages")
+            self._do(action)
+            self._actions.task_done()
+        self._actions.task_done()
+
+    def _do(self, action: Callable[[], object]) -> None:
+        failure = None
+        while (error := self._failure_of(action)) is not None:
+            if failure is None:
+                log.warning("Redis is told later what became of messages: %s", error)
+            failure = error
+            time.sleep(RETRY_SECONDS)
+        if failure is not None:
+            log.warning("Redis is told again what becomes of messages")
 
     def _failure_of(self, action: Callable[[], object]) -> redis_py.RedisError | None:
         try:
@@ -104,6 +115,11 @@ class Backlog:
         except Exception:
             log.exception("Redis is not told what became of a message; the ledger knows")
         return None
+
+
+#: The items that are no messages and not dead letters yet. One for all connections of this process, so that
+#: connecting again lets it take no further item.
+ITEMS: Final = Backlog()
 
 
 class QoS(kombu_redis.QoS):
@@ -119,7 +135,7 @@ class QoS(kombu_redis.QoS):
     def can_consume(self) -> bool:
         """Whether to take another message."""
         can = bool(super().can_consume())  # type: ignore[no-untyped-call] # as above
-        return can and time.monotonic() >= self._rests_until
+        return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
         """Note a message that was taken off its list."""
@@ -211,11 +227,22 @@ class Transport(kombu_redis.Transport):
         reason = "it is no message"
         log.error("an item of %s is a dead letter: %s", queue, reason)
         body = raw.encode(errors="surrogateescape") if isinstance(raw, str) else bytes(raw)
+        keep_it = partial(keep, services().dead_letters, Refused(queue, body, {}, {}), reason)
         try:
-            keep(services().dead_letters, Refused(queue, body, {}, {}), reason)
+            keep_it()
         except redis_py.RedisError:
-            # It is off the list already, so the log is all that is left of it.
-            log.exception("the dead letter was not written; the item was %r", body[:1000])
+            # It is off the list already: should this process end first, the log is all that is left of it.
+            log.exception(
+                "the dead letter is not written yet; the item has %d bytes and begins with %r",
+                len(body),
+                body[:1000],
+            )
+            ITEMS.add(keep_it)
+
+    def close_connection(self, connection: Any) -> None:  # noqa: ANN401 - kombu has no types
+        """Close the connection, and wait a moment for what is to be kept."""
+        ITEMS.close()
+        super().close_connection(connection)  # type: ignore[no-untyped-call] # as above
 
 
 def _is_message(message: object) -> bool:
