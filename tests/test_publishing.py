@@ -1,9 +1,10 @@
-"""Publishing through a connection that dies says that the delivery is uncertain, and nothing else."""
+"""Publishing: a connection that dies leaves the delivery uncertain, and new settings are followed."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from kombu import pools
 from kombu.exceptions import BatchPublishError
 from kombu.transport.redis import PublishBatch
@@ -27,7 +28,6 @@ def broker(tmp_path: Path) -> Iterator[Valkey]:
     valkey.start()
     before = {name: app.conf[name] for name in ("broker_url", "broker_transport_options")}
     configure(Settings(redis_url=valkey.url))
-    app._after_fork()  # it forgets the connections to another broker
     yield valkey
     pools.reset()
     app.conf.update(before)
@@ -47,3 +47,13 @@ def test_it_dies_while_a_batch_is_on_its_way(monkeypatch: pytest.MonkeyPatch) ->
 
     CeleryPublisher().publish([ENTRY])
     assert waiting(JOBS) == 1
+
+
+@pytest.mark.usefixtures("broker")
+def test_it_follows_the_settings_to_another_broker(valkey: redis.Redis, valkey_url: str) -> None:
+    CeleryPublisher().publish([ENTRY])
+
+    configure(Settings(redis_url=valkey_url))
+    CeleryPublisher().publish([ENTRY])
+
+    assert valkey.llen(f"keyhole:broker:{JOBS}") == 1

@@ -196,6 +196,8 @@ def configure(settings: Settings) -> Celery:
     """Configure the application by settings other than the environment's, as with the embedded Valkey."""
     use_keys(settings.signing_key_file)
     app.conf.update(configuration(settings))
+    # What was published before may have left connections to another broker.
+    app._after_fork()  # noqa: SLF001 - Celery has no other way to forget its pools, and keep the application
     return app
 
 

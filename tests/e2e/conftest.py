@@ -98,10 +98,17 @@ def site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     log = tmp_path_factory.mktemp("site") / "worker.log"
     with ValkeyServer(port=free_port()) as valkey:
         site = _site(valkey, s3_server, log)
-        configure(site.settings)
-        use_settings(site.settings)
         with commands.worker(site.env, log, concurrency=2):
             yield site
+
+
+@pytest.fixture(autouse=True)
+def _submits_there(request: pytest.FixtureRequest) -> None:
+    """Have this process submit to the site of the test, whatever other tests configured."""
+    if "site" in request.fixturenames:
+        site: Site = request.getfixturevalue("site")
+        configure(site.settings)
+        use_settings(site.settings)
 
 
 @pytest.fixture
