@@ -46,7 +46,16 @@ def test_they_follow_from_what_the_policy_allows() -> None:
             ["KEYHOLE_VISIBILITY_SECONDS is 1700", "KEYHOLE_HARD_SECONDS (1700)", "1740 or more"],
         ),
         (
-            {"done_seconds": 1800},
+            {"done_seconds": 3600},
+            [
+                "KEYHOLE_DONE_SECONDS is 3600",
+                "KEYHOLE_UNDECIDED_SECONDS (21600)",
+                "KEYHOLE_VISIBILITY_SECONDS (1800)",
+                "23401 or more",
+            ],
+        ),
+        (
+            {"undecided_seconds": 0, "done_seconds": 1800},
             ["KEYHOLE_DONE_SECONDS is 1800", "KEYHOLE_VISIBILITY_SECONDS (1800)", "1801 or more"],
         ),
         ({"resend_seconds": 10}, ["KEYHOLE_RESEND_SECONDS is 10", "KEYHOLE_BUDGET_SECONDS", "30 or more"]),

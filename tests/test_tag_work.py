@@ -170,6 +170,28 @@ class TestOwed:
         debts = site.services.tag_debts
         assert (debts.count(), debts.count_late()) == (0, 0)
 
+    @pytest.mark.parametrize("head", ["senseless", "empty"])
+    def test_a_look_that_makes_no_sense_holds_up_no_verdict(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, head: str
+    ) -> None:
+        """A proxy can spoil one kind of answer for hours; then the tags are a dead letter."""
+        report = site.upload()
+        if head == "senseless":
+            site.s3.before = lambda operation: Fault.SENSELESS if operation == "HeadObject" else None
+        else:
+            monkeypatch.setattr(site.s3, "head_object", lambda **_: {})
+
+        site.record(report)
+        site.pay()
+
+        assert site.recorded == report
+        owed = site.services.tag_debts.owed("images", "a", None)
+        assert owed is not None
+        assert owed.history.reasons == {"server_error": 2}
+        pass_seconds(site.valkey, 6 * 3600)
+        site.pay()
+        assert site.services.dead_letters.count() == 1
+
     def test_one_answer_that_goes_wrong_is_made_up_for_at_once(self, site: Site) -> None:
         report = site.upload()
         site.fail(Fault.SLOW_DOWN)

@@ -69,16 +69,18 @@ class Limits:
         visibility = visibility or max(VISIBILITY, hard + LAST_SHUTDOWN + GRACE)
         return cls(longest, CPU_FACTOR * cpu + CPU_SLACK, soft - last_object, soft, hard, visibility)
 
-    def contradiction(self, *, done: int, resend: int, by_rabbitmq: bool) -> str | None:
+    def contradiction(self, *, done: int, undecided: int, resend: int, by_rabbitmq: bool) -> str | None:
         """What is wrong with a limit that another one contradicts, in one line; `None` if they all agree.
 
         Args:
             done: How long a finished job is remembered.
+            undecided: How long an object may stay undecided, while the other jobs of its batch are finished.
             resend: How long an entry that nobody holds may be silent.
             by_rabbitmq: Whether the broker is RabbitMQ.
         """
         scan = f"KEYHOLE_BUDGET_SECONDS and KEYHOLE_POLICY allow a scan {self.scan:g} s"
         rest = LEAST_BEGIN + TAG_SECONDS + SLACK
+        waits = f"a batch may wait KEYHOLE_UNDECIDED_SECONDS ({undecided}) for one of its objects"
         for name, value, least, why in (
             (
                 "KEYHOLE_SOFT_SECONDS",
@@ -101,8 +103,8 @@ class Limits:
             (
                 "KEYHOLE_DONE_SECONDS",
                 done,
-                self.visibility + 1,
-                f"a message comes again after KEYHOLE_VISIBILITY_SECONDS ({self.visibility})",
+                undecided + self.visibility + 1,
+                f"{waits}, and its message comes again after KEYHOLE_VISIBILITY_SECONDS ({self.visibility})",
             ),
             (
                 "KEYHOLE_RESEND_SECONDS",

@@ -295,6 +295,7 @@ class Settings(BaseSettings):
     def _limits_hold_together(self) -> "Settings":
         contradiction = self.limits.contradiction(
             done=self.done_seconds,
+            undecided=self.undecided_seconds,
             resend=self.resend_seconds,
             by_rabbitmq=(self.broker_url or "").startswith("amqp"),
         )

@@ -14,8 +14,7 @@ from typing import Final
 
 import redis
 import stamina
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
 from worker.intake.dead_letters import Dead
 from worker.jobs.pace import Pace
@@ -26,7 +25,7 @@ from worker.results.tags import TagDebt, own_tags, unquoted
 from worker.scan.report import Report, Status
 from worker.services import Services
 from worker.sources.errors import SourceError, TransientError
-from worker.sources.s3_refusal import explain
+from worker.sources.s3_refusal import BOTO_ERRORS, explain
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,6 @@ PAGE, PAY_SECONDS = 100, 30.0
 #: Such tasks in their queue at most.
 MOST_TASKS: Final = 100
 
-#: What boto3 raises if S3 or the network fails, or refuses.
-_ERRORS: Final = (ClientError, BotoCoreError, HTTPClientError, ResponseParserError)
 #: Statuses of a scan that says nothing about the object.
 _UNREAD: Final = frozenset({Status.FAILED, Status.UNREADABLE})
 
@@ -202,7 +199,7 @@ class TagWork:
             nonlocal unanswered
             try:
                 return self._services.tags.write(debt, verdict_on, ask)
-            except _ERRORS as error:
+            except BOTO_ERRORS as error:
                 unanswered |= last is TagRequest.WRITE and not _is_refusal(error)
                 raise
 
@@ -211,7 +208,7 @@ class TagWork:
         )
         try:
             outcome = retry(write)()
-        except _ERRORS as error:
+        except BOTO_ERRORS as error:
             found = explain(error)
             return _Trial(found.reason, str(found), unanswered)
         except SourceError as error:
@@ -245,7 +242,7 @@ def _name(debt: TagDebt) -> str:
 
 def _may_pass(error: Exception) -> bool:
     """Whether it is worth to try again at once."""
-    return isinstance(error, _ERRORS) and isinstance(explain(error), TransientError)
+    return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
 
 
 def _is_refusal(error: Exception) -> bool:

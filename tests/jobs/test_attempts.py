@@ -38,7 +38,7 @@ class TestLostWorkers:
         """A worker that was told to stop."""
         attempts.start("job", "w1", dead)
 
-        attempts.release(["job", "unknown"])
+        attempts.release(["job", "unknown"], "w1")
 
         assert attempts.start("job", "w2", dead).lost == 0
 
@@ -52,7 +52,7 @@ class TestLostWorkers:
     def test_whose_start_never_ended_is_told(self, attempts: Attempts) -> None:
         attempts.start("1", "w1", dead)
         attempts.start("2", "w1", dead)
-        attempts.release(["2"])
+        attempts.release(["2"], "w1")
 
         assert attempts.lost_with(["1", "2", "3"]) == {"1"}
         assert attempts.lost_with([]) == set()

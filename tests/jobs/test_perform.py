@@ -63,6 +63,8 @@ class Site:
         self.breaker = Breaker()
         self._lock = Lock()
 
+        self.heartbeat = Heartbeat(self.ledger, self.liveness)
+
     def perform(
         self, entry: Entry, *, seconds: float = 60, patience: float = 3600, cpu: float = 60
     ) -> list[Entry]:
@@ -72,7 +74,7 @@ class Site:
             give_up=self._give_up,
             finish=self._finish,
             ledger=self.ledger,
-            heartbeat=Heartbeat(self.ledger, self.liveness),
+            heartbeat=self.heartbeat,
             breaker=self.breaker,
             liveness=self.liveness,
             threads=len(JOBS),
@@ -403,6 +405,37 @@ class TestLostWorkers:
         site.perform(BATCH)
 
         assert site.statuses() == ALL_SAFE
+
+    def test_what_redis_did_not_hear_of_is_settled_before_the_entry_is_begun_again(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Settled later, the entry would be let go of while it is worked on."""
+
+        def away(*_: object, **__: object) -> None:
+            raise redis.ConnectionError
+
+        def settle_late(_: ScanJob) -> None:
+            site.heartbeat.settle_pending()
+            held.append((site.ledger.holder(BATCH.id), site.ledger.count_postponed()))
+
+        held: list[tuple[str | None, int]] = []
+        site.ledger.begin(BATCH, site.liveness.name)
+        with monkeypatch.context() as broken:
+            broken.setattr(site.ledger, "let_go", away)
+            site.heartbeat.settle(BATCH, site.liveness.name, [])
+        site.on_scan = settle_late
+
+        site.perform(BATCH)
+
+        assert held == [(site.liveness.name, 0)] * len(JOBS)
+        assert site.ledger.is_done(BATCH.id)
+
+    def test_jobs_that_another_worker_started_meanwhile_stay_its_own(self, site: Site) -> None:
+        site.ledger.attempts.start("job-0", "other", site.liveness.is_alive)
+
+        site.heartbeat.settle(BATCH, site.liveness.name, ["job-0"])
+
+        assert site.ledger.attempts.lost_with(["job-0"]) == {"job-0"}
 
 
 class TestRecording:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers.model_s3 import Fault, ModelS3
 from worker.results.tag_check import TagCheck
 from worker.results.tag_writer import TagWriter
 from worker.results.tags import STATUS, TagDebt
@@ -113,3 +114,25 @@ def test_every_request_waits_for_its_turn(s3: "S3Client", bucket: str, count: in
     TagCheck(s3, expected=True, threads=4, pace=turn)(reports)
 
     assert turns == count
+
+
+def test_an_answer_that_makes_no_sense_is_told() -> None:
+    """It ends no check of the others."""
+    s3 = ModelS3(versioned=False)
+    stored = s3.put(b"x")
+    s3.before = lambda _: Fault.SENSELESS
+    verdict = Report(
+        target="s3://images/a",
+        bucket="images",
+        key="a",
+        etag=stored.etag,
+        status=Status.SAFE,
+        scanned_at=datetime(2026, 5, 1, tzinfo=UTC),
+        scanner="keyhole/test",
+        ruleset="1",
+    )
+
+    (finding,) = TagCheck(s3, expected=True, threads=1)([verdict])  # type: ignore[arg-type] # a model of its client
+
+    assert finding.message is not None
+    assert "makes no sense" in finding.message

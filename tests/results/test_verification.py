@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.results.tag_reports import foreign, report
+from tests.servers.model_s3 import Fault, ModelS3
 from worker.results.tags import own_tags
-from worker.results.verification import Agreement, Code, Seen, Verification, compare
+from worker.results.verification import Agreement, Code, Seen, Verification, compare, look
 from worker.scan.report import Report, Status
+from worker.sources.errors import TransientError
 
 SAFE, UNSAFE = report(), report(Status.UNSAFE)
 UNREADABLE = report(Status.UNREADABLE, etag=None)
@@ -83,3 +85,18 @@ def test_they_differ(case: Case, codes: list[Code]) -> None:
 )
 def test_it_is_unknown(case: Case, code: Code) -> None:
     assert case.found() == (Agreement.UNKNOWN, [code])
+
+
+@pytest.mark.parametrize("head", ["senseless", "empty"])
+def test_a_look_that_makes_no_sense_is_an_error_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    s3 = ModelS3(versioned=False)
+    s3.put(b"x")
+    if head == "senseless":
+        s3.before = lambda _: Fault.SENSELESS
+    else:
+        monkeypatch.setattr(s3, "head_object", lambda **_: {})
+
+    with pytest.raises(TransientError, match="makes no sense"):
+        look(s3, "images", "a", None)  # type: ignore[arg-type] # a model of its client

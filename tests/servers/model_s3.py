@@ -27,6 +27,8 @@ class Fault(Enum):
     ANSWER_LOST = "answer_lost"
     #: It has its effect, and the server answers that it failed.
     ANSWER_WRONG = "answer_wrong"
+    #: It has its effect, and the answer has a header that botocore's parser takes for no number.
+    SENSELESS = "senseless"
     #: Nobody waits for the answer any more; it has its effect later, on whatever object is there then.
     LATE = "late"
 
@@ -127,10 +129,12 @@ class ModelS3:
         if fault is Fault.LATE:
             self._late.append(lambda: self.find(address.get("VersionId")) and now())
             raise ReadTimeoutError(endpoint_url="http://s3")
-        if fault in {Fault.ANSWER_LOST, Fault.ANSWER_WRONG}:
+        if fault in {Fault.ANSWER_LOST, Fault.ANSWER_WRONG, Fault.SENSELESS}:
             now()
         if fault in {Fault.ANSWER_LOST, Fault.RESET}:
             raise ConnectionClosedError(endpoint_url="http://s3")
+        if fault is Fault.SENSELESS:
+            raise ValueError("invalid literal for int() with base 10: 'many'")
         status, code = (500, "InternalError") if fault is Fault.ANSWER_WRONG else fault.value
         raise _error(status, code, operation)
 

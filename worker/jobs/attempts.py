@@ -62,6 +62,7 @@ class Attempts:
         self._client = client
         self._seconds = seconds
         self._start = client.register_script(ledger_scripts.START)
+        self._release = client.register_script(ledger_scripts.RELEASE)
         self._undecided = client.register_script(ledger_scripts.UNDECIDED)
 
     def start(self, job_id: str, worker: str, is_alive: Callable[[str], bool]) -> Start:
@@ -76,13 +77,16 @@ class Attempts:
             lost = self._client.hincrby(keys.attempts(job_id), "lost", 1)
         return Start(int(lost), bytes(run).decode())
 
-    def release(self, job_ids: Sequence[str]) -> None:
-        """Note that the work on jobs ended, in order, without a verdict."""
+    def release(self, job_ids: Sequence[str], worker: str) -> None:
+        """Note that a worker's attempts at jobs ended, in order, without a verdict.
+
+        A job that another worker has started since is left alone.
+        """
         if not job_ids:
             return
         with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hdel(keys.attempts(job_id), "started")
+                self._release(keys=[keys.attempts(job_id)], args=[worker], client=pipe)
             pipe.execute()
 
     def undecided(self, job_id: str, reason: str, error: str, *, bucket: str = "") -> Undecided:

@@ -2,9 +2,9 @@
 
 `WAITAOF` (Redis 7.2, Valkey) answers once the append-only file holds all that the connection wrote. With
 `appendfsync everysec`, the default, that takes up to a second; with `always` nothing; with `no` for ever, so
-that nothing is accepted. A server that lacks the
-command, has no append-only file, or forbids the command to this user, promises nothing: then nothing is
-waited for, which is logged once, and `keyhole doctor` says what is lost in a crash.
+that nothing is accepted. A server that lacks the command, forbids it to this user, or has no append-only file
+promises nothing: then nothing is waited for, which is logged once, and `keyhole doctor` says what is lost in
+a crash. A server without an append-only file is asked again each time, for it may get one while it runs.
 
 Source: redis.io, "WAITAOF"; valkey.io, "WAITAOF".
 """
@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 
 #: Milliseconds: a disk that takes longer to sync is in trouble. It is well within a command's own timeout.
 _LONGEST_WAIT_MS: Final = 10_000
+#: What servers say that lack the command, or have no append-only file. Both come with the code `ERR`.
+_NO_COMMAND: Final = "unknown command"
+_NO_FILE: Final = "appendonly is disabled"
 
 
 class NotDurableError(redis.RedisError):
@@ -30,12 +33,14 @@ class Durability:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._waits = True
+        self._told = False
 
     def execute(self, pipe: redis.client.Pipeline) -> list[Any]:  # what the commands of the pipeline answer
         """Execute a pipeline that is no transaction, and return its answers once they are on disk.
 
         Raises:
             NotDurableError: The disk is too slow. The data are in the server's memory, and may be lost.
+            redis.RedisError: A command failed, or the wait did; the data may be lost as well.
         """
         if not self._waits:
             return list(pipe.execute())
@@ -45,14 +50,26 @@ class Durability:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        if isinstance(waited, redis.ResponseError):
-            self._waits = False
-            _log.warning("Redis does not tell when data are on its disk (%s); see `keyhole doctor`", waited)
-        elif isinstance(waited, Exception):
-            raise waited
+        if isinstance(waited, Exception):
+            self._go_on_without(waited)
         elif not waited[0]:
             raise NotDurableError(
-                f"Redis did not bring the jobs to its disk within {_LONGEST_WAIT_MS // 1000} seconds; "
-                "see `keyhole doctor`"
+                f"Redis did not bring what was written to its disk within {_LONGEST_WAIT_MS / 1000:g} "
+                "seconds; see `keyhole doctor`"
             )
         return answers
+
+    def _go_on_without(self, error: Exception) -> None:
+        """Say that the server can't wait for its disk, or raise the error if it says something else."""
+        forbidden = isinstance(error, redis.exceptions.NoPermissionError)
+        lacks = isinstance(error, redis.ResponseError) and _NO_COMMAND in str(error).lower()
+        if forbidden or lacks:
+            self._waits = False
+        elif not (isinstance(error, redis.ResponseError) and _NO_FILE in str(error)):
+            raise error
+        if not self._told:
+            self._told = True
+            advice = "allow this user +waitaof, and " if forbidden else ""
+            _log.warning(
+                "Redis does not tell when data are on its disk (%s); %ssee `keyhole doctor`", error, advice
+            )

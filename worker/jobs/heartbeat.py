@@ -34,6 +34,8 @@ class Heartbeat:
         # By queue and entry, when this process began with it.
         self._held: dict[str, dict[str, float]] = {}
         self._unsettled: list[tuple[Entry, str, list[str]]] = []
+        # Held while pending entries are settled, so that none is begun in the middle of that.
+        self._settling = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -58,12 +60,39 @@ class Heartbeat:
         entry is sent again soon.
         """
         try:
-            self._ledger.attempts.release(job_ids)
-            self._ledger.let_go(entry, worker, postponed=FIRST_DELAY)
+            self._settle(entry, worker, job_ids)
         except redis.RedisError as error:
             _log.warning("entry %s is let go of later, for Redis is away: %s", entry.id, error)
             with self._lock:
                 self._unsettled.append((entry, worker, job_ids))
+
+    def settle_pending(self) -> None:
+        """Settle what could not be settled before."""
+        with self._settling:
+            with self._lock:
+                unsettled, self._unsettled = self._unsettled, []
+            for broken_off in unsettled:
+                self.settle(*broken_off)
+
+    def settle_before(self, entry: Entry) -> None:
+        """Settle what is pending of an entry that this process is about to begin again.
+
+        Later it would let go of the entry while it is worked on.
+
+        Raises:
+            redis.RedisError: Redis is still away.
+        """
+        with self._settling:
+            with self._lock:
+                pending = [broken_off for broken_off in self._unsettled if broken_off[0].id == entry.id]
+            for broken_off in pending:
+                self._settle(*broken_off)
+                with self._lock:
+                    self._unsettled.remove(broken_off)
+
+    def _settle(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
+        self._ledger.attempts.release(job_ids, worker)
+        self._ledger.let_go(entry, worker, postponed=FIRST_DELAY)
 
     def _beat(self) -> None:
         pause = threading.Event()
@@ -72,9 +101,7 @@ class Heartbeat:
             with self._lock:
                 held = {queue: sorted(ids) for queue, ids in self._held.items() if ids}
                 began = min((at for ids in self._held.values() for at in ids.values()), default=0.0)
-                unsettled, self._unsettled = self._unsettled, []
-            for broken_off in unsettled:
-                self.settle(*broken_off)
+            self.settle_pending()
             for queue, ids in held.items():
                 try:
                     self._liveness.beat(busy_seconds=time.monotonic() - began)

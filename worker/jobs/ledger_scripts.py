@@ -191,6 +191,14 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return {{before[1] or '', tonumber(before[2] or 0), run()}}
 """
 
+RELEASE: Final = """
+-- KEYS[1]  hash: the job's attempts
+-- ARGV[1]  who started it, and ends without a verdict
+if redis.call('HGET', KEYS[1], 'started') == ARGV[1] then
+    redis.call('HDEL', KEYS[1], 'started')
+end
+"""
+
 MARK: Final = f"""
 -- KEYS[1]  the job's marker that it is done
 -- ARGV[1]  seconds that the marker stays

@@ -95,6 +95,7 @@ class Performer:
             log.info("entry %s is done already, or goes on in parts", entry.id)
             return []
         worker = self.liveness.name
+        self.heartbeat.settle_before(entry)
         before = self.ledger.begin(entry, worker)
         lost = before is not None and not self.liveness.is_alive(before.name)
         if before is not None and before.beats:
@@ -178,6 +179,7 @@ class _Attempts:
         self.round = Round(
             self._attempt,
             performer.ledger.attempts,
+            worker=performer.liveness.name,
             threads=performer.threads,
             begin_seconds=performer.begin_seconds,
             cpu_seconds=performer.cpu_seconds,

@@ -53,6 +53,7 @@ class Round:
     Args:
         attempt: Makes one attempt.
         attempts: Where it is noted who is to blame.
+        worker: The name of this process.
         threads: How many attempts are made at once.
         begin_seconds: How long after now another one is begun.
         cpu_seconds: What no attempt uses that heeds its budget.
@@ -63,12 +64,14 @@ class Round:
         attempt: Callable[[ScanJob], Ending],
         attempts: Attempts,
         *,
+        worker: str,
         threads: int,
         begin_seconds: float,
         cpu_seconds: float,
     ) -> None:
         self._make_one = attempt
         self._attempts = attempts
+        self._worker = worker
         self._threads = threads
         self._until = time.monotonic() + begin_seconds
         self._watch = Watch(cpu_seconds)
@@ -145,7 +148,7 @@ class Round:
             for job_id, thread in hung.items():
                 self._attempts.note_error(job_id, _stack(thread))
             # The others end with this process, and are not to blame for that.
-            self._attempts.release([job_id for job_id in running if job_id not in hung])
+            self._attempts.release([job_id for job_id in running if job_id not in hung], self._worker)
         except redis.RedisError as error:
             log.warning("it is not noted where scans hang: %s", error)
         raise HungError(f"{len(hung)} scans did not end")

@@ -4,13 +4,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.parsers import ResponseParserError
-
 from worker.results.tag_writer import Address, read_tags
 from worker.results.tags import disagreement
 from worker.scan.report import Report
-from worker.sources.s3_refusal import explain
+from worker.sources.s3_refusal import BOTO_ERRORS, explain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,6 +52,6 @@ class TagCheck:
         self._pace()
         try:
             tags = read_tags(self._s3, **address)
-        except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError) as error:
+        except BOTO_ERRORS as error:
             return TagFinding(f"its tags cannot be read: {explain(error)}", 1)
         return TagFinding(disagreement(report, tags, expected=self._expected), 1)

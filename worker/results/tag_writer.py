@@ -159,11 +159,14 @@ class _Writing:
         self.asked(TagRequest.LOOK)
         try:
             with deadline(LONGEST_REQUEST):
-                return unquoted(self.s3.head_object(**self._address)["ETag"])
+                head = self.s3.head_object(**self._address)
         except ClientError as error:
             if _http_status(error) == 404:
                 return None
             raise
+        if "ETag" not in head:
+            raise ResponseParserError("there is no ETag in it")
+        return unquoted(head["ETag"])
 
     def _read(self) -> dict[str, str]:
         self.asked(TagRequest.READ)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 from pydantic import BaseModel, ConfigDict
 
@@ -12,13 +11,10 @@ from worker.results.tag_writer import LONGEST_REQUEST, Address, read_tags
 from worker.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, speaks_of, unquoted
 from worker.scan.report import Report, Status
 from worker.sources.deadline import deadline
-from worker.sources.s3_refusal import explain
+from worker.sources.s3_refusal import BOTO_ERRORS, explain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-#: What boto3 raises if S3 or the network fails, or refuses.
-_ERRORS: Final = (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError)
 
 
 class Agreement(StrEnum):
@@ -120,11 +116,13 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
     try:
         with deadline(LONGEST_REQUEST):
             head = s3.head_object(**address)
-    except _ERRORS as error:
+    except BOTO_ERRORS as error:
         found = explain(error)
         if found.reason in {"not_found", "delete_marker"}:
             return None
         raise found from error
+    if not {"ETag", "ContentLength"} <= head.keys():
+        raise explain(ResponseParserError("there is no ETag or no length in it"))
     version_id = head.get("VersionId")
     if version_id:
         address["VersionId"] = version_id
@@ -132,7 +130,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
     trouble = None
     try:
         tags = read_tags(s3, **address)
-    except _ERRORS as error:
+    except BOTO_ERRORS as error:
         trouble = str(explain(error))
     return Seen(unquoted(head["ETag"]), head["ContentLength"], version_id, tags, trouble)
 

@@ -12,14 +12,13 @@ from botocore.exceptions import (
     IncompleteReadError,
     ResponseStreamingError,
 )
-from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from worker.sources.deadline import deadline
 from worker.sources.errors import ObjectChangedError, SourceError, TransientError, UnreadableError
 from worker.sources.meter import Meter
 from worker.sources.s3_answer import Answer, Pin, Span
-from worker.sources.s3_refusal import explain, http_status
+from worker.sources.s3_refusal import BOTO_ERRORS, explain, http_status
 from worker.sources.source import Identity
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         if http_status(error.response) == 416 and span.offset in {0, None}:
             return _get_without_range(client, pin, span, meter)
         raise explain(error) from error
-    except (BotoCoreError, HTTPClientError, HTTPError, ResponseParserError, ValueError) as error:
+    except BOTO_ERRORS as error:
         raise explain(error) from error
     meter.repeated(_redirects(response))
     size = response.get("ContentLength")
@@ -96,7 +95,7 @@ def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -
     meter.request(0)
     try:
         response = client.get_object(**_request(pin))
-    except (ClientError, BotoCoreError, HTTPClientError, HTTPError, ResponseParserError, ValueError) as error:
+    except BOTO_ERRORS as error:
         raise explain(error) from error
     response["Body"].close()
     size = response.get("ContentLength")
@@ -173,7 +172,7 @@ def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # 
         head = client.head_object(
             **_request(replace(pin, version_id=response.get("VersionId") or pin.version_id))
         )
-    except (ClientError, BotoCoreError, HTTPClientError, HTTPError, ResponseParserError, ValueError) as error:
+    except BOTO_ERRORS as error:
         raise explain(error) from error
     if head.get("ETag") != response.get("ETag"):
         raise ObjectChangedError

@@ -5,9 +5,10 @@ credentials, or of nothing that lasts. Servers mix these up: a 403 can be any of
 looked at, too; `s3_client` notes it beside each refusal.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConfigNotFound,
     ConfigParseError,
@@ -36,6 +37,16 @@ from worker.sources.errors import (
     UnreadableError,
 )
 
+#: What boto3 raises if S3 or the network fails, or refuses. `explain` takes each. A senseless header is a
+#: `ValueError`, and where the body of a refusal breaks off, urllib3's error comes through.
+BOTO_ERRORS: Final = (
+    ClientError,
+    BotoCoreError,
+    HTTPClientError,
+    HTTPError,
+    ResponseParserError,
+    ValueError,
+)
 #: Who pays for a request, and who must own its bucket.
 PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
 #: Where the metadata of a refusal hold what was asked: the region, and the headers above.
