@@ -534,6 +534,43 @@ class TestTheProcessMustEnd:
         assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-0"}
         assert "spin" in str(site.ledger.attempts.history("job-0"))
 
+    def test_a_scan_that_redis_broke_off_is_not_to_blame_for_one_that_hangs(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mark_done = site.ledger.mark_done
+
+        def fail(job_id: str, *, run: str) -> bool:
+            if job_id != "job-0":
+                return mark_done(job_id, run=run)
+            limit.start()
+            raise redis.ConnectionError
+
+        def raise_limit(*_: object) -> None:
+            raise SoftTimeLimitExceeded
+
+        limit = Timer(0.2, signal.pthread_kill, (get_ident(), signal.SIGUSR1))
+        monkeypatch.setattr(site.ledger, "mark_done", fail)
+        site.on_scan = self.hang("job-1")
+        before = signal.signal(signal.SIGUSR1, raise_limit)
+
+        with pytest.raises(HungError, match="1 scans"):
+            site.perform(BATCH)
+        signal.signal(signal.SIGUSR1, before)
+
+        assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-1"}
+
+    def test_what_redis_broke_off_is_released(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> bool:
+            raise redis.ConnectionError
+
+        monkeypatch.setattr(site.ledger, "mark_done", fail)
+
+        with pytest.raises(redis.ConnectionError):
+            site.perform(BATCH)
+
+        assert site.ledger.attempts.lost_with([job.id for job in JOBS]) == set()
+        assert site.ledger.count_postponed() == 1
+
     def test_memory_runs_out(self, site: Site) -> None:
         """Whose fault that is, nobody can tell."""
 

@@ -79,8 +79,8 @@ class Round:
 
     @property
     def unfinished(self) -> list[str]:
-        """The jobs whose attempts have not ended, or not as they should."""
-        return list(self._watch.running)
+        """The jobs whose attempts have raised or have not ended."""
+        return self._watch.unfinished
 
     def make(self, jobs: Sequence[ScanJob]) -> list[Ending]:
         """Attempt all jobs; the first one is always begun.
@@ -108,13 +108,17 @@ class Round:
         if self._stopped.is_set() or (not first and time.monotonic() > self._until):
             return Ending.NOT_BEGUN
         self._watch.begin(job.id)
+        known = False
         try:
             ending = self._make_one(job)
+            known = True
         except MemoryError:
+            known = True  # and the job stays noted as started
             with suppress(redis.RedisError):
                 self._attempts.note_error(job.id, tail(traceback.format_exc()))
             raise
-        self._watch.end(job.id)
+        finally:
+            self._watch.end(job.id, known=known)
         return ending
 
     def _await(self, futures: Sequence[Future[Ending]]) -> None:
@@ -147,8 +151,8 @@ class Round:
         try:
             for job_id, thread in hung.items():
                 self._attempts.note_error(job_id, _stack(thread))
-            # The others end with this process, and are not to blame for that.
-            self._attempts.release([job_id for job_id in running if job_id not in hung], self._worker)
+            # The others have raised or end with this process, and are not to blame for that.
+            self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
             log.warning("it is not noted where scans hang: %s", error)
         raise HungError(f"{len(hung)} scans did not end")

@@ -35,6 +35,7 @@ class Watch:
         self._cpu_seconds = cpu_seconds
         self._lock = threading.Lock()
         self._running: dict[str, _Attempt] = {}
+        self._broken_off: list[str] = []
 
     def begin(self, job_id: str) -> None:
         """Note that this thread begins an attempt."""
@@ -44,16 +45,24 @@ class Watch:
         with self._lock:
             self._running[job_id] = attempt
 
-    def end(self, job_id: str) -> None:
-        """Note that it is known how an attempt ended."""
+    def end(self, job_id: str, *, known: bool) -> None:
+        """Note that an attempt ended, and whether it is known how; it is not if the attempt raised."""
         with self._lock:
             del self._running[job_id]
+            if not known:
+                self._broken_off.append(job_id)
 
     @property
     def running(self) -> dict[str, int]:
-        """The jobs whose attempts have not ended, or not as they should, and their threads."""
+        """The jobs whose attempts have not ended, and their threads."""
         with self._lock:
             return {job_id: attempt.thread for job_id, attempt in self._running.items()}
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The jobs whose attempts have raised or have not ended."""
+        with self._lock:
+            return [*self._broken_off, *self._running]
 
     def overdue(self) -> Collection[str]:
         """The jobs whose attempts have used too much."""
