@@ -113,6 +113,26 @@ def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
     assert services().ledger.is_open("batch")
 
 
+def test_a_wrong_call_that_a_full_redis_does_not_keep_goes_back_into_its_queue(
+    valkey: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("worker.tasks.time.sleep", pauses.append)
+    valkey.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Reject) as rejected:
+            scan_batch.apply(args=["garbage"], throw=False)
+    finally:
+        valkey.config_set("maxmemory", 0)
+
+    assert rejected.value.requeue
+    assert pauses == [tasks.REDIS_PAUSE]
+
+    scan_batch.apply(args=["garbage"], throw=False)
+    (letter,) = dead.letters()
+    assert "cannot be called with its arguments" in letter.reason
+
+
 class TestItKillsWhoeverWorksOnIt:
     def test_its_verdict_says_so_and_it_alone_is_a_letter(self, dead: DeadLetters) -> None:
         services().ledger.note(ENTRY_OF_TWO)

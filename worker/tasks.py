@@ -64,15 +64,30 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
     abstract = True
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Keep the message of a call that was wrong. Other failed work is in the ledger, or is woken."""
-        if not isinstance(exc, TypeError | ValueError | BucketNotAllowedError) or self.is_elsewhere(args):
+        """Keep the message of a call that was wrong. Other failed work is in the ledger, or is woken.
+
+        Raises:
+            Reject: Redis does not take the dead letter; the broker delivers the message again.
+        """
+        if not isinstance(exc, TypeError | ValueError | BucketNotAllowedError):
             return
+        try:
+            if not self.is_elsewhere(args):
+                keep(services().dead_letters, self._refused(task_id, args, kwargs), self._why(exc))
+        except redis.RedisError as error:
+            log.warning("a message of %s is put back into its queue, for Redis fails: %s", self.name, error)
+            time.sleep(REDIS_PAUSE)
+            raise Reject(str(error), requeue=True) from error
+
+    def _refused(self, task_id: str, args: Any, kwargs: Any) -> Refused:  # noqa: ANN401 - as above
         queue = str((self.request.delivery_info or {}).get("routing_key", ""))
         body = json.dumps([args, kwargs, {}], default=repr).encode()
         headers = {"lang": "py", "task": self.name, "id": task_id, "root_id": task_id}
         properties = {"content_type": "application/json", "content_encoding": "utf-8"}
-        reason = f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
-        keep(services().dead_letters, Refused(queue, body, headers, properties), reason)
+        return Refused(queue, body, headers, properties)
+
+    def _why(self, exc: Exception) -> str:
+        return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
         """Whether somebody else looks after the work that these arguments ask for."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from typing import Self
 
 import pytest
@@ -14,8 +15,10 @@ import redis
 
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, Site
+from tests.e2e.test_faults import message
 from tests.ports import free_port
 from worker.demo.images import qcow2
+from worker.intake.dead_letters import DeadLetters
 from worker.results import keys
 from worker.scan.report import Status
 
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 SAFE = qcow2(1024**3).to_bytes()
 OBJECTS = 60
+QUEUE = "keyhole:broker:keyhole.jobs"
 #: Seconds that Redis is in trouble.
 TROUBLED = 20.0
 #: Seconds that the event loop may be silent meanwhile: it waits 3 s for an answer; machines are busy.
@@ -126,3 +130,32 @@ def test_a_scan_goes_on_when_the_connections_to_the_broker_die(faulty_site: Site
     assert report is not None
     assert report.status is Status.SAFE
     assert site.redis.xlen(keys.VERDICTS) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (b"no message", "no message"),
+        (message("keyhole.later", [[], {}, {}]), "does not know"),
+        (message("keyhole.scan", [[], {}, {}]), "cannot be called"),
+    ],
+)
+def test_what_is_refused_while_redis_is_full_is_a_dead_letter_later(
+    faulty_site: Site, faulty_worker: Popen[bytes], item: bytes, reason: str
+) -> None:
+    site = faulty_site
+    letters = DeadLetters(site.redis)
+    os.kill(faulty_worker.pid, signal.SIGSTOP)
+    site.redis.lpush(QUEUE, item)
+    commands.until(lambda: site.redis.llen(QUEUE) == 0)
+    with full(site.redis):
+        os.kill(faulty_worker.pid, signal.SIGCONT)
+        commands.until(lambda: "maxmemory" in site.log.read_text())
+        assert letters.count() == 0
+
+    commands.until(lambda: letters.count() == 1)
+
+    (letter,) = letters.letters()
+    assert reason in letter.reason
+    commands.until(lambda: site.redis.hlen(UNACKNOWLEDGED) == 0)
+    assert faulty_worker.poll() is None
