@@ -29,6 +29,7 @@ from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
 from tests.written import written_whole
 from worker import logs
+from worker.jobs import durability
 from worker.results.connection import connect
 from worker.sources.retries import RETRY_ATTEMPTS
 from worker.sources.s3 import S3Access
@@ -79,6 +80,21 @@ def valkey(valkey_url: str) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def _unsynced_url() -> Iterator[str]:
+    with ValkeyServer(port=free_port(), config={"appendonly": "yes", "appendfsync": "no"}) as server:
+        yield server.connection_url
+
+
+@pytest.fixture
+def unsynced(_unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A client of an empty Valkey that never says that data are on its disk. It is waited for 0.1 s."""
+    monkeypatch.setattr(durability, "_LONGEST_WAIT_MS", 100)
+    with connect(_unsynced_url) as client:
+        client.flushall()
+        yield client
 
 
 @pytest.fixture(scope="session")

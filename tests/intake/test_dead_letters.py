@@ -20,6 +20,7 @@ from worker.intake.dead_letters import (
     anew,
 )
 from worker.intake.events.notifications import LONGEST_MESSAGE
+from worker.jobs.durability import NotDurableError
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.queues import AUDITS, EVENTS
@@ -74,6 +75,22 @@ class TestAMessage:
 
         kept = letter(dead, poison.id)
         assert (kept.times, kept.reason, kept.size) == (2, "still too long", LONGEST_BODY + 1)
+
+    def test_many_are_kept_at_once_and_each_is_counted(self, dead: DeadLetters) -> None:
+        first, other = Dead.message(b"?", SOURCE, "no JSON", times=3), Dead.message(b"!", SOURCE, "no JSON")
+
+        dead.add_durably([first, other, first])
+
+        assert [letter(dead, each.id).times for each in (first, other)] == [6, 1]
+
+    def test_it_is_not_kept_until_it_is_on_disk_where_that_is_asked_for(self, unsynced: redis.Redis) -> None:
+        poison = Dead.message(b"?", SOURCE, "no JSON")
+        dead = DeadLetters(unsynced)
+
+        dead.add_durably([])
+        dead.add(poison)
+        with pytest.raises(NotDurableError):
+            dead.add_durably([poison])
 
     def test_one_that_was_dropped_does_not_come_back(self, dead: DeadLetters) -> None:
         dead.add_again("dropped", "no JSON")

@@ -8,8 +8,13 @@
 The same message again is the same letter, and so is the same work on the same queue: its count rises. Nothing
 expires, and nothing is cut but what is longer than any message that is ever read.
 
-What it can't do: it is as durable as its Redis, and as large. Whoever can put messages into the queue can
-fill it with letters.
+A listener acknowledges messages once their letters are on the server's disk (`add_durably`). The others do
+not wait (`add`). Entries and tags are struck in the same Redis after their letter is written, so a crash that
+loses the letter brings them back. Messages that a consumer refuses are kept on the worker's event loop, which
+must not wait for a disk.
+
+What it can't do: it is as durable as its Redis, and as large. RabbitMQ forgets a refused message up to two
+seconds before its letter is on disk. Whoever can put messages into the queue can fill it with letters.
 """
 
 import json
@@ -24,6 +29,7 @@ from uuid import uuid4
 import redis
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from worker.jobs.durability import Durability
 from worker.jobs.ledger import ENTRY, Entry
 from worker.results import keys
 from worker.results.tags import TAG_DEBT, TagDebt
@@ -160,12 +166,32 @@ class DeadLetters:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self._durable = Durability(client)
         self._add = client.register_script(_ADD)
 
     def add(self, dead: Dead) -> None:
         """Keep a letter, or count that it was in vain once more. A lost answer makes it count twice."""
+        self._keep(dead, self._client)
+
+    def add_durably(self, letters: Sequence[Dead]) -> None:
+        """Keep letters as `add` does, in one round trip, and return once they are on the server's disk.
+
+        Where the server can't tell, nothing is waited for (see `durability`).
+
+        Raises:
+            NotDurableError: The disk is too slow. The letters are in the server's memory, and may be lost.
+        """
+        if not letters:
+            return
+        with self._client.pipeline(transaction=False) as pipe:
+            for dead in letters:
+                self._keep(dead, pipe)
+            self._durable.execute(pipe)
+
+    def _keep(self, dead: Dead, client: redis.Redis) -> None:
         size = len(dead.body)
         self._count_in_vain(
+            client,
             dead.id,
             dead.times,
             {
@@ -179,7 +205,7 @@ class DeadLetters:
 
     def add_again(self, letter_id: str, reason: str) -> None:
         """Count that a letter was in vain once more, unless it was dropped."""
-        self._count_in_vain(letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
+        self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:
         """Count a receive of a message that is not understood, and is no letter yet: 1 for the first."""
@@ -229,6 +255,7 @@ class DeadLetters:
 
     def _count_in_vain(
         self,
+        client: redis.Redis,
         letter_id: str,
         times: int,
         fields: Mapping[str, bytes | str | int],
@@ -243,6 +270,7 @@ class DeadLetters:
                 int(must_be_there),
                 *(part for field in fields.items() for part in field),
             ],
+            client=client,
         )
 
 

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from worker.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
 from worker.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
+from worker.jobs.durability import NotDurableError
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.queues import AUDITS
 from worker.results import keys
+from worker.results.connection import connect
 from worker.scan.report import Status
 
 SPEC = AuditSpec(bucket="images", outstanding=2)
@@ -39,6 +41,11 @@ def store(valkey: redis.Redis) -> AuditStore:
     store = AuditStore(valkey, expiry_seconds=3600)
     assert store.create("a", SPEC, ruleset="3:default", scanner="keyhole/test")
     return store
+
+
+def url_of(client: redis.Redis) -> str:
+    options = client.connection_pool.connection_kwargs
+    return f"redis://{options['host']}:{options['port']}"
 
 
 def claimed(store: AuditStore, by: str = "me") -> Claim:
@@ -74,6 +81,14 @@ class TestCreating:
     def test_an_id_that_nobody_gave_names_none(self, store: AuditStore) -> None:
         assert (store.get("b"), store.state("b"), store.spec("b")) == (None, None, None)
 
+    def test_it_is_not_begun_until_it_is_on_disk(self, unsynced: redis.Redis) -> None:
+        """And whoever finds that another connection began it waits for the same."""
+        with pytest.raises(NotDurableError):
+            AuditStore(unsynced, expiry_seconds=3600).create("a", SPEC, ruleset="3:default", scanner="x")
+
+        with connect(url_of(unsynced)) as other, pytest.raises(NotDurableError):
+            AuditStore(other, expiry_seconds=3600).create("a", SPEC, ruleset="3:default", scanner="x")
+
     def test_the_latest_come_first_and_what_has_expired_is_forgotten(
         self, store: AuditStore, valkey: redis.Redis
     ) -> None:
@@ -107,6 +122,17 @@ class TestAPage:
         assert other.page == claim.page
         assert not store.hold(claim)
         assert store.hold(other)
+
+    def test_its_batches_are_on_disk_before_it_counts_as_committed(self, unsynced: redis.Redis) -> None:
+        """A page without batches is waited for by nobody: one that is lost is listed again."""
+        store = AuditStore(unsynced, expiry_seconds=3600)
+        with pytest.raises(NotDurableError):
+            store.create("a", SPEC, ruleset="3:default", scanner="x")
+        claim = claimed(store)
+
+        assert store.commit(claim, PageResult({"listed": 1}, cursor="next"))
+        with pytest.raises(NotDurableError):
+            store.commit(claim._replace(page=1), PageResult({"listed": 2}, (batch(1, 0),)))
 
     def test_it_is_committed_once(self, store: AuditStore) -> None:
         claim = claimed(store)

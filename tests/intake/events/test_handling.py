@@ -14,6 +14,7 @@ from worker.intake.events.handling import Handled, Handler, Rules
 from worker.intake.events.notifications import NotUnderstoodError
 from worker.intake.events.source import Message
 from worker.intake.selection import Selection
+from worker.jobs.durability import NotDurableError
 from worker.jobs.ledger import Entry, Ledger
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import EVENTS
@@ -289,6 +290,14 @@ class TestSomethingIsAway:
         assert handled.counts["published"] == 1
         assert intake.outbox.keys == ["a.qcow2"]
         assert intake.ledger.count() == 1
+
+    def test_redis_disk(self, unsynced: redis.Redis) -> None:
+        """A dead letter that a crash may lose keeps its message in the queue."""
+        intake = Intake(unsynced, allowed=("images",))
+
+        for body in POISON, message(record(bucket="payroll")):
+            with pytest.raises(NotDurableError):
+                intake.handle(body, receives=3)
 
     def test_redis(self) -> None:
         away = redis.Redis.from_url("redis://127.0.0.1:1", retry=None)

@@ -32,7 +32,11 @@ CREATE: Final = (
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  zset: all audits
 -- ARGV     its id, its specification, ruleset, scanner
-if redis.call('HSETNX', KEYS[1], 'spec', ARGV[2]) == 0 then return 0 end
+if redis.call('HSETNX', KEYS[1], 'spec', ARGV[2]) == 0 then
+    -- WAITAOF waits for what the connection wrote, and another one may have begun the audit just now.
+    redis.call('HSET', KEYS[1], 'spec', redis.call('HGET', KEYS[1], 'spec'))
+    return 0
+end
 local begun = string.format('%.6f', now())
 redis.call('HSET', KEYS[1], 'state', 'running', 'started', begun, 'page', 0)
 redis.call('HSET', KEYS[1], 'ruleset', ARGV[3], 'scanner', ARGV[4])

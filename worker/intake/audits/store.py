@@ -15,6 +15,10 @@ one and not the other:
   lie under the ids of its jobs, the first of each counts; they are added to the totals in the step in which
   the batch is outstanding no longer.
 - So a total is right at every moment, and the same however often anything was done.
+- `create`, and `commit` of a page with batches, return once what they wrote is on the server's disk, where
+  the server can tell (`worker.jobs.durability`). `take` does not wait: a crash that undoes it puts the
+  batches back among those that are not sent, and the sweep sends them. A page without batches that is lost is
+  listed again.
 
 What it can't do: it is as durable as its Redis. And the rows of an audit name objects by the hash of their
 name; what they are called, their records know, if they have not expired.
@@ -29,6 +33,7 @@ import redis
 
 from worker.intake.audits import scripts
 from worker.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
+from worker.jobs.durability import Durability
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.queues import AUDITS
 from worker.results import keys
@@ -118,6 +123,7 @@ class AuditStore:
 
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None) -> None:
         self._client = client
+        self._durable = Durability(client)
         self._expiry = expiry_seconds or 0
         self._create = client.register_script(scripts.CREATE)
         self._claim = client.register_script(scripts.CLAIM)
@@ -131,11 +137,18 @@ class AuditStore:
         self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
-        """Begin an audit; false if there is one of this id."""
-        made = self._create(
-            keys=[keys.audit(audit_id), keys.AUDITS],
-            args=[audit_id, spec.model_dump_json(), ruleset, scanner],
-        )
+        """Begin an audit, and return once it is on the server's disk; false if there is one of this id.
+
+        Raises:
+            NotDurableError: The disk is too slow. The audit is begun, and a crash may lose it.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            self._create(
+                keys=[keys.audit(audit_id), keys.AUDITS],
+                args=[audit_id, spec.model_dump_json(), ruleset, scanner],
+                client=pipe,
+            )
+            (made,) = self._durable.execute(pipe)
         return bool(made)
 
     def claim(self, audit_id: str, token: str) -> Claim | None:
@@ -175,29 +188,40 @@ class AuditStore:
         return Place(int(page or 0), _text(cursor) or None, _text(after) or None)
 
     def commit(self, claim: Claim, result: PageResult) -> bool:
-        """Commit a page; false if it was committed before, or the audit was cancelled meanwhile."""
+        """Commit a page; false if it was committed before, or the audit was cancelled meanwhile.
+
+        If it has batches, they are on the server's disk when this returns.
+
+        Raises:
+            NotDurableError: The disk is too slow. The page is committed, and a crash may undo that.
+        """
         flat = [item for name, count in result.counts.items() if count for item in (name, count)]
         batches = [
             item for batch in result.batches for item in (batch.id, ENTRY.dump_json(batch, exclude_none=True))
         ]
         findings = [finding.model_dump_json() for finding in result.findings]
-        done = self._commit(
-            keys=[*self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings", "unsent")],
-            args=[
-                claim.page,
-                result.cursor or "",
-                result.after or "",
-                "" if result.cursor is not None else result.ends_as.value,
-                result.reason,
-                self._expiry,
-                b"".join(row.packed() for row in result.rows),
-                len(flat),
-                *flat,
-                len(batches),
-                *batches,
-                *findings,
-            ],
-        )
+        with self._client.pipeline(transaction=False) as pipe:
+            self._commit(
+                keys=[
+                    *self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings", "unsent")
+                ],
+                args=[
+                    claim.page,
+                    result.cursor or "",
+                    result.after or "",
+                    "" if result.cursor is not None else result.ends_as.value,
+                    result.reason,
+                    self._expiry,
+                    b"".join(row.packed() for row in result.rows),
+                    len(flat),
+                    *flat,
+                    len(batches),
+                    *batches,
+                    *findings,
+                ],
+                client=pipe,
+            )
+            (done,) = self._durable.execute(pipe) if result.batches else pipe.execute()
         return bool(done)
 
     def take(self, audit_id: str) -> list[Entry]:

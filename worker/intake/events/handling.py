@@ -111,8 +111,8 @@ class Handler:
         """Take over messages of a source; its name is for dead letters.
 
         Raises:
-            redis.RedisError: Redis is away; none is taken over.
-            DeliveryUncertainError: The broker is; none is taken over.
+            redis.RedisError: Redis is away, or its disk is too slow; none is taken over.
+            DeliveryUncertainError: The broker is away; none is taken over.
         """
         taken, back, read, poison = [], [], [], []
         empty = 0
@@ -130,18 +130,23 @@ class Handler:
             except NotUnderstoodError as error:
                 poison.append((message, error.reason))
         counts = Counter({RECEIVED: len(messages), EMPTY: empty}) + self._work_on(read)
+        letters = [Dead.message(message.body, source, reason) for message, reason in refused]
+        taken += [message for message, _ in refused]
         for message, reason in poison:
-            counts[NOT_UNDERSTOOD] += 1
-            if self._is_dead(message, source, reason):
-                counts[DEAD] += 1
-                taken.append(message)
-            else:
+            receives = self._receives(message, source, reason)
+            if receives < self._rules.dead_after:
                 back.append(message)
-        for message, reason in refused:
-            self._dead.add(Dead.message(message.body, source, reason))
-            log.warning("a message is a dead letter: %s; see `keyhole dead`", reason)
-            counts[DEAD] += 1
-            taken.append(message)
+            else:
+                letters.append(Dead.message(message.body, source, reason, receives))
+                taken.append(message)
+        self._dead.add_durably(letters)
+        for letter in letters:
+            log.warning(
+                "a message is a dead letter (receives: %d): %s; see `keyhole dead`",
+                letter.times,
+                letter.reason,
+            )
+        counts += Counter({NOT_UNDERSTOOD: len(poison), DEAD: len(letters)})
         return Handled(taken, back, counts)
 
     def take_over(self, body: bytes) -> Counter[str]:
@@ -230,11 +235,6 @@ class Handler:
             published += len(not_done)
         return published
 
-    def _is_dead(self, message: Message, source: str, reason: str) -> bool:
-        """Count a receive in vain; once there were as many as may be, keep the message as a dead letter."""
-        receives = max(message.receives, self._dead.count_receive(Dead.message(message.body, source, reason)))
-        if receives < self._rules.dead_after:
-            return False
-        self._dead.add(Dead.message(message.body, source, reason, receives))
-        log.warning("a message is a dead letter after %d receives: %s; see `keyhole dead`", receives, reason)
-        return True
+    def _receives(self, message: Message, source: str, reason: str) -> int:
+        """Count a receive of a message that is not understood, and return how many there were."""
+        return max(message.receives, self._dead.count_receive(Dead.message(message.body, source, reason)))
