@@ -10,11 +10,12 @@ from celery.exceptions import Reject
 from tests.servers.access import CREDENTIALS, isolate
 from worker import services as serving
 from worker import tasks
+from worker.intake.audits.audit import AuditSpec, AuditState
 from worker.intake.dead_letters import DeadLetters, LetterKind
 from worker.jobs.job import ScanJob
 from worker.jobs.ledger import ENTRY, Entry
 from worker.jobs.perform import MAX_LOST
-from worker.jobs.queues import EVENTS
+from worker.jobs.queues import AUDITS, EVENTS
 from worker.results import keys
 from worker.scan_work import ScanWork
 from worker.services import Services, services
@@ -131,6 +132,23 @@ def test_a_wrong_call_that_a_full_redis_does_not_keep_goes_back_into_its_queue(
     scan_batch.apply(args=["garbage"], throw=False)
     (letter,) = dead.letters()
     assert "cannot be called with its arguments" in letter.reason
+
+
+def test_a_cancelled_audit_leaves_no_split_batch_open(dead: DeadLetters) -> None:
+    ledger, audits = services().ledger, services().audits
+    audits.create("audit", AuditSpec(bucket="images"), ruleset="1", scanner="keyhole/test")
+    batch = Entry("batch", JOBS, AUDITS, audit="audit")
+    parts = [Entry(f"batch/{job.id}", (job,), AUDITS, audit="audit", part_of="batch") for job in JOBS]
+    ledger.note(batch)
+    ledger.split(batch, parts)
+    audits.turn("audit", AuditState.CANCELLED)
+
+    for part in parts:
+        work_on(part)
+
+    assert ledger.count() == 0
+    assert ledger.is_done("batch")
+    assert dead.count() == 0
 
 
 class TestItKillsWhoeverWorksOnIt:

@@ -155,6 +155,10 @@ class LedgerTask(KeptTask):
         entry: Entry = ENTRY.validate_python(message)
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
             services().audits.finish(entry.audit, entry.part_of or entry.id)
+            # A batch that was split has no message of its own: the first of its parts strikes it.
+            whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
+            if whole is not None:
+                services().ledger.strike(whole)
             services().ledger.strike(entry)
             return
         try:
