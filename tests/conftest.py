@@ -83,16 +83,17 @@ def valkey(valkey_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture(scope="session")
-def _unsynced_url() -> Iterator[str]:
+def unsynced_url() -> Iterator[str]:
+    """The URL of a Valkey that never says that data are on its disk."""
     with ValkeyServer(port=free_port(), config={"appendonly": "yes", "appendfsync": "no"}) as server:
         yield server.connection_url
 
 
 @pytest.fixture
-def unsynced(_unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """A client of an empty Valkey that never says that data are on its disk. It is waited for 0.1 s."""
+def unsynced(unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A client of that Valkey, which is empty. It is waited for 0.1 s."""
     monkeypatch.setattr(durability, "_LONGEST_WAIT_MS", 100)
-    with connect(_unsynced_url) as client:
+    with connect(unsynced_url) as client:
         client.flushall()
         yield client
 

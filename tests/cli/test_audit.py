@@ -47,6 +47,15 @@ def begin(store: AuditStore, audit_id: str = "a1", **spec: object) -> str:
     return audit_id
 
 
+@pytest.mark.usefixtures("unsynced")
+def test_one_that_is_not_on_the_servers_disk_gets_no_id(keyhole: Keyhole, unsynced_url: str) -> None:
+    printed = keyhole("audit", "s3://images/", "--detach", "--json", KEYHOLE_REDIS_URL=unsynced_url)
+
+    assert (printed.code, printed.out) == (3, "")
+    assert printed.error.startswith("Redis did not bring what was written to its disk")
+    assert "KEYHOLE_REDIS_URL" not in printed.error
+
+
 class TestWithNothingConfigured:
     """In a worker of its own."""
 

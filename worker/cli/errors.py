@@ -57,6 +57,7 @@ def one_line_errors() -> Iterator[None]:
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import OperationalError
 
+    from worker.jobs.durability import NotDurableError
     from worker.jobs.publisher import DeliveryUncertainError
 
     try:
@@ -65,6 +66,8 @@ def one_line_errors() -> Iterator[None]:
         raise CommandError(str(error)) from error
     except (ClusterError, ClusterCrossSlotError, MovedError) as error:
         raise CommandError(CLUSTER, USAGE) from error
+    except NotDurableError as error:
+        raise CommandError(_line(error)) from error
     except redis.RedisError as error:
         raise CommandError(f"Redis does not answer ({_line(error)}); check KEYHOLE_REDIS_URL") from error
     except (DeliveryUncertainError, OperationalError, AMQPError) as error:

@@ -43,11 +43,6 @@ def store(valkey: redis.Redis) -> AuditStore:
     return store
 
 
-def url_of(client: redis.Redis) -> str:
-    options = client.connection_pool.connection_kwargs
-    return f"redis://{options['host']}:{options['port']}"
-
-
 def claimed(store: AuditStore, by: str = "me") -> Claim:
     claim = store.claim("a", by)
     assert claim is not None
@@ -81,12 +76,12 @@ class TestCreating:
     def test_an_id_that_nobody_gave_names_none(self, store: AuditStore) -> None:
         assert (store.get("b"), store.state("b"), store.spec("b")) == (None, None, None)
 
-    def test_it_is_not_begun_until_it_is_on_disk(self, unsynced: redis.Redis) -> None:
+    def test_it_is_not_begun_until_it_is_on_disk(self, unsynced: redis.Redis, unsynced_url: str) -> None:
         """And whoever finds that another connection began it waits for the same."""
         with pytest.raises(NotDurableError):
             AuditStore(unsynced, expiry_seconds=3600).create("a", SPEC, ruleset="3:default", scanner="x")
 
-        with connect(url_of(unsynced)) as other, pytest.raises(NotDurableError):
+        with connect(unsynced_url) as other, pytest.raises(NotDurableError):
             AuditStore(other, expiry_seconds=3600).create("a", SPEC, ruleset="3:default", scanner="x")
 
     def test_the_latest_come_first_and_what_has_expired_is_forgotten(
