@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -158,3 +159,16 @@ scan.apply_async(["s3://{bucket}/b.qcow2"], time_limit=10**9, soft_time_limit=10
     report = site.store.get(bucket, "held/a.qcow2")
     assert report is not None
     assert report.status is Status.SAFE
+
+
+def test_it_still_asks_s3_which_does_not_answer(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with commands.started(
+            "worker", env=site.env | {"KEYHOLE_S3_ENDPOINT_URL": url}, log=site.log
+        ) as worker:
+            asked, _ = silent.accept()
+            with asked:
+                assert stopped(worker) == 0
+
+    assert site.log.read_bytes() == b""

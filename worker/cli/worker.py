@@ -5,6 +5,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from secrets import token_hex
 
 import click
@@ -37,7 +39,7 @@ def worker_command(
     if check:
         sys.exit(sign_of_life.check("worker"))
     settings = load_settings()
-    with one_line_errors(), backend(settings, work=False) as settings:
+    with _stops_while_it_starts(), one_line_errors(), backend(settings, work=False) as settings:
         from celery.signals import worker_shutting_down
 
         from worker.app import configure
@@ -83,6 +85,21 @@ def worker_command(
             worker.start()
     if not told_to_stop.is_set():
         raise CommandError("the worker ended by itself; its log says why")
+
+
+@contextmanager
+def _stops_while_it_starts() -> Iterator[None]:
+    """Exit with 0 on SIGTERM, as a worker that runs does. Once it runs, Celery has a handler of its own."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _stop_with_stdin() -> None:
