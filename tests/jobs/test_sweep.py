@@ -174,6 +174,28 @@ class TestHolders:
         assert site.sweep() == 0
         assert site.ledger.begin(entry, "w2") == Holder("w1", beats=False)
 
+    def test_one_that_loses_worker_after_worker_is_not_buried_while_its_message_can_wait(
+        self, site: Site, valkey: redis.Redis
+    ) -> None:
+        """Its holder's message is delivered again by the broker; only a message that is gone is in vain."""
+        entry = site.note("held", ago=0)
+        site.waiting[queues.JOBS] = 1000
+        for number in range(MOST_TIMES + 2):
+            site.ledger.begin(entry, f"w{number}", take=True)
+            valkey.zincrby(keys.ledger_held(queues.JOBS), -2 * HOLDER_SECONDS, "held")
+            site.sweep()
+
+        assert site.sent == ["held"] * MOST_TIMES
+        assert site.given_up == []
+        assert site.ledger.is_open("held")
+
+        # Later ones have begun meanwhile, so it is gone.
+        site.silence(entry, 200)
+        site.ledger.begin(site.note("later", ago=100), "w")
+        site.sweep()
+
+        assert site.given_up == ["held"]
+
 
 class TestPostponed:
     def test_what_is_due_is_sent_and_it_does_not_count_as_lost(self, site: Site) -> None:

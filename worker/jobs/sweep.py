@@ -70,7 +70,7 @@ class Sweeper:
     def _send_again(self, queue: str, lost: Iterator[Entry], why: str) -> int:
         again = []
         for entry in lost:
-            if self.ledger.times_sent_again(entry) < MOST_TIMES or self.ledger.made_progress(entry):
+            if self._may_come_through(entry):
                 again.append(entry)
             else:
                 self._give_up(entry)
@@ -81,6 +81,10 @@ class Sweeper:
             for entry in again:
                 self.ledger.sent_again(entry)
         return len(again)
+
+    def _may_come_through(self, entry: Entry) -> bool:
+        """Whether an entry made progress lately, or has not been sent again too often."""
+        return self.ledger.times_sent_again(entry) < MOST_TIMES or self.ledger.made_progress(entry)
 
     def _give_up(self, entry: Entry) -> None:
         reason = f"it was sent again {MOST_TIMES} times, and nobody finished it"
@@ -94,7 +98,10 @@ class Sweeper:
 
     def _lost_with_their_holders(self, queue: str) -> Iterator[Entry]:
         for open_entry in self.ledger.take_back(queue, _PAGE, seconds=HOLDER_SECONDS):
-            yield open_entry.entry
+            # The message of one that was sent too often may still wait. Only once the broker has lost that,
+            # too, the entry is given up.
+            if self._may_come_through(open_entry.entry):
+                yield open_entry.entry
 
     def _lost_by_the_broker(self, queue: str) -> Iterator[Entry]:
         if not self.ledger.silent(queue, 1, seconds=self.silent_seconds):
