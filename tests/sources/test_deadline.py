@@ -11,10 +11,12 @@ from contextlib import contextmanager
 import pytest
 
 from tests.servers.access import CREDENTIALS, isolate
+from worker.sources import s3_obstore
 from worker.sources.deadline import deadline
 from worker.sources.errors import BudgetExhaustedError
 from worker.sources.meter import Budget, Meter
 from worker.sources.s3 import S3Access, S3Source
+from worker.sources.s3_answer import Pin, Span
 
 #: Seconds from one byte to the next.
 TRICKLE = 0.05
@@ -85,6 +87,24 @@ def test_a_request_ends_with_the_budget(
             source.read(0, 65536)
 
         assert meter.elapsed_seconds < 5
+
+
+@pytest.mark.parametrize("answer", [trickle_headers, trickle_body, say_nothing])
+def test_a_request_of_obstore_ends_by_its_own_timeout(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]
+) -> None:
+    """It is asked only while the budget has that long left, so it ends within the budget, too."""
+    isolate(monkeypatch, **CREDENTIALS)
+    monkeypatch.setattr(s3_obstore, "READ_SECONDS", 0.3)
+    with serving(answer) as url:
+        store = S3Access(endpoint_url=url, region="us-east-1", connections=1).route("bucket").store
+        assert store is not None
+        meter = Meter(Budget(seconds=60))
+
+        with pytest.raises(s3_obstore.ObstoreRefusedError):
+            s3_obstore.get(store, Pin("bucket", "disk.qcow2", None), Span(0, 65536), meter)
+
+        assert meter.elapsed_seconds < 15
 
 
 def test_a_budget_without_end_is_no_deadline() -> None:
