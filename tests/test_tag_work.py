@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,6 +62,15 @@ class Site:
         """Put a verdict where verdicts go."""
         job = ScanJob(id=job_id, bucket="images", key="a")
         self.work.record(Entry(job_id, (job,)), job, report)
+
+    def leave_undecided(self) -> None:
+        """Let a worker work on an entry whose object cannot be read."""
+        job = ScanJob(id="undecided", bucket="images", key="a")
+        entry = Entry(job.id, (job,))
+        self.services.ledger.note(entry)
+        report = self.report(None, Status.FAILED, reasons=("network",))
+        replace(self.work.performer(), scan=lambda *_: report).perform(entry)
+        assert self.services.ledger.count_postponed() == 1
 
     def pay(self) -> None:
         """Let every debt become due, and pay it."""
@@ -382,6 +392,108 @@ class TestForgeries:
         site.services.store.write(report, job_id="another", sequencer=None)
 
         site.fail_writes(None)
+        site.pay()
+
+        assert site.tags == own_tags(report)
+
+
+class TestUndecided:
+    """While nobody knows what an object is, it is not `safe` by its own word."""
+
+    def test_forged_tags_are_removed_without_a_scan(self, site: Site) -> None:
+        site.upload(tags={"owner": "them", **FORGED})
+
+        site.leave_undecided()
+        assert site.s3.requests == []
+        site.pay()
+
+        assert site.tags == {"owner": "them"}
+        assert site.recorded is None
+
+    def test_while_s3_is_away_the_removal_is_owed(self, site: Site) -> None:
+        site.upload(tags=FORGED)
+        site.leave_undecided()
+        site.s3.before = lambda _: Fault.RESET
+        site.pay()
+        assert site.services.tag_debts.count() == 1
+
+        site.s3.before = lambda _: None
+        site.pay()
+
+        assert site.tags == {}
+        assert site.services.dead_letters.count() == 0
+
+    def test_a_scan_that_decides_meanwhile_writes_its_tags(self, site: Site) -> None:
+        report = site.upload(tags=FORGED)
+        site.leave_undecided()
+
+        site.record(report)
+        site.pay()
+
+        assert site.tags == own_tags(report)
+        assert site.services.tag_debts.count() == 0
+
+    def test_the_tags_of_a_verdict_on_the_same_object_stay(self, site: Site) -> None:
+        report = site.upload()
+        site.record(report)
+        site.s3.requests.clear()
+
+        site.leave_undecided()
+        site.pay()
+
+        assert site.tags == own_tags(report)
+        assert site.s3.requests == ["GetObjectTagging", "HeadObject"]
+
+    def test_a_verdict_on_another_object_confirms_no_tags(self, site: Site) -> None:
+        site.record(site.upload(b"old"))
+        site.upload(b"new", tags=FORGED)
+
+        site.leave_undecided()
+        site.pay()
+
+        assert site.tags == {}
+
+    def test_a_verdict_on_another_version_confirms_no_tags(self, site: Site) -> None:
+        """The scan got no answer, so it did not learn the version."""
+        site.s3.versioned = True
+        report = site.upload(b"old").model_copy(update={"version_id": "v1"})
+        site.record(report)
+        site.upload(b"new", tags=FORGED)
+
+        site.leave_undecided()
+        site.pay()
+
+        assert site.tags == {}
+        assert site.s3.versions[0].tags == own_tags(report)
+
+    def test_a_removal_at_the_same_time_as_a_scan_is_made_up_for(self, site: Site) -> None:
+        """The scan learned the version, so it does not wait for the removal."""
+        site.s3.versioned = True
+        report = site.upload(tags=FORGED).model_copy(update={"version_id": "v1"})
+        site.leave_undecided()
+
+        def scan(operation: str) -> None:
+            if operation == "DeleteObjectTagging":
+                site.s3.before = lambda _: None
+                site.record(report)
+
+        site.s3.before = scan
+        site.pay()
+        assert site.tags == {}
+        site.pay()
+
+        assert site.tags == own_tags(report)
+        debts = site.services.tag_debts
+        assert (debts.count(), debts.count_late()) == (0, 0)
+
+    def test_without_records_nobody_knows_which_tags_are_forged(
+        self, valkey: redis.Redis, valkey_url: str
+    ) -> None:
+        site = Site(valkey, valkey_url, sinks=("tags",))
+        report = site.upload()
+        site.record(report)
+
+        site.leave_undecided()
         site.pay()
 
         assert site.tags == own_tags(report)

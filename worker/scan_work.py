@@ -34,6 +34,7 @@ class ScanWork:
         return Performer(
             scan=self.scan,
             record=self.record,
+            doubt=self.doubt,
             give_up=self.give_up,
             finish=self.finish,
             ledger=services.ledger,
@@ -72,6 +73,11 @@ class ScanWork:
             record()
         if entry.audit is not None:
             self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
+
+    def doubt(self, entry: Entry, _: ScanJob, report: Report) -> None:
+        """Owe the removal of tags that no verdict confirms."""
+        if {"redis", "tags"} <= set(self._services.settings.sinks):
+            self._tags.doubt(report, rate=self._rate(entry))
 
     def refuse_other_buckets(self, entry: Entry) -> None:
         """Turn an entry's jobs in buckets that Keyhole may not touch into a dead letter; they count as done.

@@ -100,6 +100,21 @@ class TagWork:
             trial = replace(later, unanswered=trial.unanswered or later.unanswered)
         self._let_go(hold, trial)
 
+    def doubt(self, report: Report, *, rate: float) -> None:
+        """Owe the tags of an object that a scan left undecided: those of the verdict on it, or none.
+
+        Tags may have come with the upload: the object would be `safe` by its own word until it is decided.
+        This makes no request to S3. Which verdict stands is looked up when the debt is paid. Without records
+        nobody can tell right tags from forged ones, so do not call it then.
+
+        Args:
+            report: The undecided report; its ETag is not used.
+            rate: As of `tag`.
+        """
+        self._services.tag_debts.note(
+            TagDebt(str(report.bucket), str(report.key), report.version_id, rate=rate)
+        )
+
     def tasks_to_send(self, waiting: Callable[[], int]) -> int:
         """How many more tasks are needed for what is due; `waiting` tells how many messages wait for them."""
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
@@ -131,8 +146,14 @@ class TagWork:
         debt = hold.debt
         kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
         if kept is not None and kept.etag and kept.status not in _UNREAD:
-            debt = TagDebt.of(kept, rate=debt.rate)
-        self._let_go(hold, self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None))
+            # Without a version the debt is of the current one, which may be newer than that of the verdict.
+            debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
+        trial = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
+        if not debt.etag and trial.reason == TagOutcome.WRITTEN:
+            # A scan that learned the version holds another debt, so it may have written tags meanwhile:
+            # look once more when its verdict is recorded.
+            trial = replace(trial, unanswered=True)
+        self._let_go(hold, trial)
 
     def _debt(self, report: Report, rate: float) -> TagDebt:
         """What a report's object owes: the tags of the verdict that stands when the report is recorded.

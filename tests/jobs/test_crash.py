@@ -37,6 +37,7 @@ class Site:
         return Performer(
             scan=self._scan,
             record=self._record,
+            doubt=lambda *_: None,
             give_up=lambda *_: None,
             finish=self._finish,
             ledger=self.ledger,

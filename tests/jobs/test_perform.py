@@ -60,6 +60,7 @@ class Site:
         self.on_finish: Callable[[Entry], object] = lambda _: None
         self.finished: list[str] = []
         self.given_up: dict[str, str] = {}
+        self.doubted: list[str] = []
         self.breaker = Breaker()
         self._lock = Lock()
 
@@ -71,6 +72,7 @@ class Site:
         performer = Performer(
             scan=self._scan,
             record=self._record,
+            doubt=self._doubt,
             give_up=self._give_up,
             finish=self._finish,
             ledger=self.ledger,
@@ -83,6 +85,10 @@ class Site:
             cpu_seconds=cpu,
         )
         return performer.perform(entry)
+
+    def _doubt(self, _: Entry, job: ScanJob, report: Report) -> None:
+        assert report.status is Status.FAILED
+        self.doubted.append(job.id)
 
     def _give_up(self, _: Entry, job: ScanJob, report: Report, history: str) -> None:
         self.given_up[job.id] = f"{(*report.reasons, report.status)[0]}: {history}"
@@ -225,6 +231,14 @@ class TestUndecided:
         assert site.scanned == ["job-1"]
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
+
+    def test_its_tags_are_doubted_the_first_time(self, site: Site) -> None:
+        site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
+
+        for _ in range(3):
+            site.perform(BATCH)
+
+        assert site.doubted == ["job-1"]
 
     def test_the_delay_grows(self, site: Site, valkey: redis.Redis) -> None:
         site.on_scan = undecided

@@ -5,7 +5,7 @@ How an attempt at a job can end:
 | attempt | what follows |
 |---|---|
 | decided | the verdict is recorded, and the job is done |
-| undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows |
+| undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows; the first time `doubt` is told |
 | undecided for `patience_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
 | its worker was lost | it goes on as an entry of its own, and what was not begun in `PARTS` entries |
 | it uses more CPU time than any scan may, or memory runs out | this process must end itself, and is lost |
@@ -54,6 +54,8 @@ class Performer:
     Args:
         scan: Scans one object of an entry; what is wrong with the object is in the report.
         record: Puts a verdict where verdicts go.
+        doubt: Told of a report that leaves its object undecided for the first time. It must not ask S3, which
+            may be away.
         give_up: Told of a job whose report says that nobody will try again, and what its attempts were.
         finish: What is to follow when all verdicts of an entry stand, before it is struck; done again if
             whoever did it is lost in between.
@@ -69,6 +71,7 @@ class Performer:
 
     scan: Callable[[Entry, ScanJob], Report]
     record: Callable[[Entry, ScanJob, Report], None]
+    doubt: Callable[[Entry, ScanJob, Report], None]
     give_up: Callable[[Entry, ScanJob, Report, str], None]
     finish: Callable[[Entry], None]
     ledger: Ledger
@@ -226,6 +229,8 @@ class _Attempts:
             reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
         ):
             return self._give_up(job, report, run)
+        if known.times == 1:
+            performer.doubt(self._entry, job, report)
         log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
         self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
