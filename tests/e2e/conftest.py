@@ -93,8 +93,8 @@ def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
 
 
 @pytest.fixture(scope="session")
-def site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site with a worker, on which this process submits, too."""
+def running_site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with a worker."""
     log = tmp_path_factory.mktemp("site") / "worker.log"
     with ValkeyServer(port=free_port()) as valkey:
         site = _site(valkey, s3_server, log)
@@ -102,13 +102,12 @@ def site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield site
 
 
-@pytest.fixture(autouse=True)
-def _submits_there(request: pytest.FixtureRequest) -> None:
-    """Have this process submit to the site of the test, whatever other tests configured."""
-    if "site" in request.fixturenames:
-        site: Site = request.getfixturevalue("site")
-        configure(site.settings)
-        use_settings(site.settings)
+@pytest.fixture
+def site(running_site: Site) -> Site:
+    """A site with a worker, on which this process submits, too, whatever other tests configured."""
+    configure(running_site.settings)
+    use_settings(running_site.settings)
+    return running_site
 
 
 @pytest.fixture
