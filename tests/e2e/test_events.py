@@ -132,8 +132,10 @@ class TestS3TellsSqs:
         until_empty(site, queue.url)
         assert queue.left == 0
         listed = commands.keyhole("dead", "list", "--json", env=site.env)
-        (letter,) = map(json.loads, commands.lines(listed.stdout))
-        assert (letter["times"], letter["source"].rpartition("/")[2]) == (3, queue.url.rpartition("/")[2])
+        letters = map(json.loads, commands.lines(listed.stdout))
+        name = queue.url.rpartition("/")[2]
+        (letter,) = [one for one in letters if one["source"].rpartition("/")[2] == name]
+        assert letter["times"] == 3
         shown = commands.keyhole("dead", "show", "--body", letter["id"][:12], env=site.env)
         assert shown.stdout == POISON
         assert commands.keyhole("dead", "drop", letter["id"], env=site.env).returncode == 0
