@@ -57,11 +57,12 @@ def _interruptible() -> None:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """A command that is invoked within this process configures its logs."""
+    """A command that is invoked within this process configures its logs, and a test may silence Keyhole's."""
     root = logging.getLogger()
-    level = root.level
+    levels = {logger: logger.level for logger in (root, logging.getLogger("worker"))}
     yield
-    root.setLevel(level)
+    for logger, level in levels.items():
+        logger.setLevel(level)
     for handler in [handler for handler in root.handlers if handler.name == logs.HANDLER]:
         root.removeHandler(handler)
 
