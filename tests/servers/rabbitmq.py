@@ -129,6 +129,18 @@ class RabbitMQ:
             self._process.wait(PATIENCE)
             self._process = None
 
+    def freeze(self) -> None:
+        """Stop all of its threads; its connections stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
     def _answers(self) -> bool:
         try:
             self.connection().close()
