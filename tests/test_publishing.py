@@ -16,7 +16,7 @@ from worker.jobs.ledger import Entry
 from worker.jobs.publisher import DeliveryUncertainError
 from worker.jobs.queues import JOBS
 from worker.settings import Settings
-from worker.tasks import CeleryPublisher, waiting
+from worker.tasks import CeleryPublisher, restore_overdue, waiting
 
 ENTRY = Entry("job", (ScanJob(id="job", bucket="images", key="a.qcow2"),))
 
@@ -35,8 +35,10 @@ def broker(tmp_path: Path) -> Iterator[Valkey]:
     valkey.end()
 
 
-@pytest.mark.usefixtures("broker")
-def test_it_dies_while_a_batch_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lost(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - it must be there
+    """A batch whose connection died while it was on its way."""
+
     def die(*_: object) -> None:
         raise BatchPublishError("Redis publish batch failed; delivery is uncertain")
 
@@ -45,8 +47,20 @@ def test_it_dies_while_a_batch_is_on_its_way(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(DeliveryUncertainError, match="on their way"):
             CeleryPublisher().publish([ENTRY])
 
+
+@pytest.mark.usefixtures("lost")
+def test_a_connection_that_died_under_a_batch_is_opened_again_by_the_next() -> None:
     CeleryPublisher().publish([ENTRY])
+
     assert waiting(JOBS) == 1
+
+
+@pytest.mark.usefixtures("lost")
+def test_a_connection_that_died_under_a_batch_is_opened_again_by_a_sweep() -> None:
+    """Publishers close it, and leave it in the pool."""
+    restore_overdue()
+
+    assert waiting(JOBS) == 0
 
 
 @pytest.mark.usefixtures("broker")

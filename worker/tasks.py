@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -304,15 +305,24 @@ def waiting(queue: str) -> int:
 
     It is declared as it is, and so told of: where keys have a prefix, kombu's Redis finds no queue passively.
     """
-    with app.connection_or_acquire() as connection, connection.channel() as channel:
+    with _channel() as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)
 
 
 def restore_overdue() -> None:
     """Have a Redis deliver again what was not acknowledged in time. Other brokers do so by themselves."""
-    with app.connection_or_acquire() as connection, connection.channel() as channel:
+    with _channel() as channel:
         if isinstance(channel, Channel):
             channel.qos.restore_overdue()
+
+
+@contextmanager
+def _channel() -> Iterator[Any]:  # kombu has no types
+    """Open a channel. Connect first: a publisher that failed has left a closed connection in the pool."""
+    with app.connection_or_acquire() as connection:
+        connection.connect()
+        with connection.channel() as channel:
+            yield channel
 
 
 def give_up(entry: Entry, reason: str) -> None:
