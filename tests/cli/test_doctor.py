@@ -230,14 +230,23 @@ class TestRedis:
         assert message.startswith(f"a replica of 127.0.0.1:{port}, which takes no jobs")
         assert self.all_is_told(keyhole)
 
-    def test_one_that_is_managed_does_not_tell_all(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+    @pytest.mark.parametrize(
+        ("denied", "expected", "words"),
+        [
+            ([], "ok", "what is accepted is on disk (WAITAOF)"),
+            (["-waitaof"], "advice", "whether it has WAITAOF, it does not tell"),
+        ],
+    )
+    def test_one_that_is_managed_does_not_tell_all(
+        self, keyhole: Keyhole, valkey: redis.Redis, denied: list[str], expected: str, words: str
+    ) -> None:
         valkey.config_set("appendonly", "yes")
         valkey.acl_setuser(
             "managed",
             enabled=True,
             passwords=["+secret"],
             categories=["+@all"],
-            commands=["-config", "-command"],
+            commands=["-config", "-command", *denied],
             keys=["*"],
             channels=["*"],
         )
@@ -246,8 +255,9 @@ class TestRedis:
 
         ((state, message),) = told(keyhole, "redis disk", KEYHOLE_REDIS_URL=url)
 
-        assert state == "advice"
-        assert "does not tell" in message
+        assert state == expected
+        assert "what a crash loses, the server does not tell" in message
+        assert words in message
         assert told(keyhole, "redis", KEYHOLE_REDIS_URL=url)[0][1].endswith(f"redis://***@127.0.0.1:{port}")
         valkey.acl_deluser("managed")
 

@@ -1,6 +1,7 @@
 """What the doctor says of a Redis: what it promises, and what it refuses. Nothing is written to find out.
 
-A managed Redis refuses `CONFIG`, and perhaps `COMMAND`; what only those tell is then said to be unknown.
+A managed Redis refuses `CONFIG`, and so do the least rules of a user, for it shows passwords. What only it
+tells is then said to be unknown.
 
 Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 """
@@ -13,6 +14,7 @@ import redis
 
 from worker.cli.errors import CLUSTER
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
+from worker.jobs.durability import NO_COMMAND
 from worker.results.permissions import OPTIONAL, lacking
 from worker.sources.masking import masked_url
 
@@ -162,13 +164,19 @@ def _fsync(client: redis.Redis) -> str | None:
 
 
 def _has_waitaof(client: redis.Redis) -> bool | None:
-    """Whether the server waits for its disk when it is asked to; `None` if it does not tell."""
+    """Whether the server waits for its disk when this user asks it to; `None` if it does not tell.
+
+    It is asked to wait for no disk and no replica, which takes no time.
+    """
     try:
-        # redis-py's way to it fails where there is no such command.
-        (found,) = client.execute_command("COMMAND INFO", "waitaof")  # type: ignore[no-untyped-call] # redis-py's
+        client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's
+    except redis.exceptions.NoPermissionError:
+        return None
+    except redis.ResponseError as error:
+        return NO_COMMAND not in str(error).lower()  # a replica has it and refuses it
     except redis.RedisError:
         return None
-    return found is not None
+    return True
 
 
 def _size(count: int) -> str:

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 #: Milliseconds: a disk that takes longer to sync is in trouble. It is well within a command's own timeout.
 _LONGEST_WAIT_MS: Final = 10_000
 #: What servers say that lack the command, or have no append-only file. Both come with the code `ERR`.
-_NO_COMMAND: Final = "unknown command"
+NO_COMMAND: Final = "unknown command"
 _NO_FILE: Final = "appendonly is disabled"
 
 
@@ -62,7 +62,7 @@ class Durability:
     def _go_on_without(self, error: Exception) -> None:
         """Say that the server can't wait for its disk, or raise the error if it says something else."""
         forbidden = isinstance(error, redis.exceptions.NoPermissionError)
-        lacks = isinstance(error, redis.ResponseError) and _NO_COMMAND in str(error).lower()
+        lacks = isinstance(error, redis.ResponseError) and NO_COMMAND in str(error).lower()
         if forbidden or lacks:
             self._waits = False
         elif not (isinstance(error, redis.ResponseError) and _NO_FILE in str(error)):
