@@ -58,6 +58,7 @@ PACKAGES = {
     "pzstd": "zstd",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
+    "redis-cli": "redis-tools",
     "sfdisk": "fdisk",
     "sgdisk": "gdisk",
     "udfinfo": "udftools",

@@ -1,0 +1,124 @@
+"""The Compose files as Compose reads them, and the Valkey that they describe, started without a container."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.commands import started
+from tests.ports import free_port
+
+ROOT = Path(__file__).parents[2]
+MAIN, DEMO = "docker-compose.yml", "deploy/compose.demo.yml"
+TLS, SIGNING = "deploy/compose.tls.yml", "deploy/compose.signing.yml"
+#: A variable of docker-compose.yml that is no setting of Keyhole's, and a value for it.
+PASSWORD_NAME, PASSWORD = "KEYHOLE_VALKEY_PASSWORD", "0123456789abcdef" * 4
+#: Where Compose mounts the files of `secrets`.
+SECRETS = "/run/secrets"
+
+#: The line of the image's entry point that runs the command. The others give files to the user `valkey`.
+_ENTRY_POINT = 'exec "$@" $VALKEY_EXTRA_FLAGS'
+#: `$$`, or a variable with what stands for it where it is not set.
+_VARIABLE = re.compile(r"\$(?:\$|\{(\w+):([?-])([^}]*)\})")
+
+Service = dict[str, Any]
+
+
+def services(*files: str, **variables: str) -> dict[str, Service]:
+    """The services of some files, each added to those before it, with these variables.
+
+    Raises:
+        KeyError: A variable that a file requires is missing.
+    """
+    merged: dict[str, Service] = {}
+    for file in files:
+        text = _VARIABLE.sub(lambda found: _value(*found.groups(), variables), (ROOT / file).read_text())
+        for name, service in yaml.safe_load(text)["services"].items():
+            merged[name] = _added(merged.get(name, {}), service)
+    return merged
+
+
+def _value(name: str | None, operator: str, text: str, variables: Mapping[str, str]) -> str:
+    if name is None:
+        return "$"
+    return variables.get(name, text) if operator == "-" else variables[name]
+
+
+def _added(before: Service, service: Service) -> Service:
+    """A service as a further file changes it."""
+    added = before | service
+    for name in before.keys() & service.keys():
+        if isinstance(service[name], dict):
+            added[name] = before[name] | service[name]
+        elif name == "secrets":
+            added[name] = before[name] + service[name]
+    return added
+
+
+class Valkey:
+    """The service `valkey` as a process of the tests' own: its command, its environment, its health check.
+
+    Args:
+        service: As `services` returns it.
+        folder: An empty one, where it keeps its data.
+        server: The program.
+        secrets: The folder with the files of `secrets`.
+    """
+
+    def __init__(self, service: Service, folder: Path, *, server: Path, secrets: Path) -> None:
+        self.port = free_port()
+        self.log = folder / "valkey.log"
+        self._service, self._folder, self._secrets = service, folder, secrets
+        self._commands = folder / "bin"
+        self._commands.mkdir()
+        self._add_command("docker-entrypoint.sh", _ENTRY_POINT)
+        self._add_command("valkey-server", f'exec {server} "$@"')
+        self._add_command("valkey-cli", f'exec redis-cli -h localhost -p {self.port} "$@"')
+        given = service.get("environment", {})
+        flags = self._here(given.get("VALKEY_EXTRA_FLAGS", ""))
+        self._environment = os.environ | given
+        self._environment |= {
+            "PATH": f"{self._commands}:{os.environ['PATH']}",
+            "VALKEY_EXTRA_FLAGS": f"--bind 127.0.0.1 --port {self.port} {flags}",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it as its container would."""
+        with started(
+            *self._service["command"],
+            env=self._environment,
+            log=self.log,
+            program=[str(self._commands / "docker-entrypoint.sh")],
+            cwd=self._folder,
+        ) as process:
+            yield process
+
+    def is_healthy(self) -> bool:
+        """What its health check says. It needs redis-cli."""
+        kind, command = self._service["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        check = ["sh", "-c", self._here(command)]
+        return subprocess.run(check, env=self._environment, capture_output=True, check=False).returncode == 0
+
+    def environment_of(self, service: Service, **host: str) -> dict[str, str]:
+        """The environment of another service that reaches it here; a name without a value has the host's."""
+        values = {
+            name: host.get(name) if value is None else value for name, value in service["environment"].items()
+        }
+        return {name: self._here(value) for name, value in values.items() if value is not None}
+
+    def _here(self, text: str) -> str:
+        """A text with the paths and the port of this machine."""
+        text = text.replace(SECRETS, str(self._secrets)).replace("valkey:6379", "localhost:6379")
+        return text.replace("6379", str(self.port))
+
+    def _add_command(self, name: str, line: str) -> None:
+        script = self._commands / name
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)

@@ -1,0 +1,46 @@
+"""Redis as the README configures it: TLS alone, and one user."""
+
+import re
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.deploy.readme import block, make_certificates
+from tests.e2e import commands
+from tests.inspectors.content.tools import give_up
+from tests.ports import free_port
+from tests.servers.redis_server import REDIS
+from worker.results.connection import connect
+from worker.results.permissions import lacking, rules
+
+
+def test_only_its_user_gets_in_and_by_tls_alone(tmp_path: Path) -> None:
+    if not REDIS.exists():
+        give_up("Redis is not there: install redis-server")
+    make_certificates(tmp_path, "valkey")
+    port = free_port()
+    configuration = block("port 0")
+    url = re.findall(r"'(.*)'", block("export KEYHOLE_REDIS_URL='rediss"))[0]
+    for shown, here in (
+        # Redis 7.0 has no WAITAOF.
+        ("RULES", rules().replace("+waitaof ", "")),
+        ("/etc/valkey", str(tmp_path)),
+        ("/etc/keyhole", str(tmp_path)),
+        ("@valkey:", "@localhost:"),
+        ("6379", str(port)),
+    ):
+        assert shown in configuration + url
+        configuration, url = configuration.replace(shown, here), url.replace(shown, here)
+    file = tmp_path / "redis.conf"
+    file.write_text(configuration + f"bind 127.0.0.1\ndir {tmp_path}\n")
+    log = tmp_path / "redis.log"
+    with (
+        commands.started(str(file), env=commands.environment(), log=log, program=[str(REDIS)]),
+        connect(url) as client,
+        connect(url.replace("keyhole:PASSWORD@", ""), retries=0) as stranger,
+    ):
+        commands.until(lambda: b"Ready to accept connections" in log.read_bytes())
+        assert lacking(client, is_broker=True) == []
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            stranger.ping()
