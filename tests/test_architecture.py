@@ -1,6 +1,7 @@
 """The rooms' arrows run down only, and the inspectors' room has no windows."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,7 +124,30 @@ def test_arrows_run_down_only(path: Path) -> None:
     assert used <= allowed
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "inspectors").glob("*.py")), ids=lambda path: path.name)
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports within functions and under TYPE_CHECKING count as well."""
+    modules = {module_of(path): path for path in FILES}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for module, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[module] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                graph[module] |= {name if name in modules else node.module for name in names.values()}
+    known = {module: (used & modules.keys()) - {module} for module, used in graph.items()}
+    graphlib.TopologicalSorter(known).prepare()
+
+
+IN_INSPECTORS = sorted((ROOT / "inspectors").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", IN_INSPECTORS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_inspectors_have_no_io_no_clock_and_no_settings(path: Path) -> None:
     outside = {module.split(".")[0] for module in imports(path)} - {"worker"}
     assert outside <= OUTSIDE

@@ -20,6 +20,7 @@ from tests.inspectors.compression.packed import (
 from worker.demo.images import Image, gpt_disk
 from worker.inspectors import Facts, Inspection
 from worker.inspectors.decompression import Decompression
+from worker.inspectors.inside import Inside
 
 ALL = Decompression(output=64 * GIB, input=64 * GIB)
 #: A disk as it is: a quarter zeros, a quarter text, a quarter half noise, a quarter noise.
@@ -59,7 +60,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 def inspected(data: bytes, decompression: Decompression) -> tuple[Facts, float]:
     """What is known of an object, and the seconds of CPU that it took."""
-    inspection = Inspection(decompression=decompression)
+    inspection = Inspection(inside=Inside(decompression=decompression))
     image = Image.of(len(data), [(0, data)])
     began = time.process_time()
     inspection.finish(image.size)

@@ -17,7 +17,8 @@ def test_a_part_is_read(tmp_path: Path, file_format: str) -> None:
     body = part(file_format, [Row("a", bucket="images"), Row("b", bucket="images")])
     (writable / "part").write_bytes(body)
     code = f"""
-from worker.intake.inventory.conversion import Conversion, FileFormat, convert
+from worker.intake.inventory.conversion import convert
+from worker.intake.inventory.part import Conversion, FileFormat
 from worker.intake.inventory.table import read_rows
 source, target = (str(folder / "writable" / name) for name in ("part", "table"))
 chosen = FileFormat({file_format.lower()!r})

@@ -21,6 +21,7 @@ from worker.inspectors import Facts, FileInspector, Inspection
 from worker.inspectors.container import ContainerInspector
 from worker.inspectors.decompression import Decompression
 from worker.inspectors.formats import ALL
+from worker.inspectors.inside import Inside
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange
 from worker.scan.plan import merge
@@ -57,9 +58,9 @@ def check(data: bytes) -> None:
     way = WAYS[given.steer % len(WAYS)]
     kind = KINDS[given.steer // len(WAYS) % len(KINDS)]
 
-    facts = _known(Inspection(decompression=LITTLE), _scanned, given)
+    facts = _known(Inspection(inside=Inside(decompression=LITTLE)), _scanned, given)
     _can_be_told(facts)
-    other = _known(Inspection(decompression=LITTLE), way, given)
+    other = _known(Inspection(inside=Inside(decompression=LITTLE)), way, given)
     assert facts == other, f"the law, {way.__name__}: {facts} is not {other}"
 
     alone, otherwise = _single(kind), _single(kind)
@@ -69,10 +70,8 @@ def check(data: bytes) -> None:
 
 
 def _single(kind: type[FileInspector]) -> Single:
-    inspector = kind()
-    if isinstance(inspector, ContainerInspector):
-        inspector.decompression = LITTLE
-    return Single(inspector)
+    container = issubclass(kind, ContainerInspector)
+    return Single(kind(inside=Inside(decompression=LITTLE)) if container else kind())
 
 
 def _known(inspection: Inspection, way: Way, given: SparseInput) -> Facts:

@@ -3,6 +3,7 @@
 from tests.inspectors.inspecting import facts_of
 from worker.demo.images import Image
 from worker.inspectors import Facts, Inspection
+from worker.inspectors.inside import Inside
 from worker.scan.policy import judge
 from worker.scan.report import Status
 from worker.scan.rules import Rule
@@ -13,7 +14,7 @@ PROVEN = Rule(wholeness="proven")
 
 def thorough_facts_of(image: Image) -> Facts:
     """What an inspection knows that reads all maps."""
-    inspection = Inspection(thorough=True)
+    inspection = Inspection(inside=Inside(thorough=True))
     inspection.finish(image.size)
     for _ in range(4096):
         missing = inspection.missing()

@@ -18,6 +18,7 @@ from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, 
 from worker.inspectors import Facts, Inspection, Wholeness, get_inspector
 from worker.inspectors.compressed import LIMIT
 from worker.inspectors.decompression import Decompression
+from worker.inspectors.inside import Inside
 
 Way = Callable[[Run, Image, st.DrawFn], Run]
 #: What has to be decompressed to be looked at, of the images that take long to be packed.
@@ -40,7 +41,7 @@ def within(facts: Facts) -> Facts:
 
 def facts_of(image: Image, decompression: Decompression | None = None) -> Facts:
     """What is known of an image by a limit, once nothing is missing."""
-    inspection = Inspection(decompression=decompression)
+    inspection = Inspection(inside=Inside(decompression=decompression or Decompression()))
     told_at_once(inspection, image)
     return inspection.facts()
 
@@ -180,7 +181,7 @@ def with_noise(image: Image) -> Image:
 @pytest.mark.parametrize("name", PACKED)
 def test_of_what_is_too_long_to_be_read_no_more_is_read_than_tells_something(name: str) -> None:
     """The disk's last sector is further back than may be made of it."""
-    inspection = Inspection(decompression=Decompression(output=3 * MIB, input=MIB))
+    inspection = Inspection(inside=Inside(decompression=Decompression(output=3 * MIB, input=MIB)))
     disk = packed(name, with_noise(gpt_disk(4 * MIB)))
     told_at_once(inspection, disk)
     facts = inspection.facts()
@@ -240,8 +241,8 @@ def test_an_inspection_knows_the_same_however_the_bytes_came(
         )
     )
     image = whole.truncated(cut)
-    reference = told_at_once(Inspection(decompression=limits), image).facts()
-    assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
+    reference = told_at_once(Inspection(inside=Inside(decompression=limits)), image).facts()
+    assert way(Inspection(inside=Inside(decompression=limits)), image, data.draw).facts() == reference
 
 
 @given(st.data(), st.sampled_from(["gzip", "zstd"]), st.sampled_from(WAYS))
@@ -250,8 +251,8 @@ def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: st
     limits = data.draw(
         st.sampled_from([Decompression(), Decompression(input=200_000), Decompression(1 << 20)])
     )
-    reference = told_at_once(Inspection(decompression=limits), image).facts()
-    assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
+    reference = told_at_once(Inspection(inside=Inside(decompression=limits)), image).facts()
+    assert way(Inspection(inside=Inside(decompression=limits)), image, data.draw).facts() == reference
 
 
 @given(st.data(), st.sampled_from(WAYS))
@@ -261,8 +262,8 @@ def test_so_it_does_of_an_archive_of_compressed_images(data: st.DataObject, way:
     image = ARCHIVE
     if data.draw(st.booleans()):
         image = image.truncated(data.draw(st.integers(0, image.size)))
-    reference = told_at_once(Inspection(decompression=limits), image).facts()
-    assert way(Inspection(decompression=limits), image, data.draw).facts() == reference
+    reference = told_at_once(Inspection(inside=Inside(decompression=limits)), image).facts()
+    assert way(Inspection(inside=Inside(decompression=limits)), image, data.draw).facts() == reference
 
 
 ARCHIVE = tar(

@@ -5,6 +5,7 @@ import pytest
 from tests.inspectors.examples import WHOLE
 from worker.demo.images import Image
 from worker.inspectors import Inspection
+from worker.inspectors.inside import Inside
 
 #: Cuts what is wanted into several pieces, as a slow network does.
 PIECE = 70_000
@@ -28,7 +29,7 @@ def test_an_image_whose_maps_are_all_read_can_be_looked_at_after_every_piece(nam
 
 
 def _look_after_every_piece(image: Image, which: int, *, thorough: bool) -> None:
-    inspection = Inspection(thorough=thorough)
+    inspection = Inspection(inside=Inside(thorough=thorough))
     inspection.finish(image.size)
     for _ in range(MOST_PIECES):
         wanted = inspection.missing()

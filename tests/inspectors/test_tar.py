@@ -28,7 +28,8 @@ from worker.demo.images import Image, dmg, gpt_disk, iso, qcow2, tar, tar_header
 from worker.demo.images.image import round_up
 from worker.demo.images.tar import BLOCK
 from worker.inspectors import Facts, Inspection, Severity, Wholeness, get_inspector
-from worker.inspectors.container import FEW_OPEN, MAX_DEPTH, MAX_MEMBERS, MAX_OPEN, MAX_OPEN_BYTES
+from worker.inspectors.container import FEW_OPEN, MAX_MEMBERS, MAX_OPEN, MAX_OPEN_BYTES
+from worker.inspectors.inside import MAX_DEPTH
 from worker.inspectors.ova import OVAInspector
 from worker.inspectors.tar import MAX_ENTRIES, MAX_EXTENDED, MAX_PADDING
 

@@ -9,6 +9,7 @@ from tests.inspectors.test_law import IMAGES
 from worker.demo.images import Image, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
 from worker.inspectors import Facts, Inspection
 from worker.inspectors.base import THOROUGH_BYTES
+from worker.inspectors.inside import Inside
 
 GIB = 1024**3
 LARGER = {
@@ -22,7 +23,7 @@ LARGER = {
 
 def known(image: Image, which: int) -> Facts:
     """What is known at last, if always the first or the last of what is missing is fetched."""
-    inspection = Inspection(thorough=True)
+    inspection = Inspection(inside=Inside(thorough=True))
     inspection.finish(image.size)
     for _ in range(3000):
         missing = inspection.missing()

@@ -19,6 +19,7 @@ from worker.inspectors.container import ContainerInspector
 from worker.inspectors.extents import ExtentMap, JoinedExtents
 from worker.inspectors.facts import Facts, Member
 from worker.inspectors.findings import BoundedFindings, Finding, found
+from worker.inspectors.inside import Inside
 from worker.inspectors.namesakes import Namesakes
 from worker.inspectors.ovf import Descriptor, File
 from worker.inspectors.tar_names import digest
@@ -88,7 +89,7 @@ class Machine:
         """Take the first bytes of the last file, as many as were wanted."""
         candidate = self._last
         if candidate is None:
-            kind = _format_by_front(data)
+            kind = Inside.format_by_front(data)
             if kind is not None:
                 self._fronts[len(self._places) - 1] = kind
             return
@@ -255,10 +256,3 @@ def join_chunks(machine: Machine, archive: ContainerInspector, namesakes: Namesa
 def _name(file: File) -> str:
     """A file's name as a member."""
     return printable(file.href.encode(errors="replace"))
-
-
-def _format_by_front(front: bytes) -> str | None:
-    """The format that an object's first bytes bear the mark of, by the formats of disks."""
-    from worker.inspectors.formats import BY_FRONT  # noqa: PLC0415 - archives are among the formats
-
-    return next((kind.NAME for kind in BY_FRONT if kind.matches_front(front)), None)

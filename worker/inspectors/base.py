@@ -14,10 +14,11 @@ How an inspector works, and the rules it keeps:
 
 import logging
 from collections.abc import Mapping
+from enum import Enum, auto
 
 from worker.inspectors.effort import spend
 from worker.inspectors.errors import ImageFormatError
-from worker.inspectors.facts import Wholeness
+from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import Finding
 from worker.inspectors.memory import Held
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
@@ -33,6 +34,15 @@ LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 THOROUGH_BYTES = 16 * 1024 * 1024
 
 
+class Layer(Enum):
+    """What a format is, as far as one may be part of another."""
+
+    IMAGE = auto()
+    DISC = auto()
+    DISK = auto()
+    COMPRESSED = auto()
+
+
 class FileInspector:
     """A disk image inspector that is shown the image piece by piece and stores as little of it as it can.
 
@@ -45,6 +55,10 @@ class FileInspector:
 
     #: The name of the format, as `get_inspector` takes it.
     NAME = "raw"
+    #: An image format; or a bare disk, a disc, a compressed stream, which others may begin with.
+    LAYER = Layer.IMAGE
+    #: Whether members lie in it, each with an inspection of its own.
+    IS_CONTAINER = False
     #: How many times its length is held of a long region.
     MADE_OF_REGION = MADE_OF_REGION
     #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of what is near and a sample.
@@ -208,6 +222,34 @@ class FileInspector:
     def content(self) -> tuple[str, ...]:
         """What lies on the disk, by libblkid's names."""
         return ()
+
+    def members(self) -> tuple[Member, ...]:
+        """What lies in a container, in its order."""
+        return ()
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether something is being decompressed, which takes much memory."""
+        return False
+
+    # What it makes of others that recognise the same object
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the bytes of the disk are the object's own, from its first on."""
+        return False
+
+    def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that do
+        """Whether what `other` recognises is a part of this format, and no second one."""
+        return False
+
+    def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that may be
+        """Whether this is only what a writer of `other` left of it, and no second format."""
+        return False
+
+    def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that do
+        """Whether nothing is to be fetched for `other` yet, since this may explain it."""
+        return False
 
     @property
     def wholeness(self) -> Wholeness:

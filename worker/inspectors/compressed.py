@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from worker.inspectors.base import FileInspector
+from worker.inspectors.base import FileInspector, Layer
 from worker.inspectors.container import FRONT_BYTES as FRONT_KEPT
-from worker.inspectors.container import MAX_DEPTH, ContainerInspector
+from worker.inspectors.container import ContainerInspector
 from worker.inspectors.decoders import (
     Bzip2Decoder,
     Decoder,
@@ -33,6 +33,7 @@ from worker.inspectors.decoders import (
 from worker.inspectors.decompression import BOMB_RATIO, KIB, MIB
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.inside import MAX_DEPTH, Inside
 from worker.inspectors.passing import Passing
 from worker.inspectors.region import CaptureRegion
 from worker.inspectors.text import printable
@@ -67,12 +68,15 @@ class Outcome:
 class CompressedInspector(ContainerInspector):
     """A compressed object, and what it holds."""
 
+    LAYER = Layer.COMPRESSED
     DECODER: ClassVar[type[Decoder]]
     #: Its pieces are asked for as buffers of the decoder.
     MADE_OF_REGION = 0
 
-    def __init__(self, tracing: bool = False, depth: int = 0, decoder: Decoder | None = None) -> None:
-        super().__init__(tracing, depth)
+    def __init__(
+        self, tracing: bool = False, inside: Inside | None = None, decoder: Decoder | None = None
+    ) -> None:
+        super().__init__(tracing, inside)
         self._decoder = self.DECODER() if decoder is None else decoder
         # Until the outcome is known.
         self._passing: Passing | None = None
@@ -177,19 +181,19 @@ class CompressedInspector(ContainerInspector):
     @property
     def _too_long(self) -> bool:
         """Whether the object is known to be longer than is read of it."""
-        return self._size is not None and self._size > self.decompression.input
+        return self._size is not None and self._size > self.inside.decompression.input
 
     def _begin(self) -> None:
-        if self.too_deep:
+        if self.inside.too_deep:
             self._end(
                 LIMIT, found("member_limit", f"what lies in more than {MAX_DEPTH} others is not looked at")
             )
             return
         # At once with the first stream's window: to ask for more later would be to wait with this in hand.
         self._decoder.beside = min(BUFFERS, LEAST_BUFFERS + PIECES_AT_ONCE * self._longest)
-        self._decoder.most_output = self.decompression.output
+        self._decoder.most_output = self.inside.decompression.output
         self._decoder.reserve(self.region("front").data)
-        self._passing = Passing(self.new_inspection(within_another=True))
+        self._passing = Passing(self.inside.look(within_another=True))
         self._expect(0)
 
     @property
@@ -199,7 +203,7 @@ class CompressedInspector(ContainerInspector):
 
     def _expect(self, at: int) -> None:
         """Declare the next piece."""
-        if at > self.decompression.input:
+        if at > self.inside.decompression.input:
             self._end(LIMIT)
             return
         self._piece = f"piece at {at}"
@@ -215,7 +219,7 @@ class CompressedInspector(ContainerInspector):
                 self._header = self.read_header(piece)
             # What begins the member is shown alone: whether that is compressed as well is known then.
             for made in decoder.decode(piece, last=last, first_step=FRONT_BYTES):
-                self.decompression.watch(len(made))
+                self.inside.decompression.watch(len(made))
                 passing.show(made)
                 self._look(passing)
                 if self._outcome is not None:
@@ -229,8 +233,8 @@ class CompressedInspector(ContainerInspector):
 
     def _look(self, passing: Passing) -> None:
         """Decide after a step whether there is a reason to end."""
-        made, most = self._decoder.made, self.decompression.output
-        within = self.decompression.within_another
+        made, most = self._decoder.made, self.inside.decompression.output
+        within = self.inside.decompression.within_another
         if within and passing.position == FRONT_BYTES and self._is_compressed(passing):
             self._end(LIMIT, self._nested())
         elif made > most:
@@ -258,10 +262,10 @@ class CompressedInspector(ContainerInspector):
             yield self._nested()
 
     def _is_compressed(self, passing: Passing) -> bool:
-        return any(isinstance(match, CompressedInspector) for match in passing.inspection.matches)
+        return any(match.LAYER is Layer.COMPRESSED for match in passing.inspection.matches)
 
     def _nested(self) -> Finding:
-        if self.decompression.within_another:
+        if self.inside.decompression.within_another:
             return found("decompression_bomb", "the data are compressed three times or more")
         return found("nested_compression", f"the {self} data are compressed data again")
 
@@ -286,7 +290,7 @@ class CompressedInspector(ContainerInspector):
 def holds_image(matches: Iterable[FileInspector]) -> bool:
     """Whether what was recognised is an image, or is compressed and holds one."""
     return any(
-        not isinstance(match, CompressedInspector)
+        match.LAYER is not Layer.COMPRESSED
         or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())
         for match in matches
     )

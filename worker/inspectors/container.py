@@ -7,7 +7,7 @@ member's own offsets; the container says where these lie in the object, and hand
   passes at that moment.
 - A member whose inspection has all that it wants is settled: its facts are kept, if the container counts it
   as a member (`keeps`), and all else of it is forgotten.
-- A container in a container is a member as any other, down to `MAX_DEPTH`.
+- A container in a container is a member as any other, down to `inside.MAX_DEPTH`.
 - How many members are looked at at once is bounded (`busy`), how many are kept (`full`), and with both what
   is held in memory. A container that waits until it is not busy any more knows the same in the end.
 - A member's length is told to its inspection once the member is known to lie in the object to its end, or the
@@ -16,20 +16,14 @@ member's own offsets; the container says where these lie in the object, and hand
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
 
 from worker.inspectors.base import FileInspector
-from worker.inspectors.decompression import Decompression
 from worker.inspectors.effort import spend
 from worker.inspectors.extents import ExtentMap
-from worker.inspectors.facts import Facts, Member, Wholeness
+from worker.inspectors.facts import Member, Wholeness
+from worker.inspectors.inside import Inside, Look
 from worker.inspectors.region import ByteRange
 
-if TYPE_CHECKING:
-    from worker.inspectors.inspection import Inspection
-
-#: A disk in an archive in a compressed archive in an image's layer; nobody packs deeper by accident.
-MAX_DEPTH = 4
 #: Members that are kept. An appliance has a handful of disks; a container image some dozen layers.
 MAX_MEMBERS = 1000
 #: Members that are looked at at once. A scan has two or three in flight: while a disk's end is fetched, the
@@ -43,37 +37,6 @@ FRONT_BYTES = 4096
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
-class Looking(Protocol):
-    """What looks at a member: an inspection, or what unpacks the member for one."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything wanted is here, or can no longer matter."""
-
-    @property
-    def holds_much(self) -> bool:
-        """Whether something is being decompressed."""
-
-    @property
-    def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory."""
-
-    def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere."""
-
-    def finish(self, size: int | None = None) -> None:
-        """Make the member's length known."""
-
-    def missing(self) -> list[ByteRange]:
-        """The ranges that are still wanted."""
-
-    def facts(self) -> Facts:
-        """What is known now."""
-
-    def close(self) -> None:
-        """Say that nothing more is asked of it."""
-
-
 class PlacedMember:
     """A member whose bytes lie in the container as they are.
 
@@ -83,7 +46,7 @@ class PlacedMember:
         inspection: What looks at it.
     """
 
-    def __init__(self, name: str, extents: ExtentMap, inspection: Looking) -> None:
+    def __init__(self, name: str, extents: ExtentMap, inspection: Look) -> None:
         self.name = name
         self.inspection = inspection
         self._extents = extents
@@ -144,13 +107,19 @@ class PlacedMember:
 
 
 class ContainerInspector(FileInspector):
-    """A container: what it is itself, and its members."""
+    """A container: what it is itself, and its members.
 
-    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
+    Args:
+        tracing: Passed on to the members' inspections, too.
+        inside: How its members may be looked at.
+    """
+
+    IS_CONTAINER = True
+
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
         super().__init__(tracing)
-        #: What may be decompressed of what lies inside. Whoever allows other than the usual sets it at once.
-        self.decompression = Decompression()
-        self._depth = depth
+        self.inside = inside or Inside()
+        self.thorough = self.inside.thorough
         self._count = 0
         # By their numbers, in which order they are told in the end.
         self._open: dict[int, PlacedMember] = {}
@@ -161,7 +130,7 @@ class ContainerInspector(FileInspector):
 
     def new_member(self, name: str, extents: ExtentMap) -> int:
         """Declare a member whose bytes lie in the container as they are, and number it, from 0."""
-        return self.add_member(PlacedMember(name, extents, self.new_inspection()))
+        return self.add_member(PlacedMember(name, extents, self.inside.look()))
 
     def add_member(self, member: PlacedMember) -> int:
         """Declare a member, and number it."""
@@ -174,13 +143,6 @@ class ContainerInspector(FileInspector):
         """Number a member that is not looked at."""
         self._count += 1
         return self._count - 1
-
-    def new_inspection(self, *, within_another: bool = False) -> "Inspection":
-        """An inspection of something inside; see `Decompression` for `within_another`."""
-        from worker.inspectors.inspection import Inspection  # noqa: PLC0415 - it looks for containers itself
-
-        decompression = replace(self.decompression, within_another=within_another)
-        return Inspection(depth=self._depth + 1, decompression=decompression, thorough=self.thorough)
 
     def take(self, name: str) -> bytes:
         """The bytes of a filled region, which is forgotten. It may be declared again."""
@@ -210,11 +172,6 @@ class ContainerInspector(FileInspector):
     def holds_much(self) -> bool:
         """Whether something inside is being decompressed, which takes much memory: one at a time does."""
         return any(member.inspection.holds_much for member in self._open.values())
-
-    @property
-    def too_deep(self) -> bool:
-        """Whether what lies inside is not looked into: containers in containers have an end."""
-        return self._depth >= MAX_DEPTH
 
     # What subclasses override
 

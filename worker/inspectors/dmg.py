@@ -33,7 +33,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from worker.inspectors import dmg_map
-from worker.inspectors.base import FileInspector
+from worker.inspectors.base import FileInspector, Layer
 from worker.inspectors.dmg_map import COMPRESSED, MAX_PLIST_BYTES, RAW, BlockMap
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
@@ -103,7 +103,7 @@ class DMGInspector(FileInspector):
         return bool(trailer.part(RESOURCE_FORK).length) or (self._map is not None and self._map.tables > 0)
 
     @property
-    def begins_raw(self) -> bool:
+    def is_bare(self) -> bool:
         """Whether the object's first bytes are those of the disk, stored as they are."""
         first = self._map.first if self._map is not None else None
         return first is not None and (first.kind, first.sector, first.data.offset) == (RAW, 0, 0)
@@ -113,6 +113,23 @@ class DMGInspector(FileInspector):
         """How the object's first bytes are compressed, if they are the first data of the disk."""
         first = self._map.first if self._map is not None else None
         return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
+
+    def explains(self, other: FileInspector) -> bool:
+        """Whether `other` is what lies on the disk, or is the disk's first compressed data.
+
+        If the trailer leads nowhere, it cannot be told what the first bytes are of the disk.
+        """
+        if other.LAYER in {Layer.DISK, Layer.DISC}:
+            return self.is_bare or not self.stands
+        return other.LAYER is Layer.COMPRESSED and self.stands and self.begins_compressed == str(other)
+
+    def is_remnant_in(self, other: FileInspector) -> bool:
+        """Whether the trailer is cut, or leads nowhere: a compressor or an archiver left it as it was."""
+        return not self.stands and (other.IS_CONTAINER or self.is_cut)
+
+    def defers(self, other: FileInspector) -> bool:
+        """Whether a stream may be the disk's first data: not before the map of the disk is known."""
+        return other.LAYER is Layer.COMPRESSED and (not self.complete or self.explains(other))
 
     @property
     def virtual_size(self) -> int:

@@ -16,55 +16,29 @@ disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
 from collections.abc import Callable
 
 from worker.inspectors.base import FileInspector
-from worker.inspectors.compressed import CompressedInspector
-from worker.inspectors.container import ContainerInspector
-from worker.inspectors.decompression import Decompression
-from worker.inspectors.dmg import DMGInspector
 from worker.inspectors.effort import spend
 from worker.inspectors.errors import ImageFormatError
 from worker.inspectors.facts import Facts, Wholeness
 from worker.inspectors.findings import Finding, Severity, found
 from worker.inspectors.foreign import ForeignMarks
 from worker.inspectors.formats import BY_END, BY_FRONT, CONTAINERS, FRONT_BYTES
+from worker.inspectors.inside import Inside
 from worker.inspectors.iso import ISOInspector
 from worker.inspectors.raw import RawDiskInspector
 from worker.inspectors.region import ByteRange, CaptureRegion
-from worker.inspectors.vhd import VHDInspector
 from worker.inspectors.vmdk_text import VMDKTextInspector
 
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
 #: What the object's first bytes tell.
-BY_FRONT_KINDS = (*BY_FRONT, *CONTAINERS)
+KNOWN_BY_FRONT: frozenset[type[FileInspector]] = frozenset((*BY_FRONT, *CONTAINERS))
 #: Formats of disks that are as long as the object, or go on to its end.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 
 
 def _is_part(one: FileInspector, of: FileInspector) -> bool:
-    """Whether what is recognised as one format is part of another and no second one.
-
-    A disc or a disk is what a fixed VHD or a DMG holds, a disk also what makes a disc a hybrid; a stream may
-    be the first block of a DMG. A trailer that is cut, or leads nowhere, is what a compressor or an archiver
-    left of a DMG as it was.
-    """
-    if isinstance(one, RawDiskInspector):
-        return isinstance(of, ISOInspector) or _is_fixed(of) or _begins_raw(of)
-    if isinstance(one, ISOInspector):
-        return _is_fixed(of) or _begins_raw(of)
-    if isinstance(one, CompressedInspector):
-        return isinstance(of, DMGInspector) and of.stands and of.begins_compressed == str(one)
-    left = isinstance(of, ContainerInspector) or (isinstance(one, DMGInspector) and one.is_cut)
-    return isinstance(one, DMGInspector) and not one.stands and left and isinstance(of, BY_FRONT_KINDS)
-
-
-def _is_fixed(of: FileInspector) -> bool:
-    """Whether a disk's bytes are the object's own, of a VHD: not where its first sector is a header."""
-    return isinstance(of, VHDInspector) and of.subformat not in {"dynamic", "differencing"}
-
-
-def _begins_raw(of: FileInspector) -> bool:
-    """Whether a disk's first bytes are the object's own, of a DMG, or cannot be told."""
-    return isinstance(of, DMGInspector) and (of.begins_raw or not of.stands)
+    """Whether what is recognised as one format is part of another and no second one."""
+    return of.explains(one) or (type(of) in KNOWN_BY_FRONT and one.is_remnant_in(of))
 
 
 class Inspection:
@@ -72,22 +46,12 @@ class Inspection:
 
     Args:
         tracing: Passed on to the inspectors.
-        depth: In how many containers the object lies.
-        decompression: What may be decompressed to look inside; `None`: as much as is cheap.
-        thorough: Whether to read all maps of an image, as far as they can be held, instead of a sample.
+        inside: How deep the object lies in containers, and how it may be looked at.
     """
 
-    def __init__(
-        self,
-        tracing: bool = False,
-        depth: int = 0,
-        decompression: Decompression | None = None,
-        thorough: bool = False,
-    ) -> None:
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
         self._tracing = tracing
-        self._depth = depth
-        self._decompression = decompression
-        self._thorough = thorough
+        self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
         # In the order in which they name the object. Nobody takes part before the front is here.
@@ -195,19 +159,19 @@ class Inspection:
             findings=findings,
             wholeness=first.wholeness if proven else Wholeness.UNCHECKED,
             complete=self.complete,
-            members=first.members() if isinstance(first, ContainerInspector) and not broken else (),
+            members=() if broken else first.members(),
             other_sizes={} if broken else dict(first.other_sizes()),
         )
 
     @property
     def is_container(self) -> bool:
         """Whether the object is a container, whose members cost more than one image may."""
-        return any(isinstance(inspector, ContainerInspector) for inspector in self.matches)
+        return any(inspector.IS_CONTAINER for inspector in self.matches)
 
     @property
     def holds_much(self) -> bool:
         """Whether it, or something inside, is being decompressed."""
-        return any(isinstance(one, ContainerInspector) and one.holds_much for one in self._by_front)
+        return any(inspector.holds_much for inspector in self._by_front)
 
     def _virtual_size(self, first: FileInspector) -> int | None:
         if self._size is None and str(first) in SIZED_BY_LENGTH:
@@ -230,10 +194,10 @@ class Inspection:
 
     def _content(self, first: FileInspector) -> tuple[str, ...]:
         """What lies on the disk, where the disk's bytes are the object's own."""
-        if isinstance(first, DMGInspector) and not first.begins_raw:
-            return ()
         if first in self._by_front or first is self._text:
             return first.content
+        if not first.is_bare:
+            return ()
         # What an ISO holds is named first, then the partition table that makes it a hybrid.
         return (*self._disc.content, *self._disk.content)
 
@@ -245,7 +209,10 @@ class Inspection:
             return
         self._narrowed = True
         front = self._front.data
-        self._by_front = [self._new(kind) for kind in BY_FRONT_KINDS if kind.matches_front(front)]
+        self._by_front = [
+            *(self._new(kind) for kind in BY_FRONT if kind.matches_front(front)),
+            *(kind(self._tracing, self._inside) for kind in CONTAINERS if kind.matches_front(front)),
+        ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
         # Of an image the first bytes alone are looked at for a volume: a guest's lie further behind.
@@ -255,13 +222,8 @@ class Inspection:
             self._each(lambda inspector: inspector.finish(self._size))
 
     def _new(self, kind: type[FileInspector]) -> FileInspector:
-        if not issubclass(kind, ContainerInspector):
-            inspector = kind(self._tracing)
-        else:
-            inspector = kind(self._tracing, self._depth)
-            if self._decompression is not None:
-                inspector.decompression = self._decompression
-        inspector.thorough = self._thorough
+        inspector = kind(self._tracing)
+        inspector.thorough = self._inside.thorough
         return inspector
 
     @property
@@ -282,16 +244,12 @@ class Inspection:
 
     @property
     def _wanting(self) -> list[FileInspector]:
-        """Those whose wants are worth fetching: of a stream, once it is known to be no DMG's first block."""
+        """Those whose wants are worth fetching now."""
         following = self._following
-        dmg = next((one for one in following if isinstance(one, DMGInspector)), None)
-        if dmg is None or self._size is None or (dmg.complete and dmg.begins_compressed is None):
+        if self._size is None:
             return following
-        return [
-            one
-            for one in following
-            if not isinstance(one, CompressedInspector) or (dmg.complete and not _is_part(one, dmg))
-        ]
+        ends = [one for one in self._by_end if one not in self._errors]
+        return [one for one in following if not any(end.defers(one) for end in ends)]
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
         """Tell every candidate something. Of one that the image breaks, the image's fault is kept."""
@@ -300,3 +258,15 @@ class Inspection:
                 call(inspector)
             except ImageFormatError as error:
                 self._errors[inspector] = str(error)
+
+
+def _open(inside: Inside) -> Inspection:
+    return Inspection(inside=inside)
+
+
+def _format_by_front(front: bytes) -> str | None:
+    return next((kind.NAME for kind in BY_FRONT if kind.matches_front(front)), None)
+
+
+Inside.opener = _open
+Inside.format_by_front = _format_by_front

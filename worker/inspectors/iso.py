@@ -31,7 +31,7 @@ lie inside the object.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from worker.inspectors.base import FileInspector
+from worker.inspectors.base import FileInspector, Layer
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.region import CaptureRegion
@@ -76,6 +76,8 @@ class ISOInspector(FileInspector):
     """ISO 9660 and UDF: the volume descriptors, and UDF's anchor and main sequence."""
 
     NAME = "iso"
+    LAYER = Layer.DISC
+    is_bare = True
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -86,6 +88,10 @@ class ISOInspector(FileInspector):
     def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
         """Never: the first 32 KiB of a disc are not the format's."""
         return False
+
+    def explains(self, other: FileInspector) -> bool:
+        """Whether `other` is the partition table or volume of a hybrid disc."""
+        return other.LAYER is Layer.DISK
 
     @property
     def format_match(self) -> bool:

@@ -19,6 +19,7 @@ from worker.inspectors.appliance_machine import Machine, join_chunks
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import Finding
+from worker.inspectors.inside import Inside
 from worker.inspectors.region import ByteRange
 from worker.inspectors.tar import End, TarInspector
 from worker.inspectors.xva import NAME as XVA_NAME
@@ -31,8 +32,8 @@ SEEN = frozenset({End.MARKED, End.UNMARKED})
 class OVAInspector(TarInspector):
     """A tar archive, which is an OVA if it has a descriptor."""
 
-    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
-        super().__init__(tracing, depth)
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing, inside)
         self._machine = Machine()
         self._xva = XVA()
 

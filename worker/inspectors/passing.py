@@ -7,12 +7,9 @@ misses it then.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from worker.inspectors.inside import Look
 from worker.inspectors.region import ByteRange
-
-if TYPE_CHECKING:
-    from worker.inspectors.inspection import Inspection
 
 #: Bytes that are kept of what came first, and at least of what came last. UDF's anchor at 512 KiB leads to
 #: descriptors before it; a DMG's trailer and the footer of a VMDK to tables not far before them.
@@ -22,7 +19,7 @@ KEPT_FIRST, KEPT_LAST = 1024**2, 1024**2
 class Passing:
     """An inspection that is shown something once, in order."""
 
-    def __init__(self, inspection: "Inspection") -> None:
+    def __init__(self, inspection: Look) -> None:
         self.inspection = inspection
         #: How much has passed.
         self.position = 0

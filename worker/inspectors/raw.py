@@ -15,7 +15,7 @@ the end that its superblock states, if it states one.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from worker.inspectors.base import FileInspector
+from worker.inspectors.base import FileInspector, Layer
 from worker.inspectors.content import volumes
 from worker.inspectors.content.lengths import stated_length
 from worker.inspectors.content.view import RegionsView
@@ -66,6 +66,8 @@ class RawDiskInspector(FileInspector):
     """
 
     NAME = "raw"
+    LAYER = Layer.DISK
+    is_bare = True
 
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)

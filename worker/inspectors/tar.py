@@ -22,12 +22,13 @@ from enum import Enum, auto
 
 from worker.inspectors.apple_double import is_named_so
 from worker.inspectors.archive_member import is_disk_name, is_member
-from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
+from worker.inspectors.container import MAX_MEMBERS, ContainerInspector
 from worker.inspectors.effort import spend
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, Severity, found
 from worker.inspectors.image_manifests import Manifests
+from worker.inspectors.inside import MAX_DEPTH, Inside
 from worker.inspectors.layers import disks_of_layer
 from worker.inspectors.namesakes import Namesakes
 from worker.inspectors.region import ByteRange, CaptureRegion
@@ -80,8 +81,8 @@ class TarInspector(ContainerInspector):
 
     NAME = "tar"
 
-    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
-        super().__init__(tracing, depth)
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing, inside)
         self._findings = BoundedFindings()
         self._paths = Paths()
         self._manifests = Manifests()
@@ -241,7 +242,7 @@ class TarInspector(ContainerInspector):
             yield None
         if self.full:
             raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
-        if self.too_deep:
+        if self.inside.too_deep:
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         looked_at = yield from self.looks_at(entry.name, extents)
         # Of an empty file there is nothing to look at, and archives of them are cheap to make.

@@ -40,7 +40,7 @@ much of it as is held, leads to no byte behind it.
 from collections.abc import Iterator, Mapping
 from uuid import UUID
 
-from worker.inspectors.base import THOROUGH_BYTES, FileInspector
+from worker.inspectors.base import THOROUGH_BYTES, FileInspector, Layer
 from worker.inspectors.facts import Wholeness
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.layout import Part, overlaps
@@ -88,6 +88,15 @@ class VHDInspector(FileInspector):
     def format_match(self) -> bool:
         """Whether a footer stands at the front or at the end."""
         return self.head_match or bool(self._end_footer)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the disk begins where the object does: not where the first sector is a header."""
+        return self.subformat not in {"dynamic", "differencing"}
+
+    def explains(self, other: FileInspector) -> bool:
+        """Whether `other` is what lies on the disk."""
+        return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 
     @property
     def virtual_size(self) -> int:

@@ -32,11 +32,12 @@ from typing import TypeVar
 
 from worker.inspectors.appliance import MAX_OVF
 from worker.inspectors.archive_member import is_member
-from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS, ContainerInspector
+from worker.inspectors.container import MAX_MEMBERS, ContainerInspector
 from worker.inspectors.decoders import DecodingError
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Member, Wholeness
 from worker.inspectors.findings import BoundedFindings, Finding, found
+from worker.inspectors.inside import MAX_DEPTH, Inside
 from worker.inspectors.namesakes import Namesakes
 from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from worker.inspectors.tar_header import SYMLINK
@@ -79,8 +80,8 @@ class ZipInspector(ContainerInspector):
 
     NAME = "zip"
 
-    def __init__(self, tracing: bool = False, depth: int = 0) -> None:
-        super().__init__(tracing, depth)
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing, inside)
         self._findings = BoundedFindings()
         self._paths = Paths()
         self._appliance = ZipAppliance()
@@ -307,7 +308,7 @@ class ZipInspector(ContainerInspector):
             yield None
         if self.full:
             raise ZipError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
-        if self.too_deep:
+        if self.inside.too_deep:
             raise ZipError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         number = self._look_at(entry, at)
         self._appliance.is_member(number)
@@ -325,8 +326,7 @@ class ZipInspector(ContainerInspector):
         name = printable(entry.unicode_name or entry.name)
         if entry.method == STORED:
             return self.new_member(name, ExtentMap.whole(entry.packed, at))
-        unpacking = Unpacking(entry, DECODERS[entry.method](entry), self._depth)
-        unpacking.decompression, unpacking.thorough = self.decompression, self.thorough
+        unpacking = Unpacking(entry, DECODERS[entry.method](entry), self.inside)
         return self.add_member(PackedMember(name, at, entry, unpacking))
 
     def _judge_name(self, entry: Entry, at: int) -> Walk[None]:

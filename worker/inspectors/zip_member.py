@@ -7,11 +7,13 @@ with the length and the checksum that the directory states, once all of it came 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from worker.inspectors.base import FileInspector
 from worker.inspectors.compressed import CompressedInspector
 from worker.inspectors.container import PlacedMember
 from worker.inspectors.extents import ExtentMap
 from worker.inspectors.facts import Facts, Member
 from worker.inspectors.findings import Finding, found
+from worker.inspectors.inside import Inside
 from worker.inspectors.passing import Passing
 from worker.inspectors.zip_entry import Entry
 from worker.inspectors.zip_methods import MemberDecoder
@@ -23,18 +25,23 @@ class Unpacking(CompressedInspector):
     Args:
         entry: The member.
         decoder: What decodes it.
-        depth: In how many containers the archive lies.
+        inside: How members of the archive may be looked at.
     """
 
     DECODER = MemberDecoder
     _decoder: MemberDecoder
 
-    def __init__(self, entry: Entry, decoder: MemberDecoder, depth: int) -> None:
-        super().__init__(depth=depth, decoder=decoder)
+    def __init__(self, entry: Entry, decoder: MemberDecoder, inside: Inside) -> None:
+        super().__init__(inside=inside, decoder=decoder)
         self._entry = entry
 
     def __str__(self) -> str:
         return self._decoder.NAME
+
+    @property
+    def matches(self) -> list[FileInspector]:
+        """None: what an archive compresses by itself is no format of its own."""
+        return []
 
     def facts(self) -> Facts:
         """What is known of what came out, with what is wrong with the packed data."""

@@ -12,6 +12,7 @@ from worker.inspectors.compressed import MOST_PIECE
 from worker.inspectors.decompression import FREE_INPUT, FREE_OUTPUT, Decompression
 from worker.inspectors.effort import CALL, spend, watched
 from worker.inspectors.facts import Facts, Member
+from worker.inspectors.inside import Inside
 from worker.inspectors.inspection import Inspection
 from worker.inspectors.memory import held_by
 from worker.inspectors.region import ByteRange
@@ -112,7 +113,7 @@ def scan(
     reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()
     for _ in range(MAX_STARTS):
-        inspection = Inspection(decompression=decompression, thorough=_thorough(rule))
+        inspection = Inspection(inside=Inside(decompression=decompression, thorough=_thorough(rule)))
         source: Source | None = None
         widen = partial(meter.widen, container_budget)
         try:
@@ -136,7 +137,7 @@ def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Repo
     """Scan a stream to its end. It can pass what is wanted before that is known to be wanted."""
     meter = Meter(Budget())
     rule = policy.rule_for(target.bucket, target.key or target.name)
-    inspection = Inspection(decompression=_decompression(rule), thorough=_thorough(rule))
+    inspection = Inspection(inside=Inside(decompression=_decompression(rule), thorough=_thorough(rule)))
     for chunk in chunks:
         meter.received(len(chunk))
         inspection.eat_chunk(chunk)

@@ -26,8 +26,9 @@ from tests.inspectors.test_law import WAYS, told_at_once
 from worker.demo.images import Image, gpt_disk, iso, qcow2, vdi, vhd_fixed, vmdk_sparse, zip_archive
 from worker.inspectors import Facts, Inspection, Wholeness, get_inspector
 from worker.inspectors.compressed import LIMIT
-from worker.inspectors.container import MAX_DEPTH, MAX_MEMBERS
+from worker.inspectors.container import MAX_MEMBERS
 from worker.inspectors.decompression import Decompression
+from worker.inspectors.inside import MAX_DEPTH, Inside
 from worker.inspectors.zip import MAX_ENTRIES, ZipInspector
 from worker.inspectors.zip_records import TAIL_BYTES
 
@@ -191,7 +192,7 @@ def test_the_format_has_an_inspector() -> None:
 
 
 def test_of_a_disk_that_is_longer_than_may_be_made_of_it_the_rest_is_left_undecided() -> None:
-    inspection = Inspection(decompression=Decompression(output=2 * MIB))
+    inspection = Inspection(inside=Inside(decompression=Decompression(output=2 * MIB)))
     told_at_once(inspection, by_python(8, ("disk", gpt_disk(3 * MIB))))
     (member,) = inspection.facts().members
     assert (member.facts.format, member.facts.complete, member.facts.unseen) == ("raw", False, LIMIT)

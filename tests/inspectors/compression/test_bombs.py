@@ -24,6 +24,7 @@ from worker.demo.images import Image, gpt_disk, qcow2, tar
 from worker.inspectors import Facts, Inspection
 from worker.inspectors.compressed import LIMIT
 from worker.inspectors.decompression import FREE_OUTPUT, MAX_STREAMS, Decompression
+from worker.inspectors.inside import Inside
 
 
 class Work:
@@ -38,7 +39,7 @@ class Work:
 
 def known(data: bytes, output: int = FREE_OUTPUT) -> tuple[Facts, Work]:
     work = Work()
-    inspection = Inspection(decompression=Decompression(output, watch=work.count))
+    inspection = Inspection(inside=Inside(decompression=Decompression(output, watch=work.count)))
     told_at_once(inspection, Image.of(len(data), [(0, data)]))
     assert inspection.complete
     return inspection.facts(), work
@@ -203,7 +204,7 @@ def test_what_lies_in_others_too_deep_is_not_looked_at() -> None:
 INSPECTED = """
 with open(sys.argv[1], "rb") as file:
     size = file.seek(0, 2)
-    inspection = Inspection(decompression=Decompression(1 << 30, 1 << 30))
+    inspection = Inspection(inside=Inside(decompression=Decompression(1 << 30, 1 << 30)))
     inspection.finish(size)
     while missing := inspection.missing():
         offset, length = missing[0]

@@ -27,8 +27,9 @@ from tests.intake.inventory.inventories import (
 from tests.intake.inventory.inventories import part as written
 from tests.intake.inventory.inventories import table as tabled
 from worker.intake.inventory import formats
-from worker.intake.inventory.conversion import Conversion, FileFormat, PartError, write_table
+from worker.intake.inventory.child import write_table
 from worker.intake.inventory.formats import BLOCK_BYTES, FREE_ROWS
+from worker.intake.inventory.part import Conversion, FileFormat, PartError
 from worker.intake.inventory.table import BATCH_ROWS, read_rows
 
 BUCKET = "images"

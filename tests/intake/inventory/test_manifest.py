@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.intake.inventory.inventories import ALL, FORMATS, Inventories, Row, digest
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
-from worker.intake.inventory.conversion import FileFormat
 from worker.intake.inventory.download import counting
 from worker.intake.inventory.manifest import MAX_MANIFEST_BYTES, Manifest, Part, read_manifest
+from worker.intake.inventory.part import FileFormat
 from worker.sources.errors import SourceError, TransientError, UnreadableError
 from worker.sources.retries import RETRY_ATTEMPTS
 from worker.sources.s3 import S3Access

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import csv, dataset, orc, parquet
 
-from worker.intake.inventory.conversion import Conversion, FileFormat, PartError
+from worker.intake.inventory.part import Conversion, FileFormat, PartError
 
 #: A part's columns by their names here.
 Batch = Mapping[str, pa.Array]

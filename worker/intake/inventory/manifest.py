@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from worker.intake.inventory.conversion import FileFormat
 from worker.intake.inventory.download import read_whole, shown
+from worker.intake.inventory.part import FileFormat
 from worker.sources.errors import SourceError
 from worker.sources.meter import Meter
 from worker.sources.s3_uri import S3Uri

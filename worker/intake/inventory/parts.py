@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from worker.intake.inventory.conversion import Conversion, PartError, convert
+from worker.intake.inventory.conversion import convert
 from worker.intake.inventory.download import read_pieces, shown
 from worker.intake.inventory.manifest import Manifest, Part
+from worker.intake.inventory.part import Conversion, PartError
 from worker.intake.inventory.table import RESERVE_BYTES, read_rows
 from worker.intake.listing import Listed, quoted
 from worker.sources.errors import SourceError

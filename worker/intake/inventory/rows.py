@@ -12,8 +12,8 @@ from urllib.parse import unquote_to_bytes
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from worker.intake.inventory.conversion import Conversion, FileFormat, PartError
 from worker.intake.inventory.formats import WANTED, Batch
+from worker.intake.inventory.part import Conversion, FileFormat, PartError
 from worker.intake.inventory.table import SCHEMA
 
 #: S3's limit for keys. Nothing else that is read is as long.

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 from pyarrow import ipc
 
-from worker.intake.inventory.conversion import PartError
+from worker.intake.inventory.part import PartError
 
 #: About 150 KB: as many rows as a page has, or a few more.
 BATCH_ROWS: Final = 1024
