@@ -103,6 +103,7 @@ SIZED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.qemu
 @pytest.mark.parametrize(("case", "size"), SIZED)
 def test_qemu_reads_the_image_as_it_was_meant(case: Case, size: int, qemu_img: Any, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_every_way_notes_the_work_though_the_broker_is_away(faulty_site: Site, b
     assert noted(faulty_site) == set(said)
 
 
+@pytest.mark.slow
 def test_every_way_publishes_what_it_notes(faulty_site: Site) -> None:
     said = json.loads(run(faulty_site, EVERY_WAY))
 

@@ -35,6 +35,7 @@ def test_a_failure_of_once_does_not_fail_again() -> None:
             raise AssertionError(name) from error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", range(len(WAYS)), ids=lambda way: WAYS[way].__name__)
 def test_what_should_hold_does_of_every_image_of_ours(way: int) -> None:
     for number, one in enumerate(corpus.seeds().values()):

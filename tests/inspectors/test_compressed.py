@@ -122,6 +122,7 @@ def test_what_is_cut_off_is_damaged_wherever_it_is_cut(name: str) -> None:
         assert facts.wholeness is Wholeness.UNCHECKED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKED)
 def test_what_was_changed_is_whole_only_if_the_library_says_so(name: str) -> None:
     """A change of a header's free fields leaves the data as they were; any other is found."""
@@ -178,6 +179,7 @@ def with_noise(image: Image) -> Image:
     return image.patched(MIB, noise(3, 2 * MIB))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKED)
 def test_of_what_is_too_long_to_be_read_no_more_is_read_than_tells_something(name: str) -> None:
     """The disk's last sector is further back than may be made of it."""
@@ -245,6 +247,7 @@ def test_an_inspection_knows_the_same_however_the_bytes_came(
     assert way(Inspection(inside=Inside(decompression=limits)), image, data.draw).facts() == reference
 
 
+@pytest.mark.slow
 @given(st.data(), st.sampled_from(["gzip", "zstd"]), st.sampled_from(WAYS))
 def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: str, way: Way) -> None:
     image = packed(name, LONG)
@@ -255,6 +258,7 @@ def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: st
     assert way(Inspection(inside=Inside(decompression=limits)), image, data.draw).facts() == reference
 
 
+@pytest.mark.slow
 @given(st.data(), st.sampled_from(WAYS))
 def test_so_it_does_of_an_archive_of_compressed_images(data: st.DataObject, way: Way) -> None:
     """One is decompressed at a time, and which comes first makes no difference."""
@@ -324,6 +328,7 @@ def filtered(command: str, data: bytes) -> bytes:
     return subprocess.run([tool, *options, "-c"], input=data, capture_output=True, check=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FACTS))
 def test_what_qemu_made_and_xz_packed_is_known_as_if_it_lay_there_plain(
     name: str, qemu_images: QemuImages

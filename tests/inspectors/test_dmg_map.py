@@ -233,6 +233,7 @@ def test_a_property_list_that_cannot_be_read_is_a_finding(text: bytes) -> None:
     assert all(finding.message.isprintable() for finding in found.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", [b"<data>", b"<dict/>", b"<key>blkx</key>", b"<data></data>", b"</data>", b"x"]
 )

@@ -284,6 +284,7 @@ def test_a_long_descriptor_is_not_read() -> None:
     assert checks(walk(ova(ONE, descriptor=padded))) == ["unsupported_subformat"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["<a>", "<a/>", '<a b="c"/>', "<!-- -->", "text ", "<a xmlns:b='c'/>"])
 def test_a_mebibyte_of_anything_is_read_in_linear_time(piece: str) -> None:
     """A reader that takes quadratic time, or keeps a tree that is as deep, does not come back from this."""
@@ -326,6 +327,7 @@ def test_an_ova_is_known_the_same_however_the_bytes_came(data: st.DataObject) ->
     keeps_the_law(OVAInspector, [ova(SMALL), last], data)
 
 
+@pytest.mark.slow
 def test_a_mutated_ova_breaks_nothing() -> None:
     choose = Random("ova")  # noqa: S311 - to choose mutations, the same in every run
     for _ in range(400):

@@ -202,6 +202,7 @@ def guest(qemu_img: QemuImg, size: int = 40 * MIB) -> None:
             disk.write(choose.randbytes(200_000))
 
 
+@pytest.mark.slow
 @pytest.mark.qemu
 @pytest.mark.parametrize("options", QEMU)
 @pytest.mark.parametrize("compressed", [False, True])

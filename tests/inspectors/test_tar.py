@@ -196,6 +196,7 @@ def test_a_second_archive_behind_the_end_is_critical(end: bytes) -> None:
 # Limits
 
 
+@pytest.mark.slow
 def test_more_members_than_are_looked_at_are_a_finding() -> None:
     disk = vdi(MIB)
     whole = walk(tar([(f"{number}.vdi", disk) for number in range(MAX_MEMBERS)]))
@@ -290,6 +291,7 @@ def test_a_stream_misses_nothing(name: str) -> None:
     assert stream.facts() == walk(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_mutated_archive_breaks_nothing(name: str) -> None:
     choose = Random(name)  # noqa: S311 - to choose mutations, the same in every run

@@ -188,6 +188,7 @@ def test_it_knows_the_same_however_the_bytes_came(data: st.DataObject) -> None:
     keeps_the_law(VMDKTextInspector, [*images, iso().patched(0, far), iso().patched(0, far[:5000])], data)
 
 
+@pytest.mark.slow
 @pytest.mark.qemu
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("spelling", SPELLINGS)

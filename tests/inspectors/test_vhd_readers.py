@@ -35,6 +35,7 @@ GEOMETRIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.qemu
 @pytest.mark.parametrize("creator", [*CREATORS, *OTHERS])
 @pytest.mark.parametrize("geometry", GEOMETRIES)

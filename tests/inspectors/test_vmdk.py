@@ -123,6 +123,7 @@ def test_every_cut_of_a_sparse_image_is_noticed() -> None:
         assert "truncated" in checks_of(image.truncated(size)), size
 
 
+@pytest.mark.slow
 def test_every_cut_of_a_stream_optimized_image_is_noticed() -> None:
     image = vmdk_stream_optimized(7 * MIB, allocated=5)
     for size in [100, 511, *range(512, image.size, 97), image.size - 1]:

@@ -375,6 +375,7 @@ def test_a_text_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: 
     assert {finding.check for finding in inspector.checks()} == {"extent_path"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

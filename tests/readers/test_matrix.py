@@ -113,6 +113,7 @@ def _by_keyhole(facts: Facts) -> Iterator[Opened]:
         yield Opened("keyhole", {"vhd": "vpc"}.get(facts.format, facts.format), facts.virtual_size)
 
 
+@pytest.mark.slow
 def test_of_a_sample_of_polyglots_none_that_readers_open_differently_is_safe(
     every_part: list[Part], place: Path
 ) -> None:

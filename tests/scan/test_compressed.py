@@ -69,6 +69,7 @@ def test_what_is_safe_plain_is_safe_packed_if_it_is_short(name: str) -> None:
     assert (report.virtual_size, member.virtual_size, member.size) == (GIB, GIB, member.actual_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKED)
 def test_what_is_long_is_undecided_until_a_policy_allows_it(name: str, tmp_path: Path) -> None:
     data = PACKED[name](gpt_disk(80 * MIB).to_bytes())

@@ -231,6 +231,7 @@ def test_zeros_by_the_gigabyte_are_a_bomb() -> None:
 # Limits
 
 
+@pytest.mark.slow
 def test_more_members_than_are_looked_at_are_a_finding() -> None:
     disk = vdi(MIB)
     more = walk(zip_archive([(f"{number}.vdi", disk) for number in range(MAX_MEMBERS + 1)]))
@@ -317,6 +318,7 @@ def test_and_so_are_its_members(data: st.DataObject, name: str, way: object) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_mutated_archive_breaks_nothing(name: str) -> None:
     choose = Random(name)  # noqa: S311 - to choose mutations, the same in every run

@@ -215,6 +215,7 @@ with open(sys.argv[1], "rb") as file:
 IMPORTS = """
 from worker.inspectors import Inspection
 from worker.inspectors.decompression import Decompression
+from worker.inspectors.inside import Inside
 """
 
 

@@ -138,6 +138,7 @@ BEHIND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKED)
 @pytest.mark.parametrize("behind", BEHIND)
 def test_what_the_tool_takes_behind_the_data_is_taken_and_nothing_else(name: str, behind: str) -> None:

@@ -72,6 +72,7 @@ def test_a_changed_byte_is_seen_as_libblkid_sees_it(volume: Volume, libblkid: Li
         assert explained, f"byte {at} of the superblock as {byte}: {ours}, libblkid {theirs}"
 
 
+@pytest.mark.slow
 def test_whichever_byte_is_changed_there_is_a_name_or_none(volume: Volume) -> None:
     random = Random(volume.name)  # noqa: S311 - the same changes at every run
     place = superblocks(volume)[0]

@@ -278,6 +278,7 @@ def test_two_that_want_the_same_part_make_it_once(
     ]
 
 
+@pytest.mark.slow
 def test_other_wishes_have_other_tables(inventories: Inventories, open_lister: OpenLister) -> None:
     manifest = inventories.write("CSV", [Row("a/1"), Row("a/2"), Row("b/1"), Row("b/2")])
     wishes = [{"prefix": ""}, {"prefix": "a/"}, {"prefix": "b/"}]
