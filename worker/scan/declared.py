@@ -9,62 +9,14 @@ from typing import NamedTuple
 
 from worker.inspectors.facts import Facts
 from worker.inspectors.findings import Finding, Severity, found
-from worker.inspectors.formats import INSPECTORS
+from worker.inspectors.formats import (
+    COMPRESSED_FORMATS,
+    FORMAT_OF_NAME,
+    FORMAT_OF_SUFFIX,
+    FORMATS_OF_CONTENT_TYPE,
+)
 from worker.inspectors.text import printable
 
-#: Formats by the names that clouds have for them: our own, QEMU's, and glance's disk formats.
-NAMES = {
-    **{name: name for name in INSPECTORS},
-    "ami": "raw",
-    "ari": "raw",
-    "aki": "raw",
-    "vpc": "vhd",
-    "ploop": "parallels",
-}
-#: Some are a family's. `application/vnd.efi.img` is not here: uploaders guess it of every `.img`.
-CONTENT_TYPES = {
-    "application/x-qemu-disk": ("qcow2", "qcow", "qed"),
-    "application/x-qcow2": ("qcow2",),
-    "application/x-vmdk": ("vmdk",),
-    "application/vmdk": ("vmdk",),
-    "application/x-vhd": ("vhd",),
-    "application/x-vhdx": ("vhdx",),
-    "application/x-vhd-disk": ("vhd",),
-    "application/x-vhdx-disk": ("vhdx",),
-    "application/x-vmdk-disk": ("vmdk",),
-    "application/x-vdi-disk": ("vdi",),
-    "application/x-virtualbox-vdi": ("vdi",),
-    "application/x-virtualbox-vhd": ("vhd",),
-    "application/x-virtualbox-vhdx": ("vhdx",),
-    "application/x-virtualbox-vmdk": ("vmdk",),
-    "application/x-raw-disk-image": ("raw",),
-    "application/x-iso9660-image": ("iso",),
-    "application/vnd.efi.iso": ("iso",),
-    "application/x-cd-image": ("iso",),
-    "application/x-apple-diskimage": ("dmg", "sparseimage", "asif"),
-    "application/gzip": ("gzip",),
-    "application/x-gzip": ("gzip",),
-    "application/x-xz": ("xz",),
-    "application/zstd": ("zstd",),
-    "application/x-bzip2": ("bzip2",),
-    "application/x-lz4": ("lz4",),
-    "application/x-lzma": ("lzma",),
-    "application/x-tar": ("tar", "ova"),
-    "application/zip": ("zip",),
-    "application/x-zip-compressed": ("zip",),
-}
-SUFFIXES = {
-    **NAMES,
-    "hdd": "parallels",
-    "e01": "ewf",
-    "ex01": "ewf",
-    "gz": "gzip",
-    "tgz": "gzip",
-    "txz": "xz",
-    "zst": "zstd",
-    "bz2": "bzip2",
-    "tlz": "lzma",
-}
 #: The format that a content coding makes of an object. Those without an inspector are none's.
 CODINGS = {
     "gzip": "gzip",
@@ -78,8 +30,6 @@ CODINGS = {
     "compress": "compress",
     "x-compress": "compress",
 }
-#: Uploaders tell the content type of a name such as `disk.iso.gz` by what stands before `.gz`.
-COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The metadata that names a format, in the spellings that are in use.
 METADATA_KEYS = ("disk_format", "disk-format")
 #: As much of an unknown name as is shown.
@@ -120,7 +70,7 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
         )
     yield from _by_encoding(declared, facts)
     _, dot, suffix = (declared.key or "").lower().rpartition(".")
-    by_suffix = SUFFIXES.get(suffix, facts.format) if dot else facts.format
+    by_suffix = FORMAT_OF_SUFFIX.get(suffix, facts.format) if dot else facts.format
     if not statements and by_suffix != facts.format:
         yield found(
             "format_mismatch", f"the name ends in .{suffix}, but the object is {facts.format}", Severity.INFO
@@ -162,8 +112,11 @@ def _renamed(declared: Declared, facts: Facts) -> Iterator[Finding]:
 
 
 def _compressed(facts: Facts) -> set[str | None]:
-    """The formats of what an object holds, if it is compressed."""
-    inside = [member.facts for member in facts.members] if facts.format in COMPRESSED else []
+    """The formats of what an object holds, if it is compressed.
+
+    Uploaders tell the content type of a name such as `disk.iso.gz` by what stands before `.gz`.
+    """
+    inside = [member.facts for member in facts.members] if facts.format in COMPRESSED_FORMATS else []
     return {kind for one in inside for kind in (one.format, *_compressed(one))}
 
 
@@ -173,10 +126,10 @@ def _by_metadata(declared: Declared) -> Iterator[Statement]:
         name = value.strip().lower()
         if key.lower() in METADATA_KEYS and name:
             shown = printable(name.encode(errors="surrogatepass")[:SHOWN_BYTES])
-            yield Statement(f"metadata {key.lower()}", (NAMES.get(name, shown),))
+            yield Statement(f"metadata {key.lower()}", (FORMAT_OF_NAME.get(name, shown),))
 
 
 def _by_content_type(declared: Declared) -> Iterator[Statement]:
     content_type = (declared.content_type or "").partition(";")[0].strip().lower()
-    if content_type in CONTENT_TYPES:
-        yield Statement(f"content type {content_type}", CONTENT_TYPES[content_type])
+    if content_type in FORMATS_OF_CONTENT_TYPE:
+        yield Statement(f"content type {content_type}", FORMATS_OF_CONTENT_TYPE[content_type])
