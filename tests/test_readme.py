@@ -1,4 +1,4 @@
-"""The README is true where a machine can tell."""
+"""The README and the reference are true where a machine can tell."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from tests.inspectors.examples import OUTSIDE, WHOLE
 from tests.inspectors.inspecting import facts_of
+from tests.pages import EVERYTHING, README, REFERENCE, block, rows
 from worker.cli import COMMANDS, keyhole
 from worker.demo.samples import SAMPLES
 from worker.inspectors import CHECKS, Severity
@@ -27,13 +28,7 @@ from worker.sources.s3_refusal import UNREADABLE_CODES
 
 #: `ObjectChangedError` knows its reason itself.
 REASON_FIRST = {name for name in vars(errors) if name.endswith("Error")} - {"ObjectChangedError"}
-README = (Path(__file__).parent.parent / "README.md").read_text()
-
-
-def rows(first: str) -> list[list[str]]:
-    """The rows of the table whose header begins with `first`."""
-    table = README[README.index(f"\n| {first} |") + 1 :].split("\n\n")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+FORMATS, CHECKS_PAGE = REFERENCE["formats"], REFERENCE["checks"]
 
 
 def test_the_table_of_checks_is_the_codes_own() -> None:
@@ -46,15 +41,15 @@ def test_the_table_of_checks_is_the_codes_own() -> None:
         ]
         for name, check in CHECKS.items()
     ]
-    assert rows("check") == expected
+    assert rows(CHECKS_PAGE, "check") == expected
 
 
 def test_the_table_of_statuses_is_complete() -> None:
-    assert [row[0].strip("`") for row in rows("status")] == [status.value for status in Status]
+    assert [row[0].strip("`") for row in rows(CHECKS_PAGE, "status")] == [status.value for status in Status]
 
 
 def test_the_table_of_settings_is_the_codes_own() -> None:
-    told = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in rows("setting")}
+    told = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in rows(REFERENCE["settings"], "setting")}
     assert list(told) == [f"KEYHOLE_{name.upper()}" for name in Settings.model_fields]
     for name, field in Settings.model_fields.items():
         meaning, default = told[f"KEYHOLE_{name.upper()}"]
@@ -72,7 +67,7 @@ def test_every_command_that_it_shows_takes_the_options_that_it_shows(name: str) 
     command = keyhole.commands.get(name) or keyhole.get_command(None, name)
     assert command is not None
     options = {option for parameter in command.params for option in parameter.opts}
-    for line in re.findall(rf"^.*\bkeyhole {name}\b(.*)$", README, re.MULTILINE):
+    for line in re.findall(rf"^.*\bkeyhole {name}\b(.*)$", EVERYTHING, re.MULTILINE):
         shown = re.findall(r"(?<!\S)(--?[a-z][a-z-]*)", line.split("#")[0])
         assert set(shown) <= options, line
 
@@ -105,7 +100,7 @@ def reasons_in_the_code() -> set[str]:
 
 
 def test_the_table_of_other_reasons_is_complete() -> None:
-    told = {reason.strip("` ") for row in rows("other reason") for reason in row[0].split(",")}
+    told = {reason.strip("` ") for row in rows(CHECKS_PAGE, "other reason") for reason in row[0].split(",")}
     assert told == reasons_in_the_code()
 
 
@@ -120,14 +115,14 @@ def quoted(cell: str) -> set[str]:
 
 
 def test_the_table_of_formats_has_a_row_for_each() -> None:
-    names = [row[0].strip("`") for row in rows("format")]
+    names = [row[0].strip("`") for row in rows(FORMATS, "format")]
     assert sorted(names) == sorted(INSPECTORS) == sorted(WHOLE)
 
 
 @pytest.mark.parametrize("name", INSPECTORS)
 def test_the_row_of_a_format_says_what_its_images_show(name: str) -> None:
     """The variants that are told apart, what leads outside, and how far wholeness is known."""
-    (row,) = [row for row in rows("format") if row[0] == f"`{name}`"]
+    (row,) = [row for row in rows(FORMATS, "format") if row[0] == f"`{name}`"]
     whole, others = [[facts_of(image) for image in kind.get(name, [])] for kind in (WHOLE, OUTSIDE)]
     assert {facts.format for facts in whole + others} == {name}
     variants = {
@@ -148,31 +143,31 @@ def test_only_what_the_table_says_leads_outside() -> None:
 
 
 def test_the_table_of_profiles_is_the_codes_own() -> None:
-    told = {row[0].strip("`"): re.findall("`([^`]+)`", row[1]) for row in rows("profile")}
+    told = {
+        row[0].strip("`"): re.findall("`([^`]+)`", row[1]) for row in rows(REFERENCE["policy"], "profile")
+    }
     assert told == {name: list(load_policy(name).rules[0].formats or ()) for name in PROFILES}
 
 
 def test_the_policy_that_it_shows_is_valid(tmp_path: Path) -> None:
-    shown = README[README.index("```toml\nprofile") + 8 :].split("```")[0]
     path = tmp_path / "policy.toml"
-    path.write_text(shown)
+    path.write_text(block("profile ="))
     assert load_policy(str(path)).rule_for("uploads-a", "b.qcow2").severity == {"encrypted": Severity.INFO}
 
 
 def test_the_schedules_that_it_shows_are_valid(tmp_path: Path) -> None:
-    shown = README[README.index("```toml\n[[schedules]]") + 8 :].split("```")[0]
     path = tmp_path / "schedules.toml"
-    path.write_text(shown)
+    path.write_text(block("[[schedules]]"))
     (schedule,) = load_schedules(str(path))
     assert schedule.name == "nightly"
 
 
 def test_the_types_that_state_no_length_are_named() -> None:
-    sentence = README.partition("nothing proves them whole:")[2].partition("a backing device")[0]
+    sentence = FORMATS.partition("nothing proves them whole:")[2].partition("a backing device")[0]
     assert sorted(re.findall("`([^`]+)`", sentence)) == sorted({one.name for one in SIGNATURES} - STATED)
 
 
 def test_the_table_of_content_has_all_names() -> None:
-    told = [name for row in rows("content") for name in re.findall("`([^`]+)`", row[1])]
+    told = [name for row in rows(FORMATS, "content") for name in re.findall("`([^`]+)`", row[1])]
     tables = {"gpt", dos.PMBR, *(parse.__module__.rpartition(".")[2] for parse in TABLES)}
     assert sorted(told) == sorted({*tables, "iso9660", "udf", *(one.name for one in SIGNATURES)})

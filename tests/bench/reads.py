@@ -2,7 +2,7 @@
 
 Run it from the repository's root, with qemu-img installed:
 
-    python -m tests.bench.reads                  the table of the README
+    python -m tests.bench.reads                  the table of `keyhole docs cost`
     python -m tests.bench.reads --heads          the same for several lengths of the first GET
 
 The images hold 64 MiB of data and are made by qemu-img; the partitioned disk and the fixed VHD by our own

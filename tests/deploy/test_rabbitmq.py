@@ -1,4 +1,4 @@
-"""RabbitMQ as the README configures it: with TLS, and a user with the least permissions."""
+"""RabbitMQ as the reference configures it: with TLS, and a user with the least permissions."""
 
 import json
 import subprocess
@@ -10,8 +10,9 @@ from uuid import uuid4
 import amqp
 import pytest
 
-from tests.deploy.readme import block, make_certificates
+from tests.deploy.certificates import make_certificates
 from tests.e2e import commands
+from tests.pages import block
 from tests.servers.rabbitmq import SERVER, USER, RabbitMQ, rabbitmq_server
 from worker.demo.images import qcow2
 
@@ -26,7 +27,7 @@ SAFE = qcow2(1024**3).to_bytes()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A server by the README's certificates and configuration, which tests can ask without TLS as well."""
+    """A server by the reference's certificates and configuration, which tests can ask without TLS as well."""
     folder = tmp_path_factory.mktemp("certificates")
     make_certificates(folder, "rabbit")
     with rabbitmq_server() as server:
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 
 def add_user(server: RabbitMQ, folder: Path, *, vhost_options: str, readable: str) -> str:
-    """Run the README's commands, and return the URL that they are for."""
+    """Run the reference's commands, and return the URL that they are for."""
     control = f"{SERVER.parent}/rabbitmqctl --node {server._env['RABBITMQ_NODENAME']}"
     # Every command reads what is typed, and one asks for it.
     (folder / "rabbitmqctl").write_text(f'#!/bin/sh\necho {PASSWORD} | {control} "$@"\n')

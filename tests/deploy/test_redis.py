@@ -1,4 +1,4 @@
-"""Redis as the README configures it: TLS alone, and one user."""
+"""Redis as the reference configures it: TLS alone, and one user."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.deploy.certificates import make_certificates
 from tests.deploy.compose import for_redis_7_0
-from tests.deploy.readme import block, make_certificates
 from tests.e2e import commands
 from tests.inspectors.content.tools import give_up
+from tests.pages import block
 from tests.ports import free_port
 from tests.servers.redis_server import REDIS
 from worker.results.connection import connect

@@ -171,7 +171,7 @@ def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
         ("[[rules]]\nwholeness = 'maybe'", r"rules\[0\].wholeness"),
         (
             "[[rules]]\n[rules.severity]\nbackingfile = 'info'",
-            r"rules\[0\].severity: 'backingfile' is no check",
+            r"rules\[0\].severity: 'backingfile' is not a check",
         ),
         ("[[rules]]\n[rules.severity]\nbacking_file = 'fatal'", r"rules\[0\].severity.backing_file"),
         ("[[rules]]\nmax_size = 1", r"rules\[0\].max_size"),

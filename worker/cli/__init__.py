@@ -18,6 +18,7 @@ COMMANDS = {
     "audits": "audit",
     "dead": "dead",
     "demo": "demo",
+    "docs": "docs",
     "doctor": "doctor",
     "inspect": "inspect",
     "listen": "listen",
@@ -59,9 +60,10 @@ def keyhole() -> None:
     One object, at once:          keyhole inspect s3://bucket/image.qcow2
     Many, by a queue of workers:  keyhole submit -r s3://bucket/images/
     What is configured:           keyhole doctor
+    The reference:                keyhole docs
 
-    Settings are environment variables, KEYHOLE_…; the README lists them. Credentials for S3 are found as the
-    AWS command line finds them.
+    Settings are environment variables; `keyhole docs settings` lists them. Credentials for S3 are found as
+    the AWS command line finds them.
     """
     # What goes wrong is in the verdicts and in the command's own error; a worker logs more, by its own
     # settings.

@@ -123,7 +123,7 @@ class Rule(BaseModel):
     def _known_checks(cls, value: dict[str, Severity]) -> dict[str, Severity]:
         for check in value:
             if check not in CHECKS:
-                raise ValueError(f"{check!r} is no check; the README lists them")
+                raise ValueError(f"{check!r} is not a check; `keyhole docs checks` lists them")
         return value
 
     def is_for(self, bucket: str | None, key: str | None) -> bool:

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.pages import REFERENCE, rows
 from worker.intake.audits.estimate import (
     BYTES_PER_OBJECT,
     GETS_PER_OBJECT,
@@ -29,7 +29,6 @@ from worker.scan.report import Report, Status
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-README = Path(__file__).parents[3] / "README.md"
 PRICES = load_prices(None)
 MIB = 1024**2
 #: The budget of a scan as it is by default.
@@ -170,13 +169,11 @@ def test_what_is_expected_is_never_more_than_the_most(listed: list[Listed], tagg
 
 
 class TestAgainstWhatIsMeasured:
-    def test_a_usual_image_takes_what_the_table_of_the_readme_says(self) -> None:
+    def test_a_usual_image_takes_what_the_table_of_the_reference_says(self) -> None:
         """On average, not more and not much less."""
-        text = README.read_text(encoding="utf-8")
-        table = text[text.index("| image | stored |") :].split("\n\n")[0]
-        cells = [line.split("|") for line in table.splitlines()[2:]]
-        gets = [int(row[3]) for row in cells]
-        kib = [int(row[4].replace("KiB", "").replace(",", "")) for row in cells]
+        cells = rows(REFERENCE["cost"], "image")
+        gets = [int(row[2]) for row in cells]
+        kib = [int(row[3].replace("KiB", "").replace(",", "")) for row in cells]
 
         assert len(gets) >= 5
         assert GETS_PER_OBJECT * 0.8 <= sum(gets) / len(gets) <= GETS_PER_OBJECT

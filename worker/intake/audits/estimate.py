@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from worker.intake.audits.prices import Prices, is_archived
 from worker.intake.listing import Listed
 
-#: What a usual image takes: the averages of the README's table "What it costs", rounded up (2.5 and 824 KiB).
+#: What a usual image takes: the averages of the table in `keyhole docs cost`, rounded up (2.5 and 824 KiB).
 GETS_PER_OBJECT: Final = 3.0
 BYTES_PER_OBJECT: Final = 896 * 1024
 

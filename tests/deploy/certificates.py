@@ -1,20 +1,10 @@
-"""The commands and configurations that the README shows, as a reader would take them from there."""
+"""The certificates of a server, made by the commands of the reference."""
 
-import re
 import subprocess
 from pathlib import Path
 
-from tests.deploy.compose import ROOT
 from tests.inspectors.content.tools import need
-
-_README = (ROOT / "README.md").read_text()
-
-
-def block(beginning: str) -> str:
-    """The fenced block whose text begins so; there must be one."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
-    (found,) = [text for text in blocks if text.startswith(beginning)]
-    return str(found)
+from tests.pages import block
 
 
 def make_certificates(folder: Path, name: str) -> None:
