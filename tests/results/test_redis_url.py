@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.results.redis_url import OPTIONS, redis_options
+from worker.results.redis_url import OPTIONS, SECONDS, redis_options
 from worker.settings import Settings
 
 
@@ -70,6 +70,20 @@ def test_what_is_refused_is_told_with_advice(url: str, advice: str) -> None:
 
     assert advice in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["socket_timeout", "socket_connect_timeout"])
+def test_a_broker_is_given_two_seconds_and_any_other_redis_less(option: str) -> None:
+    url = f"redis://h?{option}=0.2"
+
+    assert redis_options(url, least_seconds=SECONDS)[option] == 0.2
+    with pytest.raises(ValueError, match=rf"its {option} must be a number of seconds from 2 to 3600"):
+        redis_options(url)
+    with pytest.raises(ValueError, match=r"from 0\.1 to 3600"):
+        redis_options(f"redis://h?{option}=0", least_seconds=SECONDS)
+    for setting in ("redis_url", "broker_url"):
+        with pytest.raises(ValueError, match="from 2 to 3600"):
+            Settings.model_validate({setting: url})
 
 
 def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
-from worker.results.redis_url import redis_options
+from worker.results.redis_url import SECONDS, redis_options
 
 #: Seconds for one answer. Longer than any wait inside Redis that we ask for (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
@@ -78,7 +78,8 @@ def options(
     # A Unix socket has no keepalive, and redis-py refuses the option.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    found |= redis_options(url)
+    # Settings have refused less for a broker.
+    found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):
             found[name] = min(found[name], answer_seconds)

@@ -32,13 +32,23 @@ OPTIONS: Final = (
     *_TLS_OPTIONS,
 )
 _CERT_REQS: Final = ("required", "optional", "none")
+#: The shortest time in seconds that an option may state: for a broker, which is asked to wait a second for a
+#: message, and for any other Redis.
+BROKER_SECONDS: Final = 2.0
+SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def redis_options(url: str) -> dict[str, Any]:  # redis-py's options are of every type
+def redis_options(
+    url: str, *, least_seconds: float = BROKER_SECONDS
+) -> dict[str, Any]:  # redis-py's options are of every type
     """What a URL says, by redis-py's names; `host` or `path`, and `db` are always among them.
 
     For `rediss://` all files that it names have been read, so that a wrong name is told here.
+
+    Args:
+        url: It may come from a person.
+        least_seconds: The shortest time that its options may state; less for a Redis that is no broker.
 
     Raises:
         ValueError: It is no URL of a Redis, or says what Keyhole does not understand. The message shows
@@ -49,7 +59,7 @@ def redis_options(url: str) -> dict[str, Any]:  # redis-py's options are of ever
         raise ValueError(_wrong_scheme(parts.scheme))
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name, value in query.items():
-        _check_option(parts.scheme, name, value)
+        _check_option(parts.scheme, name, value, least_seconds)
     database = query.get("db", "" if parts.scheme == "unix" else unquote(parts.path).strip("/")) or "0"
     if not (database.isascii() and database.isdecimal()):
         raise ValueError("its database must be a number, as in redis://:password@host:6379/0")
@@ -79,7 +89,7 @@ def _wrong_scheme(scheme: str) -> str:
     return "it is no URL of a Redis; write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path"
 
 
-def _check_option(scheme: str, name: str, value: str) -> None:
+def _check_option(scheme: str, name: str, value: str, least_seconds: float) -> None:
     if name not in OPTIONS:
         raise ValueError(f"it has the option {name}; the options are {', '.join(OPTIONS)}")
     if name in _TLS_OPTIONS and scheme != "rediss":
@@ -89,9 +99,9 @@ def _check_option(scheme: str, name: str, value: str) -> None:
             seconds = int(value) if name == "health_check_interval" else float(value)
         except ValueError:
             seconds = 0
-        # Waiting for a message takes a second. (No number is not in between, either.)
-        if not 2 <= seconds <= 3600:
-            raise ValueError(f"its {name} must be a number of seconds from 2 to 3600")
+        # Not a number is not in between, either.
+        if not least_seconds <= seconds <= 3600:
+            raise ValueError(f"its {name} must be a number of seconds from {least_seconds:g} to 3600")
     if name in _FILES and not value.startswith("/"):
         raise ValueError(f"its {name} must be a whole path, which begins with /")
     if name == "ssl_cert_reqs" and value not in _CERT_REQS:

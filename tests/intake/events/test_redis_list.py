@@ -77,7 +77,7 @@ class TestAListenerDies:
         """It looks again after each of the commands that it waits with, and here they are short."""
         valkey.rpush(key, "a")
         listen("first").receive(10, 0)
-        second = listen("second", "?socket_timeout=2")
+        second = listen("second", "?socket_timeout=0.2")
         found: list[bytes] = []
         waiting = threading.Thread(target=lambda: found.extend(bodies(second.receive(10, 60))))
         waiting.start()
@@ -236,7 +236,7 @@ class TestAnAnswerGetsLost:
 
     def test_connections_that_are_cut_lose_nothing(self, valkey: redis.Redis, key: str, listen: Open) -> None:
         """While the listener waits, and while producers push."""
-        listener = listen("one", "?socket_timeout=2")
+        listener = listen("one", "?socket_timeout=0.5")
         seen: list[bytes] = []
         done = threading.Event()
 
@@ -333,7 +333,7 @@ class TestTheServer:
 
     def test_a_wait_is_longer_than_its_patience_with_an_answer(self, listen: Open) -> None:
         """`socket_timeout` in seconds: each blocking command is shorter."""
-        assert listen("one", "?socket_timeout=2").receive(1, 2.5) == []
+        assert listen("one", "?socket_timeout=0.5").receive(1, 1.2) == []
 
     def test_an_answer_ends_after_some_megabytes(
         self, valkey: redis.Redis, key: str, listen: Open, monkeypatch: pytest.MonkeyPatch
