@@ -137,8 +137,8 @@ def _redis_options(visibility: int) -> dict[str, Any]:
 
 
 def impatient(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
-    """Options of the transport with which nobody waits for Redis for longer than so many seconds."""
-    timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout"}
+    """Options of the transport with which nobody waits for the broker for longer than so many seconds."""
+    timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"}
     return {**options, **{name: min(options[name], seconds) for name in timeouts}}
 
 
@@ -185,8 +185,9 @@ def _of_transport(url: str) -> dict[str, Any]:  # as above
     return {name: given[name] for name in given.keys() & _TRANSPORT_OPTIONS}
 
 
-#: What lies in Redis's lists need not be messages: this transport keeps what is none.
+#: What lies in Redis's lists need not be messages, and RabbitMQ says why it takes none; these keep both.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.redis_transport:Transport"))
+TRANSPORT_ALIASES.update(amqp="worker.amqp_transport:Transport", amqps="worker.amqp_transport:SSLTransport")
 
 # Only workers import these.
 app = Celery("keyhole", include=["worker.tasks", "worker.pool_process"])
