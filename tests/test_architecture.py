@@ -33,6 +33,7 @@ ROOMS = [
     "pool_process",
     "s3_watch",
     "redis_transport",
+    "amqp_transport",
     "consumer",
     "sweeping",
     "scheduling",

@@ -68,7 +68,9 @@ def configure(level: str) -> None:
     root.handlers[:] = [*(other for other in root.handlers if other.name != HANDLER), handler]
     root.setLevel(level.upper())
     for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # It logs a traceback for what it then raises, and that is told of in a line.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     set_on_retry_hooks([_tell_of_retry])
 
 

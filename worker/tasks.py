@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import redis
+from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 from celery import Task
 from celery.exceptions import Reject
 from celery.result import AsyncResult
@@ -144,7 +145,7 @@ class LedgerTask(KeptTask):
         message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
         try:
             return super().apply_async([message], {}, task_id=entry.id, **{"queue": entry.queue, **options})
-        except OperationalError as error:
+        except (OperationalError, AMQPError) as error:
             raise DeliveryUncertainError(f"the broker did not take the job: {error}") from error
 
     def work_on(self, message: dict[str, Any]) -> None:
@@ -294,7 +295,7 @@ class CeleryPublisher:
                 for entry in entries:
                     task = scan if len(entry.jobs) == 1 else scan_batch
                     task.publish(entry, producer=producer)
-        except (OperationalError, BatchPublishError) as error:
+        except (OperationalError, BatchPublishError, AMQPError) as error:
             raise DeliveryUncertainError(
                 f"the broker failed while jobs were on their way: {error}"
             ) from error
@@ -350,7 +351,7 @@ def audit_work() -> AuditWork:
 def _publish_page(claim: Claim) -> None:
     try:
         audit_page.apply_async(claim, queue=HOUSEKEEPING)
-    except OperationalError as error:
+    except (OperationalError, AMQPError) as error:
         services().audits.release(claim)
         raise DeliveryUncertainError(
             f"the broker did not take a page of audit {claim.audit_id}: {error}"

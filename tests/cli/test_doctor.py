@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.ports import free_port
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 from worker import api
 from worker.app import SENT_AT, app
-from worker.cli.doctor_check import checked
+from worker.cli.doctor_check import Check, checked
 from worker.cli.findings import Finding
 from worker.intake.audits.audit import AuditSpec
 from worker.intake.audits.store import AuditStore
@@ -264,7 +265,7 @@ class TestRedis:
     def test_one_that_is_frozen(
         self, keyhole: Keyhole, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("doctor", "doctor_broker"):
+        for module in ("doctor_redis", "doctor_broker"):
             monkeypatch.setattr(f"worker.cli.{module}.ANSWER_SECONDS", 0.2)
         server = int(valkey.info("server")["process_id"])
         os.kill(server, signal.SIGSTOP)
@@ -288,7 +289,13 @@ class TestS3:
 
     def test_a_profile_that_does_not_exist_hides_no_other_finding(self, keyhole: Keyhole) -> None:
         assert told(keyhole, "s3", AWS_PROFILE="nope") == [
-            ("bad", "The config profile (nope) could not be found")
+            (
+                "bad",
+                (
+                    "The config profile (nope) could not be found; set AWS_PROFILE to a profile that "
+                    "~/.aws/config or ~/.aws/credentials has"
+                ),
+            )
         ]
         assert told(keyhole, "jobs", AWS_PROFILE="nope") == [("ok", "0 open")]
 
@@ -297,9 +304,12 @@ class TestIntakes:
     def test_the_events_are_told_without_their_password(self, keyhole: Keyhole) -> None:
         assert "KEYHOLE_EVENTS_URL" in told(keyhole, "events")[0][1]
 
-        printed = keyhole("doctor", "--json", KEYHOLE_EVENTS_URL="amqp://me:secret@127.0.0.1/queue")
+        place = f"127.0.0.1:{free_port()}/queue"
+        printed = keyhole("doctor", "--json", KEYHOLE_EVENTS_URL=f"amqp://me:secret@{place}")
 
-        assert "listen --check" in printed.out
+        (found,) = [found for found in map(json.loads, printed.lines) if found["what"] == "events"]
+        assert found["state"] == "bad"
+        assert found["message"].startswith(f"amqp://{place}: [Errno 111] Connection refused; check ")
         assert "secret" not in printed.out + printed.err
 
     def test_events_that_name_no_queue_are_bad(self, keyhole: Keyhole) -> None:
@@ -315,7 +325,7 @@ class TestAnyTrouble:
     class PanicError(BaseException):
         """As pyo3's, which is no Exception."""
 
-    @pytest.mark.parametrize("check", ["_settings", "of_redis", "of_work", "_s3"])
+    @pytest.mark.parametrize("check", ["_settings", "of_redis", "of_work", "of_s3", "of_events"])
     def test_what_a_check_raises_is_a_finding(
         self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, check: str
     ) -> None:
@@ -340,11 +350,49 @@ class TestAnyTrouble:
             yield Finding("first", "ok", "kept")
             ended.wait()
 
-        first, second = checked("it", hangs, silence=0.1)
+        first, second = Check("it", hangs, seconds=0.1).findings()
         ended.set()
 
         assert first.what == "first"
-        assert second == ("it", "bad", "nothing was heard of it for 0.1 s; it is left at that")
+        assert second == (
+            "it",
+            "bad",
+            (
+                "it took longer than 0.1 s and is left at that; the server does not answer in time: check that "
+                "it runs, and the firewall between"
+            ),
+        )
+
+    def test_one_that_finds_something_now_and_then_has_no_longer(self) -> None:
+        ended = threading.Event()
+
+        def goes_on() -> Iterator[Finding]:
+            while not ended.wait(0.05):
+                yield Finding("it", "ok", "more")
+
+        began = time.monotonic()
+        *_, last = Check("it", goes_on, seconds=0.3).findings()
+        took = time.monotonic() - began
+        ended.set()
+
+        assert last.state == "bad"
+        assert took < 1
+
+    def test_several_that_hang_take_no_longer_than_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("worker.cli.doctor_check.DEADLINE", 0.3)
+        ended = threading.Event()
+
+        def hangs() -> Iterator[Finding]:
+            ended.wait()
+            yield from ()
+
+        began = time.monotonic()
+        found = checked(*[(str(number), hangs) for number in range(5)])
+        took = time.monotonic() - began
+        ended.set()
+
+        assert [finding.what for findings in found for finding in findings] == list("01234")
+        assert took < 1
 
 
 class TestBucket:

@@ -3,36 +3,31 @@
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from rich.table import Table
 from rich.text import Text
 
-from worker.api import s3_access, scan_s3
+# All that checks need is imported before they run: Celery is not to be imported by two threads at once.
+from worker.app import app, configure
+from worker.cli import doctor_broker
 from worker.cli.backend import backend, is_embedded
-from worker.cli.doctor_check import checked
-from worker.cli.doctor_redis import ANSWER_SECONDS, RETRIES, of_redis, of_user
-from worker.cli.doctor_work import of_confinement, of_guards, of_intakes, of_work
+from worker.cli.doctor_check import Check, checked
+from worker.cli.doctor_events import of_events
+from worker.cli.doctor_redis import of_redis, of_user
+from worker.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
+from worker.cli.doctor_work import of_confinement, of_guards, of_schedules, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.cli.terminal import SafeConsole
-from worker.inspectors.text import escaped, shown
-from worker.intake.listing import list_objects
-from worker.results.connection import connect
-from worker.scan.report import Status
+from worker.inspectors.text import escaped
 from worker.services import Services
 from worker.settings import Settings
-from worker.sources.allowed import BucketNotAllowedError
-from worker.sources.errors import SourceError
 from worker.sources.masking import masked
-from worker.sources.s3_refusal import explain
 from worker.sources.s3_uri import S3Uri, parse_s3_uri
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
+#: How the findings begin about a server that is asked for nothing more.
+OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
 
@@ -56,20 +51,16 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
-    findings = [*checked("settings", lambda: _settings(settings))]
-    try:
-        with one_line_errors():
-            # One by one, so that what was found is kept.
-            for finding in _services(settings):
-                findings.append(finding)  # noqa: PERF402 - as said
-    except CommandError as error:
-        if error.exit_code == USAGE:
-            raise
-        findings.append(Finding("redis", BAD, str(error)))
-    findings += checked("s3", lambda: _s3(settings))
-    if place is not None:
-        # A scan has a budget of seconds.
-        findings += checked("bucket", lambda: _bucket(settings, place), silence=None)
+    first = [
+        Check("settings", lambda: _settings(settings)),
+        Check("events", lambda: of_events(settings)),
+        Check("s3", lambda: of_s3(settings)),
+    ]
+    services = _services(settings)
+    stated, events, s3 = (list(check.findings()) for check in first)
+    findings = [*stated, *services, *events, *s3]
+    if place is not None and s3 and s3[0].state == GOOD:
+        findings += _bucket(settings, place)
     findings = [finding._replace(message=masked(finding.message)) for finding in findings]
     if as_json:
         import json
@@ -97,92 +88,87 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         )
     yield from of_guards(settings)
     yield of_confinement(Services(settings, os.getpid()))
-    yield from of_intakes(settings)
+    yield from of_schedules(settings)
 
 
-def _services(settings: Settings) -> Iterator[Finding]:
-    """Of Redis, the work and the broker. What one of them does not tell hides nothing of the others."""
-    from worker.app import app, configure
-    from worker.cli.doctor_broker import of_broker
-
+def _services(settings: Settings) -> list[Finding]:
+    """Of Redis, the broker, and the work. What one of them does not tell hides nothing of the others."""
+    findings = []
     if is_embedded(settings):
-        yield Finding(
-            "redis", GOOD, f"embedded, data in {settings.data_dir}; for production set KEYHOLE_REDIS_URL"
+        findings.append(
+            Finding(
+                "redis", GOOD, f"embedded, data in {settings.data_dir}; for production set KEYHOLE_REDIS_URL"
+            )
         )
-    with backend(settings, work=False) as ready:
-        configure(ready)
-        url = str(ready.redis_url)
-        with connect(url, answer_seconds=ANSWER_SECONDS, retries=RETRIES) as client:
-            of_server = list(checked("redis", lambda: of_redis(client, url)))
-            is_broker = ready.broker_url in {None, ready.redis_url}
-            of_server += checked("redis user", lambda: of_user(client, is_broker=is_broker))
-        yield from of_server
-        if of_server[0].state == GOOD:
-            services = Services(ready, os.getpid(), impatient=True)
-            yield from checked("work", lambda: of_work(services, limit=app.conf.task_time_limit))
-        yield from checked("broker", lambda: of_broker(ready, embedded=is_embedded(settings)))
-
-
-def _s3(settings: Settings) -> Iterator[Finding]:
-    access = s3_access(settings)
     try:
-        client = access.client
-        method = access.credentials_from
-    except SourceError as error:
-        yield Finding("s3", BAD, str(error).removesuffix("; see `keyhole doctor`"))
-        return
-    yield Finding("s3", GOOD, f"{client.meta.endpoint_url}, region {client.meta.region_name}")
-    if method is None:
-        advice = (
-            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached"
-        )
-        yield Finding("credentials", BAD, f"none found: {advice}")
-    else:
-        yield Finding("credentials", GOOD, f"found by {method}")
+        with one_line_errors(), backend(settings, work=False, look=False) as ready:
+            findings += _servers(ready, embedded=is_embedded(settings))
+    except CommandError as error:
+        if error.exit_code == USAGE:
+            raise
+        findings.append(Finding("redis", BAD, str(error)))
+    return findings
 
 
-def _bucket(settings: Settings, place: S3Uri) -> Iterator[Finding]:
-    key = place.key
-    if not settings.allowed_buckets.allow(place.bucket):
-        yield Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
-        return
-    try:
-        client = s3_access(settings).client
-    except SourceError:
-        return  # it was told of already
-    try:
-        first = next(list_objects(client, place.bucket, place.key), None)
-    except SourceError as error:
-        if error.reason == "access_denied":
-            advice = "it takes s3:ListBucket, for -r and to tell missing from denied"
-            yield Finding("list", ADVICE, f"{error}; {advice}")
-        else:
-            yield Finding("list", BAD, str(error))
-    else:
-        yield Finding("list", GOOD, f"s3://{place.bucket}/ can be listed")
-        if not key or key.endswith("/"):
-            key = first.key if first else ""
-    if not key or key.endswith("/"):
-        yield Finding("read", ADVICE, "not tried: there is no object; name one")
-        return
-    report = scan_s3(s3_access(settings), place.bucket, key, None, settings.scan)
-    if report.status in {Status.UNREADABLE, Status.FAILED}:
-        yield Finding("read", BAD, f"{shown(key)}: {report.details.get('error')}")
-        return
-    yield Finding("read", GOOD, f"{shown(key)}: {report.status}, {report.requests} requests")
-    yield from _tags(client, place.bucket, key, wanted="tags" in settings.sinks)
-
-
-def _tags(client: "S3Client", bucket: str, key: str, *, wanted: bool) -> Iterator[Finding]:
-    try:
-        count = len(client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
-    except (ClientError, BotoCoreError, HTTPClientError) as error:
-        state = BAD if wanted else ADVICE
-        yield Finding("tags", state, f"cannot be read ({explain(error)}); it takes s3:GetObjectTagging")
-        return
-    yield Finding(
-        "tags", GOOD, f"{count} of 10 in use; writing (s3:PutObjectTagging) is not tried, for it changes them"
+def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
+    """Of Redis and the broker, then of what only servers that can be used tell."""
+    configure(settings)
+    doctor_broker.be_impatient()
+    url, broker_url = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
+    redis, broker = checked(
+        ("redis", lambda: of_redis(url)), ("broker", lambda: doctor_broker.of_broker(settings))
     )
+    one = broker_url == url
+    checks = []
+    if _is_usable(redis):
+        services = Services(settings, os.getpid(), impatient=True)
+        checks += [
+            ("redis user", lambda: of_user(url, what="redis user", is_broker=one)),
+            ("work", lambda: of_work(services, limit=app.conf.task_time_limit)),
+        ]
+    if _is_usable(broker) and (_is_usable(redis) or not one):
+        checks += [
+            ("queue", lambda: doctor_broker.of_queues(settings)),
+            ("workers", lambda: doctor_broker.of_workers(embedded=embedded)),
+        ]
+        if not one and broker_url.partition(":")[0] in doctor_broker.REDIS:
+            checks += [("broker user", lambda: of_user(broker_url, what="broker user", is_broker=True))]
+    found = dict(zip((what for what, _ in checks), checked(*checks), strict=True))
+    return [
+        *redis,
+        *found.get("redis user", ()),
+        *found.get("work", ()),
+        *broker,
+        *found.get("broker user", ()),
+        *found.get("queue", ()),
+        *found.get("workers", ()),
+    ]
+
+
+def _is_usable(findings: list[Finding]) -> bool:
+    """Whether a server answers, and is of a kind that can be asked for more."""
+    answers = bool(findings) and findings[0].state != BAD
+    return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
+
+
+def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
+    """What can be done with a place in S3: a request each, one after the other."""
+    refused = why_not_tried(settings, place)
+    if refused is not None:
+        return [refused]
+    bucket, key = place.bucket, place.key
+    keys: list[str] = []
+    (findings,) = checked(("list", lambda: of_listing(settings, place, keys)))
+    if not key or key.endswith("/"):
+        key = next(iter(keys), "")
+    if not key or key.endswith("/"):
+        return [*findings, Finding("read", ADVICE, "not tried: there is no object; name one")]
+    (read,) = checked(("read", lambda: of_reading(settings, bucket, key)))
+    findings += read
+    if all(finding.state == GOOD for finding in read):
+        (tags,) = checked(("tags", lambda: of_tags(settings, bucket, key)))
+        findings += tags
+    return findings
 
 
 def _table(findings: list[Finding]) -> Table:

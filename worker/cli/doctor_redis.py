@@ -6,101 +6,132 @@ tells is then said to be unknown.
 Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 import humanize
 import redis
 
-from worker.cli.errors import CLUSTER
+from worker.cli.doctor_check import ANSWER_SECONDS
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
+from worker.cli.other_end import other_end
+from worker.cli.redis_trouble import redis_trouble, replica_of, unusable
 from worker.jobs.durability import NO_COMMAND
+from worker.results.connection import connect
 from worker.results.permissions import OPTIONAL, lacking
 from worker.sources.masking import masked_url
 
-#: Seconds that the doctor waits for an answer, and how often it asks again.
-ANSWER_SECONDS: Final = 5.0
-RETRIES: Final = 0
+SETTING: Final = "KEYHOLE_REDIS_URL"
 #: The share of `maxmemory` in use from which on there is something to be done.
 NEARLY_FULL: Final = 0.8
 
 
-def of_redis(client: redis.Redis, url: str) -> Iterator[Finding]:
-    """All that there is to say of one Redis. The first finding is bad if it does not answer."""
-    try:
-        info: dict[str, Any] = client.info()
-    except redis.RedisError as error:
-        yield Finding(
-            "redis", BAD, f"{masked_url(url)} does not answer: {one_line(error)}; check KEYHOLE_REDIS_URL"
-        )
-        return
-    name = (
-        f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
-    )
-    yield Finding("redis", GOOD, f"{name} at {masked_url(url)}")
-    yield from _writing(info)
-    yield from _memory(info)
-    yield from _durability(client, info)
+def ask(url: str) -> redis.Redis:
+    """A client that waits for no answer for long, and asks once."""
+    return connect(url, answer_seconds=ANSWER_SECONDS, retries=0)
 
 
-def of_user(client: redis.Redis, *, is_broker: bool) -> Iterator[Finding]:
+def of_redis(url: str) -> Iterator[Finding]:
+    """What there is to say of the Redis of the verdicts. The first finding is bad if it does not answer."""
+    with ask(url) as client:
+        info = yield from _answering("redis", client, url, SETTING)
+        if info is None or unusable(info, SETTING):
+            return
+        yield from _memory("redis", info)
+        yield from _durability(client, info)
+
+
+def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
+    """What there is to say of a Redis that is the broker alone: what it loses, the ledger has."""
+    with ask(url) as client:
+        info = yield from _answering("broker", client, url, setting)
+        if info is not None and not unusable(info, setting):
+            yield from _memory("broker", info)
+
+
+def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
     """Whether its user may do all that it must; of a Redis that does not answer there is nothing to say."""
     try:
-        missing = lacking(client, is_broker=is_broker)
+        with ask(url) as client:
+            missing = lacking(client, is_broker=is_broker)
     except (redis.ConnectionError, redis.TimeoutError):
         return
     if missing:
         state = ADVICE if OPTIONAL.issuperset(missing) else BAD
-        yield Finding("redis user", state, f"it lacks {' '.join(missing)}; give it these by ACL SETUSER")
+        yield Finding(what, state, f"it lacks {' '.join(missing)}; give it these by ACL SETUSER")
     else:
-        yield Finding("redis user", GOOD, "it may do all that it must")
+        yield Finding(what, GOOD, "it may do all that it must")
 
 
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _answering(
+    what: str, client: redis.Redis, url: str, setting: str
+) -> Generator[Finding, None, dict[str, Any] | None]:
+    """Yield whether it answers, and whether it takes writes; return what it says of itself, if it does."""
+    try:
+        info: dict[str, Any] = client.info()
+    except redis.exceptions.NoPermissionError:
+        yield Finding(what, ADVICE, f"{masked_url(url)} answers, and does not tell what it is; allow +info")
+        return None
+    except redis.RedisError as error:
+        yield Finding(what, BAD, f"{masked_url(url)}: {redis_trouble(error, setting)}{other_end(url)}")
+        return None
+    valkey = info.get("valkey_version")
+    name = f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', 'of an unknown version')}"
+    yield Finding(what, GOOD, f"{name} at {masked_url(url)}")
+    of_no_use = unusable(info, setting)
+    if of_no_use is not None:
+        yield Finding(f"{what} role", BAD, of_no_use)
+    else:
+        yield from _writing(what, client, info, setting)
+    return info
 
 
-def _writing(info: dict[str, Any]) -> Iterator[Finding]:
+def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
     """Whether it takes writes at all."""
-    if info.get("cluster_enabled"):
-        yield Finding("redis role", BAD, CLUSTER)
-    if info.get("role") == "slave":
-        primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        yield Finding(
-            "redis role",
-            BAD,
-            f"a replica of {primary}, which takes no jobs and no verdicts; "
-            "set KEYHOLE_REDIS_URL to the primary",
-        )
+    replica = replica_of(info, setting)
+    if replica is not None:
+        yield Finding(f"{what} role", BAD, replica)
     elif "role" in info:
         replicas = info.get("connected_slaves", 0)
-        yield Finding("redis role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}")
+        yield Finding(
+            f"{what} role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}"
+        )
+    # It tells of these where it wants some alone.
+    good, wanted = info.get("min_slaves_good_slaves"), _config(client, "min-replicas-to-write")
+    if good is not None and wanted is not None and int(good) < int(wanted):
+        yield Finding(
+            f"{what} role",
+            BAD,
+            f"it takes no writes, for {good} of the {wanted} replicas that it wants are connected "
+            "(min-replicas-to-write); start them",
+        )
     failed = {
         "rdb_last_bgsave_status": "the last snapshot",
         "aof_last_write_status": "the last write to the append-only file",
         "aof_last_bgrewrite_status": "the last rewriting of the append-only file",
     }
-    for field, what in failed.items():
+    for field, failure in failed.items():
         if info.get(field, "ok") != "ok":
             yield Finding(
-                "redis disk", BAD, f"{what} failed, so writes may be refused; look at its disk and its log"
+                f"{what} disk",
+                BAD,
+                f"{failure} failed, so writes may be refused; look at its disk and its log",
             )
 
 
-def _memory(info: dict[str, Any]) -> Iterator[Finding]:
+def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
     """How full it is, and what it does when it is full."""
     policy = info.get("maxmemory_policy", "unknown")
     if policy not in {"noeviction", "unknown"}:
         yield Finding(
-            "redis memory",
+            f"{what} memory",
             BAD,
             f"maxmemory-policy is {policy}: it drops jobs silently; set it to noeviction",
         )
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if not most:
         yield Finding(
-            "redis memory",
+            f"{what} memory",
             GOOD,
             f"{_size(used)} in use, no limit (maxmemory); the host's memory is the limit",
         )
@@ -108,15 +139,15 @@ def _memory(info: dict[str, Any]) -> Iterator[Finding]:
     told = f"{_size(used)} of {_size(most)} in use"
     if used >= most:
         yield Finding(
-            "redis memory",
+            f"{what} memory",
             BAD,
             f"full, {told}: it refuses jobs and verdicts; raise maxmemory, or let verdicts expire "
             "(KEYHOLE_RECORD_SECONDS)",
         )
     elif used >= NEARLY_FULL * most:
-        yield Finding("redis memory", ADVICE, f"{told}; when it is full it refuses jobs and verdicts")
+        yield Finding(f"{what} memory", ADVICE, f"{told}; when it is full it refuses jobs and verdicts")
     else:
-        yield Finding("redis memory", GOOD, told)
+        yield Finding(f"{what} memory", GOOD, told)
 
 
 def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
@@ -129,7 +160,7 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
             "set appendonly yes",
         )
         return
-    fsync, waits = _fsync(client), _has_waitaof(client)
+    fsync, waits = _config(client, "appendfsync"), _has_waitaof(client)
     if fsync == "no" and waits:
         yield Finding(
             "redis disk",
@@ -154,13 +185,12 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("redis disk", ADVICE, f"{told}; {lacks}: jobs accepted last may be lost with them")
 
 
-def _fsync(client: redis.Redis) -> str | None:
-    """`always`, `everysec` or `no`; `None` if the server does not tell."""
+def _config(client: redis.Redis, name: str) -> str | None:
+    """A setting of the server's; `None` if it does not tell."""
     try:
-        found = client.config_get("appendfsync")
+        return client.config_get(name).get(name)
     except redis.RedisError:
         return None
-    return found.get("appendfsync")
 
 
 def _has_waitaof(client: redis.Redis) -> bool | None:

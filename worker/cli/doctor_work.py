@@ -1,4 +1,4 @@
-"""What the doctor says of the work: open jobs, dead letters, audits, events, schedules."""
+"""What the doctor says of the work: open jobs, dead letters, audits, schedules."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,13 +6,12 @@ from typing import Final
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.inspectors.text import shown
 from worker.intake.dead_letters import DeadLetters
-from worker.intake.events.open_source import open_source
 from worker.jobs.ledger import HOLDER_SECONDS
 from worker.jobs.signatures import read_keys
 from worker.jobs.standing import MINUTES, Standing
+from worker.pool_process import confinement
 from worker.services import Services
 from worker.settings import Settings
-from worker.sources.masking import masked_url
 
 #: Seconds without a sweep after which nobody looks after open jobs: workers sweep every ten.
 UNSWEPT: Final = 60.0
@@ -105,8 +104,6 @@ def _failures(standing: Standing) -> Iterator[Finding]:
 
 def of_confinement(services: Services) -> Finding:
     """How the kernel of this machine confines the processes of a worker."""
-    from worker.pool_process import confinement
-
     words = confinement(services)
     confined = words.startswith("files")
     return Finding("confinement", GOOD if confined else ADVICE, f"of scanning processes here: {words}")
@@ -127,26 +124,9 @@ def of_guards(settings: Settings) -> Iterator[Finding]:
     yield Finding("messages", GOOD, f"signed with the key {signs}{also}")
 
 
-def of_intakes(settings: Settings) -> Iterator[Finding]:
-    """Where work comes from, as configured."""
-    if settings.events_url is None:
-        yield Finding("events", GOOD, "not configured; KEYHOLE_EVENTS_URL names a queue for `keyhole listen`")
-    else:
-        yield _events(settings, settings.events_url)
+def of_schedules(settings: Settings) -> Iterator[Finding]:
+    """Which schedules are configured, if any are."""
     if settings.schedules is not None:
         yield Finding(
             "schedules", GOOD, f"in {settings.schedules}; `keyhole schedules` says whether a scheduler runs"
         )
-
-
-def _events(settings: Settings, url: str) -> Finding:
-    """Whether the URL of the events names a queue. It is not asked, for some would hand out a message."""
-    try:
-        open_source(url, listener_id="doctor", region=settings.s3_region).close()
-    except ValueError as error:
-        return Finding("events", BAD, f"KEYHOLE_EVENTS_URL is wrong: {error}")
-    return Finding(
-        "events",
-        GOOD,
-        f"{masked_url(url)} is a queue's; `keyhole listen --check` says whether it is listened to",
-    )

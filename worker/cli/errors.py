@@ -7,6 +7,7 @@ import redis
 from pydantic import ValidationError
 from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
 
+from worker.cli.redis_trouble import redis_trouble
 from worker.embedded.valkey import EmbeddedError
 from worker.results.record import CorruptRecordError
 from worker.settings import Settings
@@ -16,9 +17,6 @@ from worker.sources.masking import masked, masked_url
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
-CLUSTER = (
-    "the Redis belongs to a cluster, which Keyhole cannot use; name one that is none in KEYHOLE_REDIS_URL"
-)
 #: As shells number an end by Ctrl-C.
 INTERRUPTED = 130
 
@@ -65,11 +63,11 @@ def one_line_errors() -> Iterator[None]:
     except EmbeddedError as error:
         raise CommandError(str(error)) from error
     except (ClusterError, ClusterCrossSlotError, MovedError) as error:
-        raise CommandError(CLUSTER, USAGE) from error
+        raise CommandError(redis_trouble(error), USAGE) from error
     except NotDurableError as error:
         raise CommandError(_line(error)) from error
     except redis.RedisError as error:
-        raise CommandError(f"Redis does not answer ({_line(error)}); check KEYHOLE_REDIS_URL") from error
+        raise CommandError(redis_trouble(error)) from error
     except (DeliveryUncertainError, OperationalError, AMQPError) as error:
         raise CommandError(f"{_line(error)}; check KEYHOLE_BROKER_URL, then submit again") from error
     except BucketNotAllowedError as error:

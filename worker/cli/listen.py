@@ -72,7 +72,7 @@ def listen_command(
     sign = SignOfLife.of_queue(sources[0].name)
     if check:
         sys.exit(_check(sign, sources[0].name))
-    with one_line_errors(), backend(settings, work=True) as ready:
+    with one_line_errors(), backend(settings, work=True, waits=True) as ready:
         try:
             _listen(sources, ready, sign, until_empty=until_empty)
         except SourceUnavailableError as error:

@@ -33,7 +33,7 @@ def scheduler_command(*, check: bool) -> None:
     settings = load_settings()
     if settings.schedules is None:
         raise CommandError(NONE_CONFIGURED, USAGE)
-    with one_line_errors(), backend(settings, work=True) as ready:
+    with one_line_errors(), backend(settings, work=True, waits=True) as ready:
         from worker import scheduling
         from worker.app import configure
         from worker.intake.schedules import load_schedules

@@ -12,7 +12,7 @@ from secrets import token_hex
 import click
 
 from worker import sign_of_life
-from worker.cli.backend import backend, refuse_unusable
+from worker.cli.backend import backend, refuse_powerless, refuse_unusable
 from worker.cli.errors import CommandError, load_settings, one_line_errors
 
 
@@ -39,7 +39,7 @@ def worker_command(
     if check:
         sys.exit(sign_of_life.check("worker"))
     settings = load_settings()
-    with _stops_while_it_starts(), one_line_errors(), backend(settings, work=False) as settings:
+    with _stops_while_it_starts(), one_line_errors(), backend(settings, work=False, look=False) as settings:
         from celery.signals import worker_shutting_down
 
         from worker.app import configure
@@ -57,7 +57,8 @@ def worker_command(
         trouble = why_unusable(settings.s3_endpoint_url, settings.s3_region, attempts=START_ATTEMPTS)
         if trouble is not None:
             raise CommandError(f"S3 cannot be used from here: {trouble}")
-        refuse_unusable(settings)
+        refuse_unusable(settings, work=True, waits=True)
+        refuse_powerless(settings)
         use_settings(settings, on_trouble=TROUBLE.set, impatient=True)
         give_back()
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None

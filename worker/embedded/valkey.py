@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import redis
 from redis.backoff import NoBackoff
@@ -42,9 +42,8 @@ def embedded_valkey(data_dir: Path) -> Iterator[str]:
     Raises:
         EmbeddedError: It is not installed, or does not start.
     """
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     endpoint = data_dir / "endpoint"
-    with (data_dir / "lock").open("w") as lock:
+    with _opened_lock(data_dir) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -59,6 +58,18 @@ def embedded_valkey(data_dir: Path) -> Iterator[str]:
                 endpoint.unlink(missing_ok=True)
 
 
+def _opened_lock(data_dir: Path) -> TextIO:
+    """The file that is locked, in the data folder, which is made if need be."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (data_dir / "lock").open("w")
+    except OSError as error:
+        raise EmbeddedError(
+            f"the embedded Valkey has nowhere to keep its data ({error}); set KEYHOLE_DATA_DIR to a folder "
+            "that can be written to, or KEYHOLE_REDIS_URL"
+        ) from error
+
+
 @contextmanager
 def _started(folder: Path) -> Iterator[str]:
     try:
@@ -71,10 +82,10 @@ def _started(folder: Path) -> Iterator[str]:
         ) from None
     with ExitStack() as stack:
         # A socket's path is limited to about 100 bytes, so it cannot lie in the data folder.
-        runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
-        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
-        socket = runtime / "valkey.sock"
         try:
+            runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
+            stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+            socket = runtime / "valkey.sock"
             server = ValkeyServer(
                 port=0,
                 data_dir=folder,

@@ -89,6 +89,21 @@ CREDENTIAL_ERRORS = (
     SSOError,
     TokenRetrievalError,
 )
+#: What to do about some of them; about all others, `SOURCES`.
+ADVICE: Final = (
+    (ProfileNotFound, "set AWS_PROFILE to a profile that ~/.aws/config or ~/.aws/credentials has"),
+    ((ConfigNotFound, ConfigParseError), "correct that file, or name another in AWS_CONFIG_FILE"),
+    (
+        NoCredentialsError,
+        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached",
+    ),
+    (PartialCredentialsError, "set the other half, too"),
+    ((SSOError, TokenRetrievalError), "log in again by `aws sso login`"),
+)
+SOURCES: Final = (
+    "check where they come from: the profile's credential_process or role, AWS_WEB_IDENTITY_TOKEN_FILE, "
+    "the environment"
+)
 THROTTLING_CODES = {
     "SlowDown",
     "Throttling",
@@ -113,26 +128,43 @@ REDIRECT_CODES = {
     "IllegalLocationConstraintException",
 }
 
+_WAY: Final = "check that the server runs, its URL, and the proxy and firewall between"
+
 
 def explain(error: Exception) -> SourceError:
     """Return the source's error for one of boto3's."""
     if isinstance(error, CREDENTIAL_ERRORS):
-        return ConfigurationError("credentials", f"{error}; see `keyhole doctor`")
+        source_advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), SOURCES)
+        return ConfigurationError(
+            "credentials", f"{str(error).strip(': ')}; {source_advice}; see `keyhole doctor`"
+        )
     if isinstance(error, ClientError):
         return _explain_answer(error)
-    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return TransientError(
-            "network",
-            f"the server's certificate is not trusted: {error}; add its CA to the system's store, or name "
-            "the file of it in AWS_CA_BUNDLE",
-        )
+    if isinstance(error, SSLError) and (advice := _about_tls(str(error))):
+        return TransientError("network", advice)
     # botocore passes on what urllib3 raises where the body of a refusal breaks off.
     if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError | HTTPError):
-        return TransientError("network", f"the connection failed: {error}")
+        return TransientError("network", f"the connection failed: {error}; {_WAY}")
     if isinstance(error, ResponseParserError | ValueError):
         # botocore's parsers raise either where a header or a body is not what it should be.
         return TransientError("server_error", f"the server's answer makes no sense: {error}")
-    return ConfigurationError("request", f"the request cannot be made: {error}")
+    return ConfigurationError(
+        "request",
+        f"the request cannot be made: {error}; check the endpoint and the region (KEYHOLE_S3_ENDPOINT_URL, "
+        "KEYHOLE_S3_REGION, or those of AWS's configuration)",
+    )
+
+
+def _about_tls(said: str) -> str | None:
+    """What to do about a handshake that failed; `None` if it only broke off."""
+    if "WRONG_VERSION_NUMBER" in said:
+        return f"the server there speaks no TLS; write http:// in its URL, or correct the port: {said}"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return (
+            f"the server's certificate is not trusted: {said}; add its CA to the system's store, or name the "
+            "file of it in AWS_CA_BUNDLE"
+        )
+    return None
 
 
 def http_status(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from amqp import spec  # type: ignore[import-untyped] # kombu's driver; it has no types
-from amqp.exceptions import AMQPError, NotFound  # type: ignore[import-untyped] # the same
+from amqp.exceptions import AMQPError, NotFound, PreconditionFailed  # type: ignore[import-untyped] # the same
 from kombu.connection import Connection
 
 from worker.intake.events.source import Message, SourceUnavailableError
@@ -86,16 +86,24 @@ class _Receipt(NamedTuple):
 class AmqpSource:
     """The messages of one queue; a `source.MessageSource`. It connects at the first `receive`.
 
-    `client_name` is how the broker shows the connection to people.
+    `client_name` is how the broker shows the connection to people. With `answer_seconds` it waits no
+    longer than that for the broker.
     """
 
     def __init__(
-        self, address: AmqpQueue, *, client_name: str, heartbeat_seconds: int = HEARTBEAT_SECONDS
+        self,
+        address: AmqpQueue,
+        *,
+        client_name: str,
+        heartbeat_seconds: int = HEARTBEAT_SECONDS,
+        answer_seconds: float | None = None,
     ) -> None:
         self.name = address.name
         self._address = address
         self._client_name = client_name
         self._heartbeat_seconds = heartbeat_seconds
+        self._connect_seconds = answer_seconds or _CONNECT_SECONDS
+        self._answer_seconds = answer_seconds or _ANSWER_SECONDS
         # Held by whoever uses the connection: the caller, or the thread that sends heartbeats.
         self._lock = threading.Lock()
         self._disconnected = threading.Event()
@@ -158,6 +166,45 @@ class AmqpSource:
                 self._channel.send_method(spec.Basic.Nack, "Lbb", (receipt.delivery_tag, False, True))
             self._settle(ours)
 
+    def look(self) -> str:
+        """Say how many messages wait and how many listen, without taking any, and that they can be read.
+
+        Raises:
+            SourceUnavailableError: The broker does not answer or refuses, or there is no such queue.
+        """
+        with self._lock, self._unavailable_on_error():
+            connection = self._open()
+            try:
+                return self._look(connection)
+            finally:
+                connection.collect()
+
+    def _look(self, connection: Any) -> str:  # noqa: ANN401 - py-amqp has no types
+        queue, binding = self._address.queue, self._address.binding
+        with suppress(NotFound):
+            found = connection.channel().queue_declare(queue, passive=True)
+            if connection.server_properties.get("product") == "RabbitMQ":
+                self._try_to_read(connection)
+            return f"{found.message_count:,} waiting, {found.consumer_count:,} listening"
+        if binding is None or not (binding.declare or self._has_exchange(connection, binding)):
+            raise SourceUnavailableError(f"{self.name}: there is no such queue, or no exchange to bind it to")
+        return "no such queue yet; `keyhole listen` declares it, and binds it to its exchange"
+
+    def _try_to_read(self, connection: Any) -> None:  # noqa: ANN401 - as above
+        """See that this user may read. The consumer is refused, as its priority is none; no message is taken.
+
+        RabbitMQ looks at the permission first.
+        """
+        with suppress(PreconditionFailed):
+            connection.channel().basic_consume(self._address.queue, arguments={"x-priority": "none"})
+
+    @staticmethod
+    def _has_exchange(connection: Any, binding: Binding) -> bool:  # noqa: ANN401 - as above
+        with suppress(NotFound):
+            connection.channel().exchange_declare(binding.exchange, "", passive=True)
+            return True
+        return False
+
     def close(self) -> None:
         """Disconnect, which gives back what was received and not acknowledged."""
         with self._lock:
@@ -169,25 +216,7 @@ class AmqpSource:
             self._heart.join()
 
     def _connect(self) -> None:
-        address = self._address
-        broker = Connection(
-            hostname=f"[{address.host}]" if ":" in address.host else address.host,
-            port=address.port,
-            userid=address.user,
-            password=address.password,
-            virtual_host=address.vhost,
-            transport="pyamqp",
-            # With a name to compare, py-amqp verifies the certificate and the name.
-            ssl={"server_hostname": address.host} if address.tls else False,
-            connect_timeout=_CONNECT_SECONDS,
-            heartbeat=self._heartbeat_seconds,
-            transport_options={
-                "read_timeout": _ANSWER_SECONDS,
-                "write_timeout": _ANSWER_SECONDS,
-                "client_properties": {"connection_name": self._client_name},
-            },
-        )
-        self._connection = broker.transport.establish_connection()
+        self._connection = self._open()
         self._connections += 1
         self._disconnected = threading.Event()
         self._find_queue()
@@ -198,6 +227,27 @@ class AmqpSource:
             target=self._beat, args=(self._connection, self._disconnected), daemon=True
         )
         self._heart.start()
+
+    def _open(self) -> Any:  # noqa: ANN401 - py-amqp has no types
+        address = self._address
+        broker = Connection(
+            hostname=f"[{address.host}]" if ":" in address.host else address.host,
+            port=address.port,
+            userid=address.user,
+            password=address.password,
+            virtual_host=address.vhost,
+            transport="pyamqp",
+            # With a name to compare, py-amqp verifies the certificate and the name.
+            ssl={"server_hostname": address.host} if address.tls else False,
+            connect_timeout=self._connect_seconds,
+            heartbeat=self._heartbeat_seconds,
+            transport_options={
+                "read_timeout": self._answer_seconds,
+                "write_timeout": self._answer_seconds,
+                "client_properties": {"connection_name": self._client_name},
+            },
+        )
+        return broker.transport.establish_connection()
 
     def _disconnect(self) -> None:
         """Drop the connection, and all that is known of it."""

@@ -56,7 +56,12 @@ _LONGEST_AMQP_NAME: Final = 255
 
 
 def open_source(
-    url: str, *, listener_id: str, region: str | None = None, endpoint_url: str | None = None
+    url: str,
+    *,
+    listener_id: str,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    answer_seconds: float | None = None,
 ) -> MessageSource:
     """The source that a URL names. It connects when it is first asked for messages.
 
@@ -65,6 +70,7 @@ def open_source(
         listener_id: Who listens, for people who look at the broker or into Redis.
         region: Of an SQS queue whose URL does not tell it; by default as boto3 finds it.
         endpoint_url: Another server than AWS, for an SQS queue that is given by its name.
+        answer_seconds: Wait no longer for a connection or an answer, and ask once.
 
     Raises:
         ValueError: It names none. The message shows a right URL, and nothing of this one: it may hold a
@@ -72,13 +78,18 @@ def open_source(
     """
     scheme = url.partition("://")[0].lower()
     if scheme in _SQS_SCHEMES:
-        return SqsSource(_sqs_queue(split_url(url, _SQS_EXAMPLE), region, endpoint_url))
+        address = _sqs_queue(split_url(url, _SQS_EXAMPLE), region, endpoint_url)
+        return SqsSource(address, answer_seconds=answer_seconds)
     if scheme in {"amqp", "amqps"}:
-        return AmqpSource(_amqp_queue(split_url(url, _AMQP_EXAMPLE)), client_name=f"keyhole {listener_id}")
+        return AmqpSource(
+            _amqp_queue(split_url(url, _AMQP_EXAMPLE)),
+            client_name=f"keyhole {listener_id}",
+            answer_seconds=answer_seconds,
+        )
     if scheme in {"redis", "rediss"}:
-        return _redis_list(split_url(url, _REDIS_EXAMPLE), listener_id)
+        return _redis_list(split_url(url, _REDIS_EXAMPLE), listener_id, answer_seconds)
     if scheme == "unix":
-        return _redis_list_by_socket(split_url(url, _UNIX_EXAMPLE), listener_id)
+        return _redis_list_by_socket(split_url(url, _UNIX_EXAMPLE), listener_id, answer_seconds)
     raise ValueError(
         f"it is no URL of a queue; write {_SQS_EXAMPLE}, {_AMQP_EXAMPLE}, {_REDIS_EXAMPLE}, "
         f"or {_UNIX_EXAMPLE}"
@@ -159,7 +170,7 @@ def _binding(options: dict[str, str]) -> Binding | None:
     return Binding(exchange, routing_key, declare)
 
 
-def _redis_list(parts: SplitResult, listener_id: str) -> RedisListSource:
+def _redis_list(parts: SplitResult, listener_id: str, answer_seconds: float | None) -> RedisListSource:
     path = parts.path.removeprefix("/")
     database, _, key = path.partition("/") if "/" in path else ("0", "", path)
     key = _unquote(key, _REDIS_EXAMPLE)
@@ -172,10 +183,13 @@ def _redis_list(parts: SplitResult, listener_id: str) -> RedisListSource:
         key,
         name=f"{parts.scheme}://{place}/{database}/{quote(key, safe='/:')}",
         listener_id=listener_id,
+        answer_seconds=answer_seconds,
     )
 
 
-def _redis_list_by_socket(parts: SplitResult, listener_id: str) -> RedisListSource:
+def _redis_list_by_socket(
+    parts: SplitResult, listener_id: str, answer_seconds: float | None
+) -> RedisListSource:
     options = _options(parts)
     key, database = options.pop("key", ""), options.pop("db", "0")
     if not parts.path or not re.fullmatch("[0-9]{1,5}", database) or not key:
@@ -186,17 +200,27 @@ def _redis_list_by_socket(parts: SplitResult, listener_id: str) -> RedisListSour
         key,
         name=f"unix://{parts.path}?db={database}&key={quote(key, safe='/:')}",
         listener_id=listener_id,
+        answer_seconds=answer_seconds,
     )
 
 
 def _open_list(
-    url: str, options: dict[str, str], key: str, *, name: str, listener_id: str
+    url: str,
+    options: dict[str, str],
+    key: str,
+    *,
+    name: str,
+    listener_id: str,
+    answer_seconds: float | None,
 ) -> RedisListSource:
     refusal = ValueError(f"it has an option that it cannot have; write {_REDIS_EXAMPLE} or {_UNIX_EXAMPLE}")
     if options.keys() & _REFUSED_REDIS_OPTIONS:
         raise refusal
     try:
-        client = connect(url + ("&" if "?" in url else "?") + urlencode(options))
+        patience = {} if answer_seconds is None else {"retries": 0}
+        client = connect(
+            url + ("&" if "?" in url else "?") + urlencode(options), answer_seconds=answer_seconds, **patience
+        )
         pool = client.connection_pool
         # Or an option that there is not would be found by the first command.
         pool.connection_class(**pool.connection_kwargs)

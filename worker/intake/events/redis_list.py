@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import redis
@@ -168,6 +168,31 @@ class RedisListSource:
         """
         self._settle("back", messages)
 
+    def look(self) -> str:
+        """Say how many messages are in the list, without taking any. A list without messages is no key.
+
+        Raises:
+            SourceUnavailableError: Redis does not answer, refuses, is a replica or in a cluster, or the key
+                is no list.
+        """
+        with self._unavailable_on_error():
+            waiting = self._client.llen(self._key)
+            info = self._info()
+        if info.get("role") == "slave":
+            raise SourceUnavailableError(f"{self.name}: this is a replica; name the primary")
+        if info.get("cluster_enabled"):
+            raise SourceUnavailableError(
+                f"{self.name}: this Redis belongs to a cluster; name one that is none"
+            )
+        return f"{waiting:,} waiting"
+
+    def _info(self) -> dict[str, Any]:  # redis-py's answer holds everything
+        """What the server says of itself; nothing if this user may not ask."""
+        try:
+            return dict(self._client.info())
+        except redis.exceptions.NoPermissionError:
+            return {}
+
     def close(self) -> None:
         """Give back what was received and not acknowledged, and disconnect."""
         try:
@@ -240,5 +265,5 @@ def _advice(error: redis.RedisError) -> str:
     if "WRONGTYPE" in said:
         return "the key is no list; if it is MinIO's, set format=access, for a hash is no queue"
     if "unknown" in said.lower():
-        return f"{said}; it takes Redis 6.2 or later"
+        return f"{said}; it takes Redis 6.2 or later, and is no sentinel's"
     return f"{said or type(error).__name__}; check that Redis runs there and that its password is right"

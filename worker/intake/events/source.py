@@ -24,6 +24,10 @@ class SourceUnavailableError(Exception):
     """The queue cannot be reached, or refuses; what is unacknowledged will be delivered again."""
 
 
+class LookDeniedError(SourceUnavailableError):
+    """The queue may not be looked at, which tells nothing of whether it may be listened to."""
+
+
 class MessageSource(Protocol):
     """Messages from a queue, at least once each. One thread uses it."""
 
@@ -49,6 +53,14 @@ class MessageSource(Protocol):
 
         Raises:
             SourceUnavailableError: It cannot be told; they will be delivered again all the same.
+        """
+
+    def look(self) -> str:
+        """Say what is there, without taking or changing anything.
+
+        Raises:
+            SourceUnavailableError: It cannot be asked, or there is no such queue.
+            LookDeniedError: It may not be looked at.
         """
 
     def close(self) -> None:

@@ -26,8 +26,9 @@ import boto3
 import stamina
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
 
-from worker.intake.events.source import Message, SourceUnavailableError
+from worker.intake.events.source import LookDeniedError, Message, SourceUnavailableError
 
 #: What SQS takes in one call, and the longest poll in seconds.
 MESSAGES_PER_CALL: Final = 10
@@ -49,6 +50,16 @@ _ADVICE: Final = {
         "denied; it takes sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:GetQueueUrl"
     ),
 }
+#: What boto3 raises beside refusals. Of credentials and configurations, Python's own errors come through.
+_FAILURES: Final = (
+    BotoCoreError,
+    HTTPClientError,
+    ResponseParserError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +85,15 @@ class _PartlyFailedError(Exception):
 
 
 class SqsSource:
-    """The messages of one queue; a `source.MessageSource`. It connects at the first `receive`."""
+    """The messages of one queue; a `source.MessageSource`. It connects at the first `receive`.
 
-    def __init__(self, address: SqsQueue) -> None:
+    With `answer_seconds` it waits no longer than that, and asks once; long polls then end early.
+    """
+
+    def __init__(self, address: SqsQueue, *, answer_seconds: float | None = None) -> None:
         self.name = address.name
         self._address = address
+        self._answer_seconds = answer_seconds
         # The stubs that are installed describe S3 alone.
         self._client: Any = None
         self._url = address.url
@@ -125,6 +140,31 @@ class SqsSource:
         # What fails for good is no longer ours: it has come back already.
         self._tell("change_message_visibility_batch", messages, VisibilityTimeout=0)
 
+    def look(self) -> str:
+        """Say how many messages wait, without receiving any: that would count against them.
+
+        It takes sqs:GetQueueAttributes, which listening does not.
+
+        Raises:
+            SourceUnavailableError: SQS does not answer or refuses.
+            LookDeniedError: It may not be looked at.
+        """
+        with self._unavailable_on_error():
+            if self._url is None:
+                self._url = self._sqs().get_queue_url(QueueName=self._address.queue)["QueueUrl"]
+        try:
+            with self._unavailable_on_error():
+                found = self._sqs().get_queue_attributes(
+                    QueueUrl=self._url, AttributeNames=["ApproximateNumberOfMessages"]
+                )
+        except SourceUnavailableError as error:
+            if isinstance(error.__cause__, ClientError) and "AccessDenied" in _code(error.__cause__):
+                raise LookDeniedError(
+                    f"{self.name}: not looked at, for that takes sqs:GetQueueAttributes; listening does not"
+                ) from error
+            raise
+        return f"about {int(found['Attributes']['ApproximateNumberOfMessages']):,} waiting"
+
     def close(self) -> None:
         """Give back what was received and not acknowledged, and disconnect."""
         if self._client is not None:
@@ -143,9 +183,12 @@ class SqsSource:
                 endpoint_url=self._address.endpoint_url,
                 region_name=self._address.region or session.region_name or elsewhere,
                 config=Config(
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_ANSWER_SECONDS,
-                    retries={"mode": "standard", "total_max_attempts": _CALL_ATTEMPTS},
+                    connect_timeout=self._answer_seconds or _CONNECT_SECONDS,
+                    read_timeout=self._answer_seconds or _ANSWER_SECONDS,
+                    retries={
+                        "mode": "standard",
+                        "total_max_attempts": 1 if self._answer_seconds else _CALL_ATTEMPTS,
+                    },
                 ),
             )
         return self._client
@@ -204,8 +247,13 @@ class SqsSource:
         try:
             yield
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
+            code = _code(error)
             advice = next((text for part, text in _ADVICE.items() if part in code), str(error))
-            raise SourceUnavailableError(f"{self.name}: {advice}") from error
-        except (BotoCoreError, HTTPClientError) as error:
+            place = f" ({self._client.meta.region_name})" if "in this region" in advice else ""
+            raise SourceUnavailableError(f"{self.name}: {advice}{place}") from error
+        except _FAILURES as error:
             raise SourceUnavailableError(f"{self.name}: {error}") from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
