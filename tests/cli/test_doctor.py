@@ -358,8 +358,8 @@ class TestAnyTrouble:
             "it",
             "bad",
             (
-                "it took longer than 0.1 s and is left at that; the server does not answer in time: check that "
-                "it runs, and the firewall between"
+                "it took longer than 0.1 s and is left at that; "
+                "the server does not answer in time: check that it runs, and the firewall between"
             ),
         )
 

@@ -21,7 +21,7 @@ from worker.sources.s3_uri import S3Uri
 #: What a request came to that was cut off.
 UNANSWERED = TransientError(
     "network",
-    f"no answer within {ANSWER_SECONDS:g} s; check KEYHOLE_S3_ENDPOINT_URL, and the proxy and firewall between",
+    f"no answer within {ANSWER_SECONDS:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
 )
 _SEE_DOCTOR = "; see `keyhole doctor`"
 

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from amqp import spec  # type: ignore[import-untyped] # kombu's driver; it has no types
-from amqp.exceptions import AMQPError, NotFound, PreconditionFailed  # type: ignore[import-untyped] # the same
+from amqp.exceptions import AccessRefused, AMQPError, NotFound, PreconditionFailed  # type: ignore[import-untyped] # the same
 from kombu.connection import Connection
 
 from worker.intake.events.source import Message, SourceUnavailableError
@@ -195,8 +195,14 @@ class AmqpSource:
 
         RabbitMQ looks at the permission first.
         """
-        with suppress(PreconditionFailed):
+        try:
             connection.channel().basic_consume(self._address.queue, arguments={"x-priority": "none"})
+        except PreconditionFailed:
+            pass
+        except AccessRefused as error:
+            raise SourceUnavailableError(
+                f"{self.name}: the user may not read it ({error.reply_text}); give it the read permission"
+            ) from error
 
     @staticmethod
     def _has_exchange(connection: Any, binding: Binding) -> bool:  # noqa: ANN401 - as above

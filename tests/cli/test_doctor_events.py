@@ -1,0 +1,226 @@
+"""`keyhole doctor`: the queue of events is looked at, and no message is taken."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+import redis
+
+from tests.cli.conftest import Keyhole
+from tests.e2e.commands import S3_CREDENTIALS
+from tests.servers.rabbitmq import PASSWORD, USER, RabbitMQ
+from tests.servers.redis_server import redis_server
+from tests.servers.silent import silent_server
+
+
+@pytest.fixture
+def env(env: dict[str, str], redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment with a Redis and an S3, and no worker."""
+    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
+    env["KEYHOLE_REDIS_URL"] = redis_url
+    return env
+
+
+@contextmanager
+def refusing_sqs(code: str) -> Iterator[str]:
+    """Yield the URL of an SQS that refuses everything, as AWS does and moto does not."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "as scripted"}).encode()
+            self.send_response(403)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def told(keyhole: Keyhole, url: str, **settings: object) -> tuple[str, str]:
+    """The doctor's line about a queue: how it is, and what there is to say."""
+    printed = keyhole("doctor", "--json", KEYHOLE_EVENTS_URL=url, **settings)
+    (found,) = [found for found in map(json.loads, printed.lines) if found["what"] == "events"]
+    assert "jobs" in {found["what"] for found in map(json.loads, printed.lines)}
+    return found["state"], found["message"]
+
+
+class TestSqs:
+    @pytest.fixture
+    def sqs(self, moto_url: str) -> Iterator[Any]:
+        """What somebody else does at SQS."""
+        client = boto3.client(
+            "sqs",
+            endpoint_url=moto_url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        yield client
+        client.close()
+
+    @pytest.fixture
+    def queue(self, sqs: Any) -> str:
+        """A queue that is this test's alone."""
+        url: str = sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"]
+        return url
+
+    def test_what_waits_is_counted_and_not_received(self, keyhole: Keyhole, sqs: Any, queue: str) -> None:
+        sqs.send_message(QueueUrl=queue, MessageBody="{}")
+
+        state, message = told(keyhole, queue)
+
+        assert (state, "about 1 waiting" in message) == ("ok", True)
+        (received,) = sqs.receive_message(
+            QueueUrl=queue, MessageSystemAttributeNames=["ApproximateReceiveCount"]
+        )["Messages"]
+        assert received["Attributes"]["ApproximateReceiveCount"] == "1"
+
+    def test_one_that_is_not_there_is_told_with_its_region(self, keyhole: Keyhole, queue: str) -> None:
+        state, message = told(keyhole, queue + "x", KEYHOLE_S3_REGION="eu-north-1")
+
+        assert state == "bad"
+        assert "there is no such queue in this region" in message
+        assert "(eu-north-1)" in message
+
+    @pytest.mark.parametrize(
+        ("code", "state", "words"),
+        [
+            ("AccessDenied", "advice", "sqs:GetQueueAttributes; listening does not"),
+            ("InvalidClientTokenId", "bad", "InvalidClientTokenId"),
+        ],
+    )
+    def test_a_refusal_is_told(self, keyhole: Keyhole, code: str, state: str, words: str) -> None:
+        with refusing_sqs(code) as url:
+            found = told(keyhole, f"{url}/123456789012/queue")
+
+        assert (found[0], words in found[1]) == (state, True)
+
+    def test_a_profile_that_does_not_exist_is_told(self, keyhole: Keyhole) -> None:
+        unset = {**dict.fromkeys(S3_CREDENTIALS, ""), "AWS_PROFILE": "nope"}
+
+        state, message = told(keyhole, "https://sqs.eu-north-1.amazonaws.com/123456789012/q", **unset)
+
+        assert (state, "The config profile (nope) could not be found" in message) == ("bad", True)
+
+
+class TestRedis:
+    def test_what_waits_is_counted_and_left(
+        self, keyhole: Keyhole, valkey: redis.Redis, redis_url: str
+    ) -> None:
+        valkey.rpush("events", "a", "b")
+        before = valkey.keys("*events*")
+
+        state, message = told(keyhole, f"{redis_url}/0/events")
+
+        assert (state, ": 2 waiting; " in message) == ("ok", True)
+        assert valkey.lrange("events", 0, -1) == [b"a", b"b"]
+        assert valkey.keys("*events*") == before
+
+    def test_a_key_that_is_no_list_is_bad(
+        self, keyhole: Keyhole, valkey: redis.Redis, redis_url: str
+    ) -> None:
+        valkey.hset("events", "a", "b")
+
+        state, message = told(keyhole, f"{redis_url}/0/events")
+
+        assert (state, "the key is no list" in message) == ("bad", True)
+
+    def test_a_replica_is_bad(self, keyhole: Keyhole) -> None:
+        with redis_server("--replicaof", "127.0.0.1 1") as server:
+            state, message = told(keyhole, f"{server.url()}/events")
+
+        assert (state, "a replica; name the primary" in message) == ("bad", True)
+
+    @pytest.mark.slow
+    def test_tls_that_the_server_does_not_speak_is_told(self, keyhole: Keyhole) -> None:
+        with redis_server() as server:
+            plain = told(keyhole, f"{server.url(scheme='rediss').replace('rediss:', 'redis:')}/events")
+            tls = told(keyhole, f"{server.url().replace('redis:', 'rediss:')}/events")
+
+        assert (plain[0], "write rediss://" in plain[1]) == ("bad", True)
+        assert (tls[0], "write redis://" in tls[1]) == ("bad", True)
+
+
+@pytest.mark.slow
+class TestRabbitMQ:
+    def test_what_waits_is_counted_and_left(self, keyhole: Keyhole, rabbitmq: RabbitMQ) -> None:
+        name = uuid4().hex
+        with rabbitmq.channel("keyhole") as channel:
+            channel.queue_declare(name, durable=True, auto_delete=False)
+            channel.basic_publish_confirm(_message(), routing_key=name)
+
+            state, message = told(keyhole, f"{rabbitmq.url('keyhole')}/{name}")
+
+            assert (state, "1 waiting, 0 listening" in message) == ("ok", True)
+            got = channel.basic_get(name, no_ack=True)
+            assert got.delivery_info["redelivered"] is False
+
+    def test_one_that_is_not_there_is_bad(self, keyhole: Keyhole, rabbitmq: RabbitMQ) -> None:
+        state, message = told(keyhole, f"{rabbitmq.url('keyhole')}/{uuid4().hex}")
+
+        assert (state, "there is no such queue" in message) == ("bad", True)
+
+    def test_one_that_is_declared_when_it_is_listened_to_is_left_to_that(
+        self, keyhole: Keyhole, rabbitmq: RabbitMQ
+    ) -> None:
+        name = uuid4().hex
+        url = f"{rabbitmq.url('keyhole')}/{name}?exchange={name}&routing_key=k"
+
+        assert told(keyhole, url)[0] == "bad"
+        state, message = told(keyhole, f"{url}&exchange_type=topic")
+
+        assert (state, "`keyhole listen` declares it" in message) == ("ok", True)
+        assert name not in rabbitmq.control("list_queues", "-p", "keyhole", "name")
+
+    def test_a_wrong_password_is_told(self, keyhole: Keyhole, rabbitmq: RabbitMQ) -> None:
+        url = f"amqp://{USER}:{PASSWORD}x@127.0.0.1:{rabbitmq.port}/keyhole/q"
+
+        state, message = told(keyhole, url)
+
+        assert (state, "ACCESS_REFUSED" in message) == ("bad", True)
+
+    def test_a_user_who_may_not_read_is_told(self, keyhole: Keyhole, rabbitmq: RabbitMQ) -> None:
+        name = uuid4().hex
+        rabbitmq.control("add_user", name, "pw")
+        try:
+            rabbitmq.control("set_permissions", "--vhost", "keyhole", name, ".*", ".*", "^$")
+            with rabbitmq.channel("keyhole") as channel:
+                channel.queue_declare(name, durable=True, auto_delete=False)
+
+                state, message = told(keyhole, f"amqp://{name}:pw@127.0.0.1:{rabbitmq.port}/keyhole/{name}")
+        finally:
+            rabbitmq.control("delete_user", name)
+
+        assert (state, "the user may not read it (ACCESS_REFUSED" in message) == ("bad", True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["amqp", "redis", "rediss", "http"])
+def test_one_that_never_answers_is_told_within_the_deadline(keyhole: Keyhole, scheme: str) -> None:
+    with silent_server() as port:
+        began = time.monotonic()
+        state, message = told(keyhole, f"{scheme}://127.0.0.1:{port}/0/q")
+
+    assert state == "bad"
+    assert "time" in message.lower()
+    assert time.monotonic() - began < 8
+
+
+def _message() -> Any:
+    import amqp
+
+    return amqp.Message("{}")

@@ -1,0 +1,420 @@
+"""What an operator gets wrong, on real servers: one line that says what to do, and no traceback."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Keyhole, Printed
+from tests.ports import free_port
+from tests.servers.rabbitmq import PASSWORD as BROKER_PASSWORD
+from tests.servers.rabbitmq import USER, RabbitMQ
+from tests.servers.redis_server import PASSWORD, RedisServer, redis_server
+from tests.servers.sentinel import sentinel
+from tests.servers.silent import silent_server
+from tests.slow import slow
+from worker import api
+
+OBJECT = "s3://images/k"
+#: Commands that queue jobs, or look at verdicts.
+WRITES = (
+    ("submit", OBJECT),
+    slow(("submit", "--wait", OBJECT)),
+    slow(("audit", "--detach", "s3://images/")),
+    ("worker",),
+)
+READS = (("results",), slow(("show", OBJECT)))
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def _anew() -> Iterator[None]:
+    """A process makes its way to S3 once; here several commands are of one process."""
+    api._access.cache_clear()
+    yield
+    api._access.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[RedisServer]:
+    """A Redis that can be used."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replica(primary: RedisServer) -> Iterator[RedisServer]:
+    """A replica of it."""
+    with redis_server("--replicaof", f"127.0.0.1 {primary.port}", "--masterauth", PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sentinel_url(primary: RedisServer) -> Iterator[str]:
+    """A sentinel that watches it, at its own port."""
+    with sentinel(primary) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+def bad(keyhole: Keyhole, **settings: object) -> dict[str, str]:
+    """What the doctor finds bad, by what it looked at. It looked at everything else, too."""
+    printed = keyhole("doctor", "--json", **settings)
+    assert printed.code == 3
+    assert printed.err == ""
+    found = [json.loads(line) for line in printed.lines]
+    assert {"settings", "events", "s3", "redis", "broker"} <= {one["what"] for one in found}
+    return {one["what"]: one["message"] for one in found if one["state"] == "bad"}
+
+
+def refused(printed: Printed, code: int, words: str) -> None:
+    """It ended with a code and one line."""
+    assert (printed.code, words in printed.error) == (code, True), printed
+
+
+class TestSentinel:
+    WORDS = "this is a sentinel, which keeps no data"
+
+    @pytest.mark.parametrize("command", [*WRITES, *READS])
+    def test_as_the_store(self, keyhole: Keyhole, sentinel_url: str, command: tuple[str, ...]) -> None:
+        refused(keyhole(*command, KEYHOLE_REDIS_URL=sentinel_url), 2, self.WORDS)
+
+    @pytest.mark.parametrize("command", WRITES)
+    def test_as_the_broker(
+        self, keyhole: Keyhole, primary: RedisServer, sentinel_url: str, command: tuple[str, ...]
+    ) -> None:
+        printed = keyhole(*command, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=sentinel_url)
+
+        refused(printed, 2, self.WORDS)
+        assert "KEYHOLE_BROKER_URL" in printed.error
+        with primary.client() as client:
+            assert client.keys("keyhole:*") == []
+
+    def test_in_the_doctor(self, keyhole: Keyhole, primary: RedisServer, sentinel_url: str) -> None:
+        found = bad(keyhole, KEYHOLE_REDIS_URL=sentinel_url)
+        assert (set(found), found["redis role"].startswith(self.WORDS)) == ({"redis role"}, True)
+
+        found = bad(keyhole, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=sentinel_url)
+        assert (set(found), found["broker role"].startswith(self.WORDS)) == ({"broker role"}, True)
+
+
+class TestReplica:
+    @pytest.mark.parametrize("command", WRITES)
+    def test_it_takes_no_jobs(
+        self, keyhole: Keyhole, primary: RedisServer, replica: RedisServer, command: tuple[str, ...]
+    ) -> None:
+        words = f"the Redis is a replica of 127.0.0.1:{primary.port}, which takes no jobs"
+
+        refused(keyhole(*command, KEYHOLE_REDIS_URL=replica.url()), 3, words)
+        as_broker = keyhole(*command, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=replica.url())
+        refused(as_broker, 3, words)
+
+    def test_verdicts_can_be_read_of_it(self, keyhole: Keyhole, replica: RedisServer) -> None:
+        assert keyhole("results", KEYHOLE_REDIS_URL=replica.url()).code == 0
+
+    def test_in_the_doctor(self, keyhole: Keyhole, primary: RedisServer, replica: RedisServer) -> None:
+        found = bad(keyhole, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=replica.url())
+
+        assert found["broker role"].endswith("set KEYHOLE_BROKER_URL to the primary")
+
+
+class TestWritesThatAreRefused:
+    @pytest.mark.parametrize(
+        ("option", "value", "words", "what"),
+        [
+            ("maxmemory", "1", "Redis is full", "memory"),
+            ("min-replicas-to-write", "1", "too few replicas are connected", "role"),
+        ],
+    )
+    def test_it_is_told_why(self, keyhole: Keyhole, option: str, value: str, words: str, what: str) -> None:
+        with redis_server(f"--{option}", value) as server:
+            refused(keyhole("submit", OBJECT, KEYHOLE_REDIS_URL=server.url()), 3, words)
+            assert f"redis {what}" in bad(keyhole, KEYHOLE_REDIS_URL=server.url())
+
+    def test_a_user_who_may_only_read(self, keyhole: Keyhole, primary: RedisServer) -> None:
+        rules = ("on", ">pw", "~*", "&*", "-@all", "+@read", "+ping", "+info", "+multi", "+exec", "+discard")
+        with primary.client() as client:
+            client.execute_command("ACL", "SETUSER", "reader", *rules)
+        url = f"redis://reader:pw@127.0.0.1:{primary.port}/0"
+
+        refused(keyhole("submit", OBJECT, KEYHOLE_REDIS_URL=url), 3, "may not do all that it must")
+        refused(keyhole("worker", KEYHOLE_REDIS_URL=url), 2, "+evalsha")
+        assert "+evalsha" in bad(keyhole, KEYHOLE_REDIS_URL=url)["redis user"]
+
+
+class TestLogin:
+    @pytest.mark.parametrize("command", [*WRITES, *READS])
+    def test_a_wrong_password_of_redis(
+        self, keyhole: Keyhole, primary: RedisServer, command: tuple[str, ...]
+    ) -> None:
+        url = f"redis://:wrong@127.0.0.1:{primary.port}/0"
+
+        refused(keyhole(*command, KEYHOLE_REDIS_URL=url), 3, "Redis refuses the login")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("command", WRITES)
+    @pytest.mark.parametrize(
+        ("password", "vhost", "words"),
+        [(BROKER_PASSWORD + "x", "keyhole", "ACCESS_REFUSED"), (BROKER_PASSWORD, "nope", "NOT_ALLOWED")],
+    )
+    def test_a_wrong_password_or_virtual_host_of_rabbitmq(
+        self,
+        keyhole: Keyhole,
+        primary: RedisServer,
+        rabbitmq: RabbitMQ,
+        command: tuple[str, ...],
+        password: str,
+        vhost: str,
+        words: str,
+    ) -> None:
+        url = f"amqp://{USER}:{password}@127.0.0.1:{rabbitmq.port}/{vhost}"
+
+        refused(keyhole(*command, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=url), 3, words)
+
+        assert words in bad(keyhole, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=url)["broker"]
+
+
+class TestTls:
+    @pytest.mark.parametrize("command", [("submit", OBJECT), ("results",), ("worker",)])
+    def test_a_redis_that_is_reached_without(
+        self, keyhole: Keyhole, primary: RedisServer, command: tuple[str, ...]
+    ) -> None:
+        url = primary.url(scheme="rediss").replace("rediss:", "redis:")
+
+        refused(keyhole(*command, KEYHOLE_REDIS_URL=url), 3, "speaks TLS: write rediss://")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("command", [("submit", OBJECT), ("results",), ("worker",)])
+    def test_a_redis_that_does_not_speak_it(
+        self, keyhole: Keyhole, primary: RedisServer, command: tuple[str, ...]
+    ) -> None:
+        """It waits for the end of a line, and we for its certificate: that took 3 minutes and 37 seconds."""
+        url = primary.url().replace("redis:", "rediss:")
+        began = time.monotonic()
+
+        refused(keyhole(*command, KEYHOLE_REDIS_URL=url), 3, "speaks no TLS: write redis://")
+
+        assert time.monotonic() - began < 10
+
+    @pytest.mark.slow
+    def test_in_the_doctor(self, keyhole: Keyhole, primary: RedisServer) -> None:
+        began = time.monotonic()
+        found = bad(keyhole, KEYHOLE_REDIS_URL=primary.url().replace("redis:", "rediss:"))
+        assert time.monotonic() - began < 7
+        assert set(found) == {"redis", "broker"}
+        assert all("speaks no TLS: write redis://" in message for message in found.values())
+
+        url = primary.url(scheme="rediss").replace("rediss:", "redis:")
+        found = bad(keyhole, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=url)
+        assert "speaks TLS: write rediss://" in found["broker"]
+
+    @pytest.mark.slow
+    def test_rabbitmq_in_the_doctor(self, keyhole: Keyhole, primary: RedisServer, rabbitmq: RabbitMQ) -> None:
+        for url, words in (
+            (rabbitmq.url("keyhole").replace("amqp:", "amqps:"), "speaks no TLS: write amqp://"),
+            (rabbitmq.url("keyhole", scheme="amqps").replace("amqps:", "amqp:"), "write amqps://"),
+        ):
+            found = bad(keyhole, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=url)
+            assert words in found["broker"]
+
+
+@pytest.mark.slow
+class TestSilence:
+    """A firewall swallows what is sent: commands end within their deadline, and say at what."""
+
+    @pytest.mark.parametrize("swallows", [False, True])
+    @pytest.mark.parametrize("command", [("submit", OBJECT), ("results",), ("show", OBJECT)])
+    def test_of_redis(self, keyhole: Keyhole, command: tuple[str, ...], swallows: bool) -> None:
+        with silent_server(swallows=swallows) as port:
+            began = time.monotonic()
+            refused(keyhole(*command, KEYHOLE_REDIS_URL=f"redis://127.0.0.1:{port}/0"), 3, "does not answer")
+            assert time.monotonic() - began < 10
+
+    @pytest.mark.parametrize("swallows", [False, True])
+    @pytest.mark.parametrize("scheme", ["amqp", "amqps", "redis"])
+    def test_of_the_broker(self, keyhole: Keyhole, primary: RedisServer, scheme: str, swallows: bool) -> None:
+        with silent_server(swallows=swallows) as port:
+            settings = {
+                "KEYHOLE_REDIS_URL": primary.url(),
+                "KEYHOLE_BROKER_URL": f"{scheme}://127.0.0.1:{port}/0",
+            }
+            began = time.monotonic()
+            assert keyhole("submit", OBJECT, **settings).error
+            assert time.monotonic() - began < 12
+
+            began = time.monotonic()
+            found = bad(keyhole, **settings)
+            assert time.monotonic() - began < 8
+        assert set(found) == {"broker"}
+
+    @pytest.mark.parametrize("swallows", [False, True])
+    def test_of_everything_in_the_doctor(self, keyhole: Keyhole, swallows: bool) -> None:
+        with silent_server(swallows=swallows) as port:
+            place = f"127.0.0.1:{port}"
+            began = time.monotonic()
+            printed = keyhole(
+                "doctor",
+                "--json",
+                OBJECT,
+                KEYHOLE_REDIS_URL=f"redis://{place}/0",
+                KEYHOLE_BROKER_URL=f"amqp://{place}",
+                KEYHOLE_EVENTS_URL=f"http://{place}/123456789012/q",
+                KEYHOLE_S3_ENDPOINT_URL=f"http://{place}",
+            )
+            took = time.monotonic() - began
+        found = {one["what"] for one in map(json.loads, printed.lines) if one["state"] == "bad"}
+        assert (printed.code, found) == (3, {"redis", "broker", "events", "list", "read"})
+        # Servers and events at the same time, then a listing, then an object.
+        assert took < 17
+
+
+@pytest.mark.slow
+class TestAlarm:
+    """RabbitMQ is short of memory."""
+
+    @pytest.fixture(autouse=True)
+    def _alarm(self, rabbitmq: RabbitMQ) -> Iterator[None]:
+        rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
+        yield
+        rabbitmq.control("set_vm_memory_high_watermark", "0.4")
+
+    def test_its_reason_is_named(self, keyhole: Keyhole, primary: RedisServer, rabbitmq: RabbitMQ) -> None:
+        settings = {"KEYHOLE_REDIS_URL": primary.url(), "KEYHOLE_BROKER_URL": rabbitmq.url("keyhole")}
+
+        began = time.monotonic()
+        assert "low on memory" in bad(keyhole, **settings)["workers"]
+        assert time.monotonic() - began < 10
+
+        began = time.monotonic()
+        printed = keyhole("submit", OBJECT, **settings)
+        assert (printed.code, "low on memory" in printed.err.splitlines()[-1]) == (3, True)
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+class TestAwsConfiguration:
+    @pytest.fixture
+    def env(self, env: dict[str, str], primary: RedisServer) -> dict[str, str]:
+        """An environment without credentials."""
+        env["KEYHOLE_REDIS_URL"] = primary.url()
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del env[name]
+        return env
+
+    @pytest.mark.parametrize(
+        ("config", "words"),
+        [
+            ("[default", "Unable to parse config file"),
+            ("[default]\ncredential_process = /bin/false\n", "custom-process; check where they come from"),
+            ("[default]\ncredential_process = /nonexistent/program\n", "No such file or directory"),
+            ("[default]\ncredential_process = /bin/echo hello\n", "JSONDecodeError"),
+        ],
+    )
+    def test_a_file(self, keyhole: Keyhole, tmp_path: Path, config: str, words: str) -> None:
+        path = tmp_path / "config"
+        path.write_text(config)
+
+        self.told(keyhole, words, AWS_CONFIG_FILE=path)
+
+    def test_a_profile(self, keyhole: Keyhole) -> None:
+        self.told(
+            keyhole, "The config profile (nope) could not be found; set AWS_PROFILE", AWS_PROFILE="nope"
+        )
+
+    def test_a_token_that_is_not_there(self, keyhole: Keyhole) -> None:
+        self.told(
+            keyhole,
+            "No such file or directory: '/nonexistent/token'",
+            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/x",
+            AWS_WEB_IDENTITY_TOKEN_FILE="/nonexistent/token",
+        )
+
+    @pytest.mark.parametrize(
+        "url", ["127.0.0.1:9000", "http://127.0.0.1:9000 ", "http://127.0.0.1:9\x1b[31m"]
+    )
+    def test_an_endpoint_of_the_configurations(self, keyhole: Keyhole, url: str) -> None:
+        settings = {"AWS_ENDPOINT_URL_S3": url, "KEYHOLE_S3_ENDPOINT_URL": ""}
+        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+        self.told(keyhole, "", **settings, **credentials)
+
+    @staticmethod
+    def told(keyhole: Keyhole, words: str, **settings: object) -> None:
+        """The doctor and two commands say it in one line each, and the doctor says all else."""
+        printed = keyhole("doctor", "--json", OBJECT, **settings)
+        found = [json.loads(line) for line in printed.lines]
+        assert (printed.code, printed.err) == (3, "")
+        assert {"jobs", "queue", "workers", "s3"} <= {one["what"] for one in found}
+        faults = [one["message"] for one in found if one["state"] == "bad" and one["what"] != "workers"]
+        assert faults
+        assert words in faults[0]
+        for command in (
+            ("submit", "-r", "s3://images/"),
+            ("audit", "--dry-run", "s3://images/"),
+            ("worker",),
+        ):
+            api._access.cache_clear()
+            refused(keyhole(*command, **settings), 3, words)
+
+
+class TestEndpoint:
+    @pytest.mark.parametrize("url", ["127.0.0.1:9000", "http://127.0.0.1:9\x1b[31m", "http:// 127.0.0.1:9"])
+    @pytest.mark.parametrize("command", [("doctor",), slow(("submit", OBJECT)), slow(("results",))])
+    def test_one_that_is_no_url_is_usage(self, keyhole: Keyhole, url: str, command: tuple[str, ...]) -> None:
+        refused(keyhole(*command, KEYHOLE_S3_ENDPOINT_URL=url), 2, "is not the URL of a server")
+
+    def test_a_blank_around_it_is_no_part_of_it(
+        self, keyhole: Keyhole, primary: RedisServer, moto_url: str, bucket: str
+    ) -> None:
+        settings = {"KEYHOLE_REDIS_URL": primary.url(), "KEYHOLE_S3_ENDPOINT_URL": f" {moto_url} "}
+
+        printed = keyhole("doctor", "--json", f"s3://{bucket}/", **settings)
+
+        found = {one["what"]: one["state"] for one in map(json.loads, printed.lines)}
+        assert (found["s3"], found["list"]) == ("ok", "ok")
+
+    @pytest.mark.slow
+    def test_tls_that_it_does_not_speak(self, keyhole: Keyhole, primary: RedisServer, moto_url: str) -> None:
+        printed = keyhole(
+            "doctor",
+            "--json",
+            OBJECT,
+            KEYHOLE_REDIS_URL=primary.url(),
+            KEYHOLE_S3_ENDPOINT_URL=moto_url.replace("http:", "https:"),
+        )
+
+        (listing,) = [one for one in map(json.loads, printed.lines) if one["what"] == "list"]
+        assert listing["state"] == "bad"
+        assert listing["message"].startswith("the server there speaks no TLS; write http://")
+
+
+class TestEmbedded:
+    """Nothing is configured, and the data folder cannot be made. (The superuser may write to any.)"""
+
+    @pytest.mark.parametrize("place", ["/proc/nobody", "/dev/null"])
+    @pytest.mark.parametrize("command", [*WRITES, *READS])
+    def test_it_is_told(self, keyhole: Keyhole, place: str, command: tuple[str, ...]) -> None:
+        refused(keyhole(*command, KEYHOLE_DATA_DIR=place), 3, "set KEYHOLE_DATA_DIR to a folder")
+
+    def test_in_the_doctor(self, keyhole: Keyhole) -> None:
+        printed = keyhole("doctor", "--json", KEYHOLE_DATA_DIR="/proc/nobody")
+
+        found = [json.loads(line) for line in printed.lines]
+        told = [one["message"] for one in found if (one["what"], one["state"]) == ("redis", "bad")]
+        assert len(told) == 1
+        assert "set KEYHOLE_DATA_DIR to a folder" in told[0]
+        assert {"s3", "credentials", "events"} <= {one["what"] for one in found}
+
+
+def test_a_port_that_nobody_listens_at_is_waited_for_a_while(
+    keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redis.retry.sleep", lambda _: None)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+
+    refused(keyhole("results", KEYHOLE_REDIS_URL=url), 3, "Redis does not answer (Error 111 ")
