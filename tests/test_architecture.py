@@ -24,6 +24,7 @@ ROOMS = [
     "settings",
     "api",
     "signing",
+    "mailbox",
     "app",
     "services",
     "tag_work",

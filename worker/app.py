@@ -190,7 +190,7 @@ TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.redis_transp
 TRANSPORT_ALIASES.update(amqp="worker.amqp_transport:Transport", amqps="worker.amqp_transport:SSLTransport")
 
 # Only workers import these.
-app = Celery("keyhole", include=["worker.tasks", "worker.pool_process"])
+app = Celery("keyhole", include=["worker.tasks", "worker.pool_process"], control="worker.mailbox:Control")
 
 
 def configure(settings: Settings) -> Celery:

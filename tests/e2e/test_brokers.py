@@ -379,6 +379,21 @@ class TestRabbitMQ:
                 commands.until(lambda: client.xlen(keys.VERDICTS) > before)
         _delete_queues(rabbitmq)
 
+    def test_queues_for_commands_are_classic_where_others_are_quorum_queues(
+        self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
+    ) -> None:
+        """RabbitMQ 3.10 never serves a quorum queue again that was declared just before it was killed."""
+        rabbitmq.add_quorum_vhost()
+        env |= {"KEYHOLE_BROKER_URL": rabbitmq.url(QUORUM_VHOST)}
+        with commands.worker(env, tmp_path / "worker.log"):
+            commands.keyhole("doctor", env=env)
+            listed = rabbitmq.control("list_queues", "-p", QUORUM_VHOST, "--no-table-headers", "name", "type")
+        _delete_queues(rabbitmq, QUORUM_VHOST)
+        types = dict(line.split() for line in listed.splitlines())
+        assert {types.pop(queue) for queue in QUEUES} == {"quorum"}
+        # Of the worker, and for answers to the doctor.
+        assert list(types.values()) == ["classic", "classic"]
+
     def test_one_that_takes_no_messages_is_told_of(self, rabbitmq: RabbitMQ, env: dict[str, str]) -> None:
         """Short of memory or disk it lets publishers wait, for as long as they like."""
         rabbitmq.control("set_vm_memory_high_watermark", "0.00001")
