@@ -1,0 +1,224 @@
+"""Keyhole on each broker and store that the README names, by TLS, and as the Redis user with the least rules.
+
+| row | broker | verdicts and ledger | S3 |
+|---|---|---|---|
+| valkey | Valkey 9.1 | the same | moto |
+| redis | Redis 7.0 | the same | moto |
+| rabbitmq | RabbitMQ 3.10, a virtual host of quorum queues | Redis 7.0 | moto |
+| ceph | Redis 7.0 | the same | Ceph's RGW 16.2 by HTTPS, with a CA of its own |
+
+In each row objects go the whole way to verdict and tag, while the worker is killed, and then all servers at
+once, which start again on their data. What is not as in production: the wheel's Valkey was built without TLS,
+so a proxy before it speaks that; moto has no TLS, and is not killed, for it keeps everything in memory.
+"""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+import redis
+
+from tests.e2e import commands
+from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
+from tests.e2e.held_s3 import HeldS3
+from tests.jobs.clock import pass_seconds
+from tests.servers.ceph_rgw import CephRgw, ceph_rgw
+from tests.servers.gate import Gate, gate
+from tests.servers.rabbitmq import QUORUM_VHOST, RabbitMQ
+from tests.servers.redis_server import QUOTED, RedisServer, redis_server, valkey_server
+from worker.demo.images import qcow2
+from worker.jobs.queues import QUEUES
+from worker.jobs.tag_debts import LOST_SECONDS
+from worker.limits import VISIBILITY
+from worker.results import keys
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.slow
+
+BODIES = {
+    "safe": qcow2(1024**3).to_bytes(),
+    "unsafe": qcow2(1024**3, backing_file="/etc/shadow").to_bytes(),
+}
+BUCKET, FIRST = "images", "first.qcow2"
+#: The other objects, and the status of each.
+STATUSES = {f"{number:02}.qcow2": "unsafe" if number % 5 == 0 else "safe" for number in range(40)}
+#: Objects in a message.
+BATCH = 5
+#: What stays in the ledger when all is done.
+LASTING = {"begun", "clock", "done"}
+
+
+class Server(Protocol):
+    """A server that starts again on its data."""
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+@dataclass
+class Row:
+    """Servers, and the settings of everyone who uses them.
+
+    `servers` are to be killed, `gate` is the way of all but the test's own `s3` to S3. What the doctor gives
+    `advice` about is right.
+    """
+
+    env: dict[str, str]
+    store: RedisServer
+    servers: list[Server]
+    rabbitmq: RabbitMQ | None
+    gate: Gate
+    s3: "S3Client"
+    log: Path
+    advice: set[str]
+
+    def keyhole(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command to its end, which must be a good one, and return what it printed."""
+        done = commands.keyhole(*arguments, "--json", env=self.env)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def tag(self, key: str) -> str | None:
+        """The status in an object's tags."""
+        tags = self.s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"]
+        return {tag["Key"]: tag["Value"] for tag in tags}.get("keyhole-status")
+
+    def hold_in_flight(self, admin: redis.Redis) -> None:
+        """Wait for another verdict, and then hold back what workers ask of S3, until one asks."""
+        before = admin.xlen(keys.VERDICTS)
+        commands.until(lambda: admin.xlen(keys.VERDICTS) > before)
+        self.gate.hold()
+        self.gate.await_held()
+        assert admin.hlen(keys.LEDGER_ENTRIES) > 0
+
+    def is_idle(self, admin: redis.Redis) -> bool:
+        """Whether all work is done, no message is left, and no tags are owed. What is owed is made due."""
+        if admin.hlen(keys.LEDGER_ENTRIES) or admin.hlen(UNACKNOWLEDGED) or self._in_rabbitmq():
+            return False
+        owed = sum(map(admin.zcard, (keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE)))
+        if owed:
+            pass_seconds(admin, LOST_SECONDS)
+        return not owed
+
+    def _in_rabbitmq(self) -> int:
+        if self.rabbitmq is None:
+            return 0
+        counts = self.rabbitmq.control("list_queues", "-p", QUORUM_VHOST, "--no-table-headers", "messages")
+        return sum(map(int, counts.split()))
+
+
+@pytest.fixture(params=["valkey", "redis", "rabbitmq", "ceph"])
+def row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
+    name: str = request.param
+    with ExitStack() as stack:
+        store = stack.enter_context(_store(name))
+        servers: list[Server] = [store]
+        settings = {"KEYHOLE_REDIS_URL": store.add_user()}
+        rabbitmq: RabbitMQ | None = None
+        if name == "rabbitmq":
+            rabbitmq = request.getfixturevalue("rabbitmq")
+            rabbitmq.add_quorum_vhost()
+            stack.callback(_delete_queues, rabbitmq)
+            servers.append(rabbitmq)
+            settings["KEYHOLE_BROKER_URL"] = rabbitmq.url(QUORUM_VHOST, scheme="amqps")
+            settings["SSL_CERT_FILE"] = str(rabbitmq.ca)
+        if name == "ceph":
+            rgw: CephRgw = stack.enter_context(ceph_rgw(tmp_path))
+            servers.append(rgw.gateway)
+            direct, url = rgw.url, rgw.secure_url
+            settings["AWS_CA_BUNDLE"] = str(rgw.ca)
+        else:
+            moto: HeldS3 = request.getfixturevalue("s3_server")
+            direct = url = moto.url
+        way = stack.enter_context(gate(int(urlsplit(url).port or 0)))
+        settings["KEYHOLE_S3_ENDPOINT_URL"] = f"{urlsplit(url).scheme}://127.0.0.1:{way.port}"
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=direct,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        stack.callback(s3.close)
+        env = commands.environment(
+            KEYHOLE_SINKS="redis,tags", KEYHOLE_BATCH_SIZE=BATCH, **commands.S3_CREDENTIALS, **settings
+        )
+        # Redis 7.0 has no WAITAOF, and this user may not ask how it writes to its disk.
+        advice = set() if name == "valkey" else {"redis disk"}
+        yield Row(env, store, servers, rabbitmq, way, s3, tmp_path / "worker.log", advice)
+
+
+def _store(name: str) -> Any:
+    if name == "valkey":
+        return valkey_server("--appendonly", "yes")
+    return redis_server("--appendonly", "yes", "--appendfsync", "always")
+
+
+def _delete_queues(server: RabbitMQ) -> None:
+    with server.channel(QUORUM_VHOST) as channel:
+        for queue in QUEUES:
+            channel.queue_delete(queue)
+
+
+def test_each_object_gets_its_verdict_and_its_tag_though_worker_and_servers_are_killed(row: Row) -> None:
+    row.s3.create_bucket(Bucket=BUCKET)
+    for key, status in {FIRST: "safe", **STATUSES}.items():
+        row.s3.put_object(Bucket=BUCKET, Key=key, Body=BODIES[status])
+
+    with commands.worker(row.env, row.log) as worker, row.store.client() as admin:
+        # When an object goes the whole way
+        (report,) = row.keyhole("submit", "--wait", f"s3://{BUCKET}/{FIRST}")
+        # Then it has its verdict and its tag, and the doctor is content
+        assert (report["status"], row.tag(FIRST)) == ("safe", "safe")
+        told = row.keyhole("doctor", f"s3://{BUCKET}/{FIRST}")
+        assert {finding["what"] for finding in told if finding["state"] != "ok"} == row.advice
+
+        # When the worker is killed in the midst of others
+        row.keyhole("submit", *(f"s3://{BUCKET}/{key}" for key in STATUSES))
+        row.hold_in_flight(admin)
+        scanning = commands.children(worker.pid)
+        worker.send_signal(signal.SIGKILL)
+        commands.until(lambda: not any(map(commands.is_alive, scanning)))
+        row.gate.release()
+        # And so long passes that all know it
+        pass_seconds(admin, LOST_SECONDS)
+        for delivery in admin.zrange(UNACKNOWLEDGED_SINCE, 0, -1):
+            admin.zincrby(UNACKNOWLEDGED_SINCE, -VISIBILITY, delivery)
+
+    with commands.worker(row.env, row.log), row.store.client() as admin:
+        # And the servers are killed in the midst of what the next worker does
+        row.hold_in_flight(admin)
+        refused = row.store.refused()
+        for server in row.servers:
+            server.kill()
+        row.gate.release()
+        for server in row.servers:
+            server.start()
+
+        # Then each object has its verdict and its tag, once, and nothing is left over
+        commands.until(lambda: row.is_idle(admin))
+        assert {report["key"]: report["status"] for report in row.keyhole("results")} == {
+            FIRST: "safe",
+            **STATUSES,
+        }
+        assert {key: row.tag(key) for key in STATUSES} == STATUSES
+        announced = (json.loads(fields[b"report"])["key"] for _, fields in admin.xrange(keys.VERDICTS))
+        assert Counter(announced) == dict.fromkeys([FIRST, *STATUSES], 1)
+        ledger = {key.decode().split(":")[3] for key in admin.scan_iter("keyhole:v1:ledger:*")}
+        assert ledger <= LASTING
+        assert row.keyhole("dead", "list") == []
+        row.keyhole("doctor")
+    # The doctor asks for this alone, and says that it is not told.
+    assert refused | row.store.refused() <= {"config|get"}
+    assert QUOTED.encode() not in row.log.read_bytes()
