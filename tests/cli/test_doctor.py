@@ -325,7 +325,10 @@ class TestAnyTrouble:
     class PanicError(BaseException):
         """As pyo3's, which is no Exception."""
 
-    @pytest.mark.parametrize("check", ["_settings", "of_redis", "of_work", "of_s3", "of_events"])
+    @pytest.mark.parametrize(
+        "check",
+        ["doctor._settings", "doctor.of_redis", "doctor_work.of_work", "doctor.of_s3", "doctor.of_events"],
+    )
     def test_what_a_check_raises_is_a_finding(
         self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, check: str
     ) -> None:
@@ -333,7 +336,7 @@ class TestAnyTrouble:
             yield Finding("first", "ok", "kept")
             raise self.PanicError("in Rust")
 
-        monkeypatch.setattr(f"worker.cli.doctor.{check}", fails)
+        monkeypatch.setattr(f"worker.cli.{check}", fails)
 
         printed = keyhole("doctor", "--json")
 

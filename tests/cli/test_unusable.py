@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Keyhole, Printed
+from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.rabbitmq import PASSWORD as BROKER_PASSWORD
 from tests.servers.rabbitmq import USER, RabbitMQ
@@ -409,6 +410,21 @@ class TestEmbedded:
         assert len(told) == 1
         assert "set KEYHOLE_DATA_DIR to a folder" in told[0]
         assert {"s3", "credentials", "events"} <= {one["what"] for one in found}
+
+
+@pytest.mark.parametrize("command", [("doctor",), slow(("submit", OBJECT)), slow(("worker",))])
+def test_settings_that_are_wrong_are_told_by_a_process_of_its_own(
+    env: dict[str, str], command: tuple[str, ...]
+) -> None:
+    """Celery's application reads settings when it is imported, and would show all that they hold."""
+    env["KEYHOLE_REDIS_URL"] = "redis://:p?s3cret@127.0.0.1:1/0"
+
+    done = commands.keyhole(*command, env=env)
+
+    (line,) = commands.lines(done.stderr)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert line.startswith("Error: KEYHOLE_REDIS_URL is set to ")
+    assert "s3cret" not in line
 
 
 def test_a_port_that_nobody_listens_at_is_waited_for_a_while(

@@ -8,15 +8,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-# All that checks need is imported before they run: Celery is not to be imported by two threads at once.
-from worker.app import app, configure
-from worker.cli import doctor_broker
 from worker.cli.backend import backend, is_embedded
 from worker.cli.doctor_check import Check, checked
 from worker.cli.doctor_events import of_events
 from worker.cli.doctor_redis import of_redis, of_user
 from worker.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
-from worker.cli.doctor_work import of_confinement, of_guards, of_schedules, of_work
 from worker.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from worker.cli.findings import ADVICE, BAD, GOOD, Finding
 from worker.cli.terminal import SafeConsole
@@ -51,6 +47,9 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
+    # Celery is imported once settings are known to be right, and not by two checks at once.
+    import worker.pool_process  # noqa: F401
+
     first = [
         Check("settings", lambda: _settings(settings)),
         Check("events", lambda: of_events(settings)),
@@ -86,6 +85,8 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
         )
+    from worker.cli.doctor_work import of_confinement, of_guards, of_schedules
+
     yield from of_guards(settings)
     yield of_confinement(Services(settings, os.getpid()))
     yield from of_schedules(settings)
@@ -112,6 +113,10 @@ def _services(settings: Settings) -> list[Finding]:
 
 def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
     """Of Redis and the broker, then of what only servers that can be used tell."""
+    from worker.app import app, configure
+    from worker.cli import doctor_broker
+    from worker.cli.doctor_work import of_work
+
     configure(settings)
     doctor_broker.be_impatient()
     url, broker_url = str(settings.redis_url), str(settings.broker_url or settings.redis_url)

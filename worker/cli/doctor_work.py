@@ -9,7 +9,6 @@ from worker.intake.dead_letters import DeadLetters
 from worker.jobs.ledger import HOLDER_SECONDS
 from worker.jobs.signatures import read_keys
 from worker.jobs.standing import MINUTES, Standing
-from worker.pool_process import confinement
 from worker.services import Services
 from worker.settings import Settings
 
@@ -104,6 +103,8 @@ def _failures(standing: Standing) -> Iterator[Finding]:
 
 def of_confinement(services: Services) -> Finding:
     """How the kernel of this machine confines the processes of a worker."""
+    from worker.pool_process import confinement
+
     words = confinement(services)
     confined = words.startswith("files")
     return Finding("confinement", GOOD if confined else ADVICE, f"of scanning processes here: {words}")

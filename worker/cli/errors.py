@@ -69,11 +69,18 @@ def one_line_errors() -> Iterator[None]:
     except redis.RedisError as error:
         raise CommandError(redis_trouble(error)) from error
     except (DeliveryUncertainError, OperationalError, AMQPError) as error:
-        raise CommandError(f"{_line(error)}; check KEYHOLE_BROKER_URL, then submit again") from error
+        raise CommandError(f"{_line(error)}; {_what_to_do(error)}, then submit again") from error
     except BucketNotAllowedError as error:
         raise CommandError(_line(error), USAGE) from error
     except (SourceError, CorruptRecordError) as error:
         raise CommandError(_line(error)) from error
+
+
+def _what_to_do(error: BaseException) -> str:
+    """What to do about a broker's error."""
+    if "maxmemory" in str(error):
+        return "the Redis of KEYHOLE_BROKER_URL is full: raise its maxmemory"
+    return "check KEYHOLE_BROKER_URL"
 
 
 def _line(error: Exception) -> str:
