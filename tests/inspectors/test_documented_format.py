@@ -1,0 +1,46 @@
+"""The format that `keyhole docs adding-a-format` invents works as the page says."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.inspectors.one_inspector import MIB, checks_of, inspected, survives_mutations
+from tests.pages import REFERENCE
+from worker.demo.images import Image
+from worker.inspectors import FileInspector, Wholeness
+
+
+@pytest.fixture(scope="module")
+def inspector() -> type[FileInspector]:
+    """The inspector of the page."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", REFERENCE["adding-a-format"], re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - the page's own example
+    found: type[FileInspector] = names["ToyInspector"]
+    return found
+
+
+def toy(version: int = 1) -> Image:
+    header = b"TOYD" + version.to_bytes(4, "little") + MIB.to_bytes(8, "little")
+    return Image.of(16 + MIB, [(0, header)])
+
+
+def test_a_whole_image_has_its_size_and_no_findings(inspector: type[FileInspector]) -> None:
+    found = inspected(inspector, toy())
+
+    assert (str(found), found.virtual_size, found.wholeness) == ("toy", MIB, Wholeness.PROVEN)
+    assert found.checks() == []
+
+
+def test_a_cut_is_noticed(inspector: type[FileInspector]) -> None:
+    for size in (4, 15, 16, 15 + MIB):
+        assert checks_of(inspector, toy().truncated(size)) == ["truncated"]
+
+
+def test_an_unknown_version_is_noticed(inspector: type[FileInspector]) -> None:
+    assert checks_of(inspector, toy(version=2)) == ["unknown_features"]
+
+
+def test_it_raises_nothing_but_the_errors_of_formats(inspector: type[FileInspector]) -> None:
+    survives_mutations(inspector, [toy()])
