@@ -35,6 +35,11 @@ EVERY, LONGEST_REQUEST = 5.0, 10.0
 #: Requests of a worker that starts, and the seconds between them.
 START_ATTEMPTS, START_PAUSE = 3, 2.0
 
+#: What a request came to that was cut off.
+UNANSWERED: Final = TransientError(
+    "network",
+    f"no answer within {LONGEST_REQUEST:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
+)
 _NO_CREDENTIALS: Final = (
     "no credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "or run where a role is attached"
@@ -85,10 +90,10 @@ def _ask(access: S3Access) -> SourceError | None:
     except SourceError as error:
         return error
     try:
-        with deadline(LONGEST_REQUEST):
+        with deadline(LONGEST_REQUEST) as timer:
             client.list_buckets(MaxBuckets=1)
     except (ClientError, BotoCoreError, HTTPClientError, ValueError) as error:
-        found = explain(error)
+        found = UNANSWERED if timer.expired else explain(error)
         answered = isinstance(error, ClientError) and (
             isinstance(found, UnreadableError) or found.reason == "request" or _is_unsupported(error)
         )

@@ -145,6 +145,16 @@ class TestRedis:
 
         assert (state, "a replica; name the primary" in message) == ("bad", True)
 
+    @pytest.mark.parametrize("slots", [8000, 16384])
+    def test_a_cluster_is_bad(self, keyhole: Keyhole, slots: int) -> None:
+        """Whether it serves the key or not."""
+        with redis_server("--cluster-enabled", "yes") as server:
+            with server.client() as client:
+                client.execute_command("CLUSTER ADDSLOTS", *range(slots))
+            state, message = told(keyhole, f"{server.url()}/events")
+
+        assert (state, "belongs to a cluster" in message) == ("bad", True)
+
     @pytest.mark.slow
     def test_tls_that_the_server_does_not_speak_is_told(self, keyhole: Keyhole) -> None:
         with redis_server() as server:

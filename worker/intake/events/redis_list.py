@@ -31,6 +31,7 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 import redis
+from redis.exceptions import ClusterError, MovedError
 
 from worker.intake.events.source import Message, SourceUnavailableError
 from worker.results import keys
@@ -181,9 +182,7 @@ class RedisListSource:
         if info.get("role") == "slave":
             raise SourceUnavailableError(f"{self.name}: this is a replica; name the primary")
         if info.get("cluster_enabled"):
-            raise SourceUnavailableError(
-                f"{self.name}: this Redis belongs to a cluster; name one that is none"
-            )
+            raise SourceUnavailableError(f"{self.name}: {_CLUSTER}")
         return f"{waiting:,} waiting"
 
     def _info(self) -> dict[str, Any]:  # redis-py's answer holds everything
@@ -260,8 +259,13 @@ class RedisListSource:
             raise SourceUnavailableError(f"{self.name}: {_advice(error)}") from error
 
 
+_CLUSTER: Final = "this Redis belongs to a cluster, which cannot be listened to; name one that is none"
+
+
 def _advice(error: redis.RedisError) -> str:
     said = str(error)
+    if isinstance(error, ClusterError | MovedError):
+        return _CLUSTER
     if "WRONGTYPE" in said:
         return "the key is no list; if it is MinIO's, set format=access, for a hash is no queue"
     if "unknown" in said.lower():
