@@ -1,4 +1,4 @@
-"""kombu's AMQP transport, which says why RabbitMQ does not answer.
+"""kombu's AMQP transport, which says why RabbitMQ does not answer, and does not hurry where it refuses us.
 
 A RabbitMQ that is short of memory or disk stops reading from whoever publishes, and says so once, by
 `connection.blocked`, with its reason. py-amqp drops the reason and then waits: the publisher got a timeout
@@ -11,7 +11,12 @@ import logging
 from typing import Any, Final
 
 from amqp import spec  # type: ignore[import-untyped] # kombu's driver; it has no types
-from amqp.exceptions import IrrecoverableConnectionError  # type: ignore[import-untyped] # the same
+from amqp.exceptions import (  # type: ignore[import-untyped] # the same
+    AccessRefused,
+    IrrecoverableConnectionError,
+    NotAllowed,
+    RecoverableConnectionError,
+)
 from kombu.transport import pyamqp
 
 log = logging.getLogger(__name__)
@@ -79,13 +84,29 @@ class Connection(pyamqp.Connection):
             self.collect()
 
 
-class Transport(pyamqp.Transport):
+class _Refusals:
+    """Makes a refused login or virtual host an error of the connection: Celery tries that ever less often.
+
+    py-amqp has it as an error of a channel, after which a worker connects again at once, six times a second.
+    """
+
+    Connection = Connection
+
+    def establish_connection(self) -> Any:  # noqa: ANN401 - as above
+        """Connect.
+
+        Raises:
+            RecoverableConnectionError: The broker refuses the login or the virtual host.
+        """
+        try:
+            return super().establish_connection()  # type: ignore[misc] # of the class beside this one
+        except (AccessRefused, NotAllowed) as error:
+            raise RecoverableConnectionError(error.reply_text) from error
+
+
+class Transport(_Refusals, pyamqp.Transport):
     """The transport of `amqp://`."""
 
-    Connection = Connection
 
-
-class SSLTransport(pyamqp.SSLTransport):
+class SSLTransport(_Refusals, pyamqp.SSLTransport):
     """The transport of `amqps://`."""
-
-    Connection = Connection

