@@ -1,0 +1,168 @@
+"""The commands that the README and the reference show run as they stand, one after the other.
+
+A page's commands are one script for a shell, in a folder that looks like a fresh clone with an environment in
+`.venv`. Before those of the reference stand the README's commands that start a local S3.
+"""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e import commands
+from tests.inspectors.content.tools import need
+from tests.pages import README, REFERENCE, ROOT, block
+from tests.ports import free_port
+
+PAGES = {
+    "README": README,
+    **REFERENCE,
+    "CONTRIBUTING": (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+}
+#: Commands that are not run here, by how they begin, and why.
+NOT_RUN = {
+    "python3 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt '.[embedded]'": (
+        "it installs packages from a registry; test_demo.py runs the demo"
+    ),
+    "python3 -m venv .venv": "it installs packages from a registry; .ci/run does so",
+    ".venv/bin/pip install": "the same",
+    "pip install": "the same",
+    "pytest": "it is a run of these tests",
+    "ruff check": "it needs the sources and their configuration; .ci/run runs it",
+    "aws s3api": "it needs AWS's command line; tests/deploy and tests/ceph try the policies",
+    "keyhole audit s3://images/ --inventory": "it needs an inventory; tests/intake/inventory makes some",
+    "openssl req": "tests/deploy/test_redis.py runs it",
+    "export KEYHOLE_REDIS_URL='rediss:": "the same, with a server that has these certificates",
+    "rabbitmqctl": "tests/deploy/test_rabbitmq.py runs it",
+    "export KEYHOLE_BROKER_URL=": "the same, with a server that has these certificates",
+}
+#: Commands that run until they are told to stop.
+ENDLESS = ("keyhole listen", "keyhole scheduler")
+#: Commands whose exit code may be 1: some of the objects are not safe.
+JUDGING = ("keyhole inspect", "keyhole submit", "keyhole show", "keyhole audit ")
+#: The URL of a Redis, as the README shows one.
+REDIS = "redis://redis.example:6379/0"
+#: The id of an audit, as the pages show one.
+AUDIT = "3f0c9a1b2c4d"
+LATEST_AUDIT = '"$(keyhole audits --json | python -c \'import json; print(json.loads(input())["id"])\')"'
+#: The README's commands that start the local S3.
+SET_UP = block(". .venv/bin/activate")
+
+#: The queue of events that a page names; on AWS, S3's notifications would come from it.
+MAKE_QUEUE = """import boto3
+boto3.client("sqs", endpoint_url="http://127.0.0.1:{port}", region_name="us-east-1",
+             aws_access_key_id="demo", aws_secret_access_key="demo").create_queue(QueueName="uploads")
+"""
+
+
+class Command(NamedTuple):
+    """A command of a page, or a program in Python that it shows."""
+
+    language: str
+    text: str
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not run."""
+        return next((why for start, why in NOT_RUN.items() if self.text.startswith(start)), None)
+
+
+def shown(page: str) -> list[Command]:
+    """What a page shows in its fenced blocks."""
+    found = []
+    for language, text in re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        if language == "python":
+            found.append(Command(language, text))
+        else:
+            lines = [re.sub(r"\s+# .*", "", line) for line in text.replace("\\\n", "").splitlines()]
+            found += [Command(language, line) for line in lines if line]
+    return found
+
+
+RUN = {
+    name: [command for command in shown(page) if not command.reason]
+    for name, page in PAGES.items()
+    if name != "adding-a-format"  # tests/inspectors/test_documented_format.py runs its inspector
+}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder as a fresh clone is, with what the pages say that a reader has put there."""
+    folder = tmp_path / "clone"
+    bin_folder = folder / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name in ("deploy", "tests", "worker", "README.md", "docker-compose.yml"):
+        (folder / name).symlink_to(ROOT / name)
+    (bin_folder / "activate").write_text('PATH="$PWD/.venv/bin:$PATH"\n')
+    for name, program in (("python", ""), ("keyhole", "-m worker")):
+        (bin_folder / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {program} "$@"\n')
+        (bin_folder / name).chmod(0o755)
+    (folder / "schedules.toml").write_text(block("[[schedules]]"))
+    return folder
+
+
+def script(page: list[Command], port: int, redis_url: str) -> str:
+    """The commands, each with a check of its exit code. The local S3 has another port, and Redis is here."""
+    lines = []
+    for command in page:
+        if command.language == "python":
+            text = f"python -c {shlex.quote(command.text)}"
+        else:
+            text = (
+                command.text.replace(":9000", f":{port}")
+                .replace(AUDIT, LATEST_AUDIT)
+                .replace(REDIS, redis_url)
+            )
+            text = text.replace("worker.demo.local_s3", f"worker.demo.local_s3 --port {port}")
+        if command.text.startswith(ENDLESS) and "--" not in text:
+            text = f"timeout --preserve-status --signal=INT 8 {text}"
+        most = 1 if command.text.startswith(JUDGING) or "keyhole inspect" in command.text else 0
+        lines += [
+            f"echo {shlex.quote('$ ' + command.text)}",
+            text,
+            f'code=$?; [ "$code" -le {most} ] || {{ echo "exit code $code"; kill $(jobs -p); exit 99; }}',
+        ]
+        if "local_s3" in text:
+            lines.append("until grep -q ^serving log; do sleep 0.1; done")
+            lines.append("python make_queue.py")
+    return "\n".join([*lines, "kill $(jobs -p)", "wait", "exit 0", ""])
+
+
+def test_everything_that_is_not_run_is_shown() -> None:
+    all_shown = [command.text for page in PAGES.values() for command in shown(page)]
+    for start in NOT_RUN:
+        assert any(text.startswith(start) for text in all_shown), start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [name for name, found in RUN.items() if found])
+def test_the_commands_of_a_page_run_as_they_stand(
+    page: str, clone: Path, tmp_path: Path, valkey_url: str
+) -> None:
+    need("xzcat", "xz-utils")
+    need("openssl")
+    port = free_port()
+    found = RUN[page]
+    if page != "README":
+        set_up = shown(f"```sh\n{SET_UP}```")
+        needs_s3 = any(re.search("s3:|sqs:|listen", command.text) for command in found)
+        found = [*(set_up if needs_s3 else set_up[:1]), *found]
+    (clone / "make_queue.py").write_text(MAKE_QUEUE.format(port=port))
+    (clone / "script").write_text(script(found, port, valkey_url))
+    folders = {name: tmp_path / name for name in ("data", "t", "run")}
+    for folder in folders.values():
+        folder.mkdir()
+    env = commands.environment(
+        KEYHOLE_DATA_DIR=folders["data"],
+        TMPDIR=folders["t"],
+        XDG_RUNTIME_DIR=folders["run"],
+        PYTHONPATH=ROOT,
+    )
+    log = clone / "log"
+    with commands.started("script", program=("bash",), env=env, log=log, cwd=clone) as process:
+        code = process.wait(commands.PATIENCE)
+    assert code == 0, log.read_text()
