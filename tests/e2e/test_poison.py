@@ -9,11 +9,13 @@ from tests.e2e import commands, misbehaving
 from tests.e2e.conftest import Site
 from worker.demo.images import qcow2
 from worker.intake.dead_letters import DeadLetters
+from worker.jobs.perform import PARTS
 from worker.scan.report import Report, Status
 
 pytestmark = pytest.mark.slow
 
 SAFE = qcow2(1024**3).to_bytes()
+PROCESSES = 2
 
 
 def fill(site: Site, *poison: str, innocents: int) -> tuple[str, list[str], list[str]]:
@@ -51,12 +53,16 @@ def mixed(poison: Sequence[str], good: Sequence[str]) -> list[str]:
 
 
 class TestThirtyAmongAHundred:
-    def test_innocents_have_their_verdicts_before_the_poison_is_given_up(self, faulty_site: Site) -> None:
-        """Each poison costs three processes, which takes its time; the innocents do not wait for that."""
+    def test_innocents_have_their_verdicts_before_the_poison_is_tried_again(self, faulty_site: Site) -> None:
+        """Each poison costs three processes. The innocents wait for one of these, so for a minute at most.
+
+        Until the last innocent has its verdict, the processes of the batch and of its parts are lost, and one
+        for each poison that goes on alone. 39 lost processes took 37 seconds, on two cores with a load of 8.
+        """
         site = faulty_site
         site.held.release()
         bucket, poison, good = fill(site, *(f"poison/kill-{number}" for number in range(30)), innocents=70)
-        with commands.worker(site.env, site.log, concurrency=2, program=misbehaving.PROGRAM):
+        with commands.worker(site.env, site.log, concurrency=PROCESSES, program=misbehaving.PROGRAM):
             began = time.monotonic()
             submit(site, bucket, mixed(poison, good))
 
@@ -71,7 +77,9 @@ class TestThirtyAmongAHundred:
             (Status.FAILED, ("poison",))
         }
         assert DeadLetters(site.redis).count() == len(poison)
-        assert lost < 2 * len(poison)
+        # The other process goes on while one works on the last innocent, and until this test looks.
+        meanwhile = 2 * PROCESSES
+        assert lost <= 1 + PARTS + len(poison) + meanwhile
 
 
 @pytest.mark.parametrize("deed", ["spin", "stick", "take"])
