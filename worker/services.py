@@ -16,12 +16,14 @@ from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.ledger import Ledger
 from worker.jobs.liveness import Liveness
 from worker.jobs.tag_debts import TagDebts
+from worker.malloc import trim
 from worker.results.connection import connect
 from worker.results.lookup import Lookup
 from worker.results.redis_store import RedisStore
 from worker.results.tag_writer import TagWriter
 from worker.scan.memory import MemoryPool
 from worker.scan.policy import ruleset
+from worker.scan.turn import Turn
 from worker.settings import Settings
 from worker.sources.allowed import AllowedBuckets
 from worker.sources.s3 import S3Access
@@ -40,6 +42,8 @@ class Services:
     on_trouble: Callable[[], object] = lambda: None
     #: Whether an event loop waits for Redis, so that a command is given up soon.
     impatient: bool = False
+    #: Of the processes that were forked after it was made, which one may need more memory than its pool has.
+    turn: Turn | None = None
 
     @cached_property
     def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
@@ -65,7 +69,7 @@ class Services:
     @cached_property
     def memory(self) -> MemoryPool:
         """What decoders and large maps of all scans of this process take."""
-        return MemoryPool(self.settings.memory_bytes)
+        return MemoryPool(self.settings.memory_bytes, self.turn, trim)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -146,16 +150,20 @@ def services() -> Services:
     if _services is None:
         _services = Services(Settings(), os.getpid())
     elif _services.pid != os.getpid():
-        _services = Services(_services.settings, os.getpid(), _services.on_trouble)
+        _services = Services(_services.settings, os.getpid(), _services.on_trouble, turn=_services.turn)
     return _services
 
 
 def use_settings(
-    settings: Settings, on_trouble: Callable[[], object] = lambda: None, *, impatient: bool = False
+    settings: Settings,
+    on_trouble: Callable[[], object] = lambda: None,
+    *,
+    impatient: bool = False,
+    turn: Turn | None = None,
 ) -> None:
     """Take other settings than the environment's, as with the embedded Valkey.
 
     A worker's main process is impatient. The processes that it forks are not: they have no event loop.
     """
     global _services  # noqa: PLW0603 - one per process is the point
-    _services = Services(settings, os.getpid(), on_trouble, impatient)
+    _services = Services(settings, os.getpid(), on_trouble, impatient, turn)

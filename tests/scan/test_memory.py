@@ -1,5 +1,6 @@
 """The memory that scans share: who gets some of it, who waits, and who does not get any."""
 
+import multiprocessing
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import pytest
 from tests.inspectors.compression.memory import memory_taken
 from worker.demo.images import qcow2
 from worker.inspectors.memory import Held, held_by
-from worker.scan.memory import MemoryPool, MemoryShare
+from worker.scan.memory import BESIDE, MUCH, MemoryPool, MemoryShare
 from worker.scan.report import Status
 from worker.scan.scanner import ScanSettings, Target, scan
+from worker.scan.turn import Turn
 from worker.scan.undecided import is_undecided
 from worker.sources.errors import TransientError
 from worker.sources.local import FileSource
@@ -156,6 +158,7 @@ from concurrent.futures import ThreadPoolExecutor
 from backports import zstd
 from worker.scan.memory import MemoryPool
 from worker.scan.scanner import ScanSettings, Target, scan
+from worker.scan.turn import Turn
 from worker.sources.local import FileSource
 options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
 with_window = zstd.ZstdCompressor(options=options)
@@ -177,3 +180,53 @@ def test_many_long_windows_take_no_more_than_is_shared(shared: int, bounds: tupl
     done, taken = memory_taken(THREADS, code, shared)
     assert done == 16
     assert bounds[0] * MIB <= taken <= bounds[1] * MIB
+
+
+def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
+    """A process that is killed leaves its turn to the next one."""
+    turn, fork = Turn(), multiprocessing.get_context("fork")
+    has_it = fork.Event()
+
+    def hold() -> None:
+        with sharing(MemoryPool(100, turn), 1) as (share,):
+            share.take(100 + BESIDE + 1)
+            has_it.set()
+            threading.Event().wait()
+
+    holder = fork.Process(target=hold, daemon=True)
+    holder.start()
+    assert has_it.wait(LONG)
+    pool = MemoryPool(100, turn)
+
+    # While another process has the turn, a little more than the pool is to be had, and much more is not
+    with sharing(pool, 1, seconds=0) as (share,):
+        assert share.take(100 + BESIDE) == 100
+        share.give(100)
+        with pytest.raises(TransientError) as raised:
+            share.take(100 + BESIDE + 1)
+        assert (raised.value.reason, share.held) == ("memory", 0)
+    with sharing(pool, 1) as (share,), ThreadPoolExecutor() as threads:
+        waiting = threads.submit(share.take, 1 << 40)
+        assert not wait([waiting], timeout=0.2).done
+
+        holder.kill()
+
+        assert waiting.result(LONG) == 100
+    holder.join()
+    # It is had again once all was given back.
+    with sharing(pool, 1, seconds=0) as (share,):
+        assert share.take(1 << 40) == 100
+
+
+def test_what_a_scan_held_is_tidied_up_once_nothing_refers_to_it() -> None:
+    tidied: list[int] = []
+    pool = MemoryPool(2 * MUCH, tidy_up=lambda: tidied.append(1))
+    for length, times in ((MUCH - 1, 0), (MUCH, 1)):
+        with pool.share(lambda: 0) as share:
+            share.take(length)
+            share.give(length)
+            pool.scan_ended()
+            assert tidied == []
+        pool.scan_ended()
+        pool.scan_ended()
+        assert len(tidied) == times

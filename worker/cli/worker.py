@@ -49,6 +49,7 @@ def worker_command(
         from worker.malloc import give_back
         from worker.pool_process import scanner_needs
         from worker.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
+        from worker.scan.turn import Turn
         from worker.services import services, use_settings
 
         unknown = set(queues) - set(QUEUES)
@@ -59,7 +60,7 @@ def worker_command(
             raise CommandError(f"S3 cannot be used from here: {trouble}")
         refuse_unusable(settings, work=True, waits=True)
         refuse_powerless(settings)
-        use_settings(settings, on_trouble=TROUBLE.set, impatient=True)
+        use_settings(settings, on_trouble=TROUBLE.set, impatient=True, turn=Turn())
         give_back()
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
         if unconfined is not None:

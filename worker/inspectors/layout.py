@@ -11,10 +11,11 @@ Maps have hundreds of thousands of entries, so each is sorted once and searched 
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations, islice
+from itertools import combinations, groupby, islice, pairwise
 from operator import sub
 from typing import NamedTuple
 
+from worker.inspectors.ascending import ascending
 from worker.inspectors.effort import CALL, spend
 from worker.inspectors.findings import MAX_TOLD, Finding, found
 
@@ -57,13 +58,23 @@ class Blocks:
         self._unit = unit
         self._base = base
         spend(CALL)
-        self._places: Sequence[int] = sorted(places)
+        # There may be millions, and a list takes five times as much.
+        self._places: Sequence[int] = ascending(places) if isinstance(places, array) else sorted(places)
         if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
-            # There may be two million, and a list takes five times as much.
-            self._places = array("Q", self._places)
+            self._places = self._places if isinstance(self._places, array) else array("Q", self._places)
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @property
+    def distinct(self) -> int:
+        """How many different places there are."""
+        return sum(1 for _ in groupby(self._places))
+
+    @property
+    def _least_distance(self) -> int:
+        """Between two neighbours, in units; more than any length where there are none."""
+        return min(map(sub, islice(self._places, 1, None), self._places), default=1 << 64)
 
     def parts(self) -> Iterator[Part]:
         """Each of them as a part."""
@@ -83,10 +94,9 @@ class Blocks:
     def doubled(self) -> int | None:
         """The offset of one that overlaps the one before it; `None` if none does."""
         places = self._places
-        later = places[1:]
-        if self.shared or not later or min(map(sub, later, places)) * self._unit >= self.length:
+        if self.shared or self._least_distance * self._unit >= self.length:
             return None
-        for before, place in zip(places, later, strict=False):
+        for before, place in pairwise(places):
             if (place - before) * self._unit < self.length:
                 return self._base + place * self._unit
         return None

@@ -20,10 +20,11 @@ Compressed clusters share clusters of the file with each other, and with nothing
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from worker.inspectors.ascending import ascending
 from worker.inspectors.effort import CALL, spend
 from worker.inspectors.qcow_refcounts import big_endian
 
@@ -43,8 +44,8 @@ class Mapped(NamedTuple):
     points elsewhere than to the beginning of a cluster, or has a bit that no version knows.
     """
 
-    clusters: Sequence[int]
-    compressed: Sequence[int]
+    clusters: "array[int]"
+    compressed: "array[int]"
     in_place: bool
     sound: bool
 
@@ -66,13 +67,14 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
                 if entry & OFFSET:
                     # The number of the cluster, and whether it is written in place.
                     plain.append((entry & OFFSET) >> cluster_bits << 1 | entry >> 63)
-    spend(CALL)
-    plain = array("Q", sorted(plain))
+    plain = ascending(plain)
     spend(CALL)
     in_place = any(one >> 1 == other >> 1 and (one | other) & 1 for one, other in pairwise(plain))
     clusters = array("Q", (one >> 1 for one in plain))
     spend(CALL)
-    compressed = array("Q", sorted(number for entry in packed for number in _touched(entry, cluster_bits)))
+    compressed = ascending(
+        array("Q", (number for entry in packed for number in _touched(entry, cluster_bits)))
+    )
     return Mapped(clusters, compressed, in_place, not bad)
 
 

@@ -18,13 +18,13 @@ first GET brings it. A thorough inspector reads all tables, those of snapshots, 
 A cluster may be pointed at several times, by snapshots, as often as its refcount says.
 """
 
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import merge
-from itertools import groupby
+from itertools import groupby, pairwise
 from struct import unpack_from
 from typing import NamedTuple
 
+from worker.inspectors.ascending import ascending, unique
 from worker.inspectors.base import THOROUGH_BYTES, FileInspector
 from worker.inspectors.findings import Finding, found
 from worker.inspectors.layout import CHECK, Blocks, Part, overlaps
@@ -124,7 +124,7 @@ class QcowMaps:
         if not self._inspector.thorough:
             return
         for offsets, most in ((self._l2_tables, THOROUGH_BYTES), (self._blocks, THOROUGH_BYTES // 2)):
-            pieces = (ByteRange(offset, self._shape.cluster) for offset in sorted(set(offsets)))
+            pieces = (ByteRange(offset, self._shape.cluster) for offset in unique(offsets))
             yield from _first(pieces, most)
 
     @property
@@ -138,8 +138,8 @@ class QcowMaps:
             inspector.region("l1_table").length == shape.l1.length
             and inspector.region("refcount_table").length == shape.refcount_table.length
             and snapshot_bytes <= THOROUGH_BYTES // 4
-            and len(set(self._l2_tables)) * shape.cluster <= THOROUGH_BYTES
-            and len(set(self._blocks)) * shape.cluster <= THOROUGH_BYTES // 2
+            and len(unique(self._l2_tables)) * shape.cluster <= THOROUGH_BYTES
+            and len(unique(self._blocks)) * shape.cluster <= THOROUGH_BYTES // 2
         )
 
     # What is here
@@ -177,13 +177,14 @@ class QcowMaps:
         shape = self._shape
         if shape.snapshots or not self._inspector.filled("tables"):
             return None
-        offsets = set(self._l2_tables)
-        held = [self._held(offset) for offset in offsets]
-        if not all(held):
+        offsets = unique(self._l2_tables)
+        if not all(map(self._held, offsets)):
             return None
         if self._inspector.region("l1_table").length != shape.l1.length:
             return None
-        found_in = mapped(held, shape.cluster_bits, extended=shape.extended, version=shape.version)
+        found_in = mapped(
+            map(self._held, offsets), shape.cluster_bits, extended=shape.extended, version=shape.version
+        )
         last = [
             numbers[-1] * shape.cluster for numbers in (found_in.clusters, found_in.compressed) if numbers
         ]
@@ -214,19 +215,20 @@ class QcowMaps:
         return [self.l1_table, *(big_endian("Q", region.at(*one.l1)) for one in self.snapshots)]
 
     @property
-    def _l2_tables(self) -> list[int]:
+    def _l2_tables(self) -> "array[int]":
         """The offsets of the L2 tables, as often as an L1 table points to them."""
-        return [entry & L1_OFFSET for table in self._l1_tables for entry in table if entry & L1_OFFSET]
+        offsets = (entry & L1_OFFSET for table in self._l1_tables for entry in table)
+        return array("Q", filter(None, offsets))
 
     @property
-    def _blocks(self) -> list[int]:
+    def _blocks(self) -> "array[int]":
         """The offsets of the refcount blocks."""
-        return [offset for offset in self._refcount_table if offset]
+        return array("Q", filter(None, self._refcount_table))
 
     @property
-    def _refcount_table(self) -> list[int]:
+    def _refcount_table(self) -> "array[int]":
         """The entries of the refcount table: where blocks lie, or zero."""
-        return [entry & ~0x1FF for entry in big_endian("Q", self._captured("refcount_table"))]
+        return array("Q", (entry & ~0x1FF for entry in big_endian("Q", self._captured("refcount_table"))))
 
     def _held(self, offset: int) -> bytes:
         """The cluster at an offset, where that is here; else nothing, or a part of it."""
@@ -251,15 +253,15 @@ class QcowMaps:
         if not inspector.filled("tables"):
             return
         cluster = shape.cluster
-        tables = Counter(self._l2_tables)
+        tables = ascending(self._l2_tables)
         groups = {
             times: mapped(
-                (self._held(offset) for offset, count in tables.items() if count == times),
+                (self._held(offset) for offset, count in _counted(tables) if count == times),
                 shape.cluster_bits,
                 extended=shape.extended,
                 version=shape.version,
             )
-            for times in sorted(set(tables.values()))
+            for times in sorted({count for _, count in _counted(tables)})
         }
         if any(not group.sound for group in groups.values()):
             yield found("structure", "an L2 table leads elsewhere than to clusters")
@@ -269,7 +271,7 @@ class QcowMaps:
         yield from overlaps(
             parts,
             Blocks("a refcount block", self._blocks, cluster),
-            Blocks("an L2 table", tables, cluster),
+            Blocks("an L2 table", unique(tables), cluster),
             Blocks("a cluster", _unique(group.clusters for group in groups.values()), cluster, unit=cluster),
             Blocks(
                 "a compressed cluster",
@@ -301,21 +303,25 @@ class QcowMaps:
             if part.end > part.start and (free := counts.exceeded(clusters)) is not None:
                 yield found(CHECK, f"cluster {free} holds a part of {part.name}, and is free by its refcount")
                 return
-        tables = [offset >> bits for offset in self._l2_tables]
-        blocks = [offset >> bits for offset in set(self._blocks)]
-        for times, pointed_at in ((1, tables), (1, blocks), *_pointers(groups)):
-            if (shared := counts.exceeded(sorted(pointed_at), times)) is not None:
+        tables = array("Q", (offset >> bits for offset in self._l2_tables))
+        blocks = array("Q", (offset >> bits for offset in unique(self._blocks)))
+        for times, pointed_at in ((1, ascending(tables)), (1, blocks), *_pointers(groups)):
+            if (shared := counts.exceeded(pointed_at, times)) is not None:
                 yield found(CHECK, f"cluster {shared} is pointed at more often than its refcount says")
                 return
-        in_place = Counter(entry & L1_OFFSET for entry in self.l1_table if entry & L1_OFFSET)
-        written = any(entry & COPIED and in_place[entry & L1_OFFSET] > 1 for entry in self.l1_table)
+        # Where each table lies, and in the lowest bit whether it is written in place.
+        entries = (entry & L1_OFFSET | entry >> 63 for entry in self.l1_table if entry & L1_OFFSET)
+        written = any(
+            one | 1 == other | 1 and (one | other) & 1
+            for one, other in pairwise(ascending(array("Q", entries)))
+        )
         if written or any(group.in_place for group in groups.values()):
             yield found(CHECK, "a cluster is pointed at several times, and yet written in place")
 
     def _refcounts(self) -> Refcounts:
         """The refcounts that are here."""
         shape, table = self._shape, self._refcount_table
-        held = {offset: block for offset in set(table) if (block := self._held(offset))}
+        held = {offset: block for offset in unique(table) if (block := self._held(offset))}
         per_block = shape.cluster * 8 // shape.refcount_bits
         return Refcounts(
             shape.refcount_bits,
@@ -345,12 +351,20 @@ def _first(pieces: Iterable[ByteRange], most: int) -> Iterator[ByteRange]:
         yield piece
 
 
-def _unique(lists: Iterable[Sequence[int]]) -> Iterator[int]:
+def _unique(lists: "Iterable[array[int]]") -> "array[int]":
     """The numbers in some sorted lists, each once."""
-    return (number for number, _ in groupby(merge(*lists)))
+    numbers = array("Q")
+    for some in lists:
+        numbers.extend(some)
+    return unique(numbers)
 
 
-def _pointers(groups: dict[int, Mapped]) -> Iterator[tuple[int, Sequence[int]]]:
+def _counted(numbers: "array[int]") -> Iterator[tuple[int, int]]:
+    """Numbers in ascending order, and how often each is there."""
+    return ((number, sum(1 for _ in alike)) for number, alike in groupby(numbers))
+
+
+def _pointers(groups: dict[int, Mapped]) -> "Iterator[tuple[int, array[int]]]":
     for times, group in groups.items():
         yield times, group.clusters
         yield times, group.compressed

@@ -10,7 +10,7 @@ at more often than its refcount says is free for QEMU while something still poin
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from operator import eq
 from sys import byteorder
 
@@ -71,13 +71,13 @@ class Refcounts:
             block = clusters[start] // self._per_block
             base = block * self._per_block
             end = bisect_left(clusters, base + self._per_block, start)
-            some = [cluster - base for cluster in clusters[start:end]]
+            some = array("Q", (cluster - base for cluster in clusters[start:end]))
             start = end
             if (place := self._exceeded_in(some, self._counts(block), times)) is not None:
                 return base + place
         return None
 
-    def _exceeded_in(self, places: list[int], counts: Sequence[int] | None, times: int) -> int | None:
+    def _exceeded_in(self, places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
         """The same of the places in one block."""
         if counts is None:
             if self._shared:
@@ -90,9 +90,9 @@ class Refcounts:
     def _counts(self, block: int) -> "Sequence[int] | None":
         """The refcounts in a block; `None` if they are not held."""
         if block >= len(self._table):
-            return [0] * self._per_block if self._whole else None
+            return bytes(self._per_block) if self._whole else None
         if not self._table[block]:
-            return [0] * self._per_block
+            return bytes(self._per_block)
         data = self._blocks.get(self._table[block])
         return None if data is None else decoded(data, self._bits)
 
@@ -105,12 +105,11 @@ def decoded(block: bytes, bits: int) -> Sequence[int]:
     return bytes(byte >> shift & mask for byte in block for shift in shifts)
 
 
-def _repeated(places: list[int], counts: Sequence[int] | None, times: int) -> int | None:
+def _repeated(places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
     """One of the sorted places that is there more often than its refcount allows."""
-    later = places[1:]
-    if not any(map(eq, places, later)):
+    if not any(map(eq, places, islice(places, 1, None))):
         return None
-    for place in sorted({one for one, other in pairwise(places) if one == other}):
+    for place, _ in groupby(one for one, other in pairwise(places) if one == other):
         pointers = times * (bisect_right(places, place) - bisect_left(places, place))
         if counts is None or counts[place] < pointers:
             return place

@@ -31,8 +31,9 @@ Wholeness: blocks are appended as they are allocated, so the data ends after as 
 counts. The map, as much of it as is held, must not lead further.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
-from struct import unpack_from
+from sys import byteorder
 from uuid import UUID
 
 from worker.inspectors.base import THOROUGH_BYTES
@@ -174,12 +175,13 @@ class VDIInspector(FrontInspector):
                 Part(data_offset, data_end, "the data"),
             ]
         )
-        yield from overlaps((), Blocks("a block", mapped, 1))
+        places = Blocks("a block", mapped, 1)
+        yield from overlaps((), places)
         if any(place >= allocated for place in mapped):
             yield found(
                 "structure", f"the map leads further than to the {allocated} blocks that are allocated"
             )
-        elif len(self.captured("map")) == 4 * blocks and len(set(mapped)) < allocated:
+        elif len(self.captured("map")) == 4 * blocks and places.distinct < allocated:
             yield found("structure", f"the map leads to {len(mapped)} of the {allocated} blocks allocated")
 
     # What is here
@@ -208,10 +210,13 @@ class VDIInspector(FrontInspector):
         return self._u32(0x178) + self._u32(0x17C)
 
     @property
-    def _blocks_mapped(self) -> list[int]:
+    def _blocks_mapped(self) -> "array[int]":
         """The places that the part of the map that is held leads to."""
         data = self.captured("map")
-        return [place for place in unpack_from(f"<{len(data) // 4}I", data) if place < NO_BLOCK]
+        entries = array("I", data[: len(data) // 4 * 4])
+        if byteorder == "big":
+            entries.byteswap()
+        return array("I", (place for place in entries if place < NO_BLOCK))
 
     def _u32(self, offset: int) -> int:
         return int.from_bytes(self.region("header").data[offset : offset + 4], "little")

@@ -51,13 +51,13 @@ class BlockTable(NamedTuple):
         return self.block >= SECTOR and not self.block & (self.block - 1)
 
     @property
-    def entries(self) -> list[int]:
+    def entries(self) -> "array[int]":
         """The sectors of the blocks that the held part of the table points to."""
         spend(CALL)
         entries = array("I", self.held[: len(self.held) // 4 * 4])
         if byteorder == "little":
             entries.byteswap()
-        return [entry for entry in entries if entry != FREE]
+        return array("I", (entry for entry in entries if entry != FREE))
 
     @property
     def bytes_of_block(self) -> int:

@@ -17,8 +17,10 @@ Wholeness: the highest block that the BAT leads to. Of a BAT beyond `MAX_BAT_BYT
 at.
 """  # noqa: E501 - the rows of the table are one line each
 
+from array import array
 from collections.abc import Iterator, Mapping
 from struct import unpack, unpack_from
+from sys import byteorder
 
 from worker.inspectors.base import THOROUGH_BYTES, FileInspector
 from worker.inspectors.effort import CALL, spend
@@ -381,11 +383,13 @@ class VHDXInspector(FileInspector):
         return blocks + (blocks - 1) // ratio
 
     @property
-    def _bat(self) -> tuple[list[int], list[int]]:
+    def _bat(self) -> "tuple[array[int], array[int]]":
         """Entries of the BAT for blocks and for their bitmaps, as far as the disk needs and they are held."""
         table, ratio = self.captured("bat"), self._blocks_per_bitmap
         spend(CALL)
-        blocks = list(unpack_from(f"<{min(self._bat_entries_needed, len(table) // 8)}Q", table))
+        blocks = array("Q", table[: 8 * min(self._bat_entries_needed, len(table) // 8)])
+        if byteorder == "big":
+            blocks.byteswap()
         bitmaps = blocks[ratio :: ratio + 1]
         del blocks[ratio :: ratio + 1]
         return blocks, bitmaps
@@ -404,7 +408,7 @@ class VHDXInspector(FileInspector):
         """What lies over the header section, the log, a region, or another block."""
         regions = [HEADER_SECTION, *self._log_region, *(self._region_entries or ())]
         blocks, bitmaps = (
-            [entry >> 20 for entry in entries if entry & STATE in {FULLY_PRESENT, PARTIALLY_PRESENT}]
+            array("Q", (one >> 20 for one in entries if one & STATE in {FULLY_PRESENT, PARTIALLY_PRESENT}))
             for entries in self._bat
         )
         return overlaps(

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from sys import byteorder
 from typing import NamedTuple
 
+from worker.inspectors.ascending import holds, unique
 from worker.inspectors.base import THOROUGH_BYTES
 from worker.inspectors.effort import CALL, spend
 from worker.inspectors.findings import Finding
@@ -98,7 +99,7 @@ class GrainMapInspector(FrontInspector):
         """The tables of a directory that are not where writers put them; the highest if they are too many."""
         if self._in_order(directory):
             return []
-        tables = sorted(set(self._tables(directory)))
+        tables = unique(self._tables(directory))
         if not tables:
             return []
         most = max(self._room(directory, described), MAX_SAMPLE_BYTES) // self._table_bytes
@@ -187,9 +188,11 @@ class GrainMapInspector(FrontInspector):
             return False
         if self._in_order(directory):
             return self.region(f"{prefix}tables").length == self._tables_bytes
-        tables = Blocks("", set(self._tables(directory)), self._table_bytes, unit=SECTOR)
-        whole = ScatteredRegion(ByteRange(part.start, self._table_bytes) for part in tables.parts())
-        return self.region(f"{prefix}tables_apart").length == whole.length
+        whole = end = 0
+        for sector in unique(self._tables(directory)):
+            start, end = max(sector * SECTOR, end), sector * SECTOR + self._table_bytes
+            whole += end - start
+        return self.region(f"{prefix}tables_apart").length == whole
 
     def _entries(self, name: str) -> "array[int]":
         """A region as the entries of a grain directory or of grain tables."""
@@ -214,22 +217,26 @@ class GrainMapInspector(FrontInspector):
         if not self.filled(within):
             return array("I")
         region = self.region(within)
-        tables = dict.fromkeys(self._tables(directory))
-        return _entries(b"".join(region.at(table * SECTOR, self._table_bytes) for table in tables))
+        # Most are not here where there are millions.
+        tables = (table for table in self._tables(directory) if region.at(table * SECTOR, self._table_bytes))
+        held = dict.fromkeys(tables)
+        return _entries(b"".join(region.at(table * SECTOR, self._table_bytes) for table in held))
 
     # What the map says
 
     @property
-    def _grains(self) -> list[int]:
+    def _grains(self) -> "array[int]":
         """The sectors of all grains that the held tables point to: one as often as the grain directory does.
 
         Both directories should point to the same, so of the redundant one only what differs is added.
         """
         first = self._first_entries
         least = self._header.least_grain if self._header else 1
-        grains = [entry for entry in first if entry >= least]
+        grains = array("I", (entry for entry in first if entry >= least))
+        known = None
         for other in self._redundant_entries:
-            grains += set(other).difference(first, range(least))
+            known = unique(first) if known is None else known
+            grains.extend(one for one in unique(other) if one >= least and not holds(known, one))
         return grains
 
     @property
@@ -285,7 +292,7 @@ class GrainMapInspector(FrontInspector):
         yield from overlaps(parts, *tables, grains)
         yield from over(grains, [searched])
         for entries in self._redundant_entries:
-            allocated = (entry for entry in entries if entry >= header.least_grain)
+            allocated = array("I", (entry for entry in entries if entry >= header.least_grain))
             yield from overlaps((), Blocks("a grain", allocated, length, unit=SECTOR))
 
 

@@ -105,6 +105,20 @@ def scan(
         pace: Called before every request, to wait for its turn.
         memory: What it shares with the other scans of the process.
     """
+    try:
+        return _scan(target, open_source, settings, pace, memory)
+    finally:
+        if memory is not None:
+            memory.scan_ended()
+
+
+def _scan(
+    target: Target,
+    open_source: Callable[[Meter], Source],
+    settings: ScanSettings,
+    pace: Callable[[], None] | None,
+    memory: MemoryPool | None,
+) -> Report:
     rule = settings.policy.rule_for(target.bucket, target.key or target.name)
     container_budget = settings.container_budget_by(rule)
     # The first GET may bring something compressed already.
