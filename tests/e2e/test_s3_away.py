@@ -1,5 +1,6 @@
 """S3 is away for a while: nothing fails, nothing is lost, and the worker takes no work meanwhile."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,21 @@ from worker.scan.report import Report, Status
 
 SAFE = qcow2(1024**3).to_bytes()
 OBJECTS = 30
+#: The command, with a bug in what makes its consumer.
+BROKEN = (
+    sys.executable,
+    "-c",
+    """
+from worker.cli import main
+from worker.consumer import Consumer
+
+def raise_error(*_, **__):
+    raise AttributeError("a bug")
+
+Consumer.start = raise_error
+main()
+""",
+)
 REFUSAL = b"<Error><Code>ExpiredToken</Code><Message>the token has expired</Message></Error>"
 
 
@@ -78,3 +94,13 @@ def test_a_worker_that_cannot_use_s3_says_why_in_one_line(faulty_site: Site) -> 
     assert done.returncode == 3
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("Error: S3 cannot be used from here: The config profile (nope) could not be found")
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_by_itself_says_so_in_another_line(faulty_site: Site) -> None:
+    with commands.started("worker", env=faulty_site.env, log=faulty_site.log, program=BROKEN) as worker:
+        assert worker.wait(commands.PATIENCE) == 70
+
+    assert "Unrecoverable error: AttributeError('a bug')" in faulty_site.log.read_text()
+    line = faulty_site.log.read_text().splitlines()[-1]
+    assert line.startswith("Error: the worker ended by itself, though S3 could be used when it started")

@@ -17,6 +17,8 @@ from worker.sources.masking import masked, masked_url
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
+#: Of a worker that ended though nobody told it to (`EX_SOFTWARE` of sysexits.h).
+ENDED_BY_ITSELF = 70
 #: As shells number an end by Ctrl-C.
 INTERRUPTED = 130
 

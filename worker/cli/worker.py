@@ -13,7 +13,7 @@ import click
 
 from worker import sign_of_life
 from worker.cli.backend import backend, refuse_powerless, refuse_unusable
-from worker.cli.errors import CommandError, load_settings, one_line_errors
+from worker.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
 
 
 @click.command("worker")
@@ -32,6 +32,8 @@ def worker_command(
     keyhole worker
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
     keyhole worker --check                     exit code 0: it is well, 1: it is not
+
+    Exit code 3: S3 or another thing that it needs cannot be used when it starts. 70: it ended by itself.
 
     Each process scans KEYHOLE_SCAN_THREADS objects of a batch at once. With nothing configured it starts the
     embedded Valkey, and `keyhole submit` finds it there.
@@ -86,7 +88,10 @@ def worker_command(
         with SIGN.shown():
             worker.start()
     if not told_to_stop.is_set():
-        raise CommandError("the worker ended by itself; its log says why")
+        raise CommandError(
+            "the worker ended by itself, though S3 could be used when it started; its log says why",
+            ENDED_BY_ITSELF,
+        )
 
 
 @contextmanager
