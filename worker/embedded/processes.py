@@ -1,9 +1,11 @@
 """A worker process of our own, for as long as a command needs it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,8 @@ from worker.settings import Settings
 
 #: Seconds for a worker to finish what it does; it has its own, shorter limit for that.
 STOP_SECONDS = 45.0
+#: How the names of the folders begin that hold a worker's temporary files.
+FOLDER_PREFIX = "keyhole-worker-"
 
 
 @contextmanager
@@ -22,17 +26,20 @@ def worker_process(
     """Run `keyhole worker` beside this process; its log goes to a file.
 
     It is in a session of its own, so that Ctrl-C reaches only us, and we end it, and all that it started. If
-    we are killed, its standard input ends, and that tells it to stop.
+    we are killed, its standard input ends, and that tells it to stop. Its temporary files are in a folder of
+    ours, for a worker that is killed cannot remove them.
     """
     command = [sys.executable, "-m", "worker", "worker", "--until-stdin-ends"]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     process: subprocess.Popen[bytes] | None = None
+    folder: str | None = None
     try:
         with put_off(), log.open("ab") as output:
+            folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
             process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
                 command,
-                env={**os.environ, **environment(settings)},
+                env={**os.environ, **environment(settings), "TMPDIR": folder, "XDG_RUNTIME_DIR": folder},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -40,8 +47,12 @@ def worker_process(
             )
         yield process
     finally:
-        if process is not None:
-            _end(process)
+        try:
+            if process is not None:
+                _end(process)
+        finally:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def environment(settings: Settings) -> dict[str, str]:
