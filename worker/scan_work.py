@@ -1,6 +1,7 @@
 """The work on one job with all that belongs to it: scan, tags, record, and the account of the audit."""
 
 import logging
+import time
 
 from worker.api import scan_s3
 from worker.intake.audits.store import NANO, Result
@@ -113,7 +114,8 @@ class ScanWork:
     def _pace(self, entry: Entry, job: ScanJob) -> Pace | None:
         """Whose turn it is at the bucket; only audits wait for that."""
         rate = self._rate(entry)
-        return Pace(self._services.redis, job.bucket, rate) if rate else None
+        until = time.monotonic() + self._services.settings.limits.scan
+        return Pace(self._services.redis, job.bucket, rate, until=until) if rate else None
 
     def _rate(self, entry: Entry) -> float:
         """Requests a second that the audits of a bucket make to it; 0 for no limit."""

@@ -2,15 +2,25 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import redis
 
+from worker.demo.images import qcow2
 from worker.jobs import pace
 from worker.jobs.pace import Pace
 from worker.results import keys
+from worker.scan.report import Report
+from worker.scan.scanner import ScanSettings, Target, scan
+from worker.scan.undecided import is_undecided
+from worker.sources.errors import TransientError
+from worker.sources.local import FileSource
+
+#: Seconds that a busy machine adds.
+BUSY = 20.0
 
 
 @pytest.fixture
@@ -96,3 +106,44 @@ def test_what_is_kept_of_a_bucket_expires(valkey: redis.Redis, waits: list[float
 
     assert waits == []
     assert 0 < valkey.ttl(keys.rate("images")) <= 61
+
+
+def test_a_turn_that_begins_too_late_is_not_taken(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    now = time.monotonic()
+    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: now))
+    turn = Pace(valkey, "images", 1, until=now + 5)
+
+    with pytest.raises(TransientError) as raised:
+        [turn() for _ in range(100)]
+
+    # One at once, and one for each second that there is and that this takes.
+    assert raised.value.reason == "rate"
+    assert 5 <= len(waited) < 30
+    # Who came in vain keeps nobody waiting.
+    waited.clear()
+    Pace(valkey, "images", 1)()
+    assert 0 < waited[0] <= 6
+
+
+def test_scans_of_many_threads_do_not_outlive_the_time_that_waits_have(
+    valkey: redis.Redis,
+) -> None:
+    """They leave their object undecided, which is tried again when fewer ask."""
+    image, threads, longest = qcow2(2**30).to_bytes(), 40, 1.0
+
+    def look(_: int) -> tuple[Report, float]:
+        began = time.monotonic()
+        turn = Pace(valkey, "images", 10, until=began + longest)
+        report = scan(Target("a"), lambda meter: FileSource(BytesIO(image), meter), ScanSettings(), pace=turn)
+        return report, time.monotonic() - began
+
+    with ThreadPoolExecutor(threads) as pool:
+        looks = list(pool.map(look, range(threads)))
+
+    assert max(took for _, took in looks) < 2 * longest + BUSY
+    undecided = [report for report, _ in looks if is_undecided(report)]
+    assert 0 < len(undecided) < threads
+    assert {report.reasons for report in undecided} == {("rate",)}

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 #: Workers that a job may cost: one is lost by accident once or twice; more often it is the job.
 MAX_LOST: Final = 3
 #: Reasons for which the bucket cannot be blamed.
-OURS: Final = frozenset({"internal_error", "memory"})
+OURS: Final = frozenset({"internal_error", "memory", "rate"})
 #: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
 MAX_INTERNAL_ERRORS: Final = 3
 #: In so many parts goes on what a lost worker had not begun. Where much of it is poison, most parts lose

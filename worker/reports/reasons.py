@@ -49,6 +49,7 @@ OTHER_REASONS: Final = {
     "worker_lost": "its batch was sent again and again, and no worker finished it",
     "poison": "three workers died of it",
     "memory": "other scans of the process held the memory that it needed",
+    "rate": "the audits of the bucket asked for more requests than their rate allows in time",
     "internal_error": "the scanner has a bug; the dead letter and the log say which",
 }
 

@@ -16,6 +16,7 @@ UNDECIDED: Final = frozenset(
         "truncated_body",
         "wrong_range",
         "memory",
+        "rate",
         "internal_error",
     }
 )

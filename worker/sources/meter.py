@@ -79,13 +79,18 @@ class Meter:
         """Count a request for `length` bytes, about to be made.
 
         Raises:
-            BudgetExhaustedError: It would be over the budget.
+            BudgetExhaustedError: It would be over the budget, or `pace` raised a `TransientError`, which is
+                the trouble then.
         """
         self.allow(length, requests=1)
         self.requests += 1
         if self._pace is not None:
             before = time.monotonic()
-            self._pace()
+            try:
+                self._pace()
+            except TransientError as error:
+                self.trouble = error
+                raise BudgetExhaustedError(error.reason, str(error)) from error
             self._waited += time.monotonic() - before
 
     def allow(self, length: int, *, requests: int = 0) -> None:
