@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
 
     broker_url: str | None = Field(
-        default=None, description="Where jobs are queued, if not where verdicts are kept"
+        default=None, description="Where jobs are queued; by default in KEYHOLE_REDIS_URL"
     )
     redis_url: str | None = Field(default=None, description="Where verdicts and the ledger of jobs are kept")
     data_dir: Path = Field(
@@ -50,36 +50,39 @@ class Settings(BaseSettings):
         description="Where the embedded Valkey keeps its data",
     )
 
-    s3_endpoint_url: str | None = Field(default=None, description="Another S3 server than AWS")
-    s3_region: str | None = Field(default=None, description="The region; by default as boto3 finds it")
+    s3_endpoint_url: str | None = Field(default=None, description="The URL of an S3 server other than AWS")
+    s3_region: str | None = Field(default=None, description="The region; by default boto3 finds it")
     s3_addressing_style: AddressingStyle | None = Field(
         default=None,
-        description="Where a bucket is named: path, virtual (the host) or auto; by default as boto3 finds it",
+        description="Where requests name the bucket: path, virtual (host) or auto; by default boto3 decides",
     )
     request_payer: Literal["requester"] | None = Field(
-        default=None, description="requester: Keyhole's account pays for the requests, as some buckets want"
+        default=None,
+        description="requester: Keyhole's account pays for the requests, which some buckets require",
     )
     expected_bucket_owner: str | None = Field(
         default=None,
         pattern=r"^[0-9]{12}$",
-        description="The AWS account that must own every bucket; S3 refuses any other's",
+        description="The AWS account that must own every bucket; S3 refuses the others",
     )
 
     buckets: Names = Field(
-        default=(), description="The only buckets that Keyhole touches, as uploads,images-*; by default all"
+        default=(),
+        description="The only buckets that Keyhole touches, such as uploads,images-*; by default all",
     )
 
     signing_key_file: Path | None = Field(
-        default=None, description="A file with one key or two; messages that they did not sign are refused"
+        default=None,
+        description="A file with one or two keys; messages that no key in it has signed are refused",
     )
 
     sinks: Annotated[tuple[Sink, ...], NoDecode] = Field(
         default=("redis",), description="Where verdicts go: redis, tags, or redis,tags"
     )
     record_seconds: int = Field(
-        default=0, ge=0, description="How long a verdict is kept in Redis; 0: for ever"
+        default=0, ge=0, description="How long a verdict is kept in Redis; 0: forever"
     )
-    stream_length: int = Field(default=100_000, ge=1, description="How many verdicts the stream keeps, about")
+    stream_length: int = Field(default=100_000, ge=1, description="About how many verdicts the stream keeps")
     done_seconds: int = Field(
         default=86_400,
         ge=60,
@@ -89,80 +92,93 @@ class Settings(BaseSettings):
     resend_seconds: int = Field(
         default=60,
         ge=1,
-        description="How long a job gives no sign of life until it is looked whether the broker lost it",
+        description="How long a job may be silent before Keyhole checks whether the broker lost it",
     )
 
     soft_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="When the work on a message must have ended; by default what the budgets allow",
+        description="How long the work on a message may take; by default as long as the budgets allow",
     )
     hard_seconds: int | None = Field(
-        default=None, ge=1, description="When its process is ended; by default a minute later"
+        default=None, ge=1, description="After how long its process is killed; by default a minute later"
     )
     visibility_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="When the broker delivers a message again that was not acknowledged; by default 1800",
+        description="After how long the broker delivers an unacknowledged message again; by default 1800",
     )
 
     undecided_seconds: int = Field(
         default=6 * 3600,
         ge=0,
-        description="How long to retry what S3 or the network keeps from being scanned or tagged",
+        description="How long Keyhole retries an object that S3 or the network does not let it scan or tag",
     )
 
     audit_rate: float = Field(
         default=500.0,
         ge=0,
-        description="Requests a second that all audits together make to a bucket; 0: as many as they can",
+        description="The most requests per second that all audits together make to a bucket; 0: no limit",
     )
     audit_outstanding: int = Field(
-        default=8, ge=1, le=1000, description="Batches of one audit that are queued or worked on at once"
+        default=8,
+        ge=1,
+        le=1000,
+        description="The most batches of one audit that are queued or worked on at once",
     )
     audit_seconds: int = Field(
-        default=90 * 86_400, ge=0, description="How long an audit is kept once it has ended; 0: for ever"
+        default=90 * 86_400, ge=0, description="How long an audit is kept after its end; 0: forever"
     )
     prices: str | None = Field(
-        default=None, description="A file of prices, in dollars; by default those of S3 in us-east-1"
+        default=None, description="A file with prices in dollars; by default those of S3 in us-east-1"
     )
 
     events_url: str | None = Field(
         default=None, description="The queue of events: sqs://…, amqp://…/queue or redis://…/key"
     )
-    events_buckets: Names = Field(default=(), description="Only events of buckets like these, as a,b-*")
-    events_include: Names = Field(default=(), description="Only keys like these, as *.img,uploads/*")
-    events_exclude: Names = Field(default=(), description="No keys like these")
-    events_suffixes: Names = Field(default=(), description="Only keys that end like these, as .qcow2,.vmdk")
-    events_min_size: Size | None = Field(default=None, description="No objects below this size, as 1MiB")
-    events_max_size: Size | None = Field(default=None, description="No objects above this size")
+    events_buckets: Names = Field(default=(), description="Only events of these buckets, such as a,b-*")
+    events_include: Names = Field(
+        default=(), description="Only events of these keys, such as *.img,uploads/*"
+    )
+    events_exclude: Names = Field(default=(), description="No events of these keys")
+    events_suffixes: Names = Field(
+        default=(), description="Only events of keys with these suffixes, such as .qcow2,.vmdk"
+    )
+    events_min_size: Size | None = Field(
+        default=None, description="No events of smaller objects, such as 1MiB"
+    )
+    events_max_size: Size | None = Field(default=None, description="No events of larger objects")
     event_window_seconds: int = Field(
         default=300,
         ge=1,
-        description="How long an event's job counts as on its way, so that a duplicate is not sent after it",
+        description="How long an event is remembered, so that a duplicate does not cause another scan",
     )
     dead_after: int = Field(
         default=3,
         ge=1,
-        description="Receives of a message that is not understood until it is a dead letter",
+        description="How often a message that is not understood is received before it is a dead letter",
     )
 
     policy: str = Field(
-        default="default", description="What is taken: the name of a profile, or a file of rules"
+        default="default", description="What is accepted: the name of a profile, or a file of rules"
     )
-    schedules: str | None = Field(
-        default=None, description="A file of schedules: audits that begin by themselves"
-    )
+    schedules: str | None = Field(default=None, description="A file of schedules, which start audits")
 
     head_bytes: int = Field(
-        default=336 * 1024, ge=512, le=8 * 1024 * 1024, description="The first GET of an object"
+        default=336 * 1024,
+        ge=512,
+        le=8 * 1024 * 1024,
+        description="How much the first GET of an object reads",
     )
     gap_bytes: int = Field(
-        default=1024 * 1024, ge=0, le=8 * 1024 * 1024, description="Two ranges this near are fetched as one"
+        default=1024 * 1024,
+        ge=0,
+        le=8 * 1024 * 1024,
+        description="How near two ranges are at most to be read by one GET",
     )
     budget_requests: int = Field(default=32, ge=1, description="The most requests for one object")
     budget_bytes: int = Field(
-        default=16 * 1024 * 1024, ge=512, description="The most bytes read of one object"
+        default=16 * 1024 * 1024, ge=512, description="The most bytes that are read from one object"
     )
     budget_seconds: float = Field(default=60.0, gt=0, le=300, description="The longest scan of one object")
     budget_cpu_seconds: float = Field(
@@ -174,15 +190,17 @@ class Settings(BaseSettings):
         ge=24 * 1024 * 1024,
         # Half of the addresses that a confined process is given (`confinement.limits`).
         le=256 * 1024 * 1024,
-        description="What decoders and large maps of all scans of a process take, beside 2 MiB a thread",
+        description="The most memory of a process for decoders and large maps, besides 2 MiB per thread",
     )
     scan_threads: int = Field(
-        default=16, ge=1, le=256, description="Objects of a batch that are scanned at once"
+        default=16, ge=1, le=256, description="How many objects of a batch are scanned at once"
     )
-    batch_size: int = Field(default=100, ge=1, le=1000, description="Objects in one message of a bulk submit")
+    batch_size: int = Field(
+        default=100, ge=1, le=1000, description="How many objects are in one message of a bulk submit"
+    )
     confine: Literal["auto", "off", "required"] = Field(
         default="auto",
-        description="Whether the kernel confines what scans: auto (as far as it can), off, required",
+        description="Whether the kernel confines scans: auto (as far as it can), off or required",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much a worker logs: debug, info, warning or error"

@@ -1,6 +1,6 @@
 """What statuses and reasons mean: every one has words."""
 
-from tests.test_readme import rows
+from tests.pages import REFERENCE, rows
 from worker.inspectors.findings import CHECKS
 from worker.reports.reasons import BY_URGENCY, OTHER_REASONS, meaning
 from worker.scan.report import Status
@@ -13,7 +13,11 @@ def test_every_status_has_a_meaning_and_a_place() -> None:
 
 
 def test_every_reason_that_is_no_check_has_a_meaning() -> None:
-    told = {reason.strip("` ") for row in rows("other reason") for reason in row[0].split(",")}
+    told = {
+        reason.strip("` ")
+        for row in rows(REFERENCE["checks"], "other reason")
+        for reason in row[0].split(",")
+    }
     assert set(OTHER_REASONS) == told
 
 

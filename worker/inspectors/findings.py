@@ -49,27 +49,31 @@ class Finding:
 CHECKS: dict[str, Check] = {
     # leads outside the object
     "backing_file": Check(
-        Severity.CRITICAL, "qcow2, qcow, QED: a backing file, which is opened with the image"
+        Severity.CRITICAL, "qcow2, qcow, QED: a backing file, which programs open together with the image"
     ),
     "data_file": Check(
         Severity.CRITICAL,
         "content in another file: qcow2's data file, a segment of EWF or DMG, a LUKS payload",
     ),
-    "parent_image": Check(Severity.CRITICAL, "VHD, VHDX, VDI, VMDK, bochs: a difference to a parent image"),
-    "extent_path": Check(Severity.CRITICAL, "VMDK: an extent that is another file, perhaps the host's"),
-    "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file beside the image"),
+    "parent_image": Check(
+        Severity.CRITICAL, "VHD, VHDX, VDI, VMDK, bochs: the image only has the differences to a parent image"
+    ),
+    "extent_path": Check(
+        Severity.CRITICAL, "VMDK: an extent that is another file, which may be one of the host"
+    ),
+    "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file next to the image"),
     # says more than it should
     "unknown_features": Check(
         Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"
     ),
     "log_replay": Check(
-        Severity.WARNING, "VHDX, SESparse: a log that must be replayed before the content is right"
+        Severity.WARNING, "VHDX, SESparse: a log that must be replayed before the content is correct"
     ),
     "saved_state": Check(Severity.WARNING, "VHD: the image belongs to a suspended machine"),
     "dirty": Check(Severity.WARNING, "the image was not closed cleanly"),
     "corrupt_flag": Check(Severity.ERROR, "qcow2: the image is marked corrupt"),
     "encrypted": Check(Severity.WARNING, "the content is encrypted, so it cannot be inspected"),
-    "snapshots": Check(Severity.INFO, "qcow2: internal snapshots travel with the image"),
+    "snapshots": Check(Severity.INFO, "qcow2: the image contains internal snapshots"),
     "unsupported_subformat": Check(Severity.WARNING, "a variant whose size and wholeness cannot be decided"),
     "member_path": Check(
         Severity.CRITICAL,
@@ -77,43 +81,43 @@ CHECKS: dict[str, Check] = {
     ),
     "ovf_reference": Check(
         Severity.ERROR,
-        "OVA: a file that the OVF names and the archive lacks; one outside it, or of the host, is critical",
+        "OVA: the OVF names a file that the archive lacks; critical if it is outside or belongs to the host",
     ),
     # two things at once
     "ambiguous_format": Check(
         Severity.CRITICAL,
-        "the object is two formats at once, or an archive in which readers see other members",
+        "two formats at once, or an archive in which different programs see different members",
     ),
     "metadata_overlap": Check(
         Severity.CRITICAL,
-        "a map points at headers or tables, or at one place twice, so the guest can rewrite them",
+        "a map points at headers or tables, or twice at one place, so that the guest can overwrite them",
     ),
     "trailing_data": Check(
         Severity.WARNING,
-        "data behind the end, or between members; another archive, which some readers go on to, is critical",
+        "data after the end or between members; critical if it is an archive that some programs read",
     ),
     "member_limit": Check(
-        Severity.WARNING, "an archive with more members, or deeper in others, than are looked at"
+        Severity.WARNING, "an archive with more members or deeper nesting than Keyhole looks at"
     ),
     "decompression_bomb": Check(
         Severity.CRITICAL,
         "expands to far more data than it stores and holds no disk image, or has members that overlap",
     ),
-    "nested_compression": Check(Severity.WARNING, "compressed data that are compressed again"),
+    "nested_compression": Check(Severity.WARNING, "data that are compressed twice"),
     # not whole
     "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
-    "checksum_mismatch": Check(Severity.ERROR, "a structure does not have the checksum that it states"),
+    "checksum_mismatch": Check(Severity.ERROR, "the checksum of a structure is wrong"),
     "structure": Check(Severity.ERROR, "structures contradict each other or exceed the format's limits"),
     "size_mismatch": Check(Severity.ERROR, "two places state different sizes"),
     # not what is wanted, or not what is said; found by the policy
-    "banned_format": Check(Severity.WARNING, "a format that the policy does not take"),
-    "virtual_size_limit": Check(Severity.WARNING, "a disk larger than the policy takes"),
+    "banned_format": Check(Severity.WARNING, "a format that the policy does not accept"),
+    "virtual_size_limit": Check(Severity.WARNING, "a disk larger than the policy accepts"),
     "virtual_size_multiple": Check(
-        Severity.WARNING, "a disk whose size is no multiple of what the policy says"
+        Severity.WARNING, "a disk whose size is not a multiple of what the policy says"
     ),
     "format_mismatch": Check(
         Severity.WARNING,
-        "metadata, content type or encoding say another format; declared raw and structured is critical",
+        "metadata, content type or encoding declare another format; critical if they declare raw",
     ),
 }
 
