@@ -4,13 +4,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redbeat.schedulers import get_redis
 
+from tests.servers.certificates import make_authority
 from tests.servers.redis_server import RedisServer, redis_server
+from worker import scheduling
 from worker.app import configuration
 from worker.results.connection import connect
 from worker.settings import Settings
@@ -40,7 +44,15 @@ def by_broker(url: str) -> None:
         connection.default_channel.client.ping()
 
 
-either = pytest.mark.parametrize("ask", [by_store, by_broker])
+def by_scheduler(url: str) -> None:
+    """Ask a Redis as RedBeat does."""
+    celery = Celery(set_as_current=False)
+    celery.conf.update(scheduling.configuration(url, [], 30))
+    with get_redis(celery) as client:
+        client.ping()
+
+
+either = pytest.mark.parametrize("ask", [by_store, by_broker, by_scheduler])
 Ask = Callable[[str], None]
 
 
@@ -104,6 +116,17 @@ def test_authorities_of_the_environment_are_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(server.ca))
 
     ask(server.url(scheme="rediss"))
+
+
+@either
+def test_authorities_of_the_url_are_the_only_ones(
+    server: RedisServer, ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.ca))
+    other = make_authority(tmp_path).file
+
+    with pytest.raises(TROUBLE, match="CERTIFICATE_VERIFY_FAILED"):
+        ask(server.url(scheme="rediss", query=f"?ssl_ca_certs={other}"))
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])

@@ -327,7 +327,7 @@ def _raise(error: Exception) -> Callable[..., object]:
     ("url", "kind"),
     [
         ("redis://:p%40ss@localhost:6379/1", "Connection"),
-        ("rediss://localhost:6379/1", "SSLConnection"),
+        ("rediss://localhost:6379/1", "TlsConnection"),
         ("unix:///run/valkey.sock?db=2", "UnixDomainSocketConnection"),
     ],
 )

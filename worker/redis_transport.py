@@ -26,6 +26,7 @@ from kombu.transport.virtual import base as virtual
 from kombu.utils.json import loads
 
 from worker.intake.refused import LONGEST_MESSAGE, Refused, keep
+from worker.results.connection import TlsConnection
 from worker.services import services
 
 log = logging.getLogger(__name__)
@@ -209,6 +210,7 @@ class Channel(kombu_redis.Channel):
     """A channel with these rules."""
 
     QoS = QoS
+    connection_class_ssl = TlsConnection
 
 
 class Transport(kombu_redis.Transport):

@@ -36,7 +36,7 @@ from worker.intake.audits.audit import AuditSpec
 from worker.intake.schedules import Schedule
 from worker.jobs.queues import HOUSEKEEPING
 from worker.results import keys
-from worker.results.connection import options
+from worker.results.connection import kind, options
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ def configuration(
         "beat_schedule": {schedule.name: _entry(schedule, spec) for schedule, spec in audits},
         "beat_max_loop_interval": LOOK_SECONDS,
         "redbeat_redis_url": redis_url,
-        "redbeat_redis_options": options(redis_url, answer_seconds=ANSWER_SECONDS, retries=RETRIES),
+        "redbeat_redis_options": options(redis_url, answer_seconds=ANSWER_SECONDS, retries=RETRIES)
+        | {"connection_class": kind(redis_url)},
         # Or RedBeat takes the broker's; those of this URL are among its options.
         "redbeat_redis_use_ssl": False,
         "redbeat_key_prefix": keys.BEAT_PREFIX,

@@ -4,6 +4,9 @@ redis-py's defaults differ from version to version, so whatever decides how long
 here.
 """
 
+import ssl
+from socket import socket
+from ssl import SSLSocket
 from typing import Any, Final
 
 import redis
@@ -26,9 +29,28 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 #: Connections of one process, and the seconds that a thread waits for a free one.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
+
+
+class TlsConnection(redis.SSLConnection):
+    """redis-py's, which trusts only the authorities that its URL names, if it names any.
+
+    redis-py trusts the system's as well.
+    """
+
+    def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
+        if self.ca_certs is None and self.ca_path is None:
+            return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-any-return, no-untyped-call] # redis-py's
+        context = ssl.create_default_context(cafile=self.ca_certs, capath=self.ca_path)
+        context.check_hostname = bool(self.check_hostname)
+        context.verify_mode = self.cert_reqs
+        if self.certfile:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context.wrap_socket(sock, server_hostname=self.host)
+
+
 _KINDS: Final = {
     "redis": redis.Connection,
-    "rediss": redis.SSLConnection,
+    "rediss": TlsConnection,
     "unix": redis.UnixDomainSocketConnection,
 }
 
@@ -86,6 +108,11 @@ def options(
     return found
 
 
+def kind(url: str) -> type[redis.Connection]:
+    """The kind of connections of a client of this URL."""
+    return _KINDS[url.partition("://")[0].lower()]
+
+
 def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
     """A client for `redis://`, `rediss://` or `unix://`; options in the URL's query string go before ours.
 
@@ -102,7 +129,7 @@ def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RE
     pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call] # redis-py's
         max_connections=_POOL_SIZE,
         timeout=_POOL_WAIT_SECONDS,
-        connection_class=_KINDS[url.partition("://")[0].lower()],
+        connection_class=kind(url),
         decode_responses=False,
         **found,
     )
