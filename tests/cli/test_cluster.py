@@ -6,13 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.conftest import Keyhole
+from tests.ports import free_port
 from tests.servers.redis_server import redis_server
 
 
 @pytest.fixture(scope="module")
 def cluster_url() -> Iterator[str]:
     """The URL of a node that serves half of the slots."""
-    with redis_server("--cluster-enabled", "yes") as server:
+    with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         with server.client() as client:
             client.execute_command("CLUSTER ADDSLOTS", *range(8000))
         yield server.url()

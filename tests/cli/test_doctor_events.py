@@ -15,6 +15,7 @@ import redis
 
 from tests.cli.conftest import Keyhole
 from tests.e2e.commands import S3_CREDENTIALS
+from tests.ports import free_port
 from tests.servers.rabbitmq import PASSWORD, USER, RabbitMQ
 from tests.servers.redis_server import redis_server
 from tests.servers.silent import silent_server
@@ -139,6 +140,31 @@ class TestRedis:
 
         assert (state, "the key is no list" in message) == ("bad", True)
 
+    @pytest.mark.parametrize(
+        ("denied", "words"),
+        [
+            ("-llen", "'llen' command"),
+            ("-blmove", "'blmove' command; listening takes that"),
+            ("-script|load", "'script|load' command; listening takes that"),
+        ],
+    )
+    def test_a_user_who_may_not_listen_is_told_what_lacks(
+        self, keyhole: Keyhole, valkey: redis.Redis, redis_url: str, denied: str, words: str
+    ) -> None:
+        valkey.execute_command("ACL", "SETUSER", "listener", "reset", "on", ">pw", "~*", "+@all", denied)
+        place = redis_url.removeprefix("redis://").rpartition("@")[2]
+        try:
+            state, message = told(keyhole, f"redis://listener:pw@{place}/0/events")
+            valkey.execute_command("ACL", "SETUSER", "listener", "resetkeys", "~keyhole:*", "+@all")
+            other = told(keyhole, f"redis://listener:pw@{place}/0/events")
+        finally:
+            valkey.acl_deluser("listener")
+
+        assert (state, words in message) == ("bad", True)
+        assert other[0] == "bad"
+        assert "key" in other[1]
+        assert valkey.keys("*events*") == []
+
     def test_a_replica_is_bad(self, keyhole: Keyhole) -> None:
         with redis_server("--replicaof", "127.0.0.1 1") as server:
             state, message = told(keyhole, f"{server.url()}/events")
@@ -148,7 +174,7 @@ class TestRedis:
     @pytest.mark.parametrize("slots", [8000, 16384])
     def test_a_cluster_is_bad(self, keyhole: Keyhole, slots: int) -> None:
         """Whether it serves the key or not."""
-        with redis_server("--cluster-enabled", "yes") as server:
+        with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
             with server.client() as client:
                 client.execute_command("CLUSTER ADDSLOTS", *range(slots))
             state, message = told(keyhole, f"{server.url()}/events")

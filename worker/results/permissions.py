@@ -6,7 +6,8 @@ transaction, and the transaction is then discarded.
 Source: redis.io and valkey.io, "ACL" and "Transactions".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -113,17 +114,34 @@ def lacking(client: redis.Redis, *, is_broker: bool) -> list[str]:
         client.connection_pool.release(connection)
 
 
-def _lacking(connection: Any, database: int, *, is_broker: bool) -> Iterator[str]:  # noqa: ANN401 - redis-py's
-    def refusal(*command: str) -> str | None:
-        connection.send_command(*command)
-        try:
-            connection.read_response()
-        except redis.exceptions.NoPermissionError as error:
-            return str(error)
-        except redis.ResponseError:
-            pass  # an older server lacks a command, or takes it outside of transactions alone
-        return None
+def refused(client: redis.Redis, commands: Iterable[Sequence[str]]) -> str | None:
+    """What the server says to the first of these commands that its user may not run, if there is one.
 
+    Raises:
+        redis.RedisError: It does not answer.
+    """
+    connection = client.connection_pool.get_connection()
+    try:
+        tried = (_refusal(connection, *command) for command in (("MULTI",), *commands))
+        return next((told for told in tried if told is not None), None)
+    finally:
+        connection.disconnect()  # type: ignore[no-untyped-call] # redis-py's
+        client.connection_pool.release(connection)
+
+
+def _refusal(connection: Any, *command: str) -> str | None:  # noqa: ANN401 - redis-py's
+    connection.send_command(*command)
+    try:
+        connection.read_response()
+    except redis.exceptions.NoPermissionError as error:
+        return str(error)
+    except redis.ResponseError:
+        pass  # an older server lacks a command, or takes it outside of transactions alone
+    return None
+
+
+def _lacking(connection: Any, database: int, *, is_broker: bool) -> Iterator[str]:  # noqa: ANN401 - redis-py's
+    refusal = partial(_refusal, connection)
     if refusal("MULTI") is not None:
         yield "+multi"
         return

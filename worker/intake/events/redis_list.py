@@ -35,6 +35,7 @@ from redis.exceptions import ClusterError, MovedError
 
 from worker.intake.events.source import Message, SourceUnavailableError
 from worker.results import keys
+from worker.results.permissions import refused
 
 _log = logging.getLogger(__name__)
 
@@ -179,11 +180,32 @@ class RedisListSource:
         with self._unavailable_on_error():
             waiting = self._client.llen(self._key)
             info = self._info()
+            denied = refused(self._client, self._needed())
+        if denied is not None:
+            raise SourceUnavailableError(f"{self.name}: {denied}; listening takes that")
         if info.get("role") == "slave":
             raise SourceUnavailableError(f"{self.name}: this is a replica; name the primary")
         if info.get("cluster_enabled"):
             raise SourceUnavailableError(f"{self.name}: {_CLUSTER}")
         return f"{waiting:,} waiting"
+
+    def _needed(self) -> Iterator[tuple[str, ...]]:
+        """The commands that take messages, acknowledge them and give them back."""
+        script, held, alive, listeners = "0" * 40, self._held, self._alive, self._listeners
+        yield ("EVALSHA", script, "4", self._key, held, listeners, alive)
+        yield ("SCRIPT", "LOAD", "return 1")
+        yield ("LMOVE", self._key, held, "LEFT", "RIGHT")
+        yield ("BLMOVE", self._key, held, "LEFT", "RIGHT", "1")
+        yield ("LRANGE", held, "0", "-1")
+        yield ("LPOS", held, "m")
+        yield ("LREM", held, "1", "m")
+        yield ("RPUSH", self._key, "m")
+        yield ("SADD", listeners, "i")
+        yield ("SMEMBERS", listeners)
+        yield ("SREM", listeners, "i")
+        yield ("SET", alive, "1", "EX", "1")
+        yield ("EXISTS", alive)
+        yield ("DEL", alive)
 
     def _info(self) -> dict[str, Any]:  # redis-py's answer holds everything
         """What the server says of itself; nothing if this user may not ask."""
