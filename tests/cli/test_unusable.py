@@ -63,9 +63,9 @@ def sentinel_url(primary: RedisServer) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}/0"
 
 
-def bad(keyhole: Keyhole, **settings: object) -> dict[str, str]:
+def bad(keyhole: Keyhole, *place: str, **settings: object) -> dict[str, str]:
     """What the doctor finds bad, by what it looked at. It looked at everything else, too."""
-    printed = keyhole("doctor", "--json", **settings)
+    printed = keyhole("doctor", "--json", *place, **settings)
     assert printed.code == 3
     assert printed.err == ""
     found = [json.loads(line) for line in printed.lines]
@@ -378,6 +378,16 @@ class TestEndpoint:
 
         found = {one["what"]: one["state"] for one in map(json.loads, printed.lines)}
         assert (found["s3"], found["list"]) == ("ok", "ok")
+
+    @pytest.mark.slow
+    def test_a_certificate_that_nobody_vouches_for(self, keyhole: Keyhole, primary: RedisServer) -> None:
+        """Any server does for a handshake: this one's is no S3."""
+        url = f"https://127.0.0.1:{primary.tls_port}"
+
+        found = bad(keyhole, "s3://images/k", KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_S3_ENDPOINT_URL=url)
+
+        assert found["list"].startswith("the server's certificate is not trusted: ")
+        assert "AWS_CA_BUNDLE" in found["list"]
 
     @pytest.mark.slow
     def test_tls_that_it_does_not_speak(self, keyhole: Keyhole, primary: RedisServer, moto_url: str) -> None:
