@@ -39,10 +39,10 @@ NOT_RUN = {
     "rabbitmqctl": "tests/deploy/test_rabbitmq.py runs it",
     "export KEYHOLE_BROKER_URL=": "the same, with a server that has these certificates",
 }
-#: Commands that run until they are told to stop.
+#: Commands that run until they are told to stop. They are, once their health check says that they are well.
 ENDLESS = ("keyhole listen", "keyhole scheduler")
 #: Commands whose exit code may be 1: some of the objects are not safe.
-JUDGING = ("keyhole inspect", "keyhole submit", "keyhole show", "keyhole audit ")
+JUDGING = r"keyhole (inspect|submit|show|audit)\b"
 #: The URL of a Redis, as the README shows one.
 REDIS = "redis://redis.example:6379/0"
 #: The id of an audit, as the pages show one.
@@ -105,30 +105,34 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def script(page: list[Command], port: int, redis_url: str) -> str:
-    """The commands, each with a check of its exit code. The local S3 has another port, and Redis is here."""
+def as_run(command: Command, stand_ins: dict[str, str]) -> str:
+    """A command for the shell, with what is here in place of what the page names."""
+    if command.language == "python":
+        return f"python -c {shlex.quote(command.text)}"
+    text = command.text
+    for named, here in stand_ins.items():
+        text = text.replace(named, here)
+    if not text.startswith(ENDLESS) or "--" in text:
+        return text
+    return (
+        f"{text} & endless=$!\n"
+        f'until {text} --check; do kill -0 "$endless" || exit 98; sleep 0.2; done\n'
+        'kill "$endless"; wait "$endless"'
+    )
+
+
+def script(page: list[Command], stand_ins: dict[str, str]) -> str:
+    """The commands, each with a check of its exit code."""
     lines = []
     for command in page:
-        if command.language == "python":
-            text = f"python -c {shlex.quote(command.text)}"
-        else:
-            text = (
-                command.text.replace(":9000", f":{port}")
-                .replace(AUDIT, LATEST_AUDIT)
-                .replace(REDIS, redis_url)
-            )
-            text = text.replace("worker.demo.local_s3", f"worker.demo.local_s3 --port {port}")
-        if command.text.startswith(ENDLESS) and "--" not in text:
-            text = f"timeout --preserve-status --signal=INT 8 {text}"
-        most = 1 if command.text.startswith(JUDGING) or "keyhole inspect" in command.text else 0
+        most = 1 if re.search(JUDGING, command.text) else 0
         lines += [
             f"echo {shlex.quote('$ ' + command.text)}",
-            text,
+            as_run(command, stand_ins),
             f'code=$?; [ "$code" -le {most} ] || {{ echo "exit code $code"; kill $(jobs -p); exit 99; }}',
         ]
-        if "local_s3" in text:
-            lines.append("until grep -q ^serving log; do sleep 0.1; done")
-            lines.append("python make_queue.py")
+        if "local_s3" in command.text:
+            lines += ["until grep -q ^serving log; do sleep 0.1; done", "python make_queue.py"]
     return "\n".join([*lines, "kill $(jobs -p)", "wait", "exit 0", ""])
 
 
@@ -152,7 +156,13 @@ def test_the_commands_of_a_page_run_as_they_stand(
         needs_s3 = any(re.search("s3:|sqs:|listen", command.text) for command in found)
         found = [*(set_up if needs_s3 else set_up[:1]), *found]
     (clone / "make_queue.py").write_text(MAKE_QUEUE.format(port=port))
-    (clone / "script").write_text(script(found, port, valkey_url))
+    stand_ins = {
+        ":9000": f":{port}",
+        "worker.demo.local_s3": f"worker.demo.local_s3 --port {port}",
+        AUDIT: LATEST_AUDIT,
+        REDIS: valkey_url,
+    }
+    (clone / "script").write_text(script(found, stand_ins))
     folders = {name: tmp_path / name for name in ("data", "t", "run")}
     for folder in folders.values():
         folder.mkdir()
@@ -164,5 +174,5 @@ def test_the_commands_of_a_page_run_as_they_stand(
     )
     log = clone / "log"
     with commands.started("script", program=("bash",), env=env, log=log, cwd=clone) as process:
-        code = process.wait(commands.PATIENCE)
+        code = process.wait(2 * commands.PATIENCE)  # a page has up to twenty commands
     assert code == 0, log.read_text()
