@@ -37,6 +37,7 @@ ROOMS = [
     "amqp_transport",
     "consumer",
     "sweeping",
+    "lost",
     "scheduling",
     "tasks",
     "cli",

@@ -3,8 +3,8 @@
 - kombu takes an item off the list and then reads it as JSON. An item that is no JSON ended the worker, and
   was gone. Here such an item, and one that is JSON and no message, is kept as a dead letter. While Redis does
   not take the letter, this process holds the item, and takes nothing more from any list.
-- kombu does all of its work on the worker's event loop, and waits there for Redis. Here a thread
-  acknowledges and puts back, and the sweep restores what was not acknowledged in time.
+- kombu does all of its work on the worker's event loop, and waits there for Redis. Here a thread notes what
+  was delivered, acknowledges and puts back, and the sweep restores what was not acknowledged in time.
 - kombu notes a message as unacknowledged once it is off the list. Where Redis does not take that note (it is
   full, or frozen), the message was gone. Here it is worked on, and no other is taken for a while. If its
   worker is lost, the ledger sends it again.
@@ -139,14 +139,9 @@ class QoS(kombu_redis.QoS):
         return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
-        """Note a message that was taken off its list."""
-        try:
-            super().append(message, delivery_tag)  # type: ignore[no-untyped-call] # as above
-        except redis_py.RedisError as error:
-            log.warning("no message is taken for %d s, for Redis does not note it: %s", REST_SECONDS, error)
-            self._rests_until = time.monotonic() + REST_SECONDS
-            virtual.QoS.append(self, message, delivery_tag)
-            self._backlog.add(partial(self._note, message, delivery_tag))
+        """Note a message that was taken off its list, soon."""
+        virtual.QoS.append(self, message, delivery_tag)
+        self._backlog.add(partial(self._note, message, delivery_tag))
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message, soon."""
@@ -164,10 +159,14 @@ class QoS(kombu_redis.QoS):
     def _note(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
         info = message.delivery_info
         noted = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu does
-        with self._client.pipeline() as pipe:
-            pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})
-            pipe.hset(self.unacked_key, delivery_tag, noted)
-            pipe.execute()
+        try:
+            with self._client.pipeline() as pipe:
+                pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})
+                pipe.hset(self.unacked_key, delivery_tag, noted)
+                pipe.execute()
+        except redis_py.RedisError:
+            self._rests_until = time.monotonic() + REST_SECONDS
+            raise
 
     def _acknowledge(self, delivery_tag: str) -> None:
         with self._client.pipeline() as pipe:
@@ -211,6 +210,20 @@ class Channel(kombu_redis.Channel):
 
     QoS = QoS
     connection_class_ssl = TlsConnection
+    _refreshing: threading.Thread | None = None
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep the bindings of queues that expire, in a thread: kombu's timer asks for it every second."""
+        busy = self._refreshing is not None and self._refreshing.is_alive()
+        if not busy and not self._expires.keys().isdisjoint(self._active_queues):
+            self._refreshing = threading.Thread(target=self._refresh, name="bindings", daemon=True)
+            self._refreshing.start()
+
+    def _refresh(self) -> None:
+        try:
+            super().maybe_refresh_binding_expiry()  # type: ignore[no-untyped-call] # as above
+        except redis_py.RedisError as error:
+            log.debug("the bindings of queues that expire are refreshed later: %s", error)
 
 
 class Transport(kombu_redis.Transport):

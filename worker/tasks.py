@@ -64,6 +64,7 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
     """A task whose message is kept as a dead letter if its arguments are none."""
 
     abstract = True
+    Request = "worker.lost:Request"
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
         """Keep the message of a call that was wrong. Other failed work is in the ledger, or is woken.

@@ -1,0 +1,43 @@
+"""What becomes of a task whose process was lost: it is sent again, and the event loop does not wait for that.
+
+Celery sends it on the event loop. That notes it in the ledger and publishes it, which took 7 seconds while
+Redis was frozen.
+"""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+from celery.worker import request
+from kombu.asynchronous import get_event_loop
+
+log = logging.getLogger(__name__)
+
+#: Its thread starts with the first lost process.
+_SENDER: Final = ThreadPoolExecutor(1, thread_name_prefix="lost")
+
+
+class Request(request.Request):  # type: ignore[misc] # Celery has no types
+    """Celery's request, which sends again in a thread."""
+
+    def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:  # noqa: ANN401 - Celery's
+        loop = get_event_loop()
+        if loop is None:
+            return bool(super()._retry_worker_lost(exc, exc_info))
+        log.warning("task %s[%s] lost its process, and is sent again: %r", self.name, self.id, exc)
+        _SENDER.submit(self._send_again, loop)
+        return True
+
+    def _send_again(self, loop: Any) -> None:  # noqa: ANN401 - as above
+        """Send the message again, and have the event loop acknowledge this one, or put it back."""
+        again = self.task.signature_from_request(
+            self._context, countdown=self.task.default_retry_delay, retries=self._context.retries + 1
+        )
+        try:
+            again.apply_async()
+        except Exception:
+            log.exception("task %s[%s] is put back into its queue, for it cannot be sent", self.name, self.id)
+            loop.call_soon(partial(self.reject, requeue=True))
+        else:
+            loop.call_soon(self.acknowledge)
