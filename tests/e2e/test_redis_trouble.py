@@ -145,6 +145,8 @@ def test_what_is_refused_while_redis_is_full_is_a_dead_letter_later(
 ) -> None:
     site = faulty_site
     letters = DeadLetters(site.redis)
+    # It says that it is ready a moment before it takes from its queues.
+    commands.until(lambda: site.redis.info("clients")["blocked_clients"])
     os.kill(faulty_worker.pid, signal.SIGSTOP)
     site.redis.lpush(QUEUE, item)
     commands.until(lambda: site.redis.llen(QUEUE) == 0)
