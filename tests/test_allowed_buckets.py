@@ -7,24 +7,24 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from keyhole import api, tasks
+from keyhole.app import configure
+from keyhole.cli import keyhole
+from keyhole.cli.errors import CommandError
+from keyhole.fleet import services as services_module
+from keyhole.fleet.services import Services, services, use_settings
+from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.store import Claim
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.queues import JOBS
+from keyhole.scan.report import Status
+from keyhole.settings import Settings
+from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Access, S3Source
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.recorded_moto import RecordedMoto
-from worker import api, tasks
-from worker import services as services_module
-from worker.app import configure
-from worker.cli import keyhole
-from worker.cli.errors import CommandError
-from worker.intake.audits.audit import AuditSpec, AuditState
-from worker.intake.audits.store import Claim
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.queues import JOBS
-from worker.scan.report import Status
-from worker.services import Services, services, use_settings
-from worker.settings import Settings
-from worker.sources.allowed import AllowedBuckets, BucketNotAllowedError
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import S3Access, S3Source
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from worker.app import configuration
-from worker.embedded.processes import STOP_SECONDS
-from worker.jobs.perform import MAX_LOST
-from worker.jobs.queues import JOBS, QUEUES
-from worker.limits import LAST_SHUTDOWN, SHUTDOWN, VISIBILITY
-from worker.settings import Settings
-from worker.tasks import MAX_RETRIES, scan, scan_batch
+from keyhole.app import configuration
+from keyhole.embedded.processes import STOP_SECONDS
+from keyhole.fleet.perform import MAX_LOST
+from keyhole.jobs.queues import JOBS, QUEUES
+from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN, VISIBILITY
+from keyhole.settings import Settings
+from keyhole.tasks import MAX_RETRIES, scan, scan_batch
 
 
 def configured(**settings: object) -> dict[str, object]:
@@ -88,7 +88,7 @@ def test_a_message_cannot_carry_code() -> None:
 def test_a_program_that_submits_jobs_keeps_its_own_decoders() -> None:
     """Only a worker refuses what is compressed."""
     code = (
-        "import worker.tasks; from kombu.compression import compress, decompress; "
+        "import keyhole.tasks; from kombu.compression import compress, decompress; "
         "print(decompress(compress(b'x', 'gzip')[0], 'gzip'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "worker"
+ROOT = Path(__file__).parent.parent / "worker" / "keyhole"
 #: From the bottom up. A room imports from itself and from what stands before it.
 ROOMS = [
     "sign_of_life",
@@ -101,9 +101,9 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "worker":
+            if node.module == "keyhole":
                 yield from (
-                    f"worker.{alias.name}" if (ROOT / f"{alias.name}.py").exists() else "worker"
+                    f"keyhole.{alias.name}" if (ROOT / f"{alias.name}.py").exists() else "keyhole"
                     for alias in node.names
                 )
             else:
@@ -117,7 +117,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 def test_arrows_run_down_only(path: Path) -> None:
     place = path.relative_to(ROOT).with_suffix("").parts
     room = "" if place == ("__init__",) else place[0]
-    used = {room_of(module) for module in imports(path) if module.split(".")[0] == "worker"} - {room, ""}
+    used = {room_of(module) for module in imports(path) if module.split(".")[0] == "keyhole"} - {room, ""}
     if room in ROOMS:
         below = set(ROOMS[: ROOMS.index(room)])
         # The command stands on top of everything, the application reads its settings and writes a log.
@@ -152,13 +152,13 @@ IN_INSPECTORS = sorted((ROOT / "inspectors").rglob("*.py"))
 
 @pytest.mark.parametrize("path", IN_INSPECTORS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_inspectors_have_no_io_no_clock_and_no_settings(path: Path) -> None:
-    outside = {module.split(".")[0] for module in imports(path)} - {"worker"}
+    outside = {module.split(".")[0] for module in imports(path)} - {"keyhole"}
     assert outside <= OUTSIDE
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_the_edge_reads_settings(path: Path) -> None:
-    reads = any(module == "worker.settings" for module in imports(path))
+    reads = any(module == "keyhole.settings" for module in imports(path))
     room = path.relative_to(ROOT).with_suffix("").parts[0]
     assert not reads or room in {"settings", "api", "app", "services", "cli", "embedded"}
 

@@ -24,25 +24,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.client import Pipeline
 
+from keyhole import tasks
+from keyhole.fleet.auditing import MOST_STARTS
+from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import Services
+from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.page import Auditor
+from keyhole.intake.audits.store import Claim
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.liveness import Liveness
+from keyhole.jobs.queues import QUEUES
+from keyhole.results.redis_store import STREAM_START
+from keyhole.scan.report import Status
+from keyhole.settings import Settings
+from keyhole.store import keys
 from tests.e2e.audit_site import all_keys
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
 from tests.slow import slow
-from worker import tasks
-from worker.audit_work import MOST_STARTS
-from worker.intake.audits.audit import AuditSpec, AuditState
-from worker.intake.audits.page import Auditor
-from worker.intake.audits.store import Claim
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.liveness import Liveness
-from worker.jobs.perform import MAX_LOST
-from worker.jobs.queues import QUEUES
-from worker.results import keys
-from worker.results.redis_store import STREAM_START
-from worker.scan.report import Status
-from worker.scan_work import ScanWork
-from worker.services import Services
-from worker.settings import Settings
 
 BUCKET, AUDIT = "images", "audit"
 #: Two pages; of the first two batches, which must not be sent at once.
@@ -316,7 +316,7 @@ def world(valkey: redis.Redis, valkey_url: str, s3: SyntheticS3, monkeypatch: py
     monkeypatch.setattr(tasks, "_publish_page", world.publish_page)
     monkeypatch.setattr(tasks, "waiting", world.waiting)
     monkeypatch.setattr(tasks, "restore_overdue", lambda: None)
-    logging.getLogger("worker").setLevel(logging.CRITICAL)
+    logging.getLogger("keyhole").setLevel(logging.CRITICAL)
     return world
 
 

@@ -9,20 +9,20 @@ import pytest
 import redis
 from kombu.asynchronous.timer import Timer
 
+from keyhole.fleet import services as serving
+from keyhole.fleet.consumer import Consumer
+from keyhole.fleet.services import Services
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.settings import Settings
 from tests.e2e.commands import until
 from tests.test_redis_transport import UNACKED, Desk
-from worker import services as serving
-from worker.consumer import Consumer
-from worker.intake.dead_letters import DeadLetters
-from worker.services import Services
-from worker.settings import Settings
 
 
 @pytest.fixture
 def desk(valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     services = Services(Settings(redis_url=valkey_url), os.getpid())
     monkeypatch.setattr(serving, "_services", services)
-    monkeypatch.setattr("worker.consumer.KEEP_PAUSE", 0.05)
+    monkeypatch.setattr("keyhole.fleet.consumer.KEEP_PAUSE", 0.05)
     desk = Desk(valkey_url)
     yield desk
     valkey.config_set("maxmemory", 0)
@@ -101,7 +101,7 @@ def test_a_message_of_which_redis_cannot_say_whether_it_is_a_copy_is_looked_at_a
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr("worker.consumer._not_signed", not_signed)
+    monkeypatch.setattr("keyhole.fleet.consumer._not_signed", not_signed)
     monkeypatch.setattr("celery.worker.consumer.Consumer.create_task_handler", lambda _self: handled.append)
     loop.consumer.strategies = {"keyhole.scan": None}
     message = SimpleNamespace(headers={"task": "keyhole.scan"}, body=b"[[], {}, {}]")

@@ -7,20 +7,20 @@ import pytest
 import redis
 from celery.exceptions import Reject
 
+from keyhole import tasks
+from keyhole.fleet import services as serving
+from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import Services, services
+from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.dead_letters import DeadLetters, LetterKind
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.queues import AUDITS, EVENTS
+from keyhole.settings import Settings
+from keyhole.store import keys
+from keyhole.tasks import scan_batch
 from tests.servers.access import CREDENTIALS, isolate
-from worker import services as serving
-from worker import tasks
-from worker.intake.audits.audit import AuditSpec, AuditState
-from worker.intake.dead_letters import DeadLetters, LetterKind
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.perform import MAX_LOST
-from worker.jobs.queues import AUDITS, EVENTS
-from worker.results import keys
-from worker.scan_work import ScanWork
-from worker.services import Services, services
-from worker.settings import Settings
-from worker.tasks import scan_batch
 
 JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b"))
 ENTRY_OF_TWO = Entry("batch", JOBS, EVENTS)
@@ -99,7 +99,7 @@ def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
 ) -> None:
     """It is neither given up nor left for the sweep to find."""
     pauses: list[float] = []
-    monkeypatch.setattr("worker.tasks.time.sleep", pauses.append)
+    monkeypatch.setattr("keyhole.tasks.time.sleep", pauses.append)
     services().ledger.note(ENTRY_OF_TWO)
     valkey.config_set("maxmemory", 1)
     try:
@@ -118,7 +118,7 @@ def test_a_wrong_call_that_a_full_redis_does_not_keep_goes_back_into_its_queue(
     valkey: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("worker.tasks.time.sleep", pauses.append)
+    monkeypatch.setattr("keyhole.tasks.time.sleep", pauses.append)
     valkey.config_set("maxmemory", 1)
     try:
         with pytest.raises(Reject) as rejected:

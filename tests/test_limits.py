@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from worker.limits import LAST_SHUTDOWN, TAG_SECONDS
-from worker.scan.scanner import FULL_SECONDS
-from worker.settings import Settings
+from keyhole.limits import LAST_SHUTDOWN, TAG_SECONDS
+from keyhole.scan.scanner import FULL_SECONDS
+from keyhole.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 
+from keyhole import logs
+from keyhole.api import scan_s3
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.retries import RETRY_ATTEMPTS
+from keyhole.sources.s3 import S3Access
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
-from worker import logs
-from worker.api import scan_s3
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.retries import RETRY_ATTEMPTS
-from worker.sources.s3 import S3Access
 
 
 def test_a_retry_is_one_line_at_debug(
@@ -23,7 +23,7 @@ def test_a_retry_is_one_line_at_debug(
     report = scan_s3(scripted_access, BUCKET, "image", None, ScanSettings())
     # Then each retry is a line that says why, and nothing is louder
     assert report.status is Status.FAILED
-    told = [record for record in caplog.records if record.name == "worker.logs"]
+    told = [record for record in caplog.records if record.name == "keyhole.logs"]
     assert len(told) == RETRY_ATTEMPTS - 1
     assert all("slow down" in record.getMessage() for record in told)
     assert max(record.levelno for record in caplog.records) == logging.DEBUG

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from celery.worker import state
 
-from worker.app import app
-from worker.loop_watch import WorkerSign
-from worker.sign_of_life import LATELY, check
+from keyhole.app import app
+from keyhole.fleet.loop_watch import WorkerSign
+from keyhole.health import LATELY, check
 
 
 class Request:
@@ -24,7 +24,7 @@ def test_a_task_that_is_held_for_longer_than_the_limit_is_not_well(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("worker.loop_watch.time.monotonic", lambda: now)
+    monkeypatch.setattr("keyhole.fleet.loop_watch.time.monotonic", lambda: now)
     sign = WorkerSign()
     held = Request()
     state.reserved_requests.add(held)
@@ -48,7 +48,7 @@ def test_a_task_that_is_held_for_longer_than_the_limit_is_not_well(
 
 def test_work_that_ends_and_other_that_begins_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("worker.loop_watch.time.monotonic", lambda: now)
+    monkeypatch.setattr("keyhole.fleet.loop_watch.time.monotonic", lambda: now)
     sign = WorkerSign()
     with sign.shown():
         for _ in range(20):

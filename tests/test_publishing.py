@@ -9,14 +9,14 @@ from kombu import pools
 from kombu.exceptions import BatchPublishError
 from kombu.transport.redis import PublishBatch
 
+from keyhole.app import app, configure
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.jobs.queues import JOBS
+from keyhole.settings import Settings
+from keyhole.tasks import CeleryPublisher, restore_overdue, waiting
 from tests.faults.valkey import Valkey
-from worker.app import app, configure
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.jobs.publisher import DeliveryUncertainError
-from worker.jobs.queues import JOBS
-from worker.settings import Settings
-from worker.tasks import CeleryPublisher, restore_overdue, waiting
 
 ENTRY = Entry("job", (ScanJob(id="job", bucket="images", key="a.qcow2"),))
 

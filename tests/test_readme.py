@@ -7,24 +7,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from keyhole.cli import COMMANDS, keyhole
+from keyhole.demo.samples import SAMPLES
+from keyhole.inspectors import CHECKS, Severity
+from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.formats.raw import TABLES
+from keyhole.inspectors.partitions import dos
+from keyhole.inspectors.volumes.lengths import STATED
+from keyhole.inspectors.volumes.volumes import SIGNATURES
+from keyhole.intake.schedules import load_schedules
+from keyhole.scan.policy import STATUS_OF_CHECK
+from keyhole.scan.report import Status
+from keyhole.scan.rules import PROFILES, load_policy
+from keyhole.settings import Settings
+from keyhole.sources import errors
+from keyhole.sources.s3_refusal import UNREADABLE_CODES
 from tests.inspectors.examples import OUTSIDE, WHOLE
 from tests.inspectors.inspecting import facts_of
 from tests.pages import EVERYTHING, README, REFERENCE, block, rows
-from worker.cli import COMMANDS, keyhole
-from worker.demo.samples import SAMPLES
-from worker.inspectors import CHECKS, Severity
-from worker.inspectors.content.lengths import STATED
-from worker.inspectors.content.volumes import SIGNATURES
-from worker.inspectors.formats import INSPECTORS
-from worker.inspectors.raw import TABLES
-from worker.inspectors.tables import dos
-from worker.intake.schedules import load_schedules
-from worker.scan.policy import STATUS_OF_CHECK
-from worker.scan.report import Status
-from worker.scan.rules import PROFILES, load_policy
-from worker.settings import Settings
-from worker.sources import errors
-from worker.sources.s3_refusal import UNREADABLE_CODES
 
 #: `ObjectChangedError` knows its reason itself.
 REASON_FIRST = {name for name in vars(errors) if name.endswith("Error")} - {"ObjectChangedError"}
@@ -59,7 +59,7 @@ def test_the_table_of_settings_is_the_codes_own() -> None:
 
 
 def test_a_newcomer_reads_the_readme_in_five_minutes() -> None:
-    """It had 800 lines once; the reference is in `worker/docs`."""
+    """It had 800 lines once; the reference is in `worker/keyhole/docs`."""
     assert len(README.splitlines()) <= 220
 
 
@@ -90,7 +90,7 @@ def reasons_in_the_code() -> set[str]:
     found = {"missed", "empty", "zeros", "not_an_image", "no_known_format", "wholeness_unchecked"}
     found |= {"size_unknown", "bucket_not_allowed"}
     found |= {"object_changed", "decompression_limit"}
-    worker = Path(__file__).parent.parent / "worker"
+    worker = Path(__file__).parent.parent / "worker" / "keyhole"
     # What goes wrong with a listing or an inventory is told of the audit, not of an object.
     for path in set(worker.rglob("*.py")) - set((worker / "intake").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

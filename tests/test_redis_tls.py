@@ -12,12 +12,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redbeat.schedulers import get_redis
 
+from keyhole.app import configuration
+from keyhole.fleet import scheduling
+from keyhole.settings import Settings
+from keyhole.store.connection import connect
 from tests.servers.certificates import make_authority
 from tests.servers.redis_server import RedisServer, redis_server
-from worker import scheduling
-from worker.app import configuration
-from worker.results.connection import connect
-from worker.settings import Settings
 
 #: What either client raises.
 TROUBLE = (redis.RedisError, OperationalError, OSError)

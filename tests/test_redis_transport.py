@@ -11,14 +11,14 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Exchange, Queue
 
+from keyhole.fleet import services as serving
+from keyhole.fleet.redis_transport import Channel
+from keyhole.fleet.services import Services
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.intake.refused import Refused
+from keyhole.jobs.queues import JOBS
+from keyhole.settings import Settings
 from tests.e2e.commands import until
-from worker import services as serving
-from worker.intake.dead_letters import DeadLetters
-from worker.intake.refused import Refused
-from worker.jobs.queues import JOBS
-from worker.redis_transport import Channel
-from worker.services import Services
-from worker.settings import Settings
 
 PREFIX = "keyhole:broker:"
 QUEUE, UNACKED, UNACKED_SINCE = PREFIX + JOBS, PREFIX + "unacked", PREFIX + "unacked_index"
@@ -30,7 +30,7 @@ class Desk:
     def __init__(self, url: str) -> None:
         self.connection = Connection(
             url,
-            transport="worker.redis_transport:Transport",
+            transport="keyhole.fleet.redis_transport:Transport",
             transport_options={"global_keyprefix": PREFIX, "visibility_timeout": 60, "socket_timeout": 3},
         )
         self.channel: Any = self.connection.channel()
@@ -101,7 +101,7 @@ def test_a_channel_that_closes_puts_back_what_is_not_acknowledged(desk: Desk, va
 def test_a_message_that_a_full_redis_does_not_note_is_worked_on(
     desk: Desk, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.redis_transport.REST_SECONDS", 0.5)
+    monkeypatch.setattr("keyhole.fleet.redis_transport.REST_SECONDS", 0.5)
     desk.publish()
     desk.publish()
     valkey.config_set("maxmemory", 1)
@@ -136,7 +136,7 @@ def test_the_event_loop_restores_nothing_and_the_sweep_what_is_overdue(
 def test_an_item_that_is_no_message_is_kept_once_a_full_redis_has_room(
     desk: Desk, valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.redis_transport.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("keyhole.fleet.redis_transport.RETRY_SECONDS", 0.05)
     services = Services(Settings(redis_url=valkey_url), os.getpid())
     monkeypatch.setattr(serving, "_services", services)
     item = b"garbage " * 1000

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from keyhole.fleet import s3_watch
+from keyhole.fleet.s3_watch import TroubleMark, why_unusable
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.scripted_s3 import ScriptedS3, refuse
-from worker import s3_watch
-from worker.s3_watch import TroubleMark, why_unusable
 
 
 @pytest.fixture(autouse=True)

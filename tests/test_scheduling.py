@@ -11,15 +11,15 @@ import redis
 from celery import Celery
 from redbeat.schedulers import get_redis
 
+from keyhole.fleet import scheduling
+from keyhole.intake.schedules import Schedule
+from keyhole.jobs.queues import HOUSEKEEPING
+from keyhole.store import keys
+from keyhole.tasks import audit_due
 from tests.beat import Scheduling
 from tests.e2e.commands import until
 from tests.ports import free_port
 from tests.servers.rabbitmq import RabbitMQ
-from worker import scheduling
-from worker.intake.schedules import Schedule
-from worker.jobs.queues import HOUSEKEEPING
-from worker.results import keys
-from worker.tasks import audit_due
 
 NIGHTLY = Schedule(name="nightly", bucket="images", crontab="15 3 * * *")
 OFTEN = Schedule(name="often", bucket="incoming", every="6h")

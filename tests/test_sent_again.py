@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from keyhole import limits, tasks
+from keyhole.fleet import services as serving
+from keyhole.fleet.services import Services, services
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.queues import EVENTS
+from keyhole.settings import Settings
+from keyhole.tasks import scan_batch
 from tests.servers.access import CREDENTIALS, isolate
-from worker import limits, tasks
-from worker import services as serving
-from worker.intake.dead_letters import DeadLetters
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.queues import EVENTS
-from worker.services import Services, services
-from worker.settings import Settings
-from worker.tasks import scan_batch
 
 JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b", "c"))
 BATCH = Entry("batch", JOBS, EVENTS)

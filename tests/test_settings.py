@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from worker.settings import Settings
+from keyhole.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.health import LATELY, UNWELL, SignOfLife, check, folder, start_of
 from tests.e2e import commands
-from worker.sign_of_life import LATELY, UNWELL, SignOfLife, check, folder, start_of
 
 
 class TestASign:
@@ -138,7 +138,7 @@ class TestACheck:
         assert sign.path.parent == folder()
 
     def test_imports_nothing_that_takes_long(self) -> None:
-        code = "import sys; from worker.__main__ import main\ntry: main()\nfinally: print(*sys.modules)"
+        code = "import sys; from keyhole.__main__ import main\ntry: main()\nfinally: print(*sys.modules)"
         done = subprocess.run(
             [sys.executable, "-c", code, "worker", "--check"],
             env=commands.environment(),

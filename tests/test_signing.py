@@ -11,18 +11,19 @@ import pytest
 import redis
 from celery.worker.control import Panel
 
-import worker.consumer  # noqa: F401 - a worker imports it
-from worker import services as services_module
-from worker import signing, tasks
-from worker.app import app, configure
-from worker.intake.audits.store import Claim
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.jobs.queues import AUDITS, HOUSEKEEPING, JOBS, QUEUES
-from worker.jobs.signatures import HEADER
-from worker.scheduling import TASK
-from worker.services import services, use_settings
-from worker.settings import Settings
+import keyhole.fleet.consumer  # noqa: F401 - a worker imports it
+from keyhole import tasks
+from keyhole.app import app, configure
+from keyhole.fleet import services as services_module
+from keyhole.fleet import signing
+from keyhole.fleet.scheduling import TASK
+from keyhole.fleet.services import services, use_settings
+from keyhole.intake.audits.store import Claim
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.queues import AUDITS, HOUSEKEEPING, JOBS, QUEUES
+from keyhole.jobs.signatures import HEADER
+from keyhole.settings import Settings
 
 REMEMBERED = 3600.0
 
@@ -125,7 +126,7 @@ class TestACopy:
     @pytest.fixture
     def _later(self, message: object, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG002 - signed before
         real = signing.time.time
-        monkeypatch.setattr("worker.signing.time.time", lambda: real() + REMEMBERED + 1)
+        monkeypatch.setattr("keyhole.fleet.signing.time.time", lambda: real() + REMEMBERED + 1)
 
     @pytest.mark.usefixtures("_later")
     def test_of_work_that_is_forgotten_is_refused(self, message: tuple[str, dict[str, Any], bytes]) -> None:

@@ -18,14 +18,14 @@ import pytest
 import redis
 import stamina
 
+from keyhole.fleet.services import Services
+from keyhole.fleet.tagging import TagWork
+from keyhole.results.tag_writer import TagWriter
+from keyhole.results.tags import OWN_TAGS, STATUS, disagreement, is_own, own_tags
+from keyhole.scan.report import Report, Status
+from keyhole.settings import Settings
 from tests.jobs.clock import pass_seconds
 from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored
-from worker.results.tag_writer import TagWriter
-from worker.results.tags import OWN_TAGS, STATUS, disagreement, is_own, own_tags
-from worker.scan.report import Report, Status
-from worker.services import Services
-from worker.settings import Settings
-from worker.tag_work import TagWork
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BUCKET = "images"
@@ -41,9 +41,9 @@ MOST_HAPPENINGS = 6
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody waits, and no request has a deadline."""
-    monkeypatch.setattr("worker.jobs.tag_debts._WAIT_SECONDS", 0)
-    monkeypatch.setattr("worker.jobs.tag_debts._POLL_SECONDS", 0)
-    monkeypatch.setattr("worker.results.tag_writer.deadline", lambda _: nullcontext())
+    monkeypatch.setattr("keyhole.jobs.tag_debts._WAIT_SECONDS", 0)
+    monkeypatch.setattr("keyhole.jobs.tag_debts._POLL_SECONDS", 0)
+    monkeypatch.setattr("keyhole.results.tag_writer.deadline", lambda _: nullcontext())
     with stamina.set_testing(True, attempts=3):
         yield
 

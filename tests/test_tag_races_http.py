@@ -10,20 +10,20 @@ import pytest
 import redis
 import stamina
 
+from keyhole import api
+from keyhole.builders import qcow2
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import Services
+from keyhole.fleet.tagging import TagWork
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.results.tags import STATUS, is_own
+from keyhole.scan.undecided import is_undecided
+from keyhole.settings import Settings
 from tests.jobs.clock import pass_seconds
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.model_s3 import Fault
 from tests.servers.racing_moto import OTHERS, RacingMoto, racing_moto
-from worker import api
-from worker.demo.images import qcow2
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.results.tags import STATUS, is_own
-from worker.scan.undecided import is_undecided
-from worker.scan_work import ScanWork
-from worker.services import Services
-from worker.settings import Settings
-from worker.tag_work import TagWork
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

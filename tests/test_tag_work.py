@@ -11,18 +11,18 @@ import pytest
 import redis
 import stamina
 
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import Services
+from keyhole.fleet.tagging import PAGE, TagWork
+from keyhole.intake.dead_letters import LetterKind
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.results.tag_writer import TagRequest, TagWriter
+from keyhole.results.tags import TAG_DEBT, TagDebt, own_tags
+from keyhole.scan.report import Report, Status
+from keyhole.settings import Settings
 from tests.jobs.clock import pass_seconds
 from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored
-from worker.intake.dead_letters import LetterKind
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.results.tag_writer import TagRequest, TagWriter
-from worker.results.tags import TAG_DEBT, TagDebt, own_tags
-from worker.scan.report import Report, Status
-from worker.scan_work import ScanWork
-from worker.services import Services
-from worker.settings import Settings
-from worker.tag_work import PAGE, TagWork
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 #: The requests of a write where nothing is in the way.
@@ -282,7 +282,7 @@ class TestOwed:
     ) -> None:
         """A worker is not held up; what is left is written later."""
         report = site.upload()
-        monkeypatch.setattr("worker.tag_work.LONGEST_WRITE", 0)
+        monkeypatch.setattr("keyhole.fleet.tagging.LONGEST_WRITE", 0)
 
         site.record(report)
 

@@ -5,13 +5,13 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from worker import services as module
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.jobs.queues import EVENTS, JOBS
-from worker.services import Services, services
-from worker.settings import Settings
-from worker.tasks import scan, scan_batch
+from keyhole.fleet import services as module
+from keyhole.fleet.services import Services, services
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.queues import EVENTS, JOBS
+from keyhole.settings import Settings
+from keyhole.tasks import scan, scan_batch
 
 JOB = ScanJob(id="job", bucket="b", key="k", version_id="v", sequencer="0A")
 

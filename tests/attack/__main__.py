@@ -12,10 +12,10 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from keyhole.cli.terminal import SafeConsole
+from keyhole.inspectors.text import escaped
 from tests.attack import jobs, objects
 from tests.attack.site import MINE, OTHER, attacked
-from worker.cli.terminal import SafeConsole
-from worker.inspectors.text import escaped
 
 
 def main(names: list[str]) -> int:

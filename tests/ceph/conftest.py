@@ -10,13 +10,13 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from keyhole.sources.s3 import S3Access
 from tests.ceph.notifying import Notifier
 from tests.ceph.record_messages import notifying
 from tests.servers.access import CREDENTIALS, s3_access
 from tests.servers.ceph_rgw import CephRgw, ceph_rgw
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recording_proxy import RecordingProxy, recording_proxy
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

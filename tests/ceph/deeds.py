@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from worker.intake.events.event import EventKind, ObjectEvent
-from worker.intake.events.notifications import parse
+from keyhole.intake.events.event import EventKind, ObjectEvent
+from keyhole.intake.events.notifications import parse
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -8,12 +8,12 @@ from typing import Any
 
 import boto3
 
+from keyhole.intake.events.open_source import open_source
 from tests.ceph.deeds import Deed, deeds
 from tests.ceph.notifying import Notifier
 from tests.servers.access import CREDENTIALS
 from tests.servers.ceph_rgw import CephRgw, ceph_rgw
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
-from worker.intake.events.open_source import open_source
 
 RECORDED = Path(__file__).parents[1] / "intake" / "events" / "recorded"
 #: Seconds without a message after which no more will come.

@@ -11,13 +11,13 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.results.tag_writer import TagOutcome, TagWriter
+from keyhole.results.tags import TagDebt
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
 from tests.servers.ceph_rgw import CephRgw
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.results.tag_writer import TagOutcome, TagWriter
-from worker.results.tags import TagDebt
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

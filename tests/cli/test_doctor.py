@@ -12,23 +12,23 @@ from pathlib import Path
 import pytest
 import redis
 
+from keyhole import api
+from keyhole.app import SENT_AT, app
+from keyhole.cli.doctor_check import Check, checked
+from keyhole.cli.findings import Finding
+from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.queues import JOBS
+from keyhole.jobs.signatures import read_keys
+from keyhole.jobs.tag_debts import TagDebts
+from keyhole.results.tags import TagDebt
+from keyhole.store import keys
 from tests.cli.conftest import Keyhole
 from tests.ports import free_port
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
-from worker import api
-from worker.app import SENT_AT, app
-from worker.cli.doctor_check import Check, checked
-from worker.cli.findings import Finding
-from worker.intake.audits.audit import AuditSpec
-from worker.intake.audits.store import AuditStore
-from worker.intake.dead_letters import Dead, DeadLetters
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.queues import JOBS
-from worker.jobs.signatures import read_keys
-from worker.jobs.tag_debts import TagDebts
-from worker.results import keys
-from worker.results.tags import TagDebt
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def env(env: dict[str, str], redis_url: str) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
+    monkeypatch.setattr("keyhole.cli.doctor_broker.PING_SECONDS", 0.05)
 
 
 def told(keyhole: Keyhole, what: str, **settings: object) -> list[tuple[str, str]]:
@@ -266,7 +266,7 @@ class TestRedis:
         self, keyhole: Keyhole, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for module in ("doctor_redis", "doctor_broker"):
-            monkeypatch.setattr(f"worker.cli.{module}.ANSWER_SECONDS", 0.2)
+            monkeypatch.setattr(f"keyhole.cli.{module}.ANSWER_SECONDS", 0.2)
         server = int(valkey.info("server")["process_id"])
         os.kill(server, signal.SIGSTOP)
         try:
@@ -336,7 +336,7 @@ class TestAnyTrouble:
             yield Finding("first", "ok", "kept")
             raise self.PanicError("in Rust")
 
-        monkeypatch.setattr(f"worker.cli.{check}", fails)
+        monkeypatch.setattr(f"keyhole.cli.{check}", fails)
 
         printed = keyhole("doctor", "--json")
 
@@ -382,7 +382,7 @@ class TestAnyTrouble:
         assert took < 1
 
     def test_several_that_hang_take_no_longer_than_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("worker.cli.doctor_check.DEADLINE", 0.3)
+        monkeypatch.setattr("keyhole.cli.doctor_check.DEADLINE", 0.3)
         ended = threading.Event()
 
         def hangs() -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from tests.servers.silent import silent_server
 @pytest.fixture
 def env(env: dict[str, str], redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment with a Redis and an S3, and no worker."""
-    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
+    monkeypatch.setattr("keyhole.cli.doctor_broker.PING_SECONDS", 0.05)
     env["KEYHOLE_REDIS_URL"] = redis_url
     return env
 

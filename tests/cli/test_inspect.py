@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.cells import cell_len
 
+from keyhole.builders import qcow2
+from keyhole.scan.report import Report, Status
 from tests.cli.conftest import Keyhole
 from tests.e2e import commands
-from worker.demo.images import qcow2
-from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.intake.events.counts import EventCounts
 from tests.cli.conftest import Keyhole
 from tests.cli.terminal import terminal
 from tests.e2e import commands
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.slow import slow
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetters
-from worker.intake.events.counts import EventCounts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

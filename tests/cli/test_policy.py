@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from worker.cli import keyhole
-from worker.cli.errors import CommandError
-from worker.demo.images import qcow2, vhd_fixed
-from worker.scan.policy import RULESET
-from worker.scan.report import Report
-from worker.scan.rules import PROFILES
+from keyhole.builders import qcow2, vhd_fixed
+from keyhole.cli import keyhole
+from keyhole.cli.errors import CommandError
+from keyhole.scan.policy import RULESET
+from keyhole.scan.report import Report
+from keyhole.scan.rules import PROFILES
 
 MIB = 1024**2
 

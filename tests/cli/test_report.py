@@ -13,15 +13,15 @@ import pytest
 import redis
 from pyarrow import parquet
 
+from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.audits.store import AuditStore, PageResult, Row
+from keyhole.reports import page
+from keyhole.results.redis_store import RedisStore
+from keyhole.store import keys
 from tests.cli.conftest import Keyhole
 from tests.cli.test_terminal import on_a_terminal
 from tests.e2e import commands
 from tests.reports import sample
-from worker.intake.audits.audit import AuditSpec
-from worker.intake.audits.store import AuditStore, PageResult, Row
-from worker.reports import page
-from worker.results import keys
-from worker.results.redis_store import RedisStore
 
 AUDIT = "3f0c9a1b2c4d"
 COUNT = len([one for one in sample.objects() if one.report])

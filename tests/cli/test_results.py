@@ -6,11 +6,11 @@ import pytest
 import redis
 from rich.cells import cell_len
 
+from keyhole.jobs.tag_debts import TagDebts
+from keyhole.results.redis_store import RedisStore
+from keyhole.results.tags import TagDebt
+from keyhole.scan.report import Report, Status
 from tests.cli.conftest import Keyhole
-from worker.jobs.tag_debts import TagDebts
-from worker.results.redis_store import RedisStore
-from worker.results.tags import TagDebt
-from worker.scan.report import Report, Status
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 VERDICTS = {
@@ -173,7 +173,7 @@ class TestErrors:
     def test_redis_is_away(
         self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
     ) -> None:
-        monkeypatch.setattr("worker.results.connection._RETRIES", 0)
+        monkeypatch.setattr("keyhole.store.connection._RETRIES", 0)
 
         printed = keyhole(*arguments, KEYHOLE_REDIS_URL=NOWHERE)
 

@@ -10,13 +10,13 @@ import pytest
 import redis
 from rich.cells import cell_len
 
+from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.store import AuditStore, PageResult
+from keyhole.intake.schedule_runs import ScheduleRuns
+from keyhole.intake.schedules import parse_schedules
+from keyhole.store import keys
 from tests.beat import Scheduling, due_last
 from tests.cli.conftest import Keyhole, Printed
-from worker.intake.audits.audit import AuditSpec, AuditState
-from worker.intake.audits.store import AuditStore, PageResult
-from worker.intake.schedule_runs import ScheduleRuns
-from worker.intake.schedules import parse_schedules
-from worker.results import keys
 
 NIGHTLY = '[[schedules]]\nname = "nightly"\nbucket = "images"\nprefix = "uploads/"\ncrontab = "15 3 * * *"\n'
 OFTEN = '[[schedules]]\nname = "often"\nbucket = "incoming"\nevery = "6h"\n'
@@ -218,7 +218,7 @@ class TestErrors:
     def test_redis_is_away(
         self, keyhole: Keyhole, file: Path, monkeypatch: pytest.MonkeyPatch, command: str
     ) -> None:
-        monkeypatch.setattr("worker.results.connection._RETRIES", 0)
+        monkeypatch.setattr("keyhole.store.connection._RETRIES", 0)
 
         printed = keyhole(command, KEYHOLE_SCHEDULES=file, KEYHOLE_REDIS_URL="redis://127.0.0.1:1")
 

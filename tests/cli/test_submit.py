@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.embedded.valkey import embedded_valkey
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Ledger
+from keyhole.scan.report import Report, Status
+from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.slow import slow
-from worker.demo.images import qcow2
-from worker.embedded.valkey import embedded_valkey
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Ledger
-from worker.results.connection import connect
-from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

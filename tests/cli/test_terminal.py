@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import qcow2
 from tests.e2e import commands
 from tests.slow import slow
-from worker.demo.images import qcow2
 
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keyhole import api
 from tests.cli.conftest import Keyhole, Printed
 from tests.e2e import commands
 from tests.ports import free_port
@@ -16,7 +17,6 @@ from tests.servers.redis_server import PASSWORD, RedisServer, redis_server
 from tests.servers.sentinel import sentinel
 from tests.servers.silent import silent_server
 from tests.slow import slow
-from worker import api
 
 OBJECT = "s3://images/k"
 #: Commands that queue jobs, or look at verdicts.
@@ -31,7 +31,7 @@ READS = (("results",), slow(("show", OBJECT)))
 
 @pytest.fixture(autouse=True)
 def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.cli.doctor_broker.PING_SECONDS", 0.05)
+    monkeypatch.setattr("keyhole.cli.doctor_broker.PING_SECONDS", 0.05)
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from keyhole.jobs.tag_debts import TagDebts
+from keyhole.results.redis_store import RedisStore
+from keyhole.results.tag_writer import TagWriter
+from keyhole.results.tags import TagDebt
+from keyhole.scan.report import Report, Status
 from tests.cli.conftest import Keyhole
-from worker.jobs.tag_debts import TagDebts
-from worker.results.redis_store import RedisStore
-from worker.results.tag_writer import TagWriter
-from worker.results.tags import TagDebt
-from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -116,7 +116,7 @@ def test_there_are_no_records(verified: Verified, scanned: Report) -> None:
 
 
 def test_s3_is_away(verified: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sources.retries.RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("keyhole.sources.retries.RETRY_ATTEMPTS", 1)
 
     assert verified(KEYHOLE_S3_ENDPOINT_URL="http://127.0.0.1:1") == (3, ["object_unreadable"])
 

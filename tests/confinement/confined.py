@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from worker.confinement import landlock
+from keyhole.confinement import landlock
 
 #: `later()` runs the shell command that was given, by a process that is not confined.
 PREAMBLE = """
 import json, os, subprocess, sys
 from pathlib import Path
-from worker.confinement.cage import confine
-from worker.confinement.needs import needs
+from keyhole.confinement.cage import confine
+from keyhole.confinement.needs import needs
 
 folder, command = Path(sys.argv[1]), sys.argv[2]
 shell = subprocess.Popen(["sh", "-ec", "read go; " + command], stdin=subprocess.PIPE)

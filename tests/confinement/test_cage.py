@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.confinement import cage
+from keyhole.confinement.cage import UnconfinedError, confine, why_unconfined
+from keyhole.confinement.needs import Needs
 from tests.confinement.confined import answer, run, with_landlock
-from worker.confinement import cage
-from worker.confinement.cage import UnconfinedError, confine, why_unconfined
-from worker.confinement.needs import Needs
 
 
 @pytest.fixture
@@ -50,7 +50,8 @@ writable = folder / "writable"
 (Path.home() / ".aws" / "sso" / "cache" / "token.json").write_text("renewed")
 Path(os.devnull).write_text("x")
 ssl.create_default_context()
-child = subprocess.run([sys.executable, "-c", "import worker.inspectors.raw; print(7)"], capture_output=True)
+code = "import keyhole.inspectors.formats.raw; print(7)"
+child = subprocess.run([sys.executable, "-c", code], capture_output=True)
 print(json.dumps({
     "zone": zoneinfo.ZoneInfo("Europe/Berlin").key,
     "name": socket.getaddrinfo("localhost", 80)[0][4][1],
@@ -161,7 +162,7 @@ with ThreadPoolExecutor(16) as pool:
     @with_landlock
     def test_it_ends_when_it_uses_more_cpu_than_it_may(self, folder: Path) -> None:
         code = """
-from worker.confinement.limits import limit_cpu
+from keyhole.confinement.limits import limit_cpu
 limit_cpu(0)
 while True:
     pass

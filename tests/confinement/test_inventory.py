@@ -17,9 +17,9 @@ def test_a_part_is_read(tmp_path: Path, file_format: str) -> None:
     body = part(file_format, [Row("a", bucket="images"), Row("b", bucket="images")])
     (writable / "part").write_bytes(body)
     code = f"""
-from worker.intake.inventory.conversion import convert
-from worker.intake.inventory.part import Conversion, FileFormat
-from worker.intake.inventory.table import read_rows
+from keyhole.intake.inventory.conversion import convert
+from keyhole.intake.inventory.part import Conversion, FileFormat
+from keyhole.intake.inventory.table import read_rows
 source, target = (str(folder / "writable" / name) for name in ("part", "table"))
 chosen = FileFormat({file_format.lower()!r})
 part = Conversion(source, target, {len(body)}, chosen, {CURRENT!r}, "images", "", versions=False)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.confinement.landlock import WRITE, Access
+from keyhole.confinement.needs import Needs, needs
 from tests.servers.access import isolate
-from worker.confinement.landlock import WRITE, Access
-from worker.confinement.needs import Needs, needs
 
 
 @pytest.fixture

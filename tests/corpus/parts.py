@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
+from keyhole.builders import Image, OVADisk, mbr_disk, ovf
 from tests.inspectors.content.tools import environment
-from worker.demo.images import Image, OVADisk, mbr_disk, ovf
 
 MIB = 1024**2
 #: The size of the disk that archives and compressors get.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_path
+from keyhole.scan.scanner import ScanSettings
 from tests.corpus import archives, discs, disks, packed, parts, qemu, volumes
 from tests.corpus.pending import PENDING
 from tests.corpus.recipe import IMAGE, Recipe
 from tests.inspectors.content.tools import environment, need
-from worker.api import scan_path
-from worker.scan.scanner import ScanSettings
 
 ALL = (*qemu.RECIPES, *disks.RECIPES, *discs.RECIPES, *volumes.RECIPES, *archives.RECIPES, *packed.RECIPES)
 #: Every so many of them is in the default run.

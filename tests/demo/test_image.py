@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.demo.images import Image
-from worker.demo.images.guest import block_numbers
+from keyhole.builders import Image
+from keyhole.builders.guest import block_numbers
 
 SIZE = 200
 

@@ -12,8 +12,8 @@ from uuid import UUID
 import google_crc32c
 import pytest
 
-from worker.demo import images
-from worker.demo.images import Image, guest_disk, pattern
+from keyhole import builders as images
+from keyhole.builders import Image, guest_disk, pattern
 
 MIB = 1 << 20
 TIB = 1 << 40

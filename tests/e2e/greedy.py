@@ -7,9 +7,7 @@ from array import array
 from collections.abc import Callable
 from random import Random
 
-from tests.inspectors.compression.packed import PACKED, noise, zeros, zstd
-from tests.inspectors.dmgs import RAW, Stored, Table, plist_of
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     OVADisk,
     gpt_disk,
@@ -25,7 +23,9 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.demo.images.tar import tar_header
+from keyhole.builders.tar import tar_header
+from tests.inspectors.compression.packed import PACKED, noise, zeros, zstd
+from tests.inspectors.dmgs import RAW, Stored, Table, plist_of
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 #: More than is decompressed by default, so that all of a window that may be filled is.

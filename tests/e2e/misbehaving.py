@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from worker import limits, scan_work
-from worker.cli import main
+from keyhole import limits
+from keyhole.cli import main
+from keyhole.fleet import scanning as scan_work
 
 PROGRAM = (sys.executable, "-m", "tests.e2e.misbehaving")
 

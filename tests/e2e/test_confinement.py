@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.scan.report import Status
 from tests.confinement.confined import with_landlock
 from tests.e2e import commands
 from tests.e2e.conftest import Site
-from worker.demo.images import qcow2
-from worker.intake.audits.prices import load_prices
-from worker.intake.dead_letters import DeadLetters
-from worker.scan.report import Status
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def test_a_process_is_replaced_with_a_file_that_it_may_read(faulty_site: Site, t
     assert DeadLetters(site.redis).count() == 0
 
 
-PRICES = (Path(__file__).parents[2] / "worker" / "intake" / "audits" / "prices.toml").read_text()
+PRICES = (Path(__file__).parents[2] / "worker" / "keyhole" / "intake" / "audits" / "prices.toml").read_text()
 
 
 def test_a_worker_that_must_be_confined_and_cannot_says_why(faulty_site: Site, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_pool_without_processes_is_not_confined(faulty_site: Site, pool: str) 
     site.held.release()
     bucket = site.bucket()
     site.s3.put_object(Bucket=bucket, Key="a.qcow2", Body=SAFE)
-    celery = (sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", pool)
+    celery = (sys.executable, "-m", "celery", "-A", "keyhole.app", "worker", "--pool", pool)
     with commands.started(env=site.env, log=site.log, program=celery):
         assert commands.keyhole("submit", f"s3://{bucket}/a.qcow2", env=site.env).returncode == 0
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.demo.samples import SAMPLES
+from keyhole.scan.report import Report, Status
 from tests.e2e import commands
-from worker.demo.samples import SAMPLES
-from worker.scan.report import Report, Status
 
 
 @pytest.fixture

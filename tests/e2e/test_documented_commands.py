@@ -158,7 +158,7 @@ def test_the_commands_of_a_page_run_as_they_stand(
     (clone / "make_queue.py").write_text(MAKE_QUEUE.format(port=port))
     stand_ins = {
         ":9000": f":{port}",
-        "worker.demo.local_s3": f"worker.demo.local_s3 --port {port}",
+        "keyhole.demo.local_s3": f"keyhole.demo.local_s3 --port {port}",
         AUDIT: LATEST_AUDIT,
         REDIS: valkey_url,
     }

@@ -15,20 +15,20 @@ import boto3
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.notifications import parse, scan_job
+from keyhole.jobs.queues import EVENTS
+from keyhole.results.drop import Drops, order
+from keyhole.results.lookup import Name
+from keyhole.scan.policy import ruleset
+from keyhole.scan.report import Status
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.servers.recorded_moto import RecordedMoto
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import Dead, DeadLetters
-from worker.intake.events.counts import EventCounts
-from worker.intake.events.notifications import parse, scan_job
-from worker.jobs.queues import EVENTS
-from worker.results import keys
-from worker.results.drop import Drops, order
-from worker.results.lookup import Name
-from worker.scan.policy import ruleset
-from worker.scan.report import Status
 
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()

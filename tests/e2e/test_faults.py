@@ -11,18 +11,18 @@ from uuid import uuid4
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.fleet.perform import MAX_LOST
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.intake.refused import LONGEST_MESSAGE
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.limits import VISIBILITY
+from keyhole.scan.report import Status
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site
 from tests.slow import slow
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetters
-from worker.intake.refused import LONGEST_MESSAGE
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.jobs.perform import MAX_LOST
-from worker.limits import VISIBILITY
-from worker.results import keys
-from worker.scan.report import Status
 
 SAFE = qcow2(1024**3).to_bytes()
 HELD = "held/a.qcow2"

@@ -17,6 +17,16 @@ import boto3
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.fleet.scheduling import beat_entry
+from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.intake.schedule_runs import ScheduleRuns
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.tag_debts import TagDebts
+from keyhole.limits import VISIBILITY
+from keyhole.store import keys
 from tests.beat import due_last
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED_SINCE
@@ -27,16 +37,6 @@ from tests.intake.events.aws_messages import message as event
 from tests.intake.inventory.inventories import Inventories, Row
 from tests.jobs.clock import pass_seconds
 from tests.servers.redis_server import QUOTED, RedisServer, redis_server, valkey_server
-from worker.demo.images import qcow2
-from worker.intake.audits.store import AuditStore
-from worker.intake.dead_letters import Dead, DeadLetters
-from worker.intake.schedule_runs import ScheduleRuns
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.tag_debts import TagDebts
-from worker.limits import VISIBILITY
-from worker.results import keys
-from worker.scheduling import beat_entry
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

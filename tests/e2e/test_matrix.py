@@ -26,6 +26,11 @@ import boto3
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.jobs.queues import QUEUES
+from keyhole.jobs.tag_debts import LOST_SECONDS
+from keyhole.limits import VISIBILITY
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
@@ -34,11 +39,6 @@ from tests.servers.ceph_rgw import CephRgw, ceph_rgw
 from tests.servers.gate import Gate, gate
 from tests.servers.rabbitmq import QUORUM_VHOST, RabbitMQ
 from tests.servers.redis_server import QUOTED, RedisServer, redis_server, valkey_server
-from worker.demo.images import qcow2
-from worker.jobs.queues import QUEUES
-from worker.jobs.tag_debts import LOST_SECONDS
-from worker.limits import VISIBILITY
-from worker.results import keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

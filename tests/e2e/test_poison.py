@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.fleet.perform import PARTS
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.scan.report import Report, Status
 from tests.e2e import commands, misbehaving
 from tests.e2e.conftest import Site
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetters
-from worker.jobs.perform import PARTS
-from worker.scan.report import Report, Status
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,14 @@ from typing import Self
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.scan.report import Status
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, Site
 from tests.e2e.test_faults import message
 from tests.ports import free_port
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetters
-from worker.results import keys
-from worker.scan.report import Status
 
 pytestmark = pytest.mark.slow
 

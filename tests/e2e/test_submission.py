@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
+from keyhole.jobs.queues import JOBS
+from keyhole.store import keys
 from tests.e2e.conftest import Site
 from tests.slow import slow
-from worker.jobs.queues import JOBS
-from worker.results import keys
 
 #: Publish one object in each way that Celery has, and say what came of it.
 EVERY_WAY = """
 import json
 from celery import signature
-from worker.jobs.publisher import DeliveryUncertainError
-from worker.tasks import scan, scan_batch, submit
-from worker.jobs.job import ScanJob
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.tasks import scan, scan_batch, submit
+from keyhole.jobs.job import ScanJob
 ways = {
     "delay": lambda: scan.delay("s3://b/delay"),
     "apply_async": lambda: scan.apply_async(("s3://b/apply_async",)),
@@ -40,8 +40,8 @@ print(json.dumps(said))
 #: Publish so many objects, in bulk or one by one.
 MANY = """
 import sys
-from worker.jobs.job import ScanJob
-from worker.tasks import scan, submit
+from keyhole.jobs.job import ScanJob
+from keyhole.tasks import scan, submit
 jobs = [ScanJob(bucket="b", key=str(number)) for number in range(int(sys.argv[2]))]
 if sys.argv[1] == "in bulk":
     submit(jobs, batch_size=1)

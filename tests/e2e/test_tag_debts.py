@@ -5,14 +5,14 @@ from threading import Event
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.intake.dead_letters import DeadLetters
+from keyhole.jobs.tag_debts import LOST_SECONDS, TagDebts
+from keyhole.scan.report import Status
 from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.e2e.test_faults import kill_who_scans, submit
 from tests.jobs.clock import pass_seconds
-from worker.demo.images import qcow2
-from worker.intake.dead_letters import DeadLetters
-from worker.jobs.tag_debts import LOST_SECONDS, TagDebts
-from worker.scan.report import Status
 
 pytestmark = pytest.mark.slow
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from celery.exceptions import QueueNotFound
 
+from keyhole.app import app
+from keyhole.builders import qcow2
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.queues import JOBS
+from keyhole.scan.report import Report, Status
+from keyhole.store import keys
+from keyhole.tasks import scan, scan_batch, submit
 from tests.e2e.commands import until
 from tests.e2e.conftest import UNACKNOWLEDGED, Site
-from worker.app import app
-from worker.demo.images import qcow2
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.jobs.queues import JOBS
-from worker.results import keys
-from worker.scan.report import Report, Status
-from worker.tasks import scan, scan_batch, submit
 
 GIB = 1024**3
 SAFE = qcow2(GIB).to_bytes()

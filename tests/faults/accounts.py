@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keyhole.intake.dead_letters import DeadLetters, LetterKind
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY
+from keyhole.results.redis_store import RedisStore, Verdict
+from keyhole.results.tags import STATUS, disagreement, is_own
+from keyhole.scan.report import Report, Status
 from tests.faults.objects import BUCKET, key_of, stocks
 from tests.faults.s3_answers import Stored
-from worker.intake.dead_letters import DeadLetters, LetterKind
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY
-from worker.results.redis_store import RedisStore, Verdict
-from worker.results.tags import STATUS, disagreement, is_own
-from worker.scan.report import Report, Status
 
 #: What differs from one scan of the same bytes to the next.
 VARYING = {

@@ -4,8 +4,8 @@ from functools import cache
 from hashlib import md5
 from typing import NamedTuple
 
-from worker.demo.images import Image
-from worker.demo.samples import MIB, SAMPLES
+from keyhole.builders import Image
+from keyhole.demo.samples import MIB, SAMPLES
 
 BUCKET = "storms"
 #: Longer objects would cost the server more than the fault is worth that sends them whole.

@@ -9,6 +9,12 @@ from threading import Event, Thread
 
 import redis
 
+from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.services import services
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.jobs.queues import EVENTS, JOBS
+from keyhole.tasks import submit
 from tests.e2e import commands
 from tests.faults.accounts import Accounts
 from tests.faults.fleet import Fleet
@@ -20,12 +26,6 @@ from tests.faults.s3_server import FaultyS3
 from tests.faults.site import at_rest, drained, site, what_is_left
 from tests.faults.storms import Storm, Strike, Striking
 from tests.faults.valkey import Valkey
-from worker.jobs.job import ScanJob
-from worker.jobs.perform import MAX_LOST
-from worker.jobs.publisher import DeliveryUncertainError
-from worker.jobs.queues import EVENTS, JOBS
-from worker.services import services
-from worker.tasks import submit
 
 #: Jobs of the undisturbed beginning, by which the pace is set: so many of each image.
 CALM_ROUNDS = 8

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from keyhole.app import configure
+from keyhole.fleet.services import services, use_settings
+from keyhole.jobs.queues import QUEUES
+from keyhole.settings import Settings
+from keyhole.store import keys
+from keyhole.tasks import waiting
 from tests.e2e import commands
 from tests.faults.fleet import Fleet, fleet
 from tests.faults.outcome import Plan
 from tests.faults.s3_server import FaultyS3, faulty_s3
 from tests.faults.valkey import Valkey
-from worker.app import configure
-from worker.jobs.queues import QUEUES
-from worker.results import keys
-from worker.services import services, use_settings
-from worker.settings import Settings
-from worker.tasks import waiting
 
 
 @contextmanager

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 import pytest
 import redis
 
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.results.redis_store import RedisStore
+from keyhole.results.tags import own_tags
+from keyhole.scan.report import Report, Status
 from tests.faults.accounts import Accounts, facts
 from tests.faults.objects import BUCKET, key_of, stocks
 from tests.faults.s3_answers import Stored
-from worker.intake.dead_letters import Dead, DeadLetters
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry
-from worker.results.redis_store import RedisStore
-from worker.results.tags import own_tags
-from worker.scan.report import Report, Status
 
 JOB = ScanJob(id="job", bucket=BUCKET, key=key_of(7))
 SAFE, OTHER = (stocks()[index].etag for index in (0, 1))

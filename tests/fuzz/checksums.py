@@ -14,7 +14,7 @@ from zlib import adler32, crc32, decompressobj
 
 from google_crc32c import value as crc32c
 
-from worker.demo.images import Image
+from keyhole.builders import Image
 
 KIB = 1024
 #: Structures beyond this are nobody's: what claims more is left as it is.

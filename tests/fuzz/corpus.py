@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from keyhole.builders import Image
 from tests.fuzz.sparse_input import SparseInput
 from tests.inspectors.examples import OUTSIDE, WHOLE
 from tests.inspectors.test_law import IMAGES
-from worker.demo.images import Image
 
 #: Longer ones slow the fuzzer down more than they teach it.
 MAX_INPUT = 32 * 1024

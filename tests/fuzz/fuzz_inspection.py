@@ -15,9 +15,9 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["worker.inspectors", "worker.scan.policy"]):
-    import worker.inspectors
-    import worker.scan.policy  # noqa: F401 - to be instrumented before the target imports it
+with atheris.instrument_imports(include=["keyhole.inspectors", "keyhole.scan.policy"]):
+    import keyhole.inspectors
+    import keyhole.scan.policy  # noqa: F401 - to be instrumented before the target imports it
 
 from tests.fuzz import corpus
 from tests.fuzz.mutator import mutate

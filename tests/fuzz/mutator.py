@@ -8,9 +8,9 @@ half of the runs the checksums are right again afterwards.
 from collections.abc import Callable
 from random import Random
 
+from keyhole.builders import Image
 from tests.fuzz.checksums import repaired
 from tests.fuzz.sparse_input import OFFSETS, SparseInput, image_of
-from worker.demo.images import Image
 
 #: Changes bytes in place; the fuzzer's own knows which bytes the code compares with what.
 ChangeBytes = Callable[[bytes, Random], bytes]

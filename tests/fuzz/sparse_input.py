@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from worker.demo.images import Image
+from keyhole.builders import Image
 
 HEADER = struct.Struct("<BIQ")
 PIECE = struct.Struct("<QH")

@@ -13,20 +13,20 @@ from random import Random
 
 from pydantic import JsonValue, TypeAdapter
 
+from keyhole.builders import Image
+from keyhole.inspectors import Facts, FileInspector, Inspection
+from keyhole.inspectors.catalogue import ALL
+from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.container import ContainerInspector
+from keyhole.inspectors.formats.raw import RawDiskInspector
+from keyhole.inspectors.inside import Inside
+from keyhole.inspectors.region import ByteRange
+from keyhole.scan.plan import merge
+from keyhole.scan.policy import judge
+from keyhole.scan.scanner import MAX_ROUNDS, ScanSettings
 from tests.fuzz.sparse_input import SparseInput
 from tests.inspectors.test_hostile import MOST_HELD, MOST_HELD_OF_DMG, MOST_RANGES
 from tests.inspectors.test_law import Run, Single
-from worker.demo.images import Image
-from worker.inspectors import Facts, FileInspector, Inspection
-from worker.inspectors.container import ContainerInspector
-from worker.inspectors.decompression import Decompression
-from worker.inspectors.formats import ALL
-from worker.inspectors.inside import Inside
-from worker.inspectors.raw import RawDiskInspector
-from worker.inspectors.region import ByteRange
-from worker.scan.plan import merge
-from worker.scan.policy import judge
-from worker.scan.scanner import MAX_ROUNDS, ScanSettings
 
 KIB, MIB = 1024, 1024**2
 KINDS = (*ALL, RawDiskInspector)

@@ -4,14 +4,14 @@ from random import Random
 
 import pytest
 
+from keyhole.builders import Image, ewf, gpt_disk, luks2, tar, udf, vdi, vhd_dynamic, vhdx
+from keyhole.inspectors import Facts, Inspection
 from tests.fuzz import corpus
 from tests.fuzz.checksums import repaired
 from tests.fuzz.mutator import mutate, simple_change
 from tests.fuzz.sparse_input import SparseInput
 from tests.fuzz.target import WAYS, check
 from tests.inspectors.examples import WHOLE
-from worker.demo.images import Image, ewf, gpt_disk, luks2, tar, udf, vdi, vhd_dynamic, vhdx
-from worker.inspectors import Facts, Inspection
 
 MIB = 1024**2
 CHANGED_INPUTS = 400

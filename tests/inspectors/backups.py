@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from struct import pack, pack_into
 
-from worker.demo.images import Image, mbr_disk, tar
+from keyhole.builders import Image, mbr_disk, tar
 
 MIB = 1024**2
 OVA_XML = b"<?xml version='1.0'?><value><struct><member><name>version</name></member></struct></value>"

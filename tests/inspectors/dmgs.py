@@ -8,8 +8,8 @@ from base64 import encodebytes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from worker.demo.images import Image
-from worker.inspectors.dmg_map import CHUNK, END, RAW
+from keyhole.builders import Image
+from keyhole.inspectors.formats.dmg_map import CHUNK, END, RAW
 
 SECTOR = 512
 ZERO, ADC, ZLIB, BZIP2, LZFSE, XZ = 0, 0x80000004, 0x80000005, 0x80000006, 0x80000007, 0x80000008

@@ -3,10 +3,7 @@
 from struct import pack
 from uuid import UUID
 
-from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descriptor, zipped
-from tests.inspectors.backups import vma, xva
-from tests.inspectors.compression.packed import PACKED, lz4_frame, zstd_frame
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     OVADisk,
     asif,
@@ -40,6 +37,9 @@ from worker.demo.images import (
     vmdk_stream_optimized,
     zip_archive,
 )
+from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descriptor, zipped
+from tests.inspectors.backups import vma, xva
+from tests.inspectors.compression.packed import PACKED, lz4_frame, zstd_frame
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 #: Block size and flags of a VHDX stand first among its metadata's items: blocks are left allocated if fixed.

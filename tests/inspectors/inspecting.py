@@ -1,7 +1,7 @@
 """How tests here inspect an image: whole, by what is missing, as a scan does."""
 
-from worker.demo.images import Image
-from worker.inspectors import Facts, Inspection
+from keyhole.builders import Image
+from keyhole.inspectors import Facts, Inspection
 
 
 def facts_of(image: Image) -> Facts:

@@ -1,12 +1,12 @@
 """How tests of maps inspect an image: with what is read by default, and with all maps."""
 
+from keyhole.builders import Image
+from keyhole.inspectors import Facts, Inspection
+from keyhole.inspectors.inside import Inside
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
+from keyhole.scan.rules import Rule
 from tests.inspectors.inspecting import facts_of
-from worker.demo.images import Image
-from worker.inspectors import Facts, Inspection
-from worker.inspectors.inside import Inside
-from worker.scan.policy import judge
-from worker.scan.report import Status
-from worker.scan.rules import Rule
 
 OVERLAP = "metadata_overlap"
 PROVEN = Rule(wholeness="proven")

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import asif
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.asif import ASIFInspector
 from tests.inspectors.one_inspector import (
     GIB,
     MIB,
@@ -13,9 +16,6 @@ from tests.inspectors.one_inspector import (
     keeps_the_law,
     survives_mutations,
 )
-from worker.demo.images import asif
-from worker.inspectors import Wholeness
-from worker.inspectors.asif import ASIFInspector
 
 #: One table is for 126 GiB: these chunks are in two.
 TWO_TABLES = (0, 129_024)

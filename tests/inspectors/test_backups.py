@@ -4,11 +4,11 @@ import gzip
 
 import pytest
 
+from keyhole.builders import Image, qcow2, tar
+from keyhole.inspectors import Facts
+from keyhole.scan.policy import judge
 from tests.inspectors.backups import MIB, vma, xva
 from tests.inspectors.inspecting import facts_of
-from worker.demo.images import Image, qcow2, tar
-from worker.inspectors import Facts
-from worker.scan.policy import judge
 
 
 def reasons(facts: Facts) -> tuple[str, str]:

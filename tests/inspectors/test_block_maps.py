@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
+from keyhole.builders import Image, vdi, vhd_dynamic, vhdx
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.inspecting import checks_of
 from tests.inspectors.maps import PROVEN, assert_good, overlaps_of, thorough_facts_of
 from tests.inspectors.one_inspector import image_of
-from worker.demo.images import Image, vdi, vhd_dynamic, vhdx
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 

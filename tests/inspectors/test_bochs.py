@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, bochs, guest_disk
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.bochs import BochsInspector
 from tests.conftest import QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, bochs, guest_disk
-from worker.inspectors import Wholeness
-from worker.inspectors.bochs import BochsInspector
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 

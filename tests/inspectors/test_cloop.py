@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, cloop, guest_disk
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.cloop import CloopInspector
 from tests.conftest import QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, cloop, guest_disk
-from worker.inspectors import Wholeness
-from worker.inspectors.cloop import CloopInspector
 
 KIB, MIB = 1024, 1024**2
 

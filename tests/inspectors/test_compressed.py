@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, vdi, vhd_fixed
+from keyhole.inspectors import Facts, Inspection, Wholeness, get_inspector
+from keyhole.inspectors.compression.inspector import LIMIT
+from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.inside import Inside
 from tests.conftest import FACTS, FIXTURE_IMAGES, QemuImages
 from tests.inspectors.compression.packed import ERRORS, GIB, KIB, MIB, PACKED, UNPACKED, noise, places
 from tests.inspectors.content.tools import need
 from tests.inspectors.one_inspector import image_of
 from tests.inspectors.test_law import IMAGES, WAYS, Run, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, vdi, vhd_fixed
-from worker.inspectors import Facts, Inspection, Wholeness, get_inspector
-from worker.inspectors.compressed import LIMIT
-from worker.inspectors.decompression import Decompression
-from worker.inspectors.inside import Inside
 
 Way = Callable[[Run, Image, st.DrawFn], Run]
 #: What has to be decompressed to be looked at, of the images that take long to be packed.

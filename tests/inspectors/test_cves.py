@@ -7,9 +7,7 @@ from struct import pack
 
 import pytest
 
-from tests.inspectors.inspecting import facts_of
-from tests.inspectors.test_hostile import exhaust
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     bochs,
     cloop,
@@ -33,11 +31,13 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.inspectors import Facts
-from worker.scan.declared import Declared
-from worker.scan.policy import apply, judge
-from worker.scan.report import Status
-from worker.scan.rules import Rule
+from keyhole.inspectors import Facts
+from keyhole.scan.declared import Declared
+from keyhole.scan.policy import apply, judge
+from keyhole.scan.report import Status
+from keyhole.scan.rules import Rule
+from tests.inspectors.inspecting import facts_of
+from tests.inspectors.test_hostile import exhaust
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 SECRET = "/etc/shadow"

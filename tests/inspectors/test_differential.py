@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import QemuImg
-from tests.inspectors.inspecting import facts_of
-from tests.inspectors.one_inspector import image_of
-from tests.inspectors.oracles import ORACLE_EXCEPTIONS
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     asif,
     dmg,
@@ -24,10 +20,14 @@ from worker.demo.images import (
     vhd_fixed,
     vhd_geometry,
 )
-from worker.demo.images.image import round_up
-from worker.inspectors import Facts
-from worker.scan.policy import judge
-from worker.scan.report import Status
+from keyhole.builders.image import round_up
+from keyhole.inspectors import Facts
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
+from tests.conftest import QemuImg
+from tests.inspectors.inspecting import facts_of
+from tests.inspectors.one_inspector import image_of
+from tests.inspectors.oracles import ORACLE_EXCEPTIONS
 
 KIB, MIB = 1024, 1024**2
 #: What Keyhole calls the formats that qemu names otherwise.

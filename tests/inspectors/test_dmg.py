@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, dmg, guest_disk
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.dmg import DMGInspector
 from tests.conftest import QemuImg
 from tests.inspectors.one_inspector import (
     KIB,
@@ -18,9 +21,6 @@ from tests.inspectors.one_inspector import (
     run_tool,
     survives_mutations,
 )
-from worker.demo.images import Image, dmg, guest_disk
-from worker.inspectors import Wholeness
-from worker.inspectors.dmg import DMGInspector
 
 IMAGES = [
     dmg(7 * MIB, allocated=3),

@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, dmg, gpt_disk, mbr_disk, qcow2
+from keyhole.inspectors import Inspection, Wholeness
+from keyhole.inspectors.formats import dmg_map
+from keyhole.inspectors.formats.dmg import DMGInspector
+from keyhole.inspectors.formats.dmg_map import RAW, parse
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.inspectors.compression.packed import PACKED, noise
 from tests.inspectors.content.tools import environment, need
 from tests.inspectors.dmgs import BZIP2, PACK, SECTOR, XZ, ZLIB, Stored, Table, assembled, packed, plist_of
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.one_inspector import keeps_the_law, survives_mutations
 from tests.inspectors.test_law import fetch
-from worker.demo.images import Image, dmg, gpt_disk, mbr_disk, qcow2
-from worker.inspectors import Inspection, Wholeness, dmg_map
-from worker.inspectors.dmg import DMGInspector
-from worker.inspectors.dmg_map import RAW, parse
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 KIB, MIB = 1024, 1024**2
 DISK = gpt_disk(4 * MIB).patched(MIB, noise(1, 300_000)).to_bytes()
@@ -187,7 +188,7 @@ def test_a_resource_fork_alone_is_not_read_and_said_so() -> None:
 
 
 def test_a_property_list_that_is_too_long_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.inspectors.dmg.MAX_PLIST_BYTES", 100)
+    monkeypatch.setattr("keyhole.inspectors.formats.dmg.MAX_PLIST_BYTES", 100)
     assert judge(facts_of(image_of(GOOD))) == (Status.REJECTED, ("unsupported_subformat",))
 
 

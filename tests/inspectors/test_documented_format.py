@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors import FileInspector, Wholeness
 from tests.inspectors.one_inspector import MIB, checks_of, inspected, survives_mutations
 from tests.pages import REFERENCE
-from worker.demo.images import Image
-from worker.inspectors import FileInspector, Wholeness
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors import Inspection
+from keyhole.inspectors.effort import STEPS, spend, watched
 from tests.inspectors.test_growth import MANY
 from tests.inspectors.test_law import IMAGES
 from tests.slow import slow
-from worker.demo.images import Image
-from worker.inspectors import Inspection
-from worker.inspectors.effort import STEPS, spend, watched
 
 #: Of what an object has many of, so many.
 FEW = 40
@@ -75,7 +75,7 @@ def test_what_is_known_can_be_told_wherever_an_inspection_is_ended(
     name: str, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a watch that is called at every step
-    monkeypatch.setattr("worker.inspectors.effort.STEPS", 1)
+    monkeypatch.setattr("keyhole.inspectors.effort.STEPS", 1)
     image = IMAGES[name] if name in IMAGES else MANY[name](FEW)
     calls = _calls_for(image)
     assert calls

@@ -7,9 +7,8 @@ from unittest import mock
 
 import pytest
 
-from tests.slow import slow
-from worker.demo.images import qcow2, vmdk_sparse
-from worker.inspectors import (
+from keyhole.builders import qcow2, vmdk_sparse
+from keyhole.inspectors import (
     CaptureRegion,
     FileInspector,
     ImageFormatError,
@@ -22,6 +21,7 @@ from worker.inspectors import (
     VMDKInspector,
     get_inspector,
 )
+from tests.slow import slow
 
 MIB = 1024**2
 CHUNKS = [17, 512, 64 * 1024, MIB]

@@ -9,6 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, ewf, ewf2
+from keyhole.builders.ewf import NEXT
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.ewf import EWFInspector
 from tests.inspectors.one_inspector import (
     KIB,
     MIB,
@@ -19,10 +23,6 @@ from tests.inspectors.one_inspector import (
     run_tool,
     survives_mutations,
 )
-from worker.demo.images import Image, ewf, ewf2
-from worker.demo.images.ewf import NEXT
-from worker.inspectors import Wholeness
-from worker.inspectors.ewf import EWFInspector
 
 IMAGES = [
     ewf(MIB, allocated=3),

@@ -12,11 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.inspectors.compression.packed import PACKED, noise, skippable
-from tests.inspectors.content.tools import environment, need
-from tests.inspectors.inspecting import checks_of, facts_of
-from tests.inspectors.one_inspector import keeps_the_law
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     dmg,
     gpt_disk,
@@ -31,8 +27,12 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.inspectors import foreign
-from worker.inspectors.foreign import MAX_HOPS, ForeignMarks, named_by
+from keyhole.inspectors import unsupported as foreign
+from keyhole.inspectors.unsupported import MAX_HOPS, ForeignMarks, named_by
+from tests.inspectors.compression.packed import PACKED, noise, skippable
+from tests.inspectors.content.tools import environment, need
+from tests.inspectors.inspecting import checks_of, facts_of
+from tests.inspectors.one_inspector import keeps_the_law
 
 KIB, MIB = 1024, 1024**2
 QCOW2 = qcow2(MIB, backing_file="/etc/passwd").to_bytes()

@@ -14,8 +14,7 @@ from zipfile import ZipFile
 import pytest
 from backports import zstd
 
-from tests.slow import slow
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     OVADisk,
     mbr_disk,
@@ -26,8 +25,9 @@ from worker.demo.images import (
     vmdk_flat_descriptor,
     vmdk_stream_optimized,
 )
-from worker.demo.images.tar import SYMLINK, tar_header
-from worker.inspectors import Inspection
+from keyhole.builders.tar import SYMLINK, tar_header
+from keyhole.inspectors import Inspection
+from tests.slow import slow
 
 MIB, GIB = 1024**2, 1024**3
 #: Of each, so many at first, and then twice as many.

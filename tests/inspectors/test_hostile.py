@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image
+from keyhole.inspectors import FileInspector, ImageFormatError, Inspection, get_inspector
+from keyhole.inspectors.formats.dmg_map import MAX_PLIST_BYTES
 from tests.inspectors.test_law import IMAGES
 from tests.slow import slow
-from worker.demo.images import Image
-from worker.inspectors import FileInspector, ImageFormatError, Inspection, get_inspector
-from worker.inspectors.dmg_map import MAX_PLIST_BYTES
 
 KIB, MIB = 1024, 1024**2
 #: All inspectors together; a VMDK's descriptor and grain tables are most of it.
@@ -99,7 +99,7 @@ def test_random_bytes_with_any_magic_raise_nothing_but_the_formats_error(
 
 @given(st.binary(max_size=5000))
 def test_any_descriptor_can_be_read(text: bytes) -> None:
-    from worker.inspectors.vmdk_descriptor import parse
+    from keyhole.inspectors.formats.vmdk.descriptor import parse
 
     parsed = parse(text)
     assert all(value.isprintable() for values in parsed.settings.values() for value in values)
@@ -110,7 +110,7 @@ def test_any_descriptor_can_be_read(text: bytes) -> None:
 )
 def test_a_descriptor_of_a_mebibyte_is_read_in_linear_time(line: bytes) -> None:
     """A parser that takes quadratic time does not come back from this at all."""
-    from worker.inspectors.vmdk_descriptor import MAX_EXTENTS, MAX_VALUES, parse
+    from keyhole.inspectors.formats.vmdk.descriptor import MAX_EXTENTS, MAX_VALUES, parse
 
     parsed = parse(line * (MIB // len(line)))
     assert len(parsed.extents) <= MAX_EXTENTS

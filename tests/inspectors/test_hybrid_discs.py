@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_path
+from keyhole.inspectors import Wholeness
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.content.tools import environment, need, run
-from worker.api import scan_path
-from worker.inspectors import Wholeness
-from worker.scan.scanner import ScanSettings
 
 #: Where Debian's isolinux has them; without these only what needs none is made.
 ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")

@@ -4,8 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     dmg,
     gpt_disk,
@@ -17,7 +16,8 @@ from worker.demo.images import (
     vhdx,
     vmdk_sparse,
 )
-from worker.inspectors import ImageFormatError, Inspection
+from keyhole.inspectors import ImageFormatError, Inspection
+from tests.inspectors.inspecting import checks_of, facts_of
 
 MIB, GIB = 1024**2, 1024**3
 MARKS = {

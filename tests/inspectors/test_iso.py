@@ -8,6 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, iso, mbr_disk, udf
+from keyhole.builders.iso import MAIN_BLOCK, PARTITION_BLOCK, RESERVE_BLOCK
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.iso import ISOInspector
 from tests.inspectors.one_inspector import (
     KIB,
     MIB,
@@ -18,10 +22,6 @@ from tests.inspectors.one_inspector import (
     run_tool,
     survives_mutations,
 )
-from worker.demo.images import Image, iso, mbr_disk, udf
-from worker.demo.images.iso import MAIN_BLOCK, PARTITION_BLOCK, RESERVE_BLOCK
-from worker.inspectors import Wholeness
-from worker.inspectors.iso import ISOInspector
 
 SECTOR = 2048
 PRIMARY = 16 * SECTOR

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     asif,
     bochs,
@@ -40,9 +40,9 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.inspectors import FileInspector, ImageFormatError, Inspection
-from worker.inspectors.formats import ALL
-from worker.inspectors.raw import RawDiskInspector
+from keyhole.inspectors import FileInspector, ImageFormatError, Inspection
+from keyhole.inspectors.catalogue import ALL
+from keyhole.inspectors.formats.raw import RawDiskInspector
 
 MIB = 1024**2
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inspectors.layout import Blocks, Part, overlaps
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 
 
 def messages(parts: list[Part], *blocks: Blocks) -> list[str]:

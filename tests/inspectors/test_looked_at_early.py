@@ -2,10 +2,10 @@
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors import Inspection
+from keyhole.inspectors.inside import Inside
 from tests.inspectors.examples import WHOLE
-from worker.demo.images import Image
-from worker.inspectors import Inspection
-from worker.inspectors.inside import Inside
 
 #: Cuts what is wanted into several pieces, as a slow network does.
 PIECE = 70_000

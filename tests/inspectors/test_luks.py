@@ -9,6 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, luks, luks2
+from keyhole.builders.luks import PAYLOAD_OFFSET, PAYLOAD_SECTOR, luks2_header, luks2_metadata
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.luks.inspector import LUKSInspector
+from keyhole.inspectors.formats.luks.metadata import parse
 from tests.inspectors.one_inspector import (
     KIB,
     MIB,
@@ -19,11 +24,6 @@ from tests.inspectors.one_inspector import (
     run_tool,
     survives_mutations,
 )
-from worker.demo.images import Image, luks, luks2
-from worker.demo.images.luks import PAYLOAD_OFFSET, PAYLOAD_SECTOR, luks2_header, luks2_metadata
-from worker.inspectors import Wholeness
-from worker.inspectors.luks import LUKSInspector
-from worker.inspectors.luks2_metadata import parse
 
 IMAGES = [
     luks(MIB),

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
+from keyhole.builders import Image, bochs, cloop, cowd, parallels, qcow1, qed, sesparse, sparseimage
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.maps import OVERLAP, assert_good
 from tests.inspectors.one_inspector import image_of
-from worker.demo.images import Image, bochs, cloop, cowd, parallels, qcow1, qed, sesparse, sparseimage
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 

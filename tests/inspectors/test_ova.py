@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, OVADisk, ova, ovf, qcow2, tar, vhd_dynamic, vmdk_stream_optimized
+from keyhole.inspectors import Facts, Severity, Wholeness
+from keyhole.inspectors.archives.ova import OVAInspector
+from keyhole.inspectors.archives.ovf.appliance import MAX_OVF
+from keyhole.inspectors.archives.ovf.descriptor import MAX_ENTRIES, OVFError, parse
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import keeps_the_law
 from tests.inspectors.test_hostile import mutated
-from worker.demo.images import Image, OVADisk, ova, ovf, qcow2, tar, vhd_dynamic, vmdk_stream_optimized
-from worker.inspectors import Facts, Severity, Wholeness
-from worker.inspectors.appliance import MAX_OVF
-from worker.inspectors.ova import OVAInspector
-from worker.inspectors.ovf import MAX_ENTRIES, OVFError, parse
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 VMDK = vmdk_stream_optimized(2 * GIB, allocated=3)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, guest_disk, parallels
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.parallels import ParallelsInspector
 from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, guest_disk, parallels
-from worker.inspectors import Wholeness
-from worker.inspectors.parallels import ParallelsInspector
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.inspectors import Severity, Wholeness
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import qcow2
-from worker.inspectors import Severity, Wholeness
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 
@@ -165,7 +165,7 @@ def test_other_versions_are_not_qcow2(version: int) -> None:
 
 
 def test_memory_stays_bounded_whatever_the_header_claims() -> None:
-    from worker.inspectors import Inspection
+    from keyhole.inspectors import Inspection
 
     image = qcow2(GIB, backing_file="x").patched(16, u32(2**32 - 1)).patched(56, u32(2**32 - 1))
     inspection = Inspection()

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, guest_disk, qcow1
+from keyhole.inspectors import Severity, Wholeness
+from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
 from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, guest_disk, qcow1
-from worker.inspectors import Severity, Wholeness
-from worker.inspectors.qcow1 import QcowV1Inspector
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 

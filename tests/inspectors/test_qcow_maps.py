@@ -4,15 +4,15 @@ import struct
 
 import pytest
 
+from keyhole.builders import Image, qcow2
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.qcow2.refcounts import Refcounts, decoded
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.maps import OVERLAP, PROVEN, assert_good, overlaps_of, thorough_facts_of
 from tests.inspectors.one_inspector import image_of
-from worker.demo.images import Image, qcow2
-from worker.inspectors import Wholeness
-from worker.inspectors.qcow_refcounts import Refcounts, decoded
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 COPIED, COMPRESSED = 1 << 63, 1 << 62

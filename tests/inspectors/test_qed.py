@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, guest_disk, qed
+from keyhole.inspectors import Severity, Wholeness
+from keyhole.inspectors.formats.qed import QEDInspector
 from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, guest_disk, qed
-from worker.inspectors import Severity, Wholeness
-from worker.inspectors.qed import QEDInspector
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from keyhole.inspectors import Facts, Inspection, Wholeness
 from tests.conftest import FACTS, QemuImage, QemuImages
-from worker.inspectors import Facts, Inspection, Wholeness
 
 #: Why qemu made these, as our checks see it.
 EXPECTED = {

@@ -4,9 +4,9 @@ from zlib import crc32
 
 import pytest
 
+from keyhole.builders import Image, gpt_disk, mbr_disk
+from keyhole.inspectors import Wholeness
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import Image, gpt_disk, mbr_disk
-from worker.inspectors import Wholeness
 
 MIB = 1024**2
 

@@ -1,8 +1,8 @@
 """The model of readers: what it says, in short."""
 
-from worker.inspectors import readers
-from worker.inspectors.formats import INSPECTORS
-from worker.inspectors.readers import MODEL, Way
+from keyhole.inspectors import readers
+from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.readers import MODEL, Way
 
 
 def test_each_reader_has_a_source_and_looks_somewhere() -> None:

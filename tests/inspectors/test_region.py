@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 ALPHABET = bytes(range(ord("A"), ord("z")))
 

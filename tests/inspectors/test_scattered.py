@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inspectors.region import ByteRange
-from worker.inspectors.scattered import ScatteredRegion
+from keyhole.inspectors.formats.scattered import ScatteredRegion
+from keyhole.inspectors.region import ByteRange
 
 BYTES = bytes(range(256))
 

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, sparseimage
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.sparseimage import SparseImageInspector
 from tests.inspectors.one_inspector import (
     GIB,
     KIB,
@@ -14,9 +17,6 @@ from tests.inspectors.one_inspector import (
     keeps_the_law,
     survives_mutations,
 )
-from worker.demo.images import Image, sparseimage
-from worker.inspectors import Wholeness
-from worker.inspectors.sparseimage import SparseImageInspector
 
 #: Bands behind the first node and behind each other.
 FIRST, OTHER = 1008, 1010

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.inspectors import FileInspector, InfoWrapper, Inspection, get_inspector
 from tests.conftest import QemuImg
 from tests.inspectors.oracles import ORACLE_EXCEPTIONS
 from tests.slow import slow
-from worker.inspectors import FileInspector, InfoWrapper, Inspection, get_inspector
 
 KIB, MIB = 1024, 1024**2
 SIZES = [7, slow(512), 513, slow(2057)]

@@ -8,6 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, dmg, gpt_disk, iso, qcow2, tar, tar_header, vdi, vhd_fixed, vmdk_sparse
+from keyhole.builders.image import round_up
+from keyhole.builders.tar import BLOCK
+from keyhole.inspectors import Facts, Inspection, Severity, Wholeness, get_inspector
+from keyhole.inspectors.archives.ova import OVAInspector
+from keyhole.inspectors.archives.tar.inspector import MAX_ENTRIES, MAX_EXTENDED, MAX_PADDING
+from keyhole.inspectors.container import FEW_OPEN, MAX_MEMBERS, MAX_OPEN, MAX_OPEN_BYTES
+from keyhole.inspectors.inside import MAX_DEPTH
 from tests.inspectors.archives.blocks import (
     END,
     archive,
@@ -24,14 +32,6 @@ from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import keeps_the_law
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, told_at_once
-from worker.demo.images import Image, dmg, gpt_disk, iso, qcow2, tar, tar_header, vdi, vhd_fixed, vmdk_sparse
-from worker.demo.images.image import round_up
-from worker.demo.images.tar import BLOCK
-from worker.inspectors import Facts, Inspection, Severity, Wholeness, get_inspector
-from worker.inspectors.container import FEW_OPEN, MAX_MEMBERS, MAX_OPEN, MAX_OPEN_BYTES
-from worker.inspectors.inside import MAX_DEPTH
-from worker.inspectors.ova import OVAInspector
-from worker.inspectors.tar import MAX_ENTRIES, MAX_EXTENDED, MAX_PADDING
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 TEXT = b"what to know of this archive\n"

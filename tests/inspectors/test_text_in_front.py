@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, cloop, dmg, gpt_disk, iso, mbr_disk, qcow2, vdi, vhd_fixed
+from keyhole.inspectors import Inspection
+from keyhole.inspectors.formats.vmdk.text import STEPS, VMDKTextInspector
+from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from tests.inspectors.compression.packed import skippable
 from tests.inspectors.content.tools import environment, need
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.one_inspector import keeps_the_law
 from tests.inspectors.test_law import fetch
-from worker.demo.images import Image, cloop, dmg, gpt_disk, iso, mbr_disk, qcow2, vdi, vhd_fixed
-from worker.inspectors import Inspection
-from worker.inspectors.readers import VMDK_TEXT_BYTES
-from worker.inspectors.vmdk_text import STEPS, VMDKTextInspector
 
 KIB, MIB = 1024, 1024**2
 SECRET = "/etc/hostname"

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
+from keyhole.builders import Image, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
+from keyhole.inspectors import Facts, Inspection
+from keyhole.inspectors.base import THOROUGH_BYTES
+from keyhole.inspectors.inside import Inside
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import IMAGES
-from worker.demo.images import Image, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
-from worker.inspectors import Facts, Inspection
-from worker.inspectors.base import THOROUGH_BYTES
-from worker.inspectors.inside import Inside
 
 GIB = 1024**3
 LARGER = {

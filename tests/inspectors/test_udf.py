@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_path
+from keyhole.builders import Image, iso, udf
+from keyhole.builders.iso import MAIN_BLOCK
+from keyhole.inspectors import Wholeness
+from keyhole.scan.policy import judge
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.content.libblkid import printed_by_blkid
 from tests.inspectors.content.tools import need, run
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import image_of
-from worker.api import scan_path
-from worker.demo.images import Image, iso, udf
-from worker.demo.images.iso import MAIN_BLOCK
-from worker.inspectors import Wholeness
-from worker.scan.policy import judge
-from worker.scan.scanner import ScanSettings
 
 MIB = 1024**2
 SECTOR = 2048

@@ -4,9 +4,9 @@ from uuid import UUID
 
 import pytest
 
+from keyhole.builders import vdi
+from keyhole.inspectors import Wholeness
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import vdi
-from worker.inspectors import Wholeness
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 

@@ -4,11 +4,11 @@ from math import prod
 
 import pytest
 
+from keyhole.builders import Image, gpt_disk, mbr_disk, vhd_dynamic, vhd_fixed, vhd_geometry
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.vhd import footer_checksum
+from keyhole.inspectors.readers import READERS
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import Image, gpt_disk, mbr_disk, vhd_dynamic, vhd_fixed, vhd_geometry
-from worker.inspectors import Wholeness
-from worker.inspectors.readers import READERS
-from worker.inspectors.vhd import footer_checksum
 
 MIB, GIB = 1024**2, 1024**3
 #: The bytes of the geometry nearest below 513 MiB.

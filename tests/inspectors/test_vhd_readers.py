@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from keyhole.builders import Image, vhd_dynamic, vhd_fixed
+from keyhole.inspectors.readers import QEMU, QEMU_9
 from tests.conftest import QemuImg
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.test_vhd import with_footer
-from worker.demo.images import Image, vhd_dynamic, vhd_fixed
-from worker.inspectors.readers import QEMU, QEMU_9
 
 MIB, GIB = 1024**2, 1024**3
 CREATORS = [

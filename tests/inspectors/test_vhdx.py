@@ -5,9 +5,9 @@ from uuid import UUID
 import pytest
 from google_crc32c import value as crc32c
 
+from keyhole.builders import Image, vhdx
+from keyhole.inspectors import Inspection, Wholeness
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import Image, vhdx
-from worker.inspectors import Inspection, Wholeness
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 TABLES = (192 * KIB, 256 * KIB)

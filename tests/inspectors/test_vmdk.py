@@ -2,10 +2,10 @@
 
 import pytest
 
+from keyhole.builders import vmdk_sparse, vmdk_stream_optimized
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.vmdk.descriptor import parse
 from tests.inspectors.inspecting import checks_of, facts_of
-from worker.demo.images import vmdk_sparse, vmdk_stream_optimized
-from worker.inspectors import Wholeness
-from worker.inspectors.vmdk_descriptor import parse
 
 MIB, GIB = 1024**2, 1024**3
 

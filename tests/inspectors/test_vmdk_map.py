@@ -4,14 +4,14 @@ import struct
 
 import pytest
 
+from keyhole.builders import Image, vmdk_sparse, vmdk_stream_optimized
+from keyhole.inspectors import Wholeness
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.maps import PROVEN, assert_good, overlaps_of, thorough_facts_of
 from tests.inspectors.one_inspector import image_of
-from worker.demo.images import Image, vmdk_sparse, vmdk_stream_optimized
-from worker.inspectors import Wholeness
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 REDUNDANT, PRIMARY = 48, 56

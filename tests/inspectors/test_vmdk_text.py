@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, vmdk_flat_descriptor, vmdk_sparse
+from keyhole.inspectors import Severity, Wholeness
+from keyhole.inspectors.formats.vmdk.descriptor import MAX_EXTENTS, MAX_VALUES
+from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
+from keyhole.inspectors.formats.vmdk.text import MAX_FINDINGS, TYPES, VMDKTextInspector
+from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from tests.conftest import FACTS, QemuImages, QemuImg
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, vmdk_flat_descriptor, vmdk_sparse
-from worker.inspectors import Severity, Wholeness
-from worker.inspectors.readers import VMDK_TEXT_BYTES
-from worker.inspectors.vmdk import VMDKInspector
-from worker.inspectors.vmdk_descriptor import MAX_EXTENTS, MAX_VALUES
-from worker.inspectors.vmdk_text import MAX_FINDINGS, TYPES, VMDKTextInspector
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 

@@ -5,7 +5,8 @@ import zipfile
 
 import pytest
 
-from worker.inspectors import readers, zip_end
+from keyhole.inspectors import readers
+from keyhole.inspectors.archives.zip import end as zip_end
 
 KIB = 1024
 

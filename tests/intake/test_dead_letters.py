@@ -9,7 +9,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.intake.dead_letters import (
+from keyhole.intake.dead_letters import (
     HEAD_OF_LONGER,
     LONGEST_BODY,
     LONGEST_REASON,
@@ -19,12 +19,12 @@ from worker.intake.dead_letters import (
     LetterKind,
     anew,
 )
-from worker.intake.events.notifications import LONGEST_MESSAGE
-from worker.jobs.durability import NotDurableError
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import ENTRY, Entry
-from worker.jobs.queues import AUDITS, EVENTS
-from worker.results import keys
+from keyhole.intake.events.notifications import LONGEST_MESSAGE
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.queues import AUDITS, EVENTS
+from keyhole.store import keys
+from keyhole.store.durability import NotDurableError
 
 SOURCE = "sqs://queue"
 JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b"))

@@ -13,12 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.servers.recorded_moto import RecordedMoto
-from tests.servers.request import Request
-from tests.servers.scripted_s3 import BUCKET, Answer, Fault, ScriptedS3, refuse
-from worker.demo.images import Image
-from worker.intake.cursor import LedCursor
-from worker.intake.listing import (
+from keyhole.builders import Image
+from keyhole.intake.cursor import LedCursor
+from keyhole.intake.listing import (
     MAX_EMPTY_ANSWERS,
     PAGE_KEYS,
     DirectoryLister,
@@ -29,9 +26,12 @@ from worker.intake.listing import (
     list_objects,
     lister_for,
 )
-from worker.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
-from worker.sources.retries import RETRY_ATTEMPTS
-from worker.sources.s3 import S3Access
+from keyhole.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
+from keyhole.sources.retries import RETRY_ATTEMPTS
+from keyhole.sources.s3 import S3Access
+from tests.servers.recorded_moto import RecordedMoto
+from tests.servers.request import Request
+from tests.servers.scripted_s3 import BUCKET, Answer, Fault, ScriptedS3, refuse
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

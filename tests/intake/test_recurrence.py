@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from worker.intake.recurrence import parse_crontab, parse_interval
+from keyhole.intake.recurrence import parse_crontab, parse_interval
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)  # a Friday
 #: The least and the greatest value of each field.

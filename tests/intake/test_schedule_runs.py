@@ -6,11 +6,11 @@ from threading import Barrier
 import pytest
 import redis
 
-from worker.intake.audits.audit import AuditSpec, AuditState
-from worker.intake.audits.store import AuditStore
-from worker.intake.recurrence import LONGEST_SECONDS
-from worker.intake.schedule_runs import LastRun, ScheduleRuns
-from worker.results import keys
+from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.recurrence import LONGEST_SECONDS
+from keyhole.intake.schedule_runs import LastRun, ScheduleRuns
+from keyhole.store import keys
 
 SPEC = AuditSpec(bucket="images", schedule="nightly")
 HOW = {"ruleset": "1:default", "scanner": "keyhole/test"}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.intake.audits.audit import AuditSpec
-from worker.intake.recurrence import Crontab, Interval
-from worker.intake.schedules import Schedule, ScheduleError, _schedule, load_schedules, parse_schedules
-from worker.intake.selection import Selection
+from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.recurrence import Crontab, Interval
+from keyhole.intake.schedules import Schedule, ScheduleError, _schedule, load_schedules, parse_schedules
+from keyhole.intake.selection import Selection
 
 LEAST = '[[schedules]]\nname = "nightly"\nbucket = "images"\n'
 WHOLE = (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.intake.selection import Selection, parse_share
+from keyhole.intake.selection import Selection, parse_share
 
 KIB = 1024
 ANY_KEY = st.text(max_size=30)

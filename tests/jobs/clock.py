@@ -2,7 +2,7 @@
 
 import redis
 
-from worker.results import keys
+from keyhole.store import keys
 
 
 def pass_seconds(valkey: redis.Redis, seconds: float) -> None:

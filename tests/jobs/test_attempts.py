@@ -3,8 +3,8 @@
 import pytest
 import redis
 
-from worker.jobs.attempts import LONGEST_ERROR, Attempts
-from worker.results import keys
+from keyhole.jobs.attempts import LONGEST_ERROR, Attempts
+from keyhole.store import keys
 
 
 def dead(_: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jobs.breaker import LEAST, LEAST_REST, LONGEST_REST, PROBE_SECONDS, WINDOW, Breaker
+from keyhole.jobs.breaker import LEAST, LEAST_REST, LONGEST_REST, PROBE_SECONDS, WINDOW, Breaker
 
 
 class Clock:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.fleet.perform import Performer
+from keyhole.jobs.breaker import Breaker
+from keyhole.jobs.heartbeat import Heartbeat
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.liveness import Liveness
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.report import Report, Status
+from keyhole.store.connection import connect
 from tests.faults.valkey import Valkey
-from worker.jobs.breaker import Breaker
-from worker.jobs.heartbeat import Heartbeat
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.liveness import Liveness
-from worker.jobs.perform import Performer
-from worker.results.connection import connect
-from worker.results.redis_store import RedisStore
-from worker.scan.report import Report, Status
 
 JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(3))
 BATCH = Entry("batch", JOBS)

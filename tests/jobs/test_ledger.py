@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from worker.jobs import queues
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Holder, Ledger
-from worker.jobs.standing import Standing
-from worker.results import keys
+from keyhole.jobs import queues
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Holder, Ledger
+from keyhole.jobs.standing import Standing
+from keyhole.store import keys
 
 JOBS = (
     ScanJob(id="job-1", bucket="images", key="a.qcow2"),

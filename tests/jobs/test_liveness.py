@@ -7,8 +7,8 @@ from pathlib import Path
 
 import redis
 
-from worker.jobs.liveness import MARKER_SECONDS, Liveness
-from worker.results import keys
+from keyhole.jobs.liveness import MARKER_SECONDS, Liveness
+from keyhole.store import keys
 
 
 def stat(pid: int) -> list[str]:

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from worker.demo.images import qcow2
-from worker.jobs import pace
-from worker.jobs.pace import Pace
-from worker.results import keys
-from worker.scan.report import Report
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.scan.undecided import is_undecided
-from worker.sources.errors import TransientError
-from worker.sources.local import FileSource
+from keyhole.builders import qcow2
+from keyhole.jobs import pace
+from keyhole.jobs.pace import Pace
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.undecided import is_undecided
+from keyhole.sources.errors import TransientError
+from keyhole.sources.local import FileSource
+from keyhole.store import keys
 
 #: Seconds that a busy machine adds.
 BUSY = 20.0

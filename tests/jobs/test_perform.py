@@ -10,17 +10,17 @@ import pytest
 import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
-from worker.jobs import round as round_of_attempts
-from worker.jobs.breaker import LEAST, Breaker
-from worker.jobs.delays import LONGEST_DELAY
-from worker.jobs.heartbeat import Heartbeat
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
-from worker.jobs.liveness import Liveness
-from worker.jobs.perform import MAX_INTERNAL_ERRORS, MAX_LOST, Performer
-from worker.jobs.round import HungError
-from worker.results import keys
-from worker.scan.report import Report, Status
+from keyhole.fleet import round as round_of_attempts
+from keyhole.fleet.perform import MAX_INTERNAL_ERRORS, MAX_LOST, Performer
+from keyhole.fleet.round import HungError
+from keyhole.jobs.breaker import LEAST, Breaker
+from keyhole.jobs.delays import LONGEST_DELAY
+from keyhole.jobs.heartbeat import Heartbeat
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
+from keyhole.jobs.liveness import Liveness
+from keyhole.scan.report import Report, Status
+from keyhole.store import keys
 
 JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(4))
 BATCH = Entry("batch", JOBS)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from worker.jobs.queues import EVENTS, JOBS
-from worker.jobs.signatures import CLOCK_SECONDS, HEADER, Keyring, UnsignedError, read_keys
+from keyhole.jobs.queues import EVENTS, JOBS
+from keyhole.jobs.signatures import CLOCK_SECONDS, HEADER, Keyring, UnsignedError, read_keys
 
 #: A key that every run has.
 KEY = sha256(b"test").hexdigest()

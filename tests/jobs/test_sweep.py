@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pytest
 import redis
 
-from worker.jobs import queues
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import HOLDER_SECONDS, Entry, Holder, Ledger
-from worker.jobs.publisher import DeliveryUncertainError
-from worker.jobs.sweep import MOST_TIMES, Sweeper
-from worker.results import keys
+from keyhole.jobs import queues
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import HOLDER_SECONDS, Entry, Holder, Ledger
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.jobs.sweep import MOST_TIMES, Sweeper
+from keyhole.store import keys
 
 JOBS = (ScanJob(id="job", bucket="images", key="a.qcow2"),)
 

@@ -3,12 +3,12 @@
 import pytest
 import redis
 
+from keyhole.jobs.delays import FIRST_DELAY, LONGEST_DELAY
+from keyhole.jobs.tag_debt_scripts import LATE_SECONDS
+from keyhole.jobs.tag_debts import LOST_SECONDS, Hold, TagDebts
+from keyhole.results.tags import TagDebt
+from keyhole.store import keys
 from tests.jobs.clock import pass_seconds
-from worker.jobs.delays import FIRST_DELAY, LONGEST_DELAY
-from worker.jobs.tag_debt_scripts import LATE_SECONDS
-from worker.jobs.tag_debts import LOST_SECONDS, Hold, TagDebts
-from worker.results import keys
-from worker.results.tags import TagDebt
 
 DEBT = TagDebt("images", "a.qcow2", None, "abc", {"keyhole-status": "safe"})
 NEWER = TagDebt("images", "a.qcow2", None, "def", {"keyhole-status": "unsafe"})
@@ -127,7 +127,7 @@ class TestOwed:
 
 class TestTwoWriters:
     def test_the_second_one_waits(self, debts: TagDebts, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("worker.jobs.tag_debts._WAIT_SECONDS", 0)
+        monkeypatch.setattr("keyhole.jobs.tag_debts._WAIT_SECONDS", 0)
         hold = held(debts)
 
         assert debts.hold(NEWER) is None
@@ -157,7 +157,7 @@ class TestTwoWriters:
     def test_nobody_holds_what_was_noted_while_it_is_held(
         self, debts: TagDebts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("worker.jobs.tag_debts._WAIT_SECONDS", 0)
+        monkeypatch.setattr("keyhole.jobs.tag_debts._WAIT_SECONDS", 0)
         held(debts)
         debts.note(NEWER)
 

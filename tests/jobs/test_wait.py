@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from worker.jobs import wait
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.wait import Arrived, await_verdicts
-from worker.results import keys
-from worker.results.redis_store import RedisStore, StreamPage
-from worker.scan.report import Report, Status
+from keyhole.jobs import wait
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.wait import Arrived, await_verdicts
+from keyhole.results.redis_store import RedisStore, StreamPage
+from keyhole.scan.report import Report, Status
+from keyhole.store import keys
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(3))

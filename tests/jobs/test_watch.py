@@ -1,6 +1,6 @@
 """The watch over attempts: what has ended is neither overdue nor forgotten before it is settled."""
 
-from worker.jobs.watch import Watch
+from keyhole.jobs.watch import Watch
 
 
 def test_an_attempt_that_runs_is_overdue_by_its_threads_cpu_time() -> None:

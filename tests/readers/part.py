@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from worker.demo.images import Image
+from keyhole.builders import Image
 
 #: Zeros within a part's structures that are shorter than this belong to them.
 SHORTEST_GAP = 16

@@ -14,12 +14,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from backports import zstd
 
-from tests.inspectors.content.built import lvm2
-from tests.inspectors.content.made import MADE, Made, make
-from tests.inspectors.content.tools import environment
-from tests.inspectors.tables.labels import bsd_disk
-from tests.readers.part import Part, runs
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     asif,
     bochs,
@@ -46,7 +41,12 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.demo.images.tar import tar_header
+from keyhole.builders.tar import tar_header
+from tests.inspectors.content.built import lvm2
+from tests.inspectors.content.made import MADE, Made, make
+from tests.inspectors.content.tools import environment
+from tests.inspectors.tables.labels import bsd_disk
+from tests.readers.part import Part, runs
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 #: A file that is there, so that readers that open what an image names get that far.

@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors import Facts
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.inspectors.content.tools import need
 from tests.inspectors.inspecting import facts_of
 from tests.readers import parts
 from tests.readers.part import Part, alone, behind, over
 from tests.readers.readers import RAW, READERS, Opened, opened, pairs_that_differ, there
-from worker.demo.images import Image
-from worker.inspectors import Facts
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 #: Polyglots in the default run.
 SAMPLE = 100

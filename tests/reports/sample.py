@@ -9,8 +9,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from worker.demo.samples import SAMPLES
-from worker.intake.audits.audit import (
+from keyhole.demo.samples import SAMPLES
+from keyhole.intake.audits.audit import (
     Audit,
     AuditedObject,
     AuditSpec,
@@ -19,12 +19,12 @@ from worker.intake.audits.audit import (
     How,
     Totals,
 )
-from worker.scan.report import Report, Status
-from worker.scan.scanner import ScanSettings, Target, failure, scan
-from worker.sources.errors import BudgetExhaustedError, UnreadableError
-from worker.sources.local import open_local
-from worker.sources.meter import Meter
-from worker.sources.source import Source
+from keyhole.scan.report import Report, Status
+from keyhole.scan.scanner import ScanSettings, Target, failure, scan
+from keyhole.sources.errors import BudgetExhaustedError, UnreadableError
+from keyhole.sources.local import open_local
+from keyhole.sources.meter import Meter
+from keyhole.sources.source import Source
 
 BUCKET = "images"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.intake.audits.audit import AuditSpec, AuditState, Totals
+from keyhole.intake.selection import Selection
+from keyhole.reports import contents
+from keyhole.scan.report import Status
 from tests.reports import sample
-from worker.intake.audits.audit import AuditSpec, AuditState, Totals
-from worker.intake.selection import Selection
-from worker.reports import contents
-from worker.scan.report import Status
 
 NOW = sample.NOON + timedelta(minutes=5)
 WAITING = Totals(listed=10, queued=10, scanned=7)

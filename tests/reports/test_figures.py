@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.reports import figures
+from keyhole.reports import figures
 
 
 @pytest.mark.parametrize(

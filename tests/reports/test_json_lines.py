@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding, How
+from keyhole.reports.json_lines import write_jsonl
+from keyhole.scan.report import Report
 from tests.reports import sample
-from worker.intake.audits.audit import Audit, AuditedObject, BucketFinding, How
-from worker.reports.json_lines import write_jsonl
-from worker.scan.report import Report
 
 
 def test_first_comes_the_audit_then_the_objects_then_the_findings() -> None:

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.inspectors.findings import found
+from keyhole.inspectors.text import printable
+from keyhole.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
+from keyhole.reports import page
+from keyhole.reports.page import write_html
+from keyhole.reports.reasons import BY_URGENCY
+from keyhole.scan.report import Status
 from tests.reports import sample
-from worker.inspectors.findings import found
-from worker.inspectors.text import printable
-from worker.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
-from worker.reports import page
-from worker.reports.page import write_html
-from worker.reports.reasons import BY_URGENCY
-from worker.scan.report import Status
 
 NOW = sample.NOON + timedelta(minutes=5)
 VOID = {"meta", "input", "rect"}

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from keyhole.intake.audits.audit import Audit, AuditedObject
+from keyhole.reports.parquet import GROUP_ROWS, PyarrowMissingError, write_parquet
+from keyhole.reports.rows import row_of
 from tests.reports import sample
-from worker.intake.audits.audit import Audit, AuditedObject
-from worker.reports.parquet import GROUP_ROWS, PyarrowMissingError, write_parquet
-from worker.reports.rows import row_of
 
 
 def written(*objects: AuditedObject) -> parquet.ParquetFile:

@@ -1,9 +1,9 @@
 """What statuses and reasons mean: every one has words."""
 
+from keyhole.inspectors.findings import CHECKS
+from keyhole.reports.reasons import BY_URGENCY, OTHER_REASONS, meaning
+from keyhole.scan.report import Status
 from tests.pages import REFERENCE, rows
-from worker.inspectors.findings import CHECKS
-from worker.reports.reasons import BY_URGENCY, OTHER_REASONS, meaning
-from worker.scan.report import Status
 
 
 def test_every_status_has_a_meaning_and_a_place() -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from keyhole.inspectors.findings import found
+from keyhole.intake.audits.audit import AuditedObject, How
+from keyhole.reports.rows import Row, row_of
+from keyhole.reports.spreadsheet import write_csv
+from keyhole.scan.report import Status
 from tests.reports import sample
-from worker.inspectors.findings import found
-from worker.intake.audits.audit import AuditedObject, How
-from worker.reports.rows import Row, row_of
-from worker.reports.spreadsheet import write_csv
-from worker.scan.report import Status
 
 #: Text that is likely to be trouble, and any other. A key is UTF-8, so it has no surrogates.
 TROUBLE = st.text(st.sampled_from("=+-@＝＋－＠;,|\t\r\n\0\"' a1ü\u00a0\u200b\u202e\ufeff"))  # noqa: RUF001

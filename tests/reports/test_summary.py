@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.inspectors.findings import found
+from keyhole.intake.audits.audit import AuditedObject, How
+from keyhole.reports.reasons import BY_URGENCY
+from keyhole.reports.summary import EXAMPLES, summarize
+from keyhole.scan.report import Status
 from tests.reports import sample
-from worker.inspectors.findings import found
-from worker.intake.audits.audit import AuditedObject, How
-from worker.reports.reasons import BY_URGENCY
-from worker.reports.summary import EXAMPLES, summarize
-from worker.scan.report import Status
 
 OBJECTS = st.lists(
     st.builds(

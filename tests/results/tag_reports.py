@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.scan.report import Report, Status
+from keyhole.scan.report import Report, Status
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = "a.qcow2"

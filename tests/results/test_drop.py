@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import redis
 
-from worker.results import keys
-from worker.results.drop import Drops, Standing, order
-from worker.results.lookup import Name
-from worker.results.redis_store import RedisStore
-from worker.scan.report import Report, Status
+from keyhole.results.drop import Drops, Standing, order
+from keyhole.results.lookup import Name
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.report import Report, Status
+from keyhole.store import keys
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BARE = Name("images", "a.qcow2")

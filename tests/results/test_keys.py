@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.results import keys
+from keyhole.store import keys
 
 names = st.text(max_size=20)
 

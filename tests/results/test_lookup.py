@@ -7,10 +7,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.results import keys
-from worker.results.lookup import Lookup, Name
-from worker.results.redis_store import RedisStore
-from worker.scan.report import Report, Status
+from keyhole.results.lookup import Lookup, Name
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.report import Report, Status
+from keyhole.store import keys
 
 
 def report(key: str, version_id: str | None = None, bucket: str = "images") -> Report:

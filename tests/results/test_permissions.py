@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis
 
+from keyhole.store.permissions import CHANNEL, KEYS, lacking, rules
 from tests.pages import block
 from tests.servers.redis_server import USER, RedisServer, redis_server, valkey_server
-from worker.results.permissions import CHANNEL, KEYS, lacking, rules
 
 
 @pytest.fixture(scope="module", params=[valkey_server, redis_server])

@@ -9,10 +9,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.results import keys
-from worker.results.record import CorruptRecordError
-from worker.results.redis_store import STREAM_START, RedisStore
-from worker.scan.report import LastAttempt, Report, Status
+from keyhole.results.record import CorruptRecordError
+from keyhole.results.redis_store import STREAM_START, RedisStore
+from keyhole.scan.report import LastAttempt, Report, Status
+from keyhole.store import keys
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BARE_ID = keys.object_id("images", "a.qcow2", None)

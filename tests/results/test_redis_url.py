@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.results.redis_url import OPTIONS, SECONDS, redis_options
-from worker.settings import Settings
+from keyhole.settings import Settings
+from keyhole.store.redis_url import OPTIONS, SECONDS, redis_options
 
 
 def test_all_is_read() -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyhole.results.tag_check import TagCheck
+from keyhole.results.tag_writer import TagWriter
+from keyhole.results.tags import STATUS, TagDebt
+from keyhole.scan.report import Report, Status
 from tests.servers.model_s3 import Fault, ModelS3
-from worker.results.tag_check import TagCheck
-from worker.results.tag_writer import TagWriter
-from worker.results.tags import STATUS, TagDebt
-from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,10 +10,10 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
+from keyhole.results.tag_writer import TagOutcome, TagWriter
+from keyhole.results.tags import OWN_TAGS, TagDebt, own_tags
+from keyhole.scan.report import Report, Status
 from tests.results.tag_reports import KEY, NOON, foreign, report
-from worker.results.tag_writer import TagOutcome, TagWriter
-from worker.results.tags import OWN_TAGS, TagDebt, own_tags
-from worker.scan.report import Report, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.results.tags import OWN_TAGS, merged, own_tags
+from keyhole.scan.report import Status
 from tests.results.tag_reports import NOON, report
-from worker.results.tags import OWN_TAGS, merged, own_tags
-from worker.scan.report import Status
 
 
 class TestWhatTheTagsSay:

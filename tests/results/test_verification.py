@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from keyhole.results.tags import own_tags
+from keyhole.results.verification import Agreement, Code, Seen, Verification, compare, look
+from keyhole.scan.report import Report, Status
+from keyhole.sources.errors import TransientError
 from tests.results.tag_reports import foreign, report
 from tests.servers.model_s3 import Fault, ModelS3
-from worker.results.tags import own_tags
-from worker.results.verification import Agreement, Code, Seen, Verification, compare, look
-from worker.scan.report import Report, Status
-from worker.sources.errors import TransientError
 
 SAFE, UNSAFE = report(), report(Status.UNSAFE)
 UNREADABLE = report(Status.UNREADABLE, etag=None)

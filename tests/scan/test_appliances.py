@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.builders import Image, gpt_disk, tar
+from keyhole.scan.report import Report, Status
+from keyhole.scan.rules import load_policy
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.sources.local import open_local
+from keyhole.sources.s3 import S3Access
 from tests.inspectors.appliances.building import (
     DISK,
     DISK_NAME,
@@ -16,13 +23,6 @@ from tests.inspectors.appliances.building import (
 )
 from tests.inspectors.appliances.test_chunks import file
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
-from worker.api import scan_s3
-from worker.demo.images import Image, gpt_disk, tar
-from worker.scan.report import Report, Status
-from worker.scan.rules import load_policy
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.sources.local import open_local
-from worker.sources.s3 import S3Access
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 CHUNK = 20_000

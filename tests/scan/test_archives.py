@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.scripted_s3 import BUCKET, ScriptedS3
-from tests.slow import slow
-from worker.api import scan_s3
-from worker.demo.images import (
+from keyhole.api import scan_s3
+from keyhole.builders import (
     Image,
     OVADisk,
     gpt_disk,
@@ -23,12 +21,14 @@ from worker.demo.images import (
     vmdk_stream_optimized,
     zip_archive,
 )
-from worker.scan.report import Report, Status
-from worker.scan.rules import load_policy
-from worker.scan.scanner import ScanSettings, Target, scan, scan_stream
-from worker.sources.local import open_local
-from worker.sources.meter import Budget
-from worker.sources.s3 import S3Access
+from keyhole.scan.report import Report, Status
+from keyhole.scan.rules import load_policy
+from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
+from keyhole.sources.local import open_local
+from keyhole.sources.meter import Budget
+from keyhole.sources.s3 import S3Access
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
+from tests.slow import slow
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 SIZE = 10 * GIB

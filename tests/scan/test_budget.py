@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.builders import Image, gpt_disk, qcow2, vmdk_sparse
+from keyhole.scan.report import Report, Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources import meter
+from keyhole.sources.meter import Budget
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import s3_access
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import BUCKET, Answer, ScriptedS3, ignore_range, refuse
-from worker.api import scan_s3
-from worker.demo.images import Image, gpt_disk, qcow2, vmdk_sparse
-from worker.scan.report import Report, Status
-from worker.scan.scanner import ScanSettings
-from worker.sources import meter
-from worker.sources.meter import Budget
-from worker.sources.s3 import S3Access
 
 GIB = 1 << 30
 KIB = 1 << 10

@@ -12,21 +12,21 @@ from typing import BinaryIO, cast
 
 import pytest
 
+from keyhole.api import inspect_stream, scan_s3
+from keyhole.builders import Image, gpt_disk, qcow2, tar, vhd_fixed
+from keyhole.inspectors.archives.zip.end import TAIL_BYTES
+from keyhole.scan.report import Report, Status
+from keyhole.scan.rules import PROFILES, PolicyError, load_policy
+from keyhole.scan.scanner import FULL_SECONDS, ScanSettings, Target, scan
+from keyhole.settings import Settings
+from keyhole.sources.local import FileSource
+from keyhole.sources.meter import Budget
+from keyhole.sources.s3 import S3Access
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import GIB, MIB, PACKED, noise, zeros
 from tests.inspectors.content.tools import need
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 from tests.slow import slow
-from worker.api import inspect_stream, scan_s3
-from worker.demo.images import Image, gpt_disk, qcow2, tar, vhd_fixed
-from worker.inspectors.zip_end import TAIL_BYTES
-from worker.scan.report import Report, Status
-from worker.scan.rules import PROFILES, PolicyError, load_policy
-from worker.scan.scanner import FULL_SECONDS, ScanSettings, Target, scan
-from worker.settings import Settings
-from worker.sources.local import FileSource
-from worker.sources.meter import Budget
-from worker.sources.s3 import S3Access
 
 LIMIT = (Status.INCONCLUSIVE, ("decompression_limit",))
 HEAD_BYTES = ScanSettings().head_bytes
@@ -298,8 +298,8 @@ def test_a_bomb_costs_no_more_than_its_front() -> None:
 
 IMPORTS = """
 from pathlib import Path
-from worker.api import scan_path
-from worker.scan.scanner import ScanSettings
+from keyhole.api import scan_path
+from keyhole.scan.scanner import ScanSettings
 settings = ScanSettings()
 """
 SCANNED = "result = len(scan_path(Path(sys.argv[1]), settings).members)"

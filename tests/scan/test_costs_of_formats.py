@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.servers.scripted_s3 import BUCKET, ScriptedS3
-from worker.api import scan_s3
-from worker.demo.images import (
+from keyhole.api import scan_s3
+from keyhole.builders import (
     Image,
     asif,
     bochs,
@@ -25,9 +24,10 @@ from worker.demo.images import (
     udf,
     vmdk_flat_descriptor,
 )
-from worker.inspectors import Wholeness
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
+from keyhole.inspectors import Wholeness
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 SIZE = 10 << 30
 #: An E01 has checksums of all its chunks, which take time to make.

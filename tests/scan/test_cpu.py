@@ -5,12 +5,12 @@ from io import BytesIO
 
 import pytest
 
-from worker.demo.images import Image, gpt_disk, qcow2, tar
-from worker.demo.images.tar import tar_header
-from worker.scan.report import Report, Status
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.sources.local import FileSource
-from worker.sources.meter import Budget
+from keyhole.builders import Image, gpt_disk, qcow2, tar
+from keyhole.builders.tar import tar_header
+from keyhole.scan.report import Report, Status
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.sources.local import FileSource
+from keyhole.sources.meter import Budget
 
 GIB = 1 << 30
 #: Far less than what the objects here take: seconds.

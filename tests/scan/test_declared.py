@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.builders import Image, gpt_disk, iso, qcow2, vmdk_sparse
+from keyhole.inspectors import Facts, Severity
+from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.facts import Member
+from keyhole.scan.declared import Declared, compare
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.inspecting import facts_of
 from tests.servers.access import s3_access
-from worker.api import scan_s3
-from worker.demo.images import Image, gpt_disk, iso, qcow2, vmdk_sparse
-from worker.inspectors import Facts, Severity
-from worker.inspectors.facts import Member
-from worker.inspectors.formats import INSPECTORS
-from worker.scan.declared import Declared, compare
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

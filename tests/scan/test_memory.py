@@ -10,17 +10,17 @@ from io import BytesIO
 
 import pytest
 
+from keyhole.builders import qcow2
+from keyhole.inspectors.memory import Held, held_by
+from keyhole.scan.memory import BESIDE, MUCH, MemoryPool, MemoryShare
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.turn import Turn
+from keyhole.scan.undecided import is_undecided
+from keyhole.sources.errors import TransientError
+from keyhole.sources.local import FileSource
+from keyhole.sources.meter import Budget
 from tests.inspectors.compression.memory import memory_taken
-from worker.demo.images import qcow2
-from worker.inspectors.memory import Held, held_by
-from worker.scan.memory import BESIDE, MUCH, MemoryPool, MemoryShare
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.scan.turn import Turn
-from worker.scan.undecided import is_undecided
-from worker.sources.errors import TransientError
-from worker.sources.local import FileSource
-from worker.sources.meter import Budget
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -156,10 +156,10 @@ THREADS = """
 import io, sys
 from concurrent.futures import ThreadPoolExecutor
 from backports import zstd
-from worker.scan.memory import MemoryPool
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.scan.turn import Turn
-from worker.sources.local import FileSource
+from keyhole.scan.memory import MemoryPool
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.turn import Turn
+from keyhole.sources.local import FileSource
 options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
 with_window = zstd.ZstdCompressor(options=options)
 data = b"".join([with_window.compress(bytes(1 << 20)) for _ in range(160)] + [with_window.flush()])

@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inspectors.region import ByteRange
-from worker.scan.plan import merge
+from keyhole.inspectors.region import ByteRange
+from keyhole.scan.plan import merge
 
 GAPS = st.integers(0, 50)
 RANGES = st.lists(st.builds(ByteRange, st.integers(0, 300), st.integers(1, 60)), max_size=12)

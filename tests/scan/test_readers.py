@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image, OVADisk, ova, ovf, vhd_dynamic, vhd_fixed, vhd_geometry
+from keyhole.inspectors import Severity
+from keyhole.scan.report import Report, Status
+from keyhole.scan.rules import PROFILES, PolicyError, load_policy
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.sources.local import open_local
 from tests.inspectors.test_ova import DISKS
 from tests.inspectors.test_vhd import with_footer
-from worker.demo.images import Image, OVADisk, ova, ovf, vhd_dynamic, vhd_fixed, vhd_geometry
-from worker.inspectors import Severity
-from worker.scan.report import Report, Status
-from worker.scan.rules import PROFILES, PolicyError, load_policy
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.sources.local import open_local
 
 MIB, GIB = 1024**2, 1024**3
 SIZE = 20 * GIB

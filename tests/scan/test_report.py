@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.inspectors.facts import Wholeness
-from worker.inspectors.findings import CHECKS, Finding, Severity
-from worker.scan.report import Report, Status
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import CHECKS, Finding, Severity
+from keyhole.scan.report import Report, Status
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SIZES = st.none() | st.integers(0, 1 << 70)

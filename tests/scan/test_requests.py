@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.servers.scripted_s3 import BUCKET, ScriptedS3
-from worker.api import scan_s3
-from worker.demo.images import (
+from keyhole.api import scan_s3
+from keyhole.builders import (
     Image,
     gpt_disk,
     mbr_disk,
@@ -16,9 +15,10 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.scan.report import Report, Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
+from keyhole.scan.report import Report, Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
+from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 SIZE = 10 << 30
 #: The front, the end, and what lies between.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.demo.images import (
+from keyhole.builders import (
     Image,
     asif,
     gpt_disk,
@@ -23,14 +23,14 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.inspectors import CHECKS, Facts, Severity, Wholeness
-from worker.inspectors.findings import Finding
-from worker.scan.declared import Declared
-from worker.scan.policy import PRECEDENCE, RULESET, apply, judge
-from worker.scan.report import Report, Status
-from worker.scan.rules import PROFILES, PolicyError, Rule, load_policy, profile_text
-from worker.scan.scanner import ScanSettings, Target, scan
-from worker.sources.local import open_local
+from keyhole.inspectors import CHECKS, Facts, Severity, Wholeness
+from keyhole.inspectors.findings import Finding
+from keyhole.scan.declared import Declared
+from keyhole.scan.policy import PRECEDENCE, RULESET, apply, judge
+from keyhole.scan.report import Report, Status
+from keyhole.scan.rules import PROFILES, PolicyError, Rule, load_policy, profile_text
+from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.sources.local import open_local
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 

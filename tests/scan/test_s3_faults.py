@@ -9,6 +9,12 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from urllib3.exceptions import ProtocolError
 
+from keyhole.api import scan_s3
+from keyhole.builders import Image, gpt_disk, mbr_disk, qcow2, vdi, vmdk_sparse
+from keyhole.scan.report import Report, Status
+from keyhole.scan.scanner import MAX_STARTS, ScanSettings
+from keyhole.sources.retries import RETRY_ATTEMPTS
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import (
@@ -25,12 +31,6 @@ from tests.servers.scripted_s3 import (
     state,
     without_length,
 )
-from worker.api import scan_s3
-from worker.demo.images import Image, gpt_disk, mbr_disk, qcow2, vdi, vmdk_sparse
-from worker.scan.report import Report, Status
-from worker.scan.scanner import MAX_STARTS, ScanSettings
-from worker.sources.retries import RETRY_ATTEMPTS
-from worker.sources.s3 import S3Access
 
 KEY = "image"
 GIB = 1 << 30

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.scan.sizes import UNITS, parse_size
+from keyhole.scan.sizes import UNITS, parse_size
 
 
 @pytest.mark.parametrize(

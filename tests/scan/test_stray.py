@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.demo.images import Image
-from worker.inspectors import Inspection
-from worker.scan.report import Report, Status
-from worker.scan.rules import load_policy
-from worker.scan.scanner import ScanSettings, Target, scan, scan_stream
-from worker.scan.stray import media_type
-from worker.sources.local import FileSource
+from keyhole.builders import Image
+from keyhole.inspectors import Inspection
+from keyhole.scan.report import Report, Status
+from keyhole.scan.rules import load_policy
+from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
+from keyhole.scan.stray import media_type
+from keyhole.sources.local import FileSource
 
 PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 40
 RANDOM = random.Random(7).randbytes(3000)  # noqa: S311 - the same every time

@@ -7,8 +7,8 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from worker.api import inspect_stream, scan_path
-from worker.demo.images import (
+from keyhole.api import inspect_stream, scan_path
+from keyhole.builders import (
     Image,
     gpt_disk,
     mbr_disk,
@@ -20,8 +20,8 @@ from worker.demo.images import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from worker.scan.report import Status
-from worker.scan.scanner import MAX_STARTS, ScanSettings
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import MAX_STARTS, ScanSettings
 
 SIZE = 16 << 20
 

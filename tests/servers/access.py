@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from worker.sources.s3 import S3Access
+from keyhole.sources.s3 import S3Access
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 #: What a machine may have set that decides how S3 is reached.

@@ -1,6 +1,6 @@
 """A model of S3's objects and their tags, with a client's methods, in which any request can go wrong.
 
-It answers as S3 does what `worker.results.tag_writer` asks, in some microseconds, so that a test can try
+It answers as S3 does what `keyhole.results.tag_writer` asks, in some microseconds, so that a test can try
 thousands of orders. `before` is called with each request; it may change objects, and it returns what goes
 wrong with the request.
 """

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from keyhole.builders import Image
 from tests.servers.request import Request
-from worker.demo.images import Image
 
 BUCKET = "bucket"
 LAST_MODIFIED = "Fri, 01 May 2026 12:00:00 GMT"

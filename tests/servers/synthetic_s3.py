@@ -32,7 +32,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
-from worker.demo.images import vdi
+from keyhole.builders import vdi
 
 #: What every object holds: a whole image that one GET tells all about.
 IMAGE = vdi(1024**3).to_bytes()

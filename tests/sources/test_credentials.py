@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.intake.listing import list_objects
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.errors import SourceError
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate
-from worker.api import scan_s3
-from worker.intake.listing import list_objects
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.errors import SourceError
-from worker.sources.s3 import S3Access
 
 WEB_IDENTITY = {
     "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/keyhole",

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from keyhole.sources import s3_obstore
+from keyhole.sources.deadline import deadline
+from keyhole.sources.errors import BudgetExhaustedError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3_answer import Pin, Span
 from tests.servers.access import CREDENTIALS, isolate
-from worker.sources import s3_obstore
-from worker.sources.deadline import deadline
-from worker.sources.errors import BudgetExhaustedError
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import S3Access, S3Source
-from worker.sources.s3_answer import Pin, Span
 
 #: Seconds from one byte to the next.
 TRICKLE = 0.05

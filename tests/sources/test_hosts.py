@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from keyhole.sources.errors import SourceError
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate
-from worker.sources.errors import SourceError
-from worker.sources.s3 import S3Access
 
 BUCKETS = [
     "evil.example",

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from worker.sources import local
-from worker.sources.errors import ObjectChangedError, UnreadableError
-from worker.sources.local import FileSource, open_local
-from worker.sources.meter import Budget, Meter
+from keyhole.sources import local
+from keyhole.sources.errors import ObjectChangedError, UnreadableError
+from keyhole.sources.local import FileSource, open_local
+from keyhole.sources.meter import Budget, Meter
 
 BODY = bytes(range(256)) * 8
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sources.errors import SourceError
-from worker.sources.masking import check_no_user, check_redis_or_broker, masked, masked_url, split_url
+from keyhole.sources.errors import SourceError
+from keyhole.sources.masking import check_no_user, check_redis_or_broker, masked, masked_url, split_url
 
 SECRET = "s3cret"
 #: What ends a password, or is taken for something else, where it is not quoted.

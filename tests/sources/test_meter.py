@@ -4,8 +4,8 @@ from threading import Event
 
 import pytest
 
-from worker.sources.errors import BudgetExhaustedError
-from worker.sources.meter import Budget, Meter
+from keyhole.sources.errors import BudgetExhaustedError
+from keyhole.sources.meter import Budget, Meter
 
 
 def test_the_last_request_and_the_last_byte_are_within_the_budget() -> None:

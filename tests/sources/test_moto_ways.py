@@ -5,17 +5,17 @@ from uuid import uuid4
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.intake.listing import list_objects
+from keyhole.results.tag_writer import TagOutcome, TagWriter
+from keyhole.results.tags import TagDebt
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.forward_proxy import forward_proxy
 from tests.servers.recorded_moto import RecordedMoto
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.intake.listing import list_objects
-from worker.results.tag_writer import TagOutcome, TagWriter
-from worker.results.tags import TagDebt
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

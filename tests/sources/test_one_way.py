@@ -11,18 +11,18 @@ import pytest
 import stamina
 from botocore.exceptions import ClientError
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources import trust
+from keyhole.sources.errors import ConfigurationError, SourceError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Access, S3Source
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.certificates import Authority, make_authority
 from tests.servers.forward_proxy import forward_proxy
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse, scripted_s3
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources import trust
-from worker.sources.errors import ConfigurationError, SourceError
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import S3Access, S3Source
 
 MIB = 1 << 20
 #: One that obstore reads, and one that boto3 must.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.sources.errors import ConfigurationError
-from worker.sources.proxies import Proxies
+from keyhole.sources.errors import ConfigurationError
+from keyhole.sources.proxies import Proxies
 
 PROXY = "http://proxy.test:3128"
 URL = "http://10.1.2.3:9000/bucket"

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 import stamina
 
+from keyhole.api import scan_s3
+from keyhole.builders import gpt_disk
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources import retries as retries_module
+from keyhole.sources.errors import ObjectChangedError, TransientError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.retries import RETRY_ATTEMPTS, RETRY_SECONDS
+from keyhole.sources.s3 import S3Access, S3Source
 from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
-from worker.api import scan_s3
-from worker.demo.images import gpt_disk
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources import retries as retries_module
-from worker.sources.errors import ObjectChangedError, TransientError
-from worker.sources.meter import Budget, Meter
-from worker.sources.retries import RETRY_ATTEMPTS, RETRY_SECONDS
-from worker.sources.s3 import S3Access, S3Source
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,6 +10,14 @@ from uuid import uuid4
 
 import pytest
 
+from keyhole.api import scan_s3
+from keyhole.builders import gpt_disk
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.errors import ObjectChangedError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3_route import STRIKES
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import (
     Answer,
@@ -21,14 +29,6 @@ from tests.servers.scripted_s3 import (
     right,
     state,
 )
-from worker.api import scan_s3
-from worker.demo.images import gpt_disk
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.errors import ObjectChangedError
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import S3Access, S3Source
-from worker.sources.s3_route import STRIKES
 
 GIB = 1 << 30
 KEY = "image"

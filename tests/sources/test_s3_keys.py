@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyhole.api import scan_s3
+from keyhole.builders import qcow2
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3_obstore import can_name
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
-from worker.api import scan_s3
-from worker.demo.images import qcow2
-from worker.scan.scanner import ScanSettings
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3 import S3Access, S3Source
-from worker.sources.s3_obstore import can_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,14 +15,14 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
+from keyhole.api import scan_s3
+from keyhole.scan.report import Status
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.errors import ConfigurationError, TransientError
+from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_refusal import explain
 from tests.servers.access import s3_access
 from tests.servers.scripted_s3 import BUCKET, Fault, ScriptedS3, refusal, refuse
-from worker.api import scan_s3
-from worker.scan.report import Status
-from worker.scan.scanner import ScanSettings
-from worker.sources.errors import ConfigurationError, TransientError
-from worker.sources.s3 import S3Access
-from worker.sources.s3_refusal import explain
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytest
 from obstore.store import S3Store
 
-from worker.sources import s3_obstore, s3_route
-from worker.sources.meter import Budget, Meter
-from worker.sources.s3_answer import Pin, Span
-from worker.sources.s3_client import Place
-from worker.sources.s3_obstore import ObstoreRefusedError
-from worker.sources.s3_route import STRIKES, Route
+from keyhole.sources import s3_obstore, s3_route
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3_answer import Pin, Span
+from keyhole.sources.s3_client import Place
+from keyhole.sources.s3_obstore import ObstoreRefusedError
+from keyhole.sources.s3_route import STRIKES, Route
 
 HOME = Place("https://bucket.s3.amazonaws.com", "us-east-1", "s3", "v4")
 ELSEWHERE = HOME._replace(url="https://bucket.s3.eu-west-1.amazonaws.com", region="eu-west-1")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sources.s3_uri import S3Uri, parse_s3_uri
+from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
 ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint"
 OUTPOST = "arn:aws:s3-outposts:eu-west-1:123456789012:outpost"

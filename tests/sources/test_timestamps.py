@@ -9,8 +9,8 @@ from botocore.utils import parse_timestamp as by_botocore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sources.s3 import S3Access
-from worker.sources.timestamps import parse_timestamp
+from keyhole.sources.s3 import S3Access
+from keyhole.sources.timestamps import parse_timestamp
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001 - in UTC below

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.sources import trust
+from keyhole.sources.errors import ConfigurationError
+from keyhole.sources.trust import choose_trust
 from tests.servers.certificates import make_authority
-from worker.sources import trust
-from worker.sources.errors import ConfigurationError
-from worker.sources.trust import choose_trust
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """How tests here build appliances: an archive of files, and a descriptor of parts."""
 
+from keyhole.builders import Image, tar, vmdk_stream_optimized
+from keyhole.inspectors import Facts, Severity
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, tar, vmdk_stream_optimized
-from worker.inspectors import Facts, Severity
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 

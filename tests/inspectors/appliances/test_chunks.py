@@ -7,6 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyhole.builders import mbr_disk, qcow2, tar, vmdk_stream_optimized
+from keyhole.inspectors import Facts, Inspection, Severity, Wholeness
+from keyhole.inspectors.archives.ova import OVAInspector
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.inspectors.appliances.building import (
     DISK,
     DISK_NAME,
@@ -21,11 +26,6 @@ from tests.inspectors.appliances.building import (
 )
 from tests.inspectors.archives.walking import facts_of, walk
 from tests.inspectors.one_inspector import keeps_the_law
-from worker.demo.images import mbr_disk, qcow2, tar, vmdk_stream_optimized
-from worker.inspectors import Facts, Inspection, Severity, Wholeness
-from worker.inspectors.ova import OVAInspector
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 CHUNK = 20_000
 PACKED = plain(gzip.compress(DISK.to_bytes(), mtime=0))

@@ -6,6 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import tar
+from keyhole.inspectors import Facts, Severity
+from keyhole.inspectors.archives.ovf.descriptor import OVFError, parse
+from keyhole.inspectors.archives.ovf.text import EncodingError, decode
 from tests.inspectors.appliances.building import (
     DISK,
     DISK_ELEMENT,
@@ -16,10 +20,6 @@ from tests.inspectors.appliances.building import (
     plain,
 )
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import tar
-from worker.inspectors import Facts, Severity
-from worker.inspectors.ovf import OVFError, parse
-from worker.inspectors.ovf_text import EncodingError, decode
 
 UNSUPPORTED = [("unsupported_subformat", Severity.WARNING)]
 STRUCTURE = [("structure", Severity.ERROR)]

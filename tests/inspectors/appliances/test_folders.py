@@ -2,6 +2,9 @@
 
 import pytest
 
+from keyhole.builders import Image, qcow2, tar, vmdk_stream_optimized
+from keyhole.inspectors import Facts, Severity, Wholeness
+from keyhole.inspectors.archives.ovf.appliance import MAX_BYTES, MAX_OVF, MAX_OVFS
 from tests.inspectors.appliances.building import (
     DISK,
     DISK_ELEMENT,
@@ -14,9 +17,6 @@ from tests.inspectors.appliances.building import (
     plain,
 )
 from tests.inspectors.archives.walking import facts_of, walk
-from worker.demo.images import Image, qcow2, tar, vmdk_stream_optimized
-from worker.inspectors import Facts, Severity, Wholeness
-from worker.inspectors.appliance import MAX_BYTES, MAX_OVF, MAX_OVFS
 
 APPLE_DOUBLE = plain(bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(300))
 TEXT = descriptor()

@@ -2,9 +2,9 @@
 
 import pytest
 
+from keyhole.inspectors import Severity
+from keyhole.inspectors.archives.ovf.descriptor import MAX_ENTRIES, OVFError, parse
 from tests.inspectors.appliances.building import HARD_DISK, described, descriptor
-from worker.inspectors import Severity
-from worker.inspectors.ovf import MAX_ENTRIES, OVFError, parse
 
 CRITICAL = [("ovf_reference", Severity.CRITICAL)]
 #: What leads to a host's file, however it is said.

@@ -2,6 +2,8 @@
 
 import pytest
 
+from keyhole.inspectors import Severity
+from keyhole.inspectors.archives.ovf.descriptor import parse
 from tests.inspectors.appliances.building import (
     DISK,
     DISK_ELEMENT,
@@ -14,8 +16,6 @@ from tests.inspectors.appliances.building import (
     descriptor,
 )
 from tests.inspectors.archives.walking import walk
-from worker.inspectors import Severity
-from worker.inspectors.ovf import parse
 
 MISSING = [("ovf_reference", Severity.ERROR)]
 PARENT = [("parent_image", Severity.CRITICAL)]

@@ -2,13 +2,13 @@
 
 import pytest
 
+from keyhole.builders import Image, iso, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
+from keyhole.inspectors import Severity
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.inspectors.appliances import writers
 from tests.inspectors.appliances.building import GIB, appliance, findings, plain
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, iso, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
-from worker.inspectors import Severity
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 STREAM = vmdk_stream_optimized(2 * GIB, allocated=3)
 QCOW2 = qcow2(2 * GIB, allocated=3)

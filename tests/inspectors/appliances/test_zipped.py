@@ -5,6 +5,10 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import pytest
 
+from keyhole.builders import Image, vmdk_stream_optimized
+from keyhole.inspectors import Facts, Severity
+from keyhole.scan.policy import judge
+from keyhole.scan.report import Status
 from tests.inspectors.appliances.building import (
     DISK,
     DISK_ELEMENT,
@@ -17,10 +21,6 @@ from tests.inspectors.appliances.building import (
     plain,
 )
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, vmdk_stream_optimized
-from worker.inspectors import Facts, Severity
-from worker.scan.policy import judge
-from worker.scan.report import Status
 
 
 def zipped(text: str, *files: tuple[str, Image], name: str = "box.ovf", method: int = ZIP_DEFLATED) -> Facts:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from worker.demo.images import Image, tar_header
-from worker.demo.images.tar import BLOCK, summed
+from keyhole.builders import Image, tar_header
+from keyhole.builders.tar import BLOCK, summed
 
 END = bytes(2 * BLOCK)
 GNU_MAGIC = b"ustar  \0"

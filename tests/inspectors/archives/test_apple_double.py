@@ -2,10 +2,10 @@
 
 import pytest
 
+from keyhole.builders import Image, qcow2, tar
+from keyhole.inspectors.archives.apple_double import MARK, is_apple_double
 from tests.inspectors.archives.blocks import archive, file
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, qcow2, tar
-from worker.inspectors.apple_double import MARK, is_apple_double
 
 MIB, GIB = 1024**2, 1024**3
 ATTRIBUTES = MARK + bytes.fromhex("00020000") + b"Mac OS X        ".ljust(338, b"\0")

@@ -10,6 +10,8 @@ from random import Random
 
 import pytest
 
+from keyhole.builders import Image, tar_header
+from keyhole.builders.tar import BLOCK
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.blocks import (
     END,
@@ -28,8 +30,6 @@ from tests.inspectors.archives.blocks import (
 from tests.inspectors.archives.readers import by_gnu_tar, by_tarfile
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.content.tools import need
-from worker.demo.images import Image, tar_header
-from worker.demo.images.tar import BLOCK
 
 DATA = b"x" * 700
 #: A member that only those see who do not skip it.

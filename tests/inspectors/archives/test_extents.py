@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inspectors.extents import ExtentMap, JoinedExtents
+from keyhole.inspectors.extents import ExtentMap, JoinedExtents
 
 
 @st.composite

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from keyhole.builders import Image, OVADisk, ovf, qcow2, tar, tar_header
+from keyhole.builders.tar import Entry
+from keyhole.inspectors import Facts, Severity
 from tests.inspectors.archives.blocks import archive, file
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, OVADisk, ovf, qcow2, tar, tar_header
-from worker.demo.images.tar import Entry
-from worker.inspectors import Facts, Severity
 
 MIB, GIB = 1024**2, 1024**3
 DISK = qcow2(GIB, allocated=3)

@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 
+from keyhole.builders import tar_header, vdi
+from keyhole.inspectors import Facts
+from keyhole.inspectors.archives.links import MAX_BYTES, MAX_PLACES
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.blocks import archive, file
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import tar_header, vdi
-from worker.inspectors import Facts
-from worker.inspectors.tar_links import MAX_BYTES, MAX_PLACES
 
 MIB = 1024**2
 DISK = file(b"disk.vdi", vdi(MIB))

@@ -2,10 +2,10 @@
 
 import pytest
 
+from keyhole.builders import Image, tar_header, vdi
+from keyhole.inspectors import Facts, Severity
 from tests.inspectors.archives.blocks import archive, extended, file, long_name
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, tar_header, vdi
-from worker.inspectors import Facts, Severity
 
 MIB = 1024**2
 DISK = file(b"disk.vdi", vdi(MIB))

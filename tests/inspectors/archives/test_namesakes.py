@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import OVADisk, ova, ovf, qcow2, tar_header, vdi, vmdk_sparse
+from keyhole.inspectors import Facts
+from keyhole.inspectors.archives.namesakes import folded
 from tests.inspectors.archives.blocks import archive, file, gnu, patched
 from tests.inspectors.archives.readers import by_tarfile
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import OVADisk, ova, ovf, qcow2, tar_header, vdi, vmdk_sparse
-from worker.inspectors import Facts
-from worker.inspectors.namesakes import folded
 
 MIB = 1024**2
 TEXT = b"text"

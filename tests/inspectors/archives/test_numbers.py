@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image, tar_header
+from keyhole.builders.tar import summed
+from keyhole.inspectors.archives.tar.header import begins_archive
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.blocks import archive, file, patched
 from tests.inspectors.archives.walking import walk
-from worker.demo.images import Image, tar_header
-from worker.demo.images.tar import summed
-from worker.inspectors.tar_header import begins_archive
 
 DATA = b"x" * 700
 FIRST, LAST = file(b"first", DATA), file(b"last", b"end")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_object
+from keyhole.builders import Image, qcow2, tar
+from keyhole.inspectors.archives.member import LARGE
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.blocks import archive, file
 from tests.inspectors.archives.walking import walk
-from worker.api import scan_object
-from worker.demo.images import Image, qcow2, tar
-from worker.inspectors.archive_member import LARGE
 
 GIB = 1024**3
 DISK = qcow2(GIB, allocated=2)

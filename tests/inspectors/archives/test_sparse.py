@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image, gpt_disk, qcow2, tar_header
+from keyhole.inspectors import Facts
+from keyhole.inspectors.archives.tar.sparse import MAX_EXTENTS
 from tests.inspectors.archives.blocks import archive, extended, file, old_sparse, patched
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import image_of, run_tool
-from worker.demo.images import Image, gpt_disk, qcow2, tar_header
-from worker.inspectors import Facts
-from worker.inspectors.tar_sparse import MAX_EXTENTS
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 FORMATS = [

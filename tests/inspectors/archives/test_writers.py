@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_object
+from keyhole.builders import OVADisk, gpt_disk, ovf, qcow2, vmdk_stream_optimized
+from keyhole.scan.report import Report
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.writers import WRITERS, Writer, go
-from worker.api import scan_object
-from worker.demo.images import OVADisk, gpt_disk, ovf, qcow2, vmdk_stream_optimized
-from worker.scan.report import Report
 
 MIB, GIB = 1024**2, 1024**3
 VMDK = vmdk_stream_optimized(2 * GIB, allocated=3)

@@ -9,6 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import Image, gpt_disk, iso, qcow2, vdi, vhd_fixed, vmdk_sparse, zip_archive
+from keyhole.inspectors import Facts, Inspection, Wholeness, get_inspector
+from keyhole.inspectors.archives.zip.inspector import MAX_ENTRIES, ZipInspector
+from keyhole.inspectors.archives.zip.records import TAIL_BYTES
+from keyhole.inspectors.compression.inspector import LIMIT
+from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.container import MAX_MEMBERS
+from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.archives.zips import (
     LINK,
@@ -23,14 +31,6 @@ from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import keeps_the_law
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, told_at_once
-from worker.demo.images import Image, gpt_disk, iso, qcow2, vdi, vhd_fixed, vmdk_sparse, zip_archive
-from worker.inspectors import Facts, Inspection, Wholeness, get_inspector
-from worker.inspectors.compressed import LIMIT
-from worker.inspectors.container import MAX_MEMBERS
-from worker.inspectors.decompression import Decompression
-from worker.inspectors.inside import MAX_DEPTH, Inside
-from worker.inspectors.zip import MAX_ENTRIES, ZipInspector
-from worker.inspectors.zip_records import TAIL_BYTES
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 TEXT = b"what to know of this archive\n"
@@ -242,7 +242,7 @@ def test_more_entries_than_are_read_are_a_finding() -> None:
     folder = zip_archive([("f/", Image(0))])
     header = folder.read(32, 48)
     data = header * (MAX_ENTRIES + 1)
-    from worker.demo.images.zip import end_records
+    from keyhole.builders.zip import end_records
 
     whole = image(folder.read(0, 32) + data + end_records(MAX_ENTRIES + 1, len(data), 32))
     assert checks(walk(whole)) == ["member_limit"]

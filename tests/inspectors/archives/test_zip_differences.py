@@ -17,6 +17,7 @@ from random import Random
 
 import pytest
 
+from keyhole.inspectors import Facts, Severity, Wholeness
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.archives.zips import (
     DEFLATED,
@@ -30,7 +31,6 @@ from tests.inspectors.archives.zips import (
     zipped,
 )
 from tests.inspectors.content.tools import environment, need
-from worker.inspectors import Facts, Severity, Wholeness
 
 #: Files by their names: checksums of what is in them. Nothing if the reader extracts nothing.
 Files = Mapping[str, int]

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from keyhole.builders import Image, qcow2
+from keyhole.builders.zip import LOCATOR, ZIP64_END
+from keyhole.inspectors import Facts, Severity, Wholeness
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.archives.zips import (
     DEFLATED,
@@ -21,9 +24,6 @@ from tests.inspectors.archives.zips import (
     unicode_path,
     zipped,
 )
-from worker.demo.images import Image, qcow2
-from worker.demo.images.zip import LOCATOR, ZIP64_END
-from worker.inspectors import Facts, Severity, Wholeness
 
 MIB = 1024**2
 DISK = qcow2(MIB, allocated=2).to_bytes()
@@ -389,7 +389,7 @@ def test_numbers_that_a_zip64_field_has_are_read() -> None:
 
 def test_an_archive_that_is_another_format_is_two_at_once() -> None:
     """A stored disk begins behind its header, so a partition table may stand in its name."""
-    from worker.demo.images import mbr_disk
+    from keyhole.builders import mbr_disk
 
     table = mbr_disk(MIB, [(0x83, 8, 100)]).read(446, 66)
     whole = image(GOOD)

@@ -1,9 +1,9 @@
 """How tests walk through an archive that has more members than other images have ranges."""
 
+from keyhole.builders import Image
+from keyhole.inspectors import Facts, Inspection
+from keyhole.scan.plan import merge
 from tests.inspectors.inspecting import facts_of
-from worker.demo.images import Image
-from worker.inspectors import Facts, Inspection
-from worker.scan.plan import merge
 
 KIB, MIB = 1024, 1024**2
 #: As a scan reads: so much from where something is wanted, and what lies this near together at once.

@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from worker.demo.images import Image
-from worker.demo.images.zip import DIRECTORY, END, LOCAL, UNIX, VERSION
+from keyhole.builders import Image
+from keyhole.builders.zip import DIRECTORY, END, LOCAL, UNIX, VERSION
 
 STORED, DEFLATED = 0, 8
 FILE, LINK = 0o100644, 0o120777

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 
 import lz4.frame
 
-from worker.inspectors.compressed import (
+from keyhole.inspectors.compression.inspector import (
     Bzip2Inspector,
     CompressedInspector,
     GzipInspector,
     XzInspector,
     ZstdInspector,
 )
-from worker.inspectors.lz4 import Lz4Inspector
-from worker.inspectors.lzma_alone import LzmaInspector
+from keyhole.inspectors.compression.lz4 import Lz4Inspector
+from keyhole.inspectors.compression.lzma_alone import LzmaInspector
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image, gpt_disk, qcow2, tar
+from keyhole.inspectors import Facts, Inspection
+from keyhole.inspectors.compression.inspector import LIMIT
+from keyhole.inspectors.compression.limits import FREE_OUTPUT, MAX_STREAMS, Decompression
+from keyhole.inspectors.inside import Inside
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import (
     GIB,
@@ -20,11 +25,6 @@ from tests.inspectors.compression.packed import (
 )
 from tests.inspectors.test_law import told_at_once
 from tests.slow import slow
-from worker.demo.images import Image, gpt_disk, qcow2, tar
-from worker.inspectors import Facts, Inspection
-from worker.inspectors.compressed import LIMIT
-from worker.inspectors.decompression import FREE_OUTPUT, MAX_STREAMS, Decompression
-from worker.inspectors.inside import Inside
 
 
 class Work:
@@ -213,9 +213,9 @@ with open(sys.argv[1], "rb") as file:
     result = inspection.facts().details["decompressed_bytes"]
 """
 IMPORTS = """
-from worker.inspectors import Inspection
-from worker.inspectors.decompression import Decompression
-from worker.inspectors.inside import Inside
+from keyhole.inspectors import Inspection
+from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.inside import Inside
 """
 
 

@@ -6,8 +6,7 @@ import struct
 import lz4.frame
 import pytest
 
-from tests.inspectors.compression.packed import KIB, MIB, PACKED, noise, zstd
-from worker.inspectors.decoders import (
+from keyhole.inspectors.compression.decoders import (
     BZIP2_BYTES,
     Bzip2Decoder,
     Decoder,
@@ -15,10 +14,11 @@ from worker.inspectors.decoders import (
     ZstdDecoder,
     xz_dictionary,
 )
-from worker.inspectors.inspection import Inspection
-from worker.inspectors.lz4 import Lz4Decoder
-from worker.inspectors.lzma_alone import LzmaDecoder
-from worker.inspectors.memory import held_by
+from keyhole.inspectors.compression.lz4 import Lz4Decoder
+from keyhole.inspectors.compression.lzma_alone import LzmaDecoder
+from keyhole.inspectors.inspection import Inspection
+from keyhole.inspectors.memory import held_by
+from tests.inspectors.compression.packed import KIB, MIB, PACKED, noise, zstd
 
 #: Of xz's presets, by its manual.
 DICTIONARIES = [MIB // 4, MIB, 2 * MIB, 4 * MIB, 4 * MIB, 8 * MIB, 8 * MIB, 16 * MIB, 32 * MIB, 64 * MIB]

@@ -1,7 +1,7 @@
 """Volumes built from the specifications, where Debian has no tool that makes one of a file.
 
 Each has what its specification says of the structures that tell it, and zeros behind. The sources are those
-of the tables in worker/inspectors/content/; the checksums are computed here in their own way.
+of the tables in worker/keyhole/inspectors/volumes/; the checksums are computed here in their own way.
 """
 
 from binascii import crc32
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from struct import pack, pack_into
 from uuid import UUID
 
-from worker.demo.images import Image
+from keyhole.builders import Image
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 SECTOR = 512

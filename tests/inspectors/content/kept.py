@@ -9,7 +9,7 @@
 import lzma
 from pathlib import Path
 
-from worker.demo.images import Image
+from keyhole.builders import Image
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "volumes"
 MIB, GIB = 1024**2, 1024**3

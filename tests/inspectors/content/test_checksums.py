@@ -2,7 +2,7 @@
 
 from random import Random
 
-from worker.inspectors.content.checksums import (
+from keyhole.inspectors.volumes.checksums import (
     big_endian_sum,
     crc64,
     fletcher64,

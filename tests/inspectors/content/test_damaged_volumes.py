@@ -6,15 +6,15 @@ from random import Random
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors.volumes.superblock import Place
+from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, damaged, names
+from keyhole.scan.policy import judge
 from tests.inspectors.content.conftest import Volume
 from tests.inspectors.content.differences import DIFFERENCES
 from tests.inspectors.content.libblkid import LibBlkid
 from tests.inspectors.content.views import BytesView, ChangedView
 from tests.inspectors.inspecting import facts_of
-from worker.demo.images import Image
-from worker.inspectors.content.superblock import Place
-from worker.inspectors.content.volumes import FRONT, SIGNATURES, damaged, names
-from worker.scan.policy import judge
 
 KIB = 1024
 #: Changes of each volume that are shown to libblkid, too.

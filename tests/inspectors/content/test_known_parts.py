@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.inspectors.region import ByteRange
+from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, far, names, wanted
 from tests.inspectors.content.conftest import Volume
 from tests.inspectors.content.views import BytesView, NotingView, PartView
-from worker.inspectors.content.volumes import FRONT, SIGNATURES, far, names, wanted
-from worker.inspectors.region import ByteRange
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 #: Random ways to know a part, for each volume.

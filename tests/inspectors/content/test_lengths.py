@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.api import scan_path
+from keyhole.inspectors import Wholeness
+from keyhole.inspectors.volumes.lengths import STATED as TYPES
+from keyhole.inspectors.volumes.lengths import stated_length
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.content.conftest import KINDS, Volumes
 from tests.inspectors.content.made import MADE
 from tests.inspectors.content.tools import run
 from tests.inspectors.content.views import BytesView
-from worker.api import scan_path
-from worker.inspectors import Wholeness
-from worker.inspectors.content.lengths import STATED as TYPES
-from worker.inspectors.content.lengths import stated_length
-from worker.scan.scanner import ScanSettings
 
 #: Of each, the most bytes that the file has beyond what the volume counts.
 BEYOND = {

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors.volumes.superblock import FLOPPY
+from keyhole.inspectors.volumes.volumes import FRONT, TOO_SMALL, names, wanted
 from tests.inspectors.content.built import KIB, MIB, lvm2, raid_0, raid_1, vmfs_volume, zfs_big_endian
 from tests.inspectors.content.conftest import Volume
 from tests.inspectors.content.libblkid import LibBlkid
 from tests.inspectors.content.views import BytesView, FileView
-from worker.demo.images import Image
-from worker.inspectors.content.superblock import FLOPPY
-from worker.inspectors.content.volumes import FRONT, TOO_SMALL, names, wanted
 
 #: By volume, the size in bytes from which on it is one.
 SMALLEST = {

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.builders import guest_disk
+from keyhole.inspectors.volumes.superblock import Place
+from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, names
 from tests.inspectors.content.built import built, hfsplus, hpfs
 from tests.inspectors.content.views import BytesView
 from tests.inspectors.examples import WHOLE
-from worker.demo.images import guest_disk
-from worker.inspectors.content.superblock import Place
-from worker.inspectors.content.volumes import FRONT, SIGNATURES, names
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 #: As large as it takes to be anything.

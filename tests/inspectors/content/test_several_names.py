@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.inspectors.volumes.volumes import ambivalent, names
 from tests.inspectors.content.built import GIB, MIB, lvm2, raid_0, raid_1, vmfs_volume
 from tests.inspectors.content.conftest import Volume
 from tests.inspectors.content.libblkid import LibBlkid, printed_by_blkid
 from tests.inspectors.content.tools import run
 from tests.inspectors.content.views import FileView
-from worker.demo.images import Image
-from worker.inspectors.content.volumes import ambivalent, names
 
 
 def over(volume: Volume, pieces: Image, path: Path) -> Path:

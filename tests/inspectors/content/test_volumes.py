@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_path
+from keyhole.inspectors.volumes.volumes import names
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.content.conftest import Volume, Volumes
 from tests.inspectors.content.libblkid import LibBlkid, printed_by_blkid
 from tests.inspectors.content.tools import need, run
-from worker.api import scan_path
-from worker.inspectors.content.volumes import names
-from worker.scan.scanner import ScanSettings
 
 
 def test_a_volume_is_what_blkid_says(volume: Volume, libblkid: LibBlkid) -> None:

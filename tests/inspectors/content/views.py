@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.inspectors.content.view import View
-from worker.inspectors.region import ByteRange
+from keyhole.inspectors.region import ByteRange
+from keyhole.inspectors.volumes.view import View
 
 
 @dataclass(frozen=True)

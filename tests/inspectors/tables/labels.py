@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from struct import pack, pack_into, unpack, unpack_from
 from zlib import crc32
 
-from worker.demo.images import Image
+from keyhole.builders import Image
 
 SECTOR = 512
 MIB = 1024**2

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.api import scan_path
+from keyhole.builders import Image
+from keyhole.inspectors import Severity, Wholeness
+from keyhole.scan.policy import judge
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.content.libblkid import LibBlkid
 from tests.inspectors.content.tools import environment, need
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.tables.labels import GPT, MIB, PLAIN, SIZE
-from worker.api import scan_path
-from worker.demo.images import Image
-from worker.inspectors import Severity, Wholeness
-from worker.scan.policy import judge
-from worker.scan.scanner import ScanSettings
 
 LARGE = 16 * MIB
 

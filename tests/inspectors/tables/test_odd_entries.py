@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.builders import Image, luks, mbr_disk, qcow2, vdi, vhd_dynamic, vmdk_sparse
+from keyhole.inspectors import Facts, Severity, Wholeness
+from keyhole.scan.policy import judge
 from tests.inspectors.content.libblkid import LibBlkid
 from tests.inspectors.content.tools import need
 from tests.inspectors.inspecting import facts_of
@@ -23,9 +26,6 @@ from tests.inspectors.tables.labels import (
     sgi_disk,
     sun_disk,
 )
-from worker.demo.images import Image, luks, mbr_disk, qcow2, vdi, vhd_dynamic, vmdk_sparse
-from worker.inspectors import Facts, Severity, Wholeness
-from worker.scan.policy import judge
 
 MIB = 1024**2
 SECTORS = SIZE // 512

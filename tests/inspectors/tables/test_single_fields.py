@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
+from keyhole.builders import Image
+from keyhole.scan.policy import judge
 from tests.inspectors.content.libblkid import LibBlkid
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.tables.labels import GPT, PLAIN, bsd_disk, mac_disk, mbr, sgi_disk, sun_disk
-from worker.demo.images import Image
-from worker.scan.policy import judge
 
 MIB = 1024**2
 TABLES = {"dos", "PMBR", "gpt", "mac", "bsd", "sun", "sgi"}

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.api import scan_path
+from keyhole.builders import Image
+from keyhole.inspectors import Facts, Wholeness
+from keyhole.inspectors.partitions import bsd, dos, gpt, mac, sgi, sun
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.content.tools import environment, need, run
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.tables.labels import bsd_disk
-from worker.api import scan_path
-from worker.demo.images import Image
-from worker.inspectors import Facts, Wholeness
-from worker.inspectors.tables import bsd, dos, gpt, mac, sgi, sun
-from worker.scan.report import Report
-from worker.scan.scanner import ScanSettings
 
 MIB = 1024**2
 

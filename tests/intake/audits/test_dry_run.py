@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from keyhole.api import scan_s3
+from keyhole.intake.audits.audit import AuditSpec, Totals
+from keyhole.intake.audits.dry_run import dry_run
+from keyhole.intake.audits.estimate import BYTES_PER_OBJECT, GETS_PER_OBJECT, Estimate, Estimator
+from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.listing import lister_for
+from keyhole.intake.selection import Selection
+from keyhole.results.lookup import Lookup
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.policy import ruleset
+from keyhole.scan.scanner import ScanSettings
+from keyhole.sources.s3 import S3Access
 from tests.servers.recorded_moto import RecordedMoto
-from worker.api import scan_s3
-from worker.intake.audits.audit import AuditSpec, Totals
-from worker.intake.audits.dry_run import dry_run
-from worker.intake.audits.estimate import BYTES_PER_OBJECT, GETS_PER_OBJECT, Estimate, Estimator
-from worker.intake.audits.prices import load_prices
-from worker.intake.listing import lister_for
-from worker.intake.selection import Selection
-from worker.results.lookup import Lookup
-from worker.results.redis_store import RedisStore
-from worker.scan.policy import ruleset
-from worker.scan.scanner import ScanSettings
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

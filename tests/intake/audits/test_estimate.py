@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pages import REFERENCE, rows
-from worker.intake.audits.estimate import (
+from keyhole.intake.audits.estimate import (
     BYTES_PER_OBJECT,
     GETS_PER_OBJECT,
     MOST_TAGS,
@@ -19,12 +18,13 @@ from worker.intake.audits.estimate import (
     Estimator,
     TagRequests,
 )
-from worker.intake.audits.prices import GB, load_prices
-from worker.intake.listing import Listed
-from worker.results import tag_writer
-from worker.results.tag_writer import TagOutcome, TagRequest, TagWriter
-from worker.results.tags import TagDebt
-from worker.scan.report import Report, Status
+from keyhole.intake.audits.prices import GB, load_prices
+from keyhole.intake.listing import Listed
+from keyhole.results import tag_writer
+from keyhole.results.tag_writer import TagOutcome, TagRequest, TagWriter
+from keyhole.results.tags import TagDebt
+from keyhole.scan.report import Report, Status
+from tests.pages import REFERENCE, rows
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -6,19 +6,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from worker.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
-from worker.intake.audits.estimate import USUAL_TAGS
-from worker.intake.audits.page import MESSAGE_BYTES, RECKONED_GETS, Auditor, batch_size
-from worker.intake.audits.prices import load_prices
-from worker.intake.audits.store import NANO, PageResult, Place
-from worker.intake.listing import Listed, Page
-from worker.intake.selection import Selection
-from worker.jobs.ledger import ENTRY
-from worker.jobs.queues import AUDITS
-from worker.results.lookup import Lookup
-from worker.results.redis_store import RedisStore
-from worker.results.tag_check import TagFinding
-from worker.scan.report import Report, Status
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
+from keyhole.intake.audits.estimate import USUAL_TAGS
+from keyhole.intake.audits.page import MESSAGE_BYTES, RECKONED_GETS, Auditor, batch_size
+from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.audits.store import NANO, PageResult, Place
+from keyhole.intake.listing import Listed, Page
+from keyhole.intake.selection import Selection
+from keyhole.jobs.ledger import ENTRY
+from keyhole.jobs.queues import AUDITS
+from keyhole.results.lookup import Lookup
+from keyhole.results.redis_store import RedisStore
+from keyhole.results.tag_check import TagFinding
+from keyhole.scan.report import Report, Status
 
 WHEN = datetime(2026, 5, 1, tzinfo=UTC)
 RULESET = "3:default"
@@ -302,7 +302,7 @@ class TestWhatIsGone:
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A bucket that was emptied: a page tells of so many and no more, and the same LIST is made again."""
-        monkeypatch.setattr("worker.intake.audits.gone.MOST", 2)
+        monkeypatch.setattr("keyhole.intake.audits.gone.MOST", 2)
         site.verdict(*map(report, "abcde"))
         site.listed = [listed("d"), listed("z")]
 

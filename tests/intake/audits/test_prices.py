@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.intake.audits.prices import GB, Prices, PricesError, is_archived, load_prices, shipped_text
-from worker.intake.listing import Listed
+from keyhole.intake.audits.prices import GB, Prices, PricesError, is_archived, load_prices, shipped_text
+from keyhole.intake.listing import Listed
 
 SHIPPED = load_prices(None)
 MINIMAL = """

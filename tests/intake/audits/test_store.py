@@ -8,15 +8,15 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
-from worker.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
-from worker.jobs.durability import NotDurableError
-from worker.jobs.job import ScanJob
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.queues import AUDITS
-from worker.results import keys
-from worker.results.connection import connect
-from worker.scan.report import Status
+from keyhole.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
+from keyhole.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.queues import AUDITS
+from keyhole.scan.report import Status
+from keyhole.store import keys
+from keyhole.store.connection import connect
+from keyhole.store.durability import NotDurableError
 
 SPEC = AuditSpec(bucket="images", outstanding=2)
 GONE = BucketFinding(kind="gone", bucket="images", key="ü", message="gone")

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.intake.audits.unchanged import still_stands
-from worker.intake.listing import Listed
-from worker.scan.report import Report, Status
+from keyhole.intake.audits.unchanged import still_stands
+from keyhole.intake.listing import Listed
+from keyhole.scan.report import Report, Status
 
 WHEN = datetime(2026, 5, 1, 12, 30, 15, tzinfo=UTC)
 LISTED = Listed("a", 100, '"e1"', WHEN.replace(microsecond=123_000))

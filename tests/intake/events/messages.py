@@ -8,8 +8,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from worker.intake.events.event import ObjectEvent
-from worker.intake.events.notifications import NotUnderstoodError, parse
+from keyhole.intake.events.event import ObjectEvent
+from keyhole.intake.events.notifications import NotUnderstoodError, parse
 
 
 def _named(recorded: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from uuid import uuid4
 import amqp
 import pytest
 
+from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
+from keyhole.intake.events.open_source import open_source
+from keyhole.intake.events.source import Message, SourceUnavailableError
 from tests.e2e.commands import PATIENCE, until
 from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.rabbitmq import RabbitMQ
-from worker.intake.events.amqp import AmqpQueue, AmqpSource, Binding
-from worker.intake.events.open_source import open_source
-from worker.intake.events.source import Message, SourceUnavailableError
 
 pytestmark = pytest.mark.slow
 

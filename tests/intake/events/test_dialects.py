@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from keyhole.intake.events.event import EventKind
+from keyhole.intake.events.notifications import parse
 from tests.intake.events.messages import MESSAGES, aws, body_of, event_of, message, reason_of, record, records
-from worker.intake.events.event import EventKind
-from worker.intake.events.notifications import parse
 
 Json = Any
 

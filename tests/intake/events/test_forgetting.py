@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from keyhole.intake.events.event import EventKind, ObjectEvent
+from keyhole.intake.events.forgetting import Forgetting, is_gone
+from keyhole.results.drop import Drops
+from keyhole.results.lookup import Name
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.report import Report, Status
+from keyhole.sources.s3 import S3Access
 from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, Fault, ScriptedS3, refuse
-from worker.intake.events.event import EventKind, ObjectEvent
-from worker.intake.events.forgetting import Forgetting, is_gone
-from worker.results.drop import Drops
-from worker.results.lookup import Name
-from worker.results.redis_store import RedisStore
-from worker.scan.report import Report, Status
-from worker.sources.s3 import S3Access
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 import pytest
 import redis
 
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.intake.events import handling
+from keyhole.intake.events.forgetting import Forgetting
+from keyhole.intake.events.handling import Handled, Handler, Rules
+from keyhole.intake.events.notifications import NotUnderstoodError
+from keyhole.intake.events.source import Message
+from keyhole.intake.selection import Selection
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.jobs.queues import EVENTS
+from keyhole.results.drop import Drops
+from keyhole.sources.allowed import AllowedBuckets
+from keyhole.store import keys
+from keyhole.store.durability import NotDurableError
 from tests.intake.events.aws_messages import POISON, message, record
-from worker.intake.dead_letters import Dead, DeadLetters
-from worker.intake.events import handling
-from worker.intake.events.forgetting import Forgetting
-from worker.intake.events.handling import Handled, Handler, Rules
-from worker.intake.events.notifications import NotUnderstoodError
-from worker.intake.events.source import Message
-from worker.intake.selection import Selection
-from worker.jobs.durability import NotDurableError
-from worker.jobs.ledger import Entry, Ledger
-from worker.jobs.publisher import DeliveryUncertainError
-from worker.jobs.queues import EVENTS
-from worker.results import keys
-from worker.results.drop import Drops
-from worker.sources.allowed import AllowedBuckets
 
 SOURCE = "redis://here/list"
 WINDOW = 60

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.intake.events.event import EventKind, ObjectEvent
+from keyhole.intake.events.notifications import NotUnderstoodError, parse, scan_job
 from tests.intake.events.messages import MESSAGES, in_sns, message
-from worker.intake.events.event import EventKind, ObjectEvent
-from worker.intake.events.notifications import NotUnderstoodError, parse, scan_job
 
 ACTIONABLE = {EventKind.CREATED, EventKind.RESTORED}
 RULES = "1:default"

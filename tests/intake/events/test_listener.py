@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 import pytest
 import redis
 
+from keyhole.intake.events import listener as listening
+from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.listener import BATCH, Listener, Turn
+from keyhole.intake.events.redis_list import RedisListSource
+from keyhole.intake.events.source import Message, SourceUnavailableError
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.store.connection import connect
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.intake.events.test_handling import Intake
-from worker.intake.events import listener as listening
-from worker.intake.events.counts import EventCounts
-from worker.intake.events.listener import BATCH, Listener, Turn
-from worker.intake.events.redis_list import RedisListSource
-from worker.intake.events.source import Message, SourceUnavailableError
-from worker.jobs.ledger import Entry
-from worker.jobs.publisher import DeliveryUncertainError
-from worker.results.connection import connect
 
 LIST = "events"
 

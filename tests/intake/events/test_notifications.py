@@ -9,6 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.intake.events.dialects import LONGEST
+from keyhole.intake.events.event import EventKind
+from keyhole.intake.events.notifications import LONGEST_MESSAGE, parse, scan_job
+from keyhole.jobs.job import ScanJob
 from tests.intake.events.messages import (
     ENCODERS,
     OWN,
@@ -22,10 +26,6 @@ from tests.intake.events.messages import (
     record,
     records,
 )
-from worker.intake.events.dialects import LONGEST
-from worker.intake.events.event import EventKind
-from worker.intake.events.notifications import LONGEST_MESSAGE, parse, scan_job
-from worker.jobs.job import ScanJob
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

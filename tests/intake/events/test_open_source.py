@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
+from keyhole.intake.events.open_source import open_source
+from keyhole.intake.events.redis_list import RedisListSource
+from keyhole.intake.events.sqs import SqsQueue, SqsSource
 from tests.e2e.commands import S3_CREDENTIALS
 from tests.servers.access import isolate
-from worker.intake.events.amqp import AmqpQueue, AmqpSource, Binding
-from worker.intake.events.open_source import open_source
-from worker.intake.events.redis_list import RedisListSource
-from worker.intake.events.sqs import SqsQueue, SqsSource
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)
 

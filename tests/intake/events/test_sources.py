@@ -17,20 +17,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyhole.intake.events.open_source import open_source
+from keyhole.intake.events.source import Message, MessageSource
+from keyhole.store import keys
+from keyhole.store.connection import connect
 from tests.e2e.commands import PATIENCE, S3_CREDENTIALS
 from tests.servers.access import isolate
 from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import RabbitMQ
 from tests.slow import slow
-from worker.intake.events.open_source import open_source
-from worker.intake.events.source import Message, MessageSource
-from worker.results import keys
-from worker.results.connection import connect
 
 #: A listener that is killed while it holds what it received.
 ANOTHER = """
 import sys
-from worker.intake.events.open_source import open_source
+from keyhole.intake.events.open_source import open_source
 source = open_source(sys.argv[1], listener_id="another")
 print(len(source.receive(int(sys.argv[2]), 30)), flush=True)
 sys.stdin.read()

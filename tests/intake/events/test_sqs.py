@@ -9,11 +9,11 @@ import boto3
 import pytest
 import stamina
 
+from keyhole.intake.events.source import Message, SourceUnavailableError
+from keyhole.intake.events.sqs import SqsQueue, SqsSource
 from tests.e2e.commands import S3_CREDENTIALS
 from tests.servers.access import isolate
 from tests.servers.recorded_moto import RecordedMoto
-from worker.intake.events.source import Message, SourceUnavailableError
-from worker.intake.events.sqs import SqsQueue, SqsSource
 
 
 @pytest.fixture(autouse=True)

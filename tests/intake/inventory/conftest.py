@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from keyhole.intake.inventory.lister import InventoryLister
+from keyhole.intake.listing import Listed
+from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_uri import S3Uri
 from tests.intake.inventory.inventories import Inventories
-from worker.intake.inventory.lister import InventoryLister
-from worker.intake.listing import Listed
-from worker.sources.s3 import S3Access
-from worker.sources.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 import pyarrow as pa
 from pyarrow import orc, parquet
 
-from worker.sources.s3_uri import S3Uri
+from keyhole.sources.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,9 +14,9 @@ from select import poll
 import pyarrow as pa
 import pytest
 
+from keyhole.intake.inventory.conversion import _death, convert
+from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, FileFormat, PartError
 from tests.intake.inventory.inventories import CURRENT, Row, csv_part, in_parquet
-from worker.intake.inventory.conversion import _death, convert
-from worker.intake.inventory.part import CPU_SECONDS, Conversion, FileFormat, PartError
 
 #: One byte of a good file was changed; pyarrow 26.0.1 dies of it.
 KILLER = Path(__file__).with_name("kills_pyarrow_26.orc")
@@ -98,8 +98,8 @@ needs_proc = pytest.mark.skipif(
 )
 SCRIPT = """
 import json, sys
-from worker.intake.inventory.conversion import convert
-from worker.intake.inventory.part import Conversion, PartError
+from keyhole.intake.inventory.conversion import convert
+from keyhole.intake.inventory.part import Conversion, PartError
 try:
     convert(Conversion(**json.loads(sys.argv[1])))
 except PartError as error:

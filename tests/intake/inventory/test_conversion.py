@@ -14,6 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyhole.intake.inventory import formats
+from keyhole.intake.inventory.child import write_table
+from keyhole.intake.inventory.formats import BLOCK_BYTES, FREE_ROWS
+from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
+from keyhole.intake.inventory.table import BATCH_ROWS, read_rows
 from tests.intake.inventory.inventories import (
     ALL,
     CHANGED,
@@ -26,11 +31,6 @@ from tests.intake.inventory.inventories import (
 )
 from tests.intake.inventory.inventories import part as written
 from tests.intake.inventory.inventories import table as tabled
-from worker.intake.inventory import formats
-from worker.intake.inventory.child import write_table
-from worker.intake.inventory.formats import BLOCK_BYTES, FREE_ROWS
-from worker.intake.inventory.part import Conversion, FileFormat, PartError
-from worker.intake.inventory.table import BATCH_ROWS, read_rows
 
 BUCKET = "images"
 MICROSECOND = 1_000_000

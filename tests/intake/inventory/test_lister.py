@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from keyhole.intake.listing import Listed
+from keyhole.sources.errors import SourceError
 from tests.intake.inventory.conftest import OpenLister
 from tests.intake.inventory.inventories import ALL, CHANGED, CURRENT, FORMATS, Inventories, Row
 from tests.servers.recorded_moto import RecordedMoto
 from tests.slow import slow
-from worker.intake.listing import Listed
-from worker.sources.errors import SourceError
 
 ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
 
@@ -244,7 +244,7 @@ def run(script: str) -> str:
 
 
 def test_pyarrow_is_not_imported_before_an_inventory_is_read() -> None:
-    assert run("import sys, worker.intake.inventory.lister; print('pyarrow' in sys.modules)") == "False"
+    assert run("import sys, keyhole.intake.inventory.lister; print('pyarrow' in sys.modules)") == "False"
 
 
 def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path) -> None:
@@ -252,9 +252,9 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.modules["pyarrow"] = None
-from worker.intake.inventory.lister import InventoryLister
-from worker.sources.errors import SourceError
-from worker.sources.s3_uri import S3Uri
+from keyhole.intake.inventory.lister import InventoryLister
+from keyhole.sources.errors import SourceError
+from keyhole.sources.s3_uri import S3Uri
 try:
     InventoryLister(None, S3Uri("b", "manifest.json"), Path({str(tmp_path)!r}), bucket="b").page(None)
 except SourceError as error:

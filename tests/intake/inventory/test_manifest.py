@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyhole.intake.inventory.download import counting
+from keyhole.intake.inventory.manifest import MAX_MANIFEST_BYTES, Manifest, Part, read_manifest
+from keyhole.intake.inventory.part import FileFormat
+from keyhole.sources.errors import SourceError, TransientError, UnreadableError
+from keyhole.sources.retries import RETRY_ATTEMPTS
+from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_uri import S3Uri
 from tests.intake.inventory.inventories import ALL, FORMATS, Inventories, Row, digest
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
-from worker.intake.inventory.download import counting
-from worker.intake.inventory.manifest import MAX_MANIFEST_BYTES, Manifest, Part, read_manifest
-from worker.intake.inventory.part import FileFormat
-from worker.sources.errors import SourceError, TransientError, UnreadableError
-from worker.sources.retries import RETRY_ATTEMPTS
-from worker.sources.s3 import S3Access
-from worker.sources.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

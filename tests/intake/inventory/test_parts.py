@@ -14,6 +14,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 
+from keyhole.intake.inventory import download, parts
+from keyhole.intake.inventory.parts import FORGOTTEN_SECONDS
+from keyhole.intake.listing import Listed
+from keyhole.sources.errors import SourceError, UnreadableError
 from tests.intake.inventory.conftest import OpenLister
 from tests.intake.inventory.inventories import (
     CHANGED,
@@ -27,10 +31,6 @@ from tests.intake.inventory.inventories import (
 )
 from tests.servers.recorded_moto import RecordedMoto
 from tests.slow import slow
-from worker.intake.inventory import download, parts
-from worker.intake.inventory.parts import FORGOTTEN_SECONDS
-from worker.intake.listing import Listed
-from worker.sources.errors import SourceError, UnreadableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -292,8 +292,8 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 from tests.servers.access import s3_access
-from worker.intake.inventory.lister import InventoryLister
-from worker.sources.s3_uri import parse_s3_uri
+from keyhole.intake.inventory.lister import InventoryLister
+from keyhole.sources.s3_uri import parse_s3_uri
 
 url, manifest, bucket, folder = sys.argv[1:]
 with s3_access(url) as access:

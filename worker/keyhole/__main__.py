@@ -1,0 +1,22 @@
+"""The command `keyhole`, also as `python -m keyhole`.
+
+A health check runs every few seconds, so it does not import the command.
+"""
+
+import sys
+
+from keyhole.health import check
+
+
+def main() -> None:
+    """Run the command line; see `keyhole.cli.main` for its exit codes."""
+    match sys.argv[1:]:
+        case [("worker" | "scheduler") as role, "--check"]:
+            sys.exit(check(role))
+    from keyhole.cli import main as command  # noqa: PLC0415 - see above
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The Python API for one object at once, without a broker. For jobs see `keyhole.tasks.scan`.
+
+>>> from keyhole.api import scan_object
+>>> scan_object("s3://images/debian.qcow2").status
+<Status.SAFE: 'safe'>
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from keyhole.inspectors.text import printable
+from keyhole.scan.memory import MemoryPool
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
+from keyhole.settings import Settings
+from keyhole.sources.local import FileSource, open_local
+from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3_uri import parse_s3_uri
+
+STREAM_CHUNK_BYTES = 1024 * 1024
+
+
+_access = lru_cache(S3Access)
+
+
+def s3_access(settings: Settings) -> S3Access:
+    """This process's way to S3, made on the first call; not before a fork."""
+    return _access(
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        connections=settings.scan_threads,
+        addressing_style=settings.s3_addressing_style,
+        requester_pays=settings.request_payer is not None,
+        expected_bucket_owner=settings.expected_bucket_owner,
+        buckets=settings.allowed_buckets,
+    )
+
+
+def scan_object(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report:
+    """Scan one object, `s3://bucket/key` or the path of a file.
+
+    Raises:
+        ValueError: The URI names no object.
+    """
+    settings = settings or Settings()
+    if not uri.startswith("s3://"):
+        return scan_path(Path(uri), settings.scan)
+    bucket, key = parse_s3_uri(uri)
+    if not key:
+        raise ValueError(f"{uri!r} names a bucket, not an object; write s3://bucket/key")
+    return scan_s3(s3_access(settings), bucket, key, version_id, settings.scan)
+
+
+def scan_s3(
+    access: S3Access,
+    bucket: str,
+    key: str,
+    version_id: str | None,
+    settings: ScanSettings,
+    pace: Callable[[], None] | None = None,
+    memory: MemoryPool | None = None,
+) -> Report:
+    """Scan one object in S3.
+
+    `pace` is called before every request, to wait for its turn; all scans of a process share `memory`.
+    """
+    target = Target(f"s3://{bucket}/{key}", bucket, key, version_id)
+    return scan(
+        target,
+        lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter),
+        settings,
+        pace,
+        memory,
+    )
+
+
+def scan_path(path: Path, settings: ScanSettings) -> Report:
+    """Scan a file on this machine."""
+    name = printable(bytes(path))
+    return scan(Target(name), lambda meter: open_local(path, meter), settings)
+
+
+def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | None = None) -> Report:
+    """Inspect what a binary file object holds: by range where it can seek, else as a stream to its end.
+
+    A stream can pass what is wanted before it is known to be; the status is then `inconclusive`, reason
+    `missed`.
+    """
+    settings = settings or Settings()
+    if getattr(fileobj, "seekable", bool)():
+        return scan(Target(name), lambda meter: FileSource(fileobj, meter), settings.scan)
+
+    def chunks() -> Iterator[bytes]:
+        while chunk := fileobj.read(STREAM_CHUNK_BYTES):
+            yield chunk
+
+    return scan_stream(Target(name), chunks(), settings.scan.policy)

@@ -1,0 +1,63 @@
+"""Bochs' redolog image.
+
+Header, at byte 0, 512 bytes (little-endian; QEMU `block/bochs.c`, struct bochs_header)::
+
+      0  "Bochs Virtual HD Image"     32  "Redolog"       48  "Growing", "Undoable" or "Volatile"
+     64  version u32: 10000 or 20000  68  header size u32 = 512
+     72  catalog entries u32          76  bytes of an extent's bitmap u32     80  bytes of an extent u32
+     84  version 1: virtual size u64; version 2: a time u32, then the virtual size u64
+
+The catalog follows: a u32 for each extent, its place among those stored, or FFFFFFFF. Behind it each stored
+extent's bitmap, padded to a sector, with a bit for each sector that holds data, and the extent.
+"""
+
+import struct
+
+from keyhole.builders.guest import SECTOR, Allocated, block_numbers, pattern
+from keyhole.builders.image import Image, ceil_div, round_up
+
+HEADER_SIZE = 512
+EXTENT_SIZE = 1 << 20
+FREE = 0xFFFFFFFF
+VERSIONS = {1: 0x00010000, 2: 0x00020000}
+#: The first sector of an extent, which has the pattern, holds data.
+FIRST_SECTOR = b"\1"
+
+
+def bochs(
+    virtual_size: int,
+    *,
+    extent_size: int = EXTENT_SIZE,
+    allocated: Allocated = 0,
+    version: int = 2,
+    subtype: str = "Growing",
+) -> Image:
+    """A Bochs image of `virtual_size` bytes, whole sectors, whose `allocated` extents hold a pattern.
+
+    `extent_size` is a power of two, at least 4 KiB as Bochs makes it.
+    """
+    entries = ceil_div(virtual_size, extent_size)
+    numbers = block_numbers(allocated, entries)
+    bitmap_size = extent_size // SECTOR // 8
+    bitmap_room = round_up(bitmap_size, SECTOR)
+    data = HEADER_SIZE + 4 * entries
+    catalog = bytearray(struct.pack("<I", FREE) * entries)
+    pieces = []
+    end = data
+    for index, number in enumerate(numbers):
+        struct.pack_into("<I", catalog, 4 * number, index)
+        pieces += [(end, FIRST_SECTOR), (end + bitmap_room, pattern(number))]
+        end += bitmap_room + extent_size
+    header = struct.pack(
+        "<32s16s16s5I",
+        b"Bochs Virtual HD Image",
+        b"Redolog",
+        subtype.encode(),
+        VERSIONS[version],
+        HEADER_SIZE,
+        entries,
+        bitmap_size,
+        extent_size,
+    )
+    header += struct.pack("<Q" if version == 1 else "<4xQ", virtual_size)
+    return Image.of(end, [(0, header), (HEADER_SIZE, bytes(catalog)), *pieces])

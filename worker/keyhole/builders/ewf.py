@@ -1,0 +1,99 @@
+"""EWF, the evidence files of EnCase: sections one behind the other, chunks of 32 KiB in one of them.
+
+File header (little-endian; libewf, "Expert Witness Compression Format")::
+
+     0  "EVF" 09 0D 0A FF 00    8  01    9  segment u16    11  0000
+
+Section's descriptor, 76 bytes, then its data::
+
+     0  type, 16 bytes    16  next descriptor's offset u64    24  size u64    72  Adler-32 of the rest u32
+
+The sections here: `volume` (1,052 bytes: medium u8, chunks u32@4, sectors in a chunk u32, bytes in a sector
+u32, sectors u64, GUID@64, Adler-32 at the end), `sectors` (chunks, each with its Adler-32 behind), `table`
+(entries u32, base u64@8, Adler-32@20, offsets u32 of the chunks, Adler-32), `table2` (the same again), and
+`done` or `next`, which lead to themselves.
+
+Version 2 ("EVF2" 0D 0A 81 00, version 2.1, compression u16, segment u32, GUID) has its descriptors, 64 bytes,
+behind the data: type u32, flags u32, descriptor before u64, size u64, 64 u32, padding u32, MD5, Adler-32@60.
+"""
+
+import struct
+from uuid import UUID
+from zlib import adler32, compress
+
+from keyhole.builders.guest import SECTOR, Allocated, block_numbers, pattern
+from keyhole.builders.image import Image
+
+CHUNK_SIZE = 32 << 10
+STORED_CHUNK = CHUNK_SIZE + 4
+SET_UUID = UUID("4b657968-6f6c-4000-8000-6577662d3031")
+DEVICE, DONE, NEXT = 1, 15, 13
+
+
+def ewf(
+    virtual_size: int, *, allocated: Allocated = 0, segment: int = 1, last: str = "done", first: bytes = b""
+) -> Image:
+    """An E01 of `virtual_size` bytes, whole chunks of 32 KiB, all stored; those `allocated` hold a pattern.
+
+    `segment` and `last` (`next`) make it one of several files. `first` is put before all as `header`.
+    """
+    chunks = virtual_size // CHUNK_SIZE
+    written = block_numbers(allocated, chunks)
+    volume = struct.pack(
+        "<B3x3IQ40x16s968x",
+        1,
+        chunks,
+        CHUNK_SIZE // SECTOR,
+        SECTOR,
+        chunks * CHUNK_SIZE // SECTOR,
+        SET_UUID.bytes_le,
+    )
+    pieces = [(0, b"EVF\t\r\n\xff\0" + struct.pack("<BHH", 1, segment, 0))]
+    at = 13
+    for kind, data in ((b"header", first), (b"volume", volume + _sum(volume))):
+        if data:
+            pieces.append((at, _descriptor(kind, at, len(data)) + data))
+            at += 76 + len(data)
+    pieces.append((at, _descriptor(b"sectors", at, chunks * STORED_CHUNK)))
+    at += 76
+    offsets = [at + chunk * STORED_CHUNK for chunk in range(chunks)]
+    for chunk in range(chunks):
+        data = pattern(chunk) if chunk in written else b""
+        pieces.append((offsets[chunk], data))
+        pieces.append((offsets[chunk] + CHUNK_SIZE, _sum(data.ljust(CHUNK_SIZE, b"\0"))))
+    at += chunks * STORED_CHUNK
+    head = struct.pack("<I16x", chunks)
+    entries = struct.pack(f"<{chunks}I", *offsets)
+    table = head + _sum(head) + entries + _sum(entries)
+    for kind in (b"table", b"table2"):
+        pieces.append((at, _descriptor(kind, at, len(table)) + table))
+        at += 76 + len(table)
+    pieces.append((at, _descriptor(last.encode(), at, None)))
+    return Image.of(at + 76, pieces)
+
+
+def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
+    """An Ex01 of an empty medium, `last` 13 (next) or 15 (done)."""
+    header = b"EVF2\r\n\x81\0" + struct.pack("<2BHI16s", 2, 1, 1, segment, SET_UUID.bytes_le)
+    device = compress("1\nmain\nsn\tts\tbp\n\t0\t512\n\n".encode("utf-16"))
+    padding = -len(device) % 16
+    data = device + bytes(padding)
+    first = len(header) + len(data)
+    file = header + data + _descriptor_2(DEVICE, 0, len(data), padding)
+    return Image.of(len(file) + 64, [(0, file + _descriptor_2(last, first, 0, 0))])
+
+
+def _descriptor(kind: bytes, at: int, length: int | None) -> bytes:
+    """A descriptor at `at` with data of `length` bytes; without any it leads to itself."""
+    following, size = (at, 0) if length is None else (at + 76 + length, 76 + length)
+    fields = struct.pack("<16sQQ40x", kind, following, size)
+    return fields + _sum(fields)
+
+
+def _descriptor_2(kind: int, before: int, length: int, padding: int) -> bytes:
+    fields = struct.pack("<2I2Q2I28x", kind, 0, before, length, 64, padding)
+    return fields + _sum(fields)
+
+
+def _sum(data: bytes) -> bytes:
+    return struct.pack("<I", adler32(data))

@@ -1,0 +1,138 @@
+"""LUKS, versions 1 and 2: headers without any key. Nobody can open it, and anybody can recognise it.
+
+Header of version 1, 592 bytes at byte 0 (big-endian; "LUKS On-Disk Format Specification" 1.2.3, section
+2.3)::
+
+      0  "LUKS" BA BE            6  version u16 = 1
+      8  cipher, 32 bytes       40  mode, 32 bytes            72  hash, 32 bytes
+    104  payload offset u32, sectors                         108  key bytes u32
+    112  master key digest, 20 bytes; salt, 32 bytes         164  iterations u32
+    168  UUID as text, 40 bytes
+    208  eight key slots of 48 bytes: 0000DEAD (unused) u32, iterations u32, salt 32 bytes,
+         key material's offset u32, sectors; stripes u32 = 4000
+
+Header of version 2, 4096 bytes at byte 0, and behind its metadata again with "SKUL" (big-endian; "LUKS2
+On-Disk Format Specification" 1.1.1, chapter 2)::
+
+      0  "LUKS" BA BE            6  version u16 = 2           8  size with metadata u64
+     16  sequence number u64    24  label, 48 bytes          72  checksum algorithm, 32 bytes
+    104  salt, 64 bytes        168  UUID as text, 40 bytes  208  subsystem, 48 bytes
+    256  own offset u64        448  checksum, 64 bytes      4096  metadata as JSON
+"""
+
+import hashlib
+import json
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+
+from keyhole.builders.guest import SECTOR
+from keyhole.builders.image import Image, ceil_div, round_up
+
+KEY_SLOTS = 8
+KEY_BYTES = 32
+STRIPES = 4000
+
+#: Key material is aligned to 4 KiB, as cryptsetup does.
+ALIGNMENT = 8
+SLOT_SECTORS = round_up(ceil_div(KEY_BYTES * STRIPES, SECTOR), ALIGNMENT)
+PAYLOAD_SECTOR = ALIGNMENT + KEY_SLOTS * SLOT_SECTORS
+
+UNUSED_SLOT = 0x0000DEAD
+VOLUME_UUID = b"4b657968-6f6c-4000-8000-6c756b732d31"
+
+BINARY_HEADER_SIZE = 4096
+#: What cryptsetup makes: headers of 16 KiB, and 16 MiB for all that is not payload.
+HEADER_SIZE = 16 << 10
+PAYLOAD_OFFSET = 16 << 20
+#: Bytes of a key slot's area: 4000 stripes of a key of 64 bytes, in whole pages.
+AREA_SIZE = round_up(64 * STRIPES, 4096)
+
+
+def luks(virtual_size: int) -> Image:
+    """A LUKS volume: header, empty key slots, and `virtual_size` bytes of payload."""
+    return Image.of(PAYLOAD_SECTOR * SECTOR + virtual_size, [(0, luks_header())])
+
+
+def luks_header() -> bytes:
+    """The 592 bytes of the header; key slots and payload follow at `PAYLOAD_SECTOR`."""
+    header = struct.pack(
+        ">6sH32s32s32sII20s32sI40s",
+        b"LUKS\xba\xbe",
+        1,
+        b"aes",
+        b"xts-plain64",
+        b"sha256",
+        PAYLOAD_SECTOR,
+        KEY_BYTES,
+        b"\x4b" * 20,
+        b"\x4b" * 32,
+        1000,
+        VOLUME_UUID,
+    )
+    slots = b"".join(
+        struct.pack(">II32xII", UNUSED_SLOT, 0, ALIGNMENT + slot * SLOT_SECTORS, STRIPES)
+        for slot in range(KEY_SLOTS)
+    )
+    return header + slots
+
+
+def luks2(
+    virtual_size: int,
+    *,
+    header_size: int = HEADER_SIZE,
+    metadata: Mapping[str, object] | None = None,
+    fixed_size: bool = False,
+) -> Image:
+    """A LUKS2 volume: two headers, one key slot's empty area, and `virtual_size` bytes of payload.
+
+    `metadata` takes the place of what it says by itself. With `fixed_size` the segment states its size; else
+    it goes on to the end, as usual.
+    """
+    text = json.dumps(metadata or luks2_metadata(header_size, virtual_size if fixed_size else None)).encode()
+    pieces = [
+        (0, luks2_header(b"LUKS\xba\xbe", 0, header_size, text)),
+        (header_size, luks2_header(b"SKUL\xba\xbe", header_size, header_size, text)),
+    ]
+    return Image.of(PAYLOAD_OFFSET + virtual_size, pieces)
+
+
+def luks2_metadata(header_size: int = HEADER_SIZE, size: int | None = None) -> dict[str, object]:
+    """The metadata of a volume with one key slot and one segment of `size` bytes, or up to the end."""
+    cipher = {"encryption": "aes-xts-plain64"}
+    kdf = {"type": "pbkdf2", "hash": "sha256", "iterations": 1000, "salt": b64encode(b"\x4b" * 32).decode()}
+    area = {"type": "raw", "offset": str(2 * header_size), "size": str(AREA_SIZE), "key_size": 64}
+    keyslot = {
+        "type": "luks2",
+        "key_size": 64,
+        "af": {"type": "luks1", "stripes": STRIPES, "hash": "sha256"},
+        "area": area | cipher,
+        "kdf": kdf,
+    }
+    segment = {
+        "type": "crypt",
+        "offset": str(PAYLOAD_OFFSET),
+        "size": "dynamic" if size is None else str(size),
+        "iv_tweak": "0",
+        "sector_size": SECTOR,
+    }
+    digest = kdf | {"keyslots": ["0"], "segments": ["0"], "digest": kdf["salt"]}
+    return {
+        "keyslots": {"0": keyslot},
+        "tokens": {},
+        "segments": {"0": segment | cipher},
+        "digests": {"0": digest},
+        "config": {
+            "json_size": str(header_size - BINARY_HEADER_SIZE),
+            "keyslots_size": str(PAYLOAD_OFFSET - 2 * header_size),
+        },
+    }
+
+
+def luks2_header(magic: bytes, offset: int, size: int, text: bytes) -> bytes:
+    """One header with its metadata `text`, `size` bytes in all, as it stands at `offset`."""
+    fields = (magic, 2, size, 1, b"", b"sha256", b"\x4b" * 64, VOLUME_UUID, b"", offset)
+    header = struct.pack(">6sHQQ48s32s64s40s48sQ184x64x", *fields).ljust(BINARY_HEADER_SIZE, b"\0")
+    area = text.ljust(size - BINARY_HEADER_SIZE, b"\0")
+    checksum = hashlib.sha256(header + area).digest().ljust(64, b"\0")
+    return header[:448] + checksum + header[512:] + area

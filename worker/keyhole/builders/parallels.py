@@ -1,0 +1,63 @@
+"""Parallels' expandable disk image.
+
+Header, at byte 0 (little-endian; QEMU `docs/interop/parallels`, "Header")::
+
+      0  "WithouFreSpacExt" or "WithoutFreeSpace"       16  version u32 = 2
+     20  heads u32             24  cylinders u32        28  cluster size in sectors u32
+     32  BAT entries u32       36  virtual size in sectors u64
+     44  in use u32: 746F6E59 open, 312E3276 closed     48  data area's first sector u32
+     52  flags u32: 1 empty    56  format extension's sector u64
+
+The BAT follows ("BAT"): a u32 for each cluster, 0 if it is free, else its place in clusters, or in sectors
+with the older of the two magics.
+"""
+
+import struct
+
+from keyhole.builders.guest import SECTOR, Allocated, block_numbers, pattern
+from keyhole.builders.image import Image, ceil_div, round_up
+
+HEADER_SIZE = 64
+CLUSTER_SIZE = 1 << 20
+HEADS, SECTORS_PER_TRACK = 16, 32
+CLOSED = 0x312E3276
+
+
+def parallels(
+    virtual_size: int,
+    *,
+    cluster_size: int = CLUSTER_SIZE,
+    allocated: Allocated = 0,
+    extended: bool = True,
+    in_use: int = CLOSED,
+) -> Image:
+    """A Parallels image of `virtual_size` bytes, whole sectors, whose `allocated` clusters hold a pattern.
+
+    `extended` chooses the newer magic, whose data begins at a whole cluster. With the older it begins in the
+    sector behind the BAT, and the header does not say where.
+    """
+    entries = ceil_div(virtual_size, cluster_size)
+    numbers = block_numbers(allocated, entries)
+    bat_end = HEADER_SIZE + 4 * entries
+    data = round_up(bat_end, cluster_size if extended else SECTOR)
+    unit = cluster_size if extended else SECTOR
+    places = {number: data + index * cluster_size for index, number in enumerate(numbers)}
+    header = struct.pack(
+        "<16s5IQIIIQ",
+        b"WithouFreSpacExt" if extended else b"WithoutFreeSpace",
+        2,
+        HEADS,
+        virtual_size // SECTOR // HEADS // SECTORS_PER_TRACK,
+        cluster_size // SECTOR,
+        entries,
+        virtual_size // SECTOR,
+        in_use,
+        data // SECTOR if extended else 0,
+        0,
+        0,
+    )
+    pieces = [(0, header)]
+    for number, place in places.items():
+        pieces.append((HEADER_SIZE + 4 * number, struct.pack("<I", place // unit)))
+        pieces.append((place, pattern(number)))
+    return Image.of(data + len(numbers) * cluster_size, pieces)

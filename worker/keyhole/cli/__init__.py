@@ -1,0 +1,106 @@
+"""The command `keyhole`: one file per command, imported when it runs, so that it pays for no other."""
+
+import importlib
+import io
+import logging
+import signal
+import sys
+
+import click
+
+from keyhole import __version__, logs
+from keyhole.cli.errors import INTERRUPTED, UNDECIDED, CommandError
+from keyhole.inspectors.text import escaped_lines, shown
+from keyhole.sources.masking import masked
+
+COMMANDS = {
+    "audit": "audit",
+    "audits": "audit",
+    "dead": "dead",
+    "demo": "demo",
+    "docs": "docs",
+    "doctor": "doctor",
+    "inspect": "inspect",
+    "listen": "listen",
+    "policy": "policy",
+    "report": "report",
+    "results": "results",
+    "scheduler": "scheduler",
+    "schedules": "schedules",
+    "show": "results",
+    "submit": "submit",
+    "verify": "verify",
+    "worker": "worker",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        """The command of a name; it has that name in its module, too."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="keyhole")
+def keyhole() -> None:
+    """Tell what the disk images in S3 really are, and whether they are whole and safe.
+
+    \b
+    Try it, without any set-up:   keyhole demo
+    One object, at once:          keyhole inspect s3://bucket/image.qcow2
+    Many, by a queue of workers:  keyhole submit -r s3://bucket/images/
+    What is configured:           keyhole doctor
+    The reference:                keyhole docs
+
+    Settings are environment variables; `keyhole docs settings` lists them. Credentials for S3 are found as
+    the AWS command line finds them.
+    """
+    # What goes wrong is in the verdicts and in the command's own error; a worker logs more, by its own
+    # settings.
+    logs.configure("error")
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 all safe, 1 some are not, 2 usage, 3 could not look or decide."""
+    # A terminal that closes, or a service manager, ends us like Ctrl-C: everything started is ended.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(ending, _interrupt)
+    try:
+        keyhole.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        shown_by_click = io.StringIO()
+        error.show(shown_by_click)
+        click.echo(escaped_lines(masked(shown_by_click.getvalue())), err=True, nl=False)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`). Python would complain once more when it closes stdout.
+        sys.stdout = None
+        sys.exit(1)
+    except CommandError as error:
+        # One line, and nothing in it that a terminal would obey.
+        click.echo(f"Error: {shown(str(error))}", err=True)
+        sys.exit(error.exit_code)
+    except Exception:
+        # Python would exit with 1, which means that some objects are not safe.
+        logging.getLogger(__name__).exception("this is a bug of Keyhole's; please report it")
+        sys.exit(UNDECIDED)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt

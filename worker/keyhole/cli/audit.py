@@ -1,0 +1,277 @@
+"""`keyhole audit` and `keyhole audits`: all objects of a bucket, and how far that is."""
+
+import sys
+import time
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.cli import audit_view
+from keyhole.cli.backend import backend, is_embedded
+from keyhole.cli.errors import (
+    ALL_SAFE,
+    INTERRUPTED,
+    SOME_NOT_SAFE,
+    UNDECIDED,
+    USAGE,
+    CommandError,
+    load_settings,
+    one_line_errors,
+)
+from keyhole.cli.parsed import parsed
+from keyhole.cli.render import exit_code, size
+from keyhole.cli.terminal import SafeConsole
+from keyhole.fleet.services import services, use_settings
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
+from keyhole.intake.selection import Selection, parse_share
+from keyhole.scan.sizes import parse_size
+from keyhole.settings import Settings
+from keyhole.sources.s3_uri import parse_s3_uri
+
+#: Seconds between two looks at an audit that is followed, and until it is said that nobody seems to work.
+LOOK_SECONDS = 0.25
+PATIENCE_SECONDS = 15.0
+#: What a person can do to an audit, and the state that it then has.
+TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
+
+
+@click.command("audit")
+@click.argument("uri", required=False, metavar="[S3-URI]")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only keys like this; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No keys like this; may be repeated.")
+@click.option("--suffix", "suffixes", multiple=True, help="Only keys that end like this, as .qcow2.")
+@click.option("--min-size", type=parsed("SIZE", parse_size), help="No objects below this size, as 1MiB.")
+@click.option("--max-size", type=parsed("SIZE", parse_size), help="No objects above this size.")
+@click.option(
+    "--sample",
+    type=parsed("SHARE", parse_share),
+    help="Only a share of the keys, as 1%; the same ones every time.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many objects.")
+@click.option("--full", is_flag=True, help="Scan what is unchanged since its verdict, too.")
+@click.option("--versions", is_flag=True, help="Scan every version.")
+@click.option("--check-tags", is_flag=True, help="Compare tags with verdicts: a request an object.")
+@click.option("--inventory", metavar="S3-URI", help="List by this manifest.json of an S3 Inventory.")
+@click.option("--rate", type=click.FloatRange(0), help="Requests a second to the bucket; 0: no limit.")
+@click.option("--max-requests", type=click.IntRange(1), help="Stop before more requests are made.")
+@click.option("--max-dollars", type=click.FloatRange(0, min_open=True), help="Stop before more is spent.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take and cost, and read nothing.")
+@click.option("--detach", is_flag=True, help="Begin it, and do not follow it.")
+@click.option("--follow", metavar="ID", help="Follow an audit.")
+@click.option("--pause", metavar="ID", help="Let an audit rest; what is queued is still scanned.")
+@click.option("--resume", metavar="ID", help="Go on with an audit that is paused or has failed.")
+@click.option("--cancel", metavar="ID", help="End an audit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON, every 10 s and at the end.")
+def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool, **options: object) -> None:
+    """Scan all objects of a bucket, or below a prefix, whose verdict does not stand.
+
+    \b
+    keyhole audit s3://images/
+    keyhole audit s3://images/ --dry-run
+    keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
+    keyhole audit --follow 3f0c9a1b2c4d
+
+    It is followed until it ends; Ctrl-C lets go of it, and it goes on. What is unchanged since its verdict
+    (ETag, size, last modification, rules) takes no request but the LISTs. Exit code: as `keyhole inspect`,
+    over all verdicts that it took; 3 if it did not come to its end.
+    """
+    settings = load_settings()
+    on = {name: options.pop(name) for name in ("follow", *TURNS)}
+    chosen = [name for name, audit_id in on.items() if audit_id is not None]
+    if len(chosen) + (uri is not None) != 1:
+        raise click.UsageError(
+            "name one thing: an S3-URI, or an audit to --follow, --pause, --resume, --cancel"
+        )
+    with one_line_errors(), backend(settings, work=not dry_run) as ready:
+        from keyhole.app import configure
+
+        configure(ready)
+        use_settings(ready)
+        if uri is not None:
+            spec = _spec(uri, ready, options)
+            if dry_run:
+                from keyhole.cli.dry_run import print_estimate
+
+                print_estimate(spec, as_json=as_json)
+                return
+            audit_id = _begin(spec)
+        else:
+            audit_id = str(on[chosen[0]])
+            if chosen[0] != "follow":
+                _turn(audit_id, chosen[0])
+                if chosen[0] != "resume":
+                    detach = True
+        if detach and not is_embedded(settings):
+            _tell_detached(audit_id, as_json=as_json)
+            return
+        code = _follow(audit_id, as_json=as_json, embedded=is_embedded(settings))
+    sys.exit(code)
+
+
+def _spec(uri: str, settings: Settings, options: dict[str, object]) -> AuditSpec:
+    try:
+        bucket, prefix = parse_s3_uri(uri)
+        if options["inventory"]:
+            parse_s3_uri(str(options["inventory"]))
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    rate = options["rate"]
+    selection = {name: options[name] for name in ("include", "exclude", "suffixes", "min_size", "max_size")}
+    return AuditSpec.model_validate(
+        {
+            "bucket": bucket,
+            "prefix": prefix,
+            "selection": Selection.model_validate(selection | {"sample": options["sample"] or 1.0}),
+            "rate": settings.audit_rate if rate is None else rate,
+            "outstanding": settings.audit_outstanding,
+            "batch_size": settings.batch_size,
+            **{
+                name: options[name]
+                for name in (
+                    "limit",
+                    "full",
+                    "versions",
+                    "check_tags",
+                    "inventory",
+                    "max_requests",
+                    "max_dollars",
+                )
+            },
+        }
+    )
+
+
+def _begin(spec: AuditSpec) -> str:
+    from keyhole.tasks import audit_work
+
+    return audit_work().begin(spec)
+
+
+def _turn(audit_id: str, how: str) -> None:
+    from keyhole.tasks import audit_work
+
+    audit = _audit(audit_id)
+    if not services().audits.turn(
+        audit_id, TURNS[how], f"by keyhole audit --{how}" if how != "resume" else ""
+    ):
+        raise CommandError(f"audit {audit_id} is {audit.state.value}; it cannot {how}", USAGE)
+    if how == "resume":
+        audit_work().go_on(audit_id)
+
+
+def _audit(audit_id: str) -> Audit:
+    audit = services().audits.get(audit_id)
+    if audit is None:
+        raise CommandError(f"there is no audit {audit_id}; `keyhole audits` lists them", USAGE)
+    return audit
+
+
+def _tell_detached(audit_id: str, *, as_json: bool) -> None:
+    audit = _audit(audit_id)
+    if as_json:
+        click.echo(audit.model_dump_json(ensure_ascii=True))
+    else:
+        click.echo(
+            f"audit {audit_id} is {audit.state.value}; follow it by: keyhole audit --follow {audit_id}"
+        )
+
+
+def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
+    from keyhole.tasks import audit_work
+
+    if embedded:
+        # The workers that had it in hand ended with the command that began it.
+        audit_work().wake(audit_id)
+    hint_at = time.monotonic() + PATIENCE_SECONDS
+    try:
+        with audit_view.following(as_json=as_json) as tell:
+            while True:
+                audit = _audit(audit_id)
+                tell(audit)
+                if not audit.totals.pages and not audit.reason and time.monotonic() > hint_at:
+                    hint_at = float("inf")
+                    click.echo("No page is listed yet: is a worker running (`keyhole worker`)?", err=True)
+                if audit.state.ended or audit.state is AuditState.PAUSED:
+                    break
+                time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        how = "rests, as its workers end with this command; go on by" if embedded else "goes on; follow it by"
+        click.echo(f"audit {audit_id} {how}: keyhole audit --follow {audit_id}", err=True)
+        return INTERRUPTED
+    if as_json:
+        click.echo(audit.model_dump_json(ensure_ascii=True))
+    else:
+        SafeConsole().print(audit_view.page(audit))
+        if audit.totals.listed:
+            click.echo(f"The report: keyhole report {audit_id}", err=True)
+    return _exit_code(audit)
+
+
+def _exit_code(audit: Audit) -> int:
+    code = exit_code(audit.totals.statuses)
+    if audit.state is AuditState.DONE or code == SOME_NOT_SAFE:
+        return code
+    return UNDECIDED
+
+
+@click.command("audits")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def audits_command(*, limit: int, as_json: bool) -> None:
+    """List audits, the latest first.
+
+    \b
+    keyhole audits
+    keyhole audits --json | jq -r 'select(.state == "running") | .id'
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        use_settings(ready)
+        audits = services().audits.latest(limit + 1)
+        if as_json:
+            for audit in audits[:limit]:
+                click.echo(audit.model_dump_json(ensure_ascii=True))
+            return
+        if not audits:
+            click.echo("no audits yet; begin one by: keyhole audit s3://bucket/prefix")
+            return
+        SafeConsole().print(_table(audits[:limit]))
+        if len(audits) > limit:
+            click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
+    sys.exit(ALL_SAFE)
+
+
+def _table(audits: list[Audit]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name, right in (
+        ("audit", False),
+        ("of", False),
+        ("begun", False),
+        ("state", False),
+        ("listed", True),
+        ("done", True),
+        ("not safe", True),
+        ("read", True),
+    ):
+        table.add_column(
+            name,
+            justify="right" if right else "left",
+            no_wrap=name != "of",
+            overflow="fold" if name == "of" else "ellipsis",
+        )
+    for audit in audits:
+        totals = audit.totals
+        verdicts = sum(totals.statuses.values())
+        safe = sum(count for status, count in totals.statuses.items() if status == "safe")
+        table.add_row(
+            audit.id,
+            Text(audit_view.target(audit)),
+            audit.started_at.strftime("%m-%d %H:%M"),
+            Text(audit.state.value, style=audit_view.STATE_STYLES[audit.state]),
+            f"{totals.listed:,}",
+            f"{audit_view.done_of(totals):,}",
+            f"{verdicts - safe:,}",
+            size(totals.bytes_read),
+        )
+    return table

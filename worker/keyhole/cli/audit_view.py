@@ -1,0 +1,170 @@
+"""How an audit looks while it runs: a live view on a terminal, a line every ten seconds elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+import humanize
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.cli.render import STYLES, size
+from keyhole.cli.terminal import SafeConsole
+from keyhole.inspectors.text import shown
+from keyhole.intake.audits.audit import Audit, AuditState, Totals
+
+#: Seconds between two lines where there is no terminal.
+LINE_SECONDS = 10.0
+STATE_STYLES = {
+    AuditState.RUNNING: "cyan",
+    AuditState.PAUSED: "yellow",
+    AuditState.DONE: "green",
+    AuditState.CANCELLED: "yellow",
+    AuditState.STOPPED: "yellow",
+    AuditState.FAILED: "bold red",
+}
+
+
+class Speed:
+    """Objects a second that an audit gets done, as seen by who follows it."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, int] | None = None
+        self.objects_per_second = 0.0
+
+    def see(self, audit: Audit) -> None:
+        """Take a look at the audit."""
+        done = done_of(audit.totals)
+        now = time.monotonic()
+        if self._began is None or done < self._began[1]:
+            self._began = (now, done)
+        began, at_first = self._began
+        if now > began:
+            self.objects_per_second = (done - at_first) / (now - began)
+
+    def seconds_left(self, audit: Audit) -> float | None:
+        """Seconds until all that is listed is done; `None` while not all is listed, or nothing moves."""
+        if not audit.listed_all or not self.objects_per_second:
+            return None
+        return (audit.totals.queued - audit.totals.scanned) / self.objects_per_second
+
+
+def done_of(totals: Totals) -> int:
+    """Objects that need no more work."""
+    return totals.left_out + totals.unchanged + totals.archived + totals.scanned
+
+
+def target(audit: Audit) -> str:
+    """What an audit is about."""
+    return shown(f"s3://{audit.spec.bucket}/{audit.spec.prefix}")
+
+
+def lasted(audit: Audit) -> float:
+    """Seconds that an audit took so far."""
+    return ((audit.ended_at or datetime.now(UTC)) - audit.started_at).total_seconds()
+
+
+def dollars(amount: float) -> str:
+    """Money: to the cent, and less where there is less."""
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}".rstrip("0").ljust(5, "0")
+
+
+def one_line(audit: Audit, speed: Speed | None = None) -> str:
+    """An audit in a line."""
+    totals = audit.totals
+    parts = [
+        f"{audit.state.value}",
+        f"{totals.listed:,} listed",
+        f"{totals.scanned:,} of {totals.queued:,} scanned",
+        f"{totals.unchanged:,} unchanged",
+        *(f"{count:,} {status.value}" for status, count in totals.statuses.items()),
+        f"{totals.requests:,} requests",
+        f"{size(totals.bytes_read)} read",
+        dollars(totals.dollars),
+    ]
+    if speed is not None and not audit.state.ended:
+        parts.append(f"{speed.objects_per_second:,.0f} objects/s")
+        left = speed.seconds_left(audit)
+        if left is not None:
+            parts.append(f"about {humanize.precisedelta(left, minimum_unit='seconds', format='%.0f')} left")
+    if audit.reason:
+        parts.append(shown(audit.reason))
+    return f"{audit.id}: " + ", ".join(parts)
+
+
+def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
+    """An audit in full, for a terminal of 80 columns."""
+    totals = audit.totals
+    head = Text.assemble(
+        (f"audit {audit.id}  ", "bold"), target(audit), "  ", (audit.state.value, STATE_STYLES[audit.state])
+    )
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    if audit.reason:
+        table.add_row("because" if audit.state.ended else "trouble", Text(shown(audit.reason)))
+    listed = f"{totals.listed:,}" + ("" if audit.listed_all else " so far")
+    table.add_row("listed", f"{listed} ({totals.left_out:,} not selected), {size(totals.listed_bytes)}")
+    table.add_row("unchanged", f"{totals.unchanged:,}")
+    if totals.archived:
+        table.add_row("archived", f"{totals.archived:,}")
+    table.add_row("scanned", f"{totals.scanned:,} of {totals.queued:,}")
+    if audit.listed_all and totals.queued:
+        table.add_row("", ProgressBar(totals.queued, totals.scanned, width=40))
+    statuses = Text("  ").join(
+        Text(f"{count:,} {status.value}", style=STYLES[status])
+        for status, count in sorted(totals.statuses.items(), key=lambda item: list(STYLES).index(item[0]))
+    )
+    table.add_row("verdicts", statuses or "none yet")
+    if totals.gone or totals.tag_mismatches:
+        found = f"{totals.gone:,} verdicts without an object, {totals.tag_mismatches:,} tags that disagree"
+        table.add_row("bucket", Text(found, style="yellow"))
+    table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
+    table.add_row("cost", f"{totals.requests:,} requests ({totals.lists:,} LIST), {dollars(totals.dollars)}")
+    took = humanize.precisedelta(lasted(audit), minimum_unit="seconds", format="%.0f")
+    if audit.state.ended or speed is None:
+        table.add_row("took" if audit.state.ended else "for", took)
+    else:
+        left = speed.seconds_left(audit)
+        about = (
+            ""
+            if left is None
+            else (f", about {humanize.precisedelta(left, minimum_unit='seconds', format='%.0f')} left")
+        )
+        table.add_row("speed", f"{speed.objects_per_second:,.0f} objects/s, {took} so far{about}")
+    return Group(head, table)
+
+
+@contextmanager
+def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
+    """Yield what is to be called with the audit several times a second, and once it has ended."""
+    speed = Speed()
+    console = SafeConsole(stderr=True)
+    if as_json or not console.is_terminal:
+        due = time.monotonic() + LINE_SECONDS
+
+        def tell(audit: Audit) -> None:
+            nonlocal due
+            speed.see(audit)
+            if audit.state.ended or time.monotonic() < due:
+                return
+            due = time.monotonic() + LINE_SECONDS
+            if as_json:
+                click.echo(audit.model_dump_json(ensure_ascii=True))
+            else:
+                click.echo(one_line(audit, speed), err=True)
+
+        yield tell
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+
+        def draw(audit: Audit) -> None:
+            speed.see(audit)
+            live.update(page(audit, speed))
+
+        yield draw

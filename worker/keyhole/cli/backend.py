@@ -1,0 +1,141 @@
+"""Redis and workers for a command: those that are configured, or the embedded ones for as long as it runs."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import redis
+
+from keyhole.cli.errors import USAGE, CommandError
+from keyhole.cli.other_end import other_end
+from keyhole.cli.redis_trouble import is_refused, redis_trouble, replica_of, unusable
+from keyhole.embedded.processes import worker_process
+from keyhole.embedded.valkey import EmbeddedError, embedded_valkey
+from keyhole.settings import Settings
+from keyhole.store.connection import connect
+from keyhole.store.permissions import OPTIONAL, lacking
+
+#: Seconds to wait for a Redis or a broker that is asked what it is.
+ANSWER_SECONDS: Final = 5.0
+
+
+@contextmanager
+def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool = True) -> Iterator[Settings]:
+    """Yield settings in which Redis and a broker are set, and can be used.
+
+    Args:
+        settings: As they came from the environment.
+        work: Jobs are queued; where nothing is configured, run a worker as well.
+        waits: The command waits for a Redis or a broker that is away, however long.
+        look: Ask Redis and broker what they are before anything else.
+
+    Raises:
+        CommandError: The Redis or the broker that is configured can't be used.
+        EmbeddedError: The embedded Valkey can't be had.
+    """
+    if settings.redis_url is None and settings.broker_url is not None:
+        raise CommandError(
+            "KEYHOLE_BROKER_URL is set but not KEYHOLE_REDIS_URL, where verdicts are kept", USAGE
+        )
+    if settings.redis_url is not None:
+        if look:
+            refuse_unusable(settings, work=work, waits=waits)
+        yield settings
+        return
+    with ExitStack() as stack:
+        url = stack.enter_context(embedded_valkey(settings.data_dir))
+        embedded = settings.model_copy(update={"redis_url": url, "broker_url": url})
+        if work:
+            log = settings.data_dir / "worker.log"
+            try:
+                stack.enter_context(worker_process(embedded, log))
+            except OSError as error:
+                raise EmbeddedError(f"the embedded worker does not start: {error}") from error
+        yield embedded
+
+
+def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
+    """End a command before it works or waits in vain.
+
+    Args:
+        settings: With a Redis.
+        work: It writes, and queues jobs.
+        waits: It waits for what is away; else a Redis that does not answer in five seconds ends it.
+
+    Raises:
+        CommandError: The Redis or the broker is of a kind that Keyhole cannot use, or refuses us.
+    """
+    url, broker = str(settings.redis_url), settings.broker_url
+    _look_at_redis(url, "KEYHOLE_REDIS_URL", writes=work, waits=waits)
+    if not work or broker is None or broker == url:
+        return
+    if broker.partition(":")[0] in {"redis", "rediss", "unix"}:
+        _look_at_redis(broker, "KEYHOLE_BROKER_URL", writes=True, waits=waits)
+    elif waits and broker.startswith("amqp"):
+        _look_at_rabbitmq(settings)
+
+
+def refuse_powerless(settings: Settings) -> None:
+    """End a worker whose Redis user may not do all that it must. A Redis that is away is passed over.
+
+    Raises:
+        CommandError: It lacks some rules, which the message names.
+    """
+    is_broker = settings.broker_url in {None, settings.redis_url}
+    try:
+        with connect(str(settings.redis_url), answer_seconds=ANSWER_SECONDS, retries=0) as client:
+            missing = lacking(client, is_broker=is_broker)
+    except redis.RedisError:
+        return
+    needed = [rule for rule in missing if rule not in OPTIONAL]
+    if needed:
+        raise CommandError(f"the user of KEYHOLE_REDIS_URL lacks {' '.join(needed)}; give it these", USAGE)
+
+
+def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
+    """Refuse a Redis that cannot be used. One that is away may come back: the command decides how long."""
+    try:
+        with connect(url, answer_seconds=ANSWER_SECONDS, retries=0) as client:
+            info: dict[str, Any] = client.info()
+    except redis.exceptions.NoPermissionError:
+        return  # it may do without
+    except redis.RedisError as error:
+        if is_refused(error):
+            raise CommandError(redis_trouble(error, setting)) from error
+        advice = other_end(url)
+        if advice or (isinstance(error, redis.TimeoutError) and not waits):
+            raise CommandError(redis_trouble(error, setting) + advice) from error
+        return
+    of_no_use = unusable(info, setting)
+    if of_no_use is not None:
+        raise CommandError(of_no_use, USAGE)
+    replica = replica_of(info, setting) if writes else None
+    if replica is not None:
+        raise CommandError(f"the Redis is {replica}")
+
+
+def _look_at_rabbitmq(settings: Settings) -> None:
+    """Refuse a broker that refuses the login or the virtual host, or whose certificate is not trusted."""
+    from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
+
+    from keyhole.app import configure
+
+    url = str(settings.broker_url)
+    try:
+        with configure(settings).connection_for_write(connect_timeout=ANSWER_SECONDS) as connection:
+            connection.connect()
+    except AMQPError as error:
+        raise CommandError(
+            f"the broker refuses the connection ({error}); correct KEYHOLE_BROKER_URL"
+        ) from error
+    except OSError as error:
+        advice = other_end(url)
+        if advice or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise CommandError(
+                f"the broker does not answer ({error}){advice}; check KEYHOLE_BROKER_URL"
+            ) from error
+
+
+def is_embedded(settings: Settings) -> bool:
+    """Whether commands with these settings bring their own Redis and workers."""
+    return settings.redis_url is None

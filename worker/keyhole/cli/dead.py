@@ -1,0 +1,324 @@
+"""`keyhole dead`: what could not be worked on, to be looked at, sent again, or dropped."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+
+import click
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.cli.backend import backend
+from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.render import size
+from keyhole.cli.terminal import SafeConsole
+from keyhole.inspectors.text import printable, shown
+from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, anew
+from keyhole.intake.events.handling import DUPLICATES, PUBLISHED, Handler
+from keyhole.intake.events.notifications import NotUnderstoodError
+from keyhole.jobs.ledger import ENTRY
+from keyhole.jobs.tag_debts import TagDebts
+from keyhole.results.tags import TAG_DEBT
+from keyhole.settings import Settings
+from keyhole.sources.allowed import BucketNotAllowedError
+from keyhole.sources.masking import masked
+from keyhole.store.connection import connect
+
+#: Characters of an id that a list shows: enough to tell a million letters apart.
+ID_CHARACTERS = 12
+#: Bytes of a body that a page shows.
+SHOWN_BYTES = 4096
+
+
+@click.group("dead")
+def dead_command() -> None:
+    """Look at what could not be worked on: messages, jobs and tags.
+
+    A message of S3's events that was not understood, received KEYHOLE_DEAD_AFTER times; a job whose retries
+    are spent, or that workers die of; tags that could not be written for KEYHOLE_UNDECIDED_SECONDS. They stay
+    until they are retried or dropped.
+
+    \b
+    keyhole dead list
+    keyhole dead show 0f3c9a1b2d4e
+    keyhole dead show 0f3c9a1b2d4e --body > message
+    keyhole dead retry 0f3c9a1b2d4e            or --all
+    keyhole dead drop --all
+
+    An id can be cut short, as long as it names one letter.
+    """
+
+
+@dead_command.command("list")
+@click.option("--kind", type=click.Choice([kind.value for kind in LetterKind]), help="Only this kind.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
+    """List dead letters, the latest first.
+
+    \b
+    keyhole dead list --kind message
+    keyhole dead list --json | jq -r .reason
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        dead = _dead_letters(ready)
+        letters = list(islice(dead.letters(LetterKind(kind) if kind else None), limit + 1))
+        if as_json:
+            for letter in letters[:limit]:
+                click.echo(letter.model_dump_json(exclude={"body"}, ensure_ascii=True))
+            return
+        if not letters:
+            click.echo("no dead letters" + (" of this kind" if kind else ""))
+            return
+        SafeConsole().print(_table(letters[:limit]))
+        if len(letters) > limit:
+            click.echo(f"These are the latest {limit} of {dead.count()}; there are more (--limit).", err=True)
+
+
+@dead_command.command("show")
+@click.argument("letter_id", metavar="ID")
+@click.option("--body", "body_alone", is_flag=True, help="Print its bytes as they came, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON; the body is base64.")
+def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
+    """Show one dead letter.
+
+    \b
+    keyhole dead show 0f3c9a1b2d4e
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        letter = _letter(_dead_letters(ready), letter_id)
+        if as_json:
+            click.echo(letter.model_dump_json(ensure_ascii=True))
+        elif body_alone:
+            if sys.stdout.isatty():
+                raise CommandError(
+                    "a terminal would obey what it holds; send it to a file: … --body > message", USAGE
+                )
+            click.echo(letter.body or b"", nl=False)
+        else:
+            SafeConsole().print(_page(letter))
+
+
+@dead_command.command("retry")
+@click.argument("letter_ids", nargs=-1, metavar="ID...")
+@click.option("--all", "every", is_flag=True, help="Retry all.")
+def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
+    """Work on dead letters as if they had just come.
+
+    \b
+    keyhole dead retry 0f3c9a1b2d4e
+    keyhole dead retry --all
+
+    A message that is understood by now is worked on by the settings of this command, KEYHOLE_EVENTS_…; one
+    that is not stays. A job is queued anew; if it was an audit's, it counts there no more. A letter is gone
+    once all that it asks for is queued. With KEYHOLE_SIGNING_KEY_FILE set, a message that was not signed goes
+    back only if it is named by its id: look at it first. Exit code: 0 all are gone, 3 some stay.
+    """
+    settings = load_settings()
+    stay = 0
+    with one_line_errors(), backend(settings, work=False) as ready:
+        from keyhole.cli.event_handler import event_handler
+
+        handler = event_handler(ready)
+        dead = _dead_letters(ready)
+        for letter_id in _chosen(dead, letter_ids, every=every):
+            letter = dead.get(letter_id)
+            if letter is None:
+                continue  # somebody else was faster
+            try:
+                told = _retry(letter, handler, named=not every)
+            except NotUnderstoodError as error:
+                stay += 1
+                dead.add_again(letter_id, error.reason)
+                click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
+            else:
+                dead.drop([letter_id])
+                click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is gone: {told}")
+    sys.exit(UNDECIDED if stay else ALL_SAFE)
+
+
+@dead_command.command("drop")
+@click.argument("letter_ids", nargs=-1, metavar="ID...")
+@click.option("--all", "every", is_flag=True, help="Drop all.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None:
+    """Drop dead letters for good. On a terminal it asks first.
+
+    \b
+    keyhole dead drop 0f3c9a1b2d4e
+    keyhole dead drop --all --yes
+    """
+    settings = load_settings()
+    with one_line_errors(), backend(settings, work=False) as ready:
+        dead = _dead_letters(ready)
+        chosen = _chosen(dead, letter_ids, every=every)
+        if chosen and not yes and sys.stdin.isatty():
+            click.confirm(f"Drop {_counted(len(chosen), 'letter')} for good?", abort=True, err=True)
+        click.echo(f"{_counted(dead.drop(chosen), 'letter')} dropped")
+
+
+def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
+    """Work on a letter, which was named or is one of all, and say what came of it.
+
+    Raises:
+        NotUnderstoodError: It stays.
+    """
+    if letter.body is None or not letter.is_whole:
+        raise NotUnderstoodError(f"it has {letter.size:,} bytes, too many to be kept; drop it")
+    if letter.kind is LetterKind.MESSAGE:
+        counts = handler.take_over(letter.body)
+        known = f", {counts[DUPLICATES]} known already" if counts[DUPLICATES] else ""
+        return f"{_counted(counts[PUBLISHED], 'object')} queued{known}"
+    if letter.kind is LetterKind.REFUSED:
+        return _send_again(letter.body, named=named)
+    from keyhole.fleet.services import services
+
+    if letter.kind is LetterKind.TAGS:
+        return _owe_again(letter.body, services().tag_debts)
+    try:
+        entry = anew(ENTRY.validate_json(letter.body))
+    except ValueError as error:
+        reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
+        raise NotUnderstoodError(reason) from error
+    from keyhole.tasks import CeleryPublisher, check_buckets
+
+    try:
+        check_buckets(entry.jobs)
+    except BucketNotAllowedError as error:
+        raise NotUnderstoodError(str(error)) from error
+    CeleryPublisher().publish(services().ledger.note_many([entry]))
+    return f"{_counted(len(entry.jobs), 'object')} queued"
+
+
+def _owe_again(body: bytes, debts: TagDebts) -> str:
+    """Owe tags once more.
+
+    Raises:
+        NotUnderstoodError: This version does not know them.
+    """
+    try:
+        debts.note(TAG_DEBT.validate_json(body))
+    except ValueError as error:
+        raise NotUnderstoodError(f"its tags cannot be read: {str(error).splitlines()[0]}") from error
+    return "its tags are owed again"
+
+
+def _send_again(body: bytes, *, named: bool) -> str:
+    """Put a message of the broker back into its queue, signed anew.
+
+    One that nobody with the key had signed goes there only if somebody looked at it, and named it.
+
+    Raises:
+        NotUnderstoodError: It is no message that can be sent.
+    """
+    from keyhole.app import app
+    from keyhole.fleet.signing import signed, why_forged
+    from keyhole.intake.refused import Refused, wrong_with
+
+    try:
+        message = Refused.of(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotUnderstoodError(f"it cannot be sent again: {error}") from error
+    wrong = wrong_with(message.headers, message.body)
+    if wrong is not None:
+        raise NotUnderstoodError(wrong)
+    forged = None if named else why_forged(message.queue, message.headers, message.body)
+    if forged is not None:
+        raise NotUnderstoodError(f"{forged}; look at it, and retry it by its id if it is right")
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.publish(
+            message.body,
+            routing_key=message.queue,
+            exchange=message.queue,
+            headers=signed(message.queue, message.headers, message.body),
+            content_type="application/json",
+            content_encoding="utf-8",
+        )
+    return f"sent to {message.queue} again"
+
+
+def _dead_letters(settings: Settings) -> DeadLetters:
+    return DeadLetters(connect(str(settings.redis_url)))
+
+
+def _letter(dead: DeadLetters, text: str) -> DeadLetter:
+    letter = dead.get(_id_of(dead, text))
+    if letter is None:
+        raise CommandError(f"there is no dead letter {shown(text)}; `keyhole dead list` lists them", USAGE)
+    return letter
+
+
+def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str]:
+    """The ids of letters that are named, or of all."""
+    if bool(texts) == every:
+        raise click.UsageError("name letters by their ids, or say --all")
+    if every:
+        return dead.ids()
+    return list(dict.fromkeys(_id_of(dead, text) for text in texts))
+
+
+def _id_of(dead: DeadLetters, text: str) -> str:
+    """The whole id of a letter."""
+    found = dead.ids(text)
+    if len(found) == 1:
+        return found[0]
+    how_many = f"{len(found)} dead letters are" if found else "there is no dead letter"
+    raise CommandError(f"{how_many} {shown(text)}; `keyhole dead list` lists them", USAGE)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _table(letters: Sequence[DeadLetter]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("letter", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("last, UTC", no_wrap=True)
+    table.add_column("times", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold", ratio=1, min_width=20)
+    for letter in letters:
+        table.add_row(
+            letter.id[:ID_CHARACTERS],
+            letter.kind.value,
+            letter.last_at.strftime("%m-%d %H:%M"),
+            f"{letter.times:,}",
+            size(letter.size),
+            Text(shown(letter.reason)),
+        )
+    return table
+
+
+def _page(letter: DeadLetter) -> Group:
+    """A letter in full, but for the end of a long body."""
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("letter", letter.id)
+    facts.add_row("kind", letter.kind.value)
+    facts.add_row("from", Text(shown(letter.source)))
+    facts.add_row("reason", Text(shown(letter.reason)))
+    facts.add_row("times", f"{letter.times:,}")
+    facts.add_row("first", letter.first_at.isoformat(timespec="seconds"))
+    facts.add_row("last", letter.last_at.isoformat(timespec="seconds"))
+    body = letter.body or b""
+    kept = "" if letter.is_whole else f"; kept are the first {size(len(body))}"
+    facts.add_row("size", f"{size(letter.size)} ({letter.size:,} bytes){kept}")
+    lines = [masked(printable(line)) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
+    if len(body) > SHOWN_BYTES:
+        lines.append(f"… the first {size(SHOWN_BYTES)}; all of it: keyhole dead show --body")
+    return Group(facts, Text(), Text("\n".join(lines)))
+
+
+def _pretty(body: bytes, *, whole: bool) -> list[bytes]:
+    """The lines of a body; JSON is laid out."""
+    if whole:
+        with suppress(ValueError, RecursionError):
+            return json.dumps(json.loads(body), indent=2, ensure_ascii=True).encode().split(b"\n")
+    return body.split(b"\n")

@@ -1,0 +1,77 @@
+"""`keyhole docs`: the reference, which is shipped with the package."""
+
+import difflib
+import re
+import sys
+from importlib import resources
+
+import click
+from rich.markdown import Markdown
+
+from keyhole.cli.errors import USAGE, CommandError
+from keyhole.cli.terminal import SafeConsole
+
+#: The folder of the pages, one Markdown file a topic. Each begins with its title and, below it, its summary.
+PAGES = resources.files("keyhole").joinpath("docs")
+_LINK = re.compile(r"\[([^]]+)\]\((\w[\w-]*)\.md(?:#[\w-]+)?\)")
+
+
+@click.command("docs")
+@click.argument("topic", required=False)
+def docs_command(*, topic: str | None) -> None:
+    """Print a page of the reference: formats, checks, policies, settings, operations and others.
+
+    Without TOPIC, list the topics. On a terminal the page is rendered, and opened in a pager if it is longer
+    than the screen. Piped, it is printed as Markdown.
+
+    \b
+    keyhole docs                         list the topics
+    keyhole docs formats                 read a page
+    keyhole docs settings > settings.md  keep it as Markdown
+    """
+    if topic is None:
+        _list_topics()
+        return
+    text = _page(topic)
+    if sys.stdout.isatty():
+        _show(text)
+    else:
+        click.echo(text, nl=False)
+
+
+def topics() -> list[str]:
+    """The names of the pages, in alphabetical order."""
+    return sorted(page.name.removesuffix(".md") for page in PAGES.iterdir() if page.name.endswith(".md"))
+
+
+def _list_topics() -> None:
+    width = max(map(len, topics()))
+    for topic in topics():
+        _title, summary, *_ = _page(topic).split("\n\n")
+        click.echo(f"{topic.ljust(width)}  {' '.join(summary.split())}")
+
+
+def _page(topic: str) -> str:
+    """The Markdown of a page.
+
+    Raises:
+        CommandError: There is no such page; the message names those with similar names, or all.
+    """
+    if topic not in topics():
+        similar = difflib.get_close_matches(topic.lower(), topics())
+        hint = f"did you mean {' or '.join(similar)}?" if similar else f"the topics are {', '.join(topics())}"
+        raise CommandError(f"there is no topic {topic!r}; {hint}", USAGE)
+    return PAGES.joinpath(f"{topic}.md").read_text(encoding="utf-8")
+
+
+def _show(text: str) -> None:
+    """Render a page on the terminal, in a pager if it is longer than the screen."""
+    console = SafeConsole()
+    # A terminal cannot follow a link to another page, but its reader can type a command.
+    rendered = Markdown(_LINK.sub(r"\1 (`keyhole docs \2`)", text), hyperlinks=False)
+    with console.capture() as capture:
+        console.print(rendered)
+    if capture.get().count("\n") > console.height:
+        click.echo_via_pager(capture.get())
+    else:
+        click.echo(capture.get(), nl=False)

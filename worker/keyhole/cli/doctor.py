@@ -1,0 +1,186 @@
+"""`keyhole doctor`: what is configured, reachable and permitted, and what to do about what is not."""
+
+import os
+import sys
+from collections.abc import Iterator
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.cli.backend import backend, is_embedded
+from keyhole.cli.doctor_check import Check, checked
+from keyhole.cli.doctor_events import of_events
+from keyhole.cli.doctor_redis import of_redis, of_user
+from keyhole.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
+from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
+from keyhole.cli.terminal import SafeConsole
+from keyhole.fleet.services import Services
+from keyhole.inspectors.text import escaped
+from keyhole.settings import Settings
+from keyhole.sources.masking import masked
+from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
+
+#: How the findings begin about a server that is asked for nothing more.
+OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
+STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
+
+
+@click.command("doctor")
+@click.argument("uri", required=False, metavar="[S3-URI]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def doctor_command(*, uri: str | None, as_json: bool) -> None:
+    """Say what is configured, reachable and permitted.
+
+    Of what is not, it says what to do about it.
+
+    \b
+    keyhole doctor
+    keyhole doctor s3://images/debian.qcow2    also tries what a scan of it takes
+    keyhole doctor s3://images/                tries it on the first object there
+
+    It changes nothing. Exit code: 0 nothing is bad, 3 something is.
+    """
+    try:
+        place = parse_s3_uri(uri) if uri else None
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    settings = load_settings()
+    # Celery is imported once settings are known to be right, and not by two checks at once.
+    import keyhole.fleet.pool_process  # noqa: F401
+
+    first = [
+        Check("settings", lambda: _settings(settings)),
+        Check("events", lambda: of_events(settings)),
+        Check("s3", lambda: of_s3(settings)),
+    ]
+    services = _services(settings)
+    stated, events, s3 = (list(check.findings()) for check in first)
+    findings = [*stated, *services, *events, *s3]
+    if place is not None and s3 and s3[0].state == GOOD:
+        findings += _bucket(settings, place)
+    findings = [finding._replace(message=masked(finding.message)) for finding in findings]
+    if as_json:
+        import json
+
+        for finding in findings:
+            click.echo(json.dumps(finding._asdict()))
+    else:
+        SafeConsole().print(_table(findings))
+    sys.exit(UNDECIDED if any(finding.state == BAD for finding in findings) else ALL_SAFE)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    names = {f"KEYHOLE_{name.upper()}" for name in Settings.model_fields}
+    chosen = sorted(name for name in os.environ if name in names)
+    yield Finding("settings", GOOD, ", ".join(chosen) or "none set; the defaults are used")
+    for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):
+        yield Finding("settings", BAD, f"{name} is no setting; correct its spelling or unset it")
+    if "tags" not in settings.sinks:
+        yield Finding(
+            "sinks", GOOD, "verdicts go to Redis; set KEYHOLE_SINKS=redis,tags for object tags, too"
+        )
+    elif "redis" not in settings.sinks:
+        yield Finding(
+            "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
+        )
+    from keyhole.cli.doctor_work import of_confinement, of_guards, of_schedules
+
+    yield from of_guards(settings)
+    yield of_confinement(Services(settings, os.getpid()))
+    yield from of_schedules(settings)
+
+
+def _services(settings: Settings) -> list[Finding]:
+    """Of Redis, the broker, and the work. What one of them does not tell hides nothing of the others."""
+    findings = []
+    if is_embedded(settings):
+        findings.append(
+            Finding(
+                "redis", GOOD, f"embedded, data in {settings.data_dir}; for production set KEYHOLE_REDIS_URL"
+            )
+        )
+    try:
+        with one_line_errors(), backend(settings, work=False, look=False) as ready:
+            findings += _servers(ready, embedded=is_embedded(settings))
+    except CommandError as error:
+        if error.exit_code == USAGE:
+            raise
+        findings.append(Finding("redis", BAD, str(error)))
+    return findings
+
+
+def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
+    """Of Redis and the broker, then of what only servers that can be used tell."""
+    from keyhole.app import app, configure
+    from keyhole.cli import doctor_broker
+    from keyhole.cli.doctor_work import of_work
+
+    configure(settings)
+    doctor_broker.be_impatient()
+    url, broker_url = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
+    redis, broker = checked(
+        ("redis", lambda: of_redis(url)), ("broker", lambda: doctor_broker.of_broker(settings))
+    )
+    one = broker_url == url
+    checks = []
+    if _is_usable(redis):
+        services = Services(settings, os.getpid(), impatient=True)
+        checks += [
+            ("redis user", lambda: of_user(url, what="redis user", is_broker=one)),
+            ("work", lambda: of_work(services, limit=app.conf.task_time_limit)),
+        ]
+    if _is_usable(broker) and (_is_usable(redis) or not one):
+        checks += [
+            ("queue", lambda: doctor_broker.of_queues(settings)),
+            ("workers", lambda: doctor_broker.of_workers(embedded=embedded)),
+        ]
+        if not one and broker_url.partition(":")[0] in doctor_broker.REDIS:
+            checks += [("broker user", lambda: of_user(broker_url, what="broker user", is_broker=True))]
+    found = dict(zip((what for what, _ in checks), checked(*checks), strict=True))
+    return [
+        *redis,
+        *found.get("redis user", ()),
+        *found.get("work", ()),
+        *broker,
+        *found.get("broker user", ()),
+        *found.get("queue", ()),
+        *found.get("workers", ()),
+    ]
+
+
+def _is_usable(findings: list[Finding]) -> bool:
+    """Whether a server answers, and is of a kind that can be asked for more."""
+    answers = bool(findings) and findings[0].state != BAD
+    return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
+
+
+def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
+    """What can be done with a place in S3: a request each, one after the other."""
+    refused = why_not_tried(settings, place)
+    if refused is not None:
+        return [refused]
+    bucket, key = place.bucket, place.key
+    keys: list[str] = []
+    (findings,) = checked(("list", lambda: of_listing(settings, place, keys)))
+    if not key or key.endswith("/"):
+        key = next(iter(keys), "")
+    if not key or key.endswith("/"):
+        return [*findings, Finding("read", ADVICE, "not tried: there is no object; name one")]
+    (read,) = checked(("read", lambda: of_reading(settings, bucket, key)))
+    findings += read
+    if all(finding.state == GOOD for finding in read):
+        (tags,) = checked(("tags", lambda: of_tags(settings, bucket, key)))
+        findings += tags
+    return findings
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, state, message in findings:
+        table.add_row(Text(what), Text(state, style=STYLES[state]), Text(escaped(message)))
+    return table

@@ -1,0 +1,118 @@
+"""What the doctor says of the broker: whether it answers, its queues, and the workers that it reaches."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Final, cast
+
+import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
+import redis
+from kombu.exceptions import KombuError, OperationalError
+
+from keyhole.app import SENT_AT, app, impatient
+from keyhole.cli.doctor_check import ANSWER_SECONDS, one_line
+from keyhole.cli.doctor_redis import ask, of_redis_broker
+from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
+from keyhole.cli.other_end import other_end
+from keyhole.jobs.queues import QUEUES
+from keyhole.settings import Settings
+from keyhole.sources.masking import masked_url
+
+#: Seconds to wait for workers to answer: they do so between two tasks.
+PING_SECONDS = 2.0
+#: Schemes of URLs of a Redis.
+REDIS: Final = frozenset({"redis", "rediss", "unix"})
+#: Seconds that a message waits before there is something to be said about it.
+LATE: Final = 600.0
+#: What kombu lets through of a broker's errors.
+TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError, OSError)
+
+
+def be_impatient() -> None:
+    """Let the application wait for the broker for as long as the doctor does. It is configured."""
+    app.conf.broker_transport_options = impatient(app.conf.broker_transport_options, ANSWER_SECONDS)
+
+
+def of_broker(settings: Settings) -> Iterator[Finding]:
+    """Whether the broker answers, and what it is. The last finding is bad if it cannot be used."""
+    url = str(settings.broker_url or settings.redis_url)
+    if url.partition(":")[0] in REDIS and url != settings.redis_url:
+        yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
+        return
+    try:
+        with app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+    except TROUBLE as error:
+        told = f"{masked_url(url)} does not answer: {one_line(error)}{other_end(url)}"
+        yield Finding("broker", BAD, f"{told}; check KEYHOLE_BROKER_URL")
+    else:
+        yield Finding("broker", GOOD, f"{masked_url(url)} answers")
+
+
+def of_workers(*, embedded: bool) -> Iterator[Finding]:
+    """Who answers a ping."""
+    try:
+        answers = app.control.ping(timeout=PING_SECONDS) or []
+    except TROUBLE as error:
+        yield Finding("workers", BAD, f"cannot be asked, for the broker refuses that: {one_line(error)}")
+        return
+    names = sorted(name for answer in answers for name in answer)
+    if names:
+        yield Finding("workers", GOOD, f"{len(names)} running: {', '.join(names)}")
+    elif embedded:
+        yield Finding("workers", GOOD, "none running; `keyhole submit` brings its own")
+    else:
+        advice = "start one with `keyhole worker`"
+        yield Finding("workers", BAD, f"none answered within {PING_SECONDS:g} s; {advice}")
+
+
+def of_queues(settings: Settings) -> Iterator[Finding]:
+    """What waits in each queue, and for how long."""
+    url = str(settings.broker_url or settings.redis_url)
+    prefix = app.conf.broker_transport_options.get("global_keyprefix")
+    with ExitStack() as stack:
+        client = None if prefix is None else stack.enter_context(ask(url))
+        for queue in QUEUES:
+            try:
+                if client is None:
+                    length, oldest = _length(queue), None
+                else:
+                    # A message is put in on the left and taken out on the right.
+                    key = prefix + queue
+                    length = client.llen(key)
+                    oldest = _age(cast("bytes | None", client.lindex(key, -1)))
+            except TROUBLE as error:
+                yield Finding("queue", BAD, f"{queue} cannot be looked at: {one_line(error)}")
+                continue
+            told = f"{queue}: {length:,} waiting"
+            if oldest is None:
+                yield Finding("queue", GOOD, told)
+            else:
+                late = oldest > LATE
+                yield Finding(
+                    "queue",
+                    ADVICE if late else GOOD,
+                    f"{told}, the oldest for {oldest:,.0f} s{'; more workers would help' if late else ''}",
+                )
+
+
+def _length(queue: str) -> int:
+    """How many messages wait. Other brokers than Redis do not tell since when."""
+    with (
+        app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection,
+        connection.channel() as channel,
+    ):
+        try:
+            return int(app.amqp.queues[queue].bind(channel).queue_declare(passive=True).message_count)
+        except amqp.NotFound:  # the first worker or publisher declares it
+            return 0
+
+
+def _age(item: bytes | None) -> float | None:
+    """How long ago a message was sent; `None` if there is none, or if it does not tell."""
+    try:
+        headers: dict[str, Any] = json.loads(item or b"")["headers"]
+        return max(0.0, time.time() - float(headers[SENT_AT]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,37 @@
+"""What the doctor says of the queue of events: whether it is there and can be read. No message is taken."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from keyhole.cli.doctor_check import ANSWER_SECONDS
+from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
+from keyhole.cli.other_end import other_end
+from keyhole.intake.events.open_source import open_source
+from keyhole.intake.events.source import LookDeniedError, SourceUnavailableError
+from keyhole.settings import Settings
+from keyhole.sources.masking import masked_url
+
+
+def of_events(settings: Settings) -> Iterator[Finding]:
+    """What there is to say of the queue that KEYHOLE_EVENTS_URL names."""
+    url = settings.events_url
+    if url is None:
+        yield Finding("events", GOOD, "not configured; KEYHOLE_EVENTS_URL names a queue for `keyhole listen`")
+        return
+    try:
+        source = open_source(
+            url, listener_id="doctor", region=settings.s3_region, answer_seconds=ANSWER_SECONDS
+        )
+    except ValueError as error:
+        yield Finding("events", BAD, f"KEYHOLE_EVENTS_URL is wrong: {error}")
+        return
+    with closing(source):
+        try:
+            there = source.look()
+        except LookDeniedError as error:
+            yield Finding("events", ADVICE, str(error))
+        except SourceUnavailableError as error:
+            yield Finding("events", BAD, f"{error}{other_end(url)}; check KEYHOLE_EVENTS_URL")
+        else:
+            listens = "`keyhole listen --check` says whether it is listened to from here"
+            yield Finding("events", GOOD, f"{masked_url(url)}: {there}; {listens}")

@@ -1,0 +1,213 @@
+"""What the doctor says of a Redis: what it promises, and what it refuses. Nothing is written to find out.
+
+A managed Redis refuses `CONFIG`, and so do the least rules of a user, for it shows passwords. What only it
+tells is then said to be unknown.
+
+Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
+"""
+
+from collections.abc import Generator, Iterator
+from typing import Any, Final
+
+import humanize
+import redis
+
+from keyhole.cli.doctor_check import ANSWER_SECONDS
+from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
+from keyhole.cli.other_end import other_end
+from keyhole.cli.redis_trouble import redis_trouble, replica_of, unusable
+from keyhole.sources.masking import masked_url
+from keyhole.store.connection import connect
+from keyhole.store.durability import NO_COMMAND
+from keyhole.store.permissions import OPTIONAL, lacking
+
+SETTING: Final = "KEYHOLE_REDIS_URL"
+#: The share of `maxmemory` in use from which on there is something to be done.
+NEARLY_FULL: Final = 0.8
+
+
+def ask(url: str) -> redis.Redis:
+    """A client that waits for no answer for long, and asks once."""
+    return connect(url, answer_seconds=ANSWER_SECONDS, retries=0)
+
+
+def of_redis(url: str) -> Iterator[Finding]:
+    """What there is to say of the Redis of the verdicts. The first finding is bad if it does not answer."""
+    with ask(url) as client:
+        info = yield from _answering("redis", client, url, SETTING)
+        if info is None or unusable(info, SETTING):
+            return
+        yield from _memory("redis", info)
+        yield from _durability(client, info)
+
+
+def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
+    """What there is to say of a Redis that is the broker alone: what it loses, the ledger has."""
+    with ask(url) as client:
+        info = yield from _answering("broker", client, url, setting)
+        if info is not None and not unusable(info, setting):
+            yield from _memory("broker", info)
+
+
+def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
+    """Whether its user may do all that it must; of a Redis that does not answer there is nothing to say."""
+    try:
+        with ask(url) as client:
+            missing = lacking(client, is_broker=is_broker)
+    except (redis.ConnectionError, redis.TimeoutError):
+        return
+    if missing:
+        state = ADVICE if OPTIONAL.issuperset(missing) else BAD
+        yield Finding(what, state, f"it lacks {' '.join(missing)}; give it these by ACL SETUSER")
+    else:
+        yield Finding(what, GOOD, "it may do all that it must")
+
+
+def _answering(
+    what: str, client: redis.Redis, url: str, setting: str
+) -> Generator[Finding, None, dict[str, Any] | None]:
+    """Yield whether it answers, and whether it takes writes; return what it says of itself, if it does."""
+    try:
+        info: dict[str, Any] = client.info()
+    except redis.exceptions.NoPermissionError:
+        yield Finding(what, ADVICE, f"{masked_url(url)} answers, and does not tell what it is; allow +info")
+        return None
+    except redis.RedisError as error:
+        yield Finding(what, BAD, f"{masked_url(url)}: {redis_trouble(error, setting)}{other_end(url)}")
+        return None
+    valkey = info.get("valkey_version")
+    name = f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', 'of an unknown version')}"
+    yield Finding(what, GOOD, f"{name} at {masked_url(url)}")
+    of_no_use = unusable(info, setting)
+    if of_no_use is not None:
+        yield Finding(f"{what} role", BAD, of_no_use)
+    else:
+        yield from _writing(what, client, info, setting)
+    return info
+
+
+def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
+    """Whether it takes writes at all."""
+    replica = replica_of(info, setting)
+    if replica is not None:
+        yield Finding(f"{what} role", BAD, replica)
+    elif "role" in info:
+        replicas = info.get("connected_slaves", 0)
+        yield Finding(
+            f"{what} role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}"
+        )
+    # It tells of these where it wants some alone.
+    good, wanted = info.get("min_slaves_good_slaves"), _config(client, "min-replicas-to-write")
+    if good is not None and wanted is not None and int(good) < int(wanted):
+        yield Finding(
+            f"{what} role",
+            BAD,
+            f"it takes no writes, for {good} of the {wanted} replicas that it wants are connected "
+            "(min-replicas-to-write); start them",
+        )
+    failed = {
+        "rdb_last_bgsave_status": "the last snapshot",
+        "aof_last_write_status": "the last write to the append-only file",
+        "aof_last_bgrewrite_status": "the last rewriting of the append-only file",
+    }
+    for field, failure in failed.items():
+        if info.get(field, "ok") != "ok":
+            yield Finding(
+                f"{what} disk",
+                BAD,
+                f"{failure} failed, so writes may be refused; look at its disk and its log",
+            )
+
+
+def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
+    """How full it is, and what it does when it is full."""
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy not in {"noeviction", "unknown"}:
+        yield Finding(
+            f"{what} memory",
+            BAD,
+            f"maxmemory-policy is {policy}: it drops jobs silently; set it to noeviction",
+        )
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not most:
+        yield Finding(
+            f"{what} memory",
+            GOOD,
+            f"{_size(used)} in use, no limit (maxmemory); the host's memory is the limit",
+        )
+        return
+    told = f"{_size(used)} of {_size(most)} in use"
+    if used >= most:
+        yield Finding(
+            f"{what} memory",
+            BAD,
+            f"full, {told}: it refuses jobs and verdicts; raise maxmemory, or let verdicts expire "
+            "(KEYHOLE_RECORD_SECONDS)",
+        )
+    elif used >= NEARLY_FULL * most:
+        yield Finding(f"{what} memory", ADVICE, f"{told}; when it is full it refuses jobs and verdicts")
+    else:
+        yield Finding(f"{what} memory", GOOD, told)
+
+
+def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
+    """What a crash of the server loses."""
+    if not info.get("aof_enabled"):
+        yield Finding(
+            "redis disk",
+            ADVICE,
+            "appendonly is off: a crash loses all jobs and verdicts since the last snapshot; "
+            "set appendonly yes",
+        )
+        return
+    fsync, waits = _config(client, "appendfsync"), _has_waitaof(client)
+    if fsync == "no" and waits:
+        yield Finding(
+            "redis disk",
+            BAD,
+            "appendfsync is no, so the server never says that jobs are on its disk, and none is accepted; "
+            "set it to everysec",
+        )
+        return
+    loses = {
+        "always": "a crash loses nothing",
+        "everysec": "a crash loses up to 2 s of verdicts, whose objects are scanned again",
+        "no": "a crash of the host loses some 30 s of verdicts; set it to everysec",
+        None: "what a crash loses, the server does not tell",
+    }
+    told = f"append-only file, appendfsync {fsync or 'unknown'}: {loses.get(fsync, loses[None])}"
+    if waits:
+        yield Finding("redis disk", GOOD, f"{told}; what is accepted is on disk (WAITAOF)")
+    elif fsync == "always":
+        yield Finding("redis disk", GOOD, told)
+    else:
+        lacks = "the server lacks WAITAOF" if waits is False else "whether it has WAITAOF, it does not tell"
+        yield Finding("redis disk", ADVICE, f"{told}; {lacks}: jobs accepted last may be lost with them")
+
+
+def _config(client: redis.Redis, name: str) -> str | None:
+    """A setting of the server's; `None` if it does not tell."""
+    try:
+        return client.config_get(name).get(name)
+    except redis.RedisError:
+        return None
+
+
+def _has_waitaof(client: redis.Redis) -> bool | None:
+    """Whether the server waits for its disk when this user asks it to; `None` if it does not tell.
+
+    It is asked to wait for no disk and no replica, which takes no time.
+    """
+    try:
+        client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's
+    except redis.exceptions.NoPermissionError:
+        return None
+    except redis.ResponseError as error:
+        return NO_COMMAND not in str(error).lower()  # a replica has it and refuses it
+    except redis.RedisError:
+        return None
+    return True
+
+
+def _size(count: int) -> str:
+    return humanize.naturalsize(count, binary=True)

@@ -1,0 +1,112 @@
+"""What the doctor says of S3: the credentials, and, of a place, whether it can be listed, read and tagged.
+
+Each of the last three is one request. Nothing is changed.
+"""
+
+from collections.abc import Iterator
+
+from keyhole.api import s3_access
+from keyhole.cli.doctor_check import ANSWER_SECONDS
+from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
+from keyhole.inspectors.text import shown
+from keyhole.settings import Settings
+from keyhole.sources.allowed import BucketNotAllowedError
+from keyhole.sources.deadline import deadline
+from keyhole.sources.errors import BudgetExhaustedError, SourceError, TransientError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
+from keyhole.sources.s3_uri import S3Uri
+
+#: What a request came to that was cut off.
+UNANSWERED = TransientError(
+    "network",
+    f"no answer within {ANSWER_SECONDS:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
+)
+_SEE_DOCTOR = "; see `keyhole doctor`"
+
+
+def of_s3(settings: Settings) -> Iterator[Finding]:
+    """Where S3 is asked, and who asks. The first finding is bad if it cannot be asked at all."""
+    access = s3_access(settings)
+    try:
+        client = access.client
+        method = access.credentials_from
+    except SourceError as error:
+        yield Finding("s3", BAD, told(error))
+        return
+    yield Finding("s3", GOOD, f"{client.meta.endpoint_url}, region {client.meta.region_name}")
+    if method is None:
+        advice = (
+            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached"
+        )
+        yield Finding("credentials", BAD, f"none found: {advice}")
+    else:
+        yield Finding("credentials", GOOD, f"found by {method}")
+
+
+def why_not_tried(settings: Settings, place: S3Uri) -> Finding | None:
+    """Why nothing is asked of a bucket; `None` if there is no reason."""
+    if settings.allowed_buckets.allow(place.bucket):
+        return None
+    return Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
+
+
+def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Finding]:
+    """Whether the bucket can be listed; adds the first key to `keys`."""
+    try:
+        with deadline(ANSWER_SECONDS) as timer:
+            page = s3_access(settings).client.list_objects_v2(
+                Bucket=place.bucket, Prefix=place.key, MaxKeys=1
+            )
+    except BOTO_ERRORS as error:
+        found = UNANSWERED if timer.expired else explain(error)
+        if found.reason == "access_denied":
+            advice = "it takes s3:ListBucket, for -r and to tell missing from denied"
+            yield Finding("list", ADVICE, f"{told(found)}; {advice}")
+        else:
+            yield Finding("list", BAD, told(found))
+    else:
+        keys += [entry["Key"] for entry in page.get("Contents", [])]
+        yield Finding("list", GOOD, f"s3://{place.bucket}/ can be listed")
+
+
+def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
+    """Whether an object can be read: by the GET that a scan of it begins with."""
+    meter = Meter(Budget(seconds=ANSWER_SECONDS))
+    try:
+        source = S3Source(s3_access(settings), bucket, key, version_id=None, meter=meter)
+        source.read(0, settings.head_bytes)
+    except BudgetExhaustedError:
+        why = "nothing came of it" if meter.trouble is None else told(meter.trouble)
+        yield Finding("read", BAD, f"{shown(key)}: not read within {ANSWER_SECONDS:g} s: {why}")
+    except SourceError as error:
+        yield Finding("read", BAD, f"{shown(key)}: {told(error)}")
+    else:
+        size = source.identity.size if source.identity else 0
+        requests = f"{meter.requests} request{'' if meter.requests == 1 else 's'}"
+        yield Finding("read", GOOD, f"{shown(key)}: can be read, {size:,} bytes in all, {requests}")
+
+
+def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
+    """Whether an object's tags can be read."""
+    try:
+        with deadline(ANSWER_SECONDS) as timer:
+            count = len(s3_access(settings).client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
+    except BOTO_ERRORS as error:
+        found = UNANSWERED if timer.expired else explain(error)
+        fault = isinstance(found, TransientError) or "tags" in settings.sinks
+        yield Finding(
+            "tags",
+            BAD if fault else ADVICE,
+            f"cannot be read ({told(found)}); it takes s3:GetObjectTagging",
+        )
+        return
+    yield Finding(
+        "tags", GOOD, f"{count} of 10 in use; writing (s3:PutObjectTagging) is not tried, for it changes them"
+    )
+
+
+def told(error: SourceError) -> str:
+    """What an error says, for whoever reads the doctor's findings already."""
+    return str(error).removesuffix(_SEE_DOCTOR)

@@ -1,0 +1,25 @@
+"""The handler of events, by the settings, as `keyhole listen` and `keyhole dead` need it."""
+
+from keyhole.app import configure
+from keyhole.fleet.services import services, use_settings
+from keyhole.intake.events.forgetting import Forgetting, is_gone
+from keyhole.intake.events.handling import Handler, Rules
+from keyhole.results.drop import Drops
+from keyhole.settings import Settings
+from keyhole.tasks import CeleryPublisher
+
+
+def event_handler(settings: Settings) -> Handler:
+    """The handler of a process that has these settings."""
+    configure(settings)
+    use_settings(settings)
+    here = services()
+    forgetting = Forgetting(Drops(here.redis), lambda name: is_gone(lambda: here.s3, name))
+    rules = Rules(
+        settings.event_selection,
+        here.buckets,
+        here.ruleset,
+        settings.dead_after,
+        settings.event_window_seconds,
+    )
+    return Handler(here.ledger, CeleryPublisher(), here.dead_letters, forgetting, rules)

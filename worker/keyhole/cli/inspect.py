@@ -1,0 +1,114 @@
+"""`keyhole inspect`: scan objects or files at once, without a queue."""
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import click
+from rich.progress import Progress
+
+from keyhole.api import inspect_stream, s3_access, scan_object, scan_path, scan_s3
+from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.render import exit_code, report_page, report_table
+from keyhole.cli.terminal import SafeConsole
+from keyhole.intake.listing import list_objects
+from keyhole.scan.report import Report
+from keyhole.settings import Settings
+from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
+
+#: Scans that wait for a thread: enough that none is idle, few enough that a listing of millions stays small.
+WAITING = 4
+
+
+@click.command("inspect")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("-r", "--recursive", is_flag=True, help="Scan all that lies below a prefix or in a folder.")
+@click.option("--version-id", help="The version of the one object that is named.")
+@click.option("--policy", metavar="NAME|FILE", help="What is taken: a profile or a file of rules.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def inspect_command(
+    targets: tuple[str, ...], *, recursive: bool, version_id: str | None, policy: str | None, as_json: bool
+) -> None:
+    """Scan objects in S3, files, or a stream on standard input ("-").
+
+    It reads a few kilobytes of each and opens nothing that an image names.
+
+    \b
+    keyhole inspect s3://images/debian.qcow2
+    keyhole inspect --json disk.vmdk | jq .status
+    keyhole inspect -r --policy azure s3://images/uploads/
+    zcat disk.vhd.gz | keyhole inspect -
+
+    Exit code: 0 all are safe, 1 some are not, 2 usage, 3 could not look or decide.
+    """
+    settings = load_settings(policy=policy)
+    if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
+        raise click.UsageError("--version-id goes with one s3:// object")
+    console = SafeConsole(soft_wrap=False)
+    statuses = []
+    with one_line_errors():
+        scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
+        many = recursive or len(targets) > 1
+        table: list[Report] = []
+        with Progress(
+            console=SafeConsole(stderr=True), disable=not (many and sys.stderr.isatty())
+        ) as progress:
+            bar = progress.add_task("scanning", total=None if recursive else len(targets))
+            for report in _at_once(scans, settings.scan_threads):
+                progress.advance(bar)
+                statuses.append(report.status)
+                if as_json:
+                    click.echo(report.model_dump_json(ensure_ascii=True))
+                else:
+                    table.append(report)
+    if not statuses:
+        raise CommandError("nothing lies there; check the prefix")
+    if not as_json:
+        console.print(report_table(table, console) if many else report_page(table[0]))
+    sys.exit(exit_code(statuses))
+
+
+def _scans(
+    targets: tuple[str, ...], settings: Settings, *, recursive: bool, version_id: str | None
+) -> Iterator[Callable[[], Report]]:
+    """A call for each object, made while the listing goes on."""
+    for target in targets:
+        if target == "-":
+            yield partial(inspect_stream, sys.stdin.buffer, settings=settings)
+        elif recursive and target.startswith("s3://"):
+            bucket, prefix = _parsed(target)
+            access = s3_access(settings)
+            for listed in list_objects(access.client, bucket, prefix):
+                yield partial(scan_s3, access, bucket, listed.key, None, settings.scan)
+        elif recursive and Path(target).is_dir():
+            for path in sorted(Path(target).rglob("*")):
+                if path.is_file():
+                    yield partial(scan_path, path, settings.scan)
+        else:
+            if target.startswith("s3://") and not _parsed(target).key:
+                raise CommandError(f"{target} is a bucket; add -r to scan all that lies in it", USAGE)
+            if Path(target).is_dir():
+                raise CommandError(f"{target} is a folder; add -r to scan all that lies in it", USAGE)
+            yield partial(scan_object, target, version_id=version_id, settings=settings)
+
+
+def _parsed(target: str) -> S3Uri:
+    try:
+        return parse_s3_uri(target)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+
+
+def _at_once(scans: Iterator[Callable[[], Report]], threads: int) -> Iterator[Report]:
+    """Make the calls in threads and yield what they return, in order."""
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
+        try:
+            while under_way:
+                yield under_way.pop(0).result()
+                under_way.extend(pool.submit(scan) for scan in islice(scans, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,199 @@
+"""`keyhole listen`: from events of S3 to jobs for the workers."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import click
+
+from keyhole.cli.backend import backend, is_embedded
+from keyhole.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.listen_view import LOOK_SECONDS, Tally, View
+from keyhole.cli.parsed import parsed
+from keyhole.embedded.interrupts import ENDINGS
+from keyhole.health import HEALTHY, LATELY, UNHEALTHY, SignOfLife
+from keyhole.intake.events.listener import TROUBLE, Listener, Turn
+from keyhole.intake.events.open_source import open_source
+from keyhole.intake.events.source import MessageSource, SourceUnavailableError
+from keyhole.scan.sizes import parse_size
+from keyhole.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SIZE = parsed("SIZE", parse_size)
+
+
+@click.command("listen")
+@click.argument("url", required=False)
+@click.option(
+    "--bucket", "events_buckets", multiple=True, metavar="GLOB", help="Only events of such buckets."
+)
+@click.option("--include", "events_include", multiple=True, metavar="GLOB", help="Only keys like this.")
+@click.option("--exclude", "events_exclude", multiple=True, metavar="GLOB", help="No keys like this.")
+@click.option("--suffix", "events_suffixes", multiple=True, help="Only keys that end like this, as .qcow2.")
+@click.option("--min-size", "events_min_size", type=SIZE, help="No objects below this size, as 1MiB.")
+@click.option("--max-size", "events_max_size", type=SIZE, help="No objects above this size.")
+@click.option(
+    "--pollers", type=click.IntRange(1, 64), default=1, show_default=True, help="Receivers at the same time."
+)
+@click.option("--until-empty", is_flag=True, help="End when no message comes any more.")
+@click.option("--check", is_flag=True, help="Say whether a listener to this queue runs here, and is well.")
+def listen_command(
+    url: str | None, *, pollers: int, until_empty: bool, check: bool, **chosen: tuple[str, ...] | int | None
+) -> None:
+    """Scan what S3 says is new, until told to stop.
+
+    \b
+    keyhole listen https://sqs.eu-central-1.amazonaws.com/123456789012/queue
+    keyhole listen amqp://user:password@host/vhost/queue --suffix .qcow2
+    keyhole listen redis://:password@host:6379/0/key --bucket 'uploads-*'
+    keyhole listen --check                     exit code 0: it is well, 1: it is not
+
+    The URL is by default KEYHOLE_EVENTS_URL, and each option KEYHOLE_EVENTS_…; those that take several may be
+    repeated. S3's events are understood as they are, wrapped by SNS, by EventBridge, and as MinIO and Ceph
+    write them. A message is deleted when its objects are queued for the workers. What is not understood goes
+    to `keyhole dead`. On Ctrl-C or SIGTERM it finishes its batch; a second time it ends at once.
+    """
+    settings = load_settings()
+    settings = settings.model_copy(
+        update={name: value for name, value in chosen.items() if value not in {(), None}}
+    )
+    url = url or settings.events_url
+    if url is None:
+        raise CommandError("name the queue: keyhole listen URL, or set KEYHOLE_EVENTS_URL", USAGE)
+    sources = [_open(url, settings) for _ in range(pollers)]
+    sign = SignOfLife.of_queue(sources[0].name)
+    if check:
+        sys.exit(_check(sign, sources[0].name))
+    with one_line_errors(), backend(settings, work=True, waits=True) as ready:
+        try:
+            _listen(sources, ready, sign, until_empty=until_empty)
+        except SourceUnavailableError as error:
+            raise CommandError(str(error)) from error
+        if until_empty and is_embedded(settings):
+            _await_workers()
+    sys.exit(ALL_SAFE)
+
+
+def _open(url: str, settings: Settings) -> MessageSource:
+    try:
+        return open_source(
+            url, listener_id=f"{socket.gethostname()}:{os.getpid()}", region=settings.s3_region
+        )
+    except ValueError as error:
+        raise CommandError(f"this is not a queue to listen to: {error}", USAGE) from error
+
+
+def _check(sign: SignOfLife, name: str) -> int:
+    age = sign.age()
+    if age is None:
+        raise CommandError(f"no listener to {name} runs here", UNHEALTHY)
+    if age > LATELY:
+        raise CommandError(f"the listener to {name} was last alive {age:.0f} s ago", UNHEALTHY)
+    click.echo(f"the listener to {name} is well")
+    return HEALTHY
+
+
+def _listen(
+    sources: Sequence[MessageSource], settings: Settings, sign: SignOfLife, *, until_empty: bool
+) -> None:
+    from keyhole.cli.event_handler import event_handler
+    from keyhole.fleet.services import services
+
+    handler = event_handler(settings)
+    counts = services().event_counts
+    tally = Tally()
+
+    def on_turn(turn: Turn) -> None:
+        tally.add(turn)
+        if turn.trouble is None:
+            sign.give()
+
+    with _told_to_stop() as stop:
+        view = View(sources[0].name, tally, stop)
+        pollers = Pollers(stop)
+        with view.shown(settings.log_level), sign.shown():
+            for source in sources:
+                listener = Listener(source, handler, counts)
+                pollers.start(partial(listener.run, stop, on_turn, until_empty=until_empty))
+            pollers.join(view.tick)
+
+
+class Pollers:
+    """Listeners in threads of their own. When one fails, all stop."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._threads: list[threading.Thread] = []
+        self._errors: list[Exception] = []
+
+    def start(self, run: Callable[[], None]) -> None:
+        """Start one."""
+
+        def poll() -> None:
+            try:
+                run()
+            except TROUBLE as error:
+                self._errors.append(error)
+                self._stop.set()
+            except Exception as error:
+                log.exception("a bug ended the listener")
+                self._errors.append(error)
+                self._stop.set()
+
+        # Whoever is told twice to stop waits for none of them.
+        thread = threading.Thread(target=poll, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def join(self, tick: Callable[[], None]) -> None:
+        """Wait until all have ended; call `tick` several times a second.
+
+        Raises:
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: What made one end.
+            CommandError: A bug did.
+        """
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(LOOK_SECONDS)
+                tick()
+        for error in self._errors:
+            if isinstance(error, TROUBLE):
+                raise error
+            raise CommandError("the listener ended by itself; its log says why") from error
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that is set by what would end us; a second time it ends us."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    # Those that are ignored, as `nohup` has it, stay so.
+    before = {number: handler for number in ENDINGS if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _await_workers() -> None:
+    """Wait until all verdicts stand: the workers of our own end with us."""
+    from keyhole.fleet.services import services
+
+    while services().ledger.count():
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,175 @@
+"""How listening looks: live counts on a terminal, a line of JSON every ten seconds elsewhere."""
+
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from keyhole import logs
+from keyhole.cli.terminal import SafeConsole
+from keyhole.inspectors.text import shown
+from keyhole.intake.events.event import EventKind
+from keyhole.intake.events.handling import (
+    DEAD,
+    DUPLICATES,
+    FORGOTTEN,
+    KEPT,
+    NOT_ALLOWED,
+    NOT_SELECTED,
+    NOT_UNDERSTOOD,
+    PUBLISHED,
+    RECEIVED,
+)
+from keyhole.intake.events.listener import Turn
+
+#: Seconds between two lines where there is no terminal, and between two looks at the counts.
+LINE_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.25
+#: Seconds over which a speed is measured.
+SPEED_SECONDS: Final = 10.0
+
+#: What is shown, by the name of its count.
+ROWS: Final = {
+    RECEIVED: "messages",
+    PUBLISHED: "objects to scan",
+    DUPLICATES: "known already",
+    NOT_SELECTED: "not selected",
+    NOT_ALLOWED: "not allowed",
+    EventKind.REMOVED.value: "deletes",
+    EventKind.IGNORED.value: "nothing to do",
+    NOT_UNDERSTOOD: "not understood",
+    DEAD: "dead letters",
+}
+
+
+class Tally:
+    """What this process counted since it began, and what is wrong now. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = Counter[str]()
+        self._began = time.monotonic()
+        self._looks = deque([(self._began, 0)])
+        self._trouble: str | None = None
+
+    def add(self, turn: Turn) -> None:
+        """Add what a turn came to."""
+        with self._lock:
+            self._counts.update(turn.counts)
+            self._trouble = turn.trouble
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Counts by name."""
+        with self._lock:
+            return Counter(self._counts)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is away, or was when it was last tried."""
+        with self._lock:
+            return self._trouble
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def speed(self) -> float:
+        """Messages a second, over the last seconds."""
+        now, received = time.monotonic(), self.counts[RECEIVED]
+        self._looks.append((now, received))
+        while len(self._looks) > 2 and self._looks[1][0] <= now - SPEED_SECONDS:
+            self._looks.popleft()
+        then, before = self._looks[0]
+        return (received - before) / max(now - then, LOOK_SECONDS)
+
+
+class View:
+    """Shows a tally.
+
+    Args:
+        source: The queue's address, without a password.
+        tally: What is shown.
+        stop: Set once the listener was told to stop.
+    """
+
+    def __init__(self, source: str, tally: Tally, stop: threading.Event) -> None:
+        self._source = source
+        self._tally = tally
+        self._stop = stop
+        self._told_at = time.monotonic()
+        self._ended = False
+
+    @contextmanager
+    def shown(self, log_level: str) -> Iterator[None]:
+        """Show it, and its last state in the end. Logs go above it, or to the same stream."""
+        if sys.stderr.isatty():
+            with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):
+                # What is counted is seen; what is logged is what is wrong.
+                logs.configure("warning")
+                try:
+                    yield
+                finally:
+                    self._ended = True
+            logs.configure("warning")
+        else:
+            logs.configure(log_level)
+            self._line("listening")
+            yield
+            self._line("listened")
+
+    def tick(self) -> None:
+        """Tell where there is no terminal, if it is time to; called several times a second."""
+        if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
+            self._line("listening")
+
+    def _line(self, event: str) -> None:
+        self._told_at = time.monotonic()
+        counts = self._tally.counts
+        names = [*ROWS, EventKind.CREATED.value, EventKind.RESTORED.value, FORGOTTEN, KEPT]
+        structlog.get_logger("keyhole.listen").info(
+            event,
+            source=self._source,
+            seconds=round(self._tally.seconds),
+            **{name: counts[name] for name in names},
+            **({"trouble": self._tally.trouble} if self._tally.trouble else {}),
+        )
+
+    def page(self) -> RenderableType:
+        """All of it, for a terminal of 80 columns."""
+        counts = self._tally.counts
+        head = Text.assemble(("listening to ", "bold"), shown(self._source))
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, label in ROWS.items():
+            table.add_row(label, f"{counts[name]:,}", self._note(name, counts))
+        table.add_row("for", str(timedelta(seconds=int(self._tally.seconds))))
+        trouble = self._tally.trouble
+        parts: list[RenderableType] = [head, table]
+        if trouble:
+            parts.append(Text(f"away, and tried again: {shown(trouble)}", style="red"))
+        if self._stop.is_set() and not self._ended:
+            parts.append(Text("It finishes its batch; Ctrl-C once more ends it at once.", style="dim"))
+        return Group(*parts)
+
+    def _note(self, name: str, counts: Counter[str]) -> Text:
+        if name == RECEIVED:
+            return Text(f"{self._tally.speed():,.1f}/s")
+        if name == EventKind.REMOVED.value and counts[name]:
+            return Text(f"{counts[FORGOTTEN]:,} verdicts dropped, {counts[KEPT]:,} kept")
+        if name == DEAD and counts[name]:
+            return Text("see `keyhole dead list`", style="yellow")
+        return Text()

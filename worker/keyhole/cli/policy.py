@@ -1,0 +1,44 @@
+"""`keyhole policy`: what is taken, and whether a policy is valid."""
+
+import click
+
+from keyhole.cli.errors import USAGE, CommandError
+from keyhole.scan.rules import PROFILES, PolicyError, load_policy, profile_text
+
+
+@click.group("policy")
+def policy_command() -> None:
+    """Check policies, and show the profiles.
+
+    \b
+    keyhole policy list
+    keyhole policy show azure > policy.toml
+    keyhole policy check policy.toml
+    KEYHOLE_POLICY=policy.toml keyhole worker
+    """
+
+
+@policy_command.command("list")
+def list_command() -> None:
+    """List the profiles that come with Keyhole."""
+    for name in PROFILES:
+        click.echo(name)
+
+
+@policy_command.command("show")
+@click.argument("profile", type=click.Choice(PROFILES))
+def show_command(*, profile: str) -> None:
+    """Print a profile, with the source of each of its rules."""
+    click.echo(profile_text(profile), nl=False)
+
+
+@policy_command.command("check")
+@click.argument("file")
+def check_command(*, file: str) -> None:
+    """Say whether a policy is valid. Exit code: 0 it is, 2 it is not."""
+    try:
+        policy = load_policy(file)
+    except PolicyError as error:
+        raise CommandError(str(error), USAGE) from None
+    rules = len(policy.rules) - 1
+    click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} and the profile behind")

@@ -1,0 +1,78 @@
+"""What a Redis that fails, or that Keyhole cannot use, is told to be: one line that says what to do."""
+
+from typing import Any, Final
+
+import redis
+from redis.exceptions import ClusterCrossSlotError, ClusterError, MasterDownError, MovedError
+
+from keyhole.sources.masking import masked
+
+CLUSTER: Final = (
+    "the Redis belongs to a cluster, which Keyhole cannot use; name one that is none in {setting}"
+)
+SENTINEL: Final = (
+    "this is a sentinel, which keeps no data, and Keyhole does not ask sentinels; name the primary itself, "
+    "or an address that follows it, in {setting}"
+)
+REPLICA: Final = "a replica{of}, which takes no jobs and no verdicts; set {setting} to the primary"
+#: Kinds of errors, and what each means.
+_KINDS: Final = (
+    ((ClusterError, ClusterCrossSlotError, MovedError), CLUSTER),
+    (redis.AuthenticationError, "Redis refuses the login ({error}); correct user and password in {setting}"),
+    (
+        redis.exceptions.NoPermissionError,
+        "the user of {setting} may not do all that it must ({error}); {doctor}",
+    ),
+    (redis.ReadOnlyError, "Redis takes no writes, for it is " + REPLICA.format(of="", setting="{setting}")),
+    (
+        redis.OutOfMemoryError,
+        "Redis is full ({error}); raise its maxmemory, or let verdicts expire; {doctor}",
+    ),
+    (MasterDownError, "Redis is a replica that has lost its primary ({error}); set {setting} to the primary"),
+)
+#: The same by what the error says, of those without a kind of their own.
+_WORDS: Final = (
+    ("NOAUTH", _KINDS[1][1]),
+    ("Authentication required", _KINDS[1][1]),
+    ("NOREPLICAS", "Redis takes no writes, for too few replicas are connected ({error}); {doctor}"),
+    (
+        "MISCONF",
+        "Redis takes no writes, for it cannot write to its disk ({error}); look at its disk and its log",
+    ),
+    ("unknown command", "Redis lacks a command ({error}): it is too old, or a sentinel; {doctor}"),
+)
+_DOCTOR: Final = "see `keyhole doctor`"
+
+
+def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -> str:
+    """One line for an error of a Redis that a setting names."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    known = [line for kinds, line in _KINDS if isinstance(error, kinds)]
+    known += [line for words, line in _WORDS if words in said]
+    line = known[0] if known else "Redis does not answer ({error}); check {setting}"
+    return masked(line.format(error=said, setting=setting, doctor=_DOCTOR))
+
+
+def is_refused(error: redis.RedisError) -> bool:
+    """Whether waiting for the Redis is in vain: it refuses the login, or its certificate is not trusted."""
+    return (
+        isinstance(error, redis.AuthenticationError)
+        or (isinstance(error, redis.ResponseError) and not isinstance(error, redis.BusyLoadingError))
+        or any(words in str(error) for words in ("CERTIFICATE_VERIFY_FAILED", "Authentication required"))
+    )
+
+
+def unusable(info: dict[str, Any], setting: str) -> str | None:
+    """Why Keyhole cannot use a Redis that says this of itself (`INFO`) at all; `None` if it can."""
+    if info.get("redis_mode") == "sentinel":
+        return SENTINEL.format(setting=setting)
+    if info.get("cluster_enabled"):
+        return CLUSTER.format(setting=setting)
+    return None
+
+
+def replica_of(info: dict[str, Any], setting: str) -> str | None:
+    """What to do about a Redis that says that it is a replica; `None` if it is none."""
+    if info.get("role") != "slave":
+        return None
+    return REPLICA.format(of=f" of {info.get('master_host')}:{info.get('master_port')}", setting=setting)

@@ -1,0 +1,137 @@
+"""How reports look to a person: a table that fits 80 columns, and the exit code that sums them up."""
+
+from collections.abc import Iterable
+
+import humanize
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
+from keyhole.inspectors.text import escaped, shown
+from keyhole.jobs.tag_debts import Owed
+from keyhole.scan.report import Report, Status
+
+STYLES = {
+    Status.SAFE: "green",
+    Status.UNSAFE: "bold red",
+    Status.DAMAGED: "red",
+    Status.REJECTED: "yellow",
+    Status.UNRECOGNIZED: "yellow",
+    Status.INCONCLUSIVE: "magenta",
+    Status.UNREADABLE: "magenta",
+    Status.FAILED: "magenta",
+}
+UNDECIDED_STATUSES = {Status.INCONCLUSIVE, Status.UNREADABLE, Status.FAILED}
+#: Columns from which on a table has room for the reasons.
+WIDE = 110
+
+
+def exit_code(statuses: Iterable[Status]) -> int:
+    """0 if all are safe, 1 if some are decided otherwise, 3 if the others are merely not decided."""
+    not_safe = {status for status in statuses if status is not Status.SAFE}
+    if not not_safe:
+        return ALL_SAFE
+    return UNDECIDED if not_safe <= UNDECIDED_STATUSES else SOME_NOT_SAFE
+
+
+def size(count: int | None) -> str:
+    """Bytes for people, in powers of 1024."""
+    if count is None:
+        return "-"
+    text = humanize.naturalsize(count, binary=True, format="%.3g")
+    return text.replace("Bytes", "B").replace("Byte", "B")
+
+
+def share(report: Report) -> str:
+    """How much of the object was read."""
+    if not report.size:
+        return "-"
+    percent = 100 * report.bytes_read / report.size
+    if percent < 0.01:
+        return "<0.01%"
+    return f"{percent:.2f}%" if percent < 1 else f"{min(percent, 100):.0f}%"
+
+
+def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
+    """Reports as a table. The reasons have a column of their own where there is room for it."""
+    wide = console.width >= WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("object", overflow="fold", ratio=1, min_width=12)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("format", no_wrap=True)
+    table.add_column("virtual", justify="right", no_wrap=True)
+    table.add_column("status" if wide else "status, reason", overflow="fold", min_width=12)
+    if wide:
+        table.add_column("reason", overflow="fold")
+    if costs:
+        table.add_column("GETs", justify="right", no_wrap=True)
+        table.add_column("read", justify="right", no_wrap=True)
+        table.add_column("share", justify="right", no_wrap=True)
+    for report in reports:
+        status = Text(report.status.value, style=STYLES[report.status])
+        reasons = Text(" ".join(report.reasons))
+        row = [
+            Text(shown(report.key or report.target)),
+            Text(size(report.size)),
+            Text(report.format or "-"),
+            Text(size(report.virtual_size)),
+        ]
+        row += (
+            [status, reasons] if wide else [Text("\n").join([status, reasons]) if report.reasons else status]
+        )
+        if costs:
+            row += [Text(str(report.requests)), Text(size(report.bytes_read)), Text(share(report))]
+        table.add_row(*row)
+    return table
+
+
+def report_page(report: Report, owed: Owed | None = None) -> Table:
+    """One report in full: a line a fact, a line a finding. `owed`: its tags could not be written yet."""
+    page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    page.add_column(no_wrap=True, style="bold")
+    page.add_column(overflow="fold")
+    status = Text(report.status.value, style=STYLES[report.status])
+    if report.reasons:
+        status.append(f" ({', '.join(report.reasons)})")
+    page.add_row("object", Text(shown(report.target)))
+    page.add_row("status", status)
+    for finding in report.findings:
+        page.add_row("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}")))
+    image = " ".join(filter(None, (report.format or "none", report.subformat, *report.content)))
+    page.add_row("format", Text(image))
+    page.add_row("virtual size", Text(_exactly(report.virtual_size)))
+    page.add_row("size", Text(_exactly(report.size)))
+    page.add_row("wholeness", Text(report.wholeness.value))
+    for name, value in report.details.items():
+        page.add_row(shown(name.replace("_", " ")), Text(escaped(str(value))))
+    for member in report.members:
+        what = Text(f"{shown(member.target)}: {member.format or 'none'}, {size(member.virtual_size)}, ")
+        what.append(member.status.value, style=STYLES[member.status])
+        page.add_row("member", what.append(f" {' '.join(member.reasons)}".rstrip()))
+    for label, identity in (("etag", report.etag), ("version", report.version_id)):
+        if identity:
+            page.add_row(label, Text(shown(identity)))
+    if report.last_modified:
+        page.add_row("last modified", Text(report.last_modified.isoformat()))
+    page.add_row(
+        "scanned", Text(f"{report.scanned_at.isoformat()} by {report.scanner}, rules {report.ruleset}")
+    )
+    if report.last_attempt is not None:
+        attempt = report.last_attempt
+        text = f"{attempt.scanned_at.isoformat()}: {attempt.status.value}, {' '.join(attempt.reasons)}"
+        page.add_row("last attempt", Text(text + (f" ({shown(attempt.error)})" if attempt.error else "")))
+    if owed is not None and owed.since is not None:
+        since = owed.since.isoformat(timespec="seconds")
+        page.add_row("tags", Text(f"owed since {since}: {shown(str(owed.history))}"))
+    page.add_row("cost", Text(_cost(report)))
+    return page
+
+
+def _cost(report: Report) -> str:
+    cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
+    return cost + (f", {report.cpu_ms:.0f} ms of CPU" if report.cpu_ms else "")
+
+
+def _exactly(count: int | None) -> str:
+    return "unknown" if count is None else f"{size(count)} ({count:,} bytes)"

@@ -1,0 +1,145 @@
+"""`keyhole report`: what an audit found, as a page, a table or lines of JSON."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+import click
+
+from keyhole.cli.backend import backend
+from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.render import size
+from keyhole.fleet.services import services, use_settings
+from keyhole.inspectors.text import shown
+from keyhole.intake.audits.audit import Audit, AuditState
+from keyhole.reports.figures import counted
+
+#: The formats, and how names of such files end.
+SUFFIXES = {
+    "html": (".html", ".htm"),
+    "csv": (".csv",),
+    "jsonl": (".jsonl", ".ndjson"),
+    "parquet": (".parquet", ".pq"),
+}
+#: A table of objects has no room for what was found about the bucket.
+TABLES = {"csv", "parquet"}
+STDOUT = "-"
+
+
+@click.command("report")
+@click.argument("audit_id", metavar="ID")
+@click.option(
+    "--format", "format_name", type=click.Choice(list(SUFFIXES)), help="By default as FILE ends, or html."
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where to write it; - is standard output. By default keyhole-audit-ID.html (.csv, …) in this "
+    "folder, or standard output where that is a pipe or a file.",
+)
+def report_command(*, audit_id: str, format_name: str | None, output: str | None) -> None:
+    """Write what an audit found, so far if it still runs. `keyhole audits` lists them.
+
+    \b
+    keyhole report 3f0c9a1b2c4d                  # a page for people
+    keyhole report 3f0c9a1b2c4d -o found.csv     # for a spreadsheet, a row an object
+    keyhole report 3f0c9a1b2c4d -o found.parquet
+    keyhole report 3f0c9a1b2c4d --format jsonl | jq 'select(.status == "unsafe")'
+
+    The lines of JSON have everything: the audit, every object, what was found about the bucket. The page
+    names up to 5,000 objects, what needs attention first. In CSV, text that a spreadsheet would take for a
+    formula has an apostrophe before it.
+    """
+    settings = load_settings()
+    format_name = format_name or _format_of(output)
+    if output is None:
+        output = f"keyhole-audit-{audit_id}.{format_name}" if sys.stdout.isatty() else STDOUT
+    if output == STDOUT and format_name == "parquet" and sys.stdout.isatty():
+        raise CommandError("Parquet is not for a terminal; write it to a file by -o FILE", USAGE)
+    with one_line_errors(), backend(settings, work=False) as ready:
+        use_settings(ready)
+        audit = services().audits.get(audit_id)
+        if audit is None:
+            raise CommandError(f"there is no audit {shown(audit_id)}; `keyhole audits` lists them", USAGE)
+        with _opened(output) as out:
+            _write(audit, format_name, out)
+        _tell(audit, format_name, output)
+
+
+def _format_of(output: str | None) -> str:
+    """The format that a file's name tells."""
+    if output in {None, STDOUT}:
+        return "html"
+    for name, suffixes in SUFFIXES.items():
+        if str(output).lower().endswith(suffixes):
+            return name
+    raise CommandError(
+        f"{shown(str(output))} tells no format: end it with .html, .csv, .jsonl or .parquet, or say --format",
+        USAGE,
+    )
+
+
+def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
+    from keyhole.reports.json_lines import write_jsonl
+    from keyhole.reports.objects import audited_objects
+    from keyhole.reports.page import write_html
+    from keyhole.reports.parquet import PyarrowMissingError, write_parquet
+    from keyhole.reports.spreadsheet import write_csv
+
+    audits = services().audits
+    objects, findings = audited_objects(audits, services().lookup, audit.id), audits.findings(audit.id)
+    match format_name:
+        case "html":
+            write_html(audit, objects, findings, out, now=datetime.now(UTC))
+        case "csv":
+            write_csv(objects, out)
+        case "jsonl":
+            write_jsonl(audit, objects, findings, out)
+        case "parquet":
+            try:
+                write_parquet(audit, objects, out)
+            except PyarrowMissingError as error:
+                raise CommandError(str(error), USAGE) from error
+
+
+@contextmanager
+def _opened(output: str) -> Iterator[BinaryIO]:
+    """Standard output, or a file that is there when all of it is written, and not before."""
+    if output == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        target = Path(output).resolve()
+        if target.exists() and not target.is_file() and not target.is_dir():  # a device, a pipe
+            with target.open("wb") as out:
+                yield out
+            return
+        part = target.with_name(f".keyhole-{uuid4().hex}.part")
+        try:
+            with part.open("xb") as out:
+                yield out
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"{shown(output)} cannot be written: {error.strerror or error}") from error
+
+
+def _tell(audit: Audit, format_name: str, output: str) -> None:
+    """What the file does not say itself."""
+    if output != STDOUT:
+        click.echo(f"{shown(output)} ({size(Path(output).stat().st_size)})", err=True)
+    if audit.state is not AuditState.DONE:
+        click.echo(f"The audit is {audit.state.value}; this is what it found so far.", err=True)
+    findings = audit.totals.gone + audit.totals.tag_mismatches
+    if findings and format_name in TABLES:
+        missing = counted(findings, "finding")
+        click.echo(f"Without {missing} about the bucket: --format html and jsonl have them.", err=True)

@@ -1,0 +1,57 @@
+"""`keyhole scheduler`: begins the audits of schedules when they are due."""
+
+import sys
+
+import click
+
+from keyhole import health as sign_of_life
+from keyhole import logs
+from keyhole.cli.backend import backend
+from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+
+#: What a command says that finds no schedules.
+NONE_CONFIGURED = (
+    "no schedules: set KEYHOLE_SCHEDULES to a file of them; `keyhole schedules --help` shows one"
+)
+
+
+@click.command("scheduler")
+@click.option("--check", is_flag=True, help="Say whether the schedulers that run here are well.")
+def scheduler_command(*, check: bool) -> None:
+    """Begin the audits of KEYHOLE_SCHEDULES when they are due, until told to stop.
+
+    \b
+    KEYHOLE_SCHEDULES=schedules.toml keyhole scheduler
+    keyhole scheduler --check                  exit code 0: it is well, 1: it is not
+
+    It reads the file once, when it starts; `keyhole schedules` shows what is next. One scheduler works: any
+    other waits for it, and works at once when it ends, 30 s later when it was killed. A time that nobody was
+    there for is made up for once. Workers make the audits. With nothing configured it starts the embedded
+    Valkey and a worker.
+    """
+    if check:
+        sys.exit(sign_of_life.check("scheduler"))
+    settings = load_settings()
+    if settings.schedules is None:
+        raise CommandError(NONE_CONFIGURED, USAGE)
+    with one_line_errors(), backend(settings, work=True, waits=True) as ready:
+        from keyhole.app import configure
+        from keyhole.fleet import scheduling
+        from keyhole.intake.schedules import load_schedules
+
+        logs.configure(ready.log_level)
+        schedules = load_schedules(settings.schedules)
+        for schedule in schedules:
+            ready.allowed_buckets.check(schedule.bucket)
+        audits = [
+            (
+                schedule,
+                schedule.spec(
+                    rate=ready.audit_rate, outstanding=ready.audit_outstanding, batch_size=ready.batch_size
+                ),
+            )
+            for schedule in schedules
+        ]
+        sign = sign_of_life.SignOfLife.of_process("scheduler")
+        with sign.shown():
+            scheduling.run(configure(ready), str(ready.redis_url), audits, on_look=sign.give)

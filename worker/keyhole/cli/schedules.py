@@ -1,0 +1,191 @@
+"""`keyhole schedules`: which audits begin by themselves, when, and what came of the last."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+import humanize
+import redis
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.cli import audit_view
+from keyhole.cli.backend import backend
+from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.scheduler import NONE_CONFIGURED
+from keyhole.cli.terminal import SafeConsole
+from keyhole.fleet.services import services, use_settings
+from keyhole.inspectors.text import shown
+from keyhole.intake.audits.audit import Audit
+from keyhole.scan.report import Status
+
+if TYPE_CHECKING:
+    from keyhole.intake.schedules import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a schedule stands. Times in UTC."""
+
+    schedule: "Schedule"
+    #: `None`: an interval after a scheduler first reads of it.
+    next_run: datetime | None
+    #: The audit that it began last, and what is kept of that.
+    last_id: str | None
+    last: Audit | None
+    #: How often it was due while its last audit still went on.
+    skipped: int
+
+
+@click.command("schedules")
+@click.option("--check", "file", metavar="FILE", help="Only say whether a file of schedules is valid.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+def schedules_command(*, file: str | None, as_json: bool) -> None:
+    """List the schedules of KEYHOLE_SCHEDULES: when each is next, and what came of its last audit.
+
+    \b
+    keyhole schedules
+    keyhole schedules --check schedules.toml
+    keyhole schedules --json | jq -r 'select(.last_run.state == "failed") | .name'
+
+    A file of them:
+
+    \b
+    [[schedules]]
+    name = "nightly"              # letters, digits, - _ .
+    bucket = "images"
+    prefix = "uploads/"
+    crontab = "15 3 * * *"        # in UTC; or every = "6h"
+    suffix = [".qcow2", ".vmdk"]  # and all other options of `keyhole audit`, - written _
+    max_dollars = 2.5
+    """
+    if file is not None:
+        _check(file)
+        return
+    settings = load_settings()
+    if settings.schedules is None:
+        raise CommandError(NONE_CONFIGURED, USAGE)
+    with one_line_errors(), backend(settings, work=False) as ready:
+        from keyhole.fleet.scheduling import is_at_work
+        from keyhole.intake.schedules import load_schedules
+
+        schedules = load_schedules(settings.schedules)
+        use_settings(ready)
+        client = services().redis
+        at_work = is_at_work(client)
+        now = datetime.now(UTC)
+        standings = [_standing(client, schedule, now) for schedule in schedules]
+        if as_json:
+            for standing in standings:
+                click.echo(json.dumps(_as_json(standing, at_work=at_work)))
+            return
+        SafeConsole().print(_table(standings, now))
+        if not at_work:
+            click.echo(
+                "No scheduler is running, so nothing will begin; start one by: keyhole scheduler", err=True
+            )
+        elif unread := _unread(client, schedules):
+            click.echo(
+                f"The scheduler has not read of {', '.join(unread)} as the file has it; restart it.", err=True
+            )
+
+
+def _check(file: str) -> None:
+    from keyhole.intake.schedules import ScheduleError, load_schedules
+
+    try:
+        count = len(load_schedules(file))
+    except ScheduleError as error:
+        raise CommandError(str(error), USAGE) from None
+    click.echo(f"{shown(file)}: valid, {count} schedule{'' if count == 1 else 's'}")
+
+
+def _standing(client: redis.Redis, schedule: "Schedule", now: datetime) -> Standing:
+    from keyhole.fleet.scheduling import beat_entry
+    from keyhole.intake.schedule_runs import ScheduleRuns
+
+    entry = beat_entry(client, schedule.name)
+    if entry is not None and entry.comes(schedule):
+        next_run: datetime | None = schedule.when.next_after(entry.due_before)
+    else:
+        next_run = schedule.when.next_after(now) if schedule.crontab is not None else None
+    last = ScheduleRuns(client).last(schedule.name)
+    audit = services().audits.get(last.audit_id) if last.audit_id is not None else None
+    return Standing(schedule, next_run, last.audit_id, audit, last.skipped)
+
+
+def _unread(client: redis.Redis, schedules: "Sequence[Schedule]") -> list[str]:
+    """The names of schedules that are not, or come otherwise, as the scheduler read them."""
+    from keyhole.fleet.scheduling import beat_entry, known_names
+
+    entries = {schedule.name: beat_entry(client, schedule.name) for schedule in schedules}
+    changed = {
+        schedule.name
+        for schedule in schedules
+        if (entry := entries[schedule.name]) is None or not entry.comes(schedule)
+    }
+    return sorted(changed | (known_names(client) - entries.keys()))
+
+
+def _as_json(standing: Standing, *, at_work: bool) -> dict[str, object]:
+    schedule = standing.schedule
+    return {
+        "name": schedule.name,
+        "bucket": schedule.bucket,
+        "prefix": schedule.prefix,
+        "when": str(schedule.when),
+        "next_run": standing.next_run and standing.next_run.isoformat(),
+        "last_audit": standing.last_id,
+        "last_run": standing.last and standing.last.model_dump(mode="json"),
+        "skipped": standing.skipped,
+        "scheduler_running": at_work,
+    }
+
+
+def _table(standings: Sequence[Standing], now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("schedule", overflow="fold", min_width=8)
+    table.add_column("of", overflow="fold", ratio=1, min_width=12)
+    table.add_column("when", overflow="fold")
+    table.add_column("next (UTC)", no_wrap=True)
+    table.add_column("last", overflow="fold")
+    table.add_column("skipped", justify="right", no_wrap=True)
+    for standing in standings:
+        schedule = standing.schedule
+        table.add_row(
+            schedule.name,
+            Text(shown(f"s3://{schedule.bucket}/{schedule.prefix}")),
+            Text(str(schedule.when)),
+            _next(standing, now),
+            _last(standing),
+            f"{standing.skipped:,}",
+        )
+    return table
+
+
+def _next(standing: Standing, now: datetime) -> Text:
+    if standing.next_run is None:
+        return Text("not begun")
+    if standing.next_run <= now:
+        return Text("overdue", style="yellow")
+    wait = humanize.naturaldelta(standing.next_run - now)
+    return Text(f"{standing.next_run:%m-%d %H:%M}\nin {wait}")
+
+
+def _last(standing: Standing) -> Text:
+    if standing.last_id is None:
+        return Text("-")
+    if standing.last is None:
+        return Text(f"{standing.last_id}\nno longer kept")
+    audit = standing.last
+    statuses = audit.totals.statuses
+    safe = statuses.get(Status.SAFE, 0)
+    return Text.assemble(
+        f"{audit.id} ",
+        (audit.state.value, audit_view.STATE_STYLES[audit.state]),
+        f"\n{audit.started_at:%m-%d %H:%M}",
+        f"\n{safe:,} safe, {sum(statuses.values()) - safe:,} not",
+    )

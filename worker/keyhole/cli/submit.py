@@ -1,0 +1,168 @@
+"""`keyhole submit`: put objects into the queue, for the workers to scan."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import click
+from rich.progress import Progress
+
+from keyhole.api import s3_access
+from keyhole.cli.backend import backend, is_embedded
+from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.render import exit_code, report_table
+from keyhole.cli.terminal import SafeConsole
+from keyhole.inspectors.text import shown
+from keyhole.intake.listing import list_objects
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.scan.report import Report
+from keyhole.settings import Settings
+from keyhole.sources.s3_uri import parse_s3_uri
+
+#: Jobs that are made, noted and published in one go.
+CHUNK = 10_000
+#: Seconds to wait for the tags of the last verdicts: a worker settles them a moment after it tells a verdict.
+SETTLING = 5.0
+#: Silences of half a second after which it is said that nobody seems to work.
+PATIENCE = 20
+
+
+@click.command("submit")
+@click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
+@click.option("-r", "--recursive", is_flag=True, help="Submit all that lies below a prefix.")
+@click.option("--version-id", help="The version of the one object that is named.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the verdicts and print them; exit as `keyhole inspect` does."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line: a job, or with --wait a verdict."
+)
+def submit_command(
+    uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, as_json: bool
+) -> None:
+    """Queue objects for the workers to scan. Submitting an object again is a new job.
+
+    \b
+    keyhole submit s3://images/debian.qcow2
+    keyhole submit -r --wait s3://images/uploads/
+
+    With nothing configured it scans in a worker of its own, and waits. With --wait it says which tags
+    could not be written yet, and exits with 3.
+    """
+    settings = load_settings()
+    if version_id and (len(uris) > 1 or recursive):
+        raise click.UsageError("--version-id goes with one object")
+    wait = wait or is_embedded(settings)
+    with one_line_errors(), backend(settings, work=True) as settings:
+        jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
+        reports = run_jobs(jobs, settings, wait=wait, as_json=as_json)
+        code = exit_code(report.status for report in reports)
+        if wait and "tags" in settings.sinks and _tell_of_owed_tags(reports) and code == ALL_SAFE:
+            code = UNDECIDED
+    sys.exit(code)
+
+
+def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
+    """Submit jobs and, if asked to, wait for their verdicts and print them."""
+    from keyhole.app import configure
+    from keyhole.fleet.services import services, use_settings
+    from keyhole.tasks import submit
+
+    configure(settings)
+    use_settings(settings)
+    position = services().store.stream_position()
+    entries: list[Entry] = []
+    while chunk := list(islice(jobs, CHUNK)):
+        entries += submit(chunk, batch_size=settings.batch_size)
+    count = sum(len(entry.jobs) for entry in entries)
+    if not count:
+        raise CommandError("nothing lies there; check the prefix")
+    if not wait:
+        _print_jobs(entries, count, as_json=as_json)
+        return []
+    reports = _wait(entries, count, position, as_json=as_json)
+    if not as_json:
+        console = SafeConsole()
+        console.print(report_table(reports, console))
+    return reports
+
+
+def _jobs(
+    uris: Sequence[str], settings: Settings, *, recursive: bool, version_id: str | None
+) -> Iterator[ScanJob]:
+    for uri in uris:
+        try:
+            bucket, key = parse_s3_uri(uri)
+        except ValueError as error:
+            raise CommandError(str(error), USAGE) from error
+        if recursive:
+            for listed in list_objects(s3_access(settings).client, bucket, key):
+                yield ScanJob(bucket=bucket, key=listed.key)
+        elif key:
+            yield ScanJob(bucket=bucket, key=key, version_id=version_id)
+        else:
+            raise CommandError(f"{uri} is a bucket; add -r to submit all that lies in it", USAGE)
+
+
+def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
+    if as_json:
+        for entry in entries:
+            for job in entry.jobs:
+                click.echo(job.model_dump_json(exclude_none=True, ensure_ascii=True))
+    else:
+        click.echo(f"{count} submitted; verdicts come to `keyhole results`, or submit with --wait")
+
+
+def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool) -> list[Report]:
+    from keyhole.fleet.services import services
+    from keyhole.jobs.wait import await_verdicts
+
+    reports = []
+    silences = 0
+    with Progress(console=SafeConsole(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("scanning", total=count)
+        for arrived in await_verdicts(entries, services().store, services().ledger, position):
+            if arrived is None:
+                silences += 1
+                if silences == PATIENCE:
+                    click.echo(
+                        "No verdict yet: is a worker running (`keyhole worker`)? Waiting on.", err=True
+                    )
+                continue
+            silences = 0
+            progress.advance(bar)
+            if arrived.report is None:
+                target = shown(f"s3://{arrived.job.bucket}/{arrived.job.key}")
+                click.echo(f"{target} is done; no verdict is in Redis", err=True)
+                continue
+            reports.append(arrived.report)
+            if as_json:
+                click.echo(arrived.report.model_dump_json(ensure_ascii=True))
+    return reports
+
+
+def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
+    """Say which verdicts' tags are not written yet, and why; whether there are any."""
+    from keyhole.fleet.services import services
+
+    objects = [(str(report.bucket), str(report.key), report.version_id) for report in reports]
+    until = time.monotonic() + SETTLING
+    owed = []
+    while objects:
+        found = list(zip(objects, services().tag_debts.owed_among(objects), strict=True))
+        owed += [(name, debt) for name, debt in found if debt is not None and debt.times]
+        # A worker is at these.
+        objects = [name for name, debt in found if debt is not None and not debt.times]
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1 if objects else 0)
+    if owed:
+        (bucket, key, _), debt = owed[0]
+        click.echo(
+            f"The tags of {len(owed)} of {len(reports)} objects are not written yet; of "
+            f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. The workers go on trying.",
+            err=True,
+        )
+    return bool(owed)

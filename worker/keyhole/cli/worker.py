@@ -1,0 +1,116 @@
+"""`keyhole worker`: a Celery worker."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from secrets import token_hex
+
+import click
+
+from keyhole import health as sign_of_life
+from keyhole.cli.backend import backend, refuse_powerless, refuse_unusable
+from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
+
+
+@click.command("worker")
+@click.option("--concurrency", type=click.IntRange(1, 512), help="Processes; by default one a core.")
+@click.option("--queue", "queues", multiple=True, help="Take from this queue alone; may be repeated.")
+@click.option("--check", is_flag=True, help="Say whether the workers that run here are well.")
+@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop as by SIGTERM when stdin ends.")
+def worker_command(
+    *, concurrency: int | None, queues: tuple[str, ...], check: bool, until_stdin_ends: bool
+) -> None:
+    """Scan what is queued, until told to stop.
+
+    On Ctrl-C or SIGTERM it finishes what it does.
+
+    \b
+    keyhole worker
+    keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
+    keyhole worker --check                     exit code 0: it is well, 1: it is not
+
+    Exit code 3: S3 or another thing that it needs cannot be used when it starts. 70: it ended by itself.
+
+    Each process scans KEYHOLE_SCAN_THREADS objects of a batch at once. With nothing configured it starts the
+    embedded Valkey, and `keyhole submit` finds it there.
+    """
+    if check:
+        sys.exit(sign_of_life.check("worker"))
+    settings = load_settings()
+    with _stops_while_it_starts(), one_line_errors(), backend(settings, work=False, look=False) as settings:
+        from celery.signals import worker_shutting_down
+
+        from keyhole.app import configure
+        from keyhole.confinement.cage import why_unconfined
+        from keyhole.confinement.malloc import give_back
+        from keyhole.fleet.loop_watch import SIGN
+        from keyhole.fleet.pool_process import scanner_needs
+        from keyhole.fleet.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
+        from keyhole.fleet.services import services, use_settings
+        from keyhole.jobs.queues import QUEUES
+        from keyhole.scan.turn import Turn
+
+        unknown = set(queues) - set(QUEUES)
+        if unknown:
+            raise click.BadParameter(f"{', '.join(sorted(unknown))}: the queues are {', '.join(QUEUES)}")
+        trouble = why_unusable(settings.s3_endpoint_url, settings.s3_region, attempts=START_ATTEMPTS)
+        if trouble is not None:
+            raise CommandError(f"S3 cannot be used from here: {trouble}")
+        refuse_unusable(settings, work=True, waits=True)
+        refuse_powerless(settings)
+        use_settings(settings, on_trouble=TROUBLE.set, impatient=True, turn=Turn())
+        give_back()
+        unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
+        if unconfined is not None:
+            raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
+        worker = configure(settings).Worker(
+            # Its own, however often a host runs one: commands to workers go by their names.
+            hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
+            pool_cls="prefork",
+            concurrency=concurrency,
+            queues=queues or QUEUES,
+            loglevel=settings.log_level,
+            # Its log is JSON lines; a banner is none.
+            quiet=True,
+            # Nobody listens to what workers tell each other.
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        told_to_stop = threading.Event()
+        worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
+        if until_stdin_ends:
+            threading.Thread(target=_stop_with_stdin, daemon=True).start()
+        with SIGN.shown():
+            worker.start()
+    if not told_to_stop.is_set():
+        raise CommandError(
+            "the worker ended by itself, though S3 could be used when it started; its log says why",
+            ENDED_BY_ITSELF,
+        )
+
+
+@contextmanager
+def _stops_while_it_starts() -> Iterator[None]:
+    """Exit with 0 on SIGTERM, as a worker that runs does. Once it runs, Celery has a handler of its own."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _stop_with_stdin() -> None:
+    """Whoever started us holds the other end, and may be killed without a chance to tell us."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,107 @@
+"""A local S3 for the demo: moto's server, which keeps its objects in memory, filled with the samples.
+
+`python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` serves it until it is told to stop.
+"""
+
+import argparse
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from keyhole.demo.samples import SAMPLES, Sample
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BUCKET = "demo-images"
+#: moto takes any; these are no secret.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "demo",
+    "AWS_SECRET_ACCESS_KEY": "demo",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@contextmanager
+def local_s3(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Run the server in a thread and yield its URL; port 0 takes a free one."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - an extra, needed by the demo alone
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
+    server.start()
+    try:
+        bound_host, bound_port = server.get_host_and_port()
+        yield f"http://{bound_host}:{bound_port}"
+    finally:
+        server.stop()
+
+
+def demo_client(endpoint_url: str) -> "S3Client":
+    """A client of the local S3."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
+        config=Config(request_checksum_calculation="when_required"),
+    )
+
+
+def fill(client: "S3Client", done: Callable[[Sample], object]) -> None:
+    """Create the bucket and put every sample into it, saying so after each."""
+    client.create_bucket(Bucket=BUCKET)
+    for sample in SAMPLES:
+        put(client, sample)
+        done(sample)
+
+
+def put(client: "S3Client", sample: Sample) -> None:
+    """Put a sample into the bucket."""
+    client.put_object(Bucket=BUCKET, Key=sample.key, Body=sample.build().to_bytes())
+
+
+def notify(client: "S3Client") -> str:
+    """Let the bucket tell a queue of what is created from now on, and return the queue's URL."""
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=client.meta.endpoint_url,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
+    )
+    url: str = sqs.create_queue(QueueName=BUCKET)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    client.put_bucket_notification_configuration(
+        Bucket=BUCKET,
+        NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]
+        },
+    )
+    return url
+
+
+def serve() -> None:
+    """Serve the filled S3 in the foreground until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Serve an S3 with the demo's sample images.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9000)
+    arguments = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with local_s3(arguments.host, arguments.port) as url:
+        fill(demo_client(url), lambda sample: print(f"put s3://{BUCKET}/{sample.key}", flush=True))  # noqa: T201 - its log
+        print(f"serving s3://{BUCKET}/ at {url}", flush=True)  # noqa: T201 - its log
+        stop.wait()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,208 @@
+"""The work on audits: begin one, list its next page, keep it going.
+
+Nobody waits in a worker's slot: a page's task ends when its batches are published, and whoever finishes a
+batch lets the next page be listed, if it is time for one. Where whoever should have done so was lost, `wake`
+does it, which the sweep calls for every audit that runs.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from keyhole import __version__
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import Services
+from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.page import Auditor, page_size
+from keyhole.intake.audits.store import Claim
+from keyhole.intake.listing import Lister, lister_for
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.pace import Pace
+from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
+from keyhole.results.tag_check import TagCheck
+from keyhole.scan.scanner import Target, failure
+from keyhole.sources.allowed import BucketNotAllowedError
+from keyhole.sources.errors import SourceError, TransientError
+from keyhole.sources.s3_uri import parse_s3_uri
+
+log = logging.getLogger(__name__)
+
+SCANNER = f"keyhole/{__version__}"
+#: How often a page is begun. Whoever lists it may be lost by accident now and then; or it is the page.
+MOST_STARTS = 10
+#: Where the parts of inventories are kept while they are read.
+INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
+
+
+class AuditWork:
+    """Keeps audits going, with a process's services.
+
+    Args:
+        services: The process's.
+        scan_work: Records verdicts.
+        publisher: Takes batches to their queue.
+        publish_page: Takes the right to list a page to whoever will.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        scan_work: ScanWork,
+        publisher: Publisher,
+        publish_page: Callable[[Claim], None],
+    ) -> None:
+        self._services = services
+        self._scan_work = scan_work
+        self._publisher = publisher
+        self._publish_page = publish_page
+
+    def begin(self, spec: AuditSpec, audit_id: str | None = None) -> str:
+        """Begin an audit, and return its id; of an id that is there already, nothing is begun.
+
+        Raises:
+            BucketNotAllowedError: Its bucket, or its inventory's, is one that Keyhole may not touch.
+        """
+        audit_id = audit_id or uuid4().hex[:12]
+        services = self._services
+        services.buckets.check(spec.bucket)
+        if spec.inventory is not None:
+            services.buckets.check(parse_s3_uri(spec.inventory).bucket)
+        services.audits.create(audit_id, spec, ruleset=services.ruleset, scanner=SCANNER)
+        self.go_on(audit_id)
+        return audit_id
+
+    def go_on(self, audit_id: str) -> None:
+        """Send the batches that may be sent, and let the next page be listed if it is time for one."""
+        self._publish(self._services.audits.take(audit_id))
+        claim = self._services.audits.claim(audit_id, uuid4().hex)
+        if claim is not None:
+            self._publish_page(claim)
+
+    def list_page(self, claim: Claim) -> None:
+        """List a page, and go on with the batches that are cut from it."""
+        services = self._services
+        if not services.audits.hold(claim):
+            return
+        audit = services.audits.get(claim.audit_id)
+        place = services.audits.place(claim.audit_id)
+        if audit is None or audit.state is not AuditState.RUNNING or place.page != claim.page:
+            services.audits.release(claim)
+            return
+        if services.audits.count_start(audit.id) > MOST_STARTS:
+            reason = (
+                f"page {claim.page} was begun {MOST_STARTS} times, and whoever listed it was lost each time"
+            )
+            self._fail(claim, reason)
+            return
+        services.audits.note_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
+        if not services.buckets.allow(audit.spec.bucket):
+            self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
+            return
+        pace = Pace(
+            services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
+        )
+        try:
+            lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
+            pace()
+            result, reports = self._auditor(pace).work_out(audit, place, lister)
+        except TransientError as error:
+            log.warning("audit %s does not get on: %s", audit.id, error)
+            services.audits.note_trouble(audit.id, f"{error}; it is tried again")
+            return  # the right expires, and the sweep wakes the audit
+        except (SourceError, ValueError) as error:
+            self._fail(claim, str(error))
+            return
+        for report in reports:
+            if "redis" in services.settings.sinks:
+                services.store.write(report, job_id=f"{audit.id}-{place.page}-archived", sequencer=None)
+        services.audits.commit(claim, result)
+        if audit.spec.inventory is not None and result.cursor is None:
+            _forget_inventories(services)
+        services.audits.release(claim)
+        self.go_on(audit.id)
+
+    def wake(self, audit_id: str) -> None:
+        """Do what should have been done for an audit by somebody who was lost."""
+        services = self._services
+        for batch in services.audits.outstanding(audit_id):
+            # In this order: what is struck in between is done.
+            if not services.ledger.is_open(batch.id):
+                if services.ledger.is_done(batch.id):
+                    services.audits.finish(audit_id, batch.id)
+                else:
+                    self._publish(services.ledger.note_many([batch]))
+        self.go_on(audit_id)
+
+    def give_up(self, batch: Entry) -> None:
+        """Give all without a verdict in a batch that nobody can finish one that says so, and go on."""
+        services = self._services
+        audit_id = str(batch.audit)
+        for job in batch.jobs:
+            if not services.ledger.job_done(job.id):
+                target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
+                self._scan_work.record(
+                    batch, job, failure(target, "worker_lost", "its batch was sent again in vain")
+                )
+                services.ledger.mark_done(job.id)
+        # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
+        self._scan_work.performer().close(batch)
+        self.go_on(audit_id)
+
+    def _fail(self, claim: Claim, reason: str) -> None:
+        log.warning("audit %s fails: %s", claim.audit_id, reason)
+        self._services.audits.turn(claim.audit_id, AuditState.FAILED, reason)
+        self._services.audits.release(claim)
+
+    def _publish(self, batches: Sequence[Entry]) -> None:
+        if not batches:
+            return
+        try:
+            self._publisher.publish(batches)
+        except DeliveryUncertainError as error:
+            # They are in the ledger, and what gets lost is sent again.
+            log.warning("batches may not have reached the broker: %s", error)
+
+    def _auditor(self, pace: Pace) -> Auditor:
+        services = self._services
+        tags = "tags" in services.settings.sinks
+        check = TagCheck(
+            services.s3.client,
+            expected=tags,
+            threads=services.settings.scan_threads,
+            pace=pace,
+        )
+        return Auditor(services.lookup, services.prices, check, services.ruleset, tags)
+
+
+def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
+    """What lists the objects that an audit is about. Parts of an inventory are kept in the folder.
+
+    Raises:
+        SourceError: There is no such lister.
+    """
+    client = services.s3.client
+    if spec.inventory is None:
+        return lister_for(client, spec.bucket, spec.prefix, versions=spec.versions, page_size=page_size(spec))
+    from keyhole.intake.inventory.lister import InventoryLister  # noqa: PLC0415 - few audits have one
+
+    return InventoryLister(
+        client,
+        parse_s3_uri(spec.inventory),
+        folder,
+        bucket=spec.bucket,
+        prefix=spec.prefix,
+        versions=spec.versions,
+        page_size=page_size(spec),
+    )
+
+
+def _forget_inventories(services: Services) -> None:
+    """Remove what is left here of inventories whose audits list no more."""
+    for folder in INVENTORIES.iterdir() if INVENTORIES.is_dir() else ():
+        audit = services.audits.get(folder.name)
+        if audit is None or audit.state.ended or audit.listed_all:
+            shutil.rmtree(folder, ignore_errors=True)

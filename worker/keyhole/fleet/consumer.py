@@ -1,0 +1,195 @@
+"""The consumer of a worker: what it cannot work on is kept as a dead letter, and then acknowledged.
+
+Celery drops what it does not understand: messages that name no task it knows, or whose bodies it cannot
+decode. Here each is looked at before anything in it is decoded or decompressed; where messages are signed,
+what is not signed is refused. While Redis does not take the dead letter, the message stays unacknowledged,
+and the worker tries again after a pause. It does not put the message back into its queue: by default, a
+quorum queue of RabbitMQ 4 drops a message that was rejected 20 times. If the connection closes or the worker
+ends, the broker delivers the message again.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any, Final
+
+import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
+import kombu.compression
+import redis
+from celery.exceptions import CPendingDeprecationWarning
+from celery.worker import consumer, state
+from celery.worker.control import Panel
+
+from keyhole.app import impatient
+from keyhole.fleet.loop_watch import SIGN
+from keyhole.fleet.services import LOOP_SECONDS, services
+from keyhole.fleet.signing import why_refused
+from keyhole.intake.refused import Refused, keep, wrong_with
+
+log = logging.getLogger(__name__)
+
+#: Nothing that arrives is decompressed: 816 KB of gzip took 1.3 GB. Keyhole sends nothing compressed. Only a
+#: worker imports this module, so programs that submit jobs keep their decoders.
+kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoders, and not remove them
+
+#: Seconds between two attempts to connect to a broker that is away, at most.
+LONGEST_PAUSE: Final = 4
+
+#: Seconds until the worker tries again to keep a message, or to find out whether it is a copy. Redis just
+#: failed at it, so there is nothing else that the worker could do.
+KEEP_PAUSE: Final = 5.0
+
+#: The arguments of a quorum queue.
+QUORUM: Final = {"x-queue-type": "quorum"}
+
+Handler = Callable[[Any], None]
+
+#: Of the commands that whoever writes to the broker can send to a worker, it knows the doctor's ping alone:
+#: no shutdown, no revocation, no rate limit, no restart of its pool.
+for _command in Panel.data.keys() - {"ping"}:
+    del Panel.data[_command]
+
+_UNKNOWN_TASK: Final = "it names the task {!r}, which this version does not know"
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
+    """Celery's consumer, which keeps what it refuses."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Handler:  # noqa: ANN401 - Celery's
+        """What is called with every message."""
+        handle: Handler = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:  # noqa: ANN401 - kombu has no types
+            wrong = wrong_with(message.headers, message.body)
+            # Celery brings tasks of its own, which nothing here sends.
+            if wrong is None and not self._is_ours(message.headers["task"]):
+                wrong = _UNKNOWN_TASK.format(message.headers["task"])
+            if wrong is None:
+                try:
+                    wrong = _not_signed(message)
+                except redis.RedisError:
+                    log.exception(
+                        "Redis does not say whether a message is a copy; it is asked again in %g s",
+                        KEEP_PAUSE,
+                    )
+                    self.timer.call_after(KEEP_PAUSE, on_message, (message,))
+                    return
+            if wrong is None:
+                # How long the work may take is not for its sender to say.
+                message.headers.pop("timelimit", None)
+                handle(message)
+            else:
+                self.refuse(message, wrong)
+
+        return on_message
+
+    def _is_ours(self, task: object) -> bool:
+        return isinstance(task, str) and task.startswith("keyhole.") and task in self.strategies
+
+    def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
+        """Connect to the broker, with little patience: the event loop waits for its answers."""
+        options = impatient(self.app.conf.broker_transport_options, LOOP_SECONDS)
+        connection = self.ensure_connected(
+            self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
+        )
+        if connection.transport.driver_type == "amqp":
+            note_types(connection, self.app.amqp.queues.consume_from.values())
+        return connection
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Connect again. A Redis that answers and refuses writes is given time; its answers come at once."""
+        with warnings.catch_warnings():
+            # Of what `keyhole.app` says about tasks that run, and why.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+        if isinstance(exc, redis.ResponseError):
+            for _ in range(LONGEST_PAUSE):
+                SIGN.give()
+                state.maybe_shutdown()
+                time.sleep(1)
+
+    def on_close(self) -> None:
+        """Before it connects again, whatever the reason: that is no standstill."""
+        SIGN.give()
+        super().on_close()
+
+    def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
+        """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""
+
+        def ensure(on_error: Handler, retries: int | None, callback: Callable[[], None]) -> Any:  # noqa: ANN401
+            def between_attempts() -> None:
+                SIGN.give()
+                callback()
+
+            return attempt(on_error, retries, interval_max=LONGEST_PAUSE, callback=between_attempts)
+
+        attempt, conn.ensure_connection = conn.ensure_connection, ensure
+        return super().ensure_connected(conn)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """A message whose task cannot be made of it."""
+        self.refuse(message, f"its task is invalid: {exc}")
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
+        """A message that cannot be decoded."""
+        self.refuse(message, wrong_with(message.headers, message.body) or f"it cannot be decoded: {exc}")
+
+    def refuse(self, message: Any, reason: str) -> None:  # noqa: ANN401 - as above
+        """Keep a message as a dead letter, and acknowledge it."""
+        refused = Refused(
+            queue=_queue(message),
+            body=_body(message),
+            headers=message.headers if isinstance(message.headers, dict) else {},
+            properties={"content_type": message.content_type, "content_encoding": message.content_encoding},
+        )
+        log.error("a message of %s is a dead letter: %s", refused.queue, reason)
+        self._keep(message, refused, reason)
+
+    def _keep(self, message: Any, refused: Refused, reason: str) -> None:  # noqa: ANN401 - as above
+        """Write the dead letter, now or later. Celery clears the timer when the connection closes."""
+        try:
+            keep(services().dead_letters, refused, reason)
+        except redis.RedisError:
+            log.exception("the dead letter was not written; it is tried again in %g s", KEEP_PAUSE)
+            self.timer.call_after(KEEP_PAUSE, self._keep, (message, refused, reason))
+            return
+        message.ack()
+
+
+def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
+    """Note which queues are quorum queues; for them Celery limits prefetching as they can.
+
+    A virtual host may make quorum queues of all that are declared (`default_queue_type`). RabbitMQ tells a
+    queue's type to nobody but who declares it again with another.
+    """
+    for queue in queues:
+        queue.queue_arguments = None
+        with closing(connection.channel()) as channel:
+            queue.bind(channel).queue_declare()
+            try:
+                channel.queue_declare(queue.name, durable=queue.durable, arguments=QUORUM, auto_delete=False)
+            except amqp.PreconditionFailed:
+                continue
+        queue.queue_arguments = QUORUM
+
+
+def _not_signed(message: Any) -> str | None:  # noqa: ANN401 - kombu has no types
+    here = services()
+    return why_refused(
+        _queue(message),
+        message.headers,
+        _body(message),
+        remembered=here.settings.done_seconds,
+        is_open=here.ledger.is_open,
+    )
+
+
+def _queue(message: Any) -> str:  # noqa: ANN401 - kombu has no types
+    return str((message.delivery_info or {}).get("routing_key", ""))
+
+
+def _body(message: Any) -> bytes:  # noqa: ANN401 - kombu has no types
+    body = message.body
+    return body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b"")

@@ -1,0 +1,264 @@
+"""The work on one entry: hold it, scan its objects, record their verdicts, strike it.
+
+How an attempt at a job can end:
+
+| attempt | what follows |
+|---|---|
+| decided | the verdict is recorded, and the job is done |
+| undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows; the first time `doubt` is told |
+| undecided for `patience_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
+| its worker was lost | it goes on as an entry of its own, and what was not begun in `PARTS` entries |
+| it uses more CPU time than any scan may, or memory runs out | this process must end itself, and is lost |
+| workers were lost `MAX_LOST` times | a verdict `failed`, reason `poison`, and a dead letter |
+| not begun, for want of time | the entry is sent again with what is left |
+| decided, but Redis was started again meanwhile | the same: Redis may have lost the verdict |
+
+Done twice it changes nothing: a struck entry is passed over, and so is each of its jobs whose verdict stands.
+"""  # noqa: E501 - the rows of the table are one line each
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from keyhole.fleet.round import Ending, HungError, Round, tail
+from keyhole.jobs.breaker import Breaker
+from keyhole.jobs.delays import delay_after, spread
+from keyhole.jobs.heartbeat import Heartbeat
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.liveness import Liveness
+from keyhole.scan.report import Report
+from keyhole.scan.scanner import Target, failure
+from keyhole.scan.undecided import is_undecided
+
+log = logging.getLogger(__name__)
+
+#: Workers that a job may cost: one is lost by accident once or twice; more often it is the job.
+MAX_LOST: Final = 3
+#: Reasons for which the bucket cannot be blamed.
+OURS: Final = frozenset({"internal_error", "memory", "rate"})
+#: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
+MAX_INTERNAL_ERRORS: Final = 3
+#: In so many parts goes on what a lost worker had not begun. Where much of it is poison, most parts lose
+#: their worker as well and go on as single jobs, so an innocent one loses two workers at most.
+PARTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """Works on entries.
+
+    Args:
+        scan: Scans one object of an entry; what is wrong with the object is in the report.
+        record: Puts a verdict where verdicts go.
+        doubt: Told of a report that leaves its object undecided for the first time. It must not ask S3, which
+            may be away.
+        give_up: Told of a job whose report says that nobody will try again, and what its attempts were.
+        finish: What is to follow when all verdicts of an entry stand, before it is struck; done again if
+            whoever did it is lost in between.
+        ledger: Where entries are noted.
+        heartbeat: Tells the ledger that this process is busy.
+        breaker: Which buckets are at rest.
+        liveness: The name of this process, and which others are alive.
+        threads: How many objects of an entry are scanned at once.
+        begin_seconds: How long after the first job another one is begun.
+        patience_seconds: How long an object may stay undecided.
+        cpu_seconds: What no attempt uses that heeds its budget.
+    """
+
+    scan: Callable[[Entry, ScanJob], Report]
+    record: Callable[[Entry, ScanJob, Report], None]
+    doubt: Callable[[Entry, ScanJob, Report], None]
+    give_up: Callable[[Entry, ScanJob, Report, str], None]
+    finish: Callable[[Entry], None]
+    ledger: Ledger
+    heartbeat: Heartbeat
+    breaker: Breaker
+    liveness: Liveness
+    threads: int
+    begin_seconds: float
+    patience_seconds: float
+    cpu_seconds: float
+
+    def perform(self, entry: Entry) -> list[Entry]:
+        """Work on an entry.
+
+        Returns:
+            What is to be published now: its parts if it was split, itself if some of it was not begun.
+
+        Raises:
+            HungError: Scans hang; what they are of stays noted as started.
+            MemoryError: Memory ran out; all that was being scanned stays noted as started.
+            Exception: A verdict could not be recorded, nor that be noted.
+        """
+        if self.ledger.is_elsewhere(entry.id):
+            log.info("entry %s is done already, or goes on in parts", entry.id)
+            return []
+        worker = self.liveness.name
+        self.heartbeat.settle_before(entry)
+        before = self.ledger.begin(entry, worker)
+        lost = before is not None and not self.liveness.is_alive(before.name)
+        if before is not None and before.beats:
+            if not lost:
+                log.info("entry %s was delivered twice, and %s is busy with it", entry.id, before.name)
+                return []
+            self.ledger.begin(entry, worker, take=True)
+        done = self.ledger.jobs_done(entry)
+        jobs = [job for job in entry.jobs if job.id not in done]
+        if lost and len(jobs) > 1:
+            parts = self._parts(entry, jobs)
+            if parts:
+                log.warning("entry %s lost its worker; it goes on in %d parts", entry.id, len(parts))
+                return self.ledger.split(entry, parts)
+        with self.heartbeat.beating(entry):
+            attempts = _Attempts(self, entry)
+            try:
+                endings = attempts.round.make(jobs)
+            except (HungError, MemoryError):
+                raise
+            except BaseException:
+                # Told to stop, or Redis is away: nothing is known of what was being scanned.
+                self.heartbeat.settle(entry, worker, attempts.round.unfinished)
+                raise
+            return self._conclude(entry, endings, attempts.delay)
+
+    def close(self, entry: Entry) -> bool:
+        """Strike an entry whose jobs are all done; with the last part of another entry, that one, too.
+
+        Returns:
+            Whether it is struck. It is not if Redis was started again and has lost that some jobs are done.
+        """
+        if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
+            return False
+        if entry.part_of is not None:
+            whole = self.ledger.get(entry.part_of)
+            if whole is not None:
+                self.close(whole)
+        else:
+            self.finish(entry)
+        return self.ledger.strike(entry, if_done=True)
+
+    def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
+        if Ending.UNDECIDED in endings:
+            # What was not begun is done with the rest; it would be as undecided.
+            self.ledger.let_go(entry, self.liveness.name, postponed=delay)
+            return []
+        left = len(endings) - endings.count(Ending.DONE)
+        if left or not self.close(entry):
+            log.info("entry %s is sent again: %d jobs are left", entry.id, left or len(entry.jobs))
+            self.ledger.let_go(entry, self.liveness.name)
+            return [entry]
+        return []
+
+    def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
+        """The jobs that a lost worker was busy with, each alone, and the others in few parts; or nothing."""
+        suspects = self.ledger.attempts.lost_with([job.id for job in jobs])
+        if not suspects:
+            return []
+        others = [job for job in jobs if job.id not in suspects]
+        length = max(1, -(-len(others) // PARTS))
+        parts = [others[start : start + length] for start in range(0, len(others), length)]
+        parts += [[job] for job in jobs if job.id in suspects]
+        return [self._part(entry, part) for part in parts]
+
+    def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
+        """A part of an entry. Parts of parts are shorter, so no two of a whole have the same id."""
+        whole = entry.part_of or entry.id
+        more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""
+        return Entry(f"{whole}/{jobs[0].id}{more}", tuple(jobs), entry.queue, entry.audit, whole)
+
+
+class _Attempts:
+    """The attempts at an entry's jobs. `delay` is by how much the undecided are to be postponed."""
+
+    def __init__(self, performer: Performer, entry: Entry) -> None:
+        self._performer = performer
+        self._entry = entry
+        self._lock = threading.Lock()
+        self.delay = 0.0
+        self.round = Round(
+            self._attempt,
+            performer.ledger.attempts,
+            worker=performer.liveness.name,
+            threads=performer.threads,
+            begin_seconds=performer.begin_seconds,
+            cpu_seconds=performer.cpu_seconds,
+        )
+
+    def _attempt(self, job: ScanJob) -> Ending:
+        performer = self._performer
+        if performer.breaker.allows(job.bucket):
+            return self._scan(job)
+        self._postpone(performer.breaker.rest(job.bucket))
+        return Ending.UNDECIDED
+
+    def _scan(self, job: ScanJob) -> Ending:
+        performer, entry = self._performer, self._entry
+        target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
+        liveness = performer.liveness
+        start = performer.ledger.attempts.start(job.id, liveness.name, liveness.is_alive)
+        if start.lost >= MAX_LOST:
+            log.error("job %s is given up, %d workers were lost with it: %s", job.id, MAX_LOST, target.name)
+            message = f"{MAX_LOST} workers were lost while they scanned it"
+            return self._give_up(job, failure(target, "poison", message), start.run)
+        try:
+            report = performer.scan(entry, job)
+            error = str(report.details.get("error", ""))
+        except MemoryError:
+            raise
+        except Exception:
+            log.exception("scanning %s failed", target.name)
+            report = failure(target, "internal_error", "the scanner failed; its log says how")
+            error = tail(traceback.format_exc())
+        undecided = is_undecided(report)
+        performer.breaker.note(
+            job.bucket, decided=not undecided or not OURS.isdisjoint(report.reasons), reason=error
+        )
+        if not undecided:
+            return self._record(job, report, start.run)
+        return self._left_undecided(job, report, error, start.run)
+
+    def _left_undecided(self, job: ScanJob, report: Report, error: str, run: str) -> Ending:
+        performer = self._performer
+        (reason,) = report.reasons
+        known = performer.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
+        if known.seconds >= performer.patience_seconds or (
+            reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
+        ):
+            return self._give_up(job, report, run)
+        if known.times == 1:
+            performer.doubt(self._entry, job, report)
+        log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
+        self._postpone(delay_after(known.times))
+        return Ending.UNDECIDED
+
+    def _give_up(self, job: ScanJob, report: Report, run: str) -> Ending:
+        history = str(self._performer.ledger.attempts.history(job.id))
+        self._performer.give_up(self._entry, job, report, history)
+        return self._record(job, report, run)
+
+    def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
+        """Record a verdict, and mark the job in the same run of Redis."""
+        performer = self._performer
+        try:
+            performer.record(self._entry, job, report)
+        except MemoryError:
+            raise
+        except Exception as error:
+            log.exception("the verdict on %s was not recorded", report.target)
+            text = f"{type(error).__name__}: {error}"
+            known = performer.ledger.attempts.undecided(job.id, "not_recorded", text)
+            if known.seconds < performer.patience_seconds:
+                self._postpone(delay_after(known.times))
+                return Ending.UNDECIDED
+            history = str(performer.ledger.attempts.history(job.id))
+            performer.give_up(self._entry, job, report, history)
+        return Ending.DONE if performer.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
+
+    def _postpone(self, seconds: float) -> None:
+        """Postpone the entry by at least about so much."""
+        with self._lock:
+            self.delay = max(self.delay, spread(seconds))

@@ -1,0 +1,129 @@
+"""A process of the pool: it is confined before its first task, and replaced when that no longer fits.
+
+Only workers import this module: a program that submits jobs may have processes of its own.
+
+The main process is not confined: it reads nothing of what an image holds, starts the others, and reaches what
+they may not. Pools without processes of their own (`--pool solo`, `--pool threads`) are not confined either.
+"""
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from billiard.process import current_process
+from celery.signals import (
+    celeryd_after_setup,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+    worker_shutdown,
+)
+
+from keyhole.app import app
+from keyhole.confinement.cage import UnconfinedError, confine, why_unconfined
+from keyhole.confinement.limits import limit_cpu
+from keyhole.confinement.needs import Needs, needs
+from keyhole.confinement.stuck import StuckWatch
+from keyhole.fleet.auditing import INVENTORIES
+from keyhole.fleet.services import Services, services
+from keyhole.jobs.ledger import HOLDER_SECONDS
+
+log = logging.getLogger(__name__)
+
+#: Exit codes of a process that must be confined and cannot, and of one whose confinement no longer fits.
+UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
+
+#: Of a process of the pool: what it was allowed, if it is confined, and the watch over its threads. A process
+#: that is silent for so long is taken for lost, so it must be.
+_allowed: Needs | None = None
+_stuck: StuckWatch | None = None
+
+
+def scanner_needs(services: Services) -> Needs:
+    """The files that a process needs that works on tasks with these services."""
+    settings = services.settings
+    return needs(
+        files=[] if settings.prices is None else [Path(settings.prices)],
+        urls=[url for url in (settings.redis_url, settings.broker_url) if url is not None],
+        folders=[INVENTORIES],
+    )
+
+
+def confinement(services: Services) -> str:
+    """How the processes of a worker with these services are confined on this machine, in words."""
+    if services.settings.confine == "off":
+        return "off, by KEYHOLE_CONFINE"
+    why = why_unconfined(scanner_needs(services))
+    return "files (Landlock), privileges and limits" if why is None else f"limits alone: {why}"
+
+
+def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+    """Tell how the pool's processes will be confined."""
+    if instance.pool_cls.__module__.endswith("prefork"):
+        log.info("confinement of the pool's processes: %s", confinement(services()))
+    else:
+        log.warning("nothing confines what scans: the pool has no processes of its own")
+
+
+def _end_worker(**_: object) -> None:
+    """Remove the folder that was made for the pool's processes, unless something is in it.
+
+    Processes of another worker that runs here find that it is not the one any more that they may write to.
+    """
+    with suppress(OSError):
+        INVENTORIES.rmdir()
+
+
+def _begin_process(**_: object) -> None:
+    """Confine this process, and watch what it does."""
+    global _allowed, _stuck  # noqa: PLW0603 - one per process is the point
+    if current_process().name == "MainProcess":
+        return
+    _stuck = StuckWatch(HOLDER_SECONDS)
+    settings = services().settings
+    if settings.confine == "off":
+        return
+    # A confined process cannot make the folder that it may write to.
+    with suppress(OSError):
+        INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    allowed = scanner_needs(services())
+    try:
+        confine(
+            allowed,
+            threads=settings.scan_threads,
+            memory=settings.memory_bytes,
+            required=settings.confine == "required",
+        )
+    except UnconfinedError as error:
+        # An exception would be logged by Celery, and the process would go on.
+        log.critical("this process ends itself, for KEYHOLE_CONFINE is required: %s", error)
+        os._exit(UNCONFINED_EXIT)
+    _allowed = allowed
+
+
+def _begin_task(**_: object) -> None:
+    """Let the process begin a task, with a confinement that fits and CPU time for it."""
+    if _allowed is not None:
+        replaced = _allowed.replaced()
+        if replaced is not None:
+            # Nothing of the task was begun, so no attempt is lost. Celery gives it to the next process.
+            log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
+            os._exit(OUTDATED_EXIT)
+        # More than that no task can use before the time limit ends it.
+        limit_cpu(float(app.conf.task_time_limit) * (os.cpu_count() or 1))
+    if _stuck is not None:
+        _stuck.begin()
+
+
+def _end_task(**_: object) -> None:
+    if _stuck is not None:
+        _stuck.end()
+
+
+celeryd_after_setup.connect(_begin_worker, weak=False)
+worker_shutdown.connect(_end_worker, weak=False)
+worker_process_init.connect(_begin_process, weak=False)
+task_prerun.connect(_begin_task, weak=False)
+task_postrun.connect(_end_task, weak=False)

@@ -1,0 +1,278 @@
+"""kombu's Redis transport, for a Redis that anybody may write to and that does not always answer.
+
+- kombu takes an item off the list and then reads it as JSON. An item that is no JSON ended the worker, and
+  was gone. Here such an item, and one that is JSON and no message, is kept as a dead letter. While Redis does
+  not take the letter, this process holds the item, and takes nothing more from any list.
+- kombu does all of its work on the worker's event loop, and waits there for Redis. Here a thread notes what
+  was delivered, acknowledges and puts back, and the sweep restores what was not acknowledged in time.
+- kombu notes a message as unacknowledged once it is off the list. Where Redis does not take that note (it is
+  full, or frozen), the message was gone. Here it is worked on, and no other is taken for a while. If its
+  worker is lost, the ledger sends it again.
+"""
+
+import json
+import logging
+import queue
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import redis as redis_py
+from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import base as virtual
+from kombu.utils.json import loads
+
+from keyhole.fleet.services import services
+from keyhole.intake.refused import LONGEST_MESSAGE, Refused, keep
+from keyhole.store.connection import TlsConnection
+
+log = logging.getLogger(__name__)
+
+#: Under this name an item travels, within this module, that is no message.
+_RAW = "keyhole-raw"
+#: Seconds without another message when Redis did not note one.
+REST_SECONDS: Final = 5
+#: Seconds until what failed is tried again, and that a channel that closes waits for its backlog.
+RETRY_SECONDS, LAST_SECONDS = 1.0, 3.0
+
+
+def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Read an item of a list as JSON; one that is none, or too long, comes back as it is."""
+    if len(item) > LONGEST_MESSAGE * 2:  # a body travels as base64, and is told to be too long later
+        return {_RAW: item}
+    try:
+        return loads(item, **options)
+    except (ValueError, RecursionError, TypeError, AttributeError):
+        return {_RAW: item}
+
+
+# kombu's channel has no hook between taking an item and reading it.
+
+
+def _text(data: bytes | str) -> str:
+    """Bytes as text; what is no UTF-8 in them is kept, for the dead letter."""
+    return data.decode(errors="surrogateescape") if isinstance(data, bytes) else data
+
+
+setattr(kombu_redis, "loads", _loads)  # noqa: B010 - these are no public names of the module
+setattr(kombu_redis, "bytes_to_str", _text)  # noqa: B010 - as above
+
+
+class Backlog:
+    """What Redis is still to be told of messages, one after the other, by a thread.
+
+    What fails is tried again until it works, so that an outage leaves no message as it is. What a worker
+    that ends leaves undone is done by others: its messages are delivered again, and the ledger knows which of
+    them are done.
+    """
+
+    def __init__(self) -> None:
+        self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+
+    def add(self, action: Callable[[], object]) -> None:
+        """Do something soon; the first one starts the thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+            self._thread.start()
+        self._actions.put(action)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is not done yet."""
+        return self._actions.unfinished_tasks > 0
+
+    def close(self) -> None:
+        """End the thread once all is done, and wait a moment for that."""
+        if self._thread is not None:
+            self._actions.put(None)
+            self._thread.join(LAST_SECONDS)
+            self._thread = None
+
+    def _run(self) -> None:
+        while (action := self._actions.get()) is not None:
+            self._do(action)
+            self._actions.task_done()
+        self._actions.task_done()
+
+    def _do(self, action: Callable[[], object]) -> None:
+        failure = None
+        while (error := self._failure_of(action)) is not None:
+            if failure is None:
+                log.warning("Redis is told later what became of messages: %s", error)
+            failure = error
+            time.sleep(RETRY_SECONDS)
+        if failure is not None:
+            log.warning("Redis is told again what becomes of messages")
+
+    def _failure_of(self, action: Callable[[], object]) -> redis_py.RedisError | None:
+        try:
+            action()
+        except redis_py.RedisError as error:
+            return error
+        except Exception:
+            log.exception("Redis is not told what became of a message; the ledger knows")
+        return None
+
+
+#: The items that are no messages and not dead letters yet. One for all connections of this process, so that
+#: connecting again lets it take no further item.
+ITEMS: Final = Backlog()
+
+
+class QoS(kombu_redis.QoS):
+    """What is delivered and not acknowledged."""
+
+    def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
+        super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
+        self._backlog = Backlog()
+        # The channel closes its own pool of connections, whatever the backlog is about.
+        self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - kombu has no other
+        self._rests_until = 0.0
+
+    def can_consume(self) -> bool:
+        """Whether to take another message."""
+        can = bool(super().can_consume())  # type: ignore[no-untyped-call] # as above
+        return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
+
+    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
+        """Note a message that was taken off its list, soon."""
+        virtual.QoS.append(self, message, delivery_tag)
+        self._backlog.add(partial(self._note, message, delivery_tag))
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, soon."""
+        self._backlog.add(partial(self._acknowledge, delivery_tag))
+        virtual.QoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
+        """Acknowledge a message or put it back into its queue, soon."""
+        if requeue:
+            self._backlog.add(partial(self._put_back, delivery_tag))
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            self.ack(delivery_tag)
+
+    def _note(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
+        info = message.delivery_info
+        noted = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu does
+        try:
+            with self._client.pipeline() as pipe:
+                pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})
+                pipe.hset(self.unacked_key, delivery_tag, noted)
+                pipe.execute()
+        except redis_py.RedisError:
+            self._rests_until = time.monotonic() + REST_SECONDS
+            raise
+
+    def _acknowledge(self, delivery_tag: str) -> None:
+        with self._client.pipeline() as pipe:
+            self._remove_from_indices(delivery_tag, pipe).execute()  # type: ignore[no-untyped-call] # as above
+
+    def _put_back(self, delivery_tag: str) -> None:
+        """Put a message back as the next one of its queue; the channel may be closed meanwhile."""
+
+        def put_back(pipe: redis_py.client.Pipeline) -> None:
+            noted: Any = pipe.hget(self.unacked_key, delivery_tag)
+            pipe.multi()
+            self._remove_from_indices(delivery_tag, pipe)  # type: ignore[no-untyped-call] # as above
+            if noted:
+                message, _, queue_name = json.loads(noted)
+                pipe.rpush(queue_name, json.dumps(message))
+
+        self._client.transaction(put_back, self.unacked_key)
+
+    def restore_visible(self, *_: object, **__: object) -> None:
+        """Do nothing on the event loop."""
+
+    def restore_overdue(self) -> None:
+        """Put back into their queues what was delivered and not acknowledged in time."""
+        super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
+
+    def restore_unacked(self, *_: object) -> None:
+        """Put back what is not acknowledged, soon."""
+        self._flush()  # type: ignore[no-untyped-call] # as above
+        for delivery_tag in self._delivered:
+            self._backlog.add(partial(self._put_back, delivery_tag))
+        self._delivered.clear()
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401 - as above
+        """Put back what is not acknowledged when the channel closes, and wait a moment for that."""
+        super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call] # as above
+        self._backlog.close()
+
+
+class Channel(kombu_redis.Channel):
+    """A channel with these rules."""
+
+    QoS = QoS
+    connection_class_ssl = TlsConnection
+    _refreshing: threading.Thread | None = None
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep the bindings of queues that expire, in a thread: kombu's timer asks for it every second."""
+        busy = self._refreshing is not None and self._refreshing.is_alive()
+        if not busy and not self._expires.keys().isdisjoint(self._active_queues):
+            self._refreshing = threading.Thread(target=self._refresh, name="bindings", daemon=True)
+            self._refreshing.start()
+
+    def _refresh(self) -> None:
+        try:
+            super().maybe_refresh_binding_expiry()  # type: ignore[no-untyped-call] # as above
+        except redis_py.RedisError as error:
+            log.debug("the bindings of queues that expire are refreshed later: %s", error)
+
+
+class Transport(kombu_redis.Transport):
+    """The transport, which hands on nothing but messages."""
+
+    Channel = Channel
+
+    def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - whatever JSON holds
+        if _is_message(message):
+            # It belongs to the queue that it lay in, whatever it says: a signature names its queue, and what
+            # is not acknowledged is put back there.
+            message["properties"]["delivery_info"]["routing_key"] = queue
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
+            return
+        raw = message[_RAW] if isinstance(message, dict) and _RAW in message else json.dumps(message)
+        reason = "it is no message"
+        log.error("an item of %s is a dead letter: %s", queue, reason)
+        body = raw.encode(errors="surrogateescape") if isinstance(raw, str) else bytes(raw)
+        keep_it = partial(keep, services().dead_letters, Refused(queue, body, {}, {}), reason)
+        try:
+            keep_it()
+        except redis_py.RedisError:
+            # It is off the list already: should this process end first, the log is all that is left of it.
+            log.exception(
+                "the dead letter is not written yet; the item has %d bytes and begins with %r",
+                len(body),
+                body[:1000],
+            )
+            ITEMS.add(keep_it)
+
+    def close_connection(self, connection: Any) -> None:  # noqa: ANN401 - kombu has no types
+        """Close the connection, and wait a moment for what is to be kept."""
+        ITEMS.close()
+        super().close_connection(connection)  # type: ignore[no-untyped-call] # as above
+
+
+def _is_message(message: object) -> bool:
+    """Whether an item has what kombu reads without asking."""
+    if not isinstance(message, dict):
+        return False
+    properties, body = message.get("properties"), message.get("body")
+    if not isinstance(properties, dict) or not isinstance(body, str):
+        return False
+    info = properties.get("delivery_info")
+    if not isinstance(properties.get("delivery_tag"), str) or not isinstance(info, dict):
+        return False
+    if properties.get("body_encoding") == "base64":
+        try:
+            b64decode(body)
+        except ValueError:
+            return False
+    return {"exchange", "routing_key"} <= info.keys()

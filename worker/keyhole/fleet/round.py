@@ -1,0 +1,169 @@
+"""A round of attempts at jobs, several at once, and what is done about those that do not end.
+
+A thread cannot be ended, so where an attempt does not end, its process must. Before that happens, everybody
+else gets a moment to end, and it is noted who is to blame.
+"""
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from enum import Enum, auto
+from typing import Final
+
+import redis
+from celery.exceptions import SoftTimeLimitExceeded
+
+from keyhole.jobs.attempts import Attempts
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.watch import Watch
+from keyhole.sources.masking import masked
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the attempts that run.
+LOOK_SECONDS: Final = 1.0
+#: Seconds that attempts have to end when the time limit has come, or another one hangs.
+LAST_SECONDS: Final = 5.0
+#: As much of a traceback as is kept, in lines from its end.
+TRACEBACK_LINES: Final = 12
+
+
+class HungError(Exception):
+    """Attempts do not end, whatever their budgets say. The process that makes them must end itself."""
+
+
+class Ending(Enum):
+    """How an attempt at a job ended."""
+
+    DONE = auto()
+    UNDECIDED = auto()
+    NOT_BEGUN = auto()
+    #: Redis was started again, and may have lost what was recorded.
+    UNCERTAIN = auto()
+
+
+class Round:
+    """One round.
+
+    Args:
+        attempt: Makes one attempt.
+        attempts: Where it is noted who is to blame.
+        worker: The name of this process.
+        threads: How many attempts are made at once.
+        begin_seconds: How long after now another one is begun.
+        cpu_seconds: What no attempt uses that heeds its budget.
+    """
+
+    def __init__(
+        self,
+        attempt: Callable[[ScanJob], Ending],
+        attempts: Attempts,
+        *,
+        worker: str,
+        threads: int,
+        begin_seconds: float,
+        cpu_seconds: float,
+    ) -> None:
+        self._make_one = attempt
+        self._attempts = attempts
+        self._worker = worker
+        self._threads = threads
+        self._until = time.monotonic() + begin_seconds
+        self._watch = Watch(cpu_seconds)
+        self._stopped = threading.Event()
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The jobs whose attempts have raised or have not ended."""
+        return self._watch.unfinished
+
+    def make(self, jobs: Sequence[ScanJob]) -> list[Ending]:
+        """Attempt all jobs; the first one is always begun.
+
+        Raises:
+            HungError: Attempts do not end.
+            MemoryError: Memory ran out. Whose fault that is nobody knows.
+            Exception: Whatever an attempt raised.
+        """
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
+        futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
+        try:
+            self._await(futures)
+        except SoftTimeLimitExceeded:
+            self._end(futures)
+        except BaseException:
+            self._stopped.set()
+            raise
+        finally:
+            # Not to be waited for: what hangs, hangs.
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [future.result() for future in futures if not future.cancelled()]
+
+    def _attempt(self, job: ScanJob, *, first: bool) -> Ending:
+        if self._stopped.is_set() or (not first and time.monotonic() > self._until):
+            return Ending.NOT_BEGUN
+        self._watch.begin(job.id)
+        known = False
+        try:
+            ending = self._make_one(job)
+            known = True
+        except MemoryError:
+            known = True  # and the job stays noted as started
+            with suppress(redis.RedisError):
+                self._attempts.note_error(job.id, tail(traceback.format_exc()))
+            raise
+        finally:
+            self._watch.end(job.id, known=known)
+        return ending
+
+    def _await(self, futures: Sequence[Future[Ending]]) -> None:
+        """Wait until all attempts have ended; raises as `make` does."""
+        left = set(futures)
+        while left:
+            ended, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in ended:
+                if isinstance(error := future.exception(), MemoryError):
+                    raise error
+            if overdue := self._watch.overdue():
+                self._end(futures, overdue)
+
+    def _end(self, futures: Sequence[Future[Ending]], overdue: Collection[str] = ()) -> None:
+        """Begin nothing more, and see whether what runs ends.
+
+        Args:
+            futures: Of all attempts.
+            overdue: The jobs that are to blame if it does not; by default, all that do not end.
+
+        Raises:
+            HungError: Something does not.
+        """
+        self._stopped.set()
+        wait(futures, timeout=LAST_SECONDS)
+        running = self._watch.running
+        hung = {job_id: thread for job_id, thread in running.items() if not overdue or job_id in overdue}
+        if not hung:
+            return
+        try:
+            for job_id, thread in hung.items():
+                self._attempts.note_error(job_id, _stack(thread))
+            # The others have raised or end with this process, and are not to blame for that.
+            self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
+        except redis.RedisError as error:
+            log.warning("it is not noted where scans hang: %s", error)
+        raise HungError(f"{len(hung)} scans did not end")
+
+
+def tail(text: str) -> str:
+    """The end of a traceback, without anybody's secrets."""
+    return masked("\n".join(text.strip().splitlines()[-TRACEBACK_LINES:]))
+
+
+def _stack(thread: int) -> str:
+    """Where a thread is."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to another thread's stack
+    return "" if frame is None else tail("".join(traceback.format_stack(frame)))

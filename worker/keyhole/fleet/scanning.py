@@ -1,0 +1,151 @@
+"""The work on one job with all that belongs to it: scan, tags, record, and the account of the audit."""
+
+import logging
+import time
+
+from keyhole.api import scan_s3
+from keyhole.fleet.perform import Performer
+from keyhole.fleet.services import Services
+from keyhole.fleet.tagging import TagWork
+from keyhole.intake.audits.store import NANO, Result
+from keyhole.intake.dead_letters import Dead
+from keyhole.intake.events.counts import OTHER_READING
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.pace import Pace
+from keyhole.results.tag_writer import TagRequest
+from keyhole.scan.report import Report
+from keyhole.sources.allowed import BucketNotAllowedError
+from keyhole.store import keys
+
+log = logging.getLogger(__name__)
+
+
+class ScanWork:
+    """Scans jobs and records their verdicts, with a process's services."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._tags = TagWork(services)
+
+    def performer(self) -> Performer:
+        """Whoever works on entries by this."""
+        services = self._services
+        limits = services.settings.limits
+        return Performer(
+            scan=self.scan,
+            record=self.record,
+            doubt=self.doubt,
+            give_up=self.give_up,
+            finish=self.finish,
+            ledger=services.ledger,
+            heartbeat=services.heartbeat,
+            breaker=services.breaker,
+            liveness=services.liveness,
+            threads=services.settings.scan_threads,
+            begin_seconds=limits.begin,
+            patience_seconds=services.settings.undecided_seconds,
+            cpu_seconds=limits.cpu,
+        )
+
+    def scan(self, entry: Entry, job: ScanJob) -> Report:
+        """Scan one object; under its other key, if it is there and not under the first."""
+        report = self._scan_key(entry, job, job.key)
+        if job.other_key is None or report.reasons != ("not_found",):
+            return report
+        other = self._scan_key(entry, job, job.other_key)
+        if other.reasons == ("not_found",):
+            return report
+        self._services.event_counts.add({OTHER_READING: 1})
+        return other
+
+    def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
+        """Put a verdict where verdicts go."""
+        asked: list[TagRequest] = []
+
+        def record() -> bool:
+            if "redis" not in self._services.settings.sinks:
+                return True
+            return self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
+
+        if "tags" in self._services.settings.sinks:
+            self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
+        else:
+            record()
+        if entry.audit is not None:
+            self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
+
+    def doubt(self, entry: Entry, _: ScanJob, report: Report) -> None:
+        """Owe the removal of tags that no verdict confirms."""
+        if {"redis", "tags"} <= set(self._services.settings.sinks):
+            self._tags.doubt(report, rate=self._rate(entry))
+
+    def refuse_other_buckets(self, entry: Entry) -> None:
+        """Turn an entry's jobs in buckets that Keyhole may not touch into a dead letter; they count as done.
+
+        Such jobs come from a message that somebody forged, or from a program with other settings.
+        """
+        services = self._services
+        refused = tuple(job for job in entry.jobs if not services.buckets.allow(job.bucket))
+        if not refused or services.ledger.is_done(entry.id):
+            return
+        reason = str(BucketNotAllowedError(refused[0].bucket))
+        log.error("%d jobs of entry %s are a dead letter: %s", len(refused), entry.id, reason)
+        services.dead_letters.add(Dead.entry(Entry(entry.id, refused, entry.queue), reason))
+        for job in refused:
+            services.ledger.mark_done(job.id)
+
+    def give_up(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
+        """Keep a job that nobody will try again as a dead letter, with the history of its attempts."""
+        alone = Entry(job.id, (job,), entry.queue)
+        self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
+
+    def finish(self, entry: Entry) -> None:
+        """Count a batch of an audit."""
+        if entry.audit is not None:
+            self._services.audits.finish(entry.audit, entry.id)
+
+    def _scan_key(self, entry: Entry, job: ScanJob, key: str) -> Report:
+        pace = self._pace(entry, job)
+        services = self._services
+        settings = services.settings.scan
+        return scan_s3(services.s3, job.bucket, key, job.version_id, settings, pace, services.memory)
+
+    def _pace(self, entry: Entry, job: ScanJob) -> Pace | None:
+        """Whose turn it is at the bucket; only audits wait for that."""
+        rate = self._rate(entry)
+        until = time.monotonic() + self._services.settings.limits.scan
+        return Pace(self._services.redis, job.bucket, rate, until=until) if rate else None
+
+    def _rate(self, entry: Entry) -> float:
+        """Requests a second that the audits of a bucket make to it; 0 for no limit."""
+        spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
+        return 0 if spec is None else spec.rate
+
+    def _account(
+        self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]
+    ) -> None:
+        prices = self._services.prices
+        storage_class = job.storage_class or "STANDARD"
+        dollars = report.requests * prices.get(storage_class, 0)
+        dollars += prices.retrieval(storage_class, report.bytes_read)
+        for request in asked:
+            match request:
+                case TagRequest.WRITE:
+                    dollars += prices.put_tagging()
+                case TagRequest.READ:
+                    dollars += prices.get_tagging()
+                case TagRequest.LOOK:
+                    dollars += prices.get(storage_class, 0)
+        self._services.audits.note_result(
+            audit_id,
+            batch_id,
+            job.id,
+            Result(
+                keys.object_id(job.bucket, str(report.key), report.version_id),
+                report.status,
+                report.requests + len(asked),
+                report.bytes_read,
+                round(dollars * NANO),
+            ),
+        )

@@ -1,0 +1,57 @@
+"""What makes workers sweep: a timer in each that does housekeeping, and a marker, so that one does it."""
+
+import logging
+import threading
+from typing import Any, Final
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from keyhole.app import app
+from keyhole.fleet.services import services
+from keyhole.jobs.queues import HOUSEKEEPING
+
+log = logging.getLogger(__name__)
+
+#: Seconds from one sweep to the next, of all workers together.
+EVERY: Final = 10
+#: Seconds after which nobody need sweep for that any more, by the clocks of two hosts, which may disagree.
+EXPIRES: Final = 600
+
+
+class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+    """Publishes `keyhole.sweep` every ten seconds, if no other worker has done so."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:  # noqa: ANN401 - Celery has no types
+        super().__init__(parent, **options)
+        self._timer: Any = None
+        self._asking: threading.Thread | None = None
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
+        """Start the timer, when the worker takes from the queue."""
+        if HOUSEKEEPING in parent.app.amqp.queues.consume_from:
+            self._timer = parent.timer.call_repeatedly(EVERY, self.ask)
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
+        """Stop it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def ask(self) -> None:
+        """Ask for a sweep, in a thread: the event loop does not wait for Redis."""
+        if self._asking is None or not self._asking.is_alive():
+            self._asking = threading.Thread(target=publish_sweep, name="sweep", daemon=True)
+            self._asking.start()
+
+
+def publish_sweep() -> None:
+    """Ask for a sweep, if nobody has done so in the last seconds."""
+    try:
+        if services().ledger.claim_sweep(EVERY - 1):
+            app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
+    except (redis.RedisError, OperationalError) as error:
+        log.warning("no sweep is asked for: %s", error)

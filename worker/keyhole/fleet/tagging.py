@@ -1,0 +1,271 @@
+"""The work on tags: write those of a verdict, owe what cannot be written, and pay what is owed.
+
+Tags come before the record, so that whoever hears of the verdict finds them. What goes wrong with them delays
+nothing: the job is done as soon as the verdict is recorded and the debt is noted.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final
+
+import redis
+import stamina
+from botocore.exceptions import ClientError
+
+from keyhole.fleet.services import Services
+from keyhole.intake.dead_letters import Dead
+from keyhole.jobs.pace import Pace
+from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
+from keyhole.results.lookup import Name
+from keyhole.results.tag_writer import TagOutcome, TagRequest, VerdictOn
+from keyhole.results.tags import TagDebt, own_tags, unquoted
+from keyhole.scan.report import Report, Status
+from keyhole.sources.errors import SourceError, TransientError
+from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
+
+log = logging.getLogger(__name__)
+
+#: Attempts in a row, and seconds after the first one within which there is another, enough for an answer that
+#: went wrong. What lasts longer is owed, so that it holds up no scan.
+ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
+#: Seconds after which no further request is made for one object. Waits for a turn at the bucket do not count.
+LONGEST_WRITE: Final = 30.0
+#: Debts that one task pays, and seconds within which it begins with them.
+PAGE, PAY_SECONDS = 100, 30.0
+#: Such tasks in their queue at most.
+MOST_TASKS: Final = 100
+
+#: Statuses of a scan that says nothing about the object.
+_UNREAD: Final = frozenset({Status.FAILED, Status.UNREADABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What came of an attempt to write tags.
+
+    Args:
+        reason, error: Why that was in vain; `error` is `None` if the tags are right.
+        unanswered: A write got no answer, so that it may have its effect later.
+    """
+
+    reason: str
+    error: str | None
+    unanswered: bool
+
+
+class _TooSlowError(TransientError):
+    """S3 answers, and so slowly that the rest is for later."""
+
+    def __init__(self) -> None:
+        super().__init__("network", f"the requests took longer than {LONGEST_WRITE:.0f} s")
+
+
+class TagWork:
+    """Writes tags with a process's services."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def tag(
+        self,
+        report: Report,
+        record: Callable[[], bool],
+        *,
+        rate: float,
+        asked: Callable[[TagRequest], object],
+    ) -> None:
+        """Write the tags of a verdict, then record it.
+
+        Args:
+            report: The verdict.
+            record: Records it; false if another verdict on the object stands.
+            rate: Requests a second that are made to the bucket at most, 0 for no limit.
+            asked: Called before every request.
+        """
+        debts = self._services.tag_debts
+        debt = self._debt(report, rate)
+        hold = debts.hold(debt)
+        if hold is None:
+            log.info("the tags of %s are owed: another writer is at them", report.target)
+            debts.note(debt)
+            record()
+            return
+        trial = self._attempt(hold, debt, self._verdicts(debt, known=True), asked)
+        if not record() and trial.error is None:
+            later = self._attempt(hold, debt, self._verdicts(debt, known=False), asked)
+            trial = replace(later, unanswered=trial.unanswered or later.unanswered)
+        self._let_go(hold, trial)
+
+    def doubt(self, report: Report, *, rate: float) -> None:
+        """Owe the tags of an object that a scan left undecided: those of the verdict on it, or none.
+
+        Tags may have come with the upload: the object would be `safe` by its own word until it is decided.
+        This makes no request to S3. Which verdict stands is looked up when the debt is paid. Without records
+        nobody can tell right tags from forged ones, so do not call it then.
+
+        Args:
+            report: The undecided report; its ETag is not used.
+            rate: As of `tag`.
+        """
+        self._services.tag_debts.note(
+            TagDebt(str(report.bucket), str(report.key), report.version_id, rate=rate)
+        )
+
+    def tasks_to_send(self, waiting: Callable[[], int]) -> int:
+        """How many more tasks are needed for what is due; `waiting` tells how many messages wait for them."""
+        needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
+        return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
+
+    def pay_due(self) -> None:
+        """Write a page of the tags that are owed and due."""
+        due = self._services.tag_debts.take_due(PAGE)
+        until = time.monotonic() + PAY_SECONDS
+
+        def pay(object_id: str) -> None:
+            try:
+                # What is not begun is due again.
+                if time.monotonic() < until:
+                    self._pay(object_id)
+            except redis.RedisError:
+                raise
+            except Exception:
+                # One that a later version noted, say, holds up no other.
+                log.exception("the tags of object %s cannot be written", object_id)
+
+        with ThreadPoolExecutor(self._services.settings.scan_threads, thread_name_prefix="tags") as pool:
+            list(pool.map(pay, due))
+
+    def _pay(self, object_id: str) -> None:
+        hold = self._services.tag_debts.hold_noted(object_id)
+        if hold is None:
+            return
+        debt = hold.debt
+        kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
+        if kept is not None and kept.etag and kept.status not in _UNREAD:
+            # Without a version the debt is of the current one, which may be newer than that of the verdict.
+            debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
+        trial = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
+        if not debt.etag and trial.reason == TagOutcome.WRITTEN:
+            # A scan that learned the version holds another debt, so it may have written tags meanwhile:
+            # look once more when its verdict is recorded.
+            trial = replace(trial, unanswered=True)
+        self._let_go(hold, trial)
+
+    def _debt(self, report: Report, rate: float) -> TagDebt:
+        """What a report's object owes: the tags of the verdict that stands when the report is recorded.
+
+        If there is none, Keyhole's tags are to go: whoever uploads an object may upload tags with it, and an
+        object that cannot be read would be `safe` by its own word.
+        """
+        if report.status in _UNREAD:
+            kept = self._kept(str(report.bucket), str(report.key), report.version_id)
+            if (
+                kept is not None
+                and kept.etag
+                and kept.status not in _UNREAD
+                and unquoted(report.etag or "") in {"", unquoted(kept.etag)}
+            ):
+                return TagDebt.of(kept, rate=rate)
+        return TagDebt.of(report, rate=rate)
+
+    def _kept(self, bucket: str, key: str, version_id: str | None) -> Report | None:
+        """The verdict that is recorded on an object."""
+        if "redis" not in self._services.settings.sinks:
+            return None
+        (kept,) = self._services.lookup.reports([Name(bucket, key, version_id)])
+        return kept
+
+    def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
+        """The verdicts on an object. `known`: the debt's is the latest, and not recorded yet."""
+
+        def verdict_on(etag: str) -> dict[str, str] | None:
+            if etag and not (known and etag == debt.etag):
+                kept = self._kept(debt.bucket, debt.key, debt.version_id)
+                if kept is not None and unquoted(kept.etag or "") == etag:
+                    return own_tags(kept)
+            return debt.tags if etag == debt.etag else None
+
+        return verdict_on
+
+    def _attempt(
+        self, hold: Hold, debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
+    ) -> _Trial:
+        """Try to write tags, a few times."""
+        debts = self._services.tag_debts
+        pace = Pace(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
+        renewed = time.monotonic()
+        until = renewed + LONGEST_WRITE
+        last: TagRequest | None = None
+        unanswered = False
+
+        def ask(request: TagRequest) -> None:
+            nonlocal last, renewed, until
+            before = time.monotonic()
+            if before > until:
+                raise _TooSlowError
+            pace()
+            asked(request)
+            now = time.monotonic()
+            until += now - before
+            if now - renewed > RENEW_SECONDS:
+                debts.renew(hold)
+                renewed = now
+            last = request
+
+        def write() -> TagOutcome:
+            nonlocal unanswered
+            try:
+                return self._services.tags.write(debt, verdict_on, ask)
+            except BOTO_ERRORS as error:
+                unanswered |= last is TagRequest.WRITE and not _is_refusal(error)
+                raise
+
+        retry = stamina.retry(
+            on=_may_pass, attempts=ATTEMPTS, timeout=ATTEMPT_SECONDS, wait_initial=FIRST_WAIT, wait_jitter=0.1
+        )
+        try:
+            outcome = retry(write)()
+        except BOTO_ERRORS as error:
+            found = explain(error)
+            return _Trial(found.reason, str(found), unanswered)
+        except SourceError as error:
+            return _Trial(error.reason, str(error), unanswered)
+        if outcome is TagOutcome.FAILED_CONTENDED:
+            return _Trial("contended", "somebody else keeps overwriting them", unanswered)
+        if outcome in {TagOutcome.SKIPPED_FULL, TagOutcome.SKIPPED_UNSUPPORTED}:
+            log.warning("the tags of %s: %s", _name(debt), outcome)
+        return _Trial(outcome, None, unanswered)
+
+    def _let_go(self, hold: Hold, trial: _Trial) -> None:
+        debts, debt = self._services.tag_debts, hold.debt
+        if trial.error is None:
+            debts.settle(hold, unanswered=trial.unanswered)
+            return
+        if hold.owed_for < self._services.settings.undecided_seconds:
+            log.info("the tags of %s are owed: %s", _name(debt), trial.error)
+            debts.postpone(hold, trial.reason, trial.error, unanswered=trial.unanswered)
+            return
+        owed = debts.owed(debt.bucket, debt.key, debt.version_id)
+        history = f" {owed.history}." if owed is not None and owed.times else ""
+        reason = f"its tags cannot be written: {trial.error}.{history}"
+        log.error("the tags of %s are given up: %s", _name(debt), trial.error)
+        self._services.dead_letters.add(Dead.tags(debt, reason))
+        debts.give_up(hold)
+
+
+def _name(debt: TagDebt) -> str:
+    return f"s3://{debt.bucket}/{debt.key}"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is worth to try again at once."""
+    return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether S3 said that it does not do what it was asked for."""
+    return isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500

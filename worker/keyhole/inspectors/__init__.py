@@ -1,0 +1,48 @@
+"""Inspectors: bytes in, facts out. No I/O, no clock, no settings, no Celery.
+
+This room is a library on its own: whoever has a file, a socket or a stream can use it.
+
+    inspection = Inspection()
+    inspection.finish(size_of_the_object)
+    while wanted := inspection.missing():
+        offset, length = wanted[0]
+        inspection.feed(offset, read(offset, length))
+    print(inspection.facts())
+"""
+
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.catalogue import get_inspector
+from keyhole.inspectors.errors import ImageFormatError
+from keyhole.inspectors.facts import Facts, Wholeness
+from keyhole.inspectors.findings import CHECKS, Check, Finding, Severity
+from keyhole.inspectors.formats.qcow2.inspector import QcowInspector
+from keyhole.inspectors.formats.vdi import VDIInspector
+from keyhole.inspectors.formats.vhd import VHDInspector
+from keyhole.inspectors.formats.vhdx.inspector import VHDXInspector
+from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
+from keyhole.inspectors.inspection import Inspection
+from keyhole.inspectors.region import ByteRange, CaptureRegion
+from keyhole.inspectors.trace import TraceDisabled
+from keyhole.inspectors.wrapper import InfoWrapper
+
+__all__ = [
+    "CHECKS",
+    "ByteRange",
+    "CaptureRegion",
+    "Check",
+    "Facts",
+    "FileInspector",
+    "Finding",
+    "ImageFormatError",
+    "InfoWrapper",
+    "Inspection",
+    "QcowInspector",
+    "Severity",
+    "TraceDisabled",
+    "VDIInspector",
+    "VHDInspector",
+    "VHDXInspector",
+    "VMDKInspector",
+    "Wholeness",
+    "get_inspector",
+]

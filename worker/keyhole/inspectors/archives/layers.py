@@ -1,0 +1,37 @@
+"""The layers of a container image, docker's or OCI's: of what lies in them only the disks count.
+
+Source: OCI Image Format Specification, "Image Layer Filesystem Changeset".
+
+A layer is an archive in the archive, perhaps compressed. It holds a file system's files, of which hardly one
+is a disk, and whose links are meant from its own root: it is unpacked there. The image's manifests say which
+archives are layers.
+"""
+
+from dataclasses import replace
+
+from keyhole.inspectors.facts import Facts, Member
+from keyhole.inspectors.findings import Severity
+
+#: What a layer may be. One that has an OVF among its files is an archive like others.
+LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
+#: What is said of an archive that is unpacked where it does no harm, or that nobody takes for a machine.
+OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
+
+
+def disks_of_layer(layer: Member) -> Member | None:
+    """Return a layer with its disks alone, or nothing if it has none and is in order."""
+    if layer.facts.format not in LAYERS:
+        return layer
+    inside = [
+        disks_of_layer(one)
+        for one in layer.facts.members
+        if one.facts.format is not None or one.facts.findings or not one.facts.complete
+    ]
+    disks = tuple(one for one in inside if one is not None)
+    findings = tuple(
+        replace(one, severity=Severity.INFO) if one.check in OF_ARCHIVES else one
+        for one in layer.facts.findings
+    )
+    facts: Facts = replace(layer.facts, members=disks, findings=findings)
+    in_order = facts.complete and all(one.severity is Severity.INFO for one in findings)
+    return None if in_order and not disks else replace(layer, facts=facts)

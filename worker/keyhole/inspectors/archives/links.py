@@ -1,0 +1,228 @@
+"""Where the links of an archive lead once it is extracted: through each other, perhaps to outside of it.
+
+`d/e/s` that leads to `../..` and `disk` that leads to `d/e/s/../secret` both seem to stay inside. A reader
+that opens `disk` comes to the folder above.
+
+- Links are noted in their order, and judged together: a later one may be what an earlier one leads through.
+  A later link replaces an earlier one of its name, as GNU tar, libarchive, Python, BusyBox and npm's tar do.
+  7-Zip keeps the earlier one, so that is tried as well.
+- A hard link is made when it is extracted. Its folders may be links by then; a hard link to a symbolic link
+  is the same text at another place, where it leads elsewhere.
+- They are judged twice: by their names, and by their names as macOS and Windows tell them apart.
+- A path is followed over as many links as any system follows. What is kept, and how far all of them together
+  are followed, is bounded.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keyhole.inspectors.archives.names import DRIVE
+from keyhole.inspectors.archives.namesakes import folded
+from keyhole.inspectors.effort import spend
+
+#: Names and targets of an archive's links. Those of a whole Debian system take half a megabyte.
+MAX_BYTES = 2 * 1024**2
+#: Folders and links that the names of an archive's links lead to.
+MAX_PLACES = 65_536
+#: Steps from folder to folder that all links of an archive take together.
+MAX_STEPS = 500_000
+#: Links on one path that a system follows: Windows 63, Linux 40, macOS 32.
+MAX_LINKS = 63
+ROOT = 0
+
+#: Divides a path into parts, of which equal ones name the same.
+Split = Callable[[bytes], list[bytes]]
+
+
+class UnfollowedError(Exception):
+    """There is more to follow than is followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as its member says. `is_known` if it is known already to lead outside, by what it says alone."""
+
+    name: bytes
+    target: bytes
+    is_hard: bool
+    is_known: bool
+
+
+class Links:
+    """The links of an archive, in their order."""
+
+    def __init__(self) -> None:
+        self._links: list[Link] = []
+        self._bytes = 0
+        self._judged: tuple[int, list[Link] | None] = (0, [])
+
+    def note(self, link: Link) -> None:
+        """Note the next link."""
+        self._bytes += len(link.name) + len(link.target)
+        if self._bytes <= MAX_BYTES:
+            self._links.append(link)
+
+    def leading_outside(self) -> list[Link] | None:
+        """Return the links that lead outside through others; `None` if there are more than are followed."""
+        if self._bytes > MAX_BYTES:
+            return None
+        if self._judged[0] != len(self._links):
+            self._judged = len(self._links), self._judge()
+        return self._judged[1]
+
+    def _judge(self) -> list[Link] | None:
+        try:
+            return [
+                *dict.fromkeys(link for tell in (split, FoldedSplit()) for link in self._outside_by(tell))
+            ]
+        except UnfollowedError:
+            return None
+
+    def _outside_by(self, split: Split) -> Iterator[Link]:
+        tree = Tree(self._links, split)
+        yield from tree.leading_outside()
+        if tree.replaced:
+            yield from Tree(self._links, split, keeps_first=True).leading_outside()
+
+
+def split(path: bytes) -> list[bytes]:
+    """Return the parts of a path."""
+    return [part for part in path.split(b"/") if part not in {b"", b"."}]
+
+
+class FoldedSplit:
+    """Returns the parts of a path as the least discerning file systems tell them apart."""
+
+    def __init__(self) -> None:
+        # The same folders come again and again.
+        self._folded: dict[bytes, bytes] = {b"..": b".."}
+
+    def __call__(self, path: bytes) -> list[bytes]:
+        """Divide a path."""
+        parts = split(path.replace(b"\\", b"/"))
+        for part in parts:
+            if part not in self._folded:
+                self._folded[part] = folded(part)
+        return [self._folded[part] for part in parts]
+
+
+class Place(NamedTuple):
+    """A folder or a file: a number, and how many folders further down it is, none of which is a link."""
+
+    number: int
+    further: int = 0
+
+
+class Tree:
+    """What extracting the links of an archive, one after the other, leads to.
+
+    Args:
+        links: In their order.
+        split: Tells what names the same.
+        keeps_first: Of two links of a name the first stays.
+    """
+
+    def __init__(self, links: Sequence[Link], split: Split, keeps_first: bool = False) -> None:
+        self._links = links
+        self._split = split
+        self._keeps_first = keeps_first
+        #: Whether there are two links of a name.
+        self.replaced = False
+        # By number, from the root on: the folder above. By folder and name: what is there.
+        self._above = [ROOT]
+        self._inside: dict[tuple[int, bytes], int] = {}
+        # Of a place that is a symbolic link: where it leads, nowhere inside if it is absolute.
+        self._leads: dict[int, list[bytes] | None] = {}
+        self._steps = 0
+
+    def leading_outside(self) -> Iterator[Link]:
+        """Extract the links, and return those that lead outside, but for those that are known to.
+
+        Raises:
+            UnfollowedError: There are too many, or it takes too many steps.
+        """
+        by_place: dict[int, Link] = {}
+        for link in self._links:
+            spend()
+            parts: list[bytes] | None = self._split(link.target)
+            if link.is_hard:
+                *folders, last = parts or [b""]
+                folder = self._follow(ROOT, folders)
+                if folder is None:
+                    yield from [] if link.is_known else [link]
+                    continue
+                linked = None if folder.further else self._inside.get((folder.number, last))
+                if linked not in self._leads:
+                    continue
+                parts = self._leads[linked]
+            elif is_absolute(link.target):
+                parts = None
+            place = self._place(self._split(link.name))
+            self.replaced = self.replaced or place in self._leads
+            if not (self._keeps_first and place in self._leads):
+                self._leads[place], by_place[place] = parts, link
+        for place, link in by_place.items():
+            if not link.is_known and self._follow(self._above[place], self._leads[place]) is None:
+                yield link
+
+    def _place(self, parts: Sequence[bytes]) -> int:
+        """The number of a place, which is there from now on."""
+        place = ROOT
+        for part in parts:
+            inside = self._inside.setdefault((place, part), len(self._above))
+            if inside == len(self._above):
+                self._above.append(place)
+            place = inside
+        if len(self._above) > MAX_PLACES:
+            raise UnfollowedError
+        return place
+
+    def _follow(self, folder: int, parts: list[bytes] | None) -> Place | None:
+        """Where a path leads from a folder; nothing if that is outside.
+
+        Raises:
+            UnfollowedError: It takes too many steps.
+        """
+        if parts is None:
+            return None
+        place, links = Place(folder), 0
+        to_go = self._pushed([], parts)
+        while to_go:
+            part = to_go.pop()
+            if part == b"..":
+                if place.further:
+                    place = Place(place.number, place.further - 1)
+                elif place.number == ROOT:
+                    return None
+                else:
+                    place = Place(self._above[place.number])
+                continue
+            inside = None if place.further else self._inside.get((place.number, part))
+            if inside is None:
+                place = Place(place.number, place.further + 1)
+            elif inside not in self._leads:
+                place = Place(inside)
+            else:
+                leads = self._leads[inside]
+                if leads is None:
+                    return None
+                links += 1
+                if links > MAX_LINKS:
+                    # Nobody comes to its end.
+                    return place
+                to_go = self._pushed(to_go, leads)
+        return place
+
+    def _pushed(self, to_go: list[bytes], parts: Sequence[bytes]) -> list[bytes]:
+        spend()
+        self._steps += 1 + len(parts)
+        if self._steps > MAX_STEPS:
+            raise UnfollowedError
+        to_go.extend(reversed(parts))
+        return to_go
+
+
+def is_absolute(target: bytes) -> bool:
+    """Return whether a link leads from the root of a file system, or from a drive."""
+    return target.startswith((b"/", b"\\")) or DRIVE.match(target) is not None

@@ -1,0 +1,59 @@
+"""The names in an archive by themselves: how they are divided and shown, and which lead outside."""
+
+import re
+from hashlib import blake2b
+
+from keyhole.inspectors.text import printable
+
+#: What Linux takes for a path. Other readers cut a longer one, or fail.
+MAX_NAME = 4096
+#: Folders in folders; nobody's are deeper, and each is looked at.
+MAX_PARTS = 256
+#: What Windows takes for the beginning of a path that does not begin where it stands.
+DRIVE = re.compile(rb"[A-Za-z]:")
+SEPARATORS = re.compile(rb"[/\\]")
+DIGEST_BYTES = 16
+#: As much of a name as a finding shows.
+SHOWN_BYTES = 128
+
+
+def shown(name: bytes) -> str:
+    """A name as a finding shows it, in quotes."""
+    return repr(printable(name[:SHOWN_BYTES]) + ("…" if len(name) > SHOWN_BYTES else ""))
+
+
+def parts_of(name: bytes) -> list[bytes]:
+    """The folders in a name, and what it names, without what makes no difference: `.` and doubled slashes."""
+    return [part for part in name.split(b"/") if part not in {b"", b"."}]
+
+
+def digest(name: bytes) -> bytes:
+    """What is kept of a name: enough to know the same name again."""
+    return blake2b(b"".join(part + b"/" for part in parts_of(name)), digest_size=DIGEST_BYTES).digest()
+
+
+def unfit(name: bytes) -> str | None:
+    """Why nothing in an archive should be called so, or lead there, in words that follow the name."""
+    if len(name) > MAX_NAME:
+        return f"has {len(name)} bytes"
+    if name.count(b"/") >= MAX_PARTS:
+        return f"is more than {MAX_PARTS} folders deep"
+    if b"\0" in name:
+        return "contains a NUL, where some readers see its end"
+    if name.startswith((b"/", b"\\")) or DRIVE.match(name):
+        return "is absolute"
+    return None
+
+
+def lowest(name: bytes, depth: int = 0) -> int:
+    """How deep the highest folder is that a path leads to, from one that is so deep; negative: outside."""
+    least = depth
+    for part in SEPARATORS.split(name):
+        depth += (part not in {b"", b".", b".."}) - (part == b"..")
+        least = min(least, depth)
+    return least
+
+
+def leads_outside(name: bytes) -> str | None:
+    """Why a name does not belong in an archive, in words that follow it; nothing if it does."""
+    return unfit(name) or ("leads to a folder above" if b".." in SEPARATORS.split(name) else None)

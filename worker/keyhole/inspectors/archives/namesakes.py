@@ -1,0 +1,83 @@
+r"""Files of an archive that share a name, to every reader or only where file systems tell less apart.
+
+An extractor writes the later of two over the earlier one, other readers take the first. macOS and Windows
+also write `DISK.IMG` over `disk.img`: they ignore case, and each of them a little more.
+
+Source: Apple File System Reference, "Case-insensitive"; Apple TN1150, "HFS Plus names" (ignored characters);
+Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_win`.
+
+| file systems | what they do not tell apart |
+|---|---|
+| APFS, HFS+ | case, the ways to write a letter with its accents; HFS+ also characters without width |
+| NTFS, FAT | case, dots and spaces at the end of a name; `\` and `/` both separate folders |
+| what libarchive writes on Windows | `:*?"<>|`, each of which becomes `_` |
+
+Only digests of the names are kept.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+
+from keyhole.inspectors.archives.names import digest
+from keyhole.inspectors.findings import Finding, found
+
+SEPARATORS = re.compile(r"[/\\]")
+#: What Windows writes no name with.
+FORBIDDEN_BY_WINDOWS = str.maketrans(dict.fromkeys(':*?"<>|', "_"))
+#: What HFS+ ignores: joiners, marks of direction, shapes of digits, the mark of UTF-8.
+IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+ENDS_IGNORED_BY_WINDOWS = ". "
+
+
+def folded(name: bytes) -> bytes:
+    """Return a name by what the least discerning file systems tell apart of it."""
+    text = IGNORED.sub("", name.decode(errors="surrogateescape").translate(FORBIDDEN_BY_WINDOWS))
+    alike = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    parts = (part.rstrip(ENDS_IGNORED_BY_WINDOWS) for part in SEPARATORS.split(alike))
+    return "/".join(parts).encode(errors="surrogateescape")
+
+
+class Namesakes:
+    """The names in an archive so far, and which of them are there twice."""
+
+    def __init__(self) -> None:
+        #: By a name's digest the number of the file that has it; nothing if it is no file.
+        self.numbers: dict[bytes, int | None] = {}
+        self._twice: set[bytes] = set()
+        # The first name that was folded so.
+        self._folded: dict[bytes, bytes] = {}
+        self._alike: set[bytes] = set()
+        # Of each numbered file: its names' digests, and that of its folded name.
+        self._known: list[tuple[list[bytes], bytes]] = []
+
+    def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:
+        """Note a name, and one that some readers read in its place. Files come by their numbers, from 0."""
+        names = [digest(name), *([digest(also)] if also else [])]
+        for one in names:
+            if one in self.numbers:
+                self._twice.add(one)
+            self.numbers.setdefault(one, None)
+        self.numbers[names[0]] = number
+        fold = digest(folded(name))
+        if self._folded.setdefault(fold, names[0]) != names[0]:
+            self._alike.add(fold)
+        if number is not None:
+            self._known.append((names, fold))
+
+    def findings(self, files: Mapping[int, str]) -> Iterator[Finding]:
+        """Return what is wrong with the names of the files that matter, given by number with their names."""
+        twice = [number for number in files if not self._twice.isdisjoint(self._known[number][0])]
+        alike = [number for number in files if self._known[number][1] in self._alike]
+        if twice:
+            yield found("ambiguous_format", f"there are two of {_first_of(files[one] for one in twice)}")
+        if alike:
+            yield found(
+                "ambiguous_format",
+                f"some file systems do not tell {_first_of(files[one] for one in alike)} from another name",
+            )
+
+
+def _first_of(names: Iterable[str]) -> str:
+    first, *others = names
+    return repr(first) + (f" and of {len(others)} others" if others else "")

@@ -1,0 +1,102 @@
+"""OVA: a virtual machine in a tar archive, with a descriptor that names its files.
+
+Source: DMTF DSP0243 2.1.1, section 6.4: the descriptor comes first, then perhaps a manifest and a
+certificate, then the files in the order of the references.
+
+An archive with a descriptor (`appliance` says which file is one) is an OVA, and any other `tar`. What the
+descriptor says of files and disks is compared with what is in the archive. A file that it takes for a disk is
+a member, however small, and one that it says is in chunks is one member, in place of its chunks. XenServer's
+archives are told from others (`xva`).
+
+The digests in the manifest are not looked at: to check them every byte would have to be read.
+
+Wholeness: as of any archive; one without its end, too, if all files are there that the descriptor names.
+"""
+
+from collections.abc import Generator, Mapping
+
+from keyhole.inspectors.archives.ovf.machine import Machine, join_chunks
+from keyhole.inspectors.archives.tar.inspector import End, TarInspector
+from keyhole.inspectors.archives.xva import NAME as XVA_NAME
+from keyhole.inspectors.archives.xva import XVA
+from keyhole.inspectors.extents import ExtentMap
+from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.findings import Finding
+from keyhole.inspectors.inside import Inside
+from keyhole.inspectors.region import ByteRange
+
+#: How the walk ends where all of the archive was seen.
+SEEN = frozenset({End.MARKED, End.UNMARKED})
+
+
+class OVAInspector(TarInspector):
+    """A tar archive, which is an OVA if it has a descriptor."""
+
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing, inside)
+        self._machine = Machine()
+        self._xva = XVA()
+
+    def __str__(self) -> str:
+        return "ova" if self._machine.is_one else self.NAME
+
+    def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
+        """Whether the next file is looked at by itself. The machine may read of it."""
+        if self._xva.takes(name):
+            return False
+        look = self._machine.add(name, extents.size, extents)
+        if look.wanted and extents.place is not None:
+            self._machine.read((yield ByteRange(extents.place, look.wanted)))
+        return look.is_member
+
+    def post_process(self) -> None:
+        """Go on with the walk, and in the end join what is in chunks."""
+        super().post_process()
+        if self._ended is None:
+            return
+        if not self._machine.is_settled:
+            self._machine.settle(all_seen=self._ended in SEEN)
+            self._decisive.update(self._machine.chunks())
+        join_chunks(self._machine, self, self._namesakes)
+
+    # What comes out
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is wanted is here, and what is in chunks was looked at."""
+        return super().complete and (self._ended is None or self._machine.is_settled)
+
+    @property
+    def subformat(self) -> str | None:
+        """`xva` for XenServer's."""
+        return XVA_NAME if self._xva.is_one else super().subformat
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the end is marked, or all is there that the descriptor names."""
+        if self._ended is End.UNMARKED and self._machine.all_there:
+            return Wholeness.PROVEN
+        return super().wholeness
+
+    def details(self) -> Mapping[str, object]:
+        """How many disks the descriptor has files for, and what there is to say of any archive."""
+        told, disks = super().details(), self._machine.disks
+        if disks is None:
+            return told
+        return {"disks": disks, **told, "other_files": self._machine.other_files(self._numbered())}
+
+    def checks(self) -> list[Finding]:
+        """What is wrong with the archive, and where the descriptor contradicts it."""
+        if not self.format_match:
+            return []
+        kept, members = super()._numbered(), self._numbered()
+        seen = self._ended in SEEN
+        return [
+            *super().checks(),
+            *self._xva.findings(),
+            *self._machine.findings(kept, members, all_seen=seen),
+        ]
+
+    def _numbered(self) -> dict[int, Member]:
+        """The members, as the descriptor takes them."""
+        return self._machine.members(super()._numbered(), self._open)

@@ -1,0 +1,173 @@
+"""Where an OVF and the files of its archive contradict each other.
+
+Source for what readers do: virt-v2v, input/input_ova.ml and OVF.ml; VirtualBox, ovfreader.cpp and
+ApplianceImplImport.cpp. With a file that is declared `gzip` and is not, readers that decompress it fail, and
+those that ignore the declaration open it. With one that is gzip undeclared, only readers that look at it open
+the disk.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from keyhole.inspectors.archives.ovf.descriptor import Descriptor, Disk, File
+from keyhole.inspectors.archives.ovf.files import ArchiveFiles, Found, leads_elsewhere, shown_text
+from keyhole.inspectors.archives.ovf.host import OWN_RESOURCE
+from keyhole.inspectors.facts import Facts, Member
+from keyhole.inspectors.findings import Finding, Severity, found
+from keyhole.inspectors.readers import READERS
+
+#: Formats by what their URIs contain. Others are used for several: oVirt has qcow2's for raw disks.
+FORMAT_URIS = {"vmdk.html": "vmdk"}
+#: What a file may be declared to be compressed by, and what it may be compressed by without a word.
+IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
+COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
+#: The kind of a hard disk in CIM.
+HARD_DISK = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What is known of an archive: its files, what those hold, and whether all of it was seen.
+
+    `disks` are the members that files of an OVF are, by their ids.
+    """
+
+    files: ArchiveFiles
+    disks: Mapping[str, Member]
+    all_seen: bool
+
+
+def compare(descriptor: Descriptor, folder: bytes, archive: Archive) -> Iterator[Finding]:
+    """Where a descriptor that lies in a folder contradicts its archive."""
+    if descriptor.note is not None:
+        yield found("structure", descriptor.note, Severity.INFO)
+    if len({file.id for file in descriptor.files}) < len(descriptor.files):
+        yield found("ambiguous_format", "two files of the OVF have the same id")
+    for file in descriptor.files:
+        if leads_elsewhere(file.href) is None:
+            yield from _of_file(file, archive.files.find(folder, file), archive)
+    files = descriptor.referred_to()
+    for disk in descriptor.disks:
+        yield from _of_disk(disk, files, archive)
+    yield from _of_resources(descriptor)
+
+
+def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
+    name = shown_text(file.href)
+    if file.compression not in {*IDENTITY, GZIP}:
+        compression = shown_text(file.compression)
+        yield found("unsupported_subformat", f"the OVF says that {name} is compressed by {compression}")
+    if len(there.whole) > 1:
+        yield found(
+            "ambiguous_format", f"{name} of the OVF is one file to some readers, and another to others"
+        )
+    if there.whole:
+        if file.chunk_size and there.chunks:
+            yield found("ambiguous_format", f"{name} of the OVF is in the archive as a whole and in chunks")
+        yield from _of_size(file, archive.files.size(there.whole[0]), archive)
+    elif not archive.all_seen:
+        # It may be further on than the walk went.
+        return
+    elif there.chunks and file.chunk_size is not None:
+        yield from _of_chunks(file, there, archive.files)
+    else:
+        yield found("ovf_reference", f"the OVF names {name}, which is no file of the archive")
+
+
+def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:
+    sizes = {size}
+    member = archive.disks.get(file.id)
+    if file.compression == GZIP and member is not None:
+        # DSP0243 means the compressed size, which not all writers know.
+        sizes |= {one.size for one in member.facts.members if one.size is not None}
+    if file.size is not None and file.size not in sizes:
+        message = f"the OVF says that {shown_text(file.href)} has {file.size} bytes, it has {size}"
+        yield found("size_mismatch", message)
+
+
+def _of_chunks(file: File, there: Found, files: ArchiveFiles) -> Iterator[Finding]:
+    name, length = shown_text(file.href), file.chunk_size
+    if not length:
+        yield found("unsupported_subformat", f"the OVF says that {name} is in chunks, but not of which size")
+        return
+    sizes = [files.size(number) for _, number in sorted(there.chunks.items())]
+    stated = -(-file.size // length) if file.size is not None else 0
+    missing = there.missing_chunk
+    if missing is None and len(sizes) < stated:
+        missing = len(sizes)
+    if missing is not None:
+        yield found("ovf_reference", f"chunk {missing} of {name} is not in the archive")
+        return
+    if file.size is not None and file.size != sum(sizes):
+        message = f"the OVF says that {name} has {file.size} bytes, its chunks have {sum(sizes)}"
+        yield found("size_mismatch", message)
+    while len(sizes) > 1 and not sizes[-1]:
+        sizes.pop()
+    odd = next((place for place, size in enumerate(sizes[:-1]) if size != length), None)
+    if odd is None and sizes[-1] > length:
+        odd = len(sizes) - 1
+    if odd is not None:
+        message = f"the OVF says that chunks of {name} have {length} bytes, chunk {odd} has {sizes[odd]}"
+        yield found("size_mismatch", message)
+
+
+def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterator[Finding]:
+    name = shown_text(disk.id)
+    if disk.parent:
+        parent = shown_text(disk.parent)
+        yield found("parent_image", f"the OVF says that disk {name} is a difference to {parent}")
+    if not disk.file:
+        # One that is made when the machine is.
+        return
+    file = files.get(disk.file)
+    if file is None:
+        # To oVirt the reference is a path.
+        severity = Severity.CRITICAL if leads_elsewhere(disk.file) else None
+        message = (
+            f"disk {name} of the OVF has the file {shown_text(disk.file)}, which is not in its references"
+        )
+        yield found("ovf_reference", message, severity)
+        return
+    member = archive.disks.get(file.id)
+    facts = member.facts if member is not None else None
+    if facts is None or facts.format is None:
+        return
+    if file.compression == GZIP and facts.format == GZIP:
+        facts = facts.members[0].facts if facts.members else None
+    elif file.compression == GZIP or (file.compression in IDENTITY and facts.format in COMPRESSED):
+        said = "compressed by gzip" if file.compression == GZIP else "not compressed"
+        message = f"the OVF says that {shown_text(file.href)} is {said}, but it is {facts.format}"
+        yield found("format_mismatch", message)
+        return
+    if facts is None or facts.format is None:
+        return
+    yield from _of_capacity(disk, facts)
+    stated = next((kind for part, kind in FORMAT_URIS.items() if part in disk.format.lower()), None)
+    if stated not in {None, facts.format} and file.compression in {*IDENTITY, GZIP}:
+        yield found("format_mismatch", f"the OVF says that disk {name} is {stated}, but it is {facts.format}")
+
+
+def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
+    """Whether a disk has the capacity that is stated, by any reader's view of its size."""
+    sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
+    wrong = tuple(
+        reader
+        for reader, size in sizes.items()
+        if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
+    )
+    for_all = len(wrong) == sum(size is not None for size in sizes.values())
+    # Where the readers' views differ by more than a rounding, each reader's own counts.
+    if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
+        size = sizes[wrong[0]]
+        message = f"the OVF says that disk {shown_text(disk.id)} has {disk.capacity} bytes, it has {size}"
+        yield found("size_mismatch", message, readers=() if for_all else wrong)
+
+
+def _of_resources(descriptor: Descriptor) -> Iterator[Finding]:
+    """Hard disks of the machine that the descriptor does not describe. Other drives may be empty."""
+    known = {disk.id for disk in descriptor.disks}
+    for resource in descriptor.resources:
+        own = OWN_RESOURCE.fullmatch(resource.text)
+        if own and own[1] == "disk" and resource.kind == HARD_DISK and own[2] not in known:
+            message = f"the machine has a disk {shown_text(own[2])}, which the OVF does not describe"
+            yield found("ovf_reference", message)

@@ -1,0 +1,316 @@
+"""The OVF descriptor: which files a virtual machine is made of, which are disks, and what it names beside.
+
+Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (references), 8.3 (items) and 9.1
+(disks); of version 0.9, VirtualBox, src/VBox/Main/xml/ovfreader.cpp.
+
+| element | what is read |
+|---|---|
+| `References/File` | `id`, `href`, `size`, `compression`, `chunkSize` |
+| `DiskSection/Disk` | `diskId`, `fileRef`, `parentRef`, `format`, `capacity`, `capacityAllocationUnits` |
+| `SharedDiskSection/SharedDisk` | the same |
+| `ProductSection/Property` | `key`, `value`: what `${key}` stands for as a capacity |
+| an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: what a device has, or where it is |
+| `Config`, `ExtraConfig` | `key`, `value`, of VMware |
+| all in `vbox:Machine` | attributes that name files; see `ovf_host` |
+| `SpecParams/path` of oVirt's, XInclude's `include` | the text, `href` |
+
+Versions 0.9 to 2 have a namespace each, and some writers none, or prefixes that they do not declare, so names
+are compared without. Version 0.9 writes `<Section xsi:type="ovf:DiskSection_Type">` for `<DiskSection>`, and
+`<Content xsi:type="ovf:VirtualSystem_Type">` for `<VirtualSystem>`. Nothing in the text is followed, and no
+tree of it is kept: it may be a mebibyte of elements.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from xml.sax import SAXException
+from xml.sax.handler import ContentHandler
+from xml.sax.xmlreader import AttributesImpl
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.expatreader import DefusedExpatParser
+
+from keyhole.inspectors.archives.ovf.host import (
+    HostFile,
+    of_inclusion,
+    of_resource,
+    of_setting,
+    of_virtualbox,
+)
+from keyhole.inspectors.archives.ovf.text import EncodingError, decode
+from keyhole.inspectors.archives.ovf.units import MAX_CAPACITY, number_of, unit_of
+from keyhole.inspectors.effort import spend
+from keyhole.inspectors.findings import Finding, Severity, found
+from keyhole.inspectors.text import printable
+
+#: Files, disks, properties and items that are read of each. A machine of VMware's has at most 256 disks.
+MAX_ENTRIES = 1000
+#: As much as is read of a text in an element.
+MAX_TEXT = 4096
+#: The attributes that count.
+READ = frozenset(
+    {"id", "href", "size", "compression", "chunkSize", "diskId", "fileRef", "parentRef", "format"}
+    | {"capacity", "capacityAllocationUnits", "key", "value"}
+)
+#: Those that count of a section of version 0.9, and of a setting.
+KIND, SETTING = frozenset({"type"}), frozenset({"key", "value"})
+PROPERTY = re.compile(r"\$\{([^}]*)\}")
+
+#: How version 0.9 calls its sections: by an attribute.
+SECTIONS = frozenset({"Section", "Content"})
+TYPED = "_Type"
+#: Where the elements stand that are read.
+FILE, PROPERTY_PATH = ("References", "File"), ("ProductSection", "Property")
+DISKS = frozenset({("DiskSection", "Disk"), ("SharedDiskSection", "SharedDisk")})
+SETTINGS = frozenset({"Config", "ExtraConfig"})
+RESOURCES = frozenset({"HostResource", "HostExtentName"})
+OVIRT_PATH, INCLUSION = ("SpecParams", "path"), "include"
+VIRTUALBOX_MACHINE = "Machine"
+
+
+class OVFError(Exception):
+    """A descriptor that cannot be read, as a finding."""
+
+    def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
+        super().__init__(message)
+        # What a parser says may quote the text.
+        shown = printable(f"the OVF cannot be read: {message}".encode(errors="backslashreplace"))
+        self.finding: Finding = found(check, shown, severity)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that belongs to the machine.
+
+    `size` in bytes, `None` if it is not stated. `chunk_size` in bytes, `None` if it is not stated, zero if
+    what is stated makes no sense.
+    """
+
+    id: str
+    href: str
+    size: int | None
+    compression: str
+    chunk_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk of the machine. `capacity` in bytes, within `unit` bytes of it; `None` if that is not known."""
+
+    id: str
+    file: str
+    parent: str
+    format: str
+    capacity: int | None
+    unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What a device of the machine has: its kind in CIM, `None` if it is not stated, and the resource."""
+
+    kind: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What an OVF says. `note` is what some readers do not like about its encoding."""
+
+    files: tuple[File, ...]
+    disks: tuple[Disk, ...]
+    resources: tuple[Resource, ...] = ()
+    host: tuple[HostFile, ...] = ()
+    note: str | None = None
+
+    def referred_to(self) -> dict[str, File]:
+        """The files by what a disk refers to them by: their ids, or with oVirt their paths."""
+        return {**{file.href: file for file in self.files}, **{file.id: file for file in self.files}}
+
+
+def parse(raw: bytes) -> Descriptor:
+    """Read a descriptor.
+
+    Raises:
+        OVFError: It is no XML, not an OVF, in an unsupported encoding, or hostile.
+    """
+    try:
+        text = decode(raw)
+    except EncodingError as error:
+        raise OVFError("unsupported_subformat" if error.unsupported else "structure", str(error)) from None
+    descriptor = _parse(text.text)
+    if text.other is not None and _parse(text.other) != descriptor:
+        raise OVFError(
+            "ambiguous_format", "readers differ by its byte order mark and the encoding that it declares"
+        )
+    return replace(descriptor, note=text.note)
+
+
+def _parse(text: str) -> Descriptor:
+    reader = _Reader()
+    parser = DefusedExpatParser(forbid_dtd=True)
+    parser.setContentHandler(reader)
+    try:
+        parser.feed(text)
+        parser.close()
+    except DefusedXmlException:
+        message = "it declares a document type, which may lead to other files"
+        raise OVFError("ovf_reference", message, Severity.CRITICAL) from None
+    except SAXException as error:
+        raise OVFError("structure", f"it is no XML: {error.getMessage()}") from None
+    if reader.root != "Envelope":
+        raise OVFError("structure", "its root is no Envelope")
+    return reader.descriptor()
+
+
+@dataclass(slots=True)
+class _Item:
+    """What is known so far of a device, from the elements in one other."""
+
+    depth: int = 0
+    kind: str = ""
+    resources: list[str] = field(default_factory=list)
+
+
+class _Reader(ContentHandler):
+    """Takes from the parser what counts, as it passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root: str | None = None
+        self._path: list[str] = []
+        self._machines = 0
+        self._files: list[dict[str, str]] = []
+        self._disks: list[dict[str, str]] = []
+        self._properties: dict[str, str] = {}
+        self._resources: list[Resource] = []
+        self._host: list[HostFile] = []
+        self._item = _Item()
+        # The pieces of the text of the element that is read, their length, and how deep the element is.
+        self._text: list[str] = []
+        self._length = self._depth = 0
+
+    def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX calls it so
+        """An element begins."""
+        spend()
+        name = _local(name)
+        said = _attributes(attrs)
+        if name in SECTIONS:
+            kind = _local(_unambiguous(said, KIND).get("type", ""))
+            name = kind.removesuffix(TYPED) if kind.endswith(TYPED) else name
+        if self.root is None:
+            self.root = name
+        parent = self._path[-1] if self._path else ""
+        self._path.append(name)
+        self._machines += name == VIRTUALBOX_MACHINE
+        self._take(parent, name, said)
+        for entries in (self._files, self._disks, self._properties, self._resources, self._host):
+            if len(entries) > MAX_ENTRIES:
+                raise OVFError("structure", f"it lists more than {MAX_ENTRIES} files, disks or others")
+
+    def _take(self, parent: str, name: str, said: dict[str, str]) -> None:
+        """Keep what an element says, if it is read."""
+        place = (parent, name)
+        if place == FILE:
+            self._files.append(_unambiguous(said))
+        elif place in DISKS:
+            self._disks.append(_unambiguous(said))
+        elif place == PROPERTY_PATH:
+            said = _unambiguous(said)
+            self._properties[said.get("key", "")] = said.get("value", "")
+        elif name in SETTINGS:
+            self._host += of_setting(_unambiguous(said, SETTING))
+        elif name == INCLUSION:
+            self._host += of_inclusion(said)
+        elif not self._depth and (name == "ResourceType" or name in RESOURCES or place == OVIRT_PATH):
+            self._text, self._length, self._depth = [], 0, len(self._path)
+        if self._machines:
+            self._host += of_virtualbox(name, said)
+
+    def characters(self, content: str) -> None:
+        """Text in an element, or a part of it."""
+        if self._depth and self._length <= MAX_TEXT:
+            content = content if self._length else content.lstrip()
+            self._text.append(content)
+            self._length += len(content)
+
+    def endElement(self, _name: str) -> None:  # noqa: N802 - SAX calls it so
+        """An element ends."""
+        name = self._path.pop()
+        self._machines -= name == VIRTUALBOX_MACHINE
+        if self._depth > len(self._path):
+            self._depth = 0
+            self._in_item(name, "".join(self._text).rstrip())
+        elif self._item.depth > len(self._path):
+            self._end_item()
+
+    def _in_item(self, name: str, text: str) -> None:
+        """Keep what an element of an item says, until the item ends."""
+        self._item.depth = len(self._path)
+        if name == "ResourceType":
+            self._item.kind = text
+        elif text:
+            self._item.resources.append(text)
+
+    def _end_item(self) -> None:
+        item, self._item = self._item, _Item()
+        kind = number_of(item.kind)
+        for text in item.resources:
+            self._resources.append(Resource(kind, text))
+            self._host += of_resource(text)
+
+    def descriptor(self) -> Descriptor:
+        """What was read."""
+        return Descriptor(
+            tuple(_file(said) for said in self._files),
+            tuple(_disk(said, self._properties) for said in self._disks),
+            tuple(self._resources),
+            tuple(self._host),
+        )
+
+
+def _attributes(attrs: AttributesImpl) -> dict[str, str]:
+    """An element's attributes by their local names; of two that share one and differ, both, a NUL between."""
+    said: dict[str, str] = {}
+    for key, value in attrs.items():
+        name = _local(key)
+        said[name] = value if said.get(name, value) == value else f"{said[name]}\0{value}"
+    return said
+
+
+def _unambiguous(said: dict[str, str], read: frozenset[str] = READ) -> dict[str, str]:
+    """The attributes, of which none that counts is there twice."""
+    for name in sorted(read.intersection(said)):
+        if "\0" in said[name]:
+            message = f"an element has two of {name}, of which readers take either"
+            raise OVFError("ovf_reference", message, Severity.CRITICAL)
+    return said
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _file(said: dict[str, str]) -> File:
+    return File(
+        id=said.get("id", ""),
+        href=said.get("href", ""),
+        size=number_of(said.get("size", "")),
+        compression=said.get("compression", ""),
+        chunk_size=(number_of(said["chunkSize"]) or 0) if "chunkSize" in said else None,
+    )
+
+
+def _disk(said: dict[str, str], properties: dict[str, str]) -> Disk:
+    unit = unit_of(said.get("capacityAllocationUnits", "byte"))
+    capacity = said.get("capacity", "")
+    stands_for = PROPERTY.fullmatch(capacity.strip())
+    number = number_of(properties.get(stands_for[1], "") if stands_for else capacity)
+    known = number is not None and unit is not None and number * unit <= MAX_CAPACITY
+    return Disk(
+        id=said.get("diskId", ""),
+        file=said.get("fileRef", ""),
+        parent=said.get("parentRef", ""),
+        format=said.get("format", ""),
+        capacity=number * unit if known and number is not None and unit is not None else None,
+        unit=unit or 1,
+    )

@@ -1,0 +1,98 @@
+"""Which files of an archive the references of an OVF mean.
+
+Source: DMTF DSP0243 2.1.1, section 7.1. A reference is a path from the OVF's folder; VirtualBox takes it from
+the archive's root. A file may be stored in chunks, `disk.vmdk.000000000` and so on, each of `chunkSize` bytes
+but for the last. Where there is one such file and no `chunkSize`, virt-v2v takes it for the whole.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from keyhole.inspectors.archives.names import digest, leads_outside, shown
+from keyhole.inspectors.archives.ovf.descriptor import File
+from keyhole.inspectors.archives.ovf.host import URL
+
+#: The name of a chunk, and its number of nine digits.
+CHUNK = re.compile(rb"(.+)\.(\d{9})", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files that a reference may mean, by their numbers.
+
+    `whole` are files that it may mean as they are; there should be one. `chunks` are those that it means
+    together, by their place.
+    """
+
+    whole: tuple[int, ...]
+    chunks: dict[int, int]
+
+    @property
+    def missing_chunk(self) -> int | None:
+        """The first place before the last chunk that has none."""
+        return next((place for place in range(len(self.chunks)) if place not in self.chunks), None)
+
+
+class ArchiveFiles:
+    """The files of an archive, by their names."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+        #: What the files may be referred to by, as digests of names, in the files' order.
+        self.names: list[bytes] = []
+        self._numbers: dict[bytes, int] = {}
+        # By the digest of what their names begin with.
+        self._chunks: dict[bytes, dict[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, name: bytes, size: int) -> None:
+        """Add the next file; its number is how many there were."""
+        number = len(self._sizes)
+        self._sizes.append(size)
+        self._numbers[digest(name)] = number
+        self.names.append(digest(name))
+        chunk = CHUNK.fullmatch(name)
+        if chunk:
+            self._chunks.setdefault(digest(chunk[1]), {})[int(chunk[2])] = number
+            self.names.append(digest(chunk[1]))
+
+    def size(self, number: int) -> int:
+        """How many bytes a file has."""
+        return self._sizes[number]
+
+    def find(self, folder: bytes, file: File) -> Found:
+        """Find what a reference in an OVF means that lies in a folder."""
+        names = [digest(path) for path in paths(folder, file.href)]
+        whole = tuple(dict.fromkeys(self._numbers[name] for name in names if name in self._numbers))
+        chunks = next((self._chunks[name] for name in names if name in self._chunks), {})
+        if not whole and file.chunk_size is None and len(chunks) == 1:
+            return Found(tuple(chunks.values()), {})
+        return Found(whole, chunks)
+
+
+def shown_text(text: str) -> str:
+    """Return a text of an OVF as a finding shows it, in quotes."""
+    return shown(text.encode(errors="replace"))
+
+
+def leads_elsewhere(href: str) -> str | None:
+    """Return why a reference leads outside the archive, in words that follow it; `None` if it does not."""
+    if URL.match(href):
+        return "is a URL"
+    return next(filter(None, map(leads_outside, _readings(href))), None)
+
+
+def _readings(href: str) -> tuple[bytes, bytes]:
+    """What a reference says literally, and with its percent signs resolved."""
+    return href.encode(errors="replace"), unquote_to_bytes(href)
+
+
+def paths(folder: bytes, href: str) -> Iterator[bytes]:
+    """Return the paths in the archive that a reference of an OVF may mean, likely ones first."""
+    for start in (folder, b"") if folder else (b"",):
+        for reading in _readings(href):
+            yield start + b"/" + reading if start else reading

@@ -1,0 +1,258 @@
+"""What a descriptor makes of an archive's files: members, one disk in many chunks, a machine or none.
+
+The archive tells a machine of its files as it comes upon them, in their order, and gives what is wanted of
+them at once: the text of what may be a descriptor, and the front of a chunk. So when a chunk comes, all
+descriptors before it are known. One that they declare is not looked at by itself, but for its front: older
+versions of virt-v2v take the last chunk for the disk, and QEMU opens it by its mark.
+
+Once the archive has told all, the descriptor is chosen, and what is in chunks is joined, for chunks lie
+anywhere. A stream has passed them by then, so it misses a disk in chunks.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from keyhole.inspectors.archives.names import digest
+from keyhole.inspectors.archives.namesakes import Namesakes
+from keyhole.inspectors.archives.ovf.appliance import Appliance, Candidate
+from keyhole.inspectors.archives.ovf.checks import Archive, compare
+from keyhole.inspectors.archives.ovf.descriptor import Descriptor, File
+from keyhole.inspectors.archives.ovf.files import CHUNK, Found, leads_elsewhere, paths, shown_text
+from keyhole.inspectors.container import ContainerInspector
+from keyhole.inspectors.extents import ExtentMap, JoinedExtents
+from keyhole.inspectors.facts import Facts, Member
+from keyhole.inspectors.findings import BoundedFindings, Finding, found
+from keyhole.inspectors.inside import Inside
+from keyhole.inspectors.text import printable
+
+#: As much of a chunk as decides what it is to those who go by marks.
+FRONT_BYTES = 512
+#: What a chunk may be by chance without being a disk that leads anywhere.
+HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
+NOTHING = Descriptor((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a file is looked at: how many of its first bytes a machine wants, and whether it is a member."""
+
+    wanted: int = 0
+    is_member: bool = True
+
+
+class Machine:
+    """The machine that an archive may hold."""
+
+    def __init__(self) -> None:
+        self._appliance = Appliance()
+        # Of each file, by its number: where it begins, and how long it is.
+        self._places: list[tuple[int | None, int]] = []
+        # Where the files lie that may be chunks, by their numbers, and what is wanted of the last file.
+        self._pieces: dict[int, ExtentMap] = {}
+        self._last: Candidate | None = None
+        # The names of what descriptors so far say is in chunks, by their digests.
+        self._declared: set[bytes] = set()
+        # The formats that chunks have by their fronts.
+        self._fronts: dict[int, str] = {}
+        # Once all is known: the descriptor; what is in chunks, by the number of each; what of it is still to
+        # be joined, is not, and is, by the ids of the files.
+        self._chosen: Candidate | None = None
+        self._settled = False
+        self._chunks: dict[int, File] = {}
+        self._unjoined: list[File] = []
+        self._left: list[File] = []
+        self._joined: dict[str, int] = {}
+
+    # What goes in
+
+    def add(self, name: bytes, size: int, extents: ExtentMap | None) -> Look:
+        """Add the archive's next file. `extents` are where it lies, `None` if that is packed.
+
+        What is wanted of it is given by `read`, before the next file is added.
+        """
+        number = len(self._places)
+        self._places.append((None if extents is None else extents.place, size))
+        self._last = self._appliance.add(name, size)
+        if self._last is not None:
+            if size and (extents is None or (extents.place is not None and not extents.sparse)):
+                return Look(self._last.wanted)
+            self._last.cannot_be_read()
+        chunk = CHUNK.fullmatch(name)
+        if chunk is None or extents is None:
+            return Look()
+        self._pieces[number] = extents
+        if digest(chunk[1]) not in self._declared or extents.sparse:
+            return Look()
+        return Look(min(size, FRONT_BYTES) if int(chunk[2]) else 0, is_member=False)
+
+    def read(self, data: bytes) -> None:
+        """Take the first bytes of the last file, as many as were wanted."""
+        candidate = self._last
+        if candidate is None:
+            kind = Inside.format_by_front(data)
+            if kind is not None:
+                self._fronts[len(self._places) - 1] = kind
+            return
+        candidate.read(data)
+        for file in candidate.descriptor.files if candidate.descriptor is not None else ():
+            if file.chunk_size and not leads_elsewhere(file.href):
+                self._declared.update(digest(path) for path in paths(candidate.folder, file.href))
+
+    def settle(self, *, all_seen: bool) -> None:
+        """Choose the descriptor, and find what it says is in chunks. The archive has told all it will."""
+        if self._settled:
+            return
+        self._chosen = next(iter(self._appliance.descriptors()), None)
+        self._settled = True
+        for file in self.descriptor.files:
+            there = self._find(file)
+            if file.chunk_size is None or there.whole or leads_elsewhere(file.href):
+                continue
+            self._chunks.update(dict.fromkeys(there.chunks.values(), file))
+            if there.chunks and there.missing_chunk is None and all_seen:
+                self._unjoined.append(file)
+
+    def next_joined(self) -> tuple[str, JoinedExtents] | None:
+        """Return the name of the next file in chunks, and where it lies; `None` if there is no other."""
+        while self._unjoined:
+            file = self._unjoined[0]
+            numbers = [number for _, number in sorted(self._find(file).chunks.items())]
+            if file.id not in self._joined and all(number in self._pieces for number in numbers):
+                return _name(file), JoinedExtents(self._pieces[number] for number in numbers)
+            self._left.append(self._unjoined.pop(0))
+        return None
+
+    def join(self, number: int | None, extents: JoinedExtents) -> None:
+        """Learn the number of the member that the next file in chunks is; `None` if it cannot be one."""
+        file = self._unjoined.pop(0)
+        if number is None:
+            self._left.append(file)
+        else:
+            self._joined[file.id] = number
+            self._places.append((extents.place, extents.size))
+
+    # What comes out
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to be done."""
+        return self._settled and not self._unjoined
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the archive holds a machine, as far as is known."""
+        return self._candidate is not None
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What the descriptor says; nothing if there is none, or it cannot be read."""
+        candidate = self._candidate
+        return (candidate.descriptor or NOTHING) if candidate is not None else NOTHING
+
+    @property
+    def disks(self) -> int | None:
+        """How many disks have files, by the descriptor; `None` if there is none."""
+        candidate = self._candidate
+        if candidate is None or candidate.descriptor is None:
+            return None
+        return sum(bool(disk.file) for disk in candidate.descriptor.disks)
+
+    @property
+    def all_there(self) -> bool:
+        """Whether all files are there that the descriptor names, of which there are some."""
+        files = self.descriptor.files
+        return bool(files) and all(self._number_of(file) is not None for file in files)
+
+    def chunks(self) -> dict[int, str]:
+        """Return the chunks, by their numbers with their names."""
+        places = {
+            number: place
+            for file in set(self._chunks.values())
+            for place, number in self._find(file).chunks.items()
+        }
+        return {number: f"{_name(file)}.{places[number]:09}" for number, file in self._chunks.items()}
+
+    def other_files(self, members: Collection[int]) -> int:
+        """Return how many files are no members, nor chunks of one."""
+        files = len(self._places) - len(self._joined)
+        return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
+
+    def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
+        """Return the members: what is kept, what the descriptor takes for a disk, but no chunks."""
+        members = dict(kept)
+        files = self.descriptor.referred_to()
+        for disk in self.descriptor.disks:
+            file = files.get(disk.file)
+            number = None if file is None else self._number_of(file)
+            if file is not None and number is not None and number not in {*members, *open_numbers}:
+                offset, size = self._places[number]
+                members[number] = Member(_name(file), offset, size, Facts(None, None, None, size, ()))
+        return {number: members[number] for number in sorted(members) if number not in self._chunks}
+
+    def findings(
+        self, kept: Mapping[int, Member], members: Mapping[int, Member], *, all_seen: bool
+    ) -> list[Finding]:
+        """Return what is wrong with the descriptor, the chunks, and where these contradict the archive."""
+        bounded = BoundedFindings()
+        for finding in (
+            *self._appliance.findings(),
+            *self._compare(members, all_seen=all_seen),
+            *self._of_chunks(kept),
+        ):
+            bounded.add(finding)
+        return bounded.all()
+
+    # How it works
+
+    @property
+    def _candidate(self) -> Candidate | None:
+        """The file that readers take for the descriptor, as far as is known."""
+        return self._chosen if self._settled else next(iter(self._appliance.descriptors()), None)
+
+    def _find(self, file: File) -> Found:
+        candidate = self._candidate
+        return self._appliance.files.find(candidate.folder if candidate is not None else b"", file)
+
+    def _number_of(self, file: File) -> int | None:
+        """The number of the member that a reference means; `None` if there is none."""
+        there = self._find(file)
+        return there.whole[0] if there.whole else self._joined.get(file.id)
+
+    def _compare(self, members: Mapping[int, Member], *, all_seen: bool) -> Iterator[Finding]:
+        candidate = self._candidate
+        if candidate is None:
+            return
+        numbers = ((file.id, self._number_of(file)) for file in self.descriptor.files)
+        disks = {
+            name: members[number] for name, number in numbers if number is not None and number in members
+        }
+        yield from compare(self.descriptor, candidate.folder, Archive(self._appliance.files, disks, all_seen))
+
+    def _of_chunks(self, kept: Mapping[int, Member]) -> Iterator[Finding]:
+        """Chunks that are not joined, and those that are disks by themselves."""
+        for file in self._left:
+            yield found("unsupported_subformat", f"the chunks of {shown_text(file.href)} cannot be joined")
+        first = {self._find(file).chunks.get(0) for file in self._chunks.values()}
+        for number in sorted(number for number in self._chunks if number not in first):
+            by_itself = kept[number].facts.format if number in kept else None
+            kind = self._fronts.get(number) or by_itself
+            if kind is not None and kind not in HARMLESS_CHUNKS:
+                name = shown_text(self._chunks[number].href)
+                message = f"a chunk of {name} is {kind} by itself, which some readers take for the disk"
+                yield found("ambiguous_format", message)
+
+
+def join_chunks(machine: Machine, archive: ContainerInspector, namesakes: Namesakes) -> None:
+    """Have an archive look at what is in chunks as a whole, as far as it is not busy."""
+    while not archive.busy and (joined := machine.next_joined()) is not None:
+        name, extents = joined
+        number = None if archive.full else archive.new_member(name, extents)
+        if number is not None:
+            # A name that no file has: what else is called so is another matter.
+            namesakes.give(b"\0%d" % number, number)
+        machine.join(number, extents)
+
+
+def _name(file: File) -> str:
+    """A file's name as a member."""
+    return printable(file.href.encode(errors="replace"))

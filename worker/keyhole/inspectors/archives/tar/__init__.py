@@ -1,0 +1,1 @@
+"""Tar archives: headers, extended headers, sparse maps."""

@@ -1,0 +1,138 @@
+"""A member of a tar archive as its own header and what was announced before it say together.
+
+GNU announces names that are too long for a header by members of the kinds `L` and `K`, pax by extended
+headers. Where a member is announced twice, GNU tar takes the last and Python the first.
+"""
+
+from dataclasses import dataclass
+
+from keyhole.inspectors.archives.names import shown
+from keyhole.inspectors.archives.tar.header import (
+    BODILESS,
+    CONTINUED,
+    DIRECTORY,
+    EXTENDED,
+    GLOBAL,
+    HARD_LINK,
+    LONG_LINK,
+    LONG_NAME,
+    SOLARIS_EXTENDED,
+    SPARSE,
+    SYMLINK,
+    Header,
+    TarError,
+    ambiguous,
+)
+from keyhole.inspectors.archives.tar.pax import REAL_SIZE, Records, parse
+
+#: The kinds that speak of the next member, or of all.
+ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
+LINKS = frozenset({HARD_LINK, SYMLINK})
+#: The most that a header's own field can say in octal.
+MAX_OCTAL = 8**11 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member. `stored` is how many bytes of it follow its header.
+
+    `also` is its name as Python reads it, if that is another.
+    """
+
+    header: Header
+    name: bytes
+    also: bytes
+    link: bytes
+    stored: int
+    records: Records
+
+    @property
+    def kind(self) -> bytes:
+        """The kind, as a letter."""
+        return self.header.kind
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, by its kind or, as in old archives, by its name."""
+        return self.kind == DIRECTORY or self.name.endswith(b"/")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it has data. A kind that is unknown is taken for a file by those who unpack it."""
+        return self.kind not in BODILESS and not self.is_folder
+
+
+class Announced:
+    """What was said of the next member so far."""
+
+    def __init__(self) -> None:
+        self._records: Records | None = None
+        self._long: dict[bytes, bytes] = {}
+
+    def add(self, header: Header, data: bytes) -> None:
+        """Take what a header of a kind that announces, and its data, say.
+
+        Raises:
+            TarError: It cannot be read, or not all readers take it the same way.
+        """
+        text = data.partition(b"\0")[0]
+        if header.kind == GLOBAL:
+            if self._records or self._long or parse(data).decides:
+                raise ambiguous("what an extended header says for all members, not all readers take from it")
+        elif header.kind in EXTENDED and self._records is None and not self._long:
+            self._records = parse(data)
+            if header.kind == SOLARIS_EXTENDED and self._records.decides:
+                raise ambiguous(
+                    "an extended header is of Solaris's kind, which Go and others take for a file"
+                )
+        elif header.kind in {LONG_NAME, LONG_LINK} - self._long.keys() and text and self._records is None:
+            self._long[header.kind] = text
+        else:
+            raise ambiguous("a member is announced twice, of which readers take the first or the last")
+
+    def entry(self, header: Header) -> Entry:
+        """The member whose own header this is.
+
+        Raises:
+            TarError: It is no whole member, or not the same to all readers.
+        """
+        records = self._records or Records()
+        announced = records.name or self._long.get(LONG_NAME)
+        entry = Entry(
+            header,
+            name=announced or header.name,
+            also=b"" if announced else header.also,
+            link=records.values.get(b"linkpath") or self._long.get(LONG_LINK) or header.link,
+            stored=_stored(header, records),
+            records=records,
+        )
+        if entry.kind == CONTINUED:
+            raise TarError("data_file", f"{shown(entry.name)} began in another archive")
+        if not entry.name:
+            raise TarError("structure", "a member has no name")
+        if records.number(REAL_SIZE) not in {None, entry.stored} and not records.sparse:
+            raise ambiguous(
+                f"{shown(entry.name)} has another size to libarchive, which star keeps for files with holes"
+            )
+        # To some readers an old file is a folder if only the name in its own header ends like one.
+        folder_to_some = header.name.endswith(b"/") or not entry.is_file
+        if folder_to_some and (entry.stored or records.sparse):
+            raise ambiguous(f"{shown(entry.name)} is no file and has data, which not all readers skip")
+        if entry.link and entry.kind not in LINKS:
+            raise ambiguous(f"{shown(entry.name)} is no link and has a target, to which BusyBox links it")
+        if entry.also and entry.kind in LINKS:
+            raise ambiguous(f"{shown(entry.name)} is a link that Python sees in another folder")
+        if entry.kind == SPARSE and records.sparse:
+            raise ambiguous(f"{shown(entry.name)} is sparse in two formats")
+        return entry
+
+
+def _stored(header: Header, records: Records) -> int:
+    """How many bytes follow a header, which an extended header may say in its place."""
+    said = records.number(b"size")
+    if said is None or said == header.size:
+        return header.size
+    if header.size or said <= MAX_OCTAL:
+        # It was not needed for that, so it was made for those who read it, or for those who do not.
+        raise ambiguous(f"a header says {header.size} bytes, the extended one before it {said}")
+    return said

@@ -1,0 +1,173 @@
+r"""The header of a tar archive's member, one block of 512 bytes; numbers are octal text.
+
+Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format" (tar.h).
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 100 | name, up to a NUL |
+| 100 | 8 | mode; then owner and group |
+| 124 | 12 | size in bytes; GNU also 80 and a big-endian number |
+| 136 | 12 | time of modification |
+| 148 | 8 | sum of all bytes, these taken for spaces; some count the bytes as signed |
+| 156 | 1 | kind |
+| 157 | 100 | what a link leads to |
+| 257 | 8 | `ustar\0` 00; GNU before POSIX `ustar  \0`; before both nothing |
+| 329 | 8 | device numbers, major and minor |
+| 345 | 155 | ustar: what stands before the name, and a slash; GNU: times of access and change, 12 each |
+
+Readers are lenient, each in its own way, and see different members then. What they would read differently is
+refused; `tar_numbers` says which spellings of a number they agree on.
+"""
+
+import re
+from dataclasses import dataclass
+
+from keyhole.inspectors.archives.tar import numbers as tar_numbers
+from keyhole.inspectors.findings import Finding, Severity, found
+
+BLOCK = 512
+MAGIC_AT = 257
+#: What all of its dialects begin with.
+MAGIC = b"ustar"
+USTAR, GNU = b"ustar\0", b"ustar  \0"
+SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT, PREFIX_END = 124, 156, 157, 345, 500
+CHECKSUM_AT, CHECKSUM_END = 148, 156
+#: npm reads a checksum this far, whatever else stands there.
+NPM_CHECKSUM_END = 160
+#: Where ustar has the beginning of the name, GNU tar's incremental backups have times: of access, of change.
+GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
+#: No file is longer: offsets are signed in what reads it.
+MAX_SIZE = 2**63 - 1
+
+#: Mode, owner, group, time, device numbers.
+OTHER_NUMBERS = ((100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8))
+
+FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
+DEVICES = frozenset({b"3", b"4"})
+#: What has no data, whatever it states as its size.
+BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
+LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
+#: POSIX's own, and Solaris's.
+SOLARIS_EXTENDED = b"X"
+EXTENDED = frozenset({b"x", SOLARIS_EXTENDED})
+GLOBAL = b"g"
+
+
+class TarError(Exception):
+    """What ends the reading of an archive, as a finding."""
+
+    def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
+        super().__init__(message)
+        self.finding: Finding = found(check, message, severity)
+
+
+class CutError(TarError):
+    """The archive ends within what was asked for; `data` is what there is of it."""
+
+    def __init__(self, data: bytes, message: str) -> None:
+        super().__init__("truncated", message)
+        self.data = data
+
+
+def ambiguous(message: str) -> TarError:
+    """The error of an archive of which two readers would see different members."""
+    return TarError("ambiguous_format", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header that states its right checksum.
+
+    `kind` is its letter, `0` where old archives have none. `size` is how many bytes follow it, by itself.
+    `also` is the name as Python reads it, if that is another: it takes GNU's times for a folder.
+    """
+
+    name: bytes
+    also: bytes
+    kind: bytes
+    size: int
+    link: bytes
+    block: bytes
+
+    @property
+    def is_gnu(self) -> bool:
+        """Whether it is of GNU tar's own format."""
+        return self.block[MAGIC_AT:].startswith(GNU)
+
+
+def begins_archive(block: bytes) -> bool:
+    """Return whether some reader takes an object with this first block for an archive."""
+    return block[MAGIC_AT:].startswith(MAGIC) or is_header(block)
+
+
+def is_header(block: bytes) -> bool:
+    """Return whether a block is a header to some reader: whether it has the checksum that it states."""
+    if len(block) < BLOCK:
+        return False
+    field, behind = block[CHECKSUM_AT:CHECKSUM_END], block[CHECKSUM_END:NPM_CHECKSUM_END]
+    return not tar_numbers.possible_checksums(field, behind).isdisjoint(sums(block))
+
+
+def sums(block: bytes) -> tuple[int, int]:
+    """Return the sum of a header's bytes, and that of the same bytes as signed ones."""
+    others = block[:CHECKSUM_AT] + block[CHECKSUM_END:]
+    unsigned = sum(others) + (CHECKSUM_END - CHECKSUM_AT) * ord(" ")
+    negative = len(others.translate(None, delete=bytes(range(128))))
+    return unsigned, unsigned - 256 * negative
+
+
+def decode(block: bytes) -> Header:
+    """Return the header that a block is.
+
+    Raises:
+        TarError: It has not its checksum, or holds numbers that readers do not agree on.
+    """
+    if not is_header(block):
+        raise TarError("checksum_mismatch", "a header does not have the checksum that it states")
+    if tar_numbers.checksum(block[CHECKSUM_AT:CHECKSUM_END]) != sums(block)[0]:
+        raise ambiguous("a header has a checksum that not all readers accept")
+    for at, length in OTHER_NUMBERS:
+        if not tar_numbers.is_agreed(block[at : at + length]):
+            raise TarError("structure", f"a header has no number where one belongs, at byte {at}")
+    kind = block[KIND_AT : KIND_AT + 1].replace(b"\0", FILE)
+    name, also = _names(block, kind)
+    return Header(
+        name=name,
+        also=also,
+        kind=kind,
+        size=number(block[SIZE_AT : SIZE_AT + 12]),
+        link=_text(block[LINK_AT : LINK_AT + 100]),
+        block=block,
+    )
+
+
+def number(field: bytes) -> int:
+    """Return the number in a size field, zero where it is empty.
+
+    Raises:
+        TarError: It is none to some reader, or out of bounds.
+    """
+    value = tar_numbers.size(field)
+    if value is None:
+        raise TarError("structure", "a header states a size that is no number to all readers")
+    if value > MAX_SIZE:
+        raise TarError("structure", f"a header states a size of {value} bytes")
+    return value
+
+
+def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
+    """The name, and how Python calls it if that is something else."""
+    field = block[PREFIX_AT:PREFIX_END]
+    name, prefix = _text(block[:100]), _text(field)
+    if not prefix or kind == SPARSE:
+        return name, b""
+    joined = prefix + b"/" + name
+    if block[MAGIC_AT:].startswith(USTAR):
+        return joined, b""
+    if block[MAGIC_AT:].startswith(GNU) and GNU_TIMES.fullmatch(field):
+        return name, joined
+    raise ambiguous("a header has bytes where some readers look for the beginning of the name")
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]

@@ -1,0 +1,303 @@
+r"""Tar archives: ustar, those before it, GNU's and pax's. The headers are read, never the data between.
+
+Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Tar
+Internals". The fields of a header stand in `tar_header`.
+
+An archive is a header of a block of 512 bytes, the member's data padded to blocks, the next header, and so
+on; two blocks of zeros end it. Extended headers and long names are members of their own that speak of the
+next one.
+
+- Every regular file is looked at, by an inspection of its own. What is recognised is a member, and what is
+  not, from 1 MiB on; the others are counted.
+- The walk goes from header to header, one at a time, and ends where two readers would not go the same way:
+  a size that some count and others don't, two names for one member, text where a number belongs. What GNU
+  tar and Python's tarfile do was tried; libarchive and busybox differ from both here and there.
+- The end: the first block of zeros. What follows it should be zeros, too, and is looked at up to 1 MiB.
+
+Wholeness: proven when the end is seen. An archive may lack it and be whole, which cannot be known then.
+"""
+
+from collections.abc import Generator, Mapping
+from enum import Enum, auto
+
+from keyhole.inspectors.archives.apple_double import is_named_so
+from keyhole.inspectors.archives.layers import disks_of_layer
+from keyhole.inspectors.archives.manifests import Manifests
+from keyhole.inspectors.archives.member import is_disk_name, is_member
+from keyhole.inspectors.archives.names import digest
+from keyhole.inspectors.archives.namesakes import Namesakes
+from keyhole.inspectors.archives.paths import Paths
+from keyhole.inspectors.archives.tar.entry import ANNOUNCING, Announced, Entry
+from keyhole.inspectors.archives.tar.header import (
+    BLOCK,
+    SPARSE,
+    CutError,
+    Header,
+    TarError,
+    begins_archive,
+    decode,
+    is_header,
+)
+from keyhole.inspectors.archives.tar.sparse import old_gnu, pax
+from keyhole.inspectors.container import MAX_MEMBERS, ContainerInspector
+from keyhole.inspectors.effort import spend
+from keyhole.inspectors.extents import ExtentMap
+from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.findings import BoundedFindings, Finding, Severity, found
+from keyhole.inspectors.inside import MAX_DEPTH, Inside
+from keyhole.inspectors.region import ByteRange, CaptureRegion
+from keyhole.inspectors.text import printable
+
+MIB = 1024**2
+#: Headers of an archive. A layer of a container image has some thousand.
+MAX_ENTRIES = 16_384
+#: What speaks of the next member. libarchive takes no more, either.
+MAX_EXTENDED = MIB
+#: Of what says which disks a machine has.
+DESCRIPTOR_SUFFIX = b".ovf"
+#: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
+MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
+
+
+class End(Enum):
+    """How the walk ended."""
+
+    #: With a block of zeros.
+    MARKED = auto()
+    #: The object ends where the next header would stand.
+    UNMARKED = auto()
+    #: It went no further, for a reason that is among the findings.
+    REFUSED = auto()
+
+
+#: Asks for ranges of the archive, or for nothing while it waits; is sent their bytes.
+Walk = Generator[ByteRange | None, bytes, End]
+#: A part of it, which comes to the offset of the next header.
+Step = Generator[ByteRange | None, bytes, int]
+
+
+class TarInspector(ContainerInspector):
+    """A tar archive: its headers, and its files as members."""
+
+    NAME = "tar"
+
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing, inside)
+        self._findings = BoundedFindings()
+        self._paths = Paths()
+        self._manifests = Manifests()
+        self._namesakes = Namesakes()
+        # By a name's digest the number of the file that has it, or none for a link.
+        self._named = self._namesakes.numbers
+        # Files whose names matter, though they are no members: by number.
+        self._decisive: dict[int, str] = {}
+        self._ended: End | None = None
+        self.new_region("front", CaptureRegion(0, BLOCK))
+        self._walk = self._steps()
+        self._ask(next(self._walk))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the first block is a header, by its mark or its checksum."""
+        return begins_archive(front)
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the object begins as an archive does."""
+        return self.matches_front(self.region("front").data)
+
+    def post_process(self) -> None:
+        """Go on with the walk as far as what is captured leads."""
+        while self._ended is None:
+            if self._asked is None:
+                if self.busy:
+                    return
+                self._go_on(b"")
+            elif self.filled(self._asked_name):
+                self._go_on(self.take(self._asked_name))
+            else:
+                return
+
+    def keeps(self, member: Member) -> bool:
+        """Whether a file is a member: some reader would open it as a disk, or it is large."""
+        return is_member(member)
+
+    def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - for those that do
+        """Whether the next file is looked at by itself. A subclass may read of it to know."""
+        yield from ()
+        return True
+
+    # What comes out
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the end is marked."""
+        return Wholeness.PROVEN if self._ended is End.MARKED else Wholeness.UNCHECKED
+
+    def members(self) -> tuple[Member, ...]:
+        """The members; of a container image's layers the disks alone."""
+        layers = {self._named.get(digest(name)) for name in self._manifests.layers()}
+        members = (
+            disks_of_layer(member) if number in layers else member
+            for number, member in self._numbered().items()
+        )
+        return tuple(member for member in members if member is not None)
+
+    def details(self) -> Mapping[str, object]:
+        """Whether it is a container image's, and how many files are no members."""
+        if not self.format_match:
+            return {}
+        kind = self._manifests.kind
+        return {**({"archive": kind} if kind else {}), "other_files": self._count - len(self.members())}
+
+    def checks(self) -> list[Finding]:
+        """What the walk came upon, and which members share a name."""
+        if not self.format_match:
+            return []
+        links = BoundedFindings()
+        for finding in self._paths.findings():
+            links.add(finding)
+        members = {number: member.name for number, member in self._numbered().items()}
+        names = self._namesakes.findings({**self._decisive, **members})
+        return [*self._findings.all(), *links.all(), *names]
+
+    # The walk
+
+    def _go_on(self, data: bytes) -> None:
+        """Give the walk what it asked for, and hear what it wants next."""
+        spend()
+        asked = self._asked
+        try:
+            if asked is not None and len(data) < asked.length:
+                message = f"the archive goes on to byte {asked.end} at least, the object has {self._size}"
+                self._ask(self._walk.throw(CutError(data, message)))
+            else:
+                self._ask(self._walk.send(data))
+        except StopIteration as stopped:
+            self._ended = stopped.value
+        except TarError as error:
+            self._ended = End.REFUSED
+            self._findings.add(error.finding)
+
+    def _ask(self, wanted: ByteRange | None) -> None:
+        self._asked = wanted
+        if wanted is not None:
+            self._asked_name = f"{wanted.length} bytes at {wanted.offset}"
+            self.new_region(self._asked_name, CaptureRegion(*wanted))
+
+    def _steps(self) -> Walk:
+        """The walk from header to header."""
+        at, announced, kind = 0, Announced(), b""
+        for _ in range(MAX_ENTRIES):
+            try:
+                block = yield ByteRange(at, BLOCK)
+            except CutError as cut:
+                if cut.data or at > self.actual_size:
+                    raise
+                block = b""
+            if not any(block):
+                if kind in ANNOUNCING:
+                    raise TarError("structure", "the archive ends where a member was announced")
+                if not block:
+                    return End.UNMARKED
+                yield from self._behind_end(at + BLOCK)
+                return End.MARKED
+            if not at and not begins_archive(block):
+                return End.REFUSED
+            header = decode(block)
+            at, kind = at + BLOCK, header.kind
+            if kind in ANNOUNCING:
+                at = yield from self._announcement(header, at, announced)
+            else:
+                at = yield from self._member(announced.entry(header), at)
+                announced = Announced()
+        raise TarError("member_limit", f"the archive has more than {MAX_ENTRIES} headers")
+
+    def _announcement(self, header: Header, at: int, announced: Announced) -> Step:
+        """A header that says something of the next member; what it says is added to what is announced."""
+        if header.size > MAX_EXTENDED:
+            raise TarError("structure", f"{header.size} bytes are too many for an extended header")
+        announced.add(header, (yield ByteRange(at, header.size)) if header.size else b"")
+        return at + padded(header.size)
+
+    def _member(self, entry: Entry, at: int) -> Step:
+        """A header that is a member's own."""
+        for wrong in self._paths.wrong_with(entry.name, entry.kind, entry.link):
+            self._findings.add(found("member_path", wrong))
+        if entry.is_file:
+            return (yield from self._file(entry, at))
+        if not entry.is_folder:
+            self._give_name(entry, None)
+        return at
+
+    def _file(self, entry: Entry, at: int) -> Step:
+        """A file, which is looked at if there is room."""
+        if entry.kind == SPARSE:
+            extents, end = yield from old_gnu(entry.header, at, entry.stored)
+        elif entry.records.sparse:
+            extents, end = yield from pax(entry.records, at, entry.stored)
+        else:
+            extents, end = ExtentMap.whole(entry.stored, at), at + entry.stored
+        while self.busy:
+            yield None
+        if self.full:
+            raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
+        if self.inside.too_deep:
+            raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
+        looked_at = yield from self.looks_at(entry.name, extents)
+        # Of an empty file there is nothing to look at, and archives of them are cheap to make.
+        looked_at = looked_at and (extents.size > 0 or is_disk_name(entry.name))
+        number = self.new_member(printable(entry.name), extents) if looked_at else self.skip_member()
+        self._give_name(entry, number)
+        if (
+            extents.place is not None
+            and not extents.sparse
+            and self._manifests.wants(entry.name, extents.size)
+        ):
+            self._manifests.read(entry.name, (yield ByteRange(extents.place, extents.size)))
+        return padded(end)
+
+    def _give_name(self, entry: Entry, number: int | None) -> None:
+        self._namesakes.give(entry.name, number, entry.also)
+        if number is not None and is_decisive(entry.name):
+            self._decisive[number] = printable(entry.name)
+        self._manifests.note(entry.name)
+
+    def _behind_end(self, at: int) -> Generator[ByteRange | None, bytes, None]:
+        """Look whether what follows the end is zeros, as far as that is looked at."""
+        limit = at + MAX_PADDING
+        while at < limit:
+            try:
+                piece = yield ByteRange(at, PADDING_BYTES)
+            except CutError as cut:
+                piece = cut.data
+            rest = piece.lstrip(b"\0")
+            if rest:
+                start = (len(piece) - len(rest)) // BLOCK * BLOCK
+                self._findings.add(_trailing(at + start, piece[start : start + BLOCK]))
+                return
+            if len(piece) < PADDING_BYTES:
+                return
+            at += PADDING_BYTES
+        try:
+            yield ByteRange(at, 1)
+        except CutError:
+            return
+        self._findings.add(found("trailing_data", f"more than {MAX_PADDING} bytes follow the archive's end"))
+
+
+def is_decisive(name: bytes) -> bool:
+    """Return whether a file of this name says what the members are, so that there should not be two."""
+    return name.lower().endswith(DESCRIPTOR_SUFFIX) and not is_named_so(name)
+
+
+def padded(size: int) -> int:
+    """The bytes that data take in the archive."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def _trailing(at: int, block: bytes) -> Finding:
+    if is_header(block):
+        message = f"another archive begins at byte {at}, behind the end; some readers go on there"
+        return found("trailing_data", message, Severity.CRITICAL)
+    return found("trailing_data", f"at byte {at}, behind the archive's end, stands something")

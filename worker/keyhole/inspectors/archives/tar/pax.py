@@ -1,0 +1,138 @@
+"""The extended headers of pax archives: records that replace what the next header says.
+
+Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
+
+A record is its own length in decimal, a space, `key=value`, and a line break. Of a key that is there twice
+the last counts, but for the offsets and lengths of GNU's sparse format 0.0.
+
+npm's tar divides a header into lines before it looks at lengths, so that a line in a value is a record to it.
+GNU tar passes over spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from keyhole.inspectors.archives.tar.header import MAX_SIZE, TarError, ambiguous
+from keyhole.inspectors.effort import spend
+from keyhole.inspectors.text import printable
+
+#: Enough for the length of any record within the bound that `tar` sets for a header.
+LENGTH_DIGITS = 8
+SPARSE_PREFIX = b"GNU.sparse."
+SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
+#: What a member of a set of several archives says of itself.
+VOLUME_PREFIX = b"GNU.volume."
+#: The size that star gives a sparse file, beside `size`, which is how much is stored of it.
+REAL_SIZE = b"SCHILY.realsize"
+#: What changes which members there are. Of the rest nothing is kept.
+DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
+#: Numbers that matter to none but those that unpack, as GNU tar and Go take them.
+NUMBERS = {
+    **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
+    **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
+}
+#: How a line begins that npm's tar may read: with its own length, as JavaScript's `parseInt` takes one.
+LINE = re.compile(rb"\s*\+?([0-9]{1,8})")
+READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What one extended header says that matters, by key; and the pairs of a map of format 0.0."""
+
+    values: dict[bytes, bytes] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def decides(self) -> bool:
+        """Whether anything in it changes which members there are."""
+        return bool(self.values or self.pairs)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it says that a file is packed sparsely."""
+        return bool(self.pairs) or any(key.startswith(SPARSE_PREFIX) for key in self.values)
+
+    @property
+    def name(self) -> bytes | None:
+        """The member's name; of a sparse file the one that it has when it is unpacked."""
+        return self.values.get(b"GNU.sparse.name", self.values.get(b"path"))
+
+    def number(self, key: bytes) -> int | None:
+        """The number that a key has, if it is there.
+
+        Raises:
+            TarError: It is none.
+        """
+        value = self.values.get(key)
+        return None if value is None else decimal(value)
+
+
+def parse(data: bytes) -> Records:
+    """The records of an extended header.
+
+    Raises:
+        TarError: They are not laid out as they should be, or belong to one of several archives.
+    """
+    values: dict[bytes, bytes] = {}
+    offsets: list[int] = []
+    lengths: list[int] = []
+    at = 0
+    while at < len(data):
+        spend()
+        space = data.find(b" ", at, at + LENGTH_DIGITS + 1)
+        digits = data[at:space] if space > 0 else b""
+        end = at + int(digits) if digits.isdigit() else 0
+        key, equals, value = data[space + 1 : end - 1].partition(b"=")
+        if not space < end <= len(data) or data[end - 1 : end] != b"\n" or not equals:
+            raise TarError("structure", "an extended header is not made of records")
+        at = end
+        _check(digits, key, value)
+        if key.startswith(VOLUME_PREFIX):
+            raise TarError("data_file", "the archive is one of several, which hold parts of a file")
+        if key in {SPARSE_OFFSET, SPARSE_LENGTH}:
+            (offsets if key == SPARSE_OFFSET else lengths).append(decimal(value))
+        elif key in DECISIVE or key.startswith(SPARSE_PREFIX):
+            values[key] = value
+    if len(offsets) != len(lengths):
+        raise TarError("structure", "an extended header has offsets without lengths")
+    for key, value in values.items():
+        if not value:
+            raise ambiguous(
+                f"an extended header leaves {printable(key)} empty, which readers take in two ways"
+            )
+    return Records(values, tuple(zip(offsets, lengths, strict=True)))
+
+
+def _check(digits: bytes, key: bytes, value: bytes) -> None:
+    """Refuse a record that not all readers read, or in which some see another one."""
+    if digits.startswith(b"0") or key[:1].isspace():
+        raise ambiguous(
+            "an extended header has a record with a length or a key that readers read in two ways"
+        )
+    if any(map(_is_record_to_npm, value.split(b"\n")[1:])):
+        raise ambiguous(f"an extended header has a line in {printable(key)} that npm takes for a record")
+    if key == b"path" and b"\n" in value:
+        raise ambiguous("an extended header has a name of several lines, which not all readers read")
+    if key in NUMBERS and not NUMBERS[key].fullmatch(value):
+        raise TarError("structure", f"an extended header has no number for {printable(key)}")
+
+
+def _is_record_to_npm(line: bytes) -> bool:
+    """Whether a line has its own length in front, and behind that and one more character what matters."""
+    length = LINE.match(line)
+    if length is None or int(length[1]) != len(line.decode(errors="replace").encode()) + 1:
+        return False
+    return line[len(b"%d" % int(length[1])) + 1 :].startswith(READ_BY_NPM)
+
+
+def decimal(text: bytes) -> int:
+    """A number in decimal.
+
+    Raises:
+        TarError: It is none, or one that is out of bounds.
+    """
+    value = int(text) if text.isdigit() and len(text) <= len(str(MAX_SIZE)) else MAX_SIZE + 1
+    if value > MAX_SIZE:
+        raise TarError("structure", f"an extended header has {printable(text[:32])!r} for a number")
+    return value

@@ -1,0 +1,266 @@
+r"""A member of a ZIP archive as the directory describes it, and as the header before its data does.
+
+Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.9, 4.3.12, 4.4, 4.5.3 (ZIP64) and 4.6.9 (Unicode path).
+Little-endian.
+
+| directory | local | bytes | field |
+|---|---|---|---|
+| 0 | 0 | 4 | "PK\1\2" in the directory, "PK\3\4" before the data |
+| 4 | | 2 | who made it: the upper byte is the system, 3 for Unix |
+| 6 | 4 | 2 | version that is needed |
+| 8 | 6 | 2 | flags: bit 0 encrypted, 1 LZMA data have an end marker, 3 a descriptor follows the data, 6 and 13 strong encryption, 11 the name is UTF-8 |
+| 10 | 8 | 2 | method |
+| 12 | 10 | 4 | time and date |
+| 16 | 14 | 4 | CRC-32 |
+| 20 | 18 | 8 | compressed and uncompressed size |
+| 28 | 26 | 4 | lengths of the name and of the extra fields, which follow in this order |
+| 32 | | 2 | length of the comment, which follows these |
+| 34 | | 4 | disk, internal attributes |
+| 38 | | 4 | external attributes: the upper half is the mode on Unix |
+| 42 | | 4 | offset of the local header |
+
+Readers that seek go by the directory, readers that take a stream by the local headers. So both must say the
+same, but for what a writer that cannot seek leaves out before the data: checksum and sizes, which the
+descriptor behind the data has then (with or without "PK\7\10", with sizes of 4 or 8 bytes).
+"""  # noqa: E501 - the rows of the table are one line each
+
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+from keyhole.inspectors.archives.zip.records import ZipError
+
+DIRECTORY_MARK, DIRECTORY = b"PK\1\2", struct.Struct("<4s6H3L5H2L")
+LOCAL_MARK, LOCAL = b"PK\3\4", struct.Struct("<4s5H3L2H")
+DESCRIPTOR_MARK = b"PK\7\10"
+#: The longest descriptor: mark, checksum and two sizes of 8 bytes.
+MAX_DESCRIPTOR = 24
+ENCRYPTED, DESCRIBED, STRONG, UTF_8, MASKED = 1 << 0, 1 << 3, 1 << 6, 1 << 11, 1 << 13
+ZIP64_FIELD, UNICODE_PATH_FIELD = 0x0001, 0x7075
+BEYOND = 0xFFFFFFFF
+STORED, AES = 0, 99
+SEPARATORS = (b"/", b"\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member by the directory. It takes `packed` bytes in the archive and has `size` of its own."""
+
+    name: bytes
+    unicode_name: bytes | None
+    flags: int
+    method: int
+    checksum: int
+    packed: int
+    size: int
+    mode: int
+    offset: int
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the data need a password."""
+        return bool(self.flags & (ENCRYPTED | STRONG | MASKED)) or self.method == AES
+
+    @property
+    def is_named_in_utf8(self) -> bool:
+        """Whether the name is UTF-8, so that it needs no other in Unicode."""
+        try:
+            self.name.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, by its name."""
+        return self.name.endswith(SEPARATORS)
+
+    @property
+    def is_folder_to_some(self) -> bool:
+        """Whether it is a folder by its mode on Unix, and not by its name."""
+        return stat.S_ISDIR(self.mode) and not self.is_folder
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link on Unix. Not all readers ask which system it was made on."""
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a device or a socket on Unix.
+
+        A pipe is a file: Info-ZIP states that mode for what it read from one, and all readers extract a file.
+        """
+        kind = stat.S_IFMT(self.mode)
+        return kind not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO}
+
+
+def read_directory(data: bytes, count: int) -> Iterator[Entry]:
+    """Read the entries of a directory.
+
+    Raises:
+        ZipError: They are not as many as the end record says, or one makes no sense.
+    """
+    at = 0
+    for number in range(count):
+        if not data.startswith(DIRECTORY_MARK, at) or at + DIRECTORY.size > len(data):
+            raise ZipError(
+                "structure", f"the ZIP directory has {number} entries, the end record says {count}"
+            )
+        fields = DIRECTORY.unpack_from(data, at)
+        name_length, extra_length, comment_length, disk = fields[10:14]
+        name_at = at + DIRECTORY.size
+        extra_at = name_at + name_length
+        at = extra_at + extra_length + comment_length
+        if at > len(data):
+            raise ZipError("structure", "an entry of the ZIP directory ends behind the directory")
+        if disk not in {0, 0xFFFF}:
+            raise ZipError("unsupported_subformat", "the ZIP archive is one of several files")
+        name = data[name_at:extra_at]
+        extra = _fields(data[extra_at : extra_at + extra_length])
+        size, packed, offset = _zip64(extra, fields[9], fields[8], fields[16])
+        yield Entry(
+            name,
+            _unicode_name(extra, name),
+            flags=fields[3],
+            method=fields[4],
+            checksum=fields[7],
+            packed=packed,
+            size=size,
+            mode=fields[15] >> 16,
+            offset=offset,
+        )
+    if at != len(data):
+        raise ZipError(
+            "ambiguous_format",
+            f"the ZIP directory goes on behind the {count} entries that the end record counts",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What should stand behind a member's data: checksum and sizes.
+
+    The sizes have 8 bytes if the header has a ZIP64 field, so that a reader of a stream knows it, or if they
+    need them. It finds the end of stored data by the descriptor's mark alone.
+    """
+
+    entry: Entry
+    has_zip64: bool
+
+    def is_all_of(self, data: bytes) -> bool:
+        """Whether these bytes are the descriptor, and nothing else."""
+        entry = self.entry
+        wide = self.has_zip64 or max(entry.packed, entry.size) > BEYOND
+        numbers = struct.pack("<LQQ" if wide else "<LLL", entry.checksum, entry.packed, entry.size)
+        return data == DESCRIPTOR_MARK + numbers or (data == numbers and entry.method != STORED)
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The header before a member's data."""
+
+    flags: int
+    method: int
+    checksum: int
+    packed: int
+    size: int
+    name_length: int
+    extra_length: int
+
+    @classmethod
+    def read(cls, data: bytes) -> "Local":
+        """Read the header without what follows it.
+
+        Raises:
+            ZipError: It is no such header.
+        """
+        if len(data) < LOCAL.size or not data.startswith(LOCAL_MARK):
+            raise ZipError("structure", "the ZIP directory leads to a place where no member begins")
+        fields = LOCAL.unpack(data)
+        return cls(fields[2], fields[3], *fields[6:11])
+
+    @property
+    def length(self) -> int:
+        """How long the header is, and what follows it before the data."""
+        return LOCAL.size + self.name_length + self.extra_length
+
+    def descriptor(self, entry: Entry, rest: bytes) -> Descriptor | None:
+        """Return what should follow the data, if anything. `rest` is what follows the header.
+
+        Raises:
+            ZipError: The extra fields make no sense.
+        """
+        if not self.flags & DESCRIBED:
+            return None
+        return Descriptor(entry, ZIP64_FIELD in _fields(rest[self.name_length :]))
+
+    def differences(self, entry: Entry, rest: bytes) -> Iterator[str]:
+        """Tell what differs from the directory. `rest` is what follows the header: name and extra fields.
+
+        Raises:
+            ZipError: The extra fields make no sense.
+        """
+        name = rest[: self.name_length]
+        extra = _fields(rest[self.name_length :])
+        size, packed, _ = _zip64(extra, self.size, self.packed, 0)
+        if name != entry.name or _unicode_name(extra, name) not in {None, entry.unicode_name or name}:
+            yield "name"
+        if self.method != entry.method:
+            yield "method"
+        # Of a name in ASCII it makes no difference that it is UTF-8.
+        if (self.flags ^ entry.flags) & ~(UTF_8 if name.isascii() else 0):
+            yield "flags"
+        for said, stated, what in (
+            (self.checksum, entry.checksum, "checksum"),
+            (packed, entry.packed, "compressed size"),
+            (size, entry.size, "size"),
+        ):
+            if said != stated and (said or not self.flags & DESCRIBED):
+                yield what
+
+
+def _fields(extra: bytes) -> Mapping[int, bytes]:
+    """The extra fields by their kinds."""
+    fields: dict[int, bytes] = {}
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        at += 4 + length
+        if kind in fields and kind in {ZIP64_FIELD, UNICODE_PATH_FIELD}:
+            raise ZipError("ambiguous_format", "an extra field of a ZIP member is there twice")
+        fields[kind] = extra[at - length : at]
+    # Less than a field is padding, as Android's tools have it.
+    if at > len(extra) or any(extra[at:]):
+        raise ZipError("structure", "an extra field of a ZIP member is longer than all of them together")
+    return fields
+
+
+def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
+    """Size, compressed size and offset: those that are all ones stand in the ZIP64 field, in this order."""
+    field, at = extra.get(ZIP64_FIELD, b""), 0
+    numbers = []
+    for said in (size, packed, offset):
+        if said != BEYOND:
+            numbers.append(said)
+        elif at + 8 > len(field):
+            raise ZipError("structure", "a ZIP member refers to a ZIP64 field, and has none")
+        else:
+            numbers.append(int.from_bytes(field[at : at + 8], "little"))
+            at += 8
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _unicode_name(extra: Mapping[int, bytes], name: bytes) -> bytes | None:
+    """The name in the Unicode path field, which counts if it has the checksum of the name that it is for."""
+    field = extra.get(UNICODE_PATH_FIELD)
+    if (
+        field is None
+        or len(field) < 5
+        or field[0] != 1
+        or int.from_bytes(field[1:5], "little") != crc32(name)
+    ):
+        return None
+    return field[5:]

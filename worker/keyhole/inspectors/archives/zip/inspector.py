@@ -1,0 +1,368 @@
+r"""ZIP archives: the directory at the end and the local headers are read, never the data between.
+
+Source: APPNOTE.TXT 6.3.10, section 4.3. The records at the end stand in `zip_records`, a member's two
+headers in `zip_entry`, the methods of compression in `zip_methods`.
+
+An archive is a local header and data for each member, then the directory, which has another header for each,
+then the end records. Readers that seek go by the directory, from the end; readers that take a stream go from
+local header to local header. An archive is in order where both see the same:
+
+- there is one end record, and the directory lies right before it;
+- the members lie one behind the other, from the first byte to the directory. Nothing lies between them but a
+  descriptor. None overlaps another, as in bombs that have one member's data in all of them;
+- both headers of a member agree;
+- no name is there twice.
+
+Every file is looked at by an inspection of its own: in place if it is stored, as it is unpacked if it is
+compressed. What is recognised is a member, and so is what is not, from 1 MiB on; the others are counted.
+What is encrypted or compressed by a method without a decoder is named and not looked at. A file that
+describes a virtual machine is compared with the others (`zip_appliance`).
+
+The directory comes last and leads to what comes first. So what passes of the archive's front, and its end,
+are kept until they are asked for: two reads are enough for an archive of any length with a disk that its
+front explains. A stream that passes more than that misses what it passed.
+
+Wholeness: proven when the walk comes from the first member to the directory. Checksums of stored members are
+not compared: that would take every byte.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
+
+from keyhole.inspectors.archives.member import is_member
+from keyhole.inspectors.archives.names import shown
+from keyhole.inspectors.archives.namesakes import Namesakes
+from keyhole.inspectors.archives.ovf.appliance import MAX_OVF
+from keyhole.inspectors.archives.paths import Paths
+from keyhole.inspectors.archives.tar.header import SYMLINK
+from keyhole.inspectors.archives.zip.appliance import ZipAppliance, read_descriptor
+from keyhole.inspectors.archives.zip.end import SIGNATURE
+from keyhole.inspectors.archives.zip.entry import (
+    LOCAL,
+    LOCAL_MARK,
+    MAX_DESCRIPTOR,
+    STORED,
+    Descriptor,
+    Entry,
+    Local,
+    read_directory,
+)
+from keyhole.inspectors.archives.zip.member import PackedMember, Unpacking
+from keyhole.inspectors.archives.zip.methods import DECODERS, method_name, unpacked
+from keyhole.inspectors.archives.zip.records import TAIL_BYTES, End, ZipError, read_end
+from keyhole.inspectors.compression.decoders import DecodingError
+from keyhole.inspectors.container import MAX_MEMBERS, ContainerInspector
+from keyhole.inspectors.extents import ExtentMap
+from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.findings import BoundedFindings, Finding, found
+from keyhole.inspectors.inside import MAX_DEPTH, Inside
+from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.text import printable
+
+KIB, MIB = 1024, 1024**2
+#: Entries of a directory, and its length: 128 bytes for each. A container image has some thousand.
+MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * MIB
+#: As much of the front as is kept until the directory is known: what a scan reads first.
+KEPT_FRONT = 256 * KIB
+#: The longest path that Linux takes, and so the longest link.
+MAX_LINK = 4096
+#: What `Paths` is told of what is neither a link nor a folder: kinds of tar's.
+FILE, DEVICE = b"0", b"3"
+
+#: Asks for ranges of the archive, or for nothing while it waits; is sent their bytes.
+Result = TypeVar("Result")
+Walk = Generator[ByteRange | None, bytes, Result]
+
+
+class ZipInspector(ContainerInspector):
+    """A ZIP archive: its directory, and its files as members."""
+
+    NAME = "zip"
+
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing, inside)
+        self._findings = BoundedFindings()
+        self._paths = Paths()
+        self._appliance = ZipAppliance()
+        self._entries = 0
+        self._namesakes = Namesakes()
+        self._walk: Walk[None] | None = None
+        self._asked: ByteRange | None = None
+        self._asked_name = ""
+        self._ended = self._whole = False
+        # What passes of the front is kept, without being asked for.
+        self._front: CaptureRegion | None = CaptureRegion(0, KEPT_FRONT)
+        self.new_region("mark", CaptureRegion(0, 4))
+        self.new_region("end", TailRegion(TAIL_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object begins with a member, or is an archive without any."""
+        return front.startswith((LOCAL_MARK, SIGNATURE))
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the object begins as an archive does."""
+        return self.matches_front(self.region("mark").data)
+
+    # What goes in
+
+    def feed(self, offset: int, data: bytes) -> None:
+        """Present bytes from anywhere; see `FileInspector.feed`. Those of the front are kept for a while."""
+        if self._front is not None and data:
+            self._front.put(offset, data)
+        super().feed(offset, data)
+        self._give()
+
+    def finish(self, size: int | None = None) -> None:
+        """Make the object's length known; see `FileInspector.finish`."""
+        super().finish(size)
+        self._give()
+
+    def _give(self) -> None:
+        """Give what is wanted of what is kept. Each time more may be wanted, as often as there is some."""
+        if self._walk is None:
+            return
+        while parts := [part for gap in self.missing() for part in self._passed(gap)]:
+            for offset, data in parts:
+                super().feed(offset, data)
+        if self._ended and not self._open:
+            self._front = None
+
+    def _passed(self, gap: ByteRange) -> Iterator[tuple[int, bytes]]:
+        """What is kept of a range."""
+        for region in (self._front, self.region("end")):
+            if region is not None:
+                yield from region.pieces(gap)
+
+    @property
+    def context_info(self) -> dict[str, int]:
+        """How many bytes each region holds in memory, and what is kept of the front."""
+        kept = {} if self._front is None else {"front": self._front.held}
+        return {**super().context_info, **kept}
+
+    def post_process(self) -> None:
+        """Go on with the walk as far as what is captured leads."""
+        if not self.filled("mark") or not self.format_match or not self.filled("end"):
+            return
+        if self._walk is None:
+            walk = self._walk = self._steps(self.captured("end"))
+            self._hear(partial(next, walk))
+        walk = self._walk
+        while not self._ended:
+            if self._asked is None:
+                if self.busy:
+                    return
+                data = b""
+            elif self.filled(self._asked_name):
+                data = self.take(self._asked_name)
+            else:
+                return
+            self._hear(partial(walk.send, data))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the walk has ended and all members have what they want, or it is no archive."""
+        return super().complete and (self._ended or (self.filled("mark") and not self.format_match))
+
+    def keeps(self, member: Member) -> bool:
+        """Whether a file is a member: some reader would open it as a disk, or it is large."""
+        return is_member(member)
+
+    # What comes out
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when all members and the directory were found where they should be."""
+        return Wholeness.PROVEN if self._whole else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """How many entries there are that are no members."""
+        return {"other_files": self._entries - len(self.members())} if self.format_match else {}
+
+    def checks(self) -> list[Finding]:
+        """What the walk came upon, and which members share a name."""
+        if not self.format_match:
+            return []
+        links = BoundedFindings()
+        for finding in self._paths.findings():
+            links.add(finding)
+        members = {number: member.name for number, member in self._numbered().items()}
+        return [
+            *self._findings.all(),
+            *links.all(),
+            *self._namesakes.findings(members),
+            *self._appliance.findings(self._numbered(), all_seen=self._whole),
+        ]
+
+    def _numbered(self) -> dict[int, Member]:
+        """The members: what is kept, what a descriptor takes for a disk, but no chunks."""
+        members = super()._numbered()
+        chunks = self._appliance.chunks()
+        members |= self._appliance.lacking(members)
+        return {number: members[number] for number in sorted(members) if number not in chunks}
+
+    # The walk
+
+    def _hear(self, call: Callable[[], ByteRange | None]) -> None:
+        """Hear what the walk wants next, or how it ended."""
+        try:
+            self._asked = call()
+        except StopIteration:
+            self._ended = self._whole = True
+        except ZipError as error:
+            self._ended = True
+            self._findings.add(error.finding)
+        else:
+            if self._asked is not None:
+                self._asked_name = f"{self._asked.length} bytes at {self._asked.offset}"
+                self.new_region(self._asked_name, CaptureRegion(*self._asked))
+
+    def _steps(self, tail: bytes) -> Walk[None]:
+        """Walk from member to member, in the order in which they lie in the archive."""
+        end = read_end(tail, self.actual_size)
+        entries = yield from self._directory(end)
+        at, descriptor = 0, None
+        for entry in entries:
+            yield from self._between(at, entry.offset, descriptor)
+            at, descriptor = yield from self._header(entry, end.directory)
+            yield from self._member(entry, at)
+            at += entry.packed
+        yield from self._between(at, end.directory, descriptor)
+
+    def _directory(self, end: End) -> Walk[list[Entry]]:
+        """The entries of the directory, in the order in which their members lie."""
+        if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
+            message = (
+                f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than are looked at"
+            )
+            raise ZipError("member_limit", message)
+        data = (yield ByteRange(end.directory, end.length)) if end.length else b""
+        entries = sorted(read_directory(data, end.entries), key=lambda entry: entry.offset)
+        self._entries = len(entries)
+        return entries
+
+    def _between(self, at: int, until: int, descriptor: Descriptor | None) -> Walk[None]:
+        """What lies between two members, or the last one and the directory: a descriptor, or nothing."""
+        if until < at:
+            raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
+        name = shown(descriptor.entry.name) if descriptor else ""
+        if until == at:
+            if descriptor:
+                self._add("ambiguous_format", f"no descriptor follows {name}, though its header says so")
+            return
+        data = yield ByteRange(at, min(until - at, MAX_DESCRIPTOR))
+        if descriptor and len(data) == until - at and descriptor.is_all_of(data):
+            return
+        if data.startswith(LOCAL_MARK):
+            self._add("ambiguous_format", f"at byte {at} begins a member that is not in the ZIP directory")
+        elif descriptor:
+            message = f"not all readers see the descriptor behind {name}, or it contradicts the ZIP directory"
+            self._add("ambiguous_format", message)
+        else:
+            self._add(
+                "trailing_data", f"{until - at} bytes at {at} are no part of a member of the ZIP archive"
+            )
+
+    def _header(self, entry: Entry, limit: int) -> Walk[tuple[int, Descriptor | None]]:
+        """Read and compare the header before a member's data, which end before `limit`.
+
+        Returns where the data begin, and what should follow them.
+        """
+        if entry.offset + LOCAL.size > limit:
+            raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
+        header = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
+        if entry.offset + header.length + entry.packed > limit:
+            raise ZipError("structure", f"the data of {shown(entry.name)} reach into the ZIP directory")
+        length = header.length - LOCAL.size
+        rest = (yield ByteRange(entry.offset + LOCAL.size, length)) if length else b""
+        differences = [*header.differences(entry, rest)]
+        if differences:
+            what = " and ".join(differences)
+            self._add("ambiguous_format", f"the two headers of {shown(entry.name)} differ in {what}")
+        return entry.offset + header.length, header.descriptor(entry, rest)
+
+    def _member(self, entry: Entry, at: int) -> Walk[None]:
+        """Judge a member whose data begin at `at`, and look at it if it has any that can be read."""
+        yield from self._judge_name(entry, at)
+        if entry.is_folder:
+            if entry.size or (entry.method == STORED and entry.packed):
+                self._add("ambiguous_format", f"{shown(entry.name)} is a folder and has data")
+            return
+        if entry.is_folder_to_some and entry.size:
+            self._add("ambiguous_format", f"{shown(entry.name)} is a folder to some readers, and has data")
+        yield from self._describe(entry, at)
+        if entry.is_encrypted:
+            self._add("encrypted", f"{shown(entry.name)} is encrypted")
+            self._give_name(entry, None)
+            return
+        if entry.method != STORED and entry.method not in DECODERS:
+            by = method_name(entry.method)
+            self._add("unsupported_subformat", f"{shown(entry.name)} is compressed by {by}")
+            self._give_name(entry, None)
+            return
+        if entry.method == STORED and entry.packed != entry.size:
+            self._add("ambiguous_format", f"{shown(entry.name)} is stored, and has two sizes")
+        while self.busy:
+            yield None
+        if self.full:
+            raise ZipError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
+        if self.inside.too_deep:
+            raise ZipError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
+        number = self._look_at(entry, at)
+        self._appliance.is_member(number)
+        self._give_name(entry, number)
+
+    def _describe(self, entry: Entry, at: int) -> Walk[None]:
+        """Read a file that may describe a virtual machine."""
+        candidate = self._appliance.add(entry)
+        if candidate is not None and not entry.is_encrypted:
+            data = (yield ByteRange(at, entry.packed)) if 0 < entry.packed <= MAX_OVF else b""
+            read_descriptor(candidate, entry, data)
+
+    def _look_at(self, entry: Entry, at: int) -> int:
+        """Declare a member; returns its number."""
+        name = printable(entry.unicode_name or entry.name)
+        if entry.method == STORED:
+            return self.new_member(name, ExtentMap.whole(entry.packed, at))
+        unpacking = Unpacking(entry, DECODERS[entry.method](entry), self.inside)
+        return self.add_member(PackedMember(name, at, entry, unpacking))
+
+    def _judge_name(self, entry: Entry, at: int) -> Walk[None]:
+        """Find out where a member would be written to, and where it leads if it is a link."""
+        names = [entry.name.replace(b"\\", b"/")]
+        if entry.unicode_name not in {None, entry.name}:
+            names.append(entry.unicode_name.replace(b"\\", b"/"))
+            if entry.is_named_in_utf8:
+                self._add("ambiguous_format", f"{shown(entry.name)} has another name in Unicode")
+        kind, target = FILE, b""
+        if entry.is_link:
+            kind = SYMLINK
+            target = yield from self._target(entry, at)
+        elif entry.is_device:
+            kind = DEVICE
+        for name in names:
+            for wrong in self._paths.wrong_with(name, kind, target):
+                self._add("member_path", wrong)
+
+    def _target(self, entry: Entry, at: int) -> Walk[bytes]:
+        """Where a link leads, which is its data."""
+        if entry.is_encrypted or not 0 < entry.packed <= MAX_LINK or entry.size > MAX_LINK:
+            self._add("member_path", f"{shown(entry.name)} is a link, and where it leads cannot be read")
+            return b""
+        data = yield ByteRange(at, entry.packed)
+        try:
+            return unpacked(entry, data)
+        except DecodingError as error:
+            self._add(
+                "member_path", f"{shown(entry.name)} is a link, and where it leads cannot be read: {error}"
+            )
+            return b""
+
+    def _give_name(self, entry: Entry, number: int | None) -> None:
+        name, other = (one.replace(b"\\", b"/") for one in (entry.name, entry.unicode_name or b""))
+        self._namesakes.give(name, number, b"" if other == name else other)
+
+    def _add(self, check: str, message: str) -> None:
+        self._findings.add(found(check, message))

@@ -1,0 +1,113 @@
+r"""What the records at the end of a ZIP archive say, where all readers take the same from them.
+
+Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `zip_end` finds the end records and has their fields.
+A ZIP64 record stands before the locator that stands before the end record. Little-endian:
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 4 | "PK\6\6" |
+| 4 | 8 | length of what follows: 44 |
+| 12 | 4 | versions |
+| 16 | 8 | number of this disk, and of the one where the directory begins |
+| 24 | 16 | entries of the directory on this disk, and on all |
+| 40 | 16 | length and offset of the directory |
+
+Readers take the last end record that they find from the end, and differ in what they do with one that does
+not fit: Python takes any comment and moves the offsets until the directory ends where the end record begins,
+Go and Java want a comment that ends with the object or go on searching, Info-ZIP tries both offsets. Python
+believes a ZIP64 record wherever it finds one, Go only where the end record refers to it. So here the last
+end record must be the only one that fits, end with the object, and stand right behind the directory that it
+names. Zeros may follow: bsdtar pads with them what it writes into a pipe.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keyhole.inspectors.archives.zip import end as zip_end
+from keyhole.inspectors.archives.zip.end import IN_ZIP64_16, IN_ZIP64_32, LOCATOR_BYTES, EndRecord, records
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.readers import ZIP_END_BYTES
+
+LOCATOR = struct.Struct("<4xLQL")
+ZIP64_MARK, ZIP64 = b"PK\6\6", struct.Struct("<4xQ2H2L4Q")
+#: What the ZIP64 record says of its own length: all but its first two fields.
+ZIP64_LENGTH = ZIP64.size - 12
+MAX_COMMENT = 2**16 - 1
+#: What to hold of an archive's end: all of its records, a usual directory before them, and as much as is
+#: looked at of the last member's end.
+TAIL_BYTES = 2 * zip_end.TAIL_BYTES
+#: What a field says whose number stands in the ZIP64 record, in the order of the fields.
+IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
+
+
+class ZipError(Exception):
+    """What ends the reading of an archive, as a finding."""
+
+    def __init__(self, check: str, message: str) -> None:
+        super().__init__(message)
+        self.finding: Finding = found(check, message)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where an archive's directory lies, and how many entries it has."""
+
+    directory: int
+    length: int
+    entries: int
+
+
+def read_end(tail: bytes, size: int) -> End:
+    """Return what the end records say, of an object of `size` bytes that ends in `tail`.
+
+    Raises:
+        ZipError: There is no end record, or readers differ in which one they take, or in what it says.
+    """
+    ends = [*records(tail, size)]
+    if not ends:
+        raise ZipError("truncated", f"the last {len(tail)} bytes have no end record of the ZIP archive")
+    last = ends[0]
+    if any(record.end == size for record in ends[1:]):
+        raise ZipError(
+            "ambiguous_format", "the ZIP archive has two end records, of which readers take either"
+        )
+    if last.end > size:
+        raise ZipError("truncated", f"{last.end - size} bytes of the ZIP archive's comment are missing")
+    behind = tail[len(tail) - (size - last.end) :] if last.end < size else b""
+    if any(behind) or size - last.offset > ZIP_END_BYTES + MAX_COMMENT:
+        raise ZipError("trailing_data", f"{len(behind)} bytes follow the end of the ZIP archive")
+    records_at, numbers = _numbers(last, tail, size - len(tail))
+    disk, first_disk, here, entries, length, offset = numbers
+    if disk or first_disk or here != entries:
+        raise ZipError("unsupported_subformat", "the ZIP archive is one of several files")
+    if offset + length != records_at:
+        raise ZipError(
+            "ambiguous_format" if offset + length < records_at else "structure",
+            f"the ZIP directory should end at byte {offset + length}, the end records begin at {records_at}",
+        )
+    return End(offset, length, entries)
+
+
+def _numbers(record: EndRecord, tail: bytes, start: int) -> tuple[int, Sequence[int]]:
+    """Where the end records begin, and what they say together. `tail` begins at the object's byte `start`."""
+    stated = record[1:7]
+    beyond = [said == mark for said, mark in zip(stated, IN_ZIP64, strict=True)]
+    if record.zip64 is None:
+        if any(beyond):
+            raise ZipError("structure", "the ZIP archive's end record refers to a ZIP64 record, and has none")
+        return record.offset, stated
+    place = record.offset - start - LOCATOR_BYTES
+    disk, offset, disks = LOCATOR.unpack_from(tail, place)
+    if disk or disks > 1:
+        raise ZipError("unsupported_subformat", "the ZIP archive is one of several files")
+    place -= ZIP64.size
+    if place < 0 or offset != start + place or not tail.startswith(ZIP64_MARK, place):
+        raise ZipError("ambiguous_format", f"not all readers look for the ZIP64 record at byte {offset}")
+    length, _, _, *larger = ZIP64.unpack_from(tail, place)
+    differs = any(
+        one != two and not is_beyond for one, two, is_beyond in zip(stated, larger, beyond, strict=True)
+    )
+    if differs or length != ZIP64_LENGTH:
+        raise ZipError("ambiguous_format", "the end record of the ZIP archive and its ZIP64 record differ")
+    return offset, larger

@@ -1,0 +1,279 @@
+"""The base of all inspectors: bytes come in, regions fill, facts become known. No I/O, no clock, no settings.
+
+How an inspector works, and the rules it keeps:
+
+- It declares regions (`new_region`) and is given bytes, by `eat_chunk` in the order of a stream or by `feed`
+  from anywhere. After each it looks at the regions that are filled (`post_process`) and may declare more.
+- What it knows is a function of its regions and the object's length, never of how the bytes came. So two runs
+  that end with nothing `missing()` know the same. For this, `post_process` declares a region only from
+  regions that are filled, and never depending on whether the length is known *yet*.
+- Bytes outside the declared regions are dropped. A stream can therefore pass a region before it is declared;
+  the region then stays `missing()`, and what needs it stays unknown.
+- An image can make an inspector raise `ImageFormatError` and nothing else.
+"""
+
+import logging
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from keyhole.inspectors.effort import spend
+from keyhole.inspectors.errors import ImageFormatError
+from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.findings import Finding
+from keyhole.inspectors.memory import Held
+from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.trace import TraceDisabled
+
+#: No format here needs a dozen regions; an image that makes an inspector declare more than this is steering
+#: it.
+MAX_REGIONS = 64
+#: A longer region is asked for, with so many times its length: what is made of a map or of a text are numbers
+#: and names, each an object of Python's.
+LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
+#: The bytes of maps that are held when all of them are read: two million entries of 8 bytes.
+THOROUGH_BYTES = 16 * 1024 * 1024
+
+
+class Layer(Enum):
+    """What a format is, as far as one may be part of another."""
+
+    IMAGE = auto()
+    DISC = auto()
+    DISK = auto()
+    COMPRESSED = auto()
+
+
+class FileInspector:
+    """A disk image inspector that is shown the image piece by piece and stores as little of it as it can.
+
+    This base class is the inspector of raw images: it matches everything, and its virtual size is its length.
+    Subclasses set `NAME` and override `post_process`, `format_match`, `virtual_size` and what else they know.
+
+    Args:
+        tracing: Log what is found, at debug level.
+    """
+
+    #: The name of the format, as `get_inspector` takes it.
+    NAME = "raw"
+    #: An image format; or a bare disk, a disc, a compressed stream, which others may begin with.
+    LAYER = Layer.IMAGE
+    #: Whether members lie in it, each with an inspection of its own.
+    IS_CONTAINER = False
+    #: How many times its length is held of a long region.
+    MADE_OF_REGION = MADE_OF_REGION
+    #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of what is near and a sample.
+    #: Set it before any bytes come.
+    thorough = False
+
+    def __init__(self, tracing: bool = False) -> None:
+        self._log: logging.Logger | TraceDisabled = (
+            logging.getLogger(f"{__name__}.{self.NAME}") if tracing else TraceDisabled()
+        )
+        self._regions: dict[str, CaptureRegion] = {}
+        # What is held of long regions, by their names.
+        self._asked_for: dict[str, Held] = {}
+        self._position = 0
+        self._highest = 0
+        self._size: int | None = None
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - for those that have a mark there
+        """Whether the object's first 512 bytes, or fewer, bear the format's magic."""
+        return False
+
+    def __str__(self) -> str:
+        return self.NAME
+
+    # What goes in
+
+    def eat_chunk(self, chunk: bytes) -> None:
+        """Present the next chunk of a stream.
+
+        Raises:
+            ImageFormatError: The image contradicts its format beyond use.
+        """
+        position = self._position
+        self._position += len(chunk)
+        self.feed(position, chunk)
+
+    def feed(self, offset: int, data: bytes) -> None:
+        """Present bytes from anywhere: `data` begins at the absolute `offset`. Any order, any overlap.
+
+        Raises:
+            ImageFormatError: The image contradicts its format beyond use.
+        """
+        if not data:
+            # Nothing was there, so nothing is known: not even that the object reaches this far.
+            return
+        self._highest = max(self._highest, offset + len(data))
+        fresh = list(self._regions.values())
+        while True:
+            for region in fresh:
+                region.put(offset, data)
+            fresh = self._advance()
+            if not fresh:
+                return
+
+    def finish(self, size: int | None = None) -> None:
+        """Make the object's length known: `size` bytes, or for a stream that has ended what was eaten.
+
+        Raises:
+            ImageFormatError: The image contradicts its format beyond use.
+        """
+        self._size = self._highest if size is None else size
+        for region in self._regions.values():
+            if isinstance(region, TailRegion):
+                region.anchor(self._size)
+        while self._advance():
+            pass
+
+    def post_process(self) -> None:
+        """Look at what has been captured so far; a hook for subclasses, called after every piece of data.
+
+        It may declare new regions; these are shown the current piece, too, and then the hook is called again.
+        """
+
+    def close(self) -> None:
+        """Say that nothing more is asked of the inspector: what was asked for, to be held, is free."""
+        for held in self._asked_for.values():
+            held.release()
+
+    # Regions
+
+    def new_region(self, name: str, region: CaptureRegion) -> None:
+        """Declare a region by name.
+
+        Raises:
+            ImageFormatError: A region of that name is there already, or there are too many.
+        """
+        if self.has_region(name):
+            raise ImageFormatError(f"region {name!r} is declared twice")
+        if len(self._regions) >= MAX_REGIONS:
+            raise ImageFormatError(f"the image needs more than {MAX_REGIONS} regions")
+        if self._size is not None and isinstance(region, TailRegion):
+            region.anchor(self._size)
+        length = region.length if self._size is None else min(region.length, self._size)
+        if length > LONG_REGION and self.MADE_OF_REGION:
+            self._asked_for[name] = held = Held()
+            held.raise_to(length * self.MADE_OF_REGION)
+        self._regions[name] = region
+
+    def has_region(self, name: str) -> bool:
+        """Whether a region of that name has been declared."""
+        return name in self._regions
+
+    def region(self, name: str) -> CaptureRegion:
+        """The region of that name; `KeyError` if there is none."""
+        return self._regions[name]
+
+    def filled(self, name: str) -> bool:
+        """Whether a region is declared and holds all that it ever will, or the object ends within it."""
+        region = self._regions.get(name)
+        return region is not None and self._settled(region)
+
+    def captured(self, name: str) -> bytes:
+        """The bytes of a filled region, nothing of another. Short where the object ends within it."""
+        return self._regions[name].data if self.filled(name) else b""
+
+    def missing(self) -> list[ByteRange]:
+        """The absolute byte ranges that are still wanted, in no particular order.
+
+        A range from the end of the object is among them once `finish` has made the object's length known.
+        """
+        return [gap for region in self._regions.values() for gap in region.gaps(self._size)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything wanted is here, or can no longer matter."""
+        return all(self._settled(region) for region in self._regions.values())
+
+    @property
+    def context_info(self) -> dict[str, int]:
+        """How many bytes each region holds in memory, for auditing."""
+        return {name: region.held for name, region in self._regions.items()}
+
+    # What comes out
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the file appears to be of this format."""
+        return True
+
+    @property
+    def virtual_size(self) -> int:
+        """The size in bytes of the disk that the image describes, or zero if unknown."""
+        return self.actual_size
+
+    def other_sizes(self) -> Mapping[str, int]:
+        """Return the virtual sizes that some readers take in place of it; see `Facts`."""
+        return {}
+
+    @property
+    def actual_size(self) -> int:
+        """The size in bytes of the file; of the part seen so far, until its end is known."""
+        return self._highest if self._size is None else self._size
+
+    @property
+    def subformat(self) -> str | None:
+        """The variant of the format, in the format's own words."""
+        return None
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What lies on the disk, by libblkid's names."""
+        return ()
+
+    def members(self) -> tuple[Member, ...]:
+        """What lies in a container, in its order."""
+        return ()
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether something is being decompressed, which takes much memory."""
+        return False
+
+    # What it makes of others that recognise the same object
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the bytes of the disk are the object's own, from its first on."""
+        return False
+
+    def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that do
+        """Whether what `other` recognises is a part of this format, and no second one."""
+        return False
+
+    def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that may be
+        """Whether this is only what a writer of `other` left of it, and no second format."""
+        return False
+
+    def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that do
+        """Whether nothing is to be fetched for `other` yet, since this may explain it."""
+        return False
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """How far it is known that the image is whole."""
+        return Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """Further facts of the format, as JSON can say them."""
+        return {}
+
+    def checks(self) -> list[Finding]:
+        """What the format's checks found, each once, in a fixed order."""
+        return []
+
+    # How it works
+
+    def _settled(self, region: CaptureRegion) -> bool:
+        if isinstance(region, TailRegion):
+            return region.complete
+        return not region.gaps(self._size)
+
+    def _advance(self) -> list[CaptureRegion]:
+        known = set(self._regions)
+        self.post_process()
+        # Only now: an inspector that was not told of what it holds would not expect that.
+        spend()
+        return [region for name, region in self._regions.items() if name not in known]

@@ -1,0 +1,221 @@
+"""The catalogue of formats: one row for each inspector, from which everything that lists formats is derived.
+
+To add a format, write its inspector and add a row. Rows stand in the order in which formats name an object
+that is several at once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Final, cast
+
+from keyhole.inspectors.archives.ova import OVAInspector
+from keyhole.inspectors.archives.vma import VMAInspector
+from keyhole.inspectors.archives.zip.inspector import ZipInspector
+from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.compression.inspector import Bzip2Inspector, GzipInspector, XzInspector, ZstdInspector
+from keyhole.inspectors.compression.lz4 import Lz4Inspector
+from keyhole.inspectors.compression.lzma_alone import LzmaInspector
+from keyhole.inspectors.container import ContainerInspector
+from keyhole.inspectors.formats.asif import ASIFInspector
+from keyhole.inspectors.formats.bochs import BochsInspector
+from keyhole.inspectors.formats.cloop import CloopInspector
+from keyhole.inspectors.formats.dmg import DMGInspector
+from keyhole.inspectors.formats.ewf import EWFInspector
+from keyhole.inspectors.formats.iso import ISOInspector
+from keyhole.inspectors.formats.luks.inspector import LUKSInspector
+from keyhole.inspectors.formats.parallels import ParallelsInspector
+from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
+from keyhole.inspectors.formats.qcow2.inspector import QcowInspector
+from keyhole.inspectors.formats.qed import QEDInspector
+from keyhole.inspectors.formats.sparseimage import SparseImageInspector
+from keyhole.inspectors.formats.vdi import VDIInspector
+from keyhole.inspectors.formats.vhd import VHDInspector
+from keyhole.inspectors.formats.vhdx.inspector import VHDXInspector
+from keyhole.inspectors.formats.vmdk.cowd import COWDInspector
+from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
+from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
+from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
+
+#: The bytes that `matches_front` is shown: one sector, as QEMU's probes read no more either.
+FRONT_BYTES = 512
+
+
+class KnownBy(Flag):
+    """Where an object bears the marks of its format."""
+
+    #: In its first `FRONT_BYTES`, which `matches_front` is shown.
+    FRONT = auto()
+    #: In a footer or trailer at its end, whatever its front is.
+    END = auto()
+    #: In a text that may begin with any of its first bytes.
+    TEXT = auto()
+    #: In volume descriptors 32 KiB behind its front.
+    DISC = auto()
+    #: In a partition table or a file system: the format itself has no marks.
+    CONTENT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One row: an inspector, and what people call objects of its format.
+
+    Args:
+        inspector: Recognises the format.
+        known_by: Where its marks are.
+        aliases: Other names of the format in metadata and policies; they also count as suffixes.
+        suffixes: What names of objects end in, besides the format's name and its aliases.
+        content_types: Media types. Several formats may share one; the first row is the family's name.
+        second_name: What the inspector calls some of its objects.
+    """
+
+    inspector: type[FileInspector]
+    known_by: KnownBy
+    aliases: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    content_types: tuple[str, ...] = ()
+    second_name: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the format, as `get_inspector` takes them."""
+        return (self.inspector.NAME, *((self.second_name,) if self.second_name else ()))
+
+
+FORMATS: Final[tuple[Format, ...]] = (
+    Format(
+        FileInspector,
+        KnownBy.CONTENT,
+        aliases=("ami", "ari", "aki"),
+        content_types=("application/x-raw-disk-image",),
+    ),
+    Format(
+        QcowInspector,
+        KnownBy.FRONT,
+        content_types=("application/x-qemu-disk", "application/x-qcow2"),
+    ),
+    Format(
+        VHDXInspector,
+        KnownBy.FRONT,
+        content_types=(
+            "application/x-vhdx",
+            "application/x-vhdx-disk",
+            "application/x-virtualbox-vhdx",
+        ),
+    ),
+    Format(
+        VMDKInspector,
+        KnownBy.FRONT,
+        content_types=(
+            "application/x-vmdk",
+            "application/vmdk",
+            "application/x-vmdk-disk",
+            "application/x-virtualbox-vmdk",
+        ),
+    ),
+    Format(COWDInspector, KnownBy.FRONT),
+    Format(SESparseInspector, KnownBy.FRONT),
+    Format(VMDKTextInspector, KnownBy.TEXT),
+    Format(
+        VDIInspector,
+        KnownBy.FRONT,
+        content_types=("application/x-vdi-disk", "application/x-virtualbox-vdi"),
+    ),
+    Format(
+        VHDInspector,
+        KnownBy.FRONT | KnownBy.END,
+        aliases=("vpc",),
+        content_types=("application/x-vhd", "application/x-vhd-disk", "application/x-virtualbox-vhd"),
+    ),
+    Format(QcowV1Inspector, KnownBy.FRONT, content_types=("application/x-qemu-disk",)),
+    Format(QEDInspector, KnownBy.FRONT, content_types=("application/x-qemu-disk",)),
+    Format(ParallelsInspector, KnownBy.FRONT, aliases=("ploop",), suffixes=("hdd",)),
+    Format(LUKSInspector, KnownBy.FRONT),
+    Format(BochsInspector, KnownBy.FRONT),
+    Format(CloopInspector, KnownBy.FRONT),
+    Format(DMGInspector, KnownBy.END, content_types=("application/x-apple-diskimage",)),
+    Format(SparseImageInspector, KnownBy.FRONT, content_types=("application/x-apple-diskimage",)),
+    Format(ASIFInspector, KnownBy.FRONT, content_types=("application/x-apple-diskimage",)),
+    Format(EWFInspector, KnownBy.FRONT, suffixes=("e01", "ex01")),
+    Format(VMAInspector, KnownBy.FRONT),
+    # `application/vnd.efi.img` is not here: uploaders guess it of every `.img`.
+    Format(
+        ISOInspector,
+        KnownBy.DISC,
+        content_types=(
+            "application/x-iso9660-image",
+            "application/vnd.efi.iso",
+            "application/x-cd-image",
+        ),
+    ),
+    Format(OVAInspector, KnownBy.FRONT, content_types=("application/x-tar",), second_name="ova"),
+    Format(
+        ZipInspector,
+        KnownBy.FRONT,
+        content_types=("application/zip", "application/x-zip-compressed"),
+    ),
+    Format(
+        GzipInspector,
+        KnownBy.FRONT,
+        suffixes=("gz", "tgz"),
+        content_types=("application/gzip", "application/x-gzip"),
+    ),
+    Format(XzInspector, KnownBy.FRONT, suffixes=("txz",), content_types=("application/x-xz",)),
+    Format(ZstdInspector, KnownBy.FRONT, suffixes=("zst",), content_types=("application/zstd",)),
+    Format(Bzip2Inspector, KnownBy.FRONT, suffixes=("bz2",), content_types=("application/x-bzip2",)),
+    Format(Lz4Inspector, KnownBy.FRONT, content_types=("application/x-lz4",)),
+    Format(LzmaInspector, KnownBy.FRONT, suffixes=("tlz",), content_types=("application/x-lzma",)),
+)
+
+
+def _inspectors(of: Iterable[Format]) -> tuple[type[FileInspector], ...]:
+    return tuple(one.inspector for one in of)
+
+
+#: Every inspector that can recognise an object by itself.
+ALL: Final = _inspectors(FORMATS)
+#: Images that are known by their first bytes, in the order in which they name an object that is several.
+BY_FRONT: Final = _inspectors(
+    one for one in FORMATS if KnownBy.FRONT in one.known_by and not one.inspector.IS_CONTAINER
+)
+#: Images that are known by their ends.
+BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_by)
+#: Archives and compressed images; what lies in them is looked at by inspections of their own.
+CONTAINERS: Final = tuple(
+    cast("type[ContainerInspector]", inspector) for inspector in ALL if inspector.IS_CONTAINER
+)
+#: Their names.
+CONTAINER_FORMATS: Final = frozenset(
+    name for one in FORMATS if one.inspector.IS_CONTAINER for name in one.names
+)
+#: The names of formats that are one compressed stream.
+COMPRESSED_FORMATS: Final = frozenset(
+    inspector.NAME for inspector in ALL if inspector.LAYER is Layer.COMPRESSED
+)
+#: By name; of those that share one, the established class, which stands first.
+INSPECTORS: Final[Mapping[str, type[FileInspector]]] = {
+    name: next(each.inspector for each in FORMATS if name in each.names)
+    for one in FORMATS
+    for name in one.names
+}
+#: The format of every name that clouds and tools have for one.
+FORMAT_OF_NAME: Final[Mapping[str, str]] = {
+    name: one.inspector.NAME if name in one.aliases else name
+    for one in FORMATS
+    for name in (*one.names, *one.aliases)
+}
+#: The format that a name's suffix stands for, without its dot.
+FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {
+    **FORMAT_OF_NAME,
+    **{suffix: one.inspector.NAME for one in FORMATS for suffix in one.suffixes},
+}
+#: The formats that a content type stands for, the family's name first.
+FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
+    content_type: tuple(name for one in FORMATS if content_type in one.content_types for name in one.names)
+    for content_type in sorted({each for one in FORMATS for each in one.content_types})
+}
+
+
+def get_inspector(format_name: str) -> type[FileInspector] | None:
+    """The class for a format name (`raw qcow2 vhd vhdx vmdk vdi …`), or `None` if it is not supported."""
+    return INSPECTORS.get(format_name)

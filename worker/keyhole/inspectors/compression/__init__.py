@@ -1,0 +1,1 @@
+"""Compressed images: decoders, and limits on what they may expand."""

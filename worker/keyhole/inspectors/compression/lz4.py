@@ -1,0 +1,115 @@
+"""LZ4: frames in a row, with skippable frames between them.
+
+Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame format", "Frame Descriptor",
+"Skippable Frames" and "Legacy frame". Little-endian.
+
+| offset | bytes | field of a frame |
+|---|---|---|
+| 0 | 4 | 04 22 4D 18; 02 21 4C 18 in a legacy frame; 5x 2A 4D 18 in a frame to be skipped |
+| 4 | 1 | bit 0: the id of a dictionary follows; 2: content checksum; 3: content size; 4: block checksums; 5: blocks are independent; 6-7: version, 01 |
+| 5 | 1 | bits 4-6: the longest block, 64 KiB to 4 MiB |
+| 6 | 8 | content size, if bit 3 says so |
+
+liblz4 decodes the frames and compares their checksums. It holds one block and 64 KiB before it, so a frame
+cannot ask for more than 8 MiB. It does not decode legacy frames, which only the command `lz4 -l` writes: they are
+named and not decompressed.
+"""  # noqa: E501 - the rows of the table are one line each
+
+from collections.abc import Mapping
+
+import lz4.frame
+
+from keyhole.inspectors.compression.decoders import Decoder, DecodingError, Stream, skippable_bytes
+from keyhole.inspectors.compression.inspector import CompressedInspector
+
+MAGIC = b"\x04\x22\x4d\x18"
+LEGACY_MAGIC = b"\x02\x21\x4c\x18"
+DICTIONARY, CONTENT_SIZE = 0x01, 0x08
+
+
+class _Frame:
+    """A frame as liblz4 decodes it, in the form that the other libraries have."""
+
+    def __init__(self) -> None:
+        self._lz4 = lz4.frame.LZ4FrameDecompressor()
+
+    @property
+    def eof(self) -> bool:
+        """Whether the frame has ended."""
+        return bool(self._lz4.eof)
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether nothing more comes out unless more goes in."""
+        return bool(self._lz4.needs_input)
+
+    @property
+    def unused_data(self) -> bytes:
+        """What lies behind the frame's end."""
+        return self._lz4.unused_data or b""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Decompress some bytes; see `Stream`."""
+        return bytes(self._lz4.decompress(data, max_length))
+
+
+class Lz4Decoder(Decoder):
+    """Decodes LZ4 frames in a row."""
+
+    NAME = "lz4"
+    # liblz4's errors have no class of their own.
+    ERRORS = RuntimeError
+
+    @classmethod
+    def begins(cls, front: bytes) -> bool:
+        """Whether a frame begins here, or behind frames to be skipped that end within `front`."""
+        at = 0
+        while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
+            at += skipped
+        return front.startswith((MAGIC, LEGACY_MAGIC), at)
+
+    @staticmethod
+    def content_size(head: bytes) -> int | None:
+        """The content size that a frame's header states, if it states one."""
+        if len(head) < 14 or not head[4] & CONTENT_SIZE:
+            return None
+        return int.from_bytes(head[6:14], "little")
+
+    def window(self, head: bytes) -> int:
+        """Two of the longest blocks, and 64 KiB before them."""
+        return 2 * (1 << 8 + 2 * (head[5] >> 4 & 7)) + 64 * 1024 if len(head) > 5 else 0
+
+    def _open(self, head: bytes) -> Stream | int | None:
+        if skipped := skippable_bytes(head[:8]):
+            return skipped
+        if head.startswith(LEGACY_MAGIC):
+            raise DecodingError("unsupported_subformat", "legacy LZ4 frames are not decompressed")
+        if not head.startswith(MAGIC):
+            return None
+        if len(head) > 4 and head[4] & DICTIONARY:
+            raise DecodingError("data_file", "it is decompressed by a dictionary that is not in the object")
+        return _Frame()
+
+    def _explained(self, error: Exception) -> DecodingError:
+        for said, what in (("contentChecksum", "content"), ("blockChecksum", "block")):
+            if said in str(error):
+                return DecodingError("checksum_mismatch", f"a {what} checksum in the LZ4 data is wrong")
+        if "headerChecksum" in str(error):
+            return DecodingError("checksum_mismatch", "the checksum of an LZ4 frame header is wrong")
+        if "frameSize" in str(error):
+            return DecodingError(
+                "size_mismatch", "an LZ4 frame does not have the content size that it states"
+            )
+        return super()._explained(error)
+
+
+class Lz4Inspector(CompressedInspector):
+    """LZ4 frames, and what they hold."""
+
+    NAME = "lz4"
+    DECODER = Lz4Decoder
+
+    def read_header(self, front: bytes) -> Mapping[str, object]:
+        """The content size that the first frame states."""
+        size = Lz4Decoder.content_size(front) if front.startswith(MAGIC) else None
+        return {} if size is None else {"stated_bytes": size}

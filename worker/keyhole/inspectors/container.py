@@ -1,0 +1,292 @@
+"""What containers have in common: members that lie in them, each of which is an inspection of its own.
+
+A member is a stretch of the container, or what a decoder makes of it. Its inspection wants bytes by the
+member's own offsets; the container says where these lie in the object, and hands on what comes.
+
+- Members are declared as regions are (`new_member`), from what is captured, and are shown the piece that
+  passes at that moment.
+- A member whose inspection has all that it wants is settled: its facts are kept, if the container counts it
+  as a member (`keeps`), and all else of it is forgotten.
+- A container in a container is a member as any other, down to `inside.MAX_DEPTH`.
+- How many members are looked at at once is bounded (`busy`), how many are kept (`full`), and with both what
+  is held in memory. A container that waits until it is not busy any more knows the same in the end.
+- A member's length is told to its inspection once the member is known to lie in the object to its end, or the
+  object's length is known: of what is cut off, the inspection sees the part that is there.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.effort import spend
+from keyhole.inspectors.extents import ExtentMap
+from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.inside import Inside, Look
+from keyhole.inspectors.region import ByteRange
+
+#: Members that are kept. An appliance has a handful of disks; a container image some dozen layers.
+MAX_MEMBERS = 1000
+#: Members that are looked at at once. A scan has two or three in flight: while a disk's end is fetched, the
+#: next one's front comes with it.
+MAX_OPEN = 32
+#: More than a few are looked at at once only while they hold less than this together.
+FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
+#: What is kept of a member that nothing recognised.
+FRONT_BYTES = 4096
+#: Disks of more bytes together than a 64-bit number counts are no disks.
+MAX_VIRTUAL_SIZE = 2**64 - 1
+
+
+class PlacedMember:
+    """A member whose bytes lie in the container as they are.
+
+    Args:
+        name: As the container calls it.
+        extents: Where its bytes lie.
+        inspection: What looks at it.
+    """
+
+    def __init__(self, name: str, extents: ExtentMap, inspection: Look) -> None:
+        self.name = name
+        self.inspection = inspection
+        self._extents = extents
+        self._length: int | None = None
+        # Until something comes: whoever asks asks often, and so does what lies around the container.
+        self._known: Member | None = None
+
+    def feed(self, offset: int, data: bytes) -> None:
+        """Hand on what belongs to the member, of bytes of the container that begin at `offset`."""
+        self._known = None
+        for part in self._extents.placed(offset, offset + len(data)):
+            start = part.place - offset
+            self.inspection.feed(part.offset, data[start : start + part.length])
+
+    def reach(self, highest: int, size: int | None) -> None:
+        """Learn how far the container reaches: at least to `highest`, or that it has `size` bytes."""
+        self._known = None
+        available = self._extents.available(highest if size is None else size)
+        if self._length is None and (size is not None or available == self._extents.size):
+            self._length = available
+            self.inspection.finish(available)
+        self._fill_holes(available)
+
+    def missing(self) -> Iterator[ByteRange]:
+        """The ranges of the container that the inspection wants."""
+        for wanted in self.inspection.missing():
+            for part in self._extents.within(wanted.offset, wanted.end):
+                yield ByteRange(part.place, part.length)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the inspection has all that it wants."""
+        return self._length is not None and self.inspection.complete
+
+    def known(self) -> Member:
+        """What is known of it now."""
+        if self._known is None:
+            self._known = self._told()
+        return self._known
+
+    def _told(self) -> Member:
+        facts = self.inspection.facts()
+        facts = replace(facts, front=facts.front[:FRONT_BYTES])
+        return Member(self.name, self._extents.place, self._extents.size, facts)
+
+    def _fill_holes(self, available: int) -> None:
+        """Give the inspection the zeros that it wants. Each time it may want more, as often as it may ask.
+
+        Of a file that is cut off, a hole behind the cut is not there either.
+        """
+        given = self._extents.sparse
+        while given:
+            given = False
+            for wanted in self.inspection.missing():
+                for start, end in self._extents.holes(wanted.offset, min(wanted.end, available)):
+                    self.inspection.feed(start, bytes(end - start))
+                    given = True
+
+
+class ContainerInspector(FileInspector):
+    """A container: what it is itself, and its members.
+
+    Args:
+        tracing: Passed on to the members' inspections, too.
+        inside: How its members may be looked at.
+    """
+
+    IS_CONTAINER = True
+
+    def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
+        super().__init__(tracing)
+        self.inside = inside or Inside()
+        self.thorough = self.inside.thorough
+        self._count = 0
+        # By their numbers, in which order they are told in the end.
+        self._open: dict[int, PlacedMember] = {}
+        self._kept: dict[int, Member] = {}
+        self._fresh: dict[int, PlacedMember] = {}
+
+    # What subclasses call
+
+    def new_member(self, name: str, extents: ExtentMap) -> int:
+        """Declare a member whose bytes lie in the container as they are, and number it, from 0."""
+        return self.add_member(PlacedMember(name, extents, self.inside.look()))
+
+    def add_member(self, member: PlacedMember) -> int:
+        """Declare a member, and number it."""
+        number = self._count
+        self._count += 1
+        self._open[number] = self._fresh[number] = member
+        return number
+
+    def skip_member(self) -> int:
+        """Number a member that is not looked at."""
+        self._count += 1
+        return self._count - 1
+
+    def take(self, name: str) -> bytes:
+        """The bytes of a filled region, which is forgotten. It may be declared again."""
+        data = self.captured(name)
+        del self._regions[name]
+        if name in self._asked_for:
+            self._asked_for.pop(name).release()
+        return data
+
+    @property
+    def busy(self) -> bool:
+        """Whether so much is looked at that the next member has to wait until one is settled."""
+        many = len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
+        return many or self.holds_much or (len(self._open) >= FEW_OPEN and self._open_bytes >= MAX_OPEN_BYTES)
+
+    @property
+    def _open_bytes(self) -> int:
+        """How many bytes the members hold that are looked at."""
+        return sum(sum(member.inspection.context_info.values()) for member in self._open.values())
+
+    @property
+    def full(self) -> bool:
+        """Whether no further member is looked at, of a container that is not busy."""
+        return self._most >= MAX_MEMBERS
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether something inside is being decompressed, which takes much memory: one at a time does."""
+        return any(member.inspection.holds_much for member in self._open.values())
+
+    # What subclasses override
+
+    def keeps(self, member: Member) -> bool:  # noqa: ARG002 - for those that look at it
+        """Whether what was looked at counts as a member, once its inspection has all that it wants."""
+        return True
+
+    # What goes in
+
+    def feed(self, offset: int, data: bytes) -> None:
+        """Present bytes from anywhere; see `FileInspector.feed`. Members are shown them, too."""
+        if not data:
+            return
+        self._highest = max(self._highest, offset + len(data))
+        self._show(self._open, offset, data)
+        while True:
+            self._fresh = {}
+            super().feed(offset, data)
+            if not self._fresh:
+                return
+            # What was declared just now is shown the piece. Once it is settled, more may be declared.
+            self._show(self._fresh, offset, data)
+
+    def finish(self, size: int | None = None) -> None:
+        """Make the object's length known; see `FileInspector.finish`. Members know then how long they are."""
+        super().finish(size)
+        while self._settle(self._open):
+            super().finish(size)
+
+    def close(self) -> None:
+        """Say that nothing more is asked of it, nor of its members; see `FileInspector.close`."""
+        super().close()
+        for member in self._open.values():
+            member.inspection.close()
+
+    def missing(self) -> list[ByteRange]:
+        """What the container and its members want."""
+        return [*super().missing(), *(part for member in self._open.values() for part in member.missing())]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the container and all its members have what they want."""
+        return super().complete and not self._open
+
+    @property
+    def context_info(self) -> dict[str, int]:
+        """How many bytes each region holds in memory, those of members as `number/region`."""
+        inside = {
+            f"{number}/{name}": held
+            for number, member in self._open.items()
+            for name, held in member.inspection.context_info.items()
+        }
+        return {**super().context_info, **inside}
+
+    # What comes out
+
+    def members(self) -> tuple[Member, ...]:
+        """The members, in their order; with those of which not all is known yet."""
+        return tuple(self._numbered().values())
+
+    @property
+    def virtual_size(self) -> int:
+        """The sizes of all members' disks together; zero if one is unknown, or there is none."""
+        return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
+
+    def other_sizes(self) -> Mapping[str, int]:
+        """Return the same for those readers that take another size for some member's disk."""
+        facts = [member.facts for member in self.members() if member.facts.format]
+        readers = sorted({reader for one in facts for reader in one.other_sizes})
+        return {reader: _total(one.virtual_size_by(reader) for one in facts) for reader in readers}
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """That of the members is told by them; the container is as whole as its own marks say."""
+        return Wholeness.UNCHECKED
+
+    # How it works
+
+    def _numbered(self) -> dict[int, Member]:
+        """The members by their numbers."""
+        unsettled = ((number, member.known()) for number, member in self._open.items())
+        known = {**self._kept, **{number: member for number, member in unsettled if self.keeps(member)}}
+        return {number: known[number] for number in sorted(known)}
+
+    @property
+    def _most(self) -> int:
+        """How many members there are, should all be kept that are looked at."""
+        return len(self._kept) + len(self._open)
+
+    def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
+        for member in members.values():
+            # It is told its length first: what is shorter than a front is looked at once that is known.
+            member.reach(self._highest, self._size)
+            member.feed(offset, data)
+        self._settle(members)
+
+    def _settle(self, members: dict[int, PlacedMember]) -> bool:
+        """Keep of members that are complete what they are. Tells whether there were any."""
+        settled = []
+        for number, member in members.items():
+            member.reach(self._highest, self._size)
+            if member.complete:
+                settled.append(number)
+        for number in settled:
+            spend()
+            member = self._open.pop(number)
+            known = member.known()
+            member.inspection.close()
+            if self.keeps(known):
+                self._kept[number] = known
+        return bool(settled)
+
+
+def _total(sizes: Iterable[int | None]) -> int:
+    """The sum of sizes; zero if one is unknown, or it is more than a disk can have."""
+    known = list(sizes)
+    total = sum(size for size in known if size) if all(known) else 0
+    return total if total <= MAX_VIRTUAL_SIZE else 0

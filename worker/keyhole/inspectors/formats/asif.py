@@ -1,0 +1,161 @@
+"""Apple Sparse Image Format (ASIF), of macOS 26. All fields are big-endian.
+
+Source: no specification is public; what is known was found by others: "ASIF binary specification"
+(github.com/huven/asif-format) and dissect.hypervisor, disk/c_asif.py.
+
+| offset | bytes | field of the header |
+|---|---|---|
+| 0 | 4 | signature `shdw` |
+| 4 | 4 | version, 1 |
+| 8 | 4 | header size in bytes, 512 |
+| 16 | 2 x 8 | offsets of the two directories, in bytes |
+| 32 | 16 | UUID |
+| 48 | 8 | virtual size in sectors |
+| 56 | 8 | sectors that the disk can grow to |
+| 64 | 4 | chunk size in bytes |
+| 68 | 2 | sector size in bytes |
+
+A directory is a sequence number, u64, and then for each table the chunk that it lies in, u64; zero: none. The
+directory with the higher number counts. Tables map the disk's chunks to the file's.
+
+Wholeness: unchecked. Chunks lie in the file in any order, the mark of the highest is kept nowhere, and the
+tables that would tell take as many mebibytes as the disk has hundreds of gibibytes. A file that is too short
+for its directories or for the tables that they name is known to be cut; another may still be.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack_from
+from uuid import UUID
+
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.region import CaptureRegion
+
+SIGNATURE = b"shdw"
+VERSION = 1
+#: As much of the header's 512 bytes as is known.
+HEADER_BYTES = 80
+DIRECTORIES = 2
+#: Tables looked for in a directory. At the usual chunk of 1 MiB each is for 126 GiB: a disk of 63 TiB.
+MAX_TABLES = 512
+#: The largest chunk believed. Seen is 1 MiB.
+MAX_CHUNK_BYTES = 1 << 30
+#: Sectors of disks.
+SECTOR_SIZES = (512, 1024, 2048, 4096)
+
+
+class ASIFInspector(FrontInspector):
+    """ASIF: the header, and the beginnings of the two directories."""
+
+    NAME = "asif"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the signature stands at the front."""
+        return front.startswith(SIGNATURE)
+
+    @property
+    def virtual_size(self) -> int:
+        """The header's count of sectors, in bytes; zero until it is here, or if it makes no sense."""
+        return self._u64(48) * self._sector if self._sizes_make_sense else 0
+
+    def post_process(self) -> None:
+        """Once the header is here and makes sense, declare both directories."""
+        if self.has_region("directory_0") or not self._tables:
+            return
+        for number in range(DIRECTORIES):
+            region = CaptureRegion(self._u64(16 + 8 * number), 8 + 8 * self._tables)
+            self.new_region(f"directory_{number}", region)
+
+    def details(self) -> Mapping[str, object]:
+        """Sizes and UUID."""
+        if not self._readable:
+            return {}
+        return {
+            "uuid": str(UUID(bytes=self.captured("header")[32:48])),
+            "chunk_size": self._chunk,
+            "sector_size": self._sector,
+            "maximum_size": self._u64(56) * self._sector,
+        }
+
+    def checks(self) -> list[Finding]:
+        """Whether the header makes sense, and whether directories and tables lie inside the object."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if not self._readable:
+            return [found("truncated", "the object ends within the ASIF header")]
+        return [*self._states(), *self._overlaps(), *self._lengths()]
+
+    def _states(self) -> Iterator[Finding]:
+        version = int.from_bytes(self.captured("header")[4:8], "big")
+        if version != VERSION:
+            yield found("unknown_features", f"ASIF version {version} is unknown")
+        if not self._sizes_make_sense:
+            yield found("structure", f"chunks of {self._chunk} bytes and sectors of {self._sector} cannot be")
+        if self._u64(48) > self._u64(56):
+            yield found("structure", "the disk is larger than it can grow")
+
+    def _overlaps(self) -> list[Finding]:
+        """What lies over the header, the directories or another table."""
+        directories = [f"directory_{number}" for number in range(DIRECTORIES)]
+        held = [self.region(name) for name in directories if self.has_region(name)]
+        parts = [Part(one.offset, one.offset + one.length, "a directory") for one in held]
+        tables = Blocks("a table", self._active, self._chunk, unit=max(self._chunk, 1))
+        return overlaps([Part(0, HEADER_BYTES, "the header"), *parts], tables)
+
+    def _lengths(self) -> Iterator[Finding]:
+        if self._size is None:
+            return
+        for number in range(DIRECTORIES):
+            name = f"directory_{number}"
+            if self.has_region(name) and self.region(name).offset + 8 > self._size:
+                yield found("truncated", f"directory {number} lies beyond the end of the object")
+        end = (max(self._active, default=0) + 1) * self._chunk
+        if self._active and end > self._size:
+            yield found("truncated", f"a table ends at byte {end}, the object at {self._size}")
+
+    # Header and directories
+
+    @property
+    def _active(self) -> tuple[int, ...]:
+        """The chunks of the tables, by the directory that counts; nothing until both are here."""
+        held = [self.captured(f"directory_{number}") for number in range(DIRECTORIES)]
+        if any(len(data) < 8 for data in held):
+            return ()
+        newest = max(held, key=lambda data: int.from_bytes(data[:8], "big"))
+        return tuple(chunk for chunk in unpack_from(f">{len(newest) // 8 - 1}Q", newest, 8) if chunk)
+
+    @property
+    def _tables(self) -> int:
+        """How many tables the disk's present size takes, as far as they are looked at."""
+        if not self._sizes_make_sense:
+            return 0
+        group = 4 * self._sector
+        groups = self._chunk // (8 * (group + 1))
+        return min(MAX_TABLES, -(-self.virtual_size // (groups * group * self._chunk))) if groups else 0
+
+    @property
+    def _sizes_make_sense(self) -> bool:
+        if not self._readable or self._sector not in SECTOR_SIZES:
+            return False
+        return 0 < self._chunk <= MAX_CHUNK_BYTES and self._chunk % self._sector == 0
+
+    @property
+    def _readable(self) -> bool:
+        return self.format_match and len(self.captured("header")) == HEADER_BYTES
+
+    @property
+    def _chunk(self) -> int:
+        return int.from_bytes(self.captured("header")[64:68], "big")
+
+    @property
+    def _sector(self) -> int:
+        return int.from_bytes(self.captured("header")[68:70], "big")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.captured("header")[offset : offset + 8], "big")

@@ -1,0 +1,203 @@
+"""Bochs' redolog image. All fields are little-endian.
+
+Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 32 | magic `Bochs Virtual HD Image` and zeros |
+| 32 | 16 | type `Redolog` and zeros |
+| 48 | 16 | subtype `Growing`, `Undoable` or `Volatile` and zeros |
+| 64 | 4 | version 0x00010000 or 0x00020000 |
+| 68 | 4 | header size in bytes: where the catalog begins |
+| 72 | 4 | entries of the catalog |
+| 76 | 4 | bytes of an extent's bitmap |
+| 80 | 4 | bytes of an extent, a power of 2 from 512 to 8 MiB |
+| 84, 88 | 8 | virtual size in bytes: in version 1, in version 2 |
+
+An entry of the catalog has 4 bytes: the extent's place among those stored, or all ones. Behind the catalog
+lie the extents, each with its bitmap in front; both fill whole sectors.
+
+Wholeness: the extent that lies highest, by the catalog. Of a catalog beyond `MAX_CATALOG_BYTES` the beginning
+and the end are looked at.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.text import printable
+
+MAGIC = b"Bochs Virtual HD Image".ljust(32, b"\0")
+#: The part of the magic that counts: a text and the zero that ends it.
+MAGIC_TEXT = MAGIC.rstrip(b"\0") + b"\0"
+HEADER_BYTES = 512
+SECTOR = 512
+
+#: What is held of the catalog's beginning: 24,576 entries.
+MAX_CATALOG_BYTES = 96 * 1024
+#: What is held of its end where it is longer. Together these hold what Bochs' tool makes for a disk of 8 GiB.
+MAX_CATALOG_END_BYTES = 32 * 1024
+#: QEMU's limits (bochs_open); Bochs' tool needs this many entries of that size for 8 TiB.
+MAX_CATALOG_ENTRIES = 0x100000
+EXTENT_SIZES = frozenset(1 << bits for bits in range(9, 24))
+
+REDOLOG = b"Redolog"
+GROWING = b"Growing"
+#: What Bochs writes beside a base image: only what differs from it.
+DIFFERENCES = frozenset({b"Undoable", b"Volatile"})
+VERSION_NAMES = {0x00010000: "1.0", 0x00020000: "2.0"}
+NOT_ALLOCATED = 0xFFFFFFFF
+
+
+class BochsInspector(FrontInspector):
+    """Bochs redolog: 512 bytes give the virtual size, the catalog behind them tells whether it is whole."""
+
+    NAME = "bochs"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        #: Extents up to the highest that the catalog leads to; `None` until it is read.
+        self._extents: int | None = None
+        self._doubled = False
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has Bochs' magic."""
+        return front.startswith(MAGIC_TEXT)
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header in whole sectors, as bytes; zero until it is here."""
+        known = self.format_match and len(self.region("header").data) >= 96
+        return self._disk_bytes // SECTOR * SECTOR if known else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """`growing`, `undoable` or `volatile`."""
+        known = self.format_match and self._text(48) in {GROWING, *DIFFERENCES}
+        return self._text(48).decode("ascii").lower() if known else None
+
+    def post_process(self) -> None:
+        """Declare what the header leads to, beginning and end of the catalog, and read it."""
+        if not self._usable:
+            return
+        if not self.has_region("catalog"):
+            length = 4 * self._u32(72)
+            end_length = min(max(0, length - MAX_CATALOG_BYTES), MAX_CATALOG_END_BYTES)
+            self.new_region("catalog", CaptureRegion(self._u32(68), min(length, MAX_CATALOG_BYTES)))
+            self.new_region("catalog_end", CaptureRegion(self._data_offset - end_length, end_length))
+        if self._extents is None and self.filled("catalog") and self.filled("catalog_end"):
+            self._read_catalog()
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven where the whole catalog was seen, sampled where it is longer, if all extents are there."""
+        if self._size is None or self._extents is None or self._end > self._size:
+            return Wholeness.UNCHECKED
+        seen = 4 * self._u32(72) <= MAX_CATALOG_BYTES + MAX_CATALOG_END_BYTES
+        return Wholeness.PROVEN if seen else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Type, version, extent size and count."""
+        if not self.format_match or len(self.captured("header")) < HEADER_BYTES:
+            return {}
+        return {
+            "type": printable(self._text(32)),
+            "subtype": printable(self._text(48)),
+            "version": VERSION_NAMES.get(self._u32(64), f"{self._u32(64):#010x}"),
+            "extent_size": self._u32(80),
+            "extents": self._u32(72),
+        }
+
+    def checks(self) -> list[Finding]:
+        """What the header says of the image, and whether its sizes and the catalog agree."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the Bochs header")]
+        unknown = list(self._unknowns())
+        if unknown:
+            return unknown
+        if not self._usable:
+            return [found("structure", "the sizes of header, catalog, bitmap or extent are out of bounds")]
+        return [*self._states(), *self._contradictions(), *self._needs(self._end)]
+
+    def _unknowns(self) -> Iterator[Finding]:
+        kind, subtype = self._text(32), self._text(48)
+        if kind != REDOLOG or subtype not in {GROWING, *DIFFERENCES}:
+            names = f"{printable(kind)} {printable(subtype)}"
+            yield found("unknown_features", f"the Bochs image type {names!r} is unknown")
+        if self._u32(64) not in VERSION_NAMES:
+            yield found("unknown_features", f"Bochs image version {self._u32(64):#010x} is unknown")
+
+    def _states(self) -> Iterator[Finding]:
+        if self._text(48) in DIFFERENCES:
+            yield found(
+                "parent_image", f"an {self.subformat} redolog holds only what differs from its base image"
+            )
+
+    def _contradictions(self) -> Iterator[Finding]:
+        if self._disk_bytes % SECTOR:
+            yield found("structure", f"the virtual size of {self._disk_bytes} bytes is not whole sectors")
+        if self._u32(72) * self._u32(80) < self.virtual_size:
+            yield found("structure", f"{self._u32(72)} extents cannot hold the virtual size")
+        if self._u32(76) * 8 * SECTOR < self._u32(80):
+            yield found("structure", "an extent's bitmap is too short for its sectors")
+        if self._extents is not None and self._extents > self._u32(72):
+            yield found("structure", f"the catalog leads to {self._extents} extents, it has {self._u32(72)}")
+        if self._doubled:
+            yield found("metadata_overlap", "two entries of the catalog lead to the same extent")
+
+    # The header's fields
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        return (
+            self.format_match
+            and len(self.captured("header")) == HEADER_BYTES
+            and not list(self._unknowns())
+            and self._u32(68) >= HEADER_BYTES
+            and self._u32(72) <= MAX_CATALOG_ENTRIES
+            # QEMU keeps the data's offset in 32 bits.
+            and self._data_offset < 1 << 32
+            and self._u32(76) > 0
+            and self._u32(80) in EXTENT_SIZES
+        )
+
+    @property
+    def _disk_bytes(self) -> int:
+        at = 84 if VERSION_NAMES.get(self._u32(64)) == "1.0" else 88
+        return int.from_bytes(self.region("header").data[at : at + 8], "little")
+
+    @property
+    def _data_offset(self) -> int:
+        return self._u32(68) + 4 * self._u32(72)
+
+    def _text(self, offset: int) -> bytes:
+        """A text of up to 16 bytes that a zero ends."""
+        return self.region("header").data[offset : offset + 16].split(b"\0", 1)[0]
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
+
+    # What the header leads to
+
+    def _read_catalog(self) -> None:
+        """Look at the catalog's entries, as far as it is held."""
+        table = self.captured("catalog") + self.captured("catalog_end")
+        count = len(table) // 4
+        entries = unpack(f"<{count}I", table[: 4 * count])
+        different = set(entries) - {NOT_ALLOCATED}
+        self._extents = max(different, default=-1) + 1
+        self._doubled = len(different) < count - entries.count(NOT_ALLOCATED)
+
+    @property
+    def _end(self) -> int:
+        """How long the object must be at least, by what is held of the catalog."""
+        sectors = -(-self._u32(76) // SECTOR) + -(-self._u32(80) // SECTOR)
+        return self._data_offset + (self._extents or 0) * sectors * SECTOR

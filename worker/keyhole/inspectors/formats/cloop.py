@@ -1,0 +1,161 @@
+"""The compressed loopback image, cloop, version 2. All fields are big-endian.
+
+Source: QEMU, block/cloop.c, cloop_probe, cloop_open, cloop_read_block; the older preamble: cloop,
+create_compressed_fs.c, CLOOP_PREAMBLE.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 128 | a shell script that mounts the image, and zeros |
+| 128 | 4 | block size in bytes, a multiple of 512, at most 64 MiB |
+| 132 | 4 | blocks |
+| 136 | 8 each | where each block begins, and at last where the last one ends |
+
+Each block is a zlib stream of its own. The virtual size is as many whole blocks.
+
+Wholeness: the table's last entry is where the data ends. Of a table beyond `MAX_TABLE_BYTES` the beginning
+and the end are looked at; the order of the entries between is not.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.region import CaptureRegion
+
+PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
+#: How the script goes on, by its first two tools.
+COMMANDS = (b"modprobe cloop ", b"insmod cloop")
+HEADER_BYTES = 136
+SECTOR = 512
+
+#: What is held of the table's beginning: 16,384 entries, 1 GiB at blocks of 64 KiB.
+MAX_TABLE_BYTES = 128 * 1024
+#: What is held of its end where it is longer; the last entry is what counts.
+MAX_TABLE_END_BYTES = 64 * 1024
+#: QEMU's limits (cloop_open).
+MAX_BLOCK_BYTES = 64 * 1024 * 1024
+MAX_COMPRESSED_BYTES = 2 * MAX_BLOCK_BYTES
+MAX_OFFSETS_BYTES = 512 * 1024 * 1024
+#: QEMU keeps the virtual size as sectors in 32 bits; beyond that readers see different sizes.
+MAX_SECTORS = 2**32 - 1
+
+
+class CloopInspector(FrontInspector):
+    """cloop version 2: 136 bytes give the virtual size, the table behind them where the data ends."""
+
+    NAME = "cloop"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has a preamble of cloop, version 2."""
+        return front.startswith(PREAMBLE) and front.startswith(COMMANDS, len(PREAMBLE))
+
+    @property
+    def virtual_size(self) -> int:
+        """All blocks together, in bytes; zero until the header is here."""
+        known = self.format_match and len(self.region("header").data) == HEADER_BYTES
+        return self._block_bytes * self._blocks if known else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """`V2.0`."""
+        return "V2.0" if self.format_match else None
+
+    def post_process(self) -> None:
+        """Declare what the header leads to: beginning and end of the table of offsets."""
+        if not self._usable or self.has_region("offsets"):
+            return
+        length = self._table_end - HEADER_BYTES
+        end_length = min(max(0, length - MAX_TABLE_BYTES), MAX_TABLE_END_BYTES)
+        self.new_region("offsets", CaptureRegion(HEADER_BYTES, min(length, MAX_TABLE_BYTES)))
+        self.new_region("offsets_end", CaptureRegion(self._table_end - end_length, end_length))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven by the table's last entry, if the data that it ends is there."""
+        if self._size is None or not self._table_filled or self._end > self._size:
+            return Wholeness.UNCHECKED
+        held = self.region("offsets").length + self.region("offsets_end").length
+        return Wholeness.SAMPLED if self.thorough and held < 8 * (self._blocks + 1) else Wholeness.PROVEN
+
+    def details(self) -> Mapping[str, object]:
+        """Block size and count."""
+        if not self._usable:
+            return {}
+        return {"block_size": self._block_bytes, "blocks": self._blocks}
+
+    def checks(self) -> list[Finding]:
+        """Whether the sizes are within bounds, the offsets in order, and the data there."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the cloop header")]
+        if not self._usable:
+            return [found("structure", "the header's block size or count is out of bounds")]
+        return [*self._contradictions(), *self._needs(self._end)]
+
+    def _contradictions(self) -> Iterator[Finding]:
+        begin, end = _entries(self.captured("offsets")), _entries(self.captured("offsets_end"))
+        if begin and begin[0] < self._table_end:
+            yield found("metadata_overlap", "the first block overlaps the table of offsets")
+        offsets = begin + end
+        later = offsets[1:]
+        lengths = [stop - start for start, stop in zip(offsets, later, strict=False)]
+        if min(lengths, default=0) < 0:
+            yield found("structure", "the offsets of the blocks are not in order")
+        if end and len(offsets) <= self._blocks:
+            # This step leads over the entries that are not held.
+            del lengths[len(begin) - 1]
+        if max(lengths, default=0) > MAX_COMPRESSED_BYTES:
+            yield found("structure", f"a compressed block has more than {MAX_COMPRESSED_BYTES} bytes")
+
+    # The header's fields
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        return (
+            self.format_match
+            and len(self.captured("header")) == HEADER_BYTES
+            and 0 < self._block_bytes <= MAX_BLOCK_BYTES
+            and not self._block_bytes % SECTOR
+            and self._table_end - HEADER_BYTES <= MAX_OFFSETS_BYTES
+            and self._blocks * (self._block_bytes // SECTOR) <= MAX_SECTORS
+        )
+
+    @property
+    def _block_bytes(self) -> int:
+        return int.from_bytes(self.region("header").data[128:132], "big")
+
+    @property
+    def _blocks(self) -> int:
+        return int.from_bytes(self.region("header").data[132:136], "big")
+
+    @property
+    def _table_end(self) -> int:
+        return HEADER_BYTES + 8 * (self._blocks + 1)
+
+    # What the header leads to
+
+    @property
+    def _table_filled(self) -> bool:
+        return self.filled("offsets") and self.filled("offsets_end")
+
+    @property
+    def _end(self) -> int:
+        """How long the object must be at least: where the last block ends, or else the table."""
+        last = self.captured("offsets_end" if self.region("offsets_end").length else "offsets")
+        entries = _entries(last)
+        return max(self._table_end, entries[-1] if entries else 0)
+
+
+def _entries(table: bytes) -> tuple[int, ...]:
+    """The entries of a table, a partial one at its end left out."""
+    count = len(table) // 8
+    return unpack(f">{count}Q", table[: 8 * count])

@@ -1,0 +1,252 @@
+"""Apple's disk images, UDIF (".dmg"). All fields are big-endian.
+
+Source: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file"; where the trailer is looked
+for: QEMU, block/dmg.c, dmg_find_koly_offset.
+
+The front of the file is data; what makes it an image is a trailer of 512 bytes at its end, and perhaps up to
+511 bytes of padding behind.
+
+| offset | bytes | field of the trailer |
+|---|---|---|
+| 0 | 4 | signature `koly` |
+| 4 | 4 | version, 4 |
+| 8 | 4 | size of the trailer, 512 |
+| 24 | 8 | offset of the data fork, and at 32 its length |
+| 40 | 8 | offset of the resource fork, and at 48 its length; zero if there is a property list |
+| 56 | 4 | number of this segment, and at 60 how many there are |
+| 64 | 16 | UUID that all segments share |
+| 216 | 8 | offset of the XML property list that maps the disk's blocks, and at 224 its length |
+| 492 | 8 | virtual size in sectors of 512 bytes |
+
+An image for reading and writing (UDRW) has no trailer: it is a raw disk. An encrypted one has none that can
+be seen: it is not recognised.
+
+The property list maps the disk's sectors (`dmg_map`). Its tables must be of as many as the trailer states,
+and lead into the data fork alone. Images of old have a resource fork in its place, which is not read.
+
+Wholeness: the trailer is written last and says where the parts before it end; all of them must lie before
+it, the property list must stand where it says, and the data of all chunks in the data fork.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from uuid import UUID
+
+from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats import dmg_map
+from keyhole.inspectors.formats.dmg_map import COMPRESSED, MAX_PLIST_BYTES, RAW, BlockMap
+from keyhole.inspectors.readers import DMG_SEARCHED_BYTES, DMG_TRAILER_BYTES
+from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+
+SIGNATURE = b"koly"
+VERSION = 4
+SECTOR = 512
+#: What a whole trailer begins with: signature, version, size. Where less than a trailer is left, four letters
+#: are too little to go by.
+TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
+#: QEMU keeps a disk's size in a signed 64-bit number of bytes.
+MAX_SECTORS = (2**63 - 1) // SECTOR
+
+#: Where the trailer has the offsets of its parts.
+DATA_FORK, RESOURCE_FORK, PLIST = 24, 40, 216
+PLIST_STARTS = (b"<?xml", b"<!DOC", b"<plis")
+
+
+class Trailer(NamedTuple):
+    """The trailer, or what is left of it, and where it stands."""
+
+    offset: int
+    data: bytes
+
+    def number(self, at: int, length: int = 8) -> int:
+        """The big-endian number at an offset within the trailer."""
+        return int.from_bytes(self.data[at : at + length], "big")
+
+    def part(self, at: int) -> ByteRange:
+        """The part of the file whose offset and length stand at `at`."""
+        return ByteRange(self.number(at), self.number(at + 8))
+
+
+class DMGInspector(FileInspector):
+    """Apple UDIF: a trailer within the last 1023 bytes, and the property list that it leads to."""
+
+    NAME = "dmg"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self._map: BlockMap | None = None
+        self.new_region("tail", TailRegion(DMG_SEARCHED_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+        """Never: nothing at the front makes a file a DMG."""
+        return False
+
+    @property
+    def format_match(self) -> bool:
+        """Whether a trailer stands in the last 1023 bytes."""
+        return self._trailer is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the object ends within the trailer."""
+        return self._trailer is not None and len(self._trailer.data) < DMG_TRAILER_BYTES
+
+    @property
+    def stands(self) -> bool:
+        """Whether a reader comes from the trailer to a disk, or could: not if it is cut, or leads nowhere."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
+            return False
+        return bool(trailer.part(RESOURCE_FORK).length) or (self._map is not None and self._map.tables > 0)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the object's first bytes are those of the disk, stored as they are."""
+        first = self._map.first if self._map is not None else None
+        return first is not None and (first.kind, first.sector, first.data.offset) == (RAW, 0, 0)
+
+    @property
+    def begins_compressed(self) -> str | None:
+        """How the object's first bytes are compressed, if they are the first data of the disk."""
+        first = self._map.first if self._map is not None else None
+        return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
+
+    def explains(self, other: FileInspector) -> bool:
+        """Whether `other` is what lies on the disk, or is the disk's first compressed data.
+
+        If the trailer leads nowhere, it cannot be told what the first bytes are of the disk.
+        """
+        if other.LAYER in {Layer.DISK, Layer.DISC}:
+            return self.is_bare or not self.stands
+        return other.LAYER is Layer.COMPRESSED and self.stands and self.begins_compressed == str(other)
+
+    def is_remnant_in(self, other: FileInspector) -> bool:
+        """Whether the trailer is cut, or leads nowhere: a compressor or an archiver left it as it was."""
+        return not self.stands and (other.IS_CONTAINER or self.is_cut)
+
+    def defers(self, other: FileInspector) -> bool:
+        """Whether a stream may be the disk's first data: not before the map of the disk is known."""
+        return other.LAYER is Layer.COMPRESSED and (not self.complete or self.explains(other))
+
+    @property
+    def virtual_size(self) -> int:
+        """The trailer's count of sectors, in bytes; zero if it is not here or cannot be."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
+            return 0
+        sectors = trailer.number(492)
+        return sectors * SECTOR if sectors <= MAX_SECTORS else 0
+
+    def post_process(self) -> None:
+        """Once the trailer is here, declare the property list; once that is, read the map in it."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
+            return
+        plist = trailer.part(PLIST)
+        if plist.length and plist.end <= trailer.offset and not self.has_region("plist"):
+            self.new_region("plist", CaptureRegion(plist.offset, min(plist.length, MAX_PLIST_BYTES)))
+        if self._map is None and self.filled("plist") and plist.length <= MAX_PLIST_BYTES:
+            text = self.captured("plist")
+            if text.startswith(PLIST_STARTS):
+                self._map = dmg_map.parse(text, trailer.part(DATA_FORK).offset)
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when all parts that the trailer names lie before it and the property list is there."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
+            return Wholeness.UNCHECKED
+        whole = self._map is not None and not any(self._parts(trailer))
+        return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """Segments, and the lengths of the data fork and the property list."""
+        trailer = self._trailer
+        if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
+            return {}
+        facts = {
+            "segment": trailer.number(56, 4),
+            "segments": trailer.number(60, 4),
+            "segment_id": str(UUID(bytes=trailer.data[64:80])),
+            "data_fork_bytes": trailer.number(32),
+            "property_list_bytes": trailer.number(224),
+        }
+        if self._map is not None:
+            kinds = {chunk.kind for chunk in self._map.chunks}
+            facts["block_tables"] = self._map.tables
+            facts["chunks"] = len(self._map.chunks)
+            facts["compression"] = sorted(COMPRESSED[kind] for kind in kinds if kind in COMPRESSED)
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What the trailer says of the image, and whether what it names is there."""
+        trailer = self._trailer
+        if trailer is None:
+            return []
+        if len(trailer.data) < DMG_TRAILER_BYTES:
+            return [found("truncated", "the object ends within the DMG trailer")]
+        return [*self._states(trailer), *self._parts(trailer), *self._mapped(trailer)]
+
+    def _states(self, trailer: Trailer) -> Iterator[Finding]:
+        if trailer.number(4, 4) != VERSION:
+            yield found("unknown_features", f"DMG version {trailer.number(4, 4)} is unknown")
+        if trailer.number(60, 4) > 1:
+            yield found(
+                "data_file",
+                f"this is segment {trailer.number(56, 4)} of {trailer.number(60, 4)}; the others are files "
+                "beside it",
+            )
+        if trailer.number(8, 4) != DMG_TRAILER_BYTES:
+            yield found("structure", f"the DMG trailer states a size of {trailer.number(8, 4)} bytes")
+        if not 0 < trailer.number(492) <= MAX_SECTORS:
+            yield found("structure", f"no disk has {trailer.number(492)} sectors")
+        last = self.captured("tail")[-DMG_TRAILER_BYTES:]
+        if last.startswith(SIGNATURE) and trailer.offset != self.actual_size - DMG_TRAILER_BYTES:
+            yield found("structure", "there are two DMG trailers, and readers differ in which they take")
+
+    def _parts(self, trailer: Trailer) -> Iterator[Finding]:
+        """What is wrong with the parts that the trailer names."""
+        parts = {
+            "data fork": trailer.part(DATA_FORK),
+            "resource fork": trailer.part(RESOURCE_FORK),
+            "property list": trailer.part(PLIST),
+        }
+        for name, part in parts.items():
+            if part.length and part.end > trailer.offset:
+                yield found(
+                    "truncated", f"the {name} ends at byte {part.end}, behind the trailer at {trailer.offset}"
+                )
+        if not parts["property list"].length and not parts["resource fork"].length:
+            yield found("structure", "neither a property list nor a resource fork maps the disk's blocks")
+        if self.filled("plist") and not self.captured("plist").startswith(PLIST_STARTS):
+            yield found("structure", "the property list is not where the trailer says")
+
+    def _mapped(self, trailer: Trailer) -> Iterator[Finding]:
+        """What the block map says, and where there is none that is read."""
+        if trailer.part(RESOURCE_FORK).length:
+            yield found(
+                "unsupported_subformat",
+                "a resource fork maps the disk's blocks, to readers that take it; it is not read",
+            )
+        if trailer.part(PLIST).length > MAX_PLIST_BYTES:
+            yield found(
+                "unsupported_subformat", f"a property list of more than {MAX_PLIST_BYTES} bytes is not read"
+            )
+        if self._map is not None:
+            yield from self._map.checks(trailer.number(492), trailer.part(DATA_FORK))
+
+    # The trailer
+
+    @property
+    def _trailer(self) -> Trailer | None:
+        """The trailer that QEMU takes: the first in the tail that is whole, else one that is cut off."""
+        tail = self.captured("tail")
+        at = tail.find(SIGNATURE, 0, max(0, len(tail) - DMG_TRAILER_BYTES) + len(SIGNATURE))
+        if at < 0 or len(tail) < DMG_TRAILER_BYTES:
+            at = tail.find(TRAILER_START)
+        if at < 0:
+            return None
+        return Trailer(self.actual_size - len(tail) + at, tail[at : at + DMG_TRAILER_BYTES])

@@ -1,0 +1,291 @@
+"""The block map of a DMG: which sectors lie where in its data fork.
+
+The map stands in a property list, an XML text, in tables (`blkx`) that are binary and written in base64, one for
+each partition. All numbers are big-endian.
+
+| offset | bytes | field of a table |
+|---|---|---|
+| 0 | 4 | signature `mish` |
+| 8 | 8 | first sector of the disk, and at 16 how many there are |
+| 24 | 8 | offset within the data fork that those of the chunks count from |
+| 200 | 4 | number of chunks |
+| 204 | 40 each | chunks: kind u32, first sector u64@8 and sectors u64@16 within the table, offset u64@24 and length u64@32 of the data |
+
+| kind | chunk |
+|---|---|
+| 0, 2 | zeros, of which nothing is stored |
+| 1 | sectors as they are |
+| 80000004 to 80000008 | compressed by ADC, zlib, bzip2, LZFSE, xz |
+| 7FFFFFFE, FFFFFFFF | a comment; the end of the table |
+
+Readers differ in how they find the tables: QEMU takes every `<data>` in the text, be it in a comment, that begins as
+a table does, others those under the key `blkx`. Both must come to the same tables.
+
+Source: libyal, libmodi, "Mac OS disk image types", sections "XML plist" and "Block table"; QEMU, block/dmg.c,
+dmg_read_plist_xml and dmg_read_mish_block; 7-Zip, DmgHandler.cpp.
+"""  # noqa: E501 - the rows of the table are one line each
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from struct import Struct
+from typing import Final, NamedTuple
+from xml.etree.ElementTree import ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from keyhole.inspectors.effort import spend
+from keyhole.inspectors.findings import BoundedFindings, Finding, found
+from keyhole.inspectors.region import ByteRange
+from keyhole.inspectors.text import printable
+
+SECTOR: Final = 512
+#: Bytes of a property list that are read: 78,000 chunks, 20 GiB in the usual ones of 256 KiB.
+MAX_PLIST_BYTES: Final = 4 * 1024**2
+#: Signs `=`: an attribute has one, base64 up to two, and all attributes of an element are parsed in one step.
+MAX_SIGNS: Final = 10_000
+#: Apple's lists are six deep.
+MAX_DEPTH: Final = 32
+
+SIGNATURE: Final = b"mish"
+HEAD: Final = Struct(">4x4x3Q")
+COUNT: Final = Struct(">I")
+COUNT_AT, CHUNKS_AT = 200, 204
+CHUNK: Final = Struct(">I4x4Q")
+ZEROS: Final = frozenset({0, 2})
+RAW: Final = 1
+COMMENT, END = 0x7FFFFFFE, 0xFFFFFFFF
+#: How chunks are compressed, by their kind.
+COMPRESSED: Final = {
+    0x80000004: "adc",
+    0x80000005: "zlib",
+    0x80000006: "bzip2",
+    0x80000007: "lzfse",
+    0x80000008: "xz",
+}
+KINDS: Final = ZEROS | {RAW, COMMENT, END} | COMPRESSED.keys()
+
+#: Where a table stands in the property list: keys of dictionaries, `*` for the elements of an array.
+TABLES_AT: Final = ("resource-fork", "blkx", "*", "Data")
+#: What may follow the property list.
+PADDING: Final = b"\0 \t\r\n"
+DATA_BEGINS, DATA_ENDS = b"<data>", b"</data>"
+LEAST_TABLE_BYTES: Final = CHUNKS_AT + CHUNK.size
+
+
+class Chunk(NamedTuple):
+    """`sectors` of the disk from `sector` on, as `data` in the object; of zeros nothing is stored."""
+
+    sector: int
+    sectors: int
+    kind: int
+    data: ByteRange
+
+    @property
+    def end(self) -> int:
+        """The sector behind it."""
+        return self.sector + self.sectors
+
+    @property
+    def stored(self) -> bool:
+        """Whether it has data."""
+        return self.kind not in ZEROS
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMap:
+    """All chunks in the order of the disk's sectors, and what is wrong with the map by itself.
+
+    `sectors` is how many the tables state together, `end` the last sector's number and one.
+    """
+
+    tables: int
+    chunks: tuple[Chunk, ...]
+    sectors: int
+    end: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def first(self) -> Chunk | None:
+        """The first chunk that has data."""
+        return next((chunk for chunk in self.chunks if chunk.stored), None)
+
+    def checks(self, sectors: int, fork: ByteRange) -> Iterator[Finding]:
+        """Whether the map is of a disk of so many sectors, and leads into the data fork alone.
+
+        Args:
+            sectors: As the trailer states it.
+            fork: The data fork within the object.
+        """
+        yield from self.findings
+        if not self.sectors == self.end == sectors:
+            yield found(
+                "size_mismatch",
+                f"the trailer states {sectors} sectors, the block tables {self.sectors} up to {self.end}",
+            )
+        stray = BoundedFindings()
+        reached = 0
+        for data in sorted(chunk.data for chunk in self.chunks if chunk.stored and chunk.data.length):
+            if data.offset < fork.offset or data.end > fork.end:
+                stray.add(
+                    found(
+                        "structure", f"a chunk's data, bytes {data.offset} to {data.end}, leave the data fork"
+                    )
+                )
+            if data.offset < reached:
+                stray.add(found("structure", f"two chunks have the data at byte {data.offset} in common"))
+            reached = max(reached, data.end)
+        yield from stray.all()
+
+
+def parse(plist: bytes, fork_offset: int) -> BlockMap:
+    """Read the map in a property list; the data fork begins at `fork_offset`.
+
+    What is not understood is among the map's findings.
+    """
+    findings = BoundedFindings()
+    tables = _tables(plist, findings)
+    chunks: list[Chunk] = []
+    spans = []
+    for table in tables:
+        first, sectors, offset = HEAD.unpack_from(table)
+        spans.append((first, first + sectors))
+        chunks += _chunks(table, first, sectors, fork_offset + offset, findings)
+    chunks.sort()
+    if any(chunk.end > following.sector for chunk, following in pairwise(chunks)):
+        findings.add(found("structure", "two chunks are of the same sectors of the disk"))
+    return BlockMap(
+        tables=len(tables),
+        chunks=tuple(chunks),
+        sectors=sum(end - first for first, end in spans),
+        end=max((end for _, end in spans), default=0),
+        findings=tuple(findings.all()),
+    )
+
+
+def _chunks(
+    table: bytes, first: int, sectors: int, offset: int, findings: BoundedFindings
+) -> Iterator[Chunk]:
+    """The chunks of one table, but for comments and its end."""
+    (count,) = COUNT.unpack_from(table, COUNT_AT)
+    if CHUNKS_AT + count * CHUNK.size > len(table):
+        findings.add(found("structure", f"a block table of {len(table)} bytes states {count} chunks"))
+        return
+    covered = 0
+    for at in range(CHUNKS_AT, CHUNKS_AT + count * CHUNK.size, CHUNK.size):
+        spend()
+        kind, sector, length, place, stored = CHUNK.unpack_from(table, at)
+        if kind not in KINDS:
+            findings.add(found("unknown_features", f"a chunk of kind {kind:#x} is unknown"))
+        if kind in {COMMENT, END} or not length:
+            continue
+        covered += length
+        if sector + length > sectors:
+            findings.add(found("structure", f"a chunk ends at sector {sector + length} of {sectors}"))
+        if kind == RAW and stored != length * SECTOR:
+            findings.add(found("structure", f"a chunk has {length} sectors in {stored} bytes"))
+        yield Chunk(first + sector, length, kind, ByteRange(offset + place, stored))
+    if covered != sectors:
+        findings.add(
+            found("size_mismatch", f"a block table states {sectors} sectors, its chunks have {covered}")
+        )
+
+
+# The property list
+
+
+class _Tables:
+    """Collects the tables as a parser comes upon them; a target of `XMLParser`."""
+
+    def __init__(self) -> None:
+        self.found: list[bytes] = []
+        #: The key or `*` that each open dictionary or array is at.
+        self._path: list[str] = []
+        self._open: list[str] = []
+        self._text: list[str] | None = None
+
+    def start(self, tag: str, _attributes: object) -> None:
+        """An element begins."""
+        spend()
+        if len(self._open) >= MAX_DEPTH:
+            raise ParseError(f"more than {MAX_DEPTH} elements lie in one another")
+        self._open.append(tag)
+        if tag in {"dict", "array"}:
+            self._path.append("*" if tag == "array" else "")
+        wanted = tag == "key" or (tag == "data" and tuple(self._path) == TABLES_AT)
+        self._text = [] if wanted else None
+
+    def data(self, text: str) -> None:
+        """Some of an element's text."""
+        if self._text is not None:
+            self._text.append(text)
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        self._open.pop()
+        text, self._text = "".join(self._text or ()), None
+        if tag in {"dict", "array"}:
+            self._path.pop()
+        elif tag == "key" and self._path:
+            self._path[-1] = text
+        elif tag == "data" and tuple(self._path) == TABLES_AT:
+            self.found.append(_decoded(text.encode()))
+
+    def close(self) -> None:
+        """The text ends."""
+
+
+def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
+    """The tables that all readers find."""
+    target = _Tables()
+    try:
+        _parse(plist.rstrip(PADDING), target)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        findings.add(
+            found("structure", f"the property list cannot be read: {printable(str(error).encode())}")
+        )
+    tables = [table for table in target.found if _is_table(table)]
+    if len(tables) < len(target.found):
+        findings.add(found("structure", "a block table does not begin as one"))
+    others = [data for data in map(_decoded, _by_qemu(plist)) if _is_table(data)]
+    if others != tables:
+        findings.add(
+            found("ambiguous_format", f"QEMU finds {len(others)} block tables, others find {len(tables)}")
+        )
+    if not tables and not others:
+        findings.add(found("structure", "the property list has no block table"))
+    return tables
+
+
+def _parse(plist: bytes, target: _Tables) -> None:
+    if plist.count(b"=") > MAX_SIGNS:
+        raise ParseError("it has more attributes than any that Apple writes")
+    parser = DefusedXMLParser(target=target, forbid_dtd=False)
+    parser.feed(plist)
+    parser.close()
+
+
+def _by_qemu(plist: bytes) -> Iterator[bytes]:
+    """All that stands between the letters `<data>` and `</data>`, whatever is around them."""
+    at = 0
+    while (begins := plist.find(DATA_BEGINS, at)) >= 0:
+        begins += len(DATA_BEGINS)
+        at = plist.find(DATA_ENDS, begins)
+        if at < 0:
+            return
+        yield plist[begins:at]
+
+
+def _is_table(data: bytes) -> bool:
+    return len(data) >= LEAST_TABLE_BYTES and data.startswith(SIGNATURE)
+
+
+def _decoded(text: bytes) -> bytes:
+    """What a text in base64 says; nothing if it is none."""
+    try:
+        return a2b_base64(text)
+    except (Base64Error, ValueError):
+        return b""

@@ -1,0 +1,308 @@
+"""Expert Witness Compression Format (EWF): evidence files ".E01", ".s01", ".Ex01". Fields are little-endian.
+
+Source: libyal, libewf, "Expert Witness Compression Format (EWF)" and "… 2 (EWF2)", sections "Segment file"
+and "The sections"; the volume section: libewf, ewf_volume.h.
+
+An image is one segment file, or several.
+
+| offset | bytes | field of version 1 (`EVF`) |
+|---|---|---|
+| 0 | 8 | signature `EVF` 09 0D 0A FF 00 |
+| 9 | 2 | number of this segment, from 1 |
+| 13 | 76 | the first section's descriptor |
+
+| offset | bytes | field of a section's descriptor; the section's data follow it |
+|---|---|---|
+| 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; `next` or `done` in the last |
+| 16 | 8 | offset of the next descriptor; in the last its own, or (SMART) the end of the file |
+| 72 | 4 | Adler-32 of the bytes before |
+
+| offset | bytes | field of the data of `volume`; `disk` and `data` are laid out like it |
+|---|---|---|
+| 0 | 1 | kind of medium |
+| 4 | 4 | chunks |
+| 8 | 4 | sectors in a chunk |
+| 12 | 4 | bytes in a sector |
+| 16 | 8 | sectors |
+| 64 | 16 | UUID that all segments share (version 1 as SMART writes it: none) |
+| last 4 | 4 | Adler-32 of the bytes before |
+
+| offset | bytes | field of version 2 (`EVF2`) |
+|---|---|---|
+| 0 | 8 | signature `EVF2` 0D 0A 81 00 |
+| 8 | 2 | version, major and minor |
+| 10 | 2 | compression: 1 zlib, 2 bzip2 |
+| 12 | 4 | number of this segment, from 1 |
+| 16 | 16 | UUID that all segments share |
+| -64 | 4 | the last section's descriptor: type, 13 for next, 15 for done |
+| -56 | 8 | offset of the descriptor before |
+| -4 | 4 | Adler-32 of the descriptor's bytes before |
+
+Version 2 compresses what it says of the medium, its size included: that stays unknown.
+
+Wholeness: each segment ends with a descriptor `next` or `done` that states where it stands (version 2: where
+the one right before does). `done` ends the last segment. The tables between, hundreds of mebibytes apart, are
+not looked at.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from uuid import UUID
+from zlib import adler32
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.region import CaptureRegion, TailRegion
+from keyhole.inspectors.text import printable
+
+SIGNATURE_1 = b"EVF\t\r\n\xff\0"
+SIGNATURE_2 = b"EVF2\r\n\x81\0"
+HEADER_BYTES_1, HEADER_BYTES_2 = 13, 32
+DESCRIPTOR_BYTES_1, DESCRIPTOR_BYTES_2 = 76, 64
+#: What the volume section's data take in SMART's files, and in all others.
+VOLUME_BYTES = (94, 1052)
+VOLUME_TYPES = frozenset({"volume", "disk", "data"})
+LAST_TYPES = frozenset({"next", "done"})
+LAST_TYPES_2 = {13: "next", 15: "done"}
+MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x10: "memory"}
+
+#: The volume is the third to fifth section of a first segment; those behind are read only to see that the
+#: chain holds.
+MAX_SECTIONS = 12
+#: The chain is followed no further: as much of an object as is fetched at once.
+CHAIN_END = 256 * 1024
+#: A disk of more bytes than a 64-bit number counts is no disk.
+MAX_VIRTUAL_SIZE = 2**64 - 1
+
+
+class Section(NamedTuple):
+    """A section's descriptor of version 1, and where it stands."""
+
+    offset: int
+    kind: str
+    next_offset: int
+    intact: bool
+
+    @property
+    def ends_chain(self) -> bool:
+        """Whether it leads to itself or to its own end."""
+        return self.next_offset - self.offset in {0, DESCRIPTOR_BYTES_1}
+
+
+class EWFInspector(FrontInspector):
+    """An EWF segment file: its first sections and its last."""
+
+    NAME = "ewf"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES_2))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether a signature of either version stands at the front."""
+        return front.startswith((SIGNATURE_1, SIGNATURE_2))
+
+    @property
+    def virtual_size(self) -> int:
+        """The volume section's sectors, in bytes; zero until it is here, or if it cannot be."""
+        volume = self._volume
+        size = _u(volume, 16, 8) * _u(volume, 12, 4)
+        return size if size <= MAX_VIRTUAL_SIZE else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """`E01`, `S01` (SMART's) or `Ex01`."""
+        if self._is_version_2:
+            return "Ex01"
+        if not self.format_match:
+            return None
+        return "S01" if len(self._volume) == VOLUME_BYTES[0] else "E01"
+
+    def post_process(self) -> None:
+        """Follow the chain of sections from the front, and declare the descriptor at the end."""
+        if not self.format_match or not self.filled("header"):
+            return
+        if not self.has_region("last"):
+            self.new_region("last", TailRegion(DESCRIPTOR_BYTES_1))
+        if self._is_version_2:
+            return
+        sections = self._sections
+        following = self._following(sections)
+        if following is not None and not self.has_region(f"section_{len(sections)}"):
+            self.new_region(f"section_{len(sections)}", CaptureRegion(following, DESCRIPTOR_BYTES_1))
+        volume = self._volume_section(sections)
+        if volume is not None and not self.has_region("volume"):
+            at = volume.offset + DESCRIPTOR_BYTES_1
+            self.new_region("volume", CaptureRegion(at, min(volume.next_offset - at, VOLUME_BYTES[1])))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the only segment ends with the descriptor that says so."""
+        whole = self._last == "done" and self._segment == 1
+        if not whole:
+            return Wholeness.UNCHECKED
+        # The tables of the chunks are not read.
+        return Wholeness.SAMPLED if self.thorough else Wholeness.PROVEN
+
+    def details(self) -> Mapping[str, object]:
+        """Segment, medium, geometry of the chunks."""
+        if not self._header_held:
+            return {}
+        facts: dict[str, object] = {"segment": self._segment}
+        if self._is_version_2:
+            facts["set_id"] = str(UUID(bytes_le=self.captured("header")[16:32]))
+        volume = self._volume
+        if volume:
+            facts["medium"] = MEDIA.get(volume[0], str(volume[0]))
+            facts["chunks"] = _u(volume, 4, 4)
+            facts["chunk_size"] = _u(volume, 8, 4) * _u(volume, 12, 4)
+            facts["sector_size"] = _u(volume, 12, 4)
+        if any(volume[64:80]) and len(volume) == VOLUME_BYTES[1]:
+            facts["set_id"] = str(UUID(bytes_le=volume[64:80]))
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """Whether this is the whole set, and whether sections, volume and end are as they should be."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if not self._header_held:
+            return [found("truncated", "the object ends within the EWF header")]
+        return [*self._set(), *self._end(), *(self._medium_2() if self._is_version_2 else self._medium_1())]
+
+    def _set(self) -> Iterator[Finding]:
+        if self._segment == 0:
+            yield found("structure", "segments are numbered from 1; this one is 0")
+        if self._segment > 1:
+            yield found(
+                "data_file", f"this is segment {self._segment} of an image; the others are other files"
+            )
+        elif self._last == "next":
+            yield found("data_file", "the content goes on in another segment file")
+
+    def _end(self) -> Iterator[Finding]:
+        if self.filled("last") and not self._last:
+            yield found("truncated", "the section that ends every segment file does not end the object")
+
+    def _medium_1(self) -> Iterator[Finding]:
+        sections = self._sections
+        yield from self._chain(sections)
+        if self.filled("volume"):
+            yield from self._contradictions()
+        elif sections and self._following(sections) is None and self._volume_section(sections) is None:
+            yield found("unsupported_subformat", "no section near the front states the medium's size")
+
+    def _chain(self, sections: list[Section]) -> Iterator[Finding]:
+        if not sections:
+            return
+        last = sections[-1]
+        if not last.intact:
+            yield found("checksum_mismatch", f"the section at {last.offset} does not have its checksum")
+        elif last.kind in LAST_TYPES:
+            if not last.ends_chain:
+                yield found("structure", f"the section {last.kind} does not end the chain of sections")
+        elif last.next_offset < last.offset + DESCRIPTOR_BYTES_1:
+            yield found("structure", f"the section behind {last.kind} lies before its end")
+        elif self._last and last.next_offset > self.actual_size - DESCRIPTOR_BYTES_1:
+            yield found("structure", f"the section behind {last.kind} lies behind the last one")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        volume = self._volume
+        if not volume:
+            yield found("structure", "the volume section is too short or too long for what it should say")
+            return
+        if adler32(volume[:-4]) != _u(volume, len(volume) - 4, 4):
+            yield found("checksum_mismatch", "the volume section does not have the checksum that it states")
+        chunks, chunk_sectors, sectors = _u(volume, 4, 4), _u(volume, 8, 4), _u(volume, 16, 8)
+        if chunks * chunk_sectors < sectors or not _u(volume, 12, 4):
+            yield found("structure", f"{chunks} chunks of {chunk_sectors} sectors cannot hold {sectors}")
+        elif sectors * _u(volume, 12, 4) > MAX_VIRTUAL_SIZE:
+            yield found("structure", f"no medium has {sectors} sectors of {_u(volume, 12, 4)} bytes")
+
+    def _medium_2(self) -> Iterator[Finding]:
+        major, minor = self.captured("header")[8:10]
+        if major != 2:
+            yield found("unknown_features", f"EWF version {major}.{minor} is unknown")
+        yield found("unsupported_subformat", "Ex01 compresses what it says of the medium, its size included")
+
+    # Header and sections
+
+    @property
+    def _is_version_2(self) -> bool:
+        return self.region("header").data.startswith(SIGNATURE_2)
+
+    @property
+    def _header_held(self) -> bool:
+        wanted = HEADER_BYTES_2 if self._is_version_2 else HEADER_BYTES_1
+        return self.format_match and len(self.captured("header")) >= wanted
+
+    @property
+    def _segment(self) -> int:
+        header = self.captured("header")
+        return _u(header, 12, 4) if self._is_version_2 else _u(header, 9, 2)
+
+    @property
+    def _sections(self) -> list[Section]:
+        """The sections of the chain that are here, in order."""
+        sections = []
+        for number in range(MAX_SECTIONS):
+            data = self.captured(f"section_{number}")
+            if len(data) < DESCRIPTOR_BYTES_1:
+                break
+            sections.append(_section(self.region(f"section_{number}").offset, data))
+        return sections
+
+    @staticmethod
+    def _following(sections: list[Section]) -> int | None:
+        """Where the section behind these is, if the chain is followed there."""
+        if not sections:
+            return HEADER_BYTES_1
+        last = sections[-1]
+        ahead = last.offset + DESCRIPTOR_BYTES_1 <= last.next_offset <= CHAIN_END - DESCRIPTOR_BYTES_1
+        follow = ahead and last.intact and last.kind not in LAST_TYPES and len(sections) < MAX_SECTIONS
+        return last.next_offset if follow else None
+
+    @staticmethod
+    def _volume_section(sections: list[Section]) -> Section | None:
+        for section in sections:
+            ahead = section.next_offset >= section.offset + DESCRIPTOR_BYTES_1
+            if ahead and section.intact and section.kind in VOLUME_TYPES:
+                return section
+        return None
+
+    @property
+    def _volume(self) -> bytes:
+        """The data of the volume section, if they have a length that is known."""
+        data = self.captured("volume")
+        section = self._volume_section(self._sections)
+        if section is None or section.next_offset - section.offset - DESCRIPTOR_BYTES_1 not in VOLUME_BYTES:
+            return b""
+        return data if len(data) in VOLUME_BYTES else b""
+
+    @property
+    def _last(self) -> str:
+        """`next` or `done` if that ends the object and says so, or nothing."""
+        data = self.captured("last")
+        if self._is_version_2:
+            data = data[-DESCRIPTOR_BYTES_2:]
+            at = self.actual_size - DESCRIPTOR_BYTES_2
+            if len(data) < DESCRIPTOR_BYTES_2 or adler32(data[:60]) != _u(data, 60, 4):
+                return ""
+            before = _u(data, 8, 8) + DESCRIPTOR_BYTES_2
+            return LAST_TYPES_2.get(_u(data, 0, 4), "") if before == at else ""
+        if len(data) < DESCRIPTOR_BYTES_1:
+            return ""
+        section = _section(self.actual_size - DESCRIPTOR_BYTES_1, data)
+        right = section.intact and section.kind in LAST_TYPES and section.ends_chain
+        return section.kind if right else ""
+
+
+def _section(offset: int, data: bytes) -> Section:
+    kind = printable(data[:16].split(b"\0")[0])
+    return Section(offset, kind, _u(data, 16, 8), adler32(data[:72]) == _u(data, 72, 4))
+
+
+def _u(data: bytes, offset: int, length: int) -> int:
+    """The little-endian number of `length` bytes at `offset`; zero where there are none."""
+    return int.from_bytes(data[offset : offset + length], "little")

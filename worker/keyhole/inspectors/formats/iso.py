@@ -1,0 +1,281 @@
+"""Optical discs' images: ISO 9660, UDF, and both at once.
+
+Source: ECMA-119, 4th edition, section 9 (volume descriptors); "El Torito" Bootable CD-ROM Format
+Specification 1.0, figure 7; Joliet Specification, section "SVD Escape Sequences"; SUSP 1.12, section 5.3. For
+UDF see `udf`.
+
+From 32768 on stands one volume descriptor each 2,048 bytes. Numbers in them are stored twice, first
+little-endian, then big-endian.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 1 | type: 0 boot record, 1 primary, 2 supplementary, 255 end of the set |
+| 1 | 5 | signature `CD001`; `BEA01`, `NSR02`, `NSR03`, `TEA01` of UDF |
+| 7 | 32 | boot record: `EL TORITO SPECIFICATION`; the block of the boot catalog u32@71 |
+| 40 | 32 | volume name |
+| 80 | 4 + 4 | blocks in the volume |
+| 88 | 32 | supplementary: `%/@`, `%/C` or `%/E` for Joliet |
+| 120 | 2 + 2 | volumes in the set, and at 124 which of them this is |
+| 128 | 2 + 2 | block size in bytes: 512, 1024 or 2048 |
+| 132 | 4 + 4 | bytes of the path table |
+| 158 | 4 + 4 | block of the root directory, whose first record may announce Rock Ridge at its byte 34 |
+
+The disk is the object: a reader sees as many bytes as there are, so that is the virtual size, as QEMU has it
+for any raw disk. The volume may be shorter: more may stand behind it (padding, further sessions, a backup
+GPT), none of which takes from it.
+
+Wholeness: proven when the volume's blocks, or with UDF its partition and both its sequences of descriptors,
+lie inside the object.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.udf import IDENTIFIERS, Anchor, Volume
+from keyhole.inspectors.formats.udf_places import UDFPlaces
+from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.text import printable
+
+SET_OFFSET = 32768
+SECTOR = 2048
+#: Descriptors looked at. Discs have two to eight, those of UDF included.
+MAX_DESCRIPTORS = 16
+SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
+SIGNATURE = b"CD001"
+BOOT_RECORD, PRIMARY, SUPPLEMENTARY, SET_ENDS = 0, 1, 2, 255
+BLOCK_SIZES_9660 = (512, 1024, 2048)
+#: Numbers that are stored twice: where, and in how many bytes.
+DOUBLED = ((80, 4), (120, 2), (124, 2), (128, 2), (132, 4))
+EL_TORITO = b"EL TORITO SPECIFICATION"
+JOLIET = (b"%/@", b"%/C", b"%/E")
+#: SUSP's first entry, which Rock Ridge needs: `SP`, length, version, check bytes.
+ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
+#: A directory's first record up to that entry's end.
+ROOT_BYTES = 34 + len(ROCK_RIDGE)
+#: As much of an object as is fetched at once. Only for what costs no further range: the root directory, and
+#: what of UDF's lies there, before the anchor that leads to it.
+FRONT_BYTES = 256 * 1024
+
+
+class VolumeSize(NamedTuple):
+    """ISO 9660's blocks and their size, and both multiplied."""
+
+    blocks: int
+    block_size: int
+
+    @property
+    def end(self) -> int:
+        """Where the volume ends, in bytes."""
+        return self.blocks * self.block_size
+
+
+class ISOInspector(FileInspector):
+    """ISO 9660 and UDF: the volume descriptors, and UDF's anchor and main sequence."""
+
+    NAME = "iso"
+    LAYER = Layer.DISC
+    is_bare = True
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self._places = UDFPlaces(self, SET_OFFSET, SET_END, FRONT_BYTES)
+        self.new_region("set", CaptureRegion(SET_OFFSET, MAX_DESCRIPTORS * SECTOR))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+        """Never: the first 32 KiB of a disc are not the format's."""
+        return False
+
+    def explains(self, other: FileInspector) -> bool:
+        """Whether `other` is the partition table or volume of a hybrid disc."""
+        return other.LAYER is Layer.DISK
+
+    @property
+    def format_match(self) -> bool:
+        """Whether volume descriptors of ISO 9660 or UDF stand at 32768."""
+        return self.region("set").data[1:6] == SIGNATURE or (self._udf_begins and self._has_udf)
+
+    @property
+    def virtual_size(self) -> int:
+        """The object's length: a disc is read as it is."""
+        return self.actual_size if self.format_match else 0
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """`iso9660`, `udf`, or both."""
+        named = (("iso9660", self._primary is not None), ("udf", self._has_udf))
+        return tuple(name for name, there in named if there and self.format_match)
+
+    def post_process(self) -> None:
+        """Declare the root directory if it is near, and with UDF the anchor and the main sequence."""
+        if not self.filled("set"):
+            return
+        if self._udf_begins and not self._has_udf and not self.has_region("second"):
+            # With blocks of 32 KiB the second descriptor lies there.
+            self.new_region("second", CaptureRegion(SET_END, SECTOR))
+        if not self.format_match:
+            return
+        root = self._root_offset
+        if root and not self.has_region("root"):
+            self.new_region("root", CaptureRegion(root, ROOT_BYTES))
+        if not self._has_udf:
+            return
+        self._places.declare(self._identifiers)
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when every volume is known to its end and lies inside the object."""
+        ends = [self._volume_size.end if self._volume_size else 0] if self._primary is not None else []
+        ends += [self._udf.end if self._udf is not None else 0] if self._has_udf else []
+        known = self._size is not None and bool(ends) and all(ends)
+        whole = known and not any(finding.check == "truncated" for finding in self.checks())
+        return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """Names and lengths of the volumes, and the extensions that were seen."""
+        if not self.format_match or not self.filled("set"):
+            return {}
+        facts: dict[str, object] = {}
+        if self._primary is not None and self._volume_size is not None:
+            facts["volume_name"] = printable(self._primary[40:72].rstrip(b" \0"))
+            facts["volume_size"] = self._volume_size.end
+            facts["block_size"] = self._volume_size.block_size
+            facts["joliet"] = any(
+                descriptor[0] == SUPPLEMENTARY and descriptor[88:91] in JOLIET
+                for descriptor in self._descriptors_9660
+            )
+            facts["rock_ridge"] = self.captured("root")[34:] == ROCK_RIDGE
+            facts["el_torito"] = any(
+                descriptor[0] == BOOT_RECORD and descriptor[7:39].startswith(EL_TORITO)
+                for descriptor in self._descriptors_9660
+            )
+        if self._udf is not None and self._anchor is not None:
+            facts["udf_volume_name"] = self._udf.name
+            facts["udf_volume_size"] = self._udf.end
+            facts["udf_block_size"] = self._anchor.block_size
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """Whether the descriptors agree with themselves, and the volumes with the object's length."""
+        if not self.format_match or not self.filled("set"):
+            return []
+        findings = []
+        if self.captured("set")[1:6] == SIGNATURE:
+            findings += [*self._set_checks(), *self._volume_checks()]
+        return [*findings, *(self._udf_checks() if self._has_udf else [])]
+
+    def _set_checks(self) -> Iterator[Finding]:
+        primary, ended = self._primary, self._set_ended
+        if not ended and len(self.captured("set")) < MAX_DESCRIPTORS * SECTOR:
+            yield found("truncated", "the object ends within the volume descriptors")
+        elif not ended:
+            yield found("structure", "the volume descriptors have no end")
+        elif primary is None:
+            yield found("structure", "there is no primary volume descriptor")
+
+    def _volume_checks(self) -> Iterator[Finding]:
+        primary, size = self._primary, self._volume_size
+        if primary is None or size is None:
+            return
+        if any(
+            int.from_bytes(primary[at : at + length], "little")
+            != int.from_bytes(primary[at + length : at + 2 * length], "big")
+            for at, length in DOUBLED
+        ):
+            yield found("structure", "little-endian and big-endian numbers of the volume differ")
+        if size.block_size not in BLOCK_SIZES_9660:
+            yield found("structure", f"the volume has blocks of {size.block_size} bytes")
+        elif size.end < SET_OFFSET + SECTOR * len(self._descriptors_9660):
+            yield found("structure", f"a volume of {size.end} bytes ends before its own descriptors do")
+        elif self._size is not None and size.end > self._size:
+            yield found("truncated", f"the volume has {size.end} bytes, the object has {self._size}")
+
+    def _udf_checks(self) -> Iterator[Finding]:
+        anchor, volume = self._anchor, self._udf
+        if anchor is None:
+            yield from self._places.no_anchor(self._identifiers)
+            return
+        end = max(anchor.end, volume.end if volume else 0)
+        if self._size is not None and end > self._size:
+            yield found("truncated", f"the UDF volume needs {end} bytes, the object has {self._size}")
+        elif volume is not None and not volume.intact:
+            yield found("checksum_mismatch", "a UDF volume descriptor does not have its checksum or place")
+        elif volume is not None and volume.continued and not volume.end:
+            yield found("unsupported_subformat", "the UDF volume descriptors go on elsewhere")
+        elif volume is not None and not volume.end:
+            yield found("structure", "the UDF volume descriptors name no partition")
+
+    # The descriptors
+
+    @property
+    def _descriptors(self) -> list[bytes]:
+        """All that is held of the set: whole descriptors, whatever their kind."""
+        held = self.region("set").data
+        return [held[at : at + SECTOR] for at in range(0, len(held) - SECTOR + 1, SECTOR)]
+
+    @property
+    def _descriptors_9660(self) -> list[bytes]:
+        """The descriptors of ISO 9660 up to the one that ends the set, which is the last if it is there."""
+        descriptors = []
+        for descriptor in self._descriptors:
+            if descriptor[1:6] != SIGNATURE:
+                break
+            descriptors.append(descriptor)
+            if descriptor[0] == SET_ENDS:
+                break
+        return descriptors
+
+    @property
+    def _set_ended(self) -> bool:
+        descriptors = self._descriptors_9660
+        return bool(descriptors) and descriptors[-1][0] == SET_ENDS
+
+    @property
+    def _primary(self) -> bytes | None:
+        return next((found for found in self._descriptors_9660 if found[0] == PRIMARY), None)
+
+    @property
+    def _volume_size(self) -> VolumeSize | None:
+        primary = self._primary
+        if primary is None:
+            return None
+        return VolumeSize(
+            int.from_bytes(primary[80:84], "little"), int.from_bytes(primary[128:130], "little")
+        )
+
+    @property
+    def _root_offset(self) -> int:
+        """Where the root directory begins, if behind the descriptors and near the front; else zero."""
+        if self._primary is None or self._volume_size is None:
+            return 0
+        offset = int.from_bytes(self._primary[158:162], "little") * self._volume_size.block_size
+        return offset if SET_OFFSET < offset <= FRONT_BYTES - ROOT_BYTES else 0
+
+    # UDF
+
+    @property
+    def _identifiers(self) -> list[bytes]:
+        """What the descriptors are called, whatever their kind."""
+        descriptors = [*self._descriptors, self.captured("second")]
+        return [descriptor[1:6] for descriptor in descriptors]
+
+    @property
+    def _udf_begins(self) -> bool:
+        """Whether a recognition sequence begins where that of ISO 9660 would."""
+        return self.region("set").data[1:6] in IDENTIFIERS[:-1]
+
+    @property
+    def _has_udf(self) -> bool:
+        return self._places.there(self._identifiers)
+
+    @property
+    def _anchor(self) -> Anchor | None:
+        return self._places.anchor(self._identifiers)
+
+    @property
+    def _udf(self) -> Volume | None:
+        """What the main sequence says, once it is here."""
+        return self._places.volume(self._identifiers, self.captured("set") + self.captured("front"))

@@ -1,0 +1,135 @@
+"""Finds structures of an image that overlap: headers, tables, and the blocks that maps point to.
+
+A reader writes a block of the disk wherever the map says, without a check. If the map points at a header or a
+table, the guest can rewrite it, and with it the name of a backing file or the place of any other block. If
+two blocks share a place, a write to one changes the other; and once a reader frees one of them, the place is
+used again for something else while the other still points there.
+
+Maps have hundreds of thousands of entries, so each is sorted once and searched by bisection.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, groupby, islice, pairwise
+from operator import sub
+from typing import NamedTuple
+
+from keyhole.inspectors.ascending import ascending
+from keyhole.inspectors.effort import CALL, spend
+from keyhole.inspectors.findings import MAX_TOLD, Finding, found
+
+CHECK = "metadata_overlap"
+
+
+class Part(NamedTuple):
+    """A structure in an image: its first byte, the first byte behind it, and what a sentence calls it."""
+
+    start: int
+    end: int
+    name: str
+
+
+class Blocks:
+    """The blocks or tables that a map points to, all of one length.
+
+    Args:
+        name: What a sentence calls one of them, such as `a grain`.
+        places: Where they begin, in any order, counted in units.
+        length: The length of each in bytes.
+        unit: The bytes of a unit.
+        base: The byte from which places are counted.
+        shared: Whether the format allows several in the same place.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        places: Iterable[int],
+        length: int,
+        *,
+        unit: int = 1,
+        base: int = 0,
+        shared: bool = False,
+    ) -> None:
+        self.name = name
+        self.length = length
+        self.shared = shared
+        self._unit = unit
+        self._base = base
+        spend(CALL)
+        # There may be millions, and a list takes five times as much.
+        self._places: Sequence[int] = ascending(places) if isinstance(places, array) else sorted(places)
+        if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
+            self._places = self._places if isinstance(self._places, array) else array("Q", self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def distinct(self) -> int:
+        """How many different places there are."""
+        return sum(1 for _ in groupby(self._places))
+
+    @property
+    def _least_distance(self) -> int:
+        """Between two neighbours, in units; more than any length where there are none."""
+        return min(map(sub, islice(self._places, 1, None), self._places), default=1 << 64)
+
+    def parts(self) -> Iterator[Part]:
+        """Each of them as a part."""
+        for place in self._places:
+            start = self._base + place * self._unit
+            yield Part(start, start + self.length, self.name)
+
+    def over(self, part: Part) -> int | None:
+        """The offset of the first one that overlaps a part; `None` if none does."""
+        # The first one that ends behind the part's beginning.
+        index = bisect_left(self._places, (part.start - self.length - self._base) // self._unit + 1)
+        if part.end <= part.start or index == len(self._places):
+            return None
+        start = self._base + self._places[index] * self._unit
+        return start if start < part.end else None
+
+    def doubled(self) -> int | None:
+        """The offset of one that overlaps the one before it; `None` if none does."""
+        places = self._places
+        if self.shared or self._least_distance * self._unit >= self.length:
+            return None
+        for before, place in pairwise(places):
+            if (place - before) * self._unit < self.length:
+                return self._base + place * self._unit
+        return None
+
+
+def overlaps(parts: Iterable[Part], *blocks: Blocks) -> list[Finding]:
+    """The first findings on parts that overlap each other, and on blocks that overlap parts or blocks."""
+    return list(islice(_overlaps(sorted(part for part in parts if part.start < part.end), blocks), MAX_TOLD))
+
+
+def over(blocks: Blocks, parts: Iterable[Part]) -> Iterator[Finding]:
+    """Findings on blocks that overlap parts, one for each part."""
+    for part in parts:
+        if (at := blocks.over(part)) is not None:
+            yield found(CHECK, f"{blocks.name} at byte {at} overlaps {part.name}")
+
+
+def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Finding]:
+    yield from _parts(parts)
+    for some in blocks:
+        if (at := some.doubled()) is not None:
+            yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
+        yield from over(some, parts)
+    for some, others in combinations(blocks, 2):
+        few, many = sorted((some, others), key=len)
+        yield from islice(over(many, few.parts()), 1)
+
+
+def _parts(parts: Iterable[Part]) -> Iterator[Finding]:
+    """Findings on sorted parts that overlap: not on every pair, but on at least one if there is one."""
+    before: Part | None = None
+    for part in parts:
+        if before and part.start < before.end:
+            yield found(CHECK, f"{part.name} at byte {part.start} overlaps {before.name}")
+        if before is None or part.end > before.end:
+            before = part

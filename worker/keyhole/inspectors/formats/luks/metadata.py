@@ -1,0 +1,154 @@
+"""The JSON metadata of LUKS version 2, read as text that anybody may have written.
+
+Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". Numbers of bytes are strings of
+decimal digits there, since JSON's numbers would lose some.
+
+    {"segments": {"0": {"type": "crypt", "offset": "16777216", "size": "dynamic", "sector_size": 512,
+                        "encryption": "aes-xts-plain64", "integrity": {…}, "flags": ["backup-…"]}},
+     "keyslots": {"0": {"area": {"offset": "32768", "size": "258048"}}},
+     "config": {"json_size": "12288", "keyslots_size": "16744448", "requirements": {"mandatory": ["…"]}}}
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from keyhole.inspectors.text import printable
+
+#: cryptsetup's limits, LUKS2_KEYSLOTS_MAX and LUKS2_SEGMENT_MAX.
+MAX_KEYSLOTS = MAX_SEGMENTS = 32
+#: Requirements that are named; there are four.
+MAX_REQUIREMENTS = 8
+#: Values are counted by the commas between them. All key slots, segments, digests and tokens that there can
+#: be have about two thousand; to parse as many as fit into 256 KiB takes over 10 ms.
+MAX_VALUES = 10_000
+#: Digits of the largest 64-bit number.
+MAX_DIGITS = 20
+#: cryptsetup's names of ciphers and requirements are a few dozen characters long.
+MAX_NAME = 128
+DYNAMIC = "dynamic"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the disk: where it lies in the object, in bytes. `size` `None` is up to the object's end."""
+
+    offset: int
+    size: int | None
+    encryption: str
+    sector_size: int
+    #: Interleaved with integrity tags, so that the disk is smaller than the segment.
+    has_integrity: bool
+    #: Kept only to get back to, while the disk is being encrypted anew.
+    is_backup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Where a key slot's key material lies in the object, in bytes."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the metadata say, as far as they can be read; `problems` says what cannot, as sentences."""
+
+    segments: tuple[Segment, ...] = ()
+    areas: tuple[Area, ...] = ()
+    json_size: int | None = None
+    keyslots_size: int | None = None
+    requirements: tuple[str, ...] = ()
+    problems: tuple[str, ...] = field(default_factory=tuple)
+
+
+def parse(area: bytes) -> Metadata:
+    """Read the JSON area: a text that ends at the first zero byte. Nothing in it makes this raise."""
+    text = area.split(b"\0", 1)[0]
+    if text.count(b",") > MAX_VALUES:
+        return Metadata(problems=("the LUKS2 metadata have more values than any volume needs",))
+    try:
+        root = json.loads(text.decode(), parse_int=_integer)
+    except RecursionError:
+        return Metadata(problems=("the LUKS2 metadata are nested too deeply",))
+    except ValueError:
+        # Broken JSON or UTF-8, or a number of too many digits.
+        return Metadata(problems=("the LUKS2 metadata cannot be read",))
+    return _Reader().metadata(root)
+
+
+class _Reader:
+    """Takes from parsed JSON what it needs, and notes what is not as it should be."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+
+    def metadata(self, root: object) -> Metadata:
+        segments = [self._segment(entry) for entry in self._entries(root, "segments", MAX_SEGMENTS)]
+        keyslots = self._entries(root, "keyslots", MAX_KEYSLOTS)
+        areas = [self._area(_member(entry, "area")) for entry in keyslots]
+        config = _member(root, "config")
+        named = _member(_member(config, "requirements"), "mandatory")
+        names = named[:MAX_REQUIREMENTS] if isinstance(named, list) else []
+        return Metadata(
+            segments=tuple(segment for segment in segments if segment is not None),
+            areas=tuple(area for area in areas if area is not None),
+            json_size=self._number(config, "json_size"),
+            keyslots_size=self._number(config, "keyslots_size"),
+            requirements=tuple(_name(name) for name in names),
+            problems=tuple(self._problems),
+        )
+
+    def _segment(self, entry: object) -> Segment | None:
+        offset = self._number(entry, "offset")
+        stated = _member(entry, "size")
+        size = None if stated == DYNAMIC else self._number(entry, "size")
+        if offset is None or (size is None and stated != DYNAMIC):
+            return None
+        sector_size, flags = _member(entry, "sector_size"), _member(entry, "flags")
+        return Segment(
+            offset=offset,
+            size=size,
+            encryption=_name(_member(entry, "encryption")),
+            sector_size=sector_size if isinstance(sector_size, int) and 0 < sector_size <= 4096 else 512,
+            has_integrity=_member(entry, "integrity") is not None,
+            is_backup=isinstance(flags, list) and any(_name(flag).startswith("backup-") for flag in flags),
+        )
+
+    def _area(self, entry: object) -> Area | None:
+        offset, size = self._number(entry, "offset"), self._number(entry, "size")
+        return None if offset is None or size is None else Area(offset, size)
+
+    def _entries(self, root: object, name: str, limit: int) -> list[object]:
+        """The values of the object `name`, up to `limit`."""
+        entries = _member(root, name)
+        if not isinstance(entries, dict):
+            self._problems.append(f"the LUKS2 metadata have no {name}")
+            return []
+        if len(entries) > limit:
+            self._problems.append(f"the LUKS2 metadata have {len(entries)} {name}; {limit} are the most")
+        return list(entries.values())[:limit]
+
+    def _number(self, entry: object, name: str) -> int | None:
+        """The number of bytes that a string of digits states."""
+        digits = _member(entry, name)
+        sound = isinstance(digits, str) and digits.isascii() and digits.isdecimal()
+        if not sound or not isinstance(digits, str) or len(digits) > MAX_DIGITS:
+            self._problems.append(f"{name} in the LUKS2 metadata is not a number of bytes")
+            return None
+        return int(digits)
+
+
+def _integer(digits: str) -> int:
+    """An integer of JSON's own: they are small, and to convert a long one is slow."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError("a number of too many digits")
+    return int(digits)
+
+
+def _member(entry: object, name: str) -> object:
+    return entry.get(name) if isinstance(entry, dict) else None
+
+
+def _name(value: object) -> str:
+    return printable(value[:MAX_NAME].encode("utf-8", "backslashreplace")) if isinstance(value, str) else ""

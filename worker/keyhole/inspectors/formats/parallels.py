@@ -1,0 +1,249 @@
+"""Parallels' expandable disk image, also ploop's. All fields are little-endian.
+
+Source: QEMU, docs/interop/parallels, sections "Header", "BAT", "Format Extension"; block/parallels.c,
+parallels_open.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 16 | magic `WithoutFreeSpace` or `WithouFreSpacExt` |
+| 16 | 4 | version, 2 |
+| 20 | 8 | heads and cylinders of the guest's disk |
+| 28 | 4 | cluster size in sectors of 512 bytes |
+| 32 | 4 | entries of the BAT |
+| 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` 4 bytes, then zeros |
+| 44 | 4 | in use: 0x746F6E59 while open, 0x312E3276 when closed, or 0 by old software |
+| 48 | 4 | where the data area begins, in sectors; with `WithoutFreeSpace` perhaps 0: right behind the BAT |
+| 52 | 4 | flags: 1 the image is empty |
+| 56 | 8 | offset of the format extension in sectors, 0 if there is none |
+
+The BAT follows at 64: an entry of 4 bytes for each cluster, where it lies, or 0. `WithoutFreeSpace` counts
+sectors, `WithouFreSpacExt` clusters. The format extension begins with 0xAB234CEF23DCEA87 and holds dirty
+bitmaps; what it may hold beyond that can be left out of account by a reader, so it is not looked into.
+
+Wholeness: the cluster that lies highest, by the BAT. Of a BAT beyond `MAX_BAT_BYTES` the beginning and the
+end are looked at.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
+from keyhole.inspectors.region import CaptureRegion
+
+MAGIC = b"WithoutFreeSpace"
+EXTENDED_MAGIC = b"WithouFreSpacExt"
+HEADER_BYTES = 64
+VERSION = 2
+SECTOR = 512
+
+#: What is held of the BAT's beginning: 24,576 entries, 24 GiB at the usual cluster size of 1 MiB.
+MAX_BAT_BYTES = 96 * 1024
+#: What is held of its end where it is longer: 8 GiB.
+MAX_BAT_END_BYTES = 32 * 1024
+#: QEMU's limits (parallels_open).
+MAX_CLUSTER_SECTORS = (2**31 - 1) // 513
+MAX_BAT_ENTRIES = (2**31 - 1) // 4
+
+IN_USE, CLOSED, CLOSED_BY_OLD = 0x746F6E59, 0x312E3276, 0
+EMPTY = 1
+EXTENSION_MAGIC = (0xAB234CEF23DCEA87).to_bytes(8, "little")
+
+
+class ParallelsInspector(FrontInspector):
+    """Parallels: 64 bytes give the virtual size, the table behind them tells whether it is whole."""
+
+    NAME = "parallels"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        #: The entries of the BAT that lead somewhere; `None` until it is read.
+        self._clusters: list[int] | None = None
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has one of the two magics."""
+        return front.startswith((MAGIC, EXTENDED_MAGIC))
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header, as bytes; zero until it is here."""
+        known = self.format_match and len(self.region("header").data) >= 44
+        return self._disk_sectors * SECTOR if known else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """The magic: `WithoutFreeSpace` or `WithouFreSpacExt`."""
+        return self.region("header").data[:16].decode("ascii") if self.format_match else None
+
+    def post_process(self) -> None:
+        """Declare beginning and end of the BAT and the extension's magic, then read the BAT."""
+        if not self._usable:
+            return
+        if not self.has_region("bat"):
+            self._declare()
+        if self._clusters is None and self.filled("bat") and self.filled("bat_end"):
+            self._read_bat()
+
+    def _declare(self) -> None:
+        length = self._bat_end - HEADER_BYTES
+        end_length = min(max(0, length - MAX_BAT_BYTES), MAX_BAT_END_BYTES)
+        self.new_region("bat", CaptureRegion(HEADER_BYTES, min(length, MAX_BAT_BYTES)))
+        self.new_region("bat_end", CaptureRegion(self._bat_end - end_length, end_length))
+        if self._u64(56):
+            self.new_region("extension", CaptureRegion(self._u64(56) * SECTOR, len(EXTENSION_MAGIC)))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven where the whole BAT was seen, sampled where it is longer, if what it leads to is there."""
+        if self._size is None or self._clusters is None or self._u32(44) == IN_USE:
+            return Wholeness.UNCHECKED
+        if self._end > self._size:
+            return Wholeness.UNCHECKED
+        seen = self._bat_end - HEADER_BYTES <= MAX_BAT_BYTES + MAX_BAT_END_BYTES
+        return Wholeness.PROVEN if seen else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Cluster size, entries of the BAT, and where data and extension begin."""
+        if not self._usable:
+            return {}
+        facts: dict[str, object] = {
+            "version": self._u32(16),
+            "cluster_size": self._cluster_bytes,
+            "clusters": self._u32(32),
+            "data_offset": self._data_sector * SECTOR,
+        }
+        if self._u64(56):
+            facts["extension_offset"] = self._u64(56) * SECTOR
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What the header says of the image, and whether its offsets and the BAT agree."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the Parallels header")]
+        if self._u32(16) != VERSION:
+            return [found("unknown_features", f"Parallels version {self._u32(16)} is unknown")]
+        if not self._usable:
+            return [found("structure", "the header's cluster size or count of entries is out of bounds")]
+        return [*self._states(), *self._contradictions(), *self._extension(), *self._needs(self._end)]
+
+    def _states(self) -> Iterator[Finding]:
+        if self._u32(44) == IN_USE:
+            yield found("dirty", "the image was not closed cleanly; run `qemu-img check -r all` on it")
+        if self._u32(52) & ~EMPTY:
+            yield found("unknown_features", f"flags {self._u32(52) & ~EMPTY:#x} are unknown")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        if self._u32(44) not in {IN_USE, CLOSED, CLOSED_BY_OLD}:
+            yield found("structure", f"the image is neither in use nor closed, but {self._u32(44):#x}")
+        if not self._extended and self._u32(40):
+            yield found("structure", "the virtual size has more than the 32 bits that this format allows")
+        if self._u32(32) * self._cluster_sectors < self._disk_sectors:
+            yield found("structure", f"{self._u32(32)} clusters cannot hold the virtual size")
+        yield from self._overlaps()
+        if self._extended and self._data_sector % self._cluster_sectors:
+            yield found("structure", "the data does not begin at a whole cluster")
+        if not self._clusters:
+            return
+        if min(self._clusters) * self._entry_sectors < self._data_sector:
+            yield found("structure", "the BAT leads to a cluster in front of the data")
+        if self._u32(52) & EMPTY:
+            yield found("structure", "the image is said to be empty, but has clusters")
+
+    def _overlaps(self) -> list[Finding]:
+        """What lies over header, BAT, extension or another cluster."""
+        # The next cluster that is allocated may be the first of the data area.
+        data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
+        parts = [
+            Part(0, HEADER_BYTES, "the header"),
+            Part(HEADER_BYTES, self._bat_end, "the BAT"),
+        ]
+        area = [*parts, Part(data, data + self._cluster_bytes, "the data area")]
+        if extension:
+            parts.append(Part(extension, extension + self._cluster_bytes, "the format extension"))
+        unit = self._entry_sectors * SECTOR
+        clusters = Blocks("a cluster", self._clusters or (), self._cluster_bytes, unit=unit)
+        return [*overlaps(area), *overlaps(parts[1:], clusters), *over(clusters, parts[:1])]
+
+    def _extension(self) -> Iterator[Finding]:
+        if not self._u64(56):
+            return
+        if self._u64(56) < self._data_sector:
+            yield found("structure", "the format extension lies in front of the data")
+        magic = self.captured("extension")
+        if len(magic) == len(EXTENSION_MAGIC) and magic != EXTENSION_MAGIC:
+            yield found("structure", "where the format extension should be is none")
+
+    # The header's fields
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        return (
+            self.format_match
+            and len(self.captured("header")) == HEADER_BYTES
+            and self._u32(16) == VERSION
+            and 0 < self._cluster_sectors <= MAX_CLUSTER_SECTORS
+            and self._u32(32) <= MAX_BAT_ENTRIES
+        )
+
+    @property
+    def _extended(self) -> bool:
+        return self.region("header").data.startswith(EXTENDED_MAGIC)
+
+    @property
+    def _cluster_sectors(self) -> int:
+        return self._u32(28)
+
+    @property
+    def _cluster_bytes(self) -> int:
+        return self._cluster_sectors * SECTOR
+
+    @property
+    def _disk_sectors(self) -> int:
+        return self._u64(36) if self._extended else self._u32(36)
+
+    @property
+    def _bat_end(self) -> int:
+        return HEADER_BYTES + 4 * self._u32(32)
+
+    @property
+    def _data_sector(self) -> int:
+        if self._u32(48) or self._extended:
+            return self._u32(48)
+        return -(-self._bat_end // SECTOR)
+
+    @property
+    def _entry_sectors(self) -> int:
+        """The unit of the BAT's entries."""
+        return self._cluster_sectors if self._extended else 1
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")
+
+    # What the header leads to
+
+    def _read_bat(self) -> None:
+        """Look at the BAT's entries, as far as it is held."""
+        table = self.captured("bat") + self.captured("bat_end")
+        count = len(table) // 4
+        entries = unpack(f"<{count}I", table[: 4 * count])
+        self._clusters = [entry for entry in entries if entry]
+
+    @property
+    def _end(self) -> int:
+        """How long the object must be at least, by what is held of the BAT."""
+        ends = [self._bat_end, self._data_sector * SECTOR]
+        if self._clusters:
+            ends.append(max(self._clusters) * self._entry_sectors * SECTOR + self._cluster_bytes)
+        if self._u64(56):
+            ends.append(self._u64(56) * SECTOR + self._cluster_bytes)
+        return max(ends)

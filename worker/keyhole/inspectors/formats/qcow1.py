@@ -1,0 +1,254 @@
+r"""QEMU's first copy-on-write format, qcow version 1. All fields are big-endian.
+
+Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, decompress_cluster.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 4 | magic `QFI\xfb` |
+| 4 | 4 | version, 1 |
+| 8 | 8 | offset of the backing file's name, 0 if there is none |
+| 16 | 4 | length of that name, at most 1,023 |
+| 20 | 4 | time of modification |
+| 24 | 8 | virtual size in bytes |
+| 32 | 1 | cluster bits, 9 to 16 |
+| 33 | 1 | L2 bits: an L2 table has 2^bits entries, 6 to 13 |
+| 36 | 4 | encryption method: 0 none, 1 AES |
+| 40 | 8 | offset of the L1 table |
+
+The L1 table has an entry of 8 bytes, the offset of an L2 table or 0, for as much of the disk as an L2 table
+maps. An entry of an L2 table is a cluster's offset, or 0; with bit 63 set the cluster is compressed: the
+next bits, as many as the cluster bits, are its length in bytes, the rest is its offset.
+
+Wholeness: clusters are appended as they are written, tables among them; so the L2 table that lies highest
+leads, most probably, to the last cluster. That is proof where it is the only one, and a sample where there
+are more.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.text import printable
+
+MAGIC = b"QFI\xfb\0\0\0\1"
+HEADER_BYTES = 48
+SECTOR = 512
+
+#: QEMU's limit of a backing file's name (qcow_open).
+MAX_NAME_BYTES = 1023
+#: QEMU writes the name right behind the header. One that lies further back than the largest cluster is not
+#: followed.
+MAX_NAME_END = 64 * 1024
+#: What is held of the L1 table's beginning: 16,384 entries, 32 GiB of disk as QEMU lays it out.
+MAX_L1_BYTES = 128 * 1024
+#: What is held of its end where it is longer: 16 GiB.
+MAX_L1_END_BYTES = 64 * 1024
+#: QEMU writes the L1 table right behind the name. Of one that begins further back than this the end is not
+#: looked at, as it would cost another range.
+MAX_L1_START = 64 * 1024
+#: QEMU's limit (qcow_open: INT_MAX bytes).
+MAX_L1_ENTRIES = (2**31 - 1) // 8
+
+AES = 1
+COMPRESSED = 1 << 63
+
+
+class QcowV1Inspector(FrontInspector):
+    """QEMU qcow version 1: 48 bytes give the virtual size, two tables tell whether it is whole."""
+
+    NAME = "qcow"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self._l2_offsets: list[int] = []
+        #: Offset and length of the clusters that the L2 table leads to; `None` until it is read.
+        self._clusters: list[tuple[int, int]] | None = None
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has the magic and version 1."""
+        return front.startswith(MAGIC)
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header in whole sectors, as bytes; zero until it is here."""
+        known = self.format_match and len(self.region("header").data) >= 32
+        return self._u64(24) // SECTOR * SECTOR if known else 0
+
+    def post_process(self) -> None:
+        """Declare what the header leads to, name and L1 table, and then the L2 table that lies highest."""
+        if not self._usable:
+            return
+        if not self.has_region("l1"):
+            start, length = self._u64(40), self._l1_bytes
+            self.new_region("l1", CaptureRegion(start, min(length, MAX_L1_BYTES)))
+            end_length = self._l1_held - min(length, MAX_L1_BYTES)
+            self.new_region("l1_end", CaptureRegion(start + length - end_length, end_length))
+            if self._name_followed:
+                self.new_region("backing_name", CaptureRegion(self._u64(8), self._u32(16)))
+        if self.filled("l1") and self.filled("l1_end") and not self.has_region("l2"):
+            table = self.captured("l1") + self.captured("l1_end")
+            self._l2_offsets = [offset for offset in _entries(table) if offset]
+            highest = max(self._l2_offsets, default=0)
+            self.new_region("l2", CaptureRegion(highest, self._l2_bytes if highest else 0))
+        if self.filled("l2") and self._clusters is None:
+            self._clusters = list(self._read_clusters())
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven where all tables were seen, sampled where there are more, if what they lead to is there."""
+        if self._clusters is None or self._size is None or self._end > self._size:
+            return Wholeness.UNCHECKED
+        seen = self._l1_held == self._l1_bytes and len(self._l2_offsets) <= 1
+        return Wholeness.PROVEN if seen else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Cluster size, L2 entries, encryption and backing file."""
+        if not self._usable:
+            return {}
+        facts: dict[str, object] = {
+            "version": 1,
+            "cluster_size": self._cluster_bytes,
+            "l2_entries": self._l2_bytes // 8,
+        }
+        if self._u32(36):
+            facts["encryption"] = "aes" if self._u32(36) == AES else str(self._u32(36))
+        if self._u64(8):
+            facts["backing_file"] = printable(self._backing_name)
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What leads outside, what is not understood, and what contradicts itself."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the qcow header")]
+        if not self._usable:
+            return [found("structure", "the header's size, cluster bits or L2 bits are out of bounds")]
+        return [*self._states(), *self._contradictions(), *self._needs(self._end)]
+
+    def _states(self) -> Iterator[Finding]:
+        if self._u64(8):
+            name = printable(self._backing_name)
+            yield found("backing_file", f"the image is opened together with {name!r}")
+        if self._u32(36) == AES:
+            yield found("encrypted", "the content is encrypted (aes)")
+        elif self._u32(36):
+            yield found("unknown_features", f"encryption method {self._u32(36)} is unknown")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        if self._u64(8) and not self._name_followed:
+            yield found("structure", "the backing file's name does not lie behind the header")
+        if self._u64(24) % SECTOR:
+            yield found("structure", f"the virtual size of {self._u64(24)} bytes is not whole sectors")
+        yield from self._overlaps()
+        whole = self._cluster_bytes
+        # A compressed one is shorter, and lies anywhere.
+        if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
+            yield found("structure", "a cluster begins within a sector")
+
+    def _overlaps(self) -> list[Finding]:
+        """What lies over header, name, tables or another cluster."""
+        parts = [
+            Part(0, HEADER_BYTES, "the header"),
+            Part(self._u64(40), self._u64(40) + self._l1_bytes, "the L1 table"),
+        ]
+        if self._name_followed:
+            parts.append(Part(self._u64(8), self._u64(8) + self._u32(16), "the backing file's name"))
+        whole, clusters = self._cluster_bytes, self._clusters or []
+        return overlaps(
+            parts,
+            Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
+            Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
+            # Of these the lengths differ, but no two begin at the same byte.
+            Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
+        )
+
+    # The header's fields
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        return (
+            self.format_match
+            and len(self.captured("header")) == HEADER_BYTES
+            and 9 <= self._cluster_bits <= 16
+            and 6 <= self._u8(33) <= 13
+            and self._u64(24) > 1
+            and self._l1_bytes <= 8 * MAX_L1_ENTRIES
+        )
+
+    @property
+    def _cluster_bits(self) -> int:
+        return self._u8(32)
+
+    @property
+    def _cluster_bytes(self) -> int:
+        return 1 << self._cluster_bits
+
+    @property
+    def _l2_bytes(self) -> int:
+        return 8 << self._u8(33)
+
+    @property
+    def _l1_bytes(self) -> int:
+        return 8 * -(-self._u64(24) >> (self._cluster_bits + self._u8(33)))
+
+    @property
+    def _l1_held(self) -> int:
+        """How many bytes of the L1 table are looked at."""
+        most = MAX_L1_BYTES + (MAX_L1_END_BYTES if self._u64(40) <= MAX_L1_START else 0)
+        return min(self._l1_bytes, most)
+
+    @property
+    def _name_followed(self) -> bool:
+        """Whether there is a backing file's name where it can be."""
+        offset, length = self._u64(8), self._u32(16)
+        in_place = offset >= HEADER_BYTES and offset + length <= MAX_NAME_END
+        return 0 < length <= MAX_NAME_BYTES and in_place
+
+    @property
+    def _backing_name(self) -> bytes:
+        return self.captured("backing_name") if self.has_region("backing_name") else b""
+
+    def _u8(self, offset: int) -> int:
+        return self.region("header").data[offset]
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "big")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "big")
+
+    # What the header leads to
+
+    def _read_clusters(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of the clusters that the L2 table leads to, as far as it is there."""
+        cluster_bytes, length_shift = self._cluster_bytes, 63 - self._cluster_bits
+        for entry in _entries(self.captured("l2")):
+            if entry & COMPRESSED:
+                yield entry & ((1 << length_shift) - 1), entry >> length_shift & (cluster_bytes - 1)
+            elif entry:
+                yield entry, cluster_bytes
+
+    @property
+    def _end(self) -> int:
+        """How long the object must be at least, by what is held of the tables."""
+        ends = [offset + length for offset, length in self._clusters or ()]
+        ends.append(self._u64(40) + self._l1_bytes)
+        if self._l2_offsets:
+            ends.append(max(self._l2_offsets) + self._l2_bytes)
+        if self._name_followed:
+            ends.append(self._u64(8) + self._u32(16))
+        return max(ends)
+
+
+def _entries(table: bytes) -> tuple[int, ...]:
+    """The entries of a table, a partial one at its end left out."""
+    count = len(table) // 8
+    return unpack(f">{count}Q", table[: 8 * count])

@@ -1,0 +1,1 @@
+"""QEMU's qcow2: its header, tables, entries and refcounts."""

@@ -1,0 +1,87 @@
+"""What the entries of a qcow2's L2 tables point to.
+
+Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 Entries".
+
+| bits | of an L2 entry |
+|---|---|
+| 0 | version 3, not with extended entries: the cluster reads as zeros |
+| 9 to 55 | offset of the cluster; zero: it is not allocated |
+| 62 | the cluster is compressed |
+| 63 | its refcount is exactly one, so it is written in place |
+
+All others are zero. Of a compressed cluster, x = 62 - (cluster bits - 8):
+
+| bits | of a compressed one |
+|---|---|
+| 0 to x - 1 | offset of the data, of any byte |
+| x to 61 | sectors of 512 bytes that it takes beyond the one in which it begins |
+
+Compressed clusters share clusters of the file with each other, and with nothing else.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from keyhole.inspectors.ascending import ascending
+from keyhole.inspectors.effort import CALL, spend
+from keyhole.inspectors.formats.qcow2.refcounts import big_endian
+
+SECTOR = 512
+#: Bytes of a table that count for a step of effort.
+BYTES_A_STEP = 1024
+OFFSET = 0x00FFFFFFFFFFFE00
+#: What must be zero in an entry. In version 2 and in extended entries the lowest bit, too.
+RESERVED, LOWEST = 0x3F000000000001FE, 1
+COMPRESSED = 1 << 62
+
+
+class Mapped(NamedTuple):
+    """The clusters of the file that entries point to, by number and sorted; some several times.
+
+    `in_place` says whether one that is there several times is written in place. `sound` is false if an entry
+    points elsewhere than to the beginning of a cluster, or has a bit that no version knows.
+    """
+
+    clusters: "array[int]"
+    compressed: "array[int]"
+    in_place: bool
+    sound: bool
+
+
+def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, version: int) -> Mapped:
+    """What the entries of some L2 tables point to."""
+    within = (1 << cluster_bits) - 1
+    reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
+    # Arrays, for there may be two million entries.
+    plain, packed = array("Q"), array("Q")
+    bad = 0
+    for table in tables:
+        spend(1 + len(table) // BYTES_A_STEP)
+        for entry in big_endian("Q", table)[:: 2 if extended else 1]:
+            if entry & COMPRESSED:
+                packed.append(entry)
+            elif entry:
+                bad |= entry & reserved
+                if entry & OFFSET:
+                    # The number of the cluster, and whether it is written in place.
+                    plain.append((entry & OFFSET) >> cluster_bits << 1 | entry >> 63)
+    plain = ascending(plain)
+    spend(CALL)
+    in_place = any(one >> 1 == other >> 1 and (one | other) & 1 for one, other in pairwise(plain))
+    clusters = array("Q", (one >> 1 for one in plain))
+    spend(CALL)
+    compressed = ascending(
+        array("Q", (number for entry in packed for number in _touched(entry, cluster_bits)))
+    )
+    return Mapped(clusters, compressed, in_place, not bad)
+
+
+def _touched(entry: int, cluster_bits: int) -> Iterator[int]:
+    """The numbers of the clusters in which a compressed cluster lies."""
+    shift = 62 - (cluster_bits - 8)
+    start = entry & ((1 << shift) - 1)
+    sectors = (entry >> shift & ((1 << (cluster_bits - 8)) - 1)) + 1
+    end = start // SECTOR * SECTOR + sectors * SECTOR
+    yield from range(start >> cluster_bits, ((end - 1) >> cluster_bits) + 1)

@@ -1,0 +1,116 @@
+"""The refcounts of a qcow2: how often each cluster may be pointed at.
+
+Source: QEMU, docs/interop/qcow2.txt, section "Host cluster management".
+
+The refcount table points to refcount blocks, each of one cluster. A refcount has a power of two of bits: of
+less than 8 several share a byte, from its low bits on; larger ones are big-endian. A cluster that is pointed
+at more often than its refcount says is free for QEMU while something still points at it.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import groupby, islice, pairwise
+from operator import eq
+from sys import byteorder
+
+from keyhole.inspectors.effort import spend
+
+#: The type codes of arrays by the bits of an entry.
+CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
+
+
+def big_endian(code: str, data: bytes) -> "array[int]":
+    """Bytes as an array of big-endian numbers; a partial one at the end is left out."""
+    numbers = array(code)
+    numbers.frombytes(data[: len(data) // numbers.itemsize * numbers.itemsize])
+    if byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+class Refcounts:
+    """The refcounts of the blocks that are held.
+
+    Args:
+        bits: The bits of a refcount.
+        per_block: How many refcounts a block has.
+        table: The offsets of the blocks, as far as the refcount table is held; zero is none.
+        blocks: The blocks that are held whole, by their offset.
+        whole: Whether all of the refcount table is held.
+        shared: Whether clusters may be pointed at several times though their refcounts are not held.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        per_block: int,
+        table: Sequence[int],
+        blocks: Mapping[int, bytes],
+        *,
+        whole: bool,
+        shared: bool,
+    ) -> None:
+        self._bits = bits
+        self._per_block = per_block
+        self._table = table
+        self._blocks = blocks
+        self._whole = whole
+        self._shared = shared
+
+    def exceeded(self, clusters: Sequence[int], times: int = 1) -> int | None:
+        """The number of a cluster that is pointed at more often than its refcount says; `None` if none is.
+
+        Args:
+            clusters: The clusters that are pointed at, sorted, as often as they are.
+            times: How often each of these pointers counts.
+        """
+        start = 0
+        while start < len(clusters):
+            spend()
+            block = clusters[start] // self._per_block
+            base = block * self._per_block
+            end = bisect_left(clusters, base + self._per_block, start)
+            some = array("Q", (cluster - base for cluster in clusters[start:end]))
+            start = end
+            if (place := self._exceeded_in(some, self._counts(block), times)) is not None:
+                return base + place
+        return None
+
+    def _exceeded_in(self, places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
+        """The same of the places in one block."""
+        if counts is None:
+            if self._shared:
+                return None
+            return _repeated(places, None, times) if times == 1 else places[0]
+        if min(map(counts.__getitem__, places)) < times:
+            return next(place for place in places if counts[place] < times)
+        return _repeated(places, counts, times)
+
+    def _counts(self, block: int) -> "Sequence[int] | None":
+        """The refcounts in a block; `None` if they are not held."""
+        if block >= len(self._table):
+            return bytes(self._per_block) if self._whole else None
+        if not self._table[block]:
+            return bytes(self._per_block)
+        data = self._blocks.get(self._table[block])
+        return None if data is None else decoded(data, self._bits)
+
+
+def decoded(block: bytes, bits: int) -> Sequence[int]:
+    """The refcounts of a block."""
+    if bits in CODES:
+        return big_endian(CODES[bits], block)
+    mask, shifts = (1 << bits) - 1, range(0, 8, bits)
+    return bytes(byte >> shift & mask for byte in block for shift in shifts)
+
+
+def _repeated(places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
+    """One of the sorted places that is there more often than its refcount allows."""
+    if not any(map(eq, places, islice(places, 1, None))):
+        return None
+    for place, _ in groupby(one for one, other in pairwise(places) if one == other):
+        pointers = times * (bisect_right(places, place) - bisect_left(places, place))
+        if counts is None or counts[place] < pointers:
+            return place
+    return None

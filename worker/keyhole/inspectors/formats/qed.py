@@ -1,0 +1,248 @@
+r"""QEMU's enhanced disk format, QED. All fields are little-endian.
+
+Source: QEMU, docs/interop/qed_spec, sections "Header", "Tables", "Consistency checking"; block/qed.c,
+bdrv_qed_do_open.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 4 | magic `QED\0` |
+| 4 | 4 | cluster size in bytes, a power of 2 from 2^12 to 2^26 |
+| 8 | 4 | table size in clusters, a power of 2 from 1 to 16 |
+| 12 | 4 | header size in clusters |
+| 16 | 8 | features: 1 backing file, 2 needs a check, 4 the backing file is raw and must not be probed |
+| 24 | 8 | compatible features |
+| 32 | 8 | autoclear features |
+| 40 | 8 | offset of the L1 table |
+| 48 | 8 | virtual size in bytes |
+| 56 | 4 | offset of the backing file's name, within the header's clusters |
+| 60 | 4 | length of that name |
+
+Both kinds of table hold offsets of 8 bytes: L1 of L2 tables, L2 of data clusters. 0 is not allocated, and in
+an L2 table 1 is a cluster of zeros.
+
+Wholeness: clusters are appended as they are written, tables among them; so the L2 table that lies highest
+leads, most probably, to the last cluster. That is proof where it is the only one, and a sample where there
+are more.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.text import printable
+
+MAGIC = b"QED\0"
+HEADER_BYTES = 64
+SECTOR = 512
+
+#: The length that QEMU's first versions took; qcow2 has the same.
+MAX_NAME_BYTES = 1023
+#: QEMU writes the name right behind the header's fields. One that lies further back is not followed.
+MAX_NAME_END = 64 * 1024
+#: What is held of the L1 table: 8,192 entries, 16 TiB of disk at the default sizes.
+MAX_L1_BYTES = 64 * 1024
+#: What is held of the highest L2 table: all of it at the default sizes.
+MAX_L2_BYTES = 256 * 1024
+
+BACKING_FILE, NEED_CHECK, NO_PROBE = 1, 2, 4
+FEATURE_NAMES = {BACKING_FILE: "backing_file", NEED_CHECK: "need_check", NO_PROBE: "backing_format_no_probe"}
+CLUSTER_SIZES = frozenset(1 << bits for bits in range(12, 27))
+TABLE_SIZES = frozenset({1, 2, 4, 8, 16})
+#: The cluster offset that stands for a cluster of zeros.
+ZEROS = 1
+
+
+class QEDInspector(FrontInspector):
+    """QEMU QED: 64 bytes give the virtual size, two tables tell whether it is whole."""
+
+    NAME = "qed"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        #: The L2 tables' offsets, each with how many of its entries the virtual size needs.
+        self._l2_tables: list[tuple[int, int]] = []
+        #: The offsets of the clusters that the L2 table leads to; `None` until it is read.
+        self._clusters: list[int] | None = None
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has QED's magic."""
+        return front.startswith(MAGIC)
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header, in bytes; zero until it is here."""
+        return self._u64(48) if self.format_match and len(self.region("header").data) >= 56 else 0
+
+    def post_process(self) -> None:
+        """Declare what the header leads to, name and L1 table, and then the L2 table that lies highest."""
+        if not self._usable:
+            return
+        if not self.has_region("l1"):
+            self.new_region("l1", CaptureRegion(self._u64(40), min(8 * self._l1_entries, MAX_L1_BYTES)))
+            if self._name_followed:
+                self.new_region("backing_name", CaptureRegion(self._u32(56), self._u32(60)))
+        if self.filled("l1") and not self.has_region("l2"):
+            self._l2_tables = self._read_l1()
+            offset, entries = max(self._l2_tables, default=(0, 0))
+            self.new_region("l2", CaptureRegion(offset, min(8 * entries, MAX_L2_BYTES)))
+        if self.filled("l2") and self._clusters is None:
+            self._clusters = [offset for offset in _entries(self.captured("l2")) if offset > ZEROS]
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven where all tables were seen, sampled where there are more, if what they lead to is there."""
+        if self._clusters is None or self._size is None or self._features & NEED_CHECK:
+            return Wholeness.UNCHECKED
+        if self._end > self._size:
+            return Wholeness.UNCHECKED
+        seen = 8 * self._l1_entries <= MAX_L1_BYTES and len(self._l2_tables) <= 1
+        seen = seen and all(8 * entries <= MAX_L2_BYTES for _, entries in self._l2_tables)
+        return Wholeness.PROVEN if seen else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Cluster and table size, features and backing file."""
+        if not self._usable:
+            return {}
+        facts: dict[str, object] = {
+            "cluster_size": self._cluster_bytes,
+            "table_size": self._u32(8),
+            "features": [name for bit, name in FEATURE_NAMES.items() if self._features & bit],
+        }
+        if self._features & BACKING_FILE:
+            facts["backing_file"] = printable(self._backing_name)
+            if self._features & NO_PROBE:
+                facts["backing_format"] = "raw"
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What leads outside, what is not understood, and what contradicts itself."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the QED header")]
+        if not self._usable:
+            return [found("structure", "the header's cluster, table or header size is out of bounds")]
+        return [*self._states(), *self._contradictions(), *self._needs(self._end)]
+
+    def _states(self) -> Iterator[Finding]:
+        if self._features & BACKING_FILE:
+            how = "as a raw disk" if self._features & NO_PROBE else "in whatever format it seems to have"
+            name = printable(self._backing_name)
+            yield found("backing_file", f"the image is opened together with {name!r}, {how}")
+        unknown = self._features & ~(BACKING_FILE | NEED_CHECK | NO_PROBE)
+        if unknown:
+            yield found("unknown_features", f"feature bits {unknown:#x} are unknown")
+        if self._features & NEED_CHECK:
+            yield found("dirty", "the image was not closed cleanly; run `qemu-img check -r all` on it")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        if self._features & BACKING_FILE and not self._name_followed:
+            yield found("structure", "the backing file's name does not lie within the header")
+        if self._u64(48) % SECTOR:
+            yield found("structure", f"the virtual size of {self._u64(48)} bytes is not whole sectors")
+        if self._u64(48) > (self._table_bytes // 8) ** 2 * self._cluster_bytes:
+            yield found("structure", "the tables are too short for the virtual size")
+        l1 = self._u64(40)
+        if l1 % self._cluster_bytes:
+            yield found("structure", f"the L1 table's offset {l1} is not a cluster's")
+        tables = [offset for offset, _ in self._l2_tables]
+        clusters, within = self._clusters or [], self._cluster_bytes - 1
+        if any(map(within.__and__, tables)):
+            yield found("structure", "the L1 table leads to an offset that is no cluster's")
+        if any(map(within.__and__, clusters)):
+            yield found("structure", "an L2 table leads to an offset that is no cluster's")
+        yield from overlaps(
+            [
+                Part(0, self._header_bytes, "the header"),
+                Part(l1, l1 + self._table_bytes, "the L1 table"),
+            ],
+            Blocks("an L2 table", tables, self._table_bytes),
+            Blocks("a cluster", clusters, self._cluster_bytes),
+        )
+
+    # The header's fields
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the header is there and within the format's limits, so that it may be followed."""
+        return (
+            self.format_match
+            and len(self.captured("header")) == HEADER_BYTES
+            and self._cluster_bytes in CLUSTER_SIZES
+            and self._u32(8) in TABLE_SIZES
+            # QEMU keeps the header's size in 32 bits.
+            and 0 < self._header_bytes < 1 << 32
+        )
+
+    @property
+    def _cluster_bytes(self) -> int:
+        return self._u32(4)
+
+    @property
+    def _table_bytes(self) -> int:
+        return self._u32(8) * self._cluster_bytes
+
+    @property
+    def _header_bytes(self) -> int:
+        return self._u32(12) * self._cluster_bytes
+
+    @property
+    def _features(self) -> int:
+        return self._u64(16)
+
+    @property
+    def _l1_entries(self) -> int:
+        """Entries of the L1 table that the virtual size needs."""
+        entries = self._table_bytes // 8
+        return min(-(-self._u64(48) // (entries * self._cluster_bytes)), entries)
+
+    @property
+    def _name_followed(self) -> bool:
+        """Whether there is a backing file's name where it can be."""
+        offset, length = self._u32(56), self._u32(60)
+        in_place = offset >= HEADER_BYTES and offset + length <= min(self._header_bytes, MAX_NAME_END)
+        return bool(self._features & BACKING_FILE) and 0 < length <= MAX_NAME_BYTES and in_place
+
+    @property
+    def _backing_name(self) -> bytes:
+        return self.captured("backing_name") if self.has_region("backing_name") else b""
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")
+
+    # What the header leads to
+
+    def _read_l1(self) -> list[tuple[int, int]]:
+        """The L2 tables that the L1 table leads to, as far as it is there."""
+        most = self._table_bytes // 8
+        clusters = -(-self._u64(48) // self._cluster_bytes)
+        return [
+            (offset, min(most, clusters - index * most))
+            for index, offset in enumerate(_entries(self.captured("l1")))
+            if offset
+        ]
+
+    @property
+    def _end(self) -> int:
+        """How long the object must be at least, by what is held of the tables."""
+        ends = [self._u64(40) + self._table_bytes]
+        if self._l2_tables:
+            ends.append(max(self._l2_tables)[0] + self._table_bytes)
+        if self._clusters:
+            ends.append(max(self._clusters) + self._cluster_bytes)
+        return max(ends)
+
+
+def _entries(table: bytes) -> tuple[int, ...]:
+    """The entries of a table, a partial one at its end left out."""
+    count = len(table) // 8
+    return unpack(f"<{count}Q", table[: 8 * count])

@@ -1,0 +1,339 @@
+"""Recognises raw disks, which have no header, by a partition table or a volume.
+
+A table is looked for in the first sectors (`tables`), a volume where libblkid looks for one (`content`); of a
+disk with a table also what its first partition holds. Where nothing is found in front, one more look is taken
+at what lies further behind.
+
+Where the object's first bytes are another format's, a reader that was told that this is a disk, or that
+guesses as libblkid does, still sees a table or a volume in them. So both are looked for there, too, but only
+where no guest's data can lie: in the first bytes.
+
+Wholeness: with a GPT the backup header, with other tables the end of the last partition, of a volume alone
+the end that its superblock states, if it states one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.udf import IDENTIFIERS
+from keyhole.inspectors.partitions import bsd, dos, gpt, mac, sgi, sun
+from keyhole.inspectors.partitions.gpt import GPTHeader
+from keyhole.inspectors.partitions.table import Partition, Table, odd
+from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.volumes import volumes
+from keyhole.inspectors.volumes.lengths import stated_length
+from keyhole.inspectors.volumes.view import RegionsView
+
+#: All that the tables' headers lie in: two sectors of 4,096 bytes. A Mac's may lie further behind.
+TABLES_BYTES: Final = 8192
+#: What is held of the front of a volume; the first GET brings it.
+FRONT: Final = volumes.FRONT
+#: How far into an image of another format superblocks are looked for: that of btrfs lies at 64 KiB.
+HEADERS: Final = 68 * 1024
+#: A sparse VMDK may have a guest's data there, in pieces of 64 KiB, behind as many sectors as it says.
+VMDK: Final = b"KDMV"
+VMDK_OVERHEAD: Final = slice(64, 72)
+#: Where superblocks at the end lie: Linux RAID 0.90 has its own up to 128 KiB before it.
+END_BYTES: Final = 128 * 1024
+#: As long as no volume's least size matters.
+LONGEST: Final = 2**63
+#: What is told of the front of something that is not recognised.
+FRONT_TOLD: Final = 4096
+#: How the regions are called that lie neither in front nor at the end.
+BETWEEN: Final = "volume_between_"
+#: Where optical discs have their first descriptor, and what it says: ISO 9660, UDF.
+DISC_AT: Final = 32_769
+DISCS: Final = frozenset(IDENTIFIERS)
+#: In libblkid's order.
+TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
+#: Volumes whose boot sector ends as an MBR does, and has code where the partitions would be.
+BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
+#: What the object's first bytes are by themselves, where they are another format's: its mark, and its name.
+OWN_MARK: Final = b"LUKS\xba\xbe"
+OWN_NAME: Final = "crypto_LUKS"
+
+
+class RawDiskInspector(FileInspector):
+    """A raw disk, recognised by its partition table or by the volume that it is.
+
+    Args:
+        tracing: See `FileInspector`.
+        volumes: Whether volumes are looked for wherever they may be: not where the object's first bytes are
+            another format's.
+    """
+
+    NAME = "raw"
+    LAYER = Layer.DISK
+    is_bare = True
+
+    def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
+        super().__init__(tracing)
+        self._volumes = volumes
+        # What the front says, once it is here: the table that is no GPT, and the header of one.
+        self._in_front: tuple[Table | None, GPTHeader | None] | None = None
+        # The volumes that were found, and of how much.
+        self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
+        self.new_region("front", CaptureRegion(0, TABLES_BYTES))
+        self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
+
+    @property
+    def format_match(self) -> bool:
+        """Whether a partition table or a volume was recognised."""
+        return bool(self.content)
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The table, what the first partition holds, and the volumes that the whole disk is.
+
+        Of a disk that is a volume with an MBR in its free first sector, the volume comes first.
+        """
+        table, holds = self._table, self._holds
+        if table is None:
+            return holds
+        if not self._is_volume:
+            return tuple(dict.fromkeys((table.name, *self._first_holds, *holds)))
+        return (*holds, table.name)
+
+    def post_process(self) -> None:
+        """Declare the GPT's other parts, the first partition's front, and what lies further behind."""
+        if not self.filled("front"):
+            return
+        if mac.reaches(self.captured("front")) and not self.has_region("map"):
+            self.new_region("map", CaptureRegion(TABLES_BYTES, mac.REACH - TABLES_BYTES))
+        if self.has_region("map") and not self.filled("map"):
+            return
+        table, header = self._by_front
+        if header is not None and not self.has_region("entries"):
+            self.new_region("backup", CaptureRegion(*header.backup))
+            self.new_region("entries", CaptureRegion(*header.entries))
+        if not self._volumes:
+            return
+        if header is None and table is not None and table.name == dos.PMBR and not self.has_region("end"):
+            self.new_region("end", TailRegion(gpt.SECTORS[-1]))
+        if (header is None or self.filled("entries")) and not self.has_region("first"):
+            first = self._first
+            if first is not None:
+                self.new_region("first", CaptureRegion(first.offset, min(first.length, FRONT)))
+        if header is None and (table is None or table.doubtful or not table.partitions):
+            self._look_behind()
+
+    @property
+    def front(self) -> bytes:
+        """The first kilobytes; all that are held if they are zeros, nothing if only the first are."""
+        held = self.region("volume").data
+        told = held[:FRONT_TOLD]
+        return told if any(told) else b"" if any(held) else held
+
+    def missing_but_between(self) -> list[ByteRange]:
+        """What is wanted but for what lies between the front and the end, where hardly anything is found."""
+        return [gap for name in self._but_between for gap in self.region(name).gaps(self._size)]
+
+    @property
+    def complete_but_between(self) -> bool:
+        """Whether all of that is here."""
+        return all(self.filled(name) for name in self._but_between)
+
+    @property
+    def _but_between(self) -> list[str]:
+        return [name for name in self._regions if not name.startswith(BETWEEN)]
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the GPT's backup header, or the end of the last partition, lies inside the object."""
+        table, header = self._table, self._gpt
+        if header is not None:
+            proven = self.filled("backup") and header.intact_backup(self.captured("backup"))
+        elif table is not None and table.partitions:
+            proven = self._size is not None
+        else:
+            proven = self._volume_length is not None
+        return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """The partition table's kind, its sectors and partitions, and where the first begins."""
+        table = self._table
+        details: dict[str, object] = {}
+        if self._is_volume and self._volume_length is not None:
+            details["volume_length"] = self._volume_length
+        if table is None:
+            return details
+        details |= {
+            "partition_table": table.name,
+            "sector_size": table.sector,
+            "partitions": len(table.partitions),
+        }
+        if self._first_holds and self._first is not None:
+            details["first_partition_offset"] = self._first.offset
+        return details
+
+    def checks(self) -> list[Finding]:
+        """Whether the partition table is intact and the disk as long as it says."""
+        return [*self._checks()]
+
+    def _checks(self) -> Iterator[Finding]:
+        if self._size is None:
+            return
+        table, header = self._table, self._gpt
+        if self._is_volume:
+            yield from self._volume_checks(self._size)
+        if table is None:
+            return
+        if header is not None:
+            backup = self.captured("backup") if self.filled("backup") else None
+            yield from header.checks(self.captured("entries"), backup, self._size)
+            yield from dos.protective_findings(self.captured("front"))
+        elif self._announced:
+            where = "only its backup is" if table.name == "gpt" else "nor is its backup"
+            yield found("structure", f"the header of the GPT that the MBR announces is not there, {where}")
+            return
+        elif table.name == "dos" and gpt.parse(self.captured("front"), protected=False):
+            yield odd("behind an MBR with partitions stands the header of a GPT that it does not announce")
+        yield from table.findings
+        yield from table.beyond(self._size)
+
+    def _volume_checks(self, size: int) -> Iterator[Finding]:
+        holds = self._holds
+        if volumes.ambivalent(holds):
+            yield found("ambiguous_format", f"the volume is {' and '.join(holds)} at once")
+        for name in volumes.damaged(self._view) if holds else ():
+            yield found("checksum_mismatch", f"the {name} does not have the checksum that it states")
+        if self._volume_length is not None and self._volume_length > size:
+            yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object {size}")
+
+    # The table
+
+    @property
+    def _by_front(self) -> tuple[Table | None, GPTHeader | None]:
+        """The table that is no GPT, as the front has it (that of a GPT's MBR as well), and a GPT's header.
+
+        One that the MBR does not announce is only looked for where there is no table.
+        """
+        if self._in_front is None and self.filled("front"):
+            front = self.captured("front") + self.captured("map")
+            table = next((table for parse in TABLES if (table := parse(front)) is not None), None)
+            protected = dos.is_protective(front)
+            header = gpt.parse(front, protected=protected) if protected or table is None else None
+            if self.has_region("map") and not self.filled("map"):
+                return table, header
+            self._in_front = table, header
+        return self._in_front or (None, None)
+
+    @property
+    def _announced(self) -> bool:
+        """Whether the MBR says that there is a GPT."""
+        return dos.is_protective(self.captured("front"))
+
+    @property
+    def _gpt(self) -> GPTHeader | None:
+        """The primary header of a GPT. In front of a volume, one that is not announced is a leftover."""
+        header = self._by_front[1]
+        return header if self._announced or not self._holds else None
+
+    @property
+    def _found_table(self) -> Table | None:
+        """The partition table, however long the disk is; of a GPT without partitions until they are here."""
+        table, header = self._by_front[0], self._gpt
+        if header is not None:
+            return header.table(self.captured("entries"))
+        if table is None or (table.name in dos.NAMES and self._yields_to_volume(table)):
+            return None
+        return table
+
+    @property
+    def _table(self) -> Table | None:
+        """The partition table."""
+        table = self._found_table
+        if table is None or not table.stands(self._size):
+            return None
+        if table.name == dos.PMBR and self._size is not None and gpt.at_end(self.captured("end"), self._size):
+            return table._replace(name="gpt")
+        return table
+
+    def _yields_to_volume(self, table: Table) -> bool:
+        """Whether what looks like an MBR is a volume's boot sector."""
+        holds = self._holds
+        return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
+
+    @property
+    def _first(self) -> Partition | None:
+        """The partition that begins first, if it begins within the object and not at its front."""
+        table, header = self._by_front
+        if header is not None:
+            table = header.table(self.captured("entries"))
+        if table is None or table.doubtful:
+            return None
+        within = [
+            one
+            for one in table.partitions
+            if one.offset and one.length and (self._size is None or one.offset < self._size)
+        ]
+        return min(within, default=None)
+
+    @property
+    def _first_holds(self) -> tuple[str, ...]:
+        first = self._first
+        if first is None or not self.filled("first"):
+            return ()
+        return volumes.names(RegionsView([self.region("first")], first.offset, first.length))
+
+    # The volume
+
+    @property
+    def _is_volume(self) -> bool:
+        """Whether the disk is a volume, and not divided into partitions."""
+        table = self._table
+        return table is None or not (table.partitions or self._gpt is not None)
+
+    @property
+    def _volume_length(self) -> int | None:
+        """The bytes that the volume has by its own superblock, where the disk is one volume.
+
+        What is a member of something has a file system in it, perhaps, but is foremost a member.
+        """
+        holds = self._holds
+        return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
+
+    @property
+    def _holds(self) -> tuple[str, ...]:
+        if not self.filled("volume"):
+            return ()
+        # Asked again and again, and another answer only once more is held, or the length is known.
+        known = (
+            self._size,
+            sum(part.held for name, part in self._regions.items() if name.startswith("volume")),
+        )
+        if self._held is None or self._held[0] != known:
+            own = not self._volumes and self.captured("front").startswith(OWN_MARK)
+            names = tuple(name for name in volumes.names(self._view) if not own or name != OWN_NAME)
+            self._held = known, names
+        return self._held[1]
+
+    @property
+    def _view(self) -> RegionsView:
+        """The disk as a volume; of an image of another format only the first bytes, where no guest's lie."""
+        regions = [part for name, part in self._regions.items() if name.startswith("volume")]
+        front = self.captured("front")
+        if not self._volumes and front.startswith(VMDK):
+            overhead = int.from_bytes(front[VMDK_OVERHEAD], "little") * dos.SECTOR
+            return RegionsView(regions, 0, self._size, max(overhead, TABLES_BYTES))
+        return RegionsView(regions, 0, self._size)
+
+    @property
+    def _explained(self) -> bool:
+        """Whether the front tells what this is: a volume, or a disc, whose descriptors are at 32 KiB.
+
+        Whether the object is long enough for what the front tells is not asked: that may not be known yet.
+        """
+        front = RegionsView([self.region("volume")], 0, LONGEST)
+        return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
+
+    def _look_behind(self) -> None:
+        """Where the front tells nothing, and is not all there is, declare the end and what lies between."""
+        if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
+            return
+        self.new_region("volume_end", TailRegion(END_BYTES))
+        for number, part in enumerate(volumes.far(None)):
+            self.new_region(f"{BETWEEN}{number}", CaptureRegion(*part))

@@ -1,0 +1,188 @@
+"""Apple's sparse images (".sparseimage", UDSP). All fields are big-endian.
+
+Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format"; index
+nodes and the 64-bit fields: as apfs-fuse and fsdump read and write them.
+
+The file is a row of index nodes, 4,096 bytes each, and behind each node the bands that it numbers.
+
+| offset | bytes | field of the first node |
+|---|---|---|
+| 0 | 4 | signature `sprs` |
+| 4 | 4 | version, 3 |
+| 8 | 4 | sectors of 512 bytes in a band |
+| 16 | 4 | virtual size in sectors, its low 32 bits |
+| 20 | 8 | offset of the next node; zero in the last one |
+| 28 | 8 | virtual size in sectors; zero in images that leave it out |
+| 64 | 1008 x 4 | for each band behind the node its number on the disk, from 1; zero: none |
+
+| offset | bytes | field of the other nodes |
+|---|---|---|
+| 0 | 4 | signature `sprs` |
+| 4 | 4 | number of the node, from 0 |
+| 12 | 8 | offset of the next node; zero in the last one |
+| 56 | 1010 x 4 | numbers of the bands behind it |
+
+Wholeness: bands are appended, so the last node's last band ends the file. Nodes are a gibibyte apart (at the
+usual band of 1 MiB) and chained, so for large images only the first few are looked at: that is a sample.
+An encrypted image shows none of this and is not recognised.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack_from
+from typing import NamedTuple
+
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.region import CaptureRegion
+
+SIGNATURE = b"sprs"
+NODE_BYTES = 4096
+FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
+VERSION = 3
+SECTOR = 512
+#: The first node and two more: a chain is read one range at a time, and two are what an image may cost.
+MAX_NODES = 3
+
+
+class Node(NamedTuple):
+    """An index node: where it stands, where the next one does, and the bands behind it."""
+
+    offset: int
+    next_offset: int
+    bands: tuple[int, ...]
+
+    @property
+    def used(self) -> int:
+        """How many bands' room there is behind the node: up to the last that has a number."""
+        return max((place for place, band in enumerate(self.bands, 1) if band), default=0)
+
+
+class SparseImageInspector(FileInspector):
+    """Apple sparse image: the first 4,096 bytes, and the nodes that they lead to."""
+
+    NAME = "sparseimage"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("node_0", CaptureRegion(0, NODE_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the signature stands at the front."""
+        return front.startswith(SIGNATURE)
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the file begins with `sprs`."""
+        return self.matches_front(self.region("node_0").data)
+
+    @property
+    def virtual_size(self) -> int:
+        """The header's count of sectors, in bytes; zero until it is here."""
+        return self._sectors * SECTOR
+
+    def post_process(self) -> None:
+        """Declare the next node while the chain goes on."""
+        nodes = self._nodes
+        if not nodes or len(nodes) >= MAX_NODES or self.has_region(f"node_{len(nodes)}"):
+            return
+        if nodes[-1].next_offset >= nodes[-1].offset + NODE_BYTES:
+            self.new_region(f"node_{len(nodes)}", CaptureRegion(nodes[-1].next_offset, NODE_BYTES))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the chain of nodes was seen to its end, sampled when only its beginning was."""
+        nodes = self._nodes
+        if not nodes or self._size is None or max(map(self._end, nodes)) > self._size:
+            return Wholeness.UNCHECKED
+        if not nodes[-1].next_offset:
+            return Wholeness.PROVEN
+        return Wholeness.SAMPLED if len(nodes) == MAX_NODES else Wholeness.UNCHECKED
+
+    def details(self) -> Mapping[str, object]:
+        """Band size, and how many bands were seen of how many the disk has."""
+        if not self._nodes:
+            return {}
+        return {
+            "band_size": self._band_bytes,
+            "bands": self._disk_bands,
+            "bands_seen": sum(1 for node in self._nodes for band in node.bands if band),
+        }
+
+    def checks(self) -> list[Finding]:
+        """Whether nodes and bands are where they should be, each band once."""
+        if not self.format_match or not self.filled("node_0"):
+            return []
+        if not self._nodes:
+            return [found("truncated", "the object ends within the sparse image's header")]
+        return [*self._states(), *self._chain(), *self._bands()]
+
+    def _states(self) -> Iterator[Finding]:
+        header = self.captured("node_0")
+        version = int.from_bytes(header[4:8], "big")
+        low, full = unpack_from(">I8xQ", header, 16)
+        if version != VERSION:
+            yield found("unknown_features", f"sparse image version {version} is unknown")
+        if full and low != full & 0xFFFFFFFF:
+            yield found("size_mismatch", f"the header states {low} and {full} sectors")
+        if not self._band_bytes or not self._sectors:
+            yield found("structure", "the disk or its bands have no size")
+
+    def _chain(self) -> Iterator[Finding]:
+        nodes = self._nodes
+        last = nodes[-1]
+        if last.next_offset and last.next_offset < self._end(last):
+            yield found("metadata_overlap", "the next index node lies among the bands of the one before")
+        elif self.filled(name := f"node_{len(nodes)}") and len(self.captured(name)) == NODE_BYTES:
+            yield found("structure", "there is no index node where the one before says")
+        end = max(*map(self._end, nodes), last.next_offset + NODE_BYTES if last.next_offset else 0)
+        if self._size is not None and end > self._size:
+            yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
+
+    def _bands(self) -> Iterator[Finding]:
+        numbers = [band for node in self._nodes for band in node.bands if band]
+        last = self._disk_bands
+        if max(numbers, default=0) > last:
+            yield found("structure", f"a band has a number above {last}, the disk's last")
+        if len(set(numbers)) < len(numbers):
+            yield found("structure", "two bands are for the same part of the disk")
+
+    # The nodes
+
+    @property
+    def _nodes(self) -> list[Node]:
+        """The nodes of the chain that are here, in order."""
+        nodes: list[Node] = []
+        for number in range(MAX_NODES):
+            data = self.captured(f"node_{number}")
+            if len(data) < NODE_BYTES or not data.startswith(SIGNATURE):
+                break
+            link_at, bands_at = (12, NEXT_BANDS_AT) if number else (20, FIRST_BANDS_AT)
+            bands = unpack_from(f">{(NODE_BYTES - bands_at) // 4}I", data, bands_at)
+            next_offset = int.from_bytes(data[link_at : link_at + 8], "big")
+            nodes.append(Node(self.region(f"node_{number}").offset, next_offset, bands))
+        return nodes
+
+    def _end(self, node: Node) -> int:
+        """Where the bands behind a node end. The disk's last band may be a part of one."""
+        end = node.offset + NODE_BYTES + node.used * self._band_bytes
+        spare = self._disk_bands * self._band_bytes - self._sectors * SECTOR
+        return end - spare if node.used and node.bands[node.used - 1] == self._disk_bands else end
+
+    @property
+    def _sectors(self) -> int:
+        header = self.captured("node_0")
+        if not self.format_match or len(header) < NODE_BYTES:
+            return 0
+        low, full = unpack_from(">I8xQ", header, 16)
+        return int(full or low)
+
+    @property
+    def _band_bytes(self) -> int:
+        return int.from_bytes(self.captured("node_0")[8:12], "big") * SECTOR
+
+    @property
+    def _disk_bands(self) -> int:
+        """How many bands the whole disk has."""
+        return -(-self._sectors * SECTOR // self._band_bytes) if self._band_bytes else 0

@@ -1,0 +1,142 @@
+"""Where on a disc a UDF volume's anchor and descriptors are looked for, and what is found there.
+
+The anchor in block 256 comes first, for each block size that the recognition sequence allows. Only where none
+is one, that in the last block is looked for, and then that 256 blocks before: no tool leaves the first one
+out, but a rewritable disc may have lost it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.udf import (
+    ANCHOR_BLOCK,
+    APART,
+    DESCRIPTOR_BYTES,
+    LARGEST_BLOCK,
+    RECOGNISED,
+    Anchor,
+    Volume,
+    anchor_at,
+    block_sizes,
+    read_sequence,
+)
+from keyhole.inspectors.region import CaptureRegion, TailRegion
+
+#: The region at the object's end: the last block, whole, of whatever size blocks are.
+END = "udf_end"
+
+
+class UDFPlaces:
+    """A UDF volume on a disc, in regions of the disc's inspector.
+
+    Args:
+        disc: Whose regions they are.
+        begin: From where on in the object the inspector has all bytes up to `front_at`.
+        front_at: From where on all bytes up to `end` are wanted, for it costs no further range.
+        end: See `front_at`.
+    """
+
+    def __init__(self, disc: FileInspector, begin: int, front_at: int, end: int) -> None:
+        self._disc = disc
+        self._begin = begin
+        self._front_at = front_at
+        self._end = end
+
+    @staticmethod
+    def there(identifiers: Sequence[bytes]) -> bool:
+        """Whether a recognition sequence says that there is a UDF volume."""
+        return any(name in identifiers for name in RECOGNISED)
+
+    def declare(self, identifiers: Sequence[bytes]) -> None:
+        """Declare what is wanted next of a volume whose recognition sequence is here."""
+        groups = block_sizes(identifiers)
+        if groups[0][0] <= APART:
+            # Of larger blocks nothing lies there.
+            self._want("front", self._front_at, self._end - self._front_at)
+        for group in groups:
+            for block_size in group:
+                self._want(_name(block_size), ANCHOR_BLOCK * block_size, block_size)
+            if not all(self._disc.filled(_name(block_size)) for block_size in group):
+                return
+            if any(self._first(block_size) for block_size in group):
+                break
+        else:
+            self._declare_end(identifiers)
+        anchor = self.anchor(identifiers)
+        if anchor is not None and not self._in_front(anchor):
+            self._want("sequence", *anchor.read)
+
+    def anchor(self, identifiers: Sequence[bytes]) -> Anchor | None:
+        """The anchor, the first one that is found."""
+        sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
+        for where in (self._first, self._last, self._before_last):
+            for block_size in sizes:
+                anchor = where(block_size)
+                if anchor is not None:
+                    return anchor
+        return None
+
+    def volume(self, identifiers: Sequence[bytes], front: bytes) -> Volume | None:
+        """What the main sequence says, once it is here; `front` is what is held from the beginning on."""
+        anchor = self.anchor(identifiers)
+        if anchor is None or not self._disc.filled("front" if self._in_front(anchor) else "sequence"):
+            return None
+        if not self._in_front(anchor):
+            return read_sequence(self._disc.captured("sequence"), anchor)
+        offset, length = anchor.read
+        return read_sequence(front[offset - self._begin : offset - self._begin + length], anchor)
+
+    def no_anchor(self, identifiers: Sequence[bytes]) -> Iterator[Finding]:
+        """What it means that none was found, once all places are here."""
+        sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
+        names = [*map(_name, sizes), END, *(_name(size, "before_last") for size in sizes)]
+        if not all(map(self._disc.filled, names)):
+            return
+        if any(len(self._disc.captured(name)) < DESCRIPTOR_BYTES for name in map(_name, sizes)):
+            yield found("truncated", "the object ends before the anchor of the UDF volume")
+        else:
+            yield found("unsupported_subformat", "the UDF volume has no anchor where anchors are")
+
+    def _declare_end(self, identifiers: Sequence[bytes]) -> None:
+        if not self._disc.has_region(END):
+            self._disc.new_region(END, TailRegion(2 * LARGEST_BLOCK))
+        if not self._disc.filled(END):
+            return
+        for block_size in (size for group in block_sizes(identifiers) for size in group):
+            block = max(0, self._last_block(block_size) - ANCHOR_BLOCK)
+            self._want(_name(block_size, "before_last"), block * block_size, block_size)
+
+    def _want(self, name: str, offset: int, length: int) -> None:
+        if not self._disc.has_region(name):
+            self._disc.new_region(name, CaptureRegion(offset, length))
+
+    def _first(self, block_size: int) -> Anchor | None:
+        return anchor_at(self._disc.captured(_name(block_size)), block_size, ANCHOR_BLOCK)
+
+    def _last(self, block_size: int) -> Anchor | None:
+        if not self._disc.filled(END):
+            return None
+        block = self._last_block(block_size)
+        at = block * block_size - self._disc.region(END).offset
+        return anchor_at(self._disc.captured(END)[at:], block_size, block) if at >= 0 else None
+
+    def _before_last(self, block_size: int) -> Anchor | None:
+        if not self._disc.filled(END):
+            return None
+        data = self._disc.captured(_name(block_size, "before_last"))
+        return anchor_at(data, block_size, self._last_block(block_size) - ANCHOR_BLOCK)
+
+    def _last_block(self, block_size: int) -> int:
+        """The number of the object's last whole block. Its length is known, for its end is here."""
+        return self._disc.actual_size // block_size - 1
+
+    def _in_front(self, anchor: Anchor) -> bool:
+        """Whether the main sequence lies within what is held of the front."""
+        return (
+            anchor.block_size <= APART and anchor.read.offset >= self._begin and anchor.read.end <= self._end
+        )
+
+
+def _name(block_size: int, which: str = "first") -> str:
+    return f"anchor_{which}_{block_size}"

@@ -1,0 +1,225 @@
+"""VirtualBox VDI, version 1.1. All fields are little-endian.
+
+Source: QEMU, block/vdi.c, struct VdiHeader; the image types: VirtualBox, include/VBox/vd.h and
+Storage/VDICore.h.
+
+| offset | bytes | field |
+|---|---|---|
+| 0x40 | 4 | signature 0xBEDA107F |
+| 0x44 | 4 | version, 0x00010001 |
+| 0x4C | 4 | type: 1 dynamic, 2 static, 3 undo, 4 differencing |
+| 0x154 | 4 | offset of the block map |
+| 0x158 | 4 | offset of the data |
+| 0x168 | 4 | sector size, 512 |
+| 0x170 | 8 | virtual size in bytes |
+| 0x178 | 4 | block size in bytes |
+| 0x17C | 4 | extra bytes before each block, 0 |
+| 0x180 | 4 | blocks in the image |
+| 0x184 | 4 | blocks allocated |
+| 0x188 | 16 | UUID of the image |
+| 0x1A8 | 16 | UUID of the parent that it links to |
+| 0x1B8 | 16 | UUID of the parent's last modification |
+
+The block map has a u32 for each block: its place in the data, in blocks, or one of the two largest values
+if it is free or zero.
+
+VirtualBox reads version 0 as well, whose header is another, and other versions of its own major number, QEMU
+does not. Some images have more bytes before each block, which QEMU does not know, either. Both are told and
+not judged.
+
+Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
+counts. The map, as much of it as is held, must not lead further.
+"""
+
+from array import array
+from collections.abc import Iterator, Mapping
+from sys import byteorder
+from uuid import UUID
+
+from keyhole.inspectors.base import THOROUGH_BYTES
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.region import CaptureRegion
+
+SIGNATURE = (0xBEDA107F).to_bytes(4, "little")
+HEADER_BYTES = 512
+VERSION_1_1 = 0x00010001
+#: The highest major version.
+MAJOR_VERSION = 1
+SECTOR = 512
+#: What is held of the block map, which stands right behind the header: 32,768 blocks, 32 GiB of disk.
+MAX_MAP_BYTES = 128 * 1024
+#: From this entry of the map on: a block of zeros, or a free one (VDICore.h, VDI_IMAGE_BLOCK_ZERO and _FREE).
+NO_BLOCK = 0xFFFFFFFE
+
+DYNAMIC, STATIC, UNDO, DIFFERENCING = 1, 2, 3, 4
+TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: "differencing"}
+
+
+class VDIInspector(FrontInspector):
+    """VirtualBox VDI: the first 512 bytes say everything."""
+
+    NAME = "vdi"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, have VDI's signature at 0x40."""
+        return front[0x40:0x44] == SIGNATURE
+
+    @property
+    def virtual_size(self) -> int:
+        """The size field of the header, in bytes; zero until it is here, or in a version without it."""
+        header = self.region("header").data
+        known = self.format_match and len(header) >= 0x178 and self._u32(0x44) >> 16 == MAJOR_VERSION
+        return self._u64(0x170) if known else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """`dynamic`, `static`, `undo` or `differencing`."""
+        return TYPE_NAMES.get(self._u32(0x4C)) if self.format_match else None
+
+    def post_process(self) -> None:
+        """Once the header is here, declare the block map."""
+        if self._read and not self.has_region("map"):
+            most = THOROUGH_BYTES if self.thorough else MAX_MAP_BYTES
+            self.new_region("map", CaptureRegion(self._u32(0x154), min(4 * self._u32(0x180), most)))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven by the count of allocated blocks, once the header and the object's length are known."""
+        if not self._read or self._size is None or self._variant:
+            return Wholeness.UNCHECKED
+        held = self.region("map").length == 4 * self._u32(0x180)
+        return Wholeness.SAMPLED if self.thorough and not held else Wholeness.PROVEN
+
+    def details(self) -> Mapping[str, object]:
+        """Type, block size and counts, UUIDs."""
+        header = self.captured("header")
+        if not self.format_match or len(header) < HEADER_BYTES:
+            return {}
+        facts: dict[str, object] = {
+            "type": TYPE_NAMES.get(self._u32(0x4C), str(self._u32(0x4C))),
+            "block_size": self._u32(0x178),
+            "blocks": self._u32(0x180),
+            "blocks_allocated": self._u32(0x184),
+            "uuid": str(UUID(bytes_le=header[0x188:0x198])),
+        }
+        if any(header[0x1A8:0x1B8]):
+            facts["parent_uuid"] = str(UUID(bytes_le=header[0x1A8:0x1B8]))
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What the header says of the image, and whether its offsets and counts agree."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if len(self.captured("header")) < HEADER_BYTES:
+            return [found("truncated", "the object ends within the VDI header")]
+        if self._u32(0x44) >> 16 != MAJOR_VERSION:
+            return list(self._states())
+        return [*self._states(), *self._contradictions(), *self._map_contradictions()]
+
+    def _states(self) -> Iterator[Finding]:
+        if not self._u32(0x44) >> 16:
+            yield found("unsupported_subformat", self._variant)
+            return
+        kind = self._u32(0x4C)
+        parent = any(self.captured("header")[0x1A8:0x1C8])
+        if kind in {UNDO, DIFFERENCING} or parent:
+            yield found("parent_image", "a differencing VDI holds only what differs from its parent image")
+        elif kind not in TYPE_NAMES:
+            yield found("unknown_features", f"VDI type {kind} is unknown")
+        if self._u32(0x44) >> 16 > MAJOR_VERSION:
+            yield found("unknown_features", f"VDI version {self._u32(0x44):#010x} is unknown")
+        elif self._variant:
+            yield found("unsupported_subformat", self._variant)
+
+    def _contradictions(self) -> Iterator[Finding]:
+        map_offset, data_offset = self._u32(0x154), self._u32(0x158)
+        block_size, blocks, allocated = self._u32(0x178), self._u32(0x180), self._u32(0x184)
+        room = blocks * block_size
+        if not 0 <= room - self._u64(0x170) < max(block_size, 1):
+            yield found(
+                "size_mismatch",
+                f"the header states {self._u64(0x170)} bytes, and {blocks} blocks of {block_size}",
+            )
+        if (
+            self._u64(0x170) % SECTOR
+            or self._u32(0x168) != SECTOR
+            or map_offset % SECTOR
+            or data_offset % SECTOR
+        ):
+            yield found("structure", "sizes or offsets are not those of whole sectors")
+        if block_size & (block_size - 1):
+            yield found("structure", "the block size is no power of two")
+        if allocated > blocks:
+            yield found("structure", f"{allocated} blocks are allocated of {blocks}")
+        end = max(map_offset + 4 * blocks, data_offset + allocated * self._block_bytes)
+        if self._size is not None and end > self._size:
+            yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
+
+    def _map_contradictions(self) -> Iterator[Finding]:
+        map_offset, data_offset = self._u32(0x154), self._u32(0x158)
+        blocks, allocated, mapped = self._u32(0x180), self._u32(0x184), self._blocks_mapped
+        # The next block that is allocated lies behind those that there are.
+        data_end = data_offset + max(allocated, 1) * self._block_bytes
+        yield from overlaps(
+            [
+                Part(0, HEADER_BYTES, "the header"),
+                Part(map_offset, map_offset + 4 * blocks, "the block map"),
+                Part(data_offset, data_end, "the data"),
+            ]
+        )
+        places = Blocks("a block", mapped, 1)
+        yield from overlaps((), places)
+        if any(place >= allocated for place in mapped):
+            yield found(
+                "structure", f"the map leads further than to the {allocated} blocks that are allocated"
+            )
+        elif len(self.captured("map")) == 4 * blocks and places.distinct < allocated:
+            yield found("structure", f"the map leads to {len(mapped)} of the {allocated} blocks allocated")
+
+    # What is here
+
+    @property
+    def _read(self) -> bool:
+        """Whether the header is here, of a version with these fields."""
+        held = self.format_match and len(self.captured("header")) == HEADER_BYTES
+        return held and self._u32(0x44) >> 16 == MAJOR_VERSION
+
+    @property
+    def _variant(self) -> str:
+        """What makes this a legal image of another kind than is judged here; empty if nothing does."""
+        version = self._u32(0x44)
+        if version != VERSION_1_1:
+            return f"only VirtualBox reads version {version >> 16}.{version & 0xFFFF} of VDI"
+        if self._u32(0x17C):
+            return (
+                f"each block has {self._u32(0x17C)} bytes of another kind in front, which QEMU does not know"
+            )
+        return ""
+
+    @property
+    def _block_bytes(self) -> int:
+        """The bytes of a block with those in front of it."""
+        return self._u32(0x178) + self._u32(0x17C)
+
+    @property
+    def _blocks_mapped(self) -> "array[int]":
+        """The places that the part of the map that is held leads to."""
+        data = self.captured("map")
+        entries = array("I", data[: len(data) // 4 * 4])
+        if byteorder == "big":
+            entries.byteswap()
+        return array("I", (place for place in entries if place < NO_BLOCK))
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")

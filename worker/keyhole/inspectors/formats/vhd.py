@@ -1,0 +1,329 @@
+"""Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
+
+Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
+Format" and "Dynamic Disk Header Format". Which reader goes by the current size and which by the geometry
+stands in `readers`.
+
+The footer is the last 512 bytes (511 in images by old Virtual PC versions); dynamic and differencing images
+have a copy of it at 0.
+
+| offset | bytes | field of the footer |
+|---|---|---|
+| 0 | 8 | cookie `conectix` |
+| 16 | 8 | offset of the dynamic header; all ones in a fixed image |
+| 28 | 4 | creator application |
+| 40 | 8 | original size in bytes |
+| 48 | 8 | current size in bytes |
+| 56 | 4 | geometry: cylinders u16, heads u8, sectors per track u8 |
+| 60 | 4 | type: 2 fixed, 3 dynamic, 4 differencing |
+| 64 | 4 | checksum: one's complement of the sum of all the footer's bytes but these |
+| 68 | 16 | unique id |
+| 84 | 1 | saved state |
+
+A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset that the footer states.
+
+| offset | bytes | field of the dynamic header |
+|---|---|---|
+| 0 | 8 | cookie `cxsparse` |
+| 16 | 8 | offset of the block table |
+| 28 | 4 | entries of the block table |
+| 32 | 4 | block size in bytes, a power of two |
+| 36 | 4 | checksum, like the footer's |
+
+The block table has a u32 for each block: the sector of its bitmap, behind which its data lies, or all ones.
+
+Wholeness: the footer at the end is the last thing that is written; a fixed image is whole if the footer
+stands right after as many bytes as it states, the others if it equals the copy at 0 and the block table, as
+much of it as is held, leads to no byte behind it.
+"""
+
+from collections.abc import Iterator, Mapping
+from uuid import UUID
+
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Layer
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.layout import Part, overlaps
+from keyhole.inspectors.formats.vhd_blocks import BlockTable
+from keyhole.inspectors.readers import READERS, vhd_sizes
+from keyhole.inspectors.region import CaptureRegion, TailRegion
+from keyhole.inspectors.text import printable
+
+COOKIE, DYNAMIC_COOKIE = b"conectix", b"cxsparse"
+FOOTER_BYTES = 512
+DYNAMIC_HEADER_BYTES = 1024
+SECTOR = 512
+
+FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
+TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
+
+#: QEMU's limit (block/vpc.c, VHD_MAX_SECTORS) and Microsoft's: 2,040 GiB.
+MAX_SECTORS = 0xFF000000
+#: What is held of the block table, which stands right behind the dynamic header: 32,768 entries, 64 GiB of
+#: disk at the usual block size of 2 MiB.
+MAX_TABLE_BYTES = 128 * 1024
+
+
+class VHDInspector(FileInspector):
+    """Connectix/MS VHD: 512 bytes at the front or at the end."""
+
+    NAME = "vhd"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, FOOTER_BYTES))
+        self.new_region("footer", TailRegion(FOOTER_BYTES))
+
+    @property
+    def head_match(self) -> bool:
+        """Whether the file begins with a footer's copy, as dynamic and differencing images do."""
+        return self.region("header").data.startswith(COOKIE)
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, begin with a footer's copy."""
+        return front.startswith(COOKIE)
+
+    @property
+    def format_match(self) -> bool:
+        """Whether a footer stands at the front or at the end."""
+        return self.head_match or bool(self._end_footer)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the disk begins where the object does: not where the first sector is a header."""
+        return self.subformat not in {"dynamic", "differencing"}
+
+    def explains(self, other: FileInspector) -> bool:
+        """Whether `other` is what lies on the disk."""
+        return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
+
+    @property
+    def virtual_size(self) -> int:
+        """The size in bytes that the first of all readers takes; zero if unknown."""
+        return self._sizes_by_reader().get(READERS[0], 0)
+
+    def other_sizes(self) -> Mapping[str, int]:
+        """Return the sizes of readers that take another; see `Facts`."""
+        return {reader: size for reader, size in self._sizes_by_reader().items() if size != self.virtual_size}
+
+    @property
+    def subformat(self) -> str | None:
+        """`fixed`, `dynamic` or `differencing`."""
+        return TYPE_NAMES.get(self._type) if self.format_match else None
+
+    def post_process(self) -> None:
+        """Where a footer's copy begins the file, declare what it leads to: dynamic header and block table."""
+        if not self.head_match or not self.filled("header") or len(self._footer) < FOOTER_BYTES:
+            return
+        if not self.has_region("dynamic_header"):
+            offset = int.from_bytes(self._footer[16:24], "big")
+            self.new_region("dynamic_header", CaptureRegion(offset, DYNAMIC_HEADER_BYTES))
+        header = self._dynamic_header
+        if header and not self.has_region("table"):
+            offset, length = int.from_bytes(header[16:24], "big"), 4 * int.from_bytes(header[28:32], "big")
+            most = THOROUGH_BYTES if self.thorough else MAX_TABLE_BYTES
+            self.new_region("table", CaptureRegion(offset, min(length, most)))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven when the end footer confirms the length (fixed) or the copy at the front."""
+        if not self.filled("footer") or not self._end_footer:
+            return Wholeness.UNCHECKED
+        proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal and self._apart
+        if not proven:
+            return Wholeness.UNCHECKED
+        return Wholeness.SAMPLED if self.thorough and not self._table_held else Wholeness.PROVEN
+
+    @property
+    def _table_held(self) -> bool:
+        """Whether all of the block table is here, if there should be one."""
+        header = self._dynamic_header
+        return self._type == FIXED or (
+            self.filled("table") and len(self.captured("table")) == 4 * int.from_bytes(header[28:32], "big")
+        )
+
+    def details(self) -> Mapping[str, object]:
+        """Type, creator, sizes and unique id."""
+        footer = self._footer
+        if len(footer) < FOOTER_BYTES - 1:
+            return {}
+        return {
+            "type": TYPE_NAMES.get(self._type, str(self._type)),
+            "creator": printable(footer[28:32].rstrip(b"\0 ")),
+            "current_size": self._current_size,
+            "geometry_size": self._geometry_size,
+            "original_size": int.from_bytes(footer[40:48], "big"),
+            "unique_id": str(UUID(bytes=footer[68:84])),
+        }
+
+    def checks(self) -> list[Finding]:
+        """What the footer says of the image and whether both footers agree."""
+        if not self.format_match:
+            return []
+        if len(self._footer) < FOOTER_BYTES - 1:
+            return (
+                [found("truncated", "the object ends within the VHD footer")]
+                if self._size is not None
+                else []
+            )
+        return [*self._states(), *self._sizes(), *self._agreement(), *self._blocks()]
+
+    def _states(self) -> Iterator[Finding]:
+        footer = self._footer
+        if self._type == DIFFERENCING:
+            yield found("parent_image", "a differencing VHD holds only what differs from its parent image")
+        elif self._type not in TYPE_NAMES:
+            yield found("unknown_features", f"VHD type {self._type} is unknown")
+        if footer[84]:
+            yield found(
+                "saved_state", "the image belongs to a machine in saved state; resume and shut it down"
+            )
+        if int.from_bytes(footer[64:68], "big") != footer_checksum(footer):
+            yield found("checksum_mismatch", "the VHD footer does not have the checksum that it states")
+
+    def _sizes(self) -> Iterator[Finding]:
+        sizes, current = self._sizes_by_reader(), self._current_size
+        # The geometry that is nearest below a size misses less than one cylinder of it.
+        cylinder = self._footer[58] * self._footer[59] * SECTOR
+        wrong = tuple(
+            reader
+            for reader, size in sizes.items()
+            if not size or (size != current and not 0 <= current - size < cylinder)
+        )
+        if wrong:
+            message = f"the footer states {current} bytes, and a geometry of {self._geometry_size}"
+            yield found("size_mismatch", message, readers=() if len(wrong) == len(sizes) else wrong)
+        if max(sizes.values()) > MAX_SECTORS * SECTOR:
+            size = max(sizes.values())
+            yield found("structure", f"a VHD has at most {MAX_SECTORS * SECTOR} bytes, this one {size}")
+
+    def _agreement(self) -> Iterator[Finding]:
+        if self._size is None or not self.filled("footer"):
+            return
+        if not self._end_footer or (self._type != FIXED and not self._apart):
+            yield found("truncated", "the VHD footer that should end the object is not there")
+        elif self.head_match and not self._footers_equal:
+            same_size = self.region("header").data[48:60] == self._end_footer[48:60]
+            check = "structure" if same_size else "size_mismatch"
+            yield found(check, "the VHD footer at the end differs from its copy at the front")
+        elif self._type == FIXED and self.head_match:
+            yield found("structure", "a fixed VHD does not begin with a footer; this one does")
+        elif self._type == FIXED and not self._fixed_length_fits:
+            yield found(
+                "size_mismatch",
+                f"the footer states {self._current_size} bytes, the object has {self._end_offset}",
+            )
+        if self._type in {DYNAMIC, DIFFERENCING} and not self.head_match:
+            yield found("structure", "a dynamic VHD begins with a copy of its footer; this one does not")
+
+    def _blocks(self) -> Iterator[Finding]:
+        """What the dynamic header and the block table say, as QEMU reads them before it opens an image."""
+        if self._size is None or not self.filled("dynamic_header"):
+            return
+        header = self._dynamic_header
+        if not header:
+            if len(self.captured("dynamic_header")) < DYNAMIC_HEADER_BYTES:
+                yield found("truncated", f"the dynamic header ends beyond the object's end at {self._size}")
+            else:
+                yield found("structure", "there is no dynamic header where the footer says")
+            return
+        if int.from_bytes(header[36:40], "big") != _checksum(header, 36):
+            yield found("checksum_mismatch", "the dynamic header does not have the checksum that it states")
+        table = BlockTable.of(header, self.captured("table"))
+        if not table.block_is_sound:
+            yield found("structure", f"the block size {table.block} is no power of two, or below a sector")
+        else:
+            yield from self._table(table)
+        if table.end > self._size:
+            yield found("truncated", f"the block table ends beyond the object's end at {self._size}")
+
+    def _table(self, table: BlockTable) -> Iterator[Finding]:
+        """What the block table says, in blocks of a size that can be."""
+        if table.blocks_count * table.block < max(self.virtual_size, self._current_size):
+            yield found(
+                "size_mismatch",
+                f"{table.blocks_count} blocks of {table.block} bytes cannot hold the virtual size",
+            )
+        elif table.blocks_end > self._end_offset:
+            yield found("truncated", f"blocks end at byte {table.blocks_end}, behind {self._end_offset}")
+        place = int.from_bytes(self._footer[16:24], "big")
+        parts = [
+            Part(0, FOOTER_BYTES, "the copy of the footer"),
+            Part(place, place + DYNAMIC_HEADER_BYTES, "the dynamic header"),
+            *table.parts(),
+        ]
+        if self._end_footer and table.blocks_end <= self.actual_size:
+            # A block that ends behind the object was cut off; no guest can write to the footer there.
+            parts.append(Part(self._end_offset, self.actual_size, "the footer"))
+        yield from overlaps(parts, table.blocks())
+
+    # The dynamic header and the block table
+
+    @property
+    def _dynamic_header(self) -> bytes:
+        """The dynamic header; nothing unless all of it is there, with its cookie."""
+        header = self.captured("dynamic_header") if self.filled("dynamic_header") else b""
+        return header if len(header) == DYNAMIC_HEADER_BYTES and header.startswith(DYNAMIC_COOKIE) else b""
+
+    # The footers
+
+    @property
+    def _footer(self) -> bytes:
+        """The footer to go by: the copy at the front, as QEMU reads it, else the one at the end."""
+        return self.region("header").data if self.head_match else self._end_footer
+
+    @property
+    def _end_footer(self) -> bytes:
+        """The footer that ends the object, 512 or 511 bytes, or nothing; of a stream, as if it ended here."""
+        tail = self.region("footer").data
+        for candidate in (tail, tail[1:]):
+            if candidate.startswith(COOKIE) and len(candidate) >= FOOTER_BYTES - 1:
+                return candidate
+        return b""
+
+    @property
+    def _current_size(self) -> int:
+        return int.from_bytes(self._footer[48:56], "big")
+
+    @property
+    def _geometry_size(self) -> int:
+        """The bytes of the cylinders that the footer states."""
+        footer = self._footer
+        return int.from_bytes(footer[56:58], "big") * footer[58] * footer[59] * SECTOR
+
+    def _sizes_by_reader(self) -> dict[str, int]:
+        footer = self._footer
+        return vhd_sizes(footer[28:32], self._current_size, self._geometry_size) if len(footer) >= 60 else {}
+
+    @property
+    def _end_offset(self) -> int:
+        return self.actual_size - len(self._end_footer)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the footer at the end is another than the copy at the front, a dynamic header between."""
+        return self._end_offset >= FOOTER_BYTES + DYNAMIC_HEADER_BYTES
+
+    @property
+    def _type(self) -> int:
+        return int.from_bytes(self._footer[60:64], "big")
+
+    @property
+    def _footers_equal(self) -> bool:
+        # A footer of 511 bytes lacks the last reserved byte.
+        end = self._end_footer
+        return bool(end) and self.region("header").data[: len(end)] == end
+
+    @property
+    def _fixed_length_fits(self) -> bool:
+        return self._current_size == self._end_offset
+
+
+def footer_checksum(footer: bytes) -> int:
+    """The one's complement of the sum of a footer's bytes, its checksum field (64 to 68) left out."""
+    return _checksum(footer, 64)
+
+
+def _checksum(structure: bytes, at: int) -> int:
+    return ~(sum(structure) - sum(structure[at : at + 4])) & 0xFFFFFFFF

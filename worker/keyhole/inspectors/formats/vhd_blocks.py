@@ -1,0 +1,83 @@
+"""The block table of a dynamic VHD: where the blocks of the disk lie, each with its bitmap in front.
+
+Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Dynamic Disk Header
+Format", "Block Allocation Table" and "Data Blocks". All fields are big-endian.
+
+| offset | bytes | field of a parent locator, of which the dynamic header has 8 from 576 on |
+|---|---|---|
+| 0 | 4 | platform code; 0: there is none |
+| 4 | 4 | room for the locator, in bytes (in sectors by some writers) |
+| 8 | 4 | length of the locator in bytes |
+| 16 | 8 | offset of the locator |
+"""
+
+from array import array
+from collections.abc import Iterator
+from struct import unpack_from
+from sys import byteorder
+from typing import NamedTuple
+
+from keyhole.inspectors.effort import CALL, spend
+from keyhole.inspectors.formats.layout import Blocks, Part
+
+SECTOR = 512
+FREE = 0xFFFFFFFF
+LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
+
+
+class BlockTable(NamedTuple):
+    """What a dynamic header says of the block table, and the part of the table that is held."""
+
+    offset: int
+    blocks_count: int
+    block: int
+    held: bytes
+    locators: bytes
+
+    @classmethod
+    def of(cls, header: bytes, held: bytes) -> "BlockTable":
+        """The table of an intact dynamic header."""
+        offset, _, count, block = unpack_from(">QIII", header, 16)
+        return cls(offset, count, block, held, header[LOCATORS_AT:LOCATORS_END])
+
+    @property
+    def end(self) -> int:
+        """Where the table ends."""
+        return self.offset + 4 * self.blocks_count
+
+    @property
+    def block_is_sound(self) -> bool:
+        """Whether the block size is a power of two, and at least a sector."""
+        return self.block >= SECTOR and not self.block & (self.block - 1)
+
+    @property
+    def entries(self) -> "array[int]":
+        """The sectors of the blocks that the held part of the table points to."""
+        spend(CALL)
+        entries = array("I", self.held[: len(self.held) // 4 * 4])
+        if byteorder == "little":
+            entries.byteswap()
+        return array("I", (entry for entry in entries if entry != FREE))
+
+    @property
+    def bytes_of_block(self) -> int:
+        """The bytes of a block with its bitmap, which has whole sectors."""
+        return -(-self.block // (8 * SECTOR * SECTOR)) * SECTOR + self.block
+
+    @property
+    def blocks_end(self) -> int:
+        """Where the last block ends; zero if there is none."""
+        last = max(self.entries, default=0)
+        return last * SECTOR + self.bytes_of_block if last else 0
+
+    def blocks(self) -> Blocks:
+        """The blocks, each with its bitmap."""
+        return Blocks("a block", self.entries, self.bytes_of_block, unit=SECTOR)
+
+    def parts(self) -> Iterator[Part]:
+        """The table, and the parent locators that the dynamic header names."""
+        yield Part(self.offset, self.end, "the block table")
+        for at in range(0, len(self.locators), LOCATOR_BYTES):
+            code, length, start = unpack_from(">I4xI4xQ", self.locators, at)
+            if code:
+                yield Part(start, start + length, "a parent locator")

@@ -1,0 +1,113 @@
+"""The tables of a VHDX as values: header, region table, metadata table; and when they are intact.
+
+Source: Microsoft, [MS-VHDX], sections 2.2.2 (headers), 2.2.3 (region table), 2.6.1 (metadata table). Where
+the fields stand, the docstring of `keyhole.inspectors.formats.vhdx.inspector` says.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from struct import unpack_from
+from typing import NamedTuple, Self
+from uuid import UUID
+
+from google_crc32c import value as crc32c
+
+from keyhole.inspectors.errors import ImageFormatError
+
+KIB = 1024
+MIB = 1024 * 1024
+
+HEADER_BYTES = 4 * KIB
+#: Region and metadata table alike.
+TABLE_BYTES = 64 * KIB
+#: Both tables have at most this many entries (2.2.3.1, 2.6.1.1).
+MAX_ENTRIES = 2047
+
+REQUIRED_ITEM = 4
+
+
+class Header(NamedTuple):
+    """What one of the two headers says; `raw` is all of it."""
+
+    sequence: int
+    log_guid: bytes
+    log_version: int
+    version: int
+    log_length: int
+    log_offset: int
+    raw: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self | None:
+        """The header, or `None` if it is not intact."""
+        if not _intact(raw, b"head", HEADER_BYTES):
+            return None
+        log_version, version, log_length, log_offset = unpack_from("<HHIQ", raw, 64)
+        sequence = int.from_bytes(raw[8:16], "little")
+        return cls(sequence, raw[48:64], log_version, version, log_length, log_offset, raw)
+
+
+class Entry(NamedTuple):
+    """An entry of the region table, or of the metadata table: there the offset is from the region's start."""
+
+    guid: str
+    offset: int
+    length: int
+    required: bool
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after it."""
+        return self.offset + self.length
+
+
+def is_region_table(table: bytes) -> bool:
+    """Whether a region table is intact."""
+    return _intact(table, b"regi", TABLE_BYTES)
+
+
+def region_entries(table: bytes) -> list[Entry]:
+    """The entries of an intact region table.
+
+    Raises:
+        ImageFormatError: It states more than the format allows.
+    """
+    count = unpack_from("<I", table, 8)[0]
+    if count > MAX_ENTRIES:
+        raise ImageFormatError(f"the VHDX region table states {count} entries, the limit is {MAX_ENTRIES}")
+    return [_entry(table, at, "<QI", required=table[at + 28] & 1) for at in range(16, 16 + 32 * count, 32)]
+
+
+def metadata_entries(table: bytes) -> list[Entry]:
+    """The entries of a metadata table.
+
+    Raises:
+        ImageFormatError: It is none, or states more entries than the format allows.
+    """
+    if len(table) < TABLE_BYTES or not table.startswith(b"metadata"):
+        raise ImageFormatError("the VHDX metadata region holds no metadata table")
+    count = unpack_from("<H", table, 10)[0]
+    if count > MAX_ENTRIES:
+        raise ImageFormatError(f"the VHDX metadata table states {count} entries, the limit is {MAX_ENTRIES}")
+    return [
+        _entry(table, at, "<II", required=table[at + 24] & REQUIRED_ITEM)
+        for at in range(32, 32 + 32 * count, 32)
+    ]
+
+
+def repeated(entries: Iterable[Entry]) -> list[str]:
+    """The GUIDs that more than one entry bears."""
+    return [guid for guid, times in Counter(entry.guid for entry in entries).items() if times > 1]
+
+
+def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
+    """The table entry at an offset; `place` is the form of its offset and length, behind the GUID."""
+    offset, length = unpack_from(place, table, at + 16)
+    return Entry(str(UUID(bytes_le=table[at : at + 16])).upper(), offset, length, bool(required))
+
+
+def _intact(structure: bytes, signature: bytes, length: int) -> bool:
+    """Whether a structure is all there, has its signature and the CRC-32C that it states at 4 to 8."""
+    if len(structure) != length or not structure.startswith(signature):
+        return False
+    return bool(crc32c(structure[:4] + bytes(4) + structure[8:]) == int.from_bytes(structure[4:8], "little"))

@@ -1,0 +1,1 @@
+"""VMware VMDK: sparse extents, descriptors, and the extents of ESX."""

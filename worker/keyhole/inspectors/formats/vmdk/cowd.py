@@ -1,0 +1,246 @@
+r"""VMware VMDK as ESX wrote it: COWD, a copy-on-write extent of a vmfsSparse disk. Fields are little-endian.
+
+Source: VMware, "Virtual Disk Format 5.0", section "ESX Server Sparse Extents"; libvmdk's documentation,
+section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_sparse. A sector has 512 bytes.
+
+| offset | bytes | field |
+|---|---|---|
+| 0 | 4 | magic `COWD` |
+| 4 | 4 | version, 1 |
+| 8 | 4 | flags: 1 root, 2 can be checked, 4 inconsistent |
+| 12 | 4 | capacity in sectors |
+| 16 | 4 | grain size in sectors |
+| 20 | 4 | grain directory: first sector, 4 |
+| 24 | 4 | entries of the grain directory |
+| 28 | 4 | next free sector |
+| 32 | 12 | of a root: cylinders, heads, sectors; zeros up to 1056 |
+| 32 | 1024 | of any other: the parent's file name |
+| 1056 | 4 | the parent's generation |
+| 1060 | 4 | generation |
+| 1064 | 60 | name |
+| 1124 | 512 | description |
+| 1648 | 4 | not closed cleanly |
+| 2048 | | end of the header |
+
+The grain directory leads to grain tables of 4,096 entries, these lead to grains; all entries are sectors of 4
+bytes, 0 where nothing is.
+
+The descriptor is another object, and lately a parent is named only there: so an extent that names none may
+have one. QEMU looks for a descriptor all the same, in the 20 sectors behind the first, and opens the parent
+that is mentioned there.
+
+Wholeness: tables and grains are appended as they are written; so the table that lies highest leads, most
+probably, to the last grain. That is proof where it is the only one, and a sample where there are more.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack_from
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
+from keyhole.inspectors.formats.vmdk.descriptor import SHOWN_NAME
+from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.text import printable
+
+MAGIC = b"COWD"
+SECTOR = 512
+HEADER_BYTES = 2048
+VERSION = 1
+ROOT, CHECK_CAPABLE, INCONSISTENT = 1, 2, 4
+
+NAME_AT, NAME_END = 32, 1056
+#: A root's geometry stands where another's parent is named.
+GEOMETRY_BYTES = 12
+
+#: Where QEMU looks for a parent (block/vmdk.c, vmdk_parent_open).
+MENTIONS_AT, MENTIONS_BYTES = SECTOR, 20 * SECTOR
+
+TABLE_ENTRIES = 4096
+TABLE_BYTES = 4 * TABLE_ENTRIES
+#: Grains are a power of two; QEMU's largest (block/vmdk.c, vmdk_add_extent).
+MAX_GRAIN_SECTORS = 0x200000
+#: QEMU takes no directory of more entries (the same).
+MAX_ENTRIES = 32 * 1024 * 1024
+#: What is held of the grain directory: 16,384 entries, 32 GiB of disk at the usual grains of one sector.
+MAX_DIRECTORY_BYTES = 64 * 1024
+
+VMFS_SPARSE = "vmfsSparse"
+
+
+class COWDInspector(FrontInspector):
+    """VMware COWD: the header gives size and parent, the map of its grains tells whether it is whole."""
+
+    NAME = "vmdk"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has COWD's magic."""
+        return front.startswith(MAGIC)
+
+    @property
+    def virtual_size(self) -> int:
+        """The capacity in bytes; zero until the header is here."""
+        return self._u32(12) * SECTOR if self._present else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """The `createType` of the disks that have such extents; `None` until the header is here."""
+        return VMFS_SPARSE if self._present else None
+
+    def post_process(self) -> None:
+        """Declare what QEMU reads as a descriptor, the grain directory, and the table that lies highest."""
+        if not self._present:
+            return
+        if not self.has_region("mentions"):
+            self.new_region("mentions", CaptureRegion(MENTIONS_AT, MENTIONS_BYTES))
+        if self._grain_in_bounds and not self.has_region("directory"):
+            length = min(4 * self._entries_used, MAX_DIRECTORY_BYTES)
+            self.new_region("directory", CaptureRegion(self._u32(20) * SECTOR, length))
+        elif self.filled("directory") and not self.has_region("table"):
+            highest = max(self._tables, default=0)
+            self.new_region("table", CaptureRegion(highest * SECTOR, TABLE_BYTES if highest else 0))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven where the only table was seen, sampled where there are more, if all that is there."""
+        if self._size is None or not self.filled("table") or self._unclean:
+            return Wholeness.UNCHECKED
+        if max(end for _, end in self._places()) > self._size:
+            return Wholeness.UNCHECKED
+        seen = 4 * self._entries_used <= MAX_DIRECTORY_BYTES and len(self._tables) <= 1
+        return Wholeness.PROVEN if seen else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Version, grain size, whether it is a root, and the parent that it names."""
+        if not self._present:
+            return {}
+        facts: dict[str, object] = {
+            "version": self._u32(4),
+            "grain_size": self._u32(16) * SECTOR,
+            "root": bool(self._u32(8) & ROOT),
+        }
+        if parent := self._parent:
+            facts["parent_file_name"] = parent
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What leads outside, what is not understood, and what contradicts itself."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if not self._present:
+            return [found("truncated", "the object ends within the COWD header")]
+        return [*self._leads_outside(), *self._states(), *self._contradictions(), *self._truncation()]
+
+    def _leads_outside(self) -> Iterator[Finding]:
+        mentioned = vmdk_descriptor.parse(self.captured("mentions")).parent()
+        if self._parent is not None:
+            named = f": {self._parent[:SHOWN_NAME]!r}" if self._parent else ", which it does not name"
+            yield found("parent_image", f"the extent holds only what differs from its parent image{named}")
+        if mentioned:
+            yield found("parent_image", f"QEMU reads a descriptor here, and by that {mentioned.message}")
+
+    def _states(self) -> Iterator[Finding]:
+        yield found(
+            "unsupported_subformat", "this is one extent of a disk; what else it needs stands in a descriptor"
+        )
+        if self._u32(4) != VERSION:
+            yield found("unknown_features", f"COWD version {self._u32(4)} is unknown")
+        if unknown := self._u32(8) & ~(ROOT | CHECK_CAPABLE | INCONSISTENT):
+            yield found("unknown_features", f"flags {unknown:#x} are unknown")
+        if self._unclean:
+            yield found("dirty", "the extent was not closed cleanly")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        if not self._grain_in_bounds:
+            yield found("structure", f"a grain of {self._u32(16)} sectors is out of bounds")
+            return
+        entries, start = self._u32(24), self._u32(20) * SECTOR
+        if not self._entries_needed <= entries <= MAX_ENTRIES:
+            needed = self._entries_needed
+            yield found(
+                "structure", f"the grain directory has {entries} entries, the capacity needs {needed}"
+            )
+        yield from overlaps(
+            [
+                Part(0, HEADER_BYTES, "the header"),
+                Part(start, start + 4 * entries, "the grain directory"),
+            ],
+            Blocks("a grain table", self._tables, TABLE_BYTES, unit=SECTOR),
+            Blocks("a grain", self._grains, self._u32(16) * SECTOR, unit=SECTOR),
+        )
+
+    def _truncation(self) -> Iterator[Finding]:
+        if self._size is None:
+            return
+        for name, end in self._places():
+            if end > self._size:
+                yield found("truncated", f"the {name} ends at byte {end}, the object at {self._size}")
+
+    def _places(self) -> Iterator[tuple[str, int]]:
+        """What the object must hold, each with its end in bytes."""
+        yield "grain directory", self._u32(20) * SECTOR + 4 * self._u32(24)
+        yield "part in use", self._u32(28) * SECTOR
+        if last := max(self._tables, default=0):
+            yield "last grain table", last * SECTOR + TABLE_BYTES
+        if last := max(self._grains, default=0):
+            yield "last grain", (last + self._u32(16)) * SECTOR
+
+    # The header's fields
+
+    @property
+    def _present(self) -> bool:
+        return self.format_match and len(self.captured("header")) == HEADER_BYTES
+
+    @property
+    def _parent(self) -> str | None:
+        """The name where a parent's stands, empty if none does; `None` if the extent is a mere root."""
+        area = self.captured("header")[NAME_AT:NAME_END]
+        if self._u32(8) & ROOT:
+            # A reader that does not look at the flag takes this for a name.
+            return printable(area.split(b"\0", 1)[0]) if any(area[GEOMETRY_BYTES:]) else None
+        return printable(area.split(b"\0", 1)[0])
+
+    @property
+    def _unclean(self) -> bool:
+        return bool(self._u32(1648) or self._u32(8) & INCONSISTENT)
+
+    @property
+    def _grain_in_bounds(self) -> bool:
+        grain = self._u32(16)
+        return 1 <= grain <= MAX_GRAIN_SECTORS and not grain & (grain - 1)
+
+    @property
+    def _entries_needed(self) -> int:
+        """Entries of the grain directory that the capacity needs."""
+        return -(-self._u32(12) // (self._u32(16) * TABLE_ENTRIES))
+
+    @property
+    def _entries_used(self) -> int:
+        return min(self._entries_needed, self._u32(24))
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
+
+    # The map of the grains
+
+    @property
+    def _tables(self) -> list[int]:
+        """The first sectors of the grain tables, as far as the directory is held."""
+        return [entry for entry in self._entries("directory") if entry]
+
+    @property
+    def _grains(self) -> list[int]:
+        """The first sectors of the grains that the highest table leads to."""
+        return [entry for entry in self._entries("table") if entry]
+
+    def _entries(self, name: str) -> tuple[int, ...]:
+        """A region as the u32 entries of a grain directory or of a grain table."""
+        data = self.captured(name) if self.has_region(name) else b""
+        return unpack_from(f"<{len(data) // 4}I", data)

@@ -1,0 +1,146 @@
+"""The text descriptor of a VMDK: its type, the extents that make it up, and its parent if it has one.
+
+Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; QEMU, block/vmdk.c,
+vmdk_parse_extents and vmdk_parent_open.
+
+A descriptor is lines: comments (`#`), settings (`name=value`, values often quoted) and extents
+(`access sectors type "file" offset`). Its readers disagree about nearly everything else, so whatever any of
+them could see is told:
+
+- A reader in C stops at the first NUL, readers that search bytes don't: text behind a NUL is read, too.
+- Some take names as they are written, others in any case: names are read in any case.
+- QEMU opens the parent at the first mention of `parentFileNameHint`, be it in a comment, and Glance takes the
+  first `createType="` for the type: mentions are counted, not only settings.
+- A line that begins like an extent is one, if only of a kind that nobody knows.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.text import printable
+
+CREATE_TYPE, PARENT_CID = "createType", "parentCID"
+PARENT_HINT, CHANGE_TRACK_PATH = "parentFileNameHint", "changeTrackPath"
+#: What is read of a descriptor; it may state hundreds of other things, about adapters and geometry.
+SETTINGS = (CREATE_TYPE, PARENT_CID, PARENT_HINT, CHANGE_TRACK_PATH)
+
+#: A line that some reader could take for an extent.
+EXTENT_LINE = re.compile(rb"^[^\S\n]*(?:RW|RDONLY|NOACCESS)(?!\w)[^\n]*", re.IGNORECASE | re.MULTILINE)
+#: An extent as it should be; the file's name is missing in those of type ZERO. Behind the offset within a
+#: device, a partition's UUID and the device's identifier may stand (libvmdk's documentation).
+EXTENT = re.compile(
+    rb'\s*\w+\s+(\d{1,19})\s+(?:(ZERO)|(\w{1,20})\s+"([^"]*)"(?:\s+\d{1,19}(?:\s+\S+\s+\S+)?)?)\s*',
+    re.IGNORECASE | re.ASCII,
+)
+VERSION = re.compile(rb"^[^\S\n]*version[^\S\n]*=[^\S\n]*(\S{1,20})", re.IGNORECASE | re.MULTILINE)
+#: The kind of an extent whose line is not as it should be.
+UNKNOWN = "?"
+
+#: 32 TiB in extents of 2 GiB, the shortest that tools split a disk into.
+MAX_EXTENTS = 16 * 1024
+#: Of a setting that is stated again and again, this many are read. Nobody states one so often; then it counts
+#: as a stray, for what comes behind is not known.
+MAX_VALUES = 16
+#: As much of a file's name as QEMU takes (block/vmdk.c, vmdk_parse_extents) is shown in a finding.
+SHOWN_NAME = 511
+
+NO_PARENT = "ffffffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """One extent line: its size in sectors, its type (`SPARSE`, `FLAT`, …), and the file that it names.
+
+    Of a line that is not understood the type is `?`, and the file the whole line.
+    """
+
+    sectors: int
+    kind: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A parsed descriptor. Of a setting that is stated twice, every value is kept, in order.
+
+    `strays` are names of settings that stand where no setting is: in a comment, in another's value.
+    `extents` are the first `MAX_EXTENTS` of them, all unless `more_extents`.
+    """
+
+    settings: dict[str, tuple[str, ...]]
+    strays: frozenset[str]
+    extents: tuple[Extent, ...]
+    more_extents: bool
+    version: str | None
+
+    def setting(self, name: str) -> str | None:
+        """The first value of a setting in `SETTINGS`; `None` if it is not stated."""
+        return self.settings.get(name, (None,))[0]
+
+    def parent(self) -> Finding | None:
+        """What says that the image needs a parent, if anything does."""
+        hint = self.setting(PARENT_HINT)
+        if any(value.lower() != NO_PARENT for value in self.settings.get(PARENT_CID, ())):
+            named = f", {hint[:SHOWN_NAME]!r}" if hint else ""
+            return found("parent_image", f"a delta VMDK holds only what differs from its parent image{named}")
+        if hint is not None or PARENT_HINT in self.strays:
+            return found("parent_image", f"the image names the parent {(hint or '')[:SHOWN_NAME]!r}")
+        return None
+
+    def change_tracking(self) -> Finding | None:
+        """What says that changes are tracked in another file, if anything does."""
+        path = self.setting(CHANGE_TRACK_PATH)
+        if path or CHANGE_TRACK_PATH in self.strays:
+            shown = (path or "")[:SHOWN_NAME]
+            return found("change_track_path", f"changes are tracked in another file: {shown!r}")
+        return None
+
+
+def parse(raw: bytes) -> Descriptor:
+    """Parse a descriptor, which may be padded with NULs. Lines that make no sense are passed over."""
+    text = raw.translate(bytes.maketrans(b"\r\0", b"\n\n"))
+    lowered = text.lower()
+    settings: dict[str, tuple[str, ...]] = {}
+    strays = set()
+    for name in SETTINGS:
+        mentions = list(_mentions(text, lowered, name.lower().encode()))
+        if values := tuple(value for value in mentions if value is not None):
+            settings[name] = values
+        if None in mentions or len(mentions) == MAX_VALUES:
+            strays.add(name)
+    lines = EXTENT_LINE.finditer(text)
+    extents = tuple(_extent(line.group()) for line in islice(lines, MAX_EXTENTS))
+    version = VERSION.search(text)
+    return Descriptor(
+        settings=settings,
+        strays=frozenset(strays),
+        extents=extents,
+        more_extents=next(lines, None) is not None,
+        version=printable(version.group(1)) if version else None,
+    )
+
+
+def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:
+    """The first mentions of a name, as the value that it is given there; `None` where it is no setting."""
+    end = 0
+    for _ in range(MAX_VALUES):
+        at = lowered.find(name, end)
+        if at < 0:
+            return
+        end = at + len(name)
+        before = text[text.rfind(b"\n", 0, at) + 1 : at]
+        line_end = text.find(b"\n", end)
+        after = text[end : len(text) if line_end < 0 else line_end].strip()
+        stated = not before.strip() and after.startswith(b"=")
+        yield printable(after[1:].strip().strip(b'"')) if stated else None
+
+
+def _extent(line: bytes) -> Extent:
+    understood = EXTENT.fullmatch(line)
+    if not understood:
+        return Extent(0, UNKNOWN, printable(line.strip()))
+    sectors, zero, kind, file = understood.groups()
+    return Extent(int(sectors), (zero or kind).decode().upper(), printable(file or b""))

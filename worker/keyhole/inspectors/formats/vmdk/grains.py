@@ -1,0 +1,304 @@
+"""The map of a sparse VMDK: two grain directories, their grain tables, and the grains that these point to.
+
+Source: VMware, "Virtual Disk Format 5.0", sections "Grain Directory" and "Grain Table"; QEMU, block/vmdk.c,
+vmdk_open_vmdk4, get_cluster_offset.
+
+All entries are sectors in 4 bytes. The redundant directory comes first and points to tables of its own. QEMU
+reads the other one, and writes both. Writers put the tables right behind their directory, in order, so these
+are asked for together with it and the map costs one range. Tables elsewhere are asked for once the directory
+is here.
+
+What is held:
+
+- the tables of the grain directory, if there is room for them, else the first and the last of them;
+- the redundant tables, if there is room for both, else the first ones;
+- of a disk that has both and is too large for either, the first tables of both and the last redundant ones,
+  for these lie right in front of the grain directory and cost no request;
+- with a footer, which lies behind all tables, those that lie within the last `TAIL_BYTES`;
+- all tables where the inspector is `thorough`.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from sys import byteorder
+from typing import NamedTuple
+
+from keyhole.inspectors.ascending import holds, unique
+from keyhole.inspectors.base import THOROUGH_BYTES
+from keyhole.inspectors.effort import CALL, spend
+from keyhole.inspectors.findings import Finding
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
+from keyhole.inspectors.formats.scattered import ScatteredRegion
+from keyhole.inspectors.formats.vmdk.header import SECTOR, SparseHeader
+from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+
+FOOTER_BYTES = 3 * SECTOR
+#: What a footer's marker has behind its count of sectors: no data of its own, and the type 3.
+FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
+#: What is held of the end where there is a footer. The grain directory, 128 bytes for each GiB, lies in it.
+TAIL_BYTES = 8 * 1024
+
+#: What is held of a grain directory: 16,384 entries, half a TiB at the usual 32 MiB each.
+MAX_DIRECTORY_BYTES = 64 * 1024
+#: What the descriptor and all tables may take together, if these are held whole: tables of 2 KiB, each of
+#: 32 MiB of disk, so a disk of 20 GiB beside a usual descriptor, or 10 GiB with the redundant tables.
+MAX_HELD_BYTES = 1400 * 1024
+#: Of tables that are not held whole, this much of the first and of the last.
+MAX_SAMPLE_BYTES = 64 * 1024
+#: Readers have 32 bits for a sector.
+SECTORS = 1 << 32
+
+
+class Directory(NamedTuple):
+    """One of the grain directories: the prefix of its regions' names, where it begins, what it is called."""
+
+    prefix: str
+    sector: int
+    name: str
+    table_name: str
+
+
+class GrainMapInspector(FrontInspector):
+    """The map of a sparse VMDK, by the region `header` that a subclass declares."""
+
+    # What is read
+
+    def _declare_map(self, described: int) -> None:
+        """Declare the regions of the map, of an image whose descriptor takes `described` bytes."""
+        header = self._header
+        if header is None:
+            return
+        if header.has_footer and not self.has_region("footer"):
+            self.new_region("footer", TailRegion(TAIL_BYTES))
+        for directory in self._directories:
+            prefix = directory.prefix
+            if not self.has_region(f"{prefix}directory"):
+                self._declare_directory(directory, described)
+            elif self.filled(f"{prefix}directory") and not self.has_region(f"{prefix}tables_apart"):
+                pieces = self._apart(directory, described)
+                self.new_region(f"{prefix}tables_apart", ScatteredRegion(pieces))
+
+    def _declare_directory(self, directory: Directory, described: int) -> None:
+        """Declare a directory and, right behind it, its tables."""
+        if self._footer and not self.thorough:
+            return
+        place, most = directory.sector * SECTOR, THOROUGH_BYTES // 2 if self.thorough else MAX_DIRECTORY_BYTES
+        self.new_region(
+            f"{directory.prefix}directory", CaptureRegion(place, min(self._directory_bytes, most))
+        )
+        # With a footer, tables lie among the grains.
+        whole = 0 if self._footer else self._tables_bytes
+        start = place + -(-self._directory_bytes // SECTOR) * SECTOR
+        first = whole if whole <= self._room(directory, described) else MAX_SAMPLE_BYTES
+        last = MAX_SAMPLE_BYTES if first < whole and self._ends_near(directory, described) else 0
+        self.new_region(f"{directory.prefix}tables", CaptureRegion(start, first))
+        self.new_region(f"{directory.prefix}last_tables", CaptureRegion(start + whole - last, last))
+
+    def _apart(self, directory: Directory, described: int) -> Iterable[ByteRange]:
+        """The tables of a directory that are not where writers put them; the highest if they are too many."""
+        if self._in_order(directory):
+            return []
+        tables = unique(self._tables(directory))
+        if not tables:
+            return []
+        most = max(self._room(directory, described), MAX_SAMPLE_BYTES) // self._table_bytes
+        return (ByteRange(table * SECTOR, self._table_bytes) for table in tables[-most:])
+
+    def _in_order(self, directory: Directory) -> bool:
+        """Whether a directory points to tables in order, right behind it, as far as it is held."""
+        tables = self.region(f"{directory.prefix}tables")
+        if not tables.length:
+            return False
+        entries, step = self._entries(f"{directory.prefix}directory"), self._table_bytes // SECTOR
+        first = tables.offset // SECTOR
+        return entries == array("I", range(first, min(first + step * len(entries), SECTORS), step))
+
+    def _room(self, directory: Directory, described: int) -> int:
+        """How many bytes of a directory's tables can be held."""
+        if self.thorough:
+            return THOROUGH_BYTES // 2
+        room = MAX_HELD_BYTES - described
+        return room - self._tables_bytes if directory.prefix else room
+
+    def _ends_near(self, directory: Directory, described: int) -> bool:
+        """Whether the last tables of a directory, of which not all are held, cost no request of their own."""
+        sampled = self._tables_bytes > MAX_HELD_BYTES - described
+        return sampled and bool(directory.prefix) == (len(self._directories) > 1)
+
+    # What is here
+
+    @property
+    def _header(self) -> SparseHeader | None:
+        """The header in front; `None` until all of it is here."""
+        return SparseHeader.parse(self.region("header").data)
+
+    @property
+    def _footer(self) -> SparseHeader | None:
+        """The header within the footer; `None` unless its marker and the end-of-stream are there, too."""
+        footer = self.captured("footer")[-FOOTER_BYTES:]
+        if len(footer) < FOOTER_BYTES or any(footer[2 * SECTOR :]):
+            return None
+        marked = footer[8:16] == FOOTER_MARK
+        return SparseHeader.parse(footer[SECTOR : 2 * SECTOR]) if marked else None
+
+    @property
+    def _directories(self) -> list[Directory]:
+        """The directory that readers go by, and the redundant one where there is one."""
+        header = self._footer or self._header
+        if header is None or (header.has_footer and not self._footer):
+            return []
+        directories = [Directory("", header.directory, "the grain directory", "a grain table")]
+        if not self._footer and header.first_directory != header.directory:
+            place, name = header.first_directory, "the redundant grain directory"
+            directories.append(Directory("redundant_", place, name, "a redundant grain table"))
+        return directories
+
+    @property
+    def _directory_bytes(self) -> int:
+        return 4 * self._header.tables_needed if self._header else 0
+
+    @property
+    def _table_bytes(self) -> int:
+        return self._header.table_bytes if self._header else 0
+
+    @property
+    def _tables_bytes(self) -> int:
+        """The bytes of all tables of a directory."""
+        return self._table_bytes * self._header.tables_needed if self._header else 0
+
+    @property
+    def _map_seen(self) -> bool:
+        """Whether all that is wanted of the map is here."""
+        return all(
+            self.filled(f"{directory.prefix}{part}")
+            for directory in self._directories
+            for part in ("directory", "tables", "last_tables", "tables_apart")
+        )
+
+    @property
+    def _map_whole(self) -> bool:
+        """Whether all tables are here, but for redundant ones unless they are wanted, too."""
+        directories = self._directories if self.thorough else self._directories[:1]
+        return bool(directories) and self._map_seen and all(map(self._held_whole, directories))
+
+    def _held_whole(self, directory: Directory) -> bool:
+        prefix = directory.prefix
+        if self.region(f"{prefix}directory").length < self._directory_bytes:
+            return False
+        if self._in_order(directory):
+            return self.region(f"{prefix}tables").length == self._tables_bytes
+        whole = end = 0
+        for sector in unique(self._tables(directory)):
+            start, end = max(sector * SECTOR, end), sector * SECTOR + self._table_bytes
+            whole += end - start
+        return self.region(f"{prefix}tables_apart").length == whole
+
+    def _entries(self, name: str) -> "array[int]":
+        """A region as the entries of a grain directory or of grain tables."""
+        return _entries(self.captured(name) if self.has_region(name) else b"")
+
+    def _tables(self, directory: Directory) -> "array[int]":
+        """The sectors of a directory's tables, as far as it is here."""
+        name = f"{directory.prefix}directory"
+        if self.has_region(name):
+            entries = self._entries(name)
+        else:
+            tail = self.region("footer")
+            entries = _entries(tail.at(directory.sector * SECTOR, self._directory_bytes))
+        return array("I", filter(None, entries))
+
+    def _grain_entries(self, directory: Directory) -> "array[int]":
+        """The entries of a directory's tables, as far as these are here."""
+        prefix = directory.prefix
+        if self.filled(f"{prefix}tables_apart") and self._in_order(directory):
+            return self._entries(f"{prefix}tables") + self._entries(f"{prefix}last_tables")
+        within = "footer" if not self.has_region(f"{prefix}directory") else f"{prefix}tables_apart"
+        if not self.filled(within):
+            return array("I")
+        region = self.region(within)
+        # Most are not here where there are millions.
+        tables = (table for table in self._tables(directory) if region.at(table * SECTOR, self._table_bytes))
+        held = dict.fromkeys(tables)
+        return _entries(b"".join(region.at(table * SECTOR, self._table_bytes) for table in held))
+
+    # What the map says
+
+    @property
+    def _grains(self) -> "array[int]":
+        """The sectors of all grains that the held tables point to: one as often as the grain directory does.
+
+        Both directories should point to the same, so of the redundant one only what differs is added.
+        """
+        first = self._first_entries
+        least = self._header.least_grain if self._header else 1
+        grains = array("I", (entry for entry in first if entry >= least))
+        known = None
+        for other in self._redundant_entries:
+            known = unique(first) if known is None else known
+            grains.extend(one for one in unique(other) if one >= least and not holds(known, one))
+        return grains
+
+    @property
+    def _first_entries(self) -> "array[int]":
+        """The entries of the tables that readers go by, as far as these are here."""
+        return self._grain_entries(self._directories[0]) if self._directories else array("I")
+
+    @property
+    def _redundant_entries(self) -> "list[array[int]]":
+        """The entries of the redundant tables where these differ from the others, as far as they are here."""
+        first = self._first_entries
+        others = map(self._grain_entries, self._directories[1:])
+        return [other for other in others if first[: len(other)] != other]
+
+    @property
+    def _last_grain(self) -> int:
+        """The first sector of the last grain that the held tables point to; zero if they point to none."""
+        return max(self._grains, default=0)
+
+    @property
+    def _directories_differ(self) -> bool:
+        """Whether a table or a grain is there by one directory and not by the other."""
+        if len(self._directories) < 2 or not self._map_seen:
+            return False
+        first, other = (self._entries(f"{one.prefix}directory") for one in self._directories)
+        if len(first) != len(other):
+            return False
+        if [not entry for entry in first] != [not entry for entry in other]:
+            return True
+        first, other = map(self._grain_entries, self._directories)
+        both = len(first) == len(other)
+        return both and all(map(self._held_whole, self._directories)) and first != other
+
+    def _overlaps(self, others: Iterable[Part], searched: Part) -> Iterator[Finding]:
+        """Findings on structures that overlap.
+
+        Args:
+            others: Header, descriptor and footer.
+            searched: Where readers look for a descriptor, whatever should be there.
+        """
+        header = self._header
+        if header is None:
+            return
+        parts, tables = list(others), []
+        for directory in self._directories:
+            start = directory.sector * SECTOR
+            parts.append(Part(start, start + self._directory_bytes, directory.name))
+            places = self._tables(directory)
+            tables.append(Blocks(directory.table_name, places, self._table_bytes, unit=SECTOR))
+        # A compressed grain has no length that is known, but no other begins in its first sector.
+        length = SECTOR if header.compressed else header.grain_bytes
+        grains = Blocks("a grain", self._grains, length, unit=SECTOR)
+        yield from overlaps(parts, *tables, grains)
+        yield from over(grains, [searched])
+        for entries in self._redundant_entries:
+            allocated = array("I", (entry for entry in entries if entry >= header.least_grain))
+            yield from overlaps((), Blocks("a grain", allocated, length, unit=SECTOR))
+
+
+def _entries(data: bytes) -> "array[int]":
+    spend(CALL)
+    entries = array("I", data[: len(data) // 4 * 4])
+    if byteorder == "big":
+        entries.byteswap()
+    return entries

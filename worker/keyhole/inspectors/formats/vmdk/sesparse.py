@@ -1,0 +1,315 @@
+r"""VMware VMDK as ESXi writes snapshots: a space-efficient sparse extent, SESparse. Fields are little-endian.
+
+The format is not published. Source: QEMU, block/vmdk.c, VMDKSESparseConstHeader, VMDKSESparseVolatileHeader,
+check_se_sparse_const_header, check_se_sparse_volatile_header, get_cluster_offset; it reads such extents and
+does not write them. Places and sizes are in sectors of 512 bytes.
+
+| offset | bytes | field of the constant header |
+|---|---|---|
+| 0 | 8 | magic 0xCAFEBABE |
+| 8 | 8 | version 0x0000000200000001 |
+| 16 | 8 | capacity |
+| 24 | 8 | grain size, 8 |
+| 32 | 8 | grain table size, 64 |
+| 40 | 8 | flags, 0 |
+| 48 | 32 | reserved |
+| 80 | 16 | volatile header: place, size |
+| 96 | 16 | journal header: place, size |
+| 112 | 16 | journal: place, size |
+| 128 | 16 | grain directory: place, size |
+| 144 | 16 | grain tables: place, size |
+| 160 | 16 | bitmap of free grains: place, size |
+| 176 | 16 | back map: place, size |
+| 192 | 16 | grains: place, size |
+| 208 | 304 | zeros |
+
+| offset | bytes | field of the volatile header |
+|---|---|---|
+| 0 | 8 | magic 0xCAFECAFE |
+| 8 | 8 | number of the next free grain table |
+| 16 | 8 | number of the next transaction |
+| 24 | 8 | the journal must be replayed |
+| 32 | 480 | zeros |
+
+A directory entry is 0, or 0x10000000 and in its lower half the number of a grain table. The highest four bits
+of a table's entry tell what it is: 0 nothing, 1 unmapped, 2 zeros, 3 a grain. A grain's number has its lowest
+12 bits in the entry's bits 48 to 59, and the others in the lowest 48.
+
+The descriptor, which names a parent, is another object.
+
+Wholeness: the structures, and the grains that the grain table of the highest number leads to. That is proof
+where it is the only one, and a sample where there are more. Room for grains that are not there is no lack: it
+is stated for as many as there ever may be.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import Struct, unpack
+from typing import NamedTuple
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.region import CaptureRegion
+
+SECTOR = 512
+HEADER_BYTES = 512
+MAGIC = (0xCAFEBABE).to_bytes(8, "little")
+VOLATILE_MAGIC = 0xCAFECAFE
+VERSION = 0x0000000200000001
+GRAIN_SECTORS, TABLE_SECTORS = 8, 64
+GRAIN_BYTES, TABLE_BYTES = GRAIN_SECTORS * SECTOR, TABLE_SECTORS * SECTOR
+TABLE_ENTRIES = TABLE_BYTES // 8
+#: What a grain table maps.
+TABLE_COVERS = TABLE_ENTRIES * GRAIN_SECTORS
+
+#: What ESXi supports, 64 TiB (QEMU, block/vmdk.c, vmdk_add_extent).
+MAX_CAPACITY = (64 << 40) // SECTOR
+#: ESXi has the volatile header in the second sector. One that lies far behind is not followed.
+MAX_VOLATILE_END = 256 * 1024
+#: What is held of the grain directory: 8,192 entries, 128 GiB of disk.
+MAX_DIRECTORY_BYTES = 64 * 1024
+
+VOLATILE = Struct("<4Q480s")
+#: The areas in the order in which the header states them, each as place and size.
+AREAS = (
+    "volatile header",
+    "journal header",
+    "journal",
+    "grain directory",
+    "grain tables",
+    "bitmap of free grains",
+    "back map",
+    "grains",
+)
+ALLOCATED_TABLE = 0x10000000
+EMPTY, GRAIN = 0, 3
+
+
+class Area(NamedTuple):
+    """A part of the extent, in sectors."""
+
+    start: int
+    sectors: int
+
+    @property
+    def end(self) -> int:
+        """The first sector behind it."""
+        return self.start + self.sectors
+
+
+class SESparseInspector(FrontInspector):
+    """VMware SESparse: two headers give size and state, the map of its grains tells whether it is whole."""
+
+    NAME = "vmdk"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so has SESparse's magic."""
+        return front.startswith(MAGIC)
+
+    @property
+    def virtual_size(self) -> int:
+        """The capacity in bytes; zero until the header is here."""
+        return self._capacity * SECTOR if self._present else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """The `createType` of the disks that have such extents; `None` until the header is here."""
+        return "seSparse" if self._present else None
+
+    def post_process(self) -> None:
+        """Declare what the header leads to: volatile header, grain directory, table of the highest number."""
+        if not self._present or not self._understood:
+            return
+        if not self.has_region("volatile"):
+            length = HEADER_BYTES if self._volatile_followed else 0
+            self.new_region("volatile", CaptureRegion(self._area("volatile header").start * SECTOR, length))
+            directory = self._area("grain directory")
+            length = min(8 * self._tables_needed, directory.sectors * SECTOR, MAX_DIRECTORY_BYTES)
+            self.new_region("directory", CaptureRegion(directory.start * SECTOR, length))
+        elif self.filled("directory") and not self.has_region("table"):
+            place = self._table_end - TABLE_BYTES
+            self.new_region("table", CaptureRegion(max(place, 0), TABLE_BYTES if self._tables else 0))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven where the only table was seen, sampled where there are more, if all that is there."""
+        volatile = self._volatile
+        if self._size is None or not self.filled("table") or not volatile or volatile[3]:
+            return Wholeness.UNCHECKED
+        if max(end for _, end in self._places()) > self._size:
+            return Wholeness.UNCHECKED
+        seen = 8 * self._tables_needed <= MAX_DIRECTORY_BYTES and len(self._tables) <= 1
+        return Wholeness.PROVEN if seen else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Version and grain size."""
+        if not self._present:
+            return {}
+        version = f"{self._version >> 32}.{self._version & 0xFFFFFFFF}"
+        return {"version": version, "grain_size": self._u64(24) * SECTOR}
+
+    def checks(self) -> list[Finding]:
+        """What is not understood, and what contradicts itself."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        if not self._present:
+            return [found("truncated", "the object ends within the SESparse header")]
+        return [*self._states(), *self._contradictions(), *self._truncation()]
+
+    def _states(self) -> Iterator[Finding]:
+        yield found(
+            "unsupported_subformat", "this is one extent of a disk; what else it needs stands in a descriptor"
+        )
+        if self._version != VERSION:
+            yield found("unknown_features", f"SESparse version {self._version:#x} is unknown")
+        if self._flags or any(self._rest):
+            yield found("unknown_features", "flags or reserved fields of the header are unknown")
+        volatile = self._volatile
+        if volatile and any(volatile[4]):
+            yield found("unknown_features", "reserved fields of the volatile header are unknown")
+        if volatile and volatile[3]:
+            yield found("log_replay", "the journal must be replayed before the content is right")
+
+    def _contradictions(self) -> Iterator[Finding]:
+        if not self._sizes_known:
+            yield found("structure", "the grain size is not 8 sectors, or that of a grain table not 64")
+        if self._capacity > MAX_CAPACITY:
+            yield found("structure", f"a capacity of {self._capacity} sectors is more than 64 TiB")
+        if not self._understood:
+            return
+        if not self._volatile_followed:
+            yield found("structure", "the volatile header does not lie near the front")
+        elif len(self.captured("volatile")) == HEADER_BYTES and not self._volatile:
+            yield found("structure", "the volatile header is not where it should be")
+        yield from self._misplaced()
+        if any(entry and entry >> 32 != ALLOCATED_TABLE for entry in self._entries("directory")):
+            yield found("structure", "the grain directory has an entry of an unknown kind")
+        yield from overlaps((), Blocks("a grain table", self._tables, 1))
+        yield from overlaps((), Blocks("a grain", self._grains, 1))
+        kinds = {entry >> 60 for entry in self._entries("table")}
+        if kinds and max(kinds) > GRAIN:
+            yield found("structure", "the grain table has an entry of an unknown kind")
+        if any(entry >> 60 == EMPTY and entry for entry in self._entries("table")):
+            yield found("structure", "the grain table has an entry of no kind")
+
+    def _misplaced(self) -> Iterator[Finding]:
+        """What does not lie in its area, and areas that are too small or lie over one another."""
+        if self._area("grain directory").sectors * SECTOR < 8 * self._tables_needed:
+            yield found("structure", "the grain directory is too short for the capacity")
+        areas = ((name, self._area(name)) for name in AREAS)
+        parts = [Part(area.start * SECTOR, area.end * SECTOR, f"the {name}") for name, area in areas]
+        yield from overlaps([Part(0, HEADER_BYTES, "the header"), *parts])
+        if self._table_end > self._area("grain tables").end * SECTOR:
+            yield found("structure", "the grain directory leads to a table outside the grain tables")
+        if self._grains and self._grain_end > self._area("grains").end * SECTOR:
+            yield found("structure", "the grain table leads to a grain outside the grains")
+
+    def _truncation(self) -> Iterator[Finding]:
+        if self._size is None or not self._understood:
+            return
+        for name, end in self._places():
+            if end > self._size:
+                yield found("truncated", f"the {name} ends at byte {end}, the object at {self._size}")
+
+    def _places(self) -> Iterator[tuple[str, int]]:
+        """What the object must hold, each with its end in bytes."""
+        for name in AREAS:
+            if name != "grains":
+                yield name, self._area(name).end * SECTOR
+        if self._tables:
+            yield "highest grain table", self._table_end
+        if self._grains:
+            yield "last grain", self._grain_end
+
+    # The headers' fields
+
+    @property
+    def _present(self) -> bool:
+        return self.format_match and len(self.captured("header")) == HEADER_BYTES
+
+    @property
+    def _understood(self) -> bool:
+        """Whether the header is of the one version that is known, so that it may be followed."""
+        return self._version == VERSION and self._sizes_known and self._capacity <= MAX_CAPACITY
+
+    @property
+    def _sizes_known(self) -> bool:
+        return self._u64(24) == GRAIN_SECTORS and self._u64(32) == TABLE_SECTORS
+
+    @property
+    def _version(self) -> int:
+        return self._u64(8)
+
+    @property
+    def _capacity(self) -> int:
+        return self._u64(16)
+
+    @property
+    def _flags(self) -> int:
+        return self._u64(40)
+
+    @property
+    def _rest(self) -> bytes:
+        """What is reserved of the header."""
+        header = self.captured("header")
+        return header[48:80] + header[208:]
+
+    @property
+    def _tables_needed(self) -> int:
+        """Grain tables that the capacity needs."""
+        return -(-self._capacity // TABLE_COVERS)
+
+    @property
+    def _volatile_followed(self) -> bool:
+        return (self._area("volatile header").start * SECTOR) + HEADER_BYTES <= MAX_VOLATILE_END
+
+    @property
+    def _volatile(self) -> tuple[int, int, int, int, bytes] | None:
+        """The fields of the volatile header; `None` if it is not there."""
+        data = self.captured("volatile") if self.has_region("volatile") else b""
+        fields = VOLATILE.unpack(data) if len(data) == HEADER_BYTES else None
+        return fields if fields and fields[0] == VOLATILE_MAGIC else None
+
+    def _area(self, name: str) -> Area:
+        at = 80 + 16 * AREAS.index(name)
+        return Area(self._u64(at), self._u64(at + 8))
+
+    def _u64(self, offset: int) -> int:
+        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")
+
+    # The map of the grains
+
+    @property
+    def _tables(self) -> list[int]:
+        """The numbers of the grain tables, as far as the directory is held."""
+        return [entry & 0xFFFFFFFF for entry in self._entries("directory") if entry >> 32 == ALLOCATED_TABLE]
+
+    @property
+    def _grains(self) -> list[int]:
+        """The numbers of the grains that the table of the highest number leads to."""
+        return [
+            (entry >> 48 & 0xFFF) | (entry & 0xFFFFFFFFFFFF) << 12
+            for entry in self._entries("table")
+            if entry >> 60 == GRAIN
+        ]
+
+    @property
+    def _table_end(self) -> int:
+        """Where the table of the highest number ends, in bytes; the tables' beginning if there is none."""
+        return self._area("grain tables").start * SECTOR + (max(self._tables, default=-1) + 1) * TABLE_BYTES
+
+    @property
+    def _grain_end(self) -> int:
+        """Where the grain of the highest number ends, in bytes; the grains' beginning if there is none."""
+        return self._area("grains").start * SECTOR + (max(self._grains, default=-1) + 1) * GRAIN_BYTES
+
+    def _entries(self, name: str) -> tuple[int, ...]:
+        """A region as the u64 entries of the grain directory or of a grain table."""
+        data = self.captured(name) if self.has_region(name) else b""
+        return unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])

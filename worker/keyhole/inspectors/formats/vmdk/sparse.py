@@ -1,0 +1,288 @@
+"""VMware VMDK with a sparse header: monolithicSparse and streamOptimized. All fields are little-endian.
+
+Source: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extents" and "Stream-Optimized Compressed
+Sparse Extents"; QEMU, block/vmdk.c. The header's fields stand in `header`, the descriptor's in `descriptor`.
+
+The footer is three sectors: a marker of type 3, a header like the one in front, and the end-of-stream
+marker, all zeros. Readers go by the footer's header, so but for where its grain directory lies it must say
+what the other says.
+
+QEMU looks for a parent in the 20 sectors behind the header, whatever the header says of the descriptor; so
+these are always searched, and no grain may lie in them.
+
+An extent of a split disk (`x-s001.vmdk`) has no descriptor within. It is a whole image for QEMU and a part of
+one for VMware, so it is told and not judged.
+
+Wholeness: with a footer, the end-of-stream marker. Else the grain tables: the highest grain that they point
+to. `keyhole.inspectors.formats.vmdk.grains` says which of them are read.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from struct import unpack_from
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.layout import Part
+from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
+from keyhole.inspectors.formats.vmdk.descriptor import (
+    CHANGE_TRACK_PATH,
+    CREATE_TYPE,
+    PARENT_CID,
+    PARENT_HINT,
+    Descriptor,
+)
+from keyhole.inspectors.formats.vmdk.grains import FOOTER_BYTES, GrainMapInspector
+from keyhole.inspectors.formats.vmdk.header import HEADER_BYTES, MAGIC, SECTOR, SparseHeader
+from keyhole.inspectors.region import CaptureRegion
+
+#: Writers make room for 20 sectors (10 KiB), and QEMU reads no more.
+MAX_DESCRIPTOR_BYTES = 256 * 1024
+#: Where a descriptor stands: right behind the header.
+DESCRIPTOR_SECTOR = 1
+#: What QEMU reads in search of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
+SEARCHED = Part(SECTOR, 21 * SECTOR, "the sectors that are searched for a parent")
+
+#: A compressed grain begins with its first sector (u64) and its length (u32).
+GRAIN_MARKER_BYTES = 12
+
+#: An image may name thousands of extents; this many findings tell as much.
+MAX_FINDINGS = 32
+
+NO_PARENT = "ffffffff"
+#: What makes an extent's name a path or a URL. Readers that open the file by its name take a plain one from
+#: the image's own folder; and images are renamed all the time.
+ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
+STREAM_OPTIMIZED = "streamOptimized"
+SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
+#: The type of the disks whose extents have no descriptor within.
+SPLIT = "twoGbMaxExtentSparse"
+
+
+class VMDKInspector(GrainMapInspector):
+    """VMware VMDK, sparse variants: the header, the descriptor behind it, and the map of its grains."""
+
+    NAME = "vmdk"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self._parsed: Descriptor | None = None
+        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether the object's first 512 bytes, or fewer, begin with `KDMV`."""
+        return front.startswith(MAGIC)
+
+    @property
+    def virtual_size(self) -> int:
+        """The capacity in bytes; zero until the descriptor is here, or if it is of another type."""
+        header = self._footer or self._header
+        known = self.subformat in SUPPORTED_TYPES or self._is_split
+        return header.capacity * SECTOR if header and known else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """The descriptor's `createType`; that of split disks if there is no descriptor."""
+        descriptor = self._descriptor
+        if self._is_split:
+            return SPLIT
+        return descriptor.setting(CREATE_TYPE) if descriptor else None
+
+    def post_process(self) -> None:
+        """Declare what the header leads to: the descriptor, then the map of the grains."""
+        header = self._header
+        if header is None:
+            return
+        if not self.has_region("descriptor"):
+            place, length = header.descriptor, header.descriptor_sectors * SECTOR
+            searched = SEARCHED.end - SEARCHED.start
+            if place == DESCRIPTOR_SECTOR:
+                length, searched = max(length, searched), 0
+            length = min(length, MAX_DESCRIPTOR_BYTES) if place else 0
+            self.new_region("descriptor", CaptureRegion(place * SECTOR, length))
+            self.new_region("searched", CaptureRegion(SEARCHED.start, searched))
+        self._declare_map(self.region("descriptor").length)
+        single = header.compressed and not header.has_footer
+        if single and not self.has_region("last_grain") and self._map_whole:
+            last = self._last_grain
+            self.new_region("last_grain", CaptureRegion(last * SECTOR, GRAIN_MARKER_BYTES if last else 0))
+
+    @property
+    def wholeness(self) -> Wholeness:
+        """Proven by the end-of-stream marker or by all grain tables, sampled by some of them."""
+        if self._header is None:
+            return Wholeness.UNCHECKED
+        if self._header.has_footer and not self._footer:
+            return Wholeness.UNCHECKED
+        if self._header.has_footer and not self.thorough:
+            return Wholeness.PROVEN
+        if not self._map_seen:
+            return Wholeness.UNCHECKED
+        return Wholeness.PROVEN if self._map_whole else Wholeness.SAMPLED
+
+    def details(self) -> Mapping[str, object]:
+        """Version, type, grain size, and the extents and parent that the descriptor names."""
+        header, descriptor = self._header, self._descriptor
+        if header is None:
+            return {}
+        facts: dict[str, object] = {
+            "version": header.version,
+            "grain_size": header.grain_bytes,
+            "compressed": header.compressed,
+        }
+        if descriptor:
+            extents = descriptor.extents[:MAX_FINDINGS]
+            facts["create_type"] = self.subformat
+            facts["extents"] = [f"{extent.kind} {extent.file}".strip() for extent in extents]
+            if parent := descriptor.setting(PARENT_HINT):
+                facts["parent_file_name_hint"] = parent
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What leads outside, what is not understood, and what contradicts itself."""
+        if not self.format_match or not self.filled("header"):
+            return []
+        header, descriptor = self._header, self._descriptor
+        if header is None:
+            return [found("truncated", "the object ends within the VMDK header")]
+        findings = [*self._leads_outside(header, descriptor)] if descriptor else []
+        if searched := vmdk_descriptor.parse(self.captured("searched")).parent():
+            findings.append(
+                found("parent_image", f"QEMU reads a descriptor here, and by that {searched.message}")
+            )
+        findings += [*self._states(header), *self._header_contradictions(header)]
+        if descriptor and not self._is_split:
+            findings += self._descriptor_contradictions(header, descriptor)
+        findings += self._overlaps(self._parts(header), SEARCHED)
+        return [*findings, *self._footer_contradictions(header), *self._truncation(header)]
+
+    def _leads_outside(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
+        hint = descriptor.setting(PARENT_HINT)
+        if any(value.lower() != NO_PARENT for value in descriptor.settings.get(PARENT_CID, ())):
+            yield found("parent_image", "a delta VMDK holds only what differs from its parent image")
+        elif hint is not None or PARENT_HINT in descriptor.strays:
+            yield found("parent_image", f"the image names the parent {hint or ''!r}")
+        # QEMU takes a header without a capacity for a text that leads to other files.
+        own = self.subformat in SUPPORTED_TYPES and len(descriptor.extents) == 1 and header.capacity
+        for extent in descriptor.extents[:MAX_FINDINGS]:
+            if not own or extent.kind != "SPARSE" or ELSEWHERE.search(extent.file):
+                yield found(
+                    "extent_path", f"an extent of type {extent.kind} is another file: {extent.file!r}"
+                )
+        path = descriptor.setting(CHANGE_TRACK_PATH)
+        if path or CHANGE_TRACK_PATH in descriptor.strays:
+            yield found("change_track_path", f"changes are tracked in another file: {path or ''!r}")
+
+    def _states(self, header: SparseHeader) -> Iterator[Finding]:
+        if header.version not in {1, 2, 3}:
+            yield found("unknown_features", f"VMDK version {header.version} is unknown")
+        if header.unclean or (self._footer and self._footer.unclean):
+            yield found("dirty", "the image was not closed cleanly")
+        if self._is_split:
+            yield found(
+                "unsupported_subformat",
+                "this is one extent of a split disk, whose descriptor is another file",
+            )
+        elif header.descriptor != DESCRIPTOR_SECTOR:
+            yield found(
+                "unsupported_subformat",
+                f"the descriptor stands at sector {header.descriptor}, but QEMU reads sector 1",
+            )
+        elif self._descriptor and self.subformat not in SUPPORTED_TYPES:
+            yield found(
+                "unsupported_subformat", f"the size of createType {self.subformat!r} cannot be told here"
+            )
+
+    def _header_contradictions(self, header: SparseHeader) -> Iterator[Finding]:
+        if header.descriptor_sectors * SECTOR > MAX_DESCRIPTOR_BYTES:
+            yield found("structure", f"the descriptor claims more than {MAX_DESCRIPTOR_BYTES} bytes")
+        if not header.tables_needed:
+            yield found("structure", "capacity, grain size or grain table size are out of bounds")
+        if not header.method_agrees:
+            yield found("structure", "the flag of compression and its method contradict each other")
+        if not header.line_ends_intact:
+            yield found("structure", "a transfer as text changed the line ends, and so the rest")
+        if self._directories_differ:
+            yield found("structure", "the two grain directories contradict each other")
+
+    def _descriptor_contradictions(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
+        if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.strays:
+            yield found("structure", "the descriptor states createType twice, or where no setting stands")
+        if PARENT_CID in descriptor.strays:
+            yield found("structure", "the descriptor states parentCID where no setting stands")
+        if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
+            yield found("structure", f"createType is {self.subformat}, the header says otherwise")
+        sectors = sum(extent.sectors for extent in descriptor.extents)
+        # The capacity may be rounded up to a whole grain.
+        if descriptor.extents and not 0 <= header.capacity - sectors < max(header.grain, 1):
+            yield found(
+                "size_mismatch", f"the extents have {sectors} sectors, the header says {header.capacity}"
+            )
+
+    def _footer_contradictions(self, header: SparseHeader) -> Iterator[Finding]:
+        if not header.has_footer or self._size is None:
+            return
+        footer = self._footer
+        if self.filled("footer") and not footer:
+            yield found(
+                "truncated", "the footer and end-of-stream marker that should end the object are not there"
+            )
+        if footer and footer.capacity != header.capacity:
+            yield found("size_mismatch", "header and footer state different capacities")
+        if footer and not header.agrees(footer):
+            yield found("structure", "header and footer contradict each other")
+        if self._size % SECTOR:
+            # QEMU looks for it three sectors before the end, rounded up.
+            yield found("structure", "the footer does not begin at a whole sector")
+
+    def _truncation(self, header: SparseHeader) -> Iterator[Finding]:
+        if self._size is None:
+            return
+        for name, end in self._places(header):
+            if end > self._size:
+                yield found("truncated", f"{name} ends at byte {end}, the object at {self._size}")
+
+    def _places(self, header: SparseHeader) -> Iterator[tuple[str, int]]:
+        """What the object must hold, each with its end in bytes."""
+        footer, directory_bytes = self._footer, 4 * header.tables_needed
+        if header.descriptor:
+            yield "the descriptor", (header.descriptor + header.descriptor_sectors) * SECTOR
+        yield "the overhead", (footer or header).overhead * SECTOR
+        footer_bytes = FOOTER_BYTES if footer else 0
+        for directory in self._directories:
+            yield directory.name, directory.sector * SECTOR + directory_bytes + footer_bytes
+            if last := max(self._tables(directory), default=0):
+                end = last * SECTOR + header.table_bytes + footer_bytes
+                yield f"the last table of {directory.name}", end
+        if last := self._last_grain:
+            yield "the last grain", last * SECTOR + self._last_grain_bytes(header) + footer_bytes
+
+    def _parts(self, header: SparseHeader) -> Iterator[Part]:
+        """What lies at a place of its own, and must not be overlapped."""
+        yield Part(0, HEADER_BYTES, "the header")
+        if header.descriptor:
+            start = header.descriptor * SECTOR
+            yield Part(start, start + header.descriptor_sectors * SECTOR, "the descriptor")
+        if self._footer and self._size is not None:
+            yield Part(self._size - FOOTER_BYTES, self._size, "the footer")
+
+    # The headers and the descriptor
+
+    @property
+    def _is_split(self) -> bool:
+        """Whether the header says that no descriptor is within."""
+        return self._header is not None and not self._header.descriptor
+
+    @property
+    def _descriptor(self) -> Descriptor | None:
+        if self._parsed is None and self.filled("descriptor"):
+            self._parsed = vmdk_descriptor.parse(self.captured("descriptor"))
+        return self._parsed
+
+    def _last_grain_bytes(self, header: SparseHeader) -> int:
+        if not header.compressed:
+            return header.grain_bytes
+        marker = self.captured("last_grain")
+        stated = unpack_from("<I", marker, 8)[0] if len(marker) == GRAIN_MARKER_BYTES else 0
+        return GRAIN_MARKER_BYTES + int(stated)

@@ -1,0 +1,249 @@
+r"""VMware VMDK that is a text alone: a descriptor whose extents, all of the content, are other files.
+
+Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; libvmdk's documentation, sections "The
+descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_desc and vmdk_parse_extents.
+
+| lines | what |
+|---|---|
+| `# Disk DescriptorFile` | customary first line; others that begin with `#` are comments |
+| `version=1` | 1 to 3 |
+| `CID=1b437686` | of the content |
+| `parentCID=ffffffff` | of the parent's content; all ones: there is no parent |
+| `parentFileNameHint="base.vmdk"` | the parent |
+| `createType="monolithicFlat"` | the type of the disk |
+| `RW 131072 FLAT "disk-flat.vmdk" 0` | an extent: access, sectors of 512 bytes, type, file, offset within it in sectors |
+| `changeTrackPath="disk-ctk.vmdk"` | the file that tracks changes |
+| `ddb.adapterType = "ide"` | the disk database: adapters, geometry, identifiers |
+
+What stands in the lines is read by `keyhole.inspectors.formats.vmdk.descriptor`.
+
+Readers that probe know the text by comments and blank lines that end in `version=`, or by its customary first
+line, of which there are several spellings. A mark of UTF-8 in front, which editors leave, is passed over. QEMU
+told `-f vmdk` needs neither: it takes the C string that begins the object, up to the first NUL, and looks for
+`createType` anywhere in it and for extents where lines begin. So any object is read up to its first NUL, in
+`STEPS`, and is a descriptor if that string has a type and leads to an extent or a parent, whatever else it is.
+
+All of a text that begins as one counts, for a line may stand behind any padding. The size is the sum of all extents, those of
+type ZERO and those that may not be written among them, as VMware has it; QEMU passes over such.
+Whether the extents are whole cannot be seen here.
+"""  # noqa: E501 - the rows of the table are one line each
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
+from keyhole.inspectors.formats.vmdk.descriptor import (
+    CREATE_TYPE,
+    PARENT_CID,
+    PARENT_HINT,
+    SHOWN_NAME,
+    UNKNOWN,
+    Descriptor,
+    Extent,
+)
+from keyhole.inspectors.readers import VMDK_TEXT_BYTES
+from keyhole.inspectors.region import CaptureRegion
+
+SECTOR = 512
+#: As much as a probe looks at (QEMU, BLOCK_PROBE_BUF_SIZE).
+FRONT_BYTES = 512
+#: Where the pieces end that are read until one holds a NUL. In nearly every format the first does, in what is
+#: compressed or encrypted the second, and the third is all that a first GET brings.
+STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
+UTF8_MARK = b"\xef\xbb\xbf"
+#: Comments and blank lines, then the version; or blank lines, then the customary first line.
+FRONT = re.compile(
+    rb"(?:[ \t]*\r?\n)*+[ \t]*#[ \t]*Disk[ \t]*Descriptor[ \t]*File"
+    rb"|(?:#[^\n]*\n|[ \t]*\r?\n)*+[ \t]*version[ \t]*=[ \t]*[1-3][ \t]*\r?\n",
+    re.IGNORECASE,
+)
+#: What leads a string that states a `createType` anywhere: a line that begins like an extent, or a parent.
+#: The fields of an extent may stand on several lines, for QEMU's sscanf takes any white space.
+EXTENT_BEGINS = re.compile(
+    rb"(?:^|[\n\r])[ \t\v\f]*+(?:RW|RDONLY|NOACCESS)\s++[+-]?[0-9]", re.IGNORECASE | re.ASCII
+)
+
+#: QEMU keeps a disk's length in a signed 64-bit number.
+MAX_VIRTUAL_BYTES = (1 << 63) - 1
+#: A split disk may name thousands of extents; this many findings tell as much.
+MAX_FINDINGS = 32
+
+VERSIONS = frozenset({"1", "2", "3"})
+ZERO = "ZERO"
+#: Types whose descriptor stands within the extent that it describes.
+EMBEDDED_TYPES = frozenset({"monolithicSparse", "streamOptimized"})
+#: The types that the sources list.
+TYPES = EMBEDDED_TYPES | {
+    "2GbMaxExtentFlat",
+    "2GbMaxExtentSparse",
+    "custom",
+    "fullDevice",
+    "monolithicFlat",
+    "partitionedDevice",
+    "seSparse",
+    "twoGbMaxExtentFlat",
+    "twoGbMaxExtentSparse",
+    "vmfs",
+    "vmfsEagerZeroedThick",
+    "vmfsPassthroughRawDeviceMap",
+    "vmfsPreallocated",
+    "vmfsRDM",
+    "vmfsRDMP",
+    "vmfsRaw",
+    "vmfsRawDeviceMap",
+    "vmfsSparse",
+    "vmfsThin",
+}
+
+
+class VMDKTextInspector(FrontInspector):
+    """VMware VMDK, a text descriptor alone: what other files it leads to, and the size of them together."""
+
+    NAME = "vmdk"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self._parsed: Descriptor | None = None
+        self._is_none = False
+        self.new_region("header", CaptureRegion(0, FRONT_BYTES))
+
+    @classmethod
+    def matches_front(cls, front: bytes) -> bool:
+        """Whether an object that begins so, in its first 512 bytes or in all of them, is a descriptor."""
+        return FRONT.match(front.removeprefix(UTF8_MARK)) is not None
+
+    @property
+    def format_match(self) -> bool:
+        """Whether the object begins as a descriptor, or a reader that is told so finds one in it."""
+        return self._parsed is not None or super().format_match
+
+    @property
+    def virtual_size(self) -> int:
+        """The sum of the extents in bytes; zero until the text is here, or if no disk can have as many."""
+        total = self._extent_bytes
+        return total if total <= MAX_VIRTUAL_BYTES else 0
+
+    @property
+    def subformat(self) -> str | None:
+        """The descriptor's `createType`."""
+        return self._parsed.setting(CREATE_TYPE) or None if self._parsed else None
+
+    def post_process(self) -> None:
+        """Declare the next piece of the text until it ends, and read all of it then."""
+        if self._parsed is not None or self._is_none or not self.filled("header"):
+            return
+        begins, text = super().format_match, b""
+        for start, end in pairwise((0, *STEPS)):
+            name = "header" if start == 0 else f"text to {end}"
+            if not self.has_region(name):
+                # Apart from the header: a stream has passed that when it ends within it.
+                self.new_region(name, CaptureRegion(start, end - start))
+            if not self.filled(name):
+                if begins:
+                    continue
+                return
+            text += self.captured(name)
+            if not begins and b"\0" in text:
+                break
+        if not begins:
+            self._read_string(text.partition(b"\0")[0])
+        elif all(map(self.filled, self._regions)):
+            self._parsed = vmdk_descriptor.parse(text.removeprefix(UTF8_MARK))
+
+    def _read_string(self, text: bytes) -> None:
+        """Read the string that begins the object if it leads anywhere; else forget it."""
+        if leads_somewhere(text):
+            self._parsed = vmdk_descriptor.parse(text)
+            return
+        self._is_none = True
+        for name in [name for name in self._regions if name != "header"]:
+            del self._regions[name]
+
+    def details(self) -> Mapping[str, object]:
+        """Version, type, and the extents and parent that the descriptor names."""
+        descriptor = self._parsed
+        if descriptor is None:
+            return {}
+        extents = descriptor.extents[:MAX_FINDINGS]
+        facts: dict[str, object] = {
+            "version": descriptor.version,
+            "create_type": self.subformat,
+            "extents": [f"{extent.kind} {extent.file}".strip() for extent in extents],
+        }
+        if parent := descriptor.setting(PARENT_HINT):
+            facts["parent_file_name_hint"] = parent
+        return facts
+
+    def checks(self) -> list[Finding]:
+        """What leads outside, what is not understood, and what contradicts itself."""
+        descriptor = self._parsed
+        if descriptor is None:
+            return []
+        return [
+            *self._leads_outside(descriptor),
+            *self._states(descriptor),
+            *self._contradictions(descriptor),
+            *self._excess(descriptor),
+        ]
+
+    def _leads_outside(self, descriptor: Descriptor) -> Iterator[Finding]:
+        if parent := descriptor.parent():
+            yield parent
+        others = [extent for extent in descriptor.extents if not _nowhere(extent)]
+        for extent in others[:MAX_FINDINGS]:
+            shown = extent.file[:SHOWN_NAME]
+            yield found("extent_path", f"an extent of type {extent.kind} is another file: {shown!r}")
+        if len(others) > MAX_FINDINGS:
+            yield found("extent_path", f"{len(others) - MAX_FINDINGS} more extents are other files")
+        if tracking := descriptor.change_tracking():
+            yield tracking
+
+    def _states(self, descriptor: Descriptor) -> Iterator[Finding]:
+        if descriptor.version is not None and descriptor.version not in VERSIONS:
+            yield found("unknown_features", f"VMDK version {descriptor.version!r} is unknown")
+        if self.subformat is not None and self.subformat not in TYPES:
+            yield found("unsupported_subformat", f"createType {self.subformat[:SHOWN_NAME]!r} is unknown")
+
+    def _contradictions(self, descriptor: Descriptor) -> Iterator[Finding]:
+        if descriptor.version is None:
+            yield found("structure", "the descriptor states no version")
+        if self.subformat is None:
+            yield found("structure", "the descriptor states no createType")
+        if self.subformat in EMBEDDED_TYPES:
+            yield found("structure", f"a descriptor of createType {self.subformat} is no object of its own")
+        if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.strays:
+            yield found("structure", "the descriptor states createType twice, or where no setting stands")
+        if PARENT_CID in descriptor.strays:
+            yield found("structure", "the descriptor states parentCID where no setting stands")
+        if not descriptor.extents:
+            yield found("structure", "the descriptor names no extent")
+        if any(extent.kind == UNKNOWN for extent in descriptor.extents):
+            yield found("structure", "a line that begins like an extent is none")
+
+    def _excess(self, descriptor: Descriptor) -> Iterator[Finding]:
+        if descriptor.more_extents:
+            yield found("structure", f"the descriptor has more than {len(descriptor.extents)} extents")
+        if self._extent_bytes > MAX_VIRTUAL_BYTES:
+            yield found("structure", f"{self._extent_bytes} bytes are more than a disk can have")
+        if self._size is not None and self._size > VMDK_TEXT_BYTES:
+            yield found("structure", f"a descriptor has at most {VMDK_TEXT_BYTES} bytes, and more lies here")
+
+    @property
+    def _extent_bytes(self) -> int:
+        return sum(extent.sectors for extent in self._parsed.extents) * SECTOR if self._parsed else 0
+
+
+def leads_somewhere(text: bytes) -> bool:
+    """Whether a reader that is told that a text is a descriptor would follow it to an extent or a parent."""
+    lowered = text.lower()
+    if CREATE_TYPE.lower().encode() not in lowered:
+        return False
+    return PARENT_HINT.lower().encode() in lowered or EXTENT_BEGINS.search(text) is not None
+
+
+def _nowhere(extent: Extent) -> bool:
+    """Whether an extent is zeros, which lie nowhere. One that names a file is another, whatever its type."""
+    return extent.kind == ZERO and not extent.file

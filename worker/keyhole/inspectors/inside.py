@@ -1,0 +1,82 @@
+"""Looking inside: what a container is given, so that the images in it are inspected.
+
+A container declares its members and says where their bytes lie. It does not know what inspects them: it asks
+`Inside.look`, which opens an inspection one level deeper under the same limits.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol
+
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.facts import Facts
+from keyhole.inspectors.region import ByteRange
+
+#: A disk in an archive in a compressed archive in an image's layer; nobody packs deeper by accident.
+MAX_DEPTH = 4
+
+
+class Look(Protocol):
+    """What looks at a member: an inspection, or what unpacks the member for one."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything wanted is here, or can no longer matter."""
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether something is being decompressed."""
+
+    @property
+    def context_info(self) -> dict[str, int]:
+        """How many bytes each region holds in memory."""
+
+    @property
+    def matches(self) -> Sequence[FileInspector]:
+        """The inspectors that recognise the member."""
+
+    def feed(self, offset: int, data: bytes) -> None:
+        """Present bytes from anywhere."""
+
+    def finish(self, size: int | None = None) -> None:
+        """Make the member's length known."""
+
+    def missing(self) -> list[ByteRange]:
+        """The ranges that are still wanted."""
+
+    def facts(self) -> Facts:
+        """What is known now."""
+
+    def close(self) -> None:
+        """Say that nothing more is asked of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """How deep an object lies in containers, and how what lies in it may be looked at.
+
+    Args:
+        depth: The number of containers around the object.
+        decompression: How much may be decompressed to look inside.
+        thorough: Whether all maps of an image are read, instead of a sample.
+    """
+
+    #: Opens an inspection. Set by `inspection`, which alone knows all formats, when it is imported.
+    opener: ClassVar[Callable[["Inside"], Look]]
+    #: Names the format of a disk image by its first bytes; `None` if they bear no magic number. Set likewise.
+    format_by_front: ClassVar[Callable[[bytes], str | None]]
+
+    depth: int = 0
+    decompression: Decompression = field(default_factory=Decompression)
+    thorough: bool = False
+
+    @property
+    def too_deep(self) -> bool:
+        """Whether members are not looked at: containers in containers have an end."""
+        return self.depth >= MAX_DEPTH
+
+    def look(self, *, within_another: bool = False) -> Look:
+        """Open an inspection of one member; see `Decompression` for `within_another`."""
+        decompression = replace(self.decompression, within_another=within_another)
+        return Inside.opener(replace(self, depth=self.depth + 1, decompression=decompression))

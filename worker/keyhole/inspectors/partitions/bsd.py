@@ -1,0 +1,85 @@
+"""The BSD disklabel, `bsd`. Little-endian, as on the machines that have images.
+
+Source: FreeBSD, `sys/sys/disk/bsd.h`; the places are those that libblkid looks at.
+
+| at | bytes | field |
+|---|---|---|
+| 512, 64 or 128 | 404 | label: magic u32 0x82564557, sector size u32@40, sectors u32@60, magic again u32@132, checksum u16@136 (the exclusive or of all 16-bit words up to the last partition is zero), partitions u16@138 |
+| label + 148 | n x 16 | partitions: sectors u32, first sector u32@4, type u8@12 (0: unused) |
+
+By convention the third partition is the whole disk, with the type 0. First sectors count from the beginning of
+the disk. The first magic number is all that libblkid wants, sfdisk wants the second one, too; neither looks at
+the checksum. What else is wrong is said.
+"""  # noqa: E501 - the rows of the table are one line each
+
+from collections.abc import Iterator
+from struct import iter_unpack, unpack, unpack_from
+
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.partitions.table import Partition, Table
+
+MAGIC = (0x82564557).to_bytes(4, "little")
+PLACES = (512, 64, 128)
+LABEL_BYTES, ENTRY_BYTES = 148, 16
+#: As many as any BSD makes.
+MOST_PARTITIONS = 22
+SECTORS = (512, 1024, 2048, 4096)
+
+
+def parse(front: bytes) -> Table | None:
+    """The table of an object that begins so; `None` if this is no disklabel."""
+    for at in PLACES:
+        label = front[at : at + LABEL_BYTES + MOST_PARTITIONS * ENTRY_BYTES]
+        if label.startswith(MAGIC) and len(label) >= LABEL_BYTES:
+            return _table(label)
+    return None
+
+
+def _table(label: bytes) -> Table:
+    sector = _sector(label)
+    used = tuple(
+        Partition(first * sector, sectors * sector)
+        for sectors, first, _, kind, _, _ in _entries(label)
+        if kind and sectors
+    )
+    return Table("bsd", sector, used, tuple(_wrong(label)), end=_end(label))
+
+
+def _sector(label: bytes) -> int:
+    sector: int = unpack_from("<I", label, 40)[0]
+    return sector if sector in SECTORS else SECTORS[0]
+
+
+def _count(label: bytes) -> int:
+    count: int = unpack_from("<H", label, 138)[0]
+    return min(count, MOST_PARTITIONS)
+
+
+def _entries(label: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
+    places = range(LABEL_BYTES, LABEL_BYTES + _count(label) * ENTRY_BYTES, ENTRY_BYTES)
+    return (
+        unpack("<IIIBBH", label[at : at + ENTRY_BYTES]) for at in places if at + ENTRY_BYTES <= len(label)
+    )
+
+
+def _end(label: bytes) -> int:
+    """Where the disk ends, by the sectors that the label counts and by the partition that is all of it."""
+    counted: int = unpack_from("<I", label, 60)[0]
+    whole = [first + sectors for sectors, first, *_ in _entries(label) if sectors]
+    return max(counted, *whole, 0) * _sector(label)
+
+
+def _wrong(label: bytes) -> Iterator[Finding]:
+    sector, count = unpack_from("<I", label, 40)[0], unpack_from("<H", label, 138)[0]
+    if label[132:136] != MAGIC:
+        yield found("structure", "the disklabel lacks its second magic number")
+    if sector not in SECTORS:
+        yield found("structure", f"the disklabel is of sectors of {sector} bytes")
+    if count > MOST_PARTITIONS:
+        yield found("structure", f"the disklabel has {count} partitions")
+        return
+    checksum = 0
+    for (word,) in iter_unpack("<H", label[: LABEL_BYTES + count * ENTRY_BYTES]):
+        checksum ^= word
+    if checksum:
+        yield found("checksum_mismatch", "the disklabel does not have the checksum that it states")

@@ -1,0 +1,182 @@
+"""The GUID partition table, `gpt`: a header behind a protective MBR, entries, and both again at the end.
+
+Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
+
+| at | bytes | field |
+|---|---|---|
+| sector 1 | 92 … sector | header: `EFI PART`, its size u32@12, CRC-32 u32@16 (of the header with this field zero), its own sector u64@24, the backup's u64@32, the first usable sector u64@40, the last u64@48, the entries' first sector u64@72, their number u32@80 and length u32@84, their CRC-32 u32@88 |
+| by the header | 128 x 2^n | entry: type GUID (zero: unused), first sector u64@32, last sector u64@40 |
+| last sector | the same | backup header, its own sector and the other's exchanged |
+
+A sector has 512 or 4,096 bytes: it is where the header stands. A disk may have a table for each; what it holds
+then depends on how it is attached, and here the first one counts that is intact. The backup is looked for
+where the header says; it need not be the object's last sector, for disks grow.
+
+Linux and libblkid take entries of 128 bytes alone, and sgdisk a header without a protective MBR.
+"""  # noqa: E501 - the rows of the table are one line each
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.partitions.table import Partition, Table, odd
+from keyhole.inspectors.region import ByteRange
+
+SECTORS = (512, 4096)
+SIGNATURE = b"EFI PART"
+SMALLEST_HEADER = 92
+ENTRY_BYTES = 128
+#: The first sector of the primary header, which says so itself.
+PRIMARY = 1
+#: What is held of the entries: 64 times the 128 that partitioning tools make room for.
+MAX_ENTRIES_BYTES = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class GPTHeader:
+    """The sector of a header, and the size of a sector in bytes."""
+
+    sector: int
+    data: bytes
+
+    @property
+    def own(self) -> int:
+        """The sector in which it stands, as it says."""
+        return _u64(self.data, 24)
+
+    @property
+    def backup(self) -> ByteRange:
+        """Where the backup header lies, a sector."""
+        return ByteRange(_u64(self.data, 32) * self.sector, self.sector)
+
+    @property
+    def entries(self) -> ByteRange:
+        """Where the entries lie, as far as they are held."""
+        return ByteRange(_u64(self.data, 72) * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
+
+    @property
+    def entries_bytes(self) -> int:
+        """How long the entries are, by their number and length."""
+        return _u32(self.data, 80) * self.entry_bytes
+
+    @property
+    def entry_bytes(self) -> int:
+        """How long an entry is."""
+        return _u32(self.data, 84)
+
+    @property
+    def in_bounds(self) -> bool:
+        """Whether the entries are of a sound length, and all of them are held."""
+        return 0 < self.entries_bytes <= MAX_ENTRIES_BYTES and self._entry_is_sound
+
+    @property
+    def _entry_is_sound(self) -> bool:
+        return self.entry_bytes >= ENTRY_BYTES and self.entry_bytes.bit_count() == 1
+
+    @property
+    def has_size(self) -> bool:
+        """Whether it states a size that a header can have."""
+        return SMALLEST_HEADER <= _u32(self.data, 12) <= self.sector
+
+    @property
+    def intact(self) -> bool:
+        """Whether it has its checksum, which is of as many bytes as it says it has."""
+        if not self.has_size or not self.data.startswith(SIGNATURE):
+            return False
+        size = _u32(self.data, 12)
+        zeroed = self.data[:16] + bytes(4) + self.data[20:size]
+        return len(zeroed) == size and crc32(zeroed) == _u32(self.data, 16)
+
+    def intact_backup(self, backup: bytes) -> bool:
+        """Whether these bytes are this header's backup."""
+        header = GPTHeader(self.sector, backup)
+        return header.intact and header.own == _u64(self.data, 32)
+
+    def table(self, entries: bytes) -> Table:
+        """The table, with the partitions that the entries say are in use."""
+        if not self.in_bounds or len(entries) < self.entries_bytes:
+            return Table("gpt", self.sector, ())
+        used = [at for at in range(0, self.entries_bytes, self.entry_bytes) if any(entries[at : at + 16])]
+        spans = [(_u64(entries, at + 32), _u64(entries, at + 40)) for at in used]
+        partitions = tuple(
+            Partition(first * self.sector, (last - first + 1) * self.sector)
+            for first, last in spans
+            if last >= first
+        )
+        table = Table("gpt", self.sector, partitions)
+        return table._replace(findings=tuple(table.overlapping()))
+
+    def checks(self, entries: bytes, backup: bytes | None, size: int) -> Iterator[Finding]:
+        """Whether the table is intact, and the disk of `size` bytes as long as it says."""
+        if not self.has_size:
+            yield found(
+                "structure", f"a GPT header of {_u32(self.data, 12)} bytes, in a sector of {self.sector}"
+            )
+        elif not self.intact:
+            yield found("checksum_mismatch", "the GPT header does not have the checksum that it states")
+        if self.own != PRIMARY:
+            yield found("structure", f"the GPT header says that it stands in sector {self.own}, not 1")
+        first, last = _u64(self.data, 40), _u64(self.data, 48)
+        end = (max(_u64(self.data, 32), last) + 1) * self.sector
+        if end > size:
+            yield found("truncated", f"the GPT is of a disk of {end} bytes, the object has {size}")
+        elif backup is not None and not self.intact_backup(backup):
+            yield found("structure", "the backup GPT header is not where the GPT says")
+        if first > last:
+            yield found("structure", f"the GPT's usable sectors begin at {first} and end at {last}")
+        yield from self._entries_checks(entries, size)
+
+    def _entries_checks(self, entries: bytes, size: int) -> Iterator[Finding]:
+        if not self.entries_bytes or not self._entry_is_sound:
+            yield found(
+                "structure",
+                f"GPT entries of {self.entry_bytes} bytes, {self.entries_bytes} together, cannot be",
+            )
+        elif not self.in_bounds:
+            check = "structure" if self.entries_bytes > size else "unsupported_subformat"
+            yield found(check, f"GPT entries of {self.entries_bytes} bytes are more than are looked at")
+        elif len(entries) < self.entries_bytes:
+            yield found("truncated", "the GPT entries end beyond the object's end")
+        elif crc32(entries) != _u32(self.data, 88):
+            yield found(
+                "checksum_mismatch", "the GPT entries do not have the checksum that the header states"
+            )
+        elif self.entry_bytes != ENTRY_BYTES:
+            yield odd(f"GPT entries of {self.entry_bytes} bytes, which Linux does not take")
+
+
+def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
+    """The primary header of an object that begins so, that is intact if one is; `None` if there is none.
+
+    Args:
+        front: The first two sectors, of 4,096 bytes.
+        protected: Whether the MBR says that there is one. Without that a reader has to look for it by
+            itself: sgdisk does, in a sector of 512 bytes, and takes one that is intact.
+    """
+    headers = [
+        GPTHeader(sector, front[sector : 2 * sector])
+        for sector in SECTORS
+        if front.startswith(SIGNATURE, sector) and len(front) >= 2 * sector
+    ]
+    sound = [header for header in headers if header.intact and header.own == PRIMARY]
+    if protected:
+        return next(iter([*sound, *headers]), None)
+    return next((header for header in sound if header.sector == SECTORS[0]), None)
+
+
+def at_end(end: bytes, size: int) -> GPTHeader | None:
+    """The backup header in the last sector of an object of `size` bytes that ends so, if there is one."""
+    for sector in SECTORS:
+        header = GPTHeader(sector, end[-sector:])
+        if header.intact and header.own == size // sector - 1:
+            return header
+    return None
+
+
+def _u32(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 4], "little")
+
+
+def _u64(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 8], "little")

@@ -1,0 +1,44 @@
+"""The volume header of IRIX, `sgi`. Big-endian.
+
+Source: Linux, `block/partitions/sgi.c`.
+
+| at | bytes | field |
+|---|---|---|
+| 0 | 4 | 0B E5 A9 41 |
+| 312 | 16 x 12 | partitions: blocks u32, first block u32, type u32 (0: the header, 6: the whole disk) |
+| 504 | 4 | checksum: the sum of all 32-bit words is zero |
+
+A block has 512 bytes. sfdisk and parted take a header with another checksum, too, Linux and libblkid do not.
+"""
+
+from struct import unpack
+
+from keyhole.inspectors.findings import found
+from keyhole.inspectors.partitions.table import Partition, Table
+
+SECTOR = 512
+MAGIC = b"\x0b\xe5\xa9\x41"
+VOLUME_HEADER, WHOLE_DISK = 0, 6
+WRONG = found("checksum_mismatch", "the volume header does not have the checksum that it states")
+
+
+def parse(front: bytes) -> Table | None:
+    """The table of an object that begins so; `None` if this is no such header."""
+    header = front[:SECTOR]
+    if not header.startswith(MAGIC) or len(header) < SECTOR:
+        return None
+    entries = [unpack(">III", header[at : at + 12]) for at in range(312, 504, 12)]
+    # The whole disk comes last, so that the first is what a volume lies in.
+    used = [
+        (blocks, first)
+        for blocks, first, kind in entries
+        if blocks and kind not in {VOLUME_HEADER, WHOLE_DISK}
+    ]
+    used += [(blocks, first) for blocks, first, kind in entries if blocks and kind == WHOLE_DISK]
+    partitions = tuple(Partition(first * SECTOR, blocks * SECTOR) for blocks, first in used)
+    return Table("sgi", SECTOR, partitions, () if _intact(header) else (WRONG,))
+
+
+def _intact(header: bytes) -> bool:
+    total: int = sum(unpack(">128I", header))
+    return not total & 0xFFFFFFFF

@@ -1,0 +1,46 @@
+"""The label of SunOS and Solaris on SPARC, `sun`. Big-endian.
+
+Source: Linux, `block/partitions/sun.c`.
+
+| at | bytes | field |
+|---|---|---|
+| 128 | 76 | VTOC: version u32 (1), partitions u16@12, sanity u32@60 (0x600DDEEE); zero in old labels |
+| 436 | 4 | tracks a cylinder u16, sectors a track u16 |
+| 444 | 8 x 8 | partitions: first cylinder u32, sectors u32 |
+| 508 | 4 | DA BE, checksum u16: the exclusive or of all 16-bit words is zero |
+
+By convention the third partition is the whole disk. A sector has 512 bytes. sfdisk takes a label with another
+checksum, too, Linux and libblkid do not; here it must have a VTOC then, for DA BE is little to go by.
+"""
+
+from struct import unpack
+
+from keyhole.inspectors.findings import found
+from keyhole.inspectors.partitions.table import Partition, Table
+
+SECTOR = 512
+MAGIC = b"\xda\xbe"
+VERSION, SANITY = b"\0\0\0\1", b"\x60\x0d\xde\xee"
+WRONG = found("checksum_mismatch", "the disklabel does not have the checksum that it states")
+
+
+def parse(front: bytes) -> Table | None:
+    """The table of an object that begins so; `None` if this is no such label."""
+    label = front[:SECTOR]
+    if label[508:510] != MAGIC or len(label) < SECTOR:
+        return None
+    findings = () if _intact(label) else (WRONG,)
+    if findings and (label[128:132], label[188:192]) != (VERSION, SANITY):
+        return None
+    tracks, sectors_a_track = unpack(">HH", label[436:440])
+    cylinder = tracks * sectors_a_track * SECTOR
+    entries = [unpack(">II", label[at : at + 8]) for at in range(444, 508, 8)]
+    used = tuple(Partition(first * cylinder, sectors * SECTOR) for first, sectors in entries if sectors)
+    return Table("sun", SECTOR, used, findings)
+
+
+def _intact(label: bytes) -> bool:
+    checksum = 0
+    for word in unpack(">256H", label):
+        checksum ^= word
+    return not checksum

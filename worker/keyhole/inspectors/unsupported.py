@@ -1,0 +1,206 @@
+r"""Marks of formats that are not inspected, at an object's front and end, so that none is taken for another.
+
+A raw disk, a fixed VHD, a VDI or a disc leaves the object's first bytes to whatever lies there, and any image
+can have something behind its end. Readers go by that: an importer that unpacks by content sees another disk
+behind the mark of an archive than a reader of the disk does.
+
+A mark counts where a reader would begin to unpack: marks of a few bytes only with the fields that readers
+compare, those of an archive's end only where they lead to entries. Frames that Zstandard and LZ4 skip are
+followed, for `MAX_HOPS`, to learn whose they are.
+
+Source: the probe functions in QEMU's block/*.c, which look at the first 512 bytes; libarchive's bidders
+(archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the others.
+"""
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Final
+
+from keyhole.inspectors.archives.zip import end as zip_end
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.compression.decoders import skippable_bytes
+from keyhole.inspectors.region import CaptureRegion, TailRegion
+
+#: As much of the front as holds every mark; a sector, as the probes look at no more either.
+FRONT_BYTES: Final = 512
+
+#: What the first bytes say, by format.
+FRONTS: Final[tuple[tuple[str, bytes], ...]] = (
+    ("cloop", b"#!/bin/sh\n#V2.0 Format\n"),
+    ("zip", b"PK\7\x08PK\3\4"),
+    ("zip", b"PK00PK\3\4"),
+    ("7z", b"7z\xbc\xaf\x27\x1c"),
+    ("rar", b"Rar!\x1a\x07\0"),
+    ("rar", b"Rar!\x1a\x07\1\0"),
+    ("lzop", b"\x89LZO\0\r\n\x1a\n"),
+    ("lrzip", b"LRZI\0"),
+    ("ar", b"!<arch>\n"),
+    ("ar", b"!<thin>\n"),
+    ("cab", b"MSCF\0\0\0\0"),
+    ("rpm", b"\xed\xab\xee\xdb"),
+    ("wim", b"MSWIM\0\0\0"),
+    ("mtree", b"#mtree"),
+    ("warc", b"WARC/"),
+    ("encrypted dmg", b"encrcdsa"),
+    ("android sparse image", b"\x3a\xff\x26\xed\1\0"),
+    ("partclone", b"partclone-image"),
+    ("partimage", b"PaRtImAgE-VoLuMe"),
+)
+#: The end of an encrypted DMG of the first version (libmodi's documentation).
+ENCRYPTED_DMG_END: Final = b"cdsaencr"
+
+QCOW_MAGIC: Final = b"QFI\xfb"
+QCOW_INSPECTED: Final = {version.to_bytes(4, "big") for version in (1, 2, 3)}
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+#: Frames that are followed. A seekable or parallel stream begins with one.
+MAX_HOPS: Final = 8
+HOP_BYTES: Final = 8
+
+#: VirtualBox's discs made of the host's files (Storage/VISO.cpp, visoProbeWorker).
+VISO: Final = re.compile(rb"\s*--iprt-iso-maker-file-marker")
+UUENCODED: Final = re.compile(rb"(?:^|\n)begin(?:-base64)? [0-7]{3,4} \S")
+LHA: Final = re.compile(rb"..-(?:l[hz][0-9sdx]|pm[012])-", re.DOTALL)
+CPIO_NEW: Final = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
+CPIO_OLD: Final = re.compile(rb"070707[0-7]{70}")
+#: The longest header of a file in an ARJ archive (libarchive and 7-Zip agree).
+ARJ_HEADER_BYTES: Final = range(30, 2601)
+#: The longest block of a cloop and the most offsets of blocks that QEMU takes (block/cloop.c).
+MAX_CLOOP_BLOCK: Final = 64 * 1024**2
+MAX_CLOOP_OFFSETS: Final = 512 * 1024**2 // 8
+
+
+def named_by(front: bytes) -> str | None:
+    """The format, of those not inspected, that an object's first 512 bytes belong to."""
+    if front.startswith(QCOW_MAGIC) and front[4:8] not in QCOW_INSPECTED:
+        return "qcow2 (another version)"
+    marked = next((name for name, magic in FRONTS if front.startswith(magic)), None)
+    return marked or next((name for name, holds in CHECKED if holds(front)), None)
+
+
+class ForeignMarks(FileInspector):
+    """Looks for the marks of formats that are not inspected; it matches nothing itself."""
+
+    NAME = "foreign"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("front", CaptureRegion(0, FRONT_BYTES))
+        self.new_region("tail", TailRegion(zip_end.TAIL_BYTES))
+
+    @property
+    def format_match(self) -> bool:
+        """Never: these formats are named, not inspected."""
+        return False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The formats whose marks the object bears."""
+        named = (named_by(self.captured("front")), self._streams(), *self._ends())
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    def post_process(self) -> None:
+        """Follow frames that are to be skipped."""
+        at, hops = self._chain()
+        if at and hops < MAX_HOPS and not self.has_region(f"hop {hops}"):
+            self.new_region(f"hop {hops}", CaptureRegion(at, HOP_BYTES))
+
+    def _chain(self) -> tuple[int, int]:
+        """Where the next frame begins that is to be looked at, and behind how many."""
+        at, head, hops = 0, self.captured("front"), 0
+        while skipped := skippable_bytes(head[:HOP_BYTES]):
+            at, hops = at + skipped, hops + 1
+            head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
+        return at, hops
+
+    def _streams(self) -> str | None:
+        """The stream that begins with frames to be skipped."""
+        _, hops = self._chain()
+        if not hops:
+            return None
+        head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
+        # libarchive and file(1) take such a frame for Zstandard, whatever follows, and no disk begins so.
+        return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
+
+    def _ends(self) -> tuple[str, ...]:
+        """What the object's last bytes say."""
+        tail = self.captured("tail")
+        zipped = next(zip_end.archives(tail, self.actual_size), None) is not None
+        encrypted = tail.endswith(ENCRYPTED_DMG_END)
+        return ("zip",) * zipped + ("encrypted dmg",) * encrypted
+
+
+# Marks that are too short to be told by themselves
+
+
+def _is_compress(front: bytes) -> bool:
+    """`compress`, whose third byte has the longest code, 9 to 16 bits; `pack` and `compress -H` of SCO."""
+    return (
+        front[:2] == b"\x1f\x9d"
+        and len(front) > 2
+        and not front[2] & 0x60
+        and front[2] & 0x1F in range(9, 17)
+    )
+
+
+def _is_pack(front: bytes) -> bool:
+    """`pack`, which gzip unpacks: the length in 4 bytes, then how many levels its tree has, 1 to 25."""
+    return front[:2] == b"\x1f\x1e" and len(front) > 6 and 0 < front[6] <= 25
+
+
+def _is_lzip(front: bytes) -> bool:
+    """Versions 0 and 1, and a dictionary of 4 KiB to 512 MiB."""
+    return (
+        front.startswith(b"LZIP")
+        and front[4:5] in {b"\0", b"\1"}
+        and front[5:6] != b""
+        and 12 <= front[5] & 0x1F <= 29
+    )
+
+
+def _is_xar(front: bytes) -> bool:
+    """Version 1, with a header of at least 28 bytes."""
+    return front.startswith(b"xar!") and int.from_bytes(front[4:6], "big") >= 28 and front[6:8] == b"\0\1"
+
+
+def _is_old_cpio(front: bytes) -> bool:
+    """The binary one, in either byte order: the name behind the header ends where that says."""
+    for order in ("little", "big"):
+        length = int.from_bytes(front[20:22], order)
+        if int.from_bytes(front[:2], order) == 0o070707 and 1 < length <= len(front) - 26:
+            return front[25 + length] == 0 and 0 not in front[26 : 25 + length]
+    return False
+
+
+def _is_arj(front: bytes) -> bool:
+    """A main header, by its length and its kind."""
+    length = int.from_bytes(front[2:4], "little")
+    return front[:2] == b"\x60\xea" and length in ARJ_HEADER_BYTES and front[10:11] == b"\2"
+
+
+def _is_cloop(front: bytes) -> bool:
+    """QEMU, told that it is one, looks for no mark: a block size, blocks, and offsets that do not go back."""
+    if len(front) < 152:
+        return False
+    block, count = int.from_bytes(front[128:132], "big"), int.from_bytes(front[132:136], "big")
+    if not 0 < block <= MAX_CLOOP_BLOCK or block % 512 or not 0 < count < MAX_CLOOP_OFFSETS:
+        return False
+    table = front[136 : 136 + 8 * (count + 1)]
+    offsets = [int.from_bytes(table[at : at + 8], "big") for at in range(0, len(table) - 7, 8)]
+    grows = all(0 <= after - before <= 2 * MAX_CLOOP_BLOCK for before, after in pairwise(offsets))
+    return grows and offsets[0] < offsets[-1] < 2**63
+
+
+CHECKED: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
+    ("viso", lambda front: VISO.match(front) is not None),
+    ("compress", _is_compress),
+    ("pack", _is_pack),
+    ("lzip", _is_lzip),
+    ("xar", _is_xar),
+    ("lha", lambda front: LHA.match(front) is not None),
+    ("cpio", lambda front: bool(CPIO_NEW.match(front) or CPIO_OLD.match(front) or _is_old_cpio(front))),
+    ("arj", _is_arj),
+    ("uuencode", lambda front: UUENCODED.search(front) is not None),
+    ("cloop", _is_cloop),
+)

@@ -1,0 +1,71 @@
+"""Apple's file systems: their superblocks.
+
+Offsets are in bytes, from the volume's beginning and within the superblock. Big-endian, but apfs.
+
+| name | superblock | magic | what must hold |
+|---|---|---|---|
+| hfs | 1024, 130 bytes | `BD` | allocation block size u32@20 a multiple of 512; no HFS+ embedded: @124 neither `H+` nor `HX` |
+| hfsplus | 1024, 512 bytes | `H+`, `HX` | version u16@2 is 4 or 5; block size u32@40 a power of two from 512 on |
+| hfsplus in a wrapper | 1024, 130 bytes | `BD` | `H+` or `HX` @124; allocation block size as in hfs; the extent of blocks u16@126, u16@128 lies within the blocks u16@18 |
+| apfs | 0, 4096 bytes | `NXSB` @32 | Fletcher-64 u64@0 of what follows it; object type u16@24 1, subtype u32@28 0, block size u32@36 4096 |
+
+Sources: "Inside Macintosh: Files", chapter 2 (master directory block); Technical Note TN1150 "HFS Plus Volume
+Format" (volume header, HFS wrapper); "Apple File System Reference", nx_superblock_t and obj_phys_t. Which
+checks: libblkid 2.41. Two bytes and a block size from 512 on are all that it wants of an HFS+, which one of
+30,000 arbitrary sectors has; here the version counts, too, as for Linux. Of a wrapped one it looks at the volume header
+inside, wherever the wrapper says that is; here the wrapper is enough. It leaves out apfs's checksum at
+times; here an apfs without it is damaged.
+"""  # noqa: E501 - the rows of the table are one line each
+
+from keyhole.inspectors.volumes.checksums import fletcher64
+from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
+from keyhole.inspectors.volumes.view import View
+
+SECTOR = 512
+#: HFS+ has version 4, HFSX 5; Linux takes either of both.
+HFSPLUS_SIGNATURES = (b"H+", b"HX")
+HFSPLUS_VERSIONS = (4, 5)
+APFS_BLOCK = 4096
+
+
+def _hfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
+    return _blocks_of_sectors(superblock) and superblock[124:126] not in HFSPLUS_SIGNATURES
+
+
+def _hfsplus_sound(superblock: Superblock, place: Place, _view: View) -> bool:
+    if place.magic == b"BD":
+        return _wraps_hfsplus(superblock)
+    block = superblock.be(40, 4)
+    return superblock.be(2, 2) in HFSPLUS_VERSIONS and block >= SECTOR and block.bit_count() == 1
+
+
+def _wraps_hfsplus(superblock: Superblock) -> bool:
+    first, blocks = superblock.be(126, 2), superblock.be(128, 2)
+    return (
+        superblock[124:126] in HFSPLUS_SIGNATURES
+        and _blocks_of_sectors(superblock)
+        and blocks > 0
+        and first + blocks <= superblock.be(18, 2)
+    )
+
+
+def _blocks_of_sectors(superblock: Superblock) -> bool:
+    block = superblock.be(20, 4)
+    return block > 0 and block % SECTOR == 0
+
+
+def _apfs_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
+    return superblock.le(24, 2) == 1 and superblock.le(28, 4) == 0 and superblock.le(36, 4) == APFS_BLOCK
+
+
+def _apfs_intact(superblock: Superblock, _place: Place, _view: View) -> bool:
+    return fletcher64(superblock[8:]) == superblock.le(0, 8)
+
+
+HFS = Signature("hfs", (Place(1024, 130, b"BD"),), _hfs_sound)
+HFSPLUS = Signature(
+    "hfsplus",
+    (Place(1024, 130, b"BD"), *(Place(1024, SECTOR, magic) for magic in HFSPLUS_SIGNATURES)),
+    _hfsplus_sound,
+)
+APFS = Signature("apfs", (Place(0, APFS_BLOCK, b"NXSB", 32),), _apfs_sound, intact=_apfs_intact)

@@ -1,0 +1,305 @@
+"""How long a volume is by its own superblock: its high-water mark, for the types that state it.
+
+Offsets are within the superblock, which lies where the families' modules say. `^` is two to the power.
+
+| type | bytes | source |
+|---|---|---|
+| `ext2` `ext3` `ext4` `ext4dev` `jbd` | blocks u32@4 (with 64BIT, 0x80 in u32@96, and u32@336) x (1024 << u32@24) | Linux, Documentation/filesystems/ext4/super.rst |
+| `xfs` | blocks u64@8 x u32@4 | XFS Algorithms & Data Structures, 13.1 |
+| `btrfs` | that of the device: u64@209 | Linux, include/uapi/linux/btrfs_tree.h |
+| `f2fs` | blocks u64@36 << u32@16 | Linux, include/linux/f2fs_fs.h |
+| `nilfs2` | u64@32 | Linux, include/uapi/linux/nilfs2_ondisk.h |
+| `jfs` | the last of: sectors u64@8 x u32@24; log and check's space, of as many blocks of u32@16 as the extents at 72 and 80 say (blocks u24, first block u8 << 32 and u32@4) | Linux, fs/jfs/jfs_superblock.h |
+| `reiserfs` | blocks u32@0 x u16@44 | Linux 6.12, fs/reiserfs/reiserfs.h |
+| `reiser4` | blocks u64@0 of format40's superblock, the block behind, x u16@18 | reiser4progs, plugin/format/format40 |
+| `ocfs2` | clusters u32@20 x 2^u32@252 | Linux, fs/ocfs2/ocfs2_fs.h |
+| `minix` | blocks u16@2, in versions 2 and 3 u32@20, of 1024 bytes, in 3 of u16@28 | Linux, include/uapi/linux/minix_fs.h |
+| `erofs` | blocks u32@36 x 2^u8@12 | Linux, fs/erofs/erofs_fs.h |
+| `squashfs` `squashfs3` | u64@40; in version 3 u64@63, before u32@8 | Linux, fs/squashfs/squashfs_fs.h; squashfs-tools 3 |
+| `cramfs` `romfs` | u32@4; u32@8 | Linux, include/uapi/linux/cramfs_fs.h, romfs_fs.h |
+| `vfat` | sectors u16@19, or u32@32 where that is zero x u16@11 | FAT specification 1.03, 3.1 |
+| `exfat` | sectors u64@72 x 2^u8@108 | exFAT specification, 3.1 |
+| `ntfs` | (sectors u64@40 + 1, the copy of the boot sector) x u16@11 | NTFS documentation, boot sector |
+| `ReFS` | sectors u64@24 x u32@32 | libfsrefs' documentation, 2.1 |
+| `hpfs` | sectors u32@16 of 512 bytes | Linux, fs/hpfs/hpfs.h |
+| `hfs`, `hfsplus` in it | blocks u16@18 x u32@20 from sector u16@28 on, and two sectors | Inside Macintosh: Files, 2 |
+| `hfsplus` | blocks u32@44 x u32@40 | Apple, Technical Note 1150 |
+| `apfs` | blocks u64@40 x u32@36 | Apple File System Reference, nx_superblock_t |
+| `ufs` | fragments x u32@52: u32@36, in UFS2 u64@1080 | FreeBSD, sys/ufs/ffs/fs.h |
+| `bfs` | last byte u32@8 | Linux, include/uapi/linux/bfs_fs.h |
+| `befs` | blocks u64@48 x u32@40 | Practical File System Design, 4 |
+| `swap` `swsuspend` | (last page u32@1028 + 1) x page size, which is where the magic number ends | Linux, include/linux/swap.h |
+| `LVM2_member` | that of the device: u64@64 of the label | LVM2, lib/format_text/layout.h |
+| `linux_raid_member` | version 1: sectors before the data u64@128, of it u64@136; where the superblock lies at the end, up to its end | Linux, include/uapi/linux/raid/md_p.h |
+| `drbd` | up to the end of its superblock, which lies at the end | drbd-headers, drbd_meta_data.h |
+| `bcache` | of a cache: buckets u64@184 of u16@194 sectors | Linux, drivers/md/bcache/bcache_ondisk.h |
+| `ceph_bluestore` | u64@82 | Ceph, src/os/bluestore/bluestore_types.cc |
+| `zfs_member` | of a disk or a mirror: what can be allocated, `asize` in the label, and the labels with the boot block, 4.5 MiB | ZFS On-Disk Specification, 1.2 |
+
+Not stated, or nowhere that is read: `gfs2` (its index of resource groups has it), `zonefs`, `VMFS`,
+`VMFS_volume_member`, `BitLocker`, a backing device of `bcache`, a device of ZFS's RAID-Z; `crypto_LUKS` is the
+format `luks`.
+"""  # noqa: E501 - the rows of the table are one line each
+
+from collections.abc import Callable, Iterator
+
+from keyhole.inspectors.volumes import apple, linux, members, microsoft, packed, swap, unix
+from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
+from keyhole.inspectors.volumes.view import View
+
+KIB, MIB = 1024, 1024**2
+SECTOR = 512
+#: No sector, block or cluster has two to the power of more bytes.
+LARGEST_LOG = 32
+
+
+def stated_length(name: str, view: View) -> int | None:
+    """The bytes that a volume of a type, which was recognised, says it has; `None` if it does not say."""
+    for signature, length in _BY_SIGNATURE:
+        if signature.name == name:
+            for place in _found(signature, view):
+                return length(Superblock(view.read(place.offset, place.length)), place, view) or None
+    return None
+
+
+def _found(signature: Signature, view: View) -> Iterator[Place]:
+    """The places where a superblock of a type stands."""
+    for place in (*signature.places, *signature.ends(view.size)):
+        marked = view.read(place.offset + place.at, len(place.magic)) == place.magic
+        if marked and signature.holds(place, view):
+            yield place
+
+
+def _power(exponent: int) -> int:
+    """Two to the power; zero for exponents that there are not."""
+    return 1 << exponent if exponent <= LARGEST_LOG else 0
+
+
+# Linux
+
+
+def _ext(superblock: Superblock, _place: Place, _view: View) -> int:
+    blocks = superblock.le(4, 4)
+    if superblock.le(96, 4) & 0x80:
+        blocks |= superblock.le(336, 4) << 32
+    return blocks * KIB * _power(superblock.le(24, 4))
+
+
+def _xfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.be(4, 4) * superblock.be(8, 8)
+
+
+def _btrfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(209, 8)
+
+
+def _f2fs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(36, 8) * _power(superblock.le(16, 4))
+
+
+def _nilfs2(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(32, 8)
+
+
+def _jfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    ends = [superblock.le(8, 8) * superblock.le(24, 4)]
+    for at in (72, 80):
+        first = superblock.le(at + 3, 1) << 32 | superblock.le(at + 4, 4)
+        ends.append((first + superblock.le(at, 3)) * superblock.le(16, 4))
+    return max(ends)
+
+
+def _reiserfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(0, 4) * superblock.le(44, 2)
+
+
+def _reiser4(superblock: Superblock, place: Place, view: View) -> int:
+    block = superblock.le(18, 2)
+    return Superblock(view.read(place.offset + block, 8)).le(0, 8) * block
+
+
+def _ocfs2(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(20, 4) * _power(superblock.le(252, 4))
+
+
+def _minix(superblock: Superblock, place: Place, _view: View) -> int:
+    if place.magic == unix.MINIX_3:
+        return superblock.le(20, 4) * superblock.le(28, 2)
+    little = int.from_bytes(place.magic, "little") in unix.MINIX_1 + unix.MINIX_2
+    number = superblock.le if little else superblock.be
+    return (number(20, 4) if number(16, 2) in unix.MINIX_2 else number(2, 2)) * KIB
+
+
+def _swap(_superblock: Superblock, place: Place, view: View) -> int:
+    header = Superblock(view.read(KIB, 8))
+    number = header.be if header[:4] == b"\0\0\0\1" else header.le
+    page = place.offset + place.length
+    return (number(4, 4) + 1) * page if number(0, 4) == 1 and page in swap.PAGES else 0
+
+
+# Packed
+
+
+def _squashfs(_superblock: Superblock, _place: Place, view: View) -> int:
+    return Superblock(view.read(0, 48)).le(40, 8)
+
+
+def _squashfs3(_superblock: Superblock, place: Place, view: View) -> int:
+    held = Superblock(view.read(0, 71))
+    number = held.be if place.magic == b"sqsh" else held.le
+    return number(63, 8) if number(28, 2) == 3 else number(8, 4)
+
+
+def _erofs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(36, 4) * _power(superblock[12])
+
+
+def _cramfs(superblock: Superblock, place: Place, _view: View) -> int:
+    return superblock.le(4, 4) if place.magic == b"\x45\x3d\xcd\x28" else superblock.be(4, 4)
+
+
+def _romfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.be(8, 4)
+
+
+# Windows and OS/2
+
+
+def _vfat(superblock: Superblock, _place: Place, _view: View) -> int:
+    return (superblock.le(19, 2) or superblock.le(32, 4)) * superblock.le(11, 2)
+
+
+def _exfat(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(72, 8) * _power(superblock[108])
+
+
+def _ntfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return (superblock.le(40, 8) + 1) * superblock.le(11, 2)
+
+
+def _refs(_superblock: Superblock, _place: Place, view: View) -> int:
+    sector = Superblock(view.read(0, 40))
+    return sector.le(24, 8) * sector.le(32, 4)
+
+
+def _hpfs(_superblock: Superblock, place: Place, view: View) -> int:
+    return Superblock(view.read(place.offset + 16, 4)).le(0, 4) * SECTOR
+
+
+# Apple, BSD, BeOS, UnixWare
+
+
+def _hfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.be(28, 2) * SECTOR + superblock.be(18, 2) * superblock.be(20, 4) + 2 * SECTOR
+
+
+def _hfsplus(superblock: Superblock, place: Place, view: View) -> int:
+    return (
+        _hfs(superblock, place, view) if place.magic == b"BD" else superblock.be(44, 4) * superblock.be(40, 4)
+    )
+
+
+def _apfs(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(40, 8) * superblock.le(36, 4)
+
+
+def _ufs(superblock: Superblock, place: Place, _view: View) -> int:
+    little = int.from_bytes(place.magic, "little") in unix.UFS_MAGICS
+    number = superblock.le if little else superblock.be
+    fragments = number(1080, 8) if number(1372, 4) == unix.UFS2 else number(36, 4)
+    return fragments * number(52, 4)
+
+
+def _bfs(_superblock: Superblock, _place: Place, view: View) -> int:
+    end = Superblock(view.read(8, 4)).le(0, 4)
+    return end + 1 if end else 0
+
+
+def _befs(superblock: Superblock, place: Place, _view: View) -> int:
+    number = superblock.le if place.magic == b"1SFB" else superblock.be
+    return number(48, 8) * number(40, 4)
+
+
+# Members
+
+
+def _lvm2(superblock: Superblock, _place: Place, _view: View) -> int:
+    return superblock.le(64, 8)
+
+
+def _raid_0(_superblock: Superblock, place: Place, _view: View) -> int:
+    return place.offset + members.RAID_RESERVED
+
+
+def _raid_1(superblock: Superblock, place: Place, _view: View) -> int:
+    data = (superblock.le(128, 8) + superblock.le(136, 8)) * SECTOR
+    return max(data, place.offset + members.RAID_HEADER)
+
+
+def _drbd(_superblock: Superblock, place: Place, _view: View) -> int:
+    return place.offset + 4096
+
+
+def _bcache(superblock: Superblock, _place: Place, _view: View) -> int:
+    is_cache = superblock.le(16, 8) in members.BCACHE_CACHES
+    return superblock.le(184, 8) * superblock.le(194, 2) * SECTOR if is_cache else 0
+
+
+def _bluestore(_superblock: Superblock, _place: Place, view: View) -> int:
+    return Superblock(view.read(82, 8)).le(0, 8)
+
+
+#: A pair in a label's list: the length of a name and the name, the type of a 64-bit number, of which one.
+ZFS_ASIZE = b"\0\0\0\5asize\0\0\0\0\0\0\x08\0\0\0\1"
+ZFS_LABEL, ZFS_LABEL_BYTES = 16 * KIB, 112 * KIB
+ZFS_AROUND = 4 * MIB + 512 * KIB
+
+
+def _zfs(_superblock: Superblock, _place: Place, view: View) -> int:
+    label = view.read(ZFS_LABEL, ZFS_LABEL_BYTES)
+    before, asize, behind = label.partition(ZFS_ASIZE)
+    spread = any(word in before + behind for word in (b"\0raidz\0", b"\0draid\0"))
+    return int.from_bytes(behind[:8], "big") + ZFS_AROUND if asize and len(behind) >= 8 and not spread else 0
+
+
+_Length = Callable[[Superblock, Place, View], int]
+_EXT = (linux.EXT2, linux.EXT3, linux.EXT4, linux.EXT4DEV, linux.JBD)
+_BY_SIGNATURE: tuple[tuple[Signature, _Length], ...] = (
+    *((signature, _ext) for signature in _EXT),
+    (linux.XFS, _xfs),
+    (linux.BTRFS, _btrfs),
+    (linux.F2FS, _f2fs),
+    (linux.NILFS2, _nilfs2),
+    (linux.JFS, _jfs),
+    (linux.REISERFS, _reiserfs),
+    (linux.REISER4, _reiser4),
+    (linux.OCFS2, _ocfs2),
+    (unix.MINIX, _minix),
+    (swap.SWAP, _swap),
+    (swap.SWSUSPEND, _swap),
+    (packed.SQUASHFS, _squashfs),
+    (packed.SQUASHFS3, _squashfs3),
+    (packed.EROFS, _erofs),
+    (packed.CRAMFS, _cramfs),
+    (packed.ROMFS, _romfs),
+    (microsoft.VFAT, _vfat),
+    (microsoft.EXFAT, _exfat),
+    (microsoft.NTFS, _ntfs),
+    (microsoft.REFS, _refs),
+    (microsoft.HPFS, _hpfs),
+    (apple.HFS, _hfs),
+    (apple.HFSPLUS, _hfsplus),
+    (apple.APFS, _apfs),
+    (unix.UFS, _ufs),
+    (unix.BFS, _bfs),
+    (unix.BEFS, _befs),
+    (members.LVM2, _lvm2),
+    (members.LINUX_RAID_0, _raid_0),
+    (members.LINUX_RAID_1, _raid_1),
+    (members.DRBD, _drbd),
+    (members.BCACHE, _bcache),
+    (members.CEPH_BLUESTORE, _bluestore),
+    (members.ZFS, _zfs),
+)
+#: The types that state it.
+STATED = frozenset(signature.name for signature, _ in _BY_SIGNATURE)

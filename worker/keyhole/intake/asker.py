@@ -1,0 +1,83 @@
+"""Asks S3 for a page of a listing: again where an error may pass, plainly where an attribute is refused.
+
+The S3 client has no retries of its own (`sources/s3.py`), so that every request is counted here.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
+
+from keyhole.sources.errors import TransientError
+from keyhole.sources.retries import retries
+from keyhole.sources.s3_refusal import explain
+
+#: What a listing is asked to say of archived objects: whether there is a copy that can be read.
+ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
+#: How servers refuse an attribute that is newer than they are (it is of 2023).
+REFUSALS: Final = {400, 501}
+
+
+class Asker:
+    """One operation of a client, and how many requests it took.
+
+    Args:
+        operation: The client's method.
+        attributes: Whether to ask which archived objects are restored. Where it is refused, `attributes` is
+            false afterwards: it is not worth asking the next time.
+    """
+
+    def __init__(self, operation: Callable[..., Any], *, attributes: bool) -> None:
+        self._operation = operation
+        self.attributes = attributes
+        self.requests = 0
+
+    def __call__(self, **request: Any) -> Any:  # noqa: ANN401 - boto3's own mix of types
+        """The answer to a request.
+
+        Raises:
+            SourceError: It is refused, or all retries failed.
+        """
+        for attempt in retries():
+            with attempt:
+                answer = self._explained(request)
+        return answer
+
+    def _explained(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
+        try:
+            return self._without_what_is_refused(request)
+        except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
+            raise explain(error) from error
+        except (
+            RuntimeError
+        ) as error:  # botocore's for a time that no calendar has, Python's for a deep document
+            raise TransientError("server_error", f"the server's answer makes no sense: {error}") from error
+
+    def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
+        if self.attributes:
+            try:
+                return self._send(request | ATTRIBUTES)
+            except ClientError as error:
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in REFUSALS:
+                    raise
+        answer = self._send(request)
+        self.attributes = False
+        return answer
+
+    def _send(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
+        self.requests += 1
+        try:
+            answer = self._operation(**request)
+        except ClientError as error:
+            self.requests += _redirects(error.response)
+            raise
+        self.requests += _redirects(answer)
+        if "IsTruncated" not in answer:
+            raise TransientError("server_error", "the server's answer is no listing")
+        return answer
+
+
+def _redirects(response: Any) -> int:  # noqa: ANN401 - as above
+    """How often botocore repeated a request by itself: without retries, it does to follow a redirect."""
+    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))

@@ -1,0 +1,156 @@
+"""An audit: what was asked for, how it stands, and what it found."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from keyhole.intake.selection import Selection
+from keyhole.scan.report import Report, Status
+
+
+class AuditSpec(BaseModel):
+    """What an audit is asked to do. It does not change while it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str = Field(min_length=1, max_length=2048)
+    prefix: str = ""
+    selection: Selection = Selection()
+    #: The most objects to take, of those selected.
+    limit: int | None = Field(default=None, ge=1)
+    #: Scan what is unchanged since its verdict, too.
+    full: bool = False
+    #: Every version, not the current ones.
+    versions: bool = False
+    #: Compare tags with verdicts: a request per object.
+    check_tags: bool = False
+    #: The manifest of an S3 Inventory to take instead of a listing.
+    inventory: str | None = None
+    #: Stop before more was spent. Dollars by the table of prices.
+    max_requests: int | None = Field(default=None, ge=1)
+    max_dollars: float | None = Field(default=None, gt=0)
+    #: Requests a second to the bucket, of all audits together; 0: as many as there are.
+    rate: float = Field(default=0.0, ge=0)
+    #: The most batches that are queued or worked on at once, and the most objects in one.
+    outstanding: int = Field(default=8, ge=1, le=1000)
+    batch_size: int = Field(default=100, ge=1, le=1000)
+    #: The schedule that started it.
+    schedule: str | None = None
+
+
+class AuditState(StrEnum):
+    """How an audit stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    #: All is listed, and every verdict stands.
+    DONE = "done"
+    CANCELLED = "cancelled"
+    #: A limit was reached: requests, dollars.
+    STOPPED = "stopped"
+    #: The bucket cannot be listed (any longer).
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self not in {AuditState.RUNNING, AuditState.PAUSED}
+
+
+class Totals(BaseModel):
+    """What an audit has counted so far. Each listed object is in one of the four after `listed`.
+
+    `requests` are all that S3 was asked, LISTs (`lists`) and tags included; `bytes_read` of objects.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pages: int = 0
+    listed: int = 0
+    #: Not selected.
+    left_out: int = 0
+    #: Its verdict stands.
+    unchanged: int = 0
+    #: In a class that must be restored before it can be read.
+    archived: int = 0
+    #: Sent to be scanned.
+    queued: int = 0
+    #: Of those, scanned.
+    scanned: int = 0
+    #: The verdicts of all that was scanned, unchanged or archived.
+    statuses: dict[Status, int] = {}
+    #: Bytes of the objects that were listed and selected.
+    listed_bytes: int = 0
+    bytes_read: int = 0
+    requests: int = 0
+    lists: int = 0
+    dollars: float = 0.0
+    #: Verdicts on objects that are gone; tags that disagree with a verdict.
+    gone: int = 0
+    tag_mismatches: int = 0
+
+
+class Audit(BaseModel):
+    """An audit as it stands now. Times in UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    spec: AuditSpec
+    state: AuditState
+    #: Why it is not running, in a sentence.
+    reason: str | None = None
+    started_at: datetime
+    ended_at: datetime | None = None
+    #: Whether all pages are listed, so that `totals.queued` is final.
+    listed_all: bool = False
+    outstanding: int = 0
+    totals: Totals = Totals()
+    ruleset: str = ""
+    scanner: str = ""
+
+
+class How(StrEnum):
+    """How an audit came by a verdict."""
+
+    SCANNED = "scanned"
+    UNCHANGED = "unchanged"
+    ARCHIVED = "archived"
+
+
+class AuditedObject(BaseModel):
+    """One object of an audit. The report is the one that is kept now.
+
+    `status` is that of the audit's time. `report` is `None` where none is kept any longer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    how: How
+    status: Status
+    report: Report | None
+
+
+class BucketFinding(BaseModel):
+    """What an audit found about the bucket: a verdict whose object is gone, a tag that disagrees."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str  # `gone` or `tag_mismatch`
+    bucket: str
+    key: str
+    version_id: str | None = None
+    message: str
+
+    @classmethod
+    def of(cls, kind: str, report: Report, message: str) -> Self:
+        """What was found of the object of a report."""
+        return cls(
+            kind=kind,
+            bucket=str(report.bucket),
+            key=str(report.key),
+            version_id=report.version_id,
+            message=message,
+        )

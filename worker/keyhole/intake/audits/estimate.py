@@ -1,0 +1,200 @@
+"""What an audit would cost, reckoned from a listing alone: expected, and at most.
+
+Expected is what a usual image takes. At most is what a scan's budget allows every one of them, and the
+longest that tags are fought for. Neither reckons with requests that fail and are repeated beyond the budget,
+nor with transfer out of the region. That a verdict stands already is for the caller to know: what it does not
+add is not reckoned with.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from keyhole.intake.audits.prices import Prices, is_archived
+from keyhole.intake.listing import Listed
+
+#: What a usual image takes: the averages of the table in `keyhole docs cost`, rounded up (2.5 and 824 KiB).
+GETS_PER_OBJECT: Final = 3.0
+BYTES_PER_OBJECT: Final = 896 * 1024
+
+
+class TagRequests(NamedTuple):
+    """Requests that it takes to tag one object."""
+
+    reads: int
+    looks: int
+    writes: int
+
+
+#: `keyhole.results.tag_writer` reads, looks whether the object is the same, writes, reads back, looks again.
+#: (It need not look at a version.)
+USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
+#: It does so until it has written four times. If the object turns out to be another one then, it reads again,
+#: takes its tags off, reads back and looks.
+MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
+NO_TAGS: Final = TagRequests(0, 0, 0)
+
+
+class ClassTotals(BaseModel):
+    """The objects of one storage class, and their bytes as stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objects: int
+    bytes: int
+    #: Of those objects, the ones that must be restored first; they are not read.
+    archived: int
+    #: Whether it has prices of its own, or is reckoned as the dearest.
+    priced: bool
+
+
+class Spending(BaseModel):
+    """Requests, bytes read, and what all of it costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lists: int
+    gets: int
+    #: HEADs, by which tags are kept off an object that has been replaced.
+    heads: int
+    tag_reads: int
+    tag_writes: int
+    bytes_read: int
+    dollars: float
+
+    @property
+    def requests(self) -> int:
+        """All of them."""
+        return self.lists + self.gets + self.heads + self.tag_reads + self.tag_writes
+
+
+class Estimate(BaseModel):
+    """What an audit would find and spend. `prices_date` and `region` are those of the prices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objects: int
+    bytes: int
+    archived: int
+    classes: dict[str, ClassTotals]
+    expected: Spending
+    most: Spending
+    prices_date: date
+    region: str
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Storage classes that are reckoned as the dearest that has a price."""
+        return tuple(name for name, totals in self.classes.items() if not totals.priced)
+
+
+@dataclass(slots=True)
+class _Share:
+    """What was added of one storage class. `read` is in bytes, as expected."""
+
+    objects: int = 0
+    bytes: int = 0
+    archived: int = 0
+    read: int = 0
+
+
+class Estimator:
+    """Adds up what is listed.
+
+    Args:
+        prices: What requests cost.
+        tags: Whether verdicts are written as tags, too.
+        gets_per_object: GETs that a usual scan takes.
+        bytes_per_object: Bytes that a usual scan reads, of objects that have as many.
+        most_gets: GETs that a scan may take by its budget.
+        most_bytes: Bytes that a scan may read by its budget.
+    """
+
+    def __init__(
+        self,
+        prices: Prices,
+        tags: bool,
+        gets_per_object: float,
+        bytes_per_object: int,
+        most_gets: int,
+        most_bytes: int,
+    ) -> None:
+        self._prices = prices
+        self._tags = tags
+        self._gets_per_object = gets_per_object
+        self._bytes_per_object = bytes_per_object
+        self._most_gets = most_gets
+        self._most_bytes = most_bytes
+        self._lists = 0
+        self._checks = 0
+        self._shares: dict[str, _Share] = {}
+
+    def lists(self, count: int) -> None:
+        """So many LISTs were made, and would be made again."""
+        self._lists += count
+
+    def check_tags(self, count: int) -> None:
+        """The tags of so many objects, whose verdicts stand, would be compared with these."""
+        self._checks += count
+
+    def add(self, listed: Listed) -> None:
+        """An object that would be scanned; an archived one is counted and not read."""
+        share = self._shares.setdefault(listed.storage_class, _Share())
+        share.objects += 1
+        share.bytes += listed.size
+        if is_archived(listed):
+            share.archived += 1
+        else:
+            share.read += min(listed.size, self._bytes_per_object)
+
+    def result(self) -> Estimate:
+        """What all that was added would cost."""
+        shares = {name: self._shares[name] for name in sorted(self._shares)}
+        return Estimate(
+            objects=sum(share.objects for share in shares.values()),
+            bytes=sum(share.bytes for share in shares.values()),
+            archived=sum(share.archived for share in shares.values()),
+            classes={
+                name: ClassTotals(
+                    objects=share.objects,
+                    bytes=share.bytes,
+                    archived=share.archived,
+                    priced=self._prices.knows(name),
+                )
+                for name, share in shares.items()
+            },
+            expected=self._spending(
+                {name: share.read for name, share in shares.items()},
+                self._gets_per_object,
+                USUAL_TAGS,
+            ),
+            most=self._spending(
+                {name: (share.objects - share.archived) * self._most_bytes for name, share in shares.items()},
+                self._most_gets,
+                MOST_TAGS,
+            ),
+            prices_date=self._prices.date,
+            region=self._prices.region,
+        )
+
+    def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
+        """What it takes to read so many bytes of each class, with so many requests an object."""
+        prices, tags = self._prices, tags if self._tags else NO_TAGS
+        dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
+        for name, size in read.items():
+            objects = self._shares[name].objects - self._shares[name].archived
+            asked = objects * (gets_per_object + tags.looks) * prices.get(name, 0)
+            tagging = tags.reads * prices.get_tagging() + tags.writes * prices.put_tagging()
+            dollars += asked + prices.retrieval(name, size) + objects * tagging
+        scanned = sum(share.objects - share.archived for share in self._shares.values())
+        return Spending(
+            lists=self._lists,
+            gets=round(scanned * gets_per_object),
+            heads=scanned * tags.looks,
+            tag_reads=scanned * tags.reads + self._checks,
+            tag_writes=scanned * tags.writes,
+            bytes_read=sum(read.values()),
+            dollars=dollars,
+        )

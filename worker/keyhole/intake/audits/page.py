@@ -1,0 +1,313 @@
+"""One page of an audit: list it, leave out what need not be scanned, cut the rest into batches.
+
+What comes of it depends on what the listing, the verdicts and the tags say and on how far the audit is, and
+changes nothing: whoever commits it decides that it happened.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from keyhole import __version__
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
+from keyhole.intake.audits.estimate import BYTES_PER_OBJECT, USUAL_TAGS
+from keyhole.intake.audits.gone import Gone, Stretch, find_gone
+from keyhole.intake.audits.prices import Prices, is_archived
+from keyhole.intake.audits.store import NANO, PageResult, Place, Row
+from keyhole.intake.audits.unchanged import still_stands
+from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry
+from keyhole.jobs.queues import AUDITS
+from keyhole.results.lookup import Lookup, Name
+from keyhole.results.tag_check import TagFinding
+from keyhole.scan.report import Report, Status
+from keyhole.store import keys
+
+#: GETs that an object is reckoned with before it is scanned: the most that any usual image takes.
+RECKONED_GETS: Final = 3
+#: Bytes that a batch's message may have: brokers take 256 KiB (SQS) and more; a job is seldom over 300.
+MESSAGE_BYTES: Final = 200_000
+#: Seconds that a batch may take where the rate is what it waits for: well below a task's time limit.
+PACED_SECONDS: Final = 120
+
+
+class Reckoned(NamedTuple):
+    """What something may take."""
+
+    requests: int
+    dollars: float
+
+
+NOTHING: Final = Reckoned(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Works out pages.
+
+    Args:
+        lookup: The verdicts there are.
+        prices: What requests cost.
+        check_tags: Compares the tags of objects with their verdicts, several at once.
+        ruleset: By which rules a verdict of today is made.
+        tags: Whether verdicts are written as tags, too.
+    """
+
+    lookup: Lookup
+    prices: Prices
+    check_tags: Callable[[Sequence[Report]], Sequence[TagFinding]]
+    ruleset: str
+    tags: bool
+
+    def work_out(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
+        """What comes of the page at a place, and the verdicts on what is archived, which take no scan.
+
+        Raises:
+            SourceError: It cannot be listed.
+        """
+        work = _Page(audit, place.page, self._reckoned("STANDARD", BYTES_PER_OBJECT))
+        ending = work.limit_reached(Reckoned(1, self.prices.list_request()))
+        if ending is not None:
+            return work.result(None, None, *ending), ()
+        began = datetime.now(UTC)
+        page = lister.page(place.cursor)
+        work.count(lists=page.requests, requests=page.requests)
+        work.spend(page.requests * self.prices.list_request())
+        last = page.objects[-1].key if page.objects else None
+        gone = Gone([], None)
+        if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
+            until = last if page.cursor is not None else None
+            stretch = Stretch(
+                audit.spec, place.after, until, frozenset(listed.key for listed in page.objects)
+            )
+            gone = find_gone(self.lookup, stretch, began)
+            if gone.until is not None:
+                work.findings += gone.findings
+                return work.result(place.cursor or "", gone.until), ()
+        stored = self.lookup.reports(
+            [Name(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
+        )
+        checked: list[Report] = []
+        for listed, report in zip(page.objects, stored, strict=True):
+            ending = self._place_object(work, listed, report, checked)
+            if ending is not None:
+                self._compare_tags(work, checked)
+                return work.result(None, None, *ending), tuple(work.reports)
+        work.findings += gone.findings
+        self._compare_tags(work, checked)
+        return work.result(page.cursor, last), tuple(work.reports)
+
+    def _place_object(
+        self, work: "_Page", listed: Listed, report: Report | None, checked: list[Report]
+    ) -> tuple[AuditState, str] | None:
+        """Put an object where it belongs: left out, unchanged, archived, to be scanned.
+
+        Where the audit may not take it, it is not counted, and how the audit ends is returned.
+        """
+        spec = work.audit.spec
+        if not spec.selection.takes(spec.bucket, listed.key, listed.size):
+            work.count(listed=1, left_out=1)
+            return None
+        stands = report is not None and still_stands(report, listed, self.ruleset)
+        archived = is_archived(listed)
+        scanned = not archived and (spec.full or not stands)
+        compared = stands and spec.check_tags
+        takes = Reckoned(1, self.prices.get_tagging()) if compared else NOTHING
+        if scanned:
+            scan = self._reckoned(listed.storage_class, listed.size)
+            takes = Reckoned(takes.requests + scan.requests, takes.dollars + scan.dollars)
+        ending = work.limit_of_objects_reached() or work.limit_reached(takes)
+        if ending is not None:
+            return ending
+        work.count(listed=1, listed_bytes=listed.size)
+        work.reserve(takes)
+        if report is not None and compared:
+            checked.append(report)
+        if scanned:
+            work.queue(listed)
+        elif archived:
+            if report is None or not stands:
+                report = _archived(work.audit, listed, self.ruleset)
+                work.reports.append(report)
+            work.take(report, How.ARCHIVED)
+        elif report is not None:
+            work.take(report, How.UNCHANGED)
+        return None
+
+    def _reckoned(self, storage_class: str, size: int) -> Reckoned:
+        """What an object is reckoned with before it is scanned: the most that a usual one takes."""
+        prices = self.prices
+        dollars = RECKONED_GETS * prices.get(storage_class, 0)
+        dollars += prices.retrieval(storage_class, min(size, BYTES_PER_OBJECT))
+        if not self.tags:
+            return Reckoned(RECKONED_GETS, dollars)
+        dollars += USUAL_TAGS.reads * prices.get_tagging() + USUAL_TAGS.writes * prices.put_tagging()
+        dollars += USUAL_TAGS.looks * prices.get(storage_class, 0)
+        return Reckoned(RECKONED_GETS + sum(USUAL_TAGS), dollars)
+
+    def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
+        for report, finding in zip(checked, self.check_tags(checked), strict=True):
+            work.count(requests=finding.requests)
+            work.spend(finding.requests * self.prices.get_tagging())
+            if finding.message is not None:
+                work.find("tag_mismatch", report, finding.message)
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page as it is worked out."""
+
+    audit: Audit
+    number: int
+    #: What each object may take that is queued and not scanned.
+    usual: Reckoned
+    #: What this page's objects may take.
+    reserved: Reckoned = NOTHING
+    counts: dict[str, int] = field(default_factory=dict)
+    jobs: list[ScanJob] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    findings: list[BucketFinding] = field(default_factory=list)
+
+    def count(self, **counts: int) -> None:
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def spend(self, dollars: float) -> None:
+        self.count(nanodollars=round(dollars * NANO))
+
+    def take(self, report: Report, how: How) -> None:
+        """Take an object whose verdict is known."""
+        self.count(**{how.value: 1, f"status:{report.status}": 1})
+        object_id = keys.object_id(str(report.bucket), str(report.key), report.version_id)
+        self.rows.append(Row(object_id, report.status, how))
+
+    def queue(self, listed: Listed) -> None:
+        """Take an object that is to be scanned."""
+        self.count(queued=1)
+        self.jobs.append(
+            ScanJob(
+                id=f"{self.audit.id}-{self.number}-{len(self.jobs)}",
+                bucket=self.audit.spec.bucket,
+                key=listed.key,
+                version_id=listed.version_id,
+                storage_class=None if listed.storage_class == "STANDARD" else listed.storage_class,
+            )
+        )
+
+    def find(self, kind: str, report: Report, message: str) -> None:
+        self.findings.append(BucketFinding.of(kind, report, message))
+
+    def reserve(self, takes: Reckoned) -> None:
+        """Reckon with what an object may take."""
+        self.reserved = Reckoned(
+            self.reserved.requests + takes.requests, self.reserved.dollars + takes.dollars
+        )
+
+    def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
+        """Whether the audit has taken as many objects as it may, and how it then ends."""
+        spec, totals = self.audit.spec, self.audit.totals
+        taken = sum(
+            getattr(totals, how) + self.counts.get(how, 0) for how in ("queued", How.UNCHANGED, How.ARCHIVED)
+        )
+        if spec.limit is not None and taken >= spec.limit:
+            return AuditState.DONE, f"it took the {spec.limit} objects that it was limited to"
+        return None
+
+    def limit_reached(self, takes: Reckoned) -> tuple[AuditState, str] | None:
+        """Whether the audit may not do what takes so much, and how it then ends.
+
+        What is queued and not yet scanned is reckoned with; what is scanned has been counted. Of what an
+        earlier page queued the storage class is not known: it is reckoned as usual, or as dear as this.
+        """
+        if not takes.requests:
+            return None
+        spec, totals = self.audit.spec, self.audit.totals
+        coming = totals.queued - totals.scanned
+        requests = totals.requests + self.counts.get("requests", 0) + coming * self.usual.requests
+        if (
+            spec.max_requests is not None
+            and requests + self.reserved.requests + takes.requests > spec.max_requests
+        ):
+            return (
+                AuditState.STOPPED,
+                f"to go on could exceed the {spec.max_requests} requests allowed",
+            )
+        dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO
+        dollars += coming * max(self.usual.dollars, takes.dollars)
+        if (
+            spec.max_dollars is not None
+            and dollars + self.reserved.dollars + takes.dollars > spec.max_dollars
+        ):
+            return AuditState.STOPPED, f"to go on could exceed the ${spec.max_dollars:g} allowed"
+        return None
+
+    def result(
+        self,
+        cursor: str | None,
+        after: str | None,
+        ends_as: AuditState = AuditState.DONE,
+        reason: str = "",
+    ) -> PageResult:
+        batches = tuple(
+            Entry(f"{self.audit.id}-{self.number}-b{number}", tuple(jobs), AUDITS, self.audit.id)
+            for number, jobs in enumerate(_batches(self.jobs, batch_size(self.audit)))
+        )
+        for finding in self.findings:
+            self.count(**{"gone" if finding.kind == "gone" else "tag_mismatches": 1})
+        return PageResult(
+            self.counts, batches, tuple(self.rows), tuple(self.findings), cursor, after, ends_as, reason
+        )
+
+
+def page_size(spec: AuditSpec) -> int:
+    """The most objects in a page: a LIST's, but no more than the rate lets be looked at in good time."""
+    if not spec.rate or not spec.check_tags:
+        return PAGE_KEYS
+    return max(1, min(PAGE_KEYS, int(spec.rate * PACED_SECONDS)))
+
+
+def batch_size(audit: Audit) -> int:
+    """The most objects in a batch: as asked for, but no more than the rate lets through in good time."""
+    spec = audit.spec
+    if not spec.rate:
+        return spec.batch_size
+    in_time = int(spec.rate * PACED_SECONDS / (RECKONED_GETS * spec.outstanding))
+    return max(1, min(spec.batch_size, in_time))
+
+
+def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
+    """Jobs, in their order, in batches of so many, none of which makes too long a message."""
+    batch: list[ScanJob] = []
+    size = 0
+    for job in jobs:
+        length = len(job.model_dump_json(exclude_none=True, ensure_ascii=True))
+        if batch and (len(batch) >= most or size + length > MESSAGE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += length
+    if batch:
+        yield batch
+
+
+def _archived(audit: Audit, listed: Listed, ruleset: str) -> Report:
+    """The verdict on an object that must be restored before anybody can read it."""
+    bucket = audit.spec.bucket
+    return Report(
+        target=f"s3://{bucket}/{listed.key}",
+        bucket=bucket,
+        key=listed.key,
+        version_id=listed.version_id,
+        etag=listed.etag,
+        size=listed.size,
+        last_modified=listed.last_modified,
+        status=Status.UNREADABLE,
+        reasons=("archived",),
+        details={"storage_class": listed.storage_class},
+        scanned_at=datetime.now(UTC),
+        scanner=f"keyhole/{__version__}",
+        ruleset=ruleset,
+    )

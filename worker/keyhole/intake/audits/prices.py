@@ -1,0 +1,132 @@
+"""What S3 charges for requests, in dollars, from a TOML file: the one beside this, or one's own.
+
+A file of one's own is whole: it takes nothing from the one that is shipped. What the prices are, where they
+come from, and how a file looks, is in `prices.toml`.
+"""
+
+import tomllib
+from datetime import date
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from keyhole.inspectors.text import printable
+from keyhole.intake.listing import Listed
+
+#: S3 bills by GB of so many bytes: "Converting usage byte-hours to billed GB-months" in its user guide.
+GB: Final = 2**30
+
+#: The classes of which only a restored copy can be read. The archive tiers of Intelligent-Tiering are no
+#: class: a listing does not show them, so such an object is asked for, and that costs a GET.
+ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+#: A thousand requests or a GB for a million dollars is a typing error.
+Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
+
+
+class PricesError(Exception):
+    """Prices that cannot be used; one line that names the place and what is wrong there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message.encode(errors="surrogateescape")))
+
+
+class ClassPrices(BaseModel):
+    """What reading costs in one storage class, in dollars."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    get_per_1000: Dollars
+    retrieval_per_gb: Dollars
+
+
+class Prices(BaseModel):
+    """A table of prices. Its methods are in dollars."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: When they were looked up, for which region, and where.
+    date: date
+    region: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    currency: Literal["USD"]
+    list_per_1000: Dollars
+    put_tagging_per_1000: Dollars
+    get_tagging_per_1000: Dollars
+    #: By storage class, as ListObjectsV2 names them.
+    classes: dict[str, ClassPrices] = Field(min_length=1)
+
+    def knows(self, storage_class: str) -> bool:
+        """Whether a class has prices of its own. All others are reckoned as the dearest."""
+        return storage_class in self.classes
+
+    def get(self, storage_class: str, size: int) -> float:
+        """A GET that answers so many bytes; of no byte: also a HEAD, or a GET that is refused."""
+        return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
+
+    def retrieval(self, storage_class: str, size: int) -> float:
+        """What so many bytes cost that are read, beside the requests for them."""
+        return self._of(storage_class).retrieval_per_gb * size / GB
+
+    def list_request(self) -> float:
+        """A LIST, of up to 1,000 objects or versions."""
+        return self.list_per_1000 / 1000
+
+    def put_tagging(self) -> float:
+        """A PutObjectTagging."""
+        return self.put_tagging_per_1000 / 1000
+
+    def get_tagging(self) -> float:
+        """A GetObjectTagging."""
+        return self.get_tagging_per_1000 / 1000
+
+    def _of(self, storage_class: str) -> ClassPrices:
+        return self.classes.get(storage_class, self._dearest)
+
+    @cached_property
+    def _dearest(self) -> ClassPrices:
+        """The dearest of everything, be it of two classes: what is unknown is not reckoned too cheap."""
+        known = self.classes.values()
+        return ClassPrices(
+            get_per_1000=max(prices.get_per_1000 for prices in known),
+            retrieval_per_gb=max(prices.retrieval_per_gb for prices in known),
+        )
+
+
+def load_prices(path: str | None) -> Prices:
+    """The prices of a file; those that are shipped if there is none.
+
+    Raises:
+        PricesError: It cannot be read, or is not valid.
+    """
+    if path is None:
+        return _parse(shipped_text(), "prices.toml")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise PricesError(f"{path!r} is no file that can be read: {error}") from None
+    return _parse(text, path)
+
+
+def shipped_text() -> str:
+    """The shipped prices as they are written, their sources in comments."""
+    return resources.files("keyhole.intake.audits").joinpath("prices.toml").read_text(encoding="utf-8")
+
+
+def is_archived(listed: Listed) -> bool:
+    """Whether an object must be restored before it can be read, as far as a listing shows it."""
+    return listed.storage_class in ARCHIVED and not listed.restored
+
+
+def _parse(text: str, where: str) -> Prices:
+    try:
+        return Prices.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PricesError(f"{where} is no TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise PricesError(f"{where}: {place}: {first['msg']}") from None

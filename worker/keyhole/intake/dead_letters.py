@@ -1,0 +1,297 @@
+"""Dead letters: what could not be worked on, kept for a person to look at, and to send again or to drop.
+
+    a message ──► not understood, N times ──┐
+                                            ├──► a letter ──► retried: gone once its jobs are on the broker
+    an entry of the ledger ──► given up ────┤            └──► dropped
+    tags that are owed ──► given up ────────┘
+
+The same message again is the same letter, and so is the same work on the same queue: its count rises. Nothing
+expires, and nothing is cut but what is longer than any message that is ever read.
+
+A listener acknowledges messages once their letters are on the server's disk (`add_durably`). The others do
+not wait (`add`). Entries and tags are struck in the same Redis after their letter is written, so a crash that
+loses the letter brings them back. Messages that a consumer refuses are kept on the worker's event loop, which
+must not wait for a disk.
+
+What it can't do: it is as durable as its Redis, and as large. RabbitMQ forgets a refused message up to two
+seconds before its letter is on disk. Whoever can put messages into the queue can fill it with letters.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Self, cast
+from uuid import uuid4
+
+import redis
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.results.tags import TAG_DEBT, TagDebt
+from keyhole.sources.masking import masked
+from keyhole.store import keys
+from keyhole.store.durability import Durability
+
+#: The longest body that is kept as a whole, in bytes: the longest message that is read
+#: (`keyhole.intake.events.notifications`). Of a longer one this much is kept, enough to tell whose it is.
+LONGEST_BODY: Final = 16 * 1024**2
+HEAD_OF_LONGER: Final = 64 * 1024
+#: The longest reason that is kept, in characters.
+LONGEST_REASON: Final = 1000
+#: Seconds that receives of a message are counted after the last one.
+RECEIVES_SECONDS: Final = 86_400
+#: 128 bits: two of a billion letters share an id with a probability of 1 in 10**21.
+_ID_BYTES: Final = 16
+#: Letters in one answer.
+_PAGE: Final = 100
+#: What a list shows of a letter.
+_HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
+
+_ADD: Final = """
+-- KEYS[1]  zset: ids of dead letters by the last time
+-- KEYS[2]  the letter
+-- KEYS[3]  the count of receives, which begins anew
+-- ARGV[1]  letter id
+-- ARGV[2]  how often it was in vain
+-- ARGV[3]  1 if the letter must be there already
+-- ARGV[4…] fields of the letter, each with its value behind it
+if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
+    return
+end
+local time = redis.call('TIME')
+local now = string.format('%.6f', time[1] + time[2] / 1e6)
+redis.call('HSETNX', KEYS[2], 'first', now)
+redis.call('HSET', KEYS[2], 'last', now, unpack(ARGV, 4))
+redis.call('HINCRBY', KEYS[2], 'times', ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('DEL', KEYS[3])
+"""
+
+
+class LetterKind(StrEnum):
+    """What a dead letter was."""
+
+    #: A message of a queue of events.
+    MESSAGE = "message"
+    #: An entry of the ledger, as JSON.
+    JOB = "job"
+    #: A message of the broker that no task can work on; see `keyhole.intake.refused`.
+    REFUSED = "refused"
+    #: The tags that an object was to have, as JSON (`keyhole.results.tags.TagDebt`).
+    TAGS = "tags"
+
+
+class Dead(NamedTuple):
+    """What is in vain, and why: a letter to be.
+
+    `source` is the queue that it came from, without a password. `times` is how often it was in vain.
+    """
+
+    id: str
+    kind: LetterKind
+    source: str
+    body: bytes
+    reason: str
+    times: int = 1
+
+    @classmethod
+    def message(cls, body: bytes, source: str, reason: str, times: int = 1) -> Self:
+        """A message that is not understood."""
+        return cls(_id(LetterKind.MESSAGE, body), LetterKind.MESSAGE, source, body, reason, times)
+
+    @classmethod
+    def refused(cls, body: bytes, source: str, reason: str) -> Self:
+        """A message of the broker that no task can work on, as `keyhole.intake.refused` writes it."""
+        return cls(_id(LetterKind.REFUSED, body), LetterKind.REFUSED, source, body, reason)
+
+    @classmethod
+    def entry(cls, entry: Entry, reason: str) -> Self:
+        """An entry of the ledger that is given up. Another one for the same objects is the same letter."""
+        objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
+        named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
+        body = ENTRY.dump_json(entry, exclude_none=True)
+        return cls(_id(LetterKind.JOB, named), LetterKind.JOB, entry.queue, body, reason)
+
+    @classmethod
+    def tags(cls, debt: TagDebt, reason: str) -> Self:
+        """Tags that could not be written. Others of the same object are the same letter."""
+        named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
+        body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
+        return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
+
+
+class DeadLetter(BaseModel):
+    """A dead letter as it is kept. Times in UTC; `size` is the whole body's, in bytes.
+
+    `body` is base64 in JSON; `None` in a list, where it is not loaded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kind: LetterKind
+    source: str
+    reason: str
+    times: int
+    first_at: datetime
+    last_at: datetime
+    size: int
+    body: bytes | None = None
+
+    @field_serializer("body", when_used="json-unless-none")
+    def _base64(self, body: bytes) -> str:
+        # Pydantic's own base64 is the one for URLs, which `base64 -d` does not read.
+        return b64encode(body).decode()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body is here."""
+        return self.body is not None and len(self.body) == self.size
+
+
+def anew(entry: Entry) -> Entry:
+    """The same work under new ids: no marker, count or verdict of the old ones stands against it.
+
+    It is no audit's any more, for that has counted it.
+    """
+    jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
+    return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
+
+
+class DeadLetters:
+    """Keeps dead letters, through a client as `keyhole.store.connection.connect` makes it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._durable = Durability(client)
+        self._add = client.register_script(_ADD)
+
+    def add(self, dead: Dead) -> None:
+        """Keep a letter, or count that it was in vain once more. A lost answer makes it count twice."""
+        self._keep(dead, self._client)
+
+    def add_durably(self, letters: Sequence[Dead]) -> None:
+        """Keep letters as `add` does, in one round trip, and return once they are on the server's disk.
+
+        Where the server can't tell, nothing is waited for (see `durability`).
+
+        Raises:
+            NotDurableError: The disk is too slow. The letters are in the server's memory, and may be lost.
+        """
+        if not letters:
+            return
+        with self._client.pipeline(transaction=False) as pipe:
+            for dead in letters:
+                self._keep(dead, pipe)
+            self._durable.execute(pipe)
+
+    def _keep(self, dead: Dead, client: redis.Redis) -> None:
+        size = len(dead.body)
+        self._count_in_vain(
+            client,
+            dead.id,
+            dead.times,
+            {
+                "kind": dead.kind.value,
+                "source": dead.source,
+                "body": dead.body if size <= LONGEST_BODY else dead.body[:HEAD_OF_LONGER],
+                "size": size,
+                "reason": _reason(dead.reason),
+            },
+        )
+
+    def add_again(self, letter_id: str, reason: str) -> None:
+        """Count that a letter was in vain once more, unless it was dropped."""
+        self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
+
+    def count_receive(self, dead: Dead) -> int:
+        """Count a receive of a message that is not understood, and is no letter yet: 1 for the first."""
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.incr(keys.dead_receives(dead.id))
+            pipe.expire(keys.dead_receives(dead.id), RECEIVES_SECONDS)
+            return int(pipe.execute()[0])
+
+    def count(self) -> int:
+        """How many letters there are."""
+        return self._client.zcard(keys.DEAD)
+
+    def ids(self, beginning: str = "") -> list[str]:
+        """The ids of all letters, or of those that begin so; the latest first."""
+        found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # bytes, as `connect` asks
+        return [text for letter_id in found if (text := letter_id.decode()).startswith(beginning)]
+
+    def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:
+        """Letters (of one kind) without their bodies, the latest first; none that are added meanwhile."""
+        letter_ids = self.ids()
+        for start in range(0, len(letter_ids), _PAGE):
+            page = letter_ids[start : start + _PAGE]
+            with self._client.pipeline(transaction=False) as pipe:
+                for letter_id in page:
+                    pipe.hmget(keys.dead_letter(letter_id), _HEAD)
+                answers: list[list[bytes | None]] = pipe.execute()
+            for letter_id, values in zip(page, answers, strict=True):
+                if values[0] is None:
+                    continue  # dropped since
+                letter = _letter(letter_id, dict(zip(_HEAD, values, strict=True)))
+                if kind in {None, letter.kind}:
+                    yield letter
+
+    def get(self, letter_id: str) -> DeadLetter | None:
+        """A letter with its body; `None` if there is none."""
+        found = cast("dict[bytes, bytes]", self._client.hgetall(keys.dead_letter(letter_id)))
+        return _letter(letter_id, {name.decode(): value for name, value in found.items()}) if found else None
+
+    def drop(self, letter_ids: Sequence[str]) -> int:
+        """Drop letters, and return how many there were."""
+        if not letter_ids:
+            return 0
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.zrem(keys.DEAD, *letter_ids)
+            pipe.delete(*map(keys.dead_letter, letter_ids))
+            return int(pipe.execute()[0])
+
+    def _count_in_vain(
+        self,
+        client: redis.Redis,
+        letter_id: str,
+        times: int,
+        fields: Mapping[str, bytes | str | int],
+        *,
+        must_be_there: bool = False,
+    ) -> None:
+        self._add(
+            keys=[keys.DEAD, keys.dead_letter(letter_id), keys.dead_receives(letter_id)],
+            args=[
+                letter_id,
+                times,
+                int(must_be_there),
+                *(part for field in fields.items() for part in field),
+            ],
+            client=client,
+        )
+
+
+def _reason(text: str) -> bytes:
+    return masked(text)[:LONGEST_REASON].encode(errors="backslashreplace")
+
+
+def _id(kind: LetterKind, content: bytes) -> str:
+    return blake2b(kind.encode() + b"\0" + content, digest_size=_ID_BYTES).hexdigest()
+
+
+def _letter(letter_id: str, fields: Mapping[str, Any]) -> DeadLetter:
+    """A letter of its fields in Redis."""
+    return DeadLetter(
+        id=letter_id,
+        kind=LetterKind(fields["kind"].decode()),
+        source=fields["source"].decode(),
+        reason=fields["reason"].decode(),
+        times=int(fields["times"]),
+        first_at=datetime.fromtimestamp(float(fields["first"]), UTC),
+        last_at=datetime.fromtimestamp(float(fields["last"]), UTC),
+        size=int(fields["size"]),
+        body=fields.get("body"),
+    )

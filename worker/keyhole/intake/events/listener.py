@@ -1,0 +1,143 @@
+"""The listener: receive, have it handled, acknowledge what is taken over, give the rest back; once more.
+
+Whatever is away, be it the queue, Redis or the broker, comes back: nothing is acknowledged meanwhile, what
+was received is given back, and it is tried again, a while later each time, for ever. Counts that cannot be
+written are kept until they can, and nothing is received before: a queue may count receives against a message.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import redis
+
+from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.handling import Handler
+from keyhole.intake.events.source import Message, MessageSource, SourceUnavailableError
+from keyhole.jobs.publisher import DeliveryUncertainError
+
+log = logging.getLogger(__name__)
+
+#: Messages in one receive: as many as SQS gives.
+BATCH: Final = 10
+#: Seconds to wait for a message. Whoever is told to stop ends after that; SQS takes money for every receive,
+#: less than two cents a day.
+WAIT_SECONDS: Final = 2.0
+#: The same for whoever listens until there is nothing: long enough for SQS to ask all of its servers.
+LAST_WAIT_SECONDS: Final = 1.0
+#: Seconds to wait when something is away, the first time and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: Seconds between two lines of the log about the same trouble.
+COMPLAINT_SECONDS: Final = 60.0
+
+#: What is away, and comes back.
+TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisError)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of the listener came to: counts by name, or what is away, in a line."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    trouble: str | None = None
+
+
+class Listener:
+    """Listens to one source. One thread uses it; others have listeners of their own, for the same handler.
+
+    Args:
+        source: Where messages come from; closed when the listener ends.
+        handler: Works on them.
+        counts: Where all listeners count together.
+    """
+
+    def __init__(self, source: MessageSource, handler: Handler, counts: EventCounts) -> None:
+        self._source = source
+        self._handler = handler
+        self._counts = counts
+        self._uncounted = Counter[str]()
+        self._failures = 0
+        self._complained_at: float | None = None
+
+    def run(
+        self, stop: threading.Event, on_turn: Callable[[Turn], None], *, until_empty: bool = False
+    ) -> None:
+        """Listen until told to stop, then finish the batch, and give back what was not taken over.
+
+        Args:
+            stop: Tells to stop.
+            on_turn: Called after each turn, also one in which no message came.
+            until_empty: End when no message comes, or with the error when something is away.
+
+        Raises:
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: With `until_empty` alone.
+        """
+        try:
+            while not stop.is_set():
+                try:
+                    received = self._turn(stop, on_turn, LAST_WAIT_SECONDS if until_empty else WAIT_SECONDS)
+                except TROUBLE as error:
+                    if until_empty:
+                        raise
+                    self._wait(stop, error, on_turn)
+                    continue
+                self._recovered()
+                if until_empty and not received:
+                    return
+        finally:
+            self._source.close()
+
+    def _turn(self, stop: threading.Event, on_turn: Callable[[Turn], None], wait_seconds: float) -> int:
+        """One turn; returns how many messages came."""
+        self._count()
+        messages = self._source.receive(BATCH, wait_seconds)
+        if stop.is_set():
+            self._source.give_back(messages)
+            return 0
+        counts = self._handle(messages) if messages else Counter[str]()
+        on_turn(Turn(counts))
+        return len(messages)
+
+    def _handle(self, messages: Sequence[Message]) -> Counter[str]:
+        try:
+            handled = self._handler.handle(messages, self._source.name)
+        except TROUBLE:
+            with suppress(SourceUnavailableError):
+                self._source.give_back(messages)
+            raise
+        self._uncounted += handled.counts
+        self._source.acknowledge(handled.taken)
+        self._source.give_back(handled.back)
+        self._count()
+        return handled.counts
+
+    def _count(self) -> None:
+        if self._uncounted:
+            self._counts.add(self._uncounted)
+            self._uncounted = Counter()
+
+    def _wait(self, stop: threading.Event, error: Exception, on_turn: Callable[[Turn], None]) -> None:
+        """Say what is away, seldom, and wait, longer each time, so that many listeners don't ask at once."""
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, redis.RedisError):
+            line = f"Redis does not answer ({line})"
+        now = time.monotonic()
+        if self._complained_at is None or now >= self._complained_at + COMPLAINT_SECONDS:
+            self._complained_at = now
+            log.warning("nothing is taken over, and it is tried again for ever: %s", line)
+        on_turn(Turn(trouble=line))
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
+        self._failures += 1
+        stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - it spreads requests, it hides nothing
+
+    def _recovered(self) -> None:
+        if self._failures:
+            log.warning("what was away is there again")
+        self._failures = 0
+        self._complained_at = None

@@ -1,0 +1,229 @@
+"""The source of messages that a URL names.
+
+| URL | queue |
+|---|---|
+| `sqs://queue` | an SQS queue by its name, in the region and account of the credentials |
+| `https://sqs.eu-central-1.amazonaws.com/123456789012/queue` | the same by its URL, as AWS shows it |
+| `sqs://host/account/queue` | the same; `http://host:port/account/queue` without TLS, of another server |
+| `amqp://user:password@host/vhost/queue` | a queue of RabbitMQ's; `amqps` with TLS |
+| `amqp://host/queue?exchange=NAME&routing_key=KEY` | one that Keyhole declares and binds to an exchange |
+| `redis://:password@host/0/key` | a list in Redis, here in database 0; `rediss` with TLS |
+| `unix:///run/valkey.sock?db=0&key=key` | the same by a Unix socket |
+
+`sqs+https` and `sqs+http` are `https` and `http`. What a URL has a meaning for (`/ @ : # ? %`) is written as
+`%2F` and so on in names and passwords; in a Redis key `/` may stay. With `&exchange_type=topic` (or another
+type) an exchange is declared as well, if it is not there. Certificates are verified; `SSL_CERT_FILE` in the
+environment names a file of other authorities than the system's.
+"""
+
+import re
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
+
+import boto3
+from botocore.exceptions import BotoCoreError
+
+from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
+from keyhole.intake.events.redis_list import RedisListSource
+from keyhole.intake.events.source import MessageSource
+from keyhole.intake.events.sqs import SqsQueue, SqsSource
+from keyhole.sources.masking import split_url
+from keyhole.store.connection import connect
+
+_SQS_EXAMPLE: Final = "https://sqs.eu-central-1.amazonaws.com/123456789012/queue or sqs://queue"
+_AMQP_EXAMPLE: Final = "amqp://user:password@host:5672/vhost/queue (without vhost: the default one)"
+_BINDING_EXAMPLE: Final = "amqp://user:password@host/queue?exchange=NAME&routing_key=KEY"
+_REDIS_EXAMPLE: Final = "redis://:password@host:6379/0/key"
+_UNIX_EXAMPLE: Final = "unix:///run/valkey.sock?db=0&key=key"
+
+#: Which protocol a queue's URL has, by the scheme that it is given with.
+_SQS_SCHEMES: Final = {
+    "sqs": "https",
+    "sqs+https": "https",
+    "https": "https",
+    "sqs+http": "http",
+    "http": "http",
+}
+_SQS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
+#: The region in a host of AWS's: of its own kind, with FIPS, by dual stack (api.aws), by private link (vpce).
+_AWS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
+_BINDING_OPTIONS: Final = {"exchange", "routing_key", "exchange_type"}
+_EXCHANGE_TYPES: Final = {"topic", "fanout", "direct", "headers"}
+#: Options of redis-py that would have it do something else than what the URL and Keyhole say.
+_REFUSED_REDIS_OPTIONS: Final = {"db", "decode_responses", "protocol"}
+#: Bytes of an AMQP name.
+_LONGEST_AMQP_NAME: Final = 255
+
+
+def open_source(
+    url: str,
+    *,
+    listener_id: str,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    answer_seconds: float | None = None,
+) -> MessageSource:
+    """The source that a URL names. It connects when it is first asked for messages.
+
+    Args:
+        url: See above.
+        listener_id: Who listens, for people who look at the broker or into Redis.
+        region: Of an SQS queue whose URL does not tell it; by default as boto3 finds it.
+        endpoint_url: Another server than AWS, for an SQS queue that is given by its name.
+        answer_seconds: Wait no longer for a connection or an answer, and ask once.
+
+    Raises:
+        ValueError: It names none. The message shows a right URL, and nothing of this one: it may hold a
+            password in an unexpected place.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme in _SQS_SCHEMES:
+        address = _sqs_queue(split_url(url, _SQS_EXAMPLE), region, endpoint_url)
+        return SqsSource(address, answer_seconds=answer_seconds)
+    if scheme in {"amqp", "amqps"}:
+        return AmqpSource(
+            _amqp_queue(split_url(url, _AMQP_EXAMPLE)),
+            client_name=f"keyhole {listener_id}",
+            answer_seconds=answer_seconds,
+        )
+    if scheme in {"redis", "rediss"}:
+        return _redis_list(split_url(url, _REDIS_EXAMPLE), listener_id, answer_seconds)
+    if scheme == "unix":
+        return _redis_list_by_socket(split_url(url, _UNIX_EXAMPLE), listener_id, answer_seconds)
+    raise ValueError(
+        f"it is no URL of a queue; write {_SQS_EXAMPLE}, {_AMQP_EXAMPLE}, {_REDIS_EXAMPLE}, "
+        f"or {_UNIX_EXAMPLE}"
+    )
+
+
+def _unquote(text: str, example: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(f"what is quoted by % must be UTF-8, as in {example}") from None
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    return dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def _sqs_queue(parts: SplitResult, region: str | None, endpoint_url: str | None) -> SqsQueue:
+    protocol = _SQS_SCHEMES[parts.scheme]
+    *account, queue = parts.path.strip("/").split("/") if parts.path.strip("/") else [parts.netloc]
+    by_name = parts.scheme == "sqs" and not parts.path
+    if not (by_name or account) or not _SQS_NAME.fullmatch(queue) or parts.query or parts.username:
+        raise ValueError(f"it is no SQS queue; write {_SQS_EXAMPLE}; credentials are found as AWS's tools do")
+    if not by_name:
+        found = _AWS_REGION.search(parts.netloc)
+        place = f"{protocol}://{parts.netloc}"
+        return SqsQueue(
+            queue, url=place + parts.path, region=found[1] if found else region, endpoint_url=place
+        )
+    try:
+        known = region or endpoint_url or boto3.session.Session().region_name
+    except BotoCoreError as error:
+        raise ValueError(str(error)) from error
+    if not known:
+        raise ValueError(
+            f"the region of the SQS queue {queue} is not known; write {_SQS_EXAMPLE.partition(' ')[0]}, "
+            "or set AWS_DEFAULT_REGION"
+        )
+    return SqsQueue(queue, region=region, endpoint_url=endpoint_url)
+
+
+def _amqp_queue(parts: SplitResult) -> AmqpQueue:
+    names = [_unquote(name, _AMQP_EXAMPLE) for name in parts.path.removeprefix("/").split("/")]
+    vhost, queue = ("/", names[0]) if len(names) == 1 else (names[0] or "/", names[-1])
+    if not parts.hostname or len(names) > 2 or not 0 < len(queue.encode()) <= _LONGEST_AMQP_NAME:
+        raise ValueError(f"it is no AMQP queue; write {_AMQP_EXAMPLE}")
+    user = {} if parts.username is None else {"user": _unquote(parts.username, _AMQP_EXAMPLE)}
+    password = {} if parts.password is None else {"password": _unquote(parts.password, _AMQP_EXAMPLE)}
+    return AmqpQueue(
+        host=parts.hostname,
+        port=parts.port,
+        vhost=vhost,
+        queue=queue,
+        tls=parts.scheme == "amqps",
+        binding=_binding(_options(parts)),
+        **user,
+        **password,
+    )
+
+
+def _binding(options: dict[str, str]) -> Binding | None:
+    if not options:
+        return None
+    exchange, routing_key = options.get("exchange"), options.get("routing_key")
+    declare = options.get("exchange_type")
+    names = (exchange or "", routing_key or "")
+    if (
+        not exchange
+        or routing_key is None
+        or options.keys() - _BINDING_OPTIONS
+        or declare not in {None, *_EXCHANGE_TYPES}
+        or max(len(name.encode()) for name in names) > _LONGEST_AMQP_NAME
+    ):
+        raise ValueError(
+            f"its options are wrong; write {_BINDING_EXAMPLE}, and to have the exchange declared "
+            f"&exchange_type= and one of {', '.join(sorted(_EXCHANGE_TYPES))}"
+        )
+    return Binding(exchange, routing_key, declare)
+
+
+def _redis_list(parts: SplitResult, listener_id: str, answer_seconds: float | None) -> RedisListSource:
+    path = parts.path.removeprefix("/")
+    database, _, key = path.partition("/") if "/" in path else ("0", "", path)
+    key = _unquote(key, _REDIS_EXAMPLE)
+    if not parts.hostname or not re.fullmatch("[0-9]{1,5}", database) or not key:
+        raise ValueError(f"it is no list in Redis; write {_REDIS_EXAMPLE}")
+    place = parts.netloc.rpartition("@")[2]
+    return _open_list(
+        f"{parts.scheme}://{parts.netloc}/{database}",
+        _options(parts),
+        key,
+        name=f"{parts.scheme}://{place}/{database}/{quote(key, safe='/:')}",
+        listener_id=listener_id,
+        answer_seconds=answer_seconds,
+    )
+
+
+def _redis_list_by_socket(
+    parts: SplitResult, listener_id: str, answer_seconds: float | None
+) -> RedisListSource:
+    options = _options(parts)
+    key, database = options.pop("key", ""), options.pop("db", "0")
+    if not parts.path or not re.fullmatch("[0-9]{1,5}", database) or not key:
+        raise ValueError(f"it is no list in Redis; write {_UNIX_EXAMPLE}")
+    return _open_list(
+        f"unix://{parts.netloc}{parts.path}?db={database}",
+        options,
+        key,
+        name=f"unix://{parts.path}?db={database}&key={quote(key, safe='/:')}",
+        listener_id=listener_id,
+        answer_seconds=answer_seconds,
+    )
+
+
+def _open_list(
+    url: str,
+    options: dict[str, str],
+    key: str,
+    *,
+    name: str,
+    listener_id: str,
+    answer_seconds: float | None,
+) -> RedisListSource:
+    refusal = ValueError(f"it has an option that it cannot have; write {_REDIS_EXAMPLE} or {_UNIX_EXAMPLE}")
+    if options.keys() & _REFUSED_REDIS_OPTIONS:
+        raise refusal
+    try:
+        patience = {} if answer_seconds is None else {"retries": 0}
+        client = connect(
+            url + ("&" if "?" in url else "?") + urlencode(options), answer_seconds=answer_seconds, **patience
+        )
+        pool = client.connection_pool
+        # Or an option that there is not would be found by the first command.
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError):
+        raise refusal from None
+    return RedisListSource(client, key, name=name, listener_id=listener_id)

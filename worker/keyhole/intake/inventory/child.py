@@ -1,0 +1,72 @@
+"""The child process that converts one part of an inventory, within limits of memory and CPU.
+
+It is told what to do, and answers, as `conversion` says.
+"""
+
+import json
+import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from keyhole.inspectors.text import printable
+from keyhole.intake.inventory.part import CPU_SECONDS, MEMORY_BYTES, Conversion, PartError
+
+
+def main() -> None:
+    """Convert one part, and say how that went."""
+    line = sys.stdin.readline()
+    Thread(target=_end_with_the_parent, daemon=True).start()
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+    _limit(resource.RLIMIT_CORE, 0)
+    said = json.dumps(_converted(line)).encode()
+    os.write(1, said)
+    os._exit(0)  # at once: that thread still waits
+
+
+def _converted(line: str) -> dict[str, Any]:
+    try:
+        return {"rows": write_table(Conversion(**json.loads(line)))}
+    except PartError as error:
+        return {"error": str(error), "row": error.row}
+    except MemoryError:
+        return {"error": f"reading it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
+    except Exception as error:  # noqa: BLE001 - whatever the libraries make of a hostile part
+        said = printable(str(error)[:200].encode(errors="replace"))
+        return {"error": f"it cannot be read: {type(error).__name__}: {said}"}
+
+
+def write_table(part: Conversion) -> int:
+    """Write the table, as the child does it; returns how many rows it has.
+
+    Raises:
+        PartError: The part is not what it should be. Others, which pyarrow raises, say the same.
+    """
+    # Here, so that the libraries are within the limits, and no other process has them.
+    from keyhole.intake.inventory.formats import BYTES_PER_BYTE, FREE_BYTES, batches  # noqa: PLC0415
+    from keyhole.intake.inventory.rows import wanted_rows  # noqa: PLC0415
+    from keyhole.intake.inventory.table import TableWriter  # noqa: PLC0415
+
+    first = 1
+    with TableWriter(Path(part.target), FREE_BYTES + BYTES_PER_BYTE * part.size) as table:
+        for batch in batches(part):
+            table.write(wanted_rows(part, batch, first))
+            first += len(batch["bucket"])
+    return table.rows
+
+
+def _end_with_the_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Lower a limit of this process, where the system has it."""
+    _, hard = resource.getrlimit(kind)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(kind, (most, hard) if hard == resource.RLIM_INFINITY else (min(most, hard), hard))

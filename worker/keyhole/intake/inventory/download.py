@@ -1,0 +1,81 @@
+"""An inventory's files from S3: by range, so that a broken connection costs one, and pinned by ETag."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from keyhole.inspectors.text import printable
+from keyhole.sources import s3_boto
+from keyhole.sources.errors import (
+    ConfigurationError,
+    ObjectChangedError,
+    SourceError,
+    TransientError,
+    UnreadableError,
+)
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.retries import retries
+from keyhole.sources.s3_answer import Answer, Pin, Span
+from keyhole.sources.s3_uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: What is held in memory of a part while it is downloaded.
+RANGE_BYTES: Final = 8 << 20
+
+
+def counting() -> Meter:
+    """A meter that counts requests and refuses none: other bounds hold for what is read of an inventory."""
+    return Meter(Budget(requests=1 << 62, bytes=1 << 62, seconds=float("inf")))
+
+
+def shown(uri: S3Uri) -> str:
+    """An object's place for people; its key may hold anything."""
+    return printable(str(uri).encode(errors="surrogatepass"))
+
+
+def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> bytes:
+    """All of a small object.
+
+    Raises:
+        SourceError: It cannot be read, or is longer than `limit` bytes.
+    """
+    answer = _get(client, Pin(uri.bucket, uri.key), Span(0, limit), meter)
+    if answer.identity.size > limit:
+        raise SourceError(
+            "inventory", f"{shown(uri)} is {answer.identity.size} bytes long, more than the {limit} it may be"
+        )
+    return answer.data
+
+
+def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iterator[bytes]:
+    """An object of `size` bytes, piece by piece.
+
+    Raises:
+        SourceError: It cannot be read, is of another size, or is replaced meanwhile.
+    """
+    pin = Pin(uri.bucket, uri.key)
+    for offset in range(0, size, RANGE_BYTES):
+        answer = _get(client, pin, Span(offset, min(RANGE_BYTES, size - offset)), meter)
+        if answer.identity.size != size:
+            raise SourceError(
+                "inventory", f"{shown(uri)} is {answer.identity.size} bytes long; the manifest says {size}"
+            )
+        states_etag = pin.states_etag and answer.took_if_match
+        pin = replace(pin, etag=answer.identity.etag, size=size, states_etag=states_etag)
+        yield answer.data
+
+
+def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    name = shown(S3Uri(pin.bucket, pin.key))
+    try:
+        for attempt in retries():
+            with attempt:
+                answer = s3_boto.get(client, pin, span, meter)
+        pin.check(answer.identity)
+    except ObjectChangedError as error:
+        raise SourceError("inventory", f"{name} was replaced while it was read; start over") from error
+    except (TransientError, UnreadableError, ConfigurationError) as error:
+        raise type(error)(error.reason, f"{name}: {error}") from error
+    return answer

@@ -1,0 +1,114 @@
+"""Lists what an S3 Inventory says lies in a bucket, in place of asking the bucket."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from keyhole.intake.cursor import Cursor
+from keyhole.intake.inventory.download import counting, shown
+from keyhole.intake.inventory.manifest import Manifest, read_manifest
+from keyhole.intake.listing import PAGE_KEYS, Page
+from keyhole.sources.errors import SourceError
+from keyhole.sources.meter import Meter
+from keyhole.sources.s3_uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from keyhole.intake.inventory.parts import Parts
+
+
+class _AtRow(Cursor):
+    inventory: str
+    part: int = Field(default=0, ge=0)
+    row: int = Field(default=0, ge=0)
+
+
+class InventoryLister:
+    """The objects, or versions, of one bucket that an inventory lists: as they were when S3 wrote it.
+
+    Its rows are in no order that is promised. A page is of one part. The first page that a process reads of a
+    part takes the time of downloading and converting it; the others are read from disk.
+
+    Args:
+        client: boto3's, without retries of its own; it reads the bucket where the inventory lies.
+        manifest_uri: `s3://…/manifest.json`.
+        folder: Where parts are kept while they are read, a few GB; private, and shared by processes at will.
+        bucket: The bucket that is listed, by its name.
+        prefix: How keys begin.
+        versions: Whether to list all versions, not the current ones.
+        page_size: The most objects of a page.
+    """
+
+    ordered = False
+
+    def __init__(
+        self,
+        client: "S3Client",
+        manifest_uri: S3Uri,
+        folder: Path,
+        *,
+        bucket: str,
+        prefix: str = "",
+        versions: bool = False,
+        page_size: int = PAGE_KEYS,
+    ) -> None:
+        self._client = client
+        self._uri = manifest_uri
+        self._folder = folder
+        self._bucket = bucket
+        self._prefix = prefix
+        self._versions = versions
+        self._page_size = page_size
+        self._opened: tuple[Manifest, Parts] | None = None
+
+    def page(self, cursor: str | None) -> Page:
+        """The page at a cursor; see `Lister.page`."""
+        at = None if cursor is None else _AtRow.read(cursor)
+        meter = counting()
+        if self._opened is None:
+            self._opened = self._open(meter)
+        manifest, parts = self._opened
+        if at is None:
+            at = _AtRow(inventory=manifest.digest)
+        elif at.inventory != manifest.digest:
+            raise SourceError(
+                "inventory", f"{shown(self._uri)} was replaced since its first page was read; start over"
+            )
+        elif at.part >= len(manifest.parts):
+            raise ValueError(f"{cursor!r} is no cursor of this listing")
+        if not manifest.parts:
+            return Page((), None, meter.requests)
+        objects, total = parts.read(at.part, at.row, self._page_size, meter)
+        if at.row and at.row >= total:
+            raise ValueError(f"{cursor!r} is no cursor of this listing")
+        if at.row + len(objects) < total:
+            following = at.model_copy(update={"row": at.row + len(objects)})
+        elif at.part + 1 < len(manifest.parts):
+            following = at.model_copy(update={"part": at.part + 1, "row": 0})
+        else:
+            parts.forget()
+            return Page(objects, None, meter.requests)
+        return Page(objects, following.write(), meter.requests)
+
+    def _open(self, meter: Meter) -> "tuple[Manifest, Parts]":
+        try:
+            from keyhole.intake.inventory.parts import Parts  # noqa: PLC0415 - pyarrow is an extra, and large
+        except ImportError as error:
+            if not str(error.name).startswith("pyarrow"):
+                raise
+            raise SourceError(
+                "inventory", "an S3 Inventory is read by pyarrow: pip install 'keyhole[inventory]'"
+            ) from error
+        manifest = read_manifest(self._client, self._uri, self._bucket, meter)
+        parts = Parts(
+            self._client,
+            self._uri,
+            manifest,
+            self._folder,
+            bucket=self._bucket,
+            prefix=self._prefix,
+            versions=self._versions,
+        )
+        return manifest, parts

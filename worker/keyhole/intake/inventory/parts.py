@@ -1,0 +1,207 @@
+"""An inventory's parts in a folder of this machine: downloaded, verified, converted once, and read from.
+
+There is one part at a time: its table is there until the next one's is begun. A process on another machine,
+or one that is late, makes it again. Several processes may use one folder: who makes a table holds a lock,
+which the system takes from the dead, and a table has its name only once it is whole. What a killed process
+leaves behind is removed by the next that makes a table of the same inventory, or of any, a week later.
+
+The folder is private: what lies in it is believed.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from keyhole.intake.inventory.conversion import convert
+from keyhole.intake.inventory.download import read_pieces, shown
+from keyhole.intake.inventory.manifest import Manifest, Part
+from keyhole.intake.inventory.part import Conversion, PartError
+from keyhole.intake.inventory.table import RESERVE_BYTES, read_rows
+from keyhole.intake.listing import Listed, quoted
+from keyhole.sources.errors import SourceError
+from keyhole.sources.meter import Meter
+from keyhole.sources.s3_uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: All our files end in one of these.
+TABLE, DOWNLOAD, UNFINISHED, LOCK = ".arrow", ".download", ".unfinished", ".lock"
+#: No process makes a table for so long.
+FORGOTTEN_SECONDS: Final = 7 * 24 * 3600.0
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Parts:
+    """What is wanted of an inventory's parts.
+
+    Args:
+        client: boto3's, without retries of its own.
+        uri: The manifest's; its parts lie in the same bucket.
+        folder: Made where it is missing, for its owner alone.
+        bucket: Whose objects are wanted.
+        prefix: How their keys begin.
+        versions: Whether all versions are wanted.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        uri: S3Uri,
+        manifest: Manifest,
+        folder: Path,
+        *,
+        bucket: str,
+        prefix: str,
+        versions: bool,
+    ) -> None:
+        self._client = client
+        self._uri = uri
+        self._manifest = manifest
+        self._folder = folder
+        self._bucket = bucket
+        self._prefix = prefix
+        self._versions = versions
+        told = "\0".join((str(uri), manifest.digest, bucket, prefix, str(versions)))
+        self._stem = sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def read(self, index: int, first: int, count: int, meter: Meter) -> tuple[tuple[Listed, ...], int]:
+        """Rows of a part, from `first` on, and how many there are in it.
+
+        Raises:
+            SourceError: The part cannot be had, or is not what it should be; it says where.
+        """
+        table = self._path(index)
+        try:
+            try:
+                return self._read(table, first, count)
+            except FileNotFoundError:
+                with self._alone():
+                    if not table.exists():
+                        self._make(index, meter)
+                    return self._read(table, first, count)
+        except OSError as error:
+            raise SourceError(
+                "inventory", f"{self._folder} cannot be used for the inventory's parts: {error}"
+            ) from error
+        except pa.ArrowException as error:
+            raise SourceError("inventory", f"{table} is damaged ({error}); remove it") from error
+
+    def forget(self) -> None:
+        """Remove what lies in the folder of this inventory; or else that is done in a week."""
+        with suppress(OSError), self._alone():
+            self._remove(*self._folder.glob(f"{self._stem}.*"))
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{self._stem}.{index:05}{TABLE}"
+
+    def _read(self, table: Path, first: int, count: int) -> tuple[tuple[Listed, ...], int]:
+        os.utime(table)  # it is in use
+        rows, total = read_rows(table, first, count)
+        return tuple(map(_listed, rows)), total
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock on this inventory's files."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{self._stem}{LOCK}"
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if not _is_still_at(path, descriptor):
+                    continue  # who had it before has removed it, and another may have another one
+                os.utime(descriptor)
+                yield
+            finally:
+                os.close(descriptor)
+            return
+
+    def _make(self, index: int, meter: Meter) -> None:
+        """Make the table of a part, in place of whatever was there of another."""
+        for path in self._folder.glob(f"{self._stem}.*"):
+            if path.suffix != LOCK:
+                self._remove(path)
+        self._sweep()
+        part = self._manifest.parts[index]
+        where = f"part {index + 1} of {len(self._manifest.parts)} ({shown(self._uri._replace(key=part.key))})"
+        download, unfinished = (self._folder / f"{self._stem}{suffix}" for suffix in (DOWNLOAD, UNFINISHED))
+        try:
+            self._download(part, where, download, meter)
+            convert(self._conversion(part, download, unfinished))
+            unfinished.replace(self._path(index))
+        except PartError as error:
+            row = "" if error.row is None else f", row {error.row}"
+            raise SourceError("inventory", f"{where}{row}: {error}") from error
+        finally:
+            self._remove(download, unfinished)
+
+    def _download(self, part: Part, where: str, path: Path, meter: Meter) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < part.size + RESERVE_BYTES:
+            raise SourceError(
+                "inventory",
+                f"{where}: {self._folder} has no room for its {part.size} bytes: {free} are free, of which "
+                f"{RESERVE_BYTES} are left to others; make some",
+            )
+        digest = md5(usedforsecurity=False)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in read_pieces(self._client, self._uri._replace(key=part.key), part.size, meter):
+                digest.update(piece)
+                file.write(piece)
+        if digest.hexdigest() != part.md5:
+            raise SourceError("inventory", f"{where}: it does not have the MD5 that the manifest states")
+
+    def _conversion(self, part: Part, source: Path, target: Path) -> Conversion:
+        return Conversion(
+            source=os.fspath(source),
+            target=os.fspath(target),
+            size=part.size,
+            file_format=self._manifest.file_format,
+            columns=self._manifest.columns,
+            bucket=self._bucket,
+            prefix=self._prefix,
+            versions=self._versions,
+        )
+
+    def _sweep(self) -> None:
+        """Remove what nobody has used for a week: of audits that were given up, by whatever process."""
+        forgotten = time.time() - FORGOTTEN_SECONDS
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.suffix in {TABLE, DOWNLOAD, UNFINISHED, LOCK} and path.lstat().st_mtime < forgotten:
+                    self._remove(path)
+
+    @staticmethod
+    def _remove(*paths: Path) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _listed(row: Mapping[str, Any]) -> Listed:
+    modified = row["modified"]
+    return Listed(
+        key=row["key"],
+        size=row["size"],
+        etag=quoted(row["etag"]),
+        last_modified=None if modified is None else EPOCH + timedelta(microseconds=modified),
+        storage_class=row["storage_class"] or "STANDARD",
+        version_id=row["version_id"],
+    )
+
+
+def _is_still_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,179 @@
+"""Rows of an inventory as they are wanted: of one bucket and prefix, checked, and all in one form.
+
+The first row that makes no sense is named. What a row does not say is not held against it: without `IsLatest`
+it is a current version, without `IsDeleteMarker` an object, without a version id the version `null`, which is
+of before the bucket had any.
+"""
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from keyhole.intake.inventory.formats import WANTED, Batch
+from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
+from keyhole.intake.inventory.table import SCHEMA
+
+#: S3's limit for keys. Nothing else that is read is as long.
+MAX_TEXT_BYTES: Final = 1024
+#: What Python's calendar has, in microseconds since 1970.
+FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
+MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
+
+
+def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
+    """Those of a batch that are wanted, in the form of `table.SCHEMA`.
+
+    Args:
+        part: What is wanted.
+        batch: The columns, as `formats` reads them.
+        first: The number of the first row, from 1.
+
+    Raises:
+        PartError: A row makes no sense.
+    """
+    rows = _Rows(batch, first)
+    rows.keep(pc.equal(rows.read("bucket", _name, "name of a bucket"), part.bucket))
+    if "isdeletemarker" in rows:
+        rows.keep(
+            pc.invert(pc.fill_null(rows.read("isdeletemarker", _flag, "true or false"), fill_value=False))
+        )
+    if "islatest" in rows and not part.versions:
+        rows.keep(pc.fill_null(rows.read("islatest", _flag, "true or false"), fill_value=True))
+    keys = rows.read("key", _encoded_key if part.file_format == FileFormat.CSV else _name, "key of an object")
+    below = pc.starts_with(keys, part.prefix)
+    keys = keys.filter(below)
+    rows.keep(below)
+    nothing = pa.nulls(len(keys), pa.string())
+    versions = rows.read("versionid", _text, "version's id") if part.versions else nothing
+    columns = {
+        "key": keys,
+        "size": rows.read("size", _size, "number of bytes"),
+        "etag": rows.read("etag", _text, "ETag") if "etag" in rows else nothing,
+        "modified": (
+            rows.read("lastmodifieddate", _time, "time")
+            if "lastmodifieddate" in rows
+            else pa.nulls(len(keys), pa.int64())
+        ),
+        "storage_class": (
+            rows.read("storageclass", _text, "storage class") if "storageclass" in rows else nothing
+        ),
+        "version_id": pc.fill_null(versions, "null") if part.versions else nothing,
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+class _Rows:
+    """The rows of a batch that are still wanted, and their numbers."""
+
+    def __init__(self, batch: Batch, first: int) -> None:
+        self._columns = {name: _plain(column) for name, column in batch.items()}
+        self._numbers = pa.array(range(first, first + len(batch["bucket"])), pa.int64())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._columns
+
+    def keep(self, wanted: pa.Array) -> None:
+        """Leave out the rows of which this is not true."""
+        self._columns = {name: column.filter(wanted) for name, column in self._columns.items()}
+        self._numbers = self._numbers.filter(wanted)
+
+    def read(self, name: str, convert: Callable[[pa.Array], pa.Array], kind: str) -> pa.Array:
+        """A column in our form; the first row that cannot be converted is named."""
+        column = self._columns[name]
+        try:
+            return convert(column)
+        except (pa.ArrowException, ValueError):
+            # Where no row is left, it is the column's type that cannot be converted.
+            number = self._numbers[_first_bad(column, convert)].as_py() if len(column) else None
+            raise PartError(f"{WANTED[name]} is no {kind}", number) from None
+
+
+def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
+    """The first row of a column that cannot be converted whole: it is in this half, or else in the other."""
+    good, bad = 0, len(column)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            convert(column.slice(good, middle - good))
+        except (pa.ArrowException, ValueError):
+            bad = middle
+        else:
+            good = middle
+    return good
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """A column without what a file may wrap it in."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(
+        is_text(kind)
+        for is_text in (types.is_string, types.is_binary, types.is_large_string, types.is_large_binary)
+    )
+
+
+def _text(column: pa.Array) -> pa.Array:
+    """A text; an empty one says nothing. It is checked to be UTF-8: Parquet's reader believes that it is."""
+    if not _is_text(column.type):
+        raise ValueError(column.type)
+    text = column.cast(pa.binary())
+    if pc.any(pc.greater(pc.binary_length(text), MAX_TEXT_BYTES)).as_py():
+        raise ValueError("too long")
+    text = text.cast(pa.string())
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _name(column: pa.Array) -> pa.Array:
+    """A text that must say something."""
+    name = _text(column)
+    if name.null_count:
+        raise ValueError("empty")
+    return name
+
+
+def _encoded_key(column: pa.Array) -> pa.Array:
+    """A key of a CSV, encoded as a form of HTML is: a space is `+`, a plus sign `%2B`."""
+    return _name(
+        pa.array(
+            [
+                key and (unquote_to_bytes(key.replace(b"+", b" ")) if b"%" in key or b"+" in key else key)
+                for key in column.cast(pa.binary()).to_pylist()
+            ],
+            pa.binary(),
+        )
+    )
+
+
+def _size(column: pa.Array) -> pa.Array:
+    if not (_is_text(column.type) or pa.types.is_integer(column.type)):
+        raise ValueError(column.type)
+    size = (_text(column) if _is_text(column.type) else column).cast(pa.int64())
+    if size.null_count or pc.any(pc.less(size, 0)).as_py():
+        raise ValueError("none")
+    return size
+
+
+def _flag(column: pa.Array) -> pa.Array:
+    if pa.types.is_boolean(column.type):
+        return column
+    return _text(column).cast(pa.bool_())
+
+
+def _time(column: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(column.type):
+        # Nanoseconds are cut off; other units are multiplied, and then may not fit.
+        time = column.cast(MICROSECONDS, safe=column.type.unit != "ns")
+    else:
+        time = _text(column).cast(MICROSECONDS)
+    time = time.cast(pa.int64())
+    if pc.any(pc.or_(pc.less(time, FIRST_TIME), pc.greater(time, LAST_TIME))).as_py():
+        raise ValueError("no calendar has it")
+    return time

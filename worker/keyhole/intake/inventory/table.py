@@ -1,0 +1,101 @@
+"""A converted part on disk: what is wanted of it, so that any row of it can be read at once.
+
+A file of Arrow's IPC format, uncompressed, in batches of `BATCH_ROWS` rows but for the last: row N is in
+batch N / `BATCH_ROWS`. It is read and not mapped: a mapped file that is cut short kills the process.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+from pyarrow import ipc
+
+from keyhole.intake.inventory.part import PartError
+
+#: About 150 KB: as many rows as a page has, or a few more.
+BATCH_ROWS: Final = 1024
+#: What must be left free on the disk, for whoever else writes there.
+RESERVE_BYTES: Final = 256 << 20
+
+#: `modified` in microseconds since 1970, UTC. Null is what nothing is said of.
+SCHEMA: Final = pa.schema(
+    {
+        "key": pa.string(),
+        "size": pa.int64(),
+        "etag": pa.string(),
+        "modified": pa.int64(),
+        "storage_class": pa.string(),
+        "version_id": pa.string(),
+    }
+)
+
+
+class TableWriter:
+    """Writes a table into a file of its own.
+
+    Args:
+        path: It does not exist yet.
+        most: The most bytes to write.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        self._path = path
+        self._most = most
+        self._rest = SCHEMA.empty_table()
+        self.rows = 0
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self._file = os.fdopen(descriptor, "wb")
+        self._writer = ipc.new_file(pa.PythonFile(self._file, mode="w"), SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if error is not None:
+                return  # it is of no use, and there may be no room for its end
+            self._writer.write_table(self._rest)
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())  # what is renamed into place is whole, even after the power failed
+
+    def write(self, rows: Any) -> None:  # noqa: ANN401 - pyarrow has no types
+        """Add a batch in the form of `SCHEMA`.
+
+        Raises:
+            PartError: There is no room for it.
+        """
+        self.rows += rows.num_rows
+        table = pa.concat_tables([self._rest, pa.Table.from_batches([rows])]).combine_chunks()
+        whole = table.num_rows - table.num_rows % BATCH_ROWS
+        self._writer.write_table(table.slice(0, whole), max_chunksize=BATCH_ROWS)
+        self._rest = table.slice(whole)
+        if self._file.tell() > self._most:
+            raise PartError(f"it becomes more than {self._most} bytes, which no inventory does")
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize < RESERVE_BYTES:
+            raise PartError(f"there is no room left in {self._path.parent}; make some")
+
+
+def read_rows(path: Path, first: int, count: int) -> tuple[list[dict[str, Any]], int]:
+    """Up to `count` rows from `first` on, which is counted from 0, by column; and how many rows there are.
+
+    Raises:
+        OSError: There is no such table.
+        pyarrow.ArrowException: It is damaged.
+    """
+    with pa.OSFile(os.fspath(path), "rb") as file, ipc.open_file(file) as table:
+        batches = table.num_record_batches
+        total = (batches - 1) * BATCH_ROWS + table.get_batch(batches - 1).num_rows if batches else 0
+        found: list[dict[str, Any]] = []
+        for number in range(first // BATCH_ROWS, batches):
+            skipped = max(0, first - number * BATCH_ROWS)
+            wanted = table.get_batch(number).slice(skipped, count - len(found))
+            found += wanted.to_pylist()
+            if len(found) == count:
+                break
+    return found, total

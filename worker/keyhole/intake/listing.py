@@ -1,0 +1,313 @@
+"""What lies in a bucket, a page at a time; and from where to go on.
+
+A page is one LIST of up to 1,000 keys. Where a server lists in the order of the keys' UTF-8 bytes, the cursor
+is the last key, so that it holds for as long as the bucket does. No server is believed: keys out of order or
+outside the prefix, and places that it led to before, end the listing, which could go on for ever otherwise.
+
+From the API reference of S3: `StartAfter` need not be a key that exists; directory buckets know neither it
+nor an order; versions of a key come newest first. Where the next page of versions begins, S3 says by the last
+entry of this one and Ceph by the next: either goes on there.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from urllib.parse import unquote_plus
+
+from keyhole.inspectors.text import printable
+from keyhole.intake.asker import Asker
+from keyhole.intake.cursor import Cursor, LedCursor
+from keyhole.sources.errors import ConfigurationError, SourceError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: The most that S3 lists at once.
+PAGE_KEYS: Final = 1000
+#: A server may pass over what was deleted and have nothing to show for it; this often it is asked to go on.
+MAX_EMPTY_ANSWERS: Final = 20
+#: The names of directory buckets, and of access points to them, end so.
+DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
+
+
+class Listed(NamedTuple):
+    """An object as a listing or an inventory tells of it; `size` in bytes, times in UTC.
+
+    `etag` is in quotes, as a GET states it. `restored`: it is of an archived class, and there is a copy that
+    can be read.
+    """
+
+    key: str
+    size: int
+    etag: str | None = None
+    last_modified: datetime | None = None
+    storage_class: str = "STANDARD"
+    version_id: str | None = None
+    restored: bool = False
+
+
+class Page(NamedTuple):
+    """Some objects, where to go on (`None`: that was the last page), and how many requests it took.
+
+    A page may have no objects and yet not be the last. `cursor` is text that only the lister reads; it is
+    worth the same to another process, days later.
+    """
+
+    objects: tuple[Listed, ...]
+    cursor: str | None
+    requests: int
+
+
+class Lister(Protocol):
+    """Lists what an audit is about."""
+
+    #: Whether keys come in the order of their UTF-8 bytes, each page after the one before.
+    ordered: bool
+
+    def page(self, cursor: str | None) -> Page:
+        """The page at a cursor; the first if it is `None`.
+
+        Raises:
+            SourceError: It cannot be listed; it says why.
+            ValueError: The cursor is not one of this lister's.
+        """
+
+
+def lister_for(
+    client: "S3Client", bucket: str, prefix: str, *, versions: bool = False, page_size: int = PAGE_KEYS
+) -> Lister:
+    """The lister for a bucket: of its objects, or of their versions.
+
+    Raises:
+        ConfigurationError: A directory bucket is asked for what those cannot list.
+    """
+    if not bucket.endswith(DIRECTORY_SUFFIXES):
+        return (VersionLister if versions else ObjectLister)(client, bucket, prefix, page_size=page_size)
+    if versions:
+        raise ConfigurationError("request", f"{bucket} is a directory bucket, and those keep no versions")
+    return DirectoryLister(client, bucket, prefix, page_size=page_size)
+
+
+def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Listed]:
+    """Every object whose key begins with `prefix`, as the server lists them.
+
+    Raises:
+        SourceError: The bucket cannot be listed; it says why.
+    """
+    lister = lister_for(client, bucket, prefix)
+    page = lister.page(None)
+    yield from page.objects
+    while page.cursor is not None:
+        page = lister.page(page.cursor)
+        yield from page.objects
+
+
+def quoted(etag: str | None) -> str | None:
+    """An ETag in quotes, as a GET states it; inventories and some servers' listings leave them out."""
+    return etag if not etag or etag.endswith('"') else f'"{etag}"'
+
+
+class _S3Lister:
+    """What the listers of S3's LISTs have in common.
+
+    Args:
+        client: boto3's, without retries of its own.
+        bucket: The bucket, or an access point's ARN.
+        prefix: How keys begin.
+        page_size: The most keys of a page, up to 1,000.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str, *, page_size: int = PAGE_KEYS) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+        self._page_size = page_size
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        """What every request asks for."""
+        return {
+            "Bucket": self._bucket,
+            "Prefix": self._prefix,
+            "MaxKeys": self._page_size,
+            "EncodingType": "url",  # as XML does not carry every key; botocore leaves the decoding to us then
+        }
+
+    def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
+        """What a page lists of a kind, by key: no more than it was asked for, and all below the prefix."""
+        entries = [(_key(answer, _stated(entry, "Key")), entry) for entry in answer.get(kind, [])]
+        if len(entries) > self._page_size:
+            raise SourceError(
+                "wrong_listing",
+                f"the server lists {len(entries)} keys where {self._page_size} were asked for",
+            )
+        for key, _ in entries:
+            if not key.startswith(self._prefix):
+                raise SourceError(
+                    "wrong_listing",
+                    f"the server lists {_shown(key)}, which does not begin with {_shown(self._prefix)}",
+                )
+        return entries
+
+
+class _AfterKey(Cursor):
+    after: str = ""
+    attributes: bool = True
+
+
+class ObjectLister(_S3Lister):
+    """The objects of a general purpose bucket."""
+
+    ordered = True
+
+    def page(self, cursor: str | None) -> Page:
+        """The page at a cursor; see `Lister.page`."""
+        at = _AfterKey() if cursor is None else _AfterKey.read(cursor)
+        if cursor is not None and not (at.after and at.after.startswith(self._prefix)):
+            raise ValueError(f"{cursor!r} is no cursor of a listing of {self._prefix!r}")
+        ask = Asker(self._client.list_objects_v2, attributes=at.attributes)
+        request = self._request | ({"StartAfter": at.after} if at.after else {})
+        for _ in range(MAX_EMPTY_ANSWERS):
+            answer = ask(**request)
+            objects = tuple(_listed(*entry) for entry in self._entries(answer, "Contents"))
+            _in_order(at.after, *(listed.key for listed in objects))
+            if not answer.get("IsTruncated"):
+                return Page(objects, None, ask.requests)
+            if objects:
+                place = _AfterKey(after=objects[-1].key, attributes=ask.attributes)
+                return Page(objects, place.write(), ask.requests)
+            request["ContinuationToken"] = _stated(answer, "NextContinuationToken")
+        raise SourceError("wrong_listing", "the server says that there is more to list, and lists nothing")
+
+
+class _AtVersion(LedCursor):
+    key: str = ""
+    version: str | None = None
+    attributes: bool = True
+
+
+class VersionLister(_S3Lister):
+    """The versions of all objects of a general purpose bucket, those of a key together.
+
+    Delete markers take up room on a page and are passed over.
+    """
+
+    ordered = True
+
+    def page(self, cursor: str | None) -> Page:
+        """The page at a cursor; see `Lister.page`."""
+        at = _AtVersion() if cursor is None else _AtVersion.read(cursor)
+        ask = Asker(self._client.list_object_versions, attributes=at.attributes)
+        place = {"KeyMarker": at.key, "VersionIdMarker": at.version}
+        answer = ask(**self._request, **{name: value for name, value in place.items() if value})
+        versions = self._entries(answer, "Versions")
+        markers = self._entries(answer, "DeleteMarkers")
+        for entries in (versions, markers):
+            _in_order(at.key, *(key for key, _ in entries), may_repeat=True)
+        objects = tuple(
+            _listed(key, entry)._replace(version_id=_stated(entry, "VersionId")) for key, entry in versions
+        )
+        if not answer.get("IsTruncated"):
+            return Page(objects, None, ask.requests)
+        last = max([at.key, *(key for key, _ in versions[-1:] + markers[-1:])])
+        following = at.to(key=_next_key(answer, last), version=answer.get("NextVersionIdMarker"))
+        following = following.model_copy(update={"attributes": ask.attributes})
+        return Page(objects, following.write(), ask.requests)
+
+
+class _AtToken(LedCursor):
+    token: str = ""
+
+
+class DirectoryLister(_S3Lister):
+    """The objects of a directory bucket, in no order; a cursor is the server's own token.
+
+    How long such a token holds is documented nowhere. Whether archived objects are restored cannot be asked.
+
+    Raises:
+        ConfigurationError: The prefix does not end in `/`: these buckets list folders alone.
+    """
+
+    ordered = False
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str, *, page_size: int = PAGE_KEYS) -> None:
+        super().__init__(client, bucket, prefix, page_size=page_size)
+        if prefix and not prefix.endswith("/"):
+            raise ConfigurationError(
+                "request", f"{bucket} is a directory bucket, which lists folders alone: end the prefix in `/`"
+            )
+
+    def page(self, cursor: str | None) -> Page:
+        """The page at a cursor; see `Lister.page`."""
+        at = _AtToken() if cursor is None else _AtToken.read(cursor)
+        ask = Asker(self._client.list_objects_v2, attributes=False)
+        answer = ask(**self._request, **({"ContinuationToken": at.token} if at.token else {}))
+        objects = tuple(_listed(*entry) for entry in self._entries(answer, "Contents"))
+        place = at.to(token=_stated(answer, "NextContinuationToken")) if answer.get("IsTruncated") else None
+        return Page(objects, place.write() if place else None, ask.requests)
+
+
+def _in_order(*keys: str, may_repeat: bool = False) -> None:
+    """Refuse keys that do not come in the order of their UTF-8 bytes, which is that of Python's texts."""
+    for before, key in pairwise(keys):
+        if key < before or (key == before and not may_repeat):
+            raise SourceError(
+                "listing_order",
+                f"the server lists {_shown(key)} after {_shown(before)}; only what is listed in the order of "
+                "the keys' UTF-8 bytes can be listed on from a key",
+            )
+
+
+def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
+    """The key at which versions go on, not before the last one that is listed.
+
+    Ceph 16 encodes all keys but this one. Read in both ways, the nearer one passes nothing over: between the
+    last key and the next there is none.
+    """
+    marker = _stated(answer, "NextKeyMarker")
+    readings = [key for key in (marker, _key(answer, marker)) if key >= last]
+    if not readings:
+        _in_order(last, marker)
+    return min(readings)
+
+
+def _key(answer: Any, stated: str) -> str:  # noqa: ANN401 - as above
+    """A key as it is, where the answer says that it is encoded; a space is encoded as `+` or `%20`."""
+    if answer.get("EncodingType") != "url":
+        return stated
+    try:
+        return unquote_plus(stated, errors="strict")
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            "wrong_listing", f"the server lists {_shown(stated)}, which is not UTF-8"
+        ) from error
+
+
+def _stated(answer: Any, field: str) -> str:  # noqa: ANN401 - as above
+    value = answer.get(field)
+    if not value:
+        raise SourceError("wrong_listing", f"the server's listing does not state {field}")
+    return str(value)
+
+
+def _listed(key: str, entry: Any) -> Listed:  # noqa: ANN401 - as above
+    size, modified, restore = entry.get("Size"), entry.get("LastModified"), entry.get("RestoreStatus", {})
+    if size is None or size < 0:
+        raise SourceError("wrong_listing", f"the server says of {_shown(key)} that its size is {size}")
+    try:
+        modified = modified and modified.astimezone(UTC)
+    except OverflowError as error:
+        raise SourceError("wrong_listing", f"the server says of {_shown(key)}: changed {modified}") from error
+    return Listed(
+        key=key,
+        size=size,
+        etag=quoted(entry.get("ETag") or None),
+        last_modified=modified,
+        storage_class=entry.get("StorageClass") or "STANDARD",
+        restored="RestoreExpiryDate" in restore and not restore.get("IsRestoreInProgress"),
+    )
+
+
+def _shown(key: str) -> str:
+    return f"'{printable(key.encode(errors='surrogatepass'))}'"

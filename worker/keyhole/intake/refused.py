@@ -1,0 +1,85 @@
+"""Messages of the broker that no task of this version can work on, as dead letters that can be sent again.
+
+A refused message is kept with its headers, so that `keyhole dead retry` can put it back into its queue: a
+later version may know what to do with it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Self
+
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.jobs.queues import QUEUES
+
+#: The longest message that is worked on, in bytes. The longest that Keyhole sends has a thousand jobs with
+#: keys of 1,024 characters, some 6 MiB as JSON.
+LONGEST_MESSAGE: Final = 16 * 1024**2
+
+
+class Refused(NamedTuple):
+    """A message that is not worked on. `headers` and `properties` are AMQP's, as kombu has them."""
+
+    queue: str
+    body: bytes
+    headers: Mapping[str, Any]  # whatever the sender put there
+    properties: Mapping[str, Any]  # as above
+
+    def letter(self, reason: str) -> Dead:
+        """The dead letter. Of a message that is too long, the first part is kept (`dead_letters`)."""
+        text = {
+            "queue": self.queue,
+            "headers": dict(self.headers),
+            "properties": dict(self.properties),
+            "body": self.body.decode("latin-1"),
+        }
+        body = json.dumps(text, default=repr).encode()
+        return Dead.refused(body, self.queue, reason)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """The message of a dead letter.
+
+        Raises:
+            ValueError: It is none, or of a queue that there is not any more.
+        """
+        text = json.loads(body)
+        if not isinstance(text, dict) or text.get("queue") not in QUEUES:
+            raise ValueError("it is not of a queue that is known")
+        return cls(
+            str(text["queue"]),
+            str(text["body"]).encode("latin-1"),
+            dict(text["headers"]),
+            dict(text["properties"]),
+        )
+
+
+def wrong_with(headers: object, body: object) -> str | None:
+    """Why a message is not worked on, before it is decoded; `None` if nothing is wrong so far.
+
+    `body` is as it came: bytes, or text.
+    """
+    if not isinstance(headers, dict) or "task" not in headers:
+        return "it names no task"
+    if headers.get("compression"):
+        return f"it is compressed ({headers['compression']!r}), which Keyhole never does"
+    if not isinstance(body, bytes | str | memoryview | bytearray):
+        return "it has no body"
+    if len(body) > LONGEST_MESSAGE:
+        return f"it has {len(body):,} bytes; the longest that is worked on has {LONGEST_MESSAGE:,}"
+    return _wrong_with_body(bytes(body) if isinstance(body, memoryview) else body)
+
+
+def _wrong_with_body(body: bytes | bytearray | str) -> str | None:
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return f"its body is no JSON: {error}"
+    arguments = isinstance(decoded, list) and len(decoded) == 3
+    if not (arguments and isinstance(decoded[0], list) and isinstance(decoded[1], dict)):
+        return "its body is no list of arguments, as Celery's messages have it"
+    return None
+
+
+def keep(letters: DeadLetters, message: Refused, reason: str) -> None:
+    """Keep a message that is refused. What Redis says surfaces as one of `redis.exceptions`."""
+    letters.add(message.letter(reason))

@@ -1,0 +1,240 @@
+"""Schedules: which audits begin by themselves, and when, as a TOML file says.
+
+    [[schedules]]
+    name = "nightly"               # letters, digits, - _ .
+    bucket = "images"
+    prefix = "uploads/"
+    crontab = "15 3 * * *"         # minute, hour, day of the month, month, day of the week; in UTC
+
+    [[schedules]]
+    name = "incoming"
+    bucket = "incoming"
+    every = "6h"                   # or 90s, 15m, 1d
+    suffix = [".qcow2", ".vmdk"]
+    sample = "1%"
+
+A schedule has the options of `keyhole audit` by the same names. Times are in UTC, where no hour of the year
+is missing and none comes twice.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from keyhole.inspectors.text import printable
+from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.recurrence import Crontab, Interval, parse_crontab, parse_interval
+from keyhole.intake.selection import Selection, parse_share
+from keyhole.scan.sizes import parse_size
+from keyhole.sources.s3_uri import parse_s3_uri
+
+#: Characters of a value that an error quotes.
+_QUOTED: Final = 60
+
+
+class ScheduleError(Exception):
+    """A file of schedules that cannot be used; one line: the schedule, the field, what to write."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message.encode(errors="surrogateescape")))
+
+
+def _crontab(text: str) -> str:
+    return parse_crontab(text).text
+
+
+def _every(text: str) -> str:
+    return parse_interval(text).text
+
+
+def _bucket(text: str) -> str:
+    if text.startswith("s3://"):
+        raise ValueError(
+            f"{text[:_QUOTED]!r} is a URI; write the bucket's name alone, and the rest as prefix"
+        )
+    return text
+
+
+def _inventory(text: str) -> str:
+    if not parse_s3_uri(text)[1]:
+        raise ValueError(f"{text[:_QUOTED]!r} is a bucket; write the s3:// URI of a manifest.json")
+    return text
+
+
+def _one_or_many(value: object) -> object:
+    """A text stands for a list of one."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str) else value
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _share(value: object) -> object:
+    return parse_share(value) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
+
+
+class Schedule(BaseModel):
+    """A schedule. The description of a field is what its error says to write."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="up to 64 letters, digits, - _ . that no other has"
+    )
+    bucket: Annotated[str, AfterValidator(_bucket)] = Field(
+        min_length=1, max_length=2048, description="the name of a bucket"
+    )
+    prefix: str = Field(default="", max_length=1024, description="how the keys begin, as uploads/")
+    crontab: Annotated[str, AfterValidator(_crontab)] | None = Field(
+        default=None, description="five fields, as '15 3 * * *'"
+    )
+    every: Annotated[str, AfterValidator(_every)] | None = Field(
+        default=None, description="a time, as '15m', '6h', '1d'"
+    )
+    include: Texts = Field(default=(), description="a list of globs, as ['*.qcow2']")
+    exclude: Texts = Field(default=(), description="a list of globs, as ['tmp/*']")
+    suffix: Texts = Field(default=(), description="a list of suffixes, as ['.qcow2']")
+    min_size: Size | None = Field(default=None, description="a number of bytes, or a size, as '1 MiB'")
+    max_size: Size | None = Field(default=None, description="a number of bytes, or a size, as '1 TiB'")
+    sample: Share = Field(default=1.0, description="a share of the keys, as '1%'")
+    limit: int | None = Field(default=None, ge=1, description="a number of objects, 1 or more")
+    full: bool = Field(default=False, description="true or false")
+    versions: bool = Field(default=False, description="true or false")
+    check_tags: bool = Field(default=False, description="true or false")
+    inventory: Annotated[str, AfterValidator(_inventory)] | None = Field(
+        default=None, description="the s3:// URI of a manifest.json"
+    )
+    rate: float | None = Field(
+        default=None, ge=0, description="requests a second to the bucket; 0: as many as they can"
+    )
+    max_requests: int | None = Field(default=None, ge=1, description="a number of requests, 1 or more")
+    max_dollars: float | None = Field(default=None, gt=0, description="an amount, as 2.5")
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        if (self.crontab is None) == (self.every is None):
+            has = "neither crontab nor every" if self.crontab is None else "both crontab and every"
+            raise ValueError(f"it has {has}; write one: crontab = '15 3 * * *', or every = '6h'")
+        return self
+
+    @property
+    def when(self) -> Crontab | Interval:
+        """When it is due."""
+        return Interval(self.every) if self.crontab is None and self.every else Crontab(str(self.crontab))
+
+    def spec(self, *, rate: float, outstanding: int, batch_size: int) -> AuditSpec:
+        """The audit that it begins.
+
+        Args:
+            rate: Requests a second, where the schedule says nothing of them.
+            outstanding: The most batches that are queued or worked on at once.
+            batch_size: The most objects in one.
+        """
+        return AuditSpec(
+            bucket=self.bucket,
+            prefix=self.prefix,
+            selection=Selection(
+                include=self.include,
+                exclude=self.exclude,
+                suffixes=self.suffix,
+                min_size=self.min_size,
+                max_size=self.max_size,
+                sample=self.sample,
+            ),
+            limit=self.limit,
+            full=self.full,
+            versions=self.versions,
+            check_tags=self.check_tags,
+            inventory=self.inventory,
+            max_requests=self.max_requests,
+            max_dollars=self.max_dollars,
+            rate=rate if self.rate is None else self.rate,
+            outstanding=outstanding,
+            batch_size=batch_size,
+            schedule=self.name,
+        )
+
+
+def load_schedules(path: str) -> tuple[Schedule, ...]:
+    """The schedules of a file.
+
+    Raises:
+        ScheduleError: It cannot be read, or is not valid.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ScheduleError(f"{path!r} is no file of schedules that can be read: {error}") from None
+    return parse_schedules(text, path)
+
+
+def parse_schedules(text: str, where: str) -> tuple[Schedule, ...]:
+    """The schedules in a text; `where` is what errors call it.
+
+    Raises:
+        ScheduleError: It is not valid.
+    """
+    try:
+        written = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ScheduleError(f"{where} is no TOML: {error}") from None
+    entries = written.pop("schedules", None)
+    if written:
+        raise ScheduleError(f"{where}: {min(written)} belongs to no schedule; write [[schedules]] above it")
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise ScheduleError(
+            f"{where} has no schedules; write [[schedules]], below it name, bucket and crontab"
+        )
+    found = tuple(_schedule(entry, number, where) for number, entry in enumerate(entries, start=1))
+    names = [schedule.name for schedule in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ScheduleError(f"{where}: {name}: two schedules have this name; write another for one")
+    return found
+
+
+def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  # TOML has values of any type
+    try:
+        return Schedule.model_validate(entry)
+    except ValidationError as error:
+        name = entry.get("name")
+        called = name[:_QUOTED] if isinstance(name, str) and name else f"schedule {number}"
+        raise ScheduleError(f"{where}: {called}: {_problem(error)}") from None
+
+
+def _problem(error: ValidationError) -> str:
+    """The first thing that is wrong: the field, and what to write."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    field = str(first["loc"][0])
+    if first["type"] == "value_error":
+        return f"{field}: {message}"
+    if field in {"timezone", "tz"}:
+        return f"{field}: times are in UTC; leave it out, and write the time so"
+    if first["type"] == "extra_forbidden":
+        return f"{field} is nothing that a schedule has; it has {', '.join(Schedule.model_fields)}"
+    wanted = Schedule.model_fields[field].description
+    if first["type"] == "missing":
+        return f"{field} is missing; write {wanted}"
+    return f"{field} is {repr(first['input'])[:_QUOTED]}; write {wanted}"

@@ -1,0 +1,141 @@
+"""Signatures of messages: only who has the key can make a worker do something.
+
+A message carries the header `keyhole-signature`:
+
+    v1 KEY-ID TIME MAC
+
+    KEY-ID  which key it is: the first 8 hexadecimal digits of SHA-256 of a fixed text and the key
+    TIME    when it was signed, in seconds since 1970, UTC
+    MAC     HMAC-SHA-256, hexadecimal, of a JSON array in one line, a line feed, and the body as it is sent;
+            the array has "v1", KEY-ID, TIME, the queue, and the headers of `SIGNED`
+
+What the MAC does not cover changes nothing about what is done: names for logs, what brokers add, and time
+limits, which a worker takes out of every message.
+
+A file has one key or two, a line each. The first one signs and both verify, so that a key can be replaced
+without a pause: add the new key as the second one everywhere, then make it the first one everywhere, then
+remove the old one when no message that it signed waits any more.
+
+A signed message can be recorded and sent again. As long as the ledger remembers its work, a copy changes
+nothing; after that it is refused (`keyhole.fleet.signing`).
+"""
+
+import binascii
+import hmac
+import json
+import os
+import re
+import stat
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+#: The header with the signature.
+HEADER: Final = "keyhole-signature"
+#: The headers that say what is done, and whether and when: those of Celery's protocol 2.
+SIGNED: Final = ("task", "id", "eta", "expires", "retries")
+#: Bytes of a key, at least: as many as the MAC has (RFC 2104, section 3).
+KEY_BYTES: Final = 32
+#: Different bytes in a key, at least. Of 32 random bytes, fewer than 20 differ once in 10**9 keys.
+DIFFERENT_BYTES: Final = 20
+#: Seconds by which a publisher's clock may be ahead of ours, as S3 takes it.
+CLOCK_SECONDS: Final = 900
+#: The longest file that is read.
+_LONGEST_FILE: Final = 4096
+
+_VERSION: Final = "v1"
+_SIGNATURE: Final = re.compile(r"v1 ([0-9a-f]{8}) (\d{1,12}) ([0-9a-f]{64})")
+_EXAMPLE: Final = "make one by: openssl rand -hex 32"
+
+
+class UnsignedError(Exception):
+    """A message has no signature that is right. The text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Key:
+    """A key. It is never shown."""
+
+    secret: bytes
+
+    @property
+    def id(self) -> str:
+        """Its name in signatures, which does not tell the key."""
+        return sha256(b"keyhole signing key " + self.secret).hexdigest()[:8]
+
+    def mac(self, queue: str, headers: Mapping[str, Any], body: bytes, time: int) -> str:
+        """The MAC of a message that is signed at `time`. `headers` are AMQP's, of every type."""
+        what = [_VERSION, self.id, time, queue, *(headers.get(name) for name in SIGNED)]
+        line = json.dumps(what, separators=(",", ":"), default=str).encode()
+        return hmac.new(self.secret, line + b"\n" + body, sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys of a file: the first one signs, all verify."""
+
+    keys: Sequence[Key]
+
+    def sign(self, queue: str, headers: Mapping[str, Any], body: bytes, now: float) -> str:
+        """The signature of a message. `headers` are AMQP's, of every type."""
+        key = self.keys[0]
+        return f"{_VERSION} {key.id} {int(now)} {key.mac(queue, headers, body, int(now))}"
+
+    def verify(self, queue: str, headers: Mapping[str, Any], body: bytes, now: float) -> int:
+        """When a message was signed. Times are in seconds since 1970; `headers` are AMQP's, of every type.
+
+        Raises:
+            UnsignedError: It was not signed by one of the keys as it is, or it was signed in the future.
+        """
+        signature = headers.get(HEADER)
+        if signature is None:
+            raise UnsignedError("it is not signed")
+        parts = _SIGNATURE.fullmatch(signature) if isinstance(signature, str) else None
+        if parts is None:
+            raise UnsignedError("its signature cannot be read")
+        key_id, time, mac = parts[1], int(parts[2]), parts[3]
+        key = next((key for key in self.keys if key.id == key_id), None)
+        if key is None:
+            raise UnsignedError(f"it is signed with the key {key_id}, which KEYHOLE_SIGNING_KEY_FILE lacks")
+        if not hmac.compare_digest(key.mac(queue, headers, body, time), mac):
+            raise UnsignedError("its signature is wrong: it is not what was signed, or of another queue")
+        if time > now + CLOCK_SECONDS:
+            raise UnsignedError(f"it was signed {time - now:.0f} s in the future; correct the clocks")
+        return time
+
+
+def read_keys(path: Path) -> Keyring:
+    """The keys of a file.
+
+    Raises:
+        ValueError: It has none that can be used, or others than its owner and group can read it. The text
+            shows nothing of what it holds.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(_LONGEST_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror or error}") from error
+    if mode & stat.S_IRWXO:
+        raise ValueError(f"its mode {mode:04o} lets everybody on this machine at it; chmod 600 it")
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    if len(content) > _LONGEST_FILE or not 1 <= len(lines) <= 2:
+        raise ValueError(f"it must hold one key or two, a line each; {_EXAMPLE}")
+    keys = [Key(_secret(line, number)) for number, line in enumerate(lines, 1)]
+    return Keyring(keys)
+
+
+def _secret(line: bytes, number: int) -> bytes:
+    """The bytes of a key, which is written as hexadecimal digits or as base64."""
+    try:
+        is_hex = re.fullmatch(rb"[0-9A-Fa-f]+", line) is not None
+        secret = binascii.unhexlify(line) if is_hex else b64decode(line, validate=True)
+    except ValueError:
+        raise ValueError(f"line {number} is neither hexadecimal nor base64; {_EXAMPLE}") from None
+    if len(secret) < KEY_BYTES or len(set(secret)) < DIFFERENT_BYTES:
+        raise ValueError(f"line {number} is no key of {KEY_BYTES} random bytes or more; {_EXAMPLE}")
+    return secret

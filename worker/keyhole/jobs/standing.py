@@ -1,0 +1,105 @@
+"""How the work stands: what waits, who is busy, what failed of late.
+
+It is read without writing anything, so that a Redis that refuses writes still tells. The ledger's clock
+stands still while nobody works by it; ages are told by the server's clock from there on.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import redis
+
+from keyhole.jobs.queues import QUEUES
+from keyhole.store import keys
+
+#: Minutes of failures that are told of.
+MINUTES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A worker process that holds entries.
+
+    Args:
+        name: The process (`liveness`).
+        entries: How many entries it holds.
+        silent_seconds: How long ago it beat for one of them.
+        busy_seconds: How long it has held what it has held longest; `None` if it does not tell any more.
+    """
+
+    name: str
+    entries: int
+    silent_seconds: float
+    busy_seconds: float | None
+
+
+class Standing:
+    """How the work of one Redis stands."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def count(self) -> int:
+        """How many entries are open."""
+        return int(self._client.hlen(keys.LEDGER_ENTRIES))
+
+    def silence(self) -> float | None:
+        """Seconds since the longest silent entry's last sign of life; `None` if none is open."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue in QUEUES:
+                pipe.zrange(keys.ledger_open(queue), 0, 0, withscores=True)
+            signs = [score for found in pipe.execute() for _, score in found]
+        return None if not signs else max(0.0, self._now() - min(signs))
+
+    def swept_seconds_ago(self) -> float | None:
+        """Seconds since workers last swept the ledger; `None` if they never did."""
+        value = cast("bytes | None", self._client.get(keys.SWEEP))
+        return None if value is None else max(0.0, self._now() - float(value))
+
+    def busy(self) -> list[Busy]:
+        """The processes that hold entries, by name."""
+        holders = cast("dict[bytes, bytes]", self._client.hgetall(keys.LEDGER_HOLDERS))
+        beats: dict[bytes, float] = {}
+        for queue in QUEUES:
+            found = self._client.zrange(keys.ledger_held(queue), 0, -1, withscores=True)
+            beats.update(cast("list[tuple[bytes, float]]", found))
+        # Who was lost with an entry stays noted as its holder, but the entry is not held.
+        held = [(holders[entry], beat) for entry, beat in beats.items() if entry in holders]
+        names = sorted({name for name, _ in held})
+        if not names:
+            return []
+        now = self._now()
+        told: Any = self._client.mget([keys.alive(name.decode(errors="replace")) for name in names])
+        return [
+            Busy(
+                name.decode(errors="replace"),
+                sum(holder == name for holder, _ in held),
+                max(0.0, now - max(beat for holder, beat in held if holder == name)),
+                None if seconds is None else float(seconds),
+            )
+            for name, seconds in zip(names, told, strict=True)
+        ]
+
+    def failures(self) -> dict[str, Counter[str]]:
+        """By bucket and reason, the scans of the last minutes that left their objects undecided."""
+        this = int(self._now() // 60)
+        with self._client.pipeline(transaction=False) as pipe:
+            for minute in range(this - MINUTES + 1, this + 1):
+                pipe.hgetall(keys.failures(minute))
+            minutes: list[dict[bytes, bytes]] = pipe.execute()
+        found: dict[str, Counter[str]] = {}
+        for failures in minutes:
+            for field, times in failures.items():
+                reason, _, bucket = field.decode(errors="replace").partition(" ")
+                found.setdefault(bucket, Counter())[reason] += int(times)
+        return found
+
+    def _now(self) -> float:
+        """The ledger's clock, epoch seconds, had somebody read it all the time."""
+        (seconds, microseconds), (server, ledger) = cast(
+            "tuple[tuple[int, int], tuple[bytes | None, bytes | None]]",
+            (self._client.time(), self._client.hmget(keys.LEDGER_CLOCK, ["server", "ledger"])),
+        )
+        at = seconds + microseconds / 1e6
+        return at if server is None or ledger is None else float(ledger) + max(0.0, at - float(server))

@@ -1,0 +1,53 @@
+"""Waiting for verdicts: by the stream as they come, and by the ledger where the stream does not tell."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.report import Report
+
+#: Milliseconds to wait for the stream before the ledger is asked, for a verdict that a newer one stands
+#: against is not announced. It is asked this often, too, where the stream is never silent.
+BLOCK_MS = 500
+
+
+class Arrived(NamedTuple):
+    """A job that is done. `report` is `None` where no verdict is kept in Redis."""
+
+    job: ScanJob
+    report: Report | None
+
+
+def await_verdicts(
+    entries: Sequence[Entry], store: RedisStore, ledger: Ledger, after: str
+) -> Iterator[Arrived | None]:
+    """Yield jobs as they are done, until all are; `None` after every silence, so that a caller can say so.
+
+    Args:
+        entries: What was submitted.
+        store: Where verdicts are kept.
+        ledger: Where the entries are noted.
+        after: The stream's position from before they were submitted.
+    """
+    waiting = {job.id: job for entry in entries for job in entry.jobs}
+    opened = {entry.id: entry for entry in entries}
+    asked = time.monotonic()
+    while waiting:
+        page = store.read_stream(after, block_ms=BLOCK_MS)
+        after = page.position
+        for verdict in page.verdicts:
+            job = waiting.pop(verdict.job_id, None)
+            if job is not None:
+                yield Arrived(job, verdict.report)
+        if page.verdicts and time.monotonic() < asked + BLOCK_MS / 1000:
+            continue
+        asked = time.monotonic()
+        for entry_id in ledger.done_among(list(opened)):
+            for job in opened.pop(entry_id).jobs:
+                if waiting.pop(job.id, None) is not None:
+                    yield Arrived(job, store.get(job.bucket, job.key, job.version_id))
+        if waiting and not page.verdicts:
+            yield None

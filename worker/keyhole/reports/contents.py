@@ -1,0 +1,218 @@
+"""What the page says of an audit as a whole: how it stands, its figures and costs, what was asked for."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from keyhole.intake.audits.audit import Audit, AuditState
+from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
+from keyhole.reports.reasons import BY_URGENCY
+from keyhole.scan.report import Status
+
+#: The narrowest part of a bar, in per cent of it: what is there is seen.
+NARROWEST: Final = 0.5
+#: The width of a letter in the names of a bar's parts, in per cent of a bar on a desk, and on a phone.
+LETTER: Final = 0.75
+LETTER_ON_PHONE: Final = 2.6
+
+
+class Notice(NamedTuple):
+    """Why the figures are not all that there is, in a few words and in a sentence or two."""
+
+    heading: str
+    text: str
+
+
+class Figure(NamedTuple):
+    """A figure, what it is of, a note on it, and the same figure to the last digit."""
+
+    label: str
+    value: str
+    note: str = ""
+    exact: str = ""
+    #: Whether it is a part of the one before.
+    part: bool = False
+
+
+class Part(NamedTuple):
+    """A part of a bar. Places in per cent of it; `room` for its name: `always`, `wide` screens, or `none`."""
+
+    status: Status
+    start: float
+    width: float
+    room: str
+
+
+_ENDINGS: Final = {
+    AuditState.CANCELLED: "Cancelled before it was done",
+    AuditState.STOPPED: "Stopped before it was done",
+    AuditState.FAILED: "Failed before it was done",
+}
+
+
+def notice(audit: Audit, now: datetime) -> Notice | None:
+    """What stands at the top of the page of an audit that is not done."""
+    if audit.state is AuditState.DONE:
+        return None
+    reason = _sentence(audit.reason)
+    if audit.state is AuditState.RUNNING:
+        return Notice("Still running", f"{reason}These are the figures of {moment(now)}. {_to_come(audit)}")
+    if audit.state is AuditState.PAUSED:
+        resume = f"It goes on after `keyhole audit --resume {audit.id}`."
+        return Notice("Paused", f"{reason}These are the figures so far. {_to_come(audit)} {resume}")
+    unseen = _to_come(audit) if audit.listed_all else "Of what was not listed by then, nothing is known."
+    return Notice(_ENDINGS[audit.state], f"{reason}These are the figures until then. {unseen}")
+
+
+def _sentence(text: str | None) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}. " if text else ""
+
+
+def _to_come(audit: Audit) -> str:
+    waiting = max(0, audit.totals.queued - audit.totals.scanned)
+    if audit.listed_all and not waiting:
+        return "The bucket is listed to its end, and all that was queued has a verdict."
+    listed = "listed" if audit.listed_all else "not listed"
+    without = f"{counted(waiting, 'listed object')} {'has' if waiting == 1 else 'have'} no verdict"
+    return f"The bucket is {listed} to its end, and {without}."
+
+
+def verdict(statuses: Mapping[Status, int]) -> str:
+    """All verdicts in a sentence or two."""
+    total, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
+    if not total:
+        return "There are no verdicts."
+    if safe == total:
+        return (
+            "The one object is safe to import."
+            if total == 1
+            else f"All {number(total)} objects are safe to import."
+        )
+    others = ", ".join(f"{number(count)} {of}" for of, count in by_urgency(statuses) if of != Status.SAFE)
+    if not safe:
+        return f"Of {counted(total, 'object')} none is safe to import: {others}."
+    are = "is" if safe == 1 else "are"
+    return f"{number(safe)} of {number(total)} objects {are} safe to import. The others: {others}."
+
+
+def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
+    """The statuses that occur, what needs attention first, first."""
+    return [(status, statuses[status]) for status in BY_URGENCY if statuses.get(status)]
+
+
+def bar(statuses: Mapping[Status, int]) -> list[Part]:
+    """The parts of a bar for the statuses that occur; the rare ones are drawn wider than they are."""
+    found = by_urgency(statuses)
+    widths = [max(NARROWEST, 100 * count / sum(statuses.values())) for _, count in found]
+    scale = 100 / sum(widths) if widths else 1
+    parts, start = [], 0.0
+    for (status, _), drawn in zip(found, widths, strict=True):
+        width = drawn * scale
+        parts.append(Part(status, round(start, 3), round(width, 3), _room(status, width)))
+        start += width
+    return parts
+
+
+def _room(status: Status, width: float) -> str:
+    letters = len(status.value) + 1
+    if width > LETTER_ON_PHONE * letters:
+        return "always"
+    return "wide" if width > LETTER * letters else "none"
+
+
+def figures(audit: Audit) -> list[Figure]:
+    """The few figures that come first."""
+    totals, statuses = audit.totals, audit.totals.statuses
+    objects, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
+    return [
+        Figure(
+            "Objects", number(objects), f"{number(totals.listed)} listed, {number(totals.left_out)} left out"
+        ),
+        Figure("Safe", share(safe, objects), counted(safe, "object")),
+        Figure("Not safe", number(objects - safe), share(objects - safe, objects)),
+        Figure(
+            "Bytes stored", size(totals.listed_bytes), "in the objects listed", exact(totals.listed_bytes)
+        ),
+        Figure(
+            "Bytes read",
+            size(totals.bytes_read),
+            f"{share(totals.bytes_read, totals.listed_bytes)} of those stored",
+            exact(totals.bytes_read),
+        ),
+        Figure("Requests", number(totals.requests), f"{number(totals.lists)} of them to list"),
+        Figure("Cost", dollars(totals.dollars), "by the table of prices"),
+    ]
+
+
+def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
+    """What the audit took, and what an object took."""
+    totals, spec = audit.totals, audit.spec
+    length = (audit.ended_at or now) - audit.started_at
+    seconds = length.total_seconds()
+    verdicts = sum(totals.statuses.values())
+    for_objects = max(0, totals.requests - totals.lists)
+    limit = f"at most {number(spec.max_requests)}" if spec.max_requests else ""
+    yield Figure("Requests", number(totals.requests), limit)
+    yield Figure("to list", number(totals.lists), counted(totals.pages, "page"), part=True)
+    each = f"{for_objects / totals.scanned:.2f} for each that was scanned" if totals.scanned else ""
+    yield Figure("for objects and their tags", number(for_objects), each, part=True)
+    each = (
+        f"{size(round(totals.bytes_read / totals.scanned))} of each that was scanned"
+        if totals.scanned
+        else ""
+    )
+    yield Figure("Bytes read", size(totals.bytes_read), each, exact(totals.bytes_read))
+    notes = (
+        [f"{dollars(totals.dollars / totals.listed * 1e6)} for a million objects"] if totals.listed else []
+    )
+    if spec.max_dollars:
+        notes.append(f"at most {dollars(spec.max_dollars)}")
+    yield Figure("Cost", dollars(totals.dollars), ", ".join(notes))
+    pace = f"{number(round(verdicts / seconds))} verdicts a second" if verdicts > seconds >= 1 else ""
+    yield Figure("Time", duration(length), pace)
+    yield Figure("Objects listed", number(totals.listed))
+    yield Figure("scanned", number(totals.scanned), part=True)
+    yield Figure("unchanged", number(totals.unchanged), "their verdicts stood; not read", part=True)
+    yield Figure("archived", number(totals.archived), "to be restored; not read", part=True)
+    yield Figure("left out", number(totals.left_out), "not selected", part=True)
+
+
+def asked(audit: Audit) -> Iterator[tuple[str, str]]:
+    """What the audit was, and how it was asked for, where that is not as usual."""
+    spec = audit.spec
+    yield "Audit", audit.id
+    yield "Bucket", spec.bucket
+    yield "Prefix", spec.prefix or "none: the whole bucket"
+    yield "Started", moment(audit.started_at)
+    yield "Ended", moment(audit.ended_at)
+    yield "Rules", audit.ruleset
+    yield "Scanner", audit.scanner
+    yield from selected(audit)
+    stated: dict[str, object] = {
+        "Versions": "all, not the current ones alone" if spec.versions else "",
+        "Unchanged objects": "scanned as well" if spec.full else "",
+        "Tags": "compared with the verdicts" if spec.check_tags else "",
+        "Inventory": spec.inventory,
+        "Pace": f"at most {spec.rate:g} requests a second" if spec.rate else "",
+        "Schedule": spec.schedule,
+    }
+    yield from _told(stated)
+
+
+def selected(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Which objects of the bucket the audit is about, if not about all."""
+    spec, selection = audit.spec, audit.spec.selection
+    stated: dict[str, object] = {
+        "Keys like": ", ".join(selection.include),
+        "Keys not like": ", ".join(selection.exclude),
+        "Suffixes": ", ".join(selection.suffixes),
+        "Size from": exact(selection.min_size) if selection.min_size is not None else "",
+        "Size up to": exact(selection.max_size) if selection.max_size is not None else "",
+        "Sample": f"{100 * selection.sample:g} % of the keys" if selection.sample != 1 else "",
+        "Limit": counted(spec.limit, "object") if spec.limit else "",
+    }
+    return _told(stated)
+
+
+def _told(stated: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    return ((label, str(value)) for label, value in stated.items() if value)

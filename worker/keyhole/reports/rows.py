@@ -1,0 +1,94 @@
+"""One audited object as a row: the cells that a table has for it, whichever kind of table."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from keyhole.inspectors.facts import Wholeness
+from keyhole.intake.audits.audit import AuditedObject, How
+from keyhole.scan.report import Report, Status
+
+
+class Row(NamedTuple):
+    """One object; the fields are the columns. Sizes in bytes, times in UTC.
+
+    `status` is that of the audit's time. Everything between it and `how` is told by the verdict that is kept
+    now, whose own status is `status_now`; all of it is `None` or empty where no verdict is kept any longer.
+    `findings` are the sentences of all findings, or of the error for which the object could not be read.
+    """
+
+    status: Status
+    reasons: tuple[str, ...]
+    bucket: str | None
+    key: str | None
+    version_id: str | None
+    etag: str | None
+    size: int | None
+    last_modified: datetime | None
+    format: str | None
+    subformat: str | None
+    virtual_size: int | None
+    content: tuple[str, ...]
+    wholeness: Wholeness | None
+    findings: tuple[str, ...]
+    requests: int | None
+    bytes_read: int | None
+    scanned_at: datetime | None
+    ruleset: str | None
+    how: How
+    status_now: Status | None
+
+
+def row_of(audited: AuditedObject) -> Row:
+    """The row of an object."""
+    report = audited.report
+    if report is None:
+        return Row(
+            status=audited.status,
+            reasons=(),
+            bucket=None,
+            key=None,
+            version_id=None,
+            etag=None,
+            size=None,
+            last_modified=None,
+            format=None,
+            subformat=None,
+            virtual_size=None,
+            content=(),
+            wholeness=None,
+            findings=(),
+            requests=None,
+            bytes_read=None,
+            scanned_at=None,
+            ruleset=None,
+            how=audited.how,
+            status_now=None,
+        )
+    return Row(
+        status=audited.status,
+        reasons=report.reasons,
+        bucket=report.bucket,
+        key=report.key if report.key is not None else report.target,
+        version_id=report.version_id,
+        etag=report.etag,
+        size=report.size,
+        last_modified=report.last_modified,
+        format=report.format,
+        subformat=report.subformat,
+        virtual_size=report.virtual_size,
+        content=report.content,
+        wholeness=report.wholeness,
+        findings=_sentences(report),
+        requests=report.requests,
+        bytes_read=report.bytes_read,
+        scanned_at=report.scanned_at,
+        ruleset=report.ruleset,
+        how=audited.how,
+        status_now=report.status,
+    )
+
+
+def _sentences(report: Report) -> tuple[str, ...]:
+    error = report.details.get("error")
+    found = tuple(finding.message for finding in report.findings)
+    return (*found, error) if isinstance(error, str) else found

@@ -1,0 +1,102 @@
+"""What the page tells of an audit's objects, gathered in one pass over however many there are.
+
+Held in memory: the rows that are shown, and a few counts for each format and each reason, of which there are
+some dozens. Both are Keyhole's own words, never an image's, so their number is bounded; subformats are not.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from keyhole.intake.audits.audit import AuditedObject
+from keyhole.reports.reasons import URGENCY
+from keyhole.reports.rows import Row, row_of
+from keyhole.scan.report import Report, Status
+
+#: Objects that are named as examples of a reason.
+EXAMPLES: Final = 3
+
+
+@dataclass(slots=True)
+class FormatTally:
+    """What was counted of one format. `stored` and `virtual` in bytes."""
+
+    objects: int = 0
+    safe: int = 0
+    stored: int = 0
+    virtual: int = 0
+
+
+class Example(NamedTuple):
+    """An object that a reason is the gravest of, and what was found in it, in a sentence."""
+
+    key: str
+    sentence: str
+
+
+@dataclass(slots=True)
+class ReasonTally:
+    """What was counted of one reason with one status. An object counts for the gravest of its reasons."""
+
+    objects: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Summary:
+    """The rows to show, what needs attention first, and counts of all objects."""
+
+    rows: list[Row] = field(default_factory=list)
+    statuses: Counter[Status] = field(default_factory=Counter)
+    formats: defaultdict[str | None, FormatTally] = field(default_factory=lambda: defaultdict(FormatTally))
+    reasons: defaultdict[tuple[Status, str], ReasonTally] = field(
+        default_factory=lambda: defaultdict(ReasonTally)
+    )
+    #: Of objects whose verdict is no longer kept, so that not even their names are known.
+    expired: Counter[Status] = field(default_factory=Counter)
+
+    @property
+    def hidden(self) -> Counter[Status]:
+        """The statuses of the objects that have a name, and no row here."""
+        return self.statuses - self.expired - Counter(row.status for row in self.rows)
+
+
+def summarize(objects: Iterable[AuditedObject], limit: int) -> Summary:
+    """Count all objects, and keep up to `limit` of them to show."""
+    summary = Summary()
+    summary.rows = heapq.nsmallest(limit, _counted(objects, summary), key=_urgency)
+    return summary
+
+
+def _counted(objects: Iterable[AuditedObject], summary: Summary) -> Iterator[Row]:
+    """Count each object, and pass on the rows of those that have a name."""
+    for audited in objects:
+        summary.statuses[audited.status] += 1
+        report = audited.report
+        if report is None:
+            summary.expired[audited.status] += 1
+            continue
+        of_format = summary.formats[report.format]
+        of_format.objects += 1
+        of_format.safe += audited.status is Status.SAFE
+        of_format.stored += report.size or 0
+        of_format.virtual += report.virtual_size or 0
+        row = row_of(audited)
+        if row.reasons and row.status is not Status.SAFE:
+            of_reason = summary.reasons[row.status, row.reasons[0]]
+            of_reason.objects += 1
+            if len(of_reason.examples) < EXAMPLES:
+                of_reason.examples.append(Example(row.key or "", _sentence(report)))
+        yield row
+
+
+def _sentence(report: Report) -> str:
+    """What the gravest reason of a report is about."""
+    found = [finding.message for finding in report.findings if finding.check == report.reasons[0]]
+    return found[0] if found else str(report.details.get("error", ""))
+
+
+def _urgency(row: Row) -> tuple[int, str, str]:
+    return URGENCY[row.status], row.key or "", row.version_id or ""

@@ -1,0 +1,91 @@
+"""Many verdicts in one round trip, and which keys of a bucket have any."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, cast
+
+import redis
+
+from keyhole.results.record import CorruptRecordError, Record
+from keyhole.scan.report import Report
+from keyhole.store import keys
+
+#: Keys in one answer: at most a megabyte.
+_PAGE: Final = 1000
+
+
+class Name(NamedTuple):
+    """An object, or one of its versions."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+
+class Lookup:
+    """Finds verdicts, through a client as `keyhole.store.connection.connect` makes it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def reports(self, names: Sequence[Name]) -> list[Report | None]:
+        """The verdict on each object, in their order; without a version, that on the newest version known.
+
+        A record that cannot be read is like none: a scan replaces it.
+        """
+        return self.reports_by_id([keys.object_id(*name) for name in names])
+
+    def reports_by_id(self, object_ids: Sequence[str]) -> list[Report | None]:
+        """The verdict on each object id, in their order."""
+        records = self._records(object_ids)
+        pointers = {
+            number: target
+            for number, record in enumerate(records)
+            if record is not None and (target := record.points_to) is not None
+        }
+        for number, record in zip(pointers, self._records(list(pointers.values())), strict=True):
+            records[number] = record
+        return [_report(record) for record in records]
+
+    def keys_between(self, bucket: str, prefix: str, after: str | None, until: str | None) -> Iterator[str]:
+        """Keys with this prefix that have verdicts, in the order of their bytes.
+
+        Those after `after` (from the first on, if it is `None`), up to and with `until` (to the last).
+        """
+        first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
+        last = b"[" + until.encode() if until is not None else b"+"
+        while True:
+            found = self._client.zrange(keys.key_index(bucket), first, last, bylex=True, offset=0, num=_PAGE)
+            page = cast("list[bytes]", found)  # bytes, as `connect` asks
+            for name in page:
+                key = name.decode()
+                if not key.startswith(prefix):
+                    return
+                yield key
+            if len(page) < _PAGE:
+                return
+            first = b"(" + page[-1]
+
+    def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
+        """Take keys without a record out of the index."""
+        if names:
+            self._client.zrem(keys.key_index(bucket), *names)
+
+    def _records(self, object_ids: Sequence[str]) -> list[Record | None]:
+        if not object_ids:
+            return []
+        found = self._client.mget([keys.record(object_id) for object_id in object_ids])
+        return [_parsed(value) for value in cast("list[bytes | None]", found)]  # bytes, as `connect` asks
+
+
+def _parsed(value: bytes | None) -> Record | None:
+    try:
+        return None if value is None else Record.parse(value)
+    except CorruptRecordError:
+        return None
+
+
+def _report(record: Record | None) -> Report | None:
+    try:
+        return None if record is None or record.points_to is not None else record.report()
+    except CorruptRecordError:
+        return None

@@ -1,0 +1,232 @@
+"""The record: what lies in Redis for one object, and which of two verdicts on it stands.
+
+A record is a string: a header line, a line feed, a body; perhaps a line feed and a failed attempt.
+
+    last_modified_ms|sequencer|scanned_at_ms|status|etag|job_id
+    {"target":"s3://bucket/key", ...
+    scanned_at_ms|{"target":"s3://bucket/key", ...
+
+The body is the report as JSON or, in a pointer, `@` and the id of another record. Unknown is empty. The
+sequencer is in lower case and without leading zeros, ETag and job id are percent-encoded, so that all compare
+as text and none can hold a separator. (A string, because a hash with one field above 64 bytes takes three
+times the memory.)
+
+Scans of one object overtake each other, so a script writes, and refuses the older verdict:
+
+0. A scan that failed says nothing about the object. It never replaces a verdict, unless both know their ETags
+   or times of modification and these differ; and any verdict replaces it. The same is true of a scan that
+   found the object unreadable, where it is provably the same object: the ETags are equal, or it is one
+   version. The last such attempt is kept beside the verdict.
+1. Both know when the object was last modified: the later modification wins; then, where both know it, the
+   later sequencer; then the later scan.
+2. One of them doesn't (the object could not be read): the later scan wins.
+3. All equal: the greater job id, so that every order of arrival ends in the same record.
+
+The same job id again is a redelivery and changes nothing, unless the first one failed.
+
+Rule 2 is as good as the hosts' clocks: every order of arrival ends the same only if whoever scanned later did
+not see an older object. And a sequencer is that of the event that asked for the scan; what the scan then saw
+may be younger.
+"""
+
+import re
+from datetime import datetime
+from typing import Final, NamedTuple, Self
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from keyhole.scan.report import LastAttempt, Report
+
+_HEX: Final = re.compile(r"[0-9a-f]+")
+_HEADER_FIELDS: Final = ("last_modified_ms", "sequencer", "scanned_at_ms", "status", "etag", "job_id")
+
+WRITE_SCRIPT: Final = r"""
+-- KEYS[1]   record of the object
+-- KEYS[2]   record of the bare key: the same one, if the object has no version
+-- KEYS[3]   stream of verdicts
+-- KEYS[4]   index of the bucket's keys
+-- KEYS[5]   index of the verdict's status
+-- KEYS[6..] indexes of all other statuses
+-- ARGV[1]   object id
+-- ARGV[2]   object id of the bare key
+-- ARGV[3]   header line, without its line feed
+-- ARGV[4]   report as JSON
+-- ARGV[5]   job id
+-- ARGV[6]   time of the scan in epoch seconds
+-- ARGV[7]   seconds until a record expires, 0 for never
+-- ARGV[8]   length of the stream
+-- ARGV[9]   the object's key
+-- ARGV[10]  1 if the version alone says which object it is, as it does of all but `null` and missing ones
+-- returns 1 if the verdict was written, 2 if it failed and is kept beside the one that stands, 0 if the one
+-- that stands is of the same job or newer
+
+-- A record's header, its body, and the failed attempt beside it; nil if it isn't a record, so that a corrupt
+-- one gives way to any verdict.
+local function parse(value)
+    local modified, sequencer, scanned, status, etag, job, rest = string.match(
+        value, '^(%-?%d*)|(%x*)|(%-?%d+)|(%l*)|([^|\n]*)|([^|\n]*)(.*)$')
+    if not modified then return nil end
+    local body, attempt = string.match(rest, '^\n([^\n]*)\n?(.*)$')
+    return {modified = tonumber(modified), sequencer = sequencer, scanned = tonumber(scanned),
+            status = status, etag = etag, job = job, header = string.sub(value, 1, #value - #rest),
+            body = body, attempt = attempt or ''}
+end
+
+local function unread(verdict) return verdict.status == 'failed' or verdict.status == 'unreadable' end
+local function other(one, two)
+    return (one.etag ~= '' and two.etag ~= '' and one.etag ~= two.etag)
+        or (one.modified and two.modified and one.modified ~= two.modified)
+end
+local function same(one, two)
+    return ARGV[10] == '1' or (one.etag ~= '' and one.etag == two.etag and not other(one, two))
+end
+
+-- Whether an attempt says nothing against a verdict: a failure unless it is of another object, an unreadable
+-- object if it is provably the same.
+local function idle(attempt, verdict)
+    if attempt.status == 'failed' then return verdict.status ~= 'failed' and not other(attempt, verdict) end
+    return attempt.status == 'unreadable' and not unread(verdict) and same(attempt, verdict)
+end
+
+local function newer(new, old)
+    if not old then return true end
+    if idle(new, old) then return false end
+    if idle(old, new) then return true end
+    if new.job == old.job then return false end
+    if new.modified and old.modified then
+        if new.modified ~= old.modified then return new.modified > old.modified end
+        -- Hexadecimal without leading zeros: the longer is the greater.
+        if new.sequencer ~= '' and old.sequencer ~= '' and new.sequencer ~= old.sequencer then
+            if #new.sequencer ~= #old.sequencer then return #new.sequencer > #old.sequencer end
+            return new.sequencer > old.sequencer
+        end
+    end
+    if new.scanned ~= old.scanned then return new.scanned > old.scanned end
+    return new.job > old.job
+end
+
+local function stored(key)
+    local value = redis.call('GET', key)
+    return value and parse(value)
+end
+
+local function store(key, value)
+    if ARGV[7] == '0' then
+        redis.call('SET', key, value)
+    else
+        redis.call('SET', key, value, 'EX', ARGV[7])
+    end
+end
+
+local function unindex(id)
+    for i = 5, #KEYS do redis.call('ZREM', KEYS[i], id) end
+end
+
+-- The later one of two attempts, if it is later than the verdict: as `time of the scan|report as JSON`.
+local function latest(verdict, one, two)
+    local function at(attempt) return tonumber(string.match(attempt, '^%-?%d+') or '') or -math.huge end
+    local later = at(one) > at(two) and one or two
+    return at(later) > verdict.scanned and later or ''
+end
+local function as_attempt(failed) return string.format('%.0f', failed.scanned) .. '|' .. failed.body end
+local function with(attempt) return attempt ~= '' and '\n' .. attempt or '' end
+
+local old = stored(KEYS[1])
+local new = parse(ARGV[3] .. '\n' .. ARGV[4])
+if old and old.body and idle(new, old) then
+    local attempt = latest(old, as_attempt(new), old.attempt)
+    redis.call('SET', KEYS[1], old.header .. '\n' .. old.body .. with(attempt), 'KEEPTTL')
+    return 2
+end
+if not newer(new, old) then
+    return 0
+end
+local attempt = ''
+if old and old.body then
+    attempt = latest(new, idle(old, new) and as_attempt(old) or '', old.attempt)
+end
+store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
+unindex(ARGV[1])
+redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
+redis.call('ZADD', KEYS[4], 0, ARGV[9])
+if KEYS[2] ~= KEYS[1] and newer(new, stored(KEYS[2])) then
+    store(KEYS[2], ARGV[3] .. '\n@' .. ARGV[1])
+    unindex(ARGV[2])
+end
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[4])
+return 1
+"""
+
+
+class CorruptRecordError(Exception):
+    """A record that Keyhole did not write, or that a later version of it wrote."""
+
+
+class Record(NamedTuple):
+    """A stored record; of its header only what reading needs."""
+
+    status: str
+    body: bytes
+    attempt: bytes = b""
+
+    @classmethod
+    def parse(cls, value: bytes) -> Self:
+        """Read a record as it lies in Redis.
+
+        Raises:
+            CorruptRecordError: it doesn't begin with a header line.
+        """
+        line, _, rest = value.partition(b"\n")
+        body, _, attempt = rest.partition(b"\n")
+        fields = line.split(b"|")
+        if len(fields) != len(_HEADER_FIELDS):
+            raise CorruptRecordError(f"its first line does not have the fields {'|'.join(_HEADER_FIELDS)}")
+        status = fields[_HEADER_FIELDS.index("status")]
+        return cls(status.decode("ascii", "replace"), body, attempt.partition(b"|")[2])
+
+    @property
+    def points_to(self) -> str | None:
+        """The object id that a pointer names; `None` if this is no pointer."""
+        return self.body[1:].decode("ascii", "replace") if self.body.startswith(b"@") else None
+
+    def report(self) -> Report:
+        """The report, with the last attempt if that failed.
+
+        Raises:
+            CorruptRecordError: the body is not a report.
+        """
+        try:
+            report = Report.model_validate_json(self.body)
+            if not self.attempt:
+                return report
+            attempt = LastAttempt.of(Report.model_validate_json(self.attempt))
+            return report.model_copy(update={"last_attempt": attempt})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"])) or "its body"
+            raise CorruptRecordError(f"{where}: {first['msg']}") from error
+
+
+def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
+    """The header line of a report's record. A sequencer that is not hexadecimal is left out."""
+    modified_ms = "" if report.last_modified is None else epoch_ms(report.last_modified)
+    order = (sequencer or "").lower()
+    order = (order.lstrip("0") or "0") if _HEX.fullmatch(order) else ""
+    etag = quote((report.etag or "").strip('"'), safe="")
+    fields = (modified_ms, order, epoch_ms(report.scanned_at), report.status, etag, quote(job_id, safe=":/"))
+    return "|".join(map(str, fields))
+
+
+def is_fixed(report: Report) -> bool:
+    """Whether the version alone says which object a report is about.
+
+    `null` is a version whose object can be replaced; what is missing is no longer any object.
+    """
+    missing = {"not_found", "delete_marker"}
+    return report.version_id not in {None, "null"} and missing.isdisjoint(report.reasons)
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970."""
+    return round(moment.timestamp() * 1000)

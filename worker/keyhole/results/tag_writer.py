@@ -1,0 +1,222 @@
+"""Writes a verdict's tags to its object.
+
+S3 replaces an object's whole tag set, and takes no condition with it. So a writer reads the tags, looks which
+object they are on, writes what is to be there, and begins again, until what it reads is right:
+
+    read the tags ──► look at the ETag ──► right? ──► done
+          ▲                                  │ no
+          └──────────────────────────────────┴──► write them
+
+- Other people's tags survive. Tags that cannot be read are never overwritten.
+- The look comes last, so tags are called right only on the object that the verdict is about. A writer that is
+  interrupted between its write and the next look leaves a debt behind (`keyhole.jobs.tag_debts`), and another
+  one goes on.
+- If the object was replaced meanwhile, its tags are to tell the verdict on the new object. If there is none
+  yet, Keyhole's tags are removed: they came with the upload, or a write of ours landed on the new object.
+- A version cannot be replaced, so it is not looked at, except for the version `null`.
+
+What it can't do: between the look and the write the object can be replaced, and for a moment its new bytes
+have the old tags. And if somebody else writes tags between our reading and our writing, theirs are lost. A
+reader who cannot accept that moment compares the ETag in `keyhole-scan`, or reads by version.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
+
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+
+from keyhole.results.tags import TagDebt, foreign_tags, merged, unquoted, without_time
+from keyhole.sources.deadline import deadline
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import TagTypeDef
+
+#: Seconds that one request may take.
+LONGEST_REQUEST: Final = 10.0
+#: Writes until somebody who keeps overwriting our tags is left alone. If the object was replaced, there is
+#: one more, so that none of ours stay on the new one.
+_WRITES: Final = 4
+#: Times that the object may be replaced while its tags are written.
+_REPLACEMENTS: Final = 1
+
+
+class TagOutcome(StrEnum):
+    """What became of the tags."""
+
+    WRITTEN = "written"
+    UNCHANGED = "unchanged"
+    #: The object is gone, or it was replaced; a new one has the tags of its own verdict, or none.
+    SKIPPED_CHANGED = "skipped_changed"
+    #: Ten tags are other people's.
+    SKIPPED_FULL = "skipped_full"
+    #: This storage has no tags.
+    SKIPPED_UNSUPPORTED = "skipped_unsupported"
+    #: Somebody else keeps overwriting them, or keeps replacing the object.
+    FAILED_CONTENDED = "failed_contended"
+
+
+class TagRequest(StrEnum):
+    """A kind of request that writing tags takes."""
+
+    READ = "GetObjectTagging"
+    WRITE = "PutObjectTagging"
+    LOOK = "HeadObject"
+
+
+#: Tells Keyhole's tags for the object with this ETag; `None` if there is no verdict on it.
+VerdictOn = Callable[[str], Mapping[str, str] | None]
+
+
+class Address(TypedDict):
+    """How S3 is told which object."""
+
+    Bucket: str
+    Key: str
+    VersionId: NotRequired[str]
+
+
+class TagWriter:
+    """Writes tags through an S3 client whose timeouts are the caller's, and which does not retry.
+
+    What S3 answers beyond a `TagOutcome` (denied, throttled, broken, unreachable) is raised as botocore's
+    error. Beginning again is always safe. Two writers of one object at a time disturb each other: see
+    `keyhole.jobs.tag_debts`.
+    """
+
+    def __init__(self, s3: "S3Client") -> None:
+        self._s3 = s3
+
+    def write(
+        self,
+        debt: TagDebt,
+        verdict_on: VerdictOn | None = None,
+        asked: Callable[[TagRequest], object] = lambda _: None,
+    ) -> TagOutcome:
+        """Give an object the tags of the verdict on it; by default only the debt's own verdict is known.
+
+        `asked` is called before every request.
+        """
+        try:
+            return _Writing(self._s3, debt, verdict_on or _only(debt), asked).converge()
+        except ClientError as error:
+            outcome = _outcome(error)
+            if outcome is None:
+                raise
+            return outcome
+
+
+def _only(debt: TagDebt) -> VerdictOn:
+    return lambda etag: debt.tags if etag == debt.etag else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """One object's tags while they are written."""
+
+    s3: "S3Client"
+    debt: TagDebt
+    verdict_on: VerdictOn
+    asked: Callable[[TagRequest], object]
+
+    def converge(self) -> TagOutcome:
+        """Read, look, write, until what is read is right."""
+        etag, writes, replacements = self.debt.etag, 0, 0
+        while True:
+            tags = self._read()
+            found = self._look()
+            if found is None:
+                return TagOutcome.SKIPPED_CHANGED
+            if found != etag:
+                # The tags may still have been the old object's: read again.
+                etag, replacements = found, replacements + 1
+                if replacements > _REPLACEMENTS:
+                    return TagOutcome.FAILED_CONTENDED
+                continue
+            own = self.verdict_on(etag)
+            wanted = foreign_tags(tags) if own is None else merged(tags, own)
+            if wanted is None:
+                return TagOutcome.SKIPPED_FULL
+            if without_time(tags) == without_time(wanted):
+                if etag != self.debt.etag:
+                    return TagOutcome.SKIPPED_CHANGED
+                return TagOutcome.WRITTEN if writes else TagOutcome.UNCHANGED
+            if writes == _WRITES + replacements:
+                return TagOutcome.FAILED_CONTENDED
+            self._write(wanted)
+            writes += 1
+
+    def _look(self) -> str | None:
+        """The ETag of the object that is there now; `None` if there is none.
+
+        A version that cannot be replaced, and an object that could not be read, are not looked at.
+        """
+        if not self.debt.etag or self.debt.version_id not in {None, "", "null"}:
+            return self.debt.etag
+        self.asked(TagRequest.LOOK)
+        try:
+            with deadline(LONGEST_REQUEST):
+                head = self.s3.head_object(**self._address)
+        except ClientError as error:
+            if _http_status(error) == 404:
+                return None
+            raise
+        if "ETag" not in head:
+            raise ResponseParserError("there is no ETag in it")
+        return unquoted(head["ETag"])
+
+    def _read(self) -> dict[str, str]:
+        self.asked(TagRequest.READ)
+        return read_tags(self.s3, **self._address)
+
+    def _write(self, tags: Mapping[str, str]) -> None:
+        self.asked(TagRequest.WRITE)
+        with deadline(LONGEST_REQUEST):
+            if not tags:
+                # Some servers answer an empty set with an error, and this is one request with one meaning.
+                self.s3.delete_object_tagging(**self._address)
+                return
+            tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
+            self.s3.put_object_tagging(**self._address, Tagging={"TagSet": tag_set})
+
+    @property
+    def _address(self) -> Address:
+        address = Address(Bucket=self.debt.bucket, Key=self.debt.key)
+        if self.debt.version_id:
+            address["VersionId"] = self.debt.version_id
+        return address
+
+
+def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
+    """The tags of an object.
+
+    Raises:
+        ResponseParserError: The answer has none, not even an empty set: Ceph's RGW 16.2 answers so if it
+            cannot read tags that came with an upload in parts.
+        Exception: As botocore raises it.
+    """
+    with deadline(LONGEST_REQUEST):
+        answer = s3.get_object_tagging(**address)
+    if "TagSet" not in answer:
+        raise ResponseParserError("there is no set of tags in it")
+    return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+
+def _http_status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def _outcome(error: ClientError) -> TagOutcome | None:
+    """What an answer of S3 means for the tags; `None` if it may pass."""
+    if error.response["Error"]["Code"] in {"NotImplemented", "MethodNotAllowed"}:
+        return TagOutcome.SKIPPED_UNSUPPORTED
+    match _http_status(error):
+        case 404:
+            return TagOutcome.SKIPPED_CHANGED
+        case 405 | 501:
+            return TagOutcome.SKIPPED_UNSUPPORTED
+        case _:
+            return None

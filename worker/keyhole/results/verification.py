@@ -1,0 +1,198 @@
+"""Compares an object with the verdict that is recorded on it and with its tags."""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from botocore.parsers import ResponseParserError
+from pydantic import BaseModel, ConfigDict
+
+from keyhole.results.tag_writer import LONGEST_REQUEST, Address, read_tags
+from keyhole.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, speaks_of, unquoted
+from keyhole.scan.report import Report, Status
+from keyhole.sources.deadline import deadline
+from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Agreement(StrEnum):
+    """How an object, the verdict on it and its tags go together."""
+
+    AGREE = "agree"
+    DIFFER = "differ"
+    #: There is nothing to compare, or it cannot be read.
+    UNKNOWN = "unknown"
+
+
+class Code(StrEnum):
+    """What differs, or is unknown."""
+
+    NO_OBJECT = "no_object"
+    OBJECT_UNREADABLE = "object_unreadable"
+    TAGS_UNREADABLE = "tags_unreadable"
+    NO_VERDICT = "no_verdict"
+    #: The verdict is on an object that is not there any more, or on none that is known.
+    OTHER_OBJECT = "other_object"
+    FORGED_TAGS = "forged_tags"
+    MISSPELT_TAGS = "misspelt_tags"
+    OTHER_TAGS = "other_tags"
+    TAGS_OWED = "tags_owed"
+
+
+#: What leaves it unknown whether all agree.
+_UNKNOWN: Final = frozenset({Code.NO_OBJECT, Code.OBJECT_UNREADABLE, Code.TAGS_UNREADABLE, Code.NO_VERDICT})
+
+
+class Difference(BaseModel):
+    """One thing that differs or is unknown: a stable code, and a sentence."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: Code
+    message: str
+
+
+class Seen(NamedTuple):
+    """An object as S3 shows it. `etag` without quotes; `trouble`: why its tags cannot be read."""
+
+    etag: str
+    size: int
+    version_id: str | None
+    tags: Mapping[str, str]
+    trouble: str | None = None
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """Keyhole's tags, in whatever spelling."""
+        return {name: value for name, value in self.tags.items() if is_own(name)}
+
+
+class Verification(BaseModel):
+    """What was found of one object; `tags` are Keyhole's alone, `status` is the recorded verdict's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    state: Agreement
+    differences: tuple[Difference, ...] = ()
+    etag: str | None = None
+    size: int | None = None
+    version_id: str | None = None
+    status: Status | None = None
+    tags: dict[str, str] = {}
+
+    @classmethod
+    def of(
+        cls, target: str, seen: Seen | None, report: Report | None, differences: tuple[Difference, ...]
+    ) -> Self:
+        """Sum up what was found."""
+        if any(difference.code not in _UNKNOWN for difference in differences):
+            state = Agreement.DIFFER
+        else:
+            state = Agreement.UNKNOWN if differences else Agreement.AGREE
+        return cls(
+            target=target,
+            state=state,
+            differences=differences,
+            etag=None if seen is None else seen.etag,
+            size=None if seen is None else seen.size,
+            version_id=None if seen is None else seen.version_id,
+            status=None if report is None else report.status,
+            tags={} if seen is None else seen.own_tags,
+        )
+
+
+def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen | None:
+    """Look at an object and its tags; `None` if it does not exist.
+
+    Raises:
+        SourceError: It cannot be looked at. If only its tags cannot be read, that is told in `Seen.trouble`.
+    """
+    address = Address(Bucket=bucket, Key=key)
+    if version_id:
+        address["VersionId"] = version_id
+    try:
+        with deadline(LONGEST_REQUEST):
+            head = s3.head_object(**address)
+    except BOTO_ERRORS as error:
+        found = explain(error)
+        if found.reason in {"not_found", "delete_marker"}:
+            return None
+        raise found from error
+    if not {"ETag", "ContentLength"} <= head.keys():
+        raise explain(ResponseParserError("there is no ETag or no length in it"))
+    version_id = head.get("VersionId")
+    if version_id:
+        address["VersionId"] = version_id
+    tags: dict[str, str] = {}
+    trouble = None
+    try:
+        tags = read_tags(s3, **address)
+    except BOTO_ERRORS as error:
+        trouble = str(explain(error))
+    return Seen(unquoted(head["ETag"]), head["ContentLength"], version_id, tags, trouble)
+
+
+def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bool) -> tuple[Difference, ...]:
+    """What differs between an object and the verdict on it, or is unknown.
+
+    Args:
+        seen: The object; `None` if it does not exist.
+        report: The verdict that is recorded; `None` if there is none.
+        records: Whether verdicts are recorded.
+        tags: Whether verdicts are written as tags.
+    """
+    if seen is None:
+        if report is None:
+            return (Difference(code=Code.NO_OBJECT, message="there is no such object"),)
+        message = f"the object does not exist, and the verdict on it is {report.status}"
+        return (Difference(code=Code.OTHER_OBJECT, message=message),)
+    if seen.trouble is not None:
+        unread = Difference(code=Code.TAGS_UNREADABLE, message=f"its tags cannot be read: {seen.trouble}")
+        return (*_of_record(seen, report, records=records), *((unread,) if tags else ()))
+    return (*_of_record(seen, report, records=records), *_of_tags(seen, report, records=records, tags=tags))
+
+
+def _of_record(seen: Seen, report: Report | None, *, records: bool) -> Iterator[Difference]:
+    """Whether the verdict that is recorded is on this object."""
+    if not records:
+        return
+    if report is None:
+        yield Difference(code=Code.NO_VERDICT, message="there is no verdict on it; try `keyhole submit`")
+    elif report.etag is None:
+        message = (
+            f"the verdict is {report.status}: the object could not be read, so nobody knows which it was"
+        )
+        yield Difference(code=Code.NO_VERDICT, message=message)
+    elif unquoted(report.etag) != seen.etag:
+        message = (
+            f"the verdict {report.status} is on the ETag {unquoted(report.etag)}, the object has {seen.etag}"
+        )
+        yield Difference(code=Code.OTHER_OBJECT, message=message)
+
+
+def _of_tags(seen: Seen, report: Report | None, *, records: bool, tags: bool) -> Iterator[Difference]:
+    """Whether the tags tell the verdict on this object."""
+    misspelt = sorted(seen.own_tags.keys() - set(OWN_TAGS))
+    if misspelt:
+        message = f"tags that a policy may take for Keyhole's: {', '.join(misspelt)}"
+        yield Difference(code=Code.MISSPELT_TAGS, message=message)
+    rest = {name: value for name, value in seen.tags.items() if name not in misspelt}
+    says = f"the tag {STATUS} says {rest[STATUS]}" if STATUS in rest else f"there is no tag {STATUS}"
+    has_own = any(map(is_own, rest))
+    if not records:
+        if STATUS not in rest or SCAN not in rest:
+            message = f"{says}, and no verdicts are recorded"
+            yield Difference(code=Code.NO_VERDICT, message=message)
+        elif not speaks_of(rest, seen.etag):
+            message = f"{says}, {SCAN} says {rest[SCAN]}, the object has the ETag {seen.etag}"
+            yield Difference(code=Code.OTHER_TAGS, message=message)
+    elif report is None or report.etag is None or unquoted(report.etag) != seen.etag:
+        if has_own:
+            yield Difference(code=Code.FORGED_TAGS, message=f"{says} of an object without a verdict")
+    else:
+        against = disagreement(report, rest, expected=tags)
+        if against is not None:
+            yield Difference(code=Code.OTHER_TAGS, message=against)

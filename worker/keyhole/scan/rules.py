@@ -1,0 +1,215 @@
+"""The policy: which images an importer takes, as rules in a TOML file, and the profiles that are shipped.
+
+A file begins from a profile and has rules, of which the first whose globs match bucket and key counts. What a
+rule does not say is as the profile has it, and where no rule matches the profile alone counts.
+
+    profile = "default"
+
+    [[rules]]
+    bucket = "uploads-*"
+    key = "*.qcow2"
+    formats = ["qcow2", "vmdk:streamOptimized"]
+    max_virtual_size = "2 TiB"
+
+    [rules.severity]
+    encrypted = "info"
+
+In a glob `*` is any text, `/` and line breaks included, as in the policies of S3; `?` is one character, `[…]`
+one of several, `[[]` a bracket. Upper and lower case differ.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+)
+
+from keyhole.inspectors.catalogue import CONTAINER_FORMATS, INSPECTORS
+from keyhole.inspectors.findings import CHECKS, Severity
+from keyhole.inspectors.readers import READERS
+from keyhole.inspectors.text import printable
+from keyhole.scan.sizes import parse_size
+
+PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
+#: How a disk lies that lies in nothing.
+BARE = "bare"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class PolicyError(Exception):
+    """A policy that cannot be used; one line that names the rule and what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message.encode(errors="surrogateescape")))
+
+
+def _bytes(value: object) -> object:
+    """A size: a number of bytes, or a text such as `2 TiB`."""
+    return parse_size(value) if isinstance(value, str) else value
+
+
+Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0, strict=True)]
+
+
+class Rule(BaseModel):
+    """What is taken of the objects that it is for. A format is written `vmdk`, or `vmdk:streamOptimized`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str = "*"
+    key: str = "*"
+    #: `None`: every format that Keyhole knows.
+    formats: tuple[str, ...] | None = None
+    #: What may be around a disk, from the outside in, as `gzip/tar`; `bare`: nothing. `None`: anything.
+    containers: tuple[str, ...] | None = None
+    #: What a disk in an archive is called; `None`: anything.
+    member_name: str | None = None
+    max_virtual_size: Size | None = None
+    virtual_size_multiple: Size | None = None
+    #: The most that is decompressed to look at a compressed object in full; `None`: as much as is cheap.
+    decompress: Size | None = None
+    #: What opens the disk once it is let in, by the names in `keyhole.inspectors.readers`. What the first one
+    #: takes for the virtual size is reported; what concerns none of them is information.
+    readers: tuple[str, ...] = Field(default=READERS, min_length=1)
+    #: What `safe` needs. `provable`: proof where the format can give it, be it of a sample.
+    wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
+    severity: dict[str, Severity] = {}
+    #: Whether what metadata, content type and suffix say of an object is compared with what it is.
+    compare_declared: StrictBool = True
+
+    @field_validator("formats")
+    @classmethod
+    def _known_formats(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for entry in value or ():
+            if entry.partition(":")[0] not in INSPECTORS:
+                raise ValueError(f"{entry!r} is no format; there are {', '.join(INSPECTORS)}")
+        return value
+
+    @field_validator("containers")
+    @classmethod
+    def _known_containers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for entry in value or ():
+            if entry != BARE and not CONTAINER_FORMATS.issuperset(entry.split("/")):
+                names = ", ".join(sorted(CONTAINER_FORMATS))
+                raise ValueError(
+                    f"{entry!r} is nothing that disks lie in; write {BARE}, or of {names}, as 'gzip/tar'"
+                )
+        return value
+
+    @field_validator("readers")
+    @classmethod
+    def _known_readers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for reader in value:
+            if reader not in READERS:
+                raise ValueError(f"{reader!r} is no reader; there are {', '.join(READERS)}")
+        return value
+
+    @field_validator("severity")
+    @classmethod
+    def _known_checks(cls, value: dict[str, Severity]) -> dict[str, Severity]:
+        for check in value:
+            if check not in CHECKS:
+                raise ValueError(f"{check!r} is not a check; `keyhole docs checks` lists them")
+        return value
+
+    def is_for(self, bucket: str | None, key: str | None) -> bool:
+        """Whether the rule is for an object; a file that is in no bucket has its path as key."""
+        return fnmatchcase(bucket or "", self.bucket) and fnmatchcase(key or "", self.key)
+
+    def takes(self, image_format: str, subformat: str | None) -> bool:
+        """Whether a format is taken."""
+        return (
+            self.formats is None
+            or image_format in self.formats
+            or f"{image_format}:{subformat}" in self.formats
+        )
+
+    def takes_in(self, around: Sequence[str]) -> bool:
+        """Whether a disk is taken that lies in these containers, from the outside in."""
+        return self.containers is None or ("/".join(around) or BARE) in self.containers
+
+    def takes_some(self, image_format: str) -> bool:
+        """Whether a format is taken, be it in some of its variants only."""
+        return self.formats is None or any(entry.partition(":")[0] == image_format for entry in self.formats)
+
+
+class PolicyFile(BaseModel):
+    """A policy as it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # the names stand in one place
+    rules: tuple[Rule, ...] = ()
+
+
+class Policy(BaseModel):
+    """Rules in the order in which they count; the last one is for every object."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    def rule_for(self, bucket: str | None, key: str | None) -> Rule:
+        """The first rule that is for an object."""
+        return next(rule for rule in self.rules if rule.is_for(bucket, key))
+
+
+@lru_cache
+def load_policy(name: str) -> Policy:
+    """The policy of a profile's name or of a file's path.
+
+    Raises:
+        PolicyError: There is none, or it is not valid.
+    """
+    if name in PROFILES:
+        return Policy(name=name, rules=(_parse(profile_text(name), f"profile {name}", Rule),))
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise PolicyError(
+            f"{name!r} is neither a profile ({', '.join(PROFILES)}) nor a file that can be read: {error}"
+        ) from None
+    written = _parse(text, name, PolicyFile)
+    base = load_policy(written.profile).rules[0]
+    rules = tuple(_completed(rule, base) for rule in written.rules)
+    digest = sha256(text.encode()).hexdigest()[:8]
+    return Policy(name=f"{Path(name).stem}-{digest}", rules=(*rules, base))
+
+
+def profile_text(name: str) -> str:
+    """A shipped profile as it is written, its sources in comments."""
+    return resources.files("keyhole.scan").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _completed(rule: Rule, base: Rule) -> Rule:
+    """The rule with what it does not say from the profile: a field, or the severity of a check."""
+    stated = {field: getattr(rule, field) for field in rule.model_fields_set}
+    return base.model_copy(update={**stated, "severity": {**base.severity, **rule.severity}})
+
+
+def _parse(text: str, where: str, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PolicyError(f"{where} is no TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(
+            "."
+        )
+        raise PolicyError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None

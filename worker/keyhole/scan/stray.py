@@ -1,0 +1,54 @@
+"""What an object is that is no disk image, so that a stray PDF is named as such.
+
+It is told by a library from the first bytes, for people; no verdict is made of it but that it is no image.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import puremagic
+
+from keyhole.inspectors.facts import Facts
+
+#: Bytes that are no text: controls but for tab, line breaks, form feed and escape.
+_NO_TEXT: Final = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})
+
+
+def reason(facts: Facts) -> str:
+    """Why nothing was recognised, as a stable code."""
+    if not facts.actual_size:
+        return "empty"
+    if not facts.front:
+        return "no_known_format"
+    if not any(facts.front):
+        return "zeros"
+    return "not_an_image" if media_type(facts.front) else "no_known_format"
+
+
+def details(facts: Facts) -> Mapping[str, object]:
+    """What it is instead, if that is known: `mime_type`."""
+    kind = media_type(facts.front) if facts.format is None else None
+    return {"mime_type": kind} if kind else {}
+
+
+def media_type(front: bytes) -> str | None:
+    """The media type of what begins so; `None` if none is known."""
+    if not any(front):
+        return None
+    try:
+        # Among those that are equally sure the library's order decides; the less sure often has no type.
+        found = next((match.mime_type for match in puremagic.magic_string(front) if match.mime_type), None)
+    except (puremagic.PureError, ValueError):
+        found = None
+    return found or ("text/plain" if _is_text(front) else None)
+
+
+def _is_text(front: bytes) -> bool:
+    if front.translate(None, _NO_TEXT) != front:
+        return False
+    try:
+        front.decode()
+    except UnicodeDecodeError as error:
+        # The last character may be cut.
+        return len(front) - error.start < 4 and error.reason == "unexpected end of data"
+    return True

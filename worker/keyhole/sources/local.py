@@ -1,0 +1,70 @@
+"""Bytes by range from a file on this machine, or from anything that can seek."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from stat import S_ISBLK, S_ISREG
+from typing import BinaryIO
+from weakref import finalize
+
+from keyhole.sources.errors import ObjectChangedError, UnreadableError
+from keyhole.sources.meter import Meter
+from keyhole.sources.source import Identity
+
+
+class FileSource:
+    """A seekable binary file. Counted like S3, one read one request."""
+
+    def __init__(self, file: BinaryIO, meter: Meter, *, last_modified: datetime | None = None) -> None:
+        self._file = file
+        self._meter = meter
+        try:
+            self._identity = Identity(size=file.seek(0, os.SEEK_END), last_modified=last_modified)
+        except OSError as error:
+            raise UnreadableError("unreadable_file", f"cannot seek: {error.strerror}") from error
+
+    @property
+    def identity(self) -> Identity:
+        """The file's size and, if it was opened by path, when it was last modified."""
+        return self._identity
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes from `offset` on; see `Source.read`."""
+        self._meter.request(length)
+        wanted = max(0, min(length, self._identity.size - offset))
+        try:
+            self._file.seek(offset)
+            data = self._file.read(wanted)
+            while len(data) < wanted and (piece := self._file.read(wanted - len(data))):
+                data += piece
+        except OSError as error:
+            raise UnreadableError("unreadable_file", f"cannot read: {error.strerror}") from error
+        self._meter.received(len(data))
+        if len(data) < wanted:
+            raise ObjectChangedError("the file became shorter while it was read")
+        return data
+
+    def tail(self, length: int) -> bytes:
+        """The last bytes of the file; see `Source.tail`."""
+        return self.read(max(0, self._identity.size - length), length)
+
+
+def open_local(path: Path, meter: Meter) -> FileSource:
+    """Open a regular file or a block device for reading by range. It is closed when the source is given up.
+
+    Raises:
+        UnreadableError: It is not there, not readable, or neither a file nor a block device.
+    """
+    try:
+        known = path.stat()
+        if not (S_ISREG(known.st_mode) or S_ISBLK(known.st_mode)):
+            raise UnreadableError("unreadable_file", f"{path} is no file")
+        file = path.open("rb", buffering=0)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        # A ValueError is a NUL in the name, which no file has.
+        raise UnreadableError("not_found", f"{path} does not exist") from error
+    except OSError as error:
+        raise UnreadableError("unreadable_file", f"cannot open {path}: {error.strerror}") from error
+    source = FileSource(file, meter, last_modified=datetime.fromtimestamp(known.st_mtime, UTC))
+    finalize(source, file.close)
+    return source

@@ -1,0 +1,146 @@
+"""The budget of one scan: how many requests, bytes and seconds it took, and when to stop."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from keyhole.sources.errors import BudgetExhaustedError, TransientError
+
+#: What a scan that ran out of its budget may take to tell what it knows: a share of the budget, and seconds.
+EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one object may cost. The defaults are far above what any image needs that is not out to cost us.
+
+    The most that an inspection asks for is below 2 MiB, in at most a dozen ranges; retries count, too.
+    """
+
+    requests: int = 32
+    bytes: int = 16 * 1024 * 1024
+    seconds: float = 60.0
+    #: Of the thread that scans. What an image takes is below 20 ms, but for maps of tens of megabytes.
+    cpu_seconds: float = 1.0
+    #: Bytes that decoders make of it and of all that lies in it.
+    decompressed: int = 1024**3
+
+
+class Meter:
+    """Counts what a scan costs and refuses what would be over its budget.
+
+    It belongs to the thread that makes it, whose CPU time it counts.
+
+    Args:
+        budget: What it may cost.
+        pace: Called before every request, to wait for its turn. That wait is not the object's fault, and not
+        in its budget.
+    """
+
+    def __init__(self, budget: Budget, pace: Callable[[], None] | None = None) -> None:
+        self._budget = budget
+        self._pace = pace
+        self._waited = 0.0
+        self._began = time.monotonic()
+        self._cpu_began = time.thread_time()
+        #: The last fault of the server or the network, which took its share of the budget.
+        self.trouble: TransientError | None = None
+        self.requests = 0
+        self.bytes_read = 0
+        self._decompressed = 0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """The seconds since the scan began, but for those in which it waited for its turn."""
+        return time.monotonic() - self._began - self._waited
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left of the budget."""
+        return max(0.0, self._budget.seconds - self.elapsed_seconds)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The seconds of CPU that this thread took since the scan began."""
+        return time.thread_time() - self._cpu_began
+
+    def widen(self, budget: Budget) -> None:
+        """Allow as much as another budget does, where that is more: the object is a container."""
+        own = self._budget
+        self._budget = Budget(
+            max(own.requests, budget.requests),
+            max(own.bytes, budget.bytes),
+            max(own.seconds, budget.seconds),
+            max(own.cpu_seconds, budget.cpu_seconds),
+            max(own.decompressed, budget.decompressed),
+        )
+
+    def request(self, length: int) -> None:
+        """Count a request for `length` bytes, about to be made.
+
+        Raises:
+            BudgetExhaustedError: It would be over the budget, or `pace` raised a `TransientError`, which is
+                the trouble then.
+        """
+        self.allow(length, requests=1)
+        self.requests += 1
+        if self._pace is not None:
+            before = time.monotonic()
+            try:
+                self._pace()
+            except TransientError as error:
+                self.trouble = error
+                raise BudgetExhaustedError(error.reason, str(error)) from error
+            self._waited += time.monotonic() - before
+
+    def allow(self, length: int, *, requests: int = 0) -> None:
+        """Look whether `length` bytes, and `requests` if any, are within the budget.
+
+        Raises:
+            BudgetExhaustedError: They would be over it.
+        """
+        budget = self._budget
+        for over, what in (
+            (self.requests + requests > budget.requests, f"{budget.requests} requests"),
+            (self.bytes_read + length > budget.bytes, f"{budget.bytes} bytes"),
+            (self._decompressed > budget.decompressed, f"{budget.decompressed} decompressed bytes"),
+            (self.elapsed_seconds >= budget.seconds, f"{budget.seconds:g} seconds"),
+        ):
+            if over:
+                raise BudgetExhaustedError(
+                    "budget", f"the scan's budget of {what} ran out before it could decide"
+                )
+
+    def work(self) -> None:
+        """Look whether the scan may go on to work.
+
+        Raises:
+            BudgetExhaustedError: Its seconds of CPU are used up.
+        """
+        most = self._budget.cpu_seconds
+        if self.cpu_seconds >= most:
+            raise BudgetExhaustedError(
+                "budget", f"the scan's budget of {most:g} seconds of CPU ran out before it could decide"
+            )
+
+    def extend_cpu(self) -> None:
+        """Allow a little more CPU than was taken so far: enough to tell what is known by now."""
+        more = max(LEAST_EXTENSION, min(MOST_EXTENSION, self._budget.cpu_seconds * EXTENSION))
+        self._budget = replace(self._budget, cpu_seconds=self.cpu_seconds + more)
+
+    def decompressed(self, length: int) -> None:
+        """Count bytes that a decoder made. That takes time, too.
+
+        Raises:
+            BudgetExhaustedError: They are over the budget.
+        """
+        self._decompressed += length
+        self.allow(0)
+
+    def repeated(self, times: int) -> None:
+        """Count requests that were made without asking, as redirects are followed."""
+        self.requests += times
+
+    def received(self, length: int) -> None:
+        """Count bytes that came."""
+        self.bytes_read += length

@@ -1,0 +1,201 @@
+"""Ranged GETs by boto3: slower than obstore, but it takes every key that S3 takes and names every error."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+from urllib3.exceptions import HTTPError
+
+from keyhole.sources.deadline import deadline
+from keyhole.sources.errors import ObjectChangedError, SourceError, TransientError, UnreadableError
+from keyhole.sources.meter import Meter
+from keyhole.sources.s3_answer import Answer, Pin, Span
+from keyhole.sources.s3_refusal import BOTO_ERRORS, explain, http_status
+from keyhole.sources.source import Identity
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: A server that ignores Range sends the object from its front. This much is read to reach a range further
+#: back.
+MAX_SKIPPED_BYTES = 8 * 1024 * 1024
+
+#: A body is read, and counted, in pieces of this many bytes.
+PIECE_BYTES = 64 * 1024
+
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    """Make one ranged GET, within the seconds that are left of the budget.
+
+    Raises:
+        SourceError: One of its kinds, which says why.
+    """
+    meter.request(span.length)
+    with deadline(meter.seconds_left) as limit:
+        try:
+            return _get(client, pin, span, meter)
+        except SourceError as error:
+            if limit.expired:
+                message = "the server did not answer in full within the budget's seconds"
+                raise TransientError("network", message) from error
+            raise
+
+
+def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    request = _request(pin)
+    try:
+        response = client.get_object(**request, Range=span.header)
+    except ClientError as error:
+        meter.repeated(_redirects(error.response))
+        if pin.if_match is not None and http_status(error.response) == 501:
+            answer = get(client, replace(pin, states_etag=False), span, meter)
+            return replace(answer, took_if_match=False)
+        if http_status(error.response) == 416 and pin.size:
+            raise ObjectChangedError from error  # the pinned object reaches there, this one does not
+        if http_status(error.response) == 416 and span.offset in {0, None}:
+            return _get_without_range(client, pin, span, meter)
+        raise explain(error) from error
+    except BOTO_ERRORS as error:
+        raise explain(error) from error
+    meter.repeated(_redirects(response))
+    size = response.get("ContentLength")
+    if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
+        # Some servers only ignore ranges from the end.
+        response["Body"].close()
+        return get(client, pin, Span(*span.placed(size)), meter)
+    return _read(client, response, pin, span, meter)
+
+
+def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
+    """What every request of a pinned object states."""
+    request = {"Bucket": pin.bucket, "Key": pin.key, "VersionId": pin.version_id, "IfMatch": pin.if_match}
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def _redirects(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything
+    """How often botocore repeated a request by itself: without retries, it does to follow a redirect."""
+    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
+    """Ask for an object of which the server refuses a range: an empty one has none.
+
+    Where the server only refuses ranges from the end, the span is asked for by its place.
+    """
+    meter.request(0)
+    try:
+        response = client.get_object(**_request(pin))
+    except BOTO_ERRORS as error:
+        raise explain(error) from error
+    response["Body"].close()
+    size = response.get("ContentLength")
+    if size == 0:
+        return Answer(0, b"", _identity(response, 0))
+    if span.offset is None and size is not None:
+        return get(client, pin, Span(*span.placed(size)), meter)
+    raise ObjectChangedError
+
+
+def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - boto3's response is a dict of everything
+    body = response["Body"]
+    try:
+        size, skipped = _place(client, response, pin, span, meter)
+        meter.allow(skipped)
+        passed = sum(len(piece) for piece in _pieces(body, skipped, meter))
+        offset, length = span.placed(size)
+        data = b"".join(_pieces(body, length, meter))
+    except (IncompleteReadError, ResponseStreamingError) as error:
+        raise TransientError("truncated_body", f"the answer to {span.header} broke off: {error}") from error
+    except (BotoCoreError, HTTPClientError, HTTPError, OSError) as error:
+        raise TransientError("network", f"the connection failed: {error}") from error
+    finally:
+        body.close()
+    if passed + len(data) != skipped + length:
+        raise TransientError("truncated_body", f"the answer to {span.header} ended before its end")
+    return Answer(offset, data, _identity(response, size), heeds_range=http_status(response) == 206)
+
+
+def _place(
+    client: "S3Client",
+    response: Any,  # noqa: ANN401 - boto3's response is a dict of everything
+    pin: Pin,
+    span: Span,
+    meter: Meter,
+) -> tuple[int, int]:
+    """The object's size, and how many bytes of the body lie before the span."""
+    stated = response.get("ContentRange")
+    if http_status(response) == 206:
+        content_range = CONTENT_RANGE.fullmatch(stated or "")
+        if content_range is not None:
+            first, total = int(content_range[1]), content_range[3]
+            size = _size(client, response, pin, meter) if total == "*" else int(total)
+            if first == span.placed(size)[0]:
+                return size, 0
+        raise TransientError("wrong_range", f"the server answered {span.header} with {stated!r}")
+    # A 200: the server ignores Range and sends everything. Read no further than asked.
+    size = response.get("ContentLength")
+    # Some servers only ignore ranges from the end.
+    if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
+        raise TransientError("wrong_range", f"the server answered {span.header} with the whole object")
+    if size is None:
+        raise UnreadableError(
+            "range_ignored", "the server ignores ranges, and does not say how long the object is"
+        )
+    if _lies_far(span, size):
+        raise UnreadableError(
+            "range_ignored", "the server ignores ranges; the object would be read from its front"
+        )
+    return int(size), span.placed(size)[0]
+
+
+def _lies_far(span: Span, size: int) -> bool:
+    """Whether a span is too far back to read an object of `size` bytes from its front."""
+    return span.placed(size)[0] > MAX_SKIPPED_BYTES
+
+
+def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # noqa: ANN401 - as above
+    """The size of an object whose GET does not state it (`Content-Range: bytes 0-9/*`): ask once, by HEAD."""
+    if pin.size is not None:
+        return pin.size
+    meter.request(0)
+    try:
+        head = client.head_object(
+            **_request(replace(pin, version_id=response.get("VersionId") or pin.version_id))
+        )
+    except BOTO_ERRORS as error:
+        raise explain(error) from error
+    if head.get("ETag") != response.get("ETag"):
+        raise ObjectChangedError
+    if head.get("ContentLength") is None:
+        raise TransientError("server_error", "the server does not say how long the object is")
+    return int(head["ContentLength"])
+
+
+def _pieces(body: Any, length: int, meter: Meter) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types
+    """The next `length` bytes of a body, fewer where it ends."""
+    while length > 0 and (piece := body.read(min(length, PIECE_BYTES))):
+        meter.received(len(piece))
+        length -= len(piece)
+        yield piece
+
+
+def _identity(response: Any, size: int) -> Identity:  # noqa: ANN401 - boto3's response is a dict of everything
+    return Identity(
+        size=size,
+        etag=response.get("ETag"),
+        version_id=response.get("VersionId"),
+        last_modified=response.get("LastModified"),
+        content_type=response.get("ContentType"),
+        content_encoding=response.get("ContentEncoding"),
+        metadata=tuple(response.get("Metadata", {}).items()),
+    )

@@ -1,0 +1,108 @@
+"""Which certificates prove a server: one file for both S3 clients.
+
+The first of these that is set: `AWS_CA_BUNDLE` (or `ca_bundle` in AWS's configuration), `REQUESTS_CA_BUNDLE`,
+`SSL_CERT_FILE`; else the system's own store, to which a company adds its CA; else what comes with boto3.
+
+boto3 trusts the file that it is given and nothing else. obstore trusts that file and what it finds by itself:
+`SSL_CERT_FILE` and `SSL_CERT_DIR`, or else the system's store. Whether that is more than boto3 trusts is
+decided here, certificate by certificate.
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from botocore.httpsession import get_cert_path
+
+from keyhole.sources.errors import ConfigurationError
+
+#: Where systems keep their store: Debian and Alpine, Fedora and RHEL, SUSE, older RHEL, BSD and macOS.
+SYSTEM_STORES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+
+
+class Trust(NamedTuple):
+    """The trusted certificates.
+
+    `bundle` is the file of them. `obstore_finds` are the files and folders that obstore trusts besides.
+    """
+
+    bundle: Path
+    obstore_finds: tuple[Path, ...]
+
+    @property
+    def told_to_obstore(self) -> Path | None:
+        """The bundle, unless obstore finds it by itself.
+
+        A store that is told a bundle as long as a system's takes 0.7 MB, another one 0.1 MB.
+        """
+        return None if self.bundle in self.obstore_finds else self.bundle
+
+    @property
+    def holds_for_obstore(self) -> bool:
+        """Whether obstore, given the bundle, trusts nothing else."""
+        others = [found for found in self.obstore_finds if found != self.bundle]
+        if not others:
+            return True
+        trusted = _certificates(self.bundle)
+        return all(_certificates(other) <= trusted for other in others)
+
+
+def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trust:
+    """Choose the certificates.
+
+    Args:
+        configured: What boto3 finds in `AWS_CA_BUNDLE` or as `ca_bundle` in AWS's configuration.
+        environment: The other variables.
+
+    Raises:
+        ConfigurationError: The file that is named cannot be used.
+    """
+    system = next((Path(store) for store in SYSTEM_STORES if Path(store).is_file()), None)
+    own = [Path(environment[name]) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if environment.get(name)]
+    found = tuple(own or ([system] if system else []))
+    named = {"AWS_CA_BUNDLE": configured} | {
+        name: environment.get(name) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+    }
+    for name, value in named.items():
+        if value:
+            return Trust(_usable(name, Path(value)), found)
+    return Trust(system or Path(str(get_cert_path(verify=True))), found)
+
+
+def _usable(name: str, path: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=os.fspath(path))
+    except OSError as error:  # ssl.SSLError is one, too: no certificate in it
+        raise ConfigurationError(
+            "request", f"{name} names {path}, which is not a file of certificates: {error.strerror}"
+        ) from error
+    return path
+
+
+def _certificates(place: Path) -> set[bytes]:
+    """The certificates in a file, or in all files of a folder; none in what cannot be read."""
+    found: set[bytes] = set()
+    try:
+        entries = place.iterdir() if place.is_dir() else [place]
+        # OpenSSL's folders hold each file under two names.
+        files = {entry.resolve() for entry in entries if entry.is_file()}
+    except OSError:
+        return found
+    for file in files:
+        try:
+            bodies = PEM.findall(file.read_bytes())
+        except OSError:
+            continue
+        found.update(b"".join(body.split()) for body in bodies)
+    return found
