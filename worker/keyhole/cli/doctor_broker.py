@@ -10,7 +10,8 @@ import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 import redis
 from kombu.exceptions import KombuError, OperationalError
 
-from keyhole.app import SENT_AT, app, impatient
+from keyhole.app import SENT_AT, app
+from keyhole.fleet.broker import impatient
 from keyhole.cli.doctor_check import ANSWER_SECONDS, one_line
 from keyhole.cli.doctor_redis import ask, of_redis_broker
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding

@@ -22,7 +22,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from celery.worker.control import Panel
 
-from keyhole.app import impatient
+from keyhole.fleet.broker import impatient
 from keyhole.fleet.loop_watch import SIGN
 from keyhole.fleet.services import LOOP_SECONDS, services
 from keyhole.fleet.signing import why_refused

@@ -11,10 +11,9 @@ from functools import cached_property
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from celery import bootsteps
+from celery import bootsteps, current_app
 from celery.worker import state
 
-from keyhole.app import app
 from keyhole.health import LATELY, UNWELL, SignOfLife
 
 #: Seconds from one sign to the next.
@@ -47,7 +46,7 @@ class WorkerSign:
         """What is said of a task that has outlived the hard limit; empty if there is none."""
         now = time.monotonic()
         began = [self._held_since.setdefault(request, now) for request in state.reserved_requests]
-        held, limit = now - min(began, default=now), app.conf.task_time_limit
+        held, limit = now - min(began, default=now), current_app.conf.task_time_limit
         if held <= limit + LATELY:
             return ""
         return f"{UNWELL}has held a task for {held:.0f} s, and the limit is {limit} s"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from billiard.process import current_process
+from celery import current_app
 from celery.signals import (
     celeryd_after_setup,
     task_postrun,
@@ -21,7 +22,6 @@ from celery.signals import (
     worker_shutdown,
 )
 
-from keyhole.app import app
 from keyhole.confinement.cage import UnconfinedError, confine, why_unconfined
 from keyhole.confinement.limits import limit_cpu
 from keyhole.confinement.needs import Needs, needs
@@ -112,7 +112,7 @@ def _begin_task(**_: object) -> None:
             log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
             os._exit(OUTDATED_EXIT)
         # More than that no task can use before the time limit ends it.
-        limit_cpu(float(app.conf.task_time_limit) * (os.cpu_count() or 1))
+        limit_cpu(float(current_app.conf.task_time_limit) * (os.cpu_count() or 1))
     if _stuck is not None:
         _stuck.begin()
 

@@ -5,10 +5,9 @@ import threading
 from typing import Any, Final
 
 import redis
-from celery import bootsteps
+from celery import bootsteps, current_app
 from kombu.exceptions import OperationalError
 
-from keyhole.app import app
 from keyhole.fleet.services import services
 from keyhole.jobs.queues import HOUSEKEEPING
 
@@ -52,6 +51,6 @@ def publish_sweep() -> None:
     """Ask for a sweep, if nobody has done so in the last seconds."""
     try:
         if services().ledger.claim_sweep(EVERY - 1):
-            app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
+            current_app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
     except (redis.RedisError, OperationalError) as error:
         log.warning("no sweep is asked for: %s", error)
