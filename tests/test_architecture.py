@@ -10,35 +10,21 @@ import pytest
 ROOT = Path(__file__).parent.parent / "worker" / "keyhole"
 #: From the bottom up. A room imports from itself and from what stands before it.
 ROOMS = [
-    "sign_of_life",
+    "health",
     "inspectors",
     "sources",
     "scan",
+    "store",
     "results",
     "jobs",
     "intake",
     "reports",
-    "malloc",
     "confinement",
     "limits",
     "settings",
     "api",
-    "signing",
-    "mailbox",
+    "fleet",
     "app",
-    "services",
-    "tag_work",
-    "scan_work",
-    "audit_work",
-    "loop_watch",
-    "pool_process",
-    "s3_watch",
-    "redis_transport",
-    "amqp_transport",
-    "consumer",
-    "sweeping",
-    "lost",
-    "scheduling",
     "tasks",
     "cli",
 ]
@@ -46,10 +32,16 @@ ROOMS = [
 ASIDE = {
     "": set(),
     "logs": {"inspectors", "sources"},
+    "builders": set(),
+    "demo": {"builders", "scan"},
     "embedded": {"results", "settings"},
-    "demo": {"scan"},
-    "__main__": {"cli", "sign_of_life"},
+    "__main__": {"cli", "health"},
 }
+#: The rooms of the inspectors, from the bottom up. What is in none of them is the core, or the machinery.
+FORMATS = ["volumes", "partitions", "formats", "compression", "archives"]
+CORE = {"base", "effort", "errors", "extents", "facts", "findings", "memory", "readers", "region", "text", "trace"}
+#: Where Celery is imported. `recurrence` only parses crontabs by it.
+CELERY = {"fleet", "app.py", "tasks.py", "intake/recurrence.py", "cli/worker.py"}
 #: What the library of inspectors imports from outside; the first two are CRC-32C, which Python lacks, and XML
 #: that can do no harm. Of `urllib` and `xml` it is what reads text.
 OUTSIDE = {
@@ -160,7 +152,7 @@ def test_inspectors_have_no_io_no_clock_and_no_settings(path: Path) -> None:
 def test_only_the_edge_reads_settings(path: Path) -> None:
     reads = any(module == "keyhole.settings" for module in imports(path))
     room = path.relative_to(ROOT).with_suffix("").parts[0]
-    assert not reads or room in {"settings", "api", "app", "services", "cli", "embedded"}
+    assert not reads or room in {"settings", "api", "app", "fleet", "cli", "embedded"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=lambda path: path.name)
@@ -172,3 +164,10 @@ def test_commands_print_tables_by_the_console_that_escapes(path: Path) -> None:
         if isinstance(node, ast.Call)
     }
     assert "Console" not in calls
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_celery_is_imported_only_where_work_is_published_and_done(path: Path) -> None:
+    place = path.relative_to(ROOT)
+    uses = any(module.split(".")[0] == "celery" for module in imports(path))
+    assert not uses or CELERY & {place.parts[0], str(place)}

@@ -11,11 +11,11 @@ import redis
 from kombu.exceptions import KombuError, OperationalError
 
 from keyhole.app import SENT_AT, app
-from keyhole.fleet.broker import impatient
 from keyhole.cli.doctor_check import ANSWER_SECONDS, one_line
 from keyhole.cli.doctor_redis import ask, of_redis_broker
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
+from keyhole.fleet.broker import impatient
 from keyhole.jobs.queues import QUEUES
 from keyhole.settings import Settings
 from keyhole.sources.masking import masked_url
