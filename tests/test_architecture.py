@@ -37,9 +37,13 @@ ASIDE = {
     "embedded": {"results", "settings"},
     "__main__": {"cli", "health"},
 }
-#: The rooms of the inspectors, from the bottom up. What is in none of them is the core, or the machinery.
-FORMATS = ["volumes", "partitions", "formats", "compression", "archives"]
-CORE = {"base", "effort", "errors", "extents", "facts", "findings", "memory", "readers", "region", "text", "trace"}
+#: The rooms of the inspectors, from the bottom up.
+INNER_ROOMS = ["volumes", "partitions", "compression", "formats", "archives"]
+#: The core of the inspectors, which imports only itself. What else is beside the rooms is the machinery.
+CORE = {
+    *("base", "effort", "errors", "extents", "facts", "findings"),
+    *("memory", "readers", "region", "text", "trace", "wrapper"),
+}
 #: Where Celery is imported. `recurrence` only parses crontabs by it.
 CELERY = {"fleet", "app.py", "tasks.py", "intake/recurrence.py", "cli/worker.py"}
 #: What the library of inspectors imports from outside; the first two are CRC-32C, which Python lacks, and XML
@@ -164,6 +168,17 @@ def test_commands_print_tables_by_the_console_that_escapes(path: Path) -> None:
         if isinstance(node, ast.Call)
     }
     assert "Console" not in calls
+
+
+@pytest.mark.parametrize("path", IN_INSPECTORS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_of_the_inspectors_stands_alone_and_their_rooms_in_an_order(path: Path) -> None:
+    used = {module.split(".")[2] for module in imports(path) if module.startswith("keyhole.inspectors.")}
+    place = path.relative_to(ROOT / "inspectors").with_suffix("").parts[0]
+    if place in CORE:
+        assert used <= CORE
+    elif place in INNER_ROOMS:
+        assert used.isdisjoint(INNER_ROOMS[INNER_ROOMS.index(place) + 1 :])
+        assert used.isdisjoint({"catalogue", "inspection"})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
