@@ -16,7 +16,7 @@ from typing import Any
 
 from keyhole import limits
 from keyhole.cli import main
-from keyhole.fleet import scanning as scan_work
+from keyhole.fleet import scanning
 
 PROGRAM = (sys.executable, "-m", "tests.e2e.misbehaving")
 
@@ -83,5 +83,5 @@ def _misbehave(scan: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     # Or the tests would take minutes of CPU.
     setattr(limits, "CPU_FACTOR", 0.3)  # noqa: B010 - a name of another module, as the next
-    setattr(scan_work, "scan_s3", _misbehave(scan_work.scan_s3))  # noqa: B010 - as said
+    setattr(scanning, "scan_s3", _misbehave(scanning.scan_s3))  # noqa: B010 - as said
     main()

@@ -27,7 +27,7 @@ from keyhole.builders import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from keyhole.inspectors import unsupported as foreign
+from keyhole.inspectors import unsupported
 from keyhole.inspectors.unsupported import MAX_HOPS, ForeignMarks, named_by
 from tests.inspectors.compression.packed import PACKED, noise, skippable
 from tests.inspectors.content.tools import environment, need
@@ -167,7 +167,7 @@ def test_a_stream_behind_frames_that_are_skipped_is_found(tmp_path: Path, length
 
 
 def test_so_is_one_of_lz4_and_one_that_ends_with_the_object() -> None:
-    assert "ambiguous_format" in checks_of(behind_frames(3 * MIB, last=foreign.LZ4_MAGIC))
+    assert "ambiguous_format" in checks_of(behind_frames(3 * MIB, last=unsupported.LZ4_MAGIC))
     assert "ambiguous_format" in checks_of(behind_frames(16 * MIB - 8, last=b""))
 
 

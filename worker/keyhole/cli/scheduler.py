@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from keyhole import health as sign_of_life
+from keyhole import health
 from keyhole import logs
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
@@ -30,7 +30,7 @@ def scheduler_command(*, check: bool) -> None:
     Valkey and a worker.
     """
     if check:
-        sys.exit(sign_of_life.check("scheduler"))
+        sys.exit(health.check("scheduler"))
     settings = load_settings()
     if settings.schedules is None:
         raise CommandError(NONE_CONFIGURED, USAGE)
@@ -52,6 +52,6 @@ def scheduler_command(*, check: bool) -> None:
             )
             for schedule in schedules
         ]
-        sign = sign_of_life.SignOfLife.of_process("scheduler")
+        sign = health.SignOfLife.of_process("scheduler")
         with sign.shown():
             scheduling.run(configure(ready), str(ready.redis_url), audits, on_look=sign.give)

@@ -11,7 +11,7 @@ from secrets import token_hex
 
 import click
 
-from keyhole import health as sign_of_life
+from keyhole import health
 from keyhole.cli.backend import backend, refuse_powerless, refuse_unusable
 from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
 
@@ -39,7 +39,7 @@ def worker_command(
     embedded Valkey, and `keyhole submit` finds it there.
     """
     if check:
-        sys.exit(sign_of_life.check("worker"))
+        sys.exit(health.check("worker"))
     settings = load_settings()
     with _stops_while_it_starts(), one_line_errors(), backend(settings, work=False, look=False) as settings:
         from celery.signals import worker_shutting_down
