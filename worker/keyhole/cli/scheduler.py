@@ -4,8 +4,7 @@ import sys
 
 import click
 
-from keyhole import health
-from keyhole import logs
+from keyhole import health, logs
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 
