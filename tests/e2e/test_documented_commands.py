@@ -98,7 +98,7 @@ def clone(tmp_path: Path) -> Path:
     for name in ("deploy", "tests", "worker", "README.md", "docker-compose.yml"):
         (folder / name).symlink_to(ROOT / name)
     (bin_folder / "activate").write_text('PATH="$PWD/.venv/bin:$PATH"\n')
-    for name, program in (("python", ""), ("keyhole", "-m worker")):
+    for name, program in (("python", ""), ("keyhole", "-m keyhole")):
         (bin_folder / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {program} "$@"\n')
         (bin_folder / name).chmod(0o755)
     (folder / "schedules.toml").write_text(block("[[schedules]]"))
