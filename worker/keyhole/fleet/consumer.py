@@ -114,6 +114,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         """Before it connects again, whatever the reason: that is no standstill."""
         SIGN.give()
         super().on_close()
+        SIGN.give()
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""
@@ -125,6 +126,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
             return attempt(on_error, retries, interval_max=LONGEST_PAUSE, callback=between_attempts)
 
+        SIGN.give()
         attempt, conn.ensure_connection = conn.ensure_connection, ensure
         return super().ensure_connected(conn)
 

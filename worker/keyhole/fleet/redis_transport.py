@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 _RAW = "keyhole-raw"
 #: Seconds without another message when Redis did not note one.
 REST_SECONDS: Final = 5
-#: Seconds until what failed is tried again, and that a channel that closes waits for its backlog.
-RETRY_SECONDS, LAST_SECONDS = 1.0, 3.0
+#: Seconds until what failed is tried again, and that a channel that closes waits for its backlog. If Redis
+#: answers, that takes milliseconds; if not, the event loop waits for one channel after the other.
+RETRY_SECONDS, LAST_SECONDS = 1.0, 1.0
 
 
 def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
