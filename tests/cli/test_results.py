@@ -169,6 +169,7 @@ class TestShow:
 
 
 class TestErrors:
+    @pytest.mark.slow
     @pytest.mark.parametrize("arguments", [("results",), ("show", "s3://b/k")])
     def test_redis_is_away(
         self, keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]

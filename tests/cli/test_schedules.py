@@ -214,6 +214,7 @@ class TestErrors:
         assert printed.error.startswith("KEYHOLE_SCHEDULES is set to ")
         assert "nightly: crontab: '61' is no minute; write *, 0 to 59" in printed.error
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("command", ["schedules", "scheduler"])
     def test_redis_is_away(
         self, keyhole: Keyhole, file: Path, monkeypatch: pytest.MonkeyPatch, command: str

@@ -69,6 +69,7 @@ def noted(site: Site) -> set[str]:
     return {job.key for pending in site.ledger.silent(JOBS, 1000) for job in pending.entry.jobs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broker", ["amqp://127.0.0.1:1", slow("redis://127.0.0.1:1")])
 def test_every_way_notes_the_work_though_the_broker_is_away(faulty_site: Site, broker: str) -> None:
     said = json.loads(run(faulty_site, EVERY_WAY, KEYHOLE_BROKER_URL=broker))

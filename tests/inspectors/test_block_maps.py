@@ -160,6 +160,7 @@ QEMU = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.qemu
 @pytest.mark.parametrize(("kind", "options"), [(kind, one) for kind, some in QEMU.items() for one in some])
 def test_what_qemu_makes_is_whole_by_all_its_maps(qemu_img: QemuImg, kind: str, options: str) -> None:

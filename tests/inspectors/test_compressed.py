@@ -308,6 +308,7 @@ TOOLS = {
 THOROUGH = {"xz -9e", "zstd -q --ultra -22", "xz --format=lzma -9e"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "command"),
     [

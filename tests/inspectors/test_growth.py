@@ -144,6 +144,7 @@ def _inspect(image: Image) -> None:
     inspection.facts()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [slow(name) if number % 3 else name for number, name in enumerate(MANY)])
 def test_twice_as_much_takes_twice_the_work(name: str) -> None:
     few, many = (calls_for(MANY[name](number)) for number in (FEW, 2 * FEW))

@@ -85,6 +85,7 @@ def by_blkid(disc: Path) -> set[str]:
     return {printed[name] for name in ("TYPE", "PTTYPE") if name in printed}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HYBRIDS)
 def test_a_hybrid_is_safe_and_what_blkid_says(folder: Path, name: str) -> None:
     commands, table = HYBRIDS[name]

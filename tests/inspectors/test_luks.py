@@ -121,6 +121,7 @@ def test_cryptsetup_reads_what_the_builder_wrote(image: Image, tmp_path: Path) -
     assert "aes" in dump
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     [

@@ -38,6 +38,7 @@ def entry(image: Image, table: str, index: int, value: int) -> Image:
     return image.patched(at, struct.pack(">Q", value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("target", CLUSTERS)
 @pytest.mark.parametrize("index", [0, 7])

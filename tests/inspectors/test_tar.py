@@ -261,6 +261,7 @@ def test_a_size_beyond_the_object_is_truncation(size: int) -> None:
 # Laws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
 @given(data=st.data())
 def test_an_archive_is_known_the_same_however_the_bytes_came(name: str, data: st.DataObject) -> None:

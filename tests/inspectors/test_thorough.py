@@ -35,6 +35,7 @@ def known(image: Image, which: int) -> Facts:
     raise AssertionError(f"it never has enough: {inspection.missing()[:3]}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutations", [4, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [*IMAGES, *LARGER])
 def test_the_order_of_the_bytes_makes_no_difference(name: str, mutations: int) -> None:

@@ -96,6 +96,7 @@ def test_good_disks_of_any_size_are_safe(size: int) -> None:
     assert_good(vmdk_sparse(size, allocated=[0, 5, last // 2, last]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "at"), [(7 * MIB, REDUNDANT), (9 * GIB, REDUNDANT), (15 * GIB, PRIMARY), (64 * GIB, REDUNDANT)]
 )

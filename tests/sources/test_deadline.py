@@ -73,6 +73,7 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 @pytest.mark.parametrize("answer", [trickle_headers, trickle_body, say_nothing])
 # boto3 alone reads the second key: obstore cannot name it.
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["disk.qcow2", "a//disk.qcow2"])
 def test_a_request_ends_with_the_budget(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None], key: str

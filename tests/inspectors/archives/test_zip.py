@@ -299,6 +299,7 @@ def test_small_members_are_looked_at_as_they_come() -> None:
 # Laws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
 @given(data=st.data())
 def test_an_archive_is_known_the_same_however_the_bytes_came(name: str, data: st.DataObject) -> None:

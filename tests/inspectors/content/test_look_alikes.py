@@ -87,6 +87,7 @@ def test_it_is_no_volume(known: bytes) -> None:
         assert names(BytesView(known, size)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [FRONT, 50 * MIB, LARGE])
 def test_random_bytes_are_no_volume(size: int) -> None:
     random = Random(size)  # noqa: S311 - the same bytes at every run

@@ -163,6 +163,7 @@ class TestAmqp:
         assert isinstance(source, AmqpSource)
         assert source._address == queue
 
+    @pytest.mark.slow
     @given(names, names, names, names)
     def test_every_name_can_be_written(self, user: str, password: str, vhost: str, queue: str) -> None:
         source = opened(f"amqp://{quoted(user)}:{quoted(password)}@host/{quoted(vhost)}/{quoted(queue)}")

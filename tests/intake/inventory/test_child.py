@@ -52,6 +52,7 @@ def test_the_row_of_an_error_comes_back_from_it(conversion: Callable[..., Conver
     assert raised.value.row == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", [FileFormat.PARQUET, FileFormat.ORC])
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"ORC", bytes(1000), b"images,a,1\n"])
 def test_what_is_no_such_file_is_refused(
