@@ -92,6 +92,18 @@ class TestAMessage:
         with pytest.raises(NotDurableError):
             dead.add_durably([poison])
 
+    def test_one_that_was_sent_again_stays_if_it_was_in_vain_again_meanwhile(self, dead: DeadLetters) -> None:
+        """Sent again, a message may be refused before the letter that it came from is dropped."""
+        refused = Dead.message(b"garbage", SOURCE, "it is no JSON")
+        dead.add(refused)
+        sent = letter(dead, refused.id)
+        dead.add(refused)
+
+        assert not dead.drop_unchanged(sent)
+        assert letter(dead, refused.id).times == 2
+        assert dead.drop_unchanged(letter(dead, refused.id))
+        assert dead.count() == 0
+
     def test_one_that_was_dropped_does_not_come_back(self, dead: DeadLetters) -> None:
         dead.add_again("dropped", "no JSON")
 

@@ -137,7 +137,8 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                dead.drop([letter_id])
+                # It may have been in vain again already; then it is a letter of now.
+                dead.drop_unchanged(letter)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is gone: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
 

@@ -70,6 +70,18 @@ redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('DEL', KEYS[3])
 """
 
+_DROP_UNCHANGED: Final = """
+-- KEYS[1]  zset: ids of dead letters by the last time
+-- KEYS[2]  the letter
+-- ARGV[1]  letter id
+-- ARGV[2]  how often it was in vain when it was read
+if redis.call('HGET', KEYS[2], 'times') ~= ARGV[2] then
+    return 0
+end
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('DEL', KEYS[2])
+"""
+
 
 class LetterKind(StrEnum):
     """What a dead letter was."""
@@ -168,6 +180,7 @@ class DeadLetters:
         self._client = client
         self._durable = Durability(client)
         self._add = client.register_script(_ADD)
+        self._drop_unchanged = client.register_script(_DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
         """Keep a letter, or count that it was in vain once more. A lost answer makes it count twice."""
@@ -252,6 +265,14 @@ class DeadLetters:
             pipe.zrem(keys.DEAD, *letter_ids)
             pipe.delete(*map(keys.dead_letter, letter_ids))
             return int(pipe.execute()[0])
+
+    def drop_unchanged(self, letter: DeadLetter) -> bool:
+        """Drop a letter whose content was sent again, unless that was in vain and it was kept again."""
+        return bool(
+            self._drop_unchanged(
+                keys=[keys.DEAD, keys.dead_letter(letter.id)], args=[letter.id, letter.times]
+            )
+        )
 
     def _count_in_vain(
         self,
