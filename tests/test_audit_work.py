@@ -367,7 +367,7 @@ def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool
 
 @pytest.mark.slow
 @pytest.mark.xfail(
-    reason="entries that only wait are taken for lost by the broker at every death, and after five such sweeps "
+    reason="entries that only wait are taken for lost by the broker at every death; after five such sweeps "
     "they are given up as `worker_lost`, before three workers were lost with them",
     strict=True,
 )
