@@ -73,8 +73,15 @@ def looking(pid: int) -> Iterator[Looks]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "copies"),
-    [("", dict.fromkeys(GREEDY, 6)), (IN_FULL, dict.fromkeys(GREEDY, 1) | dict.fromkeys(GREEDY_IN_FULL, 3))],
-    ids=["default", "in full"],
+    [
+        pytest.param("", dict.fromkeys(GREEDY, 6), id="default"),
+        pytest.param(
+            IN_FULL,
+            dict.fromkeys(GREEDY, 1) | dict.fromkeys(GREEDY_IN_FULL, 3),
+            id="in full",
+            marks=pytest.mark.soak,
+        ),
+    ],
 )
 def test_a_worker_of_two_processes_stays_below_512_mib(
     scripted: ScriptedS3, tmp_path: Path, policy: str, copies: dict[str, int]
