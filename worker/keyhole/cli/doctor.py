@@ -48,7 +48,7 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
     # Celery is imported once settings are known to be right, and not by two checks at once.
-    import keyhole.fleet.pool_process  # noqa: F401
+    import keyhole.fleet.pool_process  # noqa: F401 - for the checks, as said
 
     first = [
         Check("settings", lambda: _settings(settings)),
