@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from random import Random
 from threading import Event, Thread
 
@@ -134,6 +134,7 @@ class Run:
             self._submit(self._upload(count), began, seconds)
             while (left := began + seconds - time.monotonic()) > 0:
                 time.sleep(left)
+            self._last_until_all_struck(storm, struck)
         told.faults, told.strikes = dict(self._s3.heal()), dict(struck)
         self._killed += sum(struck[strike] for strike in KILLS)
         told.seconds = round(time.monotonic() - began, 1)
@@ -141,6 +142,21 @@ class Run:
         told.uncertain = len(self._uncertain) - before[1]
         told.jobs = told.accepted + told.uncertain
         return told
+
+    def _last_until_all_struck(self, storm: Storm, struck: Mapping[str, int]) -> None:
+        """Wait until each strike of a storm has come, and each fault, unless no work is left for it.
+
+        A slow machine makes few requests while its jobs are submitted, and a fast one is soon done with them.
+        """
+        until = time.monotonic() + LOST_SECONDS
+        while time.monotonic() < until:
+            if all(striking.strike in struck for striking in storm.strikes):
+                if not self._s3.missing():
+                    return
+                with suppress(redis.RedisError):  # it may be killed just now
+                    if at_rest():
+                        return
+            time.sleep(POLL_SECONDS)
 
     def _drain(self, told: Told) -> None:
         """Wait until all jobs have ended, and settle their account."""
@@ -249,8 +265,8 @@ class Run:
         # The first comes early, so that each comes once.
         pause = striking.every * random.uniform(0.1, 0.5)
         while not over.wait(pause):
-            self._fleet.strike(striking.strike, random, over)
             struck[striking.strike.value] += 1
+            self._fleet.strike(striking.strike, random, over)
             pause = striking.every * random.uniform(0.5, 1.5)
 
 

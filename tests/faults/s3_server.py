@@ -63,6 +63,10 @@ class FaultyS3:
         """Break from now on."""
         self._command("storm", seed=seed, rules=[asdict(rule) for rule in rules])
 
+    def missing(self) -> list[str]:
+        """The faults of the storm that have not struck yet."""
+        return list(self._command("missing"))
+
     def heal(self) -> Mapping[str, int]:
         """Answer rightly from now on; returns how often each fault struck. What is stalled stays so."""
         return Counter(self._command("heal"))
@@ -134,6 +138,9 @@ class Server:
             Rule(Fault(rule["fault"]), rule["rate"], tuple(map(Kind, rule["kinds"]))) for rule in rules
         )
 
+    def missing(self) -> list[Fault]:
+        return [rule.fault for rule in self.rules if not self.struck[rule.fault]]
+
     def heal(self) -> Counter[str]:
         self.rules = ()
         return self.struck
@@ -149,9 +156,17 @@ class Server:
     # Requests
 
     def fault(self, kind: Kind) -> Fault | None:
-        """The fault of the next request, of this kind."""
+        """The fault of the next request, of this kind.
+
+        A request that chance spares gets a fault that has not struck yet: however few requests come, each
+        fault of a storm strikes.
+        """
         self.number += 1
-        return drawn(self.rules, self.seed, self.number, kind)
+        fault = drawn(self.rules, self.seed, self.number, kind)
+        if fault is None:
+            due = (rule.fault for rule in self.rules if kind in rule.kinds and not self.struck[rule.fault])
+            fault = next(due, None)
+        return fault
 
     def find(self, request: Request) -> Stored | None:
         """The object that a request is about."""

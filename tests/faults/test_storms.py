@@ -4,7 +4,8 @@ import pytest
 
 from tests.faults.outcome import Plan
 from tests.faults.run import run
-from tests.faults.s3_faults import Fault, Kind, Rule, drawn
+from tests.faults.s3_faults import READS, Fault, Kind, Rule, drawn
+from tests.faults.s3_server import Server
 from tests.faults.storms import STORMS, Strike, squalls
 
 JOBS = 1050
@@ -39,6 +40,21 @@ def test_the_same_seed_draws_the_same_faults() -> None:
 
     assert faults("1/reset") == faults("1/reset") != faults("2/reset")
     assert set(faults("1/reset")) == {Fault.RESET, Fault.STALL, None}
+
+
+def test_each_fault_strikes_once_at_least_however_few_requests_come() -> None:
+    server = Server()
+    server.storm("1", [{"fault": fault, "rate": 0.0, "kinds": READS} for fault in Fault])
+
+    for _ in Fault:
+        assert server.fault(Kind.LOOK) is None
+        fault = server.fault(Kind.READ)
+        assert fault is not None
+        server.struck[fault] += 1
+
+    assert server.missing() == []
+    assert server.struck == dict.fromkeys(Fault, 1)
+    assert server.fault(Kind.READ) is None
 
 
 def test_the_short_version_has_every_fault_and_every_strike() -> None:
