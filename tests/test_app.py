@@ -7,7 +7,7 @@ import pytest
 
 from keyhole.app import configuration
 from keyhole.embedded.processes import STOP_SECONDS
-from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.jobs.queues import JOBS, QUEUES
 from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN, VISIBILITY
 from keyhole.settings import Settings

@@ -26,7 +26,7 @@ from redis.client import Pipeline
 
 from keyhole import tasks
 from keyhole.fleet.auditing import MOST_STARTS
-from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import AuditSpec, AuditState

@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 
 from keyhole import tasks
 from keyhole.fleet import services as serving
-from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services, services
 from keyhole.intake.audits.audit import AuditSpec, AuditState

@@ -69,7 +69,7 @@ class Site:
         entry = Entry(job.id, (job,))
         self.services.ledger.note(entry)
         report = self.report(None, Status.FAILED, reasons=("network",))
-        replace(self.work.performer(), scan=lambda *_: report).perform(entry)
+        replace(self.work.runner(), scan=lambda *_: report).run(entry)
         assert self.services.ledger.count_postponed() == 1
 
     def pay(self) -> None:

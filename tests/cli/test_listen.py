@@ -13,7 +13,7 @@ import redis
 
 from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.counters import EventCounters
 from tests.cli.conftest import Keyhole
 from tests.cli.terminal import terminal
 from tests.e2e import commands
@@ -108,7 +108,7 @@ class TestUntilEmpty:
         assert (told["event"], told["published"], told["dead"], told["ignored"]) == ("listened", 2, 1, 1)
         assert queued(valkey) == 2
         assert DeadLetters(valkey).count() == 1
-        assert EventCounts(valkey).read()["received"] == 5
+        assert EventCounters(valkey).read()["received"] == 5
         assert valkey.llen(LIST) == 0
 
     @pytest.mark.slow

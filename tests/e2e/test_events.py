@@ -17,7 +17,7 @@ import redis
 
 from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import Dead, DeadLetters
-from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.counters import EventCounters
 from keyhole.intake.events.notifications import parse, scan_job
 from keyhole.jobs.queues import EVENTS
 from keyhole.results.drop import Drops, order
@@ -166,7 +166,7 @@ class TestAListInRedis:
             site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
         body = message(record("a.qcow2", bucket=bucket))
         env = site.env | {"KEYHOLE_S3_ENDPOINT_URL": recorded.url, "KEYHOLE_SINKS": "redis"}
-        counts = EventCounts(site.redis)
+        counts = EventCounters(site.redis)
 
         with listening(site, list_url(site), tmp_path / "log"):
             site.redis.rpush(LIST, body, body)
@@ -249,7 +249,7 @@ class TestAListenerIsKilled:
 
         assert held(site.redis) == []
         assert site.redis.llen(LIST) + len(queued(site.redis)) == self.COUNT
-        assert EventCounts(site.redis).read()["received"] == len(queued(site.redis))
+        assert EventCounters(site.redis).read()["received"] == len(queued(site.redis))
 
 
 def queued(client: redis.Redis) -> set[str]:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from keyhole.builders import qcow2
-from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.intake.refused import LONGEST_MESSAGE
 from keyhole.jobs.job import ScanJob

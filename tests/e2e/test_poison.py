@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from keyhole.builders import qcow2
-from keyhole.fleet.perform import PARTS
+from keyhole.fleet.entry_runner import PARTS
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.scan.report import Report, Status
 from tests.e2e import commands, misbehaving

@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import redis
 
-from keyhole.fleet.perform import MAX_LOST
+from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.services import services
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.publisher import DeliveryUncertainError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyhole.fleet.perform import Performer
+from keyhole.fleet.entry_runner import EntryRunner
 from keyhole.jobs.breaker import Breaker
 from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
@@ -32,9 +32,9 @@ class Site:
         self.store = RedisStore(self.client, expiry_seconds=None, stream_length=100)
         self.crashes: dict[str, str] = {}
 
-    def perform(self) -> list[Entry]:
+    def run(self) -> list[Entry]:
         liveness = Liveness(self.client)
-        return Performer(
+        return EntryRunner(
             scan=self._scan,
             record=self._record,
             doubt=lambda *_: None,
@@ -48,7 +48,7 @@ class Site:
             begin_seconds=60,
             patience_seconds=3600,
             cpu_seconds=60,
-        ).perform(BATCH)
+        ).run(BATCH)
 
     def verdicts(self) -> list[str]:
         return sorted(verdict.job_id for verdict in self.store.read_stream("0-0").verdicts)
@@ -99,7 +99,7 @@ def test_verdicts_that_redis_lost_are_made_again(site: Site, crash: tuple[str, s
 
     # When it is worked on until nothing is left to be sent
     rounds = 0
-    while site.perform():
+    while site.run():
         rounds += 1
         assert rounds < 5
 

@@ -8,7 +8,7 @@ import redis
 from keyhole.jobs import queues
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Entry, Holder, Ledger
-from keyhole.jobs.standing import Standing
+from keyhole.jobs.work_status import WorkStatus
 from keyhole.store import keys
 
 JOBS = (
@@ -49,7 +49,7 @@ class TestNoting:
 
         (pending,) = ledger.silent(queues.JOBS, 10)
         assert pending.entry.jobs == JOBS
-        assert (Standing(valkey).silence() or 0) >= 100
+        assert (WorkStatus(valkey).silence() or 0) >= 100
 
     def test_noting_after_striking_does_not_revive_it(self, ledger: Ledger) -> None:
         """An event that came twice, the second time after its verdict."""
@@ -206,7 +206,7 @@ class TestSilence:
         assert ids(10, 60) == ["oldest", "older"]
         assert ids(1, 60) == ["oldest"]
         assert ids(10, 0) == ["oldest", "older", "old", "new"]
-        assert 200 <= (Standing(valkey).silence() or 0) < 260
+        assert 200 <= (WorkStatus(valkey).silence() or 0) < 260
 
     def test_a_sign_of_life_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """What was sent again is not sent again by the next sweep."""
@@ -227,7 +227,7 @@ class TestSilence:
         assert ledger.count() == 0
 
     def test_an_empty_ledger_has_no_oldest(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        assert Standing(valkey).silence() is None
+        assert WorkStatus(valkey).silence() is None
         assert ledger.silent(queues.JOBS, 10) == []
 
     @pytest.mark.parametrize("text", [b"hello", b"\xff", b"[1]", b'{"id": "1", "jobs": [], "new": 1}'])
@@ -316,7 +316,7 @@ class TestPassedOver:
         ledger.begin(BATCH, "w1")
 
         assert ledger.count() == 0
-        assert Standing(valkey).silence() is None
+        assert WorkStatus(valkey).silence() is None
 
 
 class TestHolding:
@@ -486,7 +486,7 @@ class TestTheClock:
 
         found = ledger.silent(queues.JOBS, 10)
         assert {pending.entry.id for pending in found} == {"early", "batch"}
-        assert (Standing(valkey).silence() or 0) < 60
+        assert (WorkStatus(valkey).silence() or 0) < 60
 
     def test_a_server_whose_clock_is_set_forward_takes_nothing_back(
         self, ledger: Ledger, valkey: redis.Redis

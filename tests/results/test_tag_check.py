@@ -111,7 +111,7 @@ def test_every_request_waits_for_its_turn(s3: "S3Client", bucket: str, count: in
 
     reports = [report(s3, bucket, str(number)) for number in range(count)]
 
-    TagCheck(s3, expected=True, threads=4, pace=turn)(reports)
+    TagCheck(s3, expected=True, threads=4, rate_limiter=turn)(reports)
 
     assert turns == count
 

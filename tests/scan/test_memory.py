@@ -13,9 +13,9 @@ import pytest
 from keyhole.builders import qcow2
 from keyhole.inspectors.memory import Held, held_by
 from keyhole.scan.memory import BESIDE, MUCH, MemoryPool, MemoryShare
+from keyhole.scan.process_lock import ProcessLock
 from keyhole.scan.report import Status
 from keyhole.scan.scanner import ScanSettings, Target, scan
-from keyhole.scan.turn import Turn
 from keyhole.scan.undecided import is_undecided
 from keyhole.sources.errors import TransientError
 from keyhole.sources.local import FileSource
@@ -158,7 +158,7 @@ from concurrent.futures import ThreadPoolExecutor
 from backports import zstd
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.scanner import ScanSettings, Target, scan
-from keyhole.scan.turn import Turn
+from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.local import FileSource
 options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
 with_window = zstd.ZstdCompressor(options=options)
@@ -184,7 +184,7 @@ def test_many_long_windows_take_no_more_than_is_shared(shared: int, bounds: tupl
 
 def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
     """A process that is killed leaves its turn to the next one."""
-    turn, fork = Turn(), multiprocessing.get_context("fork")
+    turn, fork = ProcessLock(), multiprocessing.get_context("fork")
     has_it = fork.Event()
 
     def hold() -> None:

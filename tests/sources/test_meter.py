@@ -34,7 +34,7 @@ def test_what_is_over_the_budget_is_refused_uncounted_and_named(budget: Budget, 
 def test_whoever_paces_is_asked_before_every_request_and_the_wait_is_not_in_the_budget() -> None:
     turns = iter([0.2, 0.0])
     pause = Event()
-    meter = Meter(Budget(seconds=0.2), pace=lambda: bool(pause.wait(next(turns))) or None)
+    meter = Meter(Budget(seconds=0.2), rate_limiter=lambda: bool(pause.wait(next(turns))) or None)
 
     meter.request(1)
     meter.request(1)

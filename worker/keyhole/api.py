@@ -59,19 +59,19 @@ def scan_s3(
     key: str,
     version_id: str | None,
     settings: ScanSettings,
-    pace: Callable[[], None] | None = None,
+    rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
 ) -> Report:
     """Scan one object in S3.
 
-    `pace` is called before every request, to wait for its turn; all scans of a process share `memory`.
+    `rate_limiter` is called before every request and may sleep. All scans of a process share `memory`.
     """
     target = Target(f"s3://{bucket}/{key}", bucket, key, version_id)
     return scan(
         target,
         lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter),
         settings,
-        pace,
+        rate_limiter,
         memory,
     )
 

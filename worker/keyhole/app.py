@@ -92,7 +92,7 @@ TRANSPORT_ALIASES.update(
 app = Celery(
     "keyhole",
     include=["keyhole.tasks", "keyhole.fleet.pool_process"],
-    control="keyhole.fleet.mailbox:Control",
+    control="keyhole.fleet.control_queues:Control",
 )
 
 

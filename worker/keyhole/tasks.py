@@ -26,10 +26,10 @@ from kombu.exceptions import BatchPublishError, OperationalError
 
 from keyhole import __version__
 from keyhole.app import app
+from keyhole.fleet.attempt_pool import HungError
 from keyhole.fleet.auditing import AuditWork
 from keyhole.fleet.loop_watch import LoopWatchStep
 from keyhole.fleet.redis_transport import Channel
-from keyhole.fleet.round import HungError
 from keyhole.fleet.s3_watch import S3WatchStep
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import services
@@ -52,7 +52,7 @@ from keyhole.store.connection import is_outage
 log = logging.getLogger(__name__)
 
 #: Workers that Celery lets a message cost. Which job it was, and when it has cost too many, the ledger tells
-#: (`keyhole.fleet.perform.MAX_LOST`); this bounds what dies before it comes to that.
+#: (`keyhole.fleet.entry_runner.MAX_LOST`); this bounds what dies before it comes to that.
 MAX_RETRIES = 10
 #: The exit code of a process that ends itself because scans hang, or memory ran out.
 HUNG_EXIT = 70
@@ -64,7 +64,7 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
     """A task whose message is kept as a dead letter if its arguments are none."""
 
     abstract = True
-    Request = "keyhole.fleet.lost:Request"
+    Request = "keyhole.fleet.worker_lost:Request"
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
         """Keep the message of a call that was wrong. Other failed work is in the ledger, or is woken.
@@ -167,7 +167,7 @@ class LedgerTask(KeptTask):
         try:
             work = ScanWork(services())
             work.refuse_other_buckets(entry)
-            CeleryPublisher().publish(work.performer().perform(entry))
+            CeleryPublisher().publish(work.runner().run(entry))
         except (HungError, MemoryError) as error:
             # Threads cannot be ended; a process can. Celery delivers the message again, and what did not end
             # is noted as started, so that it goes on alone.
@@ -341,7 +341,7 @@ def give_up(entry: Entry, reason: str) -> None:
         # The entry that it is a part of need not wait for it.
         for job in left:
             ledger.mark_done(job.id)
-        ScanWork(services()).performer().close(entry)
+        ScanWork(services()).runner().close(entry)
 
 
 def audit_work() -> AuditWork:

@@ -302,7 +302,7 @@ class TestWhatIsGone:
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A bucket that was emptied: a page tells of so many and no more, and the same LIST is made again."""
-        monkeypatch.setattr("keyhole.intake.audits.gone.MOST", 2)
+        monkeypatch.setattr("keyhole.intake.audits.orphans.MOST", 2)
         site.verdict(*map(report, "abcde"))
         site.listed = [listed("d"), listed("z")]
 

@@ -8,7 +8,7 @@ import redis
 
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.intake.events import handling
-from keyhole.intake.events.forgetting import Forgetting
+from keyhole.intake.events.deletion import VerdictDeleter
 from keyhole.intake.events.handling import Handled, Handler, Rules
 from keyhole.intake.events.notifications import NotUnderstoodError
 from keyhole.intake.events.source import Message
@@ -58,8 +58,8 @@ class Intake:
         rules = Rules(
             Selection.model_validate(selection), AllowedBuckets(allowed), "rules", dead_after, WINDOW
         )
-        forgetting = Forgetting(Drops(valkey), lambda _: True)
-        self.handler = Handler(self.ledger, self.outbox, self.dead, forgetting, rules)
+        deleter = VerdictDeleter(Drops(valkey), lambda _: True)
+        self.handler = Handler(self.ledger, self.outbox, self.dead, deleter, rules)
 
     def handle(self, *bodies: bytes, receives: int = 1) -> Handled:
         """Handle messages that came together."""

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from keyhole.intake.events import listener as listening
-from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.counters import EventCounters
 from keyhole.intake.events.listener import BATCH, Listener, Turn
 from keyhole.intake.events.redis_list import RedisListSource
 from keyhole.intake.events.source import Message, SourceUnavailableError
@@ -27,7 +27,7 @@ class Listening:
     def __init__(self, valkey: redis.Redis, url: str) -> None:
         self.redis = valkey
         self.intake = Intake(valkey)
-        self.counts = EventCounts(valkey)
+        self.counts = EventCounters(valkey)
         self.source = RedisListSource(connect(url), LIST, name="redis://list", listener_id="test")
         self.listener = Listener(self.source, self.intake.handler, self.counts)
         self.stop = threading.Event()

@@ -132,7 +132,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Itera
     submitted = [key for key in keys if not key.startswith(UPLOADS)]
     submit([ScanJob(bucket=bucket, key=key) for key in submitted], batch_size=1)
     source = open_source(queue, listener_id="demo", region=settings.s3_region)
-    Listener(source, handler, services().event_counts).run(Event(), lambda _: None, until_empty=True)
+    Listener(source, handler, services().event_counters).run(Event(), lambda _: None, until_empty=True)
     waiting = set(keys)
     while waiting:
         page = services().store.read_stream(position, block_ms=SILENCE_MS)

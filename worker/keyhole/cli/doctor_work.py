@@ -9,7 +9,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.jobs.ledger import HOLDER_SECONDS
 from keyhole.jobs.signatures import read_keys
-from keyhole.jobs.standing import MINUTES, Standing
+from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
 
 #: Seconds without a sweep after which nobody looks after open jobs: workers sweep every ten.
@@ -21,10 +21,10 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
 
     `limit` is how many seconds a process may be at an entry.
     """
-    standing = Standing(services.redis)
-    yield _jobs(standing)
-    yield from _busy(standing, limit)
-    yield from _failures(standing)
+    status = WorkStatus(services.redis)
+    yield _jobs(status)
+    yield from _busy(status, limit)
+    yield from _failures(status)
     owed = services.tag_debts.count()
     if owed:
         yield Finding(
@@ -45,8 +45,8 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
         yield Finding("audits", GOOD, f"{len(running):,} running" if running else "none running")
 
 
-def _jobs(standing: Standing) -> Finding:
-    count, silence, swept = standing.count(), standing.silence(), standing.swept_seconds_ago()
+def _jobs(status: WorkStatus) -> Finding:
+    count, silence, swept = status.count(), status.silence(), status.swept_seconds_ago()
     waiting = f"{count:,} open" + (f", the oldest silent for {silence:,.0f} s" if silence is not None else "")
     if not count or (swept is not None and swept < UNSWEPT):
         return Finding("jobs", GOOD, waiting)
@@ -62,9 +62,9 @@ def _jobs(standing: Standing) -> Finding:
     )
 
 
-def _busy(standing: Standing, limit: float) -> Iterator[Finding]:
+def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
     """Processes that hold work, and those of them that hang or are lost."""
-    busy = standing.busy()
+    busy = status.busy()
     for process in busy:
         if process.silent_seconds > HOLDER_SECONDS:
             silence = f"{process.silent_seconds:,.0f} s"
@@ -87,9 +87,9 @@ def _busy(standing: Standing, limit: float) -> Iterator[Finding]:
         )
 
 
-def _failures(standing: Standing) -> Iterator[Finding]:
+def _failures(status: WorkStatus) -> Iterator[Finding]:
     """Why scans failed in the last minutes, by bucket."""
-    failures = standing.failures()
+    failures = status.failures()
     for bucket, reasons in sorted(failures.items()):
         told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())
         yield Finding(

@@ -2,7 +2,7 @@
 
 from keyhole.app import configure
 from keyhole.fleet.services import services, use_settings
-from keyhole.intake.events.forgetting import Forgetting, is_gone
+from keyhole.intake.events.deletion import VerdictDeleter, is_gone
 from keyhole.intake.events.handling import Handler, Rules
 from keyhole.results.drop import Drops
 from keyhole.settings import Settings
@@ -14,7 +14,7 @@ def event_handler(settings: Settings) -> Handler:
     configure(settings)
     use_settings(settings)
     here = services()
-    forgetting = Forgetting(Drops(here.redis), lambda name: is_gone(lambda: here.s3, name))
+    deleter = VerdictDeleter(Drops(here.redis), lambda name: is_gone(lambda: here.s3, name))
     rules = Rules(
         settings.event_selection,
         here.buckets,
@@ -22,4 +22,4 @@ def event_handler(settings: Settings) -> Handler:
         settings.dead_after,
         settings.event_window_seconds,
     )
-    return Handler(here.ledger, CeleryPublisher(), here.dead_letters, forgetting, rules)
+    return Handler(here.ledger, CeleryPublisher(), here.dead_letters, deleter, rules)

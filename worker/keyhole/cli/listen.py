@@ -108,7 +108,7 @@ def _listen(
     from keyhole.fleet.services import services
 
     handler = event_handler(settings)
-    counts = services().event_counts
+    counts = services().event_counters
     tally = Tally()
 
     def on_turn(turn: Turn) -> None:

@@ -52,7 +52,7 @@ def worker_command(
         from keyhole.fleet.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from keyhole.fleet.services import services, use_settings
         from keyhole.jobs.queues import QUEUES
-        from keyhole.scan.turn import Turn
+        from keyhole.scan.process_lock import ProcessLock
 
         unknown = set(queues) - set(QUEUES)
         if unknown:
@@ -62,7 +62,7 @@ def worker_command(
             raise CommandError(f"S3 cannot be used from here: {trouble}")
         refuse_unusable(settings, work=True, waits=True)
         refuse_powerless(settings)
-        use_settings(settings, on_trouble=TROUBLE.set, impatient=True, turn=Turn())
+        use_settings(settings, on_trouble=TROUBLE.set, impatient=True, process_lock=ProcessLock())
         give_back()
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
         if unconfined is not None:

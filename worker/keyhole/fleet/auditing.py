@@ -21,8 +21,8 @@ from keyhole.intake.audits.page import Auditor, page_size
 from keyhole.intake.audits.store import Claim
 from keyhole.intake.listing import Lister, lister_for
 from keyhole.jobs.ledger import Entry
-from keyhole.jobs.pace import Pace
 from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
+from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.results.tag_check import TagCheck
 from keyhole.scan.scanner import Target, failure
 from keyhole.sources.allowed import BucketNotAllowedError
@@ -102,13 +102,13 @@ class AuditWork:
         if not services.buckets.allow(audit.spec.bucket):
             self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
             return
-        pace = Pace(
+        rate_limiter = RateLimiter(
             services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
         )
         try:
             lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
-            pace()
-            result, reports = self._auditor(pace).work_out(audit, place, lister)
+            rate_limiter()
+            result, reports = self._auditor(rate_limiter).work_out(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not get on: %s", audit.id, error)
             services.audits.note_trouble(audit.id, f"{error}; it is tried again")
@@ -149,7 +149,7 @@ class AuditWork:
                 )
                 services.ledger.mark_done(job.id)
         # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
-        self._scan_work.performer().close(batch)
+        self._scan_work.runner().close(batch)
         self.go_on(audit_id)
 
     def _fail(self, claim: Claim, reason: str) -> None:
@@ -166,14 +166,14 @@ class AuditWork:
             # They are in the ledger, and what gets lost is sent again.
             log.warning("batches may not have reached the broker: %s", error)
 
-    def _auditor(self, pace: Pace) -> Auditor:
+    def _auditor(self, rate_limiter: RateLimiter) -> Auditor:
         services = self._services
         tags = "tags" in services.settings.sinks
         check = TagCheck(
             services.s3.client,
             expected=tags,
             threads=services.settings.scan_threads,
-            pace=pace,
+            rate_limiter=rate_limiter,
         )
         return Auditor(services.lookup, services.prices, check, services.ruleset, tags)
 

@@ -4,15 +4,15 @@ import logging
 import time
 
 from keyhole.api import scan_s3
-from keyhole.fleet.perform import Performer
+from keyhole.fleet.entry_runner import EntryRunner
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
 from keyhole.intake.audits.store import NANO, Result
 from keyhole.intake.dead_letters import Dead
-from keyhole.intake.events.counts import OTHER_READING
+from keyhole.intake.events.counters import OTHER_READING
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Entry
-from keyhole.jobs.pace import Pace
+from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.report import Report
 from keyhole.sources.allowed import BucketNotAllowedError
@@ -28,11 +28,11 @@ class ScanWork:
         self._services = services
         self._tags = TagWork(services)
 
-    def performer(self) -> Performer:
+    def runner(self) -> EntryRunner:
         """Whoever works on entries by this."""
         services = self._services
         limits = services.settings.limits
-        return Performer(
+        return EntryRunner(
             scan=self.scan,
             record=self.record,
             doubt=self.doubt,
@@ -56,7 +56,7 @@ class ScanWork:
         other = self._scan_key(entry, job, job.other_key)
         if other.reasons == ("not_found",):
             return report
-        self._services.event_counts.add({OTHER_READING: 1})
+        self._services.event_counters.add({OTHER_READING: 1})
         return other
 
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
@@ -106,16 +106,16 @@ class ScanWork:
             self._services.audits.finish(entry.audit, entry.id)
 
     def _scan_key(self, entry: Entry, job: ScanJob, key: str) -> Report:
-        pace = self._pace(entry, job)
+        rate_limiter = self._rate_limiter(entry, job)
         services = self._services
         settings = services.settings.scan
-        return scan_s3(services.s3, job.bucket, key, job.version_id, settings, pace, services.memory)
+        return scan_s3(services.s3, job.bucket, key, job.version_id, settings, rate_limiter, services.memory)
 
-    def _pace(self, entry: Entry, job: ScanJob) -> Pace | None:
+    def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:
         """Whose turn it is at the bucket; only audits wait for that."""
         rate = self._rate(entry)
         until = time.monotonic() + self._services.settings.limits.scan
-        return Pace(self._services.redis, job.bucket, rate, until=until) if rate else None
+        return RateLimiter(self._services.redis, job.bucket, rate, until=until) if rate else None
 
     def _rate(self, entry: Entry) -> float:
         """Requests a second that the audits of a bucket make to it; 0 for no limit."""

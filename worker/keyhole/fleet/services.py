@@ -11,7 +11,7 @@ from keyhole.confinement.malloc import trim
 from keyhole.intake.audits.prices import Prices, load_prices
 from keyhole.intake.audits.store import AuditStore
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.counters import EventCounters
 from keyhole.jobs.breaker import Breaker
 from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.ledger import Ledger
@@ -22,7 +22,7 @@ from keyhole.results.redis_store import RedisStore
 from keyhole.results.tag_writer import TagWriter
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.policy import ruleset
-from keyhole.scan.turn import Turn
+from keyhole.scan.process_lock import ProcessLock
 from keyhole.settings import Settings
 from keyhole.sources.allowed import AllowedBuckets
 from keyhole.sources.s3 import S3Access
@@ -43,7 +43,7 @@ class Services:
     #: Whether an event loop waits for Redis, so that a command is given up soon.
     impatient: bool = False
     #: Of the processes that were forked after it was made, which one may need more memory than its pool has.
-    turn: Turn | None = None
+    process_lock: ProcessLock | None = None
 
     @cached_property
     def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
@@ -69,7 +69,7 @@ class Services:
     @cached_property
     def memory(self) -> MemoryPool:
         """What decoders and large maps of all scans of this process take."""
-        return MemoryPool(self.settings.memory_bytes, self.turn, trim)
+        return MemoryPool(self.settings.memory_bytes, self.process_lock, trim)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -111,9 +111,9 @@ class Services:
         return AuditStore(self.redis, expiry_seconds=self.settings.audit_seconds or None)
 
     @cached_property
-    def event_counts(self) -> EventCounts:
+    def event_counters(self) -> EventCounters:
         """The counters of events."""
-        return EventCounts(self.redis)
+        return EventCounters(self.redis)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -150,7 +150,9 @@ def services() -> Services:
     if _services is None:
         _services = Services(Settings(), os.getpid())
     elif _services.pid != os.getpid():
-        _services = Services(_services.settings, os.getpid(), _services.on_trouble, turn=_services.turn)
+        _services = Services(
+            _services.settings, os.getpid(), _services.on_trouble, process_lock=_services.process_lock
+        )
     return _services
 
 
@@ -159,11 +161,11 @@ def use_settings(
     on_trouble: Callable[[], object] = lambda: None,
     *,
     impatient: bool = False,
-    turn: Turn | None = None,
+    process_lock: ProcessLock | None = None,
 ) -> None:
     """Take other settings than the environment's, as with the embedded Valkey.
 
     A worker's main process is impatient. The processes that it forks are not: they have no event loop.
     """
     global _services  # noqa: PLW0603 - one per process is the point
-    _services = Services(settings, os.getpid(), on_trouble, impatient, turn)
+    _services = Services(settings, os.getpid(), on_trouble, impatient, process_lock)

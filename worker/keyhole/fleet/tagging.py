@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import Dead
-from keyhole.jobs.pace import Pace
+from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
 from keyhole.results.lookup import Name
 from keyhole.results.tag_writer import TagOutcome, TagRequest, VerdictOn
@@ -196,7 +196,7 @@ class TagWork:
     ) -> _Trial:
         """Try to write tags, a few times."""
         debts = self._services.tag_debts
-        pace = Pace(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
+        rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
         renewed = time.monotonic()
         until = renewed + LONGEST_WRITE
         last: TagRequest | None = None
@@ -207,7 +207,7 @@ class TagWork:
             before = time.monotonic()
             if before > until:
                 raise _TooSlowError
-            pace()
+            rate_limiter()
             asked(request)
             now = time.monotonic()
             until += now - before

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_plus
 
 from keyhole.inspectors.text import printable
-from keyhole.intake.asker import Asker
 from keyhole.intake.cursor import Cursor, LedCursor
+from keyhole.intake.list_request import ListRequest
 from keyhole.sources.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
@@ -166,17 +166,17 @@ class ObjectLister(_S3Lister):
         at = _AfterKey() if cursor is None else _AfterKey.read(cursor)
         if cursor is not None and not (at.after and at.after.startswith(self._prefix)):
             raise ValueError(f"{cursor!r} is no cursor of a listing of {self._prefix!r}")
-        ask = Asker(self._client.list_objects_v2, attributes=at.attributes)
+        list_request = ListRequest(self._client.list_objects_v2, attributes=at.attributes)
         request = self._request | ({"StartAfter": at.after} if at.after else {})
         for _ in range(MAX_EMPTY_ANSWERS):
-            answer = ask(**request)
+            answer = list_request(**request)
             objects = tuple(_listed(*entry) for entry in self._entries(answer, "Contents"))
             _in_order(at.after, *(listed.key for listed in objects))
             if not answer.get("IsTruncated"):
-                return Page(objects, None, ask.requests)
+                return Page(objects, None, list_request.requests)
             if objects:
-                place = _AfterKey(after=objects[-1].key, attributes=ask.attributes)
-                return Page(objects, place.write(), ask.requests)
+                place = _AfterKey(after=objects[-1].key, attributes=list_request.attributes)
+                return Page(objects, place.write(), list_request.requests)
             request["ContinuationToken"] = _stated(answer, "NextContinuationToken")
         raise SourceError("wrong_listing", "the server says that there is more to list, and lists nothing")
 
@@ -198,9 +198,9 @@ class VersionLister(_S3Lister):
     def page(self, cursor: str | None) -> Page:
         """The page at a cursor; see `Lister.page`."""
         at = _AtVersion() if cursor is None else _AtVersion.read(cursor)
-        ask = Asker(self._client.list_object_versions, attributes=at.attributes)
+        list_request = ListRequest(self._client.list_object_versions, attributes=at.attributes)
         place = {"KeyMarker": at.key, "VersionIdMarker": at.version}
-        answer = ask(**self._request, **{name: value for name, value in place.items() if value})
+        answer = list_request(**self._request, **{name: value for name, value in place.items() if value})
         versions = self._entries(answer, "Versions")
         markers = self._entries(answer, "DeleteMarkers")
         for entries in (versions, markers):
@@ -209,11 +209,11 @@ class VersionLister(_S3Lister):
             _listed(key, entry)._replace(version_id=_stated(entry, "VersionId")) for key, entry in versions
         )
         if not answer.get("IsTruncated"):
-            return Page(objects, None, ask.requests)
+            return Page(objects, None, list_request.requests)
         last = max([at.key, *(key for key, _ in versions[-1:] + markers[-1:])])
         following = at.to(key=_next_key(answer, last), version=answer.get("NextVersionIdMarker"))
-        following = following.model_copy(update={"attributes": ask.attributes})
-        return Page(objects, following.write(), ask.requests)
+        following = following.model_copy(update={"attributes": list_request.attributes})
+        return Page(objects, following.write(), list_request.requests)
 
 
 class _AtToken(LedCursor):
@@ -241,11 +241,11 @@ class DirectoryLister(_S3Lister):
     def page(self, cursor: str | None) -> Page:
         """The page at a cursor; see `Lister.page`."""
         at = _AtToken() if cursor is None else _AtToken.read(cursor)
-        ask = Asker(self._client.list_objects_v2, attributes=False)
-        answer = ask(**self._request, **({"ContinuationToken": at.token} if at.token else {}))
+        list_request = ListRequest(self._client.list_objects_v2, attributes=False)
+        answer = list_request(**self._request, **({"ContinuationToken": at.token} if at.token else {}))
         objects = tuple(_listed(*entry) for entry in self._entries(answer, "Contents"))
         place = at.to(token=_stated(answer, "NextContinuationToken")) if answer.get("IsTruncated") else None
-        return Page(objects, place.write() if place else None, ask.requests)
+        return Page(objects, place.write() if place else None, list_request.requests)
 
 
 def _in_order(*keys: str, may_repeat: bool = False) -> None:

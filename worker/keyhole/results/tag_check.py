@@ -27,16 +27,16 @@ class TagCheck:
         s3: A client that threads may share.
         expected: Whether Keyhole writes tags, so that an object without any is a finding.
         threads: How many requests are made at once.
-        pace: Called before every request, to wait for its turn.
+        rate_limiter: Called before every request, to wait for its turn.
     """
 
     def __init__(
-        self, s3: "S3Client", *, expected: bool, threads: int, pace: Callable[[], None] = lambda: None
+        self, s3: "S3Client", *, expected: bool, threads: int, rate_limiter: Callable[[], None] = lambda: None
     ) -> None:
         self._s3 = s3
         self._expected = expected
         self._threads = threads
-        self._pace = pace
+        self._rate_limiter = rate_limiter
 
     def __call__(self, reports: Sequence[Report]) -> list[TagFinding]:
         """What is found of each object, in their order. Tags that cannot be read are a finding."""
@@ -49,7 +49,7 @@ class TagCheck:
         address = Address(Bucket=str(report.bucket), Key=str(report.key))
         if report.version_id:
             address["VersionId"] = report.version_id
-        self._pace()
+        self._rate_limiter()
         try:
             tags = read_tags(self._s3, **address)
         except BOTO_ERRORS as error:

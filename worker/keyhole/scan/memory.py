@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from keyhole.scan.turn import Turn
+from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.errors import TransientError
 
 #: Bytes of a share that are worth to be tidied up after.
@@ -38,12 +38,15 @@ class MemoryPool:
     """
 
     def __init__(
-        self, capacity: int, turn: Turn | None = None, tidy_up: Callable[[], object] = lambda: None
+        self,
+        capacity: int,
+        process_lock: ProcessLock | None = None,
+        tidy_up: Callable[[], object] = lambda: None,
     ) -> None:
         self._tidy_up = tidy_up
         self._untidy = threading.Event()
         self._capacity = self._free = capacity
-        self._turn = turn
+        self._process_lock = process_lock
         self._changed = threading.Condition()
         # Those that wait, in the order in which they came: shares that hold nothing, and shares that do.
         self._new: list[_Wish] = []
@@ -76,11 +79,11 @@ class MemoryPool:
         until = time.monotonic() + seconds
         taken = self._take(share, length, seconds)
         share.beyond += length - taken
-        if self._turn is None or share.beyond <= BESIDE or share.has_turn:
+        if self._process_lock is None or share.beyond <= BESIDE or share.has_process_lock:
             return taken
         # It holds all of the pool, so no other share of this process has the turn or waits for it.
-        share.has_turn = self._turn.take(until - time.monotonic())
-        if not share.has_turn:
+        share.has_process_lock = self._process_lock.acquire(until - time.monotonic())
+        if not share.has_process_lock:
             self.give(share, taken)
             raise TransientError("memory", f"other processes hold so much that {length} bytes wait for them")
         return taken
@@ -109,9 +112,9 @@ class MemoryPool:
         with self._changed:
             if length >= share.held:
                 share.beyond = 0
-                if share.has_turn and self._turn is not None:
-                    self._turn.give()
-                    share.has_turn = False
+                if share.has_process_lock and self._process_lock is not None:
+                    self._process_lock.release()
+                    share.has_process_lock = False
             # All may have been given back at the end of the scan, and then some of it again.
             length = min(length, share.held)
             if length:
@@ -149,7 +152,7 @@ class MemoryShare:
         self.held = self.most = 0
         #: What was asked for and is not counted, for the pool is not as large; and whether that is its turn.
         self.beyond = 0
-        self.has_turn = False
+        self.has_process_lock = False
 
     def take(self, length: int) -> int:
         """Take more of the pool; returns how much, which is less where the whole pool is not as much.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS
 from keyhole.inspectors.facts import Facts, Wholeness
 from keyhole.inspectors.findings import Finding, Severity, found
-from keyhole.scan import stray
+from keyhole.scan import media_type
 from keyhole.scan.declared import Declared, compare
 from keyhole.scan.report import Status
 from keyhole.scan.rules import Policy, Rule
@@ -143,7 +143,7 @@ def judge(
     if unfinished is not None or not facts.complete:
         grounds.append((Status.INCONCLUSIVE, facts.unseen or unfinished or "missed"))
     elif facts.format is None:
-        grounds.append((Status.UNRECOGNIZED, stray.reason(facts)))
+        grounds.append((Status.UNRECOGNIZED, media_type.unrecognized_reason(facts)))
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         grounds.append((Status.UNRECOGNIZED, "no_known_format"))
     elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:

@@ -17,7 +17,7 @@ from keyhole.inspectors.inspection import Inspection
 from keyhole.inspectors.memory import held_by
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
-from keyhole.scan import stray
+from keyhole.scan import media_type
 from keyhole.scan.declared import Declared
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.plan import merge
@@ -93,7 +93,7 @@ def scan(
     target: Target,
     open_source: Callable[[Meter], Source],
     settings: ScanSettings,
-    pace: Callable[[], None] | None = None,
+    rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
 ) -> Report:
     """Scan one object. Whatever goes wrong with it becomes the report's status.
@@ -102,11 +102,11 @@ def scan(
         target: Its name, for the report.
         open_source: Opens it; called again when the object changed under the scan.
         settings: How to read.
-        pace: Called before every request, to wait for its turn.
+        rate_limiter: Called before every request, to wait for its turn.
         memory: What it shares with the other scans of the process.
     """
     try:
-        return _scan(target, open_source, settings, pace, memory)
+        return _scan(target, open_source, settings, rate_limiter, memory)
     finally:
         if memory is not None:
             memory.scan_ended()
@@ -116,13 +116,13 @@ def _scan(
     target: Target,
     open_source: Callable[[Meter], Source],
     settings: ScanSettings,
-    pace: Callable[[], None] | None,
+    rate_limiter: Callable[[], None] | None,
     memory: MemoryPool | None,
 ) -> Report:
     rule = settings.policy.rule_for(target.bucket, target.key or target.name)
     container_budget = settings.container_budget_by(rule)
     # The first GET may bring something compressed already.
-    meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), pace)
+    meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), rate_limiter)
     decompression = _decompression(rule, meter.decompressed)
     reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()
@@ -281,7 +281,7 @@ class Reporter:
             virtual_size=facts.virtual_size,
             actual_size=facts.actual_size,
             content=facts.content,
-            details={**facts.details, **stray.details(facts)},
+            details={**facts.details, **media_type.details(facts)},
             findings=facts.findings,
             wholeness=facts.wholeness,
             members=members,
@@ -313,7 +313,7 @@ class Reporter:
                 "virtual_size": facts.virtual_size,
                 "actual_size": facts.actual_size,
                 "content": facts.content,
-                "details": {"name": member.name, **place, **facts.details, **stray.details(facts)},
+                "details": {"name": member.name, **place, **facts.details, **media_type.details(facts)},
                 "findings": facts.findings,
                 "wholeness": facts.wholeness,
                 "members": inside,

@@ -33,13 +33,12 @@ class Meter:
 
     Args:
         budget: What it may cost.
-        pace: Called before every request, to wait for its turn. That wait is not the object's fault, and not
-        in its budget.
+        rate_limiter: Called before every request; it may sleep. That time does not count against the budget.
     """
 
-    def __init__(self, budget: Budget, pace: Callable[[], None] | None = None) -> None:
+    def __init__(self, budget: Budget, rate_limiter: Callable[[], None] | None = None) -> None:
         self._budget = budget
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self._waited = 0.0
         self._began = time.monotonic()
         self._cpu_began = time.thread_time()
@@ -79,15 +78,15 @@ class Meter:
         """Count a request for `length` bytes, about to be made.
 
         Raises:
-            BudgetExhaustedError: It would be over the budget, or `pace` raised a `TransientError`, which is
-                the trouble then.
+            BudgetExhaustedError: The request would exceed the budget. Or `rate_limiter` raised a
+                `TransientError`, which `trouble` then has.
         """
         self.allow(length, requests=1)
         self.requests += 1
-        if self._pace is not None:
+        if self._rate_limiter is not None:
             before = time.monotonic()
             try:
-                self._pace()
+                self._rate_limiter()
             except TransientError as error:
                 self.trouble = error
                 raise BudgetExhaustedError(error.reason, str(error)) from error

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from keyhole import __version__
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
 from keyhole.intake.audits.estimate import BYTES_PER_OBJECT, USUAL_TAGS
-from keyhole.intake.audits.gone import Gone, Stretch, find_gone
+from keyhole.intake.audits.orphans import KeyRange, Orphans, find_orphans
 from keyhole.intake.audits.prices import Prices, is_archived
 from keyhole.intake.audits.store import NANO, PageResult, Place, Row
 from keyhole.intake.audits.unchanged import still_stands
@@ -30,7 +30,7 @@ RECKONED_GETS: Final = 3
 #: Bytes that a batch's message may have: brokers take 256 KiB (SQS) and more; a job is seldom over 300.
 MESSAGE_BYTES: Final = 200_000
 #: Seconds that a batch may take where the rate is what it waits for: well below a task's time limit.
-PACED_SECONDS: Final = 120
+RATE_LIMITED_SECONDS: Final = 120
 
 
 class Reckoned(NamedTuple):
@@ -76,16 +76,16 @@ class Auditor:
         work.count(lists=page.requests, requests=page.requests)
         work.spend(page.requests * self.prices.list_request())
         last = page.objects[-1].key if page.objects else None
-        gone = Gone([], None)
+        orphans = Orphans([], None)
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
             until = last if page.cursor is not None else None
-            stretch = Stretch(
+            key_range = KeyRange(
                 audit.spec, place.after, until, frozenset(listed.key for listed in page.objects)
             )
-            gone = find_gone(self.lookup, stretch, began)
-            if gone.until is not None:
-                work.findings += gone.findings
-                return work.result(place.cursor or "", gone.until), ()
+            orphans = find_orphans(self.lookup, key_range, began)
+            if orphans.until is not None:
+                work.findings += orphans.findings
+                return work.result(place.cursor or "", orphans.until), ()
         stored = self.lookup.reports(
             [Name(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
         )
@@ -95,7 +95,7 @@ class Auditor:
             if ending is not None:
                 self._compare_tags(work, checked)
                 return work.result(None, None, *ending), tuple(work.reports)
-        work.findings += gone.findings
+        work.findings += orphans.findings
         self._compare_tags(work, checked)
         return work.result(page.cursor, last), tuple(work.reports)
 
@@ -266,7 +266,7 @@ def page_size(spec: AuditSpec) -> int:
     """The most objects in a page: a LIST's, but no more than the rate lets be looked at in good time."""
     if not spec.rate or not spec.check_tags:
         return PAGE_KEYS
-    return max(1, min(PAGE_KEYS, int(spec.rate * PACED_SECONDS)))
+    return max(1, min(PAGE_KEYS, int(spec.rate * RATE_LIMITED_SECONDS)))
 
 
 def batch_size(audit: Audit) -> int:
@@ -274,7 +274,7 @@ def batch_size(audit: Audit) -> int:
     spec = audit.spec
     if not spec.rate:
         return spec.batch_size
-    in_time = int(spec.rate * PACED_SECONDS / (RECKONED_GETS * spec.outstanding))
+    in_time = int(spec.rate * RATE_LIMITED_SECONDS / (RECKONED_GETS * spec.outstanding))
     return max(1, min(spec.batch_size, in_time))
 
 

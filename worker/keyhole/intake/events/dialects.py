@@ -33,8 +33,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from keyhole.intake.events.event import EventKind, ObjectEvent
-from keyhole.intake.events.foreign import sender_of
 from keyhole.intake.events.names import DETAIL_TYPES, IBM_OPERATIONS, R2_ACTIONS, kind_of, puts_marker
+from keyhole.intake.events.unsupported import sender_of
 from keyhole.sources.s3_uri import SURROGATE
 
 #: The longest that a scan job takes, in characters.
@@ -110,7 +110,7 @@ def from_record(record: object) -> ObjectEvent:
     """
     fields = _mapping(record, "it")
     if sender := sender_of(record):
-        raise not_understood_of(sender)
+        raise unsupported_sender(sender)
     dialect = _dialect(fields.get("eventSource"))
     version = fields.get("eventVersion")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
@@ -209,8 +209,8 @@ def from_ibm(message: Mapping[str, object]) -> ObjectEvent:
     return _event(kind, IBM, name, said)
 
 
-def not_understood_of(sender: str) -> NotUnderstoodError:
-    """Return the reason why a message of a sender in `foreign` is not understood."""
+def unsupported_sender(sender: str) -> NotUnderstoodError:
+    """Return the reason why a message of a sender in `unsupported` is not understood."""
     return NotUnderstoodError(
         f"it is a notification of {sender}, which Keyhole does not read; what forwards it can send "
         '{"bucket": …, "key": …} in its place'

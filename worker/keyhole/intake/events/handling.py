@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.intake.events.deletion import VerdictDeleter
 from keyhole.intake.events.event import EventKind, ObjectEvent
-from keyhole.intake.events.forgetting import Forgetting
 from keyhole.intake.events.notifications import NotUnderstoodError, parse, scan_job
 from keyhole.intake.events.source import Message
 from keyhole.intake.selection import Selection
@@ -94,17 +94,17 @@ class Handler:
         ledger: Where jobs are noted before they are published.
         publisher: By which they are.
         dead: Where messages go that are not understood.
-        forgetting: What drops verdicts.
+        deleter: What drops verdicts.
         rules: What is scanned.
     """
 
     def __init__(
-        self, ledger: Ledger, publisher: Publisher, dead: DeadLetters, forgetting: Forgetting, rules: Rules
+        self, ledger: Ledger, publisher: Publisher, dead: DeadLetters, deleter: VerdictDeleter, rules: Rules
     ) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._dead = dead
-        self._forgetting = forgetting
+        self._deleter = deleter
         self._rules = rules
 
     def handle(self, messages: Sequence[Message], source: str) -> Handled:
@@ -211,7 +211,7 @@ class Handler:
         counts[PUBLISHED] += published
         counts[DUPLICATES] += len(jobs) - published
         removed = [event for event, _ in read if event.kind is EventKind.REMOVED and self._may_touch(event)]
-        counts[FORGOTTEN], counts[KEPT] = self._forgetting.forget(removed)
+        counts[FORGOTTEN], counts[KEPT] = self._deleter.delete(removed)
         return counts
 
     def _takes(self, event: ObjectEvent) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 
 import redis
 
-from keyhole.intake.events.counts import EventCounts
+from keyhole.intake.events.counters import EventCounters
 from keyhole.intake.events.handling import Handler
 from keyhole.intake.events.source import Message, MessageSource, SourceUnavailableError
 from keyhole.jobs.publisher import DeliveryUncertainError
@@ -57,7 +57,7 @@ class Listener:
         counts: Where all listeners count together.
     """
 
-    def __init__(self, source: MessageSource, handler: Handler, counts: EventCounts) -> None:
+    def __init__(self, source: MessageSource, handler: Handler, counts: EventCounters) -> None:
         self._source = source
         self._handler = handler
         self._counts = counts

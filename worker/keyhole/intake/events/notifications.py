@@ -14,9 +14,9 @@
 | `{"bucket": …, "key": …, "version_id": …}` | a job of our own; the version can be left out |
 | `s3://bucket/key` | a job of our own, with or without JSON's quotes |
 
-Anything else is not understood; the reason names the sender of those that `foreign` knows. A list of records
-that is empty asks for nothing: no event comes of it. A message is understood as a whole or not at all, so
-that one that is kept for a person to look at, and sent again later, does everything it asks for.
+Anything else is not understood. If `unsupported` knows the sender, the reason names it. An empty list of
+records gives no events. A message is understood as a whole or not at all, so a dead letter that is retried
+later does everything that its message asks for.
 
 Which storage writes how, `keyhole.intake.events.dialects` knows.
 """
@@ -36,11 +36,11 @@ from keyhole.intake.events.dialects import (
     from_r2,
     from_record,
     from_test,
-    not_understood_of,
     shown,
+    unsupported_sender,
 )
 from keyhole.intake.events.event import EventKind, ObjectEvent
-from keyhole.intake.events.foreign import sender_of
+from keyhole.intake.events.unsupported import sender_of
 from keyhole.jobs.job import ScanJob
 from keyhole.sources.s3_uri import parse_s3_uri
 
@@ -136,7 +136,7 @@ def _from_object(message: Mapping[str, object], envelopes: int) -> list[ObjectEv
     if "Records" in message:
         return _records(message["Records"])
     if sender := sender_of(message):
-        raise not_understood_of(sender)
+        raise unsupported_sender(sender)
     if "Type" in message and "detail-type" not in message:
         return _events(_enclosed(message, envelopes), envelopes - 1)
     return [_one(message)]
@@ -186,7 +186,7 @@ def _records(records: object) -> list[ObjectEvent]:
 def _pushed(entry: object) -> object:
     """What stands in an entry of MinIO's; its format is called `access`."""
     if sender := sender_of(entry):
-        raise not_understood_of(sender)
+        raise unsupported_sender(sender)
     if not isinstance(entry, dict) or "Event" not in entry:
         raise NotUnderstoodError("it is an array of what is not known")
     return entry["Event"]

@@ -14,7 +14,7 @@ from keyhole.inspectors.facts import Facts
 _NO_TEXT: Final = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})
 
 
-def reason(facts: Facts) -> str:
+def unrecognized_reason(facts: Facts) -> str:
     """Why nothing was recognised, as a stable code."""
     if not facts.actual_size:
         return "empty"

@@ -15,14 +15,14 @@ from typing import Final
 LOOK_SECONDS: Final = 0.05
 
 
-class Turn:
+class ProcessLock:
     """One turn. A process that has it can take it again, so its threads must agree on who does."""
 
     def __init__(self) -> None:
         with TemporaryFile() as file:
             self._file = os.dup(file.fileno())
 
-    def take(self, seconds: float) -> bool:
+    def acquire(self, seconds: float) -> bool:
         """Wait for it, so many seconds at most; returns whether this process has it."""
         until = time.monotonic() + seconds
         while True:
@@ -36,6 +36,6 @@ class Turn:
             else:
                 return True
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Let another process have it."""
         fcntl.lockf(self._file, fcntl.LOCK_UN)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keyhole.fleet.lost import Request
+from keyhole.fleet.worker_lost import Request
 from keyhole.tasks import audit_page, scan, scan_batch
 from tests.e2e.commands import until
 
@@ -25,7 +25,7 @@ class Loop:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     loop = Loop()
-    monkeypatch.setattr("keyhole.fleet.lost.get_event_loop", lambda: loop)
+    monkeypatch.setattr("keyhole.fleet.worker_lost.get_event_loop", lambda: loop)
     return loop
 
 
@@ -80,4 +80,4 @@ def test_what_cannot_be_sent_is_put_back(loop: Loop) -> None:
 
 @pytest.mark.parametrize("task", [scan, scan_batch, audit_page])
 def test_all_tasks_that_are_sent_again_do_so(task: Any) -> None:
-    assert task.Request == "keyhole.fleet.lost:Request"
+    assert task.Request == "keyhole.fleet.worker_lost:Request"

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keyhole.fleet.round import Ending, HungError, Round, tail
+from keyhole.fleet.attempt_pool import AttemptPool, Ending, HungError, tail
 from keyhole.jobs.breaker import Breaker
 from keyhole.jobs.delays import delay_after, spread
 from keyhole.jobs.heartbeat import Heartbeat
@@ -48,7 +48,7 @@ PARTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Performer:
+class EntryRunner:
     """Works on entries.
 
     Args:
@@ -83,7 +83,7 @@ class Performer:
     patience_seconds: float
     cpu_seconds: float
 
-    def perform(self, entry: Entry) -> list[Entry]:
+    def run(self, entry: Entry) -> list[Entry]:
         """Work on an entry.
 
         Returns:
@@ -116,12 +116,12 @@ class Performer:
         with self.heartbeat.beating(entry):
             attempts = _Attempts(self, entry)
             try:
-                endings = attempts.round.make(jobs)
+                endings = attempts.pool.run(jobs)
             except (HungError, MemoryError):
                 raise
             except BaseException:
                 # Told to stop, or Redis is away: nothing is known of what was being scanned.
-                self.heartbeat.settle(entry, worker, attempts.round.unfinished)
+                self.heartbeat.settle(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
@@ -174,38 +174,38 @@ class Performer:
 class _Attempts:
     """The attempts at an entry's jobs. `delay` is by how much the undecided are to be postponed."""
 
-    def __init__(self, performer: Performer, entry: Entry) -> None:
-        self._performer = performer
+    def __init__(self, runner: EntryRunner, entry: Entry) -> None:
+        self._runner = runner
         self._entry = entry
         self._lock = threading.Lock()
         self.delay = 0.0
-        self.round = Round(
+        self.pool = AttemptPool(
             self._attempt,
-            performer.ledger.attempts,
-            worker=performer.liveness.name,
-            threads=performer.threads,
-            begin_seconds=performer.begin_seconds,
-            cpu_seconds=performer.cpu_seconds,
+            runner.ledger.attempts,
+            worker=runner.liveness.name,
+            threads=runner.threads,
+            begin_seconds=runner.begin_seconds,
+            cpu_seconds=runner.cpu_seconds,
         )
 
     def _attempt(self, job: ScanJob) -> Ending:
-        performer = self._performer
-        if performer.breaker.allows(job.bucket):
+        runner = self._runner
+        if runner.breaker.allows(job.bucket):
             return self._scan(job)
-        self._postpone(performer.breaker.rest(job.bucket))
+        self._postpone(runner.breaker.rest(job.bucket))
         return Ending.UNDECIDED
 
     def _scan(self, job: ScanJob) -> Ending:
-        performer, entry = self._performer, self._entry
+        runner, entry = self._runner, self._entry
         target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
-        liveness = performer.liveness
-        start = performer.ledger.attempts.start(job.id, liveness.name, liveness.is_alive)
+        liveness = runner.liveness
+        start = runner.ledger.attempts.start(job.id, liveness.name, liveness.is_alive)
         if start.lost >= MAX_LOST:
             log.error("job %s is given up, %d workers were lost with it: %s", job.id, MAX_LOST, target.name)
             message = f"{MAX_LOST} workers were lost while they scanned it"
             return self._give_up(job, failure(target, "poison", message), start.run)
         try:
-            report = performer.scan(entry, job)
+            report = runner.scan(entry, job)
             error = str(report.details.get("error", ""))
         except MemoryError:
             raise
@@ -214,7 +214,7 @@ class _Attempts:
             report = failure(target, "internal_error", "the scanner failed; its log says how")
             error = tail(traceback.format_exc())
         undecided = is_undecided(report)
-        performer.breaker.note(
+        runner.breaker.note(
             job.bucket, decided=not undecided or not OURS.isdisjoint(report.reasons), reason=error
         )
         if not undecided:
@@ -222,41 +222,41 @@ class _Attempts:
         return self._left_undecided(job, report, error, start.run)
 
     def _left_undecided(self, job: ScanJob, report: Report, error: str, run: str) -> Ending:
-        performer = self._performer
+        runner = self._runner
         (reason,) = report.reasons
-        known = performer.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
-        if known.seconds >= performer.patience_seconds or (
+        known = runner.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
+        if known.seconds >= runner.patience_seconds or (
             reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
         ):
             return self._give_up(job, report, run)
         if known.times == 1:
-            performer.doubt(self._entry, job, report)
+            runner.doubt(self._entry, job, report)
         log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
         self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
 
     def _give_up(self, job: ScanJob, report: Report, run: str) -> Ending:
-        history = str(self._performer.ledger.attempts.history(job.id))
-        self._performer.give_up(self._entry, job, report, history)
+        history = str(self._runner.ledger.attempts.history(job.id))
+        self._runner.give_up(self._entry, job, report, history)
         return self._record(job, report, run)
 
     def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
         """Record a verdict, and mark the job in the same run of Redis."""
-        performer = self._performer
+        runner = self._runner
         try:
-            performer.record(self._entry, job, report)
+            runner.record(self._entry, job, report)
         except MemoryError:
             raise
         except Exception as error:
             log.exception("the verdict on %s was not recorded", report.target)
             text = f"{type(error).__name__}: {error}"
-            known = performer.ledger.attempts.undecided(job.id, "not_recorded", text)
-            if known.seconds < performer.patience_seconds:
+            known = runner.ledger.attempts.undecided(job.id, "not_recorded", text)
+            if known.seconds < runner.patience_seconds:
                 self._postpone(delay_after(known.times))
                 return Ending.UNDECIDED
-            history = str(performer.ledger.attempts.history(job.id))
-            performer.give_up(self._entry, job, report, history)
-        return Ending.DONE if performer.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
+            history = str(runner.ledger.attempts.history(job.id))
+            runner.give_up(self._entry, job, report, history)
+        return Ending.DONE if runner.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
         """Postpone the entry by at least about so much."""

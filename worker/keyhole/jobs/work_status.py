@@ -34,7 +34,7 @@ class Busy:
     busy_seconds: float | None
 
 
-class Standing:
+class WorkStatus:
     """How the work of one Redis stands."""
 
     def __init__(self, client: redis.Redis) -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from keyhole.builders import Image
 from keyhole.inspectors import Inspection
+from keyhole.scan.media_type import media_type
 from keyhole.scan.report import Report, Status
 from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
-from keyhole.scan.stray import media_type
 from keyhole.sources.local import FileSource
 
 PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 40

@@ -1,10 +1,10 @@
 """The watch over attempts: what has ended is neither overdue nor forgotten before it is settled."""
 
-from keyhole.jobs.watch import Watch
+from keyhole.jobs.cpu_watch import CpuWatch
 
 
 def test_an_attempt_that_runs_is_overdue_by_its_threads_cpu_time() -> None:
-    watch = Watch(cpu_seconds=-1)
+    watch = CpuWatch(cpu_seconds=-1)
 
     watch.begin("job")
 
@@ -13,7 +13,7 @@ def test_an_attempt_that_runs_is_overdue_by_its_threads_cpu_time() -> None:
 
 
 def test_one_that_broke_off_is_not_measured_by_what_its_thread_does_next() -> None:
-    watch = Watch(cpu_seconds=-1)
+    watch = CpuWatch(cpu_seconds=-1)
     watch.begin("broken off")
 
     watch.end("broken off", known=False)
@@ -24,7 +24,7 @@ def test_one_that_broke_off_is_not_measured_by_what_its_thread_does_next() -> No
 
 
 def test_one_whose_end_is_known_is_finished() -> None:
-    watch = Watch(cpu_seconds=-1)
+    watch = CpuWatch(cpu_seconds=-1)
     watch.begin("job")
 
     watch.end("job", known=True)

@@ -19,8 +19,8 @@ import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
 from keyhole.jobs.attempts import Attempts
+from keyhole.jobs.cpu_watch import CpuWatch
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.watch import Watch
 from keyhole.sources.masking import masked
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Ending(Enum):
     UNCERTAIN = auto()
 
 
-class Round:
+class AttemptPool:
     """One round.
 
     Args:
@@ -74,7 +74,7 @@ class Round:
         self._worker = worker
         self._threads = threads
         self._until = time.monotonic() + begin_seconds
-        self._watch = Watch(cpu_seconds)
+        self._watch = CpuWatch(cpu_seconds)
         self._stopped = threading.Event()
 
     @property
@@ -82,7 +82,7 @@ class Round:
         """The jobs whose attempts have raised or have not ended."""
         return self._watch.unfinished
 
-    def make(self, jobs: Sequence[ScanJob]) -> list[Ending]:
+    def run(self, jobs: Sequence[ScanJob]) -> list[Ending]:
         """Attempt all jobs; the first one is always begun.
 
         Raises:

@@ -43,7 +43,7 @@ _LONGEST: Final = 365 * 86400 * 1_000_000
 _PART: Final = 10.0
 
 
-class Pace:
+class RateLimiter:
     """Waits for a turn at one bucket.
 
     Args:

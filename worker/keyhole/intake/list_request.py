@@ -19,7 +19,7 @@ ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
 REFUSALS: Final = {400, 501}
 
 
-class Asker:
+class ListRequest:
     """One operation of a client, and how many requests it took.
 
     Args:

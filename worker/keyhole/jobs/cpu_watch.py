@@ -24,7 +24,7 @@ class _Attempt(NamedTuple):
     began: float
 
 
-class Watch:
+class CpuWatch:
     """The attempts that run in this process's threads, by the ids of their jobs.
 
     Args:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from keyhole.intake.events.deletion import VerdictDeleter, is_gone
 from keyhole.intake.events.event import EventKind, ObjectEvent
-from keyhole.intake.events.forgetting import Forgetting, is_gone
 from keyhole.results.drop import Drops
 from keyhole.results.lookup import Name
 from keyhole.results.redis_store import RedisStore
@@ -37,7 +37,7 @@ class Kept:
 
     def __init__(self, valkey: redis.Redis, access: S3Access) -> None:
         self.store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
-        self._forgetting = Forgetting(Drops(valkey), lambda name: is_gone(lambda: access, name))
+        self._deleter = VerdictDeleter(Drops(valkey), lambda name: is_gone(lambda: access, name))
 
     def write(self, sequencer: str | None = None, version_id: str | None = None, key: str = KEY) -> None:
         """A verdict, and the event that led to it."""
@@ -56,7 +56,7 @@ class Kept:
 
     def forget(self, *events: ObjectEvent) -> tuple[int, int]:
         """How many verdicts were forgotten, and how many kept."""
-        return self._forgetting.forget(events)
+        return self._deleter.delete(events)
 
     def has(self, version_id: str | None = None, key: str = KEY) -> bool:
         """Whether there is a verdict."""

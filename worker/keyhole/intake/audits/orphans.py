@@ -8,14 +8,14 @@ from keyhole.intake.audits.audit import AuditSpec, BucketFinding
 from keyhole.results.lookup import Lookup, Name
 
 #: Reasons of verdicts which say that there was no object then.
-KNOWN_TO_BE_GONE: Final = frozenset({("not_found",), ("delete_marker",)})
+KNOWN_MISSING: Final = frozenset({("not_found",), ("delete_marker",)})
 #: Findings of one page: of a bucket that was emptied there may be millions.
 MOST: Final = 1000
 #: Verdicts that are looked at in one round trip.
 _CHUNK: Final = 1000
 
 
-class Stretch(NamedTuple):
+class KeyRange(NamedTuple):
     """What a page is about: after one key and up to another (`None`: the first, the last), and its keys."""
 
     spec: AuditSpec
@@ -24,35 +24,35 @@ class Stretch(NamedTuple):
     listed: frozenset[str]
 
 
-class Gone(NamedTuple):
+class Orphans(NamedTuple):
     """What is gone; `until` is the key up to which there was room to tell of it, `None` if it is all."""
 
     findings: list[BucketFinding]
     until: str | None
 
 
-def find_gone(lookup: Lookup, stretch: Stretch, began: datetime) -> Gone:
-    """Verdicts on keys that the listing of a stretch would have told of, which began at this time.
+def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphans:
+    """Verdicts on keys that the listing of a key_range would have told of, which began at this time.
 
     Not those that are younger than the listing: their objects may be, too. (By the clocks of two hosts,
     perhaps: what is told of wrongly, the next audit does not tell of.)
     """
-    spec = stretch.spec
+    spec = key_range.spec
     found: list[BucketFinding] = []
     wanted = (
         key
-        for key in lookup.keys_between(spec.bucket, spec.prefix, stretch.after, stretch.until)
-        if key not in stretch.listed and spec.selection.takes(spec.bucket, key, None)
+        for key in lookup.keys_between(spec.bucket, spec.prefix, key_range.after, key_range.until)
+        if key not in key_range.listed and spec.selection.takes(spec.bucket, key, None)
     )
     while chunk := list(islice(wanted, _CHUNK)):
         reports = lookup.reports([Name(spec.bucket, key) for key in chunk])
         expired = [key for key, report in zip(chunk, reports, strict=True) if report is None]
         lookup.forget_keys(spec.bucket, expired)
         for report in reports:
-            if report is None or report.reasons in KNOWN_TO_BE_GONE or report.scanned_at >= began:
+            if report is None or report.reasons in KNOWN_MISSING or report.scanned_at >= began:
                 continue
             if len(found) == MOST:
-                return Gone(found, found[-1].key)
+                return Orphans(found, found[-1].key)
             message = f"there is a verdict ({report.status}) on an object that is gone"
             found.append(BucketFinding.of("gone", report, message))
-    return Gone(found, None)
+    return Orphans(found, None)

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from keyhole.builders import qcow2
-from keyhole.jobs import pace
-from keyhole.jobs.pace import Pace
+from keyhole.jobs import rate_limit
+from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.scan.report import Report
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.scan.undecided import is_undecided
@@ -29,7 +29,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     began = time.monotonic()
     monkeypatch.setattr(
-        pace, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: began + sum(waited))
+        rate_limit, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: began + sum(waited))
     )
     return waited
 
@@ -37,11 +37,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_second_s_worth_comes_at_once_and_the_rest_waits_its_turn(
     valkey: redis.Redis, waits: list[float]
 ) -> None:
-    turn = Pace(valkey, "images", 10)
+    rate_limiter = RateLimiter(valkey, "images", 10)
     began = time.monotonic()
 
     for _ in range(30):
-        turn()
+        rate_limiter()
 
     took = time.monotonic() - began
     # Nobody slept, so the last turn is as far off as all those before it last, but for the first second's.
@@ -52,14 +52,14 @@ def test_a_second_s_worth_comes_at_once_and_the_rest_waits_its_turn(
 
 def test_all_that_ask_share_the_turns(valkey: redis.Redis, waits: list[float]) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: Pace(valkey, "images", 100)(), range(300)))
+        list(pool.map(lambda _: RateLimiter(valkey, "images", 100)(), range(300)))
 
     assert 1.5 < max(waits) <= 2.0
 
 
 def test_every_bucket_has_its_own(valkey: redis.Redis, waits: list[float]) -> None:
-    Pace(valkey, "a", 1)()
-    Pace(valkey, "b", 1)()
+    RateLimiter(valkey, "a", 1)()
+    RateLimiter(valkey, "b", 1)()
 
     assert waits == []
 
@@ -67,7 +67,7 @@ def test_every_bucket_has_its_own(valkey: redis.Redis, waits: list[float]) -> No
 def test_a_rate_of_nothing_is_no_limit_and_asks_nobody() -> None:
     unreachable = redis.Redis.from_url("redis://nowhere.invalid:1")
 
-    Pace(unreachable, "images", 0)()
+    RateLimiter(unreachable, "images", 0)()
 
 
 @pytest.mark.parametrize(("rate", "turns"), [(0.04, 2), (0.4, 11)])
@@ -76,10 +76,10 @@ def test_waiting_gives_signs_of_life(
 ) -> None:
     """In one long wait as in many short ones."""
     signs: list[float] = []
-    turn = Pace(valkey, "images", rate, alive=lambda: signs.append(sum(waits)))
+    rate_limiter = RateLimiter(valkey, "images", rate, alive=lambda: signs.append(sum(waits)))
 
     for _ in range(turns):
-        turn()
+        rate_limiter()
 
     moments = [0.0, *signs, sum(waits)]
     assert len(signs) >= 2
@@ -89,20 +89,20 @@ def test_waiting_gives_signs_of_life(
 
 def test_a_server_s_clock_that_is_set_back_holds_nobody_up(valkey: redis.Redis, waits: list[float]) -> None:
     """As if it had been an hour ahead when turns were given: who asks now waits for those, and no longer."""
-    turn = Pace(valkey, "images", 10)
+    rate_limiter = RateLimiter(valkey, "images", 10)
     for _ in range(20):
-        turn()
+        rate_limiter()
     kept = (valkey.get(keys.rate("images")) or b"").split()
     valkey.set(keys.rate("images"), " ".join(str(int(part) + 3_600_000_000) for part in kept))
     waits.clear()
 
-    turn()
+    rate_limiter()
 
     assert 0.5 < sum(waits) <= 1.2
 
 
 def test_what_is_kept_of_a_bucket_expires(valkey: redis.Redis, waits: list[float]) -> None:
-    Pace(valkey, "images", 10)()
+    RateLimiter(valkey, "images", 10)()
 
     assert waits == []
     assert 0 < valkey.ttl(keys.rate("images")) <= 61
@@ -113,18 +113,18 @@ def test_a_turn_that_begins_too_late_is_not_taken(
 ) -> None:
     waited: list[float] = []
     now = time.monotonic()
-    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: now))
-    turn = Pace(valkey, "images", 1, until=now + 5)
+    monkeypatch.setattr(rate_limit, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: now))
+    rate_limiter = RateLimiter(valkey, "images", 1, until=now + 5)
 
     with pytest.raises(TransientError) as raised:
-        [turn() for _ in range(100)]
+        [rate_limiter() for _ in range(100)]
 
     # One at once, and one for each second that there is and that this takes.
     assert raised.value.reason == "rate"
     assert 5 <= len(waited) < 30
     # Who came in vain keeps nobody waiting.
     waited.clear()
-    Pace(valkey, "images", 1)()
+    RateLimiter(valkey, "images", 1)()
     assert 0 < waited[0] <= 6
 
 
@@ -136,8 +136,13 @@ def test_scans_of_many_threads_do_not_outlive_the_time_that_waits_have(
 
     def look(_: int) -> tuple[Report, float]:
         began = time.monotonic()
-        turn = Pace(valkey, "images", 10, until=began + longest)
-        report = scan(Target("a"), lambda meter: FileSource(BytesIO(image), meter), ScanSettings(), pace=turn)
+        rate_limiter = RateLimiter(valkey, "images", 10, until=began + longest)
+        report = scan(
+            Target("a"),
+            lambda meter: FileSource(BytesIO(image), meter),
+            ScanSettings(),
+            rate_limiter=rate_limiter,
+        )
         return report, time.monotonic() - began
 
     with ThreadPoolExecutor(threads) as pool:

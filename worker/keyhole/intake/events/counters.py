@@ -11,7 +11,7 @@ from keyhole.store import keys
 OTHER_READING = "other_reading"
 
 
-class EventCounts:
+class EventCounters:
     """Counters by name, since the keys were made. What a lost answer makes count twice is not corrected."""
 
     def __init__(self, client: redis.Redis) -> None:

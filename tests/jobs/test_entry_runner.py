@@ -10,9 +10,9 @@ import pytest
 import redis
 from celery.exceptions import SoftTimeLimitExceeded
 
-from keyhole.fleet import round as round_of_attempts
-from keyhole.fleet.perform import MAX_INTERNAL_ERRORS, MAX_LOST, Performer
-from keyhole.fleet.round import HungError
+from keyhole.fleet import attempt_pool
+from keyhole.fleet.attempt_pool import HungError
+from keyhole.fleet.entry_runner import MAX_INTERNAL_ERRORS, MAX_LOST, EntryRunner
 from keyhole.jobs.breaker import LEAST, Breaker
 from keyhole.jobs.delays import LONGEST_DELAY
 from keyhole.jobs.heartbeat import Heartbeat
@@ -66,10 +66,10 @@ class Site:
 
         self.heartbeat = Heartbeat(self.ledger, self.liveness)
 
-    def perform(
+    def run(
         self, entry: Entry, *, seconds: float = 60, patience: float = 3600, cpu: float = 60
     ) -> list[Entry]:
-        performer = Performer(
+        runner = EntryRunner(
             scan=self._scan,
             record=self._record,
             doubt=self._doubt,
@@ -84,7 +84,7 @@ class Site:
             patience_seconds=patience,
             cpu_seconds=cpu,
         )
-        return performer.perform(entry)
+        return runner.run(entry)
 
     def _doubt(self, _: Entry, job: ScanJob, report: Report) -> None:
         assert report.status is Status.FAILED
@@ -130,15 +130,15 @@ def undecided(job: ScanJob, reason: str = "network") -> Report:
 
 class TestOnce:
     def test_every_job_gets_its_verdict_and_the_entry_is_struck(self, site: Site) -> None:
-        assert site.perform(BATCH) == []
+        assert site.run(BATCH) == []
 
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
         assert site.ledger.count() == 0
 
     def test_a_struck_entry_is_passed_over(self, site: Site) -> None:
-        site.perform(BATCH)
-        site.perform(BATCH)
+        site.run(BATCH)
+        site.run(BATCH)
 
         assert site.statuses() == ALL_SAFE
         assert sorted(site.scanned) == sorted(ALL_SAFE)
@@ -148,19 +148,19 @@ class TestOnce:
         site.ledger.mark_done("job-0")
         site.ledger.mark_done("job-2")
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert sorted(site.scanned) == ["job-1", "job-3"]
         assert site.ledger.is_done(BATCH.id)
 
     def test_an_entry_that_nobody_noted_is_worked_on_all_the_same(self, site: Site) -> None:
         """It was published by its task's name."""
-        site.perform(Entry("unknown", JOBS[:1]))
+        site.run(Entry("unknown", JOBS[:1]))
 
         assert site.statuses() == {"job-0": [Status.SAFE]}
 
     def test_an_entry_without_jobs_is_done(self, site: Site) -> None:
-        site.perform(Entry("empty", ()))
+        site.run(Entry("empty", ()))
 
         assert site.ledger.is_done("empty")
 
@@ -169,7 +169,7 @@ class TestOnce:
         meeting = Barrier(len(JOBS), timeout=10)
         site.on_scan = lambda _: meeting.wait() and None
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.statuses() == ALL_SAFE
 
@@ -181,8 +181,8 @@ class TestFinishing:
         seen: list[tuple[int, bool]] = []
         site.on_finish = lambda entry: seen.append((len(site.recorded), site.ledger.is_done(entry.id)))
 
-        site.perform(BATCH)
-        site.perform(BATCH)
+        site.run(BATCH)
+        site.run(BATCH)
 
         assert seen == [(len(JOBS), False)]
 
@@ -192,11 +192,11 @@ class TestFinishing:
 
         site.on_finish = fail
         with pytest.raises(ConnectionError):
-            site.perform(BATCH)
+            site.run(BATCH)
         site.on_finish = lambda _: None
         site.scanned.clear()
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.finished == [BATCH.id]
         assert site.scanned == []
@@ -213,7 +213,7 @@ class TestUndecided:
     def test_nothing_is_recorded_and_the_entry_is_postponed(self, site: Site, reason: str) -> None:
         site.on_scan = lambda job: undecided(job, reason) if job.id == "job-1" else None
 
-        assert site.perform(BATCH) == []
+        assert site.run(BATCH) == []
 
         assert site.statuses() == {name: found for name, found in ALL_SAFE.items() if name != "job-1"}
         assert not site.ledger.is_done(BATCH.id)
@@ -222,11 +222,11 @@ class TestUndecided:
 
     def test_the_next_time_only_what_was_undecided_is_scanned(self, site: Site) -> None:
         site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
-        site.perform(BATCH)
+        site.run(BATCH)
         site.scanned.clear()
         site.on_scan = lambda _: None
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.scanned == ["job-1"]
         assert site.statuses() == ALL_SAFE
@@ -236,7 +236,7 @@ class TestUndecided:
         site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
 
         for _ in range(3):
-            site.perform(BATCH)
+            site.run(BATCH)
 
         assert site.doubted == ["job-1"]
 
@@ -244,7 +244,7 @@ class TestUndecided:
         site.on_scan = undecided
         delays = []
         for _ in range(8):
-            site.perform(BATCH)
+            site.run(BATCH)
             (_, due), (_, ledger_now) = (
                 valkey.zrange(keys.LEDGER_LATER, 0, -1, withscores=True)[0],
                 ("now", float(valkey.hget(keys.LEDGER_CLOCK, "ledger") or 0)),
@@ -258,9 +258,9 @@ class TestUndecided:
 
     def test_what_stays_undecided_for_too_long_is_given_up_with_its_history(self, site: Site) -> None:
         site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
-        site.perform(BATCH)
+        site.run(BATCH)
 
-        site.perform(BATCH, patience=0)
+        site.run(BATCH, patience=0)
 
         assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
         assert site.given_up == {"job-1": "network: 2 times network. The last error: no route"}
@@ -273,10 +273,10 @@ class TestUndecided:
 
         site.on_scan = fail
         for _ in range(MAX_INTERNAL_ERRORS - 1):
-            site.perform(BATCH)
+            site.run(BATCH)
             assert "job-1" not in site.recorded
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
         assert site.recorded["job-1"][0].reasons == ("internal_error",)
@@ -285,7 +285,7 @@ class TestUndecided:
     def test_a_request_that_is_refused_whatever_the_object_is_a_verdict(self, site: Site) -> None:
         site.on_scan = lambda job: undecided(job, "request")
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert {found for statuses in site.statuses().values() for found in statuses} == {Status.FAILED}
         assert site.ledger.is_done(BATCH.id)
@@ -294,7 +294,7 @@ class TestUndecided:
         for _ in range(LEAST):
             site.breaker.note("images", decided=False)
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.scanned == []
         assert site.ledger.count_postponed() == 1
@@ -313,12 +313,12 @@ class TestLostWorkers:
         site.ledger.note(entry)
         self.lose(site, entry, "job-1")
 
-        parts = site.perform(entry)
+        parts = site.run(entry)
 
         assert [len(part.jobs) for part in parts] == [*[10] * 9, 9, 1]
         assert sorted(job.id for part in parts for job in part.jobs) == sorted(job.id for job in jobs)
         self.lose(site, parts[0], "job-0")
-        again = site.perform(parts[0])
+        again = site.run(parts[0])
         assert [len(part.jobs) for part in again] == [1] * 10
         assert len({part.id for part in (*parts, *again)}) == 21
 
@@ -326,7 +326,7 @@ class TestLostWorkers:
         self.lose(site, BATCH, "job-1", "job-3")
         site.ledger.mark_done("job-0")
 
-        parts = site.perform(BATCH)
+        parts = site.run(BATCH)
 
         assert [[job.id for job in part.jobs] for part in parts] == [["job-2"], ["job-1"], ["job-3"]]
         assert {part.part_of for part in parts} == {BATCH.id}
@@ -334,13 +334,13 @@ class TestLostWorkers:
 
     def test_the_last_part_strikes_the_whole(self, site: Site) -> None:
         self.lose(site, BATCH, "job-1")
-        parts = site.perform(BATCH)
+        parts = site.run(BATCH)
         for part in parts[:-1]:
-            site.perform(part)
+            site.run(part)
         assert site.finished == []
         assert not site.ledger.is_done(BATCH.id)
 
-        site.perform(parts[-1])
+        site.run(parts[-1])
 
         assert site.statuses() == ALL_SAFE
         assert site.finished == [BATCH.id]
@@ -350,9 +350,9 @@ class TestLostWorkers:
     def test_the_message_of_the_whole_does_nothing_while_its_parts_go_on(self, site: Site) -> None:
         """The broker delivers it once more."""
         self.lose(site, BATCH, "job-1")
-        site.perform(BATCH)
+        site.run(BATCH)
 
-        assert site.perform(BATCH) == []
+        assert site.run(BATCH) == []
 
         assert site.scanned == []
         assert not site.ledger.is_done(BATCH.id)
@@ -364,7 +364,7 @@ class TestLostWorkers:
             site.ledger.begin(alone, f"lost-{number}", take=True)
             site.ledger.attempts.start("job-0", f"lost-{number}", site.liveness.is_alive)
 
-        site.perform(alone)
+        site.run(alone)
 
         assert site.recorded["job-0"][0].reasons == ("poison",)
         assert site.given_up == {"job-0": f"poison: {MAX_LOST} workers were lost with it"}
@@ -377,7 +377,7 @@ class TestLostWorkers:
         for number in range(MAX_LOST - 1):
             site.ledger.attempts.start("job-0", f"lost-{number}", site.liveness.is_alive)
 
-        site.perform(alone)
+        site.run(alone)
 
         assert site.statuses() == {"job-0": [Status.SAFE]}
 
@@ -386,7 +386,7 @@ class TestLostWorkers:
         site.liveness.living = frozenset({"other"})
         site.ledger.begin(BATCH, "other")
 
-        assert site.perform(BATCH) == []
+        assert site.run(BATCH) == []
 
         assert site.scanned == []
         assert site.ledger.holder(BATCH.id) == "other"
@@ -399,7 +399,7 @@ class TestLostWorkers:
         site.ledger.begin(BATCH, "other")
         valkey.zincrby(keys.ledger_held(BATCH.queue), -2 * HOLDER_SECONDS, BATCH.id)
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.statuses() == ALL_SAFE
 
@@ -413,10 +413,10 @@ class TestLostWorkers:
         site.on_scan = stop
         for _ in range(2 * MAX_LOST):
             with pytest.raises(Stop):
-                site.perform(BATCH)
+                site.run(BATCH)
         site.on_scan = lambda _: None
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.statuses() == ALL_SAFE
 
@@ -439,7 +439,7 @@ class TestLostWorkers:
             site.heartbeat.settle(BATCH, site.liveness.name, [])
         site.on_scan = settle_late
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert held == [(site.liveness.name, 0)] * len(JOBS)
         assert site.ledger.is_done(BATCH.id)
@@ -460,19 +460,19 @@ class TestRecording:
     def test_a_verdict_that_is_not_recorded_is_tried_again_later(self, site: Site) -> None:
         site.on_record = self.fail
 
-        site.perform(BATCH)
+        site.run(BATCH)
 
         assert site.ledger.count_postponed() == 1
         assert [job.id for job in JOBS if site.ledger.job_done(job.id)] == ["job-0", "job-2", "job-3"]
         site.on_record = lambda _: None
-        site.perform(BATCH)
+        site.run(BATCH)
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
 
     def test_one_that_cannot_be_recorded_for_too_long_is_given_up(self, site: Site) -> None:
         site.on_record = self.fail
 
-        site.perform(BATCH, patience=0)
+        site.run(BATCH, patience=0)
 
         assert "no room" in site.given_up["job-1"]
         assert site.ledger.is_done(BATCH.id)
@@ -483,18 +483,18 @@ class TestTimeIsUp:
 
     def test_what_was_not_begun_is_left_to_another_delivery(self, site: Site) -> None:
         for number in range(len(JOBS) - 1):
-            assert site.perform(BATCH, seconds=-1) == [BATCH]
+            assert site.run(BATCH, seconds=-1) == [BATCH]
             assert site.scanned == [f"job-{each}" for each in range(number + 1)]
             assert not site.ledger.is_done(BATCH.id)
             assert site.finished == []
 
-        assert site.perform(BATCH, seconds=-1) == []
+        assert site.run(BATCH, seconds=-1) == []
 
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
 
     def test_what_is_left_is_no_attempt_of_its(self, site: Site) -> None:
-        site.perform(BATCH, seconds=-1)
+        site.run(BATCH, seconds=-1)
 
         assert site.ledger.attempts.lost_with([job.id for job in JOBS]) <= {"job-0"}
 
@@ -505,8 +505,8 @@ class TestTheProcessMustEnd:
     @pytest.fixture(autouse=True)
     def _hasty(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """Nobody waits for long, and what hangs ends with the test."""
-        monkeypatch.setattr(round_of_attempts, "LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(round_of_attempts, "LAST_SECONDS", 0.05)
+        monkeypatch.setattr(attempt_pool, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(attempt_pool, "LAST_SECONDS", 0.05)
         self.over = Event()
         yield
         self.over.set()
@@ -527,7 +527,7 @@ class TestTheProcessMustEnd:
         Timer(0.2, signal.pthread_kill, (get_ident(), signal.SIGUSR1)).start()
 
         with pytest.raises(HungError):
-            site.perform(BATCH)
+            site.run(BATCH)
         signal.signal(signal.SIGUSR1, before)
 
         assert site.statuses() == {job_id: ALL_SAFE[job_id] for job_id in ALL_SAFE if job_id != "job-0"}
@@ -543,7 +543,7 @@ class TestTheProcessMustEnd:
         site.on_scan = spin
 
         with pytest.raises(HungError, match="1 scans"):
-            site.perform(BATCH, cpu=0.1)
+            site.run(BATCH, cpu=0.1)
 
         assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-0"}
         assert "spin" in str(site.ledger.attempts.history("job-0"))
@@ -568,7 +568,7 @@ class TestTheProcessMustEnd:
         before = signal.signal(signal.SIGUSR1, raise_limit)
 
         with pytest.raises(HungError, match="1 scans"):
-            site.perform(BATCH)
+            site.run(BATCH)
         signal.signal(signal.SIGUSR1, before)
 
         assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-1"}
@@ -580,7 +580,7 @@ class TestTheProcessMustEnd:
         monkeypatch.setattr(site.ledger, "mark_done", fail)
 
         with pytest.raises(redis.ConnectionError):
-            site.perform(BATCH)
+            site.run(BATCH)
 
         assert site.ledger.attempts.lost_with([job.id for job in JOBS]) == set()
         assert site.ledger.count_postponed() == 1
@@ -600,7 +600,7 @@ class TestTheProcessMustEnd:
         site.on_scan = take
 
         with pytest.raises(MemoryError):
-            site.perform(BATCH)
+            site.run(BATCH)
 
         assert site.ledger.attempts.lost_with([job.id for job in JOBS]) > {"job-0"}
         assert "MemoryError" in str(site.ledger.attempts.history("job-0"))

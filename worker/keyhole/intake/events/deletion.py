@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 GONE = {"not_found", "delete_marker"}
 
 
-class Forgetting:
+class VerdictDeleter:
     """Drops the verdicts on what is gone.
 
     Args:
@@ -41,7 +41,7 @@ class Forgetting:
         self._drops = drops
         self._is_gone = is_gone
 
-    def forget(self, events: Sequence[ObjectEvent]) -> tuple[int, int]:
+    def delete(self, events: Sequence[ObjectEvent]) -> tuple[int, int]:
         """Drop what the events say is gone; returns how many verdicts were dropped, and how many kept."""
         readings = [_readings(event) for event in events]
         looked_at = iter(self._drops.look([name for names in readings for name in names]))
