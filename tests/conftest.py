@@ -26,12 +26,12 @@ from keyhole.sources.s3 import S3Access
 from keyhole.store import durability
 from keyhole.store.connection import connect
 from tests.e2e.held_s3 import HeldS3, held_s3
-from tests.inspectors.content.tools import need
 from tests.ports import free_port
 from tests.servers.access import s3_access
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
+from tests.tools import need
 from tests.written import written_whole
 
 if TYPE_CHECKING:

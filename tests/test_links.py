@@ -14,7 +14,7 @@ PAGES = [
     ROOT / "tests" / "faults" / "README.md",
 ]
 #: What a reader makes, and what the page about a new format invents.
-NOT_THERE = {"worker/keyhole/inspectors/formats/toy.py", "tests/inspectors/test_toy.py"}
+NOT_THERE = {"worker/keyhole/inspectors/formats/toy.py", "tests/inspectors/formats/test_toy.py"}
 
 
 def name(path: Path) -> str:

@@ -15,8 +15,8 @@ from keyhole.intake.audits.store import AuditStore, PageResult
 from keyhole.intake.schedule_runs import ScheduleRuns
 from keyhole.intake.schedules import parse_schedules
 from keyhole.store import keys
-from tests.beat import Scheduling, due_last
 from tests.cli.conftest import Keyhole, Printed
+from tests.fleet.beat import Scheduling, due_last
 
 NIGHTLY = '[[schedules]]\nname = "nightly"\nbucket = "images"\nprefix = "uploads/"\ncrontab = "15 3 * * *"\n'
 OFTEN = '[[schedules]]\nname = "often"\nbucket = "incoming"\nevery = "6h"\n'

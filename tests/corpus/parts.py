@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from keyhole.builders import Image, OVADisk, mbr_disk, ovf
-from tests.inspectors.content.tools import environment
+from tests.tools import environment
 
 MIB = 1024**2
 #: The size of the disk that archives and compressors get.

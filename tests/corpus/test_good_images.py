@@ -11,7 +11,7 @@ from keyhole.scan.scanner import ScanSettings
 from tests.corpus import archives, discs, disks, packed, parts, qemu, volumes
 from tests.corpus.pending import PENDING
 from tests.corpus.recipe import IMAGE, Recipe
-from tests.inspectors.content.tools import environment, need
+from tests.tools import environment, need
 
 ALL = (*qemu.RECIPES, *disks.RECIPES, *discs.RECIPES, *volumes.RECIPES, *archives.RECIPES, *packed.RECIPES)
 #: Every so many of them is in the default run.

@@ -1,7 +1,7 @@
 """Whole volumes without a partition table, and evidence files."""
 
 from tests.corpus.recipe import Recipe, recipes
-from tests.inspectors.content.made import MADE
+from tests.inspectors.volumes.made import MADE
 
 #: What is not to be imported as it is, and what states no length that would prove it whole, by name.
 VERDICTS = {

@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from tests.inspectors.content.tools import need
 from tests.pages import block
+from tests.tools import need
 
 
 def make_certificates(folder: Path, name: str) -> None:

@@ -14,7 +14,7 @@ from keyhole.limits import LAST_SHUTDOWN
 from keyhole.settings import Settings
 from keyhole.store.permissions import rules
 from tests.deploy.compose import DEMO, MAIN, PASSWORD, PASSWORD_NAME, ROOT, SIGNING, TLS, Service, services
-from tests.inspectors.content.tools import give_up
+from tests.tools import give_up
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})

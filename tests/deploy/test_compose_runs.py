@@ -26,7 +26,6 @@ from keyhole.demo.samples import SAMPLES
 from keyhole.fleet.scheduling import beat_entry
 from keyhole.store.connection import connect
 from keyhole.store.permissions import lacking
-from tests.beat import due_last
 from tests.deploy.certificates import make_certificates
 from tests.deploy.compose import (
     DEMO,
@@ -42,9 +41,10 @@ from tests.deploy.compose import (
     services,
 )
 from tests.e2e import commands
-from tests.inspectors.content.tools import give_up, need
+from tests.fleet.beat import due_last
 from tests.ports import free_port
 from tests.servers.redis_server import REDIS
+from tests.tools import give_up, need
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,10 +11,10 @@ from keyhole.store.permissions import lacking, rules
 from tests.deploy.certificates import make_certificates
 from tests.deploy.compose import for_redis_7_0
 from tests.e2e import commands
-from tests.inspectors.content.tools import give_up
 from tests.pages import block
 from tests.ports import free_port
 from tests.servers.redis_server import REDIS
+from tests.tools import give_up
 
 
 def test_only_its_user_gets_in_and_by_tls_alone(tmp_path: Path) -> None:

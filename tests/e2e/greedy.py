@@ -25,7 +25,7 @@ from keyhole.builders import (
 )
 from keyhole.builders.tar import tar_header
 from tests.inspectors.compression.packed import PACKED, noise, zeros, zstd
-from tests.inspectors.dmgs import RAW, Stored, Table, plist_of
+from tests.inspectors.formats.dmgs import RAW, Stored, Table, plist_of
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 #: More than is decompressed by default, so that all of a window that may be filled is.

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.e2e import commands
-from tests.inspectors.content.tools import need
 from tests.pages import README, REFERENCE, ROOT, block
 from tests.ports import free_port
+from tests.tools import need
 
 PAGES = {
     "README": README,

@@ -27,11 +27,11 @@ from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.limits import VISIBILITY
 from keyhole.store import keys
-from tests.beat import due_last
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
 from tests.e2e.test_faults import message
+from tests.fleet.beat import due_last
 from tests.intake.events.aws_messages import POISON, record
 from tests.intake.events.aws_messages import message as event
 from tests.intake.inventory.inventories import Inventories, Row

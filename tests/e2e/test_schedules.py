@@ -20,10 +20,10 @@ from keyhole.intake.schedule_runs import LastRun, ScheduleRuns
 from keyhole.scan.report import Status
 from keyhole.store import keys
 from keyhole.store.connection import connect
-from tests.beat import due_last
 from tests.e2e import commands
 from tests.e2e.commands import PATIENCE, until
 from tests.e2e.conftest import Site
+from tests.fleet.beat import due_last
 
 GIB = 1024**3
 #: The command, whose lock runs out after so many seconds without a sign of life.

@@ -37,8 +37,8 @@ from keyhole.builders import (
     vmdk_stream_optimized,
     zip_archive,
 )
+from tests.inspectors.archives.backups import vma, xva
 from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descriptor, zipped
-from tests.inspectors.backups import vma, xva
 from tests.inspectors.compression.packed import PACKED, lz4_frame, zstd_frame
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4

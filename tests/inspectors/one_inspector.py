@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from keyhole.builders import Image
 from keyhole.inspectors import FileInspector
-from tests.inspectors.content.tools import environment, need
 from tests.inspectors.test_hostile import mutated
 from tests.inspectors.test_law import WAYS, Single, told_at_once
+from tests.tools import environment, need
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 #: As much of an object as is fetched at once; what lies further on costs a range each.

@@ -30,9 +30,9 @@ from keyhole.builders import (
 from keyhole.inspectors import unsupported
 from keyhole.inspectors.unsupported import MAX_HOPS, ForeignMarks, named_by
 from tests.inspectors.compression.packed import PACKED, noise, skippable
-from tests.inspectors.content.tools import environment, need
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.one_inspector import keeps_the_law
+from tests.tools import environment, need
 
 KIB, MIB = 1024, 1024**2
 QCOW2 = qcow2(MIB, backing_file="/etc/passwd").to_bytes()

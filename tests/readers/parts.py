@@ -42,11 +42,11 @@ from keyhole.builders import (
     vmdk_stream_optimized,
 )
 from keyhole.builders.tar import tar_header
-from tests.inspectors.content.built import lvm2
-from tests.inspectors.content.made import MADE, Made, make
-from tests.inspectors.content.tools import environment
-from tests.inspectors.tables.labels import bsd_disk
+from tests.inspectors.partitions.labels import bsd_disk
+from tests.inspectors.volumes.built import lvm2
+from tests.inspectors.volumes.made import MADE, Made, make
 from tests.readers.part import Part, runs
+from tests.tools import environment
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 #: A file that is there, so that readers that open what an image names get that far.
@@ -61,7 +61,7 @@ DESCRIPTOR = (
 ).encode()
 #: Where a VMDK's text may begin: in free bytes behind what stands first in a header.
 TEXT_AT = (0, 3, 10, 100, 300, 512)
-#: The volumes of `tests/inspectors/content/made.py` that take part.
+#: The volumes of `tests/inspectors/volumes/made.py` that take part.
 VOLUMES = {
     "ext4",
     "xfs",

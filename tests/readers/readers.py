@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.inspectors.content.tools import environment
+from tests.tools import environment
 
 SECONDS = 20
 #: The tools that are asked, besides Python's own modules.

@@ -17,11 +17,11 @@ from keyhole.builders import Image
 from keyhole.inspectors import Facts
 from keyhole.scan.policy import judge
 from keyhole.scan.report import Status
-from tests.inspectors.content.tools import need
 from tests.inspectors.inspecting import facts_of
 from tests.readers import parts
 from tests.readers.part import Part, alone, behind, over
 from tests.readers.readers import RAW, READERS, Opened, opened, pairs_that_differ, there
+from tests.tools import need
 
 #: Polyglots in the default run.
 SAMPLE = 100

@@ -12,7 +12,7 @@ from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local
 from keyhole.sources.s3 import S3Access
-from tests.inspectors.appliances.building import (
+from tests.inspectors.archives.appliances.building import (
     DISK,
     DISK_NAME,
     HARD_DISK,
@@ -21,7 +21,7 @@ from tests.inspectors.appliances.building import (
     descriptor,
     plain,
 )
-from tests.inspectors.appliances.test_chunks import file
+from tests.inspectors.archives.appliances.test_chunks import file
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3

@@ -24,9 +24,9 @@ from keyhole.sources.meter import Budget
 from keyhole.sources.s3 import S3Access
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import GIB, MIB, PACKED, noise, zeros
-from tests.inspectors.content.tools import need
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 from tests.slow import slow
+from tests.tools import need
 
 LIMIT = (Status.INCONCLUSIVE, ("decompression_limit",))
 HEAD_BYTES = ScanSettings().head_bytes

@@ -11,8 +11,8 @@ from keyhole.scan.report import Report, Status
 from keyhole.scan.rules import PROFILES, PolicyError, load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local
-from tests.inspectors.test_ova import DISKS
-from tests.inspectors.test_vhd import with_footer
+from tests.inspectors.archives.test_ova import DISKS
+from tests.inspectors.formats.test_vhd import with_footer
 
 MIB, GIB = 1024**2, 1024**3
 SIZE = 20 * GIB

@@ -26,10 +26,10 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
-from tests.inspectors.content.tools import give_up
 from tests.ports import free_port
 from tests.servers.access import CREDENTIALS
 from tests.servers.certificates import make_authority
+from tests.tools import give_up
 
 #: What must be on the PATH, and the packages that bring it.
 COMMANDS = (

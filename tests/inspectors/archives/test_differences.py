@@ -29,7 +29,7 @@ from tests.inspectors.archives.blocks import (
 )
 from tests.inspectors.archives.readers import by_gnu_tar, by_tarfile
 from tests.inspectors.archives.walking import walk
-from tests.inspectors.content.tools import need
+from tests.tools import need
 
 DATA = b"x" * 700
 #: A member that only those see who do not skip it.

@@ -30,7 +30,7 @@ from tests.inspectors.archives.zips import (
     unicode_path,
     zipped,
 )
-from tests.inspectors.content.tools import environment, need
+from tests.tools import environment, need
 
 #: Files by their names: checksums of what is in them. Nothing if the reader extracts nothing.
 Files = Mapping[str, int]

@@ -13,9 +13,9 @@ from keyhole.builders import gpt_disk, qcow2
 from keyhole.inspectors import Facts, Severity, Wholeness
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.compression.packed import noise
-from tests.inspectors.content.tools import environment, need, run
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import image_of
+from tests.tools import environment, need, run
 
 MIB = 1024**2
 DISK = gpt_disk(2 * MIB).patched(MIB, noise(8, 100_000))

@@ -8,8 +8,8 @@ import pytest
 from keyhole.builders import Image, gpt_disk
 from keyhole.inspectors import Facts, Wholeness
 from tests.inspectors.compression.packed import IN_A_ROW, MIB, PACKED, lz4_frame, noise, skippable, zstd_frame
-from tests.inspectors.content.tools import need
 from tests.inspectors.inspecting import facts_of
+from tests.tools import need
 
 DISK = gpt_disk(2 * MIB)
 DATA = DISK.to_bytes()
