@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator
 
 import lz4.frame
 
-from keyhole.inspectors.compression.inspector import (
-    Bzip2Inspector,
-    CompressedInspector,
-    GzipInspector,
-    XzInspector,
-    ZstdInspector,
-)
+from keyhole.inspectors.compression.bzip2 import Bzip2Inspector
+from keyhole.inspectors.compression.gzip import GzipInspector
+from keyhole.inspectors.compression.inspector import CompressedInspector
 from keyhole.inspectors.compression.lz4 import Lz4Inspector
 from keyhole.inspectors.compression.lzma_alone import LzmaInspector
+from keyhole.inspectors.compression.xz import XzInspector
+from keyhole.inspectors.compression.zstd import ZstdInspector
 
 if sys.version_info >= (3, 14):
     from compression import zstd

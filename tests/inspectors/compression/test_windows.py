@@ -6,16 +6,12 @@ import struct
 import lz4.frame
 import pytest
 
-from keyhole.inspectors.compression.decoders import (
-    BZIP2_BYTES,
-    Bzip2Decoder,
-    Decoder,
-    XzDecoder,
-    ZstdDecoder,
-    xz_dictionary,
-)
+from keyhole.inspectors.compression.bzip2 import BZIP2_BYTES, Bzip2Decoder
+from keyhole.inspectors.compression.decoder import Decoder
 from keyhole.inspectors.compression.lz4 import Lz4Decoder
 from keyhole.inspectors.compression.lzma_alone import LzmaDecoder
+from keyhole.inspectors.compression.xz import XzDecoder, xz_dictionary
+from keyhole.inspectors.compression.zstd import ZstdDecoder
 from keyhole.inspectors.inspection import Inspection
 from keyhole.inspectors.memory import held_by
 from tests.inspectors.compression.packed import KIB, MIB, PACKED, noise, zstd

@@ -13,9 +13,12 @@ from keyhole.inspectors.archives.ova import OVAInspector
 from keyhole.inspectors.archives.vma import VMAInspector
 from keyhole.inspectors.archives.zip.inspector import ZipInspector
 from keyhole.inspectors.base import FileInspector, Layer
-from keyhole.inspectors.compression.inspector import Bzip2Inspector, GzipInspector, XzInspector, ZstdInspector
+from keyhole.inspectors.compression.bzip2 import Bzip2Inspector
+from keyhole.inspectors.compression.gzip import GzipInspector
 from keyhole.inspectors.compression.lz4 import Lz4Inspector
 from keyhole.inspectors.compression.lzma_alone import LzmaInspector
+from keyhole.inspectors.compression.xz import XzInspector
+from keyhole.inspectors.compression.zstd import ZstdInspector
 from keyhole.inspectors.container import ContainerInspector
 from keyhole.inspectors.formats.asif import ASIFInspector
 from keyhole.inspectors.formats.bochs import BochsInspector

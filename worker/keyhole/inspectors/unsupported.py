@@ -19,7 +19,7 @@ from typing import Final
 
 from keyhole.inspectors.archives.zip import end as zip_end
 from keyhole.inspectors.base import FileInspector
-from keyhole.inspectors.compression.decoders import skippable_bytes
+from keyhole.inspectors.compression.zstd import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
 #: As much of the front as holds every mark; a sector, as the probes look at no more either.

@@ -1,20 +1,19 @@
-"""How much of a compressed image is decompressed to see what it holds, and what is a bomb.
+"""Limits: how much of a compressed image is decompressed to see what it holds, and when it is a bomb.
 
-A bomb is an object that is made to exhaust whoever unpacks it. Its ratio alone does not tell: a disk of
-10 GiB that is mostly zeros packs into 10 MiB of gzip, 2 MiB of xz, 320 KiB of zstd, and nothing is wrong with
-it. So it is a bomb (`decompression_bomb`, unsafe) if
+A bomb is an object that is made to exhaust the program that unpacks it. A high ratio does not prove one: a
+disk of 10 GiB that is mostly zeros packs into 10 MiB of gzip, 2 MiB of xz or 320 KiB of zstd, and is
+harmless. An object is a bomb (`decompression_bomb`, unsafe) if
 
-- it grows a hundredfold beyond what is decompressed of it, and nothing in it is a disk image that would
-  explain that;
-- it needs more memory than its own tools would give it unasked;
-- it is made of streams by the thousand that hold nothing;
-- it is compressed three times or more, which gains nothing but the product of the ratios.
+- it expands more than a hundredfold, beyond the limit, and holds no disk image that would explain the ratio;
+- it needs more memory than its own tools grant by default;
+- it consists of thousands of streams that hold next to nothing;
+- it is compressed three times or more, which only multiplies the ratios.
 
-What holds a disk image and is merely more than is decompressed is left undecided (`decompression_limit`,
-inconclusive): whoever allows more will know.
+An object that holds a disk image and is larger than the limit stays undecided (`decompression_limit`,
+inconclusive); a higher limit decides it.
 
-What is compressed twice is an accident (`nested_compression`, rejected): both are decompressed, and what lies
-within has a verdict of its own.
+Double compression is an accident (`nested_compression`, rejected). Keyhole undoes both, and the content has a
+verdict of its own.
 """
 
 from collections.abc import Callable
@@ -22,32 +21,32 @@ from dataclasses import dataclass
 
 KIB, MIB = 1024, 1024**2
 
-#: Bytes that are decompressed of any object, and read of it for that: about a fifth of a second of CPU by
-#: gzip, and half a second on S3. Whatever formats keep in front lies within.
+#: Bytes of output that are made of any object, and bytes of input that are read for them: about a fifth of a
+#: second of CPU time with gzip, and half a second on S3. The headers of all formats lie within.
 FREE_OUTPUT, FREE_INPUT = 64 * MIB, 32 * MIB
-#: What grows so much is compressed out of all proportion: text shrinks to a tenth, a log to a fiftieth.
+#: An unusual ratio: text shrinks to a tenth, a log to a fiftieth.
 BOMB_RATIO = 100
-#: Bytes of what was decompressed that a decoder refers back to. zstd takes no more unless it is told to
-#: (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`); the highest preset of xz needs half of it.
+#: Bytes of output that a decoder may refer back to. zstd accepts no more unless told to
+#: (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`); the highest preset of xz needs half as much.
 MAX_WINDOW = 128 * MIB
-#: Streams of one object: so many, and one more for each so many bytes that came out. Tools that pack in
-#: parallel or for random access make one for 64 KiB or more; eStargz one for each file.
+#: Streams of one object: `MAX_STREAMS`, and one more for each `LEAST_OF_STREAM` bytes of output. Tools that
+#: pack in parallel or for random access make a stream for 64 KiB or more, eStargz makes one for each file.
 MAX_STREAMS, LEAST_OF_STREAM = 1000, 512
 
 
 def _unwatched(_length: int) -> None:
-    """Nobody counts."""
+    """Ignore how many bytes were made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decompression:
-    """What may be decompressed to look at one compressed object.
+    """How much may be decompressed to look at one compressed object.
 
     Args:
-        output: The most bytes that are made of it.
-        input: The most bytes that are read of it for that.
-        watch: Told of every piece, of how many bytes it is; may raise to put an end to it all.
-        within_another: Whether the object is all that another compressed one holds.
+        output: The most bytes of output.
+        input: The most bytes of input.
+        watch: Called with the length of every piece of output; it may raise to end the inspection.
+        within_another: Whether the object is the content of another compressed object.
     """
 
     output: int = FREE_OUTPUT

@@ -5,22 +5,23 @@ Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame form
 
 | offset | bytes | field of a frame |
 |---|---|---|
-| 0 | 4 | 04 22 4D 18; 02 21 4C 18 in a legacy frame; 5x 2A 4D 18 in a frame to be skipped |
+| 0 | 4 | 04 22 4D 18; 02 21 4C 18 in a legacy frame; 5x 2A 4D 18 in a skippable frame |
 | 4 | 1 | bit 0: the id of a dictionary follows; 2: content checksum; 3: content size; 4: block checksums; 5: blocks are independent; 6-7: version, 01 |
 | 5 | 1 | bits 4-6: the longest block, 64 KiB to 4 MiB |
 | 6 | 8 | content size, if bit 3 says so |
 
 liblz4 decodes the frames and compares their checksums. It holds one block and 64 KiB before it, so a frame
-cannot ask for more than 8 MiB. It does not decode legacy frames, which only the command `lz4 -l` writes: they are
-named and not decompressed.
+cannot need more than 8 MiB. It does not decode legacy frames, which only the command `lz4 -l` writes. Keyhole
+recognises them and does not decompress them.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Mapping
 
 import lz4.frame
 
-from keyhole.inspectors.compression.decoders import Decoder, DecodingError, Stream, skippable_bytes
+from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Stream
 from keyhole.inspectors.compression.inspector import CompressedInspector
+from keyhole.inspectors.compression.zstd import behind_skippable, skippable_bytes
 
 MAGIC = b"\x04\x22\x4d\x18"
 LEGACY_MAGIC = b"\x02\x21\x4c\x18"
@@ -28,7 +29,7 @@ DICTIONARY, CONTENT_SIZE = 0x01, 0x08
 
 
 class _Frame:
-    """A frame as liblz4 decodes it, in the form that the other libraries have."""
+    """A frame that liblz4 decodes, with the interface of the other libraries."""
 
     def __init__(self) -> None:
         self._lz4 = lz4.frame.LZ4FrameDecompressor()
@@ -45,7 +46,7 @@ class _Frame:
 
     @property
     def unused_data(self) -> bytes:
-        """What lies behind the frame's end."""
+        """The bytes that lie behind the frame's end."""
         return self._lz4.unused_data or b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
@@ -57,16 +58,13 @@ class Lz4Decoder(Decoder):
     """Decodes LZ4 frames in a row."""
 
     NAME = "lz4"
-    # liblz4's errors have no class of their own.
+    # liblz4 has no error class of its own.
     ERRORS = RuntimeError
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
         """Whether a frame begins here, or behind frames to be skipped that end within `front`."""
-        at = 0
-        while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
-            at += skipped
-        return front.startswith((MAGIC, LEGACY_MAGIC), at)
+        return front.startswith((MAGIC, LEGACY_MAGIC), behind_skippable(front))
 
     @staticmethod
     def content_size(head: bytes) -> int | None:
@@ -76,7 +74,7 @@ class Lz4Decoder(Decoder):
         return int.from_bytes(head[6:14], "little")
 
     def window(self, head: bytes) -> int:
-        """Two of the longest blocks, and 64 KiB before them."""
+        """The bytes of two blocks of the largest size, and of the 64 KiB before them."""
         return 2 * (1 << 8 + 2 * (head[5] >> 4 & 7)) + 64 * 1024 if len(head) > 5 else 0
 
     def _open(self, head: bytes) -> Stream | int | None:
@@ -87,7 +85,7 @@ class Lz4Decoder(Decoder):
         if not head.startswith(MAGIC):
             return None
         if len(head) > 4 and head[4] & DICTIONARY:
-            raise DecodingError("data_file", "it is decompressed by a dictionary that is not in the object")
+            raise DecodingError("data_file", "decompression needs a dictionary that is not in the object")
         return _Frame()
 
     def _explained(self, error: Exception) -> DecodingError:

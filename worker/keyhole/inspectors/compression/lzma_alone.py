@@ -1,4 +1,4 @@
-"""LZMA as `.lzma` files have it ("LZMA_Alone"): one stream, with a header and without a checksum.
+"""`.lzma` files ("LZMA_Alone"): one LZMA stream, with a header and without a checksum.
 
 Source: The .lzma File Format 1.0 (XZ Utils, doc/lzma-file-format.txt), section 1.1. Little-endian.
 
@@ -6,31 +6,31 @@ Source: The .lzma File Format 1.0 (XZ Utils, doc/lzma-file-format.txt), section 
 |---|---|---|
 | 0 | 1 | properties: (pb * 5 + lp) * 9 + lc, below 225 |
 | 1 | 4 | size of the dictionary |
-| 5 | 8 | size of what was compressed; all ones: unknown, and the data end with a marker |
+| 5 | 8 | size of the uncompressed data; all ones: unknown, and the data end with a marker |
 | 13 | 1 | first byte of the range coder, always zero |
 
-The format has no magic number. A header counts as one if liblzma would take it for one when it guesses
+The format has no magic number. Keyhole recognises the headers that liblzma accepts when it guesses the format
 (`lzma_alone_decoder` with `picky`): the dictionary is 2^n or 2^n + 2^(n-1) bytes long, and the content is
-shorter than 256 GiB or of unknown size. No boot sector and no other format here begins so.
+shorter than 256 GiB or of unknown size. No boot sector and no other inspected format begins like that.
 """
 
 import lzma
 from collections.abc import Mapping
 
-from keyhole.inspectors.compression.decoders import Decoder, DecodingError, Stream, needs_memory
+from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Stream, needs_memory
 from keyhole.inspectors.compression.inspector import CompressedInspector
 from keyhole.inspectors.compression.limits import MAX_WINDOW
 
 HEADER_BYTES = 13
 UNKNOWN_SIZE = 2**64 - 1
-#: What liblzma takes for a size when it guesses.
+#: The first size that liblzma no longer accepts when it guesses.
 MAX_SIZE = 1 << 38
 MAX_PROPERTIES, MAX_LITERAL_BITS = 224, 4
 LARGEST_DICTIONARY = 2**32 - 1
 
 
 def begins_lzma(front: bytes) -> bool:
-    """Whether liblzma would guess that bytes that begin so are a `.lzma` file."""
+    """Whether liblzma would take an object that begins with these bytes for a `.lzma` file."""
     if len(front) <= HEADER_BYTES or front[0] > MAX_PROPERTIES or front[HEADER_BYTES]:
         return False
     lc, lp = front[0] % 9, front[0] // 9 % 5
@@ -43,19 +43,19 @@ def begins_lzma(front: bytes) -> bool:
 
 
 def content_size(header: bytes) -> int | None:
-    """The size that a header states; `None`: the data end with a marker."""
+    """The content size that a header states; `None` if the data end with a marker instead."""
     size = int.from_bytes(header[5:HEADER_BYTES], "little")
     return None if size == UNKNOWN_SIZE else size
 
 
 def _is_usual(dictionary: int) -> bool:
-    """Whether a dictionary's size has its one bit set, or the two highest alone. liblzma takes zero, too."""
+    """Whether a dictionary's size has one bit set, or two neighbouring bits. liblzma also accepts zero."""
     lowest = dictionary & -dictionary
     return dictionary in {0, lowest, lowest * 3, LARGEST_DICTIONARY}
 
 
 class LzmaDecoder(Decoder):
-    """Decodes one stream. Nothing may follow it."""
+    """Decodes the one stream of a file. Nothing may follow it."""
 
     NAME = "lzma"
     ERRORS = lzma.LZMAError
@@ -66,7 +66,7 @@ class LzmaDecoder(Decoder):
         return begins_lzma(front)
 
     def window(self, head: bytes) -> int:
-        """The dictionary, which the header states."""
+        """The bytes of the dictionary, which the header states."""
         return int.from_bytes(head[1:5], "little")
 
     def _open(self, head: bytes) -> Stream | int | None:

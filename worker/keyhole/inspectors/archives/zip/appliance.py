@@ -13,7 +13,7 @@ from keyhole.inspectors.archives.ovf.descriptor import Descriptor, File
 from keyhole.inspectors.archives.ovf.files import leads_elsewhere, shown_text
 from keyhole.inspectors.archives.zip.entry import Entry
 from keyhole.inspectors.archives.zip.methods import unpacked
-from keyhole.inspectors.compression.decoders import DecodingError
+from keyhole.inspectors.compression.decoder import DecodingError
 from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.text import printable

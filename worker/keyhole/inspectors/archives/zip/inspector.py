@@ -51,7 +51,7 @@ from keyhole.inspectors.archives.zip.entry import (
 from keyhole.inspectors.archives.zip.member import PackedMember, Unpacking
 from keyhole.inspectors.archives.zip.methods import DECODERS, method_name, unpacked
 from keyhole.inspectors.archives.zip.records import TAIL_BYTES, End, ZipError, read_end
-from keyhole.inspectors.compression.decoders import DecodingError
+from keyhole.inspectors.compression.decoder import DecodingError
 from keyhole.inspectors.container import MAX_MEMBERS, ContainerInspector
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.facts import Member, Wholeness

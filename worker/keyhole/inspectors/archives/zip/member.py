@@ -11,7 +11,7 @@ from keyhole.inspectors.archives.zip.entry import Entry
 from keyhole.inspectors.archives.zip.methods import MemberDecoder
 from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.compression.inspector import CompressedInspector
-from keyhole.inspectors.compression.replay import Passing
+from keyhole.inspectors.compression.replay import Replay
 from keyhole.inspectors.container import PlacedMember
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.facts import Facts, Member
@@ -50,15 +50,15 @@ class Unpacking(CompressedInspector):
             return replace(inside.facts, findings=(*inside.facts.findings, *findings))
         return Facts(None, None, None, 0, (), findings=findings, complete=False)
 
-    def _look(self, passing: Passing) -> None:
+    def _look(self, replay: Replay) -> None:
         """End at once if more comes out than the directory states, else as of any compressed object."""
         if self._decoder.made > self._entry.size:
             self._end("size_mismatch", self._wrong_size(f"{self._decoder.made} or more"))
         else:
-            super()._look(passing)
+            super()._look(replay)
 
-    def _in_the_end(self, passing: Passing) -> Iterator[Finding]:
-        yield from super()._in_the_end(passing)
+    def _in_the_end(self, replay: Replay) -> Iterator[Finding]:
+        yield from super()._in_the_end(replay)
         if self._decoder.made != self._entry.size:
             yield self._wrong_size(str(self._decoder.made))
         elif self._decoder.checksum != self._entry.checksum:
@@ -67,7 +67,7 @@ class Unpacking(CompressedInspector):
                 "what was unpacked does not have the checksum that the ZIP directory states",
             )
 
-    def _is_compressed(self, passing: Passing) -> bool:  # noqa: ARG002 - of an archive this is no matter
+    def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - of an archive this is no matter
         """Whether a stream lies right in a stream: an archive lies between them."""
         return False
 

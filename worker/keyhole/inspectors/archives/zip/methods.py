@@ -14,18 +14,12 @@ from contextlib import closing
 from zlib import crc32
 
 from keyhole.inspectors.archives.zip.entry import STORED, Entry
-from keyhole.inspectors.compression.decoders import (
-    DEFLATE_BYTES,
-    Bzip2Decoder,
-    Decoder,
-    DecodingError,
-    Inflating,
-    Stream,
-    XzDecoder,
-    ZstdDecoder,
-    needs_memory,
-)
+from keyhole.inspectors.compression.bzip2 import Bzip2Decoder
+from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Stream, needs_memory
+from keyhole.inspectors.compression.gzip import DEFLATE_BYTES, Inflating
 from keyhole.inspectors.compression.limits import MAX_WINDOW
+from keyhole.inspectors.compression.xz import XzDecoder
+from keyhole.inspectors.compression.zstd import ZstdDecoder
 
 LZMA_HEADER, LZMA_PROPERTIES = 9, 5
 LZMA_HAS_END = 1 << 1
