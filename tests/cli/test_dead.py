@@ -8,8 +8,9 @@ import redis
 from rich.cells import cell_len
 
 from keyhole.intake.dead_letters import LONGEST_BODY, Dead, DeadLetters
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.queues import AUDITS, EVENTS
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.results.tags import TagDebt
@@ -252,7 +253,7 @@ def test_tags_are_owed_again(dead: DeadLetters, retry: Retry, valkey: redis.Redi
 
     debts = TagDebts(valkey)
     (object_id,) = debts.take_due(10)
-    hold = debts.hold_noted(object_id)
+    hold = debts.hold_recorded(object_id)
     assert hold is not None
     assert hold.debt == debt
 

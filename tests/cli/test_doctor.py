@@ -19,8 +19,9 @@ from keyhole.cli.findings import Finding
 from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.audits.store import AuditStore
 from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.queues import JOBS
 from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.tag_debts import TagDebts
@@ -57,7 +58,7 @@ class TestWork:
 
     def test_jobs_that_nobody_looks_after_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         ledger = Ledger(valkey, done_seconds=60)
-        ledger.note(Entry("old", (ScanJob(bucket="b", key="k"),)))
+        ledger.record(Entry("old", (ScanJob(bucket="b", key="k"),)))
         ((state, message),) = told(keyhole, "jobs")
         assert (state, "nobody has looked after them yet" in message) == ("advice", True)
 
@@ -78,8 +79,8 @@ class TestWork:
         ledger = Ledger(valkey, done_seconds=60)
         for entry_id, worker in (("a", "host/1:7:1"), ("b", "host/1:8:1"), ("c", "host/1:9:1")):
             entry = Entry(entry_id, (ScanJob(bucket="b", key="k"),))
-            ledger.note(entry)
-            ledger.begin(entry, worker)
+            ledger.record(entry)
+            ledger.leases.acquire(entry, worker)
         valkey.set(keys.alive("host/1:7:1"), "12")
         valkey.set(keys.alive("host/1:8:1"), "99999")
         valkey.zincrby(keys.ledger_held(JOBS), -100, "c")
@@ -141,7 +142,7 @@ class TestWork:
         assert told(keyhole, "dead letters") == [("advice", "1; look at them by `keyhole dead list`")]
 
     def test_tags_that_are_owed_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
-        TagDebts(valkey).note(TagDebt("images", "a.qcow2"))
+        TagDebts(valkey).record(TagDebt("images", "a.qcow2"))
 
         ((state, message),) = told(keyhole, "tags owed")
 
@@ -205,7 +206,7 @@ class TestRedis:
         valkey.config_set("appendfsync", "everysec")
 
     def test_one_that_is_full(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
-        Ledger(valkey, done_seconds=60).note(Entry("a", (ScanJob(bucket="b", key="k"),)))
+        Ledger(valkey, done_seconds=60).record(Entry("a", (ScanJob(bucket="b", key="k"),)))
         valkey.config_set("maxmemory", 1)
 
         ((state, message),) = told(keyhole, "redis memory")

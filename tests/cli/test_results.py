@@ -88,7 +88,7 @@ class TestResults:
     def test_it_says_how_many_wait_for_their_tags(
         self, keyhole: Keyhole, kept: str, valkey: redis.Redis
     ) -> None:
-        TagDebts(valkey).note(TagDebt("images", "a.qcow2"))
+        TagDebts(valkey).record(TagDebt("images", "a.qcow2"))
 
         printed = keyhole("results", KEYHOLE_REDIS_URL=kept)
 

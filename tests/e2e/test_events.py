@@ -229,7 +229,7 @@ class TestAListenerIsKilled:
         assert site.redis.llen(LIST) > 0
         until_empty(site, list_url(site))
 
-        noted = [pending.entry for pending in site.ledger.silent(EVENTS, 10 * self.COUNT)]
+        noted = [pending.entry for pending in site.ledger.idle(EVENTS, 10 * self.COUNT)]
         assert sorted(job.key for entry in noted for job in entry.jobs) == sorted(names)
         assert {entry.id for entry in noted} <= queued(site.redis)
         assert held(site.redis) == []

@@ -15,8 +15,8 @@ from keyhole.builders import qcow2
 from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.intake.refused import LONGEST_MESSAGE
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.limits import VISIBILITY
 from keyhole.scan.report import Status
 from keyhole.store import keys
@@ -94,7 +94,7 @@ class TestAProcessIsKilled:
         assert (reports[HELD].status, reports[HELD].reasons) == (Status.FAILED, ("poison",))
         assert (reports["b.qcow2"].status, reports["c.qcow2"].status) == (Status.SAFE, Status.SAFE)
         assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", "c.qcow2", HELD]
-        faulty_site.struck(entry)
+        faulty_site.completed(entry)
         commands.until(lambda: faulty_site.redis.hlen(UNACKNOWLEDGED) == 0)
 
 
@@ -118,7 +118,7 @@ class TestAWorkerIsKilled:
 
         with commands.worker(site.env, site.log):
             assert site.verdicts(entry)[HELD].status is Status.SAFE
-            site.struck(entry)
+            site.completed(entry)
         assert announcements(site, bucket) == [HELD]
 
 

@@ -22,8 +22,8 @@ from keyhole.fleet.scheduling import beat_entry
 from keyhole.intake.audits.store import AuditStore
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.intake.schedule_runs import ScheduleRuns
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.limits import VISIBILITY
 from keyhole.store import keys

@@ -86,7 +86,7 @@ def test_a_scan_hangs(site: Site, deed: str) -> None:
         if deed == "hang":
             commands.until(lambda: decided(site, bucket))
         else:
-            commands.until(lambda: site.ledger.attempts.lost_with(_job_ids(site)))
+            commands.until(lambda: site.ledger.attempts.unfinished_among(_job_ids(site)))
 
         assert stopped(worker) == 0
 

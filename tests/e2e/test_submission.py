@@ -64,9 +64,9 @@ def run(site: Site, script: str, *arguments: str, **settings: str) -> str:
     return done.stdout
 
 
-def noted(site: Site) -> set[str]:
+def recorded(site: Site) -> set[str]:
     """The keys of all objects in the ledger."""
-    return {job.key for pending in site.ledger.silent(JOBS, 1000) for job in pending.entry.jobs}
+    return {job.key for pending in site.ledger.idle(JOBS, 1000) for job in pending.entry.jobs}
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_every_way_notes_the_work_though_the_broker_is_away(faulty_site: Site, b
     said = json.loads(run(faulty_site, EVERY_WAY, KEYHOLE_BROKER_URL=broker))
 
     assert set(said.values()) == {"uncertain"}, said
-    assert noted(faulty_site) == set(said)
+    assert recorded(faulty_site) == set(said)
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_every_way_publishes_what_it_notes(faulty_site: Site) -> None:
     said = json.loads(run(faulty_site, EVERY_WAY))
 
     assert set(said.values()) == {"published"}, said
-    assert noted(faulty_site) == set(said)
+    assert recorded(faulty_site) == set(said)
     messages = faulty_site.redis.lrange("keyhole:broker:keyhole.jobs", 0, -1)
     ids = {json.loads(message)["headers"]["id"] for message in messages}
     assert ids == {entry_id.decode() for entry_id in faulty_site.redis.hkeys(keys.LEDGER_ENTRIES)}

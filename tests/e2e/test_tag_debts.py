@@ -48,7 +48,7 @@ def test_a_worker_that_is_killed_after_its_write_leaves_no_safe_on_an_object_tha
         entry = submit(site, bucket, "a")
         assert written.wait(commands.PATIENCE)
         # When the process is killed before it has looked again, and nobody scans the new object
-        site.ledger.strike(entry)
+        site.ledger.complete(entry)
         kill_who_scans(process)
         assert site.tags(bucket, "a")["keyhole-status"] == "safe"
         site.held.reset()
@@ -68,7 +68,7 @@ def test_tags_that_are_refused_for_a_while_are_written_later_without_another_sca
     with commands.worker(site.env, site.log, concurrency=2):
         # Given jobs that are done while no tags can be written
         entry = submit(site, bucket, *names)
-        site.struck(entry)
+        site.completed(entry)
         debts = TagDebts(site.redis)
         assert {name: site.store.get(bucket, name) is not None for name in names} == dict.fromkeys(
             names, True

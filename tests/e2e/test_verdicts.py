@@ -9,8 +9,8 @@ from celery.exceptions import QueueNotFound
 
 from keyhole.app import app
 from keyhole.builders import qcow2
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.jobs.queues import JOBS
 from keyhole.scan.report import Report, Status
 from keyhole.store import keys
@@ -118,7 +118,7 @@ class TestManyObjects:
     def test_they_may_be_given_as_uris(self, site: Site, bucket: str) -> None:
         result = scan_batch.delay([f"s3://{bucket}/safe.qcow2", f"s3://{bucket}/unsafe.qcow2"])
 
-        site.struck(Entry(result.id, ()))
+        site.completed(Entry(result.id, ()))
 
         assert [site.store.get(bucket, f"{name}.qcow2").status for name in ("safe", "unsafe")] == [
             Status.SAFE,
@@ -131,7 +131,7 @@ class TestTheSameAgain:
         """As when a broker delivers again what was done but not acknowledged."""
         (done,) = submit([ScanJob(bucket=bucket, key="unsafe.qcow2")], batch_size=1)
         site.verdicts(done)
-        site.struck(done)
+        site.completed(done)
         before = traces(site, bucket)
         message = [done.id, [job.model_dump(exclude_none=True) for job in done.jobs]]
 
@@ -145,7 +145,7 @@ class TestTheSameAgain:
         """The ledger's marks expire; the record knows its job all the same."""
         (done,) = submit([ScanJob(bucket=bucket, key="unsafe.qcow2")], batch_size=1)
         site.verdicts(done)
-        site.struck(done)
+        site.completed(done)
         before = traces(site, bucket)
         site.redis.delete(keys.entry_done(done.id))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyhole.intake.dead_letters import DeadLetters, LetterKind
+from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY
 from keyhole.results.redis_store import RedisStore, Verdict
 from keyhole.results.tags import STATUS, disagreement, is_own
 from keyhole.scan.report import Report, Status

@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tags import own_tags
 from keyhole.scan.report import Report, Status

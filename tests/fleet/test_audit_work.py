@@ -32,7 +32,7 @@ from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor
 from keyhole.intake.audits.store import Claim
-from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.liveness import Liveness
 from keyhole.jobs.queues import QUEUES
 from keyhole.results.redis_store import STREAM_START

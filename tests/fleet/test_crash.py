@@ -8,9 +8,10 @@ import pytest
 
 from keyhole.fleet.entry_runner import EntryRunner
 from keyhole.jobs.breaker import Breaker
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report, Status
@@ -37,16 +38,16 @@ class Site:
         return EntryRunner(
             scan=self._scan,
             record=self._record,
-            doubt=lambda *_: None,
-            give_up=lambda *_: None,
-            finish=self._finish,
+            on_undecided=lambda *_: None,
+            dead_letter=lambda *_: None,
+            on_complete=self._finish,
             ledger=self.ledger,
             heartbeat=Heartbeat(self.ledger, liveness),
             breaker=Breaker(),
             liveness=liveness,
             threads=1,
             begin_seconds=60,
-            patience_seconds=3600,
+            retry_seconds=3600,
             cpu_seconds=60,
         ).run(BATCH)
 
@@ -93,7 +94,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.mark.parametrize("crash", [("job-1", "scanned"), ("job-1", "recorded"), ("all", "done")])
 def test_verdicts_that_redis_lost_are_made_again(site: Site, crash: tuple[str, str]) -> None:
     # Given an accepted entry, and a crash that takes all that was not brought to the disk since
-    site.ledger.note(BATCH)
+    site.ledger.record(BATCH)
     site.valkey.accepted()
     site.crashes = dict([crash])
 
@@ -103,7 +104,7 @@ def test_verdicts_that_redis_lost_are_made_again(site: Site, crash: tuple[str, s
         rounds += 1
         assert rounds < 5
 
-    # Then every job has exactly one verdict, and the entry is struck
+    # Then every job has exactly one verdict, and the entry is complete
     assert site.verdicts() == [job.id for job in JOBS]
     assert site.ledger.is_done(BATCH.id)
     assert site.ledger.count() == 0

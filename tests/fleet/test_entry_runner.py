@@ -13,11 +13,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from keyhole.fleet import attempt_pool
 from keyhole.fleet.attempt_pool import HungError
 from keyhole.fleet.entry_runner import MAX_INTERNAL_ERRORS, MAX_LOST, EntryRunner
-from keyhole.jobs.breaker import LEAST, Breaker
+from keyhole.jobs.breaker import MIN_SCANS, Breaker
 from keyhole.jobs.delays import LONGEST_DELAY
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
+from keyhole.jobs.leases import LEASE_SECONDS
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
 from keyhole.scan.report import Report, Status
 from keyhole.store import keys
@@ -60,7 +62,7 @@ class Site:
         self.on_finish: Callable[[Entry], object] = lambda _: None
         self.finished: list[str] = []
         self.given_up: dict[str, str] = {}
-        self.doubted: list[str] = []
+        self.undecided: list[str] = []
         self.breaker = Breaker()
         self._lock = Lock()
 
@@ -72,23 +74,23 @@ class Site:
         runner = EntryRunner(
             scan=self._scan,
             record=self._record,
-            doubt=self._doubt,
-            give_up=self._give_up,
-            finish=self._finish,
+            on_undecided=self._on_undecided,
+            dead_letter=self._give_up,
+            on_complete=self._finish,
             ledger=self.ledger,
             heartbeat=self.heartbeat,
             breaker=self.breaker,
             liveness=self.liveness,
             threads=len(JOBS),
             begin_seconds=seconds,
-            patience_seconds=patience,
+            retry_seconds=patience,
             cpu_seconds=cpu,
         )
         return runner.run(entry)
 
-    def _doubt(self, _: Entry, job: ScanJob, report: Report) -> None:
+    def _on_undecided(self, _: Entry, job: ScanJob, report: Report) -> None:
         assert report.status is Status.FAILED
-        self.doubted.append(job.id)
+        self.undecided.append(job.id)
 
     def _give_up(self, _: Entry, job: ScanJob, report: Report, history: str) -> None:
         self.given_up[job.id] = f"{(*report.reasons, report.status)[0]}: {history}"
@@ -115,7 +117,7 @@ class Site:
 @pytest.fixture
 def site(valkey: redis.Redis) -> Site:
     site = Site(valkey)
-    site.ledger.note(BATCH)
+    site.ledger.record(BATCH)
     return site
 
 
@@ -129,21 +131,21 @@ def undecided(job: ScanJob, reason: str = "network") -> Report:
 
 
 class TestOnce:
-    def test_every_job_gets_its_verdict_and_the_entry_is_struck(self, site: Site) -> None:
+    def test_every_job_gets_its_verdict_and_the_entry_is_complete(self, site: Site) -> None:
         assert site.run(BATCH) == []
 
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
         assert site.ledger.count() == 0
 
-    def test_a_struck_entry_is_passed_over(self, site: Site) -> None:
+    def test_a_complete_entry_is_skipped(self, site: Site) -> None:
         site.run(BATCH)
         site.run(BATCH)
 
         assert site.statuses() == ALL_SAFE
         assert sorted(site.scanned) == sorted(ALL_SAFE)
 
-    def test_jobs_whose_verdict_stands_are_passed_over(self, site: Site) -> None:
+    def test_jobs_with_a_verdict_are_skipped(self, site: Site) -> None:
         """What the last worker did before it was lost."""
         site.ledger.mark_done("job-0")
         site.ledger.mark_done("job-2")
@@ -175,7 +177,7 @@ class TestOnce:
 
 
 class TestFinishing:
-    def test_what_follows_is_done_when_all_verdicts_stand_and_before_the_entry_is_struck(
+    def test_on_complete_is_called_after_the_verdicts_and_before_the_entry_is_complete(
         self, site: Site
     ) -> None:
         seen: list[tuple[int, bool]] = []
@@ -232,13 +234,13 @@ class TestUndecided:
         assert site.statuses() == ALL_SAFE
         assert site.ledger.is_done(BATCH.id)
 
-    def test_its_tags_are_doubted_the_first_time(self, site: Site) -> None:
+    def test_on_undecided_is_called_the_first_time(self, site: Site) -> None:
         site.on_scan = lambda job: undecided(job) if job.id == "job-1" else None
 
         for _ in range(3):
             site.run(BATCH)
 
-        assert site.doubted == ["job-1"]
+        assert site.undecided == ["job-1"]
 
     def test_the_delay_grows(self, site: Site, valkey: redis.Redis) -> None:
         site.on_scan = undecided
@@ -290,9 +292,9 @@ class TestUndecided:
         assert {found for statuses in site.statuses().values() for found in statuses} == {Status.FAILED}
         assert site.ledger.is_done(BATCH.id)
 
-    def test_a_bucket_at_rest_is_not_scanned(self, site: Site) -> None:
-        for _ in range(LEAST):
-            site.breaker.note("images", decided=False)
+    def test_a_bucket_whose_breaker_is_open_is_not_scanned(self, site: Site) -> None:
+        for _ in range(MIN_SCANS):
+            site.breaker.record("images", decided=False)
 
         site.run(BATCH)
 
@@ -303,14 +305,14 @@ class TestUndecided:
 class TestLostWorkers:
     def lose(self, site: Site, entry: Entry, *job_ids: str) -> None:
         """A worker that began an entry and these jobs, and was killed."""
-        site.ledger.begin(entry, "lost", take=True)
+        site.ledger.leases.acquire(entry, "lost", force=True)
         for job_id in job_ids:
             site.ledger.attempts.start(job_id, "lost", site.liveness.is_alive)
 
     def test_what_it_was_busy_with_goes_on_alone_and_the_rest_in_few_parts(self, site: Site) -> None:
         jobs = tuple(ScanJob(id=f"job-{number}", bucket="images", key="x") for number in range(100))
         entry = Entry("many", jobs)
-        site.ledger.note(entry)
+        site.ledger.record(entry)
         self.lose(site, entry, "job-1")
 
         parts = site.run(entry)
@@ -332,7 +334,7 @@ class TestLostWorkers:
         assert {part.part_of for part in parts} == {BATCH.id}
         assert site.scanned == []
 
-    def test_the_last_part_strikes_the_whole(self, site: Site) -> None:
+    def test_the_last_part_completes_the_whole(self, site: Site) -> None:
         self.lose(site, BATCH, "job-1")
         parts = site.run(BATCH)
         for part in parts[:-1]:
@@ -359,9 +361,9 @@ class TestLostWorkers:
 
     def test_a_job_that_costs_too_many_workers_is_poison(self, site: Site) -> None:
         alone = Entry("alone", JOBS[:1])
-        site.ledger.note(alone)
+        site.ledger.record(alone)
         for number in range(MAX_LOST):
-            site.ledger.begin(alone, f"lost-{number}", take=True)
+            site.ledger.leases.acquire(alone, f"lost-{number}", force=True)
             site.ledger.attempts.start("job-0", f"lost-{number}", site.liveness.is_alive)
 
         site.run(alone)
@@ -373,7 +375,7 @@ class TestLostWorkers:
 
     def test_the_last_worker_may_still_succeed(self, site: Site) -> None:
         alone = Entry("alone", JOBS[:1])
-        site.ledger.note(alone)
+        site.ledger.record(alone)
         for number in range(MAX_LOST - 1):
             site.ledger.attempts.start("job-0", f"lost-{number}", site.liveness.is_alive)
 
@@ -384,20 +386,18 @@ class TestLostWorkers:
     def test_what_another_worker_is_busy_with_is_left_to_it(self, site: Site) -> None:
         """The broker delivered the message twice."""
         site.liveness.living = frozenset({"other"})
-        site.ledger.begin(BATCH, "other")
+        site.ledger.leases.acquire(BATCH, "other")
 
         assert site.run(BATCH) == []
 
         assert site.scanned == []
-        assert site.ledger.holder(BATCH.id) == "other"
+        assert site.ledger.leases.holder(BATCH.id) == "other"
 
-    def test_what_a_silent_worker_was_busy_with_is_not_left_to_it(
-        self, site: Site, valkey: redis.Redis
-    ) -> None:
-        """It is frozen, or let go without Redis hearing of it."""
+    def test_an_expired_lease_does_not_keep_others_out(self, site: Site, valkey: redis.Redis) -> None:
+        """It is frozen, or it released the entry and Redis does not know."""
         site.liveness.living = frozenset({"other"})
-        site.ledger.begin(BATCH, "other")
-        valkey.zincrby(keys.ledger_held(BATCH.queue), -2 * HOLDER_SECONDS, BATCH.id)
+        site.ledger.leases.acquire(BATCH, "other")
+        valkey.zincrby(keys.ledger_held(BATCH.queue), -2 * LEASE_SECONDS, BATCH.id)
 
         site.run(BATCH)
 
@@ -420,24 +420,24 @@ class TestLostWorkers:
 
         assert site.statuses() == ALL_SAFE
 
-    def test_what_redis_did_not_hear_of_is_settled_before_the_entry_is_begun_again(
+    def test_a_pending_release_is_done_before_the_entry_is_begun_again(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Settled later, the entry would be let go of while it is worked on."""
+        """Done later, it would release the entry while it is worked on."""
 
         def away(*_: object, **__: object) -> None:
             raise redis.ConnectionError
 
-        def settle_late(_: ScanJob) -> None:
-            site.heartbeat.settle_pending()
-            held.append((site.ledger.holder(BATCH.id), site.ledger.count_postponed()))
+        def release_late(_: ScanJob) -> None:
+            site.heartbeat.release_pending()
+            held.append((site.ledger.leases.holder(BATCH.id), site.ledger.count_postponed()))
 
         held: list[tuple[str | None, int]] = []
-        site.ledger.begin(BATCH, site.liveness.name)
+        site.ledger.leases.acquire(BATCH, site.liveness.name)
         with monkeypatch.context() as broken:
-            broken.setattr(site.ledger, "let_go", away)
-            site.heartbeat.settle(BATCH, site.liveness.name, [])
-        site.on_scan = settle_late
+            broken.setattr(site.ledger.leases, "release", away)
+            site.heartbeat.release(BATCH, site.liveness.name, [])
+        site.on_scan = release_late
 
         site.run(BATCH)
 
@@ -447,9 +447,9 @@ class TestLostWorkers:
     def test_jobs_that_another_worker_started_meanwhile_stay_its_own(self, site: Site) -> None:
         site.ledger.attempts.start("job-0", "other", site.liveness.is_alive)
 
-        site.heartbeat.settle(BATCH, site.liveness.name, ["job-0"])
+        site.heartbeat.release(BATCH, site.liveness.name, ["job-0"])
 
-        assert site.ledger.attempts.lost_with(["job-0"]) == {"job-0"}
+        assert site.ledger.attempts.unfinished_among(["job-0"]) == {"job-0"}
 
 
 class TestRecording:
@@ -496,7 +496,7 @@ class TestTimeIsUp:
     def test_what_is_left_is_no_attempt_of_its(self, site: Site) -> None:
         site.run(BATCH, seconds=-1)
 
-        assert site.ledger.attempts.lost_with([job.id for job in JOBS]) <= {"job-0"}
+        assert site.ledger.attempts.unfinished_among([job.id for job in JOBS]) <= {"job-0"}
 
 
 class TestTheProcessMustEnd:
@@ -531,7 +531,7 @@ class TestTheProcessMustEnd:
         signal.signal(signal.SIGUSR1, before)
 
         assert site.statuses() == {job_id: ALL_SAFE[job_id] for job_id in ALL_SAFE if job_id != "job-0"}
-        assert site.ledger.attempts.lost_with(["job-0"]) == {"job-0"}
+        assert site.ledger.attempts.unfinished_among(["job-0"]) == {"job-0"}
         assert "on_scan" in str(site.ledger.attempts.history("job-0"))
 
     def test_a_scan_uses_more_cpu_time_than_any_may(self, site: Site) -> None:
@@ -545,7 +545,7 @@ class TestTheProcessMustEnd:
         with pytest.raises(HungError, match="1 scans"):
             site.run(BATCH, cpu=0.1)
 
-        assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-0"}
+        assert site.ledger.attempts.unfinished_among(["job-0", "job-1"]) == {"job-0"}
         assert "spin" in str(site.ledger.attempts.history("job-0"))
 
     def test_a_scan_that_redis_broke_off_is_not_to_blame_for_one_that_hangs(
@@ -571,9 +571,9 @@ class TestTheProcessMustEnd:
             site.run(BATCH)
         signal.signal(signal.SIGUSR1, before)
 
-        assert site.ledger.attempts.lost_with(["job-0", "job-1"]) == {"job-1"}
+        assert site.ledger.attempts.unfinished_among(["job-0", "job-1"]) == {"job-1"}
 
-    def test_what_redis_broke_off_is_released(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_interrupted_attempts_are_released(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> bool:
             raise redis.ConnectionError
 
@@ -582,7 +582,7 @@ class TestTheProcessMustEnd:
         with pytest.raises(redis.ConnectionError):
             site.run(BATCH)
 
-        assert site.ledger.attempts.lost_with([job.id for job in JOBS]) == set()
+        assert site.ledger.attempts.unfinished_among([job.id for job in JOBS]) == set()
         assert site.ledger.count_postponed() == 1
 
     def test_memory_runs_out(self, site: Site) -> None:
@@ -602,6 +602,6 @@ class TestTheProcessMustEnd:
         with pytest.raises(MemoryError):
             site.run(BATCH)
 
-        assert site.ledger.attempts.lost_with([job.id for job in JOBS]) > {"job-0"}
+        assert site.ledger.attempts.unfinished_among([job.id for job in JOBS]) > {"job-0"}
         assert "MemoryError" in str(site.ledger.attempts.history("job-0"))
         assert "job-0" not in site.recorded

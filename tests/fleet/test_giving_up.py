@@ -14,8 +14,8 @@ from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services, services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.dead_letters import DeadLetters, LetterKind
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.queues import AUDITS, EVENTS
 from keyhole.settings import Settings
 from keyhole.store import keys
@@ -76,7 +76,7 @@ class TestItsVerdictCannotBeRecorded:
     ) -> None:
         hasty = services().settings.model_copy(update={"undecided_seconds": 0})
         monkeypatch.setattr(serving, "_services", Services(hasty, os.getpid()))
-        services().ledger.note(ENTRY_OF_TWO)
+        services().ledger.record(ENTRY_OF_TWO)
 
         work_on(ENTRY_OF_TWO)
 
@@ -86,7 +86,7 @@ class TestItsVerdictCannotBeRecorded:
         assert services().ledger.count() == 0
 
     def test_and_not_before(self, dead: DeadLetters) -> None:
-        services().ledger.note(ENTRY_OF_TWO)
+        services().ledger.record(ENTRY_OF_TWO)
 
         work_on(ENTRY_OF_TWO)
 
@@ -100,7 +100,7 @@ def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
     """It is neither given up nor left for the sweep to find."""
     pauses: list[float] = []
     monkeypatch.setattr("keyhole.tasks.time.sleep", pauses.append)
-    services().ledger.note(ENTRY_OF_TWO)
+    services().ledger.record(ENTRY_OF_TWO)
     valkey.config_set("maxmemory", 1)
     try:
         with pytest.raises(Reject) as rejected:
@@ -139,7 +139,7 @@ def test_a_cancelled_audit_leaves_no_split_batch_open(dead: DeadLetters) -> None
     audits.create("audit", AuditSpec(bucket="images"), ruleset="1", scanner="keyhole/test")
     batch = Entry("batch", JOBS, AUDITS, audit="audit")
     parts = [Entry(f"batch/{job.id}", (job,), AUDITS, audit="audit", part_of="batch") for job in JOBS]
-    ledger.note(batch)
+    ledger.record(batch)
     ledger.split(batch, parts)
     audits.turn("audit", AuditState.CANCELLED)
 
@@ -153,7 +153,7 @@ def test_a_cancelled_audit_leaves_no_split_batch_open(dead: DeadLetters) -> None
 
 class TestItKillsWhoeverWorksOnIt:
     def test_its_verdict_says_so_and_it_alone_is_a_letter(self, dead: DeadLetters) -> None:
-        services().ledger.note(ENTRY_OF_TWO)
+        services().ledger.record(ENTRY_OF_TWO)
         services().redis.hset(keys.attempts("b"), "lost", MAX_LOST)
 
         work_on(ENTRY_OF_TWO)
@@ -167,7 +167,7 @@ class TestItKillsWhoeverWorksOnIt:
 
 class TestItIsSentAgainInVain:
     def test_what_is_left_of_it_is_a_letter(self, dead: DeadLetters) -> None:
-        services().ledger.note(ENTRY_OF_TWO)
+        services().ledger.record(ENTRY_OF_TWO)
         services().ledger.mark_done("a")
 
         tasks.give_up(ENTRY_OF_TWO, "nobody finished it")

@@ -10,8 +10,8 @@ from kombu.exceptions import BatchPublishError
 from kombu.transport.redis import PublishBatch
 
 from keyhole.app import app, configure
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import JOBS
 from keyhole.settings import Settings

@@ -10,8 +10,8 @@ from keyhole import limits, tasks
 from keyhole.fleet import services as serving
 from keyhole.fleet.services import Services, services
 from keyhole.intake.dead_letters import DeadLetters
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.queues import EVENTS
 from keyhole.settings import Settings
 from keyhole.tasks import scan_batch
@@ -33,7 +33,7 @@ def sent(
     monkeypatch.setattr(limits, "BEGIN", -1)
     again: list[Entry] = []
     monkeypatch.setattr(tasks.CeleryPublisher, "publish", lambda _, entries: again.extend(entries))
-    services().ledger.note(BATCH)
+    services().ledger.record(BATCH)
     yield again
     services().redis.close()
 

@@ -19,8 +19,8 @@ from keyhole.fleet import signing
 from keyhole.fleet.scheduling import TASK
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.store import Claim
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.jobs.queues import AUDITS, HOUSEKEEPING, JOBS, QUEUES
 from keyhole.jobs.signatures import HEADER
 from keyhole.settings import Settings
@@ -147,7 +147,7 @@ class TestACopy:
     ) -> None:
         ((entry,),) = [json.loads(message[2])[0]]
         tasks.give_up(tasks.ENTRY.validate_python(entry), "for the test")
-        services().ledger.strike(tasks.ENTRY.validate_python(entry))
+        services().ledger.complete(tasks.ENTRY.validate_python(entry))
         letters = services().dead_letters.count()
 
         assert why_refused(*message) is None

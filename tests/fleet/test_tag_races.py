@@ -80,7 +80,7 @@ class Race:
             if not (debts.count_due() or debts.count() or debts.count_late() or self.scans_due):
                 break
             try:
-                TagWork(self.site).pay_due()
+                TagWork(self.site).write_due()
             except Killed:
                 self.log.append("killed while it paid")
             while self.scans_due:

@@ -15,8 +15,8 @@ from keyhole.builders import qcow2
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.results.tags import STATUS, is_own
 from keyhole.scan.undecided import is_undecided
 from keyhole.settings import Settings
@@ -126,7 +126,7 @@ def test_no_tag_says_safe_of_other_bytes(
         scan(services, bucket)
         while services.tag_debts.count() + services.tag_debts.count_late():
             pass_seconds(valkey, 130)
-            TagWork(services).pay_due()
+            TagWork(services).write_due()
 
         versions = others.list_object_versions(Bucket=bucket).get("Versions", [])
         for version in versions:

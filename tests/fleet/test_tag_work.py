@@ -15,8 +15,8 @@ from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import PAGE, TagWork
 from keyhole.intake.dead_letters import LetterKind
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.results.tag_writer import TagRequest, TagWriter
 from keyhole.results.tags import TAG_DEBT, TagDebt, own_tags
 from keyhole.scan.report import Report, Status
@@ -67,7 +67,7 @@ class Site:
         """Let a worker work on an entry whose object cannot be read."""
         job = ScanJob(id="undecided", bucket="images", key="a")
         entry = Entry(job.id, (job,))
-        self.services.ledger.note(entry)
+        self.services.ledger.record(entry)
         report = self.report(None, Status.FAILED, reasons=("network",))
         replace(self.work.runner(), scan=lambda *_: report).run(entry)
         assert self.services.ledger.count_postponed() == 1
@@ -76,7 +76,7 @@ class Site:
         """Let every debt become due, and pay it."""
         pass_seconds(self.valkey, 130)
         self.s3.take_effect()
-        TagWork(self.services).pay_due()
+        TagWork(self.services).write_due()
 
     def fail(self, *faults: Fault | None) -> None:
         """Let the next requests fail like this, and those after them succeed."""
@@ -236,11 +236,11 @@ class TestOwed:
         """And no more, so that a task ends in time."""
         debt = TAG_DEBT.validate_python({"bucket": "images", "key": "a", "etag": "0"})
         for number in range(PAGE + 1):
-            site.services.tag_debts.note(
+            site.services.tag_debts.record(
                 TAG_DEBT.validate_python({"bucket": debt.bucket, "key": str(number)})
             )
 
-        TagWork(site.services).pay_due()
+        TagWork(site.services).write_due()
 
         assert site.services.tag_debts.count() == 1
 
@@ -250,7 +250,7 @@ class TestOwed:
         assert work.tasks_to_send(lambda: 0) == 0
 
         for number in range(PAGE + 1):
-            site.services.tag_debts.note(TagDebt("images", str(number)))
+            site.services.tag_debts.record(TagDebt("images", str(number)))
 
         assert work.tasks_to_send(lambda: 0) == 2
         assert work.tasks_to_send(lambda: 1) == 1
@@ -312,7 +312,7 @@ class TestGivenUp:
         site.fail_writes(None)
         whole = site.services.dead_letters.get(letter.id)
         assert whole is not None
-        site.services.tag_debts.note(TAG_DEBT.validate_json(whole.body or b""))
+        site.services.tag_debts.record(TAG_DEBT.validate_json(whole.body or b""))
         site.pay()
         assert site.tags == own_tags(report)
 

@@ -20,8 +20,8 @@ from keyhole.intake.dead_letters import (
     anew,
 )
 from keyhole.intake.events.notifications import LONGEST_MESSAGE
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.queues import AUDITS, EVENTS
 from keyhole.store import keys
 from keyhole.store.durability import NotDurableError

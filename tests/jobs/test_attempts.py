@@ -54,8 +54,8 @@ class TestLostWorkers:
         attempts.start("2", "w1", dead)
         attempts.release(["2"], "w1")
 
-        assert attempts.lost_with(["1", "2", "3"]) == {"1"}
-        assert attempts.lost_with([]) == set()
+        assert attempts.unfinished_among(["1", "2", "3"]) == {"1"}
+        assert attempts.unfinished_among([]) == set()
 
     def test_it_expires(self, attempts: Attempts, valkey: redis.Redis) -> None:
         attempts.start("job", "w1", dead)
@@ -95,7 +95,7 @@ class TestUndecided:
     def test_what_does_not_end_has_an_error_too(self, attempts: Attempts) -> None:
         attempts.start("job", "w1", dead)
 
-        attempts.note_error("job", "in a loop")
+        attempts.record_error("job", "in a loop")
 
         assert attempts.history("job").error == "in a loop"
         assert attempts.start("job", "w2", dead).lost == 1

@@ -6,8 +6,10 @@ import pytest
 import redis
 
 from keyhole.jobs import queues
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Holder, Ledger
+from keyhole.jobs.leases import Holder
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.work_status import WorkStatus
 from keyhole.store import keys
 
@@ -24,112 +26,112 @@ def ledger(valkey: redis.Redis) -> Ledger:
     return Ledger(valkey, done_seconds=3600)
 
 
-def silence(valkey: redis.Redis, entry_id: str, seconds: float) -> None:
-    """Make an entry's last sign of life older."""
+def age(valkey: redis.Redis, entry_id: str, seconds: float) -> None:
+    """Make an entry's last activity older."""
     valkey.zincrby(keys.ledger_open(queues.JOBS), -seconds, entry_id)
 
 
 class TestNoting:
     def test_a_noted_entry_is_pending_with_its_jobs(self, ledger: Ledger) -> None:
         """All that is needed to send it again."""
-        assert ledger.note(BATCH)
+        assert ledger.record(BATCH)
 
-        (pending,) = ledger.silent(queues.JOBS, 10)
+        (pending,) = ledger.idle(queues.JOBS, 10)
 
         assert pending.entry == BATCH
-        assert abs(pending.alive_at - datetime.now(UTC)) < timedelta(minutes=1)
+        assert abs(pending.last_active_at - datetime.now(UTC)) < timedelta(minutes=1)
         assert ledger.count() == 1
 
     def test_noting_again_changes_nothing(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """Neither the jobs, nor how long the entry has waited."""
-        ledger.note(BATCH)
-        silence(valkey, "batch", 100)
+        ledger.record(BATCH)
+        age(valkey, "batch", 100)
 
-        assert ledger.note(Entry("batch", JOBS[:1]))
+        assert ledger.record(Entry("batch", JOBS[:1]))
 
-        (pending,) = ledger.silent(queues.JOBS, 10)
+        (pending,) = ledger.idle(queues.JOBS, 10)
         assert pending.entry.jobs == JOBS
-        assert (WorkStatus(valkey).silence() or 0) >= 100
+        assert (WorkStatus(valkey).longest_idle() or 0) >= 100
 
-    def test_noting_after_striking_does_not_revive_it(self, ledger: Ledger) -> None:
+    def test_recording_a_complete_entry_does_not_open_it(self, ledger: Ledger) -> None:
         """An event that came twice, the second time after its verdict."""
-        ledger.note(BATCH)
-        ledger.strike(BATCH)
+        ledger.record(BATCH)
+        ledger.complete(BATCH)
 
-        assert not ledger.note(BATCH)
+        assert not ledger.record(BATCH)
 
         assert ledger.count() == 0
-        assert ledger.silent(queues.JOBS, 10) == []
+        assert ledger.idle(queues.JOBS, 10) == []
 
     def test_many_are_noted_at_once_but_for_those_done(self, ledger: Ledger) -> None:
         """What comes back is what is worth sending."""
         entries = [Entry(str(number), JOBS) for number in range(5)]
-        ledger.note(Entry("3", JOBS))
-        ledger.strike(Entry("3", JOBS))
+        ledger.record(Entry("3", JOBS))
+        ledger.complete(Entry("3", JOBS))
 
-        assert ledger.note_many(entries) == [entries[0], entries[1], entries[2], entries[4]]
+        assert ledger.record_many(entries) == [entries[0], entries[1], entries[2], entries[4]]
         assert ledger.count() == 4
 
     def test_none_are_noted_without_a_word_to_redis(self) -> None:
         """An empty pipeline would still ask for a connection."""
         unreachable = redis.Redis.from_url("redis://nowhere.invalid:1")
 
-        assert Ledger(unreachable, done_seconds=1).note_many([]) == []
+        assert Ledger(unreachable, done_seconds=1).record_many([]) == []
 
 
 class TestStriking:
-    def test_a_struck_entry_is_done(self, ledger: Ledger, valkey: redis.Redis) -> None:
+    def test_a_complete_entry_is_done(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """For as long as its message may be delivered again; then it leaves nothing."""
-        ledger.note(BATCH)
+        ledger.record(BATCH)
         assert not ledger.is_done("batch")
 
-        ledger.strike(BATCH)
-        ledger.strike(BATCH)
+        ledger.complete(BATCH)
+        ledger.complete(BATCH)
 
         assert ledger.is_done("batch")
         assert ledger.count() == 0
         assert {key.decode() for key in valkey.scan_iter()} == {keys.entry_done("batch"), keys.LEDGER_CLOCK}
         assert 3500 < valkey.ttl(keys.entry_done("batch")) <= 3600
 
-    def test_an_entry_that_was_never_noted_can_be_struck(self, ledger: Ledger) -> None:
+    def test_an_entry_that_was_never_recorded_can_be_completed(self, ledger: Ledger) -> None:
         """The ledger was emptied while its message was on the way."""
-        ledger.strike(BATCH)
+        ledger.complete(BATCH)
 
         assert ledger.is_done("batch")
 
     def test_those_done_are_told_from_many(self, ledger: Ledger) -> None:
         """More than one command takes."""
         for number in range(0, 2500, 500):
-            ledger.strike(Entry(str(number), JOBS))
+            ledger.complete(Entry(str(number), JOBS))
 
         done = ledger.done_among([str(number) for number in range(2400)])
 
         assert done == {"0", "500", "1000", "1500", "2000"}
 
-    def test_an_entry_that_cannot_be_read_can_be_struck(self, ledger: Ledger, valkey: redis.Redis) -> None:
+    def test_an_entry_that_cannot_be_read_can_be_completed(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """Its jobs are unknown, so what was counted for them expires by itself."""
-        ledger.note(BATCH)
+        ledger.record(BATCH)
         valkey.hset(keys.LEDGER_ENTRIES, "batch", "hello")
 
-        ledger.strike(BATCH)
+        ledger.complete(BATCH)
 
         assert ledger.count() == 0
 
 
 class TestJobs:
-    def test_striking_forgets_the_attempts(self, ledger: Ledger, valkey: redis.Redis) -> None:
+    def test_completing_deletes_the_attempts(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """Of all jobs of the entry."""
-        ledger.note(BATCH)
+        ledger.record(BATCH)
         for job in JOBS:
             ledger.attempts.start(job.id, "w1", bool)
 
-        ledger.strike(BATCH)
+        ledger.complete(BATCH)
 
         assert not any(valkey.exists(keys.attempts(job.id)) for job in JOBS)
 
     def test_a_job_of_an_open_batch_can_be_done(self, ledger: Ledger) -> None:
         """A batch that is delivered again goes on where it stopped."""
-        ledger.note(BATCH)
+        ledger.record(BATCH)
 
         ledger.mark_done("job-1")
 
@@ -139,8 +141,8 @@ class TestJobs:
         assert not ledger.is_done("batch")
 
     def test_a_job_may_have_the_id_of_its_entry(self, ledger: Ledger) -> None:
-        """One job in a message: its mark is not the entry's, or nobody would strike it."""
-        ledger.note(Entry("job-1", JOBS[:1]))
+        """One job in a message: its mark is not the entry's, or nobody would complete it."""
+        ledger.record(Entry("job-1", JOBS[:1]))
 
         ledger.mark_done("job-1")
 
@@ -149,36 +151,36 @@ class TestJobs:
 
 
 class TestSendingAgain:
-    def test_it_is_counted_and_is_a_sign_of_life(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        ledger.note(BATCH)
-        silence(valkey, "batch", 100)
+    def test_it_is_counted_and_is_activity(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.record(BATCH)
+        age(valkey, "batch", 100)
 
-        assert [ledger.sent_again(BATCH), ledger.sent_again(BATCH)] == [1, 2]
-        assert ledger.silent(queues.JOBS, 10, seconds=60) == []
+        assert [ledger.count_resend(BATCH), ledger.count_resend(BATCH)] == [1, 2]
+        assert ledger.idle(queues.JOBS, 10, seconds=60) == []
 
     def test_only_times_without_progress_are_counted(self, ledger: Ledger) -> None:
         """A batch of a hundred whose worker is lost at every tenth object is not in vain."""
-        ledger.note(BATCH)
-        assert [ledger.sent_again(BATCH), ledger.sent_again(BATCH)] == [1, 2]
+        ledger.record(BATCH)
+        assert [ledger.count_resend(BATCH), ledger.count_resend(BATCH)] == [1, 2]
         assert not ledger.made_progress(BATCH)
 
         ledger.mark_done("job-1")
 
         assert ledger.made_progress(BATCH)
-        assert [ledger.sent_again(BATCH), ledger.sent_again(BATCH)] == [1, 2]
+        assert [ledger.count_resend(BATCH), ledger.count_resend(BATCH)] == [1, 2]
         assert not ledger.made_progress(BATCH)
 
-    def test_a_buried_entry_is_open_no_longer_and_not_done(self, ledger: Ledger) -> None:
-        """It can be noted again, when somebody says so."""
-        ledger.note(BATCH)
-        ledger.sent_again(BATCH)
+    def test_a_discarded_entry_is_neither_open_nor_done(self, ledger: Ledger) -> None:
+        """It can be recorded again by a person."""
+        ledger.record(BATCH)
+        ledger.count_resend(BATCH)
 
-        ledger.bury(BATCH)
+        ledger.discard(BATCH)
 
         assert ledger.count() == 0
         assert not ledger.is_done("batch")
-        assert ledger.note(BATCH)
-        assert ledger.sent_again(BATCH) == 1
+        assert ledger.record(BATCH)
+        assert ledger.count_resend(BATCH) == 1
 
     def test_what_was_published_is_remembered_for_a_while(self, ledger: Ledger, valkey: redis.Redis) -> None:
         ledger.mark_published(["1", "3"], 60)
@@ -188,86 +190,86 @@ class TestSendingAgain:
 
     def test_an_entry_keeps_its_queue_and_its_audit(self, ledger: Ledger) -> None:
         entry = Entry("batch", JOBS, queues.AUDITS, audit="a1")
-        ledger.note(entry)
+        ledger.record(entry)
 
-        assert [pending.entry for pending in ledger.silent(queues.AUDITS, 10)] == [entry]
+        assert [pending.entry for pending in ledger.idle(queues.AUDITS, 10)] == [entry]
 
 
 class TestSilence:
-    def test_the_longest_silent_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """A sweep takes so many at a time, and only those silent for so long."""
+    def test_the_longest_idle_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        """A sweep takes so many at a time, and only those idle for so long."""
         for entry_id, seconds in ("new", 0), ("older", 100), ("oldest", 200), ("old", 50):
-            ledger.note(Entry(entry_id, JOBS))
-            silence(valkey, entry_id, seconds)
+            ledger.record(Entry(entry_id, JOBS))
+            age(valkey, entry_id, seconds)
 
         def ids(limit: int, seconds: float) -> list[str]:
-            return [pending.entry.id for pending in ledger.silent(queues.JOBS, limit, seconds=seconds)]
+            return [pending.entry.id for pending in ledger.idle(queues.JOBS, limit, seconds=seconds)]
 
         assert ids(10, 60) == ["oldest", "older"]
         assert ids(1, 60) == ["oldest"]
         assert ids(10, 0) == ["oldest", "older", "old", "new"]
-        assert 200 <= (WorkStatus(valkey).silence() or 0) < 260
+        assert 200 <= (WorkStatus(valkey).longest_idle() or 0) < 260
 
-    def test_a_sign_of_life_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
+    def test_a_heartbeat_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """What was sent again is not sent again by the next sweep."""
-        ledger.note(BATCH)
-        silence(valkey, "batch", 100)
+        ledger.record(BATCH)
+        age(valkey, "batch", 100)
 
-        ledger.renew(queues.JOBS, ["batch"])
+        ledger.leases.renew(queues.JOBS, ["batch"])
 
-        assert ledger.silent(queues.JOBS, 10, seconds=60) == []
+        assert ledger.idle(queues.JOBS, 10, seconds=60) == []
         assert ledger.count() == 1
 
-    def test_a_sign_of_life_does_not_revive_what_is_struck(self, ledger: Ledger) -> None:
+    def test_a_heartbeat_does_not_open_a_complete_entry(self, ledger: Ledger) -> None:
         """A heartbeat that came late."""
-        ledger.strike(BATCH)
+        ledger.complete(BATCH)
 
-        ledger.renew(queues.JOBS, ["batch"])
+        ledger.leases.renew(queues.JOBS, ["batch"])
 
         assert ledger.count() == 0
 
     def test_an_empty_ledger_has_no_oldest(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        assert WorkStatus(valkey).silence() is None
-        assert ledger.silent(queues.JOBS, 10) == []
+        assert WorkStatus(valkey).longest_idle() is None
+        assert ledger.idle(queues.JOBS, 10) == []
 
     @pytest.mark.parametrize("text", [b"hello", b"\xff", b"[1]", b'{"id": "1", "jobs": [], "new": 1}'])
     def test_an_entry_that_cannot_be_read_hides_no_other(
         self, ledger: Ledger, valkey: redis.Redis, caplog: pytest.LogCaptureFixture, text: bytes
     ) -> None:
         """A later version wrote it: it is left to that version, and logged."""
-        ledger.note(Entry("foreign", JOBS))
+        ledger.record(Entry("foreign", JOBS))
         valkey.hset(keys.LEDGER_ENTRIES, "foreign", text)
-        ledger.note(BATCH)
+        ledger.record(BATCH)
 
-        assert [pending.entry.id for pending in ledger.silent(queues.JOBS, 10)] == ["batch"]
+        assert [pending.entry.id for pending in ledger.idle(queues.JOBS, 10)] == ["batch"]
         assert ledger.count() == 2
         assert "foreign" in caplog.text
 
 
 class TestPassedOver:
-    """What a broker lost, told by what was noted later and has begun."""
+    """Entries that a broker lost, found by later ones that have begun."""
 
-    def note(self, ledger: Ledger, valkey: redis.Redis, entry_id: str, seconds_ago: float) -> Entry:
-        """An entry that was noted, and last heard of, so long ago."""
+    def record(self, ledger: Ledger, valkey: redis.Redis, entry_id: str, seconds_ago: float) -> Entry:
+        """An entry that was recorded, and last active, so long ago."""
         entry = Entry(entry_id, JOBS)
-        ledger.note(entry)
-        silence(valkey, entry_id, seconds_ago)
-        noted, _, text = (valkey.hget(keys.LEDGER_ENTRIES, entry_id) or b"").partition(b" ")
-        valkey.hset(keys.LEDGER_ENTRIES, entry_id, b"%f %s" % (float(noted) - seconds_ago, text))
+        ledger.record(entry)
+        age(valkey, entry_id, seconds_ago)
+        recorded, _, text = (valkey.hget(keys.LEDGER_ENTRIES, entry_id) or b"").partition(b" ")
+        valkey.hset(keys.LEDGER_ENTRIES, entry_id, b"%f %s" % (float(recorded) - seconds_ago, text))
         return entry
 
     def ids(self, ledger: Ledger) -> list[str]:
-        return [found.entry.id for found in ledger.passed_over(queues.JOBS, 10, seconds=60)]
+        return [found.entry.id for found in ledger.overtaken(queues.JOBS, 10, seconds=60)]
 
-    def test_an_entry_is_passed_over_when_one_noted_later_has_begun(
+    def test_an_entry_is_overtaken_when_one_recorded_later_has_begun(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        self.note(ledger, valkey, "lost", 500)
-        later = self.note(ledger, valkey, "later", 400)
-        self.note(ledger, valkey, "waiting", 300)
+        self.record(ledger, valkey, "lost", 500)
+        later = self.record(ledger, valkey, "later", 400)
+        self.record(ledger, valkey, "waiting", 300)
         assert self.ids(ledger) == []
 
-        ledger.begin(later, "w1")
+        ledger.leases.acquire(later, "w1")
 
         assert self.ids(ledger) == ["lost"]
 
@@ -275,158 +277,154 @@ class TestPassedOver:
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
         """Several consumers take them at once."""
-        self.note(ledger, valkey, "slow", 405)
-        ledger.begin(self.note(ledger, valkey, "quick", 400), "w1")
+        self.record(ledger, valkey, "slow", 405)
+        ledger.leases.acquire(self.record(ledger, valkey, "quick", 400), "w1")
 
         assert self.ids(ledger) == []
 
     def test_what_is_delivered_again_says_nothing_of_what_waits(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        """Its last sign of life is late; it was noted early."""
-        early = self.note(ledger, valkey, "early", 500)
-        self.note(ledger, valkey, "waiting", 300)
-        ledger.begin(early, "w1")
-        ledger.begin(early, "w1")
+        """Its last activity is late; it was recorded early."""
+        early = self.record(ledger, valkey, "early", 500)
+        self.record(ledger, valkey, "waiting", 300)
+        ledger.leases.acquire(early, "w1")
+        ledger.leases.acquire(early, "w1")
 
         assert self.ids(ledger) == []
 
-    def test_what_has_given_a_sign_of_life_is_not_passed_over(
-        self, ledger: Ledger, valkey: redis.Redis
-    ) -> None:
-        self.note(ledger, valkey, "lost", 500)
-        ledger.begin(self.note(ledger, valkey, "later", 400), "w1")
+    def test_an_entry_with_a_heartbeat_is_not_overtaken(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        self.record(ledger, valkey, "lost", 500)
+        ledger.leases.acquire(self.record(ledger, valkey, "later", 400), "w1")
 
-        ledger.renew(queues.JOBS, ["lost"])
+        ledger.leases.renew(queues.JOBS, ["lost"])
 
         assert self.ids(ledger) == []
 
     def test_each_queue_has_an_order_of_its_own(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        self.note(ledger, valkey, "waiting", 500)
+        self.record(ledger, valkey, "waiting", 500)
         other = Entry("other", JOBS, queues.AUDITS)
-        ledger.note(other)
+        ledger.record(other)
 
-        ledger.begin(other, "w1")
+        ledger.leases.acquire(other, "w1")
 
         assert self.ids(ledger) == []
 
     def test_beginning_what_is_not_in_the_ledger_changes_nothing(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        ledger.begin(BATCH, "w1")
+        ledger.leases.acquire(BATCH, "w1")
 
         assert ledger.count() == 0
-        assert WorkStatus(valkey).silence() is None
+        assert WorkStatus(valkey).longest_idle() is None
 
 
 class TestHolding:
     """Who works on an entry, and whether they still do."""
 
-    def silence_holder(self, valkey: redis.Redis, seconds: float) -> None:
+    def age_lease(self, valkey: redis.Redis, seconds: float) -> None:
         valkey.zincrby(keys.ledger_held(queues.JOBS), -seconds, "batch")
 
     def test_who_begins_holds_it_until_they_let_go(self, ledger: Ledger) -> None:
-        ledger.note(BATCH)
+        ledger.record(BATCH)
 
-        assert ledger.begin(BATCH, "w1") is None
-        assert ledger.holder("batch") == "w1"
-        ledger.let_go(BATCH, "w1")
+        assert ledger.leases.acquire(BATCH, "w1") is None
+        assert ledger.leases.holder("batch") == "w1"
+        ledger.leases.release(BATCH, "w1")
 
-        assert ledger.holder("batch") is None
-        assert ledger.begin(BATCH, "w2") is None
+        assert ledger.leases.holder("batch") is None
+        assert ledger.leases.acquire(BATCH, "w2") is None
 
     def test_who_begins_after_a_lost_one_learns_of_it(self, ledger: Ledger) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
 
-        assert ledger.begin(BATCH, "w2", take=True) == Holder("w1", beats=False)
+        assert ledger.leases.acquire(BATCH, "w2", force=True) == Holder("w1", beats=False)
 
     def test_from_one_that_beats_it_must_be_taken(self, ledger: Ledger) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
 
-        assert ledger.begin(BATCH, "w2") == Holder("w1", beats=True)
-        assert ledger.holder("batch") == "w1"
+        assert ledger.leases.acquire(BATCH, "w2") == Holder("w1", beats=True)
+        assert ledger.leases.holder("batch") == "w1"
 
     def test_a_late_one_does_not_let_go_of_what_another_holds(self, ledger: Ledger) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
-        ledger.begin(BATCH, "w2", take=True)
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
+        ledger.leases.acquire(BATCH, "w2", force=True)
 
-        ledger.let_go(BATCH, "w1", postponed=10)
+        ledger.leases.release(BATCH, "w1", postponed=10)
 
-        assert ledger.holder("batch") == "w2"
+        assert ledger.leases.holder("batch") == "w2"
         assert ledger.count_postponed() == 0
 
-    def test_it_is_taken_back_from_who_is_silent_for_so_long(
-        self, ledger: Ledger, valkey: redis.Redis
-    ) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
-        self.silence_holder(valkey, 20)
-        assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
+    def test_an_expired_lease_is_reclaimed(self, ledger: Ledger, valkey: redis.Redis) -> None:
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
+        self.age_lease(valkey, 20)
+        assert ledger.leases.reclaim(queues.JOBS, 10, seconds=30) == []
 
-        self.silence_holder(valkey, 20)
+        self.age_lease(valkey, 20)
 
-        assert [found.entry for found in ledger.take_back(queues.JOBS, 10, seconds=30)] == [BATCH]
-        assert ledger.take_back(queues.JOBS, 10, seconds=0) == []
-        assert ledger.begin(BATCH, "w2") == Holder("w1", beats=False)
+        assert [found.entry for found in ledger.leases.reclaim(queues.JOBS, 10, seconds=30)] == [BATCH]
+        assert ledger.leases.reclaim(queues.JOBS, 10, seconds=0) == []
+        assert ledger.leases.acquire(BATCH, "w2") == Holder("w1", beats=False)
 
     def test_not_from_who_beats(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
-        self.silence_holder(valkey, 40)
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
+        self.age_lease(valkey, 40)
 
-        ledger.renew(queues.JOBS, ["batch"])
+        ledger.leases.renew(queues.JOBS, ["batch"])
 
-        assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
+        assert ledger.leases.reclaim(queues.JOBS, 10, seconds=30) == []
 
-    def test_what_is_struck_is_nobodys(self, ledger: Ledger) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
+    def test_a_complete_entry_has_no_holder(self, ledger: Ledger) -> None:
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
 
-        ledger.strike(BATCH)
+        ledger.complete(BATCH)
 
-        assert ledger.holder("batch") is None
-        assert ledger.take_back(queues.JOBS, 10, seconds=0) == []
+        assert ledger.leases.holder("batch") is None
+        assert ledger.leases.reclaim(queues.JOBS, 10, seconds=0) == []
 
 
 class TestPostponing:
     """What is undecided is due later; the delay lies in Redis, in no worker's memory."""
 
     def test_it_is_due_after_the_delay_and_not_before(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
 
-        ledger.let_go(BATCH, "w1", postponed=20)
+        ledger.leases.release(BATCH, "w1", postponed=20)
 
-        assert ledger.take_due(10) == []
-        assert ledger.silent(queues.JOBS, 10) == []
+        assert ledger.pop_due(10) == []
+        assert ledger.idle(queues.JOBS, 10) == []
         assert (ledger.count(), ledger.count_postponed()) == (1, 1)
         valkey.zincrby(keys.LEDGER_LATER, -20, "batch")
-        assert ledger.take_due(10) == [BATCH]
-        assert [found.entry for found in ledger.silent(queues.JOBS, 10)] == [BATCH]
-        assert ledger.take_due(10) == []
+        assert ledger.pop_due(10) == [BATCH]
+        assert [found.entry for found in ledger.idle(queues.JOBS, 10)] == [BATCH]
+        assert ledger.pop_due(10) == []
 
     def test_what_is_begun_before_it_is_due_is_postponed_no_longer(self, ledger: Ledger) -> None:
         """Somebody submitted it again."""
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
-        ledger.let_go(BATCH, "w1", postponed=0)
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
+        ledger.leases.release(BATCH, "w1", postponed=0)
 
-        ledger.begin(BATCH, "w2")
+        ledger.leases.acquire(BATCH, "w2")
 
-        assert ledger.take_due(10) == []
+        assert ledger.pop_due(10) == []
 
-    @pytest.mark.parametrize("end", ["strike", "bury"])
-    def test_what_is_struck_or_buried_is_never_due(self, ledger: Ledger, end: str) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
-        ledger.let_go(BATCH, "w1", postponed=0)
+    @pytest.mark.parametrize("end", ["complete", "discard"])
+    def test_a_complete_or_discarded_entry_is_never_due(self, ledger: Ledger, end: str) -> None:
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
+        ledger.leases.release(BATCH, "w1", postponed=0)
 
         getattr(ledger, end)(BATCH)
 
-        assert ledger.take_due(10) == []
+        assert ledger.pop_due(10) == []
         assert ledger.count() == 0
 
 
@@ -434,22 +432,22 @@ class TestSplitting:
     """What may have killed a worker goes on alone."""
 
     def test_the_parts_are_sent_in_its_place_until_all_is_done(self, ledger: Ledger) -> None:
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
         parts = [Entry(f"batch/{job.id}", (job,), part_of="batch") for job in JOBS]
 
         assert ledger.split(BATCH, parts) == parts
 
-        assert [found.entry for found in ledger.silent(queues.JOBS, 10)] == parts
-        assert ledger.take_back(queues.JOBS, 10, seconds=0) == []
+        assert [found.entry for found in ledger.idle(queues.JOBS, 10)] == parts
+        assert ledger.leases.reclaim(queues.JOBS, 10, seconds=0) == []
         assert ledger.get("batch") == BATCH
         assert ledger.count() == 3
-        assert ledger.is_elsewhere("batch")
+        assert ledger.is_done_or_split("batch")
         assert not ledger.is_done("batch")
 
     def test_a_part_that_is_split_is_done(self, ledger: Ledger) -> None:
         others = Entry("batch/others", JOBS, part_of="batch")
-        ledger.note(BATCH)
+        ledger.record(BATCH)
         ledger.split(BATCH, [others])
 
         ledger.split(others, [Entry("batch/job-1", JOBS[:1], part_of="batch")])
@@ -457,13 +455,13 @@ class TestSplitting:
         assert ledger.is_done("batch/others")
         assert ledger.count() == 2
 
-    def test_a_part_that_is_struck_leaves_its_jobs_marker_for_the_whole(self, ledger: Ledger) -> None:
+    def test_a_part_that_is_complete_leaves_its_jobs_marker_for_the_whole(self, ledger: Ledger) -> None:
         part = Entry("batch/job-1", JOBS[:1], part_of="batch")
-        ledger.note(BATCH)
+        ledger.record(BATCH)
         ledger.split(BATCH, [part])
         ledger.mark_done("job-1")
 
-        ledger.strike(part)
+        ledger.complete(part)
 
         assert ledger.jobs_done(BATCH) == {"job-1"}
         assert ledger.split(BATCH, [part]) == []
@@ -479,25 +477,25 @@ class TestTheClock:
     def test_a_server_whose_clock_is_set_back_buries_nothing(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        ledger.note(Entry("early", JOBS))
+        ledger.record(Entry("early", JOBS))
         self.set_back(valkey, 3600)
 
-        ledger.note(BATCH)
+        ledger.record(BATCH)
 
-        found = ledger.silent(queues.JOBS, 10)
+        found = ledger.idle(queues.JOBS, 10)
         assert {pending.entry.id for pending in found} == {"early", "batch"}
-        assert (WorkStatus(valkey).silence() or 0) < 60
+        assert (WorkStatus(valkey).longest_idle() or 0) < 60
 
     def test_a_server_whose_clock_is_set_forward_takes_nothing_back(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
         """Nor one that was frozen for an hour."""
-        ledger.note(BATCH)
-        ledger.begin(BATCH, "w1")
+        ledger.record(BATCH)
+        ledger.leases.acquire(BATCH, "w1")
         self.set_back(valkey, -3600)
 
-        assert ledger.take_back(queues.JOBS, 10, seconds=30) == []
-        assert ledger.silent(queues.JOBS, 10, seconds=30) == []
+        assert ledger.leases.reclaim(queues.JOBS, 10, seconds=30) == []
+        assert ledger.idle(queues.JOBS, 10, seconds=30) == []
 
     def test_a_sweep_is_due_by_the_ledger_s_clock(self, ledger: Ledger, valkey: redis.Redis) -> None:
         """A server's clock that is set back puts off no sweep, as it would with a key that expires."""

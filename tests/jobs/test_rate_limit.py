@@ -1,4 +1,4 @@
-"""Turns at a bucket: so many a second, of all that ask together."""
+"""The rate limit of a bucket, which all workers share."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,9 +34,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
-def test_a_second_s_worth_comes_at_once_and_the_rest_waits_its_turn(
-    valkey: redis.Redis, waits: list[float]
-) -> None:
+def test_a_second_s_worth_comes_at_once_and_the_rest_waits(valkey: redis.Redis, waits: list[float]) -> None:
     rate_limiter = RateLimiter(valkey, "images", 10)
     began = time.monotonic()
 
@@ -50,7 +48,7 @@ def test_a_second_s_worth_comes_at_once_and_the_rest_waits_its_turn(
     assert 1.9 - took < max(waits) <= 2.0
 
 
-def test_all_that_ask_share_the_turns(valkey: redis.Redis, waits: list[float]) -> None:
+def test_all_workers_share_the_limit(valkey: redis.Redis, waits: list[float]) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: RateLimiter(valkey, "images", 100)(), range(300)))
 
@@ -71,12 +69,10 @@ def test_a_rate_of_nothing_is_no_limit_and_asks_nobody() -> None:
 
 
 @pytest.mark.parametrize(("rate", "turns"), [(0.04, 2), (0.4, 11)])
-def test_waiting_gives_signs_of_life(
-    valkey: redis.Redis, waits: list[float], rate: float, turns: int
-) -> None:
+def test_waiting_sends_heartbeats(valkey: redis.Redis, waits: list[float], rate: float, turns: int) -> None:
     """In one long wait as in many short ones."""
     signs: list[float] = []
-    rate_limiter = RateLimiter(valkey, "images", rate, alive=lambda: signs.append(sum(waits)))
+    rate_limiter = RateLimiter(valkey, "images", rate, heartbeat=lambda: signs.append(sum(waits)))
 
     for _ in range(turns):
         rate_limiter()
@@ -108,7 +104,7 @@ def test_what_is_kept_of_a_bucket_expires(valkey: redis.Redis, waits: list[float
     assert 0 < valkey.ttl(keys.rate("images")) <= 61
 
 
-def test_a_turn_that_begins_too_late_is_not_taken(
+def test_a_slot_that_begins_too_late_is_not_taken(
     valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []

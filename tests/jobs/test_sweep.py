@@ -6,17 +6,19 @@ import pytest
 import redis
 
 from keyhole.jobs import queues
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import HOLDER_SECONDS, Entry, Holder, Ledger
+from keyhole.jobs.leases import LEASE_SECONDS, Holder
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import DeliveryUncertainError
-from keyhole.jobs.sweep import MOST_TIMES, Sweeper
+from keyhole.jobs.sweep import MAX_RESENDS, Sweeper
 from keyhole.store import keys
 
 JOBS = (ScanJob(id="job", bucket="images", key="a.qcow2"),)
 
 
 class Site:
-    """A ledger, queues of a given length, and a note of what was sent and given up."""
+    """A ledger, queues of a given length, and a record of what was sent and given up."""
 
     def __init__(self, valkey: redis.Redis) -> None:
         self._valkey = valkey
@@ -31,16 +33,16 @@ class Site:
             raise DeliveryUncertainError
         self.sent += [entry.id for entry in entries]
 
-    def note(self, entry_id: str, queue: str = queues.JOBS, *, ago: float) -> Entry:
-        """An entry that was noted, and last heard of, so many seconds ago."""
+    def record(self, entry_id: str, queue: str = queues.JOBS, *, ago: float) -> Entry:
+        """An entry that was recorded, and last active, so many seconds ago."""
         entry = Entry(entry_id, JOBS, queue)
-        self.ledger.note(entry)
-        noted, _, text = (self._valkey.hget(keys.LEDGER_ENTRIES, entry_id) or b"").partition(b" ")
-        self._valkey.hset(keys.LEDGER_ENTRIES, entry_id, b"%f %s" % (float(noted) - ago, text))
-        self.silence(entry, ago)
+        self.ledger.record(entry)
+        recorded, _, text = (self._valkey.hget(keys.LEDGER_ENTRIES, entry_id) or b"").partition(b" ")
+        self._valkey.hset(keys.LEDGER_ENTRIES, entry_id, b"%f %s" % (float(recorded) - ago, text))
+        self.age(entry, ago)
         return entry
 
-    def silence(self, entry: Entry, seconds: float) -> None:
+    def age(self, entry: Entry, seconds: float) -> None:
         self._valkey.zincrby(keys.ledger_open(entry.queue), -seconds, entry.id)
 
     def give_up(self, entry: Entry, _: str) -> None:
@@ -54,7 +56,7 @@ class Site:
             self,
             lambda queue: self.waiting.get(queue, 0),
             self.give_up,
-            silent_seconds=60,
+            idle_seconds=60,
         ).sweep()
 
 
@@ -63,40 +65,40 @@ def site(valkey: redis.Redis) -> Site:
     return Site(valkey)
 
 
-def test_what_is_silent_while_its_queue_is_empty_is_sent_again(site: Site) -> None:
-    site.note("lost", ago=100)
-    site.note("young", ago=10)
-    site.note("audits", queues.AUDITS, ago=100)
+def test_an_idle_entry_of_an_empty_queue_is_sent_again(site: Site) -> None:
+    site.record("lost", ago=100)
+    site.record("young", ago=10)
+    site.record("audits", queues.AUDITS, ago=100)
 
     assert site.sweep() == 2
 
     assert site.sent == ["lost", "audits"]
 
 
-def test_it_is_sent_once_until_it_is_silent_again(site: Site) -> None:
-    entry = site.note("lost", ago=100)
+def test_it_is_sent_once_until_it_is_idle_again(site: Site) -> None:
+    entry = site.record("lost", ago=100)
 
     site.sweep()
     site.sweep()
-    site.silence(entry, 100)
+    site.age(entry, 100)
     site.sweep()
 
     assert site.sent == ["lost", "lost"]
-    assert site.ledger.times_sent_again(entry) == 2
+    assert site.ledger.resend_count(entry) == 2
 
 
 def test_what_waits_in_a_busy_queue_is_not_sent_again(site: Site) -> None:
     """A backlog of hours is no loss."""
-    site.note("waiting", ago=10_000)
+    site.record("waiting", ago=10_000)
     site.waiting[queues.JOBS] = 1
 
     assert site.sweep() == 0
 
 
-def test_what_was_passed_over_in_a_busy_queue_is_sent_again(site: Site) -> None:
-    site.note("lost", ago=200)
-    site.ledger.begin(site.note("later", ago=100), "w1")
-    site.note("waiting", ago=90)
+def test_an_overtaken_entry_of_a_busy_queue_is_sent_again(site: Site) -> None:
+    site.record("lost", ago=200)
+    site.ledger.leases.acquire(site.record("later", ago=100), "w1")
+    site.record("waiting", ago=90)
     site.waiting[queues.JOBS] = 1
 
     site.sweep()
@@ -105,7 +107,7 @@ def test_what_was_passed_over_in_a_busy_queue_is_sent_again(site: Site) -> None:
 
 
 def test_a_busy_queue_says_nothing_of_another(site: Site) -> None:
-    site.note("lost", queues.EVENTS, ago=200)
+    site.record("lost", queues.EVENTS, ago=200)
     site.waiting[queues.JOBS] = 1000
 
     site.sweep()
@@ -113,14 +115,14 @@ def test_a_busy_queue_says_nothing_of_another(site: Site) -> None:
     assert site.sent == ["lost"]
 
 
-def test_what_is_sent_again_in_vain_is_given_up_and_buried(site: Site) -> None:
-    entry = site.note("poison", ago=100)
+def test_an_entry_without_progress_is_given_up_and_discarded(site: Site) -> None:
+    entry = site.record("poison", ago=100)
 
-    for _ in range(MOST_TIMES + 2):
+    for _ in range(MAX_RESENDS + 2):
         site.sweep()
-        site.silence(entry, 100)
+        site.age(entry, 100)
 
-    assert site.sent == ["poison"] * MOST_TIMES
+    assert site.sent == ["poison"] * MAX_RESENDS
     assert site.given_up == ["poison"]
     assert site.ledger.count() == 0
     assert not site.ledger.is_done("poison")
@@ -128,16 +130,16 @@ def test_what_is_sent_again_in_vain_is_given_up_and_buried(site: Site) -> None:
 
 def test_one_that_cannot_be_given_up_holds_up_no_other(site: Site) -> None:
     """It is tried again by the next sweep, and stays in the ledger until then."""
-    entry = site.note("poison", ago=100)
-    for _ in range(MOST_TIMES):
+    entry = site.record("poison", ago=100)
+    for _ in range(MAX_RESENDS):
         site.sweep()
-        site.silence(entry, 100)
-    site.note("lost", queues.AUDITS, ago=100)
+        site.age(entry, 100)
+    site.record("lost", queues.AUDITS, ago=100)
     site.cannot_give_up = True
 
     site.sweep()
 
-    assert site.sent[MOST_TIMES:] == ["lost"]
+    assert site.sent[MAX_RESENDS:] == ["lost"]
     assert site.ledger.is_open("poison")
     site.cannot_give_up = False
     site.sweep()
@@ -145,53 +147,53 @@ def test_one_that_cannot_be_given_up_holds_up_no_other(site: Site) -> None:
 
 
 def test_what_the_broker_did_not_take_is_tried_by_a_later_sweep(site: Site) -> None:
-    entry = site.note("lost", ago=100)
+    entry = site.record("lost", ago=100)
     site.broker_is_away = True
-    for _ in range(MOST_TIMES + 2):
+    for _ in range(MAX_RESENDS + 2):
         with pytest.raises(DeliveryUncertainError):
             site.sweep()
 
     site.broker_is_away = False
-    site.silence(entry, 100)
+    site.age(entry, 100)
     site.sweep()
 
     assert site.sent == ["lost"]
 
 
 class TestHolders:
-    def test_what_a_silent_worker_holds_is_sent_again_whatever_its_queue_holds(
+    def test_the_entry_of_an_expired_lease_is_sent_again_from_a_busy_queue(
         self, site: Site, valkey: redis.Redis
     ) -> None:
-        entry = site.note("held", ago=0)
+        entry = site.record("held", ago=0)
         site.waiting[queues.JOBS] = 1000
-        site.ledger.begin(entry, "w1")
+        site.ledger.leases.acquire(entry, "w1")
         assert site.sweep() == 0
 
-        valkey.zincrby(keys.ledger_held(queues.JOBS), -2 * HOLDER_SECONDS, "held")
+        valkey.zincrby(keys.ledger_held(queues.JOBS), -2 * LEASE_SECONDS, "held")
 
         assert site.sweep() == 1
         assert site.sent == ["held"]
         assert site.sweep() == 0
-        assert site.ledger.begin(entry, "w2") == Holder("w1", beats=False)
+        assert site.ledger.leases.acquire(entry, "w2") == Holder("w1", beats=False)
 
-    def test_one_that_loses_worker_after_worker_is_not_buried_while_its_message_can_wait(
+    def test_one_that_loses_worker_after_worker_is_not_discarded_while_its_message_can_wait(
         self, site: Site, valkey: redis.Redis
     ) -> None:
         """Its holder's message is delivered again by the broker; only a message that is gone is in vain."""
-        entry = site.note("held", ago=0)
+        entry = site.record("held", ago=0)
         site.waiting[queues.JOBS] = 1000
-        for number in range(MOST_TIMES + 2):
-            site.ledger.begin(entry, f"w{number}", take=True)
-            valkey.zincrby(keys.ledger_held(queues.JOBS), -2 * HOLDER_SECONDS, "held")
+        for number in range(MAX_RESENDS + 2):
+            site.ledger.leases.acquire(entry, f"w{number}", force=True)
+            valkey.zincrby(keys.ledger_held(queues.JOBS), -2 * LEASE_SECONDS, "held")
             site.sweep()
 
-        assert site.sent == ["held"] * MOST_TIMES
+        assert site.sent == ["held"] * MAX_RESENDS
         assert site.given_up == []
         assert site.ledger.is_open("held")
 
         # Later ones have begun meanwhile, so it is gone.
-        site.silence(entry, 200)
-        site.ledger.begin(site.note("later", ago=100), "w")
+        site.age(entry, 200)
+        site.ledger.leases.acquire(site.record("later", ago=100), "w")
         site.sweep()
 
         assert site.given_up == ["held"]
@@ -199,25 +201,25 @@ class TestHolders:
 
 class TestPostponed:
     def test_what_is_due_is_sent_and_it_does_not_count_as_lost(self, site: Site) -> None:
-        entry = site.note("undecided", ago=0)
-        site.ledger.begin(entry, "w1")
-        site.ledger.let_go(entry, "w1", postponed=0)
+        entry = site.record("undecided", ago=0)
+        site.ledger.leases.acquire(entry, "w1")
+        site.ledger.leases.release(entry, "w1", postponed=0)
 
         assert site.sweep() == 1
 
         assert site.sent == ["undecided"]
-        assert site.ledger.times_sent_again(entry) == 0
+        assert site.ledger.resend_count(entry) == 0
         assert site.sweep() == 0
 
     def test_a_broker_that_is_away_loses_nothing(self, site: Site) -> None:
-        entry = site.note("undecided", ago=0)
-        site.ledger.begin(entry, "w1")
-        site.ledger.let_go(entry, "w1", postponed=0)
+        entry = site.record("undecided", ago=0)
+        site.ledger.leases.acquire(entry, "w1")
+        site.ledger.leases.release(entry, "w1", postponed=0)
         site.broker_is_away = True
         with pytest.raises(DeliveryUncertainError):
             site.sweep()
         site.broker_is_away = False
 
-        site.silence(entry, 200)
+        site.age(entry, 200)
 
         assert site.sweep() == 1

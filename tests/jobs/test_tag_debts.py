@@ -27,9 +27,9 @@ def held(debts: TagDebts, debt: TagDebt = DEBT) -> Hold:
     return hold
 
 
-def noted(debts: TagDebts) -> Hold:
-    """Hold the debt that is noted."""
-    hold = debts.hold_noted(ID)
+def held_again(debts: TagDebts) -> Hold:
+    """Hold the debt that is recorded."""
+    hold = debts.hold_recorded(ID)
     assert hold is not None
     return hold
 
@@ -56,7 +56,7 @@ class TestOwed:
             debts.postpone(hold, "slow_down", "the server asks to slow down")
             _, due = valkey.zrange(keys.TAGS_OWED, 0, -1, withscores=True)[0]
             delays.append(due - float(valkey.hget(keys.LEDGER_CLOCK, "ledger") or 0))
-            hold = noted(debts)
+            hold = held_again(debts)
 
         assert delays[0] == pytest.approx(FIRST_DELAY, rel=0.26)
         assert delays[0] < delays[2] < delays[5] <= LONGEST_DELAY * 1.25
@@ -70,10 +70,10 @@ class TestOwed:
 
         assert debts.count_due() == 1
         assert debts.take_due(10) == [ID]
-        assert noted(debts).debt == DEBT
+        assert held_again(debts).debt == DEBT
 
     def test_one_that_is_taken_is_not_taken_again_at_once(self, debts: TagDebts) -> None:
-        debts.note(DEBT)
+        debts.record(DEBT)
 
         assert debts.take_due(10) == [ID]
         assert debts.take_due(10) == []
@@ -81,7 +81,7 @@ class TestOwed:
     def test_one_that_is_taken_by_a_lost_worker_is_due_again(
         self, debts: TagDebts, valkey: redis.Redis
     ) -> None:
-        debts.note(DEBT)
+        debts.record(DEBT)
         debts.take_due(10)
 
         pass_seconds(valkey, 130)
@@ -90,7 +90,7 @@ class TestOwed:
 
     def test_what_is_known_of_it_is_told(self, debts: TagDebts) -> None:
         debts.postpone(held(debts), "slow_down", "the server asks to slow down")
-        debts.postpone(noted(debts), "network", "the connection failed")
+        debts.postpone(held_again(debts), "network", "the connection failed")
 
         owed = debts.owed("images", "a.qcow2", None)
 
@@ -107,10 +107,10 @@ class TestOwed:
     def test_how_long_it_is_owed_is_known(self, debts: TagDebts, valkey: redis.Redis) -> None:
         debts.postpone(held(debts), "slow_down", "no")
         pass_seconds(valkey, 100)
-        debts.postpone(noted(debts), "slow_down", "no")
+        debts.postpone(held_again(debts), "slow_down", "no")
         pass_seconds(valkey, 100)
 
-        hold = noted(debts)
+        hold = held_again(debts)
 
         assert hold.times == 2
         assert hold.owed_for == pytest.approx(200, abs=10)
@@ -131,38 +131,38 @@ class TestTwoWriters:
         hold = held(debts)
 
         assert debts.hold(NEWER) is None
-        assert debts.hold_noted(ID) is None
+        assert debts.hold_recorded(ID) is None
 
         debts.settle(hold)
         assert debts.hold(NEWER) is not None
 
-    def test_what_is_noted_meanwhile_is_owed_though_the_first_one_is_settled(self, debts: TagDebts) -> None:
+    def test_a_debt_recorded_meanwhile_is_owed_though_the_first_one_is_settled(self, debts: TagDebts) -> None:
         hold = held(debts)
-        debts.note(NEWER)
+        debts.record(NEWER)
 
         debts.settle(hold)
 
         assert debts.take_due(10) == [ID]
-        assert noted(debts).debt == NEWER
+        assert held_again(debts).debt == NEWER
 
     def test_it_is_owed_at_once_though_the_first_one_is_postponed(self, debts: TagDebts) -> None:
         hold = held(debts)
-        debts.note(NEWER)
+        debts.record(NEWER)
 
         debts.postpone(hold, "slow_down", "no")
 
         assert debts.take_due(10) == [ID]
-        assert noted(debts).times == 0
+        assert held_again(debts).times == 0
 
     def test_nobody_holds_what_was_noted_while_it_is_held(
         self, debts: TagDebts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("keyhole.jobs.tag_debts._WAIT_SECONDS", 0)
         held(debts)
-        debts.note(NEWER)
+        debts.record(NEWER)
 
         assert debts.hold(NEWER) is None
-        assert debts.hold_noted(ID) is None
+        assert debts.hold_recorded(ID) is None
 
 
 class TestLostWriters:
@@ -180,7 +180,7 @@ class TestLostWriters:
         held(debts)
         pass_seconds(valkey, LOST_SECONDS + 1)
 
-        debts.settle(noted(debts))
+        debts.settle(held_again(debts))
 
         assert debts.count_late() == 1
 
@@ -192,7 +192,7 @@ class TestLostWriters:
             debts.renew(hold)
 
         assert debts.take_due(10) == []
-        assert debts.hold_noted(ID) is None
+        assert debts.hold_recorded(ID) is None
 
     @pytest.mark.parametrize("ends", ["settle", "give_up", "postpone"])
     def test_one_that_comes_back_has_its_work_looked_at(
@@ -217,7 +217,7 @@ class TestLostWriters:
         debts.settle(hold)
 
         assert debts.take_due(10) == [ID]
-        assert noted(debts).debt == NEWER
+        assert held_again(debts).debt == NEWER
 
 
 class TestWritesWithoutAnAnswer:
@@ -233,47 +233,47 @@ class TestWritesWithoutAnAnswer:
         pass_seconds(valkey, LATE_SECONDS + 1)
 
         assert debts.take_due(10) == [ID]
-        debts.settle(noted(debts))
+        debts.settle(held_again(debts))
         assert debts.owed("images", "a.qcow2", None) is None
 
     def test_they_are_looked_at_again_no_earlier(self, debts: TagDebts) -> None:
         """And meanwhile they are not owed, for they are right."""
-        debts.settle(noted(debts))
+        debts.settle(held_again(debts))
 
         assert (debts.count(), debts.count_late()) == (0, 1)
 
     def test_they_are_owed_again_if_they_turn_out_to_be_wrong(self, debts: TagDebts) -> None:
-        debts.postpone(noted(debts), "network", "the connection failed")
+        debts.postpone(held_again(debts), "network", "the connection failed")
 
         assert (debts.count(), debts.count_late()) == (1, 0)
 
-    @pytest.mark.parametrize("comes", ["hold", "note"])
+    @pytest.mark.parametrize("comes", ["hold", "record"])
     def test_that_holds_though_another_verdict_takes_the_place(
         self, debts: TagDebts, valkey: redis.Redis, comes: str
     ) -> None:
-        if comes == "note":
-            debts.note(NEWER)
-        debts.settle(held(debts, NEWER) if comes == "hold" else noted(debts))
+        if comes == "record":
+            debts.record(NEWER)
+        debts.settle(held(debts, NEWER) if comes == "hold" else held_again(debts))
 
         pass_seconds(valkey, LATE_SECONDS + 1)
 
         assert debts.take_due(10) == [ID]
-        assert noted(debts).debt == NEWER
+        assert held_again(debts).debt == NEWER
 
     def test_that_holds_though_another_verdict_was_noted_before_it_was_known(
         self, debts: TagDebts, valkey: redis.Redis
     ) -> None:
         pass_seconds(valkey, LATE_SECONDS + 1)
-        hold = noted(debts)
-        debts.note(NEWER)
+        hold = held_again(debts)
+        debts.record(NEWER)
         debts.settle(hold, unanswered=True)
-        debts.settle(noted(debts))
+        debts.settle(held_again(debts))
 
         pass_seconds(valkey, LATE_SECONDS + 1)
 
         assert debts.take_due(10) == [ID]
 
     def test_what_is_given_up_is_not_looked_at_again(self, debts: TagDebts) -> None:
-        debts.give_up(noted(debts))
+        debts.give_up(held_again(debts))
 
         assert debts.owed("images", "a.qcow2", None) is None

@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from keyhole.jobs import wait
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.wait import Arrived, await_verdicts
 from keyhole.results.redis_store import RedisStore, StreamPage
 from keyhole.scan.report import Report, Status
@@ -45,7 +46,7 @@ def store(valkey: redis.Redis) -> RedisStore:
 @pytest.fixture
 def ledger(valkey: redis.Redis) -> Ledger:
     ledger = Ledger(valkey, done_seconds=3600)
-    ledger.note(BATCH)
+    ledger.record(BATCH)
     return ledger
 
 
@@ -89,7 +90,7 @@ def test_what_was_written_before_the_submission_is_not_taken_for_it(
     assert [arrived.job.id for arrived in waiting if arrived] == [job.id for job in JOBS]
 
 
-def test_other_peoples_verdicts_and_foreign_entries_are_passed_over(
+def test_other_peoples_verdicts_and_unreadable_entries_are_skipped(
     store: RedisStore, valkey: redis.Redis, waiting: Iterator[Arrived | None]
 ) -> None:
     write(store, ScanJob(id="other", bucket="images", key="other"))
@@ -109,7 +110,7 @@ def test_a_verdict_that_a_newer_one_stands_against_arrives_as_the_newer_one(
     write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
     for job in JOBS:
         write(store, job)
-    ledger.strike(BATCH)
+    ledger.complete(BATCH)
 
     arrived = {each.job.id: each.report for each in waiting if each}
 
@@ -120,7 +121,7 @@ def test_a_job_whose_verdict_is_not_kept_in_redis_arrives_without(
     ledger: Ledger, waiting: Iterator[Arrived | None]
 ) -> None:
     """The verdicts go to tags alone."""
-    ledger.strike(BATCH)
+    ledger.complete(BATCH)
 
     assert [arrived for arrived in waiting if arrived] == [Arrived(job, None) for job in JOBS]
 
@@ -132,7 +133,7 @@ def test_each_arrives_once_even_if_announced_twice(
     valkey.xadd(keys.VERDICTS, {"job": "job-0", "report": report(JOBS[0]).model_dump_json()})
     write(store, JOBS[1])
     write(store, JOBS[2])
-    ledger.strike(BATCH)
+    ledger.complete(BATCH)
 
     assert [arrived.job.id for arrived in waiting if arrived] == ["job-0", "job-1", "job-2"]
 
@@ -149,8 +150,8 @@ def test_busy_strangers_do_not_keep_a_refused_verdict_from_arriving(
     write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
     position = store.stream_position()
     write(store, JOBS[0])
-    ledger.note(Entry("only", JOBS[:1]))
-    ledger.strike(Entry("only", JOBS[:1]))
+    ledger.record(Entry("only", JOBS[:1]))
+    ledger.complete(Entry("only", JOBS[:1]))
     read, strangers = store.read_stream, iter(range(1000))
 
     def busy(after: str, *, block_ms: int) -> StreamPage:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from keyhole.jobs.ledger import HOLDER_SECONDS
+from keyhole.jobs.leases import LEASE_SECONDS
 from keyhole.scan.scanner import ScanSettings
 
 #: Seconds that a batch begins with objects, and must at least have for that.
@@ -109,8 +109,8 @@ class Limits:
             (
                 "KEYHOLE_RESEND_SECONDS",
                 resend,
-                ceil(HOLDER_SECONDS),
-                f"during a scan (KEYHOLE_BUDGET_SECONDS) a worker may be silent for {HOLDER_SECONDS:g} s",
+                ceil(LEASE_SECONDS),
+                f"during a scan (KEYHOLE_BUDGET_SECONDS) a worker may be silent for {LEASE_SECONDS:g} s",
             ),
         ):
             if value < least:

@@ -40,8 +40,8 @@ from keyhole.intake.audits.store import Claim
 from keyhole.intake.dead_letters import Dead
 from keyhole.intake.refused import Refused, keep
 from keyhole.intake.schedule_runs import ScheduleRuns
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import ENTRY, Entry
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import HOUSEKEEPING, JOBS
 from keyhole.jobs.sweep import Sweeper
@@ -137,7 +137,7 @@ class LedgerTask(KeptTask):
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)
-        if not services().ledger.note(entry):
+        if not services().ledger.record(entry):
             return self.AsyncResult(entry.id)
         return self.publish(entry, **options)
 
@@ -161,8 +161,8 @@ class LedgerTask(KeptTask):
             # A batch that was split has no message of its own: the first of its parts strikes it.
             whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
             if whole is not None:
-                services().ledger.strike(whole)
-            services().ledger.strike(entry)
+                services().ledger.complete(whole)
+            services().ledger.complete(entry)
             return
         try:
             work = ScanWork(services())
@@ -277,7 +277,7 @@ def sweep() -> None:
 @app.task(name="keyhole.owed_tags", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def owed_tags() -> None:
     """Write tags that are owed and due."""
-    TagWork(services()).pay_due()
+    TagWork(services()).write_due()
 
 
 class CeleryPublisher:
@@ -384,7 +384,7 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
     for start in range(0, len(jobs), batch_size):
         batch = tuple(jobs[start : start + batch_size])
         entries.append(Entry(batch[0].id if len(batch) == 1 else uuid4().hex, batch, queue))
-    CeleryPublisher().publish(services().ledger.note_many(entries))
+    CeleryPublisher().publish(services().ledger.record_many(entries))
     return entries
 
 

@@ -13,7 +13,7 @@ from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.audits.store import NANO, PageResult, Place
 from keyhole.intake.listing import Listed, Page
 from keyhole.intake.selection import Selection
-from keyhole.jobs.ledger import ENTRY
+from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.queues import AUDITS
 from keyhole.results.lookup import Lookup
 from keyhole.results.redis_store import RedisStore

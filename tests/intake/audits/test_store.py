@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
 from keyhole.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.queues import AUDITS
 from keyhole.scan.report import Status
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from keyhole.store.durability import NotDurableError
+from tests.jobs.clock import pass_seconds
 
 SPEC = AuditSpec(bucket="images", outstanding=2)
 GONE = BucketFinding(kind="gone", bucket="images", key="ü", message="gone")
@@ -174,13 +176,25 @@ class TestAPage:
         store.release(claim)
 
         assert (store.take("a"), store.take("a")) == ([*batches[:2]], [])
-        assert [entry.entry for entry in ledger.silent(AUDITS, 9)] == store.outstanding("a") == [*batches[:2]]
+        assert [entry.entry for entry in ledger.idle(AUDITS, 9)] == store.outstanding("a") == [*batches[:2]]
         scanned(store, batches[0])
         assert store.claim("a", "t") is None
         assert store.take("a") == [batches[2]]
         audit = store.get("a")
         assert audit is not None
         assert audit.outstanding == 2
+
+    def test_batches_are_recorded_by_the_ledger_s_clock(self, store: AuditStore, valkey: redis.Redis) -> None:
+        """A server whose clock was set forward is ahead of the ledger's clock."""
+        ledger = Ledger(valkey, done_seconds=3600)
+        ledger.record(batch(9, 9))
+        pass_seconds(valkey, -3600)
+        claim = claimed(store)
+        store.commit(claim, PageResult({"queued": 2}, (batch(0, 0),), cursor="next"))
+
+        assert store.take("a") == [batch(0, 0)]
+
+        assert [found.entry for found in ledger.idle(AUDITS, 9)] == [batch(0, 0)]
 
     def test_no_page_is_due_after_the_last(self, store: AuditStore) -> None:
         claim = claimed(store)

@@ -13,7 +13,8 @@ from keyhole.intake.events.handling import Handled, Handler, Rules
 from keyhole.intake.events.notifications import NotUnderstoodError
 from keyhole.intake.events.source import Message
 from keyhole.intake.selection import Selection
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.entry import Entry
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import EVENTS
 from keyhole.results.drop import Drops
@@ -136,7 +137,7 @@ class TestItIsKnown:
     def test_when_it_is_done(self, intake: Intake, valkey: redis.Redis) -> None:
         intake.handle(message(record()))
         (entry,) = intake.outbox.entries
-        intake.ledger.strike(entry)
+        intake.ledger.complete(entry)
         valkey.delete(keys.entry_published(entry.id))
 
         assert intake.counts(message(record()))["duplicates"] == 1

@@ -12,7 +12,7 @@ from keyhole.intake.events.counters import EventCounters
 from keyhole.intake.events.listener import BATCH, Listener, Turn
 from keyhole.intake.events.redis_list import RedisListSource
 from keyhole.intake.events.source import Message, SourceUnavailableError
-from keyhole.jobs.ledger import Entry
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.store.connection import connect
 from tests.intake.events.aws_messages import POISON, message, record

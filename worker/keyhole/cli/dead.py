@@ -19,7 +19,7 @@ from keyhole.inspectors.text import printable, shown
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, anew
 from keyhole.intake.events.handling import DUPLICATES, PUBLISHED, Handler
 from keyhole.intake.events.notifications import NotUnderstoodError
-from keyhole.jobs.ledger import ENTRY
+from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.results.tags import TAG_DEBT
 from keyhole.settings import Settings
@@ -192,7 +192,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
         check_buckets(entry.jobs)
     except BucketNotAllowedError as error:
         raise NotUnderstoodError(str(error)) from error
-    CeleryPublisher().publish(services().ledger.note_many([entry]))
+    CeleryPublisher().publish(services().ledger.record_many([entry]))
     return f"{_counted(len(entry.jobs), 'object')} queued"
 
 
@@ -203,7 +203,7 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
         NotUnderstoodError: This version does not know them.
     """
     try:
-        debts.note(TAG_DEBT.validate_json(body))
+        debts.record(TAG_DEBT.validate_json(body))
     except ValueError as error:
         raise NotUnderstoodError(f"its tags cannot be read: {str(error).splitlines()[0]}") from error
     return "its tags are owed again"

@@ -7,7 +7,7 @@ from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.fleet.services import Services
 from keyhole.inspectors.text import shown
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.jobs.ledger import HOLDER_SECONDS
+from keyhole.jobs.leases import LEASE_SECONDS
 from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
@@ -46,7 +46,7 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
 
 
 def _jobs(status: WorkStatus) -> Finding:
-    count, silence, swept = status.count(), status.silence(), status.swept_seconds_ago()
+    count, silence, swept = status.count(), status.longest_idle(), status.swept_seconds_ago()
     waiting = f"{count:,} open" + (f", the oldest silent for {silence:,.0f} s" if silence is not None else "")
     if not count or (swept is not None and swept < UNSWEPT):
         return Finding("jobs", GOOD, waiting)
@@ -66,7 +66,7 @@ def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
     """Processes that hold work, and those of them that hang or are lost."""
     busy = status.busy()
     for process in busy:
-        if process.silent_seconds > HOLDER_SECONDS:
+        if process.silent_seconds > LEASE_SECONDS:
             silence = f"{process.silent_seconds:,.0f} s"
             told = f"{process.name} holds {process.entries:,} entries, and is silent for {silence}"
             yield Finding(

@@ -15,8 +15,8 @@ from keyhole.cli.render import exit_code, report_table
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri

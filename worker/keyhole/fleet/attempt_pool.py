@@ -115,7 +115,7 @@ class AttemptPool:
         except MemoryError:
             known = True  # and the job stays noted as started
             with suppress(redis.RedisError):
-                self._attempts.note_error(job.id, tail(traceback.format_exc()))
+                self._attempts.record_error(job.id, tail(traceback.format_exc()))
             raise
         finally:
             self._watch.end(job.id, known=known)
@@ -150,7 +150,7 @@ class AttemptPool:
             return
         try:
             for job_id, thread in hung.items():
-                self._attempts.note_error(job_id, _stack(thread))
+                self._attempts.record_error(job_id, _stack(thread))
             # The others have raised or end with this process, and are not to blame for that.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:

@@ -20,7 +20,7 @@ from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor, page_size
 from keyhole.intake.audits.store import Claim
 from keyhole.intake.listing import Lister, lister_for
-from keyhole.jobs.ledger import Entry
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.results.tag_check import TagCheck
@@ -103,7 +103,7 @@ class AuditWork:
             self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
             return
         rate_limiter = RateLimiter(
-            services.redis, audit.spec.bucket, audit.spec.rate, alive=lambda: services.audits.hold(claim)
+            services.redis, audit.spec.bucket, audit.spec.rate, heartbeat=lambda: services.audits.hold(claim)
         )
         try:
             lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
@@ -134,7 +134,7 @@ class AuditWork:
                 if services.ledger.is_done(batch.id):
                     services.audits.finish(audit_id, batch.id)
                 else:
-                    self._publish(services.ledger.note_many([batch]))
+                    self._publish(services.ledger.record_many([batch]))
         self.go_on(audit_id)
 
     def give_up(self, batch: Entry) -> None:

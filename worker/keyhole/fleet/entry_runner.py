@@ -6,7 +6,7 @@ How an attempt at a job can end:
 |---|---|
 | decided | the verdict is recorded, and the job is done |
 | undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows; the first time `doubt` is told |
-| undecided for `patience_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
+| undecided for `retry_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
 | its worker was lost | it goes on as an entry of its own, and what was not begun in `PARTS` entries |
 | it uses more CPU time than any scan may, or memory runs out | this process must end itself, and is lost |
 | workers were lost `MAX_LOST` times | a verdict `failed`, reason `poison`, and a dead letter |
@@ -25,10 +25,11 @@ from typing import Final
 
 from keyhole.fleet.attempt_pool import AttemptPool, Ending, HungError, tail
 from keyhole.jobs.breaker import Breaker
-from keyhole.jobs.delays import delay_after, spread
+from keyhole.jobs.delays import delay_after, jittered
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
 from keyhole.scan.report import Report
 from keyhole.scan.scanner import Target, failure
@@ -65,22 +66,22 @@ class EntryRunner:
         liveness: The name of this process, and which others are alive.
         threads: How many objects of an entry are scanned at once.
         begin_seconds: How long after the first job another one is begun.
-        patience_seconds: How long an object may stay undecided.
+        retry_seconds: How long an object may stay undecided.
         cpu_seconds: What no attempt uses that heeds its budget.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
     record: Callable[[Entry, ScanJob, Report], None]
-    doubt: Callable[[Entry, ScanJob, Report], None]
-    give_up: Callable[[Entry, ScanJob, Report, str], None]
-    finish: Callable[[Entry], None]
+    on_undecided: Callable[[Entry, ScanJob, Report], None]
+    dead_letter: Callable[[Entry, ScanJob, Report, str], None]
+    on_complete: Callable[[Entry], None]
     ledger: Ledger
     heartbeat: Heartbeat
     breaker: Breaker
     liveness: Liveness
     threads: int
     begin_seconds: float
-    patience_seconds: float
+    retry_seconds: float
     cpu_seconds: float
 
     def run(self, entry: Entry) -> list[Entry]:
@@ -94,18 +95,18 @@ class EntryRunner:
             MemoryError: Memory ran out; all that was being scanned stays noted as started.
             Exception: A verdict could not be recorded, nor that be noted.
         """
-        if self.ledger.is_elsewhere(entry.id):
+        if self.ledger.is_done_or_split(entry.id):
             log.info("entry %s is done already, or goes on in parts", entry.id)
             return []
         worker = self.liveness.name
-        self.heartbeat.settle_before(entry)
-        before = self.ledger.begin(entry, worker)
+        self.heartbeat.release_before(entry)
+        before = self.ledger.leases.acquire(entry, worker)
         lost = before is not None and not self.liveness.is_alive(before.name)
         if before is not None and before.beats:
             if not lost:
                 log.info("entry %s was delivered twice, and %s is busy with it", entry.id, before.name)
                 return []
-            self.ledger.begin(entry, worker, take=True)
+            self.ledger.leases.acquire(entry, worker, force=True)
         done = self.ledger.jobs_done(entry)
         jobs = [job for job in entry.jobs if job.id not in done]
         if lost and len(jobs) > 1:
@@ -121,7 +122,7 @@ class EntryRunner:
                 raise
             except BaseException:
                 # Told to stop, or Redis is away: nothing is known of what was being scanned.
-                self.heartbeat.settle(entry, worker, attempts.pool.unfinished)
+                self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
@@ -138,24 +139,24 @@ class EntryRunner:
             if whole is not None:
                 self.close(whole)
         else:
-            self.finish(entry)
-        return self.ledger.strike(entry, if_done=True)
+            self.on_complete(entry)
+        return self.ledger.complete(entry, if_done=True)
 
     def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
         if Ending.UNDECIDED in endings:
             # What was not begun is done with the rest; it would be as undecided.
-            self.ledger.let_go(entry, self.liveness.name, postponed=delay)
+            self.ledger.leases.release(entry, self.liveness.name, postponed=delay)
             return []
         left = len(endings) - endings.count(Ending.DONE)
         if left or not self.close(entry):
             log.info("entry %s is sent again: %d jobs are left", entry.id, left or len(entry.jobs))
-            self.ledger.let_go(entry, self.liveness.name)
+            self.ledger.leases.release(entry, self.liveness.name)
             return [entry]
         return []
 
     def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
         """The jobs that a lost worker was busy with, each alone, and the others in few parts; or nothing."""
-        suspects = self.ledger.attempts.lost_with([job.id for job in jobs])
+        suspects = self.ledger.attempts.unfinished_among([job.id for job in jobs])
         if not suspects:
             return []
         others = [job for job in jobs if job.id not in suspects]
@@ -192,7 +193,7 @@ class _Attempts:
         runner = self._runner
         if runner.breaker.allows(job.bucket):
             return self._scan(job)
-        self._postpone(runner.breaker.rest(job.bucket))
+        self._postpone(runner.breaker.retry_after(job.bucket))
         return Ending.UNDECIDED
 
     def _scan(self, job: ScanJob) -> Ending:
@@ -214,7 +215,7 @@ class _Attempts:
             report = failure(target, "internal_error", "the scanner failed; its log says how")
             error = tail(traceback.format_exc())
         undecided = is_undecided(report)
-        runner.breaker.note(
+        runner.breaker.record(
             job.bucket, decided=not undecided or not OURS.isdisjoint(report.reasons), reason=error
         )
         if not undecided:
@@ -225,19 +226,19 @@ class _Attempts:
         runner = self._runner
         (reason,) = report.reasons
         known = runner.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
-        if known.seconds >= runner.patience_seconds or (
+        if known.seconds >= runner.retry_seconds or (
             reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
         ):
             return self._give_up(job, report, run)
         if known.times == 1:
-            runner.doubt(self._entry, job, report)
+            runner.on_undecided(self._entry, job, report)
         log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
         self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
 
     def _give_up(self, job: ScanJob, report: Report, run: str) -> Ending:
         history = str(self._runner.ledger.attempts.history(job.id))
-        self._runner.give_up(self._entry, job, report, history)
+        self._runner.dead_letter(self._entry, job, report, history)
         return self._record(job, report, run)
 
     def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
@@ -251,14 +252,14 @@ class _Attempts:
             log.exception("the verdict on %s was not recorded", report.target)
             text = f"{type(error).__name__}: {error}"
             known = runner.ledger.attempts.undecided(job.id, "not_recorded", text)
-            if known.seconds < runner.patience_seconds:
+            if known.seconds < runner.retry_seconds:
                 self._postpone(delay_after(known.times))
                 return Ending.UNDECIDED
             history = str(runner.ledger.attempts.history(job.id))
-            runner.give_up(self._entry, job, report, history)
+            runner.dead_letter(self._entry, job, report, history)
         return Ending.DONE if runner.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
         """Postpone the entry by at least about so much."""
         with self._lock:
-            self.delay = max(self.delay, spread(seconds))
+            self.delay = max(self.delay, jittered(seconds))

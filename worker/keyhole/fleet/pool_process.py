@@ -28,7 +28,7 @@ from keyhole.confinement.needs import Needs, needs
 from keyhole.confinement.stuck import StuckWatch
 from keyhole.fleet.auditing import INVENTORIES
 from keyhole.fleet.services import Services, services
-from keyhole.jobs.ledger import HOLDER_SECONDS
+from keyhole.jobs.leases import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _begin_process(**_: object) -> None:
     global _allowed, _stuck  # noqa: PLW0603 - one per process is the point
     if current_process().name == "MainProcess":
         return
-    _stuck = StuckWatch(HOLDER_SECONDS)
+    _stuck = StuckWatch(LEASE_SECONDS)
     settings = services().settings
     if settings.confine == "off":
         return

@@ -10,8 +10,8 @@ from keyhole.fleet.tagging import TagWork
 from keyhole.intake.audits.store import NANO, Result
 from keyhole.intake.dead_letters import Dead
 from keyhole.intake.events.counters import OTHER_READING
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.report import Report
@@ -35,16 +35,16 @@ class ScanWork:
         return EntryRunner(
             scan=self.scan,
             record=self.record,
-            doubt=self.doubt,
-            give_up=self.give_up,
-            finish=self.finish,
+            on_undecided=self.on_undecided,
+            dead_letter=self.dead_letter,
+            on_complete=self.on_complete,
             ledger=services.ledger,
             heartbeat=services.heartbeat,
             breaker=services.breaker,
             liveness=services.liveness,
             threads=services.settings.scan_threads,
             begin_seconds=limits.begin,
-            patience_seconds=services.settings.undecided_seconds,
+            retry_seconds=services.settings.undecided_seconds,
             cpu_seconds=limits.cpu,
         )
 
@@ -75,10 +75,10 @@ class ScanWork:
         if entry.audit is not None:
             self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
 
-    def doubt(self, entry: Entry, _: ScanJob, report: Report) -> None:
+    def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
         """Owe the removal of tags that no verdict confirms."""
         if {"redis", "tags"} <= set(self._services.settings.sinks):
-            self._tags.doubt(report, rate=self._rate(entry))
+            self._tags.owe(report, rate=self._rate(entry))
 
     def refuse_other_buckets(self, entry: Entry) -> None:
         """Turn an entry's jobs in buckets that Keyhole may not touch into a dead letter; they count as done.
@@ -95,12 +95,12 @@ class ScanWork:
         for job in refused:
             services.ledger.mark_done(job.id)
 
-    def give_up(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
+    def dead_letter(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
         """Keep a job that nobody will try again as a dead letter, with the history of its attempts."""
         alone = Entry(job.id, (job,), entry.queue)
         self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
 
-    def finish(self, entry: Entry) -> None:
+    def on_complete(self, entry: Entry) -> None:
         """Count a batch of an audit."""
         if entry.audit is not None:
             self._services.audits.finish(entry.audit, entry.id)

@@ -35,7 +35,7 @@ ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
 #: Seconds after which no further request is made for one object. Waits for a turn at the bucket do not count.
 LONGEST_WRITE: Final = 30.0
 #: Debts that one task pays, and seconds within which it begins with them.
-PAGE, PAY_SECONDS = 100, 30.0
+PAGE, WRITE_SECONDS = 100, 30.0
 #: Such tasks in their queue at most.
 MOST_TASKS: Final = 100
 
@@ -91,7 +91,7 @@ class TagWork:
         hold = debts.hold(debt)
         if hold is None:
             log.info("the tags of %s are owed: another writer is at them", report.target)
-            debts.note(debt)
+            debts.record(debt)
             record()
             return
         trial = self._attempt(hold, debt, self._verdicts(debt, known=True), asked)
@@ -100,7 +100,7 @@ class TagWork:
             trial = replace(later, unanswered=trial.unanswered or later.unanswered)
         self._let_go(hold, trial)
 
-    def doubt(self, report: Report, *, rate: float) -> None:
+    def owe(self, report: Report, *, rate: float) -> None:
         """Owe the tags of an object that a scan left undecided: those of the verdict on it, or none.
 
         Tags may have come with the upload: the object would be `safe` by its own word until it is decided.
@@ -111,7 +111,7 @@ class TagWork:
             report: The undecided report; its ETag is not used.
             rate: As of `tag`.
         """
-        self._services.tag_debts.note(
+        self._services.tag_debts.record(
             TagDebt(str(report.bucket), str(report.key), report.version_id, rate=rate)
         )
 
@@ -120,10 +120,10 @@ class TagWork:
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
         return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
 
-    def pay_due(self) -> None:
+    def write_due(self) -> None:
         """Write a page of the tags that are owed and due."""
         due = self._services.tag_debts.take_due(PAGE)
-        until = time.monotonic() + PAY_SECONDS
+        until = time.monotonic() + WRITE_SECONDS
 
         def pay(object_id: str) -> None:
             try:
@@ -140,7 +140,7 @@ class TagWork:
             list(pool.map(pay, due))
 
     def _pay(self, object_id: str) -> None:
-        hold = self._services.tag_debts.hold_noted(object_id)
+        hold = self._services.tag_debts.hold_recorded(object_id)
         if hold is None:
             return
         debt = hold.debt

@@ -29,7 +29,7 @@ from uuid import uuid4
 import redis
 from pydantic import BaseModel, ConfigDict, field_serializer
 
-from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.sources.masking import masked
 from keyhole.store import keys

@@ -18,16 +18,14 @@ from keyhole.store import keys
 #: Seconds that is kept what a schedule began last: longer than it takes to be due again.
 KEPT_SECONDS: Final = LONGEST_SECONDS + 31 * 86_400
 
-_BEGIN: Final = (
-    "local function create(KEYS, ARGV)"
-    + scripts.CREATE
-    + """end
-
+_BEGIN: Final = f"""
 -- KEYS[1]  hash: the schedule
 -- KEYS[2]  hash: the audit that it is to begin
 -- KEYS[3]  zset: all audits
--- ARGV     the audit's id, its specification, ruleset, scanner; what stands before an audit's id in its key;
+-- ARGV     the audit's id, its specification, ruleset, scanner; the prefix of an audit's id in its key;
 --          seconds that the schedule's hash is kept
+-- returns 1 if there is an audit of this id now, 0 if it is skipped
+{scripts.CREATE_AUDIT}
 local function decided()
     if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
     if redis.call('HGET', KEYS[1], 'skip') == ARGV[1] then return 0 end
@@ -39,13 +37,12 @@ local function decided()
         return 0
     end
     redis.call('HSET', KEYS[1], 'audit', ARGV[1])
-    return create({KEYS[2], KEYS[3]}, ARGV)
+    return create_audit(KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 end
 local begun = decided()
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 return begun
 """
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,13 +103,13 @@ class Attempts:
         )
         return Undecided(int(times), int(alike), float(seconds))
 
-    def note_error(self, job_id: str, error: str) -> None:
+    def record_error(self, job_id: str, error: str) -> None:
         """Note what is known of an attempt that does not end."""
         self._client.hset(
             keys.attempts(job_id), "error", error[:LONGEST_ERROR].encode(errors="backslashreplace")
         )
 
-    def lost_with(self, job_ids: Sequence[str]) -> set[str]:
+    def unfinished_among(self, job_ids: Sequence[str]) -> set[str]:
         """Those of the jobs that somebody started and never ended."""
         with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:

@@ -14,13 +14,13 @@ from typing import Final
 _log = logging.getLogger(__name__)
 
 #: The last scans of a bucket that count, and how many there must be before they say anything.
-WINDOW, LEAST = 20, 8
+WINDOW, MIN_SCANS = 20, 8
 #: The share of undecided scans at which a bucket is given a rest.
-MOST_UNDECIDED: Final = 0.5
+MAX_UNDECIDED_SHARE: Final = 0.5
 #: Seconds between two probes.
 PROBE_SECONDS: Final = 5.0
 #: Seconds by which work on a bucket at rest is postponed: as long as the rest has lasted, within these.
-LEAST_REST, LONGEST_REST = 5.0, 60.0
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0
 
 
 @dataclass(slots=True)
@@ -56,21 +56,21 @@ class Breaker:
             state.next_probe_at = now + PROBE_SECONDS
             return True
 
-    def rest(self, bucket: str) -> float:
+    def retry_after(self, bucket: str) -> float:
         """Seconds after which it is worth to try the bucket again."""
         with self._lock:
             state = self._buckets.get(bucket)
             if state is None or state.opened_at is None:
-                return LEAST_REST
-            return min(max(self._clock() - state.opened_at, LEAST_REST), LONGEST_REST)
+                return MIN_RETRY_SECONDS
+            return min(max(self._clock() - state.opened_at, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
 
     @property
-    def at_rest(self) -> tuple[str, ...]:
+    def open_buckets(self) -> tuple[str, ...]:
         """The buckets that are not scanned now, but for probes."""
         with self._lock:
             return tuple(name for name, state in self._buckets.items() if state.opened_at is not None)
 
-    def note(self, bucket: str, *, decided: bool, reason: str = "") -> None:
+    def record(self, bucket: str, *, decided: bool, reason: str = "") -> None:
         """Note how a scan of the bucket ended."""
         with self._lock:
             state = self._buckets.setdefault(bucket, _Bucket())
@@ -84,7 +84,7 @@ class Breaker:
                     self._on_open()
                 return
             undecided = state.decided.count(False)
-            if len(state.decided) >= LEAST and undecided > MOST_UNDECIDED * len(state.decided):
+            if len(state.decided) >= MIN_SCANS and undecided > MAX_UNDECIDED_SHARE * len(state.decided):
                 self._on_open()
                 state.opened_at = self._clock()
                 state.next_probe_at = state.opened_at + PROBE_SECONDS

@@ -35,7 +35,7 @@ class CpuWatch:
         self._cpu_seconds = cpu_seconds
         self._lock = threading.Lock()
         self._running: dict[str, _Attempt] = {}
-        self._broken_off: list[str] = []
+        self._interrupted: list[str] = []
 
     def begin(self, job_id: str) -> None:
         """Note that this thread begins an attempt."""
@@ -50,7 +50,7 @@ class CpuWatch:
         with self._lock:
             del self._running[job_id]
             if not known:
-                self._broken_off.append(job_id)
+                self._interrupted.append(job_id)
 
     @property
     def running(self) -> dict[str, int]:
@@ -62,7 +62,7 @@ class CpuWatch:
     def unfinished(self) -> list[str]:
         """The jobs whose attempts have raised or have not ended."""
         with self._lock:
-            return [*self._broken_off, *self._running]
+            return [*self._interrupted, *self._running]
 
     def overdue(self) -> Collection[str]:
         """The jobs whose attempts have used too much."""

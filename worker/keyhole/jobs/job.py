@@ -1,7 +1,7 @@
-"""A scan job: which object to look at, and on whose behalf.
+"""A scan job: one object to scan.
 
-A job travels as JSON inside a Celery message and lies as JSON in the ledger, so every field is plain data and
-anything else in it is refused.
+A job is JSON in a Celery message and in the ledger. So every field is plain data, and unknown fields are
+refused.
 """
 
 from uuid import uuid4
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 class ScanJob(BaseModel):
     """One object to scan.
 
-    `id` names the work: the same id is the same work, and its verdict is written once. `sequencer` is the
-    order that an S3 event gives to changes of one key (hexadecimal, compared as padded text), if the job came
-    from one. `other_key` is what the key may be instead, where it is not certain how an event writes keys: it
-    is taken where the one is missing and the other is there. `storage_class` is what a listing said, for the
-    price; `None` is S3's standard.
+    `id` identifies the work: the same id is the same work, and its verdict is written once. `sequencer` is
+    from the S3 event, if one led to the job; it orders the changes of one key (hexadecimal, compared as text
+    after padding).
+    `other_key` is set if it is unclear whether the event URL-encoded the key; it is scanned if no object has
+    the first key. `storage_class` is from a listing and decides the price; `None` is S3 Standard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

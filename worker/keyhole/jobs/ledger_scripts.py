@@ -1,17 +1,19 @@
-"""The Lua scripts by which the ledger takes each step atomically. `results.keys` says what the keys hold.
+"""The Lua scripts by which the ledger takes each step atomically. `store.keys` says what the keys hold.
 
-Every script that needs the time takes it from the ledger's clock (`NOW`), which follows the server's clock
-but never goes back, and never jumps forward: a server whose clock is set, or that was frozen, makes no entry
-look silent that was not.
+Every script that needs the time takes it from the ledger's clock (`NOW`). It follows the server's clock but
+never goes back and never jumps forward. So no entry looks idle because the server's clock was set or the
+server was frozen.
 """
 
 from typing import Final
 
-#: The clock's largest step. Workers sweep and beat more often than this, so a longer gap means that the
-#: server was frozen, its clock was set, or no worker ran; in none of these an entry fell silent.
+from keyhole.jobs.ledger_format import LUA
+
+#: The clock's largest step. Workers sweep and send heartbeats more often than this. A longer gap means that
+#: the server was frozen, its clock was set, or no worker ran; entries did not become idle in that time.
 MAX_STEP_SECONDS: Final = 10
 
-#: How long a minute's failures are kept.
+#: How long the failures of a minute are kept.
 FAILURES_SECONDS: Final = 1800
 
 NOW: Final = f"""
@@ -31,8 +33,8 @@ local function text(seconds) return string.format('%.6f', seconds) end
 """
 
 RUN: Final = """
--- Names this run of the server: another one may have lost what the last one had not brought to its disk.
--- Empty where INFO is forbidden.
+-- The id of this run of the server. Another run may have lost what this one had not written to its disk.
+-- Empty if INFO is forbidden.
 local function run()
     local info = redis.pcall('INFO', 'server')
     return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
@@ -47,10 +49,10 @@ return text(now(KEYS[1]))
 """
 
 CLAIM_SWEEP: Final = f"""
--- KEYS[1]  when the ledger was swept last, by its clock
+-- KEYS[1]  when the ledger was last swept, by its clock
 -- KEYS[2]  the clock
--- ARGV[1]  seconds within which nobody else sweeps
--- returns 1 if it is to be swept now, 0 if somebody did so a moment ago
+-- ARGV[1]  seconds within which no other process sweeps
+-- returns 1 if the caller is to sweep, 0 if another process claimed a sweep a moment ago
 {NOW}
 local at = now(KEYS[2])
 local last = tonumber(redis.call('GET', KEYS[1]) or nil)
@@ -59,119 +61,115 @@ redis.call('SET', KEYS[1], text(at))
 return 1
 """
 
-NOTE: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last sign of life
--- KEYS[2]  hash: open entries
--- KEYS[3]  the entry's marker that it is done
+RECORD: Final = f"""
+-- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[2]  hash: records of open entries
+-- KEYS[3]  the marker that the entry is complete
 -- KEYS[4]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  the entry, a JSON object
--- returns 1 if the entry is open now, 0 if it is done
-{NOW}
+-- returns 1 if the entry is open now, 0 if it is complete
+{NOW}{LUA}
 if redis.call('EXISTS', KEYS[3]) == 1 then
     return 0
 end
-local noted = text(now(KEYS[4]))
-if redis.call('HSETNX', KEYS[2], ARGV[1], noted .. ' ' .. ARGV[2]) == 1 then
-    redis.call('ZADD', KEYS[1], 'NX', noted, ARGV[1])
-end
+open_entry(KEYS[1], KEYS[2], ARGV[1], ARGV[2], now(KEYS[4]))
 return 1
 """
 
 RENEW: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last sign of life
--- KEYS[2]  zset: held entries of the queue by their holder's last sign of life
+-- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[2]  zset: leased entries of the queue by their holder's last heartbeat
 -- KEYS[3]  the clock
 -- ARGV     entry ids
 {NOW}
-local alive = text(now(KEYS[3]))
+local at = text(now(KEYS[3]))
 for _, entry in ipairs(ARGV) do
-    redis.call('ZADD', KEYS[1], 'XX', alive, entry)
-    redis.call('ZADD', KEYS[2], 'XX', alive, entry)
+    redis.call('ZADD', KEYS[1], 'XX', at, entry)
+    redis.call('ZADD', KEYS[2], 'XX', at, entry)
 end
 """
 
-BEGIN: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last sign of life
--- KEYS[2]  hash: open entries
--- KEYS[3]  hash: of each queue, when the latest entry was noted whose work has begun
--- KEYS[4]  zset: held entries of the queue by their holder's last sign of life
--- KEYS[5]  hash: who holds an entry
+ACQUIRE: Final = f"""
+-- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[2]  hash: records of open entries
+-- KEYS[3]  hash: for each queue, when the latest entry was recorded that a worker has begun
+-- KEYS[4]  zset: leased entries of the queue by their holder's last heartbeat
+-- KEYS[5]  hash: the holder of an entry
 -- KEYS[6]  zset: postponed entries by when they are due
 -- KEYS[7]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  the queue
--- ARGV[3]  who holds it from now on
--- ARGV[4]  seconds within which a holder has beaten who is still at it
--- ARGV[5]  1 to take it from such a one, too
--- returns who held it and never let go of it (empty: nobody), and 1 if that one is still at it: then the
--- entry stays theirs, unless it was to be taken
-{NOW}
-local alive = now(KEYS[7])
-local entry = redis.call('HGET', KEYS[2], ARGV[1])
-if not entry then return {{'', 0}} end
+-- ARGV[3]  the new holder
+-- ARGV[4]  seconds since the last heartbeat for which a lease is valid
+-- ARGV[5]  1 to take a valid lease, too
+-- returns the last holder that did not release the lease (empty: none), and 1 if its lease is valid: then the
+-- lease stays with it, unless it was to be taken
+{NOW}{LUA}
+local at = now(KEYS[7])
+local record = redis.call('HGET', KEYS[2], ARGV[1])
+if not record then return {{'', 0}} end
 local holder = redis.call('HGET', KEYS[5], ARGV[1]) or ''
 local beat = redis.call('ZSCORE', KEYS[4], ARGV[1])
-if holder ~= '' and holder ~= ARGV[3] and beat and alive - beat < tonumber(ARGV[4]) and ARGV[5] == '0' then
+if holder ~= '' and holder ~= ARGV[3] and beat and at - beat < tonumber(ARGV[4]) and ARGV[5] == '0' then
     return {{holder, 1}}
 end
-local noted = tonumber(string.match(entry, '^[%d.]+'))
-if noted then
+local recorded = recorded_at(record)
+if recorded then
     local latest = tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or 0)
-    if noted > latest then redis.call('HSET', KEYS[3], ARGV[2], text(noted)) end
+    if recorded > latest then redis.call('HSET', KEYS[3], ARGV[2], text(recorded)) end
 end
-redis.call('ZADD', KEYS[1], text(alive), ARGV[1])
-redis.call('ZADD', KEYS[4], text(alive), ARGV[1])
+redis.call('ZADD', KEYS[1], text(at), ARGV[1])
+redis.call('ZADD', KEYS[4], text(at), ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('HSET', KEYS[5], ARGV[1], ARGV[3])
 return {{holder, 0}}
 """
 
-LET_GO: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last sign of life
--- KEYS[2]  zset: held entries of the queue by their holder's last sign of life
--- KEYS[3]  hash: who holds an entry
+RELEASE_LEASE: Final = f"""
+-- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[2]  zset: leased entries of the queue by their holder's last heartbeat
+-- KEYS[3]  hash: the holder of an entry
 -- KEYS[4]  zset: postponed entries by when they are due
 -- KEYS[5]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  seconds by which it is postponed; empty: it is not
--- ARGV[3]  who lets go
+-- ARGV[3]  the holder that releases it
 {NOW}
-local alive = now(KEYS[5])
+local at = now(KEYS[5])
 if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[3] then return end
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 if ARGV[2] == '' then
-    redis.call('ZADD', KEYS[1], 'XX', text(alive), ARGV[1])
+    redis.call('ZADD', KEYS[1], 'XX', text(at), ARGV[1])
 elseif redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
-    redis.call('ZADD', KEYS[4], text(alive + ARGV[2]), ARGV[1])
+    redis.call('ZADD', KEYS[4], text(at + ARGV[2]), ARGV[1])
 end
 """
 
-TAKE_BACK: Final = """
--- KEYS[1]  zset: held entries of the queue by their holder's last sign of life
+RECLAIM: Final = """
+-- KEYS[1]  zset: leased entries of the queue by their holder's last heartbeat
 -- ARGV     entry ids
--- The holder stays noted: whoever begins the entry next learns that it was lost.
+-- The holder stays recorded, so that the next one learns that a worker was lost.
 for _, entry in ipairs(ARGV) do
     redis.call('ZREM', KEYS[1], entry)
 end
 """
 
-TAKE_DUE: Final = f"""
+POP_DUE: Final = f"""
 -- KEYS[1]  zset: postponed entries by when they are due
--- KEYS[2]  hash: open entries
+-- KEYS[2]  hash: records of open entries
 -- KEYS[3]  the clock
 -- ARGV[1]  how many at most
--- ARGV[2]  what stands before a queue's name in the key of its open entries
--- returns the ids of those that are due; they are open again
-{NOW}
+-- ARGV[2]  the prefix of a queue's name in the key of its open entries
+-- returns the ids of those that are due; they are postponed no longer
+{NOW}{LUA}
 local at = text(now(KEYS[3]))
 local due = redis.call('ZRANGE', KEYS[1], '-inf', at, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(due) do
     redis.call('ZREM', KEYS[1], id)
-    local json = string.match(redis.call('HGET', KEYS[2], id) or '', '{{.*')
-    local readable, entry = pcall(cjson.decode, json or '')
-    if readable and type(entry) == 'table' and type(entry.queue) == 'string' then
+    local entry = entry_of(redis.call('HGET', KEYS[2], id))
+    if entry and type(entry.queue) == 'string' then
         redis.call('ZADD', ARGV[2] .. entry.queue, at, id)
     end
 end
@@ -180,10 +178,10 @@ return due
 
 START: Final = f"""
 -- KEYS[1]  hash: the job's attempts
--- ARGV[1]  who starts it
--- ARGV[2]  seconds that the hash stays
--- returns who started it before and never ended (empty: nobody), how many workers were lost with it, and the
--- run of the server
+-- ARGV[1]  the worker process that starts one
+-- ARGV[2]  seconds that the hash is kept
+-- returns the worker whose attempt never ended (empty: none), how many workers were lost with the job, and
+-- the run of the server
 {RUN}
 local before = redis.call('HMGET', KEYS[1], 'started', 'lost')
 redis.call('HSET', KEYS[1], 'started', ARGV[1])
@@ -193,17 +191,17 @@ return {{before[1] or '', tonumber(before[2] or 0), run()}}
 
 RELEASE: Final = """
 -- KEYS[1]  hash: the job's attempts
--- ARGV[1]  who started it, and ends without a verdict
+-- ARGV[1]  the worker process whose attempt ends without a verdict
 if redis.call('HGET', KEYS[1], 'started') == ARGV[1] then
     redis.call('HDEL', KEYS[1], 'started')
 end
 """
 
 MARK: Final = f"""
--- KEYS[1]  the job's marker that it is done
--- ARGV[1]  seconds that the marker stays
--- ARGV[2]  the run of the server in which its attempt began
--- returns 1 if it is marked, 0 if the server was started again since, and may have lost the verdict
+-- KEYS[1]  the marker that the job is done
+-- ARGV[1]  seconds that the marker is kept
+-- ARGV[2]  the run of the server in which the attempt began
+-- returns 1 if the job is marked, 0 if the server was restarted since, and may have lost the verdict
 {RUN}
 if run() ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])
@@ -215,9 +213,9 @@ UNDECIDED: Final = f"""
 -- KEYS[2]  the clock
 -- ARGV[1]  the reason code
 -- ARGV[2]  the error, one line
--- ARGV[3]  seconds that the hash stays
+-- ARGV[3]  seconds that the hash is kept
 -- ARGV[4]  the bucket whose failures are counted; empty: none
--- ARGV[5]  what stands before a minute in the key of its failures
+-- ARGV[5]  the prefix of a minute in the key of its failures
 -- returns how often it was undecided, how often for this reason, and for how many seconds (as text)
 {NOW}
 local at = now(KEYS[2])
@@ -235,14 +233,14 @@ end
 return {{times, alike, text(at - redis.call('HGET', KEYS[1], 'since'))}}
 """
 
-SENT_AGAIN: Final = f"""
+COUNT_RESEND: Final = f"""
 -- KEYS[1]  hash: how often open entries were sent again, a space, how many of their jobs were done then
--- KEYS[2]  zset: open entries of the queue by their last sign of life
+-- KEYS[2]  zset: open entries of the queue by their last activity
 -- KEYS[3]  the clock
--- KEYS[4]  hash: open entries
+-- KEYS[4]  hash: records of open entries
 -- ARGV[1]  entry id
 -- ARGV[2]  how many of its jobs are done
--- returns how often it was sent again since it last made progress; 0 if it is open no longer
+-- returns how often it was sent again since it last made progress; 0 if it is not open
 {NOW}
 if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 0 then return 0 end
 local times, done = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+)$')
@@ -254,17 +252,17 @@ return times
 """
 
 SPLIT: Final = """
--- KEYS[1]  zset: open entries of the queue by their last sign of life
--- KEYS[2]  zset: held entries of the queue by their holder's last sign of life
--- KEYS[3]  hash: who holds an entry
+-- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[2]  zset: leased entries of the queue by their holder's last heartbeat
+-- KEYS[3]  hash: the holder of an entry
 -- KEYS[4]  set: entries that were split
--- KEYS[5]  hash: open entries
--- KEYS[6]  the entry's marker that it is done
+-- KEYS[5]  hash: records of open entries
+-- KEYS[6]  the marker that the entry is complete
 -- KEYS[7]  hash: how often open entries were sent again
 -- ARGV[1]  entry id
--- ARGV[2]  seconds that the marker stays; empty: the entry is no part of another
--- A whole entry stays in the hash of open entries, and is nobody's to send: its parts are. A part that is
--- split is done, for the new parts are the whole's.
+-- ARGV[2]  seconds that the marker is kept; empty: the entry is not a part of another
+-- A whole entry stays recorded, but only its parts are sent. A part that is split is complete: the new parts
+-- belong to the whole entry.
 if ARGV[2] == '' then
     redis.call('SADD', KEYS[4], ARGV[1])
 else
@@ -277,33 +275,33 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 """
 
-STRIKE: Final = """
--- KEYS[1]  zset: open entries of the queue by their last sign of life
--- KEYS[2]  hash: open entries
--- KEYS[3]  the entry's marker that it is done
+COMPLETE: Final = f"""
+-- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[2]  hash: records of open entries
+-- KEYS[3]  the marker that the entry is complete
 -- KEYS[4]  hash: how often open entries were sent again
--- KEYS[5]  zset: held entries of the queue by their holder's last sign of life
--- KEYS[6]  hash: who holds an entry
+-- KEYS[5]  zset: leased entries of the queue by their holder's last heartbeat
+-- KEYS[6]  hash: the holder of an entry
 -- KEYS[7]  zset: postponed entries by when they are due
 -- KEYS[8]  set: entries that were split
--- KEYS[9]  the marker that the whole entry is done, of which this one is a part; its own, if it is none
+-- KEYS[9]  the marker that the whole entry is complete; KEYS[3] if this entry is not a part
 -- ARGV[1]  entry id
--- ARGV[2]  seconds that the marker stays
--- ARGV[3]  what stands before a job's id in the key of its marker
--- ARGV[4]  what stands before a job's id in the key of its attempts
--- ARGV[5]  1 to strike it only if all of its jobs are marked, or the whole entry is done
--- returns 1 if it is struck
-local json = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '{.*')
-local readable, entry = pcall(cjson.decode, json or '{}')
-if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 and readable and type(entry) == 'table' then
-    for _, job in ipairs(entry.jobs or {}) do
+-- ARGV[2]  seconds that the marker is kept
+-- ARGV[3]  the prefix of a job's id in the key of its marker
+-- ARGV[4]  the prefix of a job's id in the key of its attempts
+-- ARGV[5]  1 to complete it only if all of its jobs are marked, or the whole entry is complete
+-- returns 1 if it is complete
+{LUA}
+local entry = entry_of(redis.call('HGET', KEYS[2], ARGV[1]))
+if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 and entry then
+    for _, job in ipairs(entry.jobs or {{}}) do
         if redis.call('EXISTS', ARGV[3] .. job.id) == 0 then return 0 end
     end
 end
 redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
--- The markers of a part's jobs are the whole entry's to remove.
-if readable and type(entry) == 'table' and not entry.part_of then
-    for _, job in ipairs(entry.jobs or {}) do
+-- The markers of a part's jobs are removed with the whole entry.
+if entry and not entry.part_of then
+    for _, job in ipairs(entry.jobs or {{}}) do
         redis.call('DEL', ARGV[3] .. job.id, ARGV[4] .. job.id)
     end
 end

@@ -1,25 +1,24 @@
-"""The publisher: the port through which jobs leave for a queue. The application implements it."""
+"""The port through which entries are published. `fleet` implements it with Celery."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from keyhole.jobs.ledger import Entry
+from keyhole.jobs.entry import Entry
 
 
 class DeliveryUncertainError(Exception):
-    """The broker failed while entries were on their way: each may have arrived or not.
+    """The broker failed while entries were published: each of them may have arrived or not.
 
-    Nothing is lost: they were noted in the ledger first, and whoever sweeps it sends again what gets no
-    verdict.
+    Nothing is lost. The entries are in the ledger, and the sweep sends those again that get no verdict.
     """
 
 
 class Publisher(Protocol):
-    """Sends entries of the ledger, one message each."""
+    """Publishes entries of the ledger, one message each."""
 
     def publish(self, entries: Sequence[Entry]) -> None:
-        """Send entries that are noted in the ledger.
+        """Publish entries that are recorded in the ledger.
 
         Raises:
-            DeliveryUncertainError: the broker failed; the ledger has them all.
+            DeliveryUncertainError: The broker failed; the ledger has all of them.
         """

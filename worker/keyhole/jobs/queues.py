@@ -1,17 +1,18 @@
-"""The queues: what they are called, and what goes where.
+"""The names of the queues.
 
-Each way that work comes has its own, so that an audit of a million objects never delays an upload's verdict.
+Each source of work has a queue of its own, so that an audit of a million objects never delays the verdict on
+an upload.
 """
 
 from typing import Final
 
-#: Objects that an event told of.
+#: Objects that events reported.
 EVENTS: Final = "keyhole.events"
-#: What a person or a program submitted.
+#: Objects that a person or a program submitted.
 JOBS: Final = "keyhole.jobs"
 #: Batches of audits.
 AUDITS: Final = "keyhole.audits"
-#: Listing a bucket's pages, sweeping the ledger: short work that makes work.
+#: Short tasks that make work: listing a page of a bucket, sweeping the ledger.
 HOUSEKEEPING: Final = "keyhole.housekeeping"
 
 QUEUES: Final = (EVENTS, JOBS, AUDITS, HOUSEKEEPING)

@@ -1,11 +1,11 @@
-"""Requests to a bucket, so many a second, of all workers together: a token bucket in Redis.
+"""A limit for the requests to a bucket per second, shared by all workers: a token bucket in Redis.
 
-Whoever asks is told how long to wait, and that turn is theirs: turns are given in the order of asking,
-`rate` a second, with a second's worth at once after a silence. Askers with different rates share the bucket;
-each takes the time that its own rate says. (This is the generic cell rate algorithm, ITU-T I.371.)
+Redis assigns each request a time slot, in the order in which requests ask for one: `rate` slots per second,
+and after a quiet time up to a second's worth at once. Callers with different rates share the bucket; each one
+takes slots of the length that its own rate gives. (This is the generic cell rate algorithm, ITU-T I.371.)
 
-A wait is not in a scan's budget, but the message of its batch has a time limit. A scan that cannot have a
-turn in time takes none, and the object is tried again later, when fewer ask at once.
+Waiting does not count against a scan's budget, but the message of its batch has a time limit. A scan that
+cannot have a slot in time takes none. Its object is tried again later, when fewer requests compete.
 """
 
 import time
@@ -17,13 +17,13 @@ import redis
 from keyhole.sources.errors import TransientError
 from keyhole.store import keys
 
-_TURN: Final = """
--- KEYS[1]  string: when the next turn of this bucket begins, a space, when that was said (microseconds since
---          1970), so that a clock that is set back is noticed
--- ARGV[1]  microseconds that a turn takes
--- ARGV[2]  microseconds by which turns may be early after a silence
--- ARGV[3]  microseconds that the caller can wait, at most; no turn is taken that begins later
--- returns the microseconds until the turn begins; -1 if none is taken
+_TAKE_SLOT: Final = """
+-- KEYS[1]  string: when the next slot of this bucket begins, a space, when that was written (microseconds
+--          since 1970), so that a clock that is set back is noticed
+-- ARGV[1]  the length of a slot in microseconds
+-- ARGV[2]  microseconds by which slots may begin early after a quiet time
+-- ARGV[3]  microseconds that the caller can wait, at most; no slot is taken that begins later
+-- returns the microseconds until the slot begins; -1 if none is taken
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local begins, said = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
@@ -37,20 +37,20 @@ local kept = string.format('%.0f %.0f', ends, now)
 redis.call('SET', KEYS[1], kept, 'PX', math.ceil((ends - now) / 1000) + 60000)
 return math.max(0, math.ceil(begins - now))
 """
-#: A wait that nobody has, in microseconds: a year.
+#: The longest wait, in microseconds: a year, which stands for no limit.
 _LONGEST: Final = 365 * 86400 * 1_000_000
-#: Seconds between two signs of life: a longer wait is taken in parts.
-_PART: Final = 10.0
+#: Seconds between two heartbeats. A longer wait is done in steps.
+_STEP: Final = 10.0
 
 
 class RateLimiter:
-    """Waits for a turn at one bucket.
+    """Waits before each request to one bucket.
 
     Args:
-        client: As `keyhole.store.connection.connect` makes it.
-        bucket: Whose turn it is.
-        rate: Turns a second; 0 for no waiting at all.
-        alive: Called every ten seconds while there is waiting to do.
+        client: A client of `keyhole.store.connection.connect`.
+        bucket: The bucket.
+        rate: Requests per second; 0 for no limit.
+        heartbeat: Called every ten seconds while it waits.
         until: When waiting must end, by `time.monotonic`.
     """
 
@@ -59,34 +59,36 @@ class RateLimiter:
         client: redis.Redis,
         bucket: str,
         rate: float,
-        alive: Callable[[], object] = lambda: None,
+        heartbeat: Callable[[], object] = lambda: None,
         until: float = float("inf"),
     ) -> None:
         self._until = until
-        self._turn = client.register_script(_TURN)
+        self._take_slot = client.register_script(_TAKE_SLOT)
         self._key = keys.rate(bucket)
         self._rate = rate
-        self._alive = alive
-        self._alive_at = time.monotonic()
+        self._heartbeat = heartbeat
+        self._beat_at = time.monotonic()
 
     def __call__(self) -> None:
-        """Wait for the next turn.
+        """Wait for the next slot.
 
         Raises:
-            TransientError: It would begin too late; it is not taken.
+            TransientError: It would begin too late; none is taken.
         """
         if not self._rate:
             return
-        step = round(1_000_000 / self._rate)
-        most = round(min(_LONGEST, (self._until - time.monotonic()) * 1_000_000))
-        left = int(self._turn(keys=[self._key], args=[step, max(0, 1_000_000 - step), most])) / 1_000_000
+        length = round(1_000_000 / self._rate)
+        longest = round(min(_LONGEST, (self._until - time.monotonic()) * 1_000_000))
+        args = [length, max(0, 1_000_000 - length), longest]
+        left = int(self._take_slot(keys=[self._key], args=args)) / 1_000_000
         if left < 0:
             raise TransientError(
-                "rate", f"so many ask for {self._rate:g} requests a second that no turn was to be had in time"
+                "rate",
+                f"too many requests compete for {self._rate:g} per second; none was possible in time",
             )
         while left > 0:
-            time.sleep(min(left, _PART))
-            left -= _PART
-            if time.monotonic() - self._alive_at >= _PART:
-                self._alive_at = time.monotonic()
-                self._alive()
+            time.sleep(min(left, _STEP))
+            left -= _STEP
+            if time.monotonic() - self._beat_at >= _STEP:
+                self._beat_at = time.monotonic()
+                self._heartbeat()

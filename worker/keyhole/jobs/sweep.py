@@ -1,12 +1,12 @@
-"""The sweep: sends again what a worker or a broker lost and what is due, and gives up what is in vain.
+"""The sweep: sends lost and due entries again, and gives up entries that make no progress.
 
-| entry | is lost when |
+| entry | is lost if |
 |---|---|
-| held | its holder gave no sign of life for `HOLDER_SECONDS`, whatever its queue holds |
-| not held | it was silent for `silent_seconds`, and its message cannot be waiting any more: its queue is empty, or entries that were noted later have begun |
+| leased | its holder has sent no heartbeat for `LEASE_SECONDS`; the queue does not matter |
+| not leased | it has been idle for `idle_seconds`, and its message cannot be waiting any longer: the queue is empty, or workers have begun entries that were recorded later |
 
-A busy queue is no reason to send anything again. Sending again what was not lost after all costs a delivery
-and no second verdict.
+A long queue alone is not a reason to send anything again. If an entry was not lost after all, sending it again
+costs one delivery, and does not lead to a second verdict.
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from keyhole.jobs.ledger import HOLDER_SECONDS, Entry, Ledger
+from keyhole.jobs.entry import Entry
+from keyhole.jobs.leases import LEASE_SECONDS
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import Publisher
 from keyhole.jobs.queues import QUEUES
 
 log = logging.getLogger(__name__)
 
-#: How often an entry is sent again without progress. One that is lost by accident comes through at once.
-MOST_TIMES: Final = 5
-#: Entries of a queue in one step, and steps of one sweep; the next sweep takes the others.
+#: How often an entry is sent again without progress. An entry that was lost by accident succeeds at once.
+MAX_RESENDS: Final = 5
+#: Entries of a queue in one step, and steps of one sweep. The next sweep takes the others.
 _PAGE, _PAGES = 1000, 20
 
 
@@ -31,36 +33,36 @@ class Sweeper:
     """Sweeps the ledger.
 
     Args:
-        ledger: What was accepted.
-        publisher: Sends entries to their queues.
-        waiting: How many messages wait in a queue.
-        give_up: Told of an entry that is sent no more, before it is buried, and why.
-        silent_seconds: How long an entry that nobody holds must have been silent.
+        ledger: The ledger.
+        publisher: Publishes entries to their queues.
+        queue_length: Returns how many messages wait in a queue.
+        give_up: Called with an entry that is not sent again, and the reason, before the entry is discarded.
+        idle_seconds: How long an entry without a lease must have been idle.
     """
 
     ledger: Ledger
     publisher: Publisher
-    waiting: Callable[[str], int]
+    queue_length: Callable[[str], int]
     give_up: Callable[[Entry, str], None]
-    silent_seconds: float
+    idle_seconds: float
 
     def sweep(self) -> int:
-        """Sweep once; returns how many entries were sent again.
+        """Sweep once, and return how many entries were sent again.
 
         Raises:
             DeliveryUncertainError: The broker failed; the next sweep tries again.
         """
         sent = self._send_due()
         for queue in QUEUES:
-            sent += self._send_again(queue, self._lost_with_their_holders(queue), "their workers were lost")
-            sent += self._send_again(queue, self._lost_by_the_broker(queue), "the broker lost them")
+            sent += self._send_again(queue, self._lost_with_worker(queue), "their workers were lost")
+            sent += self._send_again(queue, self._lost_by_broker(queue), "the broker lost them")
         return sent
 
     def _send_due(self) -> int:
-        """Send what was postponed and is due. What the broker does not take now is found as lost later."""
+        """Send postponed entries that are due. If the broker fails, a later sweep finds them as lost."""
         sent = 0
         for _ in range(_PAGES):
-            due = self.ledger.take_due(_PAGE)
+            due = self.ledger.pop_due(_PAGE)
             self.publisher.publish(due)
             sent += len(due)
             if len(due) < _PAGE:
@@ -70,46 +72,45 @@ class Sweeper:
     def _send_again(self, queue: str, lost: Iterator[Entry], why: str) -> int:
         again = []
         for entry in lost:
-            if self._may_come_through(entry):
+            if self._may_succeed(entry):
                 again.append(entry)
             else:
                 self._give_up(entry)
         if again:
             log.warning("%d entries of %s are sent again: %s", len(again), queue, why)
             self.publisher.publish(again)
-            # Counted only now: what the broker did not take was not in vain.
+            # Count afterwards: an entry that the broker did not take has not been tried.
             for entry in again:
-                self.ledger.sent_again(entry)
+                self.ledger.count_resend(entry)
         return len(again)
 
-    def _may_come_through(self, entry: Entry) -> bool:
-        """Whether an entry made progress lately, or has not been sent again too often."""
-        return self.ledger.times_sent_again(entry) < MOST_TIMES or self.ledger.made_progress(entry)
+    def _may_succeed(self, entry: Entry) -> bool:
+        """Whether an entry has made progress, or has not been sent again too often."""
+        return self.ledger.resend_count(entry) < MAX_RESENDS or self.ledger.made_progress(entry)
 
     def _give_up(self, entry: Entry) -> None:
-        reason = f"it was sent again {MOST_TIMES} times, and nobody finished it"
+        reason = f"it was sent again {MAX_RESENDS} times without progress"
         log.error("entry %s is given up: %s", entry.id, reason)
         try:
             self.give_up(entry, reason)
         except Exception:
             log.exception("entry %s cannot be given up; the next sweep tries again", entry.id)
         else:
-            self.ledger.bury(entry)
+            self.ledger.discard(entry)
 
-    def _lost_with_their_holders(self, queue: str) -> Iterator[Entry]:
-        for open_entry in self.ledger.take_back(queue, _PAGE, seconds=HOLDER_SECONDS):
-            # The message of one that was sent too often may still wait. Only once the broker has lost that,
-            # too, the entry is given up.
-            if self._may_come_through(open_entry.entry):
+    def _lost_with_worker(self, queue: str) -> Iterator[Entry]:
+        for open_entry in self.ledger.leases.reclaim(queue, _PAGE, seconds=LEASE_SECONDS):
+            # If it was sent too often, a message of it may still wait. It is given up when that is lost, too.
+            if self._may_succeed(open_entry.entry):
                 yield open_entry.entry
 
-    def _lost_by_the_broker(self, queue: str) -> Iterator[Entry]:
-        if not self.ledger.silent(queue, 1, seconds=self.silent_seconds):
+    def _lost_by_broker(self, queue: str) -> Iterator[Entry]:
+        if not self.ledger.idle(queue, 1, seconds=self.idle_seconds):
             return
         found = (
-            self.ledger.passed_over(queue, _PAGE, seconds=self.silent_seconds)
-            if self.waiting(queue)
-            else self.ledger.silent(queue, _PAGE, seconds=self.silent_seconds)
+            self.ledger.overtaken(queue, _PAGE, seconds=self.idle_seconds)
+            if self.queue_length(queue)
+            else self.ledger.idle(queue, _PAGE, seconds=self.idle_seconds)
         )
         for open_entry in found:
             yield open_entry.entry

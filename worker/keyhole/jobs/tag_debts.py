@@ -28,7 +28,7 @@ import redis
 
 from keyhole.jobs import tag_debt_scripts
 from keyhole.jobs.attempts import LONGEST_ERROR, History
-from keyhole.jobs.delays import delay_after, spread
+from keyhole.jobs.delays import delay_after, jittered
 from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 
@@ -88,7 +88,7 @@ class TagDebts:
             time.sleep(_POLL_SECONDS)
         return hold
 
-    def hold_noted(self, object_id: str) -> Hold | None:
+    def hold_recorded(self, object_id: str) -> Hold | None:
         """Hold the debt that is noted on an object; `None` if there is none, or another writer holds it."""
         return self._held(object_id, b"")
 
@@ -96,7 +96,7 @@ class TagDebts:
         """Give a sign of life: the writer is still at it."""
         self._renew(keys=_keys(_id(hold.debt)), args=[_id(hold.debt), hold.token, LOST_SECONDS])
 
-    def note(self, debt: TagDebt) -> None:
+    def record(self, debt: TagDebt) -> None:
         """Note a debt that is owed from now on, in place of an older one on the object."""
         self._note(keys=_keys(_id(debt)), args=[_id(debt), uuid4().hex, _json(debt)])
 
@@ -109,7 +109,7 @@ class TagDebts:
 
     def postpone(self, hold: Hold, reason: str, error: str, *, unanswered: bool = False) -> None:
         """Owe a debt for now, with a delay that grows."""
-        seconds = spread(delay_after(hold.times + 1))
+        seconds = jittered(delay_after(hold.times + 1))
         text = error[:LONGEST_ERROR].encode(errors="backslashreplace")
         self._postpone(
             keys=_keys(_id(hold.debt)),

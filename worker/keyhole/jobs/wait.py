@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 

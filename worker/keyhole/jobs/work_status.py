@@ -44,7 +44,7 @@ class WorkStatus:
         """How many entries are open."""
         return int(self._client.hlen(keys.LEDGER_ENTRIES))
 
-    def silence(self) -> float | None:
+    def longest_idle(self) -> float | None:
         """Seconds since the longest silent entry's last sign of life; `None` if none is open."""
         with self._client.pipeline(transaction=False) as pipe:
             for queue in QUEUES:

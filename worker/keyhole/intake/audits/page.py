@@ -17,8 +17,8 @@ from keyhole.intake.audits.prices import Prices, is_archived
 from keyhole.intake.audits.store import NANO, PageResult, Place, Row
 from keyhole.intake.audits.unchanged import still_stands
 from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry
 from keyhole.jobs.queues import AUDITS
 from keyhole.results.lookup import Lookup, Name
 from keyhole.results.tag_check import TagFinding

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from keyhole.jobs.ledger_format import LUA
+from keyhole.jobs.ledger_scripts import NOW
+
 #: Seconds that the results of an unfinished batch stay: longer than a broker takes to deliver it again.
 RESULT_SECONDS: Final = 7 * 86_400
 
@@ -26,24 +29,32 @@ local function finish_as(state, reason, seconds)
 end
 """
 
-CREATE: Final = (
-    _COMMON
-    + """
+#: A Lua function that creates an audit; 1 if it did, 0 if there is one of this id.
+CREATE_AUDIT: Final = """
+-- `audit`: hash of the audit; `audits`: zset of all audits
+local function create_audit(audit, audits, id, spec, ruleset, scanner)
+    if redis.call('HSETNX', audit, 'spec', spec) == 0 then
+        -- WAITAOF waits for writes of this connection, and another one may have created the audit just now.
+        redis.call('HSET', audit, 'spec', redis.call('HGET', audit, 'spec'))
+        return 0
+    end
+    local time = redis.call('TIME')
+    local started = string.format('%.6f', time[1] + time[2] / 1e6)
+    redis.call('HSET', audit, 'state', 'running', 'started', started, 'page', 0)
+    redis.call('HSET', audit, 'ruleset', ruleset, 'scanner', scanner)
+    redis.call('ZADD', audits, started, id)
+    return 1
+end
+"""
+
+CREATE: Final = f"""
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  zset: all audits
 -- ARGV     its id, its specification, ruleset, scanner
-if redis.call('HSETNX', KEYS[1], 'spec', ARGV[2]) == 0 then
-    -- WAITAOF waits for what the connection wrote, and another one may have begun the audit just now.
-    redis.call('HSET', KEYS[1], 'spec', redis.call('HGET', KEYS[1], 'spec'))
-    return 0
-end
-local begun = string.format('%.6f', now())
-redis.call('HSET', KEYS[1], 'state', 'running', 'started', begun, 'page', 0)
-redis.call('HSET', KEYS[1], 'ruleset', ARGV[3], 'scanner', ARGV[4])
-redis.call('ZADD', KEYS[2], begun, ARGV[1])
-return 1
+-- returns 1 if the audit was created, 0 if there is one of this id
+{CREATE_AUDIT}
+return create_audit(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 """
-)
 
 CLAIM: Final = """
 -- KEYS[1]  hash: the audit
@@ -118,28 +129,28 @@ return 1
 """
 )
 
-TAKE: Final = """
+TAKE: Final = f"""
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  hash: its outstanding batches
--- KEYS[3]  list: those of them that are not sent
--- KEYS[4]  zset: the ledger's open entries of the queue by their last sign of life
--- KEYS[5]  hash: the ledger's open entries
--- returns batches that are to be sent, and are noted in the ledger
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return {} end
+-- KEYS[3]  list: those of them that were not sent yet
+-- KEYS[4]  zset: the ledger's open entries of the queue by their last activity
+-- KEYS[5]  hash: the ledger's records
+-- KEYS[6]  the ledger's clock
+-- returns the batches that are to be sent; they are recorded in the ledger
+{NOW}{LUA}
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return {{}} end
 local most = cjson.decode(redis.call('HGET', KEYS[1], 'spec')).outstanding
 local room = most - redis.call('HLEN', KEYS[2]) + redis.call('LLEN', KEYS[3])
-if room <= 0 then return {} end
+if room <= 0 then return {{}} end
 local ids = redis.call('LRANGE', KEYS[3], 0, room - 1)
 redis.call('LTRIM', KEYS[3], room, -1)
-local time = redis.call('TIME')
-local now = string.format('%.6f', time[1] + time[2] / 1e6)
-local taken = {}
+local at = now(KEYS[6])
+local taken = {{}}
 for _, id in ipairs(ids) do
     local batch = redis.call('HGET', KEYS[2], id)
     if batch then
         taken[#taken + 1] = batch
-        redis.call('HSET', KEYS[5], id, now .. ' ' .. batch)
-        redis.call('ZADD', KEYS[4], now, id)
+        open_entry(KEYS[4], KEYS[5], id, batch, at)
     end
 end
 return taken

@@ -33,7 +33,7 @@ import redis
 
 from keyhole.intake.audits import scripts
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
-from keyhole.jobs.ledger import ENTRY, Entry
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.queues import AUDITS
 from keyhole.scan.report import Status
 from keyhole.store import keys
@@ -231,6 +231,7 @@ class AuditStore:
                 *self._keys(audit_id, "", "outstanding", "unsent"),
                 keys.ledger_open(AUDITS),
                 keys.LEDGER_ENTRIES,
+                keys.LEDGER_CLOCK,
             ]
         )
         return [ENTRY.validate_json(text) for text in taken]

@@ -26,8 +26,9 @@ from keyhole.intake.events.event import EventKind, ObjectEvent
 from keyhole.intake.events.notifications import NotUnderstoodError, parse, scan_job
 from keyhole.intake.events.source import Message
 from keyhole.intake.selection import Selection
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.ledger import Entry, Ledger
+from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import Publisher
 from keyhole.jobs.queues import EVENTS
 from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
@@ -229,7 +230,7 @@ class Handler:
         published = 0
         for start in range(0, len(entries), CHUNK):
             # What is open and was not published for certain is published again.
-            not_done = self._ledger.note_many(entries[start : start + CHUNK])
+            not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)
             published += len(not_done)

@@ -1,0 +1,97 @@
+"""Leases: which worker process works on an entry, so that two do not, and a lost worker is noticed.
+
+    acquired ──► renewed by each heartbeat ──► released, or released and postponed
+                      │
+                      └──► no heartbeat for LEASE_SECONDS: reclaimed by the sweep, which sends the entry again
+
+The holder stays recorded after a reclaim: the next worker that acquires the entry learns that a worker was
+lost with it.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, cast
+
+import redis
+
+from keyhole.jobs import ledger_scripts
+from keyhole.jobs.entry import Entry, OpenEntry
+from keyhole.jobs.ledger_format import ids_by_activity, read_records
+from keyhole.store import keys
+
+#: Seconds without a heartbeat after which a lease has expired: six heartbeats.
+LEASE_SECONDS: Final = 30.0
+
+
+class Holder(NamedTuple):
+    """The worker process that holds an entry, and whether its lease is still valid."""
+
+    name: str
+    beats: bool
+
+
+class Leases:
+    """The leases in Redis, through a client of `keyhole.store.connection.connect`."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._clock = client.register_script(ledger_scripts.READ_CLOCK)
+        self._acquire = client.register_script(ledger_scripts.ACQUIRE)
+        self._renew = client.register_script(ledger_scripts.RENEW)
+        self._release = client.register_script(ledger_scripts.RELEASE_LEASE)
+        self._reclaim = client.register_script(ledger_scripts.RECLAIM)
+
+    def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
+        """Acquire the lease of an entry, unless another process has a valid one. `force` takes that, too.
+
+        It is also recorded that the queue has got as far as this entry (see `Ledger.overtaken`).
+
+        Returns:
+            The process that held the entry before and did not release it; `None` if there is none.
+        """
+        before, beats = self._acquire(
+            keys=[
+                keys.ledger_open(entry.queue),
+                keys.LEDGER_ENTRIES,
+                keys.LEDGER_BEGUN,
+                keys.ledger_held(entry.queue),
+                keys.LEDGER_HOLDERS,
+                keys.LEDGER_LATER,
+                keys.LEDGER_CLOCK,
+            ],
+            args=[entry.id, entry.queue, holder, LEASE_SECONDS, int(force)],
+        )
+        name = bytes(before).decode(errors="replace")
+        return None if name in {"", holder} else Holder(name, beats=bool(beats))
+
+    def renew(self, queue: str, entry_ids: Sequence[str]) -> None:
+        """Renew the leases of open entries of a queue."""
+        self._renew(
+            keys=[keys.ledger_open(queue), keys.ledger_held(queue), keys.LEDGER_CLOCK], args=[*entry_ids]
+        )
+
+    def release(self, entry: Entry, holder: str, *, postponed: float | None = None) -> None:
+        """Release a lease, if this holder still has it. `postponed`: the entry is due in so many seconds."""
+        self._release(
+            keys=[
+                keys.ledger_open(entry.queue),
+                keys.ledger_held(entry.queue),
+                keys.LEDGER_HOLDERS,
+                keys.LEDGER_LATER,
+                keys.LEDGER_CLOCK,
+            ],
+            args=[entry.id, "" if postponed is None else f"{postponed:.3f}", holder],
+        )
+
+    def reclaim(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
+        """End up to `limit` leases without a heartbeat for so many seconds, and return their entries."""
+        until = float(self._clock(keys=[keys.LEDGER_CLOCK])) - seconds
+        expired = ids_by_activity(self._client, keys.ledger_held(queue), limit=limit, until=until)
+        found = read_records(self._client, expired)
+        if expired:
+            self._reclaim(keys=[keys.ledger_held(queue)], args=[entry_id for entry_id, _ in expired])
+        return found
+
+    def holder(self, entry_id: str) -> str | None:
+        """The process that works on an entry, or that was lost with it."""
+        value = cast("bytes | None", self._client.hget(keys.LEDGER_HOLDERS, entry_id))
+        return None if value is None else value.decode(errors="replace")
