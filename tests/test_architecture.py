@@ -40,8 +40,8 @@ ASIDE = {
 INNER_ROOMS = ["volumes", "partitions", "compression", "formats", "archives"]
 #: The core of the inspectors, which imports only itself. What else is beside the rooms is the machinery.
 CORE = {
-    *("base", "effort", "errors", "extents", "facts", "findings"),
-    *("memory", "readers", "region", "text", "trace", "wrapper"),
+    *("base", "effort", "errors", "extents", "facts", "fields", "findings"),
+    *("memory", "readers", "region", "text", "wrapper"),
 }
 #: Where Celery is imported. `recurrence` only parses crontabs by it.
 CELERY = {"fleet", "app.py", "tasks.py", "intake/recurrence.py", "cli/worker.py"}

@@ -10,7 +10,7 @@ This room is a library on its own: whoever has a file, a socket or a stream can 
     print(inspection.facts())
 """
 
-from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.base import FileInspector, TraceDisabled
 from keyhole.inspectors.catalogue import get_inspector
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Facts, Wholeness
@@ -22,7 +22,6 @@ from keyhole.inspectors.formats.vhdx.inspector import VHDXInspector
 from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
 from keyhole.inspectors.inspection import Inspection
 from keyhole.inspectors.region import ByteRange, CaptureRegion
-from keyhole.inspectors.trace import TraceDisabled
 from keyhole.inspectors.wrapper import InfoWrapper
 
 __all__ = [

@@ -22,7 +22,6 @@ from keyhole.inspectors.facts import Member, Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.memory import Held
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
-from keyhole.inspectors.trace import TraceDisabled
 
 #: No format here needs a dozen regions; an image that makes an inspector declare more than this is steering
 #: it.
@@ -32,6 +31,17 @@ MAX_REGIONS = 64
 LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 #: The bytes of maps that are held when all of them are read: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
+
+
+class TraceDisabled:
+    """A logger that drops every message, for inspectors that do not trace."""
+
+    def debug(self, *_args: object, **_kwargs: object) -> None:
+        """Drop the message."""
+
+    info = debug
+    warning = debug
+    error = debug
 
 
 class Layer(Enum):

@@ -32,8 +32,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from keyhole.inspectors.fields import SECTOR
+
 KIB, MIB = 1024, 1024**2
-SECTOR = 512
 
 
 class Way(Enum):

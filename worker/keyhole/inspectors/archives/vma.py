@@ -21,7 +21,7 @@ from struct import iter_unpack
 from uuid import UUID
 
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
 SIGNATURE = b"VMA\0"
@@ -32,7 +32,7 @@ HEADER_BYTES = DEVICES_AT + 256 * 32
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
-class VMAInspector(FrontInspector):
+class VMAInspector(HeaderInspector):
     """VMA: the header."""
 
     NAME = "vma"

@@ -28,7 +28,7 @@ from struct import unpack_from
 from uuid import UUID
 
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
 
@@ -45,10 +45,11 @@ MAX_CHUNK_BYTES = 1 << 30
 SECTOR_SIZES = (512, 1024, 2048, 4096)
 
 
-class ASIFInspector(FrontInspector):
+class ASIFInspector(HeaderInspector):
     """ASIF: the header, and the beginnings of the two directories."""
 
     NAME = "asif"
+    BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -156,6 +157,3 @@ class ASIFInspector(FrontInspector):
     @property
     def _sector(self) -> int:
         return int.from_bytes(self.captured("header")[68:70], "big")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.captured("header")[offset : offset + 8], "big")

@@ -22,11 +22,11 @@ and the end are looked at.
 """
 
 from collections.abc import Iterator, Mapping
-from struct import unpack
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
@@ -34,7 +34,6 @@ MAGIC = b"Bochs Virtual HD Image".ljust(32, b"\0")
 #: The part of the magic that counts: a text and the zero that ends it.
 MAGIC_TEXT = MAGIC.rstrip(b"\0") + b"\0"
 HEADER_BYTES = 512
-SECTOR = 512
 
 #: What is held of the catalog's beginning: 24,576 entries.
 MAX_CATALOG_BYTES = 96 * 1024
@@ -52,7 +51,7 @@ VERSION_NAMES = {0x00010000: "1.0", 0x00020000: "2.0"}
 NOT_ALLOCATED = 0xFFFFFFFF
 
 
-class BochsInspector(FrontInspector):
+class BochsInspector(HeaderInspector):
     """Bochs redolog: 512 bytes give the virtual size, the catalog behind them tells whether it is whole."""
 
     NAME = "bochs"
@@ -182,19 +181,14 @@ class BochsInspector(FrontInspector):
         """A text of up to 16 bytes that a zero ends."""
         return self.region("header").data[offset : offset + 16].split(b"\0", 1)[0]
 
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
-
     # What the header leads to
 
     def _read_catalog(self) -> None:
         """Look at the catalog's entries, as far as it is held."""
-        table = self.captured("catalog") + self.captured("catalog_end")
-        count = len(table) // 4
-        entries = unpack(f"<{count}I", table[: 4 * count])
+        entries = little_endian("I", self.captured("catalog") + self.captured("catalog_end"))
         different = set(entries) - {NOT_ALLOCATED}
         self._extents = max(different, default=-1) + 1
-        self._doubled = len(different) < count - entries.count(NOT_ALLOCATED)
+        self._doubled = len(different) < len(entries) - entries.count(NOT_ALLOCATED)
 
     @property
     def _end(self) -> int:

@@ -17,18 +17,17 @@ and the end are looked at; the order of the entries between is not.
 """
 
 from collections.abc import Iterator, Mapping
-from struct import unpack
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, big_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
 PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
 #: How the script goes on, by its first two tools.
 COMMANDS = (b"modprobe cloop ", b"insmod cloop")
 HEADER_BYTES = 136
-SECTOR = 512
 
 #: What is held of the table's beginning: 16,384 entries, 1 GiB at blocks of 64 KiB.
 MAX_TABLE_BYTES = 128 * 1024
@@ -42,10 +41,11 @@ MAX_OFFSETS_BYTES = 512 * 1024 * 1024
 MAX_SECTORS = 2**32 - 1
 
 
-class CloopInspector(FrontInspector):
+class CloopInspector(HeaderInspector):
     """cloop version 2: 136 bytes give the virtual size, the table behind them where the data ends."""
 
     NAME = "cloop"
+    BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -101,7 +101,7 @@ class CloopInspector(FrontInspector):
         return [*self._contradictions(), *self._needs(self._end)]
 
     def _contradictions(self) -> Iterator[Finding]:
-        begin, end = _entries(self.captured("offsets")), _entries(self.captured("offsets_end"))
+        begin, end = big_endian("Q", self.captured("offsets")), big_endian("Q", self.captured("offsets_end"))
         if begin and begin[0] < self._table_end:
             yield found("metadata_overlap", "the first block overlaps the table of offsets")
         offsets = begin + end
@@ -131,11 +131,11 @@ class CloopInspector(FrontInspector):
 
     @property
     def _block_bytes(self) -> int:
-        return int.from_bytes(self.region("header").data[128:132], "big")
+        return self._u32(128)
 
     @property
     def _blocks(self) -> int:
-        return int.from_bytes(self.region("header").data[132:136], "big")
+        return self._u32(132)
 
     @property
     def _table_end(self) -> int:
@@ -151,11 +151,5 @@ class CloopInspector(FrontInspector):
     def _end(self) -> int:
         """How long the object must be at least: where the last block ends, or else the table."""
         last = self.captured("offsets_end" if self.region("offsets_end").length else "offsets")
-        entries = _entries(last)
+        entries = big_endian("Q", last)
         return max(self._table_end, entries[-1] if entries else 0)
-
-
-def _entries(table: bytes) -> tuple[int, ...]:
-    """The entries of a table, a partial one at its end left out."""
-    count = len(table) // 8
-    return unpack(f">{count}Q", table[: 8 * count])

@@ -34,6 +34,7 @@ from uuid import UUID
 
 from keyhole.inspectors.base import FileInspector, Layer
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats import dmg_map
 from keyhole.inspectors.formats.dmg_map import COMPRESSED, MAX_PLIST_BYTES, RAW, BlockMap
@@ -42,7 +43,6 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-SECTOR = 512
 #: What a whole trailer begins with: signature, version, size. Where less than a trailer is left, four letters
 #: are too little to go by.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")

@@ -38,11 +38,11 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from keyhole.inspectors.effort import spend
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
 
-SECTOR: Final = 512
 #: Bytes of a property list that are read: 78,000 chunks, 20 GiB in the usual ones of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
 #: Signs `=`: an attribute has one, base64 up to two, and all attributes of an element are parsed in one step.

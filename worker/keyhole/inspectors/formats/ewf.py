@@ -51,8 +51,9 @@ from uuid import UUID
 from zlib import adler32
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import Fields
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
@@ -90,7 +91,7 @@ class Section(NamedTuple):
         return self.next_offset - self.offset in {0, DESCRIPTOR_BYTES_1}
 
 
-class EWFInspector(FrontInspector):
+class EWFInspector(HeaderInspector):
     """An EWF segment file: its first sections and its last."""
 
     NAME = "ewf"
@@ -108,7 +109,7 @@ class EWFInspector(FrontInspector):
     def virtual_size(self) -> int:
         """The volume section's sectors, in bytes; zero until it is here, or if it cannot be."""
         volume = self._volume
-        size = _u(volume, 16, 8) * _u(volume, 12, 4)
+        size = volume.le(16, 8) * volume.le(12, 4)
         return size if size <= MAX_VIRTUAL_SIZE else 0
 
     @property
@@ -156,9 +157,9 @@ class EWFInspector(FrontInspector):
         volume = self._volume
         if volume:
             facts["medium"] = MEDIA.get(volume[0], str(volume[0]))
-            facts["chunks"] = _u(volume, 4, 4)
-            facts["chunk_size"] = _u(volume, 8, 4) * _u(volume, 12, 4)
-            facts["sector_size"] = _u(volume, 12, 4)
+            facts["chunks"] = volume.le(4, 4)
+            facts["chunk_size"] = volume.le(8, 4) * volume.le(12, 4)
+            facts["sector_size"] = volume.le(12, 4)
         if any(volume[64:80]) and len(volume) == VOLUME_BYTES[1]:
             facts["set_id"] = str(UUID(bytes_le=volume[64:80]))
         return facts
@@ -212,13 +213,13 @@ class EWFInspector(FrontInspector):
         if not volume:
             yield found("structure", "the volume section is too short or too long for what it should say")
             return
-        if adler32(volume[:-4]) != _u(volume, len(volume) - 4, 4):
+        if adler32(volume[:-4]) != volume.le(len(volume) - 4, 4):
             yield found("checksum_mismatch", "the volume section does not have the checksum that it states")
-        chunks, chunk_sectors, sectors = _u(volume, 4, 4), _u(volume, 8, 4), _u(volume, 16, 8)
-        if chunks * chunk_sectors < sectors or not _u(volume, 12, 4):
+        chunks, chunk_sectors, sectors = volume.le(4, 4), volume.le(8, 4), volume.le(16, 8)
+        if chunks * chunk_sectors < sectors or not volume.le(12, 4):
             yield found("structure", f"{chunks} chunks of {chunk_sectors} sectors cannot hold {sectors}")
-        elif sectors * _u(volume, 12, 4) > MAX_VIRTUAL_SIZE:
-            yield found("structure", f"no medium has {sectors} sectors of {_u(volume, 12, 4)} bytes")
+        elif sectors * volume.le(12, 4) > MAX_VIRTUAL_SIZE:
+            yield found("structure", f"no medium has {sectors} sectors of {volume.le(12, 4)} bytes")
 
     def _medium_2(self) -> Iterator[Finding]:
         major, minor = self.captured("header")[8:10]
@@ -239,8 +240,8 @@ class EWFInspector(FrontInspector):
 
     @property
     def _segment(self) -> int:
-        header = self.captured("header")
-        return _u(header, 12, 4) if self._is_version_2 else _u(header, 9, 2)
+        header = Fields(self.captured("header"))
+        return header.le(12, 4) if self._is_version_2 else header.le(9, 2)
 
     @property
     def _sections(self) -> list[Section]:
@@ -250,7 +251,7 @@ class EWFInspector(FrontInspector):
             data = self.captured(f"section_{number}")
             if len(data) < DESCRIPTOR_BYTES_1:
                 break
-            sections.append(_section(self.region(f"section_{number}").offset, data))
+            sections.append(_section(self.region(f"section_{number}").offset, Fields(data)))
         return sections
 
     @staticmethod
@@ -272,25 +273,25 @@ class EWFInspector(FrontInspector):
         return None
 
     @property
-    def _volume(self) -> bytes:
+    def _volume(self) -> Fields:
         """The data of the volume section, if they have a length that is known."""
         data = self.captured("volume")
         section = self._volume_section(self._sections)
         if section is None or section.next_offset - section.offset - DESCRIPTOR_BYTES_1 not in VOLUME_BYTES:
-            return b""
-        return data if len(data) in VOLUME_BYTES else b""
+            return Fields()
+        return Fields(data) if len(data) in VOLUME_BYTES else Fields()
 
     @property
     def _last(self) -> str:
         """`next` or `done` if that ends the object and says so, or nothing."""
-        data = self.captured("last")
+        data = Fields(self.captured("last"))
         if self._is_version_2:
-            data = data[-DESCRIPTOR_BYTES_2:]
+            data = Fields(data[-DESCRIPTOR_BYTES_2:])
             at = self.actual_size - DESCRIPTOR_BYTES_2
-            if len(data) < DESCRIPTOR_BYTES_2 or adler32(data[:60]) != _u(data, 60, 4):
+            if len(data) < DESCRIPTOR_BYTES_2 or adler32(data[:60]) != data.le(60, 4):
                 return ""
-            before = _u(data, 8, 8) + DESCRIPTOR_BYTES_2
-            return LAST_TYPES_2.get(_u(data, 0, 4), "") if before == at else ""
+            before = data.le(8, 8) + DESCRIPTOR_BYTES_2
+            return LAST_TYPES_2.get(data.le(0, 4), "") if before == at else ""
         if len(data) < DESCRIPTOR_BYTES_1:
             return ""
         section = _section(self.actual_size - DESCRIPTOR_BYTES_1, data)
@@ -298,11 +299,6 @@ class EWFInspector(FrontInspector):
         return section.kind if right else ""
 
 
-def _section(offset: int, data: bytes) -> Section:
+def _section(offset: int, data: Fields) -> Section:
     kind = printable(data[:16].split(b"\0")[0])
-    return Section(offset, kind, _u(data, 16, 8), adler32(data[:72]) == _u(data, 72, 4))
-
-
-def _u(data: bytes, offset: int, length: int) -> int:
-    """The little-endian number of `length` bytes at `offset`; zero where there are none."""
-    return int.from_bytes(data[offset : offset + length], "little")
+    return Section(offset, kind, data.le(16, 8), adler32(data[:72]) == data.le(72, 4))

@@ -15,9 +15,9 @@ from itertools import combinations, groupby, islice, pairwise
 from operator import sub
 from typing import NamedTuple
 
-from keyhole.inspectors.ascending import ascending
 from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.findings import MAX_TOLD, Finding, found
+from keyhole.inspectors.formats.ascending import ascending
 
 CHECK = "metadata_overlap"
 

@@ -25,11 +25,11 @@ end are looked at.
 """
 
 from collections.abc import Iterator, Mapping
-from struct import unpack
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
 from keyhole.inspectors.region import CaptureRegion
 
@@ -37,7 +37,6 @@ MAGIC = b"WithoutFreeSpace"
 EXTENDED_MAGIC = b"WithouFreSpacExt"
 HEADER_BYTES = 64
 VERSION = 2
-SECTOR = 512
 
 #: What is held of the BAT's beginning: 24,576 entries, 24 GiB at the usual cluster size of 1 MiB.
 MAX_BAT_BYTES = 96 * 1024
@@ -52,7 +51,7 @@ EMPTY = 1
 EXTENSION_MAGIC = (0xAB234CEF23DCEA87).to_bytes(8, "little")
 
 
-class ParallelsInspector(FrontInspector):
+class ParallelsInspector(HeaderInspector):
     """Parallels: 64 bytes give the virtual size, the table behind them tells whether it is whole."""
 
     NAME = "parallels"
@@ -223,19 +222,11 @@ class ParallelsInspector(FrontInspector):
         """The unit of the BAT's entries."""
         return self._cluster_sectors if self._extended else 1
 
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")
-
     # What the header leads to
 
     def _read_bat(self) -> None:
         """Look at the BAT's entries, as far as it is held."""
-        table = self.captured("bat") + self.captured("bat_end")
-        count = len(table) // 4
-        entries = unpack(f"<{count}I", table[: 4 * count])
+        entries = little_endian("I", self.captured("bat") + self.captured("bat_end"))
         self._clusters = [entry for entry in entries if entry]
 
     @property

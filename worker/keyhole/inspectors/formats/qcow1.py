@@ -25,18 +25,17 @@ are more.
 """
 
 from collections.abc import Iterator, Mapping
-from struct import unpack
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, big_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
 MAGIC = b"QFI\xfb\0\0\0\1"
 HEADER_BYTES = 48
-SECTOR = 512
 
 #: QEMU's limit of a backing file's name (qcow_open).
 MAX_NAME_BYTES = 1023
@@ -57,10 +56,11 @@ AES = 1
 COMPRESSED = 1 << 63
 
 
-class QcowV1Inspector(FrontInspector):
+class QcowV1Inspector(HeaderInspector):
     """QEMU qcow version 1: 48 bytes give the virtual size, two tables tell whether it is whole."""
 
     NAME = "qcow"
+    BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -93,7 +93,7 @@ class QcowV1Inspector(FrontInspector):
                 self.new_region("backing_name", CaptureRegion(self._u64(8), self._u32(16)))
         if self.filled("l1") and self.filled("l1_end") and not self.has_region("l2"):
             table = self.captured("l1") + self.captured("l1_end")
-            self._l2_offsets = [offset for offset in _entries(table) if offset]
+            self._l2_offsets = [offset for offset in big_endian("Q", table) if offset]
             highest = max(self._l2_offsets, default=0)
             self.new_region("l2", CaptureRegion(highest, self._l2_bytes if highest else 0))
         if self.filled("l2") and self._clusters is None:
@@ -219,18 +219,12 @@ class QcowV1Inspector(FrontInspector):
     def _u8(self, offset: int) -> int:
         return self.region("header").data[offset]
 
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "big")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 8], "big")
-
     # What the header leads to
 
     def _read_clusters(self) -> Iterator[tuple[int, int]]:
         """Offset and length of the clusters that the L2 table leads to, as far as it is there."""
         cluster_bytes, length_shift = self._cluster_bytes, 63 - self._cluster_bits
-        for entry in _entries(self.captured("l2")):
+        for entry in big_endian("Q", self.captured("l2")):
             if entry & COMPRESSED:
                 yield entry & ((1 << length_shift) - 1), entry >> length_shift & (cluster_bytes - 1)
             elif entry:
@@ -246,9 +240,3 @@ class QcowV1Inspector(FrontInspector):
         if self._name_followed:
             ends.append(self._u64(8) + self._u32(16))
         return max(ends)
-
-
-def _entries(table: bytes) -> tuple[int, ...]:
-    """The entries of a table, a partial one at its end left out."""
-    count = len(table) // 8
-    return unpack(f">{count}Q", table[: 8 * count])

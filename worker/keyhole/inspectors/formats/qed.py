@@ -26,18 +26,17 @@ are more.
 """
 
 from collections.abc import Iterator, Mapping
-from struct import unpack
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
 MAGIC = b"QED\0"
 HEADER_BYTES = 64
-SECTOR = 512
 
 #: The length that QEMU's first versions took; qcow2 has the same.
 MAX_NAME_BYTES = 1023
@@ -56,7 +55,7 @@ TABLE_SIZES = frozenset({1, 2, 4, 8, 16})
 ZEROS = 1
 
 
-class QEDInspector(FrontInspector):
+class QEDInspector(HeaderInspector):
     """QEMU QED: 64 bytes give the virtual size, two tables tell whether it is whole."""
 
     NAME = "qed"
@@ -92,7 +91,7 @@ class QEDInspector(FrontInspector):
             offset, entries = max(self._l2_tables, default=(0, 0))
             self.new_region("l2", CaptureRegion(offset, min(8 * entries, MAX_L2_BYTES)))
         if self.filled("l2") and self._clusters is None:
-            self._clusters = [offset for offset in _entries(self.captured("l2")) if offset > ZEROS]
+            self._clusters = [offset for offset in little_endian("Q", self.captured("l2")) if offset > ZEROS]
 
     @property
     def wholeness(self) -> Wholeness:
@@ -213,12 +212,6 @@ class QEDInspector(FrontInspector):
     def _backing_name(self) -> bytes:
         return self.captured("backing_name") if self.has_region("backing_name") else b""
 
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")
-
     # What the header leads to
 
     def _read_l1(self) -> list[tuple[int, int]]:
@@ -227,7 +220,7 @@ class QEDInspector(FrontInspector):
         clusters = -(-self._u64(48) // self._cluster_bytes)
         return [
             (offset, min(most, clusters - index * most))
-            for index, offset in enumerate(_entries(self.captured("l1")))
+            for index, offset in enumerate(little_endian("Q", self.captured("l1")))
             if offset
         ]
 
@@ -240,9 +233,3 @@ class QEDInspector(FrontInspector):
         if self._clusters:
             ends.append(max(self._clusters) + self._cluster_bytes)
         return max(ends)
-
-
-def _entries(table: bytes) -> tuple[int, ...]:
-    """The entries of a table, a partial one at its end left out."""
-    count = len(table) // 8
-    return unpack(f"<{count}Q", table[: 8 * count])

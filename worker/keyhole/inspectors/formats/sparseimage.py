@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.region import CaptureRegion
 
@@ -40,7 +41,6 @@ SIGNATURE = b"sprs"
 NODE_BYTES = 4096
 FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
 VERSION = 3
-SECTOR = 512
 #: The first node and two more: a chain is read one range at a time, and two are what an image may cost.
 MAX_NODES = 3
 

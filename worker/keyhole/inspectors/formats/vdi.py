@@ -33,13 +33,13 @@ counts. The map, as much of it as is held, must not lead further.
 
 from array import array
 from collections.abc import Iterator, Mapping
-from sys import byteorder
 from uuid import UUID
 
 from keyhole.inspectors.base import THOROUGH_BYTES
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
 
@@ -48,7 +48,6 @@ HEADER_BYTES = 512
 VERSION_1_1 = 0x00010001
 #: The highest major version.
 MAJOR_VERSION = 1
-SECTOR = 512
 #: What is held of the block map, which stands right behind the header: 32,768 blocks, 32 GiB of disk.
 MAX_MAP_BYTES = 128 * 1024
 #: From this entry of the map on: a block of zeros, or a free one (VDICore.h, VDI_IMAGE_BLOCK_ZERO and _FREE).
@@ -58,7 +57,7 @@ DYNAMIC, STATIC, UNDO, DIFFERENCING = 1, 2, 3, 4
 TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: "differencing"}
 
 
-class VDIInspector(FrontInspector):
+class VDIInspector(HeaderInspector):
     """VirtualBox VDI: the first 512 bytes say everything."""
 
     NAME = "vdi"
@@ -212,14 +211,5 @@ class VDIInspector(FrontInspector):
     @property
     def _blocks_mapped(self) -> "array[int]":
         """The places that the part of the map that is held leads to."""
-        data = self.captured("map")
-        entries = array("I", data[: len(data) // 4 * 4])
-        if byteorder == "big":
-            entries.byteswap()
+        entries = little_endian("I", self.captured("map"))
         return array("I", (place for place in entries if place < NO_BLOCK))
-
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")

@@ -42,6 +42,7 @@ from uuid import UUID
 
 from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Layer
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.layout import Part, overlaps
 from keyhole.inspectors.formats.vhd_blocks import BlockTable
@@ -52,7 +53,6 @@ from keyhole.inspectors.text import printable
 COOKIE, DYNAMIC_COOKIE = b"conectix", b"cxsparse"
 FOOTER_BYTES = 512
 DYNAMIC_HEADER_BYTES = 1024
-SECTOR = 512
 
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}

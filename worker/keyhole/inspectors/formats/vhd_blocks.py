@@ -14,13 +14,12 @@ Format", "Block Allocation Table" and "Data Blocks". All fields are big-endian.
 from array import array
 from collections.abc import Iterator
 from struct import unpack_from
-from sys import byteorder
 from typing import NamedTuple
 
 from keyhole.inspectors.effort import CALL, spend
+from keyhole.inspectors.fields import SECTOR, big_endian
 from keyhole.inspectors.formats.layout import Blocks, Part
 
-SECTOR = 512
 FREE = 0xFFFFFFFF
 LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 
@@ -54,10 +53,7 @@ class BlockTable(NamedTuple):
     def entries(self) -> "array[int]":
         """The sectors of the blocks that the held part of the table points to."""
         spend(CALL)
-        entries = array("I", self.held[: len(self.held) // 4 * 4])
-        if byteorder == "little":
-            entries.byteswap()
-        return array("I", (entry for entry in entries if entry != FREE))
+        return array("I", (entry for entry in big_endian("I", self.held) if entry != FREE))
 
     @property
     def bytes_of_block(self) -> int:

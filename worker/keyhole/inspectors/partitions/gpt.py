@@ -17,8 +17,10 @@ Linux and libblkid take entries of 128 bytes alone, and sgdisk a header without 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from struct import unpack_from
 from zlib import crc32
 
+from keyhole.inspectors.fields import Fields
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.partitions.table import Partition, Table, odd
 from keyhole.inspectors.region import ByteRange
@@ -38,32 +40,32 @@ class GPTHeader:
     """The sector of a header, and the size of a sector in bytes."""
 
     sector: int
-    data: bytes
+    data: Fields
 
     @property
     def own(self) -> int:
         """The sector in which it stands, as it says."""
-        return _u64(self.data, 24)
+        return self.data.le(24, 8)
 
     @property
     def backup(self) -> ByteRange:
         """Where the backup header lies, a sector."""
-        return ByteRange(_u64(self.data, 32) * self.sector, self.sector)
+        return ByteRange(self.data.le(32, 8) * self.sector, self.sector)
 
     @property
     def entries(self) -> ByteRange:
         """Where the entries lie, as far as they are held."""
-        return ByteRange(_u64(self.data, 72) * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
+        return ByteRange(self.data.le(72, 8) * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
 
     @property
     def entries_bytes(self) -> int:
         """How long the entries are, by their number and length."""
-        return _u32(self.data, 80) * self.entry_bytes
+        return self.data.le(80, 4) * self.entry_bytes
 
     @property
     def entry_bytes(self) -> int:
         """How long an entry is."""
-        return _u32(self.data, 84)
+        return self.data.le(84, 4)
 
     @property
     def in_bounds(self) -> bool:
@@ -77,28 +79,28 @@ class GPTHeader:
     @property
     def has_size(self) -> bool:
         """Whether it states a size that a header can have."""
-        return SMALLEST_HEADER <= _u32(self.data, 12) <= self.sector
+        return SMALLEST_HEADER <= self.data.le(12, 4) <= self.sector
 
     @property
     def intact(self) -> bool:
         """Whether it has its checksum, which is of as many bytes as it says it has."""
         if not self.has_size or not self.data.startswith(SIGNATURE):
             return False
-        size = _u32(self.data, 12)
+        size = self.data.le(12, 4)
         zeroed = self.data[:16] + bytes(4) + self.data[20:size]
-        return len(zeroed) == size and crc32(zeroed) == _u32(self.data, 16)
+        return len(zeroed) == size and crc32(zeroed) == self.data.le(16, 4)
 
     def intact_backup(self, backup: bytes) -> bool:
         """Whether these bytes are this header's backup."""
-        header = GPTHeader(self.sector, backup)
-        return header.intact and header.own == _u64(self.data, 32)
+        header = GPTHeader(self.sector, Fields(backup))
+        return header.intact and header.own == self.data.le(32, 8)
 
     def table(self, entries: bytes) -> Table:
         """The table, with the partitions that the entries say are in use."""
         if not self.in_bounds or len(entries) < self.entries_bytes:
             return Table("gpt", self.sector, ())
         used = [at for at in range(0, self.entries_bytes, self.entry_bytes) if any(entries[at : at + 16])]
-        spans = [(_u64(entries, at + 32), _u64(entries, at + 40)) for at in used]
+        spans = [unpack_from("<QQ", entries, at + 32) for at in used]
         partitions = tuple(
             Partition(first * self.sector, (last - first + 1) * self.sector)
             for first, last in spans
@@ -111,14 +113,14 @@ class GPTHeader:
         """Whether the table is intact, and the disk of `size` bytes as long as it says."""
         if not self.has_size:
             yield found(
-                "structure", f"a GPT header of {_u32(self.data, 12)} bytes, in a sector of {self.sector}"
+                "structure", f"a GPT header of {self.data.le(12, 4)} bytes, in a sector of {self.sector}"
             )
         elif not self.intact:
             yield found("checksum_mismatch", "the GPT header does not have the checksum that it states")
         if self.own != PRIMARY:
             yield found("structure", f"the GPT header says that it stands in sector {self.own}, not 1")
-        first, last = _u64(self.data, 40), _u64(self.data, 48)
-        end = (max(_u64(self.data, 32), last) + 1) * self.sector
+        first, last = self.data.le(40, 8), self.data.le(48, 8)
+        end = (max(self.data.le(32, 8), last) + 1) * self.sector
         if end > size:
             yield found("truncated", f"the GPT is of a disk of {end} bytes, the object has {size}")
         elif backup is not None and not self.intact_backup(backup):
@@ -138,7 +140,7 @@ class GPTHeader:
             yield found(check, f"GPT entries of {self.entries_bytes} bytes are more than are looked at")
         elif len(entries) < self.entries_bytes:
             yield found("truncated", "the GPT entries end beyond the object's end")
-        elif crc32(entries) != _u32(self.data, 88):
+        elif crc32(entries) != self.data.le(88, 4):
             yield found(
                 "checksum_mismatch", "the GPT entries do not have the checksum that the header states"
             )
@@ -155,7 +157,7 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
             itself: sgdisk does, in a sector of 512 bytes, and takes one that is intact.
     """
     headers = [
-        GPTHeader(sector, front[sector : 2 * sector])
+        GPTHeader(sector, Fields(front[sector : 2 * sector]))
         for sector in SECTORS
         if front.startswith(SIGNATURE, sector) and len(front) >= 2 * sector
     ]
@@ -168,15 +170,7 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
 def at_end(end: bytes, size: int) -> GPTHeader | None:
     """The backup header in the last sector of an object of `size` bytes that ends so, if there is one."""
     for sector in SECTORS:
-        header = GPTHeader(sector, end[-sector:])
+        header = GPTHeader(sector, Fields(end[-sector:]))
         if header.intact and header.own == size // sector - 1:
             return header
     return None
-
-
-def _u32(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 4], "little")
-
-
-def _u64(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")

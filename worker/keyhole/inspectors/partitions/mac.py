@@ -16,11 +16,11 @@ entries of the first Macs, whose partitions are not read.
 
 from struct import unpack_from
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
 SIGNATURE, ENTRY_SIGNATURE, OLD_SIGNATURE = b"ER", b"PM", b"TS"
-SECTOR = 512
 #: An entry as libblkid has it, and as much of one as is looked at here.
 ENTRY_BYTES, LOOKED_AT = 136, 80
 #: Not volumes: the map itself, free space, drivers and their patches.

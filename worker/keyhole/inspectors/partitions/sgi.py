@@ -13,10 +13,10 @@ A block has 512 bytes. sfdisk and parted take a header with another checksum, to
 
 from struct import unpack
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
-SECTOR = 512
 MAGIC = b"\x0b\xe5\xa9\x41"
 VOLUME_HEADER, WHOLE_DISK = 0, 6
 WRONG = found("checksum_mismatch", "the volume header does not have the checksum that it states")

@@ -15,10 +15,10 @@ checksum, too, Linux and libblkid do not; here it must have a VTOC then, for DA 
 
 from struct import unpack
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
-SECTOR = 512
 MAGIC = b"\xda\xbe"
 VERSION, SANITY = b"\0\0\0\1", b"\x60\x0d\xde\xee"
 WRONG = found("checksum_mismatch", "the disklabel does not have the checksum that it states")

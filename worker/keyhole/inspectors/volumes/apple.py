@@ -17,11 +17,11 @@ inside, wherever the wrapper says that is; here the wrapper is enough. It leaves
 times; here an apfs without it is damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.volumes.checksums import fletcher64
 from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
-SECTOR = 512
 #: HFS+ has version 4, HFSX 5; Linux takes either of both.
 HFSPLUS_SIGNATURES = (b"H+", b"HX")
 HFSPLUS_VERSIONS = (4, 5)

@@ -43,12 +43,12 @@ format `luks`.
 
 from collections.abc import Callable, Iterator
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.volumes import apple, linux, members, microsoft, packed, swap, unix
 from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
 KIB, MIB = 1024, 1024**2
-SECTOR = 512
 #: No sector, block or cluster has two to the power of more bytes.
 LARGEST_LOG = 32
 

@@ -23,12 +23,12 @@ vmfs_fs.h; "ZFS On-Disk Specification", section 1.3. Which checks: libblkid 2.41
 in all four labels of a pool's member, and for LUKS's second header up to 4 MiB; here only in the first 256 KiB.
 """  # noqa: E501 - the rows of the table are one line each
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.volumes.checksums import crc64, folded_sum, raw_crc32
 from keyhole.inspectors.volumes.superblock import FLOPPY, Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
 KIB, MIB = 1024, 1024**2
-SECTOR = 512
 
 # linux_raid_member
 

@@ -25,12 +25,12 @@ damaged, and still one.
 
 from struct import unpack_from
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.volumes.checksums import rotated_sum
 from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
-SECTOR = 512
 LARGEST_SECTOR = 4096
 BOOT_MARK = b"\x55\xaa"
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from keyhole.inspectors.fields import Fields
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.volumes.view import View
 
@@ -11,18 +12,10 @@ from keyhole.inspectors.volumes.view import View
 FLOPPY = 1440 * 1024
 
 
-class Superblock(bytes):
-    """The bytes of a superblock, and the numbers in them."""
+class Superblock(Fields):
+    """The bytes of a superblock."""
 
     __slots__ = ()
-
-    def le(self, at: int, length: int) -> int:
-        """The little-endian number of `length` bytes at an offset."""
-        return int.from_bytes(self[at : at + length], "little")
-
-    def be(self, at: int, length: int) -> int:
-        """The big-endian number of `length` bytes at an offset."""
-        return int.from_bytes(self[at : at + length], "big")
 
 
 class Place(NamedTuple):

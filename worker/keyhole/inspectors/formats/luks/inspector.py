@@ -36,14 +36,14 @@ from hashlib import sha256
 from struct import unpack_from
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.luks.metadata import Metadata, Segment, parse
 from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
 SIGNATURE, SECOND_SIGNATURE = b"LUKS\xba\xbe", b"SKUL\xba\xbe"
-SECTOR = 512
 
 HEADER_BYTES_1 = 592
 SLOT_IN_USE, SLOT_UNUSED = 0x00AC71F3, 0x0000DEAD
@@ -60,10 +60,11 @@ CHECKSUM_ALGORITHM = b"sha256"
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
 
 
-class LUKSInspector(FrontInspector):
+class LUKSInspector(HeaderInspector):
     """LUKS: header and metadata; nothing of what is encrypted."""
 
     NAME = "luks"
+    BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -301,12 +302,6 @@ class LUKSInspector(FrontInspector):
 
     def _held(self, length: int) -> bool:
         return len(self.captured("header")) >= length
-
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.captured("header")[offset : offset + 4], "big")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.captured("header")[offset : offset + 8], "big")
 
 
 def _raw_text(field: bytes) -> bytes:

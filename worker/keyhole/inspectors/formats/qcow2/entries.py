@@ -24,11 +24,10 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from keyhole.inspectors.ascending import ascending
 from keyhole.inspectors.effort import CALL, spend
-from keyhole.inspectors.formats.qcow2.refcounts import big_endian
+from keyhole.inspectors.fields import SECTOR, big_endian
+from keyhole.inspectors.formats.ascending import ascending
 
-SECTOR = 512
 #: Bytes of a table that count for a step of effort.
 BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00

@@ -36,8 +36,9 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, Severity, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Part
 from keyhole.inspectors.formats.qcow2.maps import (
     HEADER_BYTES,
@@ -63,7 +64,6 @@ MAX_EXTENSIONS = 32
 MAX_L1_BYTES = 32 * 1024 * 1024
 MAX_REFCOUNT_CLUSTERS_BYTES = 8 * 1024 * 1024
 MAX_SNAPSHOTS = 65536
-SECTOR = 512
 #: An extended L2 entry divides a cluster into 32 subclusters, which are no smaller than the smallest cluster.
 LEAST_EXTENDED_CLUSTER = 32 * SECTOR
 
@@ -93,10 +93,11 @@ POINTERS = {
 LUKS = 2
 
 
-class QcowInspector(FrontInspector):
+class QcowInspector(HeaderInspector):
     """QEMU qcow2: 32 bytes from the front give the virtual size, the refcounts tell whether it is whole."""
 
     NAME = "qcow2"
+    BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -356,12 +357,6 @@ class QcowInspector(FrontInspector):
         if self._header_length < self._backing_offset < end:
             end = self._backing_offset
         return min(end - self._header_length, MAX_EXTENSION_BYTES)
-
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "big")
-
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 8], "big")
 
     # What the header leads to
 

@@ -24,12 +24,13 @@ from itertools import groupby, pairwise
 from struct import unpack_from
 from typing import NamedTuple
 
-from keyhole.inspectors.ascending import ascending, unique
 from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
+from keyhole.inspectors.fields import big_endian
 from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.ascending import ascending, unique
 from keyhole.inspectors.formats.layout import CHECK, Blocks, Part, overlaps
 from keyhole.inspectors.formats.qcow2.entries import Mapped, mapped
-from keyhole.inspectors.formats.qcow2.refcounts import Refcounts, big_endian
+from keyhole.inspectors.formats.qcow2.refcounts import Refcounts
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 

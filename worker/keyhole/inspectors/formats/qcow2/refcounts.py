@@ -12,21 +12,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import groupby, islice, pairwise
 from operator import eq
-from sys import byteorder
 
 from keyhole.inspectors.effort import spend
+from keyhole.inspectors.fields import big_endian
 
 #: The type codes of arrays by the bits of an entry.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
-
-
-def big_endian(code: str, data: bytes) -> "array[int]":
-    """Bytes as an array of big-endian numbers; a partial one at the end is left out."""
-    numbers = array(code)
-    numbers.frombytes(data[: len(data) // numbers.itemsize * numbers.itemsize])
-    if byteorder == "little":
-        numbers.byteswap()
-    return numbers
 
 
 class Refcounts:

@@ -20,12 +20,12 @@ at.
 from array import array
 from collections.abc import Iterator, Mapping
 from struct import unpack, unpack_from
-from sys import byteorder
 
 from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
 from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import little_endian
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.formats.vhdx.tables import (
@@ -387,9 +387,7 @@ class VHDXInspector(FileInspector):
         """Entries of the BAT for blocks and for their bitmaps, as far as the disk needs and they are held."""
         table, ratio = self.captured("bat"), self._blocks_per_bitmap
         spend(CALL)
-        blocks = array("Q", table[: 8 * min(self._bat_entries_needed, len(table) // 8)])
-        if byteorder == "big":
-            blocks.byteswap()
+        blocks = little_endian("Q", table[: 8 * self._bat_entries_needed])
         bitmaps = blocks[ratio :: ratio + 1]
         del blocks[ratio :: ratio + 1]
         return blocks, bitmaps

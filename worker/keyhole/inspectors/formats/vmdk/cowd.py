@@ -33,12 +33,13 @@ Wholeness: tables and grains are appended as they are written; so the table that
 probably, to the last grain. That is proof where it is the only one, and a sample where there are more.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
-from struct import unpack_from
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
 from keyhole.inspectors.formats.vmdk.descriptor import SHOWN_NAME
@@ -46,7 +47,6 @@ from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
 MAGIC = b"COWD"
-SECTOR = 512
 HEADER_BYTES = 2048
 VERSION = 1
 ROOT, CHECK_CAPABLE, INCONSISTENT = 1, 2, 4
@@ -70,7 +70,7 @@ MAX_DIRECTORY_BYTES = 64 * 1024
 VMFS_SPARSE = "vmfsSparse"
 
 
-class COWDInspector(FrontInspector):
+class COWDInspector(HeaderInspector):
     """VMware COWD: the header gives size and parent, the map of its grains tells whether it is whole."""
 
     NAME = "vmdk"
@@ -225,9 +225,6 @@ class COWDInspector(FrontInspector):
     def _entries_used(self) -> int:
         return min(self._entries_needed, self._u32(24))
 
-    def _u32(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 4], "little")
-
     # The map of the grains
 
     @property
@@ -240,7 +237,6 @@ class COWDInspector(FrontInspector):
         """The first sectors of the grains that the highest table leads to."""
         return [entry for entry in self._entries("table") if entry]
 
-    def _entries(self, name: str) -> tuple[int, ...]:
+    def _entries(self, name: str) -> "array[int]":
         """A region as the u32 entries of a grain directory or of a grain table."""
-        data = self.captured(name) if self.has_region(name) else b""
-        return unpack_from(f"<{len(data) // 4}I", data)
+        return little_endian("I", self.captured(name) if self.has_region(name) else b"")

@@ -20,17 +20,17 @@ What is held:
 
 from array import array
 from collections.abc import Iterable, Iterator
-from sys import byteorder
 from typing import NamedTuple
 
-from keyhole.inspectors.ascending import holds, unique
 from keyhole.inspectors.base import THOROUGH_BYTES
 from keyhole.inspectors.effort import CALL, spend
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.ascending import holds, unique
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
 from keyhole.inspectors.formats.scattered import ScatteredRegion
-from keyhole.inspectors.formats.vmdk.header import SECTOR, SparseHeader
+from keyhole.inspectors.formats.vmdk.header import SparseHeader
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 FOOTER_BYTES = 3 * SECTOR
@@ -59,7 +59,7 @@ class Directory(NamedTuple):
     table_name: str
 
 
-class GrainMapInspector(FrontInspector):
+class GrainMapInspector(HeaderInspector):
     """The map of a sparse VMDK, by the region `header` that a subclass declares."""
 
     # What is read
@@ -298,7 +298,4 @@ class GrainMapInspector(FrontInspector):
 
 def _entries(data: bytes) -> "array[int]":
     spend(CALL)
-    entries = array("I", data[: len(data) // 4 * 4])
-    if byteorder == "big":
-        entries.byteswap()
-    return entries
+    return little_endian("I", data)

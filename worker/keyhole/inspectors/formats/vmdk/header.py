@@ -23,9 +23,10 @@ All fields are little-endian. A sector has 512 bytes.
 from struct import Struct
 from typing import NamedTuple, Self
 
+from keyhole.inspectors.fields import SECTOR
+
 MAGIC = b"KDMV"
 HEADER_BYTES = 512
-SECTOR = 512
 #: A directory so placed stands where the footer says.
 AT_END = 0xFFFFFFFFFFFFFFFF
 

@@ -42,17 +42,18 @@ where it is the only one, and a sample where there are more. Room for grains tha
 is stated for as many as there ever may be.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
-from struct import Struct, unpack
+from struct import Struct
 from typing import NamedTuple
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
 
-SECTOR = 512
 HEADER_BYTES = 512
 MAGIC = (0xCAFEBABE).to_bytes(8, "little")
 VOLATILE_MAGIC = 0xCAFECAFE
@@ -98,7 +99,7 @@ class Area(NamedTuple):
         return self.start + self.sectors
 
 
-class SESparseInspector(FrontInspector):
+class SESparseInspector(HeaderInspector):
     """VMware SESparse: two headers give size and state, the map of its grains tells whether it is whole."""
 
     NAME = "vmdk"
@@ -280,9 +281,6 @@ class SESparseInspector(FrontInspector):
         at = 80 + 16 * AREAS.index(name)
         return Area(self._u64(at), self._u64(at + 8))
 
-    def _u64(self, offset: int) -> int:
-        return int.from_bytes(self.region("header").data[offset : offset + 8], "little")
-
     # The map of the grains
 
     @property
@@ -309,7 +307,6 @@ class SESparseInspector(FrontInspector):
         """Where the grain of the highest number ends, in bytes; the grains' beginning if there is none."""
         return self._area("grains").start * SECTOR + (max(self._grains, default=-1) + 1) * GRAIN_BYTES
 
-    def _entries(self, name: str) -> tuple[int, ...]:
+    def _entries(self, name: str) -> "array[int]":
         """A region as the u64 entries of the grain directory or of a grain table."""
-        data = self.captured(name) if self.has_region(name) else b""
-        return unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
+        return little_endian("Q", self.captured(name) if self.has_region(name) else b"")

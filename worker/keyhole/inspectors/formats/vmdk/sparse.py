@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.layout import Part
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
@@ -33,7 +34,7 @@ from keyhole.inspectors.formats.vmdk.descriptor import (
     Descriptor,
 )
 from keyhole.inspectors.formats.vmdk.grains import FOOTER_BYTES, GrainMapInspector
-from keyhole.inspectors.formats.vmdk.header import HEADER_BYTES, MAGIC, SECTOR, SparseHeader
+from keyhole.inspectors.formats.vmdk.header import HEADER_BYTES, MAGIC, SparseHeader
 from keyhole.inspectors.region import CaptureRegion
 
 #: Writers make room for 20 sectors (10 KiB), and QEMU reads no more.

@@ -32,8 +32,9 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.front import FrontInspector
+from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
 from keyhole.inspectors.formats.vmdk.descriptor import (
     CREATE_TYPE,
@@ -47,7 +48,6 @@ from keyhole.inspectors.formats.vmdk.descriptor import (
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from keyhole.inspectors.region import CaptureRegion
 
-SECTOR = 512
 #: As much as a probe looks at (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
 #: Where the pieces end that are read until one holds a NUL. In nearly every format the first does, in what is
@@ -99,7 +99,7 @@ TYPES = EMBEDDED_TYPES | {
 }
 
 
-class VMDKTextInspector(FrontInspector):
+class VMDKTextInspector(HeaderInspector):
     """VMware VMDK, a text descriptor alone: what other files it leads to, and the size of them together."""
 
     NAME = "vmdk"

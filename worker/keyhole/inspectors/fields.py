@@ -1,0 +1,44 @@
+"""Integers in the structures of images: in a header, in a table, in either byte order."""
+
+from array import array
+from sys import byteorder
+
+#: The bytes of a sector, wherever a format does not state another size.
+SECTOR = 512
+
+
+class Fields(bytes):
+    """The bytes of a structure, and the integers in them."""
+
+    __slots__ = ()
+
+    def le(self, at: int, length: int) -> int:
+        """The little-endian integer of `length` bytes at an offset."""
+        return int.from_bytes(self[at : at + length], "little")
+
+    def be(self, at: int, length: int) -> int:
+        """The big-endian integer of `length` bytes at an offset."""
+        return int.from_bytes(self[at : at + length], "big")
+
+
+def little_endian(code: str, table: bytes) -> "array[int]":
+    """The little-endian integers of a table, without a partial one at its end.
+
+    Args:
+        code: The type code of an array: `I` for 4 bytes, `Q` for 8.
+        table: The bytes of the table.
+    """
+    return _integers(code, table, swapped=byteorder == "big")
+
+
+def big_endian(code: str, table: bytes) -> "array[int]":
+    """The big-endian integers of a table, without a partial one at its end; see `little_endian`."""
+    return _integers(code, table, swapped=byteorder == "little")
+
+
+def _integers(code: str, table: bytes, *, swapped: bool) -> "array[int]":
+    numbers = array(code)
+    numbers.frombytes(table[: len(table) // numbers.itemsize * numbers.itemsize])
+    if swapped:
+        numbers.byteswap()
+    return numbers
