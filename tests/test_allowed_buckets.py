@@ -18,7 +18,7 @@ from keyhole.intake.audits.store import Claim
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.settings import Settings
 from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
 from keyhole.sources.meter import Budget, Meter

@@ -11,6 +11,9 @@ ROOT = Path(__file__).parent.parent / "worker" / "keyhole"
 ROOMS = [
     "health",
     "inspectors",
+    "masking",
+    "errors",
+    "reasons",
     "sources",
     "scan",
     "store",
@@ -30,10 +33,10 @@ ROOMS = [
 #: What may be beside the rooms: what it may import, beyond what stands for itself.
 ASIDE = {
     "": set(),
-    "logs": {"inspectors", "sources"},
+    "logs": {"inspectors", "masking"},
     "builders": set(),
-    "demo": {"builders", "scan"},
-    "embedded": {"results", "settings"},
+    "demo": {"builders", "reasons", "scan"},
+    "embedded": {"errors", "results", "settings"},
     "__main__": {"cli", "health"},
 }
 #: The rooms of the inspectors, from the bottom up.

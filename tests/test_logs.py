@@ -6,7 +6,7 @@ import pytest
 
 from keyhole import logs
 from keyhole.api import scan_s3
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources.retries import RETRY_ATTEMPTS
 from keyhole.sources.s3 import S3Access

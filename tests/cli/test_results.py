@@ -7,9 +7,10 @@ import redis
 from rich.cells import cell_len
 
 from keyhole.jobs.tag_debts import TagDebts
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tags import TagDebt
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.cli.conftest import Keyhole
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

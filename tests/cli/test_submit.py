@@ -12,7 +12,8 @@ from keyhole.builders import qcow2
 from keyhole.embedded.valkey import embedded_valkey
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.slow import slow

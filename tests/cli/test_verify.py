@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from keyhole.jobs.tag_debts import TagDebts
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tag_writer import TagWriter
 from keyhole.results.tags import TagDebt
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.cli.conftest import Keyhole
 
 if TYPE_CHECKING:

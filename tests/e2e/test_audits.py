@@ -11,7 +11,7 @@ from keyhole.intake.audits.audit import Audit, AuditState, How
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS, JOBS
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, synthetic_site

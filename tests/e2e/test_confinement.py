@@ -8,7 +8,7 @@ import pytest
 from keyhole.builders import qcow2
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from tests.confinement.confined import with_landlock
 from tests.e2e import commands
 from tests.e2e.conftest import Site

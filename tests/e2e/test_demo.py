@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from keyhole.demo.samples import SAMPLES
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from tests.e2e import commands
 
 

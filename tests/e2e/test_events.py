@@ -20,10 +20,10 @@ from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.intake.events.counters import EventCounters
 from keyhole.intake.events.notifications import parse, scan_job
 from keyhole.jobs.queues import EVENTS
+from keyhole.reasons import Status
 from keyhole.results.drop import Drops, order
 from keyhole.results.lookup import Name
 from keyhole.scan.policy import ruleset
-from keyhole.scan.report import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import Site

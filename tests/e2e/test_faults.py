@@ -18,7 +18,7 @@ from keyhole.intake.refused import LONGEST_MESSAGE
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.limits import VISIBILITY
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site

@@ -8,7 +8,8 @@ import pytest
 from keyhole.builders import qcow2
 from keyhole.fleet.entry_runner import PARTS
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from tests.e2e import commands, misbehaving
 from tests.e2e.conftest import Site
 

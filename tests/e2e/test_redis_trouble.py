@@ -15,7 +15,7 @@ import redis
 
 from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, Site

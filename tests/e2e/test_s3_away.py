@@ -11,7 +11,8 @@ import pytest
 from werkzeug.serving import make_server
 
 from keyhole.builders import qcow2
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from tests.e2e import commands
 from tests.e2e.conftest import Site
 

@@ -17,7 +17,7 @@ from keyhole.fleet.scheduling import beat_entry
 from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.intake.audits.store import AuditStore
 from keyhole.intake.schedule_runs import LastRun, ScheduleRuns
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from tests.e2e import commands

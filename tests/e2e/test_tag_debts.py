@@ -8,7 +8,7 @@ import pytest
 from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.jobs.tag_debts import LOST_SECONDS, TagDebts
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.e2e.test_faults import kill_who_scans, submit

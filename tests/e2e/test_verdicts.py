@@ -12,7 +12,8 @@ from keyhole.builders import qcow2
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 from keyhole.tasks import scan, scan_batch, submit
 from tests.e2e.commands import until

@@ -13,9 +13,10 @@ from typing import Any
 from keyhole.intake.dead_letters import DeadLetters, LetterKind
 from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.job import ScanJob
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore, Verdict
 from keyhole.results.tags import STATUS, disagreement, is_own
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.faults.objects import BUCKET, key_of, stocks
 from tests.faults.s3_answers import Stored
 

@@ -8,9 +8,10 @@ import redis
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tags import own_tags
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.faults.accounts import Accounts, facts
 from tests.faults.objects import BUCKET, key_of, stocks
 from tests.faults.s3_answers import Stored

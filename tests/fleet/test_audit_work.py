@@ -35,8 +35,8 @@ from keyhole.intake.audits.store import Claim
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.liveness import Liveness
 from keyhole.jobs.queues import QUEUES
+from keyhole.reasons import Status
 from keyhole.results.redis_store import STREAM_START
-from keyhole.scan.report import Status
 from keyhole.settings import Settings
 from keyhole.store import keys
 from tests.e2e.audit_site import all_keys

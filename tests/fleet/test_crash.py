@@ -13,8 +13,9 @@ from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store.connection import connect
 from tests.faults.valkey import Valkey
 

@@ -21,7 +21,8 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.leases import LEASE_SECONDS
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 
 JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(4))

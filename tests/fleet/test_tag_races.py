@@ -20,9 +20,10 @@ import stamina
 
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
+from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagWriter
 from keyhole.results.tags import OWN_TAGS, STATUS, disagreement, is_own, own_tags
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from tests.jobs.clock import pass_seconds
 from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored

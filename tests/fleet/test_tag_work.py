@@ -17,9 +17,10 @@ from keyhole.fleet.tagging import PAGE, TagWork
 from keyhole.intake.dead_letters import LetterKind
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagRequest, TagWriter
 from keyhole.results.tags import TAG_DEBT, TagDebt, own_tags
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from tests.jobs.clock import pass_seconds
 from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored

@@ -32,9 +32,9 @@ from keyhole.builders import (
     vmdk_stream_optimized,
 )
 from keyhole.inspectors import Facts
+from keyhole.reasons import Status
 from keyhole.scan.declared import Declared
 from keyhole.scan.policy import apply, judge
-from keyhole.scan.report import Status
 from keyhole.scan.rules import Rule
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.test_hostile import exhaust

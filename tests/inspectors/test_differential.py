@@ -22,8 +22,8 @@ from keyhole.builders import (
 )
 from keyhole.builders.image import round_up
 from keyhole.inspectors import Facts
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import image_of

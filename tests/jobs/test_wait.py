@@ -11,8 +11,9 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.wait import Arrived, await_verdicts
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore, StreamPage
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

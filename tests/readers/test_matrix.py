@@ -15,8 +15,8 @@ import pytest
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.inspectors.inspecting import facts_of
 from tests.readers import parts
 from tests.readers.part import Part, alone, behind, over

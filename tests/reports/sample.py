@@ -19,7 +19,8 @@ from keyhole.intake.audits.audit import (
     How,
     Totals,
 )
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Reason, Status
+from keyhole.scan.report import Report
 from keyhole.scan.scanner import ScanSettings, Target, failure, scan
 from keyhole.sources.errors import BudgetExhaustedError, UnreadableError
 from keyhole.sources.local import open_local
@@ -73,14 +74,16 @@ def _scanned(path: Path) -> Iterator[Report]:
 
 def _not_read() -> Iterator[Report]:
     def refuse(_meter: Meter) -> Source:
-        raise UnreadableError("access_denied", "GetObject is denied; allow s3:GetObject on this key")
+        raise UnreadableError(Reason.ACCESS_DENIED, "GetObject is denied; allow s3:GetObject on this key")
 
     def give_up(_meter: Meter) -> Source:
-        raise BudgetExhaustedError("budget", "60 seconds are over")
+        raise BudgetExhaustedError(Reason.BUDGET, "60 seconds are over")
 
     yield scan(_target("restricted/payroll.vmdk"), refuse, ScanSettings())
     yield scan(_target("slow/tape.raw"), give_up, ScanSettings())
-    yield failure(_target("images/odd.vhdx"), "internal_error", "the scanner has a bug; its log says which")
+    yield failure(
+        _target("images/odd.vhdx"), Reason.INTERNAL_ERROR, "the scanner has a bug; its log says which"
+    )
 
 
 def _target(key: str) -> Target:

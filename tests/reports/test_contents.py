@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState, Totals
 from keyhole.intake.selection import Selection
+from keyhole.reasons import Status
 from keyhole.reports import contents
-from keyhole.scan.report import Status
 from tests.reports import sample
 
 NOW = sample.NOON + timedelta(minutes=5)

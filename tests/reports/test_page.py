@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from keyhole.inspectors.findings import found
 from keyhole.inspectors.text import printable
 from keyhole.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
+from keyhole.reasons import STATUSES, Status
 from keyhole.reports import page
 from keyhole.reports.page import write_html
-from keyhole.reports.reasons import BY_URGENCY
-from keyhole.scan.report import Status
 from tests.reports import sample
 
 NOW = sample.NOON + timedelta(minutes=5)
@@ -226,7 +225,7 @@ def test_what_needs_attention_comes_with_its_sentence() -> None:
     assert articles[0].endswith("and 3 more")
     assert [one.split()[0] for one in articles] == sorted(
         (one.split()[0] for one in articles),
-        key=[*BY_URGENCY].index,
+        key=[*STATUSES].index,
     )
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from keyhole.inspectors.findings import found
 from keyhole.intake.audits.audit import AuditedObject, How
+from keyhole.reasons import Status
 from keyhole.reports.rows import Row, row_of
 from keyhole.reports.spreadsheet import write_csv
-from keyhole.scan.report import Status
 from tests.reports import sample
 
 #: Text that is likely to be trouble, and any other. A key is UTF-8, so it has no surrogates.

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from keyhole.inspectors.findings import found
 from keyhole.intake.audits.audit import AuditedObject, How
-from keyhole.reports.reasons import BY_URGENCY
+from keyhole.reasons import STATUSES, Status
 from keyhole.reports.summary import EXAMPLES, summarize
-from keyhole.scan.report import Status
 from tests.reports import sample
 
 OBJECTS = st.lists(
@@ -41,7 +40,7 @@ def test_nothing_that_is_hidden_needs_more_attention_than_what_is_shown(
 ) -> None:
     summary = summarize(objects, limit)
 
-    order = list(BY_URGENCY)
+    order = list(STATUSES)
     shown = [order.index(row.status) for row in summary.rows]
     assert shown == sorted(shown)
     assert not summary.hidden or max(shown) <= min(order.index(status) for status in summary.hidden)

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = "a.qcow2"

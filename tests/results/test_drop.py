@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import redis
 
+from keyhole.reasons import Status
 from keyhole.results.drop import Drops, Standing, order
 from keyhole.results.lookup import Name
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

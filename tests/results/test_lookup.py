@@ -7,9 +7,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyhole.reasons import Status
 from keyhole.results.lookup import Lookup, Name
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 
 

@@ -9,9 +9,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyhole.reasons import Status
 from keyhole.results.record import CorruptRecordError
 from keyhole.results.redis_store import STREAM_START, RedisStore
-from keyhole.scan.report import LastAttempt, Report, Status
+from keyhole.scan.report import LastAttempt, Report
 from keyhole.store import keys
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

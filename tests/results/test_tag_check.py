@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyhole.reasons import Status
 from keyhole.results.tag_check import TagCheck
 from keyhole.results.tag_writer import TagWriter
 from keyhole.results.tags import STATUS, TagDebt
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.servers.model_s3 import Fault, ModelS3
 
 if TYPE_CHECKING:

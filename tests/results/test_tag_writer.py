@@ -10,9 +10,10 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
+from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import OWN_TAGS, TagDebt, own_tags
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.results.tag_reports import KEY, NOON, foreign, report
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.reasons import Status
 from keyhole.results.tags import OWN_TAGS, merged, own_tags
-from keyhole.scan.report import Status
 from tests.results.tag_reports import NOON, report
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from keyhole.reasons import Status
 from keyhole.results.tags import own_tags
 from keyhole.results.verification import Agreement, Code, Seen, Verification, compare, look
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.sources.errors import TransientError
 from tests.results.tag_reports import foreign, report
 from tests.servers.model_s3 import Fault, ModelS3

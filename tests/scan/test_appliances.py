@@ -7,7 +7,8 @@ import pytest
 
 from keyhole.api import scan_s3
 from keyhole.builders import Image, gpt_disk, tar
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local

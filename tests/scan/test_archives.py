@@ -21,7 +21,8 @@ from keyhole.builders import (
     vmdk_stream_optimized,
     zip_archive,
 )
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
 from keyhole.sources.local import open_local

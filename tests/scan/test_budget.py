@@ -6,7 +6,8 @@ import pytest
 
 from keyhole.api import scan_s3
 from keyhole.builders import Image, gpt_disk, qcow2, vmdk_sparse
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources import meter
 from keyhole.sources.meter import Budget

@@ -15,7 +15,8 @@ import pytest
 from keyhole.api import inspect_stream, scan_s3
 from keyhole.builders import Image, gpt_disk, qcow2, tar, vhd_fixed
 from keyhole.inspectors.archives.zip.end import TAIL_BYTES
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import PROFILES, PolicyError, load_policy
 from keyhole.scan.scanner import FULL_SECONDS, ScanSettings, Target, scan
 from keyhole.settings import Settings

@@ -7,7 +7,8 @@ import pytest
 
 from keyhole.builders import Image, gpt_disk, qcow2, tar
 from keyhole.builders.tar import tar_header
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Budget

@@ -9,8 +9,8 @@ from keyhole.builders import Image, gpt_disk, iso, qcow2, vmdk_sparse
 from keyhole.inspectors import Facts, Severity
 from keyhole.inspectors.catalogue import INSPECTORS
 from keyhole.inspectors.facts import Member
+from keyhole.reasons import Status
 from keyhole.scan.declared import Declared, compare
-from keyhole.scan.report import Status
 from keyhole.scan.scanner import ScanSettings
 from tests.inspectors.inspecting import facts_of
 from tests.servers.access import s3_access

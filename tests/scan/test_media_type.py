@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from keyhole.builders import Image
 from keyhole.inspectors import Inspection
+from keyhole.reasons import Status
 from keyhole.scan.media_type import media_type
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
 from keyhole.sources.local import FileSource

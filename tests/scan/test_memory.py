@@ -12,9 +12,9 @@ import pytest
 
 from keyhole.builders import qcow2
 from keyhole.inspectors.memory import Held, held_by
+from keyhole.reasons import Status
 from keyhole.scan.memory import BESIDE, MUCH, MemoryPool, MemoryShare
 from keyhole.scan.process_lock import ProcessLock
-from keyhole.scan.report import Status
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.scan.undecided import is_undecided
 from keyhole.sources.errors import TransientError

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from keyhole.inspectors.facts import Facts, Wholeness
 from keyhole.inspectors.findings import CHECKS, Severity, found
+from keyhole.reasons import Status
 from keyhole.scan.policy import PRECEDENCE, STATUS_OF_CHECK, judge
-from keyhole.scan.report import Status
 
 WHOLE = Facts("qcow2", "3", 1 << 30, 1 << 20, (), wholeness=Wholeness.PROVEN)
 UNKNOWN = Facts(None, None, None, 1 << 20, ())

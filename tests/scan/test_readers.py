@@ -7,7 +7,8 @@ import pytest
 
 from keyhole.builders import Image, OVADisk, ova, ovf, vhd_dynamic, vhd_fixed, vhd_geometry
 from keyhole.inspectors import Severity
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import PROFILES, PolicyError, load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import CHECKS, Finding, Severity
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SIZES = st.none() | st.integers(0, 1 << 70)

@@ -15,7 +15,8 @@ from keyhole.builders import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3

@@ -25,9 +25,10 @@ from keyhole.builders import (
 )
 from keyhole.inspectors import CHECKS, Facts, Severity, Wholeness
 from keyhole.inspectors.findings import Finding
+from keyhole.reasons import Status
 from keyhole.scan.declared import Declared
 from keyhole.scan.policy import PRECEDENCE, RULESET, apply, judge
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import PROFILES, PolicyError, Rule, load_policy, profile_text
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local

@@ -20,7 +20,7 @@ from keyhole.builders import (
     vmdk_sparse,
     vmdk_stream_optimized,
 )
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.scan.scanner import MAX_STARTS, ScanSettings
 
 SIZE = 16 << 20

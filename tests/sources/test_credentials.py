@@ -7,7 +7,7 @@ import pytest
 
 from keyhole.api import scan_s3
 from keyhole.intake.listing import list_objects
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources.errors import SourceError
 from keyhole.sources.s3 import S3Access

@@ -8,9 +8,9 @@ import pytest
 from keyhole.api import scan_s3
 from keyhole.builders import qcow2
 from keyhole.intake.listing import list_objects
+from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt
-from keyhole.scan.report import Status
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate

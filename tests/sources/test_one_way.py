@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from keyhole.api import scan_s3
 from keyhole.builders import qcow2
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources import trust
 from keyhole.sources.errors import ConfigurationError, SourceError

@@ -12,7 +12,7 @@ import pytest
 
 from keyhole.api import scan_s3
 from keyhole.builders import gpt_disk
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources.errors import ObjectChangedError
 from keyhole.sources.meter import Budget, Meter

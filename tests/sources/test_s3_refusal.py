@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 
 from keyhole.api import scan_s3
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.scan.scanner import ScanSettings
 from keyhole.sources.errors import ConfigurationError, TransientError
 from keyhole.sources.s3 import S3Access

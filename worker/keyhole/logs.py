@@ -13,7 +13,7 @@ import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from keyhole.inspectors.text import escaped, escaped_lines
-from keyhole.sources.masking import masked
+from keyhole.masking import masked
 
 #: Our handler's name: it takes the place of the one of an earlier call, and of no other's.
 HANDLER = "keyhole"

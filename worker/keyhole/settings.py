@@ -14,12 +14,12 @@ from keyhole.intake.audits.prices import PricesError, load_prices
 from keyhole.intake.selection import Selection
 from keyhole.jobs.signatures import read_keys
 from keyhole.limits import Limits
+from keyhole.masking import check_no_user, check_redis_or_broker
 from keyhole.scan.rules import PolicyError, load_policy
 from keyhole.scan.scanner import ScanSettings
 from keyhole.scan.sizes import parse_size
 from keyhole.sources.allowed import AllowedBuckets
 from keyhole.sources.endpoint import AddressingStyle, checked_endpoint
-from keyhole.sources.masking import check_no_user, check_redis_or_broker
 from keyhole.sources.meter import Budget
 from keyhole.store.redis_url import redis_options
 

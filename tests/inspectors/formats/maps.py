@@ -3,8 +3,8 @@
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
 from keyhole.inspectors.inside import Inside
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from keyhole.scan.rules import Rule
 from tests.inspectors.inspecting import facts_of
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from keyhole.builders import Image, vdi, vhd_dynamic, vhdx
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.formats.maps import PROVEN, assert_good, overlaps_of, thorough_facts_of
 from tests.inspectors.inspecting import checks_of

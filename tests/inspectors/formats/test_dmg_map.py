@@ -13,8 +13,8 @@ from keyhole.inspectors import Inspection, Wholeness
 from keyhole.inspectors.formats import dmg_map
 from keyhole.inspectors.formats.dmg import DMGInspector
 from keyhole.inspectors.formats.dmg_map import RAW, parse
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.inspectors.compression.packed import PACKED, noise
 from tests.inspectors.formats.dmgs import (
     BZIP2,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from keyhole.builders import Image, bochs, cloop, cowd, parallels, qcow1, qed, sesparse, sparseimage
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.formats.maps import OVERLAP, assert_good
 from tests.inspectors.inspecting import facts_of

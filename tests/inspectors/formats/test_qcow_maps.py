@@ -7,8 +7,8 @@ import pytest
 from keyhole.builders import Image, qcow2
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.qcow2.refcounts import Refcounts, decoded
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.formats.maps import OVERLAP, PROVEN, assert_good, overlaps_of, thorough_facts_of
 from tests.inspectors.inspecting import checks_of, facts_of

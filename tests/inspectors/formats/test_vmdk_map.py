@@ -6,8 +6,8 @@ import pytest
 
 from keyhole.builders import Image, vmdk_sparse, vmdk_stream_optimized
 from keyhole.inspectors import Wholeness
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.conftest import QemuImg
 from tests.inspectors.formats.maps import PROVEN, assert_good, overlaps_of, thorough_facts_of
 from tests.inspectors.inspecting import checks_of, facts_of

@@ -20,10 +20,11 @@ from keyhole.intake.audits.estimate import (
 )
 from keyhole.intake.audits.prices import GB, load_prices
 from keyhole.intake.listing import Listed
+from keyhole.reasons import Status
 from keyhole.results import tag_writer
 from keyhole.results.tag_writer import TagOutcome, TagRequest, TagWriter
 from keyhole.results.tags import TagDebt
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from tests.pages import REFERENCE, rows
 
 if TYPE_CHECKING:

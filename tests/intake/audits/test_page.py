@@ -15,10 +15,11 @@ from keyhole.intake.listing import Listed, Page
 from keyhole.intake.selection import Selection
 from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.queues import AUDITS
+from keyhole.reasons import Status
 from keyhole.results.lookup import Lookup
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tag_check import TagFinding
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 
 WHEN = datetime(2026, 5, 1, tzinfo=UTC)
 RULESET = "3:default"

@@ -14,7 +14,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.queues import AUDITS
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from keyhole.store.durability import NotDurableError

@@ -6,7 +6,8 @@ import pytest
 
 from keyhole.intake.audits.unchanged import still_stands
 from keyhole.intake.listing import Listed
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 
 WHEN = datetime(2026, 5, 1, 12, 30, 15, tzinfo=UTC)
 LISTED = Listed("a", 100, '"e1"', WHEN.replace(microsecond=123_000))

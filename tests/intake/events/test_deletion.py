@@ -8,10 +8,11 @@ import redis
 
 from keyhole.intake.events.deletion import VerdictDeleter, is_gone
 from keyhole.intake.events.event import EventKind, ObjectEvent
+from keyhole.reasons import Status
 from keyhole.results.drop import Drops
 from keyhole.results.lookup import Name
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.sources.s3 import S3Access
 from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto

@@ -11,7 +11,7 @@ import click
 from keyhole import __version__, logs
 from keyhole.cli.errors import INTERRUPTED, UNDECIDED, CommandError
 from keyhole.inspectors.text import escaped_lines, shown
-from keyhole.sources.masking import masked
+from keyhole.masking import masked
 
 COMMANDS = {
     "audit": "audit",

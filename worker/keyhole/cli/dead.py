@@ -21,10 +21,10 @@ from keyhole.intake.events.handling import DUPLICATES, PUBLISHED, Handler
 from keyhole.intake.events.notifications import NotUnderstoodError
 from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.tag_debts import TagDebts
+from keyhole.masking import masked
 from keyhole.results.tags import TAG_DEBT
 from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
-from keyhole.sources.masking import masked
 from keyhole.store.connection import connect
 
 #: Characters of an id that a list shows: enough to tell a million letters apart.

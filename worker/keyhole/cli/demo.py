@@ -22,7 +22,8 @@ from keyhole.embedded.processes import worker_process
 from keyhole.embedded.valkey import embedded_valkey
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditSpec
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 from keyhole.settings import Settings
 
 #: Enough to show that work is shared.

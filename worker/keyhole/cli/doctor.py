@@ -18,8 +18,8 @@ from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.services import Services
 from keyhole.inspectors.text import escaped
+from keyhole.masking import masked
 from keyhole.settings import Settings
-from keyhole.sources.masking import masked
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
 #: How the findings begin about a server that is asked for nothing more.

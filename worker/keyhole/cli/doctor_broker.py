@@ -17,8 +17,8 @@ from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
 from keyhole.fleet.broker import impatient
 from keyhole.jobs.queues import QUEUES
+from keyhole.masking import masked_url
 from keyhole.settings import Settings
-from keyhole.sources.masking import masked_url
 
 #: Seconds to wait for workers to answer: they do so between two tasks.
 PING_SECONDS = 2.0

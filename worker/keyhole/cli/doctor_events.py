@@ -8,8 +8,8 @@ from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
 from keyhole.intake.events.open_source import open_source
 from keyhole.intake.events.source import LookDeniedError, SourceUnavailableError
+from keyhole.masking import masked_url
 from keyhole.settings import Settings
-from keyhole.sources.masking import masked_url
 
 
 def of_events(settings: Settings) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from keyhole.cli.doctor_check import ANSWER_SECONDS
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
 from keyhole.cli.redis_trouble import redis_trouble, replica_of, unusable
-from keyhole.sources.masking import masked_url
+from keyhole.masking import masked_url
 from keyhole.store.connection import connect
 from keyhole.store.durability import NO_COMMAND
 from keyhole.store.permissions import OPTIONAL, lacking

@@ -9,6 +9,7 @@ from keyhole.api import s3_access
 from keyhole.cli.doctor_check import ANSWER_SECONDS
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.inspectors.text import shown
+from keyhole.reasons import Reason
 from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.deadline import deadline
@@ -20,7 +21,7 @@ from keyhole.sources.s3_uri import S3Uri
 
 #: What a request came to that was cut off.
 UNANSWERED = TransientError(
-    "network",
+    Reason.NETWORK,
     f"no answer within {ANSWER_SECONDS:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
 )
 _SEE_DOCTOR = "; see `keyhole doctor`"
@@ -61,7 +62,7 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
             )
     except BOTO_ERRORS as error:
         found = UNANSWERED if timer.expired else explain(error)
-        if found.reason == "access_denied":
+        if found.reason == Reason.ACCESS_DENIED:
             advice = "it takes s3:ListBucket, for -r and to tell missing from denied"
             yield Finding("list", ADVICE, f"{told(found)}; {advice}")
         else:

@@ -9,11 +9,11 @@ from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
 
 from keyhole.cli.redis_trouble import redis_trouble
 from keyhole.embedded.valkey import EmbeddedError
+from keyhole.masking import masked, masked_url
 from keyhole.results.record import CorruptRecordError
 from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.errors import SourceError
-from keyhole.sources.masking import masked, masked_url
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3

@@ -5,7 +5,7 @@ from typing import Any, Final
 import redis
 from redis.exceptions import ClusterCrossSlotError, ClusterError, MasterDownError, MovedError
 
-from keyhole.sources.masking import masked
+from keyhole.masking import masked
 
 CLUSTER: Final = (
     "the Redis belongs to a cluster, which Keyhole cannot use; name one that is none in {setting}"

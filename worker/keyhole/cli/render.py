@@ -10,7 +10,8 @@ from rich.text import Text
 from keyhole.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
 from keyhole.inspectors.text import escaped, shown
 from keyhole.jobs.tag_debts import Owed
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 
 STYLES = {
     Status.SAFE: "green",

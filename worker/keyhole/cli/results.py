@@ -10,8 +10,9 @@ from keyhole.cli.render import exit_code, report_page, report_table
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
+from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import connect

@@ -20,7 +20,7 @@ from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 
 if TYPE_CHECKING:
     from keyhole.intake.schedules import Schedule

@@ -26,7 +26,7 @@ from keyhole.builders import (
     vmdk_stream_optimized,
     zip_archive,
 )
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 
 MIB = 1024**2
 GIB = 1024**3

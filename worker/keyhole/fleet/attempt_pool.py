@@ -21,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from keyhole.jobs.attempts import Attempts
 from keyhole.jobs.cpu_watch import CpuWatch
 from keyhole.jobs.job import ScanJob
-from keyhole.sources.masking import masked
+from keyhole.masking import masked
 
 log = logging.getLogger(__name__)
 

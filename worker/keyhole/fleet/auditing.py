@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from keyhole import __version__
+from keyhole.errors import KeyholeError
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
@@ -23,10 +24,11 @@ from keyhole.intake.listing import Lister, lister_for
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
 from keyhole.jobs.rate_limit import RateLimiter
+from keyhole.reasons import Reason
 from keyhole.results.tag_check import TagCheck
 from keyhole.scan.scanner import Target, failure
 from keyhole.sources.allowed import BucketNotAllowedError
-from keyhole.sources.errors import SourceError, TransientError
+from keyhole.sources.errors import TransientError
 from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ class AuditWork:
             log.warning("audit %s does not get on: %s", audit.id, error)
             services.audits.note_trouble(audit.id, f"{error}; it is tried again")
             return  # the right expires, and the sweep wakes the audit
-        except (SourceError, ValueError) as error:
+        except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
             return
         for report in reports:
@@ -145,7 +147,7 @@ class AuditWork:
             if not services.ledger.job_done(job.id):
                 target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
                 self._scan_work.record(
-                    batch, job, failure(target, "worker_lost", "its batch was sent again in vain")
+                    batch, job, failure(target, Reason.WORKER_LOST, "its batch was sent again in vain")
                 )
                 services.ledger.mark_done(job.id)
         # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
@@ -182,7 +184,7 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
     """What lists the objects that an audit is about. Parts of an inventory are kept in the folder.
 
     Raises:
-        SourceError: There is no such lister.
+        KeyholeError: There is no such lister.
     """
     client = services.s3.client
     if spec.inventory is None:

@@ -31,6 +31,7 @@ from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
+from keyhole.reasons import Reason
 from keyhole.scan.report import Report
 from keyhole.scan.scanner import Target, failure
 from keyhole.scan.undecided import is_undecided
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 #: Workers that a job may cost: one is lost by accident once or twice; more often it is the job.
 MAX_LOST: Final = 3
 #: Reasons for which the bucket cannot be blamed.
-OURS: Final = frozenset({"internal_error", "memory", "rate"})
+OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
 #: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
 MAX_INTERNAL_ERRORS: Final = 3
 #: In so many parts goes on what a lost worker had not begun. Where much of it is poison, most parts lose
@@ -204,7 +205,7 @@ class _Attempts:
         if start.lost >= MAX_LOST:
             log.error("job %s is given up, %d workers were lost with it: %s", job.id, MAX_LOST, target.name)
             message = f"{MAX_LOST} workers were lost while they scanned it"
-            return self._give_up(job, failure(target, "poison", message), start.run)
+            return self._give_up(job, failure(target, Reason.POISON, message), start.run)
         try:
             report = runner.scan(entry, job)
             error = str(report.details.get("error", ""))
@@ -212,7 +213,7 @@ class _Attempts:
             raise
         except Exception:
             log.exception("scanning %s failed", target.name)
-            report = failure(target, "internal_error", "the scanner failed; its log says how")
+            report = failure(target, Reason.INTERNAL_ERROR, "the scanner failed; its log says how")
             error = tail(traceback.format_exc())
         undecided = is_undecided(report)
         runner.breaker.record(
@@ -227,7 +228,7 @@ class _Attempts:
         (reason,) = report.reasons
         known = runner.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
         if known.seconds >= runner.retry_seconds or (
-            reason == "internal_error" and known.alike >= MAX_INTERNAL_ERRORS
+            reason == Reason.INTERNAL_ERROR and known.alike >= MAX_INTERNAL_ERRORS
         ):
             return self._give_up(job, report, run)
         if known.times == 1:

@@ -23,6 +23,7 @@ from celery import bootsteps
 
 from keyhole.fleet.loop_watch import SIGN
 from keyhole.fleet.services import services
+from keyhole.reasons import Reason
 from keyhole.sources.deadline import deadline
 from keyhole.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
 from keyhole.sources.s3 import S3Access
@@ -37,7 +38,7 @@ START_ATTEMPTS, START_PAUSE = 3, 2.0
 
 #: What a request came to that was cut off.
 UNANSWERED: Final = TransientError(
-    "network",
+    Reason.NETWORK,
     f"no answer within {LONGEST_REQUEST:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
 )
 _NO_CREDENTIALS: Final = (
@@ -85,7 +86,7 @@ def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int 
 def _ask(access: S3Access) -> SourceError | None:
     try:
         if access.credentials_from is None:
-            return ConfigurationError("credentials", _NO_CREDENTIALS)
+            return ConfigurationError(Reason.CREDENTIALS, _NO_CREDENTIALS)
         client = access.client
     except SourceError as error:
         return error
@@ -95,7 +96,7 @@ def _ask(access: S3Access) -> SourceError | None:
     except (ClientError, BotoCoreError, HTTPClientError, ValueError) as error:
         found = UNANSWERED if timer.expired else explain(error)
         answered = isinstance(error, ClientError) and (
-            isinstance(found, UnreadableError) or found.reason == "request" or _is_unsupported(error)
+            isinstance(found, UnreadableError) or found.reason == Reason.REQUEST or _is_unsupported(error)
         )
         return None if answered else found
     finally:

@@ -13,6 +13,7 @@ from keyhole.intake.events.counters import OTHER_READING
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
+from keyhole.reasons import Reason
 from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.report import Report
 from keyhole.sources.allowed import BucketNotAllowedError
@@ -51,10 +52,10 @@ class ScanWork:
     def scan(self, entry: Entry, job: ScanJob) -> Report:
         """Scan one object; under its other key, if it is there and not under the first."""
         report = self._scan_key(entry, job, job.key)
-        if job.other_key is None or report.reasons != ("not_found",):
+        if job.other_key is None or report.reasons != (Reason.NOT_FOUND,):
             return report
         other = self._scan_key(entry, job, job.other_key)
-        if other.reasons == ("not_found",):
+        if other.reasons == (Reason.NOT_FOUND,):
             return report
         self._services.event_counters.add({OTHER_READING: 1})
         return other

@@ -20,10 +20,11 @@ from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import Dead
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
+from keyhole.reasons import Reason, Status
 from keyhole.results.lookup import Name
 from keyhole.results.tag_writer import TagOutcome, TagRequest, VerdictOn
 from keyhole.results.tags import TagDebt, own_tags, unquoted
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.sources.errors import SourceError, TransientError
 from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
@@ -61,7 +62,7 @@ class _TooSlowError(TransientError):
     """S3 answers, and so slowly that the rest is for later."""
 
     def __init__(self) -> None:
-        super().__init__("network", f"the requests took longer than {LONGEST_WRITE:.0f} s")
+        super().__init__(Reason.NETWORK, f"the requests took longer than {LONGEST_WRITE:.0f} s")
 
 
 class TagWork:

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from keyhole.inspectors.findings import Finding
+
+#: Why something was not seen to its end, though the data are in order.
+DECOMPRESSION_LIMIT: Final = "decompression_limit"
 
 
 class Wholeness(StrEnum):
@@ -26,7 +30,7 @@ class Facts:
 
     `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
     whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it, or
-    `unseen` says why, as a reason code.
+    `unseen` says why: the name of a check, or `DECOMPRESSION_LIMIT`.
     `front` are the first bytes of what was not recognised, for whoever can name it: up to 4 KiB, or all that
     is held if that is nothing but zeros (and nothing if only the first 4 KiB are).
     `other_sizes` are the virtual sizes that some readers take in place of `virtual_size`, by the reader's

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from keyhole.sources.errors import SourceError
+from keyhole.intake.errors import ListingError
 
 
 class Cursor(BaseModel):
@@ -45,11 +45,11 @@ class LedCursor(Cursor):
         """The place to which these fields lead.
 
         Raises:
-            SourceError: The listing was there before.
+            ListingError: The listing was there before.
         """
         here = blake2b(repr(sorted(place.items())).encode(), digest_size=8).hexdigest()
         if here == self.seen:
-            raise SourceError("wrong_listing", "the server lists in a circle: it leads back to where it was")
+            raise ListingError("the server lists in a circle: it leads back to where it was")
         steps = self.steps + 1
         if steps == self.until:
             return self.model_copy(update={**place, "seen": here, "steps": 0, "until": 2 * self.until})

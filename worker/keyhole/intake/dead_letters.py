@@ -30,8 +30,8 @@ import redis
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from keyhole.jobs.entry import ENTRY, Entry
+from keyhole.masking import masked
 from keyhole.results.tags import TAG_DEBT, TagDebt
-from keyhole.sources.masking import masked
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import TransientError
 from keyhole.sources.retries import retries
 from keyhole.sources.s3_refusal import explain
@@ -52,7 +53,9 @@ class ListRequest:
         except (
             RuntimeError
         ) as error:  # botocore's for a time that no calendar has, Python's for a deep document
-            raise TransientError("server_error", f"the server's answer makes no sense: {error}") from error
+            raise TransientError(
+                Reason.SERVER_ERROR, f"the server's answer makes no sense: {error}"
+            ) from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
         if self.attributes:
@@ -74,7 +77,7 @@ class ListRequest:
             raise
         self.requests += _redirects(answer)
         if "IsTruncated" not in answer:
-            raise TransientError("server_error", "the server's answer is no listing")
+            raise TransientError(Reason.SERVER_ERROR, "the server's answer is no listing")
         return answer
 
 

@@ -17,8 +17,10 @@ from urllib.parse import unquote_plus
 
 from keyhole.inspectors.text import printable
 from keyhole.intake.cursor import Cursor, LedCursor
+from keyhole.intake.errors import ListingError
 from keyhole.intake.list_request import ListRequest
-from keyhole.sources.errors import ConfigurationError, SourceError
+from keyhole.reasons import Reason
+from keyhole.sources.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -69,7 +71,7 @@ class Lister(Protocol):
         """The page at a cursor; the first if it is `None`.
 
         Raises:
-            SourceError: It cannot be listed; it says why.
+            KeyholeError: It cannot be listed: a `SourceError` or a `ListingError`, which says why.
             ValueError: The cursor is not one of this lister's.
         """
 
@@ -85,7 +87,9 @@ def lister_for(
     if not bucket.endswith(DIRECTORY_SUFFIXES):
         return (VersionLister if versions else ObjectLister)(client, bucket, prefix, page_size=page_size)
     if versions:
-        raise ConfigurationError("request", f"{bucket} is a directory bucket, and those keep no versions")
+        raise ConfigurationError(
+            Reason.REQUEST, f"{bucket} is a directory bucket, and those keep no versions"
+        )
     return DirectoryLister(client, bucket, prefix, page_size=page_size)
 
 
@@ -93,7 +97,7 @@ def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Liste
     """Every object whose key begins with `prefix`, as the server lists them.
 
     Raises:
-        SourceError: The bucket cannot be listed; it says why.
+        ConfigurationError: The bucket cannot be listed so; it says why.
     """
     lister = lister_for(client, bucket, prefix)
     page = lister.page(None)
@@ -138,15 +142,11 @@ class _S3Lister:
         """What a page lists of a kind, by key: no more than it was asked for, and all below the prefix."""
         entries = [(_key(answer, _stated(entry, "Key")), entry) for entry in answer.get(kind, [])]
         if len(entries) > self._page_size:
-            raise SourceError(
-                "wrong_listing",
-                f"the server lists {len(entries)} keys where {self._page_size} were asked for",
-            )
+            raise ListingError(f"the server lists {len(entries)} keys where {self._page_size} were asked for")
         for key, _ in entries:
             if not key.startswith(self._prefix):
-                raise SourceError(
-                    "wrong_listing",
-                    f"the server lists {_shown(key)}, which does not begin with {_shown(self._prefix)}",
+                raise ListingError(
+                    f"the server lists {_shown(key)}, which does not begin with {_shown(self._prefix)}"
                 )
         return entries
 
@@ -178,7 +178,7 @@ class ObjectLister(_S3Lister):
                 place = _AfterKey(after=objects[-1].key, attributes=list_request.attributes)
                 return Page(objects, place.write(), list_request.requests)
             request["ContinuationToken"] = _stated(answer, "NextContinuationToken")
-        raise SourceError("wrong_listing", "the server says that there is more to list, and lists nothing")
+        raise ListingError("the server says that there is more to list, and lists nothing")
 
 
 class _AtVersion(LedCursor):
@@ -235,7 +235,8 @@ class DirectoryLister(_S3Lister):
         super().__init__(client, bucket, prefix, page_size=page_size)
         if prefix and not prefix.endswith("/"):
             raise ConfigurationError(
-                "request", f"{bucket} is a directory bucket, which lists folders alone: end the prefix in `/`"
+                Reason.REQUEST,
+                f"{bucket} is a directory bucket, which lists folders alone: end the prefix in `/`",
             )
 
     def page(self, cursor: str | None) -> Page:
@@ -252,8 +253,7 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
     """Refuse keys that do not come in the order of their UTF-8 bytes, which is that of Python's texts."""
     for before, key in pairwise(keys):
         if key < before or (key == before and not may_repeat):
-            raise SourceError(
-                "listing_order",
+            raise ListingError(
                 f"the server lists {_shown(key)} after {_shown(before)}; only what is listed in the order of "
                 "the keys' UTF-8 bytes can be listed on from a key",
             )
@@ -279,26 +279,24 @@ def _key(answer: Any, stated: str) -> str:  # noqa: ANN401 - as above
     try:
         return unquote_plus(stated, errors="strict")
     except UnicodeDecodeError as error:
-        raise SourceError(
-            "wrong_listing", f"the server lists {_shown(stated)}, which is not UTF-8"
-        ) from error
+        raise ListingError(f"the server lists {_shown(stated)}, which is not UTF-8") from error
 
 
 def _stated(answer: Any, field: str) -> str:  # noqa: ANN401 - as above
     value = answer.get(field)
     if not value:
-        raise SourceError("wrong_listing", f"the server's listing does not state {field}")
+        raise ListingError(f"the server's listing does not state {field}")
     return str(value)
 
 
 def _listed(key: str, entry: Any) -> Listed:  # noqa: ANN401 - as above
     size, modified, restore = entry.get("Size"), entry.get("LastModified"), entry.get("RestoreStatus", {})
     if size is None or size < 0:
-        raise SourceError("wrong_listing", f"the server says of {_shown(key)} that its size is {size}")
+        raise ListingError(f"the server says of {_shown(key)} that its size is {size}")
     try:
         modified = modified and modified.astimezone(UTC)
     except OverflowError as error:
-        raise SourceError("wrong_listing", f"the server says of {_shown(key)}: changed {modified}") from error
+        raise ListingError(f"the server says of {_shown(key)}: changed {modified}") from error
     return Listed(
         key=key,
         size=size,

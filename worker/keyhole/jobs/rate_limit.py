@@ -14,6 +14,7 @@ from typing import Final
 
 import redis
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import TransientError
 from keyhole.store import keys
 
@@ -83,7 +84,7 @@ class RateLimiter:
         left = int(self._take_slot(keys=[self._key], args=args)) / 1_000_000
         if left < 0:
             raise TransientError(
-                "rate",
+                Reason.RATE,
                 f"too many requests compete for {self._rate:g} per second; none was possible in time",
             )
         while left > 0:

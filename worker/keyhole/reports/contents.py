@@ -5,9 +5,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from keyhole.intake.audits.audit import Audit, AuditState
+from keyhole.reasons import STATUSES, Status
 from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
-from keyhole.reports.reasons import BY_URGENCY
-from keyhole.scan.report import Status
 
 #: The narrowest part of a bar, in per cent of it: what is there is seen.
 NARROWEST: Final = 0.5
@@ -97,7 +96,7 @@ def verdict(statuses: Mapping[Status, int]) -> str:
 
 def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
     """The statuses that occur, what needs attention first, first."""
-    return [(status, statuses[status]) for status in BY_URGENCY if statuses.get(status)]
+    return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 
 def bar(statuses: Mapping[Status, int]) -> list[Part]:

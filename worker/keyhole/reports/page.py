@@ -23,10 +23,9 @@ from markupsafe import Markup
 
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
+from keyhole.reasons import STATUSES, URGENCY, Status, meaning
 from keyhole.reports import contents, figures
-from keyhole.reports.reasons import BY_URGENCY, URGENCY, meaning
 from keyhole.reports.summary import ReasonTally, summarize
-from keyhole.scan.report import Status
 
 #: Rows of objects on a page: some megabytes, which a browser still searches at once.
 SHOWN_OBJECTS: Final = 5000
@@ -62,7 +61,7 @@ def write_html(
         figures=contents.figures(audit),
         bar=contents.bar(audit.totals.statuses),
         statuses=contents.by_urgency(audit.totals.statuses),
-        meanings=BY_URGENCY,
+        meanings=STATUSES,
         reasons=sorted(summary.reasons.items(), key=_urgency),
         formats=sorted(summary.formats.items(), key=lambda item: -item[1].objects),
         costs=list(contents.costs(audit, now)),

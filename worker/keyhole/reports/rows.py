@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from keyhole.inspectors.facts import Wholeness
 from keyhole.intake.audits.audit import AuditedObject, How
-from keyhole.scan.report import Report, Status
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
 
 
 class Row(NamedTuple):

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from keyhole.intake.audits.audit import AuditedObject
-from keyhole.reports.reasons import URGENCY
+from keyhole.reasons import URGENCY, Status
 from keyhole.reports.rows import Row, row_of
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 
 #: Objects that are named as examples of a reason.
 EXAMPLES: Final = 3

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
+from keyhole.reasons import Status
 from keyhole.results.lookup import Name
-from keyhole.scan.report import Status
 from keyhole.store import keys
 
 #: Records in one answer: at some kilobytes a report, under a megabyte.

@@ -36,6 +36,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from keyhole.reasons import MISSING
 from keyhole.scan.report import LastAttempt, Report
 
 _HEX: Final = re.compile(r"[0-9a-f]+")
@@ -223,8 +224,7 @@ def is_fixed(report: Report) -> bool:
 
     `null` is a version whose object can be replaced; what is missing is no longer any object.
     """
-    missing = {"not_found", "delete_marker"}
-    return report.version_id not in {None, "null"} and missing.isdisjoint(report.reasons)
+    return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 
 
 def epoch_ms(moment: datetime) -> int:

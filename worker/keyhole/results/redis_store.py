@@ -17,8 +17,9 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
+from keyhole.reasons import Status
 from keyhole.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 
 _log = logging.getLogger(__name__)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from botocore.parsers import ResponseParserError
 from pydantic import BaseModel, ConfigDict
 
+from keyhole.reasons import MISSING, Status
 from keyhole.results.tag_writer import LONGEST_REQUEST, Address, read_tags
 from keyhole.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, speaks_of, unquoted
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.sources.deadline import deadline
 from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
@@ -118,7 +119,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
             head = s3.head_object(**address)
     except BOTO_ERRORS as error:
         found = explain(error)
-        if found.reason in {"not_found", "delete_marker"}:
+        if found.reason in MISSING:
             return None
         raise found from error
     if not {"ETag", "ContentLength"} <= head.keys():

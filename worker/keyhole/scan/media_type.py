@@ -9,20 +9,21 @@ from typing import Final
 import puremagic
 
 from keyhole.inspectors.facts import Facts
+from keyhole.reasons import Reason
 
 #: Bytes that are no text: controls but for tab, line breaks, form feed and escape.
 _NO_TEXT: Final = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})
 
 
-def unrecognized_reason(facts: Facts) -> str:
-    """Why nothing was recognised, as a stable code."""
+def unrecognized_reason(facts: Facts) -> Reason:
+    """Return why nothing was recognised."""
     if not facts.actual_size:
-        return "empty"
+        return Reason.EMPTY
     if not facts.front:
-        return "no_known_format"
+        return Reason.NO_KNOWN_FORMAT
     if not any(facts.front):
-        return "zeros"
-    return "not_an_image" if media_type(facts.front) else "no_known_format"
+        return Reason.ZEROS
+    return Reason.NOT_AN_IMAGE if media_type(facts.front) else Reason.NO_KNOWN_FORMAT
 
 
 def details(facts: Facts) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from keyhole.reasons import Reason
 from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.errors import TransientError
 
@@ -85,7 +86,9 @@ class MemoryPool:
         share.has_process_lock = self._process_lock.acquire(until - time.monotonic())
         if not share.has_process_lock:
             self.give(share, taken)
-            raise TransientError("memory", f"other processes hold so much that {length} bytes wait for them")
+            raise TransientError(
+                Reason.MEMORY, f"other processes hold so much that {length} bytes wait for them"
+            )
         return taken
 
     def _take(self, share: "MemoryShare", length: int, seconds: float) -> int:
@@ -97,7 +100,7 @@ class MemoryPool:
                 self._changed.wait_for(lambda: self._can_have(wish) or self._is_stuck(wish), seconds)
                 if not self._can_have(wish):
                     message = f"scans hold so much that {wish.length} bytes more were not to be had"
-                    raise TransientError("memory", message)
+                    raise TransientError(Reason.MEMORY, message)
                 self._holding += not share.held and wish.length > 0
                 self._free -= wish.length
                 share.held += wish.length

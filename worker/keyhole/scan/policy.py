@@ -10,9 +10,9 @@ from dataclasses import replace
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS
 from keyhole.inspectors.facts import Facts, Wholeness
 from keyhole.inspectors.findings import Finding, Severity, found
+from keyhole.reasons import Reason, Status
 from keyhole.scan import media_type
 from keyhole.scan.declared import Declared, compare
-from keyhole.scan.report import Status
 from keyhole.scan.rules import Policy, Rule
 
 #: Names the rules below. It changes whenever the same facts could lead to another verdict.
@@ -128,10 +128,10 @@ def judge(
 
     Args:
         facts: What the inspection knows, with a rule applied.
-        unfinished: Why the inspection was broken off, as a reason code, if it was.
+        unfinished: The code of why the inspection was broken off, if it was.
         rule: Says how much proof of wholeness `safe` needs.
     """
-    grounds = [
+    grounds: list[tuple[Status, str]] = [
         # What is critical is unsafe, whatever the check; so a rule can make it.
         (
             Status.UNSAFE if finding.severity is Severity.CRITICAL else STATUS_OF_CHECK[finding.check],
@@ -140,17 +140,20 @@ def judge(
         for finding in facts.findings
         if finding.severity is not Severity.INFO
     ]
+    other: Reason | None = None
     if unfinished is not None or not facts.complete:
-        grounds.append((Status.INCONCLUSIVE, facts.unseen or unfinished or "missed"))
+        grounds.append((Status.INCONCLUSIVE, facts.unseen or unfinished or Reason.MISSED))
     elif facts.format is None:
-        grounds.append((Status.UNRECOGNIZED, media_type.unrecognized_reason(facts)))
+        other = media_type.unrecognized_reason(facts)
     elif facts.format in CONTAINER_FORMATS and not facts.members:
-        grounds.append((Status.UNRECOGNIZED, "no_known_format"))
+        other = Reason.NO_KNOWN_FORMAT
     elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:
         # No rule can waive it: of a disk without a size nothing else that was checked means anything.
-        grounds.append((Status.INCONCLUSIVE, "size_unknown"))
+        other = Reason.SIZE_UNKNOWN
     elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
-        grounds.append((Status.INCONCLUSIVE, "wholeness_unchecked"))
+        other = Reason.WHOLENESS_UNCHECKED
+    if other is not None:
+        grounds.append((other.status, other))
     if not grounds:
         return Status.SAFE, ()
     grounds.sort(key=lambda ground: PRECEDENCE.index(ground[0]))

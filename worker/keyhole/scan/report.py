@@ -4,26 +4,13 @@ It is the same in `keyhole inspect --json`, in Redis, in the stream of verdicts 
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding
-
-
-class Status(StrEnum):
-    """The verdict. Only `SAFE` lets anyone in."""
-
-    SAFE = "safe"
-    UNSAFE = "unsafe"
-    DAMAGED = "damaged"
-    REJECTED = "rejected"
-    UNRECOGNIZED = "unrecognized"
-    INCONCLUSIVE = "inconclusive"
-    UNREADABLE = "unreadable"
-    FAILED = "failed"
+from keyhole.reasons import Status
 
 
 class LastAttempt(BaseModel):

@@ -17,18 +17,18 @@ from keyhole.inspectors.inspection import Inspection
 from keyhole.inspectors.memory import held_by
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
+from keyhole.reasons import Reason
 from keyhole.scan import media_type
 from keyhole.scan.declared import Declared
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.plan import merge
 from keyhole.scan.policy import apply, judge, ruleset, worst
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.scan.rules import Policy, Rule, load_policy
 from keyhole.sources.errors import (
     BudgetExhaustedError,
     ObjectChangedError,
     SourceError,
-    UnreadableError,
 )
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.source import Identity, Source
@@ -159,7 +159,7 @@ def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Repo
     return Reporter(target, meter, policy).judged(inspection.facts(), Identity(meter.bytes_read))
 
 
-def failure(target: Target, reason: str, message: str) -> Report:
+def failure(target: Target, reason: Reason, message: str) -> Report:
     """The report of an object that could not be scanned for a fault of ours."""
     return Reporter(target, Meter(Budget()), load_policy("default")).not_read(
         SourceError(reason, message), None
@@ -342,15 +342,9 @@ class Reporter:
 
     def not_read(self, error: SourceError, source: Source | None) -> Report:
         """The report of an object that could not be read to the end."""
-        if isinstance(error, UnreadableError):
-            status = Status.UNREADABLE
-        elif isinstance(error, (ObjectChangedError, BudgetExhaustedError)):
-            status = Status.INCONCLUSIVE
-        else:
-            status = Status.FAILED
         return self._report(
             source.identity if source else None,
-            status=status,
+            status=error.reason.status,
             reasons=(error.reason,),
             details={"error": printable(str(error).encode(errors="surrogateescape"))},
         )

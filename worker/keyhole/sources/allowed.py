@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from keyhole.inspectors.text import printable
+from keyhole.reasons import Reason
 from keyhole.sources.errors import UnreadableError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class BucketNotAllowedError(UnreadableError):
 
     def __init__(self, bucket: str) -> None:
         shown = printable(bucket.encode(errors="surrogatepass"))
-        super().__init__("bucket_not_allowed", f"KEYHOLE_BUCKETS does not allow the bucket '{shown}'")
+        super().__init__(Reason.BUCKET_NOT_ALLOWED, f"KEYHOLE_BUCKETS does not allow the bucket '{shown}'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,19 @@
-"""Why bytes could not be had, as a stable reason and a sentence that says what to do."""
+"""Errors of reading: why bytes could not be had, and what to do."""
 
-from keyhole.sources.masking import masked
+from keyhole.errors import KeyholeError
+from keyhole.reasons import Reason
 
 
-class SourceError(Exception):
+class SourceError(KeyholeError):
     """Bytes could not be had.
 
     Args:
-        reason: A stable code in snake_case, as reports carry it.
-        message: A sentence for people. Secrets in URLs are masked: what boto3 and obstore say has endpoints.
+        reason: What a report on the object says.
+        message: A sentence for people.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(masked(message))
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
         self.reason = reason
 
 
@@ -24,7 +25,7 @@ class ObjectChangedError(SourceError):
     """The object is no longer the one that the first read was of. Starting over reads the new one."""
 
     def __init__(self, message: str = "the object was replaced while it was read") -> None:
-        super().__init__("object_changed", message)
+        super().__init__(Reason.OBJECT_CHANGED, message)
 
 
 class TransientError(SourceError):

@@ -7,6 +7,7 @@ from stat import S_ISBLK, S_ISREG
 from typing import BinaryIO
 from weakref import finalize
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import ObjectChangedError, UnreadableError
 from keyhole.sources.meter import Meter
 from keyhole.sources.source import Identity
@@ -21,7 +22,7 @@ class FileSource:
         try:
             self._identity = Identity(size=file.seek(0, os.SEEK_END), last_modified=last_modified)
         except OSError as error:
-            raise UnreadableError("unreadable_file", f"cannot seek: {error.strerror}") from error
+            raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot seek: {error.strerror}") from error
 
     @property
     def identity(self) -> Identity:
@@ -38,7 +39,7 @@ class FileSource:
             while len(data) < wanted and (piece := self._file.read(wanted - len(data))):
                 data += piece
         except OSError as error:
-            raise UnreadableError("unreadable_file", f"cannot read: {error.strerror}") from error
+            raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot read: {error.strerror}") from error
         self._meter.received(len(data))
         if len(data) < wanted:
             raise ObjectChangedError("the file became shorter while it was read")
@@ -58,13 +59,13 @@ def open_local(path: Path, meter: Meter) -> FileSource:
     try:
         known = path.stat()
         if not (S_ISREG(known.st_mode) or S_ISBLK(known.st_mode)):
-            raise UnreadableError("unreadable_file", f"{path} is no file")
+            raise UnreadableError(Reason.UNREADABLE_FILE, f"{path} is no file")
         file = path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         # A ValueError is a NUL in the name, which no file has.
-        raise UnreadableError("not_found", f"{path} does not exist") from error
+        raise UnreadableError(Reason.NOT_FOUND, f"{path} does not exist") from error
     except OSError as error:
-        raise UnreadableError("unreadable_file", f"cannot open {path}: {error.strerror}") from error
+        raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot open {path}: {error.strerror}") from error
     source = FileSource(file, meter, last_modified=datetime.fromtimestamp(known.st_mtime, UTC))
     finalize(source, file.close)
     return source

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import BudgetExhaustedError, TransientError
 
 #: What a scan that ran out of its budget may take to tell what it knows: a share of the budget, and seconds.
@@ -107,7 +108,7 @@ class Meter:
         ):
             if over:
                 raise BudgetExhaustedError(
-                    "budget", f"the scan's budget of {what} ran out before it could decide"
+                    Reason.BUDGET, f"the scan's budget of {what} ran out before it could decide"
                 )
 
     def work(self) -> None:
@@ -119,7 +120,7 @@ class Meter:
         most = self._budget.cpu_seconds
         if self.cpu_seconds >= most:
             raise BudgetExhaustedError(
-                "budget", f"the scan's budget of {most:g} seconds of CPU ran out before it could decide"
+                Reason.BUDGET, f"the scan's budget of {most:g} seconds of CPU ran out before it could decide"
             )
 
     def extend_cpu(self) -> None:

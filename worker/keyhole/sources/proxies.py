@@ -17,6 +17,7 @@ from ipaddress import ip_address, ip_network
 from typing import Self
 from urllib.parse import urlsplit
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
 #: Proxies that boto3 can use. No client of ours knows SOCKS.
@@ -76,7 +77,7 @@ def _checked(scheme: str, proxy: str) -> str:
         usable = False
     if not usable:
         raise ConfigurationError(
-            "request",
+            Reason.REQUEST,
             f"{scheme.upper()}_PROXY or ALL_PROXY names a proxy that S3's clients cannot use; write "
             "http://HOST:PORT",
         )

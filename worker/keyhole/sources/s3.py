@@ -21,6 +21,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from keyhole.reasons import Reason
 from keyhole.sources import s3_boto, s3_obstore
 from keyhole.sources.allowed import ALL_BUCKETS, AllowedBuckets
 from keyhole.sources.credentials import find_credentials
@@ -186,10 +187,10 @@ def _explained() -> Iterator[None]:
     except BotoCoreError as error:
         raise explain(error) from error
     except (BaseError, ValueError, OSError) as error:
-        raise ConfigurationError("request", f"there is no way to S3: {error}") from error
+        raise ConfigurationError(Reason.REQUEST, f"there is no way to S3: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
         # botocore does not check the types of what a configuration says.
-        raise ConfigurationError("request", f"boto3 cannot use AWS's configuration: {error}") from error
+        raise ConfigurationError(Reason.REQUEST, f"boto3 cannot use AWS's configuration: {error}") from error
 
 
 class S3Source:
@@ -261,7 +262,7 @@ class S3Source:
         try:
             return self._get_once(span)
         except UnreadableError as error:
-            if error.reason != "access_denied" or not self._version_learned:
+            if error.reason != Reason.ACCESS_DENIED or not self._version_learned:
                 raise
             self._version_learned = False
             self._pin = replace(self._pin, version_id=None)

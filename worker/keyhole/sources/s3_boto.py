@@ -14,6 +14,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
+from keyhole.reasons import Reason
 from keyhole.sources.deadline import deadline
 from keyhole.sources.errors import ObjectChangedError, SourceError, TransientError, UnreadableError
 from keyhole.sources.meter import Meter
@@ -47,7 +48,7 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         except SourceError as error:
             if limit.expired:
                 message = "the server did not answer in full within the budget's seconds"
-                raise TransientError("network", message) from error
+                raise TransientError(Reason.NETWORK, message) from error
             raise
 
 
@@ -115,13 +116,15 @@ def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter)
         offset, length = span.placed(size)
         data = b"".join(_pieces(body, length, meter))
     except (IncompleteReadError, ResponseStreamingError) as error:
-        raise TransientError("truncated_body", f"the answer to {span.header} broke off: {error}") from error
+        raise TransientError(
+            Reason.TRUNCATED_BODY, f"the answer to {span.header} broke off: {error}"
+        ) from error
     except (BotoCoreError, HTTPClientError, HTTPError, OSError) as error:
-        raise TransientError("network", f"the connection failed: {error}") from error
+        raise TransientError(Reason.NETWORK, f"the connection failed: {error}") from error
     finally:
         body.close()
     if passed + len(data) != skipped + length:
-        raise TransientError("truncated_body", f"the answer to {span.header} ended before its end")
+        raise TransientError(Reason.TRUNCATED_BODY, f"the answer to {span.header} ended before its end")
     return Answer(offset, data, _identity(response, size), heeds_range=http_status(response) == 206)
 
 
@@ -141,19 +144,19 @@ def _place(
             size = _size(client, response, pin, meter) if total == "*" else int(total)
             if first == span.placed(size)[0]:
                 return size, 0
-        raise TransientError("wrong_range", f"the server answered {span.header} with {stated!r}")
+        raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with {stated!r}")
     # A 200: the server ignores Range and sends everything. Read no further than asked.
     size = response.get("ContentLength")
     # Some servers only ignore ranges from the end.
     if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
-        raise TransientError("wrong_range", f"the server answered {span.header} with the whole object")
+        raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with the whole object")
     if size is None:
         raise UnreadableError(
-            "range_ignored", "the server ignores ranges, and does not say how long the object is"
+            Reason.RANGE_IGNORED, "the server ignores ranges, and does not say how long the object is"
         )
     if _lies_far(span, size):
         raise UnreadableError(
-            "range_ignored", "the server ignores ranges; the object would be read from its front"
+            Reason.RANGE_IGNORED, "the server ignores ranges; the object would be read from its front"
         )
     return int(size), span.placed(size)[0]
 
@@ -177,7 +180,7 @@ def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # 
     if head.get("ETag") != response.get("ETag"):
         raise ObjectChangedError
     if head.get("ContentLength") is None:
-        raise TransientError("server_error", "the server does not say how long the object is")
+        raise TransientError(Reason.SERVER_ERROR, "the server does not say how long the object is")
     return int(head["ContentLength"])
 
 

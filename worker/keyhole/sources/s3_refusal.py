@@ -29,6 +29,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import (
     ConfigurationError,
     ObjectChangedError,
@@ -55,13 +56,13 @@ ASKED = "KeyholeAsked"
 #: What 4xx codes mean for the object, and what to do. A code not here is a request that we should not have
 #: made.
 UNREADABLE_CODES = {
-    "NoSuchKey": ("not_found", "the object does not exist"),
-    "NoSuchBucket": ("not_found", "the bucket does not exist"),
-    "NoSuchVersion": ("not_found", "this version of the object does not exist"),
-    "InvalidObjectState": ("archived", "the object is archived; restore it before it can be scanned"),
-    "MethodNotAllowed": ("delete_marker", "this version of the object is a delete marker"),
+    "NoSuchKey": (Reason.NOT_FOUND, "the object does not exist"),
+    "NoSuchBucket": (Reason.NOT_FOUND, "the bucket does not exist"),
+    "NoSuchVersion": (Reason.NOT_FOUND, "this version of the object does not exist"),
+    "InvalidObjectState": (Reason.ARCHIVED, "the object is archived; restore it before it can be scanned"),
+    "MethodNotAllowed": (Reason.DELETE_MARKER, "this version of the object is a delete marker"),
     "AccessDenied": (
-        "access_denied",
+        Reason.ACCESS_DENIED,
         (
             "reading is denied, or the object is missing and listing is denied; it takes s3:GetObject (of a "
             "version s3:GetObjectVersion), kms:Decrypt where KMS encrypts, s3:ListBucket to tell which it is"
@@ -136,20 +137,20 @@ def explain(error: Exception) -> SourceError:
     if isinstance(error, CREDENTIAL_ERRORS):
         source_advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), SOURCES)
         return ConfigurationError(
-            "credentials", f"{str(error).strip(': ')}; {source_advice}; see `keyhole doctor`"
+            Reason.CREDENTIALS, f"{str(error).strip(': ')}; {source_advice}; see `keyhole doctor`"
         )
     if isinstance(error, ClientError):
         return _explain_answer(error)
     if isinstance(error, SSLError) and (advice := _about_tls(str(error))):
-        return TransientError("network", advice)
+        return TransientError(Reason.NETWORK, advice)
     # botocore passes on what urllib3 raises where the body of a refusal breaks off.
     if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError | HTTPError):
-        return TransientError("network", f"the connection failed: {error}; {_WAY}")
+        return TransientError(Reason.NETWORK, f"the connection failed: {error}; {_WAY}")
     if isinstance(error, ResponseParserError | ValueError):
         # botocore's parsers raise either where a header or a body is not what it should be.
-        return TransientError("server_error", f"the server's answer makes no sense: {error}")
+        return TransientError(Reason.SERVER_ERROR, f"the server's answer makes no sense: {error}")
     return ConfigurationError(
-        "request",
+        Reason.REQUEST,
         f"the request cannot be made: {error}; check the endpoint and the region (KEYHOLE_S3_ENDPOINT_URL, "
         "KEYHOLE_S3_REGION, or those of AWS's configuration)",
     )
@@ -178,19 +179,21 @@ def _explain_answer(error: ClientError) -> SourceError:
     if status == 412:
         return ObjectChangedError()
     if code in THROTTLING_CODES or status == 429:
-        return TransientError("slow_down", f"the server asks to slow down ({status} {code})")
+        return TransientError(Reason.SLOW_DOWN, f"the server asks to slow down ({status} {code})")
     if status >= 500 or code == "RequestTimeout":
-        return TransientError("server_error", f"the server failed ({status} {code})")
+        return TransientError(Reason.SERVER_ERROR, f"the server failed ({status} {code})")
     if code in CREDENTIAL_CODES:
         return ConfigurationError(
-            "credentials", f"the credentials are refused ({code}); renew or correct them"
+            Reason.CREDENTIALS, f"the credentials are refused ({code}); renew or correct them"
         )
     if code == "RequestTimeTooSkewed":
-        return ConfigurationError("clock", "the server's time is another than this machine's; set its clock")
+        return ConfigurationError(
+            Reason.CLOCK, "the server's time is another than this machine's; set its clock"
+        )
     return (
         _wrong_way(error, code)
         or _unreadable(error, code)
-        or ConfigurationError("request", f"the server refuses the request ({status} {code}: {message})")
+        or ConfigurationError(Reason.REQUEST, f"the server refuses the request ({status} {code}: {message})")
     )
 
 
@@ -198,7 +201,7 @@ def _wrong_way(error: ClientError, code: str) -> ConfigurationError | None:
     """What a refusal says of the way to the bucket; `None` if it says nothing of that."""
     if code in STYLE_CODES:
         return ConfigurationError(
-            "request",
+            Reason.REQUEST,
             f"the server takes a bucket in its host's name alone ({code}); set "
             "KEYHOLE_S3_ADDRESSING_STYLE=virtual",
         )
@@ -208,14 +211,14 @@ def _wrong_way(error: ClientError, code: str) -> ConfigurationError | None:
     region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or stated.get("Region")
     if region and asked and region != asked and http_status(error.response) in {301, 307, 400, 403}:
         return ConfigurationError(
-            "request",
+            Reason.REQUEST,
             f"the bucket is in the region {region}, and was asked for in {asked} ({code}); set "
             f"KEYHOLE_S3_REGION={region}",
         )
     if code in REDIRECT_CODES or http_status(error.response) in {301, 302, 307, 308}:
         place = stated.get("Endpoint") or metadata.get("HTTPHeaders", {}).get("location") or "another place"
         return ConfigurationError(
-            "request",
+            Reason.REQUEST,
             f"the server sends the request to {place} ({code}: {stated.get('Message', '')}); set "
             "KEYHOLE_S3_ENDPOINT_URL or KEYHOLE_S3_REGION",
         )
@@ -228,7 +231,9 @@ def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
     if metadata.get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
         code = "MethodNotAllowed"
     elif any(words in str(error.response.get("Error", {}).get("Message", "")) for words in CUSTOMER_KEY):
-        return UnreadableError("customer_key", "the object is encrypted with a key of the customer's (SSE-C)")
+        return UnreadableError(
+            Reason.CUSTOMER_KEY, "the object is encrypted with a key of the customer's (SSE-C)"
+        )
     elif code not in UNREADABLE_CODES:
         code = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}.get(
             http_status(error.response), code

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from botocore.httpsession import get_cert_path
 
+from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
 #: Where systems keep their store: Debian and Alpine, Fedora and RHEL, SUSE, older RHEL, BSD and macOS.
@@ -85,7 +86,7 @@ def _usable(name: str, path: Path) -> Path:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=os.fspath(path))
     except OSError as error:  # ssl.SSLError is one, too: no certificate in it
         raise ConfigurationError(
-            "request", f"{name} names {path}, which is not a file of certificates: {error.strerror}"
+            Reason.REQUEST, f"{name} names {path}, which is not a file of certificates: {error.strerror}"
         ) from error
     return path
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from keyhole.builders import mbr_disk, qcow2, tar, vmdk_stream_optimized
 from keyhole.inspectors import Facts, Inspection, Severity, Wholeness
 from keyhole.inspectors.archives.ova import OVAInspector
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.inspectors.archives.appliances.building import (
     DISK,
     DISK_NAME,

@@ -4,8 +4,8 @@ import pytest
 
 from keyhole.builders import Image, iso, qcow2, vhd_dynamic, vmdk_sparse, vmdk_stream_optimized
 from keyhole.inspectors import Severity
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.inspectors.archives.appliances import writers
 from tests.inspectors.archives.appliances.building import GIB, appliance, findings, plain
 from tests.inspectors.archives.walking import walk

@@ -7,8 +7,8 @@ import pytest
 
 from keyhole.builders import Image, vmdk_stream_optimized
 from keyhole.inspectors import Facts, Severity
+from keyhole.reasons import Status
 from keyhole.scan.policy import judge
-from keyhole.scan.report import Status
 from tests.inspectors.archives.appliances.building import (
     DISK,
     DISK_ELEMENT,

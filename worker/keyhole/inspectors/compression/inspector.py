@@ -26,7 +26,7 @@ from keyhole.inspectors.compression.limits import BOMB_RATIO, KIB, MIB
 from keyhole.inspectors.compression.replay import Replay
 from keyhole.inspectors.container import FRONT_BYTES as FRONT_KEPT
 from keyhole.inspectors.container import ContainerInspector
-from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.facts import DECOMPRESSION_LIMIT, Member, Wholeness
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
@@ -43,13 +43,11 @@ BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The member's name. The names in headers are not used.
 MEMBER = "content"
-#: The reason for a member that was not seen to its end, though the data are in order.
-LIMIT = "decompression_limit"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of decompression. `unseen` is the reason code if not all of the member was seen."""
+    """The result of decompression. `unseen` says why not all of the member was seen, as in `Facts`."""
 
     member: Member | None
     streams: int
@@ -179,7 +177,8 @@ class CompressedInspector(ContainerInspector):
     def _begin(self) -> None:
         if self.inside.too_deep:
             self._end(
-                LIMIT, found("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
+                DECOMPRESSION_LIMIT,
+                found("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers"),
             )
             return
         # Ask for everything at once: to ask for the window later would mean to wait while holding memory.
@@ -197,7 +196,7 @@ class CompressedInspector(ContainerInspector):
     def _expect(self, at: int) -> None:
         """Declare the next piece."""
         if at > self.inside.decompression.input:
-            self._end(LIMIT)
+            self._end(DECOMPRESSION_LIMIT)
             return
         self._piece = f"piece at {at}"
         self.new_region(self._piece, CaptureRegion(at, min(max(at, LEAST_PIECE), MOST_PIECE)))
@@ -229,11 +228,11 @@ class CompressedInspector(ContainerInspector):
         made, most = self._decoder.made, self.inside.decompression.output
         within = self.inside.decompression.within_another
         if within and replay.position == FRONT_BYTES and self._is_compressed(replay):
-            self._end(LIMIT, self._nested())
+            self._end(DECOMPRESSION_LIMIT, self._nested())
         elif made > most:
-            self._end(LIMIT, *self._excess(replay))
+            self._end(DECOMPRESSION_LIMIT, *self._excess(replay))
         elif self._looked is None and not replay.wants(most):
-            self._looked = self._known(LIMIT)
+            self._looked = self._known(DECOMPRESSION_LIMIT)
 
     def _in_the_end(self, replay: Replay) -> Iterator[Finding]:
         """Findings on an object that was decompressed to its end."""

@@ -30,7 +30,7 @@ def dry_run(
         on_page: Called with the figures so far after every page.
 
     Raises:
-        SourceError: It cannot be listed.
+        KeyholeError: It cannot be listed.
     """
     listed = left_out = unchanged = archived = queued = size = pages = lists = 0
     totals = Totals()

@@ -5,10 +5,9 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from keyhole.intake.audits.audit import AuditSpec, BucketFinding
+from keyhole.reasons import MISSING
 from keyhole.results.lookup import Lookup, Name
 
-#: Reasons of verdicts which say that there was no object then.
-KNOWN_MISSING: Final = frozenset({("not_found",), ("delete_marker",)})
 #: Findings of one page: of a bucket that was emptied there may be millions.
 MOST: Final = 1000
 #: Verdicts that are looked at in one round trip.
@@ -49,7 +48,7 @@ def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphan
         expired = [key for key, report in zip(chunk, reports, strict=True) if report is None]
         lookup.forget_keys(spec.bucket, expired)
         for report in reports:
-            if report is None or report.reasons in KNOWN_MISSING or report.scanned_at >= began:
+            if report is None or not MISSING.isdisjoint(report.reasons) or report.scanned_at >= began:
                 continue
             if len(found) == MOST:
                 return Orphans(found, found[-1].key)

@@ -20,9 +20,10 @@ from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS
+from keyhole.reasons import Reason, Status
 from keyhole.results.lookup import Lookup, Name
 from keyhole.results.tag_check import TagFinding
-from keyhole.scan.report import Report, Status
+from keyhole.scan.report import Report
 from keyhole.store import keys
 
 #: GETs that an object is reckoned with before it is scanned: the most that any usual image takes.
@@ -65,7 +66,7 @@ class Auditor:
         """What comes of the page at a place, and the verdicts on what is archived, which take no scan.
 
         Raises:
-            SourceError: It cannot be listed.
+            KeyholeError: It cannot be listed.
         """
         work = _Page(audit, place.page, self._reckoned("STANDARD", BYTES_PER_OBJECT))
         ending = work.limit_reached(Reckoned(1, self.prices.list_request()))
@@ -305,7 +306,7 @@ def _archived(audit: Audit, listed: Listed, ruleset: str) -> Report:
         size=listed.size,
         last_modified=listed.last_modified,
         status=Status.UNREADABLE,
-        reasons=("archived",),
+        reasons=(Reason.ARCHIVED,),
         details={"storage_class": listed.storage_class},
         scanned_at=datetime.now(UTC),
         scanner=f"keyhole/{__version__}",

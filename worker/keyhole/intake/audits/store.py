@@ -35,7 +35,7 @@ from keyhole.intake.audits import scripts
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.queues import AUDITS
-from keyhole.scan.report import Status
+from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 

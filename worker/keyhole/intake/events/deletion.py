@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from botocore.exceptions import BotoCoreError
 
 from keyhole.intake.events.event import ObjectEvent
+from keyhole.reasons import MISSING
 from keyhole.results.drop import Drops, Standing, order
 from keyhole.results.lookup import Name
 from keyhole.sources import s3_boto
@@ -24,9 +25,6 @@ from keyhole.sources.s3 import S3Access
 from keyhole.sources.s3_answer import Pin, Span
 
 log = logging.getLogger(__name__)
-
-#: What S3 says of an object that is not there.
-GONE = {"not_found", "delete_marker"}
 
 
 class VerdictDeleter:
@@ -82,7 +80,7 @@ def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
     try:
         s3_boto.get(access().client, pin, Span(0, 1), Meter(Budget()))
     except SourceError as error:
-        if error.reason in GONE:
+        if error.reason in MISSING:
             return True
         log.debug("the verdict on %r is kept: %s", name, error)
     except BotoCoreError as error:

@@ -27,7 +27,7 @@ from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
 from keyhole.intake.events.redis_list import RedisListSource
 from keyhole.intake.events.source import MessageSource
 from keyhole.intake.events.sqs import SqsQueue, SqsSource
-from keyhole.sources.masking import split_url
+from keyhole.masking import split_url
 from keyhole.store.connection import connect
 
 _SQS_EXAMPLE: Final = "https://sqs.eu-central-1.amazonaws.com/123456789012/queue or sqs://queue"

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from keyhole.inspectors.text import printable
+from keyhole.intake.errors import ListingError
 from keyhole.sources import s3_boto
 from keyhole.sources.errors import (
     ConfigurationError,
     ObjectChangedError,
-    SourceError,
     TransientError,
     UnreadableError,
 )
@@ -39,12 +39,13 @@ def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> byte
     """All of a small object.
 
     Raises:
-        SourceError: It cannot be read, or is longer than `limit` bytes.
+        SourceError: It cannot be read.
+        ListingError: It is longer than `limit` bytes.
     """
     answer = _get(client, Pin(uri.bucket, uri.key), Span(0, limit), meter)
     if answer.identity.size > limit:
-        raise SourceError(
-            "inventory", f"{shown(uri)} is {answer.identity.size} bytes long, more than the {limit} it may be"
+        raise ListingError(
+            f"{shown(uri)} is {answer.identity.size} bytes long, more than the {limit} it may be"
         )
     return answer.data
 
@@ -53,15 +54,14 @@ def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iter
     """An object of `size` bytes, piece by piece.
 
     Raises:
-        SourceError: It cannot be read, is of another size, or is replaced meanwhile.
+        SourceError: It cannot be read.
+        ListingError: It is of another size, or is replaced meanwhile.
     """
     pin = Pin(uri.bucket, uri.key)
     for offset in range(0, size, RANGE_BYTES):
         answer = _get(client, pin, Span(offset, min(RANGE_BYTES, size - offset)), meter)
         if answer.identity.size != size:
-            raise SourceError(
-                "inventory", f"{shown(uri)} is {answer.identity.size} bytes long; the manifest says {size}"
-            )
+            raise ListingError(f"{shown(uri)} is {answer.identity.size} bytes long; the manifest says {size}")
         states_etag = pin.states_etag and answer.took_if_match
         pin = replace(pin, etag=answer.identity.etag, size=size, states_etag=states_etag)
         yield answer.data
@@ -75,7 +75,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
                 answer = s3_boto.get(client, pin, span, meter)
         pin.check(answer.identity)
     except ObjectChangedError as error:
-        raise SourceError("inventory", f"{name} was replaced while it was read; start over") from error
+        raise ListingError(f"{name} was replaced while it was read; start over") from error
     except (TransientError, UnreadableError, ConfigurationError) as error:
         raise type(error)(error.reason, f"{name}: {error}") from error
     return answer

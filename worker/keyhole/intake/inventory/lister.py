@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from keyhole.intake.cursor import Cursor
+from keyhole.intake.errors import ListingError
 from keyhole.intake.inventory.download import counting, shown
 from keyhole.intake.inventory.manifest import Manifest, read_manifest
 from keyhole.intake.listing import PAGE_KEYS, Page
-from keyhole.sources.errors import SourceError
 from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import S3Uri
 
@@ -73,9 +73,7 @@ class InventoryLister:
         if at is None:
             at = _AtRow(inventory=manifest.digest)
         elif at.inventory != manifest.digest:
-            raise SourceError(
-                "inventory", f"{shown(self._uri)} was replaced since its first page was read; start over"
-            )
+            raise ListingError(f"{shown(self._uri)} was replaced since its first page was read; start over")
         elif at.part >= len(manifest.parts):
             raise ValueError(f"{cursor!r} is no cursor of this listing")
         if not manifest.parts:
@@ -98,8 +96,8 @@ class InventoryLister:
         except ImportError as error:
             if not str(error.name).startswith("pyarrow"):
                 raise
-            raise SourceError(
-                "inventory", "an S3 Inventory is read by pyarrow: pip install 'keyhole[inventory]'"
+            raise ListingError(
+                "an S3 Inventory is read by pyarrow: pip install 'keyhole[inventory]'"
             ) from error
         manifest = read_manifest(self._client, self._uri, self._bucket, meter)
         parts = Parts(

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from keyhole.intake.errors import ListingError
 from keyhole.intake.inventory.download import read_whole, shown
 from keyhole.intake.inventory.part import FileFormat
+from keyhole.reasons import Reason
 from keyhole.sources.errors import SourceError
 from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import S3Uri
@@ -79,32 +81,29 @@ def read_manifest(client: "S3Client", uri: S3Uri, bucket: str, meter: Meter) -> 
     """Read and verify the manifest of an inventory of `bucket`.
 
     Raises:
-        SourceError: It cannot be read, or is not what it should be; it says why.
+        SourceError: It cannot be read; it says why.
+        ListingError: It is not what it should be; it says why.
     """
     if not uri.key.endswith("manifest.json"):
-        raise SourceError("inventory", f"{shown(uri)} is no manifest; name the manifest.json of an inventory")
+        raise ListingError(f"{shown(uri)} is no manifest; name the manifest.json of an inventory")
     text = read_whole(client, uri, MAX_MANIFEST_BYTES, meter)
     digest = md5(text, usedforsecurity=False).hexdigest()
     if _checksum(client, uri, meter) != digest:
-        raise SourceError(
-            "inventory",
-            f"{shown(uri)} does not have the MD5 that its manifest.checksum states; was it just replaced?",
+        raise ListingError(
+            f"{shown(uri)} does not have the MD5 that its manifest.checksum states; was it just replaced?"
         )
     try:
         written = _Written.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise SourceError(
-            "inventory", f"{shown(uri)} is no manifest of an inventory: {place}: {first['msg']}"
-        ) from error
+        raise ListingError(f"{shown(uri)} is no manifest of an inventory: {place}: {first['msg']}") from error
     _check_buckets(written, uri, bucket)
     try:
         file_format = FileFormat(written.fileFormat.lower())
     except ValueError as error:
-        raise SourceError(
-            "inventory",
-            f"{shown(uri)}: the format {written.fileFormat!r} is unknown; there are CSV, Parquet and ORC",
+        raise ListingError(
+            f"{shown(uri)}: the format {written.fileFormat!r} is unknown; there are CSV, Parquet and ORC"
         ) from error
     columns = written.fileSchema.split(",") if file_format is FileFormat.CSV else ()
     return Manifest(
@@ -120,11 +119,10 @@ def _checksum(client: "S3Client", uri: S3Uri, meter: Meter) -> str:
     try:
         stated = read_whole(client, beside, MAX_CHECKSUM_BYTES, meter)
     except SourceError as error:
-        if error.reason != "not_found":
+        if error.reason != Reason.NOT_FOUND:
             raise
-        raise SourceError(
-            "inventory",
-            f"{shown(beside)} is missing; S3 writes it beside the manifest, which cannot be verified without",
+        raise ListingError(
+            f"{shown(beside)} is missing; S3 writes it beside the manifest, which cannot be verified without"
         ) from error
     return stated.decode("ascii", "replace").strip().lower()
 
@@ -132,14 +130,12 @@ def _checksum(client: "S3Client", uri: S3Uri, meter: Meter) -> str:
 def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
     source, destination = _bucket(written.sourceBucket), _bucket(written.destinationBucket)
     if source != bucket:
-        raise SourceError(
-            "inventory",
-            f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; name the bucket as it does",
+        raise ListingError(
+            f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; name the bucket as it does"
         )
     # An access point has a name of its own.
     if destination != uri.bucket and not uri.bucket.startswith("arn:"):
-        raise SourceError(
-            "inventory",
+        raise ListingError(
             f"{shown(uri)} says that its parts lie in {destination!r}; they are read from the manifest's own "
             "bucket alone, so name the manifest where S3 wrote it",
         )

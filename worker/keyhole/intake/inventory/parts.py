@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from keyhole.intake.errors import ListingError
 from keyhole.intake.inventory.conversion import convert
 from keyhole.intake.inventory.download import read_pieces, shown
 from keyhole.intake.inventory.manifest import Manifest, Part
 from keyhole.intake.inventory.part import Conversion, PartError
 from keyhole.intake.inventory.table import RESERVE_BYTES, read_rows
 from keyhole.intake.listing import Listed, quoted
-from keyhole.sources.errors import SourceError
 from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import S3Uri
 
@@ -78,7 +78,8 @@ class Parts:
         """Rows of a part, from `first` on, and how many there are in it.
 
         Raises:
-            SourceError: The part cannot be had, or is not what it should be; it says where.
+            SourceError: The part cannot be had; it says why.
+            ListingError: The part is not what it should be; it says where.
         """
         table = self._path(index)
         try:
@@ -90,11 +91,9 @@ class Parts:
                         self._make(index, meter)
                     return self._read(table, first, count)
         except OSError as error:
-            raise SourceError(
-                "inventory", f"{self._folder} cannot be used for the inventory's parts: {error}"
-            ) from error
+            raise ListingError(f"{self._folder} cannot be used for the inventory's parts: {error}") from error
         except pa.ArrowException as error:
-            raise SourceError("inventory", f"{table} is damaged ({error}); remove it") from error
+            raise ListingError(f"{table} is damaged ({error}); remove it") from error
 
     def forget(self) -> None:
         """Remove what lies in the folder of this inventory; or else that is done in a week."""
@@ -141,15 +140,14 @@ class Parts:
             unfinished.replace(self._path(index))
         except PartError as error:
             row = "" if error.row is None else f", row {error.row}"
-            raise SourceError("inventory", f"{where}{row}: {error}") from error
+            raise ListingError(f"{where}{row}: {error}") from error
         finally:
             self._remove(download, unfinished)
 
     def _download(self, part: Part, where: str, path: Path, meter: Meter) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < part.size + RESERVE_BYTES:
-            raise SourceError(
-                "inventory",
+            raise ListingError(
                 f"{where}: {self._folder} has no room for its {part.size} bytes: {free} are free, of which "
                 f"{RESERVE_BYTES} are left to others; make some",
             )
@@ -160,7 +158,7 @@ class Parts:
                 digest.update(piece)
                 file.write(piece)
         if digest.hexdigest() != part.md5:
-            raise SourceError("inventory", f"{where}: it does not have the MD5 that the manifest states")
+            raise ListingError(f"{where}: it does not have the MD5 that the manifest states")
 
     def _conversion(self, part: Part, source: Path, target: Path) -> Conversion:
         return Conversion(

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyhole.masking import check_no_user, check_redis_or_broker, masked, masked_url, split_url
+from keyhole.reasons import Reason
 from keyhole.sources.errors import SourceError
-from keyhole.sources.masking import check_no_user, check_redis_or_broker, masked, masked_url, split_url
 
 SECRET = "s3cret"
 #: What ends a password, or is taken for something else, where it is not quoted.
@@ -68,7 +69,7 @@ def test_a_long_text_is_masked_in_time(text: str) -> None:
 
 
 def test_an_error_of_a_source_masks_itself() -> None:
-    assert "s3cret" not in str(SourceError("network", "Could not connect to http://u:s3cret@host/b/k"))
+    assert "s3cret" not in str(SourceError(Reason.NETWORK, "Could not connect to http://u:s3cret@host/b/k"))
 
 
 class TestAUrlThatHidesAPasswordIsRefused:
