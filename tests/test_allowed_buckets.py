@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from keyhole import api, tasks
 from keyhole.app import configure
 from keyhole.cli import keyhole
-from keyhole.cli.errors import CommandError
+from keyhole.cli.errors import exit_code_of
 from keyhole.fleet import services as services_module
 from keyhole.fleet.services import Services, services, use_settings
 from keyhole.intake.audits.audit import AuditSpec, AuditState
@@ -98,8 +98,8 @@ class TestWhereWorkIsAccepted:
     def test_submit_refuses_it_in_one_line(self, site: Services) -> None:
         result = CliRunner().invoke(keyhole, ["submit", f"s3://{MINE}/key", f"s3://{OTHER}/key"])
 
-        assert isinstance(result.exception, CommandError)
-        assert result.exception.exit_code == 2
+        assert isinstance(result.exception, BucketNotAllowedError)
+        assert exit_code_of(result.exception) == 2
         assert str(result.exception) == "KEYHOLE_BUCKETS does not allow the bucket 'payroll'"
         assert site.ledger.count() == 0
 
@@ -107,8 +107,8 @@ class TestWhereWorkIsAccepted:
     def test_listing_one_is_refused(self, recorded: RecordedMoto, command: str) -> None:
         result = CliRunner().invoke(keyhole, [command, "-r", f"s3://{OTHER}/"])
 
-        assert isinstance(result.exception, CommandError)
-        assert result.exception.exit_code == 2
+        assert isinstance(result.exception, BucketNotAllowedError)
+        assert exit_code_of(result.exception) == 2
         assert asked_of(recorded, OTHER) == []
 
     @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ class TestWhereWorkIsAccepted:
     def test_an_audit_refuses_it(self, recorded: RecordedMoto, arguments: list[str]) -> None:
         result = CliRunner().invoke(keyhole, ["audit", "--detach", *arguments])
 
-        assert isinstance(result.exception, CommandError)
+        assert isinstance(result.exception, BucketNotAllowedError)
         assert "does not allow the bucket 'payroll'" in str(result.exception)
         assert asked_of(recorded, OTHER) == []
 

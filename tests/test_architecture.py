@@ -14,6 +14,7 @@ ROOMS = [
     "masking",
     "errors",
     "reasons",
+    "toml_files",
     "sources",
     "scan",
     "store",

@@ -7,10 +7,11 @@ from click.testing import CliRunner
 
 from keyhole.builders import qcow2, vhd_fixed
 from keyhole.cli import keyhole
-from keyhole.cli.errors import CommandError
+from keyhole.cli.errors import CommandError, exit_code_of
 from keyhole.scan.policy import RULESET
 from keyhole.scan.report import Report
 from keyhole.scan.rules import PROFILES
+from keyhole.toml_files import FileError
 
 MIB = 1024**2
 
@@ -32,8 +33,8 @@ def test_what_is_wrong_with_a_file_is_one_line_and_a_usage_error(tmp_path: Path)
     path = tmp_path / "policy.toml"
     path.write_text('[[rules]]\nformats = ["qcow3"]\n')
     result = CliRunner().invoke(keyhole, ["policy", "check", str(path)])
-    assert isinstance(result.exception, CommandError)
-    assert result.exception.exit_code == 2
+    assert isinstance(result.exception, FileError)
+    assert exit_code_of(result.exception) == 2
     assert "rules[0].formats" in str(result.exception)
 
 

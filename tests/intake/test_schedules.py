@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import Crontab, Interval
-from keyhole.intake.schedules import Schedule, ScheduleError, _schedule, load_schedules, parse_schedules
+from keyhole.intake.schedules import Schedule, _schedule, load_schedules, parse_schedules
 from keyhole.intake.selection import Selection
+from keyhole.toml_files import FileError
 
 LEAST = '[[schedules]]\nname = "nightly"\nbucket = "images"\n'
 WHOLE = (
@@ -44,7 +45,7 @@ def one(text: str) -> Schedule:
 
 def problem(text: str) -> str:
     """What is wrong with a file."""
-    with pytest.raises(ScheduleError) as caught:
+    with pytest.raises(FileError) as caught:
         parse_schedules(text, "file")
     message = str(caught.value)
     assert message.isprintable()
@@ -194,7 +195,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("text", ["[[schedules]", "a = ", "x = " + "[" * 5000, LEAST + 'name = "again"'])
     def test_what_is_no_toml(self, text: str) -> None:
-        assert "is no TOML" in problem(text)
+        assert "is not TOML" in problem(text)
 
     def test_a_long_value_is_cut(self) -> None:
         assert len(problem(LEAST + f'every = "{"6" * 100_000}"')) < 200
@@ -211,7 +212,7 @@ class TestFiles:
     def test_what_cannot_be_read(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "binary").write_bytes(b"\xff\xfe")
 
-        with pytest.raises(ScheduleError, match="no file of schedules that can be read") as caught:
+        with pytest.raises(FileError, match="not a file of schedules that can be read") as caught:
             load_schedules(str(tmp_path / name))
 
         assert str(caught.value).isprintable()
@@ -230,7 +231,7 @@ def test_whatever_is_written_is_taken_or_told_in_one_line(field: str, value: obj
     entry = {"name": "nightly", "bucket": "images", "every": "6h"} | {field: value}
     try:
         schedule = _schedule(entry, 1, "file")
-    except ScheduleError as error:
+    except FileError as error:
         told = str(error)
     else:
         told = "taken"

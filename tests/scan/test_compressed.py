@@ -17,12 +17,13 @@ from keyhole.builders import Image, gpt_disk, qcow2, tar, vhd_fixed
 from keyhole.inspectors.archives.zip.end import TAIL_BYTES
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.rules import PROFILES, PolicyError, load_policy
+from keyhole.scan.rules import PROFILES, load_policy
 from keyhole.scan.scanner import FULL_SECONDS, ScanSettings, Target, scan
 from keyhole.settings import Settings
 from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Budget
 from keyhole.sources.s3 import S3Access
+from keyhole.toml_files import FileError
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import GIB, MIB, PACKED, noise, zeros
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
@@ -223,7 +224,7 @@ def test_a_policy_says_what_is_around_a_disk(tmp_path: Path) -> None:
 )
 def test_a_rule_that_makes_no_sense_is_named(rule: str, tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(f"[[rules]]\n{rule}\n")
-    with pytest.raises(PolicyError, match=r"rules\[0\]\.(containers|decompress)"):
+    with pytest.raises(FileError, match=r"rules\[0\]\.(containers|decompress)"):
         load_policy(str(tmp_path / "policy.toml"))
 
 

@@ -9,9 +9,10 @@ from keyhole.builders import Image, OVADisk, ova, ovf, vhd_dynamic, vhd_fixed, v
 from keyhole.inspectors import Severity
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.rules import PROFILES, PolicyError, load_policy
+from keyhole.scan.rules import PROFILES, load_policy
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local
+from keyhole.toml_files import FileError
 from tests.inspectors.archives.test_ova import DISKS
 from tests.inspectors.formats.test_vhd import with_footer
 
@@ -115,9 +116,9 @@ def test_a_rule_names_its_readers(tmp_path: Path) -> None:
     assert judged(tmp_path, vhd_dynamic(SIZE, creator=b"dutl"), str(policy)).virtual_size == GEOMETRY
     policy.write_text('[[rules]]\nreaders = ["qemu"]\n')
     load_policy.cache_clear()
-    with pytest.raises(PolicyError, match=r"rules\[0\].readers: 'qemu' is no reader"):
+    with pytest.raises(FileError, match=r"rules\[0\].readers: 'qemu' is no reader"):
         load_policy(str(policy))
     policy.write_text("[[rules]]\nreaders = []\n")
     load_policy.cache_clear()
-    with pytest.raises(PolicyError, match=r"rules\[0\].readers"):
+    with pytest.raises(FileError, match=r"rules\[0\].readers"):
         load_policy(str(policy))

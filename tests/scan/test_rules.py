@@ -29,9 +29,10 @@ from keyhole.reasons import Status
 from keyhole.scan.declared import Declared
 from keyhole.scan.policy import PRECEDENCE, RULESET, apply, judge
 from keyhole.scan.report import Report
-from keyhole.scan.rules import PROFILES, PolicyError, Rule, load_policy, profile_text
+from keyhole.scan.rules import PROFILES, Rule, load_policy, profile_text
 from keyhole.scan.scanner import ScanSettings, Target, scan
 from keyhole.sources.local import open_local
+from keyhole.toml_files import FileError
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 
@@ -168,7 +169,7 @@ def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
         ("[[rules]]\nvirtual_size_multiple = 1.0", r"rules\[0\].virtual_size_multiple"),
         ("[[rules]]\ncompare_declared = 'no'", r"rules\[0\].compare_declared"),
         ('"a\\nb" = 1', r"a\\nb"),
-        (f"x = {'[' * 5000}", "is no TOML"),
+        (f"x = {'[' * 5000}", "is not TOML"),
         ("[[rules]]\nwholeness = 'maybe'", r"rules\[0\].wholeness"),
         (
             "[[rules]]\n[rules.severity]\nbackingfile = 'info'",
@@ -181,14 +182,14 @@ def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(PolicyError, match=message) as raised:
+    with pytest.raises(FileError, match=message) as raised:
         load_policy(written(tmp_path, text))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["", "nowhere.toml", "defaults", "a\0b"])
 def test_what_is_no_policy_is_told_with_what_there_is(name: str) -> None:
-    with pytest.raises(PolicyError, match="neither a profile"):
+    with pytest.raises(FileError, match="neither a profile"):
         load_policy(name)
 
 

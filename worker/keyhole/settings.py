@@ -10,12 +10,12 @@ from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from keyhole.intake.audits.prices import PricesError, load_prices
+from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.selection import Selection
 from keyhole.jobs.signatures import read_keys
 from keyhole.limits import Limits
 from keyhole.masking import check_no_user, check_redis_or_broker
-from keyhole.scan.rules import PolicyError, load_policy
+from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import ScanSettings
 from keyhole.scan.sizes import parse_size
 from keyhole.sources.allowed import AllowedBuckets
@@ -264,10 +264,7 @@ class Settings(BaseSettings):
     @field_validator("policy")
     @classmethod
     def _valid_policy(cls, value: str) -> str:
-        try:
-            load_policy(value)
-        except PolicyError as error:
-            raise ValueError(str(error)) from None
+        load_policy(value)
         return value
 
     @property
@@ -290,10 +287,7 @@ class Settings(BaseSettings):
     @field_validator("prices")
     @classmethod
     def _valid_prices(cls, value: str | None) -> str | None:
-        try:
-            load_prices(value)
-        except PricesError as error:
-            raise ValueError(str(error)) from None
+        load_prices(value)
         return value
 
     @field_validator("schedules")
@@ -301,12 +295,9 @@ class Settings(BaseSettings):
     def _valid_schedules(cls, value: str | None) -> str | None:
         if value is not None:
             # Celery's parser of crontabs takes its time to import.
-            from keyhole.intake.schedules import ScheduleError, load_schedules  # noqa: PLC0415
+            from keyhole.intake.schedules import load_schedules  # noqa: PLC0415
 
-            try:
-                load_schedules(value)
-            except ScheduleError as error:
-                raise ValueError(str(error)) from None
+            load_schedules(value)
         return value
 
     @model_validator(mode="after")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.intake.audits.prices import GB, Prices, PricesError, is_archived, load_prices, shipped_text
+from keyhole.intake.audits.prices import GB, Prices, is_archived, load_prices, shipped_text
 from keyhole.intake.listing import Listed
+from keyhole.toml_files import FileError
 
 SHIPPED = load_prices(None)
 MINIMAL = """
@@ -95,8 +96,8 @@ def test_the_shipped_file_is_an_example_for_ones_own(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", "date: Field required"),
-        ("date = ", "is no TOML"),
-        ("[" * 10_000, "is no TOML"),
+        ("date = ", "is not TOML"),
+        ("[" * 10_000, "is not TOML"),
         (MINIMAL.replace("0.005", "-1", 1), "list_per_1000: Input should be greater than or equal to 0"),
         (MINIMAL.replace("0.005", "nan", 1), "list_per_1000: Input should be a finite number"),
         (MINIMAL.replace("0.005", "inf", 1), "list_per_1000"),
@@ -117,7 +118,7 @@ def test_the_shipped_file_is_an_example_for_ones_own(tmp_path: Path) -> None:
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     """In one line, that names the file and the place."""
     path = written(tmp_path, text)
-    with pytest.raises(PricesError) as error:
+    with pytest.raises(FileError) as error:
         load_prices(path)
     assert str(error.value).startswith(path)
     assert says in str(error.value)
@@ -126,14 +127,14 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, says: str) 
 
 @pytest.mark.parametrize("path", ["", "/nowhere/prices.toml", "/", "a\0b"])
 def test_a_file_that_cannot_be_read_is_named(path: str) -> None:
-    with pytest.raises(PricesError, match="no file that can be read"):
+    with pytest.raises(FileError, match="cannot be read"):
         load_prices(path)
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "prices.toml"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(PricesError, match="no file that can be read"):
+    with pytest.raises(FileError, match="cannot be read"):
         load_prices(str(path))
 
 

@@ -9,7 +9,8 @@ import sys
 import click
 
 from keyhole import __version__, logs
-from keyhole.cli.errors import INTERRUPTED, UNDECIDED, CommandError
+from keyhole.cli.errors import INTERRUPTED, UNDECIDED, exit_code_of, first_line
+from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import escaped_lines, shown
 from keyhole.masking import masked
 
@@ -92,10 +93,10 @@ def main() -> None:
         # Whoever read our output has gone (`| head`). Python would complain once more when it closes stdout.
         sys.stdout = None
         sys.exit(1)
-    except CommandError as error:
+    except KeyholeError as error:
         # One line, and nothing in it that a terminal would obey.
-        click.echo(f"Error: {shown(str(error))}", err=True)
-        sys.exit(error.exit_code)
+        click.echo(f"Error: {shown(first_line(error))}", err=True)
+        sys.exit(exit_code_of(error))
     except Exception:
         # Python would exit with 1, which means that some objects are not safe.
         logging.getLogger(__name__).exception("this is a bug of Keyhole's; please report it")

@@ -13,9 +13,18 @@ from keyhole.cli.doctor_check import Check, checked
 from keyhole.cli.doctor_events import of_events
 from keyhole.cli.doctor_redis import of_redis, of_user
 from keyhole.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
-from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.errors import (
+    ALL_SAFE,
+    UNDECIDED,
+    USAGE,
+    CommandError,
+    exit_code_of,
+    load_settings,
+    one_line_errors,
+)
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.terminal import SafeConsole
+from keyhole.errors import KeyholeError
 from keyhole.fleet.services import Services
 from keyhole.inspectors.text import escaped
 from keyhole.masking import masked
@@ -104,8 +113,8 @@ def _services(settings: Settings) -> list[Finding]:
     try:
         with one_line_errors(), backend(settings, work=False, look=False) as ready:
             findings += _servers(ready, embedded=is_embedded(settings))
-    except CommandError as error:
-        if error.exit_code == USAGE:
+    except KeyholeError as error:
+        if exit_code_of(error) == USAGE:
             raise
         findings.append(Finding("redis", BAD, str(error)))
     return findings

@@ -1,4 +1,4 @@
-"""Errors that a command ends with: one line that says what to do, and an exit code."""
+"""Errors that end a command: one line that says what to do, and an exit code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,9 @@ from pydantic import ValidationError
 from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
 
 from keyhole.cli.redis_trouble import redis_trouble
-from keyhole.embedded.valkey import EmbeddedError
-from keyhole.masking import masked, masked_url
-from keyhole.results.record import CorruptRecordError
+from keyhole.errors import KeyholeError
+from keyhole.masking import masked_url
 from keyhole.settings import Settings
-from keyhole.sources.allowed import BucketNotAllowedError
-from keyhole.sources.errors import SourceError
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
@@ -23,11 +20,11 @@ ENDED_BY_ITSELF = 70
 INTERRUPTED = 130
 
 
-class CommandError(Exception):
+class CommandError(KeyholeError):
     """A command cannot go on; the message is one line."""
 
     def __init__(self, message: str, exit_code: int = UNDECIDED) -> None:
-        super().__init__(masked(message))
+        super().__init__(message)
         self.exit_code = exit_code
 
 
@@ -52,38 +49,44 @@ def load_settings(*, policy: str | None = None) -> Settings:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what Redis, the broker, S3 or the embedded Valkey say into one line that says what to do."""
+    """Turn the errors of Redis and of the broker into one line that says what to do."""
     # Imported here: commands without a broker don't load it.
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import OperationalError
 
     from keyhole.jobs.publisher import DeliveryUncertainError
-    from keyhole.store.durability import NotDurableError
 
     try:
         yield
-    except EmbeddedError as error:
-        raise CommandError(str(error)) from error
+    except DeliveryUncertainError as error:
+        raise CommandError(_about_broker(error)) from error
+    except KeyholeError:
+        raise
     except (ClusterError, ClusterCrossSlotError, MovedError) as error:
         raise CommandError(redis_trouble(error), USAGE) from error
-    except NotDurableError as error:
-        raise CommandError(_line(error)) from error
     except redis.RedisError as error:
         raise CommandError(redis_trouble(error)) from error
-    except (DeliveryUncertainError, OperationalError, AMQPError) as error:
-        raise CommandError(f"{_line(error)}; {_what_to_do(error)}, then submit again") from error
-    except BucketNotAllowedError as error:
-        raise CommandError(_line(error), USAGE) from error
-    except (SourceError, CorruptRecordError) as error:
-        raise CommandError(_line(error)) from error
+    except (OperationalError, AMQPError) as error:
+        raise CommandError(_about_broker(error)) from error
 
 
-def _what_to_do(error: BaseException) -> str:
-    """What to do about a broker's error."""
-    if "maxmemory" in str(error):
-        return "the Redis of KEYHOLE_BROKER_URL is full: raise its maxmemory"
-    return "check KEYHOLE_BROKER_URL"
+def _about_broker(error: Exception) -> str:
+    """Return what the broker says, and what to do about it."""
+    advice = (
+        "the Redis of KEYHOLE_BROKER_URL is full: raise its maxmemory"
+        if "maxmemory" in str(error)
+        else "check KEYHOLE_BROKER_URL"
+    )
+    return f"{first_line(error)}; {advice}, then submit again"
 
 
-def _line(error: Exception) -> str:
+def exit_code_of(error: KeyholeError) -> int:
+    """Return the exit code of a command that an error ends."""
+    if isinstance(error, CommandError):
+        return error.exit_code
+    return USAGE if error.is_usage else UNDECIDED
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message; the name of its class if it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -21,7 +21,7 @@ from keyhole.embedded.interrupts import ENDINGS
 from keyhole.health import HEALTHY, LATELY, UNHEALTHY, SignOfLife
 from keyhole.intake.events.listener import TROUBLE, Listener, Turn
 from keyhole.intake.events.open_source import open_source
-from keyhole.intake.events.source import MessageSource, SourceUnavailableError
+from keyhole.intake.events.source import MessageSource
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 
@@ -73,10 +73,7 @@ def listen_command(
     if check:
         sys.exit(_check(sign, sources[0].name))
     with one_line_errors(), backend(settings, work=True, waits=True) as ready:
-        try:
-            _listen(sources, ready, sign, until_empty=until_empty)
-        except SourceUnavailableError as error:
-            raise CommandError(str(error)) from error
+        _listen(sources, ready, sign, until_empty=until_empty)
         if until_empty and is_embedded(settings):
             _await_workers()
     sys.exit(ALL_SAFE)

@@ -2,8 +2,7 @@
 
 import click
 
-from keyhole.cli.errors import USAGE, CommandError
-from keyhole.scan.rules import PROFILES, PolicyError, load_policy, profile_text
+from keyhole.scan.rules import PROFILES, load_policy, profile_text
 
 
 @click.group("policy")
@@ -36,9 +35,6 @@ def show_command(*, profile: str) -> None:
 @click.argument("file")
 def check_command(*, file: str) -> None:
     """Say whether a policy is valid. Exit code: 0 it is, 2 it is not."""
-    try:
-        policy = load_policy(file)
-    except PolicyError as error:
-        raise CommandError(str(error), USAGE) from None
+    policy = load_policy(file)
     rules = len(policy.rules) - 1
     click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} and the profile behind")

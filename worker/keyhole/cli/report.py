@@ -88,7 +88,7 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
     from keyhole.reports.json_lines import write_jsonl
     from keyhole.reports.objects import audited_objects
     from keyhole.reports.page import write_html
-    from keyhole.reports.parquet import PyarrowMissingError, write_parquet
+    from keyhole.reports.parquet import write_parquet
     from keyhole.reports.spreadsheet import write_csv
 
     audits = services().audits
@@ -101,10 +101,7 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
         case "jsonl":
             write_jsonl(audit, objects, findings, out)
         case "parquet":
-            try:
-                write_parquet(audit, objects, out)
-            except PyarrowMissingError as error:
-                raise CommandError(str(error), USAGE) from error
+            write_parquet(audit, objects, out)
 
 
 @contextmanager

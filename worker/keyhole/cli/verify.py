@@ -19,9 +19,9 @@ from keyhole.cli.errors import (
     one_line_errors,
 )
 from keyhole.cli.terminal import SafeConsole
+from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
-from keyhole.results.record import CorruptRecordError
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tags import STATUS
 from keyhole.results.verification import Agreement, Code, Difference, Verification, compare, look
@@ -97,7 +97,7 @@ class _Verifier:
                     seen = look(self._s3, place.bucket, place.key, version_id)
             version_id = version_id if seen is None else seen.version_id
             report = self._store.get(place.bucket, place.key, version_id) if "redis" in self._sinks else None
-        except (SourceError, CorruptRecordError) as error:
+        except KeyholeError as error:
             code = Code.OBJECT_UNREADABLE if isinstance(error, SourceError) else Code.NO_VERDICT
             return Verification.of(str(place), None, None, (Difference(code=code, message=str(error)),))
         differences = compare(seen, report, records="redis" in self._sinks, tags="tags" in self._sinks)

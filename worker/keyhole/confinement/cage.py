@@ -5,9 +5,10 @@ import sys
 from keyhole.confinement import landlock
 from keyhole.confinement.limits import limit_addresses, limit_process
 from keyhole.confinement.needs import Needs
+from keyhole.errors import KeyholeError
 
 
-class UnconfinedError(Exception):
+class UnconfinedError(KeyholeError):
     """Files cannot be confined here; the message says why."""
 
 

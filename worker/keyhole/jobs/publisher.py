@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from keyhole.errors import KeyholeError
 from keyhole.jobs.entry import Entry
 
 
-class DeliveryUncertainError(Exception):
+class DeliveryUncertainError(KeyholeError):
     """The broker failed while entries were published: each of them may have arrived or not.
 
     Nothing is lost. The entries are in the ledger, and the sweep sends those again that get no verdict.

@@ -33,6 +33,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from keyhole.errors import KeyholeError
+
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
 #: The headers that say what is done, and whether and when: those of Celery's protocol 2.
@@ -51,7 +53,7 @@ _SIGNATURE: Final = re.compile(r"v1 ([0-9a-f]{8}) (\d{1,12}) ([0-9a-f]{64})")
 _EXAMPLE: Final = "make one by: openssl rand -hex 32"
 
 
-class UnsignedError(Exception):
+class UnsignedError(KeyholeError):
     """A message has no signature that is right. The text says what is wrong with it."""
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from keyhole.errors import KeyholeError
 from keyhole.intake.audits.audit import Audit, AuditedObject
 from keyhole.reports.rows import Row, row_of
 
@@ -22,8 +23,10 @@ GROUP_ROWS: Final = 10_000
 _INT64_MAX: Final = 2**63 - 1
 
 
-class PyarrowMissingError(Exception):
+class PyarrowMissingError(KeyholeError):
     """Parquet is written by pyarrow, which is not installed."""
+
+    is_usage = True
 
     def __init__(self) -> None:
         super().__init__("Parquet needs pyarrow; install it by `pip install 'keyhole[inventory]'`")

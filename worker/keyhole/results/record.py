@@ -36,6 +36,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from keyhole.errors import KeyholeError
 from keyhole.reasons import MISSING
 from keyhole.scan.report import LastAttempt, Report
 
@@ -160,7 +161,7 @@ return 1
 """
 
 
-class CorruptRecordError(Exception):
+class CorruptRecordError(KeyholeError):
     """A record that Keyhole did not write, or that a later version of it wrote."""
 
 

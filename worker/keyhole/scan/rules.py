@@ -18,14 +18,13 @@ In a glob `*` is any text, `/` and line breaks included, as in the policies of S
 one of several, `[[]` a bracket. Upper and lower case differ.
 """
 
-import tomllib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -33,28 +32,18 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
-    ValidationError,
     field_validator,
 )
 
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS, INSPECTORS
 from keyhole.inspectors.findings import CHECKS, Severity
 from keyhole.inspectors.readers import READERS
-from keyhole.inspectors.text import printable
 from keyhole.scan.sizes import parse_size
+from keyhole.toml_files import parse_as, read_text
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
 #: How a disk lies that lies in nothing.
 BARE = "bare"
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class PolicyError(Exception):
-    """A policy that cannot be used; one line that names the rule and what is wrong with it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message.encode(errors="surrogateescape")))
 
 
 def _bytes(value: object) -> object:
@@ -174,17 +163,12 @@ def load_policy(name: str) -> Policy:
     """The policy of a profile's name or of a file's path.
 
     Raises:
-        PolicyError: There is none, or it is not valid.
+        FileError: There is none, or it is not valid.
     """
     if name in PROFILES:
-        return Policy(name=name, rules=(_parse(profile_text(name), f"profile {name}", Rule),))
-    try:
-        text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise PolicyError(
-            f"{name!r} is neither a profile ({', '.join(PROFILES)}) nor a file that can be read: {error}"
-        ) from None
-    written = _parse(text, name, PolicyFile)
+        return Policy(name=name, rules=(parse_as(Rule, profile_text(name), f"profile {name}"),))
+    text = read_text(name, f"is neither a profile ({', '.join(PROFILES)}) nor a file that can be read")
+    written = parse_as(PolicyFile, text, name)
     base = load_policy(written.profile).rules[0]
     rules = tuple(_completed(rule, base) for rule in written.rules)
     digest = sha256(text.encode()).hexdigest()[:8]
@@ -200,16 +184,3 @@ def _completed(rule: Rule, base: Rule) -> Rule:
     """The rule with what it does not say from the profile: a field, or the severity of a check."""
     stated = {field: getattr(rule, field) for field in rule.model_fields_set}
     return base.model_copy(update={**stated, "severity": {**base.severity, **rule.severity}})
-
-
-def _parse(text: str, where: str, model: type[Model]) -> Model:
-    try:
-        return model.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PolicyError(f"{where} is no TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(
-            "."
-        )
-        raise PolicyError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None

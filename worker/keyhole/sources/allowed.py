@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class BucketNotAllowedError(UnreadableError):
     """The bucket is not one that Keyhole may touch. Nothing was asked of it."""
 
+    is_usage = True
+
     def __init__(self, bucket: str) -> None:
         shown = printable(bucket.encode(errors="surrogatepass"))
         super().__init__(Reason.BUCKET_NOT_ALLOWED, f"KEYHOLE_BUCKETS does not allow the bucket '{shown}'")

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import redis
 
+from keyhole.errors import KeyholeError
+
 _log = logging.getLogger(__name__)
 
 #: Milliseconds: a disk that takes longer to sync is in trouble. It is well within a command's own timeout.
@@ -23,7 +25,7 @@ NO_COMMAND: Final = "unknown command"
 _NO_FILE: Final = "appendonly is disabled"
 
 
-class NotDurableError(redis.RedisError):
+class NotDurableError(KeyholeError, redis.RedisError):
     """The server took the data, and did not bring them to its disk in time."""
 
 

@@ -4,17 +4,15 @@ A file of one's own is whole: it takes nothing from the one that is shipped. Wha
 come from, and how a file looks, is in `prices.toml`.
 """
 
-import tomllib
 from datetime import date
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from keyhole.inspectors.text import printable
 from keyhole.intake.listing import Listed
+from keyhole.toml_files import parse_as, read_text
 
 #: S3 bills by GB of so many bytes: "Converting usage byte-hours to billed GB-months" in its user guide.
 GB: Final = 2**30
@@ -25,13 +23,6 @@ ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 #: A thousand requests or a GB for a million dollars is a typing error.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
-
-
-class PricesError(Exception):
-    """Prices that cannot be used; one line that names the place and what is wrong there."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message.encode(errors="surrogateescape")))
 
 
 class ClassPrices(BaseModel):
@@ -100,15 +91,11 @@ def load_prices(path: str | None) -> Prices:
     """The prices of a file; those that are shipped if there is none.
 
     Raises:
-        PricesError: It cannot be read, or is not valid.
+        FileError: It cannot be read, or is not valid.
     """
     if path is None:
-        return _parse(shipped_text(), "prices.toml")
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise PricesError(f"{path!r} is no file that can be read: {error}") from None
-    return _parse(text, path)
+        return parse_as(Prices, shipped_text(), "prices.toml")
+    return parse_as(Prices, read_text(path, "cannot be read"), path)
 
 
 def shipped_text() -> str:
@@ -119,14 +106,3 @@ def shipped_text() -> str:
 def is_archived(listed: Listed) -> bool:
     """Whether an object must be restored before it can be read, as far as a listing shows it."""
     return listed.storage_class in ARCHIVED and not listed.restored
-
-
-def _parse(text: str, where: str) -> Prices:
-    try:
-        return Prices.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PricesError(f"{where} is no TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise PricesError(f"{where}: {place}: {first['msg']}") from None

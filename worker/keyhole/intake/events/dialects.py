@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
+from keyhole.errors import KeyholeError
 from keyhole.intake.events.event import EventKind, ObjectEvent
 from keyhole.intake.events.names import DETAIL_TYPES, IBM_OPERATIONS, R2_ACTIONS, kind_of, puts_marker
 from keyhole.intake.events.unsupported import sender_of
@@ -58,7 +59,7 @@ _AWS_DIGITS: Final = 32
 _CEPH_DIGITS: Final = 16
 
 
-class NotUnderstoodError(Exception):
+class NotUnderstoodError(KeyholeError):
     """A message that is not understood.
 
     Args:

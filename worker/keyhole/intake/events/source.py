@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from keyhole.errors import KeyholeError
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -20,7 +22,7 @@ class Message:
     receives: int = 1
 
 
-class SourceUnavailableError(Exception):
+class SourceUnavailableError(KeyholeError):
     """The queue cannot be reached, or refuses; what is unacknowledged will be delivered again."""
 
 
