@@ -196,6 +196,26 @@ class TestAPage:
 
         assert [found.entry for found in ledger.idle(AUDITS, 9)] == [batch(0, 0)]
 
+    def test_a_batch_that_begins_overtakes_none_that_was_recorded_with_it(
+        self, store: AuditStore, valkey: redis.Redis
+    ) -> None:
+        """Also where the ledger's clock is behind the server's, as it is once no worker ran for a while.
+
+        What is overtaken five times, and only waits, would be given up.
+        """
+        ledger = Ledger(valkey, done_seconds=3600)
+        ledger.record(batch(9, 9))
+        pass_seconds(valkey, -3600)
+        store.commit(claimed(store), PageResult({}, (batch(0, 0),)))
+        (taken,) = store.take("a")
+        ledger.leases.acquire(taken, "worker")
+        ledger.record(batch(0, 1))
+
+        pass_seconds(valkey, 90)
+
+        assert ledger.overtaken(AUDITS, 9, seconds=60) == []
+        assert batch(0, 1) in [found.entry for found in ledger.idle(AUDITS, 9, seconds=60)]
+
     def test_no_page_is_due_after_the_last(self, store: AuditStore) -> None:
         claim = claimed(store)
         store.commit(claim, PageResult({"queued": 2}, (batch(0, 0),)))
