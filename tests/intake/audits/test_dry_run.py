@@ -7,8 +7,9 @@ import redis
 
 from keyhole.api import scan_s3
 from keyhole.intake.audits.audit import AuditSpec, Totals
+from keyhole.intake.audits.costs import BYTES_PER_OBJECT, GETS_PER_OBJECT
 from keyhole.intake.audits.dry_run import dry_run
-from keyhole.intake.audits.estimate import BYTES_PER_OBJECT, GETS_PER_OBJECT, Estimate, Estimator
+from keyhole.intake.audits.estimate import Estimate, Estimator
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.listing import lister_for
 from keyhole.intake.selection import Selection
@@ -95,3 +96,12 @@ def test_what_is_not_selected_is_left_out_and_a_limit_ends_it(
     assert (totals.listed, totals.left_out, totals.queued) == (3, 1, 2)
     assert estimate.objects == 2
     assert pages == [2, 3]
+
+
+def test_it_counts_what_an_audit_leaves_out_before_it_ends(
+    recorded_access: S3Access, valkey: redis.Redis, images: str
+) -> None:
+    """Two are taken, the third is not selected, and the fourth is one too many."""
+    totals, _, _ = run(recorded_access, valkey, images, selection=Selection(exclude=("2*",)), limit=2)
+
+    assert (totals.listed, totals.left_out, totals.queued) == (3, 1, 2)

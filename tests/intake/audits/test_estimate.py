@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.intake.audits.estimate import (
-    BYTES_PER_OBJECT,
-    GETS_PER_OBJECT,
-    MOST_TAGS,
-    USUAL_TAGS,
-    Estimate,
-    Estimator,
-    TagRequests,
-)
+from keyhole.intake.audits.costs import BYTES_PER_OBJECT, GETS_PER_OBJECT, USUAL_TAGS, TagRequests
+from keyhole.intake.audits.estimate import MOST_TAGS, Estimate, Estimator
 from keyhole.intake.audits.prices import GB, load_prices
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Status

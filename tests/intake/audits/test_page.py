@@ -7,8 +7,8 @@ import pytest
 import redis
 
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
-from keyhole.intake.audits.estimate import USUAL_TAGS
-from keyhole.intake.audits.page import MESSAGE_BYTES, RECKONED_GETS, Auditor, batch_size
+from keyhole.intake.audits.costs import GETS_PER_OBJECT, USUAL_TAGS
+from keyhole.intake.audits.page import MESSAGE_BYTES, Auditor, batch_size
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.audits.store import NANO, PageResult, Place
 from keyhole.intake.listing import Listed, Page
@@ -223,7 +223,7 @@ class TestLimits:
         site.listed = [listed(key) for key in "abcdef"]
         site.totals = Totals(requests=10, queued=4, scanned=2)
 
-        result, _ = site.work_out(max_requests=10 + 1 + (2 + 3) * RECKONED_GETS)
+        result, _ = site.work_out(max_requests=10 + 1 + (2 + 3) * GETS_PER_OBJECT)
 
         assert queued(result) == ["b", "c", "d"]
         assert (result.cursor, result.ends_as) == (None, AuditState.STOPPED)
@@ -233,7 +233,7 @@ class TestLimits:
         site.listed = [listed(key) for key in "abcdef"]
         site.tags = True
 
-        result, _ = site.work_out(max_requests=1 + 2 * (RECKONED_GETS + sum(USUAL_TAGS)))
+        result, _ = site.work_out(max_requests=1 + 2 * (GETS_PER_OBJECT + sum(USUAL_TAGS)))
 
         assert queued(result) == ["a", "b"]
 
@@ -259,7 +259,7 @@ class TestLimits:
     def test_dollars(self, site: Site) -> None:
         get = site.prices.get("STANDARD", 0)
         site.listed = [listed(key) for key in "abcdef"]
-        most = site.prices.list_request() + 4.5 * RECKONED_GETS * get
+        most = site.prices.list_request() + 4.5 * GETS_PER_OBJECT * get
 
         result, _ = site.work_out(max_dollars=most)
 
@@ -268,7 +268,7 @@ class TestLimits:
         assert "$" in result.reason
 
     def test_a_dearer_class_reaches_the_limit_sooner(self, site: Site) -> None:
-        most = site.prices.list_request() + 4.5 * RECKONED_GETS * site.prices.get("STANDARD", 0)
+        most = site.prices.list_request() + 4.5 * GETS_PER_OBJECT * site.prices.get("STANDARD", 0)
         site.listed = [listed(key, storage_class="GLACIER_IR") for key in "abcdef"]
 
         result, _ = site.work_out(max_dollars=most)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.intake.audits.prices import GB, Prices, is_archived, load_prices, shipped_text
+from keyhole.intake.audits.prices import GB, Prices, load_prices, shipped_text
 from keyhole.intake.listing import Listed
 from keyhole.toml_files import FileError
 
@@ -154,4 +154,4 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 def test_what_is_archived(storage_class: str, restored: bool, archived: bool) -> None:
     """A restored copy can be read; instant retrieval needs no restoring."""
     listed = Listed("a", 1, storage_class=storage_class, restored=restored)
-    assert is_archived(listed) is archived
+    assert listed.archived is archived

@@ -17,8 +17,9 @@ from keyhole.fleet.auditing import lister_of
 from keyhole.fleet.services import services
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import AuditSpec, Totals
+from keyhole.intake.audits.costs import BYTES_PER_OBJECT, GETS_PER_OBJECT
 from keyhole.intake.audits.dry_run import dry_run
-from keyhole.intake.audits.estimate import BYTES_PER_OBJECT, GETS_PER_OBJECT, Estimate, Estimator, Spending
+from keyhole.intake.audits.estimate import Estimate, Estimator, Spending
 
 
 def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from keyhole.api import scan_s3
 from keyhole.fleet.entry_runner import EntryRunner
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
+from keyhole.intake.audits.costs import cost_of_scan
 from keyhole.intake.audits.store import NANO, Result
 from keyhole.intake.dead_letters import Dead
 from keyhole.intake.events.counters import OTHER_READING
@@ -126,18 +127,9 @@ class ScanWork:
     def _account(
         self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]
     ) -> None:
-        prices = self._services.prices
-        storage_class = job.storage_class or "STANDARD"
-        dollars = report.requests * prices.get(storage_class, 0)
-        dollars += prices.retrieval(storage_class, report.bytes_read)
-        for request in asked:
-            match request:
-                case TagRequest.WRITE:
-                    dollars += prices.put_tagging()
-                case TagRequest.READ:
-                    dollars += prices.get_tagging()
-                case TagRequest.LOOK:
-                    dollars += prices.get(storage_class, 0)
+        cost = cost_of_scan(
+            self._services.prices, job.storage_class or "STANDARD", report.requests, report.bytes_read, asked
+        )
         self._services.audits.note_result(
             audit_id,
             batch_id,
@@ -145,8 +137,8 @@ class ScanWork:
             Result(
                 keys.object_id(job.bucket, str(report.key), report.version_id),
                 report.status,
-                report.requests + len(asked),
+                cost.requests,
                 report.bytes_read,
-                round(dollars * NANO),
+                round(cost.dollars * NANO),
             ),
         )

@@ -33,6 +33,11 @@ MAX_EMPTY_ANSWERS: Final = 20
 DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 
+#: The storage classes of which only a restored copy can be read. The archive tiers of Intelligent-Tiering are
+#: not classes: a listing does not show them, so such an object is asked for, and that costs a GET.
+ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
 class Listed(NamedTuple):
     """An object as a listing or an inventory tells of it; `size` in bytes, times in UTC.
 
@@ -47,6 +52,11 @@ class Listed(NamedTuple):
     storage_class: str = "STANDARD"
     version_id: str | None = None
     restored: bool = False
+
+    @property
+    def archived(self) -> bool:
+        """Whether it must be restored before it can be read, as far as a listing shows that."""
+        return self.storage_class in ARCHIVED_CLASSES and not self.restored
 
 
 class Page(NamedTuple):

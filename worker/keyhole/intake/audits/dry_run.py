@@ -1,13 +1,17 @@
 """What an audit would scan, told from the listing and the verdicts alone."""
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
-from keyhole.intake.audits.audit import AuditSpec, Totals
+from keyhole.intake.audits.audit import AuditSpec, How, Totals
+from keyhole.intake.audits.decision import decide
 from keyhole.intake.audits.estimate import Estimate, Estimator
-from keyhole.intake.audits.prices import is_archived
-from keyhole.intake.audits.unchanged import still_stands
 from keyhole.intake.listing import Lister
 from keyhole.results.lookup import Lookup, Name
+
+#: What counts an object that an audit takes.
+_TAKEN: Final = {How.SCANNED: "queued", How.UNCHANGED: "unchanged", How.ARCHIVED: "archived"}
 
 
 def dry_run(
@@ -32,48 +36,28 @@ def dry_run(
     Raises:
         KeyholeError: It cannot be listed.
     """
-    listed = left_out = unchanged = archived = queued = size = pages = lists = 0
-    totals = Totals()
+    counts: Counter[str] = Counter()
     cursor: str | None = None
     while True:
         page = lister.page(cursor)
-        pages += 1
-        lists += page.requests
+        counts.update(pages=1, lists=page.requests, requests=page.requests)
         estimator.lists(page.requests)
         names = [Name(spec.bucket, one.key, one.version_id) for one in page.objects]
+        cursor = page.cursor
         for one, report in zip(page.objects, lookup.reports(names), strict=True):
-            if spec.limit is not None and queued + unchanged + archived >= spec.limit:
+            decision = decide(spec, one, report, ruleset)
+            if decision.how is None:
+                counts.update(listed=1, left_out=1)
+                continue
+            if spec.limit is not None and sum(counts[count] for count in _TAKEN.values()) >= spec.limit:
                 cursor = None
                 break
-            listed += 1
-            if not spec.selection.takes(spec.bucket, one.key, one.size):
-                left_out += 1
-                continue
-            size += one.size
-            stands = still_stands(report, one, ruleset)
-            if stands and spec.check_tags:
+            counts.update({"listed": 1, "listed_bytes": one.size, _TAKEN[decision.how]: 1})
+            if decision.compares_tags:
                 estimator.check_tags(1)
-            if is_archived(one):
-                archived += 1
+            if decision.how is not How.UNCHANGED:
                 estimator.add(one)
-            elif stands and not spec.full:
-                unchanged += 1
-            else:
-                queued += 1
-                estimator.add(one)
-        else:
-            cursor = page.cursor
-        totals = Totals(
-            pages=pages,
-            listed=listed,
-            left_out=left_out,
-            unchanged=unchanged,
-            archived=archived,
-            queued=queued,
-            listed_bytes=size,
-            lists=lists,
-            requests=lists,
-        )
+        totals = Totals.model_validate(counts)
         on_page(totals)
         if cursor is None:
             return totals, estimator.result()

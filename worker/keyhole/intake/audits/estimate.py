@@ -8,31 +8,16 @@ add is not reckoned with.
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from keyhole.intake.audits.prices import Prices, is_archived
+from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests
+from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
-#: What a usual image takes: the averages of the table in `keyhole docs cost`, rounded up (2.5 and 824 KiB).
-GETS_PER_OBJECT: Final = 3.0
-BYTES_PER_OBJECT: Final = 896 * 1024
-
-
-class TagRequests(NamedTuple):
-    """Requests that it takes to tag one object."""
-
-    reads: int
-    looks: int
-    writes: int
-
-
-#: `keyhole.results.tag_writer` reads, looks whether the object is the same, writes, reads back, looks again.
-#: (It need not look at a version.)
-USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
-#: It does so until it has written four times. If the object turns out to be another one then, it reads again,
-#: takes its tags off, reads back and looks.
+#: `keyhole.results.tag_writer` writes tags up to four times. If the object turns out to be another one then,
+#: it reads again, takes its tags off, reads back and looks.
 MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
 NO_TAGS: Final = TagRequests(0, 0, 0)
 
@@ -144,7 +129,7 @@ class Estimator:
         share = self._shares.setdefault(listed.storage_class, _Share())
         share.objects += 1
         share.bytes += listed.size
-        if is_archived(listed):
+        if listed.archived:
             share.archived += 1
         else:
             share.read += min(listed.size, self._bytes_per_object)

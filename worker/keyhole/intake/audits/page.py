@@ -7,15 +7,23 @@ changes nothing: whoever commits it decides that it happened.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from keyhole import __version__
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
-from keyhole.intake.audits.estimate import BYTES_PER_OBJECT, USUAL_TAGS
+from keyhole.intake.audits.costs import (
+    BYTES_PER_OBJECT,
+    GETS_PER_OBJECT,
+    NOTHING,
+    Cost,
+    cost_of_comparisons,
+    cost_of_lists,
+    expected_cost,
+)
+from keyhole.intake.audits.decision import decide
 from keyhole.intake.audits.orphans import KeyRange, Orphans, find_orphans
-from keyhole.intake.audits.prices import Prices, is_archived
+from keyhole.intake.audits.prices import Prices
 from keyhole.intake.audits.store import NANO, PageResult, Place, Row
-from keyhole.intake.audits.unchanged import still_stands
 from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
@@ -26,22 +34,10 @@ from keyhole.results.tag_check import TagFinding
 from keyhole.scan.report import Report
 from keyhole.store import keys
 
-#: GETs that an object is reckoned with before it is scanned: the most that any usual image takes.
-RECKONED_GETS: Final = 3
 #: Bytes that a batch's message may have: brokers take 256 KiB (SQS) and more; a job is seldom over 300.
 MESSAGE_BYTES: Final = 200_000
 #: Seconds that a batch may take where the rate is what it waits for: well below a task's time limit.
 RATE_LIMITED_SECONDS: Final = 120
-
-
-class Reckoned(NamedTuple):
-    """What something may take."""
-
-    requests: int
-    dollars: float
-
-
-NOTHING: Final = Reckoned(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +64,16 @@ class Auditor:
         Raises:
             KeyholeError: It cannot be listed.
         """
-        work = _Page(audit, place.page, self._reckoned("STANDARD", BYTES_PER_OBJECT))
-        ending = work.limit_reached(Reckoned(1, self.prices.list_request()))
+        work = _Page(
+            audit, place.page, expected_cost(self.prices, "STANDARD", BYTES_PER_OBJECT, tags=self.tags)
+        )
+        ending = work.limit_reached(cost_of_lists(self.prices, 1))
         if ending is not None:
             return work.result(None, None, *ending), ()
         began = datetime.now(UTC)
         page = lister.page(place.cursor)
-        work.count(lists=page.requests, requests=page.requests)
-        work.spend(page.requests * self.prices.list_request())
+        work.count(lists=page.requests)
+        work.spend(cost_of_lists(self.prices, page.requests))
         last = page.objects[-1].key if page.objects else None
         orphans = Orphans([], None)
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
@@ -107,51 +105,32 @@ class Auditor:
 
         Where the audit may not take it, it is not counted, and how the audit ends is returned.
         """
-        spec = work.audit.spec
-        if not spec.selection.takes(spec.bucket, listed.key, listed.size):
+        decision = decide(work.audit.spec, listed, report, self.ruleset)
+        if decision.how is None:
             work.count(listed=1, left_out=1)
             return None
-        stands = report is not None and still_stands(report, listed, self.ruleset)
-        archived = is_archived(listed)
-        scanned = not archived and (spec.full or not stands)
-        compared = stands and spec.check_tags
-        takes = Reckoned(1, self.prices.get_tagging()) if compared else NOTHING
-        if scanned:
-            scan = self._reckoned(listed.storage_class, listed.size)
-            takes = Reckoned(takes.requests + scan.requests, takes.dollars + scan.dollars)
+        takes = cost_of_comparisons(self.prices, 1) if decision.compares_tags else NOTHING
+        if decision.how is How.SCANNED:
+            takes = takes.plus(expected_cost(self.prices, listed.storage_class, listed.size, tags=self.tags))
         ending = work.limit_of_objects_reached() or work.limit_reached(takes)
         if ending is not None:
             return ending
         work.count(listed=1, listed_bytes=listed.size)
         work.reserve(takes)
-        if report is not None and compared:
+        if report is not None and decision.compares_tags:
             checked.append(report)
-        if scanned:
+        if decision.how is How.SCANNED:
             work.queue(listed)
-        elif archived:
-            if report is None or not stands:
-                report = _archived(work.audit, listed, self.ruleset)
-                work.reports.append(report)
-            work.take(report, How.ARCHIVED)
-        elif report is not None:
-            work.take(report, How.UNCHANGED)
+            return None
+        if report is None or not decision.stands:  # it is archived
+            report = _archived(work.audit, listed, self.ruleset)
+            work.reports.append(report)
+        work.take(report, decision.how)
         return None
-
-    def _reckoned(self, storage_class: str, size: int) -> Reckoned:
-        """What an object is reckoned with before it is scanned: the most that a usual one takes."""
-        prices = self.prices
-        dollars = RECKONED_GETS * prices.get(storage_class, 0)
-        dollars += prices.retrieval(storage_class, min(size, BYTES_PER_OBJECT))
-        if not self.tags:
-            return Reckoned(RECKONED_GETS, dollars)
-        dollars += USUAL_TAGS.reads * prices.get_tagging() + USUAL_TAGS.writes * prices.put_tagging()
-        dollars += USUAL_TAGS.looks * prices.get(storage_class, 0)
-        return Reckoned(RECKONED_GETS + sum(USUAL_TAGS), dollars)
 
     def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
         for report, finding in zip(checked, self.check_tags(checked), strict=True):
-            work.count(requests=finding.requests)
-            work.spend(finding.requests * self.prices.get_tagging())
+            work.spend(cost_of_comparisons(self.prices, finding.requests))
             if finding.message is not None:
                 work.find("tag_mismatch", report, finding.message)
 
@@ -163,9 +142,9 @@ class _Page:
     audit: Audit
     number: int
     #: What each object may take that is queued and not scanned.
-    usual: Reckoned
+    usual: Cost
     #: What this page's objects may take.
-    reserved: Reckoned = NOTHING
+    reserved: Cost = NOTHING
     counts: dict[str, int] = field(default_factory=dict)
     jobs: list[ScanJob] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -176,8 +155,8 @@ class _Page:
         for name, count in counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
-    def spend(self, dollars: float) -> None:
-        self.count(nanodollars=round(dollars * NANO))
+    def spend(self, cost: Cost) -> None:
+        self.count(requests=cost.requests, nanodollars=round(cost.dollars * NANO))
 
     def take(self, report: Report, how: How) -> None:
         """Take an object whose verdict is known."""
@@ -201,11 +180,9 @@ class _Page:
     def find(self, kind: str, report: Report, message: str) -> None:
         self.findings.append(BucketFinding.of(kind, report, message))
 
-    def reserve(self, takes: Reckoned) -> None:
+    def reserve(self, takes: Cost) -> None:
         """Reckon with what an object may take."""
-        self.reserved = Reckoned(
-            self.reserved.requests + takes.requests, self.reserved.dollars + takes.dollars
-        )
+        self.reserved = self.reserved.plus(takes)
 
     def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
         """Whether the audit has taken as many objects as it may, and how it then ends."""
@@ -217,7 +194,7 @@ class _Page:
             return AuditState.DONE, f"it took the {spec.limit} objects that it was limited to"
         return None
 
-    def limit_reached(self, takes: Reckoned) -> tuple[AuditState, str] | None:
+    def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
         """Whether the audit may not do what takes so much, and how it then ends.
 
         What is queued and not yet scanned is reckoned with; what is scanned has been counted. Of what an
@@ -275,7 +252,7 @@ def batch_size(audit: Audit) -> int:
     spec = audit.spec
     if not spec.rate:
         return spec.batch_size
-    in_time = int(spec.rate * RATE_LIMITED_SECONDS / (RECKONED_GETS * spec.outstanding))
+    in_time = int(spec.rate * RATE_LIMITED_SECONDS / (GETS_PER_OBJECT * spec.outstanding))
     return max(1, min(spec.batch_size, in_time))
 
 

@@ -11,15 +11,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from keyhole.intake.listing import Listed
 from keyhole.toml_files import parse_as, read_text
 
 #: S3 bills by GB of so many bytes: "Converting usage byte-hours to billed GB-months" in its user guide.
 GB: Final = 2**30
-
-#: The classes of which only a restored copy can be read. The archive tiers of Intelligent-Tiering are no
-#: class: a listing does not show them, so such an object is asked for, and that costs a GET.
-ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 #: A thousand requests or a GB for a million dollars is a typing error.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
@@ -101,8 +96,3 @@ def load_prices(path: str | None) -> Prices:
 def shipped_text() -> str:
     """The shipped prices as they are written, their sources in comments."""
     return resources.files("keyhole.intake.audits").joinpath("prices.toml").read_text(encoding="utf-8")
-
-
-def is_archived(listed: Listed) -> bool:
-    """Whether an object must be restored before it can be read, as far as a listing shows it."""
-    return listed.storage_class in ARCHIVED and not listed.restored

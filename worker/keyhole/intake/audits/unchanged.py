@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from keyhole.intake.audits.prices import is_archived
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
@@ -18,7 +17,7 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
         return False
-    if report.reasons == (Reason.ARCHIVED,) and not is_archived(listed):
+    if report.reasons == (Reason.ARCHIVED,) and not listed.archived:
         return False
     if listed.version_id is not None and listed.version_id != "null":
         return report.version_id == listed.version_id and report.size == listed.size
