@@ -25,6 +25,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import base as virtual
 from kombu.utils.json import loads
 
+from keyhole.fleet.forking import GATE
 from keyhole.fleet.services import services
 from keyhole.intake.refused import LONGEST_MESSAGE, Refused, keep
 from keyhole.store.connection import TlsConnection
@@ -111,7 +112,8 @@ class Backlog:
 
     def _failure_of(self, action: Callable[[], object]) -> redis_py.RedisError | None:
         try:
-            action()
+            with GATE.working():
+                action()
         except redis_py.RedisError as error:
             return error
         except Exception:
@@ -222,7 +224,8 @@ class Channel(kombu_redis.Channel):
 
     def _refresh(self) -> None:
         try:
-            super().maybe_refresh_binding_expiry()  # type: ignore[no-untyped-call] # as above
+            with GATE.working():
+                super().maybe_refresh_binding_expiry()  # type: ignore[no-untyped-call] # as above
         except redis_py.RedisError as error:
             log.debug("the bindings of queues that expire are refreshed later: %s", error)
 

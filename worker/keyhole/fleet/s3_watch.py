@@ -21,6 +21,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from celery import bootsteps
 
+from keyhole.fleet.forking import GATE
 from keyhole.fleet.loop_watch import SIGN
 from keyhole.fleet.services import services
 from keyhole.reasons import Reason
@@ -143,7 +144,8 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
 
     def _ask(self) -> None:
         settings = services().settings
-        self._answer.append(why_unusable(settings.s3_endpoint_url, settings.s3_region))
+        with GATE.working():
+            self._answer.append(why_unusable(settings.s3_endpoint_url, settings.s3_region))
 
     def _act(self, trouble: str | None) -> None:
         if trouble is not None and not self._resting:

@@ -8,6 +8,7 @@ import redis
 from celery import bootsteps, current_app
 from kombu.exceptions import OperationalError
 
+from keyhole.fleet.forking import GATE
 from keyhole.fleet.services import services
 from keyhole.jobs.queues import HOUSEKEEPING
 
@@ -50,7 +51,8 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
 def publish_sweep() -> None:
     """Ask for a sweep, if nobody has done so in the last seconds."""
     try:
-        if services().ledger.claim_sweep(EVERY - 1):
-            current_app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
+        with GATE.working():
+            if services().ledger.claim_sweep(EVERY - 1):
+                current_app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
     except (redis.RedisError, OperationalError) as error:
         log.warning("no sweep is asked for: %s", error)

@@ -12,6 +12,8 @@ from typing import Any, Final
 from celery.worker import request
 from kombu.asynchronous import get_event_loop
 
+from keyhole.fleet.forking import GATE
+
 log = logging.getLogger(__name__)
 
 #: Its thread starts with the first lost process.
@@ -31,13 +33,17 @@ class Request(request.Request):  # type: ignore[misc] # Celery has no types
 
     def _send_again(self, loop: Any) -> None:  # noqa: ANN401 - as above
         """Send the message again, and have the event loop acknowledge this one, or put it back."""
-        again = self.task.signature_from_request(
-            self._context, countdown=self.task.default_retry_delay, retries=self._context.retries + 1
-        )
-        try:
-            again.apply_async()
-        except Exception:
-            log.exception("task %s[%s] is put back into its queue, for it cannot be sent", self.name, self.id)
-            loop.call_soon(partial(self.reject, requeue=True))
-        else:
-            loop.call_soon(self.acknowledge)
+        # The pool forks a process in place of the lost one at this very moment.
+        with GATE.working():
+            again = self.task.signature_from_request(
+                self._context, countdown=self.task.default_retry_delay, retries=self._context.retries + 1
+            )
+            try:
+                again.apply_async()
+            except Exception:
+                log.exception(
+                    "task %s[%s] is put back into its queue, for it cannot be sent", self.name, self.id
+                )
+                loop.call_soon(partial(self.reject, requeue=True))
+            else:
+                loop.call_soon(self.acknowledge)
