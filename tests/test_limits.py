@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from keyhole.limits import LAST_SHUTDOWN, TAG_SECONDS
-from keyhole.scan.scanner import FULL_SECONDS
+from keyhole.scan.settings import FULL_SECONDS
 from keyhole.settings import Settings
 
 

@@ -21,7 +21,9 @@ from keyhole.builders import gpt_disk, guest_disk
 from keyhole.demo.local_s3 import CREDENTIALS, demo_client, local_s3
 from keyhole.inspectors import Inspection
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access, S3Source
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3

@@ -15,7 +15,7 @@ from keyhole.api import scan_s3
 from keyhole.builders import qcow2
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.ceph_rgw import CephRgw
 

@@ -9,7 +9,8 @@ from keyhole.api import scan_s3
 from keyhole.builders import gpt_disk, qcow2
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import MAX_STARTS, ScanSettings
+from keyhole.scan.scanner import MAX_STARTS
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import ObjectChangedError
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.s3 import S3Access, S3Source

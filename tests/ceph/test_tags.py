@@ -13,7 +13,7 @@ from keyhole.intake.listing import Listed, list_objects
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt, own_tags
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.access import s3_access
 from tests.servers.ceph_rgw import CephRgw

@@ -152,7 +152,7 @@ class TestTurning:
 
     def test_what_cannot_be_is_told(self, keyhole: Keyhole, store: AuditStore) -> None:
         begin(store)
-        store.turn("a1", AuditState.CANCELLED)
+        store.set_state("a1", AuditState.CANCELLED)
 
         assert keyhole("audit", "--resume", "a1").error == "audit a1 is cancelled; it cannot resume"
         assert keyhole("audit", "--follow", "other").error == (
@@ -163,7 +163,7 @@ class TestTurning:
         self, keyhole: Keyhole, store: AuditStore
     ) -> None:
         begin(store)
-        store.turn("a1", AuditState.PAUSED, "by me")
+        store.set_state("a1", AuditState.PAUSED, "by me")
 
         done = keyhole("audit", "--follow", "a1")
 

@@ -154,7 +154,7 @@ class TestWork:
         store.create("a1", AuditSpec(bucket="images"), ruleset="1", scanner="x")
         assert told(keyhole, "audits") == [("ok", "1 running")]
 
-        store.note_trouble("a1", "S3 is away; it is tried again")
+        store.record_trouble("a1", "S3 is away; it is tried again")
 
         assert told(keyhole, "audits") == [("bad", "a1 does not get on: S3 is away; it is tried again")]
 

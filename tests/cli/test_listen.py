@@ -54,7 +54,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
 
 
 def first_sign(folder: Path) -> Path:
-    """The sign of life of the listener, which it gives a moment after it says that it listens."""
+    """The heartbeat of the listener, which it gives a moment after it says that it listens."""
     (sign,) = commands.until(lambda: list((folder / "keyhole").glob("*")))
     return Path(sign)
 

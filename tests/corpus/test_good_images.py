@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyhole.api import scan_path
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.corpus import archives, discs, disks, packed, parts, qemu, volumes
 from tests.corpus.pending import PENDING
 from tests.corpus.recipe import IMAGE, Recipe

@@ -138,7 +138,7 @@ def environment(valkey: Valkey, service: Service, moto_url: str, **host: str) ->
     """A service's environment, with an S3 for the host's, and what else the host gives."""
     given = {**commands.S3_CREDENTIALS, "KEYHOLE_S3_ENDPOINT_URL": moto_url, "KEYHOLE_SINKS": "redis,tags"}
     found = valkey.environment_of(service, **given, **host)
-    # Where signs of life are, and nobody else's.
+    # Where heartbeats are, and nobody else's.
     return commands.environment(**found, XDG_RUNTIME_DIR=valkey.log.parent)
 
 

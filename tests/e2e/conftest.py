@@ -80,7 +80,7 @@ def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
     env = commands.environment(
         **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()},
         **commands.S3_CREDENTIALS,
-        # Where its workers' signs of life are, and nobody else's.
+        # Where its workers' heartbeats are, and nobody else's.
         XDG_RUNTIME_DIR=log.parent,
     )
     s3 = boto3.client(

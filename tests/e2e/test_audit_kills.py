@@ -25,7 +25,7 @@ BUCKET = "images"
 MANY, FEW = 20_000, 3000
 #: Of the moments and the kinds of kills, and of whom they hit.
 SEED = 4
-#: What a killed worker held is sent again when nobody gave a sign of life for it for so many seconds.
+#: What a killed worker held is sent again when nobody gave a heartbeat for it for so many seconds.
 RESEND_SECONDS = 30
 
 
@@ -89,12 +89,12 @@ def choice(seed: int = 0) -> random.Random:
 
 
 def let_the_page_be_lost(site: AuditSite, audit_id: str) -> None:
-    """Let the time pass in which whoever lists a page would have given a sign of life."""
+    """Let the time pass in which whoever lists a page would have given a heartbeat."""
     site.redis.delete(keys.audit(audit_id, "page"))
 
 
 def grow_old(site: AuditSite) -> None:
-    """Let the time pass in which whoever works on batches would have given a sign of life."""
+    """Let the time pass in which whoever works on batches would have given a heartbeat."""
     for entry_id in site.redis.zrange(keys.ledger_open(AUDITS), 0, -1):
         site.redis.zincrby(keys.ledger_open(AUDITS), -1000, entry_id)
 

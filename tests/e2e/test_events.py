@@ -212,7 +212,7 @@ class TestAListenerIsKilled:
 
     @pytest.mark.slow
     def test_nothing_is_lost_wherever_it_was(self, faulty_site: Site, tmp_path: Path) -> None:
-        """What it held comes again once it has given no sign of life; here the test lets that time pass."""
+        """What it held comes again once it has given no heartbeat; here the test lets that time pass."""
         site, random = faulty_site, Random(4)  # noqa: S311 - a moment, no secret
         names = {f"{number}.qcow2" for number in range(self.COUNT)}
         site.redis.rpush(LIST, *(message(record(name)) for name in sorted(names)))
@@ -260,6 +260,6 @@ def queued(client: redis.Redis) -> set[str]:
 
 
 def held(client: redis.Redis) -> list[bytes]:
-    """Where listeners hold messages of the list, and their signs of life."""
+    """Where listeners hold messages of the list, and their heartbeats."""
     places = keys.listener_holds(LIST, ""), keys.listener_alive(LIST, "")
     return [key for place in places for key in client.scan_iter(f"{place}*")]

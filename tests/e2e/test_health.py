@@ -20,10 +20,10 @@ def test_a_worker_is_well_while_it_works(site: Site) -> None:
 def test_a_worker_that_is_frozen_is_not(faulty_site: Site) -> None:
     env, log = faulty_site.env, faulty_site.log
     with commands.worker(env, log) as worker:
-        (sign,) = (log.parent / "keyhole").glob("worker-*")
+        (heartbeat,) = (log.parent / "keyhole").glob("worker-*")
         worker.send_signal(signal.SIGSTOP)
-        past = sign.stat().st_mtime - 95
-        os.utime(sign, (past, past))
+        past = heartbeat.stat().st_mtime - 95
+        os.utime(heartbeat, (past, past))
 
         done = commands.keyhole("worker", "--check", env=env)
 
@@ -42,12 +42,12 @@ def test_a_worker_whose_broker_is_away_is_well(faulty_site: Site) -> None:
     """A restart would not bring the broker back."""
     env, log = faulty_site.env, faulty_site.log
     with commands.worker(env, log):
-        (sign,) = (log.parent / "keyhole").glob("worker-*")
+        (heartbeat,) = (log.parent / "keyhole").glob("worker-*")
         faulty_site.redis.shutdown(nosave=True)
         commands.until(lambda: b"Trying again" in log.read_bytes())
-        os.utime(sign, (0, 0))
+        os.utime(heartbeat, (0, 0))
 
-        commands.until(lambda: sign.stat().st_mtime > 0)
+        commands.until(lambda: heartbeat.stat().st_mtime > 0)
 
         assert commands.keyhole("worker", "--check", env=env).returncode == 0
 
@@ -61,9 +61,9 @@ def test_schedulers_are_well_whether_they_work_or_wait(faulty_site: Site, tmp_pa
     folder = faulty_site.log.parent / "keyhole"
     with commands.started("scheduler", env=env, log=log), commands.started("scheduler", env=env, log=log):
         signs = commands.until(lambda: len(found := list(folder.glob("scheduler-*"))) == 2 and found)
-        for sign in signs:
-            os.utime(sign, (0, 0))
-        commands.until(lambda: all(sign.stat().st_mtime > 0 for sign in signs))
+        for heartbeat in signs:
+            os.utime(heartbeat, (0, 0))
+        commands.until(lambda: all(heartbeat.stat().st_mtime > 0 for heartbeat in signs))
 
         done = commands.keyhole("scheduler", "--check", env=env)
 

@@ -59,7 +59,7 @@ def read_only(client: redis.Redis) -> Iterator[None]:
 
 
 class Watch:
-    """Looks at a worker's sign of life all the time; `longest` is the longest time without one."""
+    """Looks at a worker's heartbeat all the time; `longest` is the longest time without one."""
 
     def __init__(self, folder: Path) -> None:
         (self._sign,) = folder.glob("worker-*")

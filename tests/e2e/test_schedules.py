@@ -26,7 +26,7 @@ from tests.e2e.conftest import Site
 from tests.fleet.beat import due_last
 
 GIB = 1024**3
-#: The command, whose lock runs out after so many seconds without a sign of life.
+#: The command, whose lock runs out after so many seconds without a heartbeat.
 WITH_LOCK_SECONDS = """
 from functools import partial
 from worker import cli, scheduling

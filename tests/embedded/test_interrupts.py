@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyhole.embedded.interrupts import ENDINGS, children_deaf_to_ctrl_c, put_off
+from keyhole.embedded.interrupts import ENDINGS, children_ignore_sigint, defer_signals
 
 
 class EndedError(Exception):
@@ -31,7 +31,7 @@ def test_a_signal_comes_when_the_block_has_ended(number: signal.Signals) -> None
     reached = []
 
     def start() -> None:
-        with put_off():
+        with defer_signals():
             os.kill(os.getpid(), number)
             reached.append("the end")
 
@@ -43,7 +43,7 @@ def test_a_signal_comes_when_the_block_has_ended(number: signal.Signals) -> None
 
 def test_a_failure_goes_before_a_signal() -> None:
     def start() -> None:
-        with put_off():
+        with defer_signals():
             os.kill(os.getpid(), signal.SIGTERM)
             raise OSError("the block's")
 
@@ -55,12 +55,12 @@ def test_what_is_ignored_stays_ignored() -> None:
     """As `nohup` has it, for us and for what we start."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    with put_off():
+    with defer_signals():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_only_what_is_started_in_the_block_is_deaf() -> None:
-    with children_deaf_to_ctrl_c():
+    with children_ignore_sigint():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from redis.client import Pipeline
 
 from keyhole import tasks
-from keyhole.fleet.auditing import MOST_STARTS
+from keyhole.fleet.auditing import MAX_STARTS
 from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
@@ -341,7 +341,7 @@ def test_an_audit_that_failed_goes_on_at_once_when_it_is_told_to(world: World, s
     assert "bucket" in str(failed.reason)
 
     s3.fill("later", OBJECTS)
-    world.services.audits.turn(AUDIT, AuditState.RUNNING)
+    world.services.audits.set_state(AUDIT, AuditState.RUNNING)
     world.live(Fuse(), spec=None)
 
     assert world.services.audits.state(AUDIT) is AuditState.DONE
@@ -388,17 +388,17 @@ def test_a_page_that_kills_whoever_lists_it_fails_the_audit(
 ) -> None:
     """Or workers would be killed for ever. It goes on where it was, if it is told to."""
     with monkeypatch.context() as patched:
-        patched.setattr(Auditor, "work_out", lambda *_: world.process_services().redis.fuse.blow())
+        patched.setattr(Auditor, "process", lambda *_: world.process_services().redis.fuse.blow())
         deaths = 0
         while not world.live(Fuse()):
             deaths += 1
             world.grow_old()
     failed = world.services.audits.get(AUDIT)
     assert failed is not None
-    assert (deaths, failed.state) == (MOST_STARTS, AuditState.FAILED)
+    assert (deaths, failed.state) == (MAX_STARTS, AuditState.FAILED)
     assert "page 0" in str(failed.reason)
 
-    world.services.audits.turn(AUDIT, AuditState.RUNNING)
+    world.services.audits.set_state(AUDIT, AuditState.RUNNING)
     world.live(Fuse())
 
     world.assert_all_is_counted_once(statuses={Status.SAFE})

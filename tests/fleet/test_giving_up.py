@@ -141,7 +141,7 @@ def test_a_cancelled_audit_leaves_no_split_batch_open(dead: DeadLetters) -> None
     parts = [Entry(f"batch/{job.id}", (job,), AUDITS, audit="audit", part_of="batch") for job in JOBS]
     ledger.record(batch)
     ledger.split(batch, parts)
-    audits.turn("audit", AuditState.CANCELLED)
+    audits.set_state("audit", AuditState.CANCELLED)
 
     for part in parts:
         work_on(part)

@@ -1,4 +1,4 @@
-"""A worker's sign of life says what hangs."""
+"""A worker's heartbeat of life says what hangs."""
 
 import time
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 from celery.worker import state
 
 from keyhole.app import app
-from keyhole.fleet.loop_watch import WorkerSign
-from keyhole.health import LATELY, check
+from keyhole.fleet.loop_watch import WorkerHeartbeat
+from keyhole.health import STALE_SECONDS, check
 
 
 class Request:
@@ -25,37 +25,37 @@ def test_a_task_that_is_held_for_longer_than_the_limit_is_not_well(
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr("keyhole.fleet.loop_watch.time.monotonic", lambda: now)
-    sign = WorkerSign()
+    heartbeat = WorkerHeartbeat()
     held = Request()
     state.reserved_requests.add(held)
-    with sign.shown():
-        sign.give()
-        now += app.conf.task_time_limit + LATELY - 1
-        sign.give()
+    with heartbeat.kept():
+        heartbeat.beat()
+        now += app.conf.task_time_limit + STALE_SECONDS - 1
+        heartbeat.beat()
         assert check("worker") == 0
 
         now += 2
-        sign.give()
+        heartbeat.beat()
         assert check("worker") == 1
         limit = app.conf.task_time_limit
-        told = f"has held a task for {limit + LATELY + 1:.0f} s, and the limit is {limit} s"
+        told = f"has held a task for {limit + STALE_SECONDS + 1:.0f} s, and the limit is {limit} s"
         assert told in capsys.readouterr().err
 
         state.reserved_requests.discard(held)
-        sign.give()
+        heartbeat.beat()
         assert check("worker") == 0
 
 
 def test_work_that_ends_and_other_that_begins_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr("keyhole.fleet.loop_watch.time.monotonic", lambda: now)
-    sign = WorkerSign()
-    with sign.shown():
+    heartbeat = WorkerHeartbeat()
+    with heartbeat.kept():
         for _ in range(20):
             held = Request()
             state.reserved_requests.add(held)
-            sign.give()
-            now += LATELY
-            sign.give()
+            heartbeat.beat()
+            now += STALE_SECONDS
+            heartbeat.beat()
             assert check("worker") == 0
             state.reserved_requests.discard(held)

@@ -23,7 +23,8 @@ from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange
 from keyhole.scan.plan import merge
 from keyhole.scan.policy import judge
-from keyhole.scan.scanner import MAX_ROUNDS, ScanSettings
+from keyhole.scan.scanner import MAX_ROUNDS
+from keyhole.scan.settings import ScanSettings
 from tests.fuzz.sparse_input import SparseInput
 from tests.inspectors.test_hostile import MOST_HELD, MOST_HELD_OF_DMG, MOST_RANGES
 from tests.inspectors.test_law import Run, Single

@@ -17,7 +17,7 @@ from keyhole.intake.dead_letters import (
     DeadLetter,
     DeadLetters,
     LetterKind,
-    anew,
+    with_new_ids,
 )
 from keyhole.intake.events.notifications import LONGEST_MESSAGE
 from keyhole.jobs.entry import ENTRY, Entry
@@ -178,7 +178,7 @@ class TestAnEntry:
     def test_anew_it_is_the_same_work_under_other_ids(self) -> None:
         """Nothing that was noted of the old ones is in its way."""
         for entry in Entry("batch", JOBS, AUDITS, audit="a1"), Entry("a", JOBS[:1], EVENTS):
-            again, other = anew(entry), anew(entry)
+            again, other = with_new_ids(entry), with_new_ids(entry)
 
             assert [job.key for job in again.jobs] == [job.key for job in entry.jobs]
             assert (again.queue, again.audit) == (entry.queue, None)

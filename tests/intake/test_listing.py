@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keyhole.builders import Image
-from keyhole.intake.cursor import LedCursor
+from keyhole.intake.cursor import LoopDetectingCursor
 from keyhole.intake.errors import ListingError
 from keyhole.intake.listing import (
     MAX_EMPTY_ANSWERS,
@@ -733,7 +733,7 @@ def test_list_objects_lists_a_directory_bucket(scripted: ScriptedS3, scripted_ac
 # Circles, as a law
 
 
-class Place(LedCursor):
+class Place(LoopDetectingCursor):
     """A cursor of these tests."""
 
     place: str = ""

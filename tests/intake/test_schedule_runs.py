@@ -51,7 +51,7 @@ def test_while_the_last_goes_on_it_is_skipped_and_counted(
     runs: ScheduleRuns, audits: AuditStore, state: AuditState
 ) -> None:
     runs.begin("nightly", "first", SPEC, **HOW)
-    audits.turn("first", state)
+    audits.set_state("first", state)
 
     assert not runs.begin("nightly", "second", SPEC, **HOW)
     assert not runs.begin("nightly", "third", SPEC, **HOW)
@@ -66,7 +66,7 @@ def test_when_the_last_has_ended_the_next_begins(
 ) -> None:
     runs.begin("nightly", "first", SPEC, **HOW)
     runs.begin("nightly", "second", SPEC, **HOW)
-    audits.turn("first", state)
+    audits.set_state("first", state)
 
     assert runs.begin("nightly", "third", SPEC, **HOW)
 
@@ -96,7 +96,7 @@ class TestToldAgain:
 
     def test_what_was_begun_before_another_stays_so(self, runs: ScheduleRuns, audits: AuditStore) -> None:
         runs.begin("nightly", "first", SPEC, **HOW)
-        audits.turn("first", AuditState.CANCELLED)
+        audits.set_state("first", AuditState.CANCELLED)
         runs.begin("nightly", "second", SPEC, **HOW)
 
         assert runs.begin("nightly", "first", SPEC, **HOW)
@@ -109,7 +109,7 @@ class TestToldAgain:
     ) -> None:
         runs.begin("nightly", "first", SPEC, **HOW)
         runs.begin("nightly", "second", SPEC, **HOW)
-        audits.turn("first", AuditState.CANCELLED)
+        audits.set_state("first", AuditState.CANCELLED)
 
         assert not runs.begin("nightly", "second", SPEC, **HOW)
 

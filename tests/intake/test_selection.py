@@ -16,7 +16,7 @@ ANY_KEY = st.text(max_size=30)
 def takes(
     key: str = "images/a.qcow2", size: int | None = 1, bucket: str = "images", **selection: object
 ) -> bool:
-    return Selection.model_validate(selection).takes(bucket, key, size)
+    return Selection.model_validate(selection).matches(bucket, key, size)
 
 
 # Globs, suffixes and sizes
@@ -24,7 +24,7 @@ def takes(
 
 @given(ANY_KEY, ANY_KEY, st.none() | st.integers(0))
 def test_without_wishes_everything_is_wanted(bucket: str, key: str, size: int | None) -> None:
-    assert Selection().takes(bucket, key, size)
+    assert Selection().matches(bucket, key, size)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_sample_of_all_is_all(key: str) -> None:
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9])
 def test_a_sample_is_near_its_share(share: float) -> None:
     selection = Selection(sample=share)
-    taken = sum(selection.takes("images", key, None) for key in KEYS)
+    taken = sum(selection.matches("images", key, None) for key in KEYS)
     deviation = math.sqrt(len(KEYS) * share * (1 - share))
     assert abs(taken - len(KEYS) * share) < 5 * deviation
 
@@ -181,7 +181,7 @@ def test_a_sample_does_not_follow_the_names_of_keys() -> None:
     for tenant in range(0, 97, 10):
         of_tenant = [key for key in KEYS if f"/tenant-{tenant}/" in key]
         # Then it is half of each tenant's
-        share = sum(selection.takes("images", key, None) for key in of_tenant) / len(of_tenant)
+        share = sum(selection.matches("images", key, None) for key in of_tenant) / len(of_tenant)
         assert 0.35 < share < 0.65
 
 

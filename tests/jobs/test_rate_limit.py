@@ -13,7 +13,9 @@ from keyhole.builders import qcow2
 from keyhole.jobs import rate_limit
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.scan.undecided import is_undecided
 from keyhole.sources.errors import TransientError
 from keyhole.sources.local import FileSource

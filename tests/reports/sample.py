@@ -21,7 +21,9 @@ from keyhole.intake.audits.audit import (
 )
 from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings, Target, failure, scan
+from keyhole.scan.reporter import Target, failure
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import BudgetExhaustedError, UnreadableError
 from keyhole.sources.local import open_local
 from keyhole.sources.meter import Meter

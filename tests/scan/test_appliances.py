@@ -9,8 +9,10 @@ from keyhole.api import scan_s3
 from keyhole.builders import Image, gpt_disk, tar
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
 from keyhole.scan.rules import load_policy
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.sources.s3 import S3Access
 from tests.inspectors.archives.appliances.building import (

@@ -23,8 +23,10 @@ from keyhole.builders import (
 )
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
 from keyhole.scan.rules import load_policy
-from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
+from keyhole.scan.scanner import scan, scan_stream
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.sources.meter import Budget
 from keyhole.sources.s3 import S3Access

@@ -8,7 +8,7 @@ from keyhole.api import scan_s3
 from keyhole.builders import Image, gpt_disk, qcow2, vmdk_sparse
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources import meter
 from keyhole.sources.meter import Budget
 from keyhole.sources.s3 import S3Access

@@ -17,8 +17,10 @@ from keyhole.builders import Image, gpt_disk, qcow2, tar, vhd_fixed
 from keyhole.inspectors.archives.zip.end import TAIL_BYTES
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
 from keyhole.scan.rules import PROFILES, load_policy
-from keyhole.scan.scanner import FULL_SECONDS, ScanSettings, Target, scan
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import FULL_SECONDS, ScanSettings
 from keyhole.settings import Settings
 from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Budget
@@ -301,7 +303,7 @@ def test_a_bomb_costs_no_more_than_its_front() -> None:
 IMPORTS = """
 from pathlib import Path
 from keyhole.api import scan_path
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 settings = ScanSettings()
 """
 SCANNED = "result = len(scan_path(Path(sys.argv[1]), settings).members)"

@@ -25,7 +25,7 @@ from keyhole.builders import (
     vmdk_flat_descriptor,
 )
 from keyhole.inspectors import Wholeness
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 

@@ -9,7 +9,9 @@ from keyhole.builders import Image, gpt_disk, qcow2, tar
 from keyhole.builders.tar import tar_header
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Budget
 

@@ -11,7 +11,7 @@ from keyhole.inspectors.catalogue import INSPECTORS
 from keyhole.inspectors.facts import Member
 from keyhole.reasons import Status
 from keyhole.scan.declared import Declared, compare
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.inspectors.inspecting import facts_of
 from tests.servers.access import s3_access
 

@@ -12,8 +12,10 @@ from keyhole.inspectors import Inspection
 from keyhole.reasons import Status
 from keyhole.scan.media_type import media_type
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
 from keyhole.scan.rules import load_policy
-from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
+from keyhole.scan.scanner import scan, scan_stream
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import FileSource
 
 PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 40

@@ -13,9 +13,11 @@ import pytest
 from keyhole.builders import qcow2
 from keyhole.inspectors.memory import Held, held_by
 from keyhole.reasons import Status
-from keyhole.scan.memory import BESIDE, MUCH, MemoryPool, MemoryShare
+from keyhole.scan.memory import SLACK_BYTES, TRIM_BYTES, MemoryPool, MemoryShare
 from keyhole.scan.process_lock import ProcessLock
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.scan.undecided import is_undecided
 from keyhole.sources.errors import TransientError
 from keyhole.sources.local import FileSource
@@ -157,7 +159,9 @@ import io, sys
 from concurrent.futures import ThreadPoolExecutor
 from backports import zstd
 from keyhole.scan.memory import MemoryPool
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.local import FileSource
 options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
@@ -189,7 +193,7 @@ def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
 
     def hold() -> None:
         with sharing(MemoryPool(100, turn), 1) as (share,):
-            share.take(100 + BESIDE + 1)
+            share.take(100 + SLACK_BYTES + 1)
             has_it.set()
             threading.Event().wait()
 
@@ -200,10 +204,10 @@ def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
 
     # While another process has the turn, a little more than the pool is to be had, and much more is not
     with sharing(pool, 1, seconds=0) as (share,):
-        assert share.take(100 + BESIDE) == 100
+        assert share.take(100 + SLACK_BYTES) == 100
         share.give(100)
         with pytest.raises(TransientError) as raised:
-            share.take(100 + BESIDE + 1)
+            share.take(100 + SLACK_BYTES + 1)
         assert (raised.value.reason, share.held) == ("memory", 0)
     with sharing(pool, 1) as (share,), ThreadPoolExecutor() as threads:
         waiting = threads.submit(share.take, 1 << 40)
@@ -220,8 +224,8 @@ def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
 
 def test_what_a_scan_held_is_tidied_up_once_nothing_refers_to_it() -> None:
     tidied: list[int] = []
-    pool = MemoryPool(2 * MUCH, tidy_up=lambda: tidied.append(1))
-    for length, times in ((MUCH - 1, 0), (MUCH, 1)):
+    pool = MemoryPool(2 * TRIM_BYTES, trim=lambda: tidied.append(1))
+    for length, times in ((TRIM_BYTES - 1, 0), (TRIM_BYTES, 1)):
         with pool.share(lambda: 0) as share:
             share.take(length)
             share.give(length)

@@ -9,8 +9,10 @@ from keyhole.builders import Image, OVADisk, ova, ovf, vhd_dynamic, vhd_fixed, v
 from keyhole.inspectors import Severity
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
 from keyhole.scan.rules import PROFILES, load_policy
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.toml_files import FileError
 from tests.inspectors.archives.test_ova import DISKS

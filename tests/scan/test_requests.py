@@ -17,7 +17,7 @@ from keyhole.builders import (
 )
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 

@@ -29,8 +29,10 @@ from keyhole.reasons import Status
 from keyhole.scan.declared import Declared
 from keyhole.scan.policy import PRECEDENCE, RULESET, apply, judge
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
 from keyhole.scan.rules import PROFILES, Rule, load_policy, profile_text
-from keyhole.scan.scanner import ScanSettings, Target, scan
+from keyhole.scan.scanner import scan
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.toml_files import FileError
 

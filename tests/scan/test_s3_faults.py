@@ -13,7 +13,8 @@ from keyhole.api import scan_s3
 from keyhole.builders import Image, gpt_disk, mbr_disk, qcow2, vdi, vmdk_sparse
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import MAX_STARTS, ScanSettings
+from keyhole.scan.scanner import MAX_STARTS
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.retries import RETRY_ATTEMPTS
 from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate, s3_access

@@ -21,7 +21,8 @@ from keyhole.builders import (
     vmdk_stream_optimized,
 )
 from keyhole.reasons import Status
-from keyhole.scan.scanner import MAX_STARTS, ScanSettings
+from keyhole.scan.scanner import MAX_STARTS
+from keyhole.scan.settings import ScanSettings
 
 SIZE = 16 << 20
 

@@ -8,7 +8,7 @@ import pytest
 from keyhole.api import scan_s3
 from keyhole.intake.listing import list_objects
 from keyhole.reasons import Status
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import SourceError
 from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate

@@ -11,7 +11,7 @@ from keyhole.intake.listing import list_objects
 from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.forward_proxy import forward_proxy

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from keyhole.api import scan_s3
 from keyhole.builders import qcow2
 from keyhole.reasons import Status
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources import trust
 from keyhole.sources.errors import ConfigurationError, SourceError
 from keyhole.sources.meter import Budget, Meter
@@ -172,7 +172,7 @@ def test_what_obstore_cannot_sign_is_boto3s_from_the_start(way: Way) -> None:
 
 
 @pytest.mark.parametrize("by", ["setting", "AWS configuration"])
-def test_a_server_that_takes_buckets_in_its_name_alone_is_read_by_obstore(
+def test_a_server_that_matches_buckets_in_its_name_alone_is_read_by_obstore(
     way: Way, plain: ScriptedS3, tmp_path: Path, by: str
 ) -> None:
     """Before, each of 15 objects cost a failed request, and boto3 read them."""

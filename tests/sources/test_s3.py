@@ -11,7 +11,7 @@ import stamina
 from keyhole.api import scan_s3
 from keyhole.builders import gpt_disk
 from keyhole.reasons import Status
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources import retries as retries_module
 from keyhole.sources.errors import ObjectChangedError, TransientError
 from keyhole.sources.meter import Budget, Meter

@@ -13,7 +13,7 @@ import pytest
 from keyhole.api import scan_s3
 from keyhole.builders import gpt_disk
 from keyhole.reasons import Status
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import ObjectChangedError
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.s3 import S3Access, S3Source

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keyhole.api import scan_s3
 from keyhole.builders import qcow2
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.s3 import S3Access, S3Source
 from keyhole.sources.s3_obstore import can_name

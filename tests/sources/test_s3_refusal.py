@@ -17,7 +17,7 @@ from botocore.exceptions import (
 
 from keyhole.api import scan_s3
 from keyhole.reasons import Status
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import ConfigurationError, TransientError
 from keyhole.sources.s3 import S3Access
 from keyhole.sources.s3_refusal import explain

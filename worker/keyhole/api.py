@@ -13,7 +13,9 @@ from typing import BinaryIO
 from keyhole.inspectors.text import printable
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings, Target, scan, scan_stream
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan, scan_stream
+from keyhole.scan.settings import ScanSettings
 from keyhole.settings import Settings
 from keyhole.sources.local import FileSource, open_local
 from keyhole.sources.s3 import S3Access, S3Source

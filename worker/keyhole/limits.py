@@ -16,7 +16,7 @@ from math import ceil
 from typing import Final
 
 from keyhole.jobs.leases import LEASE_SECONDS
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 
 #: Seconds that a batch begins with objects, and must at least have for that.
 BEGIN, LEAST_BEGIN = 90, 10

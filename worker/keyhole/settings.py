@@ -16,7 +16,7 @@ from keyhole.jobs.signatures import read_keys
 from keyhole.limits import Limits
 from keyhole.masking import check_no_user, check_redis_or_broker
 from keyhole.scan.rules import load_policy
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.scan.sizes import parse_size
 from keyhole.sources.allowed import AllowedBuckets
 from keyhole.sources.endpoint import AddressingStyle, checked_endpoint

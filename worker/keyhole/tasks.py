@@ -24,7 +24,6 @@ from celery.exceptions import Reject
 from celery.result import AsyncResult
 from kombu.exceptions import BatchPublishError, OperationalError
 
-from keyhole import __version__
 from keyhole.app import app
 from keyhole.fleet.attempt_pool import HungError
 from keyhole.fleet.auditing import AuditWork
@@ -45,6 +44,7 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import HOUSEKEEPING, JOBS
 from keyhole.jobs.sweep import Sweeper
+from keyhole.scan.report import SCANNER
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import is_outage
@@ -182,7 +182,7 @@ class LedgerTask(KeptTask):
         except DeliveryUncertainError as error:
             log.warning("what is left of entry %s is sent by the next sweep: %s", entry.id, error)
         if entry.audit is not None:
-            audit_work().go_on(entry.audit)
+            audit_work().advance(entry.audit)
 
 
 class ScanTask(LedgerTask):
@@ -245,7 +245,7 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
     audit = AuditSpec.model_validate(spec)
     services().buckets.check(audit.bucket)
     if ScheduleRuns(services().redis).begin(
-        name, audit_id, audit, ruleset=services().ruleset, scanner=f"keyhole/{__version__}"
+        name, audit_id, audit, ruleset=services().ruleset, scanner=SCANNER
     ):
         audit_work().begin(audit, audit_id)
     else:
@@ -266,7 +266,7 @@ def sweep() -> None:
     sweeper.sweep()
     for audit_id in services().audits.running():
         try:
-            audit_work().wake(audit_id)
+            audit_work().resume(audit_id)
         except Exception:
             # One that a later version wrote, say, holds up no other.
             log.exception("audit %s cannot be woken", audit_id)

@@ -7,7 +7,7 @@ import pytest
 
 from keyhole.api import scan_path
 from keyhole.inspectors import Wholeness
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.tools import environment, need, run
 
 #: Where Debian's isolinux has them; without these only what needs none is made.

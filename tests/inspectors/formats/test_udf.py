@@ -11,7 +11,7 @@ from keyhole.builders import Image, iso, udf
 from keyhole.builders.iso import MAIN_BLOCK
 from keyhole.inspectors import Wholeness
 from keyhole.scan.policy import judge
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import image_of
 from tests.inspectors.volumes.libblkid import printed_by_blkid

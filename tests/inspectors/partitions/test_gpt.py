@@ -9,7 +9,7 @@ from keyhole.api import scan_path
 from keyhole.builders import Image
 from keyhole.inspectors import Severity, Wholeness
 from keyhole.scan.policy import judge
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.partitions.labels import GPT, MIB, PLAIN, SIZE
 from tests.inspectors.volumes.libblkid import LibBlkid

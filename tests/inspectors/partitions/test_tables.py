@@ -13,7 +13,7 @@ from keyhole.builders import Image
 from keyhole.inspectors import Facts, Wholeness
 from keyhole.inspectors.partitions import bsd, dos, gpt, mac, sgi, sun
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.partitions.labels import bsd_disk
 from tests.tools import environment, need, run

@@ -10,7 +10,7 @@ from keyhole.api import scan_path
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.volumes.lengths import STATED as TYPES
 from keyhole.inspectors.volumes.lengths import stated_length
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.inspectors.volumes.conftest import KINDS, Volumes
 from tests.inspectors.volumes.made import MADE
 from tests.inspectors.volumes.views import BytesView

@@ -7,7 +7,7 @@ import pytest
 
 from keyhole.api import scan_path
 from keyhole.inspectors.volumes.volumes import names
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from tests.inspectors.volumes.conftest import Volume, Volumes
 from tests.inspectors.volumes.libblkid import LibBlkid, printed_by_blkid
 from tests.tools import need, run

@@ -16,7 +16,7 @@ from keyhole.intake.selection import Selection
 from keyhole.results.lookup import Lookup
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.policy import ruleset
-from keyhole.scan.scanner import ScanSettings
+from keyhole.scan.settings import ScanSettings
 from keyhole.sources.s3 import S3Access
 from tests.servers.recorded_moto import RecordedMoto
 

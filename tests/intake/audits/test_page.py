@@ -75,7 +75,7 @@ class Site:
         for one in reports:
             self.store.write(one, job_id=one.target, sequencer=None)
 
-    def work_out(
+    def process(
         self, *, page: int = 0, after: str | None = None, **spec: object
     ) -> tuple[PageResult, tuple[Report, ...]]:
         audit = Audit(
@@ -86,7 +86,7 @@ class Site:
             totals=self.totals,
         )
         auditor = Auditor(self.lookup, self.prices, self.check_tags, RULESET, tags=self.tags)
-        return auditor.work_out(audit, Place(page, None, after), self)
+        return auditor.process(audit, Place(page, None, after), self)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ class TestWhereAnObjectBelongs:
     def test_what_has_no_verdict_is_scanned(self, site: Site) -> None:
         site.listed = [listed("a"), listed("b", storage_class="STANDARD_IA")]
 
-        result, reports = site.work_out(page=7)
+        result, reports = site.process(page=7)
 
         (batch,) = result.batches
         assert (batch.id, batch.queue, batch.audit) == ("a-7-b0", AUDITS, "a")
@@ -124,7 +124,7 @@ class TestWhereAnObjectBelongs:
         site.verdict(report("a", Status.UNSAFE), report("b", etag='"other"'))
         site.listed = [listed("a"), listed("b")]
 
-        result, _ = site.work_out()
+        result, _ = site.process()
 
         assert queued(result) == ["b"]
         assert result.counts["unchanged"] == result.counts["status:unsafe"] == 1
@@ -134,12 +134,12 @@ class TestWhereAnObjectBelongs:
         site.verdict(report("a"))
         site.listed = [listed("a")]
 
-        assert queued(site.work_out(full=True)[0]) == ["a"]
+        assert queued(site.process(full=True)[0]) == ["a"]
 
     def test_what_is_not_selected_is_left_out(self, site: Site) -> None:
         site.listed = [listed("a.qcow2"), listed("b.txt"), listed("c.qcow2", size=5)]
 
-        result, _ = site.work_out(selection=Selection(suffixes=(".qcow2",), min_size=10))
+        result, _ = site.process(selection=Selection(suffixes=(".qcow2",), min_size=10))
 
         assert queued(result) == ["a.qcow2"]
         assert (result.counts["listed"], result.counts["left_out"]) == (3, 2)
@@ -151,27 +151,27 @@ class TestWhereAnObjectBelongs:
             listed("b", storage_class="DEEP_ARCHIVE", restored=True),
         ]
 
-        result, (verdict,) = site.work_out(full=True)
+        result, (verdict,) = site.process(full=True)
 
         assert queued(result) == ["b"]
         assert (verdict.key, verdict.status, verdict.reasons) == ("a", Status.UNREADABLE, ("archived",))
         assert (verdict.etag, verdict.size, verdict.last_modified) == ('"a"', 100, WHEN)
         assert result.counts["archived"] == result.counts["status:unreadable"] == 1
         site.verdict(verdict)
-        assert site.work_out()[1] == ()
+        assert site.process()[1] == ()
 
     def test_a_version_is_scanned_as_itself(self, site: Site) -> None:
         site.verdict(report("a", version_id="v1"))
         site.listed = [listed("a", version_id="v1"), listed("a", version_id="v2")]
 
-        result, _ = site.work_out(versions=True)
+        result, _ = site.process(versions=True)
 
         assert [(job.key, job.version_id) for job in result.batches[0].jobs] == [("a", "v2")]
 
     def test_where_the_next_page_begins_is_told(self, site: Site) -> None:
         site.listed, site.cursor = [listed("a"), listed("b")], "more"
 
-        result, _ = site.work_out()
+        result, _ = site.process()
 
         assert (result.cursor, result.after, result.ends_as) == ("more", "b", AuditState.DONE)
 
@@ -180,7 +180,7 @@ class TestBatches:
     def test_they_are_of_the_size_asked_for(self, site: Site) -> None:
         site.listed = [listed(str(number)) for number in range(7)]
 
-        result, _ = site.work_out(batch_size=3)
+        result, _ = site.process(batch_size=3)
 
         assert [len(batch.jobs) for batch in result.batches] == [3, 3, 1]
         assert [batch.id for batch in result.batches] == ["a-0-b0", "a-0-b1", "a-0-b2"]
@@ -189,7 +189,7 @@ class TestBatches:
         """Keys of a thousand bytes, of which JSON makes six thousand."""
         site.listed = [listed("\u1000" * 340 + str(number)) for number in range(1000)]
 
-        result, _ = site.work_out(batch_size=1000)
+        result, _ = site.process(batch_size=1000)
 
         assert len(queued(result)) == 1000
         for batch in result.batches:
@@ -210,7 +210,7 @@ class TestLimits:
         site.listed = [listed(key) for key in "abcdef"]
         site.totals = Totals(queued=1, unchanged=1)
 
-        result, _ = site.work_out(limit=5)
+        result, _ = site.process(limit=5)
 
         assert queued(result) == ["a", "c"]
         assert (result.counts["listed"], result.counts["unchanged"]) == (3, 1)
@@ -223,7 +223,7 @@ class TestLimits:
         site.listed = [listed(key) for key in "abcdef"]
         site.totals = Totals(requests=10, queued=4, scanned=2)
 
-        result, _ = site.work_out(max_requests=10 + 1 + (2 + 3) * GETS_PER_OBJECT)
+        result, _ = site.process(max_requests=10 + 1 + (2 + 3) * GETS_PER_OBJECT)
 
         assert queued(result) == ["b", "c", "d"]
         assert (result.cursor, result.ends_as) == (None, AuditState.STOPPED)
@@ -233,7 +233,7 @@ class TestLimits:
         site.listed = [listed(key) for key in "abcdef"]
         site.tags = True
 
-        result, _ = site.work_out(max_requests=1 + 2 * (GETS_PER_OBJECT + sum(USUAL_TAGS)))
+        result, _ = site.process(max_requests=1 + 2 * (GETS_PER_OBJECT + sum(USUAL_TAGS)))
 
         assert queued(result) == ["a", "b"]
 
@@ -241,7 +241,7 @@ class TestLimits:
         """Of a bucket in which nothing has changed there is nothing else to be limited."""
         site.totals = Totals(requests=10, lists=10)
 
-        result, _ = site.work_out(max_requests=10)
+        result, _ = site.process(max_requests=10)
 
         assert (site.lists, result.counts, result.cursor) == (0, {}, None)
         assert result.ends_as is AuditState.STOPPED
@@ -250,7 +250,7 @@ class TestLimits:
         site.verdict(*map(report, "abc"))
         site.listed = [listed(key) for key in "abc"]
 
-        result, _ = site.work_out(check_tags=True, max_requests=1 + 2)
+        result, _ = site.process(check_tags=True, max_requests=1 + 2)
 
         assert site.tags_checked == ["a", "b"]
         assert (result.counts["requests"], result.counts["unchanged"]) == (3, 2)
@@ -261,7 +261,7 @@ class TestLimits:
         site.listed = [listed(key) for key in "abcdef"]
         most = site.prices.list_request() + 4.5 * GETS_PER_OBJECT * get
 
-        result, _ = site.work_out(max_dollars=most)
+        result, _ = site.process(max_dollars=most)
 
         assert queued(result) == ["a", "b", "c", "d"]
         assert result.ends_as is AuditState.STOPPED
@@ -271,7 +271,7 @@ class TestLimits:
         most = site.prices.list_request() + 4.5 * GETS_PER_OBJECT * site.prices.get("STANDARD", 0)
         site.listed = [listed(key, storage_class="GLACIER_IR") for key in "abcdef"]
 
-        result, _ = site.work_out(max_dollars=most)
+        result, _ = site.process(max_dollars=most)
 
         assert queued(result) == []
 
@@ -281,7 +281,7 @@ class TestWhatIsGone:
         site.verdict(*(report(key) for key in ("a", "b", "c", "d", "z")))
         site.listed, site.cursor = [listed("b"), listed("d")], "more"
 
-        result, _ = site.work_out(after="a")
+        result, _ = site.process(after="a")
 
         assert [(finding.kind, finding.key) for finding in result.findings] == [("gone", "c")]
         assert result.counts["gone"] == 1
@@ -290,14 +290,14 @@ class TestWhatIsGone:
         site.verdict(report("p/a"), report("p/z"), report("q"))
         site.listed = [listed("p/a")]
 
-        result, _ = site.work_out(prefix="p/")
+        result, _ = site.process(prefix="p/")
 
         assert [finding.key for finding in result.findings] == ["p/z"]
 
     def test_a_bucket_that_is_empty_has_lost_all(self, site: Site) -> None:
         site.verdict(report("a"), report("b"))
 
-        assert [finding.key for finding in site.work_out()[0].findings] == ["a", "b"]
+        assert [finding.key for finding in site.process()[0].findings] == ["a", "b"]
 
     def test_what_would_be_too_much_for_one_page_is_told_by_several(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
@@ -307,8 +307,8 @@ class TestWhatIsGone:
         site.verdict(*map(report, "abcde"))
         site.listed = [listed("d"), listed("z")]
 
-        first, _ = site.work_out()
-        second, _ = site.work_out(after=first.after)
+        first, _ = site.process()
+        second, _ = site.process(after=first.after)
 
         assert [finding.key for finding in first.findings] == ["a", "b"]
         assert (first.cursor, first.after, first.counts["gone"]) == ("", "b", 2)
@@ -321,14 +321,14 @@ class TestWhatIsGone:
         """Its object was put, and scanned, while the page was listed."""
         site.verdict(report("a", scanned_at=datetime.now(UTC) + timedelta(hours=1)), report("b"))
 
-        assert [finding.key for finding in site.work_out()[0].findings] == ["b"]
+        assert [finding.key for finding in site.process()[0].findings] == ["b"]
 
     def test_what_is_not_selected_or_was_known_to_be_missing_is_not_told(self, site: Site) -> None:
         site.verdict(
             report("a.txt"), report("b", Status.UNREADABLE, reasons=("not_found",)), report("c", size=None)
         )
 
-        result, _ = site.work_out(selection=Selection(exclude=("*.txt",), min_size=50))
+        result, _ = site.process(selection=Selection(exclude=("*.txt",), min_size=50))
 
         assert [finding.key for finding in result.findings] == ["c"]
 
@@ -336,20 +336,20 @@ class TestWhatIsGone:
         site.verdict(report("a"))
         valkey.delete(*valkey.scan_iter(match="*:obj:*"))
 
-        assert site.work_out()[0].findings == ()
+        assert site.process()[0].findings == ()
         assert list(site.lookup.keys_between("images", "", None, None)) == []
 
     def test_a_listing_without_an_order_tells_of_nothing(self, site: Site) -> None:
         site.verdict(report("a"))
         site.ordered = False
 
-        assert site.work_out()[0].findings == ()
+        assert site.process()[0].findings == ()
 
     def test_neither_does_one_that_a_limit_ended(self, site: Site) -> None:
         site.verdict(report("a0"), report("z"))
         site.listed = [listed("a"), listed("b")]
 
-        assert site.work_out(limit=1)[0].findings == ()
+        assert site.process(limit=1)[0].findings == ()
 
 
 class TestTags:
@@ -358,7 +358,7 @@ class TestTags:
         site.listed = [listed("a"), listed("b"), listed("c")]
         site.tag_messages = {"b": "says safe"}
 
-        result, _ = site.work_out(check_tags=True)
+        result, _ = site.process(check_tags=True)
 
         assert site.tags_checked == ["a", "b"]
         assert [(finding.kind, finding.key, finding.message) for finding in result.findings] == [
@@ -373,6 +373,6 @@ class TestTags:
         site.verdict(report("a"))
         site.listed = [listed("a")]
 
-        site.work_out()
+        site.process()
 
         assert site.tags_checked == []

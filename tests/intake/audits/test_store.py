@@ -53,7 +53,7 @@ def claimed(store: AuditStore, by: str = "me") -> Claim:
 
 def scanned(store: AuditStore, entry: Entry, status: Status = Status.SAFE) -> bool:
     for job in entry.jobs:
-        store.note_result("a", entry.id, job.id, Result(object_id(hash(job.id)), status, 2, 300, 800))
+        store.record_result("a", entry.id, job.id, Result(object_id(hash(job.id)), status, 2, 300, 800))
     return store.finish("a", entry.id)
 
 
@@ -225,7 +225,7 @@ class TestAPage:
 
     def test_a_cancelled_audit_takes_no_page(self, store: AuditStore) -> None:
         claim = claimed(store)
-        store.turn("a", AuditState.CANCELLED)
+        store.set_state("a", AuditState.CANCELLED)
 
         assert not store.commit(claim, PageResult({"queued": 2}, (batch(0, 0),)))
         assert store.outstanding("a") == []
@@ -253,8 +253,8 @@ class TestABatch:
         entry = batch(0, 0, jobs=1)
         store.commit(claimed(store), PageResult({"queued": 1}, (entry,), cursor="next"))
         job = entry.jobs[0].id
-        store.note_result("a", entry.id, job, Result(object_id(1), Status.SAFE, 1, 1, 1))
-        store.note_result("a", entry.id, job, Result(object_id(1), Status.DAMAGED, 9, 9, 9))
+        store.record_result("a", entry.id, job, Result(object_id(1), Status.SAFE, 1, 1, 1))
+        store.record_result("a", entry.id, job, Result(object_id(1), Status.DAMAGED, 9, 9, 9))
 
         store.finish("a", entry.id)
 
@@ -319,9 +319,9 @@ class TestTurning:
         self, store: AuditStore, before: list[AuditState], to: AuditState, may: bool
     ) -> None:
         for state in before:
-            assert store.turn("a", state)
+            assert store.set_state("a", state)
 
-        assert store.turn("a", to, "because") is may
+        assert store.set_state("a", to, "because") is may
 
         assert store.state("a") is (to if may else (before or [AuditState.RUNNING])[-1])
 
@@ -329,7 +329,7 @@ class TestTurning:
         entries = (batch(0, 0), batch(0, 1), batch(0, 2))
         store.commit(claimed(store), PageResult({"queued": 6}, entries, cursor="next"))
         store.take("a")
-        store.turn("a", AuditState.PAUSED)
+        store.set_state("a", AuditState.PAUSED)
 
         assert store.claim("a", "other") is None
         assert scanned(store, batch(0, 0))
@@ -339,10 +339,10 @@ class TestTurning:
     def test_a_failed_audit_that_goes_on_does_not_expire(
         self, store: AuditStore, valkey: redis.Redis
     ) -> None:
-        store.turn("a", AuditState.FAILED, "denied")
+        store.set_state("a", AuditState.FAILED, "denied")
         assert valkey.ttl(keys.audit("a")) > 0
 
-        store.turn("a", AuditState.RUNNING)
+        store.set_state("a", AuditState.RUNNING)
 
         assert valkey.ttl(keys.audit("a")) == -1
         audit = store.get("a")

@@ -9,7 +9,7 @@ import redis
 
 from keyhole.intake.events import listener as listening
 from keyhole.intake.events.counters import EventCounters
-from keyhole.intake.events.listener import BATCH, Listener, Turn
+from keyhole.intake.events.listener import BATCH, Listener, Poll
 from keyhole.intake.events.redis_list import RedisListSource
 from keyhole.intake.events.source import Message, SourceUnavailableError
 from keyhole.jobs.entry import Entry
@@ -31,16 +31,16 @@ class Listening:
         self.source = RedisListSource(connect(url), LIST, name="redis://list", listener_id="test")
         self.listener = Listener(self.source, self.intake.handler, self.counts)
         self.stop = threading.Event()
-        self.turns: list[Turn] = []
+        self.turns: list[Poll] = []
 
     def push(self, *bodies: bytes) -> None:
         """Put messages into the list."""
         self.redis.rpush(LIST, *bodies)
 
-    def until(self, enough: Callable[[Turn], bool]) -> None:
+    def until(self, enough: Callable[[Poll], bool]) -> None:
         """Listen until a turn is enough."""
 
-        def look(turn: Turn) -> None:
+        def look(turn: Poll) -> None:
             self.turns.append(turn)
             if enough(turn):
                 self.stop.set()
@@ -124,7 +124,7 @@ class TestMessages:
         """It is a sign of life."""
         here.until(lambda turn: not turn.counts)
 
-        assert here.turns == [Turn()]
+        assert here.turns == [Poll()]
 
 
 class TestSomethingIsAway:
@@ -135,7 +135,7 @@ class TestSomethingIsAway:
         here.intake.outbox.is_away = True
         left: list[int] = []
 
-        def look(turn: Turn) -> bool:
+        def look(turn: Poll) -> bool:
             if turn.trouble:
                 left.append(len(here.left))
             here.intake.outbox.is_away = len(left) < 5

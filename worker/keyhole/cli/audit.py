@@ -152,12 +152,12 @@ def _turn(audit_id: str, how: str) -> None:
     from keyhole.tasks import audit_work
 
     audit = _audit(audit_id)
-    if not services().audits.turn(
+    if not services().audits.set_state(
         audit_id, TURNS[how], f"by keyhole audit --{how}" if how != "resume" else ""
     ):
         raise CommandError(f"audit {audit_id} is {audit.state.value}; it cannot {how}", USAGE)
     if how == "resume":
-        audit_work().go_on(audit_id)
+        audit_work().advance(audit_id)
 
 
 def _audit(audit_id: str) -> Audit:
@@ -182,7 +182,7 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
 
     if embedded:
         # The workers that had it in hand ended with the command that began it.
-        audit_work().wake(audit_id)
+        audit_work().resume(audit_id)
     hint_at = time.monotonic() + PATIENCE_SECONDS
     try:
         with audit_view.following(as_json=as_json) as tell:

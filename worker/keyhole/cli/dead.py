@@ -16,7 +16,7 @@ from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_se
 from keyhole.cli.render import size
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import printable, shown
-from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, anew
+from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, with_new_ids
 from keyhole.intake.events.handling import DUPLICATES, PUBLISHED, Handler
 from keyhole.intake.events.notifications import NotUnderstoodError
 from keyhole.jobs.entry import ENTRY
@@ -182,7 +182,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
     if letter.kind is LetterKind.TAGS:
         return _owe_again(letter.body, services().tag_debts)
     try:
-        entry = anew(ENTRY.validate_json(letter.body))
+        entry = with_new_ids(ENTRY.validate_json(letter.body))
     except ValueError as error:
         reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
         raise NotUnderstoodError(reason) from error
@@ -219,13 +219,13 @@ def _send_again(body: bytes, *, named: bool) -> str:
     """
     from keyhole.app import app
     from keyhole.fleet.signing import signed, why_forged
-    from keyhole.intake.refused import Refused, wrong_with
+    from keyhole.intake.refused import Refused, why_invalid
 
     try:
         message = Refused.of(body)
     except (ValueError, KeyError, TypeError) as error:
         raise NotUnderstoodError(f"it cannot be sent again: {error}") from error
-    wrong = wrong_with(message.headers, message.body)
+    wrong = why_invalid(message.headers, message.body)
     if wrong is not None:
         raise NotUnderstoodError(wrong)
     forged = None if named else why_forged(message.queue, message.headers, message.body)

@@ -135,7 +135,7 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
     one = broker_url == url
     checks = []
     if _is_usable(redis):
-        services = Services(settings, os.getpid(), impatient=True)
+        services = Services(settings, os.getpid(), short_timeouts=True)
         checks += [
             ("redis user", lambda: of_user(url, what="redis user", is_broker=one)),
             ("work", lambda: of_work(services, limit=app.conf.task_time_limit)),

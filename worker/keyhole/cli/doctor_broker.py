@@ -15,7 +15,7 @@ from keyhole.cli.doctor_check import ANSWER_SECONDS, one_line
 from keyhole.cli.doctor_redis import ask, of_redis_broker
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
-from keyhole.fleet.broker import impatient
+from keyhole.fleet.broker import with_timeout
 from keyhole.jobs.queues import QUEUES
 from keyhole.masking import masked_url
 from keyhole.settings import Settings
@@ -32,7 +32,7 @@ TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError
 
 def be_impatient() -> None:
     """Let the application wait for the broker for as long as the doctor does. It is configured."""
-    app.conf.broker_transport_options = impatient(app.conf.broker_transport_options, ANSWER_SECONDS)
+    app.conf.broker_transport_options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
 
 
 def of_broker(settings: Settings) -> Iterator[Finding]:

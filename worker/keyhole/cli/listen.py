@@ -18,8 +18,8 @@ from keyhole.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one
 from keyhole.cli.listen_view import LOOK_SECONDS, Tally, View
 from keyhole.cli.parsed import parsed
 from keyhole.embedded.interrupts import ENDINGS
-from keyhole.health import HEALTHY, LATELY, UNHEALTHY, SignOfLife
-from keyhole.intake.events.listener import TROUBLE, Listener, Turn
+from keyhole.health import HEALTHY, STALE_SECONDS, UNHEALTHY, HeartbeatFile
+from keyhole.intake.events.listener import TROUBLE, Listener, Poll
 from keyhole.intake.events.open_source import open_source
 from keyhole.intake.events.source import MessageSource
 from keyhole.scan.sizes import parse_size
@@ -69,11 +69,11 @@ def listen_command(
     if url is None:
         raise CommandError("name the queue: keyhole listen URL, or set KEYHOLE_EVENTS_URL", USAGE)
     sources = [_open(url, settings) for _ in range(pollers)]
-    sign = SignOfLife.of_queue(sources[0].name)
+    heartbeat = HeartbeatFile.of_queue(sources[0].name)
     if check:
-        sys.exit(_check(sign, sources[0].name))
+        sys.exit(_check(heartbeat, sources[0].name))
     with one_line_errors(), backend(settings, work=True, waits=True) as ready:
-        _listen(sources, ready, sign, until_empty=until_empty)
+        _listen(sources, ready, heartbeat, until_empty=until_empty)
         if until_empty and is_embedded(settings):
             _await_workers()
     sys.exit(ALL_SAFE)
@@ -88,18 +88,18 @@ def _open(url: str, settings: Settings) -> MessageSource:
         raise CommandError(f"this is not a queue to listen to: {error}", USAGE) from error
 
 
-def _check(sign: SignOfLife, name: str) -> int:
-    age = sign.age()
+def _check(heartbeat: HeartbeatFile, name: str) -> int:
+    age = heartbeat.age()
     if age is None:
         raise CommandError(f"no listener to {name} runs here", UNHEALTHY)
-    if age > LATELY:
+    if age > STALE_SECONDS:
         raise CommandError(f"the listener to {name} was last alive {age:.0f} s ago", UNHEALTHY)
     click.echo(f"the listener to {name} is well")
     return HEALTHY
 
 
 def _listen(
-    sources: Sequence[MessageSource], settings: Settings, sign: SignOfLife, *, until_empty: bool
+    sources: Sequence[MessageSource], settings: Settings, heartbeat: HeartbeatFile, *, until_empty: bool
 ) -> None:
     from keyhole.cli.event_handler import event_handler
     from keyhole.fleet.services import services
@@ -108,18 +108,18 @@ def _listen(
     counts = services().event_counters
     tally = Tally()
 
-    def on_turn(turn: Turn) -> None:
-        tally.add(turn)
-        if turn.trouble is None:
-            sign.give()
+    def on_poll(poll: Poll) -> None:
+        tally.add(poll)
+        if poll.trouble is None:
+            heartbeat.beat()
 
     with _told_to_stop() as stop:
         view = View(sources[0].name, tally, stop)
         pollers = Pollers(stop)
-        with view.shown(settings.log_level), sign.shown():
+        with view.shown(settings.log_level), heartbeat.kept():
             for source in sources:
                 listener = Listener(source, handler, counts)
-                pollers.start(partial(listener.run, stop, on_turn, until_empty=until_empty))
+                pollers.start(partial(listener.run, stop, on_poll, until_empty=until_empty))
             pollers.join(view.tick)
 
 

@@ -30,7 +30,7 @@ from keyhole.intake.events.handling import (
     PUBLISHED,
     RECEIVED,
 )
-from keyhole.intake.events.listener import Turn
+from keyhole.intake.events.listener import Poll
 
 #: Seconds between two lines where there is no terminal, and between two looks at the counts.
 LINE_SECONDS: Final = 10.0
@@ -62,11 +62,11 @@ class Tally:
         self._looks = deque([(self._began, 0)])
         self._trouble: str | None = None
 
-    def add(self, turn: Turn) -> None:
-        """Add what a turn came to."""
+    def add(self, poll: Poll) -> None:
+        """Add what a poll came to."""
         with self._lock:
-            self._counts.update(turn.counts)
-            self._trouble = turn.trouble
+            self._counts.update(poll.counts)
+            self._trouble = poll.trouble
 
     @property
     def counts(self) -> Counter[str]:

@@ -51,6 +51,6 @@ def scheduler_command(*, check: bool) -> None:
             )
             for schedule in schedules
         ]
-        sign = health.SignOfLife.of_process("scheduler")
-        with sign.shown():
-            scheduling.run(configure(ready), str(ready.redis_url), audits, on_look=sign.give)
+        heartbeat = health.HeartbeatFile.of_process("scheduler")
+        with heartbeat.kept():
+            scheduling.run(configure(ready), str(ready.redis_url), audits, on_look=heartbeat.beat)

@@ -47,7 +47,7 @@ def worker_command(
         from keyhole.app import configure
         from keyhole.confinement.cage import why_unconfined
         from keyhole.confinement.malloc import give_back
-        from keyhole.fleet.loop_watch import SIGN
+        from keyhole.fleet.loop_watch import HEARTBEAT
         from keyhole.fleet.pool_process import scanner_needs
         from keyhole.fleet.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from keyhole.fleet.services import services, use_settings
@@ -62,7 +62,7 @@ def worker_command(
             raise CommandError(f"S3 cannot be used from here: {trouble}")
         refuse_unusable(settings, work=True, waits=True)
         refuse_powerless(settings)
-        use_settings(settings, on_trouble=TROUBLE.set, impatient=True, process_lock=ProcessLock())
+        use_settings(settings, on_trouble=TROUBLE.set, short_timeouts=True, process_lock=ProcessLock())
         give_back()
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
         if unconfined is not None:
@@ -85,7 +85,7 @@ def worker_command(
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
         if until_stdin_ends:
             threading.Thread(target=_stop_with_stdin, daemon=True).start()
-        with SIGN.shown():
+        with HEARTBEAT.kept():
             worker.start()
     if not told_to_stop.is_set():
         raise CommandError(

@@ -9,7 +9,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def put_off() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Put off what would end us until the block has ended.
 
     An exception between the start of a process and the line that remembers it would leave it behind. For the
@@ -31,7 +31,7 @@ def put_off() -> Iterator[None]:
 
 
 @contextmanager
-def children_deaf_to_ctrl_c() -> Iterator[None]:
+def children_ignore_sigint() -> Iterator[None]:
     """Have what is started in the block never see a SIGINT: a child inherits what is blocked."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

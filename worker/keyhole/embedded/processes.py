@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from keyhole.embedded.interrupts import put_off
+from keyhole.embedded.interrupts import defer_signals
 from keyhole.settings import Settings
 
 #: Seconds for a worker to finish what it does; it has its own, shorter limit for that.
@@ -35,7 +35,7 @@ def worker_process(
     process: subprocess.Popen[bytes] | None = None
     folder: str | None = None
     try:
-        with put_off(), log.open("ab") as output:
+        with defer_signals(), log.open("ab") as output:
             folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
             process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
                 command,

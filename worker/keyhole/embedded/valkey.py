@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from keyhole.embedded.interrupts import children_deaf_to_ctrl_c, put_off
+from keyhole.embedded.interrupts import children_ignore_sigint, defer_signals
 from keyhole.errors import KeyholeError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _started(folder: Path) -> Iterator[str]:
             )
             stack.callback(_stop, server)
             # Ctrl-C reaches all that run in a terminal, and a worker that stops still has verdicts to write.
-            with put_off(), children_deaf_to_ctrl_c():
+            with defer_signals(), children_ignore_sigint():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
             raise EmbeddedError(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from keyhole import __version__
 from keyhole.errors import KeyholeError
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
@@ -26,16 +25,16 @@ from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.reasons import Reason
 from keyhole.results.tag_check import TagCheck
-from keyhole.scan.scanner import Target, failure
+from keyhole.scan.report import SCANNER
+from keyhole.scan.reporter import Target, failure
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.errors import TransientError
 from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
 
-SCANNER = f"keyhole/{__version__}"
 #: How often a page is begun. Whoever lists it may be lost by accident now and then; or it is the page.
-MOST_STARTS = 10
+MAX_STARTS = 10
 #: Where the parts of inventories are kept while they are read.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
@@ -74,10 +73,10 @@ class AuditWork:
         if spec.inventory is not None:
             services.buckets.check(parse_s3_uri(spec.inventory).bucket)
         services.audits.create(audit_id, spec, ruleset=services.ruleset, scanner=SCANNER)
-        self.go_on(audit_id)
+        self.advance(audit_id)
         return audit_id
 
-    def go_on(self, audit_id: str) -> None:
+    def advance(self, audit_id: str) -> None:
         """Send the batches that may be sent, and let the next page be listed if it is time for one."""
         self._publish(self._services.audits.take(audit_id))
         claim = self._services.audits.claim(audit_id, uuid4().hex)
@@ -94,13 +93,13 @@ class AuditWork:
         if audit is None or audit.state is not AuditState.RUNNING or place.page != claim.page:
             services.audits.release(claim)
             return
-        if services.audits.count_start(audit.id) > MOST_STARTS:
+        if services.audits.count_start(audit.id) > MAX_STARTS:
             reason = (
-                f"page {claim.page} was begun {MOST_STARTS} times, and whoever listed it was lost each time"
+                f"page {claim.page} was begun {MAX_STARTS} times, and whoever listed it was lost each time"
             )
             self._fail(claim, reason)
             return
-        services.audits.note_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
+        services.audits.record_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
         if not services.buckets.allow(audit.spec.bucket):
             self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
             return
@@ -110,10 +109,10 @@ class AuditWork:
         try:
             lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
             rate_limiter()
-            result, reports = self._auditor(rate_limiter).work_out(audit, place, lister)
+            result, reports = self._auditor(rate_limiter).process(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not get on: %s", audit.id, error)
-            services.audits.note_trouble(audit.id, f"{error}; it is tried again")
+            services.audits.record_trouble(audit.id, f"{error}; it is tried again")
             return  # the right expires, and the sweep wakes the audit
         except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
@@ -125,9 +124,9 @@ class AuditWork:
         if audit.spec.inventory is not None and result.cursor is None:
             _forget_inventories(services)
         services.audits.release(claim)
-        self.go_on(audit.id)
+        self.advance(audit.id)
 
-    def wake(self, audit_id: str) -> None:
+    def resume(self, audit_id: str) -> None:
         """Do what should have been done for an audit by somebody who was lost."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
@@ -137,7 +136,7 @@ class AuditWork:
                     services.audits.finish(audit_id, batch.id)
                 else:
                     self._publish(services.ledger.record_many([batch]))
-        self.go_on(audit_id)
+        self.advance(audit_id)
 
     def give_up(self, batch: Entry) -> None:
         """Give all without a verdict in a batch that nobody can finish one that says so, and go on."""
@@ -152,11 +151,11 @@ class AuditWork:
                 services.ledger.mark_done(job.id)
         # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
         self._scan_work.runner().close(batch)
-        self.go_on(audit_id)
+        self.advance(audit_id)
 
     def _fail(self, claim: Claim, reason: str) -> None:
         log.warning("audit %s fails: %s", claim.audit_id, reason)
-        self._services.audits.turn(claim.audit_id, AuditState.FAILED, reason)
+        self._services.audits.set_state(claim.audit_id, AuditState.FAILED, reason)
         self._services.audits.release(claim)
 
     def _publish(self, batches: Sequence[Entry]) -> None:

@@ -58,7 +58,7 @@ def _redis_options(visibility: int) -> dict[str, Any]:
     }
 
 
-def impatient(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
+def with_timeout(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
     """Options of the transport with which nobody waits for the broker for longer than so many seconds."""
     timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"}
     return {**options, **{name: min(options[name], seconds) for name in timeouts}}

@@ -22,11 +22,11 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from celery.worker.control import Panel
 
-from keyhole.fleet.broker import impatient
-from keyhole.fleet.loop_watch import SIGN
+from keyhole.fleet.broker import with_timeout
+from keyhole.fleet.loop_watch import HEARTBEAT
 from keyhole.fleet.services import LOOP_SECONDS, services
 from keyhole.fleet.signing import why_refused
-from keyhole.intake.refused import Refused, keep, wrong_with
+from keyhole.intake.refused import Refused, keep, why_invalid
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         handle: Handler = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> None:  # noqa: ANN401 - kombu has no types
-            wrong = wrong_with(message.headers, message.body)
+            wrong = why_invalid(message.headers, message.body)
             # Celery brings tasks of its own, which nothing here sends.
             if wrong is None and not self._is_ours(message.headers["task"]):
                 wrong = _UNKNOWN_TASK.format(message.headers["task"])
@@ -90,7 +90,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
     def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker, with little patience: the event loop waits for its answers."""
-        options = impatient(self.app.conf.broker_transport_options, LOOP_SECONDS)
+        options = with_timeout(self.app.conf.broker_transport_options, LOOP_SECONDS)
         connection = self.ensure_connected(
             self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
         )
@@ -106,27 +106,27 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
             super().on_connection_error_after_connected(exc)
         if isinstance(exc, redis.ResponseError):
             for _ in range(LONGEST_PAUSE):
-                SIGN.give()
+                HEARTBEAT.beat()
                 state.maybe_shutdown()
                 time.sleep(1)
 
     def on_close(self) -> None:
         """Before it connects again, whatever the reason: that is no standstill."""
-        SIGN.give()
+        HEARTBEAT.beat()
         super().on_close()
-        SIGN.give()
+        HEARTBEAT.beat()
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
         """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""
 
         def ensure(on_error: Handler, retries: int | None, callback: Callable[[], None]) -> Any:  # noqa: ANN401
             def between_attempts() -> None:
-                SIGN.give()
+                HEARTBEAT.beat()
                 callback()
 
             return attempt(on_error, retries, interval_max=LONGEST_PAUSE, callback=between_attempts)
 
-        SIGN.give()
+        HEARTBEAT.beat()
         attempt, conn.ensure_connection = conn.ensure_connection, ensure
         return super().ensure_connected(conn)
 
@@ -136,7 +136,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
         """A message that cannot be decoded."""
-        self.refuse(message, wrong_with(message.headers, message.body) or f"it cannot be decoded: {exc}")
+        self.refuse(message, why_invalid(message.headers, message.body) or f"it cannot be decoded: {exc}")
 
     def refuse(self, message: Any, reason: str) -> None:  # noqa: ANN401 - as above
         """Keep a message as a dead letter, and acknowledge it."""

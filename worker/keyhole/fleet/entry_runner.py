@@ -33,7 +33,7 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
 from keyhole.reasons import Reason
 from keyhole.scan.report import Report
-from keyhole.scan.scanner import Target, failure
+from keyhole.scan.reporter import Target, failure
 from keyhole.scan.undecided import is_undecided
 
 log = logging.getLogger(__name__)

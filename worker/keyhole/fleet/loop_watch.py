@@ -1,7 +1,8 @@
-"""The worker's sign of life: its event loop gives it every second, and it says when work hangs.
+"""The worker's heartbeat file: its event loop touches it every second, and writes into it if a task hangs.
 
-A worker is not well if its loop does not turn, or if it holds a task for longer than the hard limit, which
-should have ended it. That S3 or the broker is away is said, but is no reason to restart it.
+A worker is unhealthy if its event loop stands still, or if it holds a task for longer than the hard limit,
+which should have ended the task. If S3 or the broker is away, the file says so, but the worker is healthy:
+a restart would not help.
 """
 
 import time
@@ -14,50 +15,50 @@ from weakref import WeakKeyDictionary
 from celery import bootsteps, current_app
 from celery.worker import state
 
-from keyhole.health import LATELY, UNWELL, SignOfLife
+from keyhole.health import STALE_SECONDS, UNHEALTHY_PREFIX, HeartbeatFile
 
-#: Seconds from one sign to the next.
+#: Seconds from one heartbeat to the next.
 EVERY: Final = 1.0
 
 
-class WorkerSign:
-    """The sign of the worker's main process."""
+class WorkerHeartbeat:
+    """The heartbeat of the worker's main process."""
 
     def __init__(self) -> None:
-        #: What there is to say of a worker that is well.
-        self.note = ""
+        #: The text of a healthy worker.
+        self.status = ""
         self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by Celery's request
 
     @cached_property
-    def _sign(self) -> SignOfLife:
-        return SignOfLife.of_process("worker")
+    def _file(self) -> HeartbeatFile:
+        return HeartbeatFile.of_process("worker")
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Give the first sign, and take it away in the end."""
-        with self._sign.shown():
+    def kept(self) -> Iterator[None]:
+        """Send the first heartbeat, and remove the file in the end."""
+        with self._file.kept():
             yield
 
-    def give(self) -> None:
-        """Give a sign: the main thread is alive."""
-        self._sign.give(self._hanging() or self.note)
+    def beat(self) -> None:
+        """Send a heartbeat: the main thread is alive."""
+        self._file.beat(self._hanging() or self.status)
 
     def _hanging(self) -> str:
-        """What is said of a task that has outlived the hard limit; empty if there is none."""
+        """The text about a task that has outlived the hard limit; empty if there is none."""
         now = time.monotonic()
         began = [self._held_since.setdefault(request, now) for request in state.reserved_requests]
         held, limit = now - min(began, default=now), current_app.conf.task_time_limit
-        if held <= limit + LATELY:
+        if held <= limit + STALE_SECONDS:
             return ""
-        return f"{UNWELL}has held a task for {held:.0f} s, and the limit is {limit} s"
+        return f"{UNHEALTHY_PREFIX}has held a task for {held:.0f} s, and the limit is {limit} s"
 
 
-#: This worker's.
-SIGN: Final = WorkerSign()
+#: The heartbeat of this worker.
+HEARTBEAT: Final = WorkerHeartbeat()
 
 
 class LoopWatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-    """Has the event loop give signs of life."""
+    """Has the event loop send heartbeats."""
 
     requires = ("celery.worker.components:Hub",)
 
@@ -66,11 +67,11 @@ class LoopWatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has
         self._timer: Any = None
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
-        """Start the timer, before the worker looks for its broker."""
-        self._timer = parent.timer.call_repeatedly(EVERY, SIGN.give)
+        """Start the timer, before the worker connects to its broker."""
+        self._timer = parent.timer.call_repeatedly(EVERY, HEARTBEAT.beat)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Stop it."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from celery import bootsteps
 
 from keyhole.fleet.forking import GATE
-from keyhole.fleet.loop_watch import SIGN
+from keyhole.fleet.loop_watch import HEARTBEAT
 from keyhole.fleet.services import services
 from keyhole.reasons import Reason
 from keyhole.sources.deadline import deadline
@@ -151,12 +151,12 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
         if trouble is not None and not self._resting:
             self._resting = tuple(self._consumer.app.amqp.queues.consume_from)
             log.error("this worker takes no work, for S3 cannot be used from here: %s", trouble)
-            SIGN.note = f"it takes no work, for S3 cannot be used from here: {trouble}"
+            HEARTBEAT.status = f"it takes no work, for S3 cannot be used from here: {trouble}"
             for queue in self._resting:
                 self._consumer.cancel_task_queue(queue)
         elif trouble is None and self._resting:
             log.warning("this worker takes work again, for S3 can be used again")
-            SIGN.note = ""
+            HEARTBEAT.status = ""
             for queue in self._resting:
                 self._consumer.add_task_queue(queue)
             self._resting = ()

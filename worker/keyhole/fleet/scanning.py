@@ -130,7 +130,7 @@ class ScanWork:
         cost = cost_of_scan(
             self._services.prices, job.storage_class or "STANDARD", report.requests, report.bytes_read, asked
         )
-        self._services.audits.note_result(
+        self._services.audits.record_result(
             audit_id,
             batch_id,
             job.id,

@@ -41,7 +41,7 @@ class Services:
     #: Called when scans of a bucket fail so often that it is given a rest.
     on_trouble: Callable[[], object] = lambda: None
     #: Whether an event loop waits for Redis, so that a command is given up soon.
-    impatient: bool = False
+    short_timeouts: bool = False
     #: Of the processes that were forked after it was made, which one may need more memory than its pool has.
     process_lock: ProcessLock | None = None
 
@@ -52,7 +52,7 @@ class Services:
             raise RuntimeError(
                 "KEYHOLE_REDIS_URL is not set; `keyhole worker` starts an embedded Valkey without it"
             )
-        if self.impatient:
+        if self.short_timeouts:
             return connect(self.settings.redis_url, answer_seconds=LOOP_SECONDS, retries=0)
         return connect(self.settings.redis_url)
 
@@ -160,12 +160,12 @@ def use_settings(
     settings: Settings,
     on_trouble: Callable[[], object] = lambda: None,
     *,
-    impatient: bool = False,
+    short_timeouts: bool = False,
     process_lock: ProcessLock | None = None,
 ) -> None:
     """Take other settings than the environment's, as with the embedded Valkey.
 
-    A worker's main process is impatient. The processes that it forks are not: they have no event loop.
+    A worker's main process is short_timeouts. The processes that it forks are not: they have no event loop.
     """
     global _services  # noqa: PLW0603 - one per process is the point
-    _services = Services(settings, os.getpid(), on_trouble, impatient, process_lock)
+    _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

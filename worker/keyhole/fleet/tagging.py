@@ -45,7 +45,7 @@ _UNREAD: Final = frozenset({Status.FAILED, Status.UNREADABLE})
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class _Attempt:
     """What came of an attempt to write tags.
 
     Args:
@@ -95,11 +95,11 @@ class TagWork:
             debts.record(debt)
             record()
             return
-        trial = self._attempt(hold, debt, self._verdicts(debt, known=True), asked)
-        if not record() and trial.error is None:
+        attempt = self._attempt(hold, debt, self._verdicts(debt, known=True), asked)
+        if not record() and attempt.error is None:
             later = self._attempt(hold, debt, self._verdicts(debt, known=False), asked)
-            trial = replace(later, unanswered=trial.unanswered or later.unanswered)
-        self._let_go(hold, trial)
+            attempt = replace(later, unanswered=attempt.unanswered or later.unanswered)
+        self._let_go(hold, attempt)
 
     def owe(self, report: Report, *, rate: float) -> None:
         """Owe the tags of an object that a scan left undecided: those of the verdict on it, or none.
@@ -149,12 +149,12 @@ class TagWork:
         if kept is not None and kept.etag and kept.status not in _UNREAD:
             # Without a version the debt is of the current one, which may be newer than that of the verdict.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
-        trial = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
-        if not debt.etag and trial.reason == TagOutcome.WRITTEN:
+        attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
+        if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
             # A scan that learned the version holds another debt, so it may have written tags meanwhile:
             # look once more when its verdict is recorded.
-            trial = replace(trial, unanswered=True)
-        self._let_go(hold, trial)
+            attempt = replace(attempt, unanswered=True)
+        self._let_go(hold, attempt)
 
     def _debt(self, report: Report, rate: float) -> TagDebt:
         """What a report's object owes: the tags of the verdict that stands when the report is recorded.
@@ -194,7 +194,7 @@ class TagWork:
 
     def _attempt(
         self, hold: Hold, debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
-    ) -> _Trial:
+    ) -> _Attempt:
         """Try to write tags, a few times."""
         debts = self._services.tag_debts
         rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
@@ -232,28 +232,28 @@ class TagWork:
             outcome = retry(write)()
         except BOTO_ERRORS as error:
             found = explain(error)
-            return _Trial(found.reason, str(found), unanswered)
+            return _Attempt(found.reason, str(found), unanswered)
         except SourceError as error:
-            return _Trial(error.reason, str(error), unanswered)
+            return _Attempt(error.reason, str(error), unanswered)
         if outcome is TagOutcome.FAILED_CONTENDED:
-            return _Trial("contended", "somebody else keeps overwriting them", unanswered)
+            return _Attempt("contended", "somebody else keeps overwriting them", unanswered)
         if outcome in {TagOutcome.SKIPPED_FULL, TagOutcome.SKIPPED_UNSUPPORTED}:
             log.warning("the tags of %s: %s", _name(debt), outcome)
-        return _Trial(outcome, None, unanswered)
+        return _Attempt(outcome, None, unanswered)
 
-    def _let_go(self, hold: Hold, trial: _Trial) -> None:
+    def _let_go(self, hold: Hold, attempt: _Attempt) -> None:
         debts, debt = self._services.tag_debts, hold.debt
-        if trial.error is None:
-            debts.settle(hold, unanswered=trial.unanswered)
+        if attempt.error is None:
+            debts.settle(hold, unanswered=attempt.unanswered)
             return
         if hold.owed_for < self._services.settings.undecided_seconds:
-            log.info("the tags of %s are owed: %s", _name(debt), trial.error)
-            debts.postpone(hold, trial.reason, trial.error, unanswered=trial.unanswered)
+            log.info("the tags of %s are owed: %s", _name(debt), attempt.error)
+            debts.postpone(hold, attempt.reason, attempt.error, unanswered=attempt.unanswered)
             return
         owed = debts.owed(debt.bucket, debt.key, debt.version_id)
         history = f" {owed.history}." if owed is not None and owed.times else ""
-        reason = f"its tags cannot be written: {trial.error}.{history}"
-        log.error("the tags of %s are given up: %s", _name(debt), trial.error)
+        reason = f"its tags cannot be written: {attempt.error}.{history}"
+        log.error("the tags of %s are given up: %s", _name(debt), attempt.error)
         self._services.dead_letters.add(Dead.tags(debt, reason))
         debts.give_up(hold)
 

@@ -30,7 +30,7 @@ class Cursor(BaseModel):
         return self.model_dump_json(exclude_defaults=True)
 
 
-class LedCursor(Cursor):
+class LoopDetectingCursor(Cursor):
     """A place that a server led to, and the notice that it leads in a circle.
 
     Brent's way: remember one place, another one each time that the number of steps has doubled; in a circle,
@@ -41,7 +41,7 @@ class LedCursor(Cursor):
     steps: int = 0
     until: int = 1
 
-    def to(self, **place: str | None) -> Self:
+    def advance(self, **place: str | None) -> Self:
         """The place to which these fields lead.
 
         Raises:

@@ -53,7 +53,7 @@ _HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
 _ADD: Final = """
 -- KEYS[1]  zset: ids of dead letters by the last time
 -- KEYS[2]  the letter
--- KEYS[3]  the count of receives, which begins anew
+-- KEYS[3]  the count of receives, which begins with_new_ids
 -- ARGV[1]  letter id
 -- ARGV[2]  how often it was in vain
 -- ARGV[3]  1 if the letter must be there already
@@ -164,7 +164,7 @@ class DeadLetter(BaseModel):
         return self.body is not None and len(self.body) == self.size
 
 
-def anew(entry: Entry) -> Entry:
+def with_new_ids(entry: Entry) -> Entry:
     """The same work under new ids: no marker, count or verdict of the old ones stands against it.
 
     It is no audit's any more, for that has counted it.

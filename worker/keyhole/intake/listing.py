@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_plus
 
 from keyhole.inspectors.text import printable
-from keyhole.intake.cursor import Cursor, LedCursor
+from keyhole.intake.cursor import Cursor, LoopDetectingCursor
 from keyhole.intake.errors import ListingError
 from keyhole.intake.list_request import ListRequest
 from keyhole.reasons import Reason
@@ -191,7 +191,7 @@ class ObjectLister(_S3Lister):
         raise ListingError("the server says that there is more to list, and lists nothing")
 
 
-class _AtVersion(LedCursor):
+class _AtVersion(LoopDetectingCursor):
     key: str = ""
     version: str | None = None
     attributes: bool = True
@@ -221,12 +221,12 @@ class VersionLister(_S3Lister):
         if not answer.get("IsTruncated"):
             return Page(objects, None, list_request.requests)
         last = max([at.key, *(key for key, _ in versions[-1:] + markers[-1:])])
-        following = at.to(key=_next_key(answer, last), version=answer.get("NextVersionIdMarker"))
+        following = at.advance(key=_next_key(answer, last), version=answer.get("NextVersionIdMarker"))
         following = following.model_copy(update={"attributes": list_request.attributes})
         return Page(objects, following.write(), list_request.requests)
 
 
-class _AtToken(LedCursor):
+class _AtToken(LoopDetectingCursor):
     token: str = ""
 
 
@@ -255,7 +255,9 @@ class DirectoryLister(_S3Lister):
         list_request = ListRequest(self._client.list_objects_v2, attributes=False)
         answer = list_request(**self._request, **({"ContinuationToken": at.token} if at.token else {}))
         objects = tuple(_listed(*entry) for entry in self._entries(answer, "Contents"))
-        place = at.to(token=_stated(answer, "NextContinuationToken")) if answer.get("IsTruncated") else None
+        place = (
+            at.advance(token=_stated(answer, "NextContinuationToken")) if answer.get("IsTruncated") else None
+        )
         return Page(objects, place.write() if place else None, list_request.requests)
 
 

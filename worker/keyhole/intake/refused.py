@@ -53,7 +53,7 @@ class Refused(NamedTuple):
         )
 
 
-def wrong_with(headers: object, body: object) -> str | None:
+def why_invalid(headers: object, body: object) -> str | None:
     """Why a message is not worked on, before it is decoded; `None` if nothing is wrong so far.
 
     `body` is as it came: bytes, or text.
@@ -66,10 +66,10 @@ def wrong_with(headers: object, body: object) -> str | None:
         return "it has no body"
     if len(body) > LONGEST_MESSAGE:
         return f"it has {len(body):,} bytes; the longest that is worked on has {LONGEST_MESSAGE:,}"
-    return _wrong_with_body(bytes(body) if isinstance(body, memoryview) else body)
+    return _why_body_invalid(bytes(body) if isinstance(body, memoryview) else body)
 
 
-def _wrong_with_body(body: bytes | bytearray | str) -> str | None:
+def _why_body_invalid(body: bytes | bytearray | str) -> str | None:
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError) as error:

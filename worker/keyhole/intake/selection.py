@@ -27,10 +27,10 @@ class Selection(BaseModel):
     max_size: int | None = Field(default=None, ge=0)
     sample: float = Field(default=1.0, gt=0, le=1)
 
-    def takes(self, bucket: str, key: str, size: int | None) -> bool:
+    def matches(self, bucket: str, key: str, size: int | None) -> bool:
         """Whether an object is wanted. A size that is unknown passes every limit: the scan will tell it."""
         return (
-            self.takes_bucket(bucket)
+            self.matches_bucket(bucket)
             and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))
             and not any(fnmatchcase(key, glob) for glob in self.exclude)
             and (not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes)))
@@ -39,7 +39,7 @@ class Selection(BaseModel):
             and (self.sample == 1 or _share(key) < self.sample)
         )
 
-    def takes_bucket(self, bucket: str) -> bool:
+    def matches_bucket(self, bucket: str) -> bool:
         """Whether objects of a bucket are wanted."""
         return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
 

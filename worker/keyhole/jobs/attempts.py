@@ -1,12 +1,14 @@
-"""What is known of a job that has no verdict yet: who works on it, who was lost with it, why it is undecided.
+"""Attempts: which worker scans a job, how many workers were lost with it, and why it is still undecided.
 
-- A start is noted before the work, because a job that kills its worker cannot be noted after it. A start that
-  finds another one, which never ended, and whose worker is dead, counts that worker as lost.
-- An attempt that ends without a verdict is either *released* (nothing is known of the object: a time limit, a
-  worker that was told to stop) or *undecided* (S3 or the network failed); neither counts as lost.
+- The start of an attempt is recorded before the work, because a job that kills its worker leaves no other
+  trace. If the next start finds an attempt that never ended, and its worker is dead, that worker counts as
+  lost.
+- An attempt without a verdict is *released* or *undecided*, and does not count as lost. It is released if it
+  was interrupted, for example by a time limit or because the worker was told to stop. It is undecided if S3
+  or the network failed.
 
-What it can't do: a worker that is killed between the start and the count of the one before it leaves that one
-uncounted.
+What it can't do: if a worker is killed between its start and the count of the one before it, that one is not
+counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +20,15 @@ import redis
 from keyhole.jobs import ledger_scripts
 from keyhole.store import keys
 
-#: As much of an error as is kept, in characters.
+#: The longest error that is kept, in characters.
 LONGEST_ERROR: Final = 2000
 
 
 class Start(NamedTuple):
-    """The start of an attempt: how many workers were lost with the job, and the run of the Redis server."""
+    """The start of an attempt: how many workers were lost with the job, and the run of the Redis server.
+
+    Each start of a Redis server has an id of its own, its `run_id`.
+    """
 
     lost: int
     run: str
@@ -31,7 +36,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """How often a job's object stayed undecided: in all, for the last reason, and for how many seconds."""
+    """How often a job was undecided: in total, for the last reason, and for how many seconds."""
 
     times: int
     alike: int
@@ -40,7 +45,7 @@ class Undecided:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All attempts at a job; `reasons` counts those left undecided by reason, `error` is the last one's."""
+    """All attempts at a job. `reasons` counts the undecided ones by reason; `error` is the last error."""
 
     lost: int
     undecided: int
@@ -56,7 +61,7 @@ class History:
 
 
 class Attempts:
-    """The attempts of jobs in Redis. `seconds` is how long they are remembered after the last one."""
+    """The attempts at jobs in Redis, which are kept for `seconds` after the last one."""
 
     def __init__(self, client: redis.Redis, *, seconds: int) -> None:
         self._client = client
@@ -66,10 +71,10 @@ class Attempts:
         self._undecided = client.register_script(ledger_scripts.UNDECIDED)
 
     def start(self, job_id: str, worker: str, is_alive: Callable[[str], bool]) -> Start:
-        """Note that a worker starts a job; returns how many workers were lost with it.
+        """Record that a worker starts an attempt, and return how many workers were lost with the job.
 
-        `is_alive` tells of a worker's name whether it lives. One that lives was not lost: the job was
-        delivered twice, and both work on it.
+        `is_alive` returns whether the worker of a name lives. A worker that lives was not lost: the job was
+        delivered twice, and both workers scan it.
         """
         before, lost, run = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
         name = bytes(before).decode(errors="replace")
@@ -78,9 +83,9 @@ class Attempts:
         return Start(int(lost), bytes(run).decode())
 
     def release(self, job_ids: Sequence[str], worker: str) -> None:
-        """Note that a worker's attempts at jobs ended, in order, without a verdict.
+        """Record that a worker's attempts at jobs were interrupted.
 
-        A job that another worker has started since is left alone.
+        If another worker has started a job since, its attempt is not changed.
         """
         if not job_ids:
             return
@@ -90,7 +95,7 @@ class Attempts:
             pipe.execute()
 
     def undecided(self, job_id: str, reason: str, error: str, *, bucket: str = "") -> Undecided:
-        """Note that an attempt left the object undecided, and why; `bucket`: count it among its failures."""
+        """Record that an attempt was undecided, and why; `bucket` counts it as a failure of that bucket."""
         times, alike, seconds = self._undecided(
             keys=[keys.attempts(job_id), keys.LEDGER_CLOCK],
             args=[
@@ -104,20 +109,20 @@ class Attempts:
         return Undecided(int(times), int(alike), float(seconds))
 
     def record_error(self, job_id: str, error: str) -> None:
-        """Note what is known of an attempt that does not end."""
+        """Record the error of an attempt that does not end."""
         self._client.hset(
             keys.attempts(job_id), "error", error[:LONGEST_ERROR].encode(errors="backslashreplace")
         )
 
     def unfinished_among(self, job_ids: Sequence[str]) -> set[str]:
-        """Those of the jobs that somebody started and never ended."""
+        """Return those of the jobs that have an attempt that never ended."""
         with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hexists(keys.attempts(job_id), "started")
             return {job_id for job_id, lost in zip(job_ids, pipe.execute(), strict=True) if lost}
 
     def history(self, job_id: str) -> History:
-        """All that is known of the attempts at a job."""
+        """Return all that is known of the attempts at a job."""
         found = cast("dict[bytes, bytes]", self._client.hgetall(keys.attempts(job_id)))
         fields = {name.decode(): value for name, value in found.items()}
         reasons = {

@@ -1,6 +1,7 @@
-"""A circuit breaker for each bucket: where most scans end undecided, scanning stops and one object probes.
+"""A circuit breaker for each bucket. It opens if most scans end undecided; then one object probes the bucket.
 
-It is a process's own, so a worker whose network is broken does not stop others whose network is not.
+Each process has breakers of its own, so a worker with a broken network does not stop workers with a healthy
+one.
 """
 
 import logging
@@ -13,13 +14,14 @@ from typing import Final
 
 _log = logging.getLogger(__name__)
 
-#: The last scans of a bucket that count, and how many there must be before they say anything.
+#: The last scans of a bucket that count, and the fewest that can open its breaker.
 WINDOW, MIN_SCANS = 20, 8
-#: The share of undecided scans at which a bucket is given a rest.
+#: The share of undecided scans above which the breaker opens.
 MAX_UNDECIDED_SHARE: Final = 0.5
 #: Seconds between two probes.
 PROBE_SECONDS: Final = 5.0
-#: Seconds by which work on a bucket at rest is postponed: as long as the rest has lasted, within these.
+#: Seconds by which work on a bucket with an open breaker is postponed: as long as it has been open, within
+#: these limits.
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0
 
 
@@ -31,9 +33,9 @@ class _Bucket:
 
 
 class Breaker:
-    """The state of every bucket that this process has scanned; threads may share it.
+    """The breakers of all buckets that this process has scanned. Threads may share it.
 
-    `on_open` is called whenever a bucket is given a rest, and whenever a probe of one fails.
+    `on_open` is called whenever a breaker opens, and whenever a probe fails.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Breaker:
         self._buckets: dict[str, _Bucket] = {}
 
     def allows(self, bucket: str) -> bool:
-        """Whether an object of the bucket may be scanned now; at rest, one every few seconds may."""
+        """Whether an object of the bucket may be scanned now. An open breaker allows a probe now and then."""
         with self._lock:
             state = self._buckets.get(bucket)
             if state is None or state.opened_at is None:
@@ -57,7 +59,7 @@ class Breaker:
             return True
 
     def retry_after(self, bucket: str) -> float:
-        """Seconds after which it is worth to try the bucket again."""
+        """Seconds after which to try the bucket again."""
         with self._lock:
             state = self._buckets.get(bucket)
             if state is None or state.opened_at is None:
@@ -66,12 +68,12 @@ class Breaker:
 
     @property
     def open_buckets(self) -> tuple[str, ...]:
-        """The buckets that are not scanned now, but for probes."""
+        """The buckets whose breakers are open."""
         with self._lock:
             return tuple(name for name, state in self._buckets.items() if state.opened_at is not None)
 
     def record(self, bucket: str, *, decided: bool, reason: str = "") -> None:
-        """Note how a scan of the bucket ended."""
+        """Record how a scan of the bucket ended."""
         with self._lock:
             state = self._buckets.setdefault(bucket, _Bucket())
             state.decided.append(decided)

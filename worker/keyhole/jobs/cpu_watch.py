@@ -1,10 +1,9 @@
-"""The watch over attempts that run: which of them has used more CPU time than any that heeds its budget.
+"""Watches running attempts, and finds those that use more CPU time than any budget allows.
 
-Budgets end a scan from within. One that does not ask its budget any more, for it loops in a library or has a
-bug, is found from outside by the CPU time of its thread. One that only waits ends at the time limit of its
-message.
+A scan checks its budget itself. If it does not, because it loops in a library or has a bug, the CPU time of
+its thread shows that. An attempt that only waits ends at the time limit of its message.
 
-Where the system has no clocks of threads (macOS), none is found.
+If the system has no clocks for threads (macOS), no attempt is found.
 """
 
 import threading
@@ -17,7 +16,7 @@ _HAS_CLOCKS: Final = hasattr(time, "pthread_getcpuclockid")
 
 
 class _Attempt(NamedTuple):
-    """The thread of an attempt, the clock of its CPU time if it has one, and what that showed at first."""
+    """The thread of an attempt, the clock of its CPU time if there is one, and that clock's first reading."""
 
     thread: int
     clock: int | None
@@ -28,7 +27,7 @@ class CpuWatch:
     """The attempts that run in this process's threads, by the ids of their jobs.
 
     Args:
-        cpu_seconds: What no attempt uses that heeds its budget.
+        cpu_seconds: More CPU time than any attempt may use by its budget.
     """
 
     def __init__(self, cpu_seconds: float) -> None:
@@ -38,7 +37,7 @@ class CpuWatch:
         self._interrupted: list[str] = []
 
     def begin(self, job_id: str) -> None:
-        """Note that this thread begins an attempt."""
+        """Record that this thread begins an attempt."""
         thread = threading.get_ident()
         clock = time.pthread_getcpuclockid(thread) if _HAS_CLOCKS else None
         attempt = _Attempt(thread, clock, time.thread_time())
@@ -46,7 +45,7 @@ class CpuWatch:
             self._running[job_id] = attempt
 
     def end(self, job_id: str, *, known: bool) -> None:
-        """Note that an attempt ended, and whether it is known how; it is not if the attempt raised."""
+        """Record that an attempt ended. `known` is false if it raised, so that its outcome is unknown."""
         with self._lock:
             del self._running[job_id]
             if not known:
@@ -65,7 +64,7 @@ class CpuWatch:
             return [*self._interrupted, *self._running]
 
     def overdue(self) -> Collection[str]:
-        """The jobs whose attempts have used too much."""
+        """The jobs whose attempts have used too much CPU time."""
         with self._lock:
             running = dict(self._running)
         return {job_id for job_id, attempt in running.items() if self._used(attempt) > self._cpu_seconds}

@@ -1,7 +1,7 @@
 """The names of worker processes, and whether the process of a name is still alive.
 
 A name is `host/pid-namespace:pid:start`, so no two processes ever share one. On the same host the kernel
-tells whether a process is alive. Of another host a marker in Redis tells, which the process renews while it
+knows whether a process is alive. A process on another host has a marker in Redis, which it renews while it
 is busy and which expires `MARKER_SECONDS` after its last heartbeat.
 
 Source: proc(5), `/proc/self/ns/pid`.
@@ -23,7 +23,7 @@ MARKER_SECONDS: Final = 30
 
 
 class Liveness:
-    """This process's name, and the life of others. Make it after the fork."""
+    """This process's name, and whether others are alive. Create it after the fork."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -34,11 +34,11 @@ class Liveness:
         return f"{_place()}:{os.getpid()}:{start_of(os.getpid())}"
 
     def beat(self, *, busy_seconds: float) -> None:
-        """Say that this process is alive, and for how long it has held what it has held longest."""
+        """Renew the marker of this process, with the age of its oldest lease."""
         self._client.set(keys.alive(self.name), f"{busy_seconds:.0f}", ex=MARKER_SECONDS)
 
     def is_alive(self, name: str) -> bool:
-        """Whether the process of that name is alive, as far as can be told from here."""
+        """Whether the process of that name is alive, as far as this host can tell."""
         place, _, process = name.partition(":")
         if place != _place():
             return bool(self._client.exists(keys.alive(name)))

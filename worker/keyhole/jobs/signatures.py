@@ -1,23 +1,23 @@
-"""Signatures of messages: only who has the key can make a worker do something.
+"""Signatures of messages, so that workers accept only messages of publishers that have the key.
 
 A message carries the header `keyhole-signature`:
 
     v1 KEY-ID TIME MAC
 
-    KEY-ID  which key it is: the first 8 hexadecimal digits of SHA-256 of a fixed text and the key
-    TIME    when it was signed, in seconds since 1970, UTC
+    KEY-ID  the first 8 hexadecimal digits of SHA-256 of a fixed text and the key
+    TIME    when the message was signed, in seconds since 1970, UTC
     MAC     HMAC-SHA-256, hexadecimal, of a JSON array in one line, a line feed, and the body as it is sent;
             the array has "v1", KEY-ID, TIME, the queue, and the headers of `SIGNED`
 
-What the MAC does not cover changes nothing about what is done: names for logs, what brokers add, and time
-limits, which a worker takes out of every message.
+The MAC leaves out only headers that do not change the work: names for logs, headers that brokers add, and
+time limits, which a worker removes from every message.
 
-A file has one key or two, a line each. The first one signs and both verify, so that a key can be replaced
-without a pause: add the new key as the second one everywhere, then make it the first one everywhere, then
-remove the old one when no message that it signed waits any more.
+A file has one or two keys, one per line. The first one signs and both verify, so a key can be replaced
+without a pause: add the new key as the second one everywhere; make it the first one everywhere; remove the
+old one when no message that it signed is waiting.
 
-A signed message can be recorded and sent again. As long as the ledger remembers its work, a copy changes
-nothing; after that it is refused (`keyhole.fleet.signing`).
+An attacker can replay a signed message. While the ledger remembers its work, a replay changes nothing. After
+that, the message is refused (`keyhole.fleet.signing`).
 """
 
 import binascii
@@ -37,13 +37,13 @@ from keyhole.errors import KeyholeError
 
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
-#: The headers that say what is done, and whether and when: those of Celery's protocol 2.
+#: The headers that decide the work, and whether and when it is done (Celery's protocol 2).
 SIGNED: Final = ("task", "id", "eta", "expires", "retries")
-#: Bytes of a key, at least: as many as the MAC has (RFC 2104, section 3).
+#: The shortest key, in bytes: as long as the MAC (RFC 2104, section 3).
 KEY_BYTES: Final = 32
-#: Different bytes in a key, at least. Of 32 random bytes, fewer than 20 differ once in 10**9 keys.
+#: The fewest different bytes in a key. Only one in 10**9 random keys of 32 bytes has fewer than 20.
 DIFFERENT_BYTES: Final = 20
-#: Seconds by which a publisher's clock may be ahead of ours, as S3 takes it.
+#: Seconds by which a publisher's clock may be ahead of ours: the tolerance that S3 has.
 CLOCK_SECONDS: Final = 900
 #: The longest file that is read.
 _LONGEST_FILE: Final = 4096
@@ -54,18 +54,18 @@ _EXAMPLE: Final = "make one by: openssl rand -hex 32"
 
 
 class UnsignedError(KeyholeError):
-    """A message has no signature that is right. The text says what is wrong with it."""
+    """A message has no valid signature. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
-    """A key. It is never shown."""
+    """A key, which never appears in logs."""
 
     secret: bytes
 
     @property
     def id(self) -> str:
-        """Its name in signatures, which does not tell the key."""
+        """The key's name in signatures. It does not reveal the key."""
         return sha256(b"keyhole signing key " + self.secret).hexdigest()[:8]
 
     def mac(self, queue: str, headers: Mapping[str, Any], body: bytes, time: int) -> str:
@@ -90,7 +90,7 @@ class Keyring:
         """When a message was signed. Times are in seconds since 1970; `headers` are AMQP's, of every type.
 
         Raises:
-            UnsignedError: It was not signed by one of the keys as it is, or it was signed in the future.
+            UnsignedError: None of the keys signed this message, or it was signed in the future.
         """
         signature = headers.get(HEADER)
         if signature is None:
@@ -103,18 +103,18 @@ class Keyring:
         if key is None:
             raise UnsignedError(f"it is signed with the key {key_id}, which KEYHOLE_SIGNING_KEY_FILE lacks")
         if not hmac.compare_digest(key.mac(queue, headers, body, time), mac):
-            raise UnsignedError("its signature is wrong: it is not what was signed, or of another queue")
+            raise UnsignedError("its signature is wrong: it was changed, or signed for another queue")
         if time > now + CLOCK_SECONDS:
             raise UnsignedError(f"it was signed {time - now:.0f} s in the future; correct the clocks")
         return time
 
 
 def read_keys(path: Path) -> Keyring:
-    """The keys of a file.
+    """Return the keys of a file.
 
     Raises:
-        ValueError: It has none that can be used, or others than its owner and group can read it. The text
-            shows nothing of what it holds.
+        ValueError: The file has no usable keys, or users other than its owner and group can read it. The
+            message shows nothing of the keys.
     """
     try:
         with path.open("rb") as file:
@@ -123,10 +123,10 @@ def read_keys(path: Path) -> Keyring:
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror or error}") from error
     if mode & stat.S_IRWXO:
-        raise ValueError(f"its mode {mode:04o} lets everybody on this machine at it; chmod 600 it")
+        raise ValueError(f"its mode {mode:04o} lets every user of this machine read it; chmod 600 it")
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     if len(content) > _LONGEST_FILE or not 1 <= len(lines) <= 2:
-        raise ValueError(f"it must hold one key or two, a line each; {_EXAMPLE}")
+        raise ValueError(f"it must have one or two keys, one per line; {_EXAMPLE}")
     keys = [Key(_secret(line, number)) for number, line in enumerate(lines, 1)]
     return Keyring(keys)
 
@@ -139,5 +139,5 @@ def _secret(line: bytes, number: int) -> bytes:
     except ValueError:
         raise ValueError(f"line {number} is neither hexadecimal nor base64; {_EXAMPLE}") from None
     if len(secret) < KEY_BYTES or len(set(secret)) < DIFFERENT_BYTES:
-        raise ValueError(f"line {number} is no key of {KEY_BYTES} random bytes or more; {_EXAMPLE}")
+        raise ValueError(f"line {number} is not a key of at least {KEY_BYTES} random bytes; {_EXAMPLE}")
     return secret

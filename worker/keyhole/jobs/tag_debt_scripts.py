@@ -1,27 +1,27 @@
-"""The Lua scripts by which debts of tags take each step atomically. `results.keys` says what the keys hold.
+"""The Lua scripts by which tag debts take each step atomically. `store.keys` says what the keys hold.
 
-They go by the ledger's clock (`ledger_scripts.NOW`).
+They use the ledger's clock (`ledger_scripts.NOW`).
 """
 
 from typing import Final
 
 from keyhole.jobs.ledger_scripts import NOW
 
-#: Seconds that a write without an answer may take until it has its effect.
+#: Seconds until a write without an answer has taken effect, or never does.
 LATE_SECONDS: Final = 60
 
 HOLD: Final = f"""
 -- KEYS[1]  hash: the debt
--- KEYS[2]  zset: debts that a writer holds, by when the writer is taken for lost
+-- KEYS[2]  zset: debts that a writer holds, by when the writer counts as lost
 -- KEYS[3]  zset: debts that are owed, by when they are due
--- KEYS[4]  zset: debts whose tags are right, by when they are looked at once more
+-- KEYS[4]  zset: debts whose tags are correct, by when they are checked once more
 -- KEYS[5]  the clock
 -- ARGV[1]  object id
 -- ARGV[2]  the writer's token
--- ARGV[3]  seconds until the writer is taken for lost
--- ARGV[4]  the debt (JSON), which replaces the one that is there; empty: the one that is there
--- returns the debt, the token of who noted it, how often it was tried in vain, for how many seconds (text); 0
--- if another writer holds it, nil if there is none
+-- ARGV[3]  seconds until the writer counts as lost
+-- ARGV[4]  the debt (JSON), which replaces the recorded one; empty: the recorded one
+-- returns the debt, the token of the process that recorded it, how often writing failed, for how many seconds
+-- (text); 0 if another writer holds it, nil if there is none
 {NOW}
 local at = now(KEYS[5])
 local lost_at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -36,7 +36,7 @@ elseif redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('ZREM', KEYS[4], ARGV[1])
     return nil
 end
--- What a lost writer asked for last may still have its effect.
+-- The last write of a lost writer may still take effect.
 if before[2] then redis.call('HSET', KEYS[1], 'late_until', text(at + {LATE_SECONDS})) end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -47,10 +47,10 @@ return {{debt[1], debt[2], tonumber(debt[3] or 0), text(at - (debt[4] or at))}}
 """
 
 RENEW: Final = f"""
--- KEYS     as of HOLD
+-- KEYS     as for HOLD
 -- ARGV[1]  object id
 -- ARGV[2]  the writer's token
--- ARGV[3]  seconds until the writer is taken for lost
+-- ARGV[3]  seconds until the writer counts as lost
 {NOW}
 local at = now(KEYS[5])
 if redis.call('HGET', KEYS[1], 'holder') == ARGV[2] then
@@ -58,12 +58,12 @@ if redis.call('HGET', KEYS[1], 'holder') == ARGV[2] then
 end
 """
 
-NOTE: Final = f"""
--- KEYS     as of HOLD
+RECORD: Final = f"""
+-- KEYS     as for HOLD
 -- ARGV[1]  object id
--- ARGV[2]  token of who notes it
--- ARGV[3]  the debt (JSON), which replaces the one that is there
--- It is due at once. Who holds it goes on to do so, and finds at the end that there is another debt.
+-- ARGV[2]  token of the process that records it
+-- ARGV[3]  the debt (JSON), which replaces the recorded one
+-- It is due at once. A writer that holds the older debt goes on, and finds the new one when it is done.
 {NOW}
 local before = redis.call('HMGET', KEYS[1], 'late_until', 'holder')
 redis.call('DEL', KEYS[1])
@@ -73,15 +73,15 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: How a writer lets go. If it was taken for lost meanwhile, its last write may have undone another writer's:
-#: then the debt is owed, whatever that one found.
-_LET_GO: Final = f"""
--- KEYS     as of HOLD
+#: How a writer releases a debt. If the writer counted as lost in the meantime, its last write may have undone
+#: that of another writer: then the debt is owed, whatever the other writer found.
+_RELEASE: Final = f"""
+-- KEYS     as for HOLD
 -- ARGV[1]  object id
 -- ARGV[2]  the writer's token
--- ARGV[3]  token of who noted the debt
+-- ARGV[3]  token of the process that recorded the debt
 -- ARGV[4]  the debt (JSON)
--- ARGV[5]  1 if a write got no answer, so that it may have its effect later
+-- ARGV[5]  1 if a write got no answer, so that it may take effect later
 {NOW}
 local at = now(KEYS[5])
 local is_lost = redis.call('HGET', KEYS[1], 'holder') ~= ARGV[2]
@@ -94,13 +94,13 @@ if is_lost then
 end
 redis.call('HDEL', KEYS[1], 'holder')
 redis.call('ZREM', KEYS[2], ARGV[1])
--- Another verdict was noted meanwhile: it is owed already.
+-- Another verdict was recorded in the meantime: its debt is owed already.
 if redis.call('HGET', KEYS[1], 'noted') ~= ARGV[3] then return end
 """
 
 SETTLE: Final = f"""
-{_LET_GO}
--- While a write may still have its effect, right tags are to be looked at once more.
+{_RELEASE}
+-- If a write may still take effect, correct tags are checked once more.
 local late_until = redis.call('HGET', KEYS[1], 'late_until')
 if late_until and tonumber(late_until) > at then
     redis.call('HDEL', KEYS[1], 'times', 'since')
@@ -112,7 +112,7 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 """
 
 POSTPONE: Final = f"""
-{_LET_GO}
+{_RELEASE}
 -- ARGV[6]  seconds until it is due
 -- ARGV[7]  the reason code
 -- ARGV[8]  the error, one line
@@ -124,19 +124,19 @@ redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[7], 1)
 """
 
 GIVE_UP: Final = f"""
-{_LET_GO}
+{_RELEASE}
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 """
 
 TAKE_DUE: Final = f"""
--- KEYS[1]  zset: debts that a writer holds, by when the writer is taken for lost
+-- KEYS[1]  zset: debts that a writer holds, by when the writer counts as lost
 -- KEYS[2]  zset: debts that are owed, by when they are due
--- KEYS[3]  zset: debts whose tags are right, by when they are looked at once more
+-- KEYS[3]  zset: debts whose tags are correct, by when they are checked once more
 -- KEYS[4]  the clock
 -- ARGV[1]  how many at most
--- ARGV[2]  seconds after which they are due again if nobody holds them
--- returns the ids of the objects; debts of lost writers are among them
+-- ARGV[2]  seconds after which they are due again if no writer holds them
+-- returns the ids of the objects, those of lost writers included
 {NOW}
 local at = now(KEYS[4])
 local due = redis.call('ZRANGE', KEYS[3], '-inf', text(at), 'BYSCORE', 'LIMIT', 0, ARGV[1])
@@ -156,7 +156,7 @@ return due
 """
 
 COUNT_DUE: Final = f"""
--- KEYS     as of TAKE_DUE
+-- KEYS     as for TAKE_DUE
 -- returns how many debts are due
 {NOW}
 local at = text(now(KEYS[4]))

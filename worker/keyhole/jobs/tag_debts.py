@@ -1,20 +1,20 @@
-"""Debts of tags: which objects are to have which tags, noted before the first write and kept until they do.
+"""Tag debts: the tags that objects are to have, recorded before the first write and kept until it succeeded.
 
-    held: a writer is at it ──► settled: the tags were read back on the object that the verdict is about
+    held: a writer writes the tags ──► settled: the tags were read back, on the object of the verdict
       ▲       │        │
-      │       │        └──► lost: the writer fell silent ──┐
-      │       ▼                                            │
-      └──── owed: due later, after a growing delay ◄───────┘
+      │       │        └──► lost: the writer sends no heartbeats ──┐
+      │       ▼                                                    │
+      └──── owed: due later, after a growing delay ◄───────────────┘
 
-- One writer at a time holds an object's debt. Another one waits, or notes its own verdict in place of the
-  first, and finds it owed.
-- A writer that is killed between its write and its last look leaves a held debt behind. It is due when the
-  writer is taken for lost.
-- A write that got no answer may still have its effect later. So right tags are looked at once more,
-  `LATE_SECONDS` after the last such write, even if another verdict was noted meanwhile.
+- One writer at a time holds an object's debt. Another writer waits, or records its own verdict in place of
+  the first one, and that debt is owed.
+- A writer that is killed between its write and its last check leaves a held debt. It is due when the writer
+  counts as lost.
+- A write that got no answer may take effect later. So tags that are correct are checked once more,
+  `LATE_SECONDS` after the last such write, even if another verdict was recorded in the meantime.
 
-What it can't do: as the ledger, it is as durable as its Redis. An effect that comes later than `LATE_SECONDS`
-is not noticed.
+What it can't do: like the ledger, it is as durable as its Redis. It does not notice a write that takes effect
+later than `LATE_SECONDS`.
 """
 
 import time
@@ -32,28 +32,31 @@ from keyhole.jobs.delays import delay_after, jittered
 from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 
-#: Seconds after which a writer is taken for lost, and between two of its signs of life.
+#: Seconds without a heartbeat after which a writer counts as lost, and between two heartbeats.
 LOST_SECONDS, RENEW_SECONDS = 60.0, 10.0
-#: Seconds to wait for another writer, which makes some five requests; and from one look to the next.
+#: Seconds to wait for another writer, which makes about five requests; and between two polls.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
-#: Seconds after which a debt is due again that somebody took and did not come to hold.
+#: Seconds after which a due debt is due again if no writer holds it by then.
 _TAKEN_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A debt that a writer holds, and how often and for how many seconds it was tried in vain."""
+    """A debt that a writer holds, and how often and for how many seconds writing its tags has failed.
+
+    `token` is the writer's; `recorded_by` is the token of the process that recorded the debt.
+    """
 
     debt: TagDebt
     token: str
-    noted: str
+    recorded_by: str
     times: int
     owed_for: float
 
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """What is known of tags that could not be written yet."""
+    """The failed attempts to write an object's tags."""
 
     times: int
     since: datetime | None
@@ -61,13 +64,13 @@ class Owed:
 
 
 class TagDebts:
-    """The debts in Redis, through a client as `keyhole.store.connection.connect` makes it."""
+    """The debts in Redis, through a client of `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._hold = client.register_script(tag_debt_scripts.HOLD)
         self._renew = client.register_script(tag_debt_scripts.RENEW)
-        self._note = client.register_script(tag_debt_scripts.NOTE)
+        self._record = client.register_script(tag_debt_scripts.RECORD)
         self._settle = client.register_script(tag_debt_scripts.SETTLE)
         self._postpone = client.register_script(tag_debt_scripts.POSTPONE)
         self._give_up = client.register_script(tag_debt_scripts.GIVE_UP)
@@ -75,11 +78,10 @@ class TagDebts:
         self._count_due = client.register_script(tag_debt_scripts.COUNT_DUE)
 
     def hold(self, debt: TagDebt) -> Hold | None:
-        """Note a debt and hold it, in place of an older one on the object.
+        """Record a debt in place of an older one of the object, and hold it.
 
         Returns:
-            `None` if another writer holds the object's debt and does not let go in time. Then nothing is
-            noted.
+            `None` if another writer holds the object's debt for too long. Then nothing is recorded.
         """
         until = time.monotonic() + _WAIT_SECONDS
         while (hold := self._held(_id(debt), _json(debt))) is None:
@@ -89,26 +91,26 @@ class TagDebts:
         return hold
 
     def hold_recorded(self, object_id: str) -> Hold | None:
-        """Hold the debt that is noted on an object; `None` if there is none, or another writer holds it."""
+        """Hold the recorded debt of an object; `None` if there is none, or another writer holds it."""
         return self._held(object_id, b"")
 
     def renew(self, hold: Hold) -> None:
-        """Give a sign of life: the writer is still at it."""
+        """Send a heartbeat of the writer."""
         self._renew(keys=_keys(_id(hold.debt)), args=[_id(hold.debt), hold.token, LOST_SECONDS])
 
     def record(self, debt: TagDebt) -> None:
-        """Note a debt that is owed from now on, in place of an older one on the object."""
-        self._note(keys=_keys(_id(debt)), args=[_id(debt), uuid4().hex, _json(debt)])
+        """Record a debt that is owed from now on, in place of an older one of the object."""
+        self._record(keys=_keys(_id(debt)), args=[_id(debt), uuid4().hex, _json(debt)])
 
     def settle(self, hold: Hold, *, unanswered: bool = False) -> None:
-        """Strike a debt: the tags are right.
+        """Settle a debt: the tags are correct.
 
-        While a write that got no answer may have its effect, it is kept, and due once more then.
+        If a write without an answer may still take effect, the debt is kept, and is due once more after that.
         """
         self._settle(keys=_keys(_id(hold.debt)), args=_args(hold, unanswered=unanswered))
 
     def postpone(self, hold: Hold, reason: str, error: str, *, unanswered: bool = False) -> None:
-        """Owe a debt for now, with a delay that grows."""
+        """Postpone a debt, with a delay that grows."""
         seconds = jittered(delay_after(hold.times + 1))
         text = error[:LONGEST_ERROR].encode(errors="backslashreplace")
         self._postpone(
@@ -117,11 +119,11 @@ class TagDebts:
         )
 
     def give_up(self, hold: Hold) -> None:
-        """Strike a debt that nobody is to pay any more."""
+        """Remove a debt whose tags are not written."""
         self._give_up(keys=_keys(_id(hold.debt)), args=_args(hold, unanswered=False))
 
     def take_due(self, limit: int) -> list[str]:
-        """The ids of up to `limit` objects whose debts are due. Nobody else is told of them for a while."""
+        """Return the ids of up to `limit` objects whose debts are due. They are not due again for a while."""
         due = self._take_due(
             keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK],
             args=[limit, _TAKEN_SECONDS],
@@ -129,23 +131,23 @@ class TagDebts:
         return [bytes(object_id).decode() for object_id in due]
 
     def count_due(self) -> int:
-        """How many debts are due."""
+        """The number of debts that are due."""
         return int(self._count_due(keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK]))
 
     def count(self) -> int:
-        """How many debts are owed: no writer is at them, and their tags were not right yet."""
+        """The number of debts that are owed: no writer holds them, and their tags are not correct yet."""
         return self._client.zcard(keys.TAGS_OWED)
 
     def count_late(self) -> int:
-        """How many debts have right tags that are looked at once more."""
+        """The number of debts with correct tags that are checked once more."""
         return self._client.zcard(keys.TAGS_LATE)
 
     def owed(self, bucket: str, key: str, version_id: str | None) -> Owed | None:
-        """What is known of an object's debt; `None` if it owes nothing."""
+        """Return the failed attempts of an object's debt; `None` if it has no debt."""
         return self.owed_among([(bucket, key, version_id)])[0]
 
     def owed_among(self, objects: Sequence[tuple[str, str, str | None]]) -> list[Owed | None]:
-        """What is known of the debts of objects (bucket, key, version), in their order."""
+        """Return what `owed` returns for each of the objects (bucket, key, version), in their order."""
         pipeline = self._client.pipeline(transaction=False)
         for bucket, key, version_id in objects:
             pipeline.hgetall(keys.tag_debt(keys.object_id(bucket, key, version_id)))
@@ -157,8 +159,8 @@ class TagDebts:
         if not found:
             return None
         # As HOLD returns it.
-        json, noted, times, owed_for = cast("tuple[bytes, bytes, int, bytes]", found)
-        return Hold(TAG_DEBT.validate_json(json), token, noted.decode(), times, float(owed_for))
+        json, recorded_by, times, owed_for = cast("tuple[bytes, bytes, int, bytes]", found)
+        return Hold(TAG_DEBT.validate_json(json), token, recorded_by.decode(), times, float(owed_for))
 
 
 def _owed(found: dict[bytes, bytes]) -> Owed | None:
@@ -183,8 +185,8 @@ def _keys(object_id: str) -> list[str]:
 
 
 def _args(hold: Hold, *, unanswered: bool) -> list[bytes | str | float]:
-    """What every script takes by which a writer lets go."""
-    return [_id(hold.debt), hold.token, hold.noted, _json(hold.debt), int(unanswered)]
+    """The arguments of every script by which a writer releases a debt."""
+    return [_id(hold.debt), hold.token, hold.recorded_by, _json(hold.debt), int(unanswered)]
 
 
 def _json(debt: TagDebt) -> bytes:

@@ -1,4 +1,4 @@
-"""Waiting for verdicts: by the stream as they come, and by the ledger where the stream does not tell."""
+"""Waits for verdicts: reads the stream of verdicts, and asks the ledger for jobs that the stream misses."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 
-#: Milliseconds to wait for the stream before the ledger is asked, for a verdict that a newer one stands
-#: against is not announced. It is asked this often, too, where the stream is never silent.
+#: Milliseconds to wait for the stream before the ledger is asked: the stream does not have a verdict that is
+#: older than the recorded one. On a busy stream the ledger is asked as often.
 BLOCK_MS = 500
 
 
 class Arrived(NamedTuple):
-    """A job that is done. `report` is `None` where no verdict is kept in Redis."""
+    """A job that is done. `report` is `None` if verdicts are not kept in Redis."""
 
     job: ScanJob
     report: Report | None
@@ -25,13 +25,13 @@ class Arrived(NamedTuple):
 def await_verdicts(
     entries: Sequence[Entry], store: RedisStore, ledger: Ledger, after: str
 ) -> Iterator[Arrived | None]:
-    """Yield jobs as they are done, until all are; `None` after every silence, so that a caller can say so.
+    """Yield each job when it is done, until all are. Yield `None` if nothing came for a while.
 
     Args:
-        entries: What was submitted.
-        store: Where verdicts are kept.
-        ledger: Where the entries are noted.
-        after: The stream's position from before they were submitted.
+        entries: The entries that were submitted.
+        store: The store of verdicts.
+        ledger: The ledger, which has the entries.
+        after: The stream's position before they were submitted.
     """
     waiting = {job.id: job for entry in entries for job in entry.jobs}
     opened = {entry.id: entry for entry in entries}

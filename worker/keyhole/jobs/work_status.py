@@ -1,7 +1,7 @@
-"""How the work stands: what waits, who is busy, what failed of late.
+"""The status of the work: what waits, which workers are busy, what failed lately.
 
-It is read without writing anything, so that a Redis that refuses writes still tells. The ledger's clock
-stands still while nobody works by it; ages are told by the server's clock from there on.
+It is read without writes, so it also works if Redis refuses them. The ledger's clock stands still while no
+worker uses it; for ages, this module adds the time that has passed on the server's clock since then.
 """
 
 from collections import Counter
@@ -13,19 +13,19 @@ import redis
 from keyhole.jobs.queues import QUEUES
 from keyhole.store import keys
 
-#: Minutes of failures that are told of.
+#: The minutes whose failures are shown.
 MINUTES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """A worker process that holds entries.
+    """A worker process that holds leases.
 
     Args:
         name: The process (`liveness`).
-        entries: How many entries it holds.
-        silent_seconds: How long ago it beat for one of them.
-        busy_seconds: How long it has held what it has held longest; `None` if it does not tell any more.
+        entries: How many leases it holds.
+        silent_seconds: The time since its last heartbeat.
+        busy_seconds: How long it has held its oldest lease; `None` if its marker has expired.
     """
 
     name: str
@@ -35,22 +35,22 @@ class Busy:
 
 
 class WorkStatus:
-    """How the work of one Redis stands."""
+    """The status of the work of one Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def count(self) -> int:
-        """How many entries are open."""
+        """The number of open entries."""
         return int(self._client.hlen(keys.LEDGER_ENTRIES))
 
     def longest_idle(self) -> float | None:
-        """Seconds since the longest silent entry's last sign of life; `None` if none is open."""
+        """For how many seconds the longest idle entry has been idle; `None` if none is open."""
         with self._client.pipeline(transaction=False) as pipe:
             for queue in QUEUES:
                 pipe.zrange(keys.ledger_open(queue), 0, 0, withscores=True)
-            signs = [score for found in pipe.execute() for _, score in found]
-        return None if not signs else max(0.0, self._now() - min(signs))
+            active = [score for found in pipe.execute() for _, score in found]
+        return None if not active else max(0.0, self._now() - min(active))
 
     def swept_seconds_ago(self) -> float | None:
         """Seconds since workers last swept the ledger; `None` if they never did."""
@@ -58,19 +58,19 @@ class WorkStatus:
         return None if value is None else max(0.0, self._now() - float(value))
 
     def busy(self) -> list[Busy]:
-        """The processes that hold entries, by name."""
+        """The processes that hold leases, by name."""
         holders = cast("dict[bytes, bytes]", self._client.hgetall(keys.LEDGER_HOLDERS))
         beats: dict[bytes, float] = {}
         for queue in QUEUES:
             found = self._client.zrange(keys.ledger_held(queue), 0, -1, withscores=True)
             beats.update(cast("list[tuple[bytes, float]]", found))
-        # Who was lost with an entry stays noted as its holder, but the entry is not held.
+        # A lost worker stays recorded as the holder of an entry whose lease was reclaimed.
         held = [(holders[entry], beat) for entry, beat in beats.items() if entry in holders]
         names = sorted({name for name, _ in held})
         if not names:
             return []
         now = self._now()
-        told: Any = self._client.mget([keys.alive(name.decode(errors="replace")) for name in names])
+        markers: Any = self._client.mget([keys.alive(name.decode(errors="replace")) for name in names])
         return [
             Busy(
                 name.decode(errors="replace"),
@@ -78,11 +78,11 @@ class WorkStatus:
                 max(0.0, now - max(beat for holder, beat in held if holder == name)),
                 None if seconds is None else float(seconds),
             )
-            for name, seconds in zip(names, told, strict=True)
+            for name, seconds in zip(names, markers, strict=True)
         ]
 
     def failures(self) -> dict[str, Counter[str]]:
-        """By bucket and reason, the scans of the last minutes that left their objects undecided."""
+        """The undecided scans of the last minutes, by bucket and reason."""
         this = int(self._now() // 60)
         with self._client.pipeline(transaction=False) as pipe:
             for minute in range(this - MINUTES + 1, this + 1):
@@ -96,7 +96,7 @@ class WorkStatus:
         return found
 
     def _now(self) -> float:
-        """The ledger's clock, epoch seconds, had somebody read it all the time."""
+        """The ledger's clock in epoch seconds, as if it had been read all the time."""
         (seconds, microseconds), (server, ledger) = cast(
             "tuple[tuple[int, int], tuple[bytes | None, bytes | None]]",
             (self._client.time(), self._client.hmget(keys.LEDGER_CLOCK, ["server", "ledger"])),

@@ -24,9 +24,9 @@ from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.errors import TransientError
 
 #: Bytes of a share that are worth to be tidied up after.
-MUCH: Final = 16 * 1024 * 1024
+TRIM_BYTES: Final = 16 * 1024 * 1024
 #: Bytes beyond the whole pool for which no turn is needed: the buffers beside a decoder's window.
-BESIDE: Final = 12 * 1024 * 1024
+SLACK_BYTES: Final = 12 * 1024 * 1024
 
 
 class MemoryPool:
@@ -35,23 +35,23 @@ class MemoryPool:
     Args:
         capacity: How many. What needs more than that alone gets all of it.
         turn: Whose turn it is, of several processes, to need much more.
-        tidy_up: Gives memory back that was freed, after a scan that held much.
+        trim: Gives memory back that was freed, after a scan that held much.
     """
 
     def __init__(
         self,
         capacity: int,
         process_lock: ProcessLock | None = None,
-        tidy_up: Callable[[], object] = lambda: None,
+        trim: Callable[[], object] = lambda: None,
     ) -> None:
-        self._tidy_up = tidy_up
-        self._untidy = threading.Event()
+        self._tidy_up = trim
+        self._trim_needed = threading.Event()
         self._capacity = self._free = capacity
         self._process_lock = process_lock
         self._changed = threading.Condition()
         # Those that wait, in the order in which they came: shares that hold nothing, and shares that do.
-        self._new: list[_Wish] = []
-        self._growing: list[_Wish] = []
+        self._new: list[_Request] = []
+        self._growing: list[_Request] = []
         self._holding = 0
 
     @contextmanager
@@ -61,14 +61,14 @@ class MemoryPool:
         try:
             yield share
         finally:
-            if share.most >= MUCH:
-                self._untidy.set()
+            if share.most >= TRIM_BYTES:
+                self._trim_needed.set()
             self.give(share, share.held)
 
     def scan_ended(self) -> None:
         """Say that nothing refers to an inspection any more, so that what it held can be tidied up."""
-        if self._untidy.is_set():
-            self._untidy.clear()
+        if self._trim_needed.is_set():
+            self._trim_needed.clear()
             self._tidy_up()
 
     def take(self, share: "MemoryShare", length: int, seconds: float) -> int:
@@ -79,8 +79,8 @@ class MemoryPool:
         """
         until = time.monotonic() + seconds
         taken = self._take(share, length, seconds)
-        share.beyond += length - taken
-        if self._process_lock is None or share.beyond <= BESIDE or share.has_process_lock:
+        share.uncounted += length - taken
+        if self._process_lock is None or share.uncounted <= SLACK_BYTES or share.has_process_lock:
             return taken
         # It holds all of the pool, so no other share of this process has the turn or waits for it.
         share.has_process_lock = self._process_lock.acquire(until - time.monotonic())
@@ -93,28 +93,28 @@ class MemoryPool:
 
     def _take(self, share: "MemoryShare", length: int, seconds: float) -> int:
         with self._changed:
-            wish = _Wish(min(length, self._capacity - share.held))
+            request = _Request(min(length, self._capacity - share.held))
             queue = self._growing if share.held else self._new
-            queue.append(wish)
+            queue.append(request)
             try:
-                self._changed.wait_for(lambda: self._can_have(wish) or self._is_stuck(wish), seconds)
-                if not self._can_have(wish):
-                    message = f"scans hold so much that {wish.length} bytes more were not to be had"
+                self._changed.wait_for(lambda: self._can_have(request) or self._is_stuck(request), seconds)
+                if not self._can_have(request):
+                    message = f"scans hold so much that {request.length} bytes more were not to be had"
                     raise TransientError(Reason.MEMORY, message)
-                self._holding += not share.held and wish.length > 0
-                self._free -= wish.length
-                share.held += wish.length
+                self._holding += not share.held and request.length > 0
+                self._free -= request.length
+                share.held += request.length
                 share.most = max(share.most, share.held)
-                return wish.length
+                return request.length
             finally:
-                queue.remove(wish)
+                queue.remove(request)
                 self._changed.notify_all()
 
     def give(self, share: "MemoryShare", length: int) -> None:
         """Take something of a share back."""
         with self._changed:
             if length >= share.held:
-                share.beyond = 0
+                share.uncounted = 0
                 if share.has_process_lock and self._process_lock is not None:
                     self._process_lock.release()
                     share.has_process_lock = False
@@ -126,20 +126,20 @@ class MemoryPool:
                 self._holding -= not share.held
                 self._changed.notify_all()
 
-    def _can_have(self, wish: "_Wish") -> bool:
-        in_turn = wish in self._growing or (not self._growing and wish is self._new[0])
-        return in_turn and wish.length <= self._free
+    def _can_have(self, request: "_Request") -> bool:
+        in_turn = request in self._growing or (not self._growing and request is self._new[0])
+        return in_turn and request.length <= self._free
 
-    def _is_stuck(self, wish: "_Wish") -> bool:
-        """Whether this is the last wish to come of shares that hold something, which all wait in vain."""
+    def _is_stuck(self, request: "_Request") -> bool:
+        """Whether this is the last request to come of shares that hold something, which all wait in vain."""
         return (
-            self._growing[-1:] == [wish]
+            self._growing[-1:] == [request]
             and len(self._growing) == self._holding
             and all(one.length > self._free for one in self._growing)
         )
 
 
-class _Wish:
+class _Request:
     """So many bytes that are wanted; each is itself alone."""
 
     def __init__(self, length: int) -> None:
@@ -154,7 +154,7 @@ class MemoryShare:
         self._seconds = seconds
         self.held = self.most = 0
         #: What was asked for and is not counted, for the pool is not as large; and whether that is its turn.
-        self.beyond = 0
+        self.uncounted = 0
         self.has_process_lock = False
 
     def take(self, length: int) -> int:

@@ -90,8 +90,8 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
     """What is known of an image that the rule does not take. Of what was not seen, nothing is said."""
     if facts.format is None:
         return
-    known = facts.complete or facts.subformat is not None or not rule.takes_some(facts.format)
-    if known and not rule.takes(facts.format, facts.subformat):
+    known = facts.complete or facts.subformat is not None or not rule.accepts_some(facts.format)
+    if known and not rule.accepts(facts.format, facts.subformat):
         name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
         yield found("banned_format", f"the policy does not take {name}")
     if facts.format in CONTAINER_FORMATS:
@@ -114,7 +114,7 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
 
 def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterator[Finding]:
     """What is wrong with where a disk lies."""
-    if not rule.takes_in(around):
+    if not rule.accepts_placement(around):
         place = f"in {'/'.join(around)}" if around else "that lies in nothing"
         yield found("banned_format", f"the policy takes no disk {place}")
     elif around and rule.member_name is not None and name != rule.member_name:

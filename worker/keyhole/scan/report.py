@@ -4,13 +4,17 @@ It is the same in `keyhole inspect --json`, in Redis, in the stream of verdicts 
 """
 
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from keyhole import __version__
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.reasons import Status
+
+#: The version that makes reports.
+SCANNER: Final = f"keyhole/{__version__}"
 
 
 class LastAttempt(BaseModel):

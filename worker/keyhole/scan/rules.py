@@ -119,7 +119,7 @@ class Rule(BaseModel):
         """Whether the rule is for an object; a file that is in no bucket has its path as key."""
         return fnmatchcase(bucket or "", self.bucket) and fnmatchcase(key or "", self.key)
 
-    def takes(self, image_format: str, subformat: str | None) -> bool:
+    def accepts(self, image_format: str, subformat: str | None) -> bool:
         """Whether a format is taken."""
         return (
             self.formats is None
@@ -127,11 +127,11 @@ class Rule(BaseModel):
             or f"{image_format}:{subformat}" in self.formats
         )
 
-    def takes_in(self, around: Sequence[str]) -> bool:
+    def accepts_placement(self, around: Sequence[str]) -> bool:
         """Whether a disk is taken that lies in these containers, from the outside in."""
         return self.containers is None or ("/".join(around) or BARE) in self.containers
 
-    def takes_some(self, image_format: str) -> bool:
+    def accepts_some(self, image_format: str) -> bool:
         """Whether a format is taken, be it in some of its variants only."""
         return self.formats is None or any(entry.partition(":")[0] == image_format for entry in self.formats)
 

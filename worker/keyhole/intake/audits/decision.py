@@ -31,7 +31,7 @@ def decide(spec: AuditSpec, listed: Listed, report: Report | None, ruleset: str)
         report: Its stored verdict, if any.
         ruleset: The rules of a verdict that is made today.
     """
-    if not spec.selection.takes(spec.bucket, listed.key, listed.size):
+    if not spec.selection.matches(spec.bucket, listed.key, listed.size):
         return Decision(None)
     stands = still_stands(report, listed, ruleset)
     if listed.archived:

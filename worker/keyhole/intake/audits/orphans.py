@@ -41,7 +41,7 @@ def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphan
     wanted = (
         key
         for key in lookup.keys_between(spec.bucket, spec.prefix, key_range.after, key_range.until)
-        if key not in key_range.listed and spec.selection.takes(spec.bucket, key, None)
+        if key not in key_range.listed and spec.selection.matches(spec.bucket, key, None)
     )
     while chunk := list(islice(wanted, _CHUNK)):
         reports = lookup.reports([Name(spec.bucket, key) for key in chunk])

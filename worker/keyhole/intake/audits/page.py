@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from keyhole import __version__
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
 from keyhole.intake.audits.costs import (
     BYTES_PER_OBJECT,
@@ -32,6 +31,7 @@ from keyhole.reasons import Reason, Status
 from keyhole.results.lookup import Lookup, Name
 from keyhole.results.tag_check import TagFinding
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
 
 #: Bytes that a batch's message may have: brokers take 256 KiB (SQS) and more; a job is seldom over 300.
@@ -58,7 +58,7 @@ class Auditor:
     ruleset: str
     tags: bool
 
-    def work_out(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
+    def process(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
         """What comes of the page at a place, and the verdicts on what is archived, which take no scan.
 
         Raises:
@@ -90,7 +90,7 @@ class Auditor:
         )
         checked: list[Report] = []
         for listed, report in zip(page.objects, stored, strict=True):
-            ending = self._place_object(work, listed, report, checked)
+            ending = self._sort_object(work, listed, report, checked)
             if ending is not None:
                 self._compare_tags(work, checked)
                 return work.result(None, None, *ending), tuple(work.reports)
@@ -98,7 +98,7 @@ class Auditor:
         self._compare_tags(work, checked)
         return work.result(page.cursor, last), tuple(work.reports)
 
-    def _place_object(
+    def _sort_object(
         self, work: "_Page", listed: Listed, report: Report | None, checked: list[Report]
     ) -> tuple[AuditState, str] | None:
         """Put an object where it belongs: left out, unchanged, archived, to be scanned.
@@ -272,20 +272,15 @@ def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
 
 
 def _archived(audit: Audit, listed: Listed, ruleset: str) -> Report:
-    """The verdict on an object that must be restored before anybody can read it."""
+    """Return the verdict on an object that must be restored before anybody can read it."""
     bucket = audit.spec.bucket
-    return Report(
-        target=f"s3://{bucket}/{listed.key}",
-        bucket=bucket,
-        key=listed.key,
-        version_id=listed.version_id,
+    return build_report(
+        Target(f"s3://{bucket}/{listed.key}", bucket, listed.key, listed.version_id),
+        ruleset,
         etag=listed.etag,
         size=listed.size,
         last_modified=listed.last_modified,
         status=Status.UNREADABLE,
         reasons=(Reason.ARCHIVED,),
         details={"storage_class": listed.storage_class},
-        scanned_at=datetime.now(UTC),
-        scanner=f"keyhole/{__version__}",
-        ruleset=ruleset,
     )

@@ -162,7 +162,7 @@ RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-NOTE: Final = """
+RECORD_RESULT: Final = """
 -- KEYS[1]  hash: the audit's outstanding batches
 -- KEYS[2]  hash: the results of the batch
 -- ARGV[1]  the batch's id
@@ -213,7 +213,7 @@ return 1
 """
 )
 
-TURN: Final = (
+SET_STATE: Final = (
     _COMMON
     + """
 -- KEYS[1]  hash: the audit

@@ -131,9 +131,9 @@ class AuditStore:
         self._commit = client.register_script(scripts.COMMIT)
         self._take = client.register_script(scripts.TAKE)
         self._release = client.register_script(scripts.RELEASE)
-        self._note = client.register_script(scripts.NOTE)
+        self._record_result = client.register_script(scripts.RECORD_RESULT)
         self._finish = client.register_script(scripts.FINISH)
-        self._turn = client.register_script(scripts.TURN)
+        self._set_state = client.register_script(scripts.SET_STATE)
         self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
@@ -170,7 +170,7 @@ class AuditStore:
         )
         return bool(held)
 
-    def note_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
+    def record_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
         """Say by which rules verdicts are made: those of the workers, not of whoever began the audit."""
         self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
 
@@ -248,11 +248,11 @@ class AuditStore:
             found, unsent = pipe.execute()
         return [ENTRY.validate_json(text) for batch_id, text in found.items() if batch_id not in unsent]
 
-    def note_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
+    def record_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
         """Note what became of a job; the first result of each counts, while its batch is outstanding."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
-        self._note(
+        self._record_result(
             keys=[*self._keys(audit_id, "outstanding"), keys.batch_results(audit_id, batch_id)],
             args=[batch_id, job_id, row + counts.encode(), scripts.RESULT_SECONDS],
         )
@@ -268,9 +268,9 @@ class AuditStore:
         )
         return bool(done)
 
-    def turn(self, audit_id: str, state: AuditState, reason: str = "") -> bool:
+    def set_state(self, audit_id: str, state: AuditState, reason: str = "") -> bool:
         """Pause, resume, cancel an audit, or let it fail; false if it is in no state for that."""
-        done = self._turn(
+        done = self._set_state(
             keys=[
                 *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "unsent", "page")
             ],
@@ -278,7 +278,7 @@ class AuditStore:
         )
         return bool(done)
 
-    def note_trouble(self, audit_id: str, reason: str) -> None:
+    def record_trouble(self, audit_id: str, reason: str) -> None:
         """Say why an audit that runs does not get on."""
         self._client.hset(keys.audit(audit_id), mapping={"reason": reason, "starts": 0})
 

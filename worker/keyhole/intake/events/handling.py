@@ -168,7 +168,7 @@ class Handler:
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
         """Why a message must be kept though it is understood; `None` if it need not be."""
         for event, _ in read:
-            if not self._may_touch(event) and self._rules.selection.takes_bucket(str(event.bucket)):
+            if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
         return None
 
@@ -218,7 +218,7 @@ class Handler:
     def _takes(self, event: ObjectEvent) -> bool:
         """Whether an object is wanted, under either reading of its key."""
         return any(
-            self._rules.selection.takes(event.bucket or "", key, event.size)
+            self._rules.selection.matches(event.bucket or "", key, event.size)
             for key in (event.key, event.other_key)
             if key is not None
         )

@@ -41,7 +41,7 @@ TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisErr
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Poll:
     """What one turn of the listener came to: counts by name, or what is away, in a line."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -66,13 +66,13 @@ class Listener:
         self._complained_at: float | None = None
 
     def run(
-        self, stop: threading.Event, on_turn: Callable[[Turn], None], *, until_empty: bool = False
+        self, stop: threading.Event, on_poll: Callable[[Poll], None], *, until_empty: bool = False
     ) -> None:
         """Listen until told to stop, then finish the batch, and give back what was not taken over.
 
         Args:
             stop: Tells to stop.
-            on_turn: Called after each turn, also one in which no message came.
+            on_poll: Called after each turn, also one in which no message came.
             until_empty: End when no message comes, or with the error when something is away.
 
         Raises:
@@ -81,11 +81,11 @@ class Listener:
         try:
             while not stop.is_set():
                 try:
-                    received = self._turn(stop, on_turn, LAST_WAIT_SECONDS if until_empty else WAIT_SECONDS)
+                    received = self._poll(stop, on_poll, LAST_WAIT_SECONDS if until_empty else WAIT_SECONDS)
                 except TROUBLE as error:
                     if until_empty:
                         raise
-                    self._wait(stop, error, on_turn)
+                    self._wait(stop, error, on_poll)
                     continue
                 self._recovered()
                 if until_empty and not received:
@@ -93,7 +93,7 @@ class Listener:
         finally:
             self._source.close()
 
-    def _turn(self, stop: threading.Event, on_turn: Callable[[Turn], None], wait_seconds: float) -> int:
+    def _poll(self, stop: threading.Event, on_poll: Callable[[Poll], None], wait_seconds: float) -> int:
         """One turn; returns how many messages came."""
         self._count()
         messages = self._source.receive(BATCH, wait_seconds)
@@ -101,7 +101,7 @@ class Listener:
             self._source.give_back(messages)
             return 0
         counts = self._handle(messages) if messages else Counter[str]()
-        on_turn(Turn(counts))
+        on_poll(Poll(counts))
         return len(messages)
 
     def _handle(self, messages: Sequence[Message]) -> Counter[str]:
@@ -122,7 +122,7 @@ class Listener:
             self._counts.add(self._uncounted)
             self._uncounted = Counter()
 
-    def _wait(self, stop: threading.Event, error: Exception, on_turn: Callable[[Turn], None]) -> None:
+    def _wait(self, stop: threading.Event, error: Exception, on_poll: Callable[[Poll], None]) -> None:
         """Say what is away, seldom, and wait, longer each time, so that many listeners don't ask at once."""
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, redis.RedisError):
@@ -131,7 +131,7 @@ class Listener:
         if self._complained_at is None or now >= self._complained_at + COMPLAINT_SECONDS:
             self._complained_at = now
             log.warning("nothing is taken over, and it is tried again for ever: %s", line)
-        on_turn(Turn(trouble=line))
+        on_poll(Poll(trouble=line))
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
         self._failures += 1
         stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - it spreads requests, it hides nothing

@@ -1,0 +1,149 @@
+"""Builds reports: facts and a policy become a verdict, with what the scan cost."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from keyhole.inspectors.effort import CALL, spend, watched
+from keyhole.inspectors.facts import Facts, Member
+from keyhole.inspectors.inspection import Inspection
+from keyhole.inspectors.text import printable
+from keyhole.reasons import Reason
+from keyhole.scan import media_type
+from keyhole.scan.declared import Declared
+from keyhole.scan.policy import apply, judge, ruleset, worst
+from keyhole.scan.report import SCANNER, Report
+from keyhole.scan.rules import Policy, Rule, load_policy
+from keyhole.sources.errors import BudgetExhaustedError, SourceError
+from keyhole.sources.meter import Budget, Meter
+from keyhole.sources.source import Identity, Source
+
+
+class Target(NamedTuple):
+    """The object that a report is about."""
+
+    name: str
+    bucket: str | None = None
+    key: str | None = None
+    version_id: str | None = None
+
+
+class _Enclosing(NamedTuple):
+    """What a member lies in: the name of the innermost container, and all formats from the outside in."""
+
+    name: str
+    formats: tuple[str, ...]
+
+
+def build_report(target: Target, ruleset: str, **fields: object) -> Report:
+    """Return a report that is made now, by this version."""
+    return Report.model_validate(
+        {
+            "target": target.name,
+            "bucket": target.bucket,
+            "key": target.key,
+            "version_id": target.version_id,
+            "scanned_at": datetime.now(UTC),
+            "scanner": SCANNER,
+            "ruleset": ruleset,
+            **fields,
+        }
+    )
+
+
+def failure(target: Target, reason: Reason, message: str) -> Report:
+    """Return the report of an object that could not be scanned because of a fault of ours."""
+    return Reporter(target, Meter(Budget()), load_policy("default")).unread(
+        SourceError(reason, message), None
+    )
+
+
+class Reporter:
+    """Builds the report of one scan."""
+
+    def __init__(self, target: Target, meter: Meter, policy: Policy) -> None:
+        self._target = target
+        self._meter = meter
+        self._policy = policy
+
+    def judged(self, facts: Facts, identity: Identity | None, unfinished: str | None = None) -> Report:
+        """Return the report of an inspection. `unfinished` is the reason why it did not come to its end."""
+        name = self._target.key or self._target.name
+        rule = self._policy.rule_for(self._target.bucket, name)
+        known = identity or Identity(0)
+        facts = apply(rule, facts, Declared(name, known.content_type, known.metadata, known.content_encoding))
+        enclosing = _Enclosing(self._target.name, (str(facts.format),))
+        members = tuple(self._member(member, rule, unfinished, enclosing) for member in facts.members)
+        return self._report(identity, **_verdict(facts, members, unfinished, rule))
+
+    def _member(self, member: Member, rule: Rule, unfinished: str | None, enclosing: _Enclosing) -> Report:
+        """Return the report of a member of a container. It has no costs: the container was read."""
+        spend(CALL)
+        facts = apply(rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
+        within = _Enclosing(f"{enclosing.name}!/{member.name}", (*enclosing.formats, str(facts.format)))
+        # Bytes of the member that were not seen are not seen of its own members either.
+        unseen = facts.unseen or unfinished
+        members = tuple(self._member(inner, rule, unseen, within) for inner in facts.members)
+        # A member that has all that it needs is decided, even if the budget ran out.
+        verdict = _verdict(facts, members, None if facts.complete else unfinished, rule)
+        offset = {} if member.offset is None else {"offset": member.offset}
+        verdict["details"] = {"name": member.name, **offset, **verdict["details"]}
+        target = Target(within.name, self._target.bucket, self._target.key)
+        return build_report(target, ruleset(self._policy), size=member.size, **verdict)
+
+    def interrupted(self, error: SourceError, source: Source | None, inspection: Inspection) -> Report:
+        """Return the report of an inspection that ran out of budget, with what is known so far."""
+        identity = source.identity if source else None
+        self._meter.extend_cpu()
+        try:
+            with watched(self._meter.work):
+                return self.judged(inspection.facts(), identity, error.reason)
+        except BudgetExhaustedError:
+            # Reporting what is known takes too long as well.
+            return self.unread(error, source)
+
+    def unread(self, error: SourceError, source: Source | None) -> Report:
+        """Return the report of an object that could not be read to its end."""
+        return self._report(
+            source.identity if source else None,
+            status=error.reason.status,
+            reasons=(error.reason,),
+            details={"error": printable(str(error).encode(errors="surrogateescape"))},
+        )
+
+    def _report(self, identity: Identity | None, **fields: object) -> Report:
+        known = identity or Identity(0)
+        return build_report(
+            self._target._replace(version_id=known.version_id or self._target.version_id),
+            ruleset(self._policy),
+            etag=known.etag,
+            size=identity.size if identity else None,
+            last_modified=known.last_modified,
+            requests=self._meter.requests,
+            bytes_read=self._meter.bytes_read,
+            elapsed_ms=round(self._meter.elapsed_seconds * 1000, 3),
+            cpu_ms=round(self._meter.cpu_seconds * 1000, 3),
+            **fields,
+        )
+
+
+def _verdict(
+    facts: Facts, members: Sequence[Report], unfinished: str | None, rule: Rule
+) -> dict[str, Any]:  # a report's fields, which are of every type
+    """The fields of a report that follow from facts, and from the reports of members."""
+    status, reasons = judge(facts, unfinished, rule)
+    if members:
+        status, reasons = worst([(status, reasons), *((one.status, one.reasons) for one in members)])
+    return {
+        "status": status,
+        "reasons": reasons,
+        "format": facts.format,
+        "subformat": facts.subformat,
+        "virtual_size": facts.virtual_size,
+        "actual_size": facts.actual_size,
+        "content": facts.content,
+        "details": {**facts.details, **media_type.details(facts)},
+        "findings": facts.findings,
+        "wholeness": facts.wholeness,
+        "members": members,
+    }
