@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from keyhole.builders import Image, gpt_disk, iso, qcow2, vdi, vhd_fixed, vmdk_sparse, zip_archive
 from keyhole.inspectors import Facts, Inspection, Wholeness, get_inspector
-from keyhole.inspectors.archives.zip.inspector import MAX_ENTRIES, ZipInspector
+from keyhole.inspectors.archives.zip.inspector import ZipInspector
 from keyhole.inspectors.archives.zip.records import TAIL_BYTES
+from keyhole.inspectors.archives.zip.walk import MAX_ENTRIES
 from keyhole.inspectors.compression.inspector import LIMIT
 from keyhole.inspectors.compression.limits import Decompression
 from keyhole.inspectors.container import MAX_MEMBERS

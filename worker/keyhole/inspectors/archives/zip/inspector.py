@@ -26,9 +26,8 @@ Wholeness: proven when the walk comes from the first member to the directory. Ch
 not compared: that would take every byte.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
 
 from keyhole.inspectors.archives.member import is_member
 from keyhole.inspectors.archives.names import shown
@@ -38,19 +37,11 @@ from keyhole.inspectors.archives.paths import Paths
 from keyhole.inspectors.archives.tar.header import SYMLINK
 from keyhole.inspectors.archives.zip.appliance import ZipAppliance, read_descriptor
 from keyhole.inspectors.archives.zip.end import SIGNATURE
-from keyhole.inspectors.archives.zip.entry import (
-    LOCAL,
-    LOCAL_MARK,
-    MAX_DESCRIPTOR,
-    STORED,
-    Descriptor,
-    Entry,
-    Local,
-    read_directory,
-)
+from keyhole.inspectors.archives.zip.entry import LOCAL_MARK, STORED, Entry
 from keyhole.inspectors.archives.zip.member import PackedMember, Unpacking
 from keyhole.inspectors.archives.zip.methods import DECODERS, method_name, unpacked
-from keyhole.inspectors.archives.zip.records import TAIL_BYTES, End, ZipError, read_end
+from keyhole.inspectors.archives.zip.records import TAIL_BYTES, ZipError, read_end
+from keyhole.inspectors.archives.zip.walk import Walk, between, directory, header
 from keyhole.inspectors.compression.decoder import DecodingError
 from keyhole.inspectors.container import MAX_MEMBERS, ContainerInspector
 from keyhole.inspectors.extents import ExtentMap
@@ -60,19 +51,12 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
-KIB, MIB = 1024, 1024**2
-#: Entries of a directory, and its length: 128 bytes for each. A container image has some thousand.
-MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * MIB
 #: As much of the front as is kept until the directory is known: what a scan reads first.
-KEPT_FRONT = 256 * KIB
+KEPT_FRONT = 256 * 1024
 #: The longest path that Linux takes, and so the longest link.
 MAX_LINK = 4096
 #: What `Paths` is told of what is neither a link nor a folder: kinds of tar's.
 FILE, DEVICE = b"0", b"3"
-
-#: Asks for ranges of the archive, or for nothing while it waits; is sent their bytes.
-Result = TypeVar("Result")
-Walk = Generator[ByteRange | None, bytes, Result]
 
 
 class ZipInspector(ContainerInspector):
@@ -222,66 +206,15 @@ class ZipInspector(ContainerInspector):
     def _steps(self, tail: bytes) -> Walk[None]:
         """Walk from member to member, in the order in which they lie in the archive."""
         end = read_end(tail, self.actual_size)
-        entries = yield from self._directory(end)
+        entries = yield from directory(end)
+        self._entries = len(entries)
         at, descriptor = 0, None
         for entry in entries:
-            yield from self._between(at, entry.offset, descriptor)
-            at, descriptor = yield from self._header(entry, end.directory)
+            yield from between(at, entry.offset, descriptor, self._findings)
+            at, descriptor = yield from header(entry, end.directory, self._findings)
             yield from self._member(entry, at)
             at += entry.packed
-        yield from self._between(at, end.directory, descriptor)
-
-    def _directory(self, end: End) -> Walk[list[Entry]]:
-        """The entries of the directory, in the order in which their members lie."""
-        if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
-            message = (
-                f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than are looked at"
-            )
-            raise ZipError("member_limit", message)
-        data = (yield ByteRange(end.directory, end.length)) if end.length else b""
-        entries = sorted(read_directory(data, end.entries), key=lambda entry: entry.offset)
-        self._entries = len(entries)
-        return entries
-
-    def _between(self, at: int, until: int, descriptor: Descriptor | None) -> Walk[None]:
-        """What lies between two members, or the last one and the directory: a descriptor, or nothing."""
-        if until < at:
-            raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
-        name = shown(descriptor.entry.name) if descriptor else ""
-        if until == at:
-            if descriptor:
-                self._add("ambiguous_format", f"no descriptor follows {name}, though its header says so")
-            return
-        data = yield ByteRange(at, min(until - at, MAX_DESCRIPTOR))
-        if descriptor and len(data) == until - at and descriptor.is_all_of(data):
-            return
-        if data.startswith(LOCAL_MARK):
-            self._add("ambiguous_format", f"at byte {at} begins a member that is not in the ZIP directory")
-        elif descriptor:
-            message = f"not all readers see the descriptor behind {name}, or it contradicts the ZIP directory"
-            self._add("ambiguous_format", message)
-        else:
-            self._add(
-                "trailing_data", f"{until - at} bytes at {at} are no part of a member of the ZIP archive"
-            )
-
-    def _header(self, entry: Entry, limit: int) -> Walk[tuple[int, Descriptor | None]]:
-        """Read and compare the header before a member's data, which end before `limit`.
-
-        Returns where the data begin, and what should follow them.
-        """
-        if entry.offset + LOCAL.size > limit:
-            raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
-        header = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
-        if entry.offset + header.length + entry.packed > limit:
-            raise ZipError("structure", f"the data of {shown(entry.name)} reach into the ZIP directory")
-        length = header.length - LOCAL.size
-        rest = (yield ByteRange(entry.offset + LOCAL.size, length)) if length else b""
-        differences = [*header.differences(entry, rest)]
-        if differences:
-            what = " and ".join(differences)
-            self._add("ambiguous_format", f"the two headers of {shown(entry.name)} differ in {what}")
-        return entry.offset + header.length, header.descriptor(entry, rest)
+        yield from between(at, end.directory, descriptor, self._findings)
 
     def _member(self, entry: Entry, at: int) -> Walk[None]:
         """Judge a member whose data begin at `at`, and look at it if it has any that can be read."""

@@ -17,17 +17,26 @@ Wholeness: the highest block that the BAT leads to. Of a BAT beyond `MAX_BAT_BYT
 at.
 """  # noqa: E501 - the rows of the table are one line each
 
-from array import array
 from collections.abc import Iterator, Mapping
-from struct import unpack, unpack_from
 
 from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
-from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Wholeness
-from keyhole.inspectors.fields import little_endian
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
+from keyhole.inspectors.formats.layout import Part, overlaps
+from keyhole.inspectors.formats.vhdx import metadata as vhdx_metadata
+from keyhole.inspectors.formats.vhdx.bat import Bat
+from keyhole.inspectors.formats.vhdx.metadata import (
+    DIFFERENCING,
+    FILE_PARAMETERS,
+    KNOWN_ITEMS,
+    LOGICAL_SECTOR_SIZE,
+    MAX_DISK_BYTES,
+    PARENT_LOCATOR,
+    READ_ITEMS,
+    REQUIRED_ITEMS,
+    Disk,
+)
 from keyhole.inspectors.formats.vhdx.tables import (
     HEADER_BYTES,
     KIB,
@@ -41,7 +50,6 @@ from keyhole.inspectors.formats.vhdx.tables import (
     repeated,
 )
 from keyhole.inspectors.region import CaptureRegion
-from keyhole.inspectors.text import printable
 
 SIGNATURE = b"vhdxfile"
 HEADERS = {"header_1": 64 * KIB, "header_2": 128 * KIB}
@@ -49,31 +57,13 @@ REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
 
 #: The metadata table and the items behind it, which are written right after it and take some hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
-#: No item that is read is longer but for a parent locator, whose paths are clamped.
-MAX_ITEM_BYTES = 64 * KIB
 #: What is held of the BAT: 30,720 entries, 960 GiB at the usual block size of 32 MiB, 30 GiB at the least.
 MAX_BAT_BYTES = 240 * KIB
-#: A parent locator has a handful of entries.
-MAX_LOCATOR_ENTRIES = 16
 #: A table may have thousands of entries; this many findings of one kind tell as much.
 MAX_FINDINGS = 8
-#: The largest disk (2.6.2.2).
-MAX_DISK_BYTES = 64 * 1024 * 1024 * MIB
-
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
-FILE_PARAMETERS = "CAA16737-FA36-4D43-B3B6-33F0AA44E76B"
-LOGICAL_SECTOR_SIZE = "8141BF1D-A96F-4709-BA47-F233A8FAAB5F"
-PHYSICAL_SECTOR_SIZE = "CDA348C7-445D-4471-9CC9-E9885251C556"
-VIRTUAL_DISK_ID = "BECA12AB-B2E6-4523-93EF-C309E000C746"
-PARENT_LOCATOR = "A8D35F2D-B30B-454D-ABF7-D3D84834AB0C"
-
 #: Headers and region tables as one more region.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
-
-LEAVE_ALLOCATED, HAS_PARENT = 1, 2
-#: The bits of a BAT entry that hold its state.
-STATE = 7
-FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
 
 
 class VHDXInspector(FileInspector):
@@ -82,25 +72,9 @@ class VHDXInspector(FileInspector):
     NAME = "vhdx"
 
     METAREGION = "8B7CA206-4790-4B9A-B8FE-575F050F886E"
-    VIRTUAL_DISK_SIZE = "2FA54224-CD1B-4876-B211-5DBED83BF4B8"
+    VIRTUAL_DISK_SIZE = vhdx_metadata.VIRTUAL_DISK_SIZE
 
     KNOWN_REGIONS = frozenset({METAREGION, BAT_REGION})
-    #: Items read here, each with the length of the part that is read.
-    READ_ITEMS: Mapping[str, int] = {
-        VIRTUAL_DISK_SIZE: 8,
-        FILE_PARAMETERS: 8,
-        LOGICAL_SECTOR_SIZE: 4,
-        PARENT_LOCATOR: MAX_ITEM_BYTES,
-    }
-    #: Items that every image has, each with its length (2.6.2).
-    REQUIRED_ITEMS: Mapping[str, int] = {
-        FILE_PARAMETERS: 8,
-        VIRTUAL_DISK_SIZE: 8,
-        VIRTUAL_DISK_ID: 16,
-        LOGICAL_SECTOR_SIZE: 4,
-        PHYSICAL_SECTOR_SIZE: 4,
-    }
-    KNOWN_ITEMS = frozenset({*REQUIRED_ITEMS, PARENT_LOCATOR})
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -122,19 +96,12 @@ class VHDXInspector(FileInspector):
     @property
     def virtual_size(self) -> int:
         """The metadata's item `VIRTUAL_DISK_SIZE`, in bytes; zero until it is here."""
-        item = self._item(self.VIRTUAL_DISK_SIZE)
-        return int.from_bytes(item, "little") if len(item) == 8 else 0
+        return self._disk.size
 
     @property
     def subformat(self) -> str | None:
         """`fixed`, `dynamic` or `differencing`, by the file parameters."""
-        parameters = self._item(FILE_PARAMETERS)
-        if len(parameters) != 8:
-            return None
-        flags = unpack_from("<I", parameters, 4)[0]
-        if flags & HAS_PARENT:
-            return "differencing"
-        return "fixed" if flags & LEAVE_ALLOCATED else "dynamic"
+        return self._disk.subformat
 
     def post_process(self) -> None:
         """Follow the chain: region tables, metadata and BAT, then items that lie far from the metadata table.
@@ -186,9 +153,9 @@ class VHDXInspector(FileInspector):
         if len(table) < min(TABLE_BYTES, self.region("metadata").length):
             return
         self._item_entries = metadata_entries(table)
-        # Of an item that is stated twice the first counts.
+        # If an item is stated twice, the first one counts.
         self._items = {entry.guid: entry for entry in reversed(self._item_entries)}
-        for guid, longest in self.READ_ITEMS.items():
+        for guid, longest in READ_ITEMS.items():
             entry = self._items.get(guid)
             length = min(entry.length, longest) if entry else 0
             if entry and entry.offset + length > self.region("metadata").length:
@@ -197,7 +164,7 @@ class VHDXInspector(FileInspector):
     @property
     def wholeness(self) -> Wholeness:
         """Proven when all of the BAT was seen, sampled when its beginning was."""
-        entries = self._bat_entries_needed
+        entries = self._disk.bat_entries
         if not entries or not self.filled("bat"):
             return Wholeness.UNCHECKED
         return Wholeness.PROVEN if entries * 8 <= self.region("bat").length else Wholeness.SAMPLED
@@ -205,12 +172,11 @@ class VHDXInspector(FileInspector):
     def details(self) -> Mapping[str, object]:
         """Block and sector sizes and, of a differencing image, where it says its parent is."""
         facts: dict[str, object] = {}
-        parameters, sector = self._item(FILE_PARAMETERS), self._item(LOGICAL_SECTOR_SIZE)
-        if len(parameters) == 8:
-            facts["block_size"] = unpack_from("<I", parameters)[0]
-        if len(sector) == 4:
-            facts["logical_sector_size"] = unpack("<I", sector)[0]
-        locator = dict(self._parent_locator())
+        if len(self._item(FILE_PARAMETERS)) == 8:
+            facts["block_size"] = self._disk.stated_block_size
+        if len(self._item(LOGICAL_SECTOR_SIZE)) == 4:
+            facts["logical_sector_size"] = self._disk.stated_sector_size
+        locator = dict(vhdx_metadata.parent_locator(self._item(PARENT_LOCATOR)))
         if locator:
             facts["parent_locator"] = locator
         return facts
@@ -219,12 +185,15 @@ class VHDXInspector(FileInspector):
         """What the headers, tables and the BAT say of the image."""
         if not self.format_match or self._size is None:
             return []
+        disk = self._disk
+        bat = Bat.of(self.captured("bat"), disk)
         return [
             *self._headers(),
             *self._regions_stated(),
             *self._items_stated(),
-            *self._overlaps(),
-            *self._truncation(),
+            *self._disk_contradictions(disk, bat),
+            *self._overlaps(bat),
+            *self._truncation(bat),
         ]
 
     def _headers(self) -> Iterator[Finding]:
@@ -268,37 +237,37 @@ class VHDXInspector(FileInspector):
         entries, region = self._item_entries, self._region_entry(self.METAREGION)
         if entries is None or region is None:
             return
-        unknown = [one.guid for one in entries if one.required and one.guid not in self.KNOWN_ITEMS]
+        unknown = [one.guid for one in entries if one.required and one.guid not in KNOWN_ITEMS]
         for guid in unknown[:MAX_FINDINGS]:
             yield found("unknown_features", f"the image requires the unknown metadata item {guid}")
-        if self.subformat == "differencing" or PARENT_LOCATOR in self._items:
+        if self.subformat == DIFFERENCING or PARENT_LOCATOR in self._items:
             yield found("parent_image", "a differencing VHDX holds only what differs from its parent image")
         for guid in repeated(entries)[:MAX_FINDINGS]:
             yield found("structure", f"the VHDX metadata table names the item {guid} twice")
-        for guid, length in self.REQUIRED_ITEMS.items():
+        for guid, length in REQUIRED_ITEMS.items():
             item = self._items.get(guid)
             if item is None or item.length != length:
                 yield found("structure", f"the metadata item {guid} is missing, or not of {length} bytes")
             elif item.offset < TABLE_BYTES or item.end > region.length:
                 yield found("structure", f"the metadata item {guid} lies outside of its region")
-        if all(self.filled(guid) for guid in self.READ_ITEMS if self.has_region(guid)):
-            yield from self._disk()
 
-    def _disk(self) -> Iterator[Finding]:
-        """Whether the disk and its BAT are possible."""
-        entries, size, bat = self._bat_entries_needed, self.virtual_size, self._region_entry(BAT_REGION)
-        if not entries or size > MAX_DISK_BYTES or size % self._sector_bytes:
+    def _disk_contradictions(self, disk: Disk, bat: Bat) -> Iterator[Finding]:
+        """Findings on sizes that cannot be, and on a BAT that does not fit the disk."""
+        if self._item_entries is None or not all(map(self.filled, filter(self.has_region, READ_ITEMS))):
+            return
+        region, needed = self._region_entry(BAT_REGION), disk.bat_entries
+        if not needed or disk.size > MAX_DISK_BYTES or disk.size % disk.sector_size:
             yield found(
                 "structure", "the virtual size, block size or sector size is missing or out of bounds"
             )
-        elif bat and bat.length < 8 * entries:
-            yield found("structure", f"a BAT of {bat.length} bytes cannot hold the {entries} entries needed")
-        elif self.subformat != "differencing" and any(
-            one & STATE == PARTIALLY_PRESENT for one in self._bat[0]
-        ):
+        elif region and region.length < 8 * needed:
+            yield found(
+                "structure", f"a BAT of {region.length} bytes cannot hold the {needed} entries needed"
+            )
+        elif disk.subformat != DIFFERENCING and bat.partial:
             yield found("structure", "the BAT says that a block is partly a parent's, but there is none")
 
-    def _truncation(self) -> Iterator[Finding]:
+    def _truncation(self, bat: Bat) -> Iterator[Finding]:
         size = self.actual_size
         if self._region_entries is None:
             if size < max(REGION_TABLES.values()) + TABLE_BYTES:
@@ -307,9 +276,8 @@ class VHDXInspector(FileInspector):
         beyond = [entry for entry in (*self._log_region, *self._region_entries) if entry.end > size]
         for entry in beyond[:MAX_FINDINGS]:
             yield found("truncated", f"the region {entry.guid} ends beyond the object's end at {size}")
-        mark = self._high_water_mark
-        if mark > size:
-            yield found("truncated", f"the BAT leads to bytes up to {mark}, the object has {size}")
+        if bat.end > size:
+            yield found("truncated", f"the BAT leads to bytes up to {bat.end}, the object has {size}")
 
     # What the tables lead to
 
@@ -341,76 +309,17 @@ class VHDXInspector(FileInspector):
             return b""
         if self.has_region(guid):
             return self.captured(guid)
-        return self.captured("metadata")[entry.offset :][: min(entry.length, self.READ_ITEMS[guid])]
-
-    def _parent_locator(self) -> Iterator[tuple[str, str]]:
-        """Keys and values of the parent locator (2.6.2.6): count u16@18, 12 B entries @20, in UTF-16LE."""
-        item = self._item(PARENT_LOCATOR)
-        if len(item) < 20:
-            return
-        count = min(unpack_from("<H", item, 18)[0], MAX_LOCATOR_ENTRIES)
-        for at in range(20, min(20 + 12 * count, len(item) - 11), 12):
-            key_at, value_at, key_length, value_length = unpack_from("<IIHH", item, at)
-            key, value = item[key_at : key_at + key_length], item[value_at : value_at + value_length]
-            yield printable(key, "utf-16-le"), printable(value, "utf-16-le")
+        return self.captured("metadata")[entry.offset :][: min(entry.length, READ_ITEMS[guid])]
 
     @property
-    def _block_bytes(self) -> int:
-        parameters = self._item(FILE_PARAMETERS)
-        block = unpack_from("<I", parameters)[0] if len(parameters) == 8 else 0
-        # 2.6.2.1: a power of two from 1 MiB to 256 MiB.
-        return block if MIB <= block <= 256 * MIB and not block & (block - 1) else 0
+    def _disk(self) -> Disk:
+        """The disk, as far as the items that describe it are here."""
+        return Disk.of(
+            self._item(self.VIRTUAL_DISK_SIZE), self._item(FILE_PARAMETERS), self._item(LOGICAL_SECTOR_SIZE)
+        )
 
-    @property
-    def _sector_bytes(self) -> int:
-        sector = int.from_bytes(self._item(LOGICAL_SECTOR_SIZE), "little")
-        return sector if sector in {512, 4096} else 0
-
-    @property
-    def _blocks_per_bitmap(self) -> int:
-        """How many data blocks share one sector bitmap block, the format's chunk ratio (2.5.1)."""
-        return (1 << 23) * self._sector_bytes // self._block_bytes if self._block_bytes else 0
-
-    @property
-    def _bat_entries_needed(self) -> int:
-        """Entries of the BAT that the virtual size needs, bitmap blocks included; zero if unknown."""
-        ratio = self._blocks_per_bitmap
-        if not ratio or not self.virtual_size:
-            return 0
-        blocks = -(-self.virtual_size // self._block_bytes)
-        if self.subformat == "differencing":
-            return -(-blocks // ratio) * (ratio + 1)
-        return blocks + (blocks - 1) // ratio
-
-    @property
-    def _bat(self) -> "tuple[array[int], array[int]]":
-        """Entries of the BAT for blocks and for their bitmaps, as far as the disk needs and they are held."""
-        table, ratio = self.captured("bat"), self._blocks_per_bitmap
-        spend(CALL)
-        blocks = little_endian("Q", table[: 8 * self._bat_entries_needed])
-        bitmaps = blocks[ratio :: ratio + 1]
-        del blocks[ratio :: ratio + 1]
-        return blocks, bitmaps
-
-    @property
-    def _high_water_mark(self) -> int:
-        """The end of the last block that the BAT, as far as it is held, leads to."""
-        marks = [0]
-        for entries, length in zip(self._bat, (self._block_bytes, MIB), strict=True):
-            present = (entry for entry in entries if entry & STATE in {FULLY_PRESENT, PARTIALLY_PRESENT})
-            if last := max(present, default=0):
-                marks.append((last >> 20) * MIB + length)
-        return max(marks)
-
-    def _overlaps(self) -> list[Finding]:
-        """What lies over the header section, the log, a region, or another block."""
+    def _overlaps(self, bat: Bat) -> list[Finding]:
+        """Findings on blocks that overlap the header section, the log, a region, or each other."""
         regions = [HEADER_SECTION, *self._log_region, *(self._region_entries or ())]
-        blocks, bitmaps = (
-            array("Q", (one >> 20 for one in entries if one & STATE in {FULLY_PRESENT, PARTIALLY_PRESENT}))
-            for entries in self._bat
-        )
-        return overlaps(
-            (Part(one.offset, one.end, f"the region {one.guid}") for one in regions),
-            Blocks("a block", blocks, self._block_bytes, unit=MIB),
-            Blocks("a sector bitmap", bitmaps, MIB, unit=MIB),
-        )
+        parts = (Part(one.offset, one.end, f"the region {one.guid}") for one in regions)
+        return overlaps(parts, *bat.structures())

@@ -1,0 +1,90 @@
+"""The walk through a ZIP archive: its directory, the header before each member, the bytes between members.
+
+Each function is a generator that yields the ranges of the archive that it needs, and is sent their bytes.
+"""
+
+from collections.abc import Generator
+from typing import TypeVar
+
+from keyhole.inspectors.archives.names import shown
+from keyhole.inspectors.archives.zip.entry import (
+    LOCAL,
+    LOCAL_MARK,
+    MAX_DESCRIPTOR,
+    Descriptor,
+    Entry,
+    Local,
+    read_directory,
+)
+from keyhole.inspectors.archives.zip.records import End, ZipError
+from keyhole.inspectors.findings import BoundedFindings, found
+from keyhole.inspectors.region import ByteRange
+
+#: The limits of a directory: its entries, and its bytes, 128 for each. A container image has some thousand.
+MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
+
+Result = TypeVar("Result")
+#: Yields the ranges that it needs, or nothing while it waits; is sent their bytes.
+Walk = Generator[ByteRange | None, bytes, Result]
+
+
+def directory(end: End) -> Walk[list[Entry]]:
+    """Read the directory; return its entries in the order in which their members lie."""
+    if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
+        message = (
+            f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than are looked at"
+        )
+        raise ZipError("member_limit", message)
+    data = (yield ByteRange(end.directory, end.length)) if end.length else b""
+    return sorted(read_directory(data, end.entries), key=lambda entry: entry.offset)
+
+
+def between(at: int, until: int, descriptor: Descriptor | None, findings: BoundedFindings) -> Walk[None]:
+    """Check the bytes between two members, or between the last one and the directory.
+
+    Only the earlier member's descriptor may lie there, and only if its header announces it.
+    """
+    if until < at:
+        raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
+    name = shown(descriptor.entry.name) if descriptor else ""
+    if until == at:
+        if descriptor:
+            _add(findings, "ambiguous_format", f"no descriptor follows {name}, though its header says so")
+        return
+    data = yield ByteRange(at, min(until - at, MAX_DESCRIPTOR))
+    if descriptor and len(data) == until - at and descriptor.is_all_of(data):
+        return
+    if data.startswith(LOCAL_MARK):
+        _add(findings, "ambiguous_format", f"at byte {at} begins a member that is not in the ZIP directory")
+    elif descriptor:
+        message = f"not all readers see the descriptor behind {name}, or it contradicts the ZIP directory"
+        _add(findings, "ambiguous_format", message)
+    else:
+        _add(
+            findings,
+            "trailing_data",
+            f"{until - at} bytes at {at} are no part of a member of the ZIP archive",
+        )
+
+
+def header(entry: Entry, limit: int, findings: BoundedFindings) -> Walk[tuple[int, Descriptor | None]]:
+    """Compare the header before a member's data, which end before `limit`, with the directory's entry.
+
+    Returns where the data begin, and the descriptor that should follow them.
+    """
+    if entry.offset + LOCAL.size > limit:
+        raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
+    local = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
+    if entry.offset + local.length + entry.packed > limit:
+        raise ZipError("structure", f"the data of {shown(entry.name)} reach into the ZIP directory")
+    length = local.length - LOCAL.size
+    rest = (yield ByteRange(entry.offset + LOCAL.size, length)) if length else b""
+    differences = [*local.differences(entry, rest)]
+    if differences:
+        what = " and ".join(differences)
+        _add(findings, "ambiguous_format", f"the two headers of {shown(entry.name)} differ in {what}")
+    return entry.offset + local.length, local.descriptor(entry, rest)
+
+
+def _add(findings: BoundedFindings, check: str, message: str) -> None:
+    findings.add(found(check, message))

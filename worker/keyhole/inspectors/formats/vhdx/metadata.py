@@ -1,0 +1,110 @@
+"""The metadata of a VHDX: what its items say of the disk and of its parent. All fields are little-endian.
+
+Source: Microsoft, [MS-VHDX], section 2.6 (metadata region). The metadata table names each item by a GUID.
+"""
+
+from collections.abc import Iterator, Mapping
+from struct import unpack_from
+from typing import Final, NamedTuple
+
+from keyhole.inspectors.formats.vhdx.tables import KIB, MIB
+from keyhole.inspectors.text import printable
+
+#: Only a parent locator is longer than this; its paths are cut off.
+MAX_ITEM_BYTES = 64 * KIB
+#: A parent locator has a handful of entries.
+MAX_LOCATOR_ENTRIES = 16
+#: The largest disk (2.6.2.2).
+MAX_DISK_BYTES = 64 * 1024 * 1024 * MIB
+
+VIRTUAL_DISK_SIZE = "2FA54224-CD1B-4876-B211-5DBED83BF4B8"
+FILE_PARAMETERS = "CAA16737-FA36-4D43-B3B6-33F0AA44E76B"
+LOGICAL_SECTOR_SIZE = "8141BF1D-A96F-4709-BA47-F233A8FAAB5F"
+PHYSICAL_SECTOR_SIZE = "CDA348C7-445D-4471-9CC9-E9885251C556"
+VIRTUAL_DISK_ID = "BECA12AB-B2E6-4523-93EF-C309E000C746"
+PARENT_LOCATOR = "A8D35F2D-B30B-454D-ABF7-D3D84834AB0C"
+
+#: The items that are read, each with how many of its bytes are.
+READ_ITEMS: Final[Mapping[str, int]] = {
+    VIRTUAL_DISK_SIZE: 8,
+    FILE_PARAMETERS: 8,
+    LOGICAL_SECTOR_SIZE: 4,
+    PARENT_LOCATOR: MAX_ITEM_BYTES,
+}
+#: The items that every image has, each with its length (2.6.2).
+REQUIRED_ITEMS: Final[Mapping[str, int]] = {
+    FILE_PARAMETERS: 8,
+    VIRTUAL_DISK_SIZE: 8,
+    VIRTUAL_DISK_ID: 16,
+    LOGICAL_SECTOR_SIZE: 4,
+    PHYSICAL_SECTOR_SIZE: 4,
+}
+KNOWN_ITEMS = frozenset({*REQUIRED_ITEMS, PARENT_LOCATOR})
+
+#: Flags of the file parameters.
+LEAVE_ALLOCATED, HAS_PARENT = 1, 2
+FIXED, DYNAMIC, DIFFERENCING = "fixed", "dynamic", "differencing"
+
+
+class Disk(NamedTuple):
+    """The disk as the metadata describe it, in bytes. Zero is unknown or out of bounds."""
+
+    size: int
+    stated_block_size: int
+    stated_sector_size: int
+    subformat: str | None
+
+    @classmethod
+    def of(cls, size: bytes, parameters: bytes, sector: bytes) -> "Disk":
+        """The disk by three items: its size, the file parameters, and the logical sector size."""
+        block_size, flags = unpack_from("<II", parameters) if len(parameters) == 8 else (0, None)
+        return cls(
+            int.from_bytes(size, "little") if len(size) == 8 else 0,
+            block_size,
+            int.from_bytes(sector, "little"),
+            None if flags is None else _subformat(flags),
+        )
+
+    @property
+    def block_size(self) -> int:
+        """The block size; zero unless it is a power of two from 1 MiB to 256 MiB (2.6.2.1)."""
+        block = self.stated_block_size
+        return block if MIB <= block <= 256 * MIB and not block & (block - 1) else 0
+
+    @property
+    def sector_size(self) -> int:
+        """The logical sector size; zero unless it is 512 or 4,096."""
+        return self.stated_sector_size if self.stated_sector_size in {512, 4096} else 0
+
+    @property
+    def chunk_ratio(self) -> int:
+        """How many data blocks share one sector bitmap block (2.5.1); zero if that is unknown."""
+        return (1 << 23) * self.sector_size // self.block_size if self.block_size else 0
+
+    @property
+    def bat_entries(self) -> int:
+        """How many entries of the BAT the disk needs, those of bitmap blocks included; zero if unknown."""
+        ratio = self.chunk_ratio
+        if not ratio or not self.size:
+            return 0
+        blocks = -(-self.size // self.block_size)
+        if self.subformat == DIFFERENCING:
+            return -(-blocks // ratio) * (ratio + 1)
+        return blocks + (blocks - 1) // ratio
+
+
+def _subformat(flags: int) -> str:
+    if flags & HAS_PARENT:
+        return DIFFERENCING
+    return FIXED if flags & LEAVE_ALLOCATED else DYNAMIC
+
+
+def parent_locator(item: bytes) -> Iterator[tuple[str, str]]:
+    """Keys and values of the parent locator (2.6.2.6): count u16@18, 12 B entries @20, in UTF-16LE."""
+    if len(item) < 20:
+        return
+    count = min(unpack_from("<H", item, 18)[0], MAX_LOCATOR_ENTRIES)
+    for at in range(20, min(20 + 12 * count, len(item) - 11), 12):
+        key_at, value_at, key_length, value_length = unpack_from("<IIHH", item, at)
+        key, value = item[key_at : key_at + key_length], item[value_at : value_at + value_length]
+        yield printable(key, "utf-16-le"), printable(value, "utf-16-le")
