@@ -14,9 +14,9 @@ from keyhole.inspectors import Facts, Inspection, Wholeness, get_inspector
 from keyhole.inspectors.archives.zip.inspector import ZipInspector
 from keyhole.inspectors.archives.zip.records import TAIL_BYTES
 from keyhole.inspectors.archives.zip.walk import MAX_ENTRIES
-from keyhole.inspectors.compression.inspector import LIMIT
 from keyhole.inspectors.compression.limits import Decompression
 from keyhole.inspectors.container import MAX_MEMBERS
+from keyhole.inspectors.facts import DECOMPRESSION_LIMIT
 from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.archives.zips import (
@@ -196,7 +196,11 @@ def test_of_a_disk_that_is_longer_than_may_be_made_of_it_the_rest_is_left_undeci
     inspection = Inspection(inside=Inside(decompression=Decompression(output=2 * MIB)))
     told_at_once(inspection, by_python(8, ("disk", gpt_disk(3 * MIB))))
     (member,) = inspection.facts().members
-    assert (member.facts.format, member.facts.complete, member.facts.unseen) == ("raw", False, LIMIT)
+    assert (member.facts.format, member.facts.complete, member.facts.unseen) == (
+        "raw",
+        False,
+        DECOMPRESSION_LIMIT,
+    )
     assert (member.size, inspection.facts().wholeness) == (None, Wholeness.PROVEN)
 
 

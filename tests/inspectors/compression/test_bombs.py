@@ -6,8 +6,8 @@ import pytest
 
 from keyhole.builders import Image, gpt_disk, qcow2, tar
 from keyhole.inspectors import Facts, Inspection
-from keyhole.inspectors.compression.inspector import LIMIT
 from keyhole.inspectors.compression.limits import FREE_OUTPUT, MAX_STREAMS, Decompression
+from keyhole.inspectors.facts import DECOMPRESSION_LIMIT
 from keyhole.inspectors.inside import Inside
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import (
@@ -75,7 +75,7 @@ def test_zeros_behind_a_disks_front_are_a_disk(name: str) -> None:
     front = PACKED[name](gpt_disk(GIB).read(0, MIB))
     facts, work = known(front + zeros(name, 256 * MIB))
     assert checks(facts) == []
-    assert (facts.members[0].facts.format, facts.members[0].facts.unseen) == ("raw", LIMIT)
+    assert (facts.members[0].facts.format, facts.members[0].facts.unseen) == ("raw", DECOMPRESSION_LIMIT)
     assert work.made <= FREE_OUTPUT + MIB
 
 
@@ -91,7 +91,7 @@ def test_what_is_not_known_and_compresses_as_text_does_is_no_bomb() -> None:
     text = b"".join(b"%d bottles of beer on the wall, %x\n" % (i, i * 7919) for i in range(50_000))
     facts, _ = known(PACKED["gzip"](text) * 60)
     assert checks(facts) == []
-    assert (facts.members[0].facts.format, facts.members[0].facts.unseen) == (None, LIMIT)
+    assert (facts.members[0].facts.format, facts.members[0].facts.unseen) == (None, DECOMPRESSION_LIMIT)
 
 
 @pytest.mark.parametrize("outside", PACKED)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from keyhole.builders import Image, dmg, gpt_disk, mbr_disk, qcow2, tar, udf, vdi, vhd_fixed
 from keyhole.inspectors import Facts, Inspection, Wholeness, get_inspector
-from keyhole.inspectors.compression.inspector import LIMIT
 from keyhole.inspectors.compression.limits import Decompression
+from keyhole.inspectors.facts import DECOMPRESSION_LIMIT
 from keyhole.inspectors.inside import Inside
 from tests.conftest import FACTS, FIXTURE_IMAGES, QemuImages
 from tests.inspectors.compression.packed import ERRORS, GIB, KIB, MIB, PACKED, UNPACKED, noise, places
@@ -163,7 +163,11 @@ def test_what_is_longer_than_may_be_made_of_it_is_left_undecided(name: str) -> N
     disk = packed(name, gpt_disk(3 * MIB))
     facts = facts_of(disk, Decompression(output=2 * MIB))
     assert (facts.format, facts.findings, facts.complete) == (name, (), True)
-    assert (within(facts).format, within(facts).complete, within(facts).unseen) == ("raw", False, LIMIT)
+    assert (within(facts).format, within(facts).complete, within(facts).unseen) == (
+        "raw",
+        False,
+        DECOMPRESSION_LIMIT,
+    )
     assert (within(facts).virtual_size, facts.members[0].size, facts.virtual_size) == (None, None, None)
 
 
@@ -187,7 +191,7 @@ def test_of_what_is_too_long_to_be_read_no_more_is_read_than_tells_something(nam
     disk = packed(name, with_noise(gpt_disk(4 * MIB)))
     told_at_once(inspection, disk)
     facts = inspection.facts()
-    assert (within(facts).format, within(facts).unseen) == ("raw", LIMIT)
+    assert (within(facts).format, within(facts).unseen) == ("raw", DECOMPRESSION_LIMIT)
     assert int(str(facts.details["decompressed_bytes"])) < 2 * MIB
 
 

@@ -7,7 +7,7 @@ look at, whatever it is known as by one of them:
 - The string that begins it may be a descriptor that a VMDK's readers accept, whatever stands around it.
 - A footer or trailer at its end makes it a VHD or a DMG.
 - A disc, a partition table or a volume may lie in it.
-- Marks of formats that are not inspected (`foreign`) are looked for at its front and end.
+- Marks of formats that are not inspected (`unsupported`) are looked for at its front and end.
 
 Two formats at once are a finding. What is no second format is what lies on a disk: a partition table or a
 disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
@@ -26,7 +26,7 @@ from keyhole.inspectors.formats.raw import RawDiskInspector
 from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion
-from keyhole.inspectors.unsupported import ForeignMarks
+from keyhole.inspectors.unsupported import UnsupportedFormats
 
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
@@ -58,7 +58,7 @@ class Inspection:
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
         self._text = VMDKTextInspector(tracing)
-        self._foreign = ForeignMarks(tracing)
+        self._unsupported = UnsupportedFormats(tracing)
         self._disc = ISOInspector(tracing)
         self._disk = RawDiskInspector(tracing)
         self._errors: dict[FileInspector, str] = {}
@@ -139,7 +139,7 @@ class Inspection:
         matches = self.matches
         size = self._highest if self._size is None else self._size
         if not matches:
-            marks = {"marks": list(self._foreign.names)} if self._foreign.names else {}
+            marks = {"marks": list(self._unsupported.names)} if self._unsupported.names else {}
             return Facts(None, None, None, size, (), marks, complete=self.complete, front=self._disk.front)
         first = matches[0]
         broken = first in self._errors
@@ -181,7 +181,7 @@ class Inspection:
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
         names = [str(inspector) for inspector in matches]
-        names += [name for name in self._foreign.names if name not in names]
+        names += [name for name in self._unsupported.names if name not in names]
         if len(names) > 1:
             findings.append(found("ambiguous_format", f"the object is {' and '.join(names)} at once"))
         for inspector in matches:
@@ -235,7 +235,7 @@ class Inspection:
     def _candidates(self) -> list[FileInspector]:
         if not self._narrowed:
             return []
-        return [*self._by_front, self._text, *self._by_end, self._foreign, self._disc, self._disk]
+        return [*self._by_front, self._text, *self._by_end, self._unsupported, self._disc, self._disk]
 
     @property
     def _following(self) -> list[FileInspector]:

@@ -79,10 +79,10 @@ def named_by(front: bytes) -> str | None:
     return marked or next((name for name, holds in CHECKED if holds(front)), None)
 
 
-class ForeignMarks(FileInspector):
+class UnsupportedFormats(FileInspector):
     """Looks for the marks of formats that are not inspected; it matches nothing itself."""
 
-    NAME = "foreign"
+    NAME = "unsupported"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)

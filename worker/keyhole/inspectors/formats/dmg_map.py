@@ -126,19 +126,19 @@ class BlockMap:
                 "size_mismatch",
                 f"the trailer states {sectors} sectors, the block tables {self.sectors} up to {self.end}",
             )
-        stray = BoundedFindings()
+        outside = BoundedFindings()
         reached = 0
         for data in sorted(chunk.data for chunk in self.chunks if chunk.stored and chunk.data.length):
             if data.offset < fork.offset or data.end > fork.end:
-                stray.add(
+                outside.add(
                     found(
                         "structure", f"a chunk's data, bytes {data.offset} to {data.end}, leave the data fork"
                     )
                 )
             if data.offset < reached:
-                stray.add(found("structure", f"two chunks have the data at byte {data.offset} in common"))
+                outside.add(found("structure", f"two chunks have the data at byte {data.offset} in common"))
             reached = max(reached, data.end)
-        yield from stray.all()
+        yield from outside.all()
 
 
 def parse(plist: bytes, fork_offset: int) -> BlockMap:

@@ -66,12 +66,12 @@ class Extent:
 class Descriptor:
     """A parsed descriptor. Of a setting that is stated twice, every value is kept, in order.
 
-    `strays` are names of settings that stand where no setting is: in a comment, in another's value.
+    `misplaced` are names of settings that stand where no setting is: in a comment, in another's value.
     `extents` are the first `MAX_EXTENTS` of them, all unless `more_extents`.
     """
 
     settings: dict[str, tuple[str, ...]]
-    strays: frozenset[str]
+    misplaced: frozenset[str]
     extents: tuple[Extent, ...]
     more_extents: bool
     version: str | None
@@ -86,14 +86,14 @@ class Descriptor:
         if any(value.lower() != NO_PARENT for value in self.settings.get(PARENT_CID, ())):
             named = f", {hint[:SHOWN_NAME]!r}" if hint else ""
             return found("parent_image", f"a delta VMDK holds only what differs from its parent image{named}")
-        if hint is not None or PARENT_HINT in self.strays:
+        if hint is not None or PARENT_HINT in self.misplaced:
             return found("parent_image", f"the image names the parent {(hint or '')[:SHOWN_NAME]!r}")
         return None
 
     def change_tracking(self) -> Finding | None:
         """What says that changes are tracked in another file, if anything does."""
         path = self.setting(CHANGE_TRACK_PATH)
-        if path or CHANGE_TRACK_PATH in self.strays:
+        if path or CHANGE_TRACK_PATH in self.misplaced:
             shown = (path or "")[:SHOWN_NAME]
             return found("change_track_path", f"changes are tracked in another file: {shown!r}")
         return None
@@ -104,19 +104,19 @@ def parse(raw: bytes) -> Descriptor:
     text = raw.translate(bytes.maketrans(b"\r\0", b"\n\n"))
     lowered = text.lower()
     settings: dict[str, tuple[str, ...]] = {}
-    strays = set()
+    misplaced = set()
     for name in SETTINGS:
         mentions = list(_mentions(text, lowered, name.lower().encode()))
         if values := tuple(value for value in mentions if value is not None):
             settings[name] = values
         if None in mentions or len(mentions) == MAX_VALUES:
-            strays.add(name)
+            misplaced.add(name)
     lines = EXTENT_LINE.finditer(text)
     extents = tuple(_extent(line.group()) for line in islice(lines, MAX_EXTENTS))
     version = VERSION.search(text)
     return Descriptor(
         settings=settings,
-        strays=frozenset(strays),
+        misplaced=frozenset(misplaced),
         extents=extents,
         more_extents=next(lines, None) is not None,
         version=printable(version.group(1)) if version else None,

@@ -162,7 +162,7 @@ class VMDKInspector(GrainMapInspector):
         hint = descriptor.setting(PARENT_HINT)
         if any(value.lower() != NO_PARENT for value in descriptor.settings.get(PARENT_CID, ())):
             yield found("parent_image", "a delta VMDK holds only what differs from its parent image")
-        elif hint is not None or PARENT_HINT in descriptor.strays:
+        elif hint is not None or PARENT_HINT in descriptor.misplaced:
             yield found("parent_image", f"the image names the parent {hint or ''!r}")
         # QEMU takes a header without a capacity for a text that leads to other files.
         own = self.subformat in SUPPORTED_TYPES and len(descriptor.extents) == 1 and header.capacity
@@ -172,7 +172,7 @@ class VMDKInspector(GrainMapInspector):
                     "extent_path", f"an extent of type {extent.kind} is another file: {extent.file!r}"
                 )
         path = descriptor.setting(CHANGE_TRACK_PATH)
-        if path or CHANGE_TRACK_PATH in descriptor.strays:
+        if path or CHANGE_TRACK_PATH in descriptor.misplaced:
             yield found("change_track_path", f"changes are tracked in another file: {path or ''!r}")
 
     def _states(self, header: SparseHeader) -> Iterator[Finding]:
@@ -208,9 +208,9 @@ class VMDKInspector(GrainMapInspector):
             yield found("structure", "the two grain directories contradict each other")
 
     def _descriptor_contradictions(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
-        if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.strays:
+        if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
             yield found("structure", "the descriptor states createType twice, or where no setting stands")
-        if PARENT_CID in descriptor.strays:
+        if PARENT_CID in descriptor.misplaced:
             yield found("structure", "the descriptor states parentCID where no setting stands")
         if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
             yield found("structure", f"createType is {self.subformat}, the header says otherwise")

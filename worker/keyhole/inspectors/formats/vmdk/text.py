@@ -214,9 +214,9 @@ class VMDKTextInspector(HeaderInspector):
             yield found("structure", "the descriptor states no createType")
         if self.subformat in EMBEDDED_TYPES:
             yield found("structure", f"a descriptor of createType {self.subformat} is no object of its own")
-        if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.strays:
+        if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
             yield found("structure", "the descriptor states createType twice, or where no setting stands")
-        if PARENT_CID in descriptor.strays:
+        if PARENT_CID in descriptor.misplaced:
             yield found("structure", "the descriptor states parentCID where no setting stands")
         if not descriptor.extents:
             yield found("structure", "the descriptor names no extent")

@@ -28,7 +28,7 @@ from keyhole.builders import (
     vmdk_stream_optimized,
 )
 from keyhole.inspectors import unsupported
-from keyhole.inspectors.unsupported import MAX_HOPS, ForeignMarks, named_by
+from keyhole.inspectors.unsupported import MAX_HOPS, UnsupportedFormats, named_by
 from tests.inspectors.compression.packed import PACKED, noise, skippable
 from tests.inspectors.inspecting import checks_of, facts_of
 from tests.inspectors.one_inspector import keeps_the_law
@@ -179,7 +179,7 @@ def test_marks_are_the_same_however_the_bytes_came(data: st.DataObject) -> None:
         qcow2(MIB).appended(zipped()),
         behind_frames(*(0,) * 9, last=b""),
     ]
-    keeps_the_law(ForeignMarks, images, data)
+    keeps_the_law(UnsupportedFormats, images, data)
 
 
 # A ZIP at the end
