@@ -193,3 +193,10 @@ def test_celery_is_imported_only_where_work_is_published_and_done() -> None:
         if any(module.split(".")[0] == "celery" for module in imports(path))
     }
     assert [path for path in users if not CELERY & {path.parts[0], str(path)}] == []
+
+
+def test_only_audits_know_prices() -> None:
+    """The others load the table, and pass it on."""
+    users = {path.relative_to(ROOT) for path in FILES if "keyhole.intake.audits.prices" in imports(path)}
+    outside = {str(path) for path in users if path.parts[:2] != ("intake", "audits")}
+    assert outside == {"settings.py", "fleet/services.py"}

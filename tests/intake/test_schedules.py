@@ -121,7 +121,7 @@ class TestWhatIsRefused:
             ('every = "6h"\ntimezone = "Europe/Berlin"', "timezone: times are in UTC"),
             ('every = "6h"\ninclude = [1]', "include is 1; write a list of globs"),
             ('every = "6h"\nsuffix = 1', "suffix is 1; write a list of suffixes"),
-            ('every = "6h"\nmin_size = "1 MB"', "min_size: '1 MB' is no size; write"),
+            ('every = "6h"\nmin_size = "1 MB"', "min_size: '1 MB' is not a size; write"),
             ('every = "6h"\nmax_size = -1', "max_size is -1; write a number of bytes"),
             ('every = "6h"\nsample = "0%"', "sample: '0%' is no share; write"),
             ('every = "6h"\nsample = 2', "sample is 2; write a share of the keys"),

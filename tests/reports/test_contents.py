@@ -127,10 +127,10 @@ def test_the_figures_are_those_of_the_totals() -> None:
 
     assert shown == {
         "Objects": ("990", "1,000 listed, 10 left out"),
-        "Safe": ("90.9 %", "900 objects"),
-        "Not safe": ("90", "9.1 %"),
+        "Safe": ("90.9%", "900 objects"),
+        "Not safe": ("90", "9.1%"),
         "Bytes stored": ("1 TiB", "in the objects listed"),
-        "Bytes read": ("1 GiB", "0.10 % of those stored"),
+        "Bytes read": ("1 GiB", "0.10% of those stored"),
         "Requests": ("1,200", "1 of them to list"),
         "Cost": ("$0.25", "by the table of prices"),
     }
@@ -203,7 +203,7 @@ def test_what_was_asked_names_all_that_is_not_as_usual() -> None:
         "Suffixes": ".raw",
         "Size from": "1 bytes",
         "Size up to": "1,048,576 bytes",
-        "Sample": "1 % of the keys",
+        "Sample": "1% of the keys",
         "Limit": "5 objects",
         "Versions": "all, not the current ones alone",
         "Unchanged objects": "scanned as well",

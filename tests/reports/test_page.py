@@ -213,8 +213,8 @@ def test_a_selection_is_told_at_the_top() -> None:
 
 def test_statuses_have_names_beside_their_colours() -> None:
     (table,) = parsed(html()).all("table", "statuses")
-    assert "unsafe 21 11 %" in words(table.text)
-    assert "safe 99 51.8 %" in words(table.text)
+    assert "unsafe 21 11%" in words(table.text)
+    assert "safe 99 51.8%" in words(table.text)
 
 
 def test_what_needs_attention_comes_with_its_sentence() -> None:

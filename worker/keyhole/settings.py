@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyhole.intake.audits.prices import load_prices
@@ -17,7 +17,7 @@ from keyhole.limits import Limits
 from keyhole.masking import check_no_user, check_redis_or_broker
 from keyhole.scan.rules import load_policy
 from keyhole.scan.settings import ScanSettings
-from keyhole.scan.sizes import parse_size
+from keyhole.scan.sizes import Size
 from keyhole.sources.allowed import AllowedBuckets
 from keyhole.sources.endpoint import AddressingStyle, checked_endpoint
 from keyhole.sources.meter import Budget
@@ -28,10 +28,6 @@ _OTHER_BROKERS: Final = {"amqp", "amqps", "sqs"}
 Sink = Literal["redis", "tags"]
 #: Names or globs, with commas between them in the environment.
 Names = Annotated[tuple[str, ...], NoDecode]
-#: Bytes, or a text such as 1MiB.
-Size = Annotated[
-    int, BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value), Field(ge=0)
-]
 
 
 class Settings(BaseSettings):

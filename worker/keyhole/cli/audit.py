@@ -20,11 +20,12 @@ from keyhole.cli.errors import (
     one_line_errors,
 )
 from keyhole.cli.parsed import parsed
-from keyhole.cli.render import exit_code, size
+from keyhole.cli.render import exit_code
 from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
+from keyhole.reports.figures import size
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri

@@ -3,20 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
-import humanize
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from keyhole.cli.render import STYLES, size
+from keyhole.cli.render import STYLES
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
+from keyhole.reports.figures import dollars, duration, size
 
 #: Seconds between two lines where there is no terminal.
 LINE_SECONDS = 10.0
@@ -64,14 +64,9 @@ def target(audit: Audit) -> str:
     return shown(f"s3://{audit.spec.bucket}/{audit.spec.prefix}")
 
 
-def lasted(audit: Audit) -> float:
-    """Seconds that an audit took so far."""
-    return ((audit.ended_at or datetime.now(UTC)) - audit.started_at).total_seconds()
-
-
-def dollars(amount: float) -> str:
-    """Money: to the cent, and less where there is less."""
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}".rstrip("0").ljust(5, "0")
+def lasted(audit: Audit) -> timedelta:
+    """Return how long an audit took, so far if it has not ended."""
+    return (audit.ended_at or datetime.now(UTC)) - audit.started_at
 
 
 def one_line(audit: Audit, speed: Speed | None = None) -> str:
@@ -91,7 +86,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
         parts.append(f"{speed.objects_per_second:,.0f} objects/s")
         left = speed.seconds_left(audit)
         if left is not None:
-            parts.append(f"about {humanize.precisedelta(left, minimum_unit='seconds', format='%.0f')} left")
+            parts.append(f"about {duration(timedelta(seconds=left))} left")
     if audit.reason:
         parts.append(shown(audit.reason))
     return f"{audit.id}: " + ", ".join(parts)
@@ -126,16 +121,12 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
         table.add_row("bucket", Text(found, style="yellow"))
     table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
     table.add_row("cost", f"{totals.requests:,} requests ({totals.lists:,} LIST), {dollars(totals.dollars)}")
-    took = humanize.precisedelta(lasted(audit), minimum_unit="seconds", format="%.0f")
+    took = duration(lasted(audit))
     if audit.state.ended or speed is None:
         table.add_row("took" if audit.state.ended else "for", took)
     else:
         left = speed.seconds_left(audit)
-        about = (
-            ""
-            if left is None
-            else (f", about {humanize.precisedelta(left, minimum_unit='seconds', format='%.0f')} left")
-        )
+        about = "" if left is None else f", about {duration(timedelta(seconds=left))} left"
         table.add_row("speed", f"{speed.objects_per_second:,.0f} objects/s, {took} so far{about}")
     return Group(head, table)
 

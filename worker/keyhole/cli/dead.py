@@ -13,7 +13,6 @@ from rich.text import Text
 
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
-from keyhole.cli.render import size
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import printable, shown
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, with_new_ids
@@ -22,6 +21,7 @@ from keyhole.intake.events.notifications import NotUnderstoodError
 from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.masking import masked
+from keyhole.reports.figures import size
 from keyhole.results.tags import TAG_DEBT
 from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError

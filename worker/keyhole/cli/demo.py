@@ -23,6 +23,7 @@ from keyhole.embedded.valkey import embedded_valkey
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditSpec
 from keyhole.reasons import Status
+from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 
@@ -183,8 +184,8 @@ def _summary(reports: list[Report]) -> Text:
     stored = sum(report.size or 0 for report in reports)
     virtual = sum(report.virtual_size or 0 for report in reports)
     return Text(
-        f"\n{len(reports)} objects, {virtual / 1024**4:.1f} TiB of disks in {stored / 1024**2:.0f} MiB: "
-        f"{requests} requests, {read / 1024**2:.1f} MiB read, {100 * read / max(stored, 1):.1f}% of it.\n"
+        f"\n{len(reports)} objects, {size(virtual)} of disks in {size(stored)}: "
+        f"{requests} requests, {size(read)} read, {share(read, stored)} of it.\n"
     )
 
 

@@ -9,7 +9,6 @@ Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
-import humanize
 import redis
 
 from keyhole.cli.doctor_check import ANSWER_SECONDS
@@ -17,6 +16,7 @@ from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
 from keyhole.cli.redis_trouble import redis_trouble, replica_of, unusable
 from keyhole.masking import masked_url
+from keyhole.reports.figures import size
 from keyhole.store.connection import connect
 from keyhole.store.durability import NO_COMMAND
 from keyhole.store.permissions import OPTIONAL, lacking
@@ -133,10 +133,10 @@ def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             f"{what} memory",
             GOOD,
-            f"{_size(used)} in use, no limit (maxmemory); the host's memory is the limit",
+            f"{size(used)} in use, no limit (maxmemory); the host's memory is the limit",
         )
         return
-    told = f"{_size(used)} of {_size(most)} in use"
+    told = f"{size(used)} of {size(most)} in use"
     if used >= most:
         yield Finding(
             f"{what} memory",
@@ -207,7 +207,3 @@ def _has_waitaof(client: redis.Redis) -> bool | None:
     except redis.RedisError:
         return None
     return True
-
-
-def _size(count: int) -> str:
-    return humanize.naturalsize(count, binary=True)

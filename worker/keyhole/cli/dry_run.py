@@ -10,8 +10,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from keyhole.cli.audit_view import dollars
-from keyhole.cli.render import size
 from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.auditing import lister_of
 from keyhole.fleet.services import services
@@ -20,6 +18,7 @@ from keyhole.intake.audits.audit import AuditSpec, Totals
 from keyhole.intake.audits.costs import BYTES_PER_OBJECT, GETS_PER_OBJECT
 from keyhole.intake.audits.dry_run import dry_run
 from keyhole.intake.audits.estimate import Estimate, Estimator, Spending
+from keyhole.reports.figures import dollars, size
 
 
 def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import humanize
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +10,7 @@ from keyhole.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
 from keyhole.inspectors.text import escaped, shown
 from keyhole.jobs.tag_debts import Owed
 from keyhole.reasons import Status
+from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
 
 STYLES = {
@@ -34,24 +34,6 @@ def exit_code(statuses: Iterable[Status]) -> int:
     if not not_safe:
         return ALL_SAFE
     return UNDECIDED if not_safe <= UNDECIDED_STATUSES else SOME_NOT_SAFE
-
-
-def size(count: int | None) -> str:
-    """Bytes for people, in powers of 1024."""
-    if count is None:
-        return "-"
-    text = humanize.naturalsize(count, binary=True, format="%.3g")
-    return text.replace("Bytes", "B").replace("Byte", "B")
-
-
-def share(report: Report) -> str:
-    """How much of the object was read."""
-    if not report.size:
-        return "-"
-    percent = 100 * report.bytes_read / report.size
-    if percent < 0.01:
-        return "<0.01%"
-    return f"{percent:.2f}%" if percent < 1 else f"{min(percent, 100):.0f}%"
 
 
 def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
@@ -82,7 +64,7 @@ def report_table(reports: Iterable[Report], console: Console, *, costs: bool = T
             [status, reasons] if wide else [Text("\n").join([status, reasons]) if report.reasons else status]
         )
         if costs:
-            row += [Text(str(report.requests)), Text(size(report.bytes_read)), Text(share(report))]
+            row += [Text(str(report.requests)), Text(size(report.bytes_read)), Text(_share_read(report))]
         table.add_row(*row)
     return table
 
@@ -127,6 +109,12 @@ def report_page(report: Report, owed: Owed | None = None) -> Table:
         page.add_row("tags", Text(f"owed since {since}: {shown(str(owed.history))}"))
     page.add_row("cost", Text(_cost(report)))
     return page
+
+
+def _share_read(report: Report) -> str:
+    """Return how much of the object was read. Parts that were read twice do not make it more than all."""
+    whole = report.size or 0
+    return share(min(report.bytes_read, whole), whole)
 
 
 def _cost(report: Report) -> str:

@@ -12,11 +12,10 @@ import click
 
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
-from keyhole.cli.render import size
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState
-from keyhole.reports.figures import counted
+from keyhole.reports.figures import counted, size
 
 #: The formats, and how names of such files end.
 SUFFIXES = {

@@ -28,6 +28,7 @@ from keyhole.reasons import Reason
 from keyhole.sources.deadline import deadline
 from keyhole.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
 from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_metadata import http_status
 from keyhole.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _ask(access: S3Access) -> SourceError | None:
 
 def _is_unsupported(error: ClientError) -> bool:
     """Whether the server does not list buckets at all."""
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {405, 501}
+    return http_status(error.response) in {405, 501}
 
 
 class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types

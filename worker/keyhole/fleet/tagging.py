@@ -26,6 +26,7 @@ from keyhole.results.tag_writer import TagOutcome, TagRequest, VerdictOn
 from keyhole.results.tags import TagDebt, own_tags, unquoted
 from keyhole.scan.report import Report
 from keyhole.sources.errors import SourceError, TransientError
+from keyhole.sources.s3_metadata import http_status
 from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
 log = logging.getLogger(__name__)
@@ -269,4 +270,4 @@ def _may_pass(error: Exception) -> bool:
 
 def _is_refusal(error: Exception) -> bool:
     """Whether S3 said that it does not do what it was asked for."""
-    return isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
+    return isinstance(error, ClientError) and http_status(error.response) < 500

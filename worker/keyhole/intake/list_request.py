@@ -12,6 +12,7 @@ from botocore.parsers import ResponseParserError
 from keyhole.reasons import Reason
 from keyhole.sources.errors import TransientError
 from keyhole.sources.retries import retries
+from keyhole.sources.s3_metadata import http_status, redirects
 from keyhole.sources.s3_refusal import explain
 
 #: What a listing is asked to say of archived objects: whether there is a copy that can be read.
@@ -62,7 +63,7 @@ class ListRequest:
             try:
                 return self._send(request | ATTRIBUTES)
             except ClientError as error:
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in REFUSALS:
+                if http_status(error.response) not in REFUSALS:
                     raise
         answer = self._send(request)
         self.attributes = False
@@ -73,14 +74,9 @@ class ListRequest:
         try:
             answer = self._operation(**request)
         except ClientError as error:
-            self.requests += _redirects(error.response)
+            self.requests += redirects(error.response)
             raise
-        self.requests += _redirects(answer)
+        self.requests += redirects(answer)
         if "IsTruncated" not in answer:
             raise TransientError(Reason.SERVER_ERROR, "the server's answer is no listing")
         return answer
-
-
-def _redirects(response: Any) -> int:  # noqa: ANN401 - as above
-    """How often botocore repeated a request by itself: without retries, it does to follow a redirect."""
-    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))

@@ -33,7 +33,7 @@ from pydantic import (
 from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import Crontab, Interval, parse_crontab, parse_interval
 from keyhole.intake.selection import Selection, parse_share
-from keyhole.scan.sizes import parse_size
+from keyhole.scan.sizes import Size
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.toml_files import FileError, parse, read_text
 
@@ -70,16 +70,11 @@ def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
 def _share(value: object) -> object:
     return parse_share(value) if isinstance(value, str) else value
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
 
 

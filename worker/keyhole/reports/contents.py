@@ -207,7 +207,7 @@ def selected(audit: Audit) -> Iterator[tuple[str, str]]:
         "Suffixes": ", ".join(selection.suffixes),
         "Size from": exact(selection.min_size) if selection.min_size is not None else "",
         "Size up to": exact(selection.max_size) if selection.max_size is not None else "",
-        "Sample": f"{100 * selection.sample:g} % of the keys" if selection.sample != 1 else "",
+        "Sample": f"{100 * selection.sample:g}% of the keys" if selection.sample != 1 else "",
         "Limit": counted(spec.limit, "object") if spec.limit else "",
     }
     return _told(stated)

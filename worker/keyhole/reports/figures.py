@@ -9,12 +9,14 @@ _LARGEST = 1024**10
 
 
 def size(count: int | None) -> str:
-    """Bytes in powers of 1024."""
+    """Return bytes in powers of 1024, with one decimal below 100."""
     if count is None:
-        return "–"  # noqa: RUF001 - an empty cell
+        return "-"
     if count >= _LARGEST:
         return "over 1 QiB"
     text = humanize.naturalsize(count, binary=True, format="%.1f")
+    if text.find(".") > 2:
+        text = humanize.naturalsize(count, binary=True, format="%.0f")
     return text.replace(".0 ", " ").replace("Bytes", "B").replace("Byte", "B")
 
 
@@ -34,15 +36,15 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part of a whole in per cent. Almost all is not 100 %, and almost nothing is not 0 %."""
+    """A part of a whole in per cent. Almost all is not 100%, and almost nothing is not 0%."""
     if not whole:
-        return "–"  # noqa: RUF001 - an empty cell
+        return "-"
     percent = 100 * part / whole
     if part and percent < 0.01:
-        return "under 0.01 %"
+        return "<0.01%"
     if part != whole and 99.9 <= percent < 100:
-        return "over 99.9 %"
-    return f"{percent:.2f} %" if 0 < percent < 1 else f"{percent:.1f} %".replace(".0 %", " %")
+        return ">99.9%"
+    return f"{percent:.2f}%" if 0 < percent < 1 else f"{percent:.1f}%".replace(".0%", "%")
 
 
 def dollars(amount: float) -> str:
@@ -74,7 +76,7 @@ def duration(length: timedelta) -> str:
 
 def moment(when: datetime | None) -> str:
     """A point in time, to the minute."""
-    return "–" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"  # noqa: RUF001 - an empty cell
+    return "-" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def span(start: datetime, end: datetime | None) -> str:

@@ -30,6 +30,7 @@ from botocore.parsers import ResponseParserError
 
 from keyhole.results.tags import TagDebt, foreign_tags, merged, unquoted, without_time
 from keyhole.sources.deadline import deadline
+from keyhole.sources.s3_metadata import http_status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -161,7 +162,7 @@ class _Writing:
             with deadline(LONGEST_REQUEST):
                 head = self.s3.head_object(**self._address)
         except ClientError as error:
-            if _http_status(error) == 404:
+            if http_status(error.response) == 404:
                 return None
             raise
         if "ETag" not in head:
@@ -205,15 +206,11 @@ def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
 
-def _http_status(error: ClientError) -> int:
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]
-
-
 def _outcome(error: ClientError) -> TagOutcome | None:
     """What an answer of S3 means for the tags; `None` if it may pass."""
     if error.response["Error"]["Code"] in {"NotImplemented", "MethodNotAllowed"}:
         return TagOutcome.SKIPPED_UNSUPPORTED
-    match _http_status(error):
+    match http_status(error.response):
         case 404:
             return TagOutcome.SKIPPED_CHANGED
         case 405 | 501:

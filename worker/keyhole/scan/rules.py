@@ -28,7 +28,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -38,7 +37,7 @@ from pydantic import (
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS, INSPECTORS
 from keyhole.inspectors.findings import CHECKS, Severity
 from keyhole.inspectors.readers import READERS
-from keyhole.scan.sizes import parse_size
+from keyhole.scan.sizes import Size
 from keyhole.toml_files import parse_as, read_text
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
@@ -46,12 +45,8 @@ PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
 BARE = "bare"
 
 
-def _bytes(value: object) -> object:
-    """A size: a number of bytes, or a text such as `2 TiB`."""
-    return parse_size(value) if isinstance(value, str) else value
-
-
-Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0, strict=True)]
+#: A size that limits something, so that zero would allow nothing.
+Limit = Annotated[Size, Field(gt=0, strict=True)]
 
 
 class Rule(BaseModel):
@@ -67,10 +62,10 @@ class Rule(BaseModel):
     containers: tuple[str, ...] | None = None
     #: What a disk in an archive is called; `None`: anything.
     member_name: str | None = None
-    max_virtual_size: Size | None = None
-    virtual_size_multiple: Size | None = None
+    max_virtual_size: Limit | None = None
+    virtual_size_multiple: Limit | None = None
     #: The most that is decompressed to look at a compressed object in full; `None`: as much as is cheap.
-    decompress: Size | None = None
+    decompress: Limit | None = None
     #: What opens the disk once it is let in, by the names in `keyhole.inspectors.readers`. What the first one
     #: takes for the virtual size is reported; what concerns none of them is information.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)

@@ -19,7 +19,8 @@ from keyhole.sources.deadline import deadline
 from keyhole.sources.errors import ObjectChangedError, SourceError, TransientError, UnreadableError
 from keyhole.sources.meter import Meter
 from keyhole.sources.s3_answer import Answer, Pin, Span
-from keyhole.sources.s3_refusal import BOTO_ERRORS, explain, http_status
+from keyhole.sources.s3_metadata import http_status, redirects
+from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 from keyhole.sources.source import Identity
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     try:
         response = client.get_object(**request, Range=span.header)
     except ClientError as error:
-        meter.repeated(_redirects(error.response))
+        meter.repeated(redirects(error.response))
         if pin.if_match is not None and http_status(error.response) == 501:
             answer = get(client, replace(pin, states_etag=False), span, meter)
             return replace(answer, took_if_match=False)
@@ -68,7 +69,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         raise explain(error) from error
     except BOTO_ERRORS as error:
         raise explain(error) from error
-    meter.repeated(_redirects(response))
+    meter.repeated(redirects(response))
     size = response.get("ContentLength")
     if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
         # Some servers only ignore ranges from the end.
@@ -81,11 +82,6 @@ def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
     """What every request of a pinned object states."""
     request = {"Bucket": pin.bucket, "Key": pin.key, "VersionId": pin.version_id, "IfMatch": pin.if_match}
     return {name: value for name, value in request.items() if value is not None}
-
-
-def _redirects(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything
-    """How often botocore repeated a request by itself: without retries, it does to follow a redirect."""
-    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
 def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:

@@ -37,6 +37,7 @@ from keyhole.sources.errors import (
     TransientError,
     UnreadableError,
 )
+from keyhole.sources.s3_metadata import http_status
 
 #: What boto3 raises if S3 or the network fails, or refuses. `explain` takes each. A senseless header is a
 #: `ValueError`, and where the body of a refusal breaks off, urllib3's error comes through.
@@ -166,11 +167,6 @@ def _about_tls(said: str) -> str | None:
             "file of it in AWS_CA_BUNDLE"
         )
     return None
-
-
-def http_status(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything
-    """The status of an answer; 0 if there is none."""
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _explain_answer(error: ClientError) -> SourceError:
