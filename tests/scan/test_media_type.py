@@ -69,7 +69,7 @@ def test_of_an_image_nothing_is_told() -> None:
     inspection.feed(0, b"QFI\xfb\0\0\0\3")
     inspection.finish(8)
 
-    assert inspection.facts().front == b""
+    assert inspection.facts().first_bytes == b""
 
 
 @given(st.binary(max_size=5000))

@@ -59,7 +59,7 @@ def test_what_it_holds_is_known_as_if_it_lay_there_plain(name: str, image: str) 
     facts = facts_of(packed(name, IMAGES[image]))
 
     assert (facts.format, facts.findings, facts.wholeness) == (name, (), Wholeness.PROVEN)
-    assert within(facts) == replace(facts_of(IMAGES[image]), front=within(facts).front)
+    assert within(facts) == replace(facts_of(IMAGES[image]), first_bytes=within(facts).first_bytes)
     assert facts.members[0].size == facts.details["decompressed_bytes"] == IMAGES[image].size
     assert facts.virtual_size == within(facts).virtual_size
 

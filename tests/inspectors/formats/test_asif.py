@@ -82,8 +82,8 @@ def test_what_may_be_anything_is_not_found(at: int, change: bytes) -> None:
 
 
 def test_the_signature_elsewhere_makes_no_asif() -> None:
-    assert not ASIFInspector.matches_front(b"\0shdw")
-    assert ASIFInspector.matches_front(b"shdw")
+    assert not ASIFInspector.matches_prefix(b"\0shdw")
+    assert ASIFInspector.matches_prefix(b"shdw")
 
 
 def test_what_it_holds_is_bounded_for_the_largest_disk() -> None:

@@ -226,5 +226,5 @@ def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
 @pytest.mark.parametrize("length", range(0, 600, 7))
 def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
     front = IMAGES[0].read(0, length)
-    assert BochsInspector.matches_front(front) == (length >= 23)
-    assert not BochsInspector.matches_front(front[1:])
+    assert BochsInspector.matches_prefix(front) == (length >= 23)
+    assert not BochsInspector.matches_prefix(front[1:])

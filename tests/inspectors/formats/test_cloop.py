@@ -229,5 +229,5 @@ def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
 @pytest.mark.parametrize("length", range(0, 600, 7))
 def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
     front = IMAGES[0].read(0, length)
-    assert CloopInspector.matches_front(front) == (length >= 38)
-    assert not CloopInspector.matches_front(front[1:])
+    assert CloopInspector.matches_prefix(front) == (length >= 38)
+    assert not CloopInspector.matches_prefix(front[1:])

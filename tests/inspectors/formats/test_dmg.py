@@ -71,7 +71,7 @@ def test_a_trailer_further_in_makes_no_dmg() -> None:
 
 def test_the_letters_alone_in_the_last_bytes_make_no_dmg() -> None:
     assert not inspected(DMGInspector, Image.of(4 * KIB, [(4 * KIB - 100, b"koly")])).format_match
-    assert not DMGInspector.matches_front(b"koly" + bytes(508))
+    assert not DMGInspector.matches_prefix(b"koly" + bytes(508))
 
 
 @pytest.mark.parametrize("left", [12, 100, 511])

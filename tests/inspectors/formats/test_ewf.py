@@ -221,7 +221,7 @@ def test_every_cut_of_an_ex01_is_noticed() -> None:
     "front", [b"LVF\t\r\n\xff\0", b"EVF\t\n\r\xff\0", b"EVF2\r\n\x81", b"\0EVF\t\r\n\xff\0"]
 )
 def test_another_signature_makes_no_ewf(front: bytes) -> None:
-    assert not EWFInspector.matches_front(front)
+    assert not EWFInspector.matches_prefix(front)
 
 
 @given(st.data())

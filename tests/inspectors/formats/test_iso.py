@@ -99,7 +99,7 @@ def test_what_stands_behind_the_volume_belongs_to_the_disk(behind: int) -> None:
 
 def test_nothing_at_the_front_matters() -> None:
     front = mbr_disk(MIB, [(0x17, 0, 800)]).read(0, 512)
-    assert not ISOInspector.matches_front(front)
+    assert not ISOInspector.matches_prefix(front)
     assert checks_of(ISOInspector, iso().patched(0, front)) == []
 
 

@@ -377,7 +377,7 @@ def test_segments_add_up() -> None:
 
 @pytest.mark.parametrize("front", [b"SKUL\xba\xbe\0\1", b"LUKS\xbe\xba\0\1", b"\0LUKS\xba\xbe"])
 def test_another_signature_makes_no_luks(front: bytes) -> None:
-    assert not LUKSInspector.matches_front(front)
+    assert not LUKSInspector.matches_prefix(front)
 
 
 @given(st.data())

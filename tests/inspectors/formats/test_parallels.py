@@ -289,5 +289,5 @@ def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
 @pytest.mark.parametrize("length", range(0, 600, 7))
 def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
     front = IMAGES[0].read(0, length)
-    assert ParallelsInspector.matches_front(front) == (length >= 16)
-    assert not ParallelsInspector.matches_front(front[1:])
+    assert ParallelsInspector.matches_prefix(front) == (length >= 16)
+    assert not ParallelsInspector.matches_prefix(front[1:])

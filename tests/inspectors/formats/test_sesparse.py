@@ -169,8 +169,8 @@ def test_another_magic_is_another_format() -> None:
 @pytest.mark.parametrize("length", range(0, 600, 7))
 def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
     front = IMAGES[0].read(0, length)
-    assert SESparseInspector.matches_front(front) == (length >= 8)
-    assert not SESparseInspector.matches_front(front[1:])
+    assert SESparseInspector.matches_prefix(front) == (length >= 8)
+    assert not SESparseInspector.matches_prefix(front[1:])
 
 
 @pytest.mark.qemu

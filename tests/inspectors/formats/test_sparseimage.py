@@ -120,8 +120,8 @@ def test_bands_in_any_order_with_gaps_between_are_fine() -> None:
 
 
 def test_the_signature_elsewhere_makes_no_sparse_image() -> None:
-    assert not SparseImageInspector.matches_front(b"\0sprs")
-    assert SparseImageInspector.matches_front(b"sprs")
+    assert not SparseImageInspector.matches_prefix(b"\0sprs")
+    assert SparseImageInspector.matches_prefix(b"sprs")
 
 
 def test_three_nodes_are_all_it_reads() -> None:

@@ -297,7 +297,7 @@ def test_versions_have_their_checks(version: str, checks: list[str]) -> None:
     ],
 )
 def test_a_front_is_known(front: str) -> None:
-    assert VMDKTextInspector.matches_front(front.encode())
+    assert VMDKTextInspector.matches_prefix(front.encode())
     assert inspected(image_of(front)).format_match
 
 
@@ -318,7 +318,7 @@ def test_a_front_is_known(front: str) -> None:
     ],
 )
 def test_a_front_that_only_looks_like_it_is_another_formats(front: str) -> None:
-    assert not VMDKTextInspector.matches_front(front.encode())
+    assert not VMDKTextInspector.matches_prefix(front.encode())
     inspector = inspected(image_of(front))
     assert not inspector.format_match
     assert inspector.checks() == []
@@ -328,7 +328,7 @@ def test_a_front_that_only_looks_like_it_is_another_formats(front: str) -> None:
 def test_a_mark_of_utf8_hides_nothing() -> None:
     """A reader that is told what it is needs no first line; one that probes passes over the mark."""
     told = image_of("\ufeff" + text_of(first=FLAT, version="version=1"))
-    assert not VMDKTextInspector.matches_front(told.read(0, 512))
+    assert not VMDKTextInspector.matches_prefix(told.read(0, 512))
     assert checks_of(told) == ["extent_path"]
     assert checks_of(image_of("\ufeff" + text_of())) == ["extent_path"]
 

@@ -87,7 +87,7 @@ class FileInspector:
         self._size: int | None = None
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - for those that have a mark there
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - for those that have a mark there
         """Whether the object's first 512 bytes, or fewer, bear the format's magic."""
         return False
 

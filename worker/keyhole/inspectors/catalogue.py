@@ -40,15 +40,15 @@ from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
 from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
 from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
 
-#: The bytes that `matches_front` is shown: one sector, as QEMU's probes read no more either.
+#: The bytes that `matches_prefix` is shown: one sector, as QEMU's probes read no more either.
 FRONT_BYTES = 512
 
 
 class KnownBy(Flag):
     """Where an object bears the marks of its format."""
 
-    #: In its first `FRONT_BYTES`, which `matches_front` is shown.
-    FRONT = auto()
+    #: In its first `FRONT_BYTES`, which `matches_prefix` is shown.
+    PREFIX = auto()
     #: In a footer or trailer at its end, whatever its front is.
     END = auto()
     #: In a text that may begin with any of its first bytes.
@@ -94,12 +94,12 @@ FORMATS: Final[tuple[Format, ...]] = (
     ),
     Format(
         QcowInspector,
-        KnownBy.FRONT,
+        KnownBy.PREFIX,
         content_types=("application/x-qemu-disk", "application/x-qcow2"),
     ),
     Format(
         VHDXInspector,
-        KnownBy.FRONT,
+        KnownBy.PREFIX,
         content_types=(
             "application/x-vhdx",
             "application/x-vhdx-disk",
@@ -108,7 +108,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     ),
     Format(
         VMDKInspector,
-        KnownBy.FRONT,
+        KnownBy.PREFIX,
         content_types=(
             "application/x-vmdk",
             "application/vmdk",
@@ -116,31 +116,31 @@ FORMATS: Final[tuple[Format, ...]] = (
             "application/x-virtualbox-vmdk",
         ),
     ),
-    Format(COWDInspector, KnownBy.FRONT),
-    Format(SESparseInspector, KnownBy.FRONT),
+    Format(COWDInspector, KnownBy.PREFIX),
+    Format(SESparseInspector, KnownBy.PREFIX),
     Format(VMDKTextInspector, KnownBy.TEXT),
     Format(
         VDIInspector,
-        KnownBy.FRONT,
+        KnownBy.PREFIX,
         content_types=("application/x-vdi-disk", "application/x-virtualbox-vdi"),
     ),
     Format(
         VHDInspector,
-        KnownBy.FRONT | KnownBy.END,
+        KnownBy.PREFIX | KnownBy.END,
         aliases=("vpc",),
         content_types=("application/x-vhd", "application/x-vhd-disk", "application/x-virtualbox-vhd"),
     ),
-    Format(QcowV1Inspector, KnownBy.FRONT, content_types=("application/x-qemu-disk",)),
-    Format(QEDInspector, KnownBy.FRONT, content_types=("application/x-qemu-disk",)),
-    Format(ParallelsInspector, KnownBy.FRONT, aliases=("ploop",), suffixes=("hdd",)),
-    Format(LUKSInspector, KnownBy.FRONT),
-    Format(BochsInspector, KnownBy.FRONT),
-    Format(CloopInspector, KnownBy.FRONT),
+    Format(QcowV1Inspector, KnownBy.PREFIX, content_types=("application/x-qemu-disk",)),
+    Format(QEDInspector, KnownBy.PREFIX, content_types=("application/x-qemu-disk",)),
+    Format(ParallelsInspector, KnownBy.PREFIX, aliases=("ploop",), suffixes=("hdd",)),
+    Format(LUKSInspector, KnownBy.PREFIX),
+    Format(BochsInspector, KnownBy.PREFIX),
+    Format(CloopInspector, KnownBy.PREFIX),
     Format(DMGInspector, KnownBy.END, content_types=("application/x-apple-diskimage",)),
-    Format(SparseImageInspector, KnownBy.FRONT, content_types=("application/x-apple-diskimage",)),
-    Format(ASIFInspector, KnownBy.FRONT, content_types=("application/x-apple-diskimage",)),
-    Format(EWFInspector, KnownBy.FRONT, suffixes=("e01", "ex01")),
-    Format(VMAInspector, KnownBy.FRONT),
+    Format(SparseImageInspector, KnownBy.PREFIX, content_types=("application/x-apple-diskimage",)),
+    Format(ASIFInspector, KnownBy.PREFIX, content_types=("application/x-apple-diskimage",)),
+    Format(EWFInspector, KnownBy.PREFIX, suffixes=("e01", "ex01")),
+    Format(VMAInspector, KnownBy.PREFIX),
     # `application/vnd.efi.img` is not here: uploaders guess it of every `.img`.
     Format(
         ISOInspector,
@@ -151,23 +151,23 @@ FORMATS: Final[tuple[Format, ...]] = (
             "application/x-cd-image",
         ),
     ),
-    Format(OVAInspector, KnownBy.FRONT, content_types=("application/x-tar",), second_name="ova"),
+    Format(OVAInspector, KnownBy.PREFIX, content_types=("application/x-tar",), second_name="ova"),
     Format(
         ZipInspector,
-        KnownBy.FRONT,
+        KnownBy.PREFIX,
         content_types=("application/zip", "application/x-zip-compressed"),
     ),
     Format(
         GzipInspector,
-        KnownBy.FRONT,
+        KnownBy.PREFIX,
         suffixes=("gz", "tgz"),
         content_types=("application/gzip", "application/x-gzip"),
     ),
-    Format(XzInspector, KnownBy.FRONT, suffixes=("txz",), content_types=("application/x-xz",)),
-    Format(ZstdInspector, KnownBy.FRONT, suffixes=("zst",), content_types=("application/zstd",)),
-    Format(Bzip2Inspector, KnownBy.FRONT, suffixes=("bz2",), content_types=("application/x-bzip2",)),
-    Format(Lz4Inspector, KnownBy.FRONT, content_types=("application/x-lz4",)),
-    Format(LzmaInspector, KnownBy.FRONT, suffixes=("tlz",), content_types=("application/x-lzma",)),
+    Format(XzInspector, KnownBy.PREFIX, suffixes=("txz",), content_types=("application/x-xz",)),
+    Format(ZstdInspector, KnownBy.PREFIX, suffixes=("zst",), content_types=("application/zstd",)),
+    Format(Bzip2Inspector, KnownBy.PREFIX, suffixes=("bz2",), content_types=("application/x-bzip2",)),
+    Format(Lz4Inspector, KnownBy.PREFIX, content_types=("application/x-lz4",)),
+    Format(LzmaInspector, KnownBy.PREFIX, suffixes=("tlz",), content_types=("application/x-lzma",)),
 )
 
 
@@ -178,8 +178,8 @@ def _inspectors(of: Iterable[Format]) -> tuple[type[FileInspector], ...]:
 #: Every inspector that can recognise an object by itself.
 ALL: Final = _inspectors(FORMATS)
 #: Images that are known by their first bytes, in the order in which they name an object that is several.
-BY_FRONT: Final = _inspectors(
-    one for one in FORMATS if KnownBy.FRONT in one.known_by and not one.inspector.IS_CONTAINER
+BY_PREFIX: Final = _inspectors(
+    one for one in FORMATS if KnownBy.PREFIX in one.known_by and not one.inspector.IS_CONTAINER
 )
 #: Images that are known by their ends.
 BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_by)

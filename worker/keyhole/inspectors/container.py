@@ -89,7 +89,7 @@ class PlacedMember:
 
     def _told(self) -> Member:
         facts = self.inspection.facts()
-        facts = replace(facts, front=facts.front[:FRONT_BYTES])
+        facts = replace(facts, first_bytes=facts.first_bytes[:FRONT_BYTES])
         return Member(self.name, self._extents.place, self._extents.size, facts)
 
     def _fill_holes(self, available: int) -> None:

@@ -31,7 +31,7 @@ class Facts:
     `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
     whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it, or
     `unseen` says why: the name of a check, or `DECOMPRESSION_LIMIT`.
-    `front` are the first bytes of what was not recognised, for whoever can name it: up to 4 KiB, or all that
+    `first_bytes` are those of what was not recognised, for whoever can name it: up to 4 KiB, or all that
     is held if that is nothing but zeros (and nothing if only the first 4 KiB are).
     `other_sizes` are the virtual sizes that some readers take in place of `virtual_size`, by the reader's
     name in `readers`; zero is unknown.
@@ -47,7 +47,7 @@ class Facts:
     wholeness: Wholeness = Wholeness.UNCHECKED
     complete: bool = True
     members: tuple["Member", ...] = ()
-    front: bytes = b""
+    first_bytes: bytes = b""
     unseen: str | None = None
     other_sizes: Mapping[str, int] = field(default_factory=dict)
 

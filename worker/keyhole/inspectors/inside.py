@@ -65,7 +65,7 @@ class Inside:
     #: Opens an inspection. Set by `inspection`, which alone knows all formats, when it is imported.
     opener: ClassVar[Callable[["Inside"], Look]]
     #: Names the format of a disk image by its first bytes; `None` if they bear no magic number. Set likewise.
-    format_by_front: ClassVar[Callable[[bytes], str | None]]
+    format_by_prefix: ClassVar[Callable[[bytes], str | None]]
 
     depth: int = 0
     decompression: Decompression = field(default_factory=Decompression)

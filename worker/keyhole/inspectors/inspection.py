@@ -16,7 +16,7 @@ disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
 from collections.abc import Callable
 
 from keyhole.inspectors.base import FileInspector
-from keyhole.inspectors.catalogue import BY_END, BY_FRONT, CONTAINERS, FRONT_BYTES
+from keyhole.inspectors.catalogue import BY_END, BY_PREFIX, CONTAINERS, FRONT_BYTES
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Facts, Wholeness
@@ -31,14 +31,14 @@ from keyhole.inspectors.unsupported import UnsupportedFormats
 #: What contradicts every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
 #: What the object's first bytes tell.
-KNOWN_BY_FRONT: frozenset[type[FileInspector]] = frozenset((*BY_FRONT, *CONTAINERS))
+KNOWN_BY_PREFIX: frozenset[type[FileInspector]] = frozenset((*BY_PREFIX, *CONTAINERS))
 #: Formats of disks that are as long as the object, or go on to its end.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 
 
 def _is_part(one: FileInspector, of: FileInspector) -> bool:
     """Whether what is recognised as one format is part of another and no second one."""
-    return of.explains(one) or (type(of) in KNOWN_BY_FRONT and one.is_remnant_in(of))
+    return of.explains(one) or (type(of) in KNOWN_BY_PREFIX and one.is_remnant_in(of))
 
 
 class Inspection:
@@ -140,7 +140,9 @@ class Inspection:
         size = self._highest if self._size is None else self._size
         if not matches:
             marks = {"marks": list(self._unsupported.names)} if self._unsupported.names else {}
-            return Facts(None, None, None, size, (), marks, complete=self.complete, front=self._disk.front)
+            return Facts(
+                None, None, None, size, (), marks, complete=self.complete, first_bytes=self._disk.front
+            )
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
@@ -210,8 +212,8 @@ class Inspection:
         self._narrowed = True
         front = self._front.data
         self._by_front = [
-            *(self._new(kind) for kind in BY_FRONT if kind.matches_front(front)),
-            *(kind(self._tracing, self._inside) for kind in CONTAINERS if kind.matches_front(front)),
+            *(self._new(kind) for kind in BY_PREFIX if kind.matches_prefix(front)),
+            *(kind(self._tracing, self._inside) for kind in CONTAINERS if kind.matches_prefix(front)),
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
@@ -264,9 +266,9 @@ def _open(inside: Inside) -> Inspection:
     return Inspection(inside=inside)
 
 
-def _format_by_front(front: bytes) -> str | None:
-    return next((kind.NAME for kind in BY_FRONT if kind.matches_front(front)), None)
+def _format_by_prefix(front: bytes) -> str | None:
+    return next((kind.NAME for kind in BY_PREFIX if kind.matches_prefix(front)), None)
 
 
 Inside.opener = _open
-Inside.format_by_front = _format_by_front
+Inside.format_by_prefix = _format_by_prefix

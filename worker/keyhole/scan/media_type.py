@@ -19,16 +19,16 @@ def unrecognized_reason(facts: Facts) -> Reason:
     """Return why nothing was recognised."""
     if not facts.actual_size:
         return Reason.EMPTY
-    if not facts.front:
+    if not facts.first_bytes:
         return Reason.NO_KNOWN_FORMAT
-    if not any(facts.front):
+    if not any(facts.first_bytes):
         return Reason.ZEROS
-    return Reason.NOT_AN_IMAGE if media_type(facts.front) else Reason.NO_KNOWN_FORMAT
+    return Reason.NOT_AN_IMAGE if media_type(facts.first_bytes) else Reason.NO_KNOWN_FORMAT
 
 
 def details(facts: Facts) -> Mapping[str, object]:
     """What it is instead, if that is known: `mime_type`."""
-    kind = media_type(facts.front) if facts.format is None else None
+    kind = media_type(facts.first_bytes) if facts.format is None else None
     return {"mime_type": kind} if kind else {}
 
 

@@ -38,7 +38,7 @@ def is_member(member: Member) -> bool:
     if facts.format is not None or facts.findings or facts.details or not facts.complete:
         return True
     name = member.name.encode()
-    if is_apple_double(name, facts.front):
+    if is_apple_double(name, facts.first_bytes):
         return False
     return is_disk_name(name) or (member.size or 0) >= LARGE
 

@@ -79,14 +79,14 @@ class CompressedInspector(ContainerInspector):
         self.new_region("front", CaptureRegion(0, FRONT_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether a stream begins at the object's first byte."""
-        return cls.DECODER.begins(front)
+        return cls.DECODER.begins(prefix)
 
     @property
     def format_match(self) -> bool:
         """Whether a stream begins at the object's first byte."""
-        return self.matches_front(self.region("front").data)
+        return self.matches_prefix(self.region("front").data)
 
     @property
     def holds_much(self) -> bool:
@@ -274,7 +274,10 @@ class CompressedInspector(ContainerInspector):
             return None
         facts = self._replay.inspection.facts()
         facts = replace(
-            facts, front=facts.front[:FRONT_KEPT], complete=whole and facts.complete, unseen=unseen
+            facts,
+            first_bytes=facts.first_bytes[:FRONT_KEPT],
+            complete=whole and facts.complete,
+            unseen=unseen,
         )
         return Member(MEMBER, None, self._decoder.made if whole else None, facts)
 

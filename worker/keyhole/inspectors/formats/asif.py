@@ -56,9 +56,9 @@ class ASIFInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the signature stands at the front."""
-        return front.startswith(SIGNATURE)
+        return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:

@@ -64,9 +64,9 @@ class BochsInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether an object that begins so has Bochs' magic."""
-        return front.startswith(MAGIC_TEXT)
+        return prefix.startswith(MAGIC_TEXT)
 
     @property
     def virtual_size(self) -> int:

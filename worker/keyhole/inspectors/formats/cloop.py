@@ -52,9 +52,9 @@ class CloopInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether an object that begins so has a preamble of cloop, version 2."""
-        return front.startswith(PREAMBLE) and front.startswith(COMMANDS, len(PREAMBLE))
+        return prefix.startswith(PREAMBLE) and prefix.startswith(COMMANDS, len(PREAMBLE))
 
     @property
     def virtual_size(self) -> int:

@@ -80,7 +80,7 @@ class DMGInspector(FileInspector):
         self.new_region("tail", TailRegion(DMG_SEARCHED_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
         """Never: nothing at the front makes a file a DMG."""
         return False
 

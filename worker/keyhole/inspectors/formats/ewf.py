@@ -101,9 +101,9 @@ class EWFInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES_2))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether a signature of either version stands at the front."""
-        return front.startswith((SIGNATURE_1, SIGNATURE_2))
+        return prefix.startswith((SIGNATURE_1, SIGNATURE_2))
 
     @property
     def virtual_size(self) -> int:

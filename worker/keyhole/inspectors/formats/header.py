@@ -16,7 +16,7 @@ class HeaderInspector(FileInspector):
     @property
     def format_match(self) -> bool:
         """Whether the object begins as the format does."""
-        return self.matches_front(self.region("header").data)
+        return self.matches_prefix(self.region("header").data)
 
     def _needs(self, end: int) -> Iterator[Finding]:
         """A finding if the object, once its length is known, ends before `end`."""

@@ -85,7 +85,7 @@ class ISOInspector(FileInspector):
         self.new_region("set", CaptureRegion(SET_OFFSET, MAX_DESCRIPTORS * SECTOR))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
         """Never: the first 32 KiB of a disc are not the format's."""
         return False
 

@@ -63,9 +63,9 @@ class ParallelsInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether an object that begins so has one of the two magics."""
-        return front.startswith((MAGIC, EXTENDED_MAGIC))
+        return prefix.startswith((MAGIC, EXTENDED_MAGIC))
 
     @property
     def virtual_size(self) -> int:

@@ -70,9 +70,9 @@ class QcowV1Inspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether an object that begins so has the magic and version 1."""
-        return front.startswith(MAGIC)
+        return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:

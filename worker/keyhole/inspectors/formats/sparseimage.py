@@ -68,14 +68,14 @@ class SparseImageInspector(FileInspector):
         self.new_region("node_0", CaptureRegion(0, NODE_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the signature stands at the front."""
-        return front.startswith(SIGNATURE)
+        return prefix.startswith(SIGNATURE)
 
     @property
     def format_match(self) -> bool:
         """Whether the file begins with `sprs`."""
-        return self.matches_front(self.region("node_0").data)
+        return self.matches_prefix(self.region("node_0").data)
 
     @property
     def virtual_size(self) -> int:

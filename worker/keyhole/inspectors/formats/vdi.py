@@ -67,9 +67,9 @@ class VDIInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, have VDI's signature at 0x40."""
-        return front[0x40:0x44] == SIGNATURE
+        return prefix[0x40:0x44] == SIGNATURE
 
     @property
     def virtual_size(self) -> int:

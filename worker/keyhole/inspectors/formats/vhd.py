@@ -80,9 +80,9 @@ class VHDInspector(FileInspector):
         return self.region("header").data.startswith(COOKIE)
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, begin with a footer's copy."""
-        return front.startswith(COOKIE)
+        return prefix.startswith(COOKIE)
 
     @property
     def format_match(self) -> bool:

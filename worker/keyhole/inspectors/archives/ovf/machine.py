@@ -89,7 +89,7 @@ class Machine:
         """Take the first bytes of the last file, as many as were wanted."""
         candidate = self._last
         if candidate is None:
-            kind = Inside.format_by_front(data)
+            kind = Inside.format_by_prefix(data)
             if kind is not None:
                 self._fronts[len(self._places) - 1] = kind
             return

@@ -97,14 +97,14 @@ class TarInspector(ContainerInspector):
         self._ask(next(self._walk))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the first block is a header, by its mark or its checksum."""
-        return begins_archive(front)
+        return begins_archive(prefix)
 
     @property
     def format_match(self) -> bool:
         """Whether the object begins as an archive does."""
-        return self.matches_front(self.region("front").data)
+        return self.matches_prefix(self.region("front").data)
 
     def post_process(self) -> None:
         """Go on with the walk as far as what is captured leads."""

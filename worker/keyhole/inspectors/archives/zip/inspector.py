@@ -81,14 +81,14 @@ class ZipInspector(ContainerInspector):
         self.new_region("end", TailRegion(TAIL_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the object begins with a member, or is an archive without any."""
-        return front.startswith((LOCAL_MARK, SIGNATURE))
+        return prefix.startswith((LOCAL_MARK, SIGNATURE))
 
     @property
     def format_match(self) -> bool:
         """Whether the object begins as an archive does."""
-        return self.matches_front(self.region("mark").data)
+        return self.matches_prefix(self.region("mark").data)
 
     # What goes in
 

@@ -78,9 +78,9 @@ class QcowInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, begin with qcow2's magic and a version of it."""
-        return front.startswith(MAGIC) and front[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
+        return prefix.startswith(MAGIC) and prefix[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
 
     @property
     def virtual_size(self) -> int:

@@ -84,14 +84,14 @@ class VHDXInspector(FileInspector):
         self.new_region("ident", CaptureRegion(0, len(SIGNATURE)))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, begin with `vhdxfile`."""
-        return front.startswith(SIGNATURE)
+        return prefix.startswith(SIGNATURE)
 
     @property
     def format_match(self) -> bool:
         """Whether the file begins with `vhdxfile`."""
-        return self.matches_front(self.region("ident").data)
+        return self.matches_prefix(self.region("ident").data)
 
     @property
     def virtual_size(self) -> int:

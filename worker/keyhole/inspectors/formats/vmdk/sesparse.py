@@ -109,9 +109,9 @@ class SESparseInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether an object that begins so has SESparse's magic."""
-        return front.startswith(MAGIC)
+        return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:

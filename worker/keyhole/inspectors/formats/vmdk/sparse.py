@@ -71,9 +71,9 @@ class VMDKInspector(GrainMapInspector):
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether the object's first 512 bytes, or fewer, begin with `KDMV`."""
-        return front.startswith(MAGIC)
+        return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:

@@ -111,9 +111,9 @@ class VMDKTextInspector(HeaderInspector):
         self.new_region("header", CaptureRegion(0, FRONT_BYTES))
 
     @classmethod
-    def matches_front(cls, front: bytes) -> bool:
+    def matches_prefix(cls, prefix: bytes) -> bool:
         """Whether an object that begins so, in its first 512 bytes or in all of them, is a descriptor."""
-        return FRONT.match(front.removeprefix(UTF8_MARK)) is not None
+        return FRONT.match(prefix.removeprefix(UTF8_MARK)) is not None
 
     @property
     def format_match(self) -> bool:
