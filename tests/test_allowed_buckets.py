@@ -14,7 +14,7 @@ from keyhole.cli.errors import exit_code_of
 from keyhole.fleet import services as services_module
 from keyhole.fleet.services import Services, services, use_settings
 from keyhole.intake.audits.audit import AuditSpec, AuditState
-from keyhole.intake.audits.store import Claim
+from keyhole.intake.audits.records import Claim
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS

@@ -8,10 +8,11 @@ import pytest
 from keyhole.app import configuration
 from keyhole.embedded.processes import STOP_SECONDS
 from keyhole.fleet.entry_runner import MAX_LOST
+from keyhole.fleet.ledger_task import MAX_RETRIES
 from keyhole.jobs.queues import JOBS, QUEUES
 from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN, VISIBILITY
 from keyhole.settings import Settings
-from keyhole.tasks import MAX_RETRIES, scan, scan_batch
+from keyhole.tasks import scan, scan_batch
 
 
 def configured(**settings: object) -> dict[str, object]:

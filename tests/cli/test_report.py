@@ -14,7 +14,8 @@ import redis
 from pyarrow import parquet
 
 from keyhole.intake.audits.audit import AuditSpec
-from keyhole.intake.audits.store import AuditStore, PageResult, Row
+from keyhole.intake.audits.records import PageResult, Row
+from keyhole.intake.audits.store import AuditStore
 from keyhole.reports import page
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys

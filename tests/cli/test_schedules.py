@@ -11,7 +11,8 @@ import redis
 from rich.cells import cell_len
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState
-from keyhole.intake.audits.store import AuditStore, PageResult
+from keyhole.intake.audits.records import PageResult
+from keyhole.intake.audits.store import AuditStore
 from keyhole.intake.schedule_runs import ScheduleRuns
 from keyhole.intake.schedules import parse_schedules
 from keyhole.store import keys

@@ -19,7 +19,7 @@ from keyhole.fleet.auditing import AuditWork
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import Audit, AuditSpec
-from keyhole.intake.audits.store import Claim
+from keyhole.intake.audits.records import Claim
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.queues import HOUSEKEEPING
 from keyhole.reasons import Status

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from keyhole.app import configure
+from keyhole.app import app, configure
 from keyhole.fleet.services import services, use_settings
+from keyhole.fleet.wiring import queue_length
 from keyhole.jobs.queues import QUEUES
 from keyhole.settings import Settings
 from keyhole.store import keys
-from keyhole.tasks import waiting
 from tests.e2e import commands
 from tests.faults.fleet import Fleet, fleet
 from tests.faults.outcome import Plan
@@ -68,7 +68,7 @@ def at_rest() -> bool:
 
 def what_is_left() -> str:
     ledger, found = services().ledger, services().redis
-    queued = {queue: waiting(queue) for queue in QUEUES}
+    queued = {queue: queue_length(app, queue) for queue in QUEUES}
     entries = found.hvals(keys.LEDGER_ENTRIES)[:3]
     tags = found.zcard(keys.TAGS_HELD), found.zcard(keys.TAGS_OWED)
     postponed = ledger.count_postponed()

@@ -25,13 +25,14 @@ from hypothesis import strategies as st
 from redis.client import Pipeline
 
 from keyhole import tasks
+from keyhole.fleet import ledger_task, wiring
 from keyhole.fleet.auditing import MAX_STARTS
 from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor
-from keyhole.intake.audits.store import Claim
+from keyhole.intake.audits.records import Claim
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.liveness import Liveness
 from keyhole.reasons import Status
@@ -306,10 +307,12 @@ def world(valkey: redis.Redis, valkey_url: str, s3: SyntheticS3, monkeypatch: py
     world = World(valkey, valkey_url, s3)
     s3.list_at_most(PAGE_KEYS)
     monkeypatch.setattr(tasks, "services", world.process_services)
-    monkeypatch.setattr(tasks, "CeleryPublisher", lambda: world)
-    monkeypatch.setattr(tasks, "_publish_page", world.publish_page)
-    monkeypatch.setattr(tasks, "waiting", world.waiting)
-    monkeypatch.setattr(tasks, "restore_overdue", lambda: None)
+    monkeypatch.setattr(ledger_task, "services", world.process_services)
+    monkeypatch.setattr(wiring, "services", world.process_services)
+    monkeypatch.setattr(wiring, "CeleryPublisher", lambda _: world)
+    monkeypatch.setattr(wiring, "publish_page", lambda _, claim: world.publish_page(claim))
+    monkeypatch.setattr(wiring, "queue_length", lambda _, queue: world.waiting(queue))
+    monkeypatch.setattr(wiring, "restore_overdue", lambda _: None)
     logging.getLogger("keyhole").setLevel(logging.CRITICAL)
     return world
 

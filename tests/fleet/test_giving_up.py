@@ -10,6 +10,7 @@ from celery.exceptions import Reject
 from keyhole import tasks
 from keyhole.fleet import services as serving
 from keyhole.fleet.entry_runner import MAX_LOST
+from keyhole.fleet.ledger_task import REDIS_PAUSE
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services, services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
@@ -99,7 +100,7 @@ def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
 ) -> None:
     """It is neither given up nor left for the sweep to find."""
     pauses: list[float] = []
-    monkeypatch.setattr("keyhole.tasks.time.sleep", pauses.append)
+    monkeypatch.setattr("keyhole.fleet.ledger_task.time.sleep", pauses.append)
     services().ledger.record(ENTRY_OF_TWO)
     valkey.config_set("maxmemory", 1)
     try:
@@ -109,7 +110,7 @@ def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
         valkey.config_set("maxmemory", 0)
 
     assert rejected.value.requeue
-    assert pauses == [tasks.REDIS_PAUSE]
+    assert pauses == [REDIS_PAUSE]
     assert dead.count() == 0
     assert services().ledger.is_open("batch")
 
@@ -118,7 +119,7 @@ def test_a_wrong_call_that_a_full_redis_does_not_keep_goes_back_into_its_queue(
     valkey: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("keyhole.tasks.time.sleep", pauses.append)
+    monkeypatch.setattr("keyhole.fleet.ledger_task.time.sleep", pauses.append)
     valkey.config_set("maxmemory", 1)
     try:
         with pytest.raises(Reject) as rejected:
@@ -127,7 +128,7 @@ def test_a_wrong_call_that_a_full_redis_does_not_keep_goes_back_into_its_queue(
         valkey.config_set("maxmemory", 0)
 
     assert rejected.value.requeue
-    assert pauses == [tasks.REDIS_PAUSE]
+    assert pauses == [REDIS_PAUSE]
 
     scan_batch.apply(args=["garbage"], throw=False)
     (letter,) = dead.letters()

@@ -10,12 +10,12 @@ from kombu.exceptions import BatchPublishError
 from kombu.transport.redis import PublishBatch
 
 from keyhole.app import app, configure
+from keyhole.fleet.wiring import CeleryPublisher, queue_length, restore_overdue
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import JOBS
 from keyhole.settings import Settings
-from keyhole.tasks import CeleryPublisher, restore_overdue, waiting
 from tests.faults.valkey import Valkey
 
 ENTRY = Entry("job", (ScanJob(id="job", bucket="images", key="a.qcow2"),))
@@ -44,30 +44,30 @@ def lost(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG0
 
     with monkeypatch.context() as dying:
         dying.setattr(PublishBatch, "flush", die)
-        with pytest.raises(DeliveryUncertainError, match="on their way"):
-            CeleryPublisher().publish([ENTRY])
+        with pytest.raises(DeliveryUncertainError, match="were published"):
+            CeleryPublisher(app).publish([ENTRY])
 
 
 @pytest.mark.usefixtures("lost")
 def test_a_connection_that_died_under_a_batch_is_opened_again_by_the_next() -> None:
-    CeleryPublisher().publish([ENTRY])
+    CeleryPublisher(app).publish([ENTRY])
 
-    assert waiting(JOBS) == 1
+    assert queue_length(app, JOBS) == 1
 
 
 @pytest.mark.usefixtures("lost")
 def test_a_connection_that_died_under_a_batch_is_opened_again_by_a_sweep() -> None:
     """Publishers close it, and leave it in the pool."""
-    restore_overdue()
+    restore_overdue(app)
 
-    assert waiting(JOBS) == 0
+    assert queue_length(app, JOBS) == 0
 
 
 @pytest.mark.usefixtures("broker")
 def test_it_follows_the_settings_to_another_broker(valkey: redis.Redis, valkey_url: str) -> None:
-    CeleryPublisher().publish([ENTRY])
+    CeleryPublisher(app).publish([ENTRY])
 
     configure(Settings(redis_url=valkey_url))
-    CeleryPublisher().publish([ENTRY])
+    CeleryPublisher(app).publish([ENTRY])
 
     assert valkey.llen(f"keyhole:broker:{JOBS}") == 1

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from keyhole import limits, tasks
+from keyhole import limits
 from keyhole.fleet import services as serving
+from keyhole.fleet import wiring
 from keyhole.fleet.services import Services, services
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.jobs.entry import ENTRY, Entry
@@ -32,7 +33,7 @@ def sent(
     monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
     monkeypatch.setattr(limits, "BEGIN", -1)
     again: list[Entry] = []
-    monkeypatch.setattr(tasks.CeleryPublisher, "publish", lambda _, entries: again.extend(entries))
+    monkeypatch.setattr(wiring.CeleryPublisher, "publish", lambda _, entries: again.extend(entries))
     services().ledger.record(BATCH)
     yield again
     services().redis.close()

@@ -15,11 +15,11 @@ import keyhole.fleet.consumer  # noqa: F401 - a worker imports it
 from keyhole import tasks
 from keyhole.app import app, configure
 from keyhole.fleet import services as services_module
-from keyhole.fleet import signing
+from keyhole.fleet import signing, wiring
 from keyhole.fleet.scheduling import TASK
 from keyhole.fleet.services import services, use_settings
-from keyhole.intake.audits.store import Claim
-from keyhole.jobs.entry import Entry
+from keyhole.intake.audits.records import Claim
+from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS, HOUSEKEEPING, JOBS, QUEUES
 from keyhole.jobs.signatures import HEADER
@@ -76,8 +76,8 @@ class TestPublishing:
         tasks.scan.delay("s3://b/delay")
         tasks.scan_batch.delay(["s3://b/1", "s3://b/2"])
         tasks.submit([job] * 3, batch_size=2)
-        tasks.CeleryPublisher().publish([Entry("audit", (job,), AUDITS, "a")])
-        tasks._publish_page(Claim("a", 1, "token"))
+        wiring.CeleryPublisher(tasks.app).publish([Entry("audit", (job,), AUDITS, "a")])
+        wiring.publish_page(tasks.app, Claim("a", 1, "token"))
         app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=600)
         app.send_task(TASK, ["nightly", {"bucket": "b"}], queue=HOUSEKEEPING, expires=3600, retry=True)
 
@@ -146,8 +146,8 @@ class TestACopy:
         self, message: tuple[str, dict[str, Any], bytes]
     ) -> None:
         ((entry,),) = [json.loads(message[2])[0]]
-        tasks.give_up(tasks.ENTRY.validate_python(entry), "for the test")
-        services().ledger.complete(tasks.ENTRY.validate_python(entry))
+        tasks.give_up(ENTRY.validate_python(entry), "for the test")
+        services().ledger.complete(ENTRY.validate_python(entry))
         letters = services().dead_letters.count()
 
         assert why_refused(*message) is None

@@ -10,7 +10,7 @@ from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How, Total
 from keyhole.intake.audits.costs import GETS_PER_OBJECT, USUAL_TAGS
 from keyhole.intake.audits.page import MESSAGE_BYTES, Auditor, batch_size
 from keyhole.intake.audits.prices import load_prices
-from keyhole.intake.audits.store import NANO, PageResult, Place
+from keyhole.intake.audits.records import NANO, PageResult, Place
 from keyhole.intake.listing import Listed, Page
 from keyhole.intake.selection import Selection
 from keyhole.jobs.entry import ENTRY

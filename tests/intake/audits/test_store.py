@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
-from keyhole.intake.audits.store import NANO, AuditStore, Claim, PageResult, Result, Row
+from keyhole.intake.audits.records import NANO, Claim, PageResult, Result, Row
+from keyhole.intake.audits.store import AuditStore
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger

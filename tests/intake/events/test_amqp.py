@@ -9,7 +9,8 @@ from uuid import uuid4
 import amqp
 import pytest
 
-from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
+from keyhole.intake.events.amqp import AmqpSource
+from keyhole.intake.events.amqp_queue import AmqpQueue, Binding
 from keyhole.intake.events.open_source import open_source
 from keyhole.intake.events.source import Message, SourceUnavailableError
 from tests.e2e.commands import PATIENCE, until

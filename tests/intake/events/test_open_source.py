@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
+from keyhole.intake.events.amqp import AmqpSource
+from keyhole.intake.events.amqp_queue import AmqpQueue, Binding
 from keyhole.intake.events.open_source import open_source
 from keyhole.intake.events.redis_list import RedisListSource
 from keyhole.intake.events.sqs import SqsQueue, SqsSource

@@ -186,13 +186,14 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
     except ValueError as error:
         reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
         raise NotUnderstoodError(reason) from error
-    from keyhole.tasks import CeleryPublisher, check_buckets
+    from keyhole.fleet.ledger_task import check_buckets
+    from keyhole.tasks import publisher
 
     try:
         check_buckets(entry.jobs)
     except BucketNotAllowedError as error:
         raise NotUnderstoodError(str(error)) from error
-    CeleryPublisher().publish(services().ledger.record_many([entry]))
+    publisher().publish(services().ledger.record_many([entry]))
     return f"{_counted(len(entry.jobs), 'object')} queued"
 
 

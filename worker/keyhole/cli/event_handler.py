@@ -6,7 +6,7 @@ from keyhole.intake.events.deletion import VerdictDeleter, is_gone
 from keyhole.intake.events.handling import Handler, Rules
 from keyhole.results.drop import Drops
 from keyhole.settings import Settings
-from keyhole.tasks import CeleryPublisher
+from keyhole.tasks import publisher
 
 
 def event_handler(settings: Settings) -> Handler:
@@ -22,4 +22,4 @@ def event_handler(settings: Settings) -> Handler:
         settings.dead_after,
         settings.event_window_seconds,
     )
-    return Handler(here.ledger, CeleryPublisher(), here.dead_letters, deleter, rules)
+    return Handler(here.ledger, publisher(), here.dead_letters, deleter, rules)

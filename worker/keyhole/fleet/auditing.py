@@ -18,7 +18,7 @@ from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor, page_size
-from keyhole.intake.audits.store import Claim
+from keyhole.intake.audits.records import Claim
 from keyhole.intake.listing import Lister, lister_for
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError, Publisher

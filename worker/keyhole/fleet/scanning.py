@@ -8,7 +8,7 @@ from keyhole.fleet.entry_runner import EntryRunner
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
 from keyhole.intake.audits.costs import cost_of_scan
-from keyhole.intake.audits.store import NANO, Result
+from keyhole.intake.audits.records import NANO, Result
 from keyhole.intake.dead_letters import Dead
 from keyhole.intake.events.counters import OTHER_READING
 from keyhole.jobs.entry import Entry

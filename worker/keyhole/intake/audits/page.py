@@ -22,7 +22,7 @@ from keyhole.intake.audits.costs import (
 from keyhole.intake.audits.decision import decide
 from keyhole.intake.audits.orphans import KeyRange, Orphans, find_orphans
 from keyhole.intake.audits.prices import Prices
-from keyhole.intake.audits.store import NANO, PageResult, Place, Row
+from keyhole.intake.audits.records import NANO, PageResult, Place, Row
 from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob

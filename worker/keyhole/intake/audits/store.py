@@ -25,26 +25,19 @@ name; what they are called, their records know, if they have not expired.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import redis
 
 from keyhole.intake.audits import scripts
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
+from keyhole.intake.audits.records import NANO, ROW_BYTES, Claim, PageResult, Place, Result, Row
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.durability import Durability
-
-#: A status, and how an audit came by a verdict, as a byte of a row. Only ever added to.
-_STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
-_HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
-_STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
-_HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
-ROW_BYTES: Final = 18
 
 #: Seconds that a page may take without a sign of life: a LIST with all its retries.
 PAGE_SECONDS: Final = 120
@@ -52,67 +45,6 @@ PAGE_SECONDS: Final = 120
 _PAGE: Final = 100
 #: Specifications of audits that a process remembers.
 _SPECS_REMEMBERED: Final = 100
-#: Money is counted in whole billionths of a dollar: a GET costs 400 of them.
-NANO: Final = 1_000_000_000
-
-
-class Row(NamedTuple):
-    """One object of an audit, by its hash."""
-
-    object_id: str
-    status: Status
-    how: How
-
-    def packed(self) -> bytes:
-        """As it lies in Redis."""
-        return bytes.fromhex(self.object_id) + bytes([_STATUS_BYTES[self.status], _HOW_BYTES[self.how]])
-
-
-class Result(NamedTuple):
-    """What became of one job of an audit."""
-
-    object_id: str
-    status: Status
-    requests: int
-    bytes_read: int
-    nanodollars: int
-
-
-class Place(NamedTuple):
-    """Where a page begins: its number, the lister's cursor (`None`: the front), the last key before it."""
-
-    page: int
-    cursor: str | None
-    after: str | None
-
-
-class Claim(NamedTuple):
-    """The right to list a page, for as long as it is held."""
-
-    audit_id: str
-    page: int
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class PageResult:
-    """What comes of a page.
-
-    Args:
-        counts: What to add to the totals, by the names of `Totals`, `status:<status>` and `nanodollars`.
-        cursor: Where the next page begins; `None` if this was the last.
-        after: The last key of this page.
-        ends_as: The state in which the audit ends when this was the last page, and why.
-    """
-
-    counts: Mapping[str, int]
-    batches: tuple[Entry, ...] = ()
-    rows: tuple[Row, ...] = ()
-    findings: tuple[BucketFinding, ...] = ()
-    cursor: str | None = None
-    after: str | None = None
-    ends_as: AuditState = AuditState.DONE
-    reason: str = ""
 
 
 class AuditStore:
@@ -355,8 +287,7 @@ class AuditStore:
         """All objects of an audit, as they came."""
         for packed in self._list(keys.audit(audit_id, "objects")):
             for start in range(0, len(packed), ROW_BYTES):
-                row = packed[start : start + ROW_BYTES]
-                yield Row(row[:16].hex(), _STATUSES[row[16]], _HOWS[row[17]])
+                yield Row.unpacked(packed[start : start + ROW_BYTES])
 
     def findings(self, audit_id: str) -> Iterator[BucketFinding]:
         """What an audit found about the bucket."""

@@ -23,7 +23,8 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from keyhole.intake.events.amqp import AmqpQueue, AmqpSource, Binding
+from keyhole.intake.events.amqp import AmqpSource
+from keyhole.intake.events.amqp_queue import AmqpQueue, Binding
 from keyhole.intake.events.redis_list import RedisListSource
 from keyhole.intake.events.source import MessageSource
 from keyhole.intake.events.sqs import SqsQueue, SqsSource

@@ -1,0 +1,204 @@
+"""The base classes of the tasks: they record work before it is published, and keep invalid messages."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+import redis
+from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
+from celery import Task
+from celery.exceptions import Reject
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
+
+from keyhole.fleet import wiring
+from keyhole.fleet.attempt_pool import HungError
+from keyhole.fleet.scanning import ScanWork
+from keyhole.fleet.services import services
+from keyhole.intake.audits.audit import AuditState
+from keyhole.intake.refused import Refused, keep
+from keyhole.jobs.entry import ENTRY, Entry
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.publisher import DeliveryUncertainError
+from keyhole.jobs.queues import JOBS
+from keyhole.sources.allowed import BucketNotAllowedError
+from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.store.connection import is_outage
+
+log = logging.getLogger(__name__)
+
+#: How many workers a message may cost before Celery gives up. The ledger gives up a job earlier, and knows
+#: which job it is (`keyhole.fleet.entry_runner.MAX_LOST`); this limit is for workers that die before that.
+MAX_RETRIES: Final = 10
+#: The exit code of a process that ends itself because scans hang, or because memory ran out.
+HUNG_EXIT: Final = 70
+#: Seconds until work that Redis failed is tried again.
+REDIS_PAUSE: Final = 5.0
+
+
+class KeptTask(Task):  # type: ignore[misc] # Celery has no types
+    """A task whose message becomes a dead letter if its arguments are invalid."""
+
+    abstract = True
+    Request = "keyhole.fleet.worker_lost:Request"
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
+        """Make a dead letter of a message with invalid arguments. The sweep handles other failures.
+
+        Raises:
+            Reject: Redis does not take the dead letter; the broker delivers the message again.
+        """
+        if not isinstance(exc, TypeError | ValueError | BucketNotAllowedError):
+            return
+        try:
+            if not self.is_elsewhere(args):
+                keep(services().dead_letters, self._refused(task_id, args, kwargs), self._why(exc))
+        except redis.RedisError as error:
+            log.warning(
+                "a message of %s is put back into its queue, because Redis failed: %s", self.name, error
+            )
+            time.sleep(REDIS_PAUSE)
+            raise Reject(str(error), requeue=True) from error
+
+    def _refused(self, task_id: str, args: Any, kwargs: Any) -> Refused:  # noqa: ANN401 - as above
+        queue = str((self.request.delivery_info or {}).get("routing_key", ""))
+        body = json.dumps([args, kwargs, {}], default=repr).encode()
+        headers = {"lang": "py", "task": self.name, "id": task_id, "root_id": task_id}
+        properties = {"content_type": "application/json", "content_encoding": "utf-8"}
+        return Refused(queue, body, headers, properties)
+
+    def _why(self, exc: Exception) -> str:
+        return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
+
+    def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
+        """Whether the work of these arguments is recorded elsewhere."""
+        return False
+
+
+class LedgerTask(KeptTask):
+    """A task whose work is recorded in the ledger before it is published, whichever way that happens."""
+
+    abstract = True
+    max_retries = MAX_RETRIES
+    # A message with a countdown waits in the memory of a worker.
+    default_retry_delay = 0
+
+    def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
+        """The ledger's entry for the arguments of a call."""
+        raise NotImplementedError
+
+    def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401 - as above
+        """Whether the entry is in the ledger, so that the sweep sends it again."""
+        try:
+            return services().ledger.is_open(ENTRY.validate_python(args[0]).id)
+        except (ValueError, TypeError, IndexError, KeyError):
+            return False
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,  # noqa: ANN401 - whatever Celery takes
+    ) -> AsyncResult:
+        """Record the work, then publish it. Work that is done already is not published again.
+
+        Raises:
+            ValueError: The arguments are not those of a job.
+            BucketNotAllowedError: An object is in a bucket that Keyhole may not touch.
+            DeliveryUncertainError: The broker failed; the ledger has the work.
+        """
+        arguments = [*(args or ()), *(kwargs or {}).values()]
+        queue = str(options.pop("queue", None) or JOBS)
+        if len(arguments) == 1 and isinstance(arguments[0], dict):
+            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery sends a message again
+        else:
+            entry = self.entry(arguments, task_id or uuid4().hex, queue)
+        check_buckets(entry.jobs)
+        if not services().ledger.record(entry):
+            return self.AsyncResult(entry.id)
+        return self.publish(entry, **options)
+
+    def publish(self, entry: Entry, **options: Any) -> AsyncResult:  # noqa: ANN401 - whatever Celery takes
+        """Publish an entry that is recorded already."""
+        message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
+        try:
+            return super().apply_async([message], {}, task_id=entry.id, **{"queue": entry.queue, **options})
+        except (OperationalError, AMQPError) as error:
+            raise DeliveryUncertainError(f"the broker did not take the job: {error}") from error
+
+    def work_on(self, message: dict[str, Any]) -> None:
+        """Work on the entry of a message.
+
+        Raises:
+            ValueError: The message has no entry that this version can read.
+        """
+        entry: Entry = ENTRY.validate_python(message)
+        if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
+            services().audits.finish(entry.audit, entry.part_of or entry.id)
+            # A batch that was split has no message of its own, so the first of its parts completes it.
+            whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
+            if whole is not None:
+                services().ledger.complete(whole)
+            services().ledger.complete(entry)
+            return
+        try:
+            work = ScanWork(services())
+            work.refuse_other_buckets(entry)
+            wiring.CeleryPublisher(self.app).publish(work.runner().run(entry))
+        except (HungError, MemoryError) as error:
+            # Threads cannot be ended, but a process can. Celery delivers the message again. The attempts that
+            # did not end are recorded as started, so those jobs are scanned alone.
+            log.critical("%s: this process ends itself", str(error) or "memory ran out")
+            os._exit(HUNG_EXIT)
+        except redis.RedisError as error:
+            if not is_outage(error):
+                raise
+            log.warning("entry %s is put back into its queue, because Redis failed: %s", entry.id, error)
+            time.sleep(REDIS_PAUSE)
+            raise Reject(str(error), requeue=True) from error
+        except DeliveryUncertainError as error:
+            log.warning("the next sweep sends the rest of entry %s: %s", entry.id, error)
+        if entry.audit is not None:
+            wiring.audit_work(self.app).advance(entry.audit)
+
+
+class ScanTask(LedgerTask):
+    """`keyhole.scan`: one object."""
+
+    def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
+        """From `(uri)`, `(uri, version_id)` or a `ScanJob`."""
+        if isinstance(args[0], ScanJob):
+            return Entry(args[0].id, (args[0],), queue)
+        bucket, key = parse_s3_uri(args[0])
+        version_id = args[1] if len(args) > 1 else None
+        return Entry(task_id, (ScanJob(id=task_id, bucket=bucket, key=key, version_id=version_id),), queue)
+
+
+class ScanBatchTask(LedgerTask):
+    """`keyhole.scan_batch`: many objects."""
+
+    def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
+        """From a sequence of `ScanJob`s or URIs."""
+        jobs = []
+        for number, job in enumerate(args[0]):
+            if isinstance(job, str):
+                bucket, key = parse_s3_uri(job)
+                jobs.append(ScanJob(id=f"{task_id}-{number}", bucket=bucket, key=key))
+            else:
+                jobs.append(ScanJob.model_validate(job))
+        return Entry(task_id, tuple(jobs), queue)
+
+
+def check_buckets(jobs: Sequence[ScanJob]) -> None:
+    """Raise for jobs in buckets that Keyhole may not touch.
+
+    Raises:
+        BucketNotAllowedError: There is such a job.
+    """
+    for bucket in {job.bucket for job in jobs}:
+        services().buckets.check(bucket)
