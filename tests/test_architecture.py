@@ -70,6 +70,7 @@ OUTSIDE = {
     "functools",
     "hashlib",
     "heapq",
+    "importlib",  # the public names are imported when they are used
     "itertools",
     "json",
     "logging",

@@ -23,7 +23,7 @@ def test_a_retry_is_one_line_at_debug(
     report = scan_s3(scripted_access, BUCKET, "image", None, ScanSettings())
     # Then each retry is a line that says why, and nothing is louder
     assert report.status is Status.FAILED
-    told = [record for record in caplog.records if record.name == "keyhole.logs"]
+    told = [record for record in caplog.records if record.name == "keyhole.sources.retries"]
     assert len(told) == RETRY_ATTEMPTS - 1
     assert all("slow down" in record.getMessage() for record in told)
     assert max(record.levelno for record in caplog.records) == logging.DEBUG

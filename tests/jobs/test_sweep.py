@@ -6,9 +6,9 @@ import pytest
 import redis
 
 from keyhole.jobs import queues
-from keyhole.jobs.entry import Entry
+from keyhole.jobs.entry import LEASE_SECONDS, Entry
 from keyhole.jobs.job import ScanJob
-from keyhole.jobs.leases import LEASE_SECONDS, Holder
+from keyhole.jobs.leases import Holder
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.sweep import MAX_RESENDS, Sweeper

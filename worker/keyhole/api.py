@@ -6,9 +6,9 @@
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from keyhole.inspectors.text import printable
 from keyhole.scan.memory import MemoryPool
@@ -18,16 +18,23 @@ from keyhole.scan.scanner import scan, scan_stream
 from keyhole.scan.settings import ScanSettings
 from keyhole.settings import Settings
 from keyhole.sources.local import FileSource, open_local
-from keyhole.sources.s3 import S3Access, S3Source
 from keyhole.sources.s3_uri import parse_s3_uri
+
+if TYPE_CHECKING:
+    from keyhole.sources.s3 import S3Access
 
 STREAM_CHUNK_BYTES = 1024 * 1024
 
 
-_access = lru_cache(S3Access)
+@cache
+def _access(**options: object) -> "S3Access":
+    # Imported here, as below: whoever inspects files doesn't pay for boto3.
+    from keyhole.sources.s3 import S3Access  # noqa: PLC0415 - see above
+
+    return S3Access(**options)  # type: ignore[arg-type] # s3_access has their types
 
 
-def s3_access(settings: Settings) -> S3Access:
+def s3_access(settings: Settings) -> "S3Access":
     """This process's way to S3, made on the first call; not before a fork."""
     return _access(
         endpoint_url=settings.s3_endpoint_url,
@@ -56,7 +63,7 @@ def scan_object(uri: str, *, version_id: str | None = None, settings: Settings |
 
 
 def scan_s3(
-    access: S3Access,
+    access: "S3Access",
     bucket: str,
     key: str,
     version_id: str | None,
@@ -68,6 +75,8 @@ def scan_s3(
 
     `rate_limiter` is called before every request and may sleep. All scans of a process share `memory`.
     """
+    from keyhole.sources.s3 import S3Source  # noqa: PLC0415 - see above
+
     target = Target(f"s3://{bucket}/{key}", bucket, key, version_id)
     return scan(
         target,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from keyhole.jobs.leases import LEASE_SECONDS
+from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.scan.settings import ScanSettings
 
 #: Seconds that a batch begins with objects, and must at least have for that.

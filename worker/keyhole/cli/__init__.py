@@ -5,6 +5,7 @@ import io
 import logging
 import signal
 import sys
+from typing import NamedTuple
 
 import click
 
@@ -14,41 +15,63 @@ from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import escaped_lines, shown
 from keyhole.masking import masked
 
+
+class _Command(NamedTuple):
+    """A command NAME is `keyhole.cli.MODULE.NAME_command`; `help` is the first sentence of its own help."""
+
+    module: str
+    help: str
+
+
 COMMANDS = {
-    "audit": "audit",
-    "audits": "audit",
-    "dead": "dead",
-    "demo": "demo",
-    "docs": "docs",
-    "doctor": "doctor",
-    "inspect": "inspect",
-    "listen": "listen",
-    "policy": "policy",
-    "report": "report",
-    "results": "results",
-    "scheduler": "scheduler",
-    "schedules": "schedules",
-    "show": "results",
-    "submit": "submit",
-    "verify": "verify",
-    "worker": "worker",
+    "audit": _Command(
+        "audit", "Scan all objects of a bucket, or below a prefix, whose verdict does not stand."
+    ),
+    "audits": _Command("audit", "List audits, the latest first."),
+    "dead": _Command("dead", "Look at what could not be worked on: messages, jobs and tags."),
+    "demo": _Command("demo", "Scan sample images, some of them hostile, by real workers."),
+    "docs": _Command(
+        "docs", "Print a page of the reference: formats, checks, policies, settings, operations and others."
+    ),
+    "doctor": _Command("doctor", "Say what is configured, reachable and permitted."),
+    "inspect": _Command("inspect", "Scan objects in S3, files, or a stream on standard input (-)."),
+    "listen": _Command("listen", "Scan what S3 says is new, until told to stop."),
+    "policy": _Command("policy", "Check policies, and show the profiles."),
+    "report": _Command("report", "Write what an audit found, so far if it still runs."),
+    "results": _Command("results", "List verdicts, the latest first."),
+    "scheduler": _Command(
+        "scheduler", "Begin the audits of KEYHOLE_SCHEDULES when they are due, until told to stop."
+    ),
+    "schedules": _Command(
+        "schedules",
+        "List the schedules of KEYHOLE_SCHEDULES: when each is next, and what came of its last audit.",
+    ),
+    "show": _Command("results", "Show the verdict on one object, with all findings."),
+    "submit": _Command("submit", "Queue objects for the workers to scan."),
+    "verify": _Command("verify", "Say whether objects, the verdicts on them and their tags agree."),
+    "worker": _Command("worker", "Scan what is queued, until told to stop."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are asked for; its help imports none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names of all commands."""
+        """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
-        """The command of a name; it has that name in its module, too."""
+        """Return the command of a name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name].module}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line for each command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import redis
-from pydantic import ValidationError
-from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
-
-from keyhole.cli.redis_trouble import redis_trouble
 from keyhole.errors import KeyholeError
-from keyhole.masking import masked_url
-from keyhole.settings import Settings
+
+if TYPE_CHECKING:
+    from keyhole.settings import Settings
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
@@ -28,12 +25,17 @@ class CommandError(KeyholeError):
         self.exit_code = exit_code
 
 
-def load_settings(*, policy: str | None = None) -> Settings:
+def load_settings(*, policy: str | None = None) -> "Settings":
     """The settings from the environment, but for the policy where another is named.
 
     Raises:
         CommandError: One of them is wrong; the message names it.
     """
+    from pydantic import ValidationError
+
+    from keyhole.masking import masked_url
+    from keyhole.settings import Settings
+
     try:
         return Settings() if policy is None else Settings(policy=policy)
     except ValidationError as error:
@@ -50,24 +52,39 @@ def load_settings(*, policy: str | None = None) -> Settings:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn the errors of Redis and of the broker into one line that says what to do."""
-    # Imported here: commands without a broker don't load it.
-    from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
-    from kombu.exceptions import OperationalError
-
-    from keyhole.jobs.publisher import DeliveryUncertainError
-
     try:
         yield
-    except DeliveryUncertainError as error:
-        raise CommandError(_about_broker(error)) from error
-    except KeyholeError:
-        raise
-    except (ClusterError, ClusterCrossSlotError, MovedError) as error:
-        raise CommandError(redis_trouble(error), USAGE) from error
-    except redis.RedisError as error:
-        raise CommandError(redis_trouble(error)) from error
-    except (OperationalError, AMQPError) as error:
-        raise CommandError(_about_broker(error)) from error
+    except Exception as error:
+        ending = _ending(error)
+        if ending is None:
+            raise
+        raise ending from error
+
+
+def _ending(error: Exception) -> CommandError | None:
+    """Return the error that ends the command if Redis or the broker failed; `None` for any other error."""
+    # Imported here: a command that meets no error pays for none of these.
+    import redis
+    from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
+    from kombu.exceptions import OperationalError
+    from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
+
+    from keyhole.cli.redis_trouble import redis_trouble
+    from keyhole.jobs.publisher import DeliveryUncertainError
+
+    match error:
+        case DeliveryUncertainError():
+            return CommandError(_about_broker(error))
+        case KeyholeError():
+            return None
+        case ClusterError() | ClusterCrossSlotError() | MovedError():
+            return CommandError(redis_trouble(error), USAGE)
+        case redis.RedisError():
+            return CommandError(redis_trouble(error))
+        case OperationalError() | AMQPError():
+            return CommandError(_about_broker(error))
+        case _:
+            return None
 
 
 def _about_broker(error: Exception) -> str:

@@ -14,7 +14,6 @@ from keyhole.api import inspect_stream, s3_access, scan_object, scan_path, scan_
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.render import exit_code, report_page, report_table
 from keyhole.cli.terminal import SafeConsole
-from keyhole.intake.listing import list_objects
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
@@ -32,7 +31,7 @@ WAITING = 4
 def inspect_command(
     targets: tuple[str, ...], *, recursive: bool, version_id: str | None, policy: str | None, as_json: bool
 ) -> None:
-    """Scan objects in S3, files, or a stream on standard input ("-").
+    """Scan objects in S3, files, or a stream on standard input (-).
 
     It reads a few kilobytes of each and opens nothing that an image names.
 
@@ -79,6 +78,8 @@ def _scans(
         if target == "-":
             yield partial(inspect_stream, sys.stdin.buffer, settings=settings)
         elif recursive and target.startswith("s3://"):
+            from keyhole.intake.listing import list_objects
+
             bucket, prefix = _parsed(target)
             access = s3_access(settings)
             for listed in list_objects(access.client, bucket, prefix):

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -31,6 +30,7 @@ from keyhole.intake.events.handling import (
     RECEIVED,
 )
 from keyhole.intake.events.listener import Poll
+from keyhole.logs.lines import get_structured_logger
 
 #: Seconds between two lines where there is no terminal, and between two looks at the counts.
 LINE_SECONDS: Final = 10.0
@@ -138,7 +138,7 @@ class View:
         self._told_at = time.monotonic()
         counts = self._tally.counts
         names = [*ROWS, EventKind.CREATED.value, EventKind.RESTORED.value, FORGOTTEN, KEPT]
-        structlog.get_logger("keyhole.listen").info(
+        get_structured_logger("keyhole.listen").info(
             event,
             source=self._source,
             seconds=round(self._tally.seconds),

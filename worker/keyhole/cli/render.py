@@ -1,6 +1,7 @@
 """How reports look to a person: a table that fits 80 columns, and the exit code that sums them up."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -8,10 +9,12 @@ from rich.text import Text
 
 from keyhole.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
 from keyhole.inspectors.text import escaped, shown
-from keyhole.jobs.tag_debts import Owed
 from keyhole.reasons import Status
 from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
+
+if TYPE_CHECKING:
+    from keyhole.jobs.tag_debts import Owed
 
 STYLES = {
     Status.SAFE: "green",
@@ -69,7 +72,7 @@ def report_table(reports: Iterable[Report], console: Console, *, costs: bool = T
     return table
 
 
-def report_page(report: Report, owed: Owed | None = None) -> Table:
+def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     """One report in full: a line a fact, a line a finding. `owed`: its tags could not be written yet."""
     page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     page.add_column(no_wrap=True, style="bold")

@@ -28,7 +28,7 @@ from keyhole.confinement.needs import Needs, needs
 from keyhole.confinement.stuck import StuckWatch
 from keyhole.fleet.auditing import INVENTORIES
 from keyhole.fleet.services import Services, services
-from keyhole.jobs.leases import LEASE_SECONDS
+from keyhole.jobs.entry import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,9 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
 
+#: Seconds without a heartbeat after which the lease of an entry has expired: six heartbeats.
+LEASE_SECONDS: Final = 30.0
+
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,14 @@ lost with it.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import redis
 
 from keyhole.jobs import ledger_scripts
-from keyhole.jobs.entry import Entry, OpenEntry
+from keyhole.jobs.entry import LEASE_SECONDS, Entry, OpenEntry
 from keyhole.jobs.ledger_format import ids_by_activity, read_records
 from keyhole.store import keys
-
-#: Seconds without a heartbeat after which a lease has expired: six heartbeats.
-LEASE_SECONDS: Final = 30.0
 
 
 class Holder(NamedTuple):

@@ -15,8 +15,6 @@ import ssl
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.connection import parse_url
-
 SCHEMES: Final = ("redis", "rediss", "unix")
 #: Options that name files in PEM, or a folder of them.
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
@@ -57,6 +55,9 @@ def redis_options(
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ValueError(_wrong_scheme(parts.scheme))
+    # Imported here: settings that name no Redis don't pay for it.
+    from redis.connection import parse_url  # noqa: PLC0415 - see above
+
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name, value in query.items():
         _check_option(parts.scheme, name, value, least_seconds)

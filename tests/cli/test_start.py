@@ -1,0 +1,75 @@
+"""What a command imports before it answers: a person waits for it, and scripts call it often."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import keyhole.inspectors
+from keyhole.builders import qcow2
+from keyhole.cli import COMMANDS
+from keyhole.cli import keyhole as group
+
+#: Libraries that take a tenth of a second of CPU or more to import.
+HEAVY = {
+    *("boto3", "botocore", "celery", "kombu", "pydantic"),
+    *("pydantic_settings", "redis", "rich", "structlog"),
+}
+#: Runs the command, and prints which modules that took.
+RUN = """
+import sys
+from keyhole.__main__ import main
+try:
+    main()
+finally:
+    print("\\nIMPORTED", *sys.modules)
+"""
+
+
+def imported_by(*args: str) -> set[str]:
+    """The modules that a command has imported by its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *args], capture_output=True, check=True, text=True, timeout=60
+    )
+    return set(done.stdout.split("\nIMPORTED ")[1].split())
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_need_no_library_but_click(option: str) -> None:
+    imported = imported_by(option)
+
+    assert imported & HEAVY == set()
+    assert not [name for name in imported if name.startswith("keyhole.inspectors.formats")]
+    assert "click" in imported
+
+
+def test_a_file_is_inspected_without_the_clients_of_s3_and_redis(tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    image.write_bytes(qcow2(1 << 20).to_bytes())
+
+    imported = imported_by("inspect", str(image))
+
+    assert imported & HEAVY == {"pydantic", "pydantic_settings", "rich"}
+    assert imported & {"obstore", "stamina", "keyhole.tasks", "keyhole.app"} == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_all_commands_has_the_first_sentence_of_each(name: str) -> None:
+    with click.Context(group) as context:
+        command = group.get_command(context, name)
+
+    assert command is not None
+    assert COMMANDS[name].help == command.get_short_help_str(limit=1000)
+
+
+def test_the_public_names_of_the_inspectors_are_found() -> None:
+    public = keyhole.inspectors
+    code = "from keyhole.inspectors import *; print(*sorted(name for name in dir() if name[0] != '_'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+
+    assert done.stdout.split() == sorted(public.__all__)
+    assert set(public._HOMES) == set(public.__all__) < set(dir(public))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = public.Nothing  # type: ignore[attr-defined]
