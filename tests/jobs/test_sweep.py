@@ -30,7 +30,7 @@ class Site:
 
     def publish(self, entries: Sequence[Entry]) -> None:
         if self.broker_is_away:
-            raise DeliveryUncertainError
+            raise DeliveryUncertainError("the broker is away")
         self.sent += [entry.id for entry in entries]
 
     def record(self, entry_id: str, queue: str = queues.JOBS, *, ago: float) -> Entry:
