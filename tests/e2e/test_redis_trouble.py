@@ -30,12 +30,25 @@ QUEUE = "keyhole:broker:keyhole.jobs"
 #: Seconds that Redis is in trouble.
 TROUBLED = 20.0
 #: Seconds that the event loop may be silent meanwhile: it waits 3 s for an answer; machines are busy.
-LONGEST_SILENCE = 8.0
+LONGEST_SILENCE = 6.0
 
 
 @contextmanager
 def frozen(client: redis.Redis) -> Iterator[None]:
     pid = int(client.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def frozen_and_cut_off(client: redis.Redis) -> Iterator[None]:
+    """All connect again, and nobody is answered."""
+    pid = int(client.info("server")["process_id"])
+    client.client_kill_filter(_type="pubsub")
+    client.client_kill_filter(_type="normal")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -80,7 +93,7 @@ class Watch:
             self.longest = max(self.longest, time.time() - self._sign.stat().st_mtime)
 
 
-@pytest.mark.parametrize("trouble", [frozen, full, read_only])
+@pytest.mark.parametrize("trouble", [frozen, frozen_and_cut_off, full, read_only])
 def test_the_worker_stays_alive_and_nothing_is_lost(
     faulty_site: Site, tmp_path: Path, trouble: Callable[[redis.Redis], Iterator[None]]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.asynchronous.timer import Timer
 
 from keyhole.fleet import services as serving
@@ -115,3 +116,24 @@ def test_a_message_of_which_redis_cannot_say_whether_it_is_a_copy_is_looked_at_a
         return handled == [message]
 
     until(looked_at)
+
+
+def test_the_loop_is_known_while_and_after_it_connects_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a task whose process was lost would be sent on the event loop, which would wait for that."""
+    hub = Hub()
+    known: list[object] = []
+    consumer: Any = object.__new__(Consumer)
+    consumer.hub = hub
+    monkeypatch.setattr("keyhole.fleet.consumer.HEARTBEAT.beat", lambda: None)
+    monkeypatch.setattr(
+        "celery.worker.consumer.Consumer.on_close", lambda _self: known.append(get_event_loop())
+    )
+    set_event_loop(hub)
+    hub.reset()
+    assert get_event_loop() is None
+    try:
+        consumer.on_close()
+        assert known == [hub]
+        assert get_event_loop() is hub
+    finally:
+        hub.close()

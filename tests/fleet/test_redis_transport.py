@@ -177,3 +177,29 @@ def test_a_frozen_redis_does_not_stop_who_takes_a_message(desk: Desk, valkey: re
         os.kill(pid, signal.SIGCONT)
 
     until(lambda: valkey.hkeys(UNACKED) == [b"another"])
+
+
+@pytest.mark.slow
+def test_closing_does_not_wait_long_for_a_frozen_redis(desk: Desk, valkey: redis.Redis) -> None:
+    """Also a channel with a queue of its own, which kombu deletes, as that for commands to a worker."""
+    channel: Any = desk.connection.channel()
+    own = Queue("own", Exchange("commands", type="fanout"), auto_delete=True)(channel)
+    own.declare()
+    assert valkey.smembers(PREFIX + "_kombu.binding.commands")
+    pid = int(valkey.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        channel.close()
+        assert time.monotonic() - began < 2
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_channel_that_closes_deletes_its_own_queues(desk: Desk, valkey: redis.Redis) -> None:
+    channel: Any = desk.connection.channel()
+    Queue("own", Exchange("commands", type="fanout"), auto_delete=True)(channel).declare()
+
+    channel.close()
+
+    assert not valkey.exists(PREFIX + "_kombu.binding.commands")

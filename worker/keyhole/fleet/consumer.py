@@ -21,6 +21,7 @@ import redis
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer, state
 from celery.worker.control import Panel
+from kombu.asynchronous import set_event_loop
 
 from keyhole.fleet.broker import with_timeout
 from keyhole.fleet.loop_watch import HEARTBEAT
@@ -100,6 +101,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Connect again. A Redis that answers and refuses writes is given time; its answers come at once."""
+        # The event loop may have waited for an answer, and waits again while channels close.
+        HEARTBEAT.beat()
         with warnings.catch_warnings():
             # Of what `keyhole.app` says about tasks that run, and why.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
@@ -113,6 +116,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
     def on_close(self) -> None:
         """Before it connects again, whatever the reason: that is no standstill."""
         HEARTBEAT.beat()
+        # kombu forgets the loop when it stops. It turns again later, and lost tasks are sent through it.
+        set_event_loop(self.hub)
         super().on_close()
         HEARTBEAT.beat()
 

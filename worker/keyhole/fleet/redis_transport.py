@@ -222,6 +222,33 @@ class Channel(kombu_redis.Channel):
             self._refreshing = threading.Thread(target=self._refresh, name="bindings", daemon=True)
             self._refreshing.start()
 
+    def close(self) -> None:
+        """Close the channel. kombu deletes its own queues first, and would wait for Redis at each command."""
+        if not self.closed:
+            self._delete_own_queues()
+        super().close()  # type: ignore[no-untyped-call] # kombu has no types
+
+    def _delete_own_queues(self) -> None:
+        """Delete the queues that nobody else uses, in a thread; what is left of them expires."""
+        client = self.__dict__.get("client")  # none was made if nothing was sent
+        own = [queue for queue in self._fanout_queues if queue in self.auto_delete_queues]
+        if client is None or not own:
+            return
+        deleting = threading.Thread(
+            target=self._delete_queues, args=(own, client), name="closing", daemon=True
+        )
+        deleting.start()
+        deleting.join(LAST_SECONDS)
+        self.auto_delete_queues.difference_update(own)
+
+    def _delete_queues(self, queues: list[str], client: Any) -> None:  # noqa: ANN401 - kombu has no types
+        try:
+            with GATE.working():
+                for name in queues:
+                    self.queue_delete(name, client=client)  # type: ignore[no-untyped-call] # as above
+        except Exception as error:  # noqa: BLE001 - the channel may close its connections meanwhile
+            log.debug("queues of a channel that closes are left to expire: %s", error)
+
     def _refresh(self) -> None:
         try:
             with GATE.working():
