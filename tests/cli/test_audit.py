@@ -52,7 +52,7 @@ def test_one_that_is_not_on_the_servers_disk_gets_no_id(keyhole: Keyhole, unsync
     printed = keyhole("audit", "s3://images/", "--detach", "--json", KEYHOLE_REDIS_URL=unsynced_url)
 
     assert (printed.code, printed.out) == (3, "")
-    assert printed.error.startswith("Redis did not bring what was written to its disk")
+    assert printed.error.startswith("Redis did not write the data to its disk")
     assert "KEYHOLE_REDIS_URL" not in printed.error
 
 

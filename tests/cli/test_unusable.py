@@ -401,7 +401,7 @@ class TestEndpoint:
 
         (listing,) = [one for one in map(json.loads, printed.lines) if one["what"] == "list"]
         assert listing["state"] == "bad"
-        assert listing["message"].startswith("the server there speaks no TLS; write http://")
+        assert listing["message"].startswith("the server does not speak TLS; write http://")
 
 
 class TestEmbedded:

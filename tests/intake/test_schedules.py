@@ -134,7 +134,7 @@ class TestWhatIsRefused:
             ('every = "6h"\ncheck_tags = 2026-05-01', "write true or false"),
             (
                 'every = "6h"\ninventory = "manifest.json"',
-                "inventory: 'manifest.json' is no S3 object; write",
+                "inventory: 'manifest.json' is not an S3 object; write",
             ),
             ('every = "6h"\ninventory = "s3://lists"', "inventory: 's3://lists' is a bucket; write"),
             ('every = "6h"\nrate = -1', "rate is -1; write requests a second"),

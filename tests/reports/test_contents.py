@@ -33,13 +33,13 @@ def test_of_an_audit_that_is_done_there_is_nothing_to_warn() -> None:
         (AuditState.RUNNING, True, None, "Still running", ["is listed to its end, and 3 listed objects"]),
         (AuditState.RUNNING, False, "slow down", "Still running", ["Slow down. These are"]),
         (AuditState.PAUSED, False, None, "Paused", ["keyhole audit --resume 20260501-images"]),
-        (AuditState.CANCELLED, False, None, "Cancelled before it was done", ["nothing is known"]),
+        (AuditState.CANCELLED, False, None, "Cancelled before it was done", ["are not included"]),
         (
             AuditState.STOPPED,
             False,
             "100 requests are spent",
             "Stopped before it was done",
-            ["100 requests are spent. ", "Of what was not listed by then, nothing is known."],
+            ["100 requests are spent. ", "Objects that were not listed by then are not included."],
         ),
         (AuditState.STOPPED, True, None, "Stopped before it was done", ["3 listed objects have no verdict"]),
         (
@@ -67,7 +67,7 @@ def test_of_any_other_it_says_why_the_figures_are_not_all(
 def test_where_nothing_waits_it_says_so() -> None:
     notice = contents.notice(sample.audit(state=AuditState.STOPPED), NOW)
     assert notice is not None
-    assert notice.text.endswith("The bucket is listed to its end, and all that was queued has a verdict.")
+    assert notice.text.endswith("The whole bucket is listed, and every queued object has a verdict.")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_where_nothing_waits_it_says_so() -> None:
         ({}, "There are no verdicts."),
         ({Status.SAFE: 1}, "The one object is safe to import."),
         ({Status.SAFE: 1200}, "All 1,200 objects are safe to import."),
-        ({Status.UNSAFE: 1}, "Of 1 object none is safe to import: 1 unsafe."),
-        ({Status.FAILED: 2, Status.UNSAFE: 1}, "Of 3 objects none is safe to import: 1 unsafe, 2 failed."),
+        ({Status.UNSAFE: 1}, "No object is safe to import: 1 unsafe."),
+        ({Status.FAILED: 2, Status.UNSAFE: 1}, "No object is safe to import: 1 unsafe, 2 failed."),
         (
             {Status.SAFE: 1, Status.DAMAGED: 3, Status.UNSAFE: 2},
             "1 of 6 objects is safe to import. The others: 2 unsafe, 3 damaged.",

@@ -30,7 +30,7 @@ WEB_IDENTITY = {
         pytest.param({}, "role_arn = arn\nsource_profile = missing", "missing", id="no such source"),
         pytest.param({}, "[", "parse", id="a configuration that is none"),
         pytest.param(CREDENTIALS | {"AWS_SECRET_ACCESS_KEY": ""}, "", "credentials", id="half of them"),
-        pytest.param(CREDENTIALS | {"AWS_ACCESS_KEY_ID": "test\n"}, "", "end of a line", id="a line's end"),
+        pytest.param(CREDENTIALS | {"AWS_ACCESS_KEY_ID": "test\n"}, "", "line break", id="a line's end"),
     ],
 )
 def test_credentials_that_cannot_be_had_are_the_reason(

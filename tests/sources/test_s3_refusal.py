@@ -75,7 +75,7 @@ def test_a_request_that_cannot_be_made_is_not_tried_again() -> None:
     [
         pytest.param(
             refuse(403, "AccessDenied", x_amz_bucket_region="eu-west-1"),
-            "in the region eu-west-1, and was asked for in us-east-1",
+            "in the region eu-west-1, but the request went to us-east-1",
             id="403 of another region",
         ),
         pytest.param(
@@ -83,7 +83,7 @@ def test_a_request_that_cannot_be_made_is_not_tried_again() -> None:
         ),
         pytest.param(
             lambda *_: refusal(307, "TemporaryRedirect", Location="http://127.0.0.2:9/"),
-            "sends the request to http://127.0.0.2:9/",
+            "redirects the request to http://127.0.0.2:9/",
             id="a redirect to another place",
         ),
         pytest.param(

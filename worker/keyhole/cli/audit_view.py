@@ -70,7 +70,7 @@ def lasted(audit: Audit) -> timedelta:
 
 
 def one_line(audit: Audit, speed: Speed | None = None) -> str:
-    """An audit in a line."""
+    """Return an audit in a line."""
     totals = audit.totals
     parts = [
         f"{audit.state.value}",
@@ -93,7 +93,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
 
 
 def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
-    """An audit in full, for a terminal of 80 columns."""
+    """Return an audit in full, for a terminal of 80 columns."""
     totals = audit.totals
     head = Text.assemble(
         (f"audit {audit.id}  ", "bold"), target(audit), "  ", (audit.state.value, STATE_STYLES[audit.state])

@@ -137,5 +137,5 @@ def _look_at_rabbitmq(settings: Settings) -> None:
 
 
 def is_embedded(settings: Settings) -> bool:
-    """Whether commands with these settings bring their own Redis and workers."""
+    """Return whether commands with these settings bring their own Redis and workers."""
     return settings.redis_url is None

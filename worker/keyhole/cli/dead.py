@@ -256,7 +256,7 @@ def _letter(dead: DeadLetters, text: str) -> DeadLetter:
 
 
 def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str]:
-    """The ids of letters that are named, or of all."""
+    """Return the ids of letters that are named, or of all."""
     if bool(texts) == every:
         raise click.UsageError("name letters by their ids, or say --all")
     if every:
@@ -265,7 +265,7 @@ def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str
 
 
 def _id_of(dead: DeadLetters, text: str) -> str:
-    """The whole id of a letter."""
+    """Return the whole id of a letter."""
     found = dead.ids(text)
     if len(found) == 1:
         return found[0]
@@ -298,7 +298,7 @@ def _table(letters: Sequence[DeadLetter]) -> Table:
 
 
 def _page(letter: DeadLetter) -> Group:
-    """A letter in full, but for the end of a long body."""
+    """Return a letter in full, but for the end of a long body."""
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="bold")
     facts.add_column(overflow="fold")
@@ -319,7 +319,7 @@ def _page(letter: DeadLetter) -> Group:
 
 
 def _pretty(body: bytes, *, whole: bool) -> list[bytes]:
-    """The lines of a body; JSON is laid out."""
+    """Return the lines of a body; JSON is laid out."""
     if whole:
         with suppress(ValueError, RecursionError):
             return json.dumps(json.loads(body), indent=2, ensure_ascii=True).encode().split(b"\n")

@@ -40,7 +40,7 @@ def docs_command(*, topic: str | None) -> None:
 
 
 def topics() -> list[str]:
-    """The names of the pages, in alphabetical order."""
+    """Return the names of the pages, in alphabetical order."""
     return sorted(page.name.removesuffix(".md") for page in PAGES.iterdir() if page.name.endswith(".md"))
 
 
@@ -52,7 +52,7 @@ def _list_topics() -> None:
 
 
 def _page(topic: str) -> str:
-    """The Markdown of a page.
+    """Return the Markdown of a page.
 
     Raises:
         CommandError: There is no such page; the message names those with similar names, or all.

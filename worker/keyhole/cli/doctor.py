@@ -160,7 +160,7 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
 
 
 def _is_usable(findings: list[Finding]) -> bool:
-    """Whether a server answers, and is of a kind that can be asked for more."""
+    """Return whether a server answers, and is of a kind that can be asked for more."""
     answers = bool(findings) and findings[0].state != BAD
     return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
 

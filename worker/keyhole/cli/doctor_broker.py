@@ -36,7 +36,7 @@ def be_impatient() -> None:
 
 
 def of_broker(settings: Settings) -> Iterator[Finding]:
-    """Whether the broker answers, and what it is. The last finding is bad if it cannot be used."""
+    """Return whether the broker answers, and what it is. The last finding is bad if it cannot be used."""
     url = str(settings.broker_url or settings.redis_url)
     if url.partition(":")[0] in REDIS and url != settings.redis_url:
         yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
@@ -99,7 +99,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
 
 
 def _length(queue: str) -> int:
-    """How many messages wait. Other brokers than Redis do not tell since when."""
+    """Return how many messages wait. Other brokers than Redis do not tell since when."""
     with (
         app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection,
         connection.channel() as channel,

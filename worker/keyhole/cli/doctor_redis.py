@@ -27,7 +27,7 @@ NEARLY_FULL: Final = 0.8
 
 
 def ask(url: str) -> redis.Redis:
-    """A client that waits for no answer for long, and asks once."""
+    """Return a client that waits for no answer for long, and asks once."""
     return connect(url, answer_seconds=ANSWER_SECONDS, retries=0)
 
 
@@ -50,7 +50,7 @@ def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
 
 
 def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
-    """Whether its user may do all that it must; of a Redis that does not answer there is nothing to say."""
+    """Yield a finding on the rules of the user; none if Redis does not answer."""
     try:
         with ask(url) as client:
             missing = lacking(client, is_broker=is_broker)
@@ -87,7 +87,7 @@ def _answering(
 
 
 def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
-    """Whether it takes writes at all."""
+    """Return whether it takes writes at all."""
     replica = replica_of(info, setting)
     if replica is not None:
         yield Finding(f"{what} role", BAD, replica)
@@ -186,7 +186,7 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _config(client: redis.Redis, name: str) -> str | None:
-    """A setting of the server's; `None` if it does not tell."""
+    """Return a setting of the server's; `None` if it does not tell."""
     try:
         return client.config_get(name).get(name)
     except redis.RedisError:
@@ -194,7 +194,7 @@ def _config(client: redis.Redis, name: str) -> str | None:
 
 
 def _has_waitaof(client: redis.Redis) -> bool | None:
-    """Whether the server waits for its disk when this user asks it to; `None` if it does not tell.
+    """Return whether the server waits for its disk when this user asks it to; `None` if it does not tell.
 
     It is asked to wait for no disk and no replica, which takes no time.
     """

@@ -47,14 +47,14 @@ def of_s3(settings: Settings) -> Iterator[Finding]:
 
 
 def why_not_tried(settings: Settings, place: S3Uri) -> Finding | None:
-    """Why nothing is asked of a bucket; `None` if there is no reason."""
+    """Return why nothing is asked of a bucket; `None` if there is no reason."""
     if settings.allowed_buckets.allow(place.bucket):
         return None
     return Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
 
 
 def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Finding]:
-    """Whether the bucket can be listed; adds the first key to `keys`."""
+    """Return whether the bucket can be listed; adds the first key to `keys`."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             page = s3_access(settings).client.list_objects_v2(
@@ -73,7 +73,7 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
 
 
 def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Whether an object can be read: by the GET that a scan of it begins with."""
+    """Return whether an object can be read: by the GET that a scan of it begins with."""
     meter = Meter(Budget(seconds=ANSWER_SECONDS))
     try:
         source = S3Source(s3_access(settings), bucket, key, version_id=None, meter=meter)
@@ -90,7 +90,7 @@ def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
 
 
 def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Whether an object's tags can be read."""
+    """Return whether an object's tags can be read."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             count = len(s3_access(settings).client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])

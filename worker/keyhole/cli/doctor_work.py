@@ -88,7 +88,7 @@ def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
 
 
 def _failures(status: WorkStatus) -> Iterator[Finding]:
-    """Why scans failed in the last minutes, by bucket."""
+    """Return why scans failed in the last minutes, by bucket."""
     failures = status.failures()
     for bucket, reasons in sorted(failures.items()):
         told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())

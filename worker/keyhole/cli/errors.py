@@ -26,7 +26,7 @@ class CommandError(KeyholeError):
 
 
 def load_settings(*, policy: str | None = None) -> "Settings":
-    """The settings from the environment, but for the policy where another is named.
+    """Return the settings from the environment, except for the policy if another is named.
 
     Raises:
         CommandError: One of them is wrong; the message names it.

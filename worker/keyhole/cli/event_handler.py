@@ -10,7 +10,7 @@ from keyhole.tasks import publisher
 
 
 def event_handler(settings: Settings) -> Handler:
-    """The handler of a process that has these settings."""
+    """Return the handler of a process that has these settings."""
     configure(settings)
     use_settings(settings)
     here = services()

@@ -73,7 +73,7 @@ def inspect_command(
 def _scans(
     targets: tuple[str, ...], settings: Settings, *, recursive: bool, version_id: str | None
 ) -> Iterator[Callable[[], Report]]:
-    """A call for each object, made while the listing goes on."""
+    """Return a call for each object, made while the listing goes on."""
     for target in targets:
         if target == "-":
             yield partial(inspect_stream, sys.stdin.buffer, settings=settings)

@@ -169,7 +169,7 @@ class Pollers:
 
 @contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that is set by what would end us; a second time it ends us."""
+    """Return an event that is set by what would end us; a second time it ends us."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:

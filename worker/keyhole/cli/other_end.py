@@ -33,7 +33,7 @@ def other_end(url: str) -> str:
 
 
 def _greets(place: tuple[str, int], scheme: str) -> bool:
-    """Whether a server answers without TLS."""
+    """Return whether a server answers without TLS."""
     try:
         with socket.create_connection(place, LOOK_SECONDS) as connection:
             connection.sendall(_GREETINGS[scheme])
@@ -45,7 +45,7 @@ def _greets(place: tuple[str, int], scheme: str) -> bool:
 
 
 def _shakes_hands(place: tuple[str, int]) -> bool:
-    """Whether a server answers by TLS, whoever it is: it is told nothing."""
+    """Return whether a server answers by TLS, whoever it is: it is told nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

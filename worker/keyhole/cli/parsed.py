@@ -7,7 +7,7 @@ import click
 
 
 def parsed(name: str, parse: Callable[[str], Any]) -> "click.types.FuncParamType[str, Any]":
-    """The type of an option: what `parse` makes of its text. Its `ValueError` is told as a usage error."""
+    """Return the type of an option that `parse` reads. Its `ValueError` becomes a usage error."""
 
     def convert(text: str) -> Any:  # noqa: ANN401 - whatever the function makes
         try:

@@ -54,7 +54,7 @@ def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -
 
 
 def is_refused(error: redis.RedisError) -> bool:
-    """Whether waiting for the Redis is in vain: it refuses the login, or its certificate is not trusted."""
+    """Return whether waiting for Redis is useless: it refuses the login, or its certificate is untrusted."""
     return (
         isinstance(error, redis.AuthenticationError)
         or (isinstance(error, redis.ResponseError) and not isinstance(error, redis.BusyLoadingError))
@@ -63,7 +63,7 @@ def is_refused(error: redis.RedisError) -> bool:
 
 
 def unusable(info: dict[str, Any], setting: str) -> str | None:
-    """Why Keyhole cannot use a Redis that says this of itself (`INFO`) at all; `None` if it can."""
+    """Return why Keyhole cannot use a Redis that says this of itself (`INFO`) at all; `None` if it can."""
     if info.get("redis_mode") == "sentinel":
         return SENTINEL.format(setting=setting)
     if info.get("cluster_enabled"):

@@ -71,7 +71,7 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
 
 
 def _format_of(output: str | None) -> str:
-    """The format that a file's name tells."""
+    """Return the format that a file's name tells."""
     if output in {None, STDOUT}:
         return "html"
     for name, suffixes in SUFFIXES.items():

@@ -115,7 +115,7 @@ def _standing(client: redis.Redis, schedule: "Schedule", now: datetime) -> Stand
 
 
 def _unread(client: redis.Redis, schedules: "Sequence[Schedule]") -> list[str]:
-    """The names of schedules that are not, or come otherwise, as the scheduler read them."""
+    """Return the names of schedules that are not, or come otherwise, as the scheduler read them."""
     from keyhole.fleet.scheduling import beat_entry, known_names
 
     entries = {schedule.name: beat_entry(client, schedule.name) for schedule in schedules}

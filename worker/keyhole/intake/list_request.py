@@ -54,9 +54,7 @@ class ListRequest:
         except (
             RuntimeError
         ) as error:  # botocore's for a time that no calendar has, Python's for a deep document
-            raise TransientError(
-                Reason.SERVER_ERROR, f"the server's answer makes no sense: {error}"
-            ) from error
+            raise TransientError(Reason.SERVER_ERROR, f"the server's answer is malformed: {error}") from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
         if self.attributes:

@@ -1,4 +1,4 @@
-"""What the page says of an audit as a whole: how it stands, its figures and costs, what was asked for."""
+"""The parts of the page about an audit as a whole: its state, figures, costs and options."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -8,33 +8,33 @@ from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reasons import STATUSES, Status
 from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
 
-#: The narrowest part of a bar, in per cent of it: what is there is seen.
+#: The narrowest part of a bar, as a percentage, so that every part is visible.
 NARROWEST: Final = 0.5
-#: The width of a letter in the names of a bar's parts, in per cent of a bar on a desk, and on a phone.
+#: The width of a letter in the names of a bar's parts, as a percentage of the bar: on a desktop, on a phone.
 LETTER: Final = 0.75
 LETTER_ON_PHONE: Final = 2.6
 
 
 class Notice(NamedTuple):
-    """Why the figures are not all that there is, in a few words and in a sentence or two."""
+    """A notice that the figures are not final, and why: a heading and a sentence or two."""
 
     heading: str
     text: str
 
 
 class Figure(NamedTuple):
-    """A figure, what it is of, a note on it, and the same figure to the last digit."""
+    """A figure: its name, its value, a note, and the exact value."""
 
     label: str
     value: str
     note: str = ""
     exact: str = ""
-    #: Whether it is a part of the one before.
+    #: Whether it is a part of the figure before it.
     part: bool = False
 
 
 class Part(NamedTuple):
-    """A part of a bar. Places in per cent of it; `room` for its name: `always`, `wide` screens, or `none`."""
+    """A part of a bar, in per cent. `room` is where its name fits: `always`, on `wide` screens, or `none`."""
 
     status: Status
     start: float
@@ -50,7 +50,7 @@ _ENDINGS: Final = {
 
 
 def notice(audit: Audit, now: datetime) -> Notice | None:
-    """What stands at the top of the page of an audit that is not done."""
+    """Return the notice at the top of the page; `None` if the audit is done."""
     if audit.state is AuditState.DONE:
         return None
     reason = _sentence(audit.reason)
@@ -59,7 +59,7 @@ def notice(audit: Audit, now: datetime) -> Notice | None:
     if audit.state is AuditState.PAUSED:
         resume = f"It goes on after `keyhole audit --resume {audit.id}`."
         return Notice("Paused", f"{reason}These are the figures so far. {_to_come(audit)} {resume}")
-    unseen = _to_come(audit) if audit.listed_all else "Of what was not listed by then, nothing is known."
+    unseen = _to_come(audit) if audit.listed_all else "Objects that were not listed by then are not included."
     return Notice(_ENDINGS[audit.state], f"{reason}These are the figures until then. {unseen}")
 
 
@@ -70,14 +70,14 @@ def _sentence(text: str | None) -> str:
 def _to_come(audit: Audit) -> str:
     waiting = max(0, audit.totals.queued - audit.totals.scanned)
     if audit.listed_all and not waiting:
-        return "The bucket is listed to its end, and all that was queued has a verdict."
+        return "The whole bucket is listed, and every queued object has a verdict."
     listed = "listed" if audit.listed_all else "not listed"
     without = f"{counted(waiting, 'listed object')} {'has' if waiting == 1 else 'have'} no verdict"
     return f"The bucket is {listed} to its end, and {without}."
 
 
 def verdict(statuses: Mapping[Status, int]) -> str:
-    """All verdicts in a sentence or two."""
+    """Return a summary of all verdicts, in a sentence or two."""
     total, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
     if not total:
         return "There are no verdicts."
@@ -89,18 +89,18 @@ def verdict(statuses: Mapping[Status, int]) -> str:
         )
     others = ", ".join(f"{number(count)} {of}" for of, count in by_urgency(statuses) if of != Status.SAFE)
     if not safe:
-        return f"Of {counted(total, 'object')} none is safe to import: {others}."
+        return f"No object is safe to import: {others}."
     are = "is" if safe == 1 else "are"
     return f"{number(safe)} of {number(total)} objects {are} safe to import. The others: {others}."
 
 
 def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
-    """The statuses that occur, what needs attention first, first."""
+    """Return the statuses that occur, the most urgent first."""
     return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 
 def bar(statuses: Mapping[Status, int]) -> list[Part]:
-    """The parts of a bar for the statuses that occur; the rare ones are drawn wider than they are."""
+    """Return the parts of a bar for the statuses that occur. Rare ones are drawn wider, to be visible."""
     found = by_urgency(statuses)
     widths = [max(NARROWEST, 100 * count / sum(statuses.values())) for _, count in found]
     scale = 100 / sum(widths) if widths else 1
@@ -120,7 +120,7 @@ def _room(status: Status, width: float) -> str:
 
 
 def figures(audit: Audit) -> list[Figure]:
-    """The few figures that come first."""
+    """Return the main figures, which come first on the page."""
     totals, statuses = audit.totals, audit.totals.statuses
     objects, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
     return [
@@ -144,7 +144,7 @@ def figures(audit: Audit) -> list[Figure]:
 
 
 def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
-    """What the audit took, and what an object took."""
+    """Return the costs of the audit, in all and for each object."""
     totals, spec = audit.totals, audit.spec
     length = (audit.ended_at or now) - audit.started_at
     seconds = length.total_seconds()
@@ -171,13 +171,13 @@ def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
     yield Figure("Time", duration(length), pace)
     yield Figure("Objects listed", number(totals.listed))
     yield Figure("scanned", number(totals.scanned), part=True)
-    yield Figure("unchanged", number(totals.unchanged), "their verdicts stood; not read", part=True)
-    yield Figure("archived", number(totals.archived), "to be restored; not read", part=True)
+    yield Figure("unchanged", number(totals.unchanged), "their verdicts are still valid; not read", part=True)
+    yield Figure("archived", number(totals.archived), "must be restored first; not read", part=True)
     yield Figure("left out", number(totals.left_out), "not selected", part=True)
 
 
 def asked(audit: Audit) -> Iterator[tuple[str, str]]:
-    """What the audit was, and how it was asked for, where that is not as usual."""
+    """Return the audit's identity, and the options that differ from the defaults."""
     spec = audit.spec
     yield "Audit", audit.id
     yield "Bucket", spec.bucket
@@ -199,7 +199,7 @@ def asked(audit: Audit) -> Iterator[tuple[str, str]]:
 
 
 def selected(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Which objects of the bucket the audit is about, if not about all."""
+    """Return the options that select objects, if not all are selected."""
     spec, selection = audit.spec, audit.spec.selection
     stated: dict[str, object] = {
         "Keys like": ", ".join(selection.include),

@@ -1,10 +1,10 @@
-"""Figures for people: sizes, shares, money, times. They round, but never to all or to nothing."""
+"""Figures for people: sizes, shares, money, times. Rounding never turns a part into all or nothing."""
 
 from datetime import UTC, datetime, timedelta
 
 import humanize
 
-#: What nobody can picture any more, 2**100 bytes; only a lie is larger.
+#: 2**100 bytes. No disk is larger; a header can claim to be.
 _LARGEST = 1024**10
 
 
@@ -21,22 +21,22 @@ def size(count: int | None) -> str:
 
 
 def exact(count: int | None) -> str:
-    """Bytes to the last one."""
+    """Return the exact number of bytes."""
     return "unknown" if count is None else f"{count:,} bytes"
 
 
 def number(count: int) -> str:
-    """A count."""
+    """Return a count, with separators between thousands."""
     return f"{count:,}"
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """A count and what it counts."""
+    """Return a count with its noun."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def share(part: float, whole: float) -> str:
-    """A part of a whole in per cent. Almost all is not 100%, and almost nothing is not 0%."""
+    """Return a share as a percentage. It is 100% only if it is all, and 0% only if it is nothing."""
     if not whole:
         return "-"
     percent = 100 * part / whole
@@ -48,7 +48,7 @@ def share(part: float, whole: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Money: cents, or two digits of less than that."""
+    """Return an amount of money: to the cent, or with two digits if it is less than ten cents."""
     if amount == 0 or amount >= 0.1:
         return f"${amount:,.2f}"
     if amount < 0.000001:
@@ -60,7 +60,7 @@ def dollars(amount: float) -> str:
 
 
 def duration(length: timedelta) -> str:
-    """A time, in its two largest units."""
+    """Return a length of time, in its two largest units."""
     seconds = max(0, round(length.total_seconds()))
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
@@ -75,12 +75,12 @@ def duration(length: timedelta) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """A point in time, to the minute."""
+    """Return a point in time, to the minute."""
     return "-" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def span(start: datetime, end: datetime | None) -> str:
-    """From when until when, to the minute."""
+    """Return a time span, to the minute."""
     if end is None:
         return moment(start)
     until = moment(end)

@@ -1,8 +1,9 @@
-"""An audit as JSON Lines: one JSON object a line, for programs.
+"""An audit as JSON Lines, for programs: one JSON object a line.
 
 The first line is the audit, `{"type": "audit", …}` with the fields of `Audit`. Then come the objects,
-`{"type": "object", "how": …, "status": …, "report": {…}}`, the report as everywhere in Keyhole, and what was
-found about the bucket, `{"type": "finding", "kind": …, …}`. All of it is ASCII; the rest is escaped.
+`{"type": "object", "how": …, "status": …, "report": {…}}`, with the same report as everywhere in Keyhole.
+The last lines are findings about the bucket, `{"type": "finding", "kind": …, …}`. All is ASCII; other
+characters are escaped.
 """
 
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
 def write_jsonl(
     audit: Audit, objects: Iterable[AuditedObject], findings: Iterable[BucketFinding], out: BinaryIO
 ) -> None:
-    """Write everything that an audit found, a line at a time."""
+    """Write an audit, its objects and its findings."""
     out.write(_line("audit", audit))
     out.writelines(_line("object", audited) for audited in objects)
     out.writelines(_line("finding", finding) for finding in findings)

@@ -1,4 +1,4 @@
-"""An audit's objects with their reports: the audit knows them by a hash, their records know the rest."""
+"""The objects of an audit, joined with their stored reports. The audit itself keeps only their ids."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,12 +8,12 @@ from keyhole.intake.audits.audit import AuditedObject
 from keyhole.intake.audits.store import AuditStore
 from keyhole.results.lookup import Lookup
 
-#: Records in one answer: at some kilobytes a report, a few megabytes at the most.
+#: Records in one answer: a few megabytes at most, as a report has some kilobytes.
 _PAGE: Final = 500
 
 
 def audited_objects(audits: AuditStore, lookup: Lookup, audit_id: str) -> Iterator[AuditedObject]:
-    """All objects of an audit, in the order in which it came to them, with the reports that are kept now."""
+    """Yield all objects of an audit in the order in which it took them, with their current reports."""
     rows = audits.rows(audit_id)
     while page := list(islice(rows, _PAGE)):
         reports = lookup.reports_by_id([row.object_id for row in page])

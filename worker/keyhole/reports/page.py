@@ -1,12 +1,11 @@
-"""An audit as one HTML page that needs nothing else, for people; it is read on screens and printed.
+"""An audit as one self-contained HTML page, for screens and for print.
 
-Keys, messages and whatever else came from outside is shown as text: Jinja escapes it, and what cannot be seen
-in it, controls and marks that turn the direction of writing, is shown as an escape. The page's own policy
-forbids it to load anything, and any style or script but the two that it comes with. Without scripts it lacks
-a filter.
+Keys, messages and all other text from outside is shown as text: Jinja escapes it, and invisible characters
+(controls, marks that change the direction of writing) are shown as escapes. The page's Content Security
+Policy forbids it to load anything, and allows only its own style and script. Without scripts, only the filter
+is missing.
 
-The page of a million objects has rows for some thousands, what needs attention first, and says what it leaves
-out.
+A page shows some thousands of objects, the most urgent first, and says how many it leaves out.
 """
 
 from base64 import b64encode
@@ -27,11 +26,11 @@ from keyhole.reasons import STATUSES, URGENCY, Status, meaning
 from keyhole.reports import contents, figures
 from keyhole.reports.summary import ReasonTally, summarize
 
-#: Rows of objects on a page: some megabytes, which a browser still searches at once.
+#: Rows of objects on a page: some megabytes, which a browser still searches quickly.
 SHOWN_OBJECTS: Final = 5000
 #: Findings about the bucket on a page.
 SHOWN_FINDINGS: Final = 1000
-#: Sentences in a row; a descriptor can name hundreds of foreign files.
+#: Sentences in a row. One descriptor can name hundreds of foreign files.
 SHOWN_SENTENCES: Final = 5
 #: Pieces of the template that are written at once.
 _BUFFERED: Final = 200
@@ -45,7 +44,7 @@ def write_html(
     *,
     now: datetime,
 ) -> None:
-    """Write the page. `now` is until when the figures are, where the audit has not ended."""
+    """Write the page. `now` is the time of the figures if the audit has not ended."""
     summary = summarize(objects, SHOWN_OBJECTS)
     others = iter(findings)
     shown = list(islice(others, SHOWN_FINDINGS))
@@ -111,18 +110,18 @@ def _environment() -> Environment:
 
 
 def _seen(value: object) -> object:
-    """What a template prints, with nothing in it that is there and not seen."""
+    """Return what a template prints, with escapes for invisible characters."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return shown(value)
 
 
 def _block(name: str) -> Markup:
-    """The style or the script that goes into the page. It is our own, and must not end its element."""
+    """Return the page's style or script. It is our own file, so it does not end its element early."""
     text = resources.files("keyhole.reports").joinpath("templates", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 - a file of the package
 
 
 def _source(block: Markup) -> str:
-    """The one source that the page's policy allows: this very text (Content Security Policy 3, 2.3.1)."""
+    """Return the source expression that allows exactly this text (Content Security Policy 3, 2.3.1)."""
     return f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'"

@@ -1,9 +1,9 @@
-"""An audit's objects as Parquet, for whoever asks many of them questions.
+"""An audit's objects as Parquet, for queries over many objects.
 
 The columns are those of the CSV, with types: sizes and counts int64, times UTC in microseconds, lists as
-lists. A disk may be larger than an int64 says; VMDK's header can claim 2**73 bytes. `virtual_size` is null
-then, and `virtual_size_text` has the digits. That is null for all others, so where both are, the size is
-unknown. The audit itself stands in the file's metadata, under `keyhole.audit`, as JSON.
+lists. A disk can be larger than an int64 holds: VMDK's header can claim 2**73 bytes. Then `virtual_size` is
+null and `virtual_size_text` has the digits, which is null for all other disks. If both are null, the size is
+unknown. The file's metadata has the audit itself as JSON, under `keyhole.audit`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from keyhole.reports.rows import Row, row_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows that are held in memory and written as one row group: some tens of megabytes at the longest reports.
+#: Rows that are held in memory and written as one row group: tens of megabytes if all reports are long.
 GROUP_ROWS: Final = 10_000
 _INT64_MAX: Final = 2**63 - 1
 
@@ -29,17 +29,17 @@ class PyarrowMissingError(KeyholeError):
     is_usage = True
 
     def __init__(self) -> None:
-        super().__init__("Parquet needs pyarrow; install it by `pip install 'keyhole[inventory]'`")
+        super().__init__("Parquet needs pyarrow; install it with `pip install 'keyhole[inventory]'`")
 
 
 def write_parquet(audit: Audit, objects: Iterable[AuditedObject], out: BinaryIO) -> None:
     """Write a row for each object, a row group at a time.
 
     Raises:
-        PyarrowMissingError: It cannot be written here; nothing was.
+        PyarrowMissingError: pyarrow is not installed. Nothing was written.
     """
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, and loading it takes longer than most reports
+        import pyarrow as pa  # noqa: PLC0415 - an extra, and slower to import than most reports are to write
         from pyarrow import parquet  # noqa: PLC0415 - the same
     except ImportError as error:
         raise PyarrowMissingError from error

@@ -1,4 +1,4 @@
-"""One audited object as a row: the cells that a table has for it, whichever kind of table."""
+"""The columns of one audited object, for every kind of table."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from keyhole.scan.report import Report
 class Row(NamedTuple):
     """One object; the fields are the columns. Sizes in bytes, times in UTC.
 
-    `status` is that of the audit's time. Everything between it and `how` is told by the verdict that is kept
-    now, whose own status is `status_now`; all of it is `None` or empty where no verdict is kept any longer.
-    `findings` are the sentences of all findings, or of the error for which the object could not be read.
+    `status` is from the time of the audit. All columns between it and `how` come from the current verdict,
+    whose status is `status_now`; they are `None` or empty if no verdict is kept any longer. `findings` are
+    the sentences of all findings, or of the error because of which the object could not be read.
     """
 
     status: Status
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 def row_of(audited: AuditedObject) -> Row:
-    """The row of an object."""
+    """Return the row of an object."""
     report = audited.report
     if report is None:
         return Row(

@@ -1,22 +1,22 @@
-r"""An audit's objects as CSV: whatever a key says, no cell is a formula, and nothing commands a terminal.
+r"""An audit's objects as CSV. No key can become a formula in a spreadsheet or a control code in a terminal.
 
-RFC 4180: commas, CRLF, quotes around every text, quotes in it doubled. UTF-8 with a byte order mark, without
-which Excel takes it for another encoding. Lists are joined: codes by spaces, sentences by semicolons. Times
-are UTC, to the second.
+The format is RFC 4180: commas, CRLF, quotes around every text, quotes within a text doubled. The encoding is
+UTF-8 with a byte order mark, without which Excel assumes another encoding. Lists are joined: codes by spaces,
+sentences by semicolons. Times are UTC, to the second.
 
-A spreadsheet takes a cell for a formula that begins with `=`, `+`, `-` or `@`, and formulas read files and
-call addresses. OWASP (CSV Injection) and ASVS 1.2.10 advise an apostrophe before these, before tab, line
-breaks and NUL, and an eye on separators and quotes. So an apostrophe stands
+Spreadsheets treat a cell that begins with `=`, `+`, `-` or `@` as a formula, and formulas read files and send
+requests. OWASP (CSV Injection) and ASVS 1.2.10 advise an apostrophe before these characters, before tab, line
+breaks and NUL, and care with separators and quotes. So Keyhole inserts an apostrophe
 
-- in front of a cell that begins with one of these, full width or not, behind whatever a reader may drop:
-  spaces, quotes, invisible characters;
-- in a text, behind each `;`, tab and line break that one of these follows. Where a comma is the decimal
-  separator, a spreadsheet splits lines at `;`, and our quotes protect nothing.
+- at the front of a cell that begins with one of these, full width or not, even after characters that a reader
+  may drop: spaces, quotes, invisible characters;
+- within a text, after each `;`, tab and line break that one of these follows. Where the comma is the decimal
+  separator, spreadsheets split lines at `;` and ignore our quotes.
 
-A text that would read as a marked one is marked itself. After that, what cannot be seen (control characters,
-marks that turn the direction of writing, and the like) becomes an escape as Python writes them, `\x1b`, and
-a backslash becomes two. So nothing is lost: with the escapes read, one apostrophe less in each such place is
-the text again. JSON Lines and Parquet, which are for programs, hold every text as it is.
+A text that already looks marked is marked again. Then invisible characters (controls, marks that change the
+direction of writing, and others) become Python's escapes such as `\x1b`, and a backslash becomes two. So the
+text can be restored: read the escapes, then remove one apostrophe from each such place. JSON Lines and
+Parquet are for programs and hold every text unchanged.
 """
 
 import codecs
@@ -31,7 +31,7 @@ from keyhole.intake.audits.audit import AuditedObject
 from keyhole.reports.rows import Row, row_of
 
 _FORMULA: Final = r"=+\-@＝＋－＠"  # noqa: RUF001 - full width, as East Asian keyboards write them
-#: White space, control, format and quote characters: a reader may take them away.
+#: White space, control, format and quote characters, which a reader may drop.
 _DROPPED: Final = r"\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\"'"
 _DANGER: Final = re.compile(
     rf"\A(?=[{_DROPPED}]*[{_FORMULA}\t\r\n\0])|(?<=[;\t\r\n])(?=[{_DROPPED}]*[{_FORMULA}])"
@@ -56,9 +56,9 @@ def _cells(row: Row) -> list[str | int]:
 
 
 def _cell(value: object) -> str | int:
-    """A number, or text that no spreadsheet takes for anything else.
+    """Return a number, or a text that no spreadsheet treats as a formula.
 
-    Our numbers count something, so none is negative; one that were, however it came here, would be defused.
+    Our numbers are counts, so none is negative. A negative one would be marked like a text.
     """
     if isinstance(value, int) and value >= 0:
         return value

@@ -1,7 +1,7 @@
-"""What the page tells of an audit's objects, gathered in one pass over however many there are.
+"""A summary of an audit's objects for the page, made in one pass over any number of objects.
 
-Held in memory: the rows that are shown, and a few counts for each format and each reason, of which there are
-some dozens. Both are Keyhole's own words, never an image's, so their number is bounded; subformats are not.
+Memory holds the rows that are shown, and a few counts for each format and each reason. Formats and reasons
+are Keyhole's own names, so their number is bounded. Subformats come from images, so they are not counted.
 """
 
 import heapq
@@ -15,13 +15,13 @@ from keyhole.reasons import URGENCY, Status
 from keyhole.reports.rows import Row, row_of
 from keyhole.scan.report import Report
 
-#: Objects that are named as examples of a reason.
+#: How many objects are named as examples of a reason.
 EXAMPLES: Final = 3
 
 
 @dataclass(slots=True)
 class FormatTally:
-    """What was counted of one format. `stored` and `virtual` in bytes."""
+    """The counts of one format. `stored` and `virtual` in bytes."""
 
     objects: int = 0
     safe: int = 0
@@ -30,7 +30,7 @@ class FormatTally:
 
 
 class Example(NamedTuple):
-    """An object that a reason is the gravest of, and what was found in it, in a sentence."""
+    """An object whose most serious reason this is, and a sentence about what was found in it."""
 
     key: str
     sentence: str
@@ -38,7 +38,7 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class ReasonTally:
-    """What was counted of one reason with one status. An object counts for the gravest of its reasons."""
+    """The counts of one reason with one status. An object counts for its most serious reason only."""
 
     objects: int = 0
     examples: list[Example] = field(default_factory=list)
@@ -46,7 +46,7 @@ class ReasonTally:
 
 @dataclass(slots=True)
 class Summary:
-    """The rows to show, what needs attention first, and counts of all objects."""
+    """The rows to show, the most urgent first, and counts of all objects."""
 
     rows: list[Row] = field(default_factory=list)
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -54,12 +54,12 @@ class Summary:
     reasons: defaultdict[tuple[Status, str], ReasonTally] = field(
         default_factory=lambda: defaultdict(ReasonTally)
     )
-    #: Of objects whose verdict is no longer kept, so that not even their names are known.
+    #: Objects whose verdict is no longer kept, so that not even their names are known.
     expired: Counter[Status] = field(default_factory=Counter)
 
     @property
     def hidden(self) -> Counter[Status]:
-        """The statuses of the objects that have a name, and no row here."""
+        """Return the statuses of the named objects that are left out of the rows."""
         return self.statuses - self.expired - Counter(row.status for row in self.rows)
 
 
@@ -71,7 +71,7 @@ def summarize(objects: Iterable[AuditedObject], limit: int) -> Summary:
 
 
 def _counted(objects: Iterable[AuditedObject], summary: Summary) -> Iterator[Row]:
-    """Count each object, and pass on the rows of those that have a name."""
+    """Count each object, and yield the rows of those whose name is known."""
     for audited in objects:
         summary.statuses[audited.status] += 1
         report = audited.report
@@ -93,7 +93,7 @@ def _counted(objects: Iterable[AuditedObject], summary: Summary) -> Iterator[Row
 
 
 def _sentence(report: Report) -> str:
-    """What the gravest reason of a report is about."""
+    """Return the sentences about a report's most serious reason."""
     found = [finding.message for finding in report.findings if finding.check == report.reasons[0]]
     return found[0] if found else str(report.details.get("error", ""))
 

@@ -1,11 +1,10 @@
-"""Dropping verdicts: on what is gone, and only if no other verdict has come in between.
+"""Drops verdicts on deleted objects, unless another verdict was written in between.
 
-Whoever wants to drop looks first, decides by what stands there, and drops that; a verdict that was written
-since stays. A version's verdict goes with the pointer to it, if the bare key's record is one; a dropped
-pointer leaves the versions' verdicts.
+A caller looks at a verdict, decides, and drops it. A verdict that was written since the look stays. With a
+version's verdict goes the bare key's pointer to it; a dropped pointer leaves the versions' verdicts.
 
-What it can't do: the bare key of an object whose newest version was dropped does not point to the version
-before it. It has no verdict until it is scanned again.
+Known limit: when the newest version is dropped, the bare key does not point to the version before it. It has
+no verdict until it is scanned again.
 """
 
 import re
@@ -18,7 +17,7 @@ from keyhole.reasons import Status
 from keyhole.results.lookup import Name
 from keyhole.store import keys
 
-#: Records in one answer: at some kilobytes a report, under a megabyte.
+#: Records in one answer: under a megabyte, as a report has some kilobytes.
 _PAGE: Final = 100
 _SEQUENCER: Final = re.compile(r"[0-9a-fA-F]{1,128}")
 
@@ -50,32 +49,32 @@ return 1
 
 
 class Standing(NamedTuple):
-    """A record that stands under a name: a verdict, or a pointer to that on a version."""
+    """A record that is stored under a name: a verdict, or a pointer to a version's verdict."""
 
     name: Name
     header: bytes
 
     @property
     def sequencer(self) -> int | None:
-        """The order of the event that led to the verdict; `None` where no event did, or it has none."""
+        """Return the number of the event that led to the verdict; `None` if none did, or it has no number."""
         fields = self.header.split(b"|")
         return order(fields[1].decode("ascii", "replace")) if len(fields) > 1 else None
 
 
 def order(sequencer: str | None) -> int | None:
-    """A sequencer as a number; `None` if it is unknown, or not hexadecimal."""
+    """Return a sequencer as a number; `None` if it is unknown, or not hexadecimal."""
     return int(sequencer, 16) if sequencer and _SEQUENCER.fullmatch(sequencer) else None
 
 
 class Drops:
-    """Drops verdicts, through a client as `keyhole.store.connection.connect` makes it."""
+    """Drops verdicts, through a client made by `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._drop = client.register_script(_DROP)
 
     def look(self, names: Sequence[Name]) -> list[Standing | None]:
-        """What stands under each name, in their order."""
+        """Return the record under each name, in their order."""
         found: list[Standing | None] = []
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
@@ -87,7 +86,7 @@ class Drops:
         return found
 
     def drop(self, standing: Standing) -> bool:
-        """Drop what was looked at; false if it is there no longer, or another verdict is."""
+        """Drop a record that was looked at. Return false if it is gone or was replaced."""
         object_id = keys.object_id(*standing.name)
         bare_id = keys.object_id(standing.name.bucket, standing.name.key, None)
         dropped = self._drop(

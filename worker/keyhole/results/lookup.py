@@ -1,4 +1,4 @@
-"""Many verdicts in one round trip, and which keys of a bucket have any."""
+"""Reads many verdicts in one round trip, and lists the keys of a bucket that have verdicts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, cast
@@ -22,20 +22,20 @@ class Name(NamedTuple):
 
 
 class Lookup:
-    """Finds verdicts, through a client as `keyhole.store.connection.connect` makes it."""
+    """Finds verdicts, through a client made by `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def reports(self, names: Sequence[Name]) -> list[Report | None]:
-        """The verdict on each object, in their order; without a version, that on the newest version known.
+        """Return the verdict on each object, in their order. Without a version, it is the newest known one's.
 
-        A record that cannot be read is like none: a scan replaces it.
+        A record that cannot be read counts as missing: a scan replaces it.
         """
         return self.reports_by_id([keys.object_id(*name) for name in names])
 
     def reports_by_id(self, object_ids: Sequence[str]) -> list[Report | None]:
-        """The verdict on each object id, in their order."""
+        """Return the verdict on each object id, in their order."""
         records = self._records(object_ids)
         pointers = {
             number: target
@@ -47,9 +47,9 @@ class Lookup:
         return [_report(record) for record in records]
 
     def keys_between(self, bucket: str, prefix: str, after: str | None, until: str | None) -> Iterator[str]:
-        """Keys with this prefix that have verdicts, in the order of their bytes.
+        """Yield the keys with this prefix that have verdicts, in the order of their bytes.
 
-        Those after `after` (from the first on, if it is `None`), up to and with `until` (to the last).
+        They come after `after` (`None`: from the first), and up to `until`, included (`None`: to the last).
         """
         first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
         last = b"[" + until.encode() if until is not None else b"+"
@@ -66,7 +66,7 @@ class Lookup:
             first = b"(" + page[-1]
 
     def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
-        """Take keys without a record out of the index."""
+        """Remove keys without a record from the index."""
         if names:
             self._client.zrem(keys.key_index(bucket), *names)
 

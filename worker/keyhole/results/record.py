@@ -1,4 +1,4 @@
-"""The record: what lies in Redis for one object, and which of two verdicts on it stands.
+"""The record of one object in Redis, and the rules that decide which of two verdicts stays.
 
 A record is a string: a header line, a line feed, a body; perhaps a line feed and a failed attempt.
 
@@ -6,27 +6,27 @@ A record is a string: a header line, a line feed, a body; perhaps a line feed an
     {"target":"s3://bucket/key", ...
     scanned_at_ms|{"target":"s3://bucket/key", ...
 
-The body is the report as JSON or, in a pointer, `@` and the id of another record. Unknown is empty. The
-sequencer is in lower case and without leading zeros, ETag and job id are percent-encoded, so that all compare
-as text and none can hold a separator. (A string, because a hash with one field above 64 bytes takes three
-times the memory.)
+The body is the report as JSON or, in a pointer, `@` and the id of another record. Unknown fields are empty.
+The sequencer is in lower case without leading zeros, and ETag and job id are percent-encoded, so that all
+compare as text and none can hold a separator. (The record is a string, because a hash with one field above 64
+bytes takes three times the memory.)
 
-Scans of one object overtake each other, so a script writes, and refuses the older verdict:
+Scans of one object can overtake each other. So a script writes the record, and refuses the older verdict:
 
-0. A scan that failed says nothing about the object. It never replaces a verdict, unless both know their ETags
-   or times of modification and these differ; and any verdict replaces it. The same is true of a scan that
-   found the object unreadable, where it is provably the same object: the ETags are equal, or it is one
-   version. The last such attempt is kept beside the verdict.
-1. Both know when the object was last modified: the later modification wins; then, where both know it, the
-   later sequencer; then the later scan.
-2. One of them doesn't (the object could not be read): the later scan wins.
-3. All equal: the greater job id, so that every order of arrival ends in the same record.
+0. A failed scan says nothing about the object. It never replaces a verdict, unless both have an ETag or a
+   time of modification and these differ. Any verdict replaces it. The same holds for a scan that found the
+   object unreadable, if it was provably the same object: the ETags are equal, or it is one version. The last
+   such attempt is kept beside the verdict.
+1. If both know when the object was last modified, the later modification wins; then the later sequencer, if
+   both have one; then the later scan.
+2. If one does not know it (the object could not be read), the later scan wins.
+3. If all is equal, the greater job id wins, so that every order of arrival ends in the same record.
 
 The same job id again is a redelivery and changes nothing, unless the first one failed.
 
-Rule 2 is as good as the hosts' clocks: every order of arrival ends the same only if whoever scanned later did
-not see an older object. And a sequencer is that of the event that asked for the scan; what the scan then saw
-may be younger.
+Rule 2 depends on the hosts' clocks: every order of arrival ends the same only if no later scan saw an older
+object. And the sequencer is that of the event that asked for the scan; the object that the scan then saw may
+be younger.
 """
 
 import re
@@ -166,7 +166,7 @@ class CorruptRecordError(KeyholeError):
 
 
 class Record(NamedTuple):
-    """A stored record; of its header only what reading needs."""
+    """A stored record, with the parts of its header that readers need."""
 
     status: str
     body: bytes
@@ -174,7 +174,7 @@ class Record(NamedTuple):
 
     @classmethod
     def parse(cls, value: bytes) -> Self:
-        """Read a record as it lies in Redis.
+        """Parse a record as it is stored in Redis.
 
         Raises:
             CorruptRecordError: it doesn't begin with a header line.
@@ -189,11 +189,11 @@ class Record(NamedTuple):
 
     @property
     def points_to(self) -> str | None:
-        """The object id that a pointer names; `None` if this is no pointer."""
+        """Return the object id that a pointer names; `None` if this is not a pointer."""
         return self.body[1:].decode("ascii", "replace") if self.body.startswith(b"@") else None
 
     def report(self) -> Report:
-        """The report, with the last attempt if that failed.
+        """Return the report, with the last attempt if that failed.
 
         Raises:
             CorruptRecordError: the body is not a report.
@@ -211,7 +211,7 @@ class Record(NamedTuple):
 
 
 def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
-    """The header line of a report's record. A sequencer that is not hexadecimal is left out."""
+    """Return the header line of a report's record. A sequencer that is not hexadecimal is left out."""
     modified_ms = "" if report.last_modified is None else epoch_ms(report.last_modified)
     order = (sequencer or "").lower()
     order = (order.lstrip("0") or "0") if _HEX.fullmatch(order) else ""
@@ -221,9 +221,9 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 
 
 def is_fixed(report: Report) -> bool:
-    """Whether the version alone says which object a report is about.
+    """Return whether the version alone says which object a report is about.
 
-    `null` is a version whose object can be replaced; what is missing is no longer any object.
+    The object of the version `null` can be replaced, and a missing object has no version.
     """
     return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 

@@ -1,12 +1,12 @@
-"""Verdicts in Redis: a record an object, an index by status, a stream for whoever wants to react.
+"""Verdicts in Redis: one record an object, an index by status, and a stream of all verdicts.
 
-What a record looks like, and which of two verdicts on an object stands, is told in `keyhole.results.record`.
+`keyhole.results.record` defines records, and which of two verdicts on an object stays.
 
 A verdict on a version is that version's record. The bare key (no version) then holds a pointer to the newest
 version; or, if it was scanned without a version, a record of its own.
 
-What it can't do: a write whose answer got lost is sent again, finds itself there and returns false, although
-it wrote.
+Known limit: if the answer to a write is lost, the write is sent again, finds its own record, and returns
+false although it wrote.
 """
 
 import heapq
@@ -26,9 +26,9 @@ _log = logging.getLogger(__name__)
 
 #: The position before a stream's first entry.
 STREAM_START: Final = "0-0"
-#: The longest wait for the stream in one command, in milliseconds: well within the connection's own timeout.
+#: The longest wait for the stream in one command, in milliseconds. The connection's own timeout is longer.
 LONGEST_BLOCK_MS: Final = 10_000
-#: Records, index members or stream entries in one answer: at some kilobytes a report, under a megabyte.
+#: Records, index members or stream entries in one answer: under a megabyte, as a report has some kilobytes.
 _PAGE: Final = 100
 
 _PRUNE_SCRIPT: Final = """
@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
 
 
 class StreamPage(NamedTuple):
-    """Verdicts of the stream, oldest first, and the position to go on from, past foreign entries."""
+    """Verdicts of the stream, oldest first, and the position to continue from, past foreign entries."""
 
     position: str
     verdicts: tuple[Verdict, ...]
@@ -70,10 +70,10 @@ class _Member(NamedTuple):
 
 
 class RedisStore:
-    """Writes and finds verdicts, through a client as `keyhole.store.connection.connect` makes it.
+    """Writes and finds verdicts, through a client made by `keyhole.store.connection.connect`.
 
-    `expiry_seconds` is how long a record stays after it was written, `None` for ever. `stream_length` is
-    about how many verdicts the stream keeps. Whatever fails in Redis surfaces as one of `redis.exceptions`.
+    `expiry_seconds` is how long a record is kept, `None` for ever. `stream_length` is approximately how many
+    verdicts the stream keeps. Errors of Redis are raised as `redis.exceptions`.
     """
 
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None, stream_length: int) -> None:
@@ -84,11 +84,11 @@ class RedisStore:
         self._prune_script = client.register_script(_PRUNE_SCRIPT)
 
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
-        """Record a verdict and announce it in the stream; false if the same or a newer one stands already.
+        """Record a verdict and announce it in the stream; return false if the same or a newer one is there.
 
-        It is false, too, where the scan failed and the verdict that stands is kept with this attempt beside.
+        The result is also false if the scan failed, and is kept beside the recorded verdict as an attempt.
 
-        `sequencer` is that of the S3 event that led to the scan, if one did.
+        `sequencer` is that of the S3 event that led to the scan, if any.
 
         Raises:
             ValueError: the report is not of an object in a bucket.
@@ -122,10 +122,10 @@ class RedisStore:
         return int(written) == 1
 
     def get(self, bucket: str, key: str, version_id: str | None = None) -> Report | None:
-        """The verdict on an object; without a version, that on the newest version known.
+        """Return the verdict on an object. Without a version, it is the newest known version's.
 
         Raises:
-            CorruptRecordError: there is a record that can't be read.
+            CorruptRecordError: The record cannot be read.
         """
         object_id = keys.object_id(bucket, key, version_id)
         try:
@@ -143,10 +143,10 @@ class RedisStore:
     def find(
         self, status: Status | None = None, *, limit: int | None = None, offset: int = 0
     ) -> Iterator[Report]:
-        """Verdicts with this status (or any), the latest scan first; `offset` of them are passed over.
+        """Yield verdicts with this status (or any), the latest scan first, without the first `offset` ones.
 
-        Index members whose record has expired are passed over, and pruned when the last verdict has been
-        taken. A record that can't be read is logged and passed over, so that it hides no other.
+        Index members whose record has expired are skipped, and pruned after the last verdict. A record that
+        cannot be read is logged and skipped.
         """
         orphans: list[_Member] = []
         stop = None if limit is None else offset + limit
@@ -156,7 +156,7 @@ class RedisStore:
             self._prune(keys.status_index(of_status), ids)
 
     def counts(self) -> dict[Status, int]:
-        """How many objects have which status. Records that have expired are not counted."""
+        """Return how many objects have which status. Records that have expired are not counted."""
         for status in Status:
             self._prune_expired(keys.status_index(status))
         with self._client.pipeline(transaction=False) as pipe:
@@ -165,9 +165,9 @@ class RedisStore:
             return dict(zip(Status, pipe.execute(), strict=True))
 
     def read_stream(self, after: str, *, block_ms: int = 0) -> StreamPage:
-        """The next verdicts after a position; waits so long for the first, at most `LONGEST_BLOCK_MS`.
+        """Return the next verdicts after a position. The wait for the first is at most `LONGEST_BLOCK_MS`.
 
-        Entries that are not Keyhole's are passed over. Go on from the page's position even if it is empty.
+        Entries that are not Keyhole's are skipped. Continue from the page's position even if it is empty.
         """
         block = min(block_ms, LONGEST_BLOCK_MS) or None  # to Redis, zero means for ever
         found = self._client.xread({keys.VERDICTS: after}, count=_PAGE, block=block)
@@ -178,7 +178,7 @@ class RedisStore:
         return StreamPage(position, tuple(_verdicts(entries)))
 
     def stream_position(self) -> str:
-        """The position of the stream's last entry: reading after it gives what is written from now on."""
+        """Return the position of the stream's last entry. Later verdicts are read after it."""
         found = self._client.xrevrange(keys.VERDICTS, count=1)
         # redis-py's type covers every protocol; with protocol 2 it is this.
         entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
@@ -189,7 +189,7 @@ class RedisStore:
         return None if value is None else Record.parse(value)
 
     def _reports(self, status: Status | None, orphans: list[_Member]) -> Iterator[Report]:
-        """Reports, the latest first. Members whose record is gone are noted in `orphans`."""
+        """Yield reports, the latest first. Members without a record are added to `orphans`."""
         indexes = map(self._members, Status if status is None else [status])
         members = heapq.merge(*indexes, key=lambda member: member.scanned_at, reverse=True)
         while page := list(islice(members, _PAGE)):
@@ -208,7 +208,7 @@ class RedisStore:
                     _log.warning("%s cannot be read: %s", keys.record(member.object_id), error)
 
     def _members(self, status: Status) -> Iterator[_Member]:
-        """The members of an index, the latest first; by score, so what is added on top shifts nothing."""
+        """Yield the members of an index, the latest first, paged by score, so that new ones shift nothing."""
         ceiling: float | str = "+inf"
         seen_at_ceiling = 0
         while True:
@@ -225,7 +225,7 @@ class RedisStore:
             ceiling = lowest
 
     def _prune_expired(self, index: str) -> None:
-        """Prune an index of what was scanned so long ago that its record may have expired."""
+        """Prune index members that were scanned so long ago that their records may have expired."""
         if self._expiry_seconds is None:
             return
         now, _ = self._client.time()
@@ -237,14 +237,14 @@ class RedisStore:
                 return
 
     def _prune(self, index: str, object_ids: list[str]) -> int:
-        """Take out of an index what has no record. By a script, as a record may be written at this moment."""
+        """Remove index members without a record, in a script, as a record may be written at this moment."""
         pages = (object_ids[start : start + _PAGE] for start in range(0, len(object_ids), _PAGE))
         return sum(int(self._prune_script(keys=[index], args=[keys.RECORD_PREFIX, *page])) for page in pages)
 
     def _index_page(
         self, index: str, first: float | str, last: float | str, offset: int, *, latest_first: bool
     ) -> list[tuple[bytes, float]]:
-        """A page of an index between two scores: object ids, and when they were scanned in epoch seconds."""
+        """Return a page of an index between two scores: object ids, with the epoch seconds of their scans."""
         found = self._client.zrange(
             index,
             first,
@@ -260,7 +260,7 @@ class RedisStore:
 
 
 def _verdicts(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Verdict]:
-    """Those entries of the stream that are verdicts."""
+    """Yield the entries of the stream that are verdicts."""
     for position, fields in entries:
         try:
             report = Report.model_validate_json(fields[b"report"])

@@ -1,4 +1,4 @@
-"""Compares the tags of objects with their verdicts: a request an object, several at once."""
+"""Compares the tags of objects with their verdicts: one request an object, several at once."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TagFinding(NamedTuple):
-    """What an object's tags say against its verdict (`None`: nothing), and how many requests it took."""
+    """How an object's tags contradict its verdict (`None`: they do not), and the number of requests."""
 
     message: str | None
     requests: int
@@ -27,7 +27,7 @@ class TagCheck:
         s3: A client that threads may share.
         expected: Whether Keyhole writes tags, so that an object without any is a finding.
         threads: How many requests are made at once.
-        rate_limiter: Called before every request, to wait for its turn.
+        rate_limiter: Called before every request; it may sleep.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TagCheck:
         self._rate_limiter = rate_limiter
 
     def __call__(self, reports: Sequence[Report]) -> list[TagFinding]:
-        """What is found of each object, in their order. Tags that cannot be read are a finding."""
+        """Return a finding for each object, in their order. Unreadable tags are a finding, too."""
         if not reports:
             return []
         with ThreadPoolExecutor(self._threads, thread_name_prefix="tags") as pool:

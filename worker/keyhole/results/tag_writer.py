@@ -1,23 +1,23 @@
 """Writes a verdict's tags to its object.
 
-S3 replaces an object's whole tag set, and takes no condition with it. So a writer reads the tags, looks which
-object they are on, writes what is to be there, and begins again, until what it reads is right:
+S3 replaces an object's whole tag set, without any condition. So a writer reads the tags, checks which object
+they are on, writes the right ones, and repeats that until it reads the right ones:
 
     read the tags ──► look at the ETag ──► right? ──► done
           ▲                                  │ no
           └──────────────────────────────────┴──► write them
 
 - Other people's tags survive. Tags that cannot be read are never overwritten.
-- The look comes last, so tags are called right only on the object that the verdict is about. A writer that is
-  interrupted between its write and the next look leaves a debt behind (`keyhole.jobs.tag_debts`), and another
-  one goes on.
-- If the object was replaced meanwhile, its tags are to tell the verdict on the new object. If there is none
-  yet, Keyhole's tags are removed: they came with the upload, or a write of ours landed on the new object.
-- A version cannot be replaced, so it is not looked at, except for the version `null`.
+- The look comes last, so tags count as right only on the object that the verdict is about. If a writer is
+  interrupted between its write and the next look, a debt remains (`keyhole.jobs.tag_debts`), and another
+  writer continues.
+- If the object was replaced meanwhile, it gets the tags of the verdict on the new object. If there is no such
+  verdict yet, Keyhole's tags are removed: they came with the upload, or our write reached the new object.
+- A version cannot be replaced, so there is no look, except for the version `null`.
 
-What it can't do: between the look and the write the object can be replaced, and for a moment its new bytes
-have the old tags. And if somebody else writes tags between our reading and our writing, theirs are lost. A
-reader who cannot accept that moment compares the ETag in `keyhole-scan`, or reads by version.
+Known limits: if the object is replaced between the look and the write, its new bytes have the old tags for a
+moment. And if somebody else writes tags between our read and our write, theirs are lost. A reader who cannot
+accept that moment compares the ETag in `keyhole-scan`, or reads by version.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,42 +38,42 @@ if TYPE_CHECKING:
 
 #: Seconds that one request may take.
 LONGEST_REQUEST: Final = 10.0
-#: Writes until somebody who keeps overwriting our tags is left alone. If the object was replaced, there is
-#: one more, so that none of ours stay on the new one.
+#: Writes before Keyhole gives up against somebody who keeps overwriting its tags. If the object was replaced,
+#: there is one more write, so that none of Keyhole's tags stay on the new object.
 _WRITES: Final = 4
-#: Times that the object may be replaced while its tags are written.
+#: How many times the object may be replaced while its tags are written.
 _REPLACEMENTS: Final = 1
 
 
 class TagOutcome(StrEnum):
-    """What became of the tags."""
+    """The outcome of writing tags."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    #: The object is gone, or it was replaced; a new one has the tags of its own verdict, or none.
+    #: The object is gone or was replaced. A new one has the tags of its own verdict, or none.
     SKIPPED_CHANGED = "skipped_changed"
-    #: Ten tags are other people's.
+    #: Ten tags belong to others.
     SKIPPED_FULL = "skipped_full"
-    #: This storage has no tags.
+    #: This storage does not support tags.
     SKIPPED_UNSUPPORTED = "skipped_unsupported"
     #: Somebody else keeps overwriting them, or keeps replacing the object.
     FAILED_CONTENDED = "failed_contended"
 
 
 class TagRequest(StrEnum):
-    """A kind of request that writing tags takes."""
+    """A kind of request that is made to write tags."""
 
     READ = "GetObjectTagging"
     WRITE = "PutObjectTagging"
     LOOK = "HeadObject"
 
 
-#: Tells Keyhole's tags for the object with this ETag; `None` if there is no verdict on it.
+#: Returns Keyhole's tags for the object with this ETag; `None` if there is no verdict on it.
 VerdictOn = Callable[[str], Mapping[str, str] | None]
 
 
 class Address(TypedDict):
-    """How S3 is told which object."""
+    """The parameters that name an object in a request."""
 
     Bucket: str
     Key: str
@@ -81,11 +81,11 @@ class Address(TypedDict):
 
 
 class TagWriter:
-    """Writes tags through an S3 client whose timeouts are the caller's, and which does not retry.
+    """Writes tags through an S3 client with the caller's timeouts and without retries.
 
-    What S3 answers beyond a `TagOutcome` (denied, throttled, broken, unreachable) is raised as botocore's
-    error. Beginning again is always safe. Two writers of one object at a time disturb each other: see
-    `keyhole.jobs.tag_debts`.
+    Answers of S3 that are not a `TagOutcome` (denied, throttled, broken, unreachable) are raised as errors of
+    botocore's. It is always safe to start again. Two writers of one object at the same time disturb each
+    other: see `keyhole.jobs.tag_debts`.
     """
 
     def __init__(self, s3: "S3Client") -> None:
@@ -97,7 +97,7 @@ class TagWriter:
         verdict_on: VerdictOn | None = None,
         asked: Callable[[TagRequest], object] = lambda _: None,
     ) -> TagOutcome:
-        """Give an object the tags of the verdict on it; by default only the debt's own verdict is known.
+        """Give an object the tags of its verdict. By default, only the debt's own verdict is known.
 
         `asked` is called before every request.
         """
@@ -124,7 +124,7 @@ class _Writing:
     asked: Callable[[TagRequest], object]
 
     def converge(self) -> TagOutcome:
-        """Read, look, write, until what is read is right."""
+        """Read, look and write, until the tags that are read are right."""
         etag, writes, replacements = self.debt.etag, 0, 0
         while True:
             tags = self._read()
@@ -132,7 +132,7 @@ class _Writing:
             if found is None:
                 return TagOutcome.SKIPPED_CHANGED
             if found != etag:
-                # The tags may still have been the old object's: read again.
+                # The tags may have been those of the old object: read again.
                 etag, replacements = found, replacements + 1
                 if replacements > _REPLACEMENTS:
                     return TagOutcome.FAILED_CONTENDED
@@ -151,9 +151,9 @@ class _Writing:
             writes += 1
 
     def _look(self) -> str | None:
-        """The ETag of the object that is there now; `None` if there is none.
+        """Return the ETag of the object that is there now; `None` if there is none.
 
-        A version that cannot be replaced, and an object that could not be read, are not looked at.
+        No request is made for a version, which cannot be replaced, nor for an object that could not be read.
         """
         if not self.debt.etag or self.debt.version_id not in {None, "", "null"}:
             return self.debt.etag
@@ -166,7 +166,7 @@ class _Writing:
                 return None
             raise
         if "ETag" not in head:
-            raise ResponseParserError("there is no ETag in it")
+            raise ResponseParserError("the answer has no ETag")
         return unquoted(head["ETag"])
 
     def _read(self) -> dict[str, str]:
@@ -177,7 +177,7 @@ class _Writing:
         self.asked(TagRequest.WRITE)
         with deadline(LONGEST_REQUEST):
             if not tags:
-                # Some servers answer an empty set with an error, and this is one request with one meaning.
+                # Some servers refuse an empty set, and this request means the same.
                 self.s3.delete_object_tagging(**self._address)
                 return
             tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
@@ -192,22 +192,22 @@ class _Writing:
 
 
 def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
-    """The tags of an object.
+    """Return the tags of an object.
 
     Raises:
-        ResponseParserError: The answer has none, not even an empty set: Ceph's RGW 16.2 answers so if it
-            cannot read tags that came with an upload in parts.
+        ResponseParserError: The answer has no set of tags, not even an empty one. Ceph's RGW 16.2 answers so
+            if it cannot read tags that came with a multipart upload.
         Exception: As botocore raises it.
     """
     with deadline(LONGEST_REQUEST):
         answer = s3.get_object_tagging(**address)
     if "TagSet" not in answer:
-        raise ResponseParserError("there is no set of tags in it")
+        raise ResponseParserError("the answer has no set of tags")
     return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
 
 def _outcome(error: ClientError) -> TagOutcome | None:
-    """What an answer of S3 means for the tags; `None` if it may pass."""
+    """Return the outcome that an error of S3 means; `None` if the error may pass."""
     if error.response["Error"]["Code"] in {"NotImplemented", "MethodNotAllowed"}:
         return TagOutcome.SKIPPED_UNSUPPORTED
     match http_status(error.response):

@@ -1,12 +1,12 @@
-"""The tags that tell an object's verdict: what they say, and how they fit in beside other people's.
+"""The tags that state an object's verdict, and how they are merged with other people's tags.
 
-- Ten tags are S3's limit. Other people's go first; Keyhole leaves out its own, least important first, and
-  with ten others has none.
-- When the scan was does not count: if nothing else in the tags would differ, they are right.
-- Keyhole's names in another spelling are taken for Keyhole's, because S3's policies compare the names of tags
-  without case.
+- S3 allows ten tags. Other people's have priority: Keyhole drops its own, the least important first, and
+  writes none beside ten others.
+- The time of the scan does not count: if the tags would differ in nothing else, they are right.
+- Keyhole's names in another spelling count as Keyhole's, because policies in S3 compare names of tags without
+  case.
 
-How they are written is told in `keyhole.results.tag_writer`.
+`keyhole.results.tag_writer` writes them.
 """
 
 import re
@@ -24,29 +24,29 @@ SCAN: Final = "keyhole-scan"
 REASON: Final = "keyhole-reason"
 IMAGE: Final = "keyhole-image"
 
-#: Keyhole's tags, the most important first: the verdict; what it speaks of; why; and what anyone can look up.
+#: Keyhole's tags, the most important first: the verdict, the object it is about, the reason, the image.
 OWN_TAGS: Final = (STATUS, SCAN, REASON, IMAGE)
 
 #: S3's limits: tags on an object, UTF-16 units in a value.
 _TAG_LIMIT: Final = 10
 _VALUE_LIMIT: Final = 256
-#: What a value may not hold. S3 takes letters of any script; not everything that speaks its protocol does.
+#: Characters that a value may not have. S3 takes letters of any script, but not every S3 server does.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
-#: What may stand where a name of Keyhole's has a hyphen.
+#: Characters that may replace the hyphen in a spelling of Keyhole's names.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class TagDebt:
-    """The tags that an object is to have.
+    """The tags that an object should get.
 
     Args:
         bucket, key, version_id: The object.
-        etag: The ETag of the object that was scanned, without quotes. Empty if it could not be read; then it
-            is to have no tags of Keyhole's.
+        etag: The ETag of the object that was scanned, without quotes. Empty if it could not be read; then
+            Keyhole's tags are removed.
         tags: Keyhole's tags for that object.
-        rate: Requests a second that are made to the bucket at most, together with its audits; 0 for no limit.
+        rate: The most requests a second to the bucket, its audits included; 0 for no limit.
     """
 
     bucket: str
@@ -58,7 +58,7 @@ class TagDebt:
 
     @classmethod
     def of(cls, report: Report, *, rate: float = 0) -> Self:
-        """The tags that tell a verdict.
+        """Return the tags that state a verdict.
 
         Raises:
             ValueError: The report is not of an object in a bucket.
@@ -74,19 +74,19 @@ TAG_DEBT: Final = TypeAdapter(TagDebt)
 
 
 def is_own(name: str) -> bool:
-    """Whether a tag's name is one of Keyhole's, in any spelling that a policy might take for it."""
+    """Return whether a tag's name is one of Keyhole's, in any spelling that a policy might accept."""
     return _SEPARATORS.sub("-", name.strip().casefold()) in OWN_TAGS
 
 
 def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
-    """Whether Keyhole's tags say that they are of the object with this ETag."""
+    """Return whether Keyhole's tags say that they belong to the object with this ETag."""
     return tags.get(SCAN, "").rpartition(" ")[2] == _value(unquoted(etag))
 
 
 def own_tags(report: Report) -> dict[str, str]:
-    """Keyhole's tags for a report with an ETag. What it doesn't know has no tag.
+    """Return Keyhole's tags for a report with an ETag. Unknown values have no tag.
 
-    `keyhole-scan` is when, which scanner and which ETag, in this order, with spaces between.
+    `keyhole-scan` is the time, the scanner and the ETag, in this order, separated by spaces.
     """
     scanned_at = report.scanned_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     scanner = report.scanner.replace(" ", "_")
@@ -102,12 +102,12 @@ def own_tags(report: Report) -> dict[str, str]:
 
 
 def foreign_tags(present: Mapping[str, str]) -> dict[str, str]:
-    """Other people's tags."""
+    """Return other people's tags."""
     return {name: value for name, value in present.items() if not is_own(name)}
 
 
 def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | None:
-    """Other people's tags as they are, and of Keyhole's the most important that fit; `None` if none does."""
+    """Return other people's tags with the most important of Keyhole's that fit; `None` if none fits."""
     foreign = foreign_tags(present)
     room = _TAG_LIMIT - len(foreign)
     if room <= 0:
@@ -117,9 +117,9 @@ def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]
 
 
 def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> str | None:
-    """What an object's tags say against its verdict, in a sentence; `None` if nothing.
+    """Return how an object's tags contradict its verdict, in a sentence; `None` if they do not.
 
-    `expected`: that Keyhole writes tags, so that none are against it, too.
+    With `expected`, Keyhole writes tags, so that missing tags are a contradiction, too.
     """
     wanted = merged(tags, own_tags(report))
     if wanted is not None and without_time(wanted) == without_time(tags):
@@ -131,16 +131,16 @@ def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> 
         return f"the verdict is {report.status}, and there is no tag {STATUS}"
     if said != report.status:
         return f"the verdict is {report.status}, the tag {STATUS} says {said}"
-    return f"the tags {REASON}, {IMAGE} or {SCAN} say another thing than the verdict"
+    return f"the tags {REASON}, {IMAGE} or {SCAN} differ from the verdict"
 
 
 def without_time(tags: Mapping[str, str]) -> dict[str, str]:
-    """The same tags, whenever the scan was."""
+    """Return the tags without the time of the scan."""
     return {name: value.partition(" ")[2] if name == SCAN else value for name, value in tags.items()}
 
 
 def _joined(reasons: tuple[str, ...]) -> str:
-    """As many reasons as a value holds, with spaces between."""
+    """Return as many reasons as fit into a value, separated by spaces."""
     joined = ""
     for reason in map(_value, reasons):
         longer = f"{joined} {reason}".strip()
@@ -151,10 +151,10 @@ def _joined(reasons: tuple[str, ...]) -> str:
 
 
 def _value(text: str) -> str:
-    """Text as a tag's value: other characters replaced, so that all are one UTF-16 unit; cut at the limit."""
+    """Return text as a tag's value: other characters become one UTF-16 unit each; it is cut at the limit."""
     return _FOREIGN_CHARACTERS.sub("_", text)[:_VALUE_LIMIT]
 
 
 def unquoted(etag: str) -> str:
-    """An ETag without its quotes: some servers give it with, some without."""
+    """Return an ETag without its quotes: some servers give it with, some without."""
     return etag.strip('"')

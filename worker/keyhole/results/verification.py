@@ -1,4 +1,4 @@
-"""Compares an object with the verdict that is recorded on it and with its tags."""
+"""Compares an object with its recorded verdict and its tags."""
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Agreement(StrEnum):
-    """How an object, the verdict on it and its tags go together."""
+    """Whether an object, its verdict and its tags agree."""
 
     AGREE = "agree"
     DIFFER = "differ"
@@ -28,13 +28,13 @@ class Agreement(StrEnum):
 
 
 class Code(StrEnum):
-    """What differs, or is unknown."""
+    """The kind of a difference, or of something unknown."""
 
     NO_OBJECT = "no_object"
     OBJECT_UNREADABLE = "object_unreadable"
     TAGS_UNREADABLE = "tags_unreadable"
     NO_VERDICT = "no_verdict"
-    #: The verdict is on an object that is not there any more, or on none that is known.
+    #: The verdict is on an object that no longer exists, or on an unknown one.
     OTHER_OBJECT = "other_object"
     FORGED_TAGS = "forged_tags"
     MISSPELT_TAGS = "misspelt_tags"
@@ -42,12 +42,12 @@ class Code(StrEnum):
     TAGS_OWED = "tags_owed"
 
 
-#: What leaves it unknown whether all agree.
+#: With these, it is unknown whether all agree.
 _UNKNOWN: Final = frozenset({Code.NO_OBJECT, Code.OBJECT_UNREADABLE, Code.TAGS_UNREADABLE, Code.NO_VERDICT})
 
 
 class Difference(BaseModel):
-    """One thing that differs or is unknown: a stable code, and a sentence."""
+    """A difference, or something unknown: a stable code and a sentence."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,7 @@ class Difference(BaseModel):
 
 
 class Seen(NamedTuple):
-    """An object as S3 shows it. `etag` without quotes; `trouble`: why its tags cannot be read."""
+    """An object as S3 shows it. `etag` has no quotes; `trouble` says why its tags cannot be read."""
 
     etag: str
     size: int
@@ -66,12 +66,12 @@ class Seen(NamedTuple):
 
     @property
     def own_tags(self) -> dict[str, str]:
-        """Keyhole's tags, in whatever spelling."""
+        """Return Keyhole's tags, in any spelling."""
         return {name: value for name, value in self.tags.items() if is_own(name)}
 
 
 class Verification(BaseModel):
-    """What was found of one object; `tags` are Keyhole's alone, `status` is the recorded verdict's."""
+    """The result for one object. `tags` are only Keyhole's; `status` is that of the recorded verdict."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,7 +88,7 @@ class Verification(BaseModel):
     def of(
         cls, target: str, seen: Seen | None, report: Report | None, differences: tuple[Difference, ...]
     ) -> Self:
-        """Sum up what was found."""
+        """Sum up the differences."""
         if any(difference.code not in _UNKNOWN for difference in differences):
             state = Agreement.DIFFER
         else:
@@ -109,7 +109,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
     """Look at an object and its tags; `None` if it does not exist.
 
     Raises:
-        SourceError: It cannot be looked at. If only its tags cannot be read, that is told in `Seen.trouble`.
+        SourceError: The object cannot be looked at. If only its tags cannot be read, `Seen.trouble` says why.
     """
     address = Address(Bucket=bucket, Key=key)
     if version_id:
@@ -123,7 +123,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
             return None
         raise found from error
     if not {"ETag", "ContentLength"} <= head.keys():
-        raise explain(ResponseParserError("there is no ETag or no length in it"))
+        raise explain(ResponseParserError("the answer has no ETag or no length"))
     version_id = head.get("VersionId")
     if version_id:
         address["VersionId"] = version_id
@@ -137,11 +137,11 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
 
 
 def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bool) -> tuple[Difference, ...]:
-    """What differs between an object and the verdict on it, or is unknown.
+    """Return what differs between an object and its verdict, or is unknown.
 
     Args:
         seen: The object; `None` if it does not exist.
-        report: The verdict that is recorded; `None` if there is none.
+        report: The recorded verdict; `None` if there is none.
         records: Whether verdicts are recorded.
         tags: Whether verdicts are written as tags.
     """
@@ -157,14 +157,14 @@ def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bo
 
 
 def _of_record(seen: Seen, report: Report | None, *, records: bool) -> Iterator[Difference]:
-    """Whether the verdict that is recorded is on this object."""
+    """Return the differences between the recorded verdict and this object."""
     if not records:
         return
     if report is None:
         yield Difference(code=Code.NO_VERDICT, message="there is no verdict on it; try `keyhole submit`")
     elif report.etag is None:
         message = (
-            f"the verdict is {report.status}: the object could not be read, so nobody knows which it was"
+            f"the verdict is {report.status}: the object could not be read, so it is unknown which one it was"
         )
         yield Difference(code=Code.NO_VERDICT, message=message)
     elif unquoted(report.etag) != seen.etag:
@@ -175,10 +175,10 @@ def _of_record(seen: Seen, report: Report | None, *, records: bool) -> Iterator[
 
 
 def _of_tags(seen: Seen, report: Report | None, *, records: bool, tags: bool) -> Iterator[Difference]:
-    """Whether the tags tell the verdict on this object."""
+    """Return the differences between the tags and this object's verdict."""
     misspelt = sorted(seen.own_tags.keys() - set(OWN_TAGS))
     if misspelt:
-        message = f"tags that a policy may take for Keyhole's: {', '.join(misspelt)}"
+        message = f"tags that a policy may mistake for Keyhole's: {', '.join(misspelt)}"
         yield Difference(code=Code.MISSPELT_TAGS, message=message)
     rest = {name: value for name, value in seen.tags.items() if name not in misspelt}
     says = f"the tag {STATUS} says {rest[STATUS]}" if STATUS in rest else f"there is no tag {STATUS}"

@@ -1,7 +1,7 @@
 """The buckets that Keyhole may touch, as globs: the setting KEYHOLE_BUCKETS.
 
-They are checked where work is accepted, again by the worker that does it, and last by the clients of S3
-themselves (`AllowedBuckets.guard`): whatever a message says, no request names another bucket.
+They are checked when work is accepted, again by the worker, and finally by the S3 clients themselves
+(`AllowedBuckets.guard`). So no message can cause a request to another bucket.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BucketNotAllowedError(UnreadableError):
-    """The bucket is not one that Keyhole may touch. Nothing was asked of it."""
+    """Keyhole may not touch this bucket. No request was sent to it."""
 
     is_usage = True
 
@@ -30,27 +30,27 @@ class BucketNotAllowedError(UnreadableError):
 class AllowedBuckets:
     """Globs of buckets; without any, all buckets are allowed.
 
-    A glob matches a whole name, and upper and lower case differ. `*` is any text, `?` one character, `[…]`
-    one of several. An access point is matched as it is named, by its alias or its whole ARN.
+    A glob matches a whole name, and case matters. `*` is any text, `?` one character, `[…]` one of several.
+    An access point is matched by the name that is used for it: its alias or its whole ARN.
     """
 
     globs: tuple[str, ...] = ()
 
     def allow(self, bucket: str) -> bool:
-        """Whether Keyhole may touch the bucket."""
+        """Return whether Keyhole may touch the bucket."""
         return not self.globs or any(fnmatchcase(bucket, glob) for glob in self.globs)
 
     def check(self, bucket: str) -> None:
-        """Do nothing if Keyhole may touch the bucket.
+        """Refuse a bucket that Keyhole may not touch.
 
         Raises:
-            BucketNotAllowedError: It may not.
+            BucketNotAllowedError: Keyhole may not touch it.
         """
         if not self.allow(bucket):
             raise BucketNotAllowedError(bucket)
 
     def guard(self, client: "S3Client") -> None:
-        """Make a client raise `BucketNotAllowedError` instead of asking for anything in another bucket."""
+        """Make a client raise `BucketNotAllowedError` instead of sending a request to another bucket."""
         if self.globs:
             client.meta.events.register("provide-client-params.s3", self._check_request)
 

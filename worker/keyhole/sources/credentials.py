@@ -1,8 +1,8 @@
-"""The credentials of a session of boto3's, which fail by an error of boto3's, whatever goes wrong.
+"""The credentials of a boto3 session, whose failures are always errors of boto3's.
 
-They come from programs, files and servers, at any request: botocore refreshes them as it signs. It raises
-what goes wrong there as it is: a missing token file as `FileNotFoundError`, a program's garbage as
-`ValueError`.
+They come from programs, files and servers, at any request: botocore refreshes them as it signs. It passes on
+the errors that happen there: `FileNotFoundError` for a missing token file, `ValueError` for a program's
+garbage.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def find_credentials(session: boto3.Session) -> Credentials | None:
     """Return the credentials that all clients of the session use; `None` if there are none.
 
     Raises:
-        BotoCoreError: They cannot be had from where they should come from.
+        BotoCoreError: Their source does not give them.
     """
     with _botos_errors("AWS configuration"):
         credentials = session.get_credentials()
@@ -31,11 +31,9 @@ def _guarded(freeze: Callable[[], ReadOnlyCredentials], method: str) -> Callable
     def guarded() -> ReadOnlyCredentials:
         with _botos_errors(method):
             frozen = freeze()
-        # obstore panics, and boto3 shows the header that it made of them.
+        # obstore panics on these, and boto3 shows the header with them.
         if any(part and any(map(str.isspace, part)) for part in (frozen.access_key, frozen.token)):
-            raise CredentialRetrievalError(
-                provider=method, error_msg="they hold a blank or the end of a line"
-            )
+            raise CredentialRetrievalError(provider=method, error_msg="they have a space or a line break")
         return frozen
 
     return guarded

@@ -1,13 +1,13 @@
 """Deadlines for whole requests of a boto3 client.
 
-botocore's timeouts bound each wait for the next bytes, so a server that sends one byte a second keeps a
-request alive for ever. Here every connection that a request uses is noted while a deadline is set, and at the
-deadline their sockets are shut down: whatever waits for bytes then ends at once, be it for a handshake, for
-headers or for the body. One thread watches all deadlines of a process.
+botocore's timeouts limit each wait for the next bytes, so a server that sends one byte a second keeps a
+request alive for ever. While a deadline is set, every connection that a request uses is noted here. At the
+deadline their sockets are shut down, which ends every wait at once: for a handshake, for headers, for the
+body. One thread watches all deadlines of a process.
 
     with deadline(5.0) as timer:
         client.get_object(...)["Body"].read()
-    # timer.expired tells whether an error came of that
+    # timer.expired says whether that caused an error
 """
 
 import heapq
@@ -30,7 +30,7 @@ from botocore.client import BaseClient
 
 
 class Deadline:
-    """The connections of one thread's request, and whether its time is up."""
+    """The connections of one thread's request, and whether its time is over."""
 
     def __init__(self) -> None:
         self.expired = False
@@ -46,13 +46,13 @@ class Deadline:
                 _shut_down(connection)
 
     def end(self) -> None:
-        """Let nothing happen any more: what it bounds has ended."""
+        """End the deadline: the request has ended, and nothing is shut down any more."""
         with self._lock:
             self.is_over = True
             self._connections.clear()
 
     def expire(self) -> None:
-        """Shut down all that the request uses, and will use."""
+        """Shut down all connections that the request uses, and those that it opens later."""
         with self._lock:
             if self.is_over:
                 return
@@ -64,7 +64,7 @@ class Deadline:
 class _Watch:
     """The deadlines of a process, in the order of their times, and the thread that lets them expire.
 
-    Those that are over stay until their time has come; they are small, and the longest is a scan's budget.
+    Ended deadlines stay until their time. They are small, and the longest is a scan's budget.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ _current = _Local()
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[Deadline]:
-    """Bound all that this thread asks of a client with deadlines by so many seconds from now, or by `inf`."""
+    """Limit this thread's requests by clients with deadlines to so many seconds from now, or to `inf`."""
     bound = Deadline()
     _watch.add(bound, seconds)
     _current.deadline = bound
@@ -131,7 +131,7 @@ def deadline(seconds: float) -> Iterator[Deadline]:
 
 
 def add_deadlines(client: BaseClient) -> None:
-    """Let the connections of a client heed deadlines. Call it before the client's first request."""
+    """Make a client's connections obey deadlines. Call it before the client's first request."""
     # The dict that botocore's session gives to all of its pool managers, those of proxies included; there is
     # no public way to it.
     endpoint = client._endpoint  # type: ignore[attr-defined] # noqa: SLF001 - as said
@@ -143,12 +143,12 @@ def _shut_down(connection: Any) -> None:  # noqa: ANN401 - as above
     sock = getattr(connection, "sock", None)
     if isinstance(sock, socket.socket):
         with suppress(OSError):
-            # The plain socket's own: that of a TLS socket would first take away what another thread reads by.
+            # The plain socket's method: a TLS socket's own would first remove what another thread reads with.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _HeedsDeadlines:
-    """A connection that notes itself with the deadline of its thread, whenever it is used."""
+    """A connection that registers with its thread's deadline whenever it is used."""
 
     def connect(self) -> None:
         self._note()

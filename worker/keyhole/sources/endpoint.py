@@ -1,9 +1,9 @@
-"""The place of an S3 server as settings state it. Commands import this that make no client."""
+"""The URL of an S3 server, as in the settings. Commands without a client import this as well."""
 
 from typing import Literal
 from urllib.parse import urlsplit
 
-#: Where a bucket is named: in the URL's path, in its host, or as boto3 sees fit.
+#: Where a URL names the bucket: in the path, in the host, or as boto3 decides.
 AddressingStyle = Literal["auto", "path", "virtual"]
 
 
@@ -11,7 +11,7 @@ def checked_endpoint(url: str) -> str:
     """Return the URL of a server, without blanks around it.
 
     Raises:
-        ValueError: It is not such a URL.
+        ValueError: It is not the URL of a server.
     """
     stated = url.strip()
     try:

@@ -18,23 +18,23 @@ class SourceError(KeyholeError):
 
 
 class UnreadableError(SourceError):
-    """The object is not there for us: missing, denied, archived, encrypted with the customer's key."""
+    """The object cannot be read: it is missing, denied, archived, or encrypted with the customer's key."""
 
 
 class ObjectChangedError(SourceError):
-    """The object is no longer the one that the first read was of. Starting over reads the new one."""
+    """The object was replaced since the first read. Starting over reads the new one."""
 
     def __init__(self, message: str = "the object was replaced while it was read") -> None:
         super().__init__(Reason.OBJECT_CHANGED, message)
 
 
 class TransientError(SourceError):
-    """The network or the server failed in a way that may pass; raised when all retries are spent."""
+    """The network or the server failed in a way that may pass; raised when all retries have failed."""
 
 
 class ConfigurationError(SourceError):
-    """The request cannot be made or is refused whatever the object: credentials, region, endpoint."""
+    """No request can succeed, for any object: credentials, region or endpoint are wrong."""
 
 
 class BudgetExhaustedError(SourceError):
-    """The next request, byte or second would be over the scan's budget."""
+    """The next request, byte or second would exceed the scan's budget."""

@@ -14,7 +14,7 @@ from keyhole.sources.source import Identity
 
 
 class FileSource:
-    """A seekable binary file. Counted like S3, one read one request."""
+    """A seekable binary file. As with S3, one read counts as one request."""
 
     def __init__(self, file: BinaryIO, meter: Meter, *, last_modified: datetime | None = None) -> None:
         self._file = file
@@ -26,11 +26,11 @@ class FileSource:
 
     @property
     def identity(self) -> Identity:
-        """The file's size and, if it was opened by path, when it was last modified."""
+        """Return the file's size and, if it was opened by path, when it was last modified."""
         return self._identity
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from `offset` on; see `Source.read`."""
+        """Return the bytes from `offset` on; see `Source.read`."""
         self._meter.request(length)
         wanted = max(0, min(length, self._identity.size - offset))
         try:
@@ -46,23 +46,23 @@ class FileSource:
         return data
 
     def tail(self, length: int) -> bytes:
-        """The last bytes of the file; see `Source.tail`."""
+        """Return the last bytes of the file; see `Source.tail`."""
         return self.read(max(0, self._identity.size - length), length)
 
 
 def open_local(path: Path, meter: Meter) -> FileSource:
-    """Open a regular file or a block device for reading by range. It is closed when the source is given up.
+    """Open a regular file or a block device for reading by range. It is closed when the source is deleted.
 
     Raises:
-        UnreadableError: It is not there, not readable, or neither a file nor a block device.
+        UnreadableError: It is missing, not readable, or neither a file nor a block device.
     """
     try:
         known = path.stat()
         if not (S_ISREG(known.st_mode) or S_ISBLK(known.st_mode)):
-            raise UnreadableError(Reason.UNREADABLE_FILE, f"{path} is no file")
+            raise UnreadableError(Reason.UNREADABLE_FILE, f"{path} is not a file")
         file = path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        # A ValueError is a NUL in the name, which no file has.
+        # ValueError means a NUL in the name, which no file has.
         raise UnreadableError(Reason.NOT_FOUND, f"{path} does not exist") from error
     except OSError as error:
         raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot open {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The budget of one scan: how many requests, bytes and seconds it took, and when to stop."""
+"""The budget of one scan: counts its requests, bytes and seconds, and stops it in time."""
 
 import time
 from collections.abc import Callable
@@ -7,33 +7,34 @@ from dataclasses import dataclass, replace
 from keyhole.reasons import Reason
 from keyhole.sources.errors import BudgetExhaustedError, TransientError
 
-#: What a scan that ran out of its budget may take to tell what it knows: a share of the budget, and seconds.
+#: CPU time that a scan may use to report after its budget ran out: a share of the budget, and its limits in
+#: seconds.
 EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one object may cost. The defaults are far above what any image needs that is not out to cost us.
+    """The most that one object may cost. The defaults are far above the needs of any honest image.
 
-    The most that an inspection asks for is below 2 MiB, in at most a dozen ranges; retries count, too.
+    An inspection asks for less than 2 MiB, in at most a dozen ranges. Retries count, too.
     """
 
     requests: int = 32
     bytes: int = 16 * 1024 * 1024
     seconds: float = 60.0
-    #: Of the thread that scans. What an image takes is below 20 ms, but for maps of tens of megabytes.
+    #: CPU time of the scanning thread. An image takes below 20 ms, unless its maps have tens of megabytes.
     cpu_seconds: float = 1.0
-    #: Bytes that decoders make of it and of all that lies in it.
+    #: Bytes that decoders produce from the object and from everything inside it.
     decompressed: int = 1024**3
 
 
 class Meter:
-    """Counts what a scan costs and refuses what would be over its budget.
+    """Counts what a scan costs, and refuses what would exceed its budget.
 
-    It belongs to the thread that makes it, whose CPU time it counts.
+    It belongs to the thread that creates it, and counts the CPU time of that thread.
 
     Args:
-        budget: What it may cost.
+        budget: The most that the scan may cost.
         rate_limiter: Called before every request; it may sleep. That time does not count against the budget.
     """
 
@@ -43,7 +44,7 @@ class Meter:
         self._waited = 0.0
         self._began = time.monotonic()
         self._cpu_began = time.thread_time()
-        #: The last fault of the server or the network, which took its share of the budget.
+        #: The last failure of the server or the network, which used a part of the budget.
         self.trouble: TransientError | None = None
         self.requests = 0
         self.bytes_read = 0
@@ -51,21 +52,21 @@ class Meter:
 
     @property
     def elapsed_seconds(self) -> float:
-        """The seconds since the scan began, but for those in which it waited for its turn."""
+        """Return the seconds since the scan began, without waits for the rate limit."""
         return time.monotonic() - self._began - self._waited
 
     @property
     def seconds_left(self) -> float:
-        """The seconds that are left of the budget."""
+        """Return the seconds that are left of the budget."""
         return max(0.0, self._budget.seconds - self.elapsed_seconds)
 
     @property
     def cpu_seconds(self) -> float:
-        """The seconds of CPU that this thread took since the scan began."""
+        """Return the seconds of CPU that this thread has used since the scan began."""
         return time.thread_time() - self._cpu_began
 
     def widen(self, budget: Budget) -> None:
-        """Allow as much as another budget does, where that is more: the object is a container."""
+        """Raise the budget's limits to those of another budget: the object is a container."""
         own = self._budget
         self._budget = Budget(
             max(own.requests, budget.requests),
@@ -76,7 +77,7 @@ class Meter:
         )
 
     def request(self, length: int) -> None:
-        """Count a request for `length` bytes, about to be made.
+        """Count a request for `length` bytes before it is made.
 
         Raises:
             BudgetExhaustedError: The request would exceed the budget. Or `rate_limiter` raised a
@@ -94,10 +95,10 @@ class Meter:
             self._waited += time.monotonic() - before
 
     def allow(self, length: int, *, requests: int = 0) -> None:
-        """Look whether `length` bytes, and `requests` if any, are within the budget.
+        """Check that `length` bytes, and `requests` if any, are within the budget.
 
         Raises:
-            BudgetExhaustedError: They would be over it.
+            BudgetExhaustedError: They would exceed it.
         """
         budget = self._budget
         for over, what in (
@@ -112,10 +113,10 @@ class Meter:
                 )
 
     def work(self) -> None:
-        """Look whether the scan may go on to work.
+        """Check that the scan may continue to compute.
 
         Raises:
-            BudgetExhaustedError: Its seconds of CPU are used up.
+            BudgetExhaustedError: Its CPU time is used up.
         """
         most = self._budget.cpu_seconds
         if self.cpu_seconds >= most:
@@ -124,23 +125,23 @@ class Meter:
             )
 
     def extend_cpu(self) -> None:
-        """Allow a little more CPU than was taken so far: enough to tell what is known by now."""
+        """Allow a little more CPU time than was used so far: enough to report what is known."""
         more = max(LEAST_EXTENSION, min(MOST_EXTENSION, self._budget.cpu_seconds * EXTENSION))
         self._budget = replace(self._budget, cpu_seconds=self.cpu_seconds + more)
 
     def decompressed(self, length: int) -> None:
-        """Count bytes that a decoder made. That takes time, too.
+        """Count bytes that a decoder produced, and check the other limits as well.
 
         Raises:
-            BudgetExhaustedError: They are over the budget.
+            BudgetExhaustedError: They exceed the budget.
         """
         self._decompressed += length
         self.allow(0)
 
     def repeated(self, times: int) -> None:
-        """Count requests that were made without asking, as redirects are followed."""
+        """Count requests that a client made by itself, to follow redirects."""
         self.requests += times
 
     def received(self, length: int) -> None:
-        """Count bytes that came."""
+        """Count bytes that were received."""
         self.bytes_read += length

@@ -1,14 +1,14 @@
-"""Which proxy a URL is asked for through, by the environment. Both S3 clients follow this one reading of it.
+"""The proxy for a URL, by the environment. Both S3 clients use this one interpretation.
 
-boto3 and obstore each read these variables in a way of their own: boto3 knows no `ALL_PROXY` and no address
-ranges in `NO_PROXY`, obstore no ports and no `*` for addresses. The rules here are curl's and those of the
-Python library requests, taken together:
+boto3 and obstore read these variables differently: boto3 ignores `ALL_PROXY` and address ranges in
+`NO_PROXY`, obstore ignores ports and `*` for addresses. The rules here combine those of curl and of the
+Python library requests:
 
-- `http_proxy`, `https_proxy`, by the URL's scheme; else `all_proxy`. Lower case goes before upper case. An
-  empty value is none.
-- `no_proxy` is a list, with commas or blanks between: `*` for all; a host, which stands for all hosts below
-  it, too (`example.com`, `.example.com`, `*.example.com`); an address; a range of addresses
-  (`10.0.0.0/8`). Each but `*` and a range may end in `:PORT`, and then holds for that port alone.
+- `http_proxy` or `https_proxy`, by the URL's scheme; else `all_proxy`. Lower case overrides upper case. An
+  empty value counts as unset.
+- `no_proxy` is a list, separated by commas or blanks: `*` for all; a host, which includes all hosts below it
+  (`example.com`, `.example.com`, `*.example.com`); an address; a range of addresses (`10.0.0.0/8`). A host or
+  an address may end in `:PORT`, and then applies to that port only.
 """
 
 import re
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
-#: Proxies that boto3 can use. No client of ours knows SOCKS.
+#: Schemes of proxies that boto3 can use. Neither client supports SOCKS.
 SCHEMES = {"http", "https"}
 PORTS = {"http": 80, "https": 443}
 #: An entry of `no_proxy` with a port: a name, an IPv4 address, or an IPv6 address in brackets.
@@ -32,7 +32,7 @@ class Proxies:
 
     Args:
         by_scheme: The URL of the proxy for each scheme that has one.
-        exceptions: What `no_proxy` names.
+        exceptions: The entries of `no_proxy`.
     """
 
     def __init__(self, by_scheme: Mapping[str, str], exceptions: tuple[str, ...]) -> None:
@@ -44,7 +44,7 @@ class Proxies:
         """Read the variables.
 
         Raises:
-            ConfigurationError: A proxy is of a kind that no client knows.
+            ConfigurationError: The clients do not support such a proxy.
         """
         others = _value(environment, "all_proxy")
         stated = {scheme: _value(environment, f"{scheme}_proxy") or others for scheme in PORTS}
@@ -54,7 +54,7 @@ class Proxies:
         )
 
     def for_url(self, url: str) -> str | None:
-        """The proxy to ask for a URL through; `None` for the straight way."""
+        """Return the proxy for a URL; `None` for a direct connection."""
         place = urlsplit(url)
         proxy = self._by_scheme.get(place.scheme)
         if proxy is None or place.hostname is None:
@@ -68,7 +68,7 @@ def _value(environment: Mapping[str, str], name: str) -> str:
 
 
 def _checked(scheme: str, proxy: str) -> str:
-    """A proxy's URL, which may be stated without its scheme."""
+    """Return a proxy's URL, which may be given without its scheme."""
     url = proxy if "://" in proxy else f"http://{proxy}"
     try:
         place = urlsplit(url)
@@ -85,7 +85,7 @@ def _checked(scheme: str, proxy: str) -> str:
 
 
 def _names(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of `no_proxy` names a host."""
+    """Return whether an entry of `no_proxy` applies to a host."""
     if entry in {"", "*"}:
         return entry == "*"
     if with_port := WITH_PORT.fullmatch(entry):

@@ -1,6 +1,6 @@
-"""Retries of what may work the next time.
+"""Retries of requests that may succeed the next time.
 
-Importing this module has every retry logged at level debug; the caller reports what came of them.
+Importing this module makes every retry a log entry of level debug; the caller reports the result.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def retries() -> Any:  # noqa: ANN401 - stamina does not name its type
-    """Attempts at what S3 may refuse for a moment, within bounds of number and time."""
+    """Yield attempts at a request, limited in number and time; only a `TransientError` is retried."""
     return stamina.retry_context(
         on=TransientError, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.2, wait_max=8.0
     )

@@ -1,7 +1,7 @@
-"""Bytes by range from S3: pinned to one object, retried within bounds, by obstore or else by boto3.
+"""Bytes by range from S3, all from one pinned object, with limited retries, by obstore or else by boto3.
 
-No HEAD: the first ranged GET tells size, ETag, version and last modification. Every later one states
-`If-Match` and the version, so that one verdict speaks of one object; a 412 means that it changed.
+There is no HEAD: the first ranged GET returns size, ETag, version and last modification. Every later one
+states `If-Match` and the version, so that one verdict is about one object. A 412 means that it changed.
 """
 
 import logging
@@ -49,24 +49,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: obstore must ask for credentials again before they can have expired; its default of 30 minutes does not.
+#: obstore must ask for credentials again before they expire; its default of 30 minutes is too long.
 CREDENTIAL_TTL = timedelta(minutes=5)
 
 
 class S3Access:
-    """The way to S3 of one process. Create it after the fork, share it among threads.
+    """One process's access to S3. Create it after the fork, and share it among threads.
 
-    All that decides how S3 is reached is read here, once: the options, AWS's own configuration and the
-    environment. Both clients are made from it.
+    It reads once what determines the connection to S3: the options, AWS's own configuration and the
+    environment. Both clients are made from that.
 
     Args:
-        endpoint_url: Another server than AWS; boto3's own settings are honoured without it.
+        endpoint_url: The URL of a server other than AWS; without it, boto3's own settings apply.
         region: As boto3 finds it if not given.
         connections: How many threads may ask at once.
         addressing_style: `path` or `virtual`; as boto3 finds it if not given.
         requester_pays: Say that Keyhole's account pays for the requests.
         expected_bucket_owner: The account that must own a bucket.
-        buckets: Those that may be asked for; a request for another raises `BucketNotAllowedError`.
+        buckets: The buckets that may be used; a request to another raises `BucketNotAllowedError`.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class S3Access:
 
     @property
     def client(self) -> "S3Client":
-        """A boto3 client without retries of its own; threads may share it.
+        """Return a boto3 client without retries of its own; threads may share it.
 
         Raises:
-            ConfigurationError: There can be none: a profile that does not exist, an endpoint that is no URL.
+            ConfigurationError: A profile that does not exist, or an endpoint that is not a URL.
         """
         with self._lock, _explained():
             return self._client
@@ -116,7 +116,7 @@ class S3Access:
 
     @cached_property
     def _client(self) -> "S3Client":
-        # The client takes the credentials from its session, and these must be found by then.
+        # The client takes the credentials from its session, which must have found them before.
         _ = self._credentials
         client = make_client(self._session, self._options, self._proxies, self._trust)
         self._buckets.guard(client)
@@ -124,10 +124,10 @@ class S3Access:
 
     @property
     def credentials_from(self) -> str | None:
-        """How boto3 found the credentials (`env`, `iam-role`, …); `None` if it did not.
+        """Return how boto3 found the credentials (`env`, `iam-role`, …); `None` if it did not.
 
         Raises:
-            ConfigurationError: They cannot be had from where they should come from.
+            ConfigurationError: Their source does not give them.
         """
         with self._lock, _explained():
             if self._credentials is None:
@@ -136,11 +136,11 @@ class S3Access:
             return str(self._credentials.method)
 
     def route(self, bucket: str) -> Route:
-        """How a bucket is read.
+        """Return the route to a bucket.
 
         Raises:
-            ConfigurationError: There is no way to S3, or to a bucket of such a name.
-            BucketNotAllowedError: This bucket must not be asked for.
+            ConfigurationError: S3 cannot be reached, or not with such a bucket's name.
+            BucketNotAllowedError: Keyhole may not touch this bucket.
         """
         self._buckets.check(bucket)
         with self._lock, _explained():
@@ -150,7 +150,7 @@ class S3Access:
             return self._routes[bucket]
 
     def _open_store(self, place: Place) -> S3Store | None:
-        """A bucket for obstore; `None` where obstore cannot read it as boto3 does."""
+        """Return a bucket for obstore; `None` if obstore cannot read it as boto3 does."""
         proxy = self._proxies.for_url(place.url)
         if (
             (place.service, place.signature) not in s3_obstore.SIGNATURES
@@ -172,7 +172,7 @@ class S3Access:
         if self._trust.holds_for_obstore:
             return True
         log.info(
-            "S3 is read by boto3 alone, which takes more CPU: obstore would trust more certificates than %s; "
+            "Only boto3 reads S3, which takes more CPU time: obstore would trust more certificates than %s; "
             "to avoid that, name the same file in SSL_CERT_FILE",
             self._trust.bundle,
         )
@@ -181,15 +181,15 @@ class S3Access:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what boto3 and obstore say of a configuration into an error of ours."""
+    """Turn errors of boto3 and obstore about the configuration into a `ConfigurationError`."""
     try:
         yield
     except BotoCoreError as error:
         raise explain(error) from error
     except (BaseError, ValueError, OSError) as error:
-        raise ConfigurationError(Reason.REQUEST, f"there is no way to S3: {error}") from error
+        raise ConfigurationError(Reason.REQUEST, f"S3 cannot be reached: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
-        # botocore does not check the types of what a configuration says.
+        # botocore does not check the types of values in a configuration.
         raise ConfigurationError(Reason.REQUEST, f"boto3 cannot use AWS's configuration: {error}") from error
 
 
@@ -197,12 +197,12 @@ class S3Source:
     """One object in S3, by range; see `Source`.
 
     Args:
-        access: The process's way to S3.
+        access: The process's access to S3.
         version_id: The version to read; the current one if not given. The first read pins it.
         meter: Counts every request, retries included.
 
     Raises:
-        ConfigurationError: There is no way to S3: half of the credentials, an endpoint that is no URL.
+        ConfigurationError: S3 cannot be reached: half of the credentials, an endpoint that is not a URL.
     """
 
     def __init__(
@@ -224,17 +224,17 @@ class S3Source:
 
     @property
     def identity(self) -> Identity | None:
-        """Size, ETag, version and last modification; `None` before the first read."""
+        """Return size, ETag, version and last modification; `None` before the first read."""
         return self._identity
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from `offset` on; see `Source.read`."""
+        """Return the bytes from `offset` on; see `Source.read`."""
         return self._get(Span(offset, length))
 
     def tail(self, length: int) -> bytes:
-        """The last bytes of the object; see `Source.tail`.
+        """Return the last bytes of the object; see `Source.tail`.
 
-        Once the size is known they are asked for by their place: not all servers know ranges from the end.
+        Once the size is known, they are requested by offset: not all servers support ranges from the end.
         """
         if self._identity is None:
             return self._get(Span(None, length))
@@ -258,7 +258,7 @@ class S3Source:
         return answer.data
 
     def _get_pinned(self, span: Span) -> Answer:
-        """One GET of the pinned object. Where reading by version is denied, the ETag alone pins it."""
+        """Make one GET of the pinned object. If reading by version is denied, pin it by the ETag only."""
         try:
             return self._get_once(span)
         except UnreadableError as error:
@@ -271,7 +271,7 @@ class S3Source:
     def _get_once(self, span: Span) -> Answer:
         with self._route.first_alone():
             store = self._route.store if self._by_obstore else None
-            # obstore's time limit is the client's; near the end of the budget boto3's deadline is exact.
+            # obstore's timeout is the client's. Near the end of the budget, boto3's deadline is exact.
             if store is None or self._meter.seconds_left < READ_SECONDS:
                 return self._get_by_boto(span)
             try:
@@ -282,11 +282,11 @@ class S3Source:
             return answer
 
     def _get_by_both(self, span: Span, refusal: Exception) -> Answer:
-        """Ask again by boto3. obstore does not say what went wrong: the object, the way to it, or obstore."""
+        """Ask again with boto3, because obstore does not say why it failed."""
         try:
             answer = self._get_by_boto(span)
         finally:
-            # Unless the way to the bucket was wrong, boto3 reads the rest of the object.
+            # Unless the route was wrong, boto3 reads the rest of the object.
             self._by_obstore = self._route.look_again()
         if not self._by_obstore:
             self._route.failed(refusal)
@@ -300,7 +300,7 @@ class S3Source:
         return answer
 
     def _recognise(self, identity: Identity) -> None:
-        """Pin the object that the first answer was of; later answers must be of the same, If-Match or not."""
+        """Pin the object of the first answer. Later answers must come from it, with or without If-Match."""
         self._identity = identity
         self._version_learned = self._pin.version_id is None and identity.version_id is not None
         self._pin = replace(

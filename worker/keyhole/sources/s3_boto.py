@@ -1,4 +1,4 @@
-"""Ranged GETs by boto3: slower than obstore, but it takes every key that S3 takes and names every error."""
+"""Ranged GETs with boto3: slower than obstore, but it accepts every key of S3 and names every error."""
 
 import re
 from collections.abc import Iterator
@@ -37,10 +37,10 @@ CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Make one ranged GET, within the seconds that are left of the budget.
+    """Make one ranged GET, within the seconds that remain of the budget.
 
     Raises:
-        SourceError: One of its kinds, which says why.
+        SourceError: It failed; the subclass says why.
     """
     meter.request(span.length)
     with deadline(meter.seconds_left) as limit:
@@ -79,15 +79,15 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
 
 
 def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
-    """What every request of a pinned object states."""
+    """Return the parameters of every request for a pinned object."""
     request = {"Bucket": pin.bucket, "Key": pin.key, "VersionId": pin.version_id, "IfMatch": pin.if_match}
     return {name: value for name, value in request.items() if value is not None}
 
 
 def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Ask for an object of which the server refuses a range: an empty one has none.
+    """Get an object without a range, because the server refused the range: an empty object has none.
 
-    Where the server only refuses ranges from the end, the span is asked for by its place.
+    If the server only refuses ranges from the end, ask for the span by its offset.
     """
     meter.request(0)
     try:
@@ -131,7 +131,7 @@ def _place(
     span: Span,
     meter: Meter,
 ) -> tuple[int, int]:
-    """The object's size, and how many bytes of the body lie before the span."""
+    """Return the object's size, and how many bytes of the body lie before the span."""
     stated = response.get("ContentRange")
     if http_status(response) == 206:
         content_range = CONTENT_RANGE.fullmatch(stated or "")
@@ -152,18 +152,18 @@ def _place(
         )
     if _lies_far(span, size):
         raise UnreadableError(
-            Reason.RANGE_IGNORED, "the server ignores ranges; the object would be read from its front"
+            Reason.RANGE_IGNORED, "the server ignores ranges; the object would have to be read from its front"
         )
     return int(size), span.placed(size)[0]
 
 
 def _lies_far(span: Span, size: int) -> bool:
-    """Whether a span is too far back to read an object of `size` bytes from its front."""
+    """Return whether a span is too far from the front to read everything before it, too."""
     return span.placed(size)[0] > MAX_SKIPPED_BYTES
 
 
 def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # noqa: ANN401 - as above
-    """The size of an object whose GET does not state it (`Content-Range: bytes 0-9/*`): ask once, by HEAD."""
+    """Return the size of an object whose GET does not state it (`bytes 0-9/*`), by one HEAD."""
     if pin.size is not None:
         return pin.size
     meter.request(0)
@@ -181,7 +181,7 @@ def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # 
 
 
 def _pieces(body: Any, length: int, meter: Meter) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types
-    """The next `length` bytes of a body, fewer where it ends."""
+    """Yield the next `length` bytes of a body; fewer if it ends."""
     while length > 0 and (piece := body.read(min(length, PIECE_BYTES))):
         meter.received(len(piece))
         length -= len(piece)

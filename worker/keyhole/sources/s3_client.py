@@ -1,8 +1,8 @@
-"""The boto3 client for S3, with what Keyhole adds to it by botocore's hooks.
+"""The boto3 client for S3, extended by botocore's hooks.
 
-- Proxies and certificates are those of `proxies` and `trust`, which hold for obstore, too.
+- Proxies and certificates come from `proxies` and `trust`, as for obstore.
 - Every request states who pays and who must own the bucket, if that is set.
-- Every refusal notes what was asked, so that `s3_refusal` can say why it was refused.
+- Every refusal gets a note of the request, so that `s3_refusal` can say why it was refused.
 - A redirect to a bucket's region is followed once; botocore remembers the region.
 - A whole request ends at a deadline (`deadline`).
 """
@@ -31,16 +31,16 @@ from keyhole.sources.trust import Trust
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: A GET of some kilobytes answers within 200 ms; one that takes this long will not answer.
+#: A GET of some kilobytes is answered within 200 ms. One that takes this long will not be answered.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How S3 is reached, beyond what AWS's own configuration says.
+    """Options for the connection to S3, beside AWS's own configuration.
 
     Args:
-        endpoint_url: Another server than AWS.
+        endpoint_url: The URL of a server other than AWS.
         region: As boto3 finds it if not given, or in `AWS_REGION`, which boto3 alone of AWS's SDKs ignores.
         connections: How many threads may ask at once.
         addressing_style: Whether the bucket is in the path or in the host's name; as boto3 finds it if not
@@ -58,7 +58,7 @@ class S3Options:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of every request that concerns a bucket."""
+        """Return the headers of every request that concerns a bucket."""
         stated = {
             PAYER_HEADER: "requester" if self.requester_pays else None,
             OWNER_HEADER: self.expected_bucket_owner,
@@ -67,7 +67,7 @@ class S3Options:
 
 
 class Place(NamedTuple):
-    """Where a bucket is asked for, and how a request is signed there, in botocore's words."""
+    """The URL of a bucket, and how requests to it are signed, in botocore's terms."""
 
     url: str
     region: str
@@ -76,7 +76,7 @@ class Place(NamedTuple):
 
 
 def make_session(options: S3Options) -> boto3.Session:
-    """A session of boto3's whose clients read S3's times fast."""
+    """Return a boto3 session whose clients parse S3's times fast."""
     session = boto3.Session(region_name=options.region)
     parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001 - there is no public way
     parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
@@ -87,16 +87,16 @@ def make_session(options: S3Options) -> boto3.Session:
 
 @lru_cache
 def _loader(data_path: str | None) -> Loader:
-    """What reads botocore's descriptions of services, which are megabytes of JSON.
+    """Return botocore's loader of service descriptions, which are megabytes of JSON.
 
-    It keeps them, so the second client takes 0.02 s instead of 0.1 s of CPU, and so does the first one of a
-    process that was forked by one that has made a client.
+    It caches them. So a second client takes 0.02 s of CPU instead of 0.1 s, and so does the first client of a
+    process whose parent has made one before the fork.
     """
     return create_loader(data_path)
 
 
 def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, trust: Trust) -> "S3Client":
-    """A client without retries of its own; threads may share it."""
+    """Return a client without retries of its own; threads may share it."""
     style = {"addressing_style": options.addressing_style} if options.addressing_style else None
     client: S3Client = session.client(
         "s3",
@@ -131,10 +131,10 @@ _current = _Local()
 
 
 def find_place(client: "S3Client", bucket: str) -> Place:
-    """Where the client would send a GET of the bucket's objects to. Nothing is sent.
+    """Return where the client would send a GET for the bucket's objects. Nothing is sent.
 
     Raises:
-        BotoCoreError: It would send none.
+        BotoCoreError: The client cannot make such a request.
     """
     looks: list[Place] = []
     _current.looks = looks
@@ -146,7 +146,7 @@ def find_place(client: "S3Client", bucket: str) -> Place:
 
 
 def _answer_a_look(params: Mapping[str, Any], **_: Any) -> Any:  # noqa: ANN401 - a hook that answers, which botocore's stubs don't know
-    """Answer the request of `find_place` unsent, when its URL is known."""
+    """Answer the request of `find_place` without sending it, once its URL is known."""
     if _current.looks is None:
         return None
     signing = params["context"]["signing"]
@@ -161,16 +161,16 @@ def _answer_a_look(params: Mapping[str, Any], **_: Any) -> Any:  # noqa: ANN401 
 
 
 def _refuse_head(**_: Any) -> Any:  # noqa: ANN401 - as above
-    """Refuse, unsent, the HEAD by which botocore asks for a bucket's region if a redirect does not name it.
+    """Refuse the HEAD by which botocore asks for a bucket's region if a redirect does not name it.
 
-    Where that HEAD is redirected, too, botocore sends another, without end.
+    If that HEAD is redirected, too, botocore sends another one, without end.
     """
     refused = {"Error": {"Code": "MethodNotAllowed"}, "ResponseMetadata": {"HTTPHeaders": {}}}
     return AWSResponse("", 405, HTTPHeaders(), None), refused
 
 
 def _stating(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
-    """A hook that adds headers to all requests that concern a bucket, before they are signed."""
+    """Return a hook that adds headers to all requests that concern a bucket, before they are signed."""
 
     def state(params: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - as above
         if params["context"].get("s3_redirect", {}).get("bucket"):
@@ -180,7 +180,7 @@ def _stating(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
 
 
 def _noting(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
-    """A hook that notes beside a refusal what was asked."""
+    """Return a hook that adds a note of the request to a refusal."""
 
     def note(http_response: AWSResponse, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - as above
         if http_response.status_code >= 300:
@@ -191,11 +191,11 @@ def _noting(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
 
 
 def _use_proxies(client: "S3Client", proxies: Proxies) -> None:
-    """Let the client ask our reading of the environment for the proxy of each URL."""
+    """Make the client use our `Proxies` to find the proxy of each URL."""
 
     class _Proxies(ProxyConfiguration):
         def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override] # botocore's returns it, too
             return proxies.for_url(url)
 
-    # botocore decides once for a client, not for each host; there is no public way to change that.
+    # botocore decides once a client, not once a host, and has no public way to change that.
     client._endpoint.http_session._proxy_config = _Proxies()  # type: ignore[attr-defined] # noqa: SLF001 - as said

@@ -1,4 +1,4 @@
-"""What botocore notes about an answer of S3: its status, and the requests that it took."""
+"""Botocore's metadata of an answer: its HTTP status, and the number of requests that it took."""
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-"""Ranged GETs by obstore: a twentieth of boto3's CPU, for the keys that it can name.
+"""Ranged GETs with obstore: a twentieth of boto3's CPU time, for the keys that it can name.
 
-Its path grammar is narrower than S3's: it strips `/` from both ends of a key, which would read another
-object, and refuses empty, `.` and `..` segments and control characters. `can_name` says which keys are equal
-to their parsed form.
+Its paths are more limited than S3's keys: it strips `/` from both ends of a key, which would read another
+object, and refuses empty, `.` and `..` segments and control characters. `can_name` accepts keys that equal
+their parsed form.
 
-It must not be used in a process that is forked afterwards; whoever forks creates it in the child.
+Do not use it in a process that forks afterwards. Create it in the child.
 """
 
 from collections.abc import Mapping
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import ClientConfig
 
-#: What obstore can sign: a service, and a signature, in botocore's words.
+#: The service and the signature that obstore can sign for, in botocore's terms.
 SIGNATURES = {("s3", "v4")}
-#: obstore asks the environment for a proxy unless it has one. This one is asked for nothing.
+#: obstore reads the environment's proxies unless it has one. This one is never used.
 NO_PROXY: "ClientConfig" = {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": "*,0.0.0.0/0,::/0"}
 
 
 class ObstoreRefusedError(Exception):
-    """It did not work, and obstore's errors don't say enough of why: ask again by boto3, which names it."""
+    """obstore failed, and its errors do not say enough about why: ask again with boto3, which names it."""
 
 
 def can_name(key: str) -> bool:
-    """Whether obstore reads exactly the object of this key."""
+    """Return whether obstore reads exactly the object of this key."""
     segments = key.split("/")
     return not any(segment in {"", ".", ".."} for segment in segments) and not any(
         ord(character) < 0x20 or ord(character) == 0x7F for character in key
@@ -52,15 +52,15 @@ def open_store(
     proxy: str | None,
     certificates: Path | None,
 ) -> S3Store:
-    """A bucket at the URL where boto3 asks for it.
+    """Return a bucket at the URL that boto3 uses for it.
 
-    obstore takes from the environment what it is not told, so it is told everything.
+    obstore takes missing options from the environment, so all are given.
 
     Args:
-        place: Where the bucket is, and how its requests are signed.
-        credentials: Asked for the keys.
-        headers: Headers of every request; they are signed.
-        proxy: The proxy's URL; `None` for the straight way.
+        place: The bucket's URL, and how requests to it are signed.
+        credentials: Returns the keys.
+        headers: Headers of every request; they are signed, too.
+        proxy: The proxy's URL; `None` for a direct connection.
         certificates: A file of certificates to trust besides those that obstore finds by itself.
     """
     options: ClientConfig = {
@@ -76,7 +76,7 @@ def open_store(
         options["root_certificate"] = certificates.read_bytes()
     return S3Store(
         "bucket",  # the URL has the true name already
-        # An endpoint of S3's own in the environment goes before any other.
+        # An S3 endpoint in the environment would override this one.
         config={"aws_endpoint_url_s3": place.url},
         virtual_hosted_style_request=True,
         skip_signature=False,
@@ -93,8 +93,8 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
     """Make one ranged GET.
 
     Raises:
-        ObstoreRefusedError: Whatever went wrong.
-        BudgetExhaustedError: The request would be over the budget.
+        ObstoreRefusedError: Anything else failed.
+        BudgetExhaustedError: The request would exceed the budget.
     """
     meter.request(span.length)
     options: GetOptions = {
@@ -112,13 +112,13 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
     except (BaseError, FileNotFoundError, ValueError, OSError) as error:
         raise ObstoreRefusedError(str(error)) from error
     except BaseException as error:
-        # A panic of Rust's; PyO3 gives its type no name that could be imported.
+        # A panic in Rust: PyO3's exception type for it cannot be imported.
         if type(error).__name__ != "PanicException":
             raise
         raise ObstoreRefusedError(f"obstore panicked: {error}") from error
     if result.range != (offset, offset + length) or len(data) != length:
         raise ObstoreRefusedError(
-            f"{span.header} was answered with {len(data)} bytes, said to be {result.range}"
+            f"{span.header} was answered with {len(data)} bytes, declared as {result.range}"
         )
     return Answer(
         offset,
@@ -137,7 +137,7 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
 
 
 def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
-    """The body as it comes, but not much more than `length` bytes of it: a server may send without end."""
+    """Return the body, but not much more than `length` bytes of it: a server may send without end."""
     pieces, received = [], 0
     for piece in result.stream(min_chunk_size=1):
         pieces.append(bytes(piece))
@@ -145,5 +145,5 @@ def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
         meter.received(len(piece))
         if received > length:
             break
-    # Pieces, and one copy of them: what grows is copied again and again.
+    # Collect pieces and copy them once: a growing buffer is copied again and again.
     return b"".join(pieces)

@@ -1,8 +1,8 @@
-"""Why a request of boto3's failed, as an error of ours that says what to do.
+"""Turns boto3's errors into a `SourceError` that says why the request failed and what to do.
 
-A refusal may be of the object, of the way to it (another region, place or style of addressing), of the
-credentials, or of nothing that lasts. Servers mix these up: a 403 can be any of them. So what was asked is
-looked at, too; `s3_client` notes it beside each refusal.
+A refusal can be about the object, the way to it (another region, server or addressing style), the
+credentials, or a condition that passes. Servers mix these up: a 403 can be any of them. So the request is
+considered, too; `s3_client` adds a note of it to each refusal.
 """
 
 from typing import Any, Final
@@ -39,8 +39,8 @@ from keyhole.sources.errors import (
 )
 from keyhole.sources.s3_metadata import http_status
 
-#: What boto3 raises if S3 or the network fails, or refuses. `explain` takes each. A senseless header is a
-#: `ValueError`, and where the body of a refusal breaks off, urllib3's error comes through.
+#: Errors that boto3 raises if S3 or the network fails or refuses. `explain` takes each. A malformed header
+#: gives a `ValueError`, and a refusal whose body breaks off gives an error of urllib3's.
 BOTO_ERRORS: Final = (
     ClientError,
     BotoCoreError,
@@ -49,13 +49,12 @@ BOTO_ERRORS: Final = (
     ResponseParserError,
     ValueError,
 )
-#: Who pays for a request, and who must own its bucket.
+#: The headers that state who pays for a request, and who must own its bucket.
 PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
-#: Where the metadata of a refusal hold what was asked: the region, and the headers above.
+#: The name of the note in a refusal's metadata: the region of the request, and the headers above.
 ASKED = "KeyholeAsked"
 
-#: What 4xx codes mean for the object, and what to do. A code not here is a request that we should not have
-#: made.
+#: What 4xx codes mean for the object, and what to do. Other codes mean that the request was wrong.
 UNREADABLE_CODES = {
     "NoSuchKey": (Reason.NOT_FOUND, "the object does not exist"),
     "NoSuchBucket": (Reason.NOT_FOUND, "the bucket does not exist"),
@@ -65,12 +64,13 @@ UNREADABLE_CODES = {
     "AccessDenied": (
         Reason.ACCESS_DENIED,
         (
-            "reading is denied, or the object is missing and listing is denied; it takes s3:GetObject (of a "
-            "version s3:GetObjectVersion), kms:Decrypt where KMS encrypts, s3:ListBucket to tell which it is"
+            "reading is denied, or the object is missing and listing is denied; Keyhole needs s3:GetObject "
+            "(for a version s3:GetObjectVersion), kms:Decrypt if KMS encrypts, and s3:ListBucket to know "
+            "which it is"
         ),
     ),
 }
-#: S3 and Ceph say so in the message alone, with the codes InvalidRequest and InvalidArgument.
+#: S3 and Ceph say this only in the message, with the codes InvalidRequest and InvalidArgument.
 CUSTOMER_KEY = ("form of Server Side Encryption", "Server Side Encryption with Customer provided keys")
 CREDENTIAL_CODES = {
     "ExpiredToken",
@@ -79,7 +79,7 @@ CREDENTIAL_CODES = {
     "InvalidToken",
     "ExpiredTokenException",
 }
-#: Where credentials should have come from, and did not.
+#: Errors of the sources of credentials.
 CREDENTIAL_ERRORS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -91,7 +91,7 @@ CREDENTIAL_ERRORS = (
     SSOError,
     TokenRetrievalError,
 )
-#: What to do about some of them; about all others, `SOURCES`.
+#: Advice for some of them; `SOURCES` is the advice for the others.
 ADVICE: Final = (
     (ProfileNotFound, "set AWS_PROFILE to a profile that ~/.aws/config or ~/.aws/credentials has"),
     ((ConfigNotFound, ConfigParseError), "correct that file, or name another in AWS_CONFIG_FILE"),
@@ -99,8 +99,8 @@ ADVICE: Final = (
         NoCredentialsError,
         "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached",
     ),
-    (PartialCredentialsError, "set the other half, too"),
-    ((SSOError, TokenRetrievalError), "log in again by `aws sso login`"),
+    (PartialCredentialsError, "set the other half as well"),
+    ((SSOError, TokenRetrievalError), "log in again with `aws sso login`"),
 )
 SOURCES: Final = (
     "check where they come from: the profile's credential_process or role, AWS_WEB_IDENTITY_TOKEN_FILE, "
@@ -114,14 +114,14 @@ THROTTLING_CODES = {
     "RequestLimitExceeded",
     "503",
 }
-#: How servers say that they take the bucket in the host's name alone: Alibaba, Tencent, Huawei, Volcengine.
+#: Codes of servers that only accept the bucket in the host's name: Alibaba, Tencent, Huawei, Volcengine.
 STYLE_CODES = {
     "SecondLevelDomainForbidden",
     "PathStyleDomainForbidden",
     "VirtualHostDomainRequired",
     "InvalidPathAccess",
 }
-#: How servers say that the bucket is elsewhere.
+#: Codes that mean that the bucket is elsewhere.
 REDIRECT_CODES = {
     "PermanentRedirect",
     "TemporaryRedirect",
@@ -130,7 +130,7 @@ REDIRECT_CODES = {
     "IllegalLocationConstraintException",
 }
 
-_WAY: Final = "check that the server runs, its URL, and the proxy and firewall between"
+_WAY: Final = "check that the server runs, its URL, and any proxy or firewall"
 
 
 def explain(error: Exception) -> SourceError:
@@ -144,12 +144,12 @@ def explain(error: Exception) -> SourceError:
         return _explain_answer(error)
     if isinstance(error, SSLError) and (advice := _about_tls(str(error))):
         return TransientError(Reason.NETWORK, advice)
-    # botocore passes on what urllib3 raises where the body of a refusal breaks off.
+    # botocore passes on urllib3's error if the body of a refusal breaks off.
     if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError | HTTPError):
         return TransientError(Reason.NETWORK, f"the connection failed: {error}; {_WAY}")
     if isinstance(error, ResponseParserError | ValueError):
-        # botocore's parsers raise either where a header or a body is not what it should be.
-        return TransientError(Reason.SERVER_ERROR, f"the server's answer makes no sense: {error}")
+        # botocore's parsers raise one of these for a malformed header or body.
+        return TransientError(Reason.SERVER_ERROR, f"the server's answer is malformed: {error}")
     return ConfigurationError(
         Reason.REQUEST,
         f"the request cannot be made: {error}; check the endpoint and the region (KEYHOLE_S3_ENDPOINT_URL, "
@@ -158,13 +158,13 @@ def explain(error: Exception) -> SourceError:
 
 
 def _about_tls(said: str) -> str | None:
-    """What to do about a handshake that failed; `None` if it only broke off."""
+    """Return what to do about a failed handshake; `None` if it only broke off."""
     if "WRONG_VERSION_NUMBER" in said:
-        return f"the server there speaks no TLS; write http:// in its URL, or correct the port: {said}"
+        return f"the server does not speak TLS; write http:// in its URL, or correct the port: {said}"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return (
-            f"the server's certificate is not trusted: {said}; add its CA to the system's store, or name the "
-            "file of it in AWS_CA_BUNDLE"
+            f"the server's certificate is not trusted: {said}; add its CA to the system's store, or name its "
+            "file in AWS_CA_BUNDLE"
         )
     return None
 
@@ -184,7 +184,7 @@ def _explain_answer(error: ClientError) -> SourceError:
         )
     if code == "RequestTimeTooSkewed":
         return ConfigurationError(
-            Reason.CLOCK, "the server's time is another than this machine's; set its clock"
+            Reason.CLOCK, "the server's time differs from this machine's; set its clock"
         )
     return (
         _wrong_way(error, code)
@@ -194,11 +194,11 @@ def _explain_answer(error: ClientError) -> SourceError:
 
 
 def _wrong_way(error: ClientError, code: str) -> ConfigurationError | None:
-    """What a refusal says of the way to the bucket; `None` if it says nothing of that."""
+    """Return the error if a refusal is about the way to the bucket; `None` if it is not."""
     if code in STYLE_CODES:
         return ConfigurationError(
             Reason.REQUEST,
-            f"the server takes a bucket in its host's name alone ({code}); set "
+            f"the server only accepts the bucket in its host's name ({code}); set "
             "KEYHOLE_S3_ADDRESSING_STYLE=virtual",
         )
     stated: dict[str, Any] = dict(error.response.get("Error", {}))
@@ -208,28 +208,26 @@ def _wrong_way(error: ClientError, code: str) -> ConfigurationError | None:
     if region and asked and region != asked and http_status(error.response) in {301, 307, 400, 403}:
         return ConfigurationError(
             Reason.REQUEST,
-            f"the bucket is in the region {region}, and was asked for in {asked} ({code}); set "
+            f"the bucket is in the region {region}, but the request went to {asked} ({code}); set "
             f"KEYHOLE_S3_REGION={region}",
         )
     if code in REDIRECT_CODES or http_status(error.response) in {301, 302, 307, 308}:
         place = stated.get("Endpoint") or metadata.get("HTTPHeaders", {}).get("location") or "another place"
         return ConfigurationError(
             Reason.REQUEST,
-            f"the server sends the request to {place} ({code}: {stated.get('Message', '')}); set "
+            f"the server redirects the request to {place} ({code}: {stated.get('Message', '')}); set "
             "KEYHOLE_S3_ENDPOINT_URL or KEYHOLE_S3_REGION",
         )
     return None
 
 
 def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
-    """What a 4xx says of the object; `None` if it says something of the request instead."""
+    """Return the error if a 4xx is about the object; `None` if it is about the request."""
     metadata: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
     if metadata.get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
         code = "MethodNotAllowed"
     elif any(words in str(error.response.get("Error", {}).get("Message", "")) for words in CUSTOMER_KEY):
-        return UnreadableError(
-            Reason.CUSTOMER_KEY, "the object is encrypted with a key of the customer's (SSE-C)"
-        )
+        return UnreadableError(Reason.CUSTOMER_KEY, "the object is encrypted with the customer's key (SSE-C)")
     elif code not in UNREADABLE_CODES:
         code = {403: "AccessDenied", 404: "NoSuchKey", 405: "MethodNotAllowed"}.get(
             http_status(error.response), code
@@ -243,10 +241,10 @@ def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
 
 
 def _other_causes(asked: dict[str, str]) -> str:
-    """What else a 403 can come from, after what was asked."""
+    """Return other possible causes of a 403, by the request's headers."""
     owner = asked.get(OWNER_HEADER)
     causes = (
         f"; or the bucket's owner is not {owner} (KEYHOLE_EXPECTED_BUCKET_OWNER)" if owner else "",
-        "" if asked.get(PAYER_HEADER) else "; where the requester pays, KEYHOLE_REQUEST_PAYER=requester",
+        "" if asked.get(PAYER_HEADER) else "; if the requester pays, set KEYHOLE_REQUEST_PAYER=requester",
     )
     return "".join(causes)

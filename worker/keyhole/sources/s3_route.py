@@ -1,17 +1,17 @@
-"""How one bucket is read: at which URL, by which client, under which conditions. Found out once a process.
+"""The route to one bucket: its URL, its client and its conditions, found once a process.
 
 botocore's rules turn a bucket into a URL: region, FIPS, dual stack, acceleration, access points, addressing
-style, all of AWS's configuration. obstore is given that URL, so the two clients cannot disagree. Where
-obstore cannot do what boto3 does, boto3 reads the whole bucket:
+style, all of AWS's configuration. obstore gets that URL, so the two clients cannot disagree. If obstore
+cannot do what boto3 does, boto3 reads the whole bucket:
 
 - The signature is not SigV4 for `s3`: directory buckets, Outposts, Object Lambda, multi-region access points.
-- There are no credentials: boto3 says why.
-- The proxy's URL begins with `https://`: obstore does not verify a proxy by the same certificates.
+- There are no credentials; boto3 says why.
+- The proxy's URL begins with `https://`: obstore does not verify a proxy with the same certificates.
 - obstore would trust more certificates than boto3 (`trust`).
-- `STRIKES` objects in a row could be read by boto3 and not by obstore, for whatever reason.
+- boto3 could read `STRIKES` objects in a row that obstore could not, for any reason.
 
-A redirect to another region is learned from the first read. That one goes alone: all others of the bucket
-wait for it, so that none of them pays for the same redirect.
+The first read finds a redirect to another region. All other reads of the bucket wait for it, so that no other
+request is redirected.
 """
 
 import logging
@@ -25,20 +25,20 @@ from keyhole.sources.s3_client import Place
 
 log = logging.getLogger(__name__)
 
-#: Objects in a row that boto3 reads and obstore does not, until obstore is not asked any more. A lost
-#: connection or two must not cost a bucket the faster client.
+#: After so many objects in a row that boto3 reads and obstore does not, obstore is no longer used. One or two
+#: lost connections must not disable the faster client.
 STRIKES = 5
-#: Seconds that reads wait for the bucket's first one. It takes some 50 ms; if it hangs, it must not hold all.
+#: Seconds for which reads wait for the bucket's first one. It takes about 50 ms; if it hangs, others go on.
 FIRST_SECONDS = 2.0
 
 
 class Route:
-    """How one bucket is read. Threads may share it.
+    """The route to one bucket. Threads may share it.
 
     Args:
         bucket: Its name, for the log.
-        look: Where the bucket is asked for now.
-        open_store: The bucket for obstore at a place; `None` where obstore cannot read it.
+        look: Returns the bucket's URL of now.
+        open_store: Returns the bucket for obstore at a place; `None` if obstore cannot read it.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class Route:
         self._known = threading.Event()
         self._strikes = 0
         self._place = look()
-        #: The bucket for obstore; `None` where boto3 reads it.
+        #: The bucket for obstore; `None` if boto3 reads it.
         self.store = open_store(self._place)
-        #: Whether the server knows If-Match. Where it does not, answers are compared by their ETags alone.
+        #: Whether the server supports If-Match. If not, only the ETags of answers are compared.
         self.takes_if_match = True
         #: Whether the server has ever answered with a range.
         self.heeds_ranges = False
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Let the bucket's first read go alone; all later ones begin when it has ended, however it did."""
+        """Let the bucket's first read run alone. Others begin when it has ended, with or without success."""
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:
@@ -76,7 +76,7 @@ class Route:
         self._strikes = 0
 
     def look_again(self) -> bool:
-        """Whether boto3 has learned of another place, as by a redirect; obstore asks there from now on."""
+        """Return whether boto3 has found another URL, by a redirect. obstore uses it from now on."""
         with self._lock:
             place = self._look()
             if place == self._place:
@@ -87,10 +87,10 @@ class Route:
             return True
 
     def failed(self, why: Exception) -> None:
-        """Note that obstore could not read what boto3 then could."""
+        """Note that boto3 read an object that obstore could not."""
         with self._lock:
             self._strikes += 1
             if self._strikes < STRIKES or self.store is None:
                 return
             self.store = None
-        log.info("%s is read by boto3 from now on, for obstore could not: %s", self._bucket, why)
+        log.info("boto3 reads %s from now on, because obstore cannot: %s", self._bucket, why)

@@ -1,4 +1,4 @@
-"""What a source of bytes promises, and what it knows of the object that it reads."""
+"""The interface of a source of bytes, and the identity of the object that it reads."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which object was read. `size` in bytes; the ETag as the server writes it, quotes included."""
+    """The object that was read. `size` is in bytes; the ETag is as the server writes it, quotes included."""
 
     size: int
     etag: str | None = None
@@ -19,17 +19,17 @@ class Identity:
 
 
 class Source(Protocol):
-    """Bytes of one object by range. After the first read `identity` is known and stays the same.
+    """Bytes of one object by range. `identity` is known after the first read, and does not change.
 
-    Every read raises `SourceError` and nothing else.
+    Reads raise only `SourceError`.
     """
 
     @property
     def identity(self) -> Identity | None:
-        """Which object it is; `None` before the first read."""
+        """Return the object's identity; `None` before the first read."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from the absolute `offset` on; fewer than `length` only where the object ends."""
+        """Return `length` bytes from the absolute `offset` on; fewer only if the object ends."""
 
     def tail(self, length: int) -> bytes:
-        """The last bytes of the object: `length` of them, or all if it is shorter."""
+        """Return the last bytes of the object: `length` of them, or all if it is shorter."""

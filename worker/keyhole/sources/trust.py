@@ -1,11 +1,12 @@
-"""Which certificates prove a server: one file for both S3 clients.
+"""The trusted certificates: one file for both S3 clients.
 
-The first of these that is set: `AWS_CA_BUNDLE` (or `ca_bundle` in AWS's configuration), `REQUESTS_CA_BUNDLE`,
-`SSL_CERT_FILE`; else the system's own store, to which a company adds its CA; else what comes with boto3.
+It is the first of these that is set: `AWS_CA_BUNDLE` (or `ca_bundle` in AWS's configuration),
+`REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`; else the system's own store, to which companies add their CA; else the
+file that comes with boto3.
 
-boto3 trusts the file that it is given and nothing else. obstore trusts that file and what it finds by itself:
-`SSL_CERT_FILE` and `SSL_CERT_DIR`, or else the system's store. Whether that is more than boto3 trusts is
-decided here, certificate by certificate.
+boto3 trusts only the file that it is given. obstore also trusts what it finds by itself: `SSL_CERT_FILE` and
+`SSL_CERT_DIR`, or else the system's store. This module compares the certificates to see whether that is more
+than boto3 trusts.
 """
 
 import os
@@ -20,7 +21,7 @@ from botocore.httpsession import get_cert_path
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
-#: Where systems keep their store: Debian and Alpine, Fedora and RHEL, SUSE, older RHEL, BSD and macOS.
+#: The systems' stores: Debian and Alpine, Fedora and RHEL, SUSE, older RHEL, BSD and macOS.
 SYSTEM_STORES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -35,7 +36,7 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", 
 class Trust(NamedTuple):
     """The trusted certificates.
 
-    `bundle` is the file of them. `obstore_finds` are the files and folders that obstore trusts besides.
+    `bundle` is their file. `obstore_finds` are other files and folders that obstore trusts.
     """
 
     bundle: Path
@@ -43,15 +44,15 @@ class Trust(NamedTuple):
 
     @property
     def told_to_obstore(self) -> Path | None:
-        """The bundle, unless obstore finds it by itself.
+        """Return the bundle, unless obstore finds it by itself.
 
-        A store that is told a bundle as long as a system's takes 0.7 MB, another one 0.1 MB.
+        A store with a bundle as long as a system's takes 0.7 MB of memory, one without it 0.1 MB.
         """
         return None if self.bundle in self.obstore_finds else self.bundle
 
     @property
     def holds_for_obstore(self) -> bool:
-        """Whether obstore, given the bundle, trusts nothing else."""
+        """Return whether obstore trusts nothing but the bundle, if it gets the bundle."""
         others = [found for found in self.obstore_finds if found != self.bundle]
         if not others:
             return True
@@ -63,11 +64,11 @@ def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trus
     """Choose the certificates.
 
     Args:
-        configured: What boto3 finds in `AWS_CA_BUNDLE` or as `ca_bundle` in AWS's configuration.
-        environment: The other variables.
+        configured: The file that boto3 finds in `AWS_CA_BUNDLE` or as `ca_bundle` in AWS's configuration.
+        environment: The environment's variables.
 
     Raises:
-        ConfigurationError: The file that is named cannot be used.
+        ConfigurationError: The named file cannot be used.
     """
     system = next((Path(store) for store in SYSTEM_STORES if Path(store).is_file()), None)
     own = [Path(environment[name]) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if environment.get(name)]
@@ -92,11 +93,11 @@ def _usable(name: str, path: Path) -> Path:
 
 
 def _certificates(place: Path) -> set[bytes]:
-    """The certificates in a file, or in all files of a folder; none in what cannot be read."""
+    """Return the certificates in a file, or in all files of a folder. Unreadable files have none."""
     found: set[bytes] = set()
     try:
         entries = place.iterdir() if place.is_dir() else [place]
-        # OpenSSL's folders hold each file under two names.
+        # OpenSSL's folders have two names for each file.
         files = {entry.resolve() for entry in entries if entry.is_file()}
     except OSError:
         return found

@@ -1,7 +1,6 @@
-"""One way to reach Redis: bounded waits, bounded retries, a pool that waits rather than grows.
+"""The one way to connect to Redis: bounded waits, bounded retries, a pool that waits rather than grows.
 
-redis-py's defaults differ from version to version, so whatever decides how long a call can take is stated
-here.
+redis-py's defaults differ between versions, so everything that limits the time of a call is set here.
 """
 
 import ssl
@@ -16,25 +15,25 @@ from redis.retry import Retry
 
 from keyhole.store.redis_url import SECONDS, redis_options
 
-#: Seconds for one answer. Longer than any wait inside Redis that we ask for (`redis_store.LONGEST_BLOCK_MS`).
+#: Seconds to wait for one answer: longer than any blocking command of ours (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
-#: Seconds for a connection: a host that doesn't answer in that time is down.
+#: Seconds to wait for a connection. A host that does not answer in this time is down.
 _CONNECT_SECONDS: Final = 5.0
-#: Seconds of silence after which a connection is checked before use: load balancers drop idle ones.
+#: An idle connection is checked before use after this many seconds: load balancers drop idle connections.
 _HEALTH_CHECK_SECONDS: Final = 25
-#: Retries of one command, some 6 s of waiting in all: a restart or a fail-over fits in, an outage doesn't.
+#: Retries of one command, with waits of about 6 s in all: enough for a restart or a failover.
 _RETRIES: Final = 5
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 2.0
-#: Connections of one process, and the seconds that a thread waits for a free one.
+#: Connections of one process, and the seconds for which a thread waits for a free one.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
 
 
 class TlsConnection(redis.SSLConnection):
-    """redis-py's, which trusts only the authorities that its URL names, if it names any.
+    """redis-py's TLS connection, except that authorities named by the URL replace the system's.
 
-    redis-py trusts the system's as well.
+    redis-py trusts both.
     """
 
     def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
@@ -55,8 +54,8 @@ _KINDS: Final = {
 }
 
 
-#: Errors of a Redis that is in trouble, whatever is written: it is away, full or read-only. And the codes of
-#: those for which redis-py has no class: its disk is full, its replicas are gone, or a script runs.
+#: Errors of a Redis that refuses every write: it is unreachable, full or read-only. Then the codes of errors
+#: for which redis-py has no class: its disk is full, its replicas are gone, or a script is running.
 _OUTAGES: Final = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -68,22 +67,21 @@ _OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 
 
 def is_outage(error: redis.RedisError) -> bool:
-    """Whether a command failed because Redis is away or refuses all writes, whatever the command was."""
+    """Return whether a command failed because Redis is unreachable or refuses every write."""
     return isinstance(error, _OUTAGES) or any(code in str(error) for code in _OUTAGE_CODES)
 
 
 def options(
     url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES
 ) -> dict[str, Any]:  # redis-py's are of every type
-    """What a client of this URL is made with, as redis-py's connections take it.
+    """Return the options of a client for this URL, as redis-py's connections take them.
 
-    What the URL says goes before our defaults. Protocol 2 is stated because the shape of an answer depends on
-    it.
+    Options in the URL override our defaults. Protocol 2 is set because the types of answers depend on it.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        answer_seconds: Wait no longer than that for an answer, whatever the URL says.
-        retries: How often a command is sent again.
+        answer_seconds: The longest wait for an answer; it overrides the URL.
+        retries: How many times a command is sent again.
 
     Raises:
         ValueError: as `redis_options`.
@@ -109,18 +107,18 @@ def options(
 
 
 def kind(url: str) -> type[redis.Connection]:
-    """The kind of connections of a client of this URL."""
+    """Return the class of connections for this URL."""
     return _KINDS[url.partition("://")[0].lower()]
 
 
 def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
-    """A client for `redis://`, `rediss://` or `unix://`; options in the URL's query string go before ours.
+    """Return a client for `redis://`, `rediss://` or `unix://`. Options in the URL override ours.
 
-    It connects at the first command, and can be shared by threads. Answers are bytes: a report is parsed from
-    bytes, and what somebody else left under our keys need not be text.
+    It connects at the first command, and threads can share it. Answers are bytes: reports are parsed from
+    bytes, and values that others left under our keys need not be text.
 
-    A command that fails is sent again, up to five times by default, so each must bear to be applied twice.
-    What still fails surfaces as one of `redis.exceptions`. Whoever must not wait asks for less patience.
+    A command that fails is sent again, up to five times by default, so every command must be safe to repeat.
+    What still fails is raised as one of `redis.exceptions`. Callers that must not wait ask for fewer retries.
 
     Raises:
         ValueError: as `redis_options`.

@@ -1,10 +1,10 @@
-"""Wait until what was written is on the server's disk, where the server can tell.
+"""Waits until writes are on the server's disk, if the server can tell.
 
-`WAITAOF` (Redis 7.2, Valkey) answers once the append-only file holds all that the connection wrote. With
-`appendfsync everysec`, the default, that takes up to a second; with `always` nothing; with `no` for ever, so
-that nothing is accepted. A server that lacks the command, forbids it to this user, or has no append-only file
-promises nothing: then nothing is waited for, which is logged once, and `keyhole doctor` says what is lost in
-a crash. A server without an append-only file is asked again each time, for it may get one while it runs.
+`WAITAOF` (Redis 7.2, Valkey) answers when the append-only file holds everything that the connection wrote.
+With `appendfsync everysec`, the default, that takes up to a second; with `always` it takes no time; with `no`
+it never happens, so that nothing is accepted. A server may lack the command, forbid it to this user, or have
+no append-only file. Then Keyhole does not wait, logs that once, and `keyhole doctor` says what a crash can
+lose. A server without an append-only file is asked again each time, because it can get one while it runs.
 
 Source: redis.io, "WAITAOF"; valkey.io, "WAITAOF".
 """
@@ -18,15 +18,15 @@ from keyhole.errors import KeyholeError
 
 _log = logging.getLogger(__name__)
 
-#: Milliseconds: a disk that takes longer to sync is in trouble. It is well within a command's own timeout.
+#: Milliseconds. A disk that takes longer to sync is in trouble. A command's own timeout is longer.
 _LONGEST_WAIT_MS: Final = 10_000
-#: What servers say that lack the command, or have no append-only file. Both come with the code `ERR`.
+#: Errors of servers that lack the command, or have no append-only file. Both have the code `ERR`.
 NO_COMMAND: Final = "unknown command"
 _NO_FILE: Final = "appendonly is disabled"
 
 
 class NotDurableError(KeyholeError, redis.RedisError):
-    """The server took the data, and did not bring them to its disk in time."""
+    """The server accepted the data, but did not write them to its disk in time."""
 
 
 class Durability:
@@ -38,7 +38,7 @@ class Durability:
         self._told = False
 
     def execute(self, pipe: redis.client.Pipeline) -> list[Any]:  # what the commands of the pipeline answer
-        """Execute a pipeline that is no transaction, and return its answers once they are on disk.
+        """Execute a pipeline that is not a transaction, and return its answers once the data are on disk.
 
         Raises:
             NotDurableError: The disk is too slow. The data are in the server's memory, and may be lost.
@@ -56,13 +56,13 @@ class Durability:
             self._go_on_without(waited)
         elif not waited[0]:
             raise NotDurableError(
-                f"Redis did not bring what was written to its disk within {_LONGEST_WAIT_MS / 1000:g} "
+                f"Redis did not write the data to its disk within {_LONGEST_WAIT_MS / 1000:g} "
                 "seconds; see `keyhole doctor`"
             )
         return answers
 
     def _go_on_without(self, error: Exception) -> None:
-        """Say that the server can't wait for its disk, or raise the error if it says something else."""
+        """Log that the server cannot wait for its disk; raise the error if it means something else."""
         forbidden = isinstance(error, redis.exceptions.NoPermissionError)
         lacks = isinstance(error, redis.ResponseError) and NO_COMMAND in str(error).lower()
         if forbidden or lacks:
@@ -73,5 +73,5 @@ class Durability:
             self._told = True
             advice = "allow this user +waitaof, and " if forbidden else ""
             _log.warning(
-                "Redis does not tell when data are on its disk (%s); %ssee `keyhole doctor`", error, advice
+                "Redis cannot say when data are on its disk (%s); %ssee `keyhole doctor`", error, advice
             )

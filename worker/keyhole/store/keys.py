@@ -6,25 +6,26 @@ All begin with `keyhole:v1:`.
     string. The verdict on one object: a header line, then the report as JSON; or, for a key whose latest
     verdict is on a version, `@` and that version's object id. Expires by setting.
 `idx:status:<status>`
-    zset. Object ids by the time of the scan (epoch seconds). What outlives its record is pruned by whoever
-    meets it.
+    zset. Object ids by the time of the scan (epoch seconds). A reader prunes ids whose record has expired.
 `idx:keys:<hash of bucket>`
-    zset. The keys of a bucket that have verdicts, all with the score 0, so in the order of their bytes. What
-    outlives its record is pruned by whoever meets it.
+    zset. The keys of a bucket that have verdicts, all with the score 0, so in the order of their bytes. A
+    reader prunes keys whose record has expired.
 `verdicts`
     stream. One entry for every verdict written: `job` (its id), `report` (JSON). Trimmed to a length.
 `tags:debt:<object id>`
-    hash. The tags that an object is to have, until it has them: `debt` (JSON), `noted` (token of who noted
-    it), `holder` (token of the writer that is at it), `times` (how often that was in vain), `since`, `last`
-    (epoch seconds of the first and the last time), `error` (the last one), `reason:<code>` (how often for
-    this reason), `late_until` (until when a write that got no answer may have its effect).
+    hash. The tags that an object should get, until it has them: `debt` (JSON), `noted` (token of the process
+    that noted it), `holder` (token of the writer that works on it), `times` (the number of failed attempts),
+    `since`, `last` (epoch seconds of the first and the last one), `error` (the last one), `reason:<code>`
+    (the number of failures for this reason), `late_until` (when an unanswered write can have its effect no
+    longer).
 `tags:held`
-    zset. Ids of objects whose tags are being written, by when the writer is taken for lost (epoch seconds).
+    zset. Ids of objects whose tags are being written, by the time when the writer counts as lost (epoch
+    seconds).
 `tags:late`
-    zset. Ids of objects whose tags are right, while a write that got no answer may still have its effect, by
-    when they are looked at once more (epoch seconds).
+    zset. Ids of objects whose tags are right, while an unanswered write may still have its effect, by the
+    time of the next look (epoch seconds).
 `tags:owed`
-    zset. Ids of objects whose tags could not be written yet, by when that is tried again (epoch seconds).
+    zset. Ids of objects whose tags could not be written yet, by the next attempt (epoch seconds).
 `ledger:open:<queue>`
     zset. Ids of entries without all their verdicts, by the last sign of life (epoch seconds). Until struck.
 `ledger:entries`
@@ -32,8 +33,8 @@ All begin with `keyhole:v1:`.
 `ledger:begun`
     hash. Queue: when the latest entry was noted whose work has begun (epoch seconds).
 `ledger:resent`
-    hash. Entry id: how often it was sent again without progress, a space, how many of its jobs had their
-    verdicts then. Until struck.
+    hash. Entry id: the number of times it was sent again without progress, a space, the number of its jobs
+    that had verdicts then. Until struck.
 `ledger:clock`
     hash. `server` (the server's clock when the ledger's clock was last read), `ledger` (the ledger's clock,
     epoch seconds, which never goes back).
@@ -63,24 +64,24 @@ All begin with `keyhole:v1:`.
     seconds of the first and the last time), `error` (the last one), `reason:<code>` (how often for this
     reason). Until struck; expires by setting.
 `events:counts`
-    hash. Name: how often that happened to a message or an event. For ever.
+    hash. Name: the number of messages or events to which that happened. For ever.
 `dead`
-    zset. Ids of dead letters by the last time that they were in vain (epoch seconds). Until retried or
-    dropped.
+    zset. Ids of dead letters by the time of the last failure (epoch seconds). Until retried or dropped.
 `dead:letter:<letter id>`
-    hash. What was in vain: `kind`, `source`, `body` (bytes), `size` (of the whole body), `reason`, `first`,
-    `last` (epoch seconds), `times`. As long as its id is in `dead`.
+    hash. The work that failed: `kind`, `source`, `body` (bytes), `size` (of the whole body), `reason`,
+    `first`, `last` (epoch seconds), `times`. As long as its id is in `dead`.
 `dead:receives:<letter id>`
-    string. How often a message was received and not understood, before it is a dead letter. Expires.
+    string. The number of times that a message was received and not understood, before it becomes a dead
+    letter. Expires.
 `listening:<list>:listeners`
-    set. Ids of those who may hold messages of this list of events. This and the next two lie on its server.
+    set. Ids of listeners that may hold messages of this list. This key and the next two are on its server.
 `listening:<list>:alive:<listener id>`
     string. A listener's sign of life. Expires.
 `listening:<list>:held:<listener id>`
     list. Messages that a listener took and has not acknowledged. Without its sign of life, others return
     them.
 `audits`
-    zset. Ids of audits by their start (epoch seconds). Pruned of what has expired by whoever meets it.
+    zset. Ids of audits by their start (epoch seconds). A reader prunes those that have expired.
 `audit:<id>`
     hash. `spec` (JSON), `state`, `reason`, `started`, `ended` (epoch seconds), `ruleset`, `scanner`, `page`
     (the number of the next one), `starts` (how often that was begun), `cursor` (where it begins), `after`
@@ -98,9 +99,9 @@ All begin with `keyhole:v1:`.
 `audit:<id>:objects`
     list. Strings of rows of 18 bytes: object id (16, binary), status, how it came by it.
 `audit:<id>:findings`
-    list. What was found about the bucket (JSON).
+    list. Findings about the bucket (JSON).
 `audit:<id>:page`
-    string. The token of whoever lists the next page. Expires, so that a lost page is listed by another.
+    string. The token of the worker that lists the next page. Expires, so that another can list a lost page.
 `schedule:<name>`
     hash. `audit` (the last one that it began), `skipped` (how often it was due while that still went on),
     `skip` (the id of the last such time). Expires when it was not due for longer than it can be.
@@ -114,9 +115,9 @@ All begin with `keyhole:v1:`.
 `sweep`
     string. When the ledger was swept last, by its clock (epoch seconds).
 
-An *object id* is the hash of bucket, key and version; the bare key's has an empty version. The scripts that
-keep these keys consistent touch several at once, so they want one server (with replicas, if you like), not a
-Redis Cluster, and `maxmemory-policy noeviction`.
+An *object id* is the hash of bucket, key and version; without a version, it is the bare key's. The scripts
+that keep these keys consistent use several at once, so they need one server (replicas are fine), not a Redis
+Cluster, and `maxmemory-policy noeviction`.
 """
 
 import json
@@ -144,12 +145,12 @@ DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
 
-#: What RedBeat puts before all that it writes.
+#: The prefix of all keys that RedBeat writes.
 BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
 BEAT_NAMES: Final = f"{BEAT_PREFIX}:statics"
 BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
 
-#: What a script puts an id behind, where it learns the ids only as it runs.
+#: Prefixes to which scripts append an id that they only learn as they run.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
@@ -159,7 +160,7 @@ LEDGER_OPEN_PREFIX: Final = f"{_PREFIX}:ledger:open:"
 
 
 def object_id(bucket: str, key: str, version_id: str | None) -> str:
-    """The id of an object: 32 hexadecimal digits. Hashed as JSON, in which no two triples read the same."""
+    """Return the id of an object: 32 hexadecimal digits. JSON keeps different triples different."""
     return _hash(json.dumps([bucket, key, version_id or ""]))
 
 
@@ -168,110 +169,110 @@ def _hash(text: str) -> str:
 
 
 def record(object_id: str) -> str:
-    """Where the verdict on an object lies."""
+    """Return the key of an object's verdict."""
     return RECORD_PREFIX + object_id
 
 
 def status_index(status: str) -> str:
-    """Where the ids of the objects with this status lie."""
+    """Return the key of the ids of all objects with this status."""
     return f"{_PREFIX}:idx:status:{status}"
 
 
 def key_index(bucket: str) -> str:
-    """Where the keys of a bucket that have verdicts lie."""
+    """Return the key of the index of a bucket's object keys that have verdicts."""
     return f"{_PREFIX}:idx:keys:{_hash(bucket)}"
 
 
 def audit(audit_id: str, part: str = "") -> str:
-    """What an audit is, or a part of it: `totals`, `outstanding`, `unsent`, `objects`, `findings`, `page`."""
+    """Return the key of an audit, or of a part such as `totals`, `outstanding` or `findings`."""
     return AUDIT_PREFIX + audit_id + (f":{part}" if part else "")
 
 
 def batch_results(audit_id: str, batch_id: str) -> str:
-    """The results of an outstanding batch."""
+    """Return the key of the results of an outstanding batch."""
     return audit(audit_id, f"results:{batch_id}")
 
 
 def schedule(name: str) -> str:
-    """What a schedule did last."""
+    """Return the key of a schedule's last run."""
     return f"{_PREFIX}:schedule:{name}"
 
 
 def beat_entry(name: str) -> str:
-    """RedBeat's entry of a schedule."""
+    """Return the key of RedBeat's entry for a schedule."""
     return BEAT_PREFIX + name
 
 
 def rate(bucket: str) -> str:
-    """When the next request to a bucket may begin."""
+    """Return the key of the time of a bucket's next request."""
     return f"{_PREFIX}:rate:{_hash(bucket)}"
 
 
 def tag_debt(object_id: str) -> str:
-    """The tags that an object is to have and does not have yet."""
+    """Return the key of the tags that an object should get and does not have yet."""
     return f"{_PREFIX}:tags:debt:{object_id}"
 
 
 def ledger_open(queue: str) -> str:
-    """Where the open entries of a queue lie."""
+    """Return the key of the open entries of a queue."""
     return LEDGER_OPEN_PREFIX + queue
 
 
 def ledger_held(queue: str) -> str:
-    """Where the entries of a queue lie that a worker is busy with."""
+    """Return the key of the entries of a queue that workers are busy with."""
     return f"{_PREFIX}:ledger:held:{queue}"
 
 
 def entry_done(entry_id: str) -> str:
-    """The marker of a ledger entry whose verdicts stand."""
+    """Return the key of the marker that an entry has all its verdicts."""
     return f"{_PREFIX}:ledger:done:{entry_id}"
 
 
 def entry_published(entry_id: str) -> str:
-    """The marker of a ledger entry that was published a short while ago."""
+    """Return the key of the marker that an entry was published a short while ago."""
     return f"{_PREFIX}:ledger:published:{entry_id}"
 
 
 def job_done(job_id: str) -> str:
-    """The marker of a job whose verdict stands while its entry is still open."""
+    """Return the key of the marker that a job of an open entry has its verdict."""
     return JOB_DONE_PREFIX + job_id
 
 
 def alive(process: str) -> str:
-    """The marker of a worker process that is alive."""
+    """Return the key of the marker that a worker process is alive."""
     return f"{_PREFIX}:alive:{process}"
 
 
 def failures(minute: int) -> str:
-    """How scans failed in a minute."""
+    """Return the key of the counts of failed scans in a minute."""
     return f"{FAILURES_PREFIX}{minute}"
 
 
 def attempts(job_id: str) -> str:
-    """What is known of the attempts to scan a job's object."""
+    """Return the key of the attempts to scan a job's object."""
     return ATTEMPTS_PREFIX + job_id
 
 
 def dead_letter(letter_id: str) -> str:
-    """Where a dead letter lies."""
+    """Return the key of a dead letter."""
     return f"{_PREFIX}:dead:letter:{letter_id}"
 
 
 def dead_receives(letter_id: str) -> str:
-    """The count of receives of a message that is not understood."""
+    """Return the key of the number of times that a message was received and not understood."""
     return f"{_PREFIX}:dead:receives:{letter_id}"
 
 
 def listeners(list_key: str) -> str:
-    """The ids of those who listen to a list of events."""
+    """Return the key of the ids of all listeners to a list of events."""
     return f"{_PREFIX}:listening:{list_key}:listeners"
 
 
 def listener_alive(list_key: str, listener_id: str) -> str:
-    """A listener's sign of life; with no id, what stands before one."""
+    """Return the key of a listener's sign of life; with an empty id, the prefix of such keys."""
     return f"{_PREFIX}:listening:{list_key}:alive:{listener_id}"
 
 
 def listener_holds(list_key: str, listener_id: str) -> str:
-    """What a listener has taken from a list of events; with no id, what stands before one."""
+    """Return the key of the messages that a listener holds; with an empty id, the prefix of such keys."""
     return f"{_PREFIX}:listening:{list_key}:held:{listener_id}"

@@ -1,7 +1,7 @@
-"""What a Redis user must be allowed to do, and what one lacks.
+"""The permissions that a Redis user needs, and a test of which ones a user lacks.
 
-A user is tried without any effect: a server checks what a user may do when a command is queued in a
-transaction, and the transaction is then discarded.
+The test has no effect: a server checks permissions when a command is queued in a transaction, and the
+transaction is then discarded.
 
 Source: redis.io and valkey.io, "ACL" and "Transactions".
 """
@@ -14,10 +14,10 @@ import redis
 
 #: The keys of verdicts, ledger, audits and of the broker.
 KEYS: Final = "~keyhole:*"
-#: Workers are asked by it whether they run (kombu's name of a fanout exchange).
+#: The channel by which workers are asked whether they run (kombu's name of a fanout exchange).
 CHANNEL: Final = "keyhole:broker:/{db}.celery.pidbox"
 _KEY: Final = "keyhole:permissions"
-#: Every command that Keyhole and kombu send, or a script of theirs calls, as it is tried.
+#: Every command that Keyhole, kombu and their scripts call, with the arguments of the test.
 COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("ping", ()),
     ("info", ()),
@@ -81,25 +81,25 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("unwatch", ()),
     ("watch", (_KEY,)),
 )
-#: Rules without which Keyhole works, and promises or tells less. `select` and `client|setname` are for URLs
-#: that name a database or a client; redis-py names itself by `client|setinfo`, and goes on if it may not.
+#: Rules without which Keyhole works, but promises or reports less. `select` and `client|setname` are for URLs
+#: that name a database or a client. redis-py names itself with `client|setinfo`, and ignores a refusal.
 OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+client|setinfo", "+waitaof"})
-#: Without these nothing can be tried.
+#: Without these, nothing can be tested.
 _TRANSACTION: Final = ("multi", "exec", "discard")
 
 
 def rules(database: int = 0) -> str:
-    """The least rules of a user, as `ACL SETUSER` takes them."""
+    """Return the least rules of a user, as `ACL SETUSER` takes them."""
     names = [*_TRANSACTION, *(name for name, _ in COMMANDS)]
     return " ".join([KEYS, "&" + CHANNEL.format(db=database), "-@all", *(f"+{name}" for name in names)])
 
 
 def lacking(client: redis.Redis, *, is_broker: bool) -> list[str]:
-    """The rules that the client's user lacks, as `ACL SETUSER` takes them; none if all is well.
+    """Return the rules that the client's user lacks, as `ACL SETUSER` takes them; none if all is well.
 
     Args:
-        client: Of the user.
-        is_broker: Whether the Redis is the broker as well, or keeps verdicts alone.
+        client: A client that is logged in as the user.
+        is_broker: Whether the Redis is the broker, too, or only keeps verdicts.
 
     Raises:
         redis.RedisError: It does not answer.
@@ -109,13 +109,13 @@ def lacking(client: redis.Redis, *, is_broker: bool) -> list[str]:
     try:
         return list(dict.fromkeys(_lacking(connection, database, is_broker=is_broker)))
     finally:
-        # Whatever was queued is gone with the connection.
+        # Queued commands are discarded with the connection.
         connection.disconnect()  # type: ignore[no-untyped-call] # redis-py's
         client.connection_pool.release(connection)
 
 
 def refused(client: redis.Redis, commands: Iterable[Sequence[str]]) -> str | None:
-    """What the server says to the first of these commands that its user may not run, if there is one.
+    """Return the server's error for the first of these commands that the user may not run, if any.
 
     Raises:
         redis.RedisError: It does not answer.

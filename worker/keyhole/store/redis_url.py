@@ -1,4 +1,4 @@
-"""The URL of a Redis, read in one way for redis-py, where verdicts are, and for kombu, the broker.
+"""The URL of a Redis, parsed in the same way for redis-py (verdicts) and for kombu (the broker).
 
 | URL | Redis |
 |---|---|
@@ -6,9 +6,9 @@
 | `rediss://user:password@host:6379/0` | by TLS; the certificate and the name in it are verified |
 | `unix:///run/valkey.sock?db=0` | by a Unix socket |
 
-`OPTIONS` lists what may stand in the query string. Each means the same for every client; any other is
-refused, because the clients would not agree on it. The system's authorities are trusted, or those in the file
-that `SSL_CERT_FILE` names, unless the URL names its own.
+`OPTIONS` lists the options that the query string may have. Each means the same for every client; others are
+refused, because the clients would not agree on them. Trusted are the system's authorities or those in the
+file that `SSL_CERT_FILE` names, unless the URL names its own.
 """
 
 import ssl
@@ -16,11 +16,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES: Final = ("redis", "rediss", "unix")
-#: Options that name files in PEM, or a folder of them.
+#: Options that name a file in PEM, or a folder of such files.
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-#: Options of `rediss://` alone.
+#: Options for `rediss://` only.
 _TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *_FILES)
-#: What the query string of a URL may hold.
+#: All options that a query string may have.
 OPTIONS: Final = (
     "db",
     "socket_timeout",
@@ -40,17 +40,17 @@ _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": Fa
 def redis_options(
     url: str, *, least_seconds: float = BROKER_SECONDS
 ) -> dict[str, Any]:  # redis-py's options are of every type
-    """What a URL says, by redis-py's names; `host` or `path`, and `db` are always among them.
+    """Return the options of a URL by redis-py's names; `db`, and `host` or `path`, are always among them.
 
-    For `rediss://` all files that it names have been read, so that a wrong name is told here.
+    For `rediss://`, all files that it names are read here, so that a wrong name is noticed here.
 
     Args:
         url: It may come from a person.
-        least_seconds: The shortest time that its options may state; less for a Redis that is no broker.
+        least_seconds: The shortest time that its options may set; less for a Redis that is not a broker.
 
     Raises:
-        ValueError: It is no URL of a Redis, or says what Keyhole does not understand. The message shows
-            nothing of its user and password.
+        ValueError: It is not a Redis URL, or has options that Keyhole does not understand. The message does
+            not show its user and password.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
@@ -63,7 +63,7 @@ def redis_options(
         _check_option(parts.scheme, name, value, least_seconds)
     database = query.get("db", "" if parts.scheme == "unix" else unquote(parts.path).strip("/")) or "0"
     if not (database.isascii() and database.isdecimal()):
-        raise ValueError("its database must be a number, as in redis://:password@host:6379/0")
+        raise ValueError("its database must be a number, such as 0 in redis://:password@host:6379/0")
     found: dict[str, Any] = {"host": "localhost"} if parts.scheme != "unix" else {}
     found |= parse_url(url)  # type: ignore[no-untyped-call] # redis-py's
     found.pop("connection_class", None)
@@ -77,34 +77,34 @@ def redis_options(
 
 
 def _wrong_scheme(scheme: str) -> str:
-    """What to do about a URL of another kind."""
+    """Return what to do about a URL of another kind."""
     if "sentinel" in scheme:
         return (
             "Keyhole does not ask sentinels; name the primary itself, or an address that follows it, "
             "as redis://:password@host:6379/0"
         )
     if "cluster" in scheme:
-        return "Keyhole cannot use a cluster; name a Redis that is none, as redis://:password@host:6379/0"
+        return "Keyhole cannot use a cluster; name a single Redis, such as redis://:password@host:6379/0"
     if scheme in {"valkey", "valkeys"}:
-        return f"a Valkey is named by redis{scheme[6:]}://, as redis{scheme[6:]}://:password@host:6379/0"
-    return "it is no URL of a Redis; write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path"
+        return f"write the URL of a Valkey with redis{scheme[6:]}://, such as redis{scheme[6:]}://:password@host:6379/0"
+    return "it is not a Redis URL; write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path"
 
 
 def _check_option(scheme: str, name: str, value: str, least_seconds: float) -> None:
     if name not in OPTIONS:
         raise ValueError(f"it has the option {name}; the options are {', '.join(OPTIONS)}")
     if name in _TLS_OPTIONS and scheme != "rediss":
-        raise ValueError(f"its option {name} is for rediss:// alone, which is TLS")
+        raise ValueError(f"its option {name} is only for rediss://, which is TLS")
     if name in {"socket_timeout", "socket_connect_timeout", "health_check_interval"}:
         try:
             seconds = int(value) if name == "health_check_interval" else float(value)
         except ValueError:
             seconds = 0
-        # Not a number is not in between, either.
+        # This refuses NaN, too.
         if not least_seconds <= seconds <= 3600:
             raise ValueError(f"its {name} must be a number of seconds from {least_seconds:g} to 3600")
     if name in _FILES and not value.startswith("/"):
-        raise ValueError(f"its {name} must be a whole path, which begins with /")
+        raise ValueError(f"its {name} must be an absolute path, which begins with /")
     if name == "ssl_cert_reqs" and value not in _CERT_REQS:
         raise ValueError(f"its ssl_cert_reqs must be one of {', '.join(_CERT_REQS)}")
     if name == "ssl_check_hostname" and value.lower() not in _SWITCH:
