@@ -91,7 +91,7 @@ def replayed_late(site: Site) -> str:
     argument = job()
     yesterday = time.time() - site.settings.done_seconds - 60
     about = site.signed(body(argument), headers(argument), at=yesterday)
-    return refused(site, body(argument), about, "may be a copy of what is done")
+    return refused(site, body(argument), about, "may be a replay of finished work")
 
 
 def in_the_future(site: Site) -> str:

@@ -137,7 +137,7 @@ class TestWork:
         assert message.startswith("keyhole.jobs: 2 waiting, the oldest for 1,0")
 
     def test_dead_letters_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
-        DeadLetters(valkey).add(Dead.message(b"?", "sqs://q", "it is no JSON"))
+        DeadLetters(valkey).add(Dead.message(b"?", "sqs://q", "it is not JSON"))
 
         assert told(keyhole, "dead letters") == [("advice", "1; look at them by `keyhole dead list`")]
 
@@ -317,7 +317,7 @@ class TestIntakes:
         ((state, message),) = told(keyhole, "events", KEYHOLE_EVENTS_URL="garbage")
 
         assert state == "bad"
-        assert message.startswith("KEYHOLE_EVENTS_URL is wrong: it is no URL of a queue; write ")
+        assert message.startswith("KEYHOLE_EVENTS_URL is wrong: it is not the URL of a queue; write ")
 
 
 class TestAnyTrouble:

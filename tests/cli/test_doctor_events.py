@@ -138,7 +138,7 @@ class TestRedis:
 
         state, message = told(keyhole, f"{redis_url}/0/events")
 
-        assert (state, "the key is no list" in message) == ("bad", True)
+        assert (state, "the key is not a list" in message) == ("bad", True)
 
     @pytest.mark.parametrize(
         ("denied", "words"),

@@ -213,7 +213,7 @@ class TestErrors:
 
         assert printed.code == 2
         assert printed.error.startswith("KEYHOLE_SCHEDULES is set to ")
-        assert "nightly: crontab: '61' is no minute; write *, 0 to 59" in printed.error
+        assert "nightly: crontab: '61' is not a valid minute; write *, 0 to 59" in printed.error
 
     @pytest.mark.slow
     @pytest.mark.parametrize("command", ["schedules", "scheduler"])
@@ -240,7 +240,7 @@ class TestCheck:
         printed = keyhole("schedules", "--check", file)
 
         assert printed.code == 2
-        assert printed.error.startswith(f"{file}: often: every: '6' is no time; write")
+        assert printed.error.startswith(f"{file}: often: every: '6' is not a time; write")
 
     def test_it_minds_no_other_settings(self, keyhole: Keyhole, file: Path) -> None:
         printed = keyhole(

@@ -75,7 +75,7 @@ def test_every_object_gets_the_verdict_that_it_would_have_had(faulty_site: Site,
         s3.refuses.set()
         submitted = commands.keyhole("submit", "-r", f"s3://{bucket}/", env=site.env)
         assert submitted.returncode == 0, submitted.stderr
-        commands.until(lambda: b"takes no work, for S3 cannot be used" in log.read_bytes())
+        commands.until(lambda: b"takes no work, because S3 cannot be used" in log.read_bytes())
         s3.refuses.clear()
 
         def verdicts() -> list[Report]:

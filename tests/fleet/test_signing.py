@@ -132,7 +132,7 @@ class TestACopy:
     def test_of_work_that_is_forgotten_is_refused(self, message: tuple[str, dict[str, Any], bytes]) -> None:
         refused = why_refused(*message)
         assert refused is not None
-        assert "may be a copy of what is done" in refused
+        assert "may be a replay of finished work" in refused
 
     @pytest.mark.usefixtures("_later")
     def test_an_old_message_whose_work_is_open_is_none(

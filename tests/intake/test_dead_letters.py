@@ -94,7 +94,7 @@ class TestAMessage:
 
     def test_one_that_was_sent_again_stays_if_it_was_in_vain_again_meanwhile(self, dead: DeadLetters) -> None:
         """Sent again, a message may be refused before the letter that it came from is dropped."""
-        refused = Dead.message(b"garbage", SOURCE, "it is no JSON")
+        refused = Dead.message(b"garbage", SOURCE, "it is not JSON")
         dead.add(refused)
         sent = letter(dead, refused.id)
         dead.add(refused)

@@ -163,7 +163,10 @@ def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
     [
         ("x = \ny = 1", "line 1"),
         ("[[rules]]\n\n[rules.severity\n", "line 3"),
-        ('[[rules]]\n[[rules]]\n[[rules]]\nformats = ["qcow3"]', r"rules\[2\].formats: 'qcow3' is no format"),
+        (
+            '[[rules]]\n[[rules]]\n[[rules]]\nformats = ["qcow3"]',
+            r"rules\[2\].formats: 'qcow3' is not a format",
+        ),
         ('[[rules]]\nformats = "qcow2"', r"rules\[0\].formats"),
         ("[[rules]]\nmax_virtual_size = '2 TB'", r"rules\[0\].max_virtual_size: '2 TB' is not a size"),
         ("[[rules]]\nmax_virtual_size = -1", r"rules\[0\].max_virtual_size"),

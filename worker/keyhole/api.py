@@ -35,7 +35,7 @@ def _access(**options: object) -> "S3Access":
 
 
 def s3_access(settings: Settings) -> "S3Access":
-    """This process's way to S3, made on the first call; not before a fork."""
+    """Return this process's access to S3, which the first call makes. Do not call it before a fork."""
     return _access(
         endpoint_url=settings.s3_endpoint_url,
         region=settings.s3_region,
@@ -94,10 +94,10 @@ def scan_path(path: Path, settings: ScanSettings) -> Report:
 
 
 def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | None = None) -> Report:
-    """Inspect what a binary file object holds: by range where it can seek, else as a stream to its end.
+    """Inspect the content of a binary file object: by ranges if it can seek, otherwise as a stream.
 
-    A stream can pass what is wanted before it is known to be; the status is then `inconclusive`, reason
-    `missed`.
+    A stream may pass a range before the inspection asks for it. The status is then `inconclusive`, with the
+    reason `missed`.
     """
     settings = settings or Settings()
     if getattr(fileobj, "seekable", bool)():

@@ -1,8 +1,8 @@
-"""The Celery application: broker, queues, and what a worker may lose, repeat or wait for.
+"""The Celery application: its broker, its queues and its settings for delivery.
 
-Every setting has its reason beside it. The ones about delivery belong together: a message is acknowledged
-when its work is done, so it is delivered again when a worker dies; the ledger (`keyhole.jobs.ledger`)
-recognises what was done, and keeps what a broker loses.
+Every setting has its reason beside it. The settings for delivery belong together: a message is acknowledged
+when its work is done, so it is delivered again if a worker dies. The ledger (`keyhole.jobs.ledger`)
+recognises finished work, and keeps the work of messages that a broker loses.
 """
 
 import logging
@@ -33,18 +33,18 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "broker_url": kombu_url(url) if url else None,
         "broker_transport_options": transport_options(url, limits.visibility),
         "broker_use_ssl": tls(url),
-        # What a host had in hand that vanished is delivered again after two of these (seconds; AMQP alone).
+        # The broker delivers the messages of a host that vanished again after two missing ones (AMQP only).
         "broker_heartbeat": 30,
-        # A broker that is away comes back: never give up, neither at the start nor later.
+        # Wait for a broker that is away, both at the start and later.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        # Publishing tells soon that the broker is away; the ledger has the job, the caller decides.
+        # Publishing fails soon if the broker is away. The ledger has the job, and the caller decides.
         "task_publish_retry": False,
-        # The report is the result; Celery's own would cost Redis five more commands a task.
+        # The report is the result. Celery's own results would cost Redis five more commands per task.
         "task_ignore_result": True,
         "result_backend": None,
-        # A closed list: a misspelt queue is an error, not a place where jobs wait for ever.
+        # Unknown queues are an error, so that jobs do not wait forever in a misspelt queue.
         "task_queues": [Queue(name, Exchange(name), routing_key=name, durable=True) for name in QUEUES],
         "task_default_queue": JOBS,
         "task_default_exchange": JOBS,
@@ -53,26 +53,26 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         # JSON only: a message cannot carry code.
         "accept_content": ["json"],
         "task_serializer": "json",
-        # Acknowledge after the work, so that a dead worker's message is delivered again …
+        # Acknowledge after the work, so that the message of a dead worker is delivered again …
         "task_acks_late": True,
-        # … and a few times at most: a job that kills its worker would be repeated for ever by rejecting it.
+        # … but only a few times: rejecting would repeat a job that kills its worker forever.
         "task_retry_on_worker_lost": True,
         "task_soft_time_limit": limits.soft,
         "task_time_limit": limits.hard,
-        # One message at a time and none in reserve: a message in a busy worker's memory helps nobody.
+        # One message at a time and none prefetched, so that no message waits in the memory of a busy worker.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": is_redis(url),
-        # A worker's queue for commands (the doctor's ping) is exclusive by default. By RabbitMQ a worker that
-        # connects again is refused it, and gets no work, until the old connection is known to be gone. (It
-        # expires when it is unused. RabbitMQ 4.3 takes none that is neither exclusive nor durable.)
+        # A worker's queue for commands (the doctor's ping) is exclusive by default. After a lost connection,
+        # RabbitMQ refuses it until the old connection is known to be gone, and the worker gets no work. (The
+        # queue expires if it is unused. RabbitMQ 4.3 refuses queues that are neither exclusive nor durable.)
         "control_queue_exclusive": not is_amqp(url),
         "control_queue_durable": is_amqp(url),
-        # A worker whose connection is lost finishes what it does. Its message is delivered again, and whoever
-        # gets it finds in the ledger that somebody is busy with it, or that it is done.
+        # A worker that loses its connection finishes its tasks. Their messages are delivered again, and the
+        # ledger tells other workers that the entries are leased or complete.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # A hostile image is contained by the process; a process that has grown is replaced (KiB).
+        # A process that uses more memory is replaced after its task (KiB).
         "worker_max_memory_per_child": 512 * 1024,
-        # What a worker cannot work on is kept.
+        # This consumer makes dead letters of messages that a worker cannot work on.
         "worker_consumer": "keyhole.fleet.consumer:Consumer",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
@@ -82,7 +82,7 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
     }
 
 
-#: What lies in Redis's lists need not be messages, and RabbitMQ says why it takes none; these keep both.
+#: Transports that handle items in Redis lists that are not messages, and that know why RabbitMQ blocks.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "keyhole.fleet.redis_transport:Transport"))
 TRANSPORT_ALIASES.update(
     amqp="keyhole.fleet.amqp_transport:Transport", amqps="keyhole.fleet.amqp_transport:SSLTransport"
@@ -97,10 +97,10 @@ app = Celery(
 
 
 def configure(settings: Settings) -> Celery:
-    """Configure the application by settings other than the environment's, as with the embedded Valkey."""
+    """Configure the application by settings other than those of the environment."""
     use_keys(settings.signing_key_file)
     app.conf.update(configuration(settings))
-    # What was published before may have left connections to another broker.
+    # Earlier publishing may have left connections to another broker.
     app._after_fork()  # noqa: SLF001 - Celery has no other way to forget its pools, and keep the application
     return app
 
@@ -110,7 +110,7 @@ def _log_by_structlog(loglevel: int = logging.INFO, **_: object) -> None:
 
 
 def _note_when(headers: dict[str, Any], **_: object) -> None:
-    """Note in a message when it was sent, so that a queue tells how old its messages are."""
+    """Add the time to a message, so that the age of messages in a queue can be read."""
     headers[SENT_AT] = time.time()
 
 

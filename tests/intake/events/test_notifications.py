@@ -222,9 +222,9 @@ class TestWhatIsNotUnderstood:
     @pytest.mark.parametrize(
         ("body", "reason"),
         [
-            (b"", "no JSON"),
+            (b"", "not JSON"),
             (b"\xff\xfe", "UTF-8"),
-            (b'{"Records": [', "no JSON"),
+            (b'{"Records": [', "not JSON"),
             ('{"Records": []}'.encode("utf-16"), "UTF-8"),
             (b"NaN", "NaN"),
             (b'{"Records": [], "x": Infinity}', "Infinity"),
@@ -250,7 +250,7 @@ class TestWhatIsNotUnderstood:
             (b'{"detail-type": "Object Created", "source": "aws.s3"}', "its detail is missing"),
             (b'{"detail-type": {}, "source": "aws.s3"}', "its detail-type is an object"),
             (b'{"Type": "Notification", "Message": {}}', "its Message is an object"),
-            (b'{"Type": "Notification", "Message": "hello"}', "no JSON"),
+            (b'{"Type": "Notification", "Message": "hello"}', "not JSON"),
             (b'{"Type": "UnsubscribeConfirmation", "Message": "x"}', "UnsubscribeConfirmation"),
             (b'"hello"', "not s3://bucket/key"),
             (b"s3://", "not s3://bucket/key"),
@@ -283,8 +283,8 @@ class TestWhatIsNotUnderstood:
             (records({**record(), "eventVersion": None}), "eventVersion is missing"),
             (records({**record(), "s3": None}), "its s3 is missing"),
             (records(record(name="")), "its eventName is ''"),
-            (records(record(name="x" * 101)), "which is no name"),
-            (records(record(name="a\nb")), "which is no name"),
+            (records(record(name="x" * 101)), "which is not the name"),
+            (records(record(name="a\nb")), "which is not the name"),
         ],
         ids=lambda value: repr(value[:40]),
     )

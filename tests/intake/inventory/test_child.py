@@ -47,7 +47,7 @@ def test_a_part_is_converted_in_a_process_of_its_own(conversion: Callable[..., C
 
 def test_the_row_of_an_error_comes_back_from_it(conversion: Callable[..., Conversion]) -> None:
     rows = [Row("a", bucket="images"), Row("b", bucket="images", size=-1)]
-    with pytest.raises(PartError, match="Size is no number of bytes") as raised:
+    with pytest.raises(PartError, match="Size is not a valid number of bytes") as raised:
         convert(conversion(FileFormat.CSV, csv_part(rows)))
     assert raised.value.row == 2
 

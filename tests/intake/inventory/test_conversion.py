@@ -211,21 +211,24 @@ COLUMNS = ("Bucket", "Key", "Size", "LastModifiedDate", "IsLatest", "IsDeleteMar
 BAD_LINES = [
     ("images,a,1", "it has 3 columns where the manifest names 7"),
     (f"{GOOD},x", "it has 8 columns where the manifest names 7"),
-    ("", "Bucket is no name of a bucket"),
-    (GOOD.replace(",a,", ",,"), "Key is no key of an object"),
-    (GOOD.replace(",a,", f",{'k' * 1025},"), "Key is no key of an object"),
-    (GOOD.replace(",a,", ",%FF,"), "Key is no key of an object"),
-    (GOOD.replace(",1,", ",,"), "Size is no number of bytes"),
-    (GOOD.replace(",1,", ",-1,"), "Size is no number of bytes"),
-    (GOOD.replace(",1,", ",1.5,"), "Size is no number of bytes"),
-    (GOOD.replace(",1,", ",9223372036854775808,"), "Size is no number of bytes"),
-    (GOOD.replace("12:00:00Z", "noon"), "LastModifiedDate is no time"),
-    (GOOD.replace("2026-05", "2026-13"), "LastModifiedDate is no time"),
-    (GOOD.replace("2026-05-01T12:00:00Z", "9999-12-31T23:59:59-01:00"), "LastModifiedDate is no time"),
-    (GOOD.replace("true", "yes"), "IsLatest is no true or false"),
-    (GOOD.replace("false", "-"), "IsDeleteMarker is no true or false"),
-    (GOOD[:-1] + "e" * 1025, "ETag is no ETag"),
-    (GOOD.replace("images", "i" * 1025), "Bucket is no name of a bucket"),
+    ("", "Bucket is not a valid name of a bucket"),
+    (GOOD.replace(",a,", ",,"), "Key is not a valid key of an object"),
+    (GOOD.replace(",a,", f",{'k' * 1025},"), "Key is not a valid key of an object"),
+    (GOOD.replace(",a,", ",%FF,"), "Key is not a valid key of an object"),
+    (GOOD.replace(",1,", ",,"), "Size is not a valid number of bytes"),
+    (GOOD.replace(",1,", ",-1,"), "Size is not a valid number of bytes"),
+    (GOOD.replace(",1,", ",1.5,"), "Size is not a valid number of bytes"),
+    (GOOD.replace(",1,", ",9223372036854775808,"), "Size is not a valid number of bytes"),
+    (GOOD.replace("12:00:00Z", "noon"), "LastModifiedDate is not a valid time"),
+    (GOOD.replace("2026-05", "2026-13"), "LastModifiedDate is not a valid time"),
+    (
+        GOOD.replace("2026-05-01T12:00:00Z", "9999-12-31T23:59:59-01:00"),
+        "LastModifiedDate is not a valid time",
+    ),
+    (GOOD.replace("true", "yes"), "IsLatest is not a valid flag"),
+    (GOOD.replace("false", "-"), "IsDeleteMarker is not a valid flag"),
+    (GOOD[:-1] + "e" * 1025, "ETag is not a valid ETag"),
+    (GOOD.replace("images", "i" * 1025), "Bucket is not a valid name of a bucket"),
 ]
 
 
@@ -268,10 +271,10 @@ def test_columns_that_are_missing_or_there_twice_are_named(
 @pytest.mark.parametrize(
     ("body", "match"),
     [
-        (b"images,a,1\n", "no whole gzip file"),
-        (csv_part([row()])[:-9], "no whole gzip file"),
-        (csv_part([row()]) + b"trailing", "no whole gzip file"),
-        (csv_part([row()])[:12] + b"\xff" * 30, "no whole gzip file"),
+        (b"images,a,1\n", "not a complete gzip file"),
+        (csv_part([row()])[:-9], "not a complete gzip file"),
+        (csv_part([row()]) + b"trailing", "not a complete gzip file"),
+        (csv_part([row()])[:12] + b"\xff" * 30, "not a complete gzip file"),
         (lines("a" * 2 * BLOCK_BYTES), f"a row of more than {BLOCK_BYTES} bytes"),
         (lines('"' + "\n" * 2 * BLOCK_BYTES), f"a row of more than {BLOCK_BYTES} bytes|has 1 columns"),
     ],
@@ -304,7 +307,7 @@ def test_a_part_with_too_many_rows_is_refused(
     converted: Convert, monkeypatch: pytest.MonkeyPatch, line: bytes
 ) -> None:
     monkeypatch.setattr(formats, "FREE_ROWS", 1000)
-    with pytest.raises(PartError, match=r"more than \d+ rows in \d+ bytes|Bucket is no name"):
+    with pytest.raises(PartError, match=r"more than \d+ rows in \d+ bytes|Bucket is not a valid name"):
         converted("CSV", bomb(line, 8), THREE)
 
 
@@ -330,20 +333,20 @@ def columned(**columns: Any) -> pa.Table:
         ({"key": None}, "no column Key"),
         ({"size": None}, "no column Size; add the field"),
         ({"Key": pa.array(["b"])}, "two columns Key"),
-        ({"key": pa.array([1])}, "Key is no key of an object"),
-        ({"key": pa.array([None], pa.string())}, "Key is no key of an object"),
-        ({"key": pa.array([""])}, "Key is no key of an object"),
-        ({"key": pa.array([b"\xff"])}, "Key is no key of an object"),
-        ({"key": pa.array([{"x": 1}])}, "Key is no key of an object"),
-        ({"key": pa.array(["k" * 1025])}, "Key is no key of an object"),
-        ({"size": pa.array([1.5])}, "Size is no number of bytes"),
-        ({"size": pa.array([-1])}, "Size is no number of bytes"),
-        ({"size": pa.array([None], pa.int64())}, "Size is no number of bytes"),
-        ({"size": pa.array(["x"])}, "Size is no number of bytes"),
-        ({"bucket": pa.array([True])}, "Bucket is no name of a bucket"),
-        ({"is_latest": pa.array([1])}, "IsLatest is no true or false"),
-        ({"last_modified_date": pa.array([True])}, "LastModifiedDate is no time"),
-        ({"e_tag": pa.array([[1]])}, "ETag is no ETag"),
+        ({"key": pa.array([1])}, "Key is not a valid key of an object"),
+        ({"key": pa.array([None], pa.string())}, "Key is not a valid key of an object"),
+        ({"key": pa.array([""])}, "Key is not a valid key of an object"),
+        ({"key": pa.array([b"\xff"])}, "Key is not a valid key of an object"),
+        ({"key": pa.array([{"x": 1}])}, "Key is not a valid key of an object"),
+        ({"key": pa.array(["k" * 1025])}, "Key is not a valid key of an object"),
+        ({"size": pa.array([1.5])}, "Size is not a valid number of bytes"),
+        ({"size": pa.array([-1])}, "Size is not a valid number of bytes"),
+        ({"size": pa.array([None], pa.int64())}, "Size is not a valid number of bytes"),
+        ({"size": pa.array(["x"])}, "Size is not a valid number of bytes"),
+        ({"bucket": pa.array([True])}, "Bucket is not a valid name of a bucket"),
+        ({"is_latest": pa.array([1])}, "IsLatest is not a valid flag"),
+        ({"last_modified_date": pa.array([True])}, "LastModifiedDate is not a valid time"),
+        ({"e_tag": pa.array([[1]])}, "ETag is not a valid ETag"),
     ],
 )
 def test_a_column_that_makes_no_sense_is_named(
@@ -358,7 +361,7 @@ def test_a_column_of_no_use_is_named_though_no_row_is_wanted(
     converted: Convert, file_format: str, pack: Callable[..., bytes]
 ) -> None:
     body = pack(columned(bucket=pa.array(["others"]), size=pa.array([1.5])))
-    with pytest.raises(PartError, match="Size is no number of bytes") as raised:
+    with pytest.raises(PartError, match="Size is not a valid number of bytes") as raised:
         converted(file_format, body)
     assert raised.value.row is None
 
@@ -398,7 +401,7 @@ def test_times_of_any_unit_are_read(converted: Convert, unit: str, value: int, m
 @pytest.mark.parametrize(("unit", "value"), [("ms", 1 << 62), ("us", 1 << 62), ("s", 253_402_300_800)])
 def test_times_that_no_calendar_has_are_refused(converted: Convert, unit: str, value: int) -> None:
     time = pa.array([value]).cast(pa.timestamp(unit))
-    with pytest.raises(PartError, match="LastModifiedDate is no time"):
+    with pytest.raises(PartError, match="LastModifiedDate is not a valid time"):
         converted("Parquet", in_parquet(columned(last_modified_date=time), store_schema=True))
 
 

@@ -215,7 +215,7 @@ def test_a_cursor_of_something_else_is_refused(
     inventories: Inventories, open_lister: OpenLister, cursor: str
 ) -> None:
     manifest = inventories.write("CSV", [Row("a")])
-    with pytest.raises(ValueError, match="no cursor"):
+    with pytest.raises(ValueError, match="not a cursor"):
         open_lister(manifest).page(cursor)
 
 
@@ -225,7 +225,7 @@ def test_a_cursor_behind_the_end_is_refused(inventories: Inventories, open_liste
     assert cursor
     for place in ({"part": 1}, {"row": 2}, {"row": 1 << 70}):
         behind = json.dumps(json.loads(cursor) | place)
-        with pytest.raises(ValueError, match="no cursor"):
+        with pytest.raises(ValueError, match="not a cursor"):
             open_lister(manifest).page(behind)
 
 

@@ -169,7 +169,7 @@ def test_a_field_that_makes_no_sense_is_named(
 )
 def test_what_is_no_manifest_is_refused(inventories: Inventories, read: Read, text: bytes) -> None:
     uri = inventories.write_manifest("manifest.json", text)
-    refused(lambda: read(uri), "is no manifest of an inventory")
+    refused(lambda: read(uri), "is not an inventory's manifest")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

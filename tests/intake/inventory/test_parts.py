@@ -125,7 +125,7 @@ def test_whatever_a_part_is_called_an_error_can_be_printed(inventories: Inventor
 @pytest.mark.parametrize("file_format", [FORMATS[0], *map(slow, FORMATS[1:])])
 def test_an_error_names_part_and_row(inventories: Inventories, listed: ListAll, file_format: str) -> None:
     manifest = inventories.write(file_format, [Row("a")], [Row("b"), Row("c", size=-1)])
-    error = refused(lambda: listed(manifest), "Size is no number of bytes")
+    error = refused(lambda: listed(manifest), "Size is not a valid number of bytes")
     assert str(error).startswith(f"part 2 of 2 (s3://{manifest.bucket}/")
     assert "), row 2: Size" in str(error)
 

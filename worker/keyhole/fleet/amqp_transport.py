@@ -1,8 +1,8 @@
-"""kombu's AMQP transport, which says why RabbitMQ does not answer, and does not hurry where it refuses us.
+"""kombu's AMQP transport, which says why RabbitMQ does not answer, and retries refused logins slowly.
 
-A RabbitMQ that is short of memory or disk stops reading from whoever publishes, and says so once, by
-`connection.blocked`, with its reason. py-amqp drops the reason and then waits: the publisher got a timeout
-without a word, and waited again for the answer to its goodbye.
+A RabbitMQ that is short of memory or disk stops reading from publishers, and gives its reason once, in
+`connection.blocked`. py-amqp drops the reason and waits: the publisher got a timeout without a message, and
+waited again when it closed the connection.
 
 Source: rabbitmq.com, "Blocked Connection Notifications".
 """
@@ -23,23 +23,23 @@ log = logging.getLogger(__name__)
 
 #: `connection.blocked` has one argument, a short string: the reason.
 _BLOCKED: Final = spec.method(spec.Connection.Blocked, "s")
-#: Seconds to wait for an answer of a RabbitMQ that has said so. An alarm that is over sooner is not noticed.
+#: Seconds to wait for an answer of a blocked RabbitMQ. Shorter alarms are not noticed.
 BLOCKED_SECONDS: Final = 3.0
 
 
 class BlockedError(IrrecoverableConnectionError):  # type: ignore[misc] # py-amqp has no types
-    """RabbitMQ takes no messages. kombu would try again for ever if this were a connection that broke."""
+    """RabbitMQ takes no messages. kombu would retry forever if this were a recoverable error."""
 
 
 class Channel(pyamqp.Channel):
-    """A channel whose timeouts tell the reason that RabbitMQ gave."""
+    """A channel whose timeouts have the reason that RabbitMQ gave."""
 
     def wait(self, method: Any, callback: Any = None, timeout: float | None = None, **how: Any) -> Any:  # noqa: ANN401 - py-amqp has no types
         """Wait for an answer.
 
         Raises:
-            BlockedError: None came, and RabbitMQ takes nothing; the connection is given up.
-            TimeoutError: None came, and nobody said why.
+            BlockedError: None came, and RabbitMQ is blocked; the connection is closed.
+            TimeoutError: None came, for an unknown reason.
         """
         connection = self.connection
         try:
@@ -55,11 +55,11 @@ class Channel(pyamqp.Channel):
 
 
 class Connection(pyamqp.Connection):
-    """A connection that keeps the reason for which RabbitMQ does not read from it."""
+    """A connection that keeps the reason why RabbitMQ does not read from it."""
 
     Channel = Channel
     _METHODS = {**pyamqp.Connection._METHODS, spec.Connection.Blocked: _BLOCKED}  # noqa: RUF012, SLF001 - py-amqp's table
-    #: Why RabbitMQ takes nothing; `None` if it does.
+    #: Why RabbitMQ is blocked; `None` if it is not.
     blocked_reason: str | None = None
 
     def _on_blocked(self, reason: str) -> None:
@@ -71,13 +71,13 @@ class Connection(pyamqp.Connection):
         log.warning("RabbitMQ takes messages again")
 
     def blocking_read(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as above
-        """Read the next frame; wait less long for it if RabbitMQ takes nothing."""
+        """Read the next frame, with a shorter timeout if RabbitMQ is blocked."""
         if self.blocked_reason is not None:
             timeout = BLOCKED_SECONDS if timeout is None else min(timeout, BLOCKED_SECONDS)
         return super().blocking_read(timeout)
 
     def close(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as above
-        """Close it; without a goodbye if RabbitMQ would not read that."""
+        """Close the connection; without the closing handshake if RabbitMQ is blocked."""
         if self.blocked_reason is None:
             super().close(*arguments, **named)
         else:
@@ -85,9 +85,9 @@ class Connection(pyamqp.Connection):
 
 
 class _Refusals:
-    """Makes a refused login or virtual host an error of the connection: Celery tries that ever less often.
+    """Makes a refused login or virtual host an error of the connection, which Celery retries with back-off.
 
-    py-amqp has it as an error of a channel, after which a worker connects again at once, six times a second.
+    py-amqp raises an error of a channel, after which a worker connects again at once, six times a second.
     """
 
     Connection = Connection

@@ -1,7 +1,7 @@
-"""A round of attempts at jobs, several at once, and what is done about those that do not end.
+"""Runs attempts at jobs, several at once, and deals with those that do not end.
 
-A thread cannot be ended, so where an attempt does not end, its process must. Before that happens, everybody
-else gets a moment to end, and it is noted who is to blame.
+A thread cannot be ended. So if an attempt does not end, its process must. Before that, the other attempts get
+a moment to end, and the one that hangs is recorded.
 """
 
 import logging
@@ -25,16 +25,16 @@ from keyhole.masking import masked
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the attempts that run.
+#: Seconds between two checks of the running attempts.
 LOOK_SECONDS: Final = 1.0
-#: Seconds that attempts have to end when the time limit has come, or another one hangs.
+#: Seconds that attempts have to end at the time limit, or if another one hangs.
 LAST_SECONDS: Final = 5.0
-#: As much of a traceback as is kept, in lines from its end.
+#: How many lines of a traceback are kept, from its end.
 TRACEBACK_LINES: Final = 12
 
 
 class HungError(Exception):
-    """Attempts do not end, whatever their budgets say. The process that makes them must end itself."""
+    """Attempts do not end in spite of their budgets. The process must end itself."""
 
 
 class Ending(Enum):
@@ -43,20 +43,20 @@ class Ending(Enum):
     DONE = auto()
     UNDECIDED = auto()
     NOT_BEGUN = auto()
-    #: Redis was started again, and may have lost what was recorded.
+    #: Redis was restarted, and may have lost the verdict.
     UNCERTAIN = auto()
 
 
 class AttemptPool:
-    """One round.
+    """Runs the attempts at the jobs of one entry.
 
     Args:
         attempt: Makes one attempt.
-        attempts: Where it is noted who is to blame.
+        attempts: The attempts in the ledger.
         worker: The name of this process.
-        threads: How many attempts are made at once.
-        begin_seconds: How long after now another one is begun.
-        cpu_seconds: What no attempt uses that heeds its budget.
+        threads: How many attempts run at once.
+        begin_seconds: How many seconds from now the last attempt may begin.
+        cpu_seconds: More CPU time than any attempt may use by its budget.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class AttemptPool:
         return self._watch.unfinished
 
     def run(self, jobs: Sequence[ScanJob]) -> list[Ending]:
-        """Attempt all jobs; the first one is always begun.
+        """Attempt all jobs. The first one is always begun.
 
         Raises:
             HungError: Attempts do not end.
-            MemoryError: Memory ran out. Whose fault that is nobody knows.
-            Exception: Whatever an attempt raised.
+            MemoryError: Memory ran out. It is unknown which attempt caused that.
+            Exception: The error of an attempt.
         """
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
         futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
@@ -100,7 +100,7 @@ class AttemptPool:
             self._stopped.set()
             raise
         finally:
-            # Not to be waited for: what hangs, hangs.
+            # Do not wait: an attempt may hang.
             pool.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in futures if not future.cancelled()]
 
@@ -113,7 +113,7 @@ class AttemptPool:
             ending = self._make_one(job)
             known = True
         except MemoryError:
-            known = True  # and the job stays noted as started
+            known = True  # and the attempt stays recorded as started
             with suppress(redis.RedisError):
                 self._attempts.record_error(job.id, tail(traceback.format_exc()))
             raise
@@ -122,7 +122,7 @@ class AttemptPool:
         return ending
 
     def _await(self, futures: Sequence[Future[Ending]]) -> None:
-        """Wait until all attempts have ended; raises as `make` does."""
+        """Wait until all attempts have ended; raises as `run` does."""
         left = set(futures)
         while left:
             ended, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
@@ -133,14 +133,14 @@ class AttemptPool:
                 self._end(futures, overdue)
 
     def _end(self, futures: Sequence[Future[Ending]], overdue: Collection[str] = ()) -> None:
-        """Begin nothing more, and see whether what runs ends.
+        """Begin no more attempts, and wait a moment for the running ones.
 
         Args:
-            futures: Of all attempts.
-            overdue: The jobs that are to blame if it does not; by default, all that do not end.
+            futures: The futures of all attempts.
+            overdue: The jobs that are recorded as hanging if they do not end; by default, all that run.
 
         Raises:
-            HungError: Something does not.
+            HungError: An attempt does not end.
         """
         self._stopped.set()
         wait(futures, timeout=LAST_SECONDS)
@@ -151,19 +151,19 @@ class AttemptPool:
         try:
             for job_id, thread in hung.items():
                 self._attempts.record_error(job_id, _stack(thread))
-            # The others have raised or end with this process, and are not to blame for that.
+            # The other attempts have raised or end with this process, which is not their fault.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
-            log.warning("it is not noted where scans hang: %s", error)
+            log.warning("the stacks of hanging scans cannot be recorded: %s", error)
         raise HungError(f"{len(hung)} scans did not end")
 
 
 def tail(text: str) -> str:
-    """The end of a traceback, without anybody's secrets."""
+    """The end of a traceback, with secrets masked."""
     return masked("\n".join(text.strip().splitlines()[-TRACEBACK_LINES:]))
 
 
 def _stack(thread: int) -> str:
-    """Where a thread is."""
+    """The stack of a thread."""
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to another thread's stack
     return "" if frame is None else tail("".join(traceback.format_stack(frame)))

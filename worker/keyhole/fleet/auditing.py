@@ -1,8 +1,8 @@
-"""The work on audits: begin one, list its next page, keep it going.
+"""The work on audits: start one, list its next page, advance it.
 
-Nobody waits in a worker's slot: a page's task ends when its batches are published, and whoever finishes a
-batch lets the next page be listed, if it is time for one. Where whoever should have done so was lost, `wake`
-does it, which the sweep calls for every audit that runs.
+No task waits in a worker's slot. The task of a page ends when its batches are published. The worker that
+finishes a batch publishes the task of the next page, if it is time for one. If that worker was lost, the
+sweep calls `resume` for every running audit.
 """
 
 import logging
@@ -33,20 +33,20 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
 
-#: How often a page is begun. Whoever lists it may be lost by accident now and then; or it is the page.
+#: How often a page is started. A worker may be lost by accident now and then; if not, the page is the cause.
 MAX_STARTS = 10
-#: Where the parts of inventories are kept while they are read.
+#: The folder for the parts of inventories that are being read.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
 
 class AuditWork:
-    """Keeps audits going, with a process's services.
+    """Works on audits with a process's services.
 
     Args:
-        services: The process's.
+        services: The services of the process.
         scan_work: Records verdicts.
-        publisher: Takes batches to their queue.
-        publish_page: Takes the right to list a page to whoever will.
+        publisher: Publishes batches.
+        publish_page: Publishes the task that lists a page.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class AuditWork:
         self._publish_page = publish_page
 
     def begin(self, spec: AuditSpec, audit_id: str | None = None) -> str:
-        """Begin an audit, and return its id; of an id that is there already, nothing is begun.
+        """Start an audit, and return its id. If there is an audit of this id, nothing is started.
 
         Raises:
-            BucketNotAllowedError: Its bucket, or its inventory's, is one that Keyhole may not touch.
+            BucketNotAllowedError: Keyhole may not touch its bucket, or that of its inventory.
         """
         audit_id = audit_id or uuid4().hex[:12]
         services = self._services
@@ -77,14 +77,14 @@ class AuditWork:
         return audit_id
 
     def advance(self, audit_id: str) -> None:
-        """Send the batches that may be sent, and let the next page be listed if it is time for one."""
+        """Publish the batches that may be sent, and the task of the next page if it is time for one."""
         self._publish(self._services.audits.take(audit_id))
         claim = self._services.audits.claim(audit_id, uuid4().hex)
         if claim is not None:
             self._publish_page(claim)
 
     def list_page(self, claim: Claim) -> None:
-        """List a page, and go on with the batches that are cut from it."""
+        """List a page, and publish its batches."""
         services = self._services
         if not services.audits.hold(claim):
             return
@@ -94,9 +94,7 @@ class AuditWork:
             services.audits.release(claim)
             return
         if services.audits.count_start(audit.id) > MAX_STARTS:
-            reason = (
-                f"page {claim.page} was begun {MAX_STARTS} times, and whoever listed it was lost each time"
-            )
+            reason = f"page {claim.page} was started {MAX_STARTS} times, and its worker was lost each time"
             self._fail(claim, reason)
             return
         services.audits.record_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
@@ -111,9 +109,9 @@ class AuditWork:
             rate_limiter()
             result, reports = self._auditor(rate_limiter).process(audit, place, lister)
         except TransientError as error:
-            log.warning("audit %s does not get on: %s", audit.id, error)
+            log.warning("audit %s does not advance: %s", audit.id, error)
             services.audits.record_trouble(audit.id, f"{error}; it is tried again")
-            return  # the right expires, and the sweep wakes the audit
+            return  # the claim expires, and the sweep resumes the audit
         except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
             return
@@ -127,10 +125,10 @@ class AuditWork:
         self.advance(audit.id)
 
     def resume(self, audit_id: str) -> None:
-        """Do what should have been done for an audit by somebody who was lost."""
+        """Do the steps of an audit that a lost worker did not do."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
-            # In this order: what is struck in between is done.
+            # In this order: an entry that is completed in between is done.
             if not services.ledger.is_open(batch.id):
                 if services.ledger.is_done(batch.id):
                     services.audits.finish(audit_id, batch.id)
@@ -139,7 +137,7 @@ class AuditWork:
         self.advance(audit_id)
 
     def give_up(self, batch: Entry) -> None:
-        """Give all without a verdict in a batch that nobody can finish one that says so, and go on."""
+        """Record a verdict `failed` for all jobs of a batch that have none, and advance the audit."""
         services = self._services
         audit_id = str(batch.audit)
         for job in batch.jobs:
@@ -149,7 +147,7 @@ class AuditWork:
                     batch, job, failure(target, Reason.WORKER_LOST, "its batch was sent again in vain")
                 )
                 services.ledger.mark_done(job.id)
-        # All its verdicts stand, and whoever is delivered its message after all has nothing to do.
+        # All its verdicts are written. If its message is delivered after all, there is nothing to do.
         self._scan_work.runner().close(batch)
         self.advance(audit_id)
 
@@ -164,7 +162,7 @@ class AuditWork:
         try:
             self._publisher.publish(batches)
         except DeliveryUncertainError as error:
-            # They are in the ledger, and what gets lost is sent again.
+            # They are in the ledger, and the sweep sends lost ones again.
             log.warning("batches may not have reached the broker: %s", error)
 
     def _auditor(self, rate_limiter: RateLimiter) -> Auditor:
@@ -180,7 +178,7 @@ class AuditWork:
 
 
 def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
-    """What lists the objects that an audit is about. Parts of an inventory are kept in the folder.
+    """Return the lister of an audit's objects. It keeps parts of an inventory in the folder.
 
     Raises:
         KeyholeError: There is no such lister.
@@ -202,7 +200,7 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
 
 
 def _forget_inventories(services: Services) -> None:
-    """Remove what is left here of inventories whose audits list no more."""
+    """Remove the files of inventories whose audits have ended or are listed completely."""
     for folder in INVENTORIES.iterdir() if INVENTORIES.is_dir() else ():
         audit = services.audits.get(folder.name)
         if audit is None or audit.state.ended or audit.listed_all:

@@ -1,4 +1,4 @@
-"""The broker's URL and the options of its transport, as kombu takes them."""
+"""The broker's URL and the options of its transport, in kombu's form."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -6,10 +6,10 @@ from urllib.parse import quote, urlsplit
 
 from keyhole.store.redis_url import redis_options
 
-#: A publisher connects twice, half a second apart; kombu's default takes six seconds to give up. (A worker's
-#: retries are settings of Celery's.)
+#: A publisher tries to connect twice, half a second apart. kombu's default takes six seconds to give up. (The
+#: retries of a worker are settings of Celery.)
 _PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
-#: Options of a Redis URL that kombu takes as options of its transport.
+#: Options of a Redis URL that kombu has as options of its transport.
 _TRANSPORT_OPTIONS: Final = frozenset(
     {"socket_timeout", "socket_connect_timeout", "health_check_interval", "client_name"}
 )
@@ -29,17 +29,17 @@ def _by_scheme(url: str | None, visibility: int) -> dict[str, Any]:  # as above
 
 
 def _amqp_options() -> dict[str, Any]:
-    """For RabbitMQ; of queues and prefetch there is nothing to be said.
+    """The options for RabbitMQ.
 
-    Queues are durable and messages persistent by default, and whether they are quorum queues, the virtual
-    host's default says. A worker has one message in hand for each of its processes, until the hard limit at
-    most: that is below the 30 minutes after which RabbitMQ takes it back (`keyhole.limits`).
+    Queues are durable and messages persistent by default. The virtual host's default decides whether queues
+    are quorum queues. A worker has one unacknowledged message for each of its processes, at most until the
+    hard limit, which is below the 30 minutes after which RabbitMQ takes it back (`keyhole.limits`).
     """
     return {
-        # A publisher waits until the broker has the message. Without, all of 300 persistent messages were
-        # gone when RabbitMQ 3.10 was killed a moment later; and it took no longer, about 3 ms each.
+        # A publisher waits until the broker has the message, about 3 ms. Without this, all of 300 persistent
+        # messages were lost when RabbitMQ 3.10 was killed a moment later.
         "confirm_publish": True,
-        # Seconds for an answer: a broker that is short of memory or disk takes messages, and never answers.
+        # Seconds for an answer. A broker that is short of memory or disk never answers.
         "read_timeout": 10,
         "write_timeout": 10,
     }
@@ -48,9 +48,9 @@ def _amqp_options() -> dict[str, Any]:
 def _redis_options(visibility: int) -> dict[str, Any]:
     return {
         "visibility_timeout": visibility,
-        # kombu's own keys (`unacked`, `_kombu.…`) are shared by every application on a database.
+        # Without a prefix, all applications on a database share kombu's keys (`unacked`, `_kombu.…`).
         "global_keyprefix": "keyhole:broker:",
-        # A connection that died silently is noticed. (A worker's event loop has less patience.)
+        # These detect a dead connection. (A worker's event loop has shorter timeouts.)
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
@@ -59,7 +59,7 @@ def _redis_options(visibility: int) -> dict[str, Any]:
 
 
 def with_timeout(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
-    """Options of the transport with which nobody waits for the broker for longer than so many seconds."""
+    """Options of the transport with timeouts of at most so many seconds."""
     timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"}
     return {**options, **{name: min(options[name], seconds) for name in timeouts}}
 
@@ -70,7 +70,7 @@ def is_redis(url: str | None) -> bool:
 
 
 def is_amqp(url: str | None) -> bool:
-    """Whether the broker speaks AMQP, as RabbitMQ does."""
+    """Whether the broker speaks AMQP, such as RabbitMQ."""
     return _scheme(url) in {"amqp", "amqps"}
 
 
@@ -79,9 +79,9 @@ def _scheme(url: str | None) -> str:
 
 
 def kombu_url(url: str) -> str:
-    """The URL as kombu spells it, without the options, which it would understand in another way.
+    """The URL in kombu's form, without its options, whose meaning differs in kombu.
 
-    A Unix socket is `redis+socket://`. An unquoted `;` would divide the URL into those of two brokers.
+    A Unix socket is `redis+socket://`. kombu would split a URL with an unquoted `;` into two brokers.
     """
     if not is_redis(url):
         return url
@@ -95,7 +95,7 @@ def kombu_url(url: str) -> str:
 
 
 def tls(url: str | None) -> dict[str, Any] | bool:  # as above
-    """How kombu verifies the broker. By default it compares no name, and asks a Redis for no certificate."""
+    """The options by which kombu verifies the broker's certificate and name; its defaults do not."""
     if _scheme(url) == "amqps":
         return {"server_hostname": urlsplit(str(url)).hostname}
     if _scheme(url) == "rediss":
@@ -104,6 +104,6 @@ def tls(url: str | None) -> dict[str, Any] | bool:  # as above
 
 
 def _of_transport(url: str) -> dict[str, Any]:  # as above
-    """What the URL of a Redis says beyond its place, its login and TLS."""
+    """The options of a Redis URL beyond address, login and TLS."""
     given = redis_options(url)
     return {name: given[name] for name in given.keys() & _TRANSPORT_OPTIONS}

@@ -1,11 +1,11 @@
-"""The consumer of a worker: what it cannot work on is kept as a dead letter, and then acknowledged.
+"""The consumer of a worker, which makes a dead letter of each message that it cannot work on.
 
-Celery drops what it does not understand: messages that name no task it knows, or whose bodies it cannot
-decode. Here each is looked at before anything in it is decoded or decompressed; where messages are signed,
-what is not signed is refused. While Redis does not take the dead letter, the message stays unacknowledged,
-and the worker tries again after a pause. It does not put the message back into its queue: by default, a
-quorum queue of RabbitMQ 4 drops a message that was rejected 20 times. If the connection closes or the worker
-ends, the broker delivers the message again.
+Celery drops messages that name an unknown task, or whose bodies it cannot decode. This consumer checks each
+message before it is decoded or decompressed, and refuses unsigned messages if there are keys. A refused
+message becomes a dead letter and is then acknowledged. If Redis does not take the dead letter, the message
+stays unacknowledged, and the worker tries again after a pause. The worker does not put the message back
+into its queue: by default, a quorum queue of RabbitMQ 4 drops a message that was rejected 20 times. If the
+connection closes or the worker ends, the broker delivers the message again.
 """
 
 import logging
@@ -31,15 +31,14 @@ from keyhole.intake.refused import Refused, keep, why_invalid
 
 log = logging.getLogger(__name__)
 
-#: Nothing that arrives is decompressed: 816 KB of gzip took 1.3 GB. Keyhole sends nothing compressed. Only a
-#: worker imports this module, so programs that submit jobs keep their decoders.
+#: Messages are not decompressed: 816 KB of gzip took 1.3 GB, and Keyhole does not compress its messages. Only
+#: workers import this module, so programs that submit jobs keep their decoders.
 kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoders, and not remove them
 
-#: Seconds between two attempts to connect to a broker that is away, at most.
+#: The longest pause in seconds between two attempts to connect to a broker.
 LONGEST_PAUSE: Final = 4
 
-#: Seconds until the worker tries again to keep a message, or to find out whether it is a copy. Redis just
-#: failed at it, so there is nothing else that the worker could do.
+#: Seconds until the worker asks Redis again to store a dead letter, or whether a message is a replay.
 KEEP_PAUSE: Final = 5.0
 
 #: The arguments of a quorum queue.
@@ -47,8 +46,8 @@ QUORUM: Final = {"x-queue-type": "quorum"}
 
 Handler = Callable[[Any], None]
 
-#: Of the commands that whoever writes to the broker can send to a worker, it knows the doctor's ping alone:
-#: no shutdown, no revocation, no rate limit, no restart of its pool.
+#: Anybody who can write to the broker can send remote-control commands to a worker. It only keeps `ping`,
+#: which the doctor uses: no shutdown, no revocation, no rate limit, no restart of its pool.
 for _command in Panel.data.keys() - {"ping"}:
     del Panel.data[_command]
 
@@ -56,15 +55,15 @@ _UNKNOWN_TASK: Final = "it names the task {!r}, which this version does not know
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
-    """Celery's consumer, which keeps what it refuses."""
+    """Celery's consumer, which makes dead letters of messages that it refuses."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Handler:  # noqa: ANN401 - Celery's
-        """What is called with every message."""
+        """Return the function that is called with every message."""
         handle: Handler = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> None:  # noqa: ANN401 - kombu has no types
             wrong = why_invalid(message.headers, message.body)
-            # Celery brings tasks of its own, which nothing here sends.
+            # Celery has tasks of its own, which Keyhole does not send.
             if wrong is None and not self._is_ours(message.headers["task"]):
                 wrong = _UNKNOWN_TASK.format(message.headers["task"])
             if wrong is None:
@@ -72,13 +71,13 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                     wrong = _not_signed(message)
                 except redis.RedisError:
                     log.exception(
-                        "Redis does not say whether a message is a copy; it is asked again in %g s",
+                        "Redis does not answer whether a message is a replay; it is asked again in %g s",
                         KEEP_PAUSE,
                     )
                     self.timer.call_after(KEEP_PAUSE, on_message, (message,))
                     return
             if wrong is None:
-                # How long the work may take is not for its sender to say.
+                # The sender must not decide how long the work may take.
                 message.headers.pop("timelimit", None)
                 handle(message)
             else:
@@ -90,7 +89,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return isinstance(task, str) and task.startswith("keyhole.") and task in self.strategies
 
     def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
-        """Connect to the broker, with little patience: the event loop waits for its answers."""
+        """Connect to the broker, with short timeouts: the event loop waits for its answers."""
         options = with_timeout(self.app.conf.broker_transport_options, LOOP_SECONDS)
         connection = self.ensure_connected(
             self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
@@ -100,11 +99,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Connect again. A Redis that answers and refuses writes is given time; its answers come at once."""
+        """Connect again. If Redis refuses writes, wait for a while, because its refusals come at once."""
         # The event loop may have waited for an answer, and waits again while channels close.
         HEARTBEAT.beat()
         with warnings.catch_warnings():
-            # Of what `keyhole.app` says about tasks that run, and why.
+            # About a setting that `keyhole.app` sets on purpose (cancelling running tasks).
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         if isinstance(exc, redis.ResponseError):
@@ -114,7 +113,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                 time.sleep(1)
 
     def on_close(self) -> None:
-        """Before it connects again, whatever the reason: that is no standstill."""
+        """Send heartbeats before and after the connection is closed, which may take long."""
         HEARTBEAT.beat()
         # kombu forgets the loop when it stops. It turns again later, and lost tasks are sent through it.
         set_event_loop(self.hub)
@@ -122,7 +121,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         HEARTBEAT.beat()
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
-        """Connect to the broker. The event loop does not turn while it is away; signs of life are given."""
+        """Connect to the broker, and send heartbeats while it is away: the event loop stands still."""
 
         def ensure(on_error: Handler, retries: int | None, callback: Callable[[], None]) -> Any:  # noqa: ANN401
             def between_attempts() -> None:
@@ -136,15 +135,15 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return super().ensure_connected(conn)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
-        """A message whose task cannot be made of it."""
+        """Refuse a message with an invalid task."""
         self.refuse(message, f"its task is invalid: {exc}")
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
-        """A message that cannot be decoded."""
+        """Refuse a message that cannot be decoded."""
         self.refuse(message, why_invalid(message.headers, message.body) or f"it cannot be decoded: {exc}")
 
     def refuse(self, message: Any, reason: str) -> None:  # noqa: ANN401 - as above
-        """Keep a message as a dead letter, and acknowledge it."""
+        """Make a dead letter of a message, and acknowledge it."""
         refused = Refused(
             queue=_queue(message),
             body=_body(message),
@@ -166,10 +165,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 
 
 def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
-    """Note which queues are quorum queues; for them Celery limits prefetching as they can.
+    """Find out which queues are quorum queues, because Celery must set their prefetch count in another way.
 
-    A virtual host may make quorum queues of all that are declared (`default_queue_type`). RabbitMQ tells a
-    queue's type to nobody but who declares it again with another.
+    A virtual host may make every declared queue a quorum queue (`default_queue_type`). RabbitMQ reveals the
+    type of a queue only if it is declared again with another type.
     """
     for queue in queues:
         queue.queue_arguments = None

@@ -1,8 +1,8 @@
-"""The queues by which workers are asked whether they run, and those for their answers.
+"""The queues for remote-control commands to workers, such as ping, and for their answers.
 
-On RabbitMQ they are classic queues, also where a virtual host makes quorum queues of all that are declared.
-They live for seconds, and RabbitMQ 3.10 never serves a quorum queue again if it is killed right after that
-was declared: a worker that had just started could not connect again under its name.
+On RabbitMQ they are classic queues, even if a virtual host makes every declared queue a quorum queue. They
+live for seconds, and RabbitMQ 3.10 never serves a quorum queue again if it is killed right after the
+declaration: a worker that had just started could not connect again under its name.
 """
 
 from typing import Any, Final
@@ -14,10 +14,10 @@ _CLASSIC: Final = {"x-queue-type": "classic"}
 
 
 class Mailbox(pidbox.Mailbox):
-    """kombu's, whose queues are classic."""
+    """kombu's mailbox, with classic queues."""
 
     def get_queue(self, hostname: str) -> Any:  # noqa: ANN401 - kombu has no types
-        """The queue of a worker."""
+        """The queue for commands to a worker."""
         return _classic(super().get_queue(hostname))  # type: ignore[no-untyped-call] # as above
 
     def get_reply_queue(self) -> Any:  # noqa: ANN401 - as above
@@ -26,7 +26,7 @@ class Mailbox(pidbox.Mailbox):
 
 
 class Control(control.Control):  # type: ignore[misc] # Celery has no types
-    """Celery's, with these queues."""
+    """Celery's remote control, with these queues."""
 
     Mailbox = Mailbox
 

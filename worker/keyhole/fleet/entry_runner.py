@@ -1,19 +1,19 @@
-"""The work on one entry: hold it, scan its objects, record their verdicts, strike it.
+"""Works on one entry: acquires its lease, scans its objects, records their verdicts, completes it.
 
 How an attempt at a job can end:
 
-| attempt | what follows |
+| attempt | consequence |
 |---|---|
 | decided | the verdict is recorded, and the job is done |
-| undecided: S3, the network or credentials failed | the entry is postponed, with a delay that grows; the first time `doubt` is told |
+| undecided: S3, the network or credentials failed | the entry is postponed, with a growing delay; the first time, `on_undecided` is called |
 | undecided for `retry_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
-| its worker was lost | it goes on as an entry of its own, and what was not begun in `PARTS` entries |
-| it uses more CPU time than any scan may, or memory runs out | this process must end itself, and is lost |
-| workers were lost `MAX_LOST` times | a verdict `failed`, reason `poison`, and a dead letter |
-| not begun, for want of time | the entry is sent again with what is left |
-| decided, but Redis was started again meanwhile | the same: Redis may have lost the verdict |
+| its worker was lost | the job goes on as an entry of its own; the jobs that were not begun go on in `PARTS` entries |
+| it uses more CPU time than any scan may, or memory runs out | this process must end itself, and counts as lost |
+| workers were lost `MAX_LOST` times | a verdict `failed` with the reason `poison`, and a dead letter |
+| not begun, because there was no time | the entry is sent again with the remaining jobs |
+| decided, but Redis was restarted in the meantime | the same: Redis may have lost the verdict |
 
-Done twice it changes nothing: a struck entry is passed over, and so is each of its jobs whose verdict stands.
+Working on an entry twice changes nothing: a complete entry is skipped, and so is each job that has a verdict.
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
@@ -38,14 +38,15 @@ from keyhole.scan.undecided import is_undecided
 
 log = logging.getLogger(__name__)
 
-#: Workers that a job may cost: one is lost by accident once or twice; more often it is the job.
+#: How many workers may be lost with a job. One or two are lost by accident; if it is more, the job kills
+#: them.
 MAX_LOST: Final = 3
-#: Reasons for which the bucket cannot be blamed.
+#: Reasons that say nothing about the bucket.
 OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
-#: Faults of ours that a job may meet: a bug does not pass, but memory that ran out does.
+#: How often a job is tried after a fault of ours. A bug does not pass, but a lack of memory may.
 MAX_INTERNAL_ERRORS: Final = 3
-#: In so many parts goes on what a lost worker had not begun. Where much of it is poison, most parts lose
-#: their worker as well and go on as single jobs, so an innocent one loses two workers at most.
+#: The number of parts for the jobs that a lost worker had not begun. If many of them are poison, most parts
+#: lose their workers as well and are split into single jobs, so an innocent job loses at most two workers.
 PARTS: Final = 10
 
 
@@ -54,21 +55,21 @@ class EntryRunner:
     """Works on entries.
 
     Args:
-        scan: Scans one object of an entry; what is wrong with the object is in the report.
-        record: Puts a verdict where verdicts go.
-        doubt: Told of a report that leaves its object undecided for the first time. It must not ask S3, which
-            may be away.
-        give_up: Told of a job whose report says that nobody will try again, and what its attempts were.
-        finish: What is to follow when all verdicts of an entry stand, before it is struck; done again if
-            whoever did it is lost in between.
-        ledger: Where entries are noted.
-        heartbeat: Tells the ledger that this process is busy.
-        breaker: Which buckets are at rest.
-        liveness: The name of this process, and which others are alive.
+        scan: Scans one object of an entry. The report says what is wrong with the object.
+        record: Writes a verdict to the sinks.
+        on_undecided: Called with the first undecided report of an object. It must not ask S3, which may be
+            away.
+        dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
+        on_complete: Called when all verdicts of an entry are written, before the entry is completed. It is
+            called again if the worker is lost in between.
+        ledger: The ledger.
+        heartbeat: Renews the leases of this process.
+        breaker: The circuit breakers of the buckets.
+        liveness: The name of this process, and whether others are alive.
         threads: How many objects of an entry are scanned at once.
-        begin_seconds: How long after the first job another one is begun.
+        begin_seconds: How many seconds after the first job the last one may begin.
         retry_seconds: How long an object may stay undecided.
-        cpu_seconds: What no attempt uses that heeds its budget.
+        cpu_seconds: More CPU time than any attempt may use by its budget.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
@@ -89,12 +90,12 @@ class EntryRunner:
         """Work on an entry.
 
         Returns:
-            What is to be published now: its parts if it was split, itself if some of it was not begun.
+            The entries to publish: its parts if it was split, the entry itself if jobs are left.
 
         Raises:
-            HungError: Scans hang; what they are of stays noted as started.
-            MemoryError: Memory ran out; all that was being scanned stays noted as started.
-            Exception: A verdict could not be recorded, nor that be noted.
+            HungError: Scans hang; their attempts stay recorded as started.
+            MemoryError: Memory ran out; all running attempts stay recorded as started.
+            Exception: A verdict could not be recorded, and neither could that failure.
         """
         if self.ledger.is_done_or_split(entry.id):
             log.info("entry %s is done already, or goes on in parts", entry.id)
@@ -122,16 +123,16 @@ class EntryRunner:
             except (HungError, MemoryError):
                 raise
             except BaseException:
-                # Told to stop, or Redis is away: nothing is known of what was being scanned.
+                # The worker was told to stop, or Redis is away: the running attempts have no outcome.
                 self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
     def close(self, entry: Entry) -> bool:
-        """Strike an entry whose jobs are all done; with the last part of another entry, that one, too.
+        """Complete an entry whose jobs are all done. The last part of an entry completes that one, too.
 
         Returns:
-            Whether it is struck. It is not if Redis was started again and has lost that some jobs are done.
+            Whether it is complete. It is not if Redis was restarted and has lost markers of jobs.
         """
         if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
             return False
@@ -145,7 +146,7 @@ class EntryRunner:
 
     def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
         if Ending.UNDECIDED in endings:
-            # What was not begun is done with the rest; it would be as undecided.
+            # Jobs that were not begun wait with the others: they would be undecided as well.
             self.ledger.leases.release(entry, self.liveness.name, postponed=delay)
             return []
         left = len(endings) - endings.count(Ending.DONE)
@@ -156,7 +157,7 @@ class EntryRunner:
         return []
 
     def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
-        """The jobs that a lost worker was busy with, each alone, and the others in few parts; or nothing."""
+        """The jobs that a lost worker was scanning, each alone, and the others in a few parts; or nothing."""
         suspects = self.ledger.attempts.unfinished_among([job.id for job in jobs])
         if not suspects:
             return []
@@ -167,14 +168,14 @@ class EntryRunner:
         return [self._part(entry, part) for part in parts]
 
     def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
-        """A part of an entry. Parts of parts are shorter, so no two of a whole have the same id."""
+        """A part of an entry. Parts of parts are shorter, so no two parts of an entry have the same id."""
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""
         return Entry(f"{whole}/{jobs[0].id}{more}", tuple(jobs), entry.queue, entry.audit, whole)
 
 
 class _Attempts:
-    """The attempts at an entry's jobs. `delay` is by how much the undecided are to be postponed."""
+    """The attempts at an entry's jobs. `delay` is how long to postpone the undecided ones."""
 
     def __init__(self, runner: EntryRunner, entry: Entry) -> None:
         self._runner = runner
@@ -243,7 +244,7 @@ class _Attempts:
         return self._record(job, report, run)
 
     def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
-        """Record a verdict, and mark the job in the same run of Redis."""
+        """Record a verdict, and mark the job if Redis was not restarted since the attempt began."""
         runner = self._runner
         try:
             runner.record(self._entry, job, report)
@@ -261,6 +262,6 @@ class _Attempts:
         return Ending.DONE if runner.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
-        """Postpone the entry by at least about so much."""
+        """Postpone the entry by about this time, or longer."""
         with self._lock:
             self.delay = max(self.delay, jittered(seconds))

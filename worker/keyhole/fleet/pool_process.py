@@ -1,9 +1,9 @@
-"""A process of the pool: it is confined before its first task, and replaced when that no longer fits.
+"""A process of the pool: it is confined before its first task, and replaced when its confinement is outdated.
 
 Only workers import this module: a program that submits jobs may have processes of its own.
 
-The main process is not confined: it reads nothing of what an image holds, starts the others, and reaches what
-they may not. Pools without processes of their own (`--pool solo`, `--pool threads`) are not confined either.
+The main process is not confined: it reads no content of images, starts the pool's processes, and needs more
+access than they have. Pools without processes (`--pool solo`, `--pool threads`) are not confined either.
 """
 
 import logging
@@ -32,17 +32,17 @@ from keyhole.jobs.entry import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 
-#: Exit codes of a process that must be confined and cannot, and of one whose confinement no longer fits.
+#: Exit codes of a process that must be confined and cannot, and of one whose confinement is outdated.
 UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
-#: Of a process of the pool: what it was allowed, if it is confined, and the watch over its threads. A process
-#: that is silent for so long is taken for lost, so it must be.
+#: The access of this pool process, if it is confined, and the watch over its threads. The watch ends a
+#: process that is stuck for as long as a lease is valid, because the ledger counts it as lost then.
 _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
 
 
 def scanner_needs(services: Services) -> Needs:
-    """The files that a process needs that works on tasks with these services."""
+    """The files that a process with these services needs for its tasks."""
     settings = services.settings
     return needs(
         files=[] if settings.prices is None else [Path(settings.prices)],
@@ -52,7 +52,7 @@ def scanner_needs(services: Services) -> Needs:
 
 
 def confinement(services: Services) -> str:
-    """How the processes of a worker with these services are confined on this machine, in words."""
+    """A description of how the processes of a worker with these services are confined on this machine."""
     if services.settings.confine == "off":
         return "off, by KEYHOLE_CONFINE"
     why = why_unconfined(scanner_needs(services))
@@ -60,24 +60,24 @@ def confinement(services: Services) -> str:
 
 
 def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
-    """Tell how the pool's processes will be confined."""
+    """Log how the pool's processes will be confined."""
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
-        log.warning("nothing confines what scans: the pool has no processes of its own")
+        log.warning("scans are not confined: the pool has no processes of its own")
 
 
 def _end_worker(**_: object) -> None:
-    """Remove the folder that was made for the pool's processes, unless something is in it.
+    """Remove the folder that was made for the pool's processes, if it is empty.
 
-    Processes of another worker that runs here find that it is not the one any more that they may write to.
+    Processes of another worker on this host notice that their confinement is outdated.
     """
     with suppress(OSError):
         INVENTORIES.rmdir()
 
 
 def _begin_process(**_: object) -> None:
-    """Confine this process, and watch what it does."""
+    """Confine this process, and watch its threads."""
     global _allowed, _stuck  # noqa: PLW0603 - one per process is the point
     if current_process().name == "MainProcess":
         return
@@ -98,20 +98,20 @@ def _begin_process(**_: object) -> None:
         )
     except UnconfinedError as error:
         # An exception would be logged by Celery, and the process would go on.
-        log.critical("this process ends itself, for KEYHOLE_CONFINE is required: %s", error)
+        log.critical("this process ends itself, because KEYHOLE_CONFINE is required: %s", error)
         os._exit(UNCONFINED_EXIT)
     _allowed = allowed
 
 
 def _begin_task(**_: object) -> None:
-    """Let the process begin a task, with a confinement that fits and CPU time for it."""
+    """Check the confinement before a task, and limit the task's CPU time."""
     if _allowed is not None:
         replaced = _allowed.replaced()
         if replaced is not None:
-            # Nothing of the task was begun, so no attempt is lost. Celery gives it to the next process.
+            # The task has not begun, so no attempt is lost. Celery gives it to the next process.
             log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
             os._exit(OUTDATED_EXIT)
-        # More than that no task can use before the time limit ends it.
+        # A task cannot use more than this before its time limit.
         limit_cpu(float(current_app.conf.task_time_limit) * (os.cpu_count() or 1))
     if _stuck is not None:
         _stuck.begin()

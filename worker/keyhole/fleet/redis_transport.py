@@ -1,13 +1,13 @@
-"""kombu's Redis transport, for a Redis that anybody may write to and that does not always answer.
+"""kombu's Redis transport, for a Redis with untrusted writers that does not always answer.
 
-- kombu takes an item off the list and then reads it as JSON. An item that is no JSON ended the worker, and
-  was gone. Here such an item, and one that is JSON and no message, is kept as a dead letter. While Redis does
-  not take the letter, this process holds the item, and takes nothing more from any list.
-- kombu does all of its work on the worker's event loop, and waits there for Redis. Here a thread notes what
-  was delivered, acknowledges and puts back, and the sweep restores what was not acknowledged in time.
-- kombu notes a message as unacknowledged once it is off the list. Where Redis does not take that note (it is
-  full, or frozen), the message was gone. Here it is worked on, and no other is taken for a while. If its
-  worker is lost, the ledger sends it again.
+- kombu pops an item off the list and then parses it as JSON. An item that is not JSON ended the worker and
+  was lost. Here, such an item, and JSON that is not a message, becomes a dead letter. If Redis does not
+  take the dead letter, this process keeps the item, and takes nothing more from any list.
+- kombu does all of its work on the worker's event loop, and waits there for Redis. Here, a thread records
+  deliveries, acknowledges messages and puts them back, and the sweep restores overdue messages.
+- kombu records a message as unacknowledged after it has popped it off the list. If Redis does not take that
+  record, because it is full or frozen, the message was lost. Here, the message is worked on, and no other is
+  taken for a while. If its worker is lost, the ledger sends it again.
 """
 
 import json
@@ -32,18 +32,18 @@ from keyhole.store.connection import TlsConnection
 
 log = logging.getLogger(__name__)
 
-#: Under this name an item travels, within this module, that is no message.
+#: The key of an item that is not a message, within this module.
 _RAW = "keyhole-raw"
-#: Seconds without another message when Redis did not note one.
+#: Seconds without further messages after Redis did not record a delivery.
 REST_SECONDS: Final = 5
-#: Seconds until what failed is tried again, and that a channel that closes waits for its backlog. If Redis
+#: Seconds until a failed action is tried again, and that a closing channel waits for its backlog. If Redis
 #: answers, that takes milliseconds; if not, the event loop waits for one channel after the other.
 RETRY_SECONDS, LAST_SECONDS = 1.0, 1.0
 
 
 def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Read an item of a list as JSON; one that is none, or too long, comes back as it is."""
-    if len(item) > LONGEST_MESSAGE * 2:  # a body travels as base64, and is told to be too long later
+    """Parse an item of a list as JSON. If it is not JSON, or too long, return it under `_RAW`."""
+    if len(item) > LONGEST_MESSAGE * 2:  # a body is base64 here, and its length is checked later
         return {_RAW: item}
     try:
         return loads(item, **options)
@@ -55,20 +55,19 @@ def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever
 
 
 def _text(data: bytes | str) -> str:
-    """Bytes as text; what is no UTF-8 in them is kept, for the dead letter."""
+    """Decode bytes. Bytes that are not UTF-8 are kept, for the dead letter."""
     return data.decode(errors="surrogateescape") if isinstance(data, bytes) else data
 
 
-setattr(kombu_redis, "loads", _loads)  # noqa: B010 - these are no public names of the module
+setattr(kombu_redis, "loads", _loads)  # noqa: B010 - these are not public names of the module
 setattr(kombu_redis, "bytes_to_str", _text)  # noqa: B010 - as above
 
 
 class Backlog:
-    """What Redis is still to be told of messages, one after the other, by a thread.
+    """Actions about messages that a thread does in Redis, one after the other.
 
-    What fails is tried again until it works, so that an outage leaves no message as it is. What a worker
-    that ends leaves undone is done by others: its messages are delivered again, and the ledger knows which of
-    them are done.
+    A failed action is tried again until it succeeds. If the worker ends before that, its messages are
+    delivered again, and the ledger knows which of them are done.
     """
 
     def __init__(self) -> None:
@@ -76,7 +75,7 @@ class Backlog:
         self._thread: threading.Thread | None = None
 
     def add(self, action: Callable[[], object]) -> None:
-        """Do something soon; the first one starts the thread."""
+        """Add an action. The first one starts the thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
             self._thread.start()
@@ -84,11 +83,11 @@ class Backlog:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something is not done yet."""
+        """Whether an action is not done yet."""
         return self._actions.unfinished_tasks > 0
 
     def close(self) -> None:
-        """End the thread once all is done, and wait a moment for that."""
+        """End the thread when all actions are done, and wait a moment for that."""
         if self._thread is not None:
             self._actions.put(None)
             self._thread.join(LAST_SECONDS)
@@ -104,11 +103,11 @@ class Backlog:
         failure = None
         while (error := self._failure_of(action)) is not None:
             if failure is None:
-                log.warning("Redis is told later what became of messages: %s", error)
+                log.warning("Redis is away; messages are recorded and acknowledged later: %s", error)
             failure = error
             time.sleep(RETRY_SECONDS)
         if failure is not None:
-            log.warning("Redis is told again what becomes of messages")
+            log.warning("Redis is back; messages are recorded and acknowledged again")
 
     def _failure_of(self, action: Callable[[], object]) -> redis_py.RedisError | None:
         try:
@@ -117,22 +116,22 @@ class Backlog:
         except redis_py.RedisError as error:
             return error
         except Exception:
-            log.exception("Redis is not told what became of a message; the ledger knows")
+            log.exception("a message cannot be recorded or acknowledged; the ledger has its work")
         return None
 
 
-#: The items that are no messages and not dead letters yet. One for all connections of this process, so that
-#: connecting again lets it take no further item.
+#: Items that are not messages, and not dead letters yet. All connections of this process share it, so that
+#: a new connection does not take further items.
 ITEMS: Final = Backlog()
 
 
 class QoS(kombu_redis.QoS):
-    """What is delivered and not acknowledged."""
+    """Unacknowledged messages."""
 
     def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
         self._backlog = Backlog()
-        # The channel closes its own pool of connections, whatever the backlog is about.
+        # A pool of its own, because the channel closes its pool while the backlog may be busy.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - kombu has no other
         self._rests_until = 0.0
 
@@ -142,17 +141,17 @@ class QoS(kombu_redis.QoS):
         return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
-        """Note a message that was taken off its list, soon."""
+        """Record a message that was popped off its list; a thread does so."""
         virtual.QoS.append(self, message, delivery_tag)
         self._backlog.add(partial(self._note, message, delivery_tag))
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message, soon."""
+        """Acknowledge a message; a thread does so."""
         self._backlog.add(partial(self._acknowledge, delivery_tag))
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
-        """Acknowledge a message or put it back into its queue, soon."""
+        """Acknowledge a message or put it back into its queue; a thread does so."""
         if requeue:
             self._backlog.add(partial(self._put_back, delivery_tag))
             virtual.QoS.ack(self, delivery_tag)
@@ -176,7 +175,7 @@ class QoS(kombu_redis.QoS):
             self._remove_from_indices(delivery_tag, pipe).execute()  # type: ignore[no-untyped-call] # as above
 
     def _put_back(self, delivery_tag: str) -> None:
-        """Put a message back as the next one of its queue; the channel may be closed meanwhile."""
+        """Put a message back at the front of its queue. The channel may be closed by then."""
 
         def put_back(pipe: redis_py.client.Pipeline) -> None:
             noted: Any = pipe.hget(self.unacked_key, delivery_tag)
@@ -192,31 +191,31 @@ class QoS(kombu_redis.QoS):
         """Do nothing on the event loop."""
 
     def restore_overdue(self) -> None:
-        """Put back into their queues what was delivered and not acknowledged in time."""
+        """Put messages back into their queues whose visibility timeout is over."""
         super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
 
     def restore_unacked(self, *_: object) -> None:
-        """Put back what is not acknowledged, soon."""
+        """Put unacknowledged messages back; a thread does so."""
         self._flush()  # type: ignore[no-untyped-call] # as above
         for delivery_tag in self._delivered:
             self._backlog.add(partial(self._put_back, delivery_tag))
         self._delivered.clear()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401 - as above
-        """Put back what is not acknowledged when the channel closes, and wait a moment for that."""
+        """Put unacknowledged messages back when the channel closes, and wait a moment for that."""
         super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call] # as above
         self._backlog.close()
 
 
 class Channel(kombu_redis.Channel):
-    """A channel with these rules."""
+    """A channel that does not make the event loop wait for Redis."""
 
     QoS = QoS
     connection_class_ssl = TlsConnection
     _refreshing: threading.Thread | None = None
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Keep the bindings of queues that expire, in a thread: kombu's timer asks for it every second."""
+        """Refresh the bindings of queues that expire, in a thread. kombu's timer calls this every second."""
         busy = self._refreshing is not None and self._refreshing.is_alive()
         if not busy and not self._expires.keys().isdisjoint(self._active_queues):
             self._refreshing = threading.Thread(target=self._refresh, name="bindings", daemon=True)
@@ -258,26 +257,26 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport, which hands on nothing but messages."""
+    """The transport, which makes dead letters of items that are not messages."""
 
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - whatever JSON holds
         if _is_message(message):
-            # It belongs to the queue that it lay in, whatever it says: a signature names its queue, and what
-            # is not acknowledged is put back there.
+            # A message belongs to the list that it was in, whatever it says: signatures cover the queue, and
+            # unacknowledged messages are put back there.
             message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return
         raw = message[_RAW] if isinstance(message, dict) and _RAW in message else json.dumps(message)
-        reason = "it is no message"
+        reason = "it is not a message"
         log.error("an item of %s is a dead letter: %s", queue, reason)
         body = raw.encode(errors="surrogateescape") if isinstance(raw, str) else bytes(raw)
         keep_it = partial(keep, services().dead_letters, Refused(queue, body, {}, {}), reason)
         try:
             keep_it()
         except redis_py.RedisError:
-            # It is off the list already: should this process end first, the log is all that is left of it.
+            # The item is off the list already. If this process ends now, only the log has it.
             log.exception(
                 "the dead letter is not written yet; the item has %d bytes and begins with %r",
                 len(body),
@@ -286,13 +285,13 @@ class Transport(kombu_redis.Transport):
             ITEMS.add(keep_it)
 
     def close_connection(self, connection: Any) -> None:  # noqa: ANN401 - kombu has no types
-        """Close the connection, and wait a moment for what is to be kept."""
+        """Close the connection, and wait a moment for dead letters."""
         ITEMS.close()
         super().close_connection(connection)  # type: ignore[no-untyped-call] # as above
 
 
 def _is_message(message: object) -> bool:
-    """Whether an item has what kombu reads without asking."""
+    """Whether an item has all fields that kombu reads without checking."""
     if not isinstance(message, dict):
         return False
     properties, body = message.get("properties"), message.get("body")

@@ -1,14 +1,14 @@
-"""Whether this worker can use S3: asked when it starts, and again when its scans fail.
+"""Checks whether this worker can use S3, when it starts and when its scans fail.
 
-A node whose network or credentials are broken would take job after job and leave all of them undecided,
-faster than healthy nodes scan. So a worker that cannot use S3 does not start, and one that no longer can
-takes no work until it can again:
+A node with a broken network or wrong credentials would take job after job and leave all of them undecided,
+faster than healthy nodes scan. So a worker that cannot use S3 does not start, and a running worker that
+cannot use it takes no work until it can again:
 
-    a pool process: its breaker opens ──► a mark in shared memory
+    a pool process: a circuit breaker opens ──► sets a mark in shared memory
     the worker's main process: every few seconds, if the mark is new ──► one request to S3, in a thread
-                               fails ──► consume no queue; ask again; succeeds ──► consume them again
+                               it fails ──► consume no queue, ask again; it succeeds ──► consume them again
 
-Where S3 answers, though it fails for some bucket, that bucket's breakers are enough (`jobs.breaker`).
+If S3 answers but fails for one bucket, the circuit breaker of that bucket is enough (`jobs.breaker`).
 """
 
 import logging
@@ -33,12 +33,12 @@ from keyhole.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
 
-#: Seconds from one look at the mark to the next, and that one request to S3 may take.
+#: Seconds between two checks of the mark, and the longest time of a request to S3.
 EVERY, LONGEST_REQUEST = 5.0, 10.0
-#: Requests of a worker that starts, and the seconds between them.
+#: The requests of a starting worker, and the seconds between them.
 START_ATTEMPTS, START_PAUSE = 3, 2.0
 
-#: What a request came to that was cut off.
+#: The error of a request that timed out.
 UNANSWERED: Final = TransientError(
     Reason.NETWORK,
     f"no answer within {LONGEST_REQUEST:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
@@ -50,13 +50,13 @@ _NO_CREDENTIALS: Final = (
 
 
 class TroubleMark:
-    """When a pool process last had trouble with S3, in memory that it shares with the main process."""
+    """The time of a pool process's last trouble with S3, in memory that it shares with the main process."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, struct.calcsize("d"))
 
     def set(self) -> None:
-        """There is trouble now."""
+        """Set the time to now."""
         struct.pack_into("d", self._memory, 0, time.monotonic())
 
     @property
@@ -71,10 +71,10 @@ TROUBLE: Final = TroubleMark()
 
 
 def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int = 1) -> str | None:
-    """Why S3 cannot be used from here, in a sentence; `None` if it can.
+    """Return why S3 cannot be used from here, in a sentence; `None` if it can.
 
-    S3 is asked for a list of buckets. That it is denied is an answer, too. This process's usual way to S3 is
-    not used, for what a process has used must not be forked.
+    The request is ListBuckets. A denial shows that S3 can be used. The request has a client of its own: a
+    process must not fork after it has used the shared one.
     """
     for attempt in range(attempts):
         if attempt:
@@ -107,12 +107,12 @@ def _ask(access: S3Access) -> SourceError | None:
 
 
 def _is_unsupported(error: ClientError) -> bool:
-    """Whether the server does not list buckets at all."""
+    """Whether the server has no ListBuckets."""
     return http_status(error.response) in {405, 501}
 
 
 class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-    """Takes no work while S3 cannot be used from here."""
+    """Stops consuming while S3 cannot be used from here."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -125,7 +125,7 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
         self._resting: tuple[str, ...] = ()
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
-        """Start the timer, when the worker takes from its queues."""
+        """Start the timer when the worker consumes its queues."""
         self._timer = parent.timer.call_repeatedly(EVERY, self.look)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
@@ -135,7 +135,7 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
             self._timer = None
 
     def look(self) -> None:
-        """Ask S3 if there is reason to, and act on what it last answered. Runs on the worker's event loop."""
+        """Ask S3 if there was trouble, and act on its last answer. This runs on the worker's event loop."""
         if self._answer:
             self._act(self._answer.pop())
         asking = self._asking is not None and self._asking.is_alive()
@@ -151,12 +151,12 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
     def _act(self, trouble: str | None) -> None:
         if trouble is not None and not self._resting:
             self._resting = tuple(self._consumer.app.amqp.queues.consume_from)
-            log.error("this worker takes no work, for S3 cannot be used from here: %s", trouble)
-            HEARTBEAT.status = f"it takes no work, for S3 cannot be used from here: {trouble}"
+            log.error("this worker takes no work, because S3 cannot be used from here: %s", trouble)
+            HEARTBEAT.status = f"it takes no work, because S3 cannot be used from here: {trouble}"
             for queue in self._resting:
                 self._consumer.cancel_task_queue(queue)
         elif trouble is None and self._resting:
-            log.warning("this worker takes work again, for S3 can be used again")
+            log.warning("this worker takes work again: S3 can be used again")
             HEARTBEAT.status = ""
             for queue in self._resting:
                 self._consumer.add_task_queue(queue)

@@ -1,4 +1,4 @@
-"""The work on one job with all that belongs to it: scan, tags, record, and the account of the audit."""
+"""The work on one job: scan the object, write its tags, record the verdict, and count it for the audit."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ class ScanWork:
         self._tags = TagWork(services)
 
     def runner(self) -> EntryRunner:
-        """Whoever works on entries by this."""
+        """Return a runner for entries that uses these steps."""
         services = self._services
         limits = services.settings.limits
         return EntryRunner(
@@ -51,7 +51,7 @@ class ScanWork:
         )
 
     def scan(self, entry: Entry, job: ScanJob) -> Report:
-        """Scan one object; under its other key, if it is there and not under the first."""
+        """Scan one object. If there is none under its key, try its other key."""
         report = self._scan_key(entry, job, job.key)
         if job.other_key is None or report.reasons != (Reason.NOT_FOUND,):
             return report
@@ -62,7 +62,7 @@ class ScanWork:
         return other
 
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
-        """Put a verdict where verdicts go."""
+        """Write a verdict to the sinks, and count it for the audit."""
         asked: list[TagRequest] = []
 
         def record() -> bool:
@@ -78,14 +78,14 @@ class ScanWork:
             self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
 
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
-        """Owe the removal of tags that no verdict confirms."""
+        """Record a debt to remove tags that no verdict confirms."""
         if {"redis", "tags"} <= set(self._services.settings.sinks):
             self._tags.owe(report, rate=self._rate(entry))
 
     def refuse_other_buckets(self, entry: Entry) -> None:
-        """Turn an entry's jobs in buckets that Keyhole may not touch into a dead letter; they count as done.
+        """Make a dead letter of an entry's jobs in buckets that Keyhole may not touch, and mark them as done.
 
-        Such jobs come from a message that somebody forged, or from a program with other settings.
+        Such jobs come from a forged message, or from a program with other settings.
         """
         services = self._services
         refused = tuple(job for job in entry.jobs if not services.buckets.allow(job.bucket))
@@ -98,12 +98,12 @@ class ScanWork:
             services.ledger.mark_done(job.id)
 
     def dead_letter(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
-        """Keep a job that nobody will try again as a dead letter, with the history of its attempts."""
+        """Make a dead letter of a job that is not tried again, with the history of its attempts."""
         alone = Entry(job.id, (job,), entry.queue)
         self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
 
     def on_complete(self, entry: Entry) -> None:
-        """Count a batch of an audit."""
+        """Count the results of an audit's batch."""
         if entry.audit is not None:
             self._services.audits.finish(entry.audit, entry.id)
 
@@ -114,13 +114,13 @@ class ScanWork:
         return scan_s3(services.s3, job.bucket, key, job.version_id, settings, rate_limiter, services.memory)
 
     def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:
-        """Whose turn it is at the bucket; only audits wait for that."""
+        """The rate limit for this bucket. Only audits are limited."""
         rate = self._rate(entry)
         until = time.monotonic() + self._services.settings.limits.scan
         return RateLimiter(self._services.redis, job.bucket, rate, until=until) if rate else None
 
     def _rate(self, entry: Entry) -> float:
-        """Requests a second that the audits of a bucket make to it; 0 for no limit."""
+        """The limit of an audit's requests per second; 0 for no limit."""
         spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
         return 0 if spec is None else spec.rate
 

@@ -1,19 +1,18 @@
-"""Celery beat with RedBeat: says when a schedule's audit is due, by one message to the housekeeping queue.
+"""Celery beat with RedBeat: publishes a message to the housekeeping queue when a schedule's audit is due.
 
-What is due is kept in Redis, and a lock there lets one scheduler work; others wait for it. One that ends
-releases it; after one that was killed, the next works within `LOCK_SECONDS`. A schedule of which nothing was
-told while no scheduler worked is told of once, when one works again.
+The due times are in Redis. A lock in Redis lets one scheduler work; others wait for it. A scheduler that ends
+releases the lock; if it was killed, another one works within `LOCK_SECONDS`. If a schedule was due while no
+scheduler worked, it is published once when one works again.
 
-Beyond RedBeat, a due time
+Beyond RedBeat, the run of a due schedule
 
-- is published before it is noted as past, so that no time is lost with the scheduler or the broker. What is
-  published twice therefore has the same id, from the schedule's name and when it was due before; the task
-  knows it by that.
-- expires when it is due again, so that a worker that comes back begins one audit, not many.
-- comes from the new crontab or interval where that was changed; no time before the change is made up for.
+- is published before it is recorded as past, so that a lost scheduler or broker loses no run. If it is
+  published twice, both messages have the same id, which is made of the schedule's name and its last due time.
+- expires when the schedule is due again, so that a worker that was away starts one audit, not many.
+- follows a changed crontab or interval at once; runs from before the change are not made up for.
 
-RedBeat writes what the file says when the scheduler starts, before it has the lock: the last one that started
-decides, whichever works.
+RedBeat writes the file's schedules when a scheduler starts, before it has the lock: the scheduler that was
+started last decides, whichever works.
 """
 
 import logging
@@ -41,14 +40,14 @@ from keyhole.store.connection import kind, options
 log = logging.getLogger(__name__)
 
 TASK: Final = "keyhole.audit_due"
-#: Seconds that a scheduler holds the lock without a sign of life: longer than it waits for a Redis or a
-#: broker, shorter than anybody waits for an audit.
+#: Seconds until the lock of a silent scheduler expires: longer than its timeouts for Redis and the broker,
+#: and short enough for an audit.
 LOCK_SECONDS: Final = 30
-#: Seconds between two looks at what is due, of the one that works, or at the lock, of those that wait.
+#: Seconds between two checks for due schedules, or of the lock if another scheduler has it.
 LOOK_SECONDS: Final = 1
-#: Seconds for an answer of Redis, and how often a command is sent again. Then it waits for the next look.
+#: Seconds for an answer from Redis, and how often a command is retried. Then the scheduler tries again later.
 ANSWER_SECONDS, RETRIES = 5.0, 2
-#: A broker drops a connection that is idle for a day, so a second attempt is nothing unusual. Some 3 s.
+#: Brokers drop connections that are idle for a day, so a retry is usual. All attempts take about 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
 
 
@@ -62,12 +61,12 @@ def configuration(
         "redbeat_redis_url": redis_url,
         "redbeat_redis_options": options(redis_url, answer_seconds=ANSWER_SECONDS, retries=RETRIES)
         | {"connection_class": kind(redis_url)},
-        # Or RedBeat takes the broker's; those of this URL are among its options.
+        # Otherwise RedBeat uses the broker's TLS options. Those of this URL are among its own options.
         "redbeat_redis_use_ssl": False,
         "redbeat_key_prefix": keys.BEAT_PREFIX,
         "redbeat_lock_key": keys.BEAT_LOCK,
         "redbeat_lock_timeout": lock_seconds,
-        # No results are kept; without this, beat would have them cleaned up every night.
+        # There are no results; without this, beat would have them cleaned up every night.
         "result_expires": None,
     }
 
@@ -82,11 +81,11 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
-    """RedBeat's scheduler, which loses no due time, and neither gives up nor goes on without the lock."""
+    """RedBeat's scheduler, which loses no run, retries forever, and never works without the lock."""
 
-    #: RedBeat would give one producer to all publishing, and keep it when its connection is broken.
+    #: RedBeat would publish all messages by one producer, and keep it when its connection breaks.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
-    #: redis-py's, or `None`: to be taken.
+    #: A lock of redis-py; `None` if this scheduler does not have it.
     lock: Any
 
     def __init__(
@@ -96,7 +95,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         super().__init__(*args, **options)
 
     def update_from_dict(self, dict_: Mapping[str, Mapping[str, Any]]) -> None:  # as above
-        """Write what the file says; what comes at other times than before begins anew."""
+        """Write the file's schedules. A schedule with a changed time starts afresh."""
         for name, entry in dict_.items():
             try:
                 known = self.Entry.from_key(keys.beat_entry(name), app=self.app)
@@ -107,7 +106,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         super().update_from_dict(dict_)
 
     def apply_async(self, entry: RedBeatSchedulerEntry, **_: object) -> object:
-        """Publish that a schedule is due, then note it."""
+        """Publish that a schedule is due, then record it."""
         _, seconds = entry.is_due()
         sent = self.send_task(
             entry.task,
@@ -120,14 +119,14 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return sent
 
     def tick(self, **options: object) -> float:
-        """Look what is due, with the lock. Without a Redis, try again; without the lock, wait for it."""
+        """Check for due schedules, with the lock. Without Redis, try again; without the lock, wait for it."""
         self._on_look()
         try:
             if self.lock is None and not self._take_lock():
                 return LOOK_SECONDS
             seconds: float = super().tick(**options)
         except LockError as error:
-            log.warning("the lock is lost: %s; waiting for it", error)
+            log.warning("this scheduler has lost the lock: %s; it waits for it", error)
             self.lock = None
             return 0
         except redis.RedisError as error:
@@ -136,10 +135,10 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return seconds
 
     def _take_lock(self) -> bool:
-        """Take the lock as RedBeat does, but wait for nobody."""
+        """Take the lock as RedBeat does, but without waiting for it."""
         client = get_redis(self.app)
         lock = client.lock(self.lock_key, timeout=self.lock_timeout)
-        # redis-py's script adds to the time that is left; RedBeat's sets it.
+        # redis-py's script adds to the remaining time; RedBeat's sets it.
         lock.lua_extend = client.register_script(LUA_EXTEND_TO_SCRIPT)
         if not lock.acquire(blocking=False):
             return False
@@ -148,12 +147,12 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return True
 
 
-# RedBeat waits for the lock when beat starts, without a sign of life. `tick` takes it.
+# RedBeat waits for the lock when beat starts, without heartbeats. Here, `tick` takes it.
 beat_init.disconnect(acquire_distributed_beat_lock)
 
 
 def _due_id(name: str, due_before: datetime | None) -> str:
-    """The id of a time that a schedule is due, from the one before."""
+    """The id of a schedule's run, made from its last due time."""
     return blake2b(f"{name} {due_before}".encode(), digest_size=16).hexdigest()
 
 
@@ -165,14 +164,14 @@ def run(
     on_look: Callable[[], object] = lambda: None,
     lock_seconds: int = LOCK_SECONDS,
 ) -> None:
-    """Say when each audit is due, until interrupted.
+    """Publish the runs of all schedules, until interrupted.
 
     Args:
-        app: The application, configured; its broker takes what is due.
-        redis_url: Where RedBeat keeps what it knows.
-        audits: Schedules, and what each is to begin.
-        on_look: Called whenever it looks at what is due, or at the lock: every few seconds.
-        lock_seconds: After how long another takes over from a scheduler that was killed.
+        app: The configured application, whose broker gets the messages.
+        redis_url: The Redis for RedBeat.
+        audits: Schedules, and the audit that each starts.
+        on_look: Called at every check for due schedules or of the lock, every few seconds.
+        lock_seconds: Seconds until another scheduler takes over from one that was killed.
 
     Raises:
         redis.RedisError: Redis does not answer at the start or at the end.
@@ -180,7 +179,7 @@ def run(
     app.conf.update(configuration(redis_url, audits, lock_seconds))
     service = Service(app, scheduler_cls=partial(Scheduler, on_look=on_look))
     try:
-        _ = service.scheduler  # made on first use; it writes what the file says
+        _ = service.scheduler  # made on first use; it writes the file's schedules
         log.info("schedules: %s", ", ".join(app.conf.beat_schedule))
         if get_redis(app).exists(keys.BEAT_LOCK):
             log.info("another scheduler has the lock; waiting, %s s if that one was killed", lock_seconds)
@@ -191,18 +190,18 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class BeatEntry:
-    """What schedulers know of a schedule: when it was due last (or first seen), and that it comes so."""
+    """A schedule as the schedulers have it: when it was last due (or first seen), and its recurrence."""
 
     due_before: datetime
     when: object
 
     def comes(self, schedule: Schedule) -> bool:
-        """Whether it comes when the schedule says."""
+        """Whether its recurrence is that of a schedule of the file."""
         return bool(self.when == schedule.when.celery)
 
 
 def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
-    """What schedulers know of a schedule; `None` if none has read of it."""
+    """Return a schedule as the schedulers have it; `None` if no scheduler has read it yet."""
     found = client.hmget(keys.beat_entry(name), ["definition", "meta"])
     definition, meta = cast("list[bytes | None]", found)  # bytes, as `connect` asks
     if definition is None or meta is None:
@@ -214,7 +213,7 @@ def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
 
 
 def known_names(client: redis.Redis) -> set[str]:
-    """The schedules of the file that the last scheduler read when it started."""
+    """The names in the file that the last scheduler read when it started."""
     return {name.decode() for name in cast("set[bytes]", client.smembers(keys.BEAT_NAMES))}
 
 

@@ -1,4 +1,4 @@
-"""What the tasks and commands of one process need, made from its settings on first use."""
+"""The services that the tasks and commands of one process share, made from its settings on first use."""
 
 import os
 from collections.abc import Callable
@@ -28,21 +28,21 @@ from keyhole.sources.allowed import AllowedBuckets
 from keyhole.sources.s3 import S3Access
 from keyhole.store.connection import connect
 
-#: Seconds that an event loop waits for an answer of Redis, at most.
+#: The longest time in seconds that an event loop waits for an answer from Redis.
 LOOP_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the tasks of one process need, made on first use and not before a fork."""
+    """The services of one process. Each is made on first use, and not before a fork."""
 
     settings: Settings
     pid: int
-    #: Called when scans of a bucket fail so often that it is given a rest.
+    #: Called when the circuit breaker of a bucket opens.
     on_trouble: Callable[[], object] = lambda: None
-    #: Whether an event loop waits for Redis, so that a command is given up soon.
+    #: Whether an event loop waits for Redis, so that commands time out soon and are not retried.
     short_timeouts: bool = False
-    #: Of the processes that were forked after it was made, which one may need more memory than its pool has.
+    #: The lock that a process must hold to use more memory than its pool has. Forked processes share it.
     process_lock: ProcessLock | None = None
 
     @cached_property
@@ -58,7 +58,7 @@ class Services:
 
     @property
     def s3(self) -> S3Access:
-        """The way to S3."""
+        """The access to S3."""
         return s3_access(self.settings)
 
     @property
@@ -68,7 +68,7 @@ class Services:
 
     @cached_property
     def memory(self) -> MemoryPool:
-        """What decoders and large maps of all scans of this process take."""
+        """The memory that the scans of this process share for decoders and large maps."""
         return MemoryPool(self.settings.memory_bytes, self.process_lock, trim)
 
     @cached_property
@@ -78,22 +78,22 @@ class Services:
 
     @cached_property
     def heartbeat(self) -> Heartbeat:
-        """Tells the ledger what this process is busy with."""
+        """The heartbeat of this process."""
         return Heartbeat(self.ledger, self.liveness)
 
     @cached_property
     def liveness(self) -> Liveness:
-        """The name of this process, and which others are alive."""
+        """The name of this process, and whether others are alive."""
         return Liveness(self.redis)
 
     @cached_property
     def breaker(self) -> Breaker:
-        """Which buckets this process does not scan for now."""
+        """The circuit breakers of the buckets that this process scans."""
         return Breaker(on_open=self.on_trouble)
 
     @cached_property
     def store(self) -> RedisStore:
-        """Where verdicts are kept."""
+        """The store of verdicts."""
         return RedisStore(
             self.redis,
             expiry_seconds=self.settings.record_seconds or None,
@@ -102,12 +102,12 @@ class Services:
 
     @cached_property
     def lookup(self) -> Lookup:
-        """Finds verdicts by the thousand."""
+        """Finds many verdicts at once."""
         return Lookup(self.redis)
 
     @cached_property
     def audits(self) -> AuditStore:
-        """Where audits are kept."""
+        """The store of audits."""
         return AuditStore(self.redis, expiry_seconds=self.settings.audit_seconds or None)
 
     @cached_property
@@ -117,7 +117,7 @@ class Services:
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
-        """What could not be worked on."""
+        """The dead letters."""
         return DeadLetters(self.redis)
 
     @cached_property
@@ -127,17 +127,17 @@ class Services:
 
     @cached_property
     def tag_debts(self) -> TagDebts:
-        """Which objects are to have which tags, and do not have them yet."""
+        """The tag debts: tags that objects are to have."""
         return TagDebts(self.redis)
 
     @cached_property
     def prices(self) -> Prices:
-        """What requests cost."""
+        """The price table of S3 requests."""
         return load_prices(self.settings.prices)
 
     @cached_property
     def ruleset(self) -> str:
-        """By which rules a verdict of this process is made."""
+        """The rules by which this process makes verdicts."""
         return ruleset(self.settings.scan.policy)
 
 
@@ -145,7 +145,7 @@ _services: Services | None = None
 
 
 def services() -> Services:
-    """This process's services; a forked child makes its own, with the settings of its parent."""
+    """Return this process's services. A forked child makes its own, with the settings of its parent."""
     global _services  # noqa: PLW0603 - one per process is the point
     if _services is None:
         _services = Services(Settings(), os.getpid())
@@ -163,9 +163,9 @@ def use_settings(
     short_timeouts: bool = False,
     process_lock: ProcessLock | None = None,
 ) -> None:
-    """Take other settings than the environment's, as with the embedded Valkey.
+    """Use other settings than those of the environment, for example with the embedded Valkey.
 
-    A worker's main process is short_timeouts. The processes that it forks are not: they have no event loop.
+    A worker's main process uses short timeouts. The processes that it forks do not: they have no event loop.
     """
     global _services  # noqa: PLW0603 - one per process is the point
     _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

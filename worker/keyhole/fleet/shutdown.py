@@ -1,4 +1,4 @@
-"""How a worker that is told to stop ends in bounded time, whatever its tasks wait for."""
+"""Bounds the time in which a worker stops, whatever its tasks wait for."""
 
 import logging
 import os
@@ -11,11 +11,11 @@ from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN
 
 
 def stop_in_time(**_: object) -> None:
-    """Bound a worker's warm shutdown, which ends with the tasks that run, by a cold one, and that by an exit.
+    """Follow a warm shutdown, which waits for running tasks, by a cold shutdown, and that by an exit.
 
-    Celery's own bound, the soft shutdown, sleeps to its end in the signal's handler: a worker that has a task
-    would always take that long, and acknowledge nothing that it finished meanwhile. The cold one can wait for
-    a pool whose processes hang, or for a broker that does not answer.
+    Celery's own limit, the soft shutdown, sleeps for its whole time in the signal handler: a worker with a
+    task would always take that long, and would not acknowledge tasks that finish in that time. The cold
+    shutdown may wait for a pool whose processes hang, or for a broker that does not answer.
     """
     for seconds, action, arguments in (
         (SHUTDOWN, os.kill, (os.getpid(), signal.SIGQUIT)),
@@ -27,12 +27,12 @@ def stop_in_time(**_: object) -> None:
 
 
 def _end_now() -> None:
-    """End this process and its children, whatever they wait for.
+    """Kill the children of this process and end it.
 
-    Nothing is lost by it: the ledger has what they were busy with, and others take it back.
+    No work is lost: the ledger has it, and other workers reclaim it.
     """
     logging.getLogger(__name__).error(
-        "the worker did not end within %d seconds, and is ended; others take back its work", LAST_SHUTDOWN
+        "the worker did not end within %d seconds and is killed; others take over its work", LAST_SHUTDOWN
     )
     for pid in _children():
         with suppress(ProcessLookupError):
@@ -41,7 +41,7 @@ def _end_now() -> None:
 
 
 def _children() -> list[int]:
-    """The processes that this one started; none where the system has no /proc."""
+    """The children of this process; none if the system has no /proc."""
     found: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):

@@ -1,13 +1,13 @@
 """Signs the messages that this process publishes, and refuses those that it must not work on.
 
-Without keys nothing is signed and nothing refused. With keys every message that Celery publishes in this
-process is signed: jobs, what the sweep sends again, audits, schedules, retries.
+Without keys, nothing is signed and nothing is refused. With keys, every message that Celery publishes in this
+process is signed: jobs, entries that the sweep sends again, audits, schedules, retries.
 
-A copy of a signed message changes nothing as long as the ledger remembers the work: open work goes on as it
-is, and finished work is remembered for `done_seconds`. So a message is worked on if it was signed within
-`done_seconds`, or if its work is still open: a backlog of days is no attack. Copies of the housekeeping's
-messages change nothing at any time: each page of an audit has a token that works once, an audit that is due
-has its own id, and a sweep can be asked for as often as anybody likes.
+A replay of a signed message changes nothing while the ledger remembers its work: open work goes on, and
+finished work is remembered for `done_seconds`. So a message is accepted if it was signed within
+`done_seconds`, or if its work is still open, because a backlog of days is not an attack. Replays of
+housekeeping messages never change anything: the token of an audit's page works once, an audit that is due
+has an id of its own, and a sweep may run at any time.
 """
 
 import time
@@ -24,10 +24,10 @@ _keyring: Keyring | None = None
 
 
 def use_keys(path: Path | None) -> None:
-    """Sign and verify by the keys of a file from now on; `None`: neither.
+    """Sign and verify by the keys of a file from now on; with `None`, do neither.
 
     Raises:
-        ValueError: It holds no keys that can be used.
+        ValueError: The file has no usable keys.
     """
     global _keyring  # noqa: PLW0603 - Celery's signals are one per process, and so is what they sign with
     _keyring = None if path is None else read_keys(path)
@@ -42,7 +42,7 @@ def signed(queue: str, headers: Mapping[str, Any], body: bytes) -> dict[str, Any
 
 
 def why_forged(queue: str, headers: Mapping[str, Any], body: bytes) -> str | None:
-    """Why a message is not of somebody with the key; `None` if it is, or if there are no keys."""
+    """Return why a message has no valid signature; `None` if it has one, or if there are no keys."""
     try:
         _signed_at(queue, headers, body)
     except UnsignedError as error:
@@ -58,14 +58,14 @@ def why_refused(
     remembered: float,
     is_open: Callable[[str], bool],
 ) -> str | None:
-    """Why a message must not be worked on; `None` if it may be.
+    """Return why a message must not be worked on; `None` if it may be.
 
     Args:
         queue: The queue that it was taken from.
         headers: Its headers, of every type.
         body: Its body as it came.
         remembered: For how many seconds finished work is remembered.
-        is_open: Whether the work of a message's id is noted and not done.
+        is_open: Whether the work of a message's id is recorded and not done.
     """
     try:
         signed_at = _signed_at(queue, headers, body)
@@ -76,16 +76,16 @@ def why_refused(
     age = time.time() - signed_at
     if age <= remembered or is_open(str(headers.get("id"))):
         return None
-    return f"it was signed {age:,.0f} s ago and its work is not open, so it may be a copy of what is done"
+    return f"it was signed {age:,.0f} s ago and its work is not open, so it may be a replay of finished work"
 
 
 def _signed_at(queue: str, headers: Mapping[str, Any], body: bytes) -> int | None:
-    """When a message was signed, in seconds since 1970; `None` if there are no keys."""
+    """Return when a message was signed, in seconds since 1970; `None` if there are no keys."""
     return None if _keyring is None else _keyring.verify(queue, headers, body, time.time())
 
 
 def _sign(body: object, routing_key: str, headers: dict[str, Any], **_: object) -> None:
-    """Sign what Celery is about to publish. It serializes the same object by the same function."""
+    """Sign a message before Celery publishes it. Celery serializes it by the same function."""
     if _keyring is not None:
         _, _, content = dumps(body, serializer="json")
         headers.update(

@@ -1,4 +1,4 @@
-"""What makes workers sweep: a timer in each that does housekeeping, and a marker, so that one does it."""
+"""Starts sweeps: every worker for housekeeping has a timer, and a marker in Redis lets one of them sweep."""
 
 import logging
 import threading
@@ -14,9 +14,9 @@ from keyhole.jobs.queues import HOUSEKEEPING
 
 log = logging.getLogger(__name__)
 
-#: Seconds from one sweep to the next, of all workers together.
+#: Seconds from one sweep to the next, for all workers together.
 EVERY: Final = 10
-#: Seconds after which nobody need sweep for that any more, by the clocks of two hosts, which may disagree.
+#: Seconds after which the task of a sweep expires. It is long, because the clocks of two hosts may differ.
 EXPIRES: Final = 600
 
 
@@ -31,7 +31,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
         self._asking: threading.Thread | None = None
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
-        """Start the timer, when the worker takes from the queue."""
+        """Start the timer, if the worker consumes the housekeeping queue."""
         if HOUSEKEEPING in parent.app.amqp.queues.consume_from:
             self._timer = parent.timer.call_repeatedly(EVERY, self.ask)
 
@@ -42,17 +42,17 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
             self._timer = None
 
     def ask(self) -> None:
-        """Ask for a sweep, in a thread: the event loop does not wait for Redis."""
+        """Publish a sweep in a thread, because the event loop must not wait for Redis."""
         if self._asking is None or not self._asking.is_alive():
             self._asking = threading.Thread(target=publish_sweep, name="sweep", daemon=True)
             self._asking.start()
 
 
 def publish_sweep() -> None:
-    """Ask for a sweep, if nobody has done so in the last seconds."""
+    """Publish a sweep, if no other worker has done so in the last seconds."""
     try:
         with GATE.working():
             if services().ledger.claim_sweep(EVERY - 1):
                 current_app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
     except (redis.RedisError, OperationalError) as error:
-        log.warning("no sweep is asked for: %s", error)
+        log.warning("no sweep is published: %s", error)

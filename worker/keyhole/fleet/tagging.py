@@ -1,7 +1,7 @@
-"""The work on tags: write those of a verdict, owe what cannot be written, and pay what is owed.
+"""The work on tags: write those of a verdict, record a debt if that fails, and write owed tags later.
 
-Tags come before the record, so that whoever hears of the verdict finds them. What goes wrong with them delays
-nothing: the job is done as soon as the verdict is recorded and the debt is noted.
+Tags are written before the verdict is recorded, so that readers of the verdict find them. A failure does not
+delay the verdict: the job is done as soon as the verdict and the debt are recorded.
 """
 
 import logging
@@ -31,27 +31,27 @@ from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
 log = logging.getLogger(__name__)
 
-#: Attempts in a row, and seconds after the first one within which there is another, enough for an answer that
-#: went wrong. What lasts longer is owed, so that it holds up no scan.
+#: Attempts in a row, the seconds within which they start, and the first pause. That is enough for a single
+#: bad answer. If it takes longer, the tags are owed, so that no scan waits.
 ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
-#: Seconds after which no further request is made for one object. Waits for a turn at the bucket do not count.
+#: Seconds after which no further request is made for one object. Waits for the rate limit do not count.
 LONGEST_WRITE: Final = 30.0
-#: Debts that one task pays, and seconds within which it begins with them.
+#: Debts that one task works on, and seconds within which it begins with them.
 PAGE, WRITE_SECONDS = 100, 30.0
-#: Such tasks in their queue at most.
+#: The most of these tasks in their queue.
 MOST_TASKS: Final = 100
 
-#: Statuses of a scan that says nothing about the object.
+#: Statuses of scans that did not read the object.
 _UNREAD: Final = frozenset({Status.FAILED, Status.UNREADABLE})
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """What came of an attempt to write tags.
+    """The outcome of an attempt to write tags.
 
     Args:
-        reason, error: Why that was in vain; `error` is `None` if the tags are right.
-        unanswered: A write got no answer, so that it may have its effect later.
+        reason, error: Why it failed; `error` is `None` if the tags are correct.
+        unanswered: A write got no answer, so that it may take effect later.
     """
 
     reason: str
@@ -60,7 +60,7 @@ class _Attempt:
 
 
 class _TooSlowError(TransientError):
-    """S3 answers, and so slowly that the rest is for later."""
+    """S3 answers so slowly that the remaining requests are made later."""
 
     def __init__(self) -> None:
         super().__init__(Reason.NETWORK, f"the requests took longer than {LONGEST_WRITE:.0f} s")
@@ -84,15 +84,15 @@ class TagWork:
 
         Args:
             report: The verdict.
-            record: Records it; false if another verdict on the object stands.
-            rate: Requests a second that are made to the bucket at most, 0 for no limit.
+            record: Records it; false if a newer verdict on the object is recorded.
+            rate: The limit of requests per second to the bucket; 0 for no limit.
             asked: Called before every request.
         """
         debts = self._services.tag_debts
         debt = self._debt(report, rate)
         hold = debts.hold(debt)
         if hold is None:
-            log.info("the tags of %s are owed: another writer is at them", report.target)
+            log.info("the tags of %s are owed: another writer holds the debt", report.target)
             debts.record(debt)
             record()
             return
@@ -103,39 +103,40 @@ class TagWork:
         self._let_go(hold, attempt)
 
     def owe(self, report: Report, *, rate: float) -> None:
-        """Owe the tags of an object that a scan left undecided: those of the verdict on it, or none.
+        """Record a debt for an object that is undecided: the tags of its recorded verdict, or none.
 
-        Tags may have come with the upload: the object would be `safe` by its own word until it is decided.
-        This makes no request to S3. Which verdict stands is looked up when the debt is paid. Without records
-        nobody can tell right tags from forged ones, so do not call it then.
+        An uploader may set the tag `safe` on an object. This debt removes such tags while the object is
+        undecided. It makes no request to S3; the recorded verdict is looked up when the tags are written. If
+        verdicts are not recorded in Redis, correct tags cannot be told from forged ones, so do not call it
+        then.
 
         Args:
             report: The undecided report; its ETag is not used.
-            rate: As of `tag`.
+            rate: As for `tag`.
         """
         self._services.tag_debts.record(
             TagDebt(str(report.bucket), str(report.key), report.version_id, rate=rate)
         )
 
     def tasks_to_send(self, waiting: Callable[[], int]) -> int:
-        """How many more tasks are needed for what is due; `waiting` tells how many messages wait for them."""
+        """How many more tasks the due debts need. `waiting` returns how many messages are in their queue."""
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
         return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
 
     def write_due(self) -> None:
-        """Write a page of the tags that are owed and due."""
+        """Write the tags of a page of debts that are due."""
         due = self._services.tag_debts.take_due(PAGE)
         until = time.monotonic() + WRITE_SECONDS
 
         def pay(object_id: str) -> None:
             try:
-                # What is not begun is due again.
+                # Debts that are not begun are due again.
                 if time.monotonic() < until:
                     self._pay(object_id)
             except redis.RedisError:
                 raise
             except Exception:
-                # One that a later version noted, say, holds up no other.
+                # A debt of a later version, for example, must not stop the others.
                 log.exception("the tags of object %s cannot be written", object_id)
 
         with ThreadPoolExecutor(self._services.settings.scan_threads, thread_name_prefix="tags") as pool:
@@ -148,20 +149,20 @@ class TagWork:
         debt = hold.debt
         kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
         if kept is not None and kept.etag and kept.status not in _UNREAD:
-            # Without a version the debt is of the current one, which may be newer than that of the verdict.
+            # Without a version, the debt is for the current one, which may be newer than the verdict's.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
-            # A scan that learned the version holds another debt, so it may have written tags meanwhile:
-            # look once more when its verdict is recorded.
+            # A scan that learned the version has a debt of its own, and may have written tags in the
+            # meantime: check once more when its verdict is recorded.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
     def _debt(self, report: Report, rate: float) -> TagDebt:
-        """What a report's object owes: the tags of the verdict that stands when the report is recorded.
+        """The debt of a report: the tags of the verdict that will be recorded with it.
 
-        If there is none, Keyhole's tags are to go: whoever uploads an object may upload tags with it, and an
-        object that cannot be read would be `safe` by its own word.
+        If there is no such verdict, Keyhole's tags are removed: an uploader may have set the tag `safe` on an
+        object that Keyhole cannot read.
         """
         if report.status in _UNREAD:
             kept = self._kept(str(report.bucket), str(report.key), report.version_id)
@@ -175,14 +176,14 @@ class TagWork:
         return TagDebt.of(report, rate=rate)
 
     def _kept(self, bucket: str, key: str, version_id: str | None) -> Report | None:
-        """The verdict that is recorded on an object."""
+        """The recorded verdict on an object."""
         if "redis" not in self._services.settings.sinks:
             return None
         (kept,) = self._services.lookup.reports([Name(bucket, key, version_id)])
         return kept
 
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
-        """The verdicts on an object. `known`: the debt's is the latest, and not recorded yet."""
+        """The verdicts on an object. `known`: the debt has the latest one, which is not recorded yet."""
 
         def verdict_on(etag: str) -> dict[str, str] | None:
             if etag and not (known and etag == debt.etag):
@@ -196,7 +197,7 @@ class TagWork:
     def _attempt(
         self, hold: Hold, debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
     ) -> _Attempt:
-        """Try to write tags, a few times."""
+        """Try to write tags a few times."""
         debts = self._services.tag_debts
         rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
         renewed = time.monotonic()
@@ -264,10 +265,10 @@ def _name(debt: TagDebt) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether it is worth to try again at once."""
+    """Whether to try again at once."""
     return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether S3 said that it does not do what it was asked for."""
+    """Whether S3 refused the request."""
     return isinstance(error, ClientError) and http_status(error.response) < 500

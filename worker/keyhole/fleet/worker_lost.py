@@ -1,7 +1,7 @@
-"""What becomes of a task whose process was lost: it is sent again, and the event loop does not wait for that.
+"""Sends the task of a lost pool process again, in a thread, so that the event loop does not wait for Redis.
 
-Celery sends it on the event loop. That notes it in the ledger and publishes it, which took 7 seconds while
-Redis was frozen.
+Celery would send it on the event loop. Recording and publishing it there took 7 seconds while Redis was
+frozen.
 """
 
 import logging
@@ -16,12 +16,12 @@ from keyhole.fleet.forking import GATE
 
 log = logging.getLogger(__name__)
 
-#: Its thread starts with the first lost process.
+#: The thread starts when the first process is lost.
 _SENDER: Final = ThreadPoolExecutor(1, thread_name_prefix="lost")
 
 
 class Request(request.Request):  # type: ignore[misc] # Celery has no types
-    """Celery's request, which sends again in a thread."""
+    """Celery's request, which sends a lost task again in a thread."""
 
     def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:  # noqa: ANN401 - Celery's
         loop = get_event_loop()
@@ -32,7 +32,7 @@ class Request(request.Request):  # type: ignore[misc] # Celery has no types
         return True
 
     def _send_again(self, loop: Any) -> None:  # noqa: ANN401 - as above
-        """Send the message again, and have the event loop acknowledge this one, or put it back."""
+        """Send the message again. The event loop acknowledges this one, or puts it back if that failed."""
         # The pool forks a process in place of the lost one at this very moment.
         with GATE.working():
             again = self.task.signature_from_request(
@@ -42,7 +42,7 @@ class Request(request.Request):  # type: ignore[misc] # Celery has no types
                 again.apply_async()
             except Exception:
                 log.exception(
-                    "task %s[%s] is put back into its queue, for it cannot be sent", self.name, self.id
+                    "task %s[%s] is put back into its queue, because it cannot be sent", self.name, self.id
                 )
                 loop.call_soon(partial(self.reject, requeue=True))
             else:

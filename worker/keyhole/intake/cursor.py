@@ -23,7 +23,7 @@ class Cursor(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ValueError(f"{text!r} is no cursor of this listing") from error
+            raise ValueError(f"{text!r} is not a cursor of this listing") from error
 
     def write(self) -> str:
         """The place as text."""

@@ -76,5 +76,5 @@ class ListRequest:
             raise
         self.requests += redirects(answer)
         if "IsTruncated" not in answer:
-            raise TransientError(Reason.SERVER_ERROR, "the server's answer is no listing")
+            raise TransientError(Reason.SERVER_ERROR, "the server's answer is not a listing")
         return answer

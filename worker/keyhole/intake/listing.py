@@ -175,7 +175,7 @@ class ObjectLister(_S3Lister):
         """The page at a cursor; see `Lister.page`."""
         at = _AfterKey() if cursor is None else _AfterKey.read(cursor)
         if cursor is not None and not (at.after and at.after.startswith(self._prefix)):
-            raise ValueError(f"{cursor!r} is no cursor of a listing of {self._prefix!r}")
+            raise ValueError(f"{cursor!r} is not a cursor of a listing of {self._prefix!r}")
         list_request = ListRequest(self._client.list_objects_v2, attributes=at.attributes)
         request = self._request | ({"StartAfter": at.after} if at.after else {})
         for _ in range(MAX_EMPTY_ANSWERS):

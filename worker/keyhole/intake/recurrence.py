@@ -42,10 +42,10 @@ class _Field:
         for part in text.split(","):
             found = _PART.fullmatch(part)
             if found is None or not all(self._has(value) for value in found.groups()[:2] if value):
-                raise ValueError(f"{part[:_QUOTED]!r} is no {self.name}; write {self._values()}")
+                raise ValueError(f"{part[:_QUOTED]!r} is not a valid {self.name}; write {self._values()}")
             first, last, step = found.groups()
             if step is not None and first is not None and last is None:
-                raise ValueError(f"{part!r} is no range; write {first}-{self.greatest}/{step}")
+                raise ValueError(f"{part!r} is not a range; write {first}-{self.greatest}/{step}")
             if step is not None and not 1 <= int(step) <= self.greatest - self.least:
                 most = self.greatest - self.least
                 raise ValueError(f"{part!r} steps by {step}; write a step from 1 to {most}")
@@ -148,11 +148,11 @@ def parse_interval(text: str) -> Interval:
         ValueError: It is none; the message says what to write.
     """
     if _INTERVAL.fullmatch(text) is None:
-        raise ValueError(f"{text[:_QUOTED]!r} is no time; write a number and s, m, h or d, as 90s, 15m, 6h")
+        raise ValueError(f"{text[:_QUOTED]!r} is not a time; write a number and s, m, h or d, such as 6h")
     if _seconds(text) < SHORTEST_SECONDS:
         raise ValueError(
             f"{text} is shorter than {SHORTEST_SECONDS}s, and every run lists the whole prefix; write more, "
-            "or have S3 tell of new objects (`keyhole listen`)"
+            "or have S3 report new objects (`keyhole listen`)"
         )
     if _seconds(text) > LONGEST_SECONDS:
         raise ValueError(f"{text} is longer than a year; write up to {LONGEST_SECONDS // 86_400}d")

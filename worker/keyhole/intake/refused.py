@@ -73,10 +73,10 @@ def _why_body_invalid(body: bytes | bytearray | str) -> str | None:
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError) as error:
-        return f"its body is no JSON: {error}"
+        return f"its body is not JSON: {error}"
     arguments = isinstance(decoded, list) and len(decoded) == 3
     if not (arguments and isinstance(decoded[0], list) and isinstance(decoded[1], dict)):
-        return "its body is no list of arguments, as Celery's messages have it"
+        return "its body is not a list of arguments, as Celery's messages have it"
     return None
 
 

@@ -210,7 +210,7 @@ def _problem(error: ValidationError) -> str:
     if field in {"timezone", "tz"}:
         return f"{field}: times are in UTC; leave it out, and write the time so"
     if first["type"] == "extra_forbidden":
-        return f"{field} is nothing that a schedule has; it has {', '.join(Schedule.model_fields)}"
+        return f"{field} is not a field of a schedule; the fields are {', '.join(Schedule.model_fields)}"
     wanted = Schedule.model_fields[field].description
     if first["type"] == "missing":
         return f"{field} is missing; write {wanted}"

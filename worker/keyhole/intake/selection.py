@@ -53,7 +53,7 @@ def parse_share(text: str) -> float:
     number = _SHARE.fullmatch(text)
     share = float(number[1]) / (100 if number[2] else 1) if number else 0.0
     if not 0 < share <= 1:
-        raise ValueError(f"{text!r} is no share; write a percentage above 0% and up to 100%, such as 1%")
+        raise ValueError(f"{text!r} is not a share; write a percentage above 0% and up to 100%, such as 1%")
     return share
 
 

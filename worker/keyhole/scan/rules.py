@@ -80,7 +80,7 @@ class Rule(BaseModel):
     def _known_formats(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for entry in value or ():
             if entry.partition(":")[0] not in INSPECTORS:
-                raise ValueError(f"{entry!r} is no format; there are {', '.join(INSPECTORS)}")
+                raise ValueError(f"{entry!r} is not a format; the formats are {', '.join(INSPECTORS)}")
         return value
 
     @field_validator("containers")
@@ -90,7 +90,7 @@ class Rule(BaseModel):
             if entry != BARE and not CONTAINER_FORMATS.issuperset(entry.split("/")):
                 names = ", ".join(sorted(CONTAINER_FORMATS))
                 raise ValueError(
-                    f"{entry!r} is nothing that disks lie in; write {BARE}, or of {names}, as 'gzip/tar'"
+                    f"{entry!r} cannot contain disks; write {BARE}, or formats of {names}, such as 'gzip/tar'"
                 )
         return value
 
@@ -99,7 +99,7 @@ class Rule(BaseModel):
     def _known_readers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for reader in value:
             if reader not in READERS:
-                raise ValueError(f"{reader!r} is no reader; there are {', '.join(READERS)}")
+                raise ValueError(f"{reader!r} is not a reader; the readers are {', '.join(READERS)}")
         return value
 
     @field_validator("severity")

@@ -119,7 +119,7 @@ def from_record(record: object) -> ObjectEvent:
     written = fields.get("eventName")
     match = _NAME.fullmatch(written) if isinstance(written, str) else None
     if match is None:
-        raise NotUnderstoodError(f"its eventName is {shown(written)}, which is no name of an event")
+        raise NotUnderstoodError(f"its eventName is {shown(written)}, which is not the name of an event")
     name = match[1]
     kind = kind_of(name)
     if kind is EventKind.IGNORED:
@@ -148,7 +148,7 @@ def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
     if source != "aws.s3":
         raise NotUnderstoodError(f"it is an event of EventBridge whose source is {shown(source)}, not aws.s3")
     if not isinstance(name, str) or not _PLAIN.fullmatch(name):
-        raise NotUnderstoodError(f"its detail-type is {shown(name)}, which is no name of an event")
+        raise NotUnderstoodError(f"its detail-type is {shown(name)}, which is not the name of an event")
     kind = DETAIL_TYPES.get(name, EventKind.IGNORED)
     if kind is EventKind.IGNORED:
         return ObjectEvent(kind=kind, dialect=EVENTBRIDGE.name, name=name)
@@ -258,14 +258,14 @@ def shown(value: object) -> str:
 
 def _plain_name(name: object, field: str) -> str:
     if not isinstance(name, str) or not _PLAIN.fullmatch(name):
-        raise NotUnderstoodError(f"its {field} is {shown(name)}, which is no name of an event")
+        raise NotUnderstoodError(f"its {field} is {shown(name)}, which is not the name of an event")
     return name
 
 
 def _dialect(source: object) -> Dialect:
     if isinstance(source, str) and source.endswith(":s3"):
         return SOURCES.get(source, OTHER)
-    raise NotUnderstoodError(f"its eventSource is {shown(source)}, which is no storage that speaks like S3")
+    raise NotUnderstoodError(f"its eventSource is {shown(source)}, which does not send S3's events")
 
 
 def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectEvent:

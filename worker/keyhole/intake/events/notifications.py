@@ -163,12 +163,12 @@ def _json(text: str) -> object:
     except RecursionError:
         raise NotUnderstoodError("it is JSON in too many levels") from None
     except ValueError as error:  # also of a number with more digits than Python reads
-        raise NotUnderstoodError(f"it is no JSON: {error}") from None
+        raise NotUnderstoodError(f"it is not JSON: {error}") from None
 
 
 def _refuse(constant: str) -> NoReturn:
-    """`NaN` and its like, which Python reads, are no JSON."""
-    raise ValueError(f"{constant} is no value")
+    """`NaN` and its like, which Python reads, are not JSON."""
+    raise ValueError(f"{constant} is not a value")
 
 
 def _records(records: object) -> list[ObjectEvent]:

@@ -92,7 +92,7 @@ def open_source(
     if scheme == "unix":
         return _redis_list_by_socket(split_url(url, _UNIX_EXAMPLE), listener_id, answer_seconds)
     raise ValueError(
-        f"it is no URL of a queue; write {_SQS_EXAMPLE}, {_AMQP_EXAMPLE}, {_REDIS_EXAMPLE}, "
+        f"it is not the URL of a queue; write {_SQS_EXAMPLE}, {_AMQP_EXAMPLE}, {_REDIS_EXAMPLE}, "
         f"or {_UNIX_EXAMPLE}"
     )
 
@@ -113,7 +113,7 @@ def _sqs_queue(parts: SplitResult, region: str | None, endpoint_url: str | None)
     *account, queue = parts.path.strip("/").split("/") if parts.path.strip("/") else [parts.netloc]
     by_name = parts.scheme == "sqs" and not parts.path
     if not (by_name or account) or not _SQS_NAME.fullmatch(queue) or parts.query or parts.username:
-        raise ValueError(f"it is no SQS queue; write {_SQS_EXAMPLE}; credentials are found as AWS's tools do")
+        raise ValueError(f"it is not an SQS queue; write {_SQS_EXAMPLE}; AWS's chain finds the credentials")
     if not by_name:
         found = _AWS_REGION.search(parts.netloc)
         place = f"{protocol}://{parts.netloc}"
@@ -136,7 +136,7 @@ def _amqp_queue(parts: SplitResult) -> AmqpQueue:
     names = [_unquote(name, _AMQP_EXAMPLE) for name in parts.path.removeprefix("/").split("/")]
     vhost, queue = ("/", names[0]) if len(names) == 1 else (names[0] or "/", names[-1])
     if not parts.hostname or len(names) > 2 or not 0 < len(queue.encode()) <= _LONGEST_AMQP_NAME:
-        raise ValueError(f"it is no AMQP queue; write {_AMQP_EXAMPLE}")
+        raise ValueError(f"it is not an AMQP queue; write {_AMQP_EXAMPLE}")
     user = {} if parts.username is None else {"user": _unquote(parts.username, _AMQP_EXAMPLE)}
     password = {} if parts.password is None else {"password": _unquote(parts.password, _AMQP_EXAMPLE)}
     return AmqpQueue(
@@ -176,7 +176,7 @@ def _redis_list(parts: SplitResult, listener_id: str, answer_seconds: float | No
     database, _, key = path.partition("/") if "/" in path else ("0", "", path)
     key = _unquote(key, _REDIS_EXAMPLE)
     if not parts.hostname or not re.fullmatch("[0-9]{1,5}", database) or not key:
-        raise ValueError(f"it is no list in Redis; write {_REDIS_EXAMPLE}")
+        raise ValueError(f"it is not a list in Redis; write {_REDIS_EXAMPLE}")
     place = parts.netloc.rpartition("@")[2]
     return _open_list(
         f"{parts.scheme}://{parts.netloc}/{database}",
@@ -194,7 +194,7 @@ def _redis_list_by_socket(
     options = _options(parts)
     key, database = options.pop("key", ""), options.pop("db", "0")
     if not parts.path or not re.fullmatch("[0-9]{1,5}", database) or not key:
-        raise ValueError(f"it is no list in Redis; write {_UNIX_EXAMPLE}")
+        raise ValueError(f"it is not a list in Redis; write {_UNIX_EXAMPLE}")
     return _open_list(
         f"unix://{parts.netloc}{parts.path}?db={database}",
         options,

@@ -144,7 +144,7 @@ class RedisListSource:
         """Up to `limit` messages; waits for the first no longer than so many seconds.
 
         Raises:
-            SourceUnavailableError: Redis does not answer, or the key is no list.
+            SourceUnavailableError: Redis does not answer, or the key is not a list.
         """
         deadline = time.monotonic() + wait_seconds
         with self._unavailable_on_error():
@@ -289,7 +289,7 @@ def _advice(error: redis.RedisError) -> str:
     if isinstance(error, ClusterError | MovedError):
         return _CLUSTER
     if "WRONGTYPE" in said:
-        return "the key is no list; if it is MinIO's, set format=access, for a hash is no queue"
+        return "the key is not a list; if it is MinIO's, set format=access, because a hash is not a queue"
     if "unknown" in said.lower():
-        return f"{said}; it takes Redis 6.2 or later, and is no sentinel's"
+        return f"{said}; it needs Redis 6.2 or later, and does not work with Sentinel"
     return f"{said or type(error).__name__}; check that Redis runs there and that its password is right"

@@ -160,7 +160,7 @@ class SqsSource:
         except SourceUnavailableError as error:
             if isinstance(error.__cause__, ClientError) and "AccessDenied" in _code(error.__cause__):
                 raise LookDeniedError(
-                    f"{self.name}: not looked at, for that takes sqs:GetQueueAttributes; listening does not"
+                    f"{self.name}: not checked, because that takes sqs:GetQueueAttributes; listening does not"
                 ) from error
             raise
         return f"about {int(found['Attributes']['ApproximateNumberOfMessages']):,} waiting"

@@ -116,7 +116,7 @@ class _Unpacked(RawIOBase):
         try:
             length = self._gzip.readinto(buffer)
         except (OSError, EOFError, zlib.error) as error:
-            raise PartError(f"it is no whole gzip file: {error}") from error
+            raise PartError(f"it is not a complete gzip file: {error}") from error
         self._read += length
         if self._read > self._most:
             raise PartError(f"it unpacks to more than {self._most} bytes, which no inventory does")

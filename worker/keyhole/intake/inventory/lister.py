@@ -75,12 +75,12 @@ class InventoryLister:
         elif at.inventory != manifest.digest:
             raise ListingError(f"{shown(self._uri)} was replaced since its first page was read; start over")
         elif at.part >= len(manifest.parts):
-            raise ValueError(f"{cursor!r} is no cursor of this listing")
+            raise ValueError(f"{cursor!r} is not a cursor of this listing")
         if not manifest.parts:
             return Page((), None, meter.requests)
         objects, total = parts.read(at.part, at.row, self._page_size, meter)
         if at.row and at.row >= total:
-            raise ValueError(f"{cursor!r} is no cursor of this listing")
+            raise ValueError(f"{cursor!r} is not a cursor of this listing")
         if at.row + len(objects) < total:
             following = at.model_copy(update={"row": at.row + len(objects)})
         elif at.part + 1 < len(manifest.parts):

@@ -85,7 +85,7 @@ def read_manifest(client: "S3Client", uri: S3Uri, bucket: str, meter: Meter) -> 
         ListingError: It is not what it should be; it says why.
     """
     if not uri.key.endswith("manifest.json"):
-        raise ListingError(f"{shown(uri)} is no manifest; name the manifest.json of an inventory")
+        raise ListingError(f"{shown(uri)} is not a manifest; name the manifest.json of an inventory")
     text = read_whole(client, uri, MAX_MANIFEST_BYTES, meter)
     digest = md5(text, usedforsecurity=False).hexdigest()
     if _checksum(client, uri, meter) != digest:
@@ -97,7 +97,7 @@ def read_manifest(client: "S3Client", uri: S3Uri, bucket: str, meter: Meter) -> 
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ListingError(f"{shown(uri)} is no manifest of an inventory: {place}: {first['msg']}") from error
+        raise ListingError(f"{shown(uri)} is not an inventory's manifest: {place}: {first['msg']}") from error
     _check_buckets(written, uri, bucket)
     try:
         file_format = FileFormat(written.fileFormat.lower())

@@ -37,11 +37,9 @@ def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
     rows = _Rows(batch, first)
     rows.keep(pc.equal(rows.read("bucket", _name, "name of a bucket"), part.bucket))
     if "isdeletemarker" in rows:
-        rows.keep(
-            pc.invert(pc.fill_null(rows.read("isdeletemarker", _flag, "true or false"), fill_value=False))
-        )
+        rows.keep(pc.invert(pc.fill_null(rows.read("isdeletemarker", _flag, "flag"), fill_value=False)))
     if "islatest" in rows and not part.versions:
-        rows.keep(pc.fill_null(rows.read("islatest", _flag, "true or false"), fill_value=True))
+        rows.keep(pc.fill_null(rows.read("islatest", _flag, "flag"), fill_value=True))
     keys = rows.read("key", _encoded_key if part.file_format == FileFormat.CSV else _name, "key of an object")
     below = pc.starts_with(keys, part.prefix)
     keys = keys.filter(below)
@@ -88,7 +86,7 @@ class _Rows:
         except (pa.ArrowException, ValueError):
             # Where no row is left, it is the column's type that cannot be converted.
             number = self._numbers[_first_bad(column, convert)].as_py() if len(column) else None
-            raise PartError(f"{WANTED[name]} is no {kind}", number) from None
+            raise PartError(f"{WANTED[name]} is not a valid {kind}", number) from None
 
 
 def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
