@@ -201,3 +201,14 @@ def test_only_audits_know_prices() -> None:
     users = {path.relative_to(ROOT) for path in FILES if "keyhole.intake.audits.prices" in imports(path)}
     outside = {str(path) for path in users if path.parts[:2] != ("intake", "audits")}
     assert outside == {"settings.py", "fleet/services.py"}
+
+
+def test_no_test_module_is_a_library() -> None:
+    """What tests share is in modules of its own."""
+    tests = ROOT.parents[1] / "tests"
+    used = {path: [*imports(path)] for path in sorted(tests.rglob("*.py"))}
+    assert {
+        path: libraries
+        for path, modules in used.items()
+        if (libraries := [module for module in modules if module.split(".")[-1].startswith("test_")])
+    } == {}

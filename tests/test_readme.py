@@ -19,7 +19,7 @@ from keyhole.reasons import STATUSES, Reason, Status
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.rules import PROFILES, load_policy
 from keyhole.settings import Settings
-from tests.inspectors.examples import OUTSIDE, WHOLE
+from tests.examples import LEADS_OUTSIDE, outside, whole
 from tests.inspectors.inspecting import facts_of
 from tests.pages import EVERYTHING, README, REFERENCE, block, rows
 
@@ -86,40 +86,34 @@ def test_the_table_of_other_reasons_is_the_codes_own() -> None:
     assert rows(CHECKS_PAGE, "other reason") == expected
 
 
-LEADS_OUTSIDE = {
-    *("backing_file", "data_file", "parent_image", "extent_path", "change_track_path"),
-    *("member_path", "ovf_reference"),
-}
-
-
 def quoted(cell: str) -> set[str]:
     return set(re.findall("`([^`]+)`", cell))
 
 
 def test_the_table_of_formats_has_a_row_for_each() -> None:
     names = [row[0].strip("`") for row in rows(FORMATS, "format")]
-    assert sorted(names) == sorted(INSPECTORS) == sorted(WHOLE)
+    assert sorted(names) == sorted(INSPECTORS)
 
 
 @pytest.mark.parametrize("name", INSPECTORS)
 def test_the_row_of_a_format_says_what_its_images_show(name: str) -> None:
     """The variants that are told apart, what leads outside, and how far wholeness is known."""
     (row,) = [row for row in rows(FORMATS, "format") if row[0] == f"`{name}`"]
-    whole, others = [[facts_of(image) for image in kind.get(name, [])] for kind in (WHOLE, OUTSIDE)]
-    assert {facts.format for facts in whole + others} == {name}
+    good, others = [[facts_of(image) for image in kind(name)] for kind in (whole, outside)]
+    assert {facts.format for facts in good + others} == {name}
     variants = {
         variant
-        for facts in whole + others
+        for facts in good + others
         for variant in ((facts.subformat,) if facts.subformat else facts.content)
     }
     assert quoted(row[2]) - {"createType"} == variants
     assert quoted(row[4]) == {finding.check for facts in others for finding in facts.findings} & LEADS_OUTSIDE
-    assert quoted(row[5]) == {facts.wholeness.value for facts in whole}
+    assert quoted(row[5]) == {facts.wholeness.value for facts in good}
 
 
 def test_only_what_the_table_says_leads_outside() -> None:
     found = [
-        finding.check for images in WHOLE.values() for image in images for finding in facts_of(image).findings
+        finding.check for name in INSPECTORS for image in whole(name) for finding in facts_of(image).findings
     ]
     assert not set(found) & LEADS_OUTSIDE
 

@@ -4,7 +4,7 @@ Run it from the repository's root:
 
     python -m tests.bench.detection                         the table
     python -m tests.bench.detection --changed 2000          with more changed images of each
-    python -m tests.bench.detection --profile "vhdx, 1 GiB" where the time of a whole inspection goes
+    python -m tests.bench.detection --profile "vhdx, 1.0 GiB" where the time of a whole inspection goes
 
 Detection: the object's first 256 KiB are fed, its length is told, and what matches is known. Whole: until
 nothing is missing, and the facts. Both are medians. What is fed was read before, which is not measured.
@@ -22,84 +22,24 @@ from random import Random
 from statistics import median
 from time import process_time
 
-from keyhole.builders import (
-    Image,
-    asif,
-    bochs,
-    cloop,
-    cowd,
-    dmg,
-    ewf,
-    ewf2,
-    gpt_disk,
-    iso,
-    luks,
-    luks2,
-    mbr_disk,
-    parallels,
-    qcow1,
-    qcow2,
-    qed,
-    sesparse,
-    sparseimage,
-    udf,
-    vdi,
-    vhd_dynamic,
-    vhd_fixed,
-    vhdx,
-    vmdk_flat_descriptor,
-    vmdk_sparse,
-    vmdk_stream_optimized,
-)
-from keyhole.inspectors import Facts, Inspection
-from tests.inspectors.test_hostile import MOST_RANGES, mutated
+from humanize import naturalsize
 
-MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
+from keyhole.builders import Image
+from keyhole.inspectors import Facts, Inspection
+from tests.examples import EXAMPLES, NOTHING
+from tests.inspectors.laws import MOST_RANGES, mutated
+
 HEAD_BYTES = 256 * 1024
 ROUNDS = 300
 #: As many of the changed images as took longest are measured again, as often.
 SUSPECTS, AGAIN = 3, 5
-TEXT = 'version=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="vmfs"\nRW 2097152 VMFS "a-flat.vmdk"\n'
 
-#: Usual images, and ones whose tables are as large as they get.
+#: Every example image, those included whose tables are as large as they get.
 IMAGES: dict[str, Image] = {
-    "qcow2, 1 GiB": qcow2(GIB, allocated=3),
-    "qcow2, 2 MiB clusters": qcow2(TIB, cluster_bits=21, allocated=3),
-    "qcow2, backing file": qcow2(GIB, allocated=3, backing_file="base.qcow2", snapshots=2),
-    "vmdk sparse, 1 GiB": vmdk_sparse(GIB, allocated=3),
-    "vmdk sparse, 1 TiB": vmdk_sparse(TIB, allocated=3),
-    "vmdk stream, 1 GiB": vmdk_stream_optimized(GIB, allocated=3),
-    "vmdk text": vmdk_flat_descriptor(TEXT),
-    "vmdk cowd, 1 GiB": cowd(GIB, allocated=3),
-    "vmdk sesparse, 1 GiB": sesparse(GIB, allocated=3),
-    "vhd fixed": vhd_fixed(64 * MIB),
-    "vhd dynamic, 1 GiB": vhd_dynamic(GIB, allocated=3),
-    "vhd dynamic, 1 TiB": vhd_dynamic(TIB, allocated=3),
-    "vhdx, 1 GiB": vhdx(GIB, allocated=3),
-    "vhdx, 64 TiB": vhdx(64 * TIB, allocated=3),
-    "vdi, 1 GiB": vdi(GIB, allocated=3),
-    "vdi, 1 TiB": vdi(TIB, allocated=3),
-    "gpt": gpt_disk(64 * MIB),
-    "gpt, 4 KiB sectors": gpt_disk(64 * MIB, sector=4096),
-    "mbr": mbr_disk(64 * MIB),
-    "iso": iso(el_torito=True, joliet=True),
-    "iso and udf": iso(400, udf=True),
-    "udf": udf(),
-    "qcow": qcow1(GIB, allocated=3),
-    "qed": qed(GIB, allocated=3),
-    "parallels, 1 GiB": parallels(GIB, allocated=3),
-    "parallels, 1 TiB": parallels(TIB, allocated=3),
-    "bochs": bochs(GIB, allocated=3),
-    "cloop": cloop(GIB, allocated=3),
-    "dmg": dmg(GIB, allocated=3),
-    "sparseimage": sparseimage(GIB, allocated=3),
-    "asif": asif(GIB, allocated=3),
-    "ewf": ewf(MIB, allocated=3),
-    "ewf2": ewf2(),
-    "luks1": luks(MIB),
-    "luks2": luks2(MIB),
-    "nothing known": Image.of(MIB, [(100, b"nothing that is known")]),
-}
+    f"{name}, {naturalsize(size, binary=True)}" if len(example.disks) > 1 else name: image
+    for name, example in EXAMPLES.items()
+    for (size, _), image in zip(example.disks, example.images, strict=True)
+} | {"nothing known": NOTHING}
 
 
 class Pieces:

@@ -74,3 +74,21 @@ def terminal(*arguments: str | Path, env: Mapping[str, str]) -> Iterator[Termina
         process.kill()
         screen.ended()
         os.close(ours)
+
+
+def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> str:
+    """What a command prints on a terminal."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [*commands.KEYHOLE, *arguments], env=env, stdin=its, stdout=its, stderr=its, start_new_session=True
+    ) as process:
+        os.close(its)
+        printed = b""
+        try:
+            while piece := os.read(ours, 65536):
+                printed += piece
+        except OSError:
+            pass  # as Linux ends a terminal that nobody writes to any more
+        process.wait(commands.PATIENCE)
+    os.close(ours)
+    return printed.decode()

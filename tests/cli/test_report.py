@@ -20,7 +20,7 @@ from keyhole.reports import page
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys
 from tests.cli.conftest import Keyhole
-from tests.cli.test_terminal import on_a_terminal
+from tests.cli.terminal import on_a_terminal
 from tests.e2e import commands
 from tests.reports import sample
 

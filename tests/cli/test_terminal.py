@@ -1,13 +1,12 @@
 """The command on a terminal, and where its output goes to a program that has seen enough."""
 
-import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from keyhole.builders import qcow2
+from tests.cli.terminal import on_a_terminal
 from tests.e2e import commands
 from tests.slow import slow
 
@@ -22,24 +21,6 @@ def folder(tmp_path: Path) -> Path:
     for number in range(150):
         (folder / f"{number}.qcow2").write_bytes(UNSAFE)
     return folder
-
-
-def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> str:
-    """What a command prints on a terminal."""
-    ours, its = pty.openpty()
-    with subprocess.Popen(
-        [*commands.KEYHOLE, *arguments], env=env, stdin=its, stdout=its, stderr=its, start_new_session=True
-    ) as process:
-        os.close(its)
-        printed = b""
-        try:
-            while piece := os.read(ours, 65536):
-                printed += piece
-        except OSError:
-            pass  # as Linux ends a terminal that nobody writes to any more
-        process.wait(commands.PATIENCE)
-    os.close(ours)
-    return printed.decode()
 
 
 @pytest.mark.slow

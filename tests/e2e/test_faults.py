@@ -3,11 +3,9 @@
 import json
 import os
 import signal
-from base64 import b64encode
 from gzip import compress
 from pathlib import Path
 from subprocess import Popen
-from uuid import uuid4
 
 import pytest
 
@@ -15,13 +13,12 @@ from keyhole.builders import qcow2
 from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.intake.refused import LONGEST_MESSAGE
-from keyhole.jobs.entry import Entry
-from keyhole.jobs.job import ScanJob
 from keyhole.limits import VISIBILITY
 from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE, Site
+from tests.e2e.deeds import kill_who_scans, message, submit
 from tests.slow import slow
 
 SAFE = qcow2(1024**3).to_bytes()
@@ -38,25 +35,6 @@ def bucket(faulty_site: Site) -> str:
     for key in (HELD, "b.qcow2", "c.qcow2"):
         faulty_site.s3.put_object(Bucket=name, Key=key, Body=SAFE)
     return name
-
-
-def submit(site: Site, bucket: str, *names: str) -> Entry:
-    """Submit objects in one message, as a person does."""
-    done = commands.keyhole("submit", "--json", *(f"s3://{bucket}/{name}" for name in names), env=site.env)
-    assert done.returncode == 0, done.stderr
-    jobs = tuple(ScanJob.model_validate_json(line) for line in done.stdout.splitlines())
-    assert [job.key for job in jobs] == list(names)
-    if len(jobs) == 1:
-        return Entry(jobs[0].id, jobs)
-    (entry_id,) = site.redis.hkeys(keys.LEDGER_ENTRIES)
-    return Entry(entry_id.decode(), jobs)
-
-
-def kill_who_scans(process: Popen[bytes]) -> int:
-    """Kill the one process that scans for a worker."""
-    (pid,) = commands.children(process.pid)
-    os.kill(pid, signal.SIGKILL)
-    return pid
 
 
 def announcements(site: Site, bucket: str) -> list[str]:
@@ -186,24 +164,6 @@ class TestTheEmbeddedWorker:
 
             assert process.wait(PROMPTLY) == 0
         assert commands.keyhole("show", f"s3://{bucket}/{HELD}", env=env).returncode == 0
-
-
-def message(task: str, body: object, **headers: object) -> bytes:
-    """A message as it lies in the broker's list."""
-    text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return json.dumps(
-        {
-            "body": b64encode(text).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {"lang": "py", "task": task, "id": "x", **headers},
-            "properties": {
-                "body_encoding": "base64",
-                "delivery_tag": uuid4().hex,
-                "delivery_info": {"exchange": "keyhole.jobs", "routing_key": "keyhole.jobs"},
-            },
-        }
-    ).encode()
 
 
 class TestWhatIsNoMessage:

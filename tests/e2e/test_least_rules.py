@@ -29,8 +29,8 @@ from keyhole.limits import VISIBILITY
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED_SINCE
+from tests.e2e.deeds import message
 from tests.e2e.held_s3 import HeldS3
-from tests.e2e.test_faults import message
 from tests.fleet.beat import due_last
 from tests.intake.events.aws_messages import POISON, record
 from tests.intake.events.aws_messages import message as event

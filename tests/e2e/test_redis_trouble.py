@@ -19,7 +19,7 @@ from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, Site
-from tests.e2e.test_faults import message
+from tests.e2e.deeds import message
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow

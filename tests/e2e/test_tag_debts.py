@@ -11,7 +11,7 @@ from keyhole.jobs.tag_debts import LOST_SECONDS, TagDebts
 from keyhole.reasons import Status
 from tests.e2e import commands
 from tests.e2e.conftest import Site
-from tests.e2e.test_faults import kill_who_scans, submit
+from tests.e2e.deeds import kill_who_scans, submit
 from tests.jobs.clock import pass_seconds
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.settings import Settings
 from tests.e2e.commands import until
-from tests.fleet.test_redis_transport import UNACKED, Desk
+from tests.fleet.desk import UNACKED, Desk
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from keyhole.builders import Image
+from tests.examples import EXAMPLES, NOTHING, is_small
 from tests.fuzz.sparse_input import SparseInput
-from tests.inspectors.examples import OUTSIDE, WHOLE
-from tests.inspectors.test_law import IMAGES
 
 #: Longer ones slow the fuzzer down more than they teach it.
 MAX_INPUT = 32 * 1024
@@ -39,11 +38,11 @@ def write(folder: Path) -> None:
 
 
 def _images() -> Iterator[tuple[str, Image]]:
-    yield from IMAGES.items()
-    for kind, images in (("whole", WHOLE), ("outside", OUTSIDE)):
-        for name, variants in images.items():
-            for number, image in enumerate(variants):
-                yield f"{kind} {name} {number}", image
+    yield "nothing", NOTHING
+    for name, example in EXAMPLES.items():
+        for number, image in enumerate(example.images):
+            if is_small(image):
+                yield f"{name} {number}", image
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from keyhole.scan.policy import judge
 from keyhole.scan.scanner import MAX_ROUNDS
 from keyhole.scan.settings import ScanSettings
 from tests.fuzz.sparse_input import SparseInput
-from tests.inspectors.test_hostile import MOST_HELD, MOST_HELD_OF_DMG, MOST_RANGES
-from tests.inspectors.test_law import Run, Single
+from tests.inspectors.feeding import Run, Single
+from tests.inspectors.laws import MOST_HELD, MOST_HELD_OF_DMG, MOST_RANGES
 
 KIB, MIB = 1024, 1024**2
 KINDS = (*ALL, RawDiskInspector)

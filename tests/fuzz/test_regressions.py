@@ -6,12 +6,12 @@ import pytest
 
 from keyhole.builders import Image, ewf, gpt_disk, luks2, tar, udf, vdi, vhd_dynamic, vhdx
 from keyhole.inspectors import Facts, Inspection
+from keyhole.inspectors.catalogue import INSPECTORS
 from tests.fuzz import corpus
 from tests.fuzz.checksums import repaired
 from tests.fuzz.mutator import mutate, simple_change
 from tests.fuzz.sparse_input import SparseInput
 from tests.fuzz.target import WAYS, check
-from tests.inspectors.examples import WHOLE
 
 MIB = 1024**2
 CHANGED_INPUTS = 400
@@ -75,7 +75,7 @@ def test_a_repaired_image_has_its_checksums(name: str) -> None:
 
 def test_it_has_a_seed_of_every_format() -> None:
     named = {_facts(one.image).format for one in corpus.seeds().values()}
-    assert named >= set(WHOLE)
+    assert named >= set(INSPECTORS)
 
 
 def _facts(image: Image) -> Facts:

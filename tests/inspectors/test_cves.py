@@ -37,7 +37,7 @@ from keyhole.scan.declared import Declared
 from keyhole.scan.policy import apply, judge
 from keyhole.scan.rules import Rule
 from tests.inspectors.inspecting import facts_of
-from tests.inspectors.test_hostile import exhaust
+from tests.inspectors.laws import exhaust
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 SECRET = "/etc/shadow"

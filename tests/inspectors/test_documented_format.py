@@ -7,7 +7,8 @@ import pytest
 
 from keyhole.builders import Image
 from keyhole.inspectors import FileInspector, Wholeness
-from tests.inspectors.one_inspector import MIB, checks_of, inspected, survives_mutations
+from tests.inspectors.laws import survives_mutations
+from tests.inspectors.one_inspector import MIB, checks_of, inspected
 from tests.pages import REFERENCE
 
 

@@ -7,8 +7,8 @@ import pytest
 from keyhole.builders import Image
 from keyhole.inspectors import Inspection
 from keyhole.inspectors.effort import STEPS, spend, watched
-from tests.inspectors.test_growth import MANY
-from tests.inspectors.test_law import IMAGES
+from tests.examples import EXAMPLES
+from tests.inspectors.many import MANY
 from tests.slow import slow
 
 #: Of what an object has many of, so many.
@@ -69,14 +69,14 @@ def test_nobody_is_asked_outside_of_a_watch() -> None:
 
 @pytest.mark.parametrize("tries", [2, slow(400)])
 @pytest.mark.parametrize(
-    "name", [slow(name) if number % 3 else name for number, name in enumerate((*IMAGES, *MANY))]
+    "name", [slow(name) if number % 3 else name for number, name in enumerate((*EXAMPLES, *MANY))]
 )
 def test_what_is_known_can_be_told_wherever_an_inspection_is_ended(
     name: str, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a watch that is called at every step
     monkeypatch.setattr("keyhole.inspectors.effort.STEPS", 1)
-    image = IMAGES[name] if name in IMAGES else MANY[name](FEW)
+    image = EXAMPLES[name].image if name in EXAMPLES else MANY[name](FEW)
     calls = _calls_for(image)
     assert calls
     for call in range(0, calls, -(-calls // tries)):

@@ -4,8 +4,9 @@ import pytest
 
 from keyhole.builders import Image
 from keyhole.inspectors import Inspection
+from keyhole.inspectors.catalogue import INSPECTORS
 from keyhole.inspectors.inside import Inside
-from tests.inspectors.examples import WHOLE
+from tests.examples import whole
 
 #: Cuts what is wanted into several pieces, as a slow network does.
 PIECE = 70_000
@@ -14,17 +15,17 @@ MOST_PIECES = 60
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first wanted", "last wanted"])
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", INSPECTORS)
 def test_an_image_can_be_looked_at_after_every_piece(name: str, which: int) -> None:
-    for image in WHOLE[name]:
+    for image in whole(name):
         _look_after_every_piece(image, which, thorough=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, -1], ids=["first wanted", "last wanted"])
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", INSPECTORS)
 def test_an_image_whose_maps_are_all_read_can_be_looked_at_after_every_piece(name: str, which: int) -> None:
-    for image in WHOLE[name]:
+    for image in whole(name):
         _look_after_every_piece(image, which, thorough=True)
 
 

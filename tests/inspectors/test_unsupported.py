@@ -31,7 +31,7 @@ from keyhole.inspectors import unsupported
 from keyhole.inspectors.unsupported import MAX_HOPS, UnsupportedFormats, named_by
 from tests.inspectors.compression.packed import PACKED, noise, skippable
 from tests.inspectors.inspecting import checks_of, facts_of
-from tests.inspectors.one_inspector import keeps_the_law
+from tests.inspectors.laws import keeps_the_law
 from tests.tools import environment, need
 
 KIB, MIB = 1024, 1024**2

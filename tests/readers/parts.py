@@ -16,32 +16,14 @@ from backports import zstd
 
 from keyhole.builders import (
     Image,
-    asif,
-    bochs,
-    cloop,
-    cowd,
-    dmg,
-    ewf,
     gpt_disk,
     iso,
-    luks,
-    luks2,
     mbr_disk,
-    parallels,
-    qcow1,
     qcow2,
-    qed,
-    sesparse,
-    sparseimage,
     udf,
-    vdi,
-    vhd_dynamic,
-    vhd_fixed,
-    vhdx,
-    vmdk_sparse,
-    vmdk_stream_optimized,
 )
 from keyhole.builders.tar import tar_header
+from tests.examples import EXAMPLES
 from tests.inspectors.partitions.labels import bsd_disk
 from tests.inspectors.volumes.built import lvm2
 from tests.inspectors.volumes.made import MADE, Made, make
@@ -84,28 +66,21 @@ TABLES = tuple(
 
 def disks() -> Iterator[Part]:
     """The formats of disks."""
-    yield Part.of("qcow2", qcow2(GIB, allocated=2))
-    yield Part.of("qcow", qcow1(64 * MIB, allocated=2))
-    yield Part.of("qed", qed(GIB, allocated=2))
-    yield Part.of("vdi", vdi(GIB, allocated=2))
-    yield Part.of("vmdk sparse", vmdk_sparse(GIB, allocated=2))
-    yield Part.of("vmdk stream", vmdk_stream_optimized(GIB, allocated=2))
-    yield Part.of("cowd", cowd(GIB, allocated=2))
-    yield Part.of("sesparse", sesparse(GIB, allocated=2))
-    yield Part.of("vhd fixed", vhd_fixed(4 * MIB), footer=512, moves=True)
-    yield Part.of("vhd dynamic", vhd_dynamic(GIB, allocated=2), footer=512)
-    yield Part.of("vhdx", vhdx(GIB, allocated=2))
-    yield Part.of("parallels", parallels(GIB, allocated=2))
-    yield Part.of("bochs", bochs(GIB, allocated=2))
-    yield Part.of("cloop", cloop(MIB, allocated=2))
-    yield Part.of("luks1", luks(MIB))
-    yield Part.of("luks2", luks2(MIB))
-    yield Part.of("sparseimage", sparseimage(GIB, allocated=2))
-    yield Part.of("asif", asif(GIB, allocated=2))
-    yield Part.of("ewf", ewf(MIB, allocated=2))
-    yield Part.of("dmg", dmg(4 * MIB, allocated=1), footer=512)
+    yield from (_part(name, GIB) for name in ("qcow2", "qed", "vdi", "vmdk sparse", "vmdk stream"))
+    yield from (_part(name, GIB) for name in ("cowd", "sesparse", "vhdx", "parallels", "bochs"))
+    yield from (_part(name, GIB) for name in ("sparseimage", "asif"))
+    yield _part("qcow", 64 * MIB)
+    yield _part("vhd fixed", 4 * MIB, footer=512, moves=True)
+    yield _part("vhd dynamic", GIB, footer=512)
+    yield from (_part(name, MIB) for name in ("cloop", "luks1", "luks2", "ewf"))
+    yield _part("dmg", 4 * MIB, footer=512)
     for at in TEXT_AT:
         yield Part(f"vmdk text at {at}", at + len(DESCRIPTOR), ((at, DESCRIPTOR),), soft=((0, b"#" * at),))
+
+
+def _part(name: str, size: int, *, footer: int = 0, moves: bool = False) -> Part:
+    """An example image as a part."""
+    return Part.of(name, EXAMPLES[name].build(size, 1 if name == "dmg" else 2), footer=footer, moves=moves)
 
 
 def raws() -> Iterator[Part]:

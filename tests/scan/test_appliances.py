@@ -20,11 +20,11 @@ from tests.inspectors.archives.appliances.building import (
     DISK_NAME,
     HARD_DISK,
     appliance,
+    chunked,
     chunks,
     descriptor,
     plain,
 )
-from tests.inspectors.archives.appliances.test_chunks import file
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -39,14 +39,15 @@ def scanned(image: Image, folder: Path, policy: str = "default") -> Report:
 
 def in_chunks(disk: Image, size: int) -> Image:
     text = descriptor(
-        file=file(size=disk.size, chunk=size), disk='<Disk ovf:diskId="vmdisk1" ovf:fileRef="file1"/>'
+        file=chunked(size=disk.size, chunk=size),
+        disk='<Disk ovf:diskId="vmdisk1" ovf:fileRef="file1"/>',
     )
     return appliance(text, *chunks(disk, size))
 
 
 @pytest.mark.parametrize("policy", ["default", "aws-vm-import"])
 def test_a_disk_in_chunks_is_safe(tmp_path: Path, policy: str) -> None:
-    report = scanned(appliance(descriptor(file=file(chunk=CHUNK)), *chunks(DISK, CHUNK)), tmp_path, policy)
+    report = scanned(appliance(descriptor(file=chunked(chunk=CHUNK)), *chunks(DISK, CHUNK)), tmp_path, policy)
     assert (report.status, report.format, report.virtual_size) == (Status.SAFE, "ova", 2 * GIB)
     (disk,) = report.members
     assert (disk.status, disk.format, disk.details["name"]) == (Status.SAFE, "vmdk", DISK_NAME)
@@ -54,10 +55,10 @@ def test_a_disk_in_chunks_is_safe(tmp_path: Path, policy: str) -> None:
 
 def test_a_disk_in_chunks_that_is_cut_is_damaged(tmp_path: Path) -> None:
     parts = chunks(DISK, CHUNK)[:-1]
-    stated = descriptor(file=file(chunk=CHUNK))
+    stated = descriptor(file=chunked(chunk=CHUNK))
     report = scanned(appliance(stated, *parts), tmp_path)
     assert (report.status, report.reasons[0]) == (Status.DAMAGED, "ovf_reference")
-    unstated = descriptor(file=file(chunk=CHUNK, size=None))
+    unstated = descriptor(file=chunked(chunk=CHUNK, size=None))
     assert scanned(appliance(unstated, *parts), tmp_path).status is Status.DAMAGED
 
 

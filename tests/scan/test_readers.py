@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from keyhole.builders import Image, OVADisk, ova, ovf, vhd_dynamic, vhd_fixed, vhd_geometry
+from keyhole.builders import (
+    Image,
+    OVADisk,
+    ova,
+    ovf,
+    vhd_dynamic,
+    vhd_fixed,
+    vhd_geometry,
+    vmdk_stream_optimized,
+)
 from keyhole.inspectors import Severity
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
@@ -15,8 +24,7 @@ from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.toml_files import FileError
-from tests.inspectors.archives.test_ova import DISKS
-from tests.inspectors.formats.test_vhd import with_footer
+from tests.inspectors.formats.vhds import with_footer
 
 MIB, GIB = 1024**2, 1024**3
 SIZE = 20 * GIB
@@ -106,7 +114,8 @@ def test_a_capacity_by_the_wrong_size_matters_to_the_readers_of_the_other(tmp_pa
 
 
 def test_the_sizes_of_an_archives_disks_add_up_for_each_reader(tmp_path: Path) -> None:
-    disks = [DISKS[0], OVADisk("disk.vhd", vhd_dynamic(SIZE, creator=b"vbox"), SIZE)]
+    disk = OVADisk("disk1.vmdk", vmdk_stream_optimized(2 * GIB, allocated=3), 2 * GIB)
+    disks = [disk, OVADisk("disk.vhd", vhd_dynamic(SIZE, creator=b"vbox"), SIZE)]
     image = ova(disks, descriptor=ovf(disks).replace("vmdk.html#streamOptimized", "any"))
     assert judged(tmp_path, image, "default").virtual_size == 2 * GIB + SIZE
     assert judged(tmp_path, image, "openstack").virtual_size == 2 * GIB + GEOMETRY

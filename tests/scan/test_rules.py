@@ -9,19 +9,9 @@ from hypothesis import strategies as st
 
 from keyhole.builders import (
     Image,
-    asif,
-    gpt_disk,
-    iso,
     luks,
-    qcow1,
     qcow2,
-    qed,
-    vdi,
-    vhd_dynamic,
-    vhd_fixed,
-    vhdx,
     vmdk_sparse,
-    vmdk_stream_optimized,
 )
 from keyhole.inspectors import CHECKS, Facts, Severity, Wholeness
 from keyhole.inspectors.findings import Finding
@@ -35,43 +25,39 @@ from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.toml_files import FileError
+from tests.examples import EXAMPLES
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 
+#: Example images, and how large a disk each holds.
+DISKS = {
+    **dict.fromkeys(["gpt", "vhd fixed"], 8 * MIB),
+    **dict.fromkeys(["qcow2", "vhd dynamic", "vhdx", "vmdk sparse", "vmdk stream", "vdi"], GIB),
+    **dict.fromkeys(["luks1", "asif", "qcow", "qed"], GIB),
+    "iso, plain": MIB,
+}
 IMAGES = {
-    "raw": gpt_disk(8 * MIB),
-    "qcow2": qcow2(GIB),
-    "fixed vhd": vhd_fixed(8 * MIB),
-    "odd fixed vhd": vhd_fixed(8 * MIB + 512),
-    "dynamic vhd": vhd_dynamic(GIB),
-    "vhdx": vhdx(GIB),
-    "sparse vmdk": vmdk_sparse(GIB),
-    "stream vmdk": vmdk_stream_optimized(GIB),
-    "vdi": vdi(GIB),
-    "iso": iso(),
-    "luks": luks(GIB),
-    "asif": asif(GIB, allocated=3),
-    "huge vhdx": vhdx(16 * TIB),
-    "qcow": qcow1(GIB),
-    "qed": qed(GIB),
+    **{name: EXAMPLES[name].build(size, 3) for name, size in DISKS.items()},
+    "odd fixed vhd": EXAMPLES["vhd fixed"].build(8 * MIB + 512, 0),
+    "huge vhdx": EXAMPLES["vhdx"].build(16 * TIB, 0),
 }
 TAKEN = {
-    "default": set(IMAGES) - {"qcow", "qed", "luks", "asif"},
-    "openstack": set(IMAGES) - {"qcow", "qed", "luks", "asif"},
-    "aws-vm-import": {"raw", "fixed vhd", "odd fixed vhd", "dynamic vhd", "vhdx", "stream vmdk"},
-    "azure": {"fixed vhd"},
+    "default": set(IMAGES) - {"qcow", "qed", "luks1", "asif"},
+    "openstack": set(IMAGES) - {"qcow", "qed", "luks1", "asif"},
+    "aws-vm-import": {"gpt", "vhd fixed", "odd fixed vhd", "vhd dynamic", "vhdx", "vmdk stream"},
+    "azure": {"vhd fixed"},
     "gcp": set(),
-    "kubevirt": set(IMAGES) - {"qcow", "qed", "luks", "asif"},
+    "kubevirt": set(IMAGES) - {"qcow", "qed", "luks1", "asif"},
 }
 #: Why not, where it is not the format alone.
 REFUSALS = {
     ("azure", "odd fixed vhd"): ("virtual_size_multiple",),
-    ("azure", "dynamic vhd"): ("banned_format",),
-    ("aws-vm-import", "sparse vmdk"): ("banned_format",),
+    ("azure", "vhd dynamic"): ("banned_format",),
+    ("aws-vm-import", "vmdk sparse"): ("banned_format",),
     ("aws-vm-import", "huge vhdx"): ("virtual_size_limit",),
-    ("gcp", "raw"): ("banned_format", "virtual_size_multiple"),
+    ("gcp", "gpt"): ("banned_format", "virtual_size_multiple"),
     ("default", "asif"): ("wholeness_unchecked",),
-    ("default", "luks"): ("encrypted",),
+    ("default", "luks1"): ("encrypted",),
 }
 
 

@@ -13,8 +13,7 @@ from keyhole.inspectors.archives.ovf.appliance import MAX_OVF
 from keyhole.inspectors.archives.ovf.descriptor import MAX_ENTRIES, OVFError, parse
 from tests.inspectors.archives.walking import walk
 from tests.inspectors.inspecting import facts_of
-from tests.inspectors.one_inspector import keeps_the_law
-from tests.inspectors.test_hostile import mutated
+from tests.inspectors.laws import keeps_the_law, mutated
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 VMDK = vmdk_stream_optimized(2 * GIB, allocated=3)

@@ -28,10 +28,9 @@ from tests.inspectors.archives.blocks import (
     sized,
 )
 from tests.inspectors.archives.walking import walk
+from tests.inspectors.feeding import WAYS, told_at_once
 from tests.inspectors.inspecting import facts_of
-from tests.inspectors.one_inspector import keeps_the_law
-from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, told_at_once
+from tests.inspectors.laws import keeps_the_law, mutated
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 TEXT = b"what to know of this archive\n"

@@ -23,7 +23,7 @@ from tests.inspectors.compression.packed import (
     zeros,
     zstd_frame,
 )
-from tests.inspectors.test_law import told_at_once
+from tests.inspectors.feeding import told_at_once
 from tests.slow import slow
 
 

@@ -1,42 +1,27 @@
 """Bochs: what each check says, of an image that fails it and of one that only looks as if."""
 
-import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from keyhole.builders import Image, bochs, guest_disk
+from keyhole.builders import bochs, guest_disk
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.bochs import BochsInspector
 from tests.conftest import QemuImg
-from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, Single, told_at_once
-from tests.slow import slow
+from tests.examples import whole
+from tests.inspectors import one_inspector
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
-IMAGES = [
-    bochs(7 * MIB, allocated=3),
-    bochs(7 * MIB, allocated=3, version=1),
-    bochs(2057 * MIB, extent_size=64 * KIB, allocated=(30_000, 3)),
-    bochs(512 * GIB, allocated=(0, 500_000)),
-    bochs(MIB),
-]
+IMAGES = whole("bochs")
 
 
-def inspected(image: Image) -> BochsInspector:
-    """The inspector of an image once nothing is missing."""
-    inspector = BochsInspector()
-    run = told_at_once(Single(inspector), image)
-    assert run.error is None
-    return inspector
+inspected = partial(one_inspector.inspected, BochsInspector)
 
 
-def checks_of(image: Image) -> list[str]:
-    return [finding.check for finding in inspected(image).checks()]
+checks_of = partial(one_inspector.checks_of, BochsInspector)
 
 
 BOTH = pytest.mark.parametrize("version", [1, 2])
@@ -176,55 +161,3 @@ def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: Qemu
         tmp_path / "raw"
     )
     qemu_img.run("compare", "-f", "bochs", "-F", "raw", image, raw)
-
-
-@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
-def test_it_knows_the_same_however_the_bytes_came(
-    image: Image, choose: random.Random, way: Any, data: st.DataObject
-) -> None:
-    """The law, over good images and mutated ones."""
-    image = mutated(image, choose)
-    reference = told_at_once(Single(BochsInspector()), image).facts()
-    assert way(Single(BochsInspector()), image, data.draw).facts() == reference
-
-
-@pytest.mark.parametrize("chunk_size", [slow(1), 7, 100, 4096, MIB])
-def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
-    for image in IMAGES:
-        stream = BochsInspector()
-        data = image.truncated(70 * KIB).to_bytes()
-        for start in range(0, len(data), chunk_size):
-            stream.eat_chunk(data[start : start + chunk_size])
-        stream.finish()
-        assert stream.missing() == []
-        assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
-
-
-@pytest.mark.parametrize("mutations", [100, slow(1000)])
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
-    choose = random.Random(4)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(mutations):
-        image = mutated(choose.choice(IMAGES), choose)
-        inspector = inspected(image)
-        assert sum(inspector.context_info.values()) < 512 * KIB
-        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
-        assert len(far) <= 2
-        assert inspector.virtual_size >= 0
-        assert len(inspector.checks()) < 20
-        assert all(len(finding.message) < 2048 for finding in inspector.checks())
-
-
-@given(st.binary(max_size=3000))
-def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
-    data = b"Bochs Virtual HD Image\0" + noise
-    inspector = inspected(Image.of(len(data), [(0, data)]))
-    assert inspector.format_match
-    inspector.checks()
-    inspector.details()
-
-
-@pytest.mark.parametrize("length", range(0, 600, 7))
-def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
-    front = IMAGES[0].read(0, length)
-    assert BochsInspector.matches_prefix(front) == (length >= 23)
-    assert not BochsInspector.matches_prefix(front[1:])

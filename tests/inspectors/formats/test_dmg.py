@@ -3,31 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keyhole.builders import Image, dmg, guest_disk
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.dmg import DMGInspector
 from tests.conftest import QemuImg
-from tests.inspectors.one_inspector import (
-    KIB,
-    MIB,
-    TIB,
-    checks_of,
-    image_of,
-    inspected,
-    keeps_the_law,
-    run_tool,
-    survives_mutations,
-)
+from tests.inspectors.one_inspector import KIB, MIB, TIB, checks_of, image_of, inspected, run_tool
 
-IMAGES = [
-    dmg(7 * MIB, allocated=3),
-    dmg(7 * MIB),
-    dmg(64 * MIB, allocated=(63, 0)),
-    dmg(7 * MIB).appended(bytes(300)),
-]
 TRAILER = 512
 
 
@@ -150,12 +132,3 @@ def test_the_front_and_the_tail_are_all_it_reads(tmp_path: Path) -> None:
     assert held["tail"] == 1023
     assert held.keys() == {"tail", "plist"}
     assert held["plist"] < 120 * KIB
-
-
-@given(st.data())
-def test_it_knows_the_same_however_the_bytes_came(data: st.DataObject) -> None:
-    keeps_the_law(DMGInspector, IMAGES, data)
-
-
-def test_mutations_do_not_break_it() -> None:
-    survives_mutations(DMGInspector, IMAGES)

@@ -16,6 +16,7 @@ from keyhole.inspectors.formats.dmg_map import RAW, parse
 from keyhole.reasons import Status
 from keyhole.scan.policy import judge
 from tests.inspectors.compression.packed import PACKED, noise
+from tests.inspectors.feeding import fetch
 from tests.inspectors.formats.dmgs import (
     BZIP2,
     PACK,
@@ -29,8 +30,7 @@ from tests.inspectors.formats.dmgs import (
     plist_of,
 )
 from tests.inspectors.inspecting import checks_of, facts_of
-from tests.inspectors.one_inspector import keeps_the_law, survives_mutations
-from tests.inspectors.test_law import fetch
+from tests.inspectors.laws import keeps_the_law, survives_mutations
 from tests.tools import environment, need
 
 KIB, MIB = 1024, 1024**2

@@ -6,32 +6,13 @@ from pathlib import Path
 from zlib import adler32
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keyhole.builders import Image, ewf, ewf2
 from keyhole.builders.ewf import NEXT
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.ewf import EWFInspector
-from tests.inspectors.one_inspector import (
-    KIB,
-    MIB,
-    checks_of,
-    image_of,
-    inspected,
-    keeps_the_law,
-    run_tool,
-    survives_mutations,
-)
+from tests.inspectors.one_inspector import KIB, MIB, checks_of, image_of, inspected, run_tool
 
-IMAGES = [
-    ewf(MIB, allocated=3),
-    ewf(MIB, last="next"),
-    ewf(MIB, segment=2),
-    ewf(MIB, first=bytes(5000)),
-    ewf2(),
-    ewf2(last=NEXT),
-]
 #: Where the builder puts things: the volume section, its data, and the section behind.
 VOLUME, VOLUME_DATA, SECTORS = 13, 89, 89 + 1052
 
@@ -222,12 +203,3 @@ def test_every_cut_of_an_ex01_is_noticed() -> None:
 )
 def test_another_signature_makes_no_ewf(front: bytes) -> None:
     assert not EWFInspector.matches_prefix(front)
-
-
-@given(st.data())
-def test_it_knows_the_same_however_the_bytes_came(data: st.DataObject) -> None:
-    keeps_the_law(EWFInspector, IMAGES, data)
-
-
-def test_mutations_do_not_break_it() -> None:
-    survives_mutations(EWFInspector, IMAGES)

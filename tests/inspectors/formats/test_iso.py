@@ -5,35 +5,17 @@ from binascii import crc_hqx
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keyhole.builders import Image, iso, mbr_disk, udf
 from keyhole.builders.iso import MAIN_BLOCK, PARTITION_BLOCK, RESERVE_BLOCK
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.iso import ISOInspector
-from tests.inspectors.one_inspector import (
-    KIB,
-    MIB,
-    checks_of,
-    image_of,
-    inspected,
-    keeps_the_law,
-    run_tool,
-    survives_mutations,
-)
+from tests.inspectors.one_inspector import KIB, MIB, checks_of, image_of, inspected, run_tool
 
 SECTOR = 2048
 PRIMARY = 16 * SECTOR
 ANCHOR = 256 * SECTOR
 BRIDGE = iso(400, udf=True, joliet=True)
-IMAGES = [
-    iso(joliet=True, rock_ridge=True, el_torito=True),
-    BRIDGE,
-    udf(),
-    udf(1000, block_size=512),
-    udf(block_size=4096),
-]
 
 
 def both(value: int, length: int) -> bytes:
@@ -309,13 +291,3 @@ def test_a_name_is_read_in_8_and_16_bits(name: str) -> None:
     field = text.ljust(127, b"\0") + bytes([len(text)])
     image = with_udf(udf(), (MAIN_BLOCK + 1) * SECTOR, 84, field)
     assert inspected(ISOInspector, image).details()["udf_volume_name"] == name
-
-
-@given(st.data())
-def test_it_knows_the_same_however_the_bytes_came(data: st.DataObject) -> None:
-    keeps_the_law(ISOInspector, IMAGES, data)
-
-
-def test_mutations_do_not_break_it() -> None:
-    """Where the first anchor is lost, two others are looked for, each for three sizes of blocks."""
-    survives_mutations(ISOInspector, IMAGES, ranges=7)

@@ -14,24 +14,8 @@ from keyhole.builders.luks import PAYLOAD_OFFSET, PAYLOAD_SECTOR, luks2_header, 
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.luks.inspector import LUKSInspector
 from keyhole.inspectors.formats.luks.metadata import parse
-from tests.inspectors.one_inspector import (
-    KIB,
-    MIB,
-    checks_of,
-    image_of,
-    inspected,
-    keeps_the_law,
-    run_tool,
-    survives_mutations,
-)
+from tests.inspectors.one_inspector import KIB, MIB, checks_of, image_of, inspected, run_tool
 
-IMAGES = [
-    luks(MIB),
-    luks2(MIB),
-    luks2(MIB, fixed_size=True),
-    luks2(MIB, header_size=256 * KIB),
-    luks2(MIB, header_size=MIB),
-]
 #: Keys that the metadata have, to make others of.
 KEYS = ["segments", "keyslots", "config", "0", "area", "offset", "size", "requirements", "mandatory"]
 TOO_MANY = "the LUKS2 metadata have more values than any volume needs"
@@ -378,12 +362,3 @@ def test_segments_add_up() -> None:
 @pytest.mark.parametrize("front", [b"SKUL\xba\xbe\0\1", b"LUKS\xbe\xba\0\1", b"\0LUKS\xba\xbe"])
 def test_another_signature_makes_no_luks(front: bytes) -> None:
     assert not LUKSInspector.matches_prefix(front)
-
-
-@given(st.data())
-def test_it_knows_the_same_however_the_bytes_came(data: st.DataObject) -> None:
-    keeps_the_law(LUKSInspector, IMAGES, data)
-
-
-def test_mutations_do_not_break_it() -> None:
-    survives_mutations(LUKSInspector, IMAGES)

@@ -1,43 +1,28 @@
 """Parallels: what each check says, of an image that fails it and of one that only looks as if."""
 
-import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keyhole.builders import Image, guest_disk, parallels
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.parallels import ParallelsInspector
-from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
-from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, Single, told_at_once
-from tests.slow import slow
+from tests.conftest import FACTS, QemuImages, QemuImg
+from tests.examples import images_of
+from tests.inspectors import one_inspector
+from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
-IMAGES = [
-    parallels(7 * MIB, allocated=3),
-    parallels(7 * MIB, allocated=3, extended=False),
-    parallels(2057 * MIB, cluster_size=64 * KIB, allocated=(30_000, 3)),
-    parallels(TIB, allocated=(0, 500_000)),
-    parallels(TIB, allocated=(0, 500_000), extended=False),
-    parallels(MIB),
-]
+IMAGES = images_of(ParallelsInspector)
 
 
-def inspected(image: Image) -> ParallelsInspector:
-    """The inspector of an image once nothing is missing."""
-    inspector = ParallelsInspector()
-    run = told_at_once(Single(inspector), image)
-    assert run.error is None
-    return inspector
+inspected = partial(one_inspector.inspected, ParallelsInspector)
 
 
-def checks_of(image: Image) -> list[str]:
-    return [finding.check for finding in inspected(image).checks()]
+checks_of = partial(one_inspector.checks_of, ParallelsInspector)
 
 
 BOTH = pytest.mark.parametrize("extended", [True, False])
@@ -225,7 +210,7 @@ def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: Qemu
 @pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "parallels"))
 def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
     facts = FACTS[name]
-    inspector = inspected(image_of(qemu_images[name]))
+    inspector = inspected(image_of(qemu_images[name].path))
     assert inspector.virtual_size == facts["virtual_size"]
     assert inspector.details().get("backing_file") == facts.get("backing_file")
     expected = {"dirty": "dirty"}
@@ -233,61 +218,3 @@ def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name
         check for check, reason in expected.items() if facts.get(reason)
     ]
     assert inspector.wholeness is not Wholeness.UNCHECKED
-
-
-def image_of(made: QemuImage) -> Image:
-    """A file as a value."""
-    data = made.path.read_bytes()
-    return Image.of(len(data), [(0, data)])
-
-
-@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
-def test_it_knows_the_same_however_the_bytes_came(
-    image: Image, choose: random.Random, way: Any, data: st.DataObject
-) -> None:
-    """The law, over good images and mutated ones."""
-    image = mutated(image, choose)
-    reference = told_at_once(Single(ParallelsInspector()), image).facts()
-    assert way(Single(ParallelsInspector()), image, data.draw).facts() == reference
-
-
-@pytest.mark.parametrize("chunk_size", [slow(1), 7, 100, 4096, MIB])
-def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
-    for image in IMAGES:
-        stream = ParallelsInspector()
-        data = image.truncated(70 * KIB).to_bytes()
-        for start in range(0, len(data), chunk_size):
-            stream.eat_chunk(data[start : start + chunk_size])
-        stream.finish()
-        assert stream.missing() == []
-        assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
-
-
-@pytest.mark.parametrize("mutations", [100, slow(1000)])
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
-    choose = random.Random(3)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(mutations):
-        image = mutated(choose.choice(IMAGES), choose)
-        inspector = inspected(image)
-        assert sum(inspector.context_info.values()) < 512 * KIB
-        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
-        assert len(far) <= 2
-        assert inspector.virtual_size >= 0
-        assert len(inspector.checks()) < 20
-        assert all(len(finding.message) < 2048 for finding in inspector.checks())
-
-
-@given(st.binary(max_size=3000))
-def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
-    data = b"WithouFreSpacExt\2\0\0\0" + noise
-    inspector = inspected(Image.of(len(data), [(0, data)]))
-    assert inspector.format_match
-    inspector.checks()
-    inspector.details()
-
-
-@pytest.mark.parametrize("length", range(0, 600, 7))
-def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
-    front = IMAGES[0].read(0, length)
-    assert ParallelsInspector.matches_prefix(front) == (length >= 16)
-    assert not ParallelsInspector.matches_prefix(front[1:])

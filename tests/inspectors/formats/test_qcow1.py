@@ -1,42 +1,28 @@
 """qcow version 1: what each check says, of an image that fails it and of one that only looks as if."""
 
-import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from keyhole.builders import Image, guest_disk, qcow1
+from keyhole.builders import guest_disk, qcow1
 from keyhole.inspectors import Severity, Wholeness
 from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
-from tests.conftest import FACTS, QemuImage, QemuImages, QemuImg
-from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, Single, told_at_once
-from tests.slow import slow
+from tests.conftest import FACTS, QemuImages, QemuImg
+from tests.examples import images_of
+from tests.inspectors import one_inspector
+from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
-IMAGES = [
-    qcow1(7 * MIB, allocated=3),
-    qcow1(MIB, allocated=(200, 3), cluster_bits=9, l2_bits=6, backing_file="base.raw"),
-    qcow1(513 * MIB, allocated=(100_000, 5, 7), compressed=True),
-    qcow1(100 * GIB, allocated=(0, 5_000_000)),
-    qcow1(MIB),
-]
+IMAGES = images_of(QcowV1Inspector)
 
 
-def inspected(image: Image) -> QcowV1Inspector:
-    """The inspector of an image once nothing is missing."""
-    inspector = QcowV1Inspector()
-    run = told_at_once(Single(inspector), image)
-    assert run.error is None
-    return inspector
+inspected = partial(one_inspector.inspected, QcowV1Inspector)
 
 
-def checks_of(image: Image) -> list[str]:
-    return [finding.check for finding in inspected(image).checks()]
+checks_of = partial(one_inspector.checks_of, QcowV1Inspector)
 
 
 def u32(value: int) -> bytes:
@@ -218,7 +204,7 @@ def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: Qemu
 @pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "qcow"))
 def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
     facts = FACTS[name]
-    inspector = inspected(image_of(qemu_images[name]))
+    inspector = inspected(image_of(qemu_images[name].path))
     assert inspector.virtual_size == facts["virtual_size"]
     assert inspector.details().get("backing_file") == facts.get("backing_file")
     expected = {"backing_file": "backing_file", "encrypted": "encrypted"}
@@ -226,61 +212,3 @@ def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name
         check for check, reason in expected.items() if facts.get(reason)
     ]
     assert inspector.wholeness is not Wholeness.UNCHECKED
-
-
-def image_of(made: QemuImage) -> Image:
-    """A file as a value."""
-    data = made.path.read_bytes()
-    return Image.of(len(data), [(0, data)])
-
-
-@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
-def test_it_knows_the_same_however_the_bytes_came(
-    image: Image, choose: random.Random, way: Any, data: st.DataObject
-) -> None:
-    """The law, over good images and mutated ones."""
-    image = mutated(image, choose)
-    reference = told_at_once(Single(QcowV1Inspector()), image).facts()
-    assert way(Single(QcowV1Inspector()), image, data.draw).facts() == reference
-
-
-@pytest.mark.parametrize("chunk_size", [slow(1), 7, 100, 4096, MIB])
-def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
-    for image in IMAGES:
-        stream = QcowV1Inspector()
-        data = image.truncated(70 * KIB).to_bytes()
-        for start in range(0, len(data), chunk_size):
-            stream.eat_chunk(data[start : start + chunk_size])
-        stream.finish()
-        assert stream.missing() == []
-        assert stream.checks() == inspected(image.truncated(70 * KIB)).checks()
-
-
-@pytest.mark.parametrize("mutations", [100, slow(1000)])
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
-    choose = random.Random(1)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(mutations):
-        image = mutated(choose.choice(IMAGES), choose)
-        inspector = inspected(image)
-        assert sum(inspector.context_info.values()) < 512 * KIB
-        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
-        assert len(far) <= 2
-        assert inspector.virtual_size >= 0
-        assert len(inspector.checks()) < 20
-        assert all(len(finding.message) < 2048 for finding in inspector.checks())
-
-
-@given(st.binary(max_size=3000))
-def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
-    data = b"QFI\xfb\0\0\0\1" + noise
-    inspector = inspected(Image.of(len(data), [(0, data)]))
-    assert inspector.format_match
-    inspector.checks()
-    inspector.details()
-
-
-@pytest.mark.parametrize("length", range(0, 600, 7))
-def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
-    front = IMAGES[0].read(0, length)
-    assert QcowV1Inspector.matches_prefix(front) == (length >= 8)
-    assert not QcowV1Inspector.matches_prefix(front[1:])

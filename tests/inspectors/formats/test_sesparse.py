@@ -1,30 +1,18 @@
 """SESparse: what each check says, of an extent that fails it and of one that only looks as if."""
 
-import random
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from keyhole.builders import Image, guest_disk, sesparse
+from keyhole.builders import guest_disk, sesparse
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
 from tests.conftest import QemuImg
-from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, Single, told_at_once
-from tests.slow import slow
+from tests.inspectors import one_inspector
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
-IMAGES = [
-    sesparse(64 * MIB, allocated=(5000, 0, 9999)),
-    sesparse(7 * MIB, allocated=3),
-    sesparse(200 * GIB, allocated=(0, 50_000_000)),
-    sesparse(MIB),
-    sesparse(MIB, allocated=1, replay_journal=True),
-]
 #: What every extent is told, for its descriptor is elsewhere.
 ALWAYS = ["unsupported_subformat"]
 #: Where the builder puts the structures of a disk of 64 MiB.
@@ -33,17 +21,10 @@ TABLES = DIRECTORY + 512
 GRAIN_TABLES_FIELD, GRAINS_FIELD = 144, 192
 
 
-def inspected(image: Image) -> SESparseInspector:
-    """The inspector of an image once nothing is missing."""
-    inspector = SESparseInspector()
-    run = Single(inspector)
-    told_at_once(run, image)
-    assert run.error is None
-    return inspector
+inspected = partial(one_inspector.inspected, SESparseInspector)
 
 
-def checks_of(image: Image) -> list[str]:
-    return [finding.check for finding in inspected(image).checks()]
+checks_of = partial(one_inspector.checks_of, SESparseInspector)
 
 
 def u64(value: int) -> bytes:
@@ -166,13 +147,6 @@ def test_another_magic_is_another_format() -> None:
     assert checks_of(image) == []
 
 
-@pytest.mark.parametrize("length", range(0, 600, 7))
-def test_the_front_alone_tells_whether_it_is_one(length: int) -> None:
-    front = IMAGES[0].read(0, length)
-    assert SESparseInspector.matches_prefix(front) == (length >= 8)
-    assert not SESparseInspector.matches_prefix(front[1:])
-
-
 @pytest.mark.qemu
 def test_qemu_reads_what_the_guest_wrote(qemu_img: QemuImg, tmp_path: Path) -> None:
     """QEMU opens an extent by a descriptor."""
@@ -183,36 +157,3 @@ def test_qemu_reads_what_the_guest_wrote(qemu_img: QemuImg, tmp_path: Path) -> N
     lines = ["# Disk DescriptorFile", "version=1", "CID=1", "parentCID=ffffffff", 'createType="seSparse"']
     descriptor.write_text("\n".join([*lines, 'RW 131072 SESPARSE "x-sesparse.vmdk"', ""]))
     qemu_img.run("compare", "-f", "vmdk", "-F", "raw", descriptor, raw)
-
-
-@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
-def test_it_knows_the_same_however_the_bytes_came(
-    image: Image, choose: random.Random, way: Any, data: st.DataObject
-) -> None:
-    """The law, over good images and mutated ones."""
-    image = mutated(image, choose)
-    reference = told_at_once(Single(SESparseInspector()), image).facts()
-    assert way(Single(SESparseInspector()), image, data.draw).facts() == reference
-
-
-@pytest.mark.parametrize("mutations", [100, slow(1000)])
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
-    choose = random.Random(2)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(mutations):
-        inspector = inspected(mutated(choose.choice(IMAGES), choose))
-        assert sum(inspector.context_info.values()) < 128 * KIB
-        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
-        assert len(far) <= 2
-        assert 0 <= inspector.virtual_size < 1 << 76
-        assert len(inspector.checks()) < 50
-        assert all(len(finding.message) < 2048 for finding in inspector.checks())
-        inspector.details()
-
-
-@given(st.binary(max_size=3000))
-def test_any_bytes_behind_the_magic_raise_nothing(noise: bytes) -> None:
-    data = u64(0xCAFEBABE) + noise
-    inspector = inspected(Image.of(len(data), [(0, data)]))
-    assert inspector.format_match
-    inspector.checks()
-    inspector.details()

@@ -21,9 +21,9 @@ from keyhole.inspectors import Inspection
 from keyhole.inspectors.formats.vmdk.text import STEPS, VMDKTextInspector
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from tests.inspectors.compression.packed import skippable
+from tests.inspectors.feeding import fetch
 from tests.inspectors.inspecting import checks_of, facts_of
-from tests.inspectors.one_inspector import keeps_the_law
-from tests.inspectors.test_law import fetch
+from tests.inspectors.laws import keeps_the_law
 from tests.tools import environment, need
 
 KIB, MIB = 1024, 1024**2

@@ -6,23 +6,13 @@ import pytest
 
 from keyhole.builders import Image, gpt_disk, mbr_disk, vhd_dynamic, vhd_fixed, vhd_geometry
 from keyhole.inspectors import Wholeness
-from keyhole.inspectors.formats.vhd import footer_checksum
 from keyhole.inspectors.readers import READERS
+from tests.inspectors.formats.vhds import with_footer
 from tests.inspectors.inspecting import checks_of, facts_of
 
 MIB, GIB = 1024**2, 1024**3
 #: The bytes of the geometry nearest below 513 MiB.
 GEOMETRY = prod(vhd_geometry(513 * MIB // 512)) * 512
-
-
-def with_footer(image: Image, at: int, value: bytes, *, only: int | None = None) -> Image:
-    """Change both footers of a dynamic image, or one of them, and correct the checksums."""
-    for base in (0, image.size - 512) if only is None else (only,):
-        footer = bytearray(image.read(base, 512))
-        footer[at : at + len(value)] = value
-        footer[64:68] = footer_checksum(bytes(footer)).to_bytes(4, "big")
-        image = image.patched(base, bytes(footer))
-    return image
 
 
 @pytest.mark.parametrize("size", [7 * MIB, 513 * MIB, 40 * GIB])

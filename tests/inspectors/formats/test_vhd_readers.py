@@ -7,7 +7,7 @@ import pytest
 from keyhole.builders import Image, vhd_dynamic, vhd_fixed
 from keyhole.inspectors.readers import QEMU, QEMU_9
 from tests.conftest import QemuImg
-from tests.inspectors.formats.test_vhd import with_footer
+from tests.inspectors.formats.vhds import with_footer
 from tests.inspectors.inspecting import facts_of
 
 MIB, GIB = 1024**2, 1024**3

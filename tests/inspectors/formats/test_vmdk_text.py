@@ -1,9 +1,8 @@
 """VMDK, a text alone: what each check says, of a text that fails it and of one that only looks as if."""
 
-import random
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +15,8 @@ from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
 from keyhole.inspectors.formats.vmdk.text import MAX_FINDINGS, TYPES, VMDKTextInspector
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from tests.conftest import FACTS, QemuImages, QemuImg
-from tests.inspectors.test_hostile import mutated
-from tests.inspectors.test_law import WAYS, Single, told_at_once
-from tests.slow import slow
+from tests.inspectors import one_inspector
+from tests.inspectors.feeding import Single, told_at_once
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
@@ -41,27 +39,10 @@ def image_of(text: str, *, padding: bytes = b"") -> Image:
     return vmdk_flat_descriptor(text).appended(padding)
 
 
-IMAGES = [
-    image_of(text_of()),
-    image_of(text_of(extents=('RW 4192256 SPARSE "x-s001.vmdk"', "RW 63 ZERO", 'RW 9 FLAT "C:\\\\x" 0'))),
-    image_of(
-        text_of('parentFileNameHint="base.vmdk"', 'changeTrackPath="x-ctk.vmdk"', parent="parentCID=12345678")
-    ),
-    image_of(text_of('createType="vmfs"'), padding=b"\n" * 300_000 + FLAT.encode()),
-]
+inspected = partial(one_inspector.inspected, VMDKTextInspector)
 
 
-def inspected(image: Image) -> VMDKTextInspector:
-    """The inspector of an image once nothing is missing."""
-    inspector = VMDKTextInspector()
-    run = Single(inspector)
-    told_at_once(run, image)
-    assert run.error is None
-    return inspector
-
-
-def checks_of(image: Image) -> list[str]:
-    return [finding.check for finding in inspected(image).checks()]
+checks_of = partial(one_inspector.checks_of, VMDKTextInspector)
 
 
 def sound(*checks: str) -> list[str]:
@@ -407,48 +388,12 @@ def test_a_text_of_a_mebibyte_is_read_in_linear_time(line: bytes, front: bytes) 
     assert time.process_time() - start < 5
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 100, 4096, MIB])
-def test_the_size_of_a_streams_chunks_does_not_matter(chunk_size: int) -> None:
-    for image in IMAGES:
-        stream = VMDKTextInspector()
-        data = image.truncated(4 * KIB).to_bytes()
-        for start in range(0, len(data), chunk_size):
-            stream.eat_chunk(data[start : start + chunk_size])
-        stream.finish()
-        assert stream.missing() == []
-        assert stream.checks() == inspected(image.truncated(4 * KIB)).checks()
-
-
 def test_every_cut_of_a_text_is_some_text_or_another_format() -> None:
     image = image_of(text_of('parentFileNameHint="base.vmdk"'))
     for size in range(image.size):
         inspector = inspected(image.truncated(size))
         assert inspector.wholeness is Wholeness.UNCHECKED
         assert bool(inspector.checks()) == inspector.format_match == (size >= 21)
-
-
-@given(st.sampled_from(IMAGES), st.randoms(use_true_random=False), st.sampled_from(WAYS), st.data())
-def test_it_knows_the_same_however_the_bytes_came(
-    image: Image, choose: random.Random, way: Any, data: st.DataObject
-) -> None:
-    """The law, over good images and mutated ones."""
-    image = mutated(image, choose)
-    reference = told_at_once(Single(VMDKTextInspector()), image).facts()
-    assert way(Single(VMDKTextInspector()), image, data.draw).facts() == reference
-
-
-@pytest.mark.parametrize("mutations", [100, slow(1000)])
-def test_a_mutated_image_never_breaks_it_and_never_asks_for_much(mutations: int) -> None:
-    choose = random.Random(2)  # noqa: S311 - to choose mutations, the same in every run
-    for _ in range(mutations):
-        inspector = inspected(mutated(choose.choice(IMAGES), choose))
-        assert sum(inspector.context_info.values()) < 1025 * KIB
-        far = [at for at in inspector._regions.values() if at.held and at.offset + at.length > 256 * KIB]
-        assert len(far) <= 2
-        assert 0 <= inspector.virtual_size < 1 << 76
-        assert len(inspector.checks()) < 50
-        assert all(len(finding.message) < 2048 for finding in inspector.checks())
-        inspector.details()
 
 
 @given(st.binary(max_size=3000), st.sampled_from([b"version=1\n", b"# Disk DescriptorFile", b"RW 1 FLAT "]))

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole.builders import guest_disk
+from keyhole.inspectors.catalogue import INSPECTORS
 from keyhole.inspectors.volumes.superblock import Place
 from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, names
-from tests.inspectors.examples import WHOLE
+from tests.examples import whole
 from tests.inspectors.volumes.built import built, hfsplus, hpfs
 from tests.inspectors.volumes.views import BytesView
 
@@ -124,10 +125,10 @@ def test_a_short_magic_number_alone_is_no_volume(name: str, place: Place) -> Non
         assert names(BytesView(known, LARGE)) == ()
 
 
-@pytest.mark.parametrize("image_format", WHOLE)
+@pytest.mark.parametrize("image_format", INSPECTORS)
 def test_images_are_not_taken_for_volumes_but_luks(image_format: str) -> None:
     expected = VOLUMES_THEMSELVES.get(image_format, ())
-    for image in WHOLE[image_format]:
+    for image in whole(image_format):
         assert names(image) == expected
 
 

@@ -1,75 +1,19 @@
 """From messages to jobs: what is asked for is on its way before a message is taken over, and once."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import pytest
 import redis
 
-from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.intake.dead_letters import Dead
 from keyhole.intake.events import handling
-from keyhole.intake.events.deletion import VerdictDeleter
-from keyhole.intake.events.handling import Handled, Handler, Rules
 from keyhole.intake.events.notifications import NotUnderstoodError
-from keyhole.intake.events.source import Message
-from keyhole.intake.selection import Selection
-from keyhole.jobs.entry import Entry
-from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import EVENTS
-from keyhole.results.drop import Drops
-from keyhole.sources.allowed import AllowedBuckets
 from keyhole.store import keys
 from keyhole.store.durability import NotDurableError
 from tests.intake.events.aws_messages import POISON, message, record
-
-SOURCE = "redis://here/list"
-WINDOW = 60
-
-
-class Outbox:
-    """A publisher that keeps what it is given, unless it is away."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.trips = 0
-        self.is_away = False
-
-    def publish(self, entries: Sequence[Entry]) -> None:
-        if self.is_away:
-            raise DeliveryUncertainError("the broker is away")
-        self.trips += 1
-        self.entries += entries
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of the objects that are to be scanned, as they were published."""
-        return [job.key for entry in self.entries for job in entry.jobs]
-
-
-class Intake:
-    """A handler with a ledger and an outbox of its own."""
-
-    def __init__(
-        self, valkey: redis.Redis, *, dead_after: int = 3, allowed: tuple[str, ...] = (), **selection: object
-    ) -> None:
-        self.outbox = Outbox()
-        self.ledger = Ledger(valkey, done_seconds=3600)
-        self.dead = DeadLetters(valkey)
-        rules = Rules(
-            Selection.model_validate(selection), AllowedBuckets(allowed), "rules", dead_after, WINDOW
-        )
-        deleter = VerdictDeleter(Drops(valkey), lambda _: True)
-        self.handler = Handler(self.ledger, self.outbox, self.dead, deleter, rules)
-
-    def handle(self, *bodies: bytes, receives: int = 1) -> Handled:
-        """Handle messages that came together."""
-        return self.handler.handle([Message(body, None, receives) for body in bodies], SOURCE)
-
-    def counts(self, *bodies: bytes) -> Counter[str]:
-        """What is counted of messages, but where they came from."""
-        counts = self.handle(*bodies).counts
-        return Counter({name: count for name, count in counts.items() if count and "from:" not in name})
+from tests.intake.events.outbox import SOURCE, WINDOW, Intake
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.store.connection import connect
 from tests.intake.events.aws_messages import POISON, message, record
-from tests.intake.events.test_handling import Intake
+from tests.intake.events.outbox import Intake
 
 LIST = "events"
 

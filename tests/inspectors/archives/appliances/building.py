@@ -28,6 +28,9 @@ DISK_ELEMENT = (
     f'ovf:capacityAllocationUnits="byte * 2^30" ovf:format="{VMDK_URI}"/>'
 )
 
+#: The size of a chunk.
+CHUNK = 20_000
+
 
 def descriptor(
     hardware: str = HARD_DISK, *, file: str = FILE, disk: str = DISK_ELEMENT, more: str = ""
@@ -76,3 +79,9 @@ def _part(image: Image, start: int, size: int) -> Image:
         for at, data in image.pieces
     ]
     return Image.of(size, [(at, data) for at, data in pieces if data and at < size])
+
+
+def chunked(*, size: int | None = DISK.size, chunk: object = CHUNK, more: str = "") -> str:
+    """What an OVF says of a disk that lies in chunks."""
+    stated = "" if size is None else f'ovf:size="{size}" '
+    return f'<File ovf:href="{DISK_NAME}" ovf:id="file1" {stated}ovf:chunkSize="{chunk}"{more}/>'

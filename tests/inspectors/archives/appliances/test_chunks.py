@@ -13,11 +13,13 @@ from keyhole.inspectors.archives.ova import OVAInspector
 from keyhole.reasons import Status
 from keyhole.scan.policy import judge
 from tests.inspectors.archives.appliances.building import (
+    CHUNK,
     DISK,
     DISK_NAME,
     GIB,
     KIB,
     appliance,
+    chunked,
     chunks,
     described,
     descriptor,
@@ -25,18 +27,12 @@ from tests.inspectors.archives.appliances.building import (
     plain,
 )
 from tests.inspectors.archives.walking import facts_of, walk
-from tests.inspectors.one_inspector import keeps_the_law
+from tests.inspectors.laws import keeps_the_law
 
-CHUNK = 20_000
 PACKED = plain(gzip.compress(DISK.to_bytes(), mtime=0))
 
 
-def file(*, size: int | None = DISK.size, chunk: object = CHUNK, more: str = "") -> str:
-    stated = "" if size is None else f'ovf:size="{size}" '
-    return f'<File ovf:href="{DISK_NAME}" ovf:id="file1" {stated}ovf:chunkSize="{chunk}"{more}/>'
-
-
-TEXT = descriptor(file=file())
+TEXT = descriptor(file=chunked())
 CHUNKS = chunks(DISK, CHUNK)
 GZIP = ' ovf:compression="gzip"'
 
@@ -54,7 +50,7 @@ def test_chunks_are_one_disk() -> None:
 
 @pytest.mark.parametrize("size", [DISK.size - 1, DISK.size, DISK.size + 1, 1000, 4 * KIB])
 def test_chunks_have_any_size(size: int) -> None:
-    facts = walk(appliance(descriptor(file=file(chunk=size)), *chunks(DISK, size)))
+    facts = walk(appliance(descriptor(file=chunked(chunk=size)), *chunks(DISK, size)))
     assert (facts.findings, [one.facts for one in facts.members]) == ((), [facts_of(DISK)])
 
 
@@ -64,7 +60,7 @@ def test_the_last_chunk_may_be_empty() -> None:
 
 
 def test_the_size_of_a_file_in_chunks_need_not_be_stated() -> None:
-    assert walk(appliance(descriptor(file=file(size=None)), *CHUNKS)).findings == ()
+    assert walk(appliance(descriptor(file=chunked(size=None)), *CHUNKS)).findings == ()
 
 
 def test_chunks_lie_in_any_order_and_before_the_descriptor() -> None:
@@ -88,7 +84,7 @@ def test_a_chunk_that_is_not_there_is_found(place: int) -> None:
     left = [one for number, one in enumerate(CHUNKS) if number != place]
     assert described(TEXT, *left) == [("ovf_reference", Severity.ERROR)]
     if place < len(CHUNKS) - 1:
-        assert described(descriptor(file=file(size=None)), *left) == [("ovf_reference", Severity.ERROR)]
+        assert described(descriptor(file=chunked(size=None)), *left) == [("ovf_reference", Severity.ERROR)]
 
 
 def test_chunks_of_which_none_is_there_are_a_missing_file() -> None:
@@ -99,31 +95,31 @@ def test_more_chunks_than_are_stated_are_a_contradiction() -> None:
     more = (f"{DISK_NAME}.{len(CHUNKS):09}", plain(b"more"))
     assert "size_mismatch" in {check for check, _ in described(TEXT, *CHUNKS, more)}
     assert "size_mismatch" in {
-        check for check, _ in described(descriptor(file=file(size=None)), *CHUNKS, more)
+        check for check, _ in described(descriptor(file=chunked(size=None)), *CHUNKS, more)
     }
 
 
 @pytest.mark.parametrize("chunk", [CHUNK - 1, CHUNK + 1, 1])
 def test_chunks_of_another_size_than_stated_are_a_contradiction(chunk: int) -> None:
-    found = described(descriptor(file=file(size=None, chunk=chunk)), *CHUNKS)
+    found = described(descriptor(file=chunked(size=None, chunk=chunk)), *CHUNKS)
     assert found == [("size_mismatch", Severity.ERROR)]
 
 
 def test_another_size_of_the_whole_is_a_contradiction() -> None:
-    found = described(descriptor(file=file(size=DISK.size - 1)), *CHUNKS)
+    found = described(descriptor(file=chunked(size=DISK.size - 1)), *CHUNKS)
     assert found == [("size_mismatch", Severity.ERROR)]
 
 
 @pytest.mark.parametrize("chunk", ["0", "", "many", "-1"])
 def test_chunks_of_no_size_are_not_decided(chunk: str) -> None:
-    found = described(descriptor(file=file(chunk=chunk)), *CHUNKS)
+    found = described(descriptor(file=chunked(chunk=chunk)), *CHUNKS)
     assert found == [("unsupported_subformat", Severity.WARNING)]
 
 
 @pytest.mark.parametrize("chunk", ["0", str(CHUNK), str(2**40)])
 def test_a_file_that_is_there_as_a_whole_is_taken_so(chunk: str) -> None:
     """VirtualBox ignores `chunkSize`, virt-v2v looks for the whole first."""
-    facts = walk(appliance(descriptor(file=file(chunk=chunk))))
+    facts = walk(appliance(descriptor(file=chunked(chunk=chunk))))
     assert (facts.findings, [one.facts for one in facts.members]) == ((), [facts_of(DISK)])
 
 
@@ -146,7 +142,7 @@ def test_a_chunk_that_is_a_disk_by_itself_is_a_second_one() -> None:
     """Versions of virt-v2v that know no chunks take the last for the disk, and open it by its content."""
     evil = qcow2(GIB, backing_file="/etc/shadow")
     whole = plain(DISK.to_bytes().ljust(10 * CHUNK, b"\0") + evil.to_bytes())
-    found = described(descriptor(file=file(size=None)), *chunks(whole, CHUNK))
+    found = described(descriptor(file=chunked(size=None)), *chunks(whole, CHUNK))
     assert ("ambiguous_format", Severity.CRITICAL) in found
 
 
@@ -163,7 +159,7 @@ def test_a_cut_archive_is_truncated_and_no_chunk_is_called_missing() -> None:
 
 def test_what_is_wrong_with_the_whole_is_found_in_the_whole() -> None:
     cut = DISK.truncated(DISK.size - 100)
-    facts = walk(appliance(descriptor(file=file(size=None)), *chunks(cut, CHUNK)))
+    facts = walk(appliance(descriptor(file=chunked(size=None)), *chunks(cut, CHUNK)))
     assert "truncated" in {one.check for one in facts.members[0].facts.findings}
 
 
@@ -222,7 +218,7 @@ def test_a_gzip_that_is_not_declared_is_refused(more: str) -> None:
 
 
 def test_what_is_compressed_may_be_in_chunks() -> None:
-    text = descriptor(file=file(size=PACKED.size, chunk=400, more=GZIP))
+    text = descriptor(file=chunked(size=PACKED.size, chunk=400, more=GZIP))
     facts = walk(appliance(text, *chunks(PACKED, 400)))
     assert (facts.findings, content_of(facts)) == ((), [("gzip", "vmdk")])
 
@@ -231,7 +227,7 @@ def test_chunks_may_be_compressed_each() -> None:
     parts = [plain(gzip.compress(part.to_bytes())) for _, part in chunks(DISK, CHUNK)]
     named = [(f"{DISK_NAME}.{number:09}", part) for number, part in enumerate(parts)]
     total = sum(part.size for part in parts)
-    facts = walk(appliance(descriptor(file=file(size=total, chunk=CHUNK, more=GZIP)), *named))
+    facts = walk(appliance(descriptor(file=chunked(size=total, chunk=CHUNK, more=GZIP)), *named))
     assert content_of(facts) == [("gzip", "vmdk")]
     # They are not as long as is stated, so it is not clear what the size was meant of.
     assert findings(facts) == [("size_mismatch", Severity.ERROR)]
@@ -241,7 +237,8 @@ def test_chunks_may_be_compressed_each() -> None:
 
 SMALL = vmdk_stream_optimized(2 * 1024**2, allocated=1)
 SMALL_TEXT = descriptor(
-    file=file(size=SMALL.size, chunk=30_000), disk='<Disk ovf:diskId="vmdisk1" ovf:fileRef="file1"/>'
+    file=chunked(size=SMALL.size, chunk=30_000),
+    disk='<Disk ovf:diskId="vmdisk1" ovf:fileRef="file1"/>',
 )
 
 
@@ -258,6 +255,6 @@ def test_chunks_are_known_the_same_however_the_bytes_came(data: st.DataObject) -
 
 def test_a_thousand_chunks_are_one_disk() -> None:
     big = vmdk_stream_optimized(2 * GIB, allocated=3)
-    text = descriptor(file=file(size=big.size, chunk=big.size // 999))
+    text = descriptor(file=chunked(size=big.size, chunk=big.size // 999))
     facts = walk(appliance(text, *chunks(big, big.size // 999)))
     assert [one.facts for one in facts.members] == [facts_of(big)]

@@ -188,9 +188,9 @@ class GrainMapInspector(HeaderInspector):
             return False
         if self._in_order(directory):
             return self.region(f"{prefix}tables").length == self._tables_bytes
-        whole = end = 0
+        whole, end, length = 0, 0, self._table_bytes
         for sector in unique(self._tables(directory)):
-            start, end = max(sector * SECTOR, end), sector * SECTOR + self._table_bytes
+            start, end = max(sector * SECTOR, end), sector * SECTOR + length
             whole += end - start
         return self.region(f"{prefix}tables_apart").length == whole
 
@@ -216,11 +216,10 @@ class GrainMapInspector(HeaderInspector):
         within = "footer" if not self.has_region(f"{prefix}directory") else f"{prefix}tables_apart"
         if not self.filled(within):
             return array("I")
-        region = self.region(within)
+        region, length = self.region(within), self._table_bytes
         # Most are not here where there are millions.
-        tables = (table for table in self._tables(directory) if region.at(table * SECTOR, self._table_bytes))
-        held = dict.fromkeys(tables)
-        return _entries(b"".join(region.at(table * SECTOR, self._table_bytes) for table in held))
+        held = dict.fromkeys(table for table in self._tables(directory) if region.at(table * SECTOR, length))
+        return _entries(b"".join(region.at(table * SECTOR, length) for table in held))
 
     # What the map says
 

@@ -1,0 +1,44 @@
+"""One consumer of a queue in Redis, by Keyhole's transport."""
+
+from contextlib import suppress
+from typing import Any
+
+from kombu import Connection, Consumer, Exchange, Queue
+
+from keyhole.jobs.queues import JOBS
+from tests.e2e.commands import until
+
+PREFIX = "keyhole:broker:"
+QUEUE, UNACKED, UNACKED_SINCE = PREFIX + JOBS, PREFIX + "unacked", PREFIX + "unacked_index"
+
+
+class Desk:
+    """One consumer of one queue."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = Connection(
+            url,
+            transport="keyhole.fleet.redis_transport:Transport",
+            transport_options={"global_keyprefix": PREFIX, "visibility_timeout": 60, "socket_timeout": 3},
+        )
+        self.channel: Any = self.connection.channel()
+        self.queue = Queue(JOBS, Exchange(JOBS), routing_key=JOBS)(self.channel)
+        self.taken: list[Any] = []
+        self._consumer = Consumer(self.channel, [self.queue], on_message=self.taken.append, auto_declare=True)
+        self._consumer.consume()
+
+    def publish(self) -> None:
+        """Put a message into the queue."""
+        self.connection.Producer(self.channel).publish({"a": 1}, exchange=JOBS, routing_key=JOBS)
+
+    def take(self) -> Any:
+        """Take the next message out of it."""
+        before = len(self.taken)
+
+        def taken() -> bool:
+            with suppress(TimeoutError):
+                self.connection.drain_events(timeout=0.2)
+            return len(self.taken) > before
+
+        until(taken)
+        return self.taken[-1]

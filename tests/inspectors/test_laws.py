@@ -1,0 +1,309 @@
+"""The laws of all inspectors, over the example images of the catalogue's formats.
+
+The first law: two runs that end with nothing missing know the same, however the bytes came. The images are
+good ones of every format, and the same with bytes changed and ends cut off, for what an image says must not
+make the answer depend on the order in which it is told.
+"""
+
+import random
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyhole.builders import Image, vhdx
+from keyhole.inspectors import FileInspector, ImageFormatError, Inspection
+from keyhole.inspectors.archives.ova import OVAInspector
+from keyhole.inspectors.archives.vma import VMAInspector
+from keyhole.inspectors.archives.zip.inspector import ZipInspector
+from keyhole.inspectors.catalogue import ALL, FORMATS, FRONT_BYTES, INSPECTORS, KnownBy
+from keyhole.inspectors.compression.bzip2 import Bzip2Inspector
+from keyhole.inspectors.compression.gzip import GzipInspector
+from keyhole.inspectors.compression.lz4 import Lz4Inspector
+from keyhole.inspectors.compression.lzma_alone import LzmaInspector
+from keyhole.inspectors.compression.xz import XzInspector
+from keyhole.inspectors.compression.zstd import ZstdInspector
+from keyhole.inspectors.formats.asif import ASIFInspector
+from keyhole.inspectors.formats.bochs import BochsInspector
+from keyhole.inspectors.formats.cloop import CloopInspector
+from keyhole.inspectors.formats.dmg import DMGInspector
+from keyhole.inspectors.formats.ewf import EWFInspector
+from keyhole.inspectors.formats.iso import ISOInspector
+from keyhole.inspectors.formats.luks.inspector import LUKSInspector
+from keyhole.inspectors.formats.parallels import ParallelsInspector
+from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
+from keyhole.inspectors.formats.qcow2.inspector import QcowInspector
+from keyhole.inspectors.formats.qed import QEDInspector
+from keyhole.inspectors.formats.raw import RawDiskInspector
+from keyhole.inspectors.formats.sparseimage import SparseImageInspector
+from keyhole.inspectors.formats.vdi import VDIInspector
+from keyhole.inspectors.formats.vhd import VHDInspector
+from keyhole.inspectors.formats.vhdx.inspector import VHDXInspector
+from keyhole.inspectors.formats.vmdk.cowd import COWDInspector
+from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
+from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
+from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
+from tests.examples import EXAMPLES, LEADS_OUTSIDE, NOTHING, images_of, is_small, whole
+from tests.inspectors.feeding import WAYS, Run, Single, fetch, told_at_once
+from tests.inspectors.inspecting import facts_of
+from tests.inspectors.laws import (
+    LONGEST_MESSAGE,
+    MOST_HELD,
+    Limits,
+    exhaust,
+    keeps_the_law,
+    mutated,
+    stays_small,
+    survives_mutations,
+)
+from tests.slow import slow
+
+KIB, MIB = 1024, 1024**2
+KINDS = (*ALL, RawDiskInspector)
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+Way = Callable[[Run, Image, st.DrawFn], Run]
+#: What an inspector may take that takes more than others, or must take less.
+LIMITS = {
+    QcowInspector: Limits(findings=50),
+    VHDXInspector: Limits(ranges=3),
+    VMDKInspector: Limits(held=MOST_HELD, ranges=6, findings=50),
+    COWDInspector: Limits(held=256 * KIB, findings=50),
+    SESparseInspector: Limits(held=128 * KIB, findings=50),
+    VMDKTextInspector: Limits(held=1025 * KIB, findings=50),
+    LUKSInspector: Limits(findings=50),
+    # Where the first anchor is lost, two others are looked for, each for three sizes of blocks.
+    ISOInspector: Limits(ranges=7),
+    # A header of each member, and what each of these wants.
+    OVAInspector: Limits(held=MOST_HELD, ranges=100),
+    ZipInspector: Limits(held=MOST_HELD, ranges=100),
+    RawDiskInspector: Limits(held=MOST_HELD),
+}
+#: How many bytes at the front tell a format, of those that have marks there.
+MARKS: dict[type[FileInspector], int] = {
+    QcowInspector: 8,
+    VHDXInspector: 8,
+    VMDKInspector: 4,
+    COWDInspector: 4,
+    SESparseInspector: 8,
+    VDIInspector: 68,
+    VHDInspector: 8,
+    QcowV1Inspector: 8,
+    QEDInspector: 4,
+    ParallelsInspector: 16,
+    LUKSInspector: 6,
+    BochsInspector: 23,
+    CloopInspector: 38,
+    SparseImageInspector: 4,
+    ASIFInspector: 4,
+    EWFInspector: 8,
+    VMAInspector: 4,
+    OVAInspector: 262,
+    ZipInspector: 4,
+    GzipInspector: 3,
+    XzInspector: 6,
+    ZstdInspector: 4,
+    Bzip2Inspector: 10,
+    Lz4Inspector: 4,
+    LzmaInspector: 14,
+}
+each_with_marks = pytest.mark.parametrize("kind", MARKS, ids=lambda kind: kind.__name__)
+
+
+@cache
+def small_images(kind: type[FileInspector]) -> list[Image]:
+    """Images of an inspector's own format that are soon read to their ends."""
+    return [*filter(is_small, images_of(FileInspector if kind is RawDiskInspector else kind))]
+
+
+#: An image of every variant.
+IMAGES = {**{name: one.image for name, one in EXAMPLES.items()}, "nothing": NOTHING}
+#: Where the formats' structures begin: changes near them matter more than elsewhere.
+PLACES = sorted({at for image in IMAGES.values() for at, _ in image.pieces if at < 8 * MIB})
+#: What they need lies before what leads to it, often a trailer or a directory at the end.
+LED_BACK = {name for name in EXAMPLES if name.startswith(("dmg", "zip"))} | {
+    *("vmdk text, far extent", "udf, 4 KiB blocks", "ova, chunks"),
+}
+#: A stream in small chunks passes what these want, before they know that they want it.
+MISS_SMALL_CHUNKS = {
+    *(COWDInspector, DMGInspector, EWFInspector, ISOInspector, OVAInspector, ZipInspector, RawDiskInspector),
+    *(GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector),
+}
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Image:
+    """Images of all formats, and what a few changed bytes and a cut make of them."""
+    image = draw(st.sampled_from(list(IMAGES.values())))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.sampled_from(PLACES)) + draw(st.integers(0, 128))
+        change = draw(st.one_of(st.binary(min_size=1, max_size=8), st.just(b"\xff" * 8), st.just(bytes(8))))
+        if at + len(change) <= image.size:
+            image = image.patched(at, change)
+    if draw(st.integers(0, 3)) == 0:
+        image = image.truncated(draw(st.integers(0, image.size)))
+    return image
+
+
+def test_every_format_of_the_catalogue_has_examples() -> None:
+    assert {one.inspector for one in EXAMPLES.values()} == set(ALL)
+    assert {name for name in INSPECTORS if whole(name)} == set(INSPECTORS)
+    assert [name for name, one in EXAMPLES.items() if not is_small(one.image)] == []
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_the_examples_of_a_format_are_what_they_are_said_to_be(kind: type[FileInspector]) -> None:
+    (row,) = [row for row in FORMATS if row.inspector is kind]
+    for one in EXAMPLES.values():
+        for facts in map(facts_of, one.images) if one.inspector is kind else ():
+            assert facts.format in row.names, one.name
+            assert one.outside == bool({finding.check for finding in facts.findings} & LEADS_OUTSIDE), (
+                one.name
+            )
+
+
+def test_the_formats_with_marks_at_their_fronts_are_all_that_are_known_by_them() -> None:
+    assert set(MARKS) == {row.inspector for row in FORMATS if KnownBy.PREFIX in row.known_by}
+
+
+@given(st.data(), images(), st.sampled_from(WAYS))
+def test_an_inspection_knows_the_same_however_the_bytes_came(
+    data: st.DataObject, image: Image, way: Way
+) -> None:
+    """The law, for all inspectors at once."""
+    reference = told_at_once(Inspection(), image).facts()
+    assert way(Inspection(), image, data.draw).facts() == reference
+
+
+@each_kind
+@given(data=st.data(), image=images(), way=st.sampled_from(WAYS))
+def test_an_inspector_knows_the_same_of_any_image_however_the_bytes_came(
+    kind: type[FileInspector], data: st.DataObject, image: Image, way: Way
+) -> None:
+    """The law, for each inspector alone, over images of all formats."""
+    reference = told_at_once(Single(kind()), image).facts()
+    assert way(Single(kind()), image, data.draw).facts() == reference
+
+
+@each_kind
+@given(data=st.data())
+def test_an_inspector_knows_the_same_of_its_own_images_however_the_bytes_came(
+    kind: type[FileInspector], data: st.DataObject
+) -> None:
+    """The law, for each inspector alone, over images of its own format."""
+    keeps_the_law(kind, small_images(kind), data)
+
+
+@each_kind
+def test_a_stream_that_misses_nothing_knows_what_a_fetch_knows(kind: type[FileInspector]) -> None:
+    """Laid out as tools lay them out, an image declares every region before the stream is there."""
+    # What is shorter than a front is known when its length is.
+    examples = [one for name, one in EXAMPLES.items() if one.inspector is kind and name not in LED_BACK]
+    images = [image for one in examples for image in one.images if is_small(image)]
+    for image in [*images, NOTHING]:
+        stream = Inspection()
+        for offset in range(0, image.size, 64 * KIB):
+            stream.eat_chunk(image.read(offset, min(64 * KIB, image.size - offset)))
+        stream.finish()
+
+        assert stream.missing() == [] or image.size < FRONT_BYTES
+        assert stream.complete or image.size < FRONT_BYTES
+        assert fetch(stream, image).facts() == told_at_once(Inspection(), image).facts()
+
+
+def test_a_stream_that_passed_a_region_says_so() -> None:
+    """A metadata region before the region table that leads to it would be passed before it is known."""
+    # Given a VHDX whose region tables lead to a place that the stream has passed
+    image = vhdx(8 * MIB, block_size=MIB)
+    stream = Inspection()
+    for offset in range(256 * KIB, image.size, 64 * KIB):
+        stream.feed(offset, image.read(offset, 64 * KIB))
+    # When its head comes last
+    stream.feed(0, image.read(0, 256 * KIB))
+    stream.finish(image.size)
+    # Then the region is still wanted, and nothing is complete
+    assert stream.missing()
+    assert not stream.complete
+    assert not stream.facts().complete
+    # And whoever can fetch it has the same facts as ever
+    assert fetch(stream, image).facts() == told_at_once(Inspection(), image).facts()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "most"), [((100, 4 * KIB, MIB), 100), slow((7,), 100), slow((1,), 1)], ids=str
+)
+@each_kind
+def test_the_size_of_a_streams_chunks_does_not_matter(
+    kind: type[FileInspector], chunks: tuple[int, ...], most: int
+) -> None:
+    for image in (one.truncated(70 * KIB) for one in small_images(kind)[:most]):
+        reference = told_at_once(Single(kind()), image)
+        data = image.to_bytes()
+        for size in chunks:
+            stream = Single(kind())
+            for start in range(0, len(data), size):
+                stream.feed(start, data[start : start + size])
+            stream.finish(len(data))
+            assert stream.missing() == [] or kind in MISS_SMALL_CHUNKS, size
+            assert fetch(stream, image).facts() == reference.facts(), size
+
+
+@pytest.mark.parametrize("mutations", [100, slow(1000)])
+@each_kind
+def test_a_mutated_image_never_breaks_an_inspector_that_never_asks_for_much(
+    kind: type[FileInspector], mutations: int
+) -> None:
+    images = small_images(kind)
+    survives_mutations(kind, images, -(-mutations // len(images)), LIMITS.get(kind, Limits()))
+
+
+@pytest.mark.parametrize("mutations", [50, slow(500)])
+@each_kind
+def test_a_mutated_image_never_breaks_an_inspection(kind: type[FileInspector], mutations: int) -> None:
+    choose = random.Random(kind.__name__)  # noqa: S311 - to choose mutations, the same in every run
+    images = small_images(kind)
+    for image in images:
+        for _ in range(-(-mutations // len(images))):
+            facts = exhaust(mutated(image, choose)).facts()
+            assert facts.virtual_size is None or 0 < facts.virtual_size < 2**64 * 4096
+            assert len(facts.findings) < 100
+            assert all(len(finding.message) < LONGEST_MESSAGE for finding in facts.findings)
+
+
+@each_with_marks
+@given(data=st.data(), noise=st.binary(max_size=3000), chunk_size=st.integers(1, 4000))
+def test_any_bytes_behind_the_marks_raise_nothing_but_the_formats_error(
+    kind: type[FileInspector], data: st.DataObject, noise: bytes, chunk_size: int
+) -> None:
+    """Also behind the first fields of a good image."""
+    front = fronts(kind)[0]
+    content = front[: data.draw(st.sampled_from([MARKS[kind], *range(MARKS[kind], 128, 4)]))] + noise
+    stays_small(kind(), Image.of(len(content), [(0, content)]), LIMITS.get(kind, Limits()))
+    inspector = kind()
+    try:
+        for start in range(0, len(content), chunk_size):
+            inspector.eat_chunk(content[start : start + chunk_size])
+        inspector.finish()
+    except ImageFormatError:
+        return
+    assert inspector.virtual_size >= 0
+    assert isinstance(inspector.checks(), list)
+    assert isinstance(inspector.details(), dict)
+
+
+@each_with_marks
+def test_the_front_alone_tells_whether_it_is_one(kind: type[FileInspector]) -> None:
+    for front in fronts(kind):
+        for length in range(FRONT_BYTES + 1):
+            assert kind.matches_prefix(front[:length]) == (length >= MARKS[kind]), length
+        assert not kind.matches_prefix(front[1:])
+
+
+def fronts(kind: type[FileInspector]) -> list[bytes]:
+    """What the images of a format begin with. A fixed VHD has its only mark at its end."""
+    return [
+        one.image.read(0, FRONT_BYTES)
+        for one in EXAMPLES.values()
+        if one.inspector is kind and not one.name.startswith("vhd fixed")
+    ]
