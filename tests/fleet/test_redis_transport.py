@@ -2,9 +2,11 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from multiprocessing.util import _finalizer_registry  # type: ignore[attr-defined] # kombu registers there
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import redis
 from kombu import Exchange, Queue
 
 from keyhole.fleet import services as serving
-from keyhole.fleet.redis_transport import Channel
+from keyhole.fleet.redis_transport import Backlog, Channel
 from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.intake.refused import Refused
@@ -168,3 +170,39 @@ def test_a_channel_that_closes_deletes_its_own_queues(desk: Desk, valkey: redis.
     channel.close()
 
     assert not valkey.exists(PREFIX + "_kombu.binding.commands")
+
+
+def test_a_backlog_that_two_threads_close_does_later_what_it_is_told() -> None:
+    """Two connections of a process may close at once, each in a thread of its own."""
+    backlog = Backlog()
+    may_end, closing = threading.Event(), threading.Barrier(3)
+    backlog.add(may_end.wait)
+
+    def close() -> None:
+        closing.wait()
+        backlog.close()
+
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    closing.wait()
+    may_end.set()
+    for thread in threads:
+        thread.join()
+
+    done = threading.Event()
+    backlog.add(done.set)
+    assert done.wait(2)
+    until(lambda: not backlog.is_behind)
+    backlog.close()
+
+
+def test_what_cannot_be_made_is_not_called_when_the_process_ends(desk: Desk) -> None:
+    """kombu puts messages back then; here it is asked for the messages of a connection that was closed."""
+    channel: Any = desk.connection.channel()
+    desk.connection.collect()
+
+    before = dict(_finalizer_registry)
+    with pytest.raises(AttributeError):
+        channel.qos  # noqa: B018 - made when it is first asked for
+    assert dict(_finalizer_registry) == before

@@ -72,14 +72,17 @@ class Backlog:
 
     def __init__(self) -> None:
         self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        # Each thread that starts is ended once: several connections of a process may close at once.
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def add(self, action: Callable[[], object]) -> None:
         """Add an action. The first one starts the thread."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
-            self._thread.start()
-        self._actions.put(action)
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+                self._thread.start()
+            self._actions.put(action)
 
     @property
     def is_behind(self) -> bool:
@@ -88,10 +91,12 @@ class Backlog:
 
     def close(self) -> None:
         """End the thread when all actions are done, and wait a moment for that."""
-        if self._thread is not None:
-            self._actions.put(None)
-            self._thread.join(LAST_SECONDS)
-            self._thread = None
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._actions.put(None)
+        if thread is not None:
+            thread.join(LAST_SECONDS)
 
     def _run(self) -> None:
         while (action := self._actions.get()) is not None:
@@ -129,11 +134,13 @@ class QoS(kombu_redis.QoS):
     """Unacknowledged messages."""
 
     def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
-        super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
         self._backlog = Backlog()
+        self._rests_until = 0.0
         # A pool of its own, because the channel closes its pool while the backlog may be busy.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - kombu has no other
-        self._rests_until = 0.0
+        # Last: kombu calls `restore_unacked_once` when the process ends, also if no client could be made
+        # because the connection was closed.
+        super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
         """Whether to take another message."""
