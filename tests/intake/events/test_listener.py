@@ -149,8 +149,8 @@ class TestSomethingIsAway:
         assert here.counts.read()["received"] == 2
         said = [entry for entry in caplog.records if entry.name == listening.__name__]
         assert [entry.message.split(":")[0] for entry in said] == [
-            "nothing is taken over, and it is tried again for ever",
-            "what was away is there again",
+            "no messages are handled; the listener keeps trying",
+            "messages are handled again",
         ]
 
     def test_the_queue(self, here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Where a listing goes on, as short text: worth the same to another process, days later."""
+"""Cursors: where a listing continues, as short text that another process can use days later."""
 
 from hashlib import blake2b
 from typing import Self
@@ -9,16 +9,16 @@ from keyhole.intake.errors import ListingError
 
 
 class Cursor(BaseModel):
-    """A place in a listing; a lister adds fields for what it needs to know of it."""
+    """A place in a listing. Each lister adds the fields that it needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The place that a text says.
+        """Return the cursor of a text.
 
         Raises:
-            ValueError: It is not one that `write` wrote.
+            ValueError: The text is not from `write`.
         """
         try:
             return cls.model_validate_json(text)
@@ -26,15 +26,15 @@ class Cursor(BaseModel):
             raise ValueError(f"{text!r} is not a cursor of this listing") from error
 
     def write(self) -> str:
-        """The place as text."""
+        """Return the cursor as text."""
         return self.model_dump_json(exclude_defaults=True)
 
 
 class LoopDetectingCursor(Cursor):
-    """A place that a server led to, and the notice that it leads in a circle.
+    """A place that a server returned, with Brent's algorithm to detect that the server lists in a loop.
 
-    Brent's way: remember one place, another one each time that the number of steps has doubled; in a circle,
-    however long, it comes again.
+    It remembers one place, and replaces it whenever the number of steps has doubled. In a loop of any length,
+    the remembered place comes again.
     """
 
     seen: str = ""
@@ -42,7 +42,7 @@ class LoopDetectingCursor(Cursor):
     until: int = 1
 
     def advance(self, **place: str | None) -> Self:
-        """The place to which these fields lead.
+        """Return the cursor of the next place.
 
         Raises:
             ListingError: The listing was there before.

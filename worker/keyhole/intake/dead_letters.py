@@ -1,20 +1,20 @@
-"""Dead letters: what could not be worked on, kept for a person to look at, and to send again or to drop.
+"""Dead letters: messages and jobs that could not be worked on, kept for a person who retries or drops them.
 
     a message ──► not understood, N times ──┐
                                             ├──► a letter ──► retried: gone once its jobs are on the broker
     an entry of the ledger ──► given up ────┤            └──► dropped
     tags that are owed ──► given up ────────┘
 
-The same message again is the same letter, and so is the same work on the same queue: its count rises. Nothing
-expires, and nothing is cut but what is longer than any message that is ever read.
+The same message again is the same letter, and so is the same work on the same queue: its count rises.
+Letters do not expire. Only bodies that are longer than any message that Keyhole reads are cut.
 
-A listener acknowledges messages once their letters are on the server's disk (`add_durably`). The others do
-not wait (`add`). Entries and tags are struck in the same Redis after their letter is written, so a crash that
-loses the letter brings them back. Messages that a consumer refuses are kept on the worker's event loop, which
-must not wait for a disk.
+A listener acknowledges messages when their letters are on the server's disk (`add_durably`). Other callers
+do not wait for the disk (`add`): entries and tag debts are removed from the same Redis after their letter
+is written, so a crash that loses the letter brings them back; and a consumer writes letters on the worker's
+event loop, which must not wait.
 
-What it can't do: it is as durable as its Redis, and as large. RabbitMQ forgets a refused message up to two
-seconds before its letter is on disk. Whoever can put messages into the queue can fill it with letters.
+What it can't do: it is as durable as its Redis, and takes its memory. RabbitMQ forgets a refused message up
+to two seconds before its letter is on disk. Anybody who can write to the queue can fill Redis with letters.
 """
 
 import json
@@ -35,25 +35,25 @@ from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: The longest body that is kept as a whole, in bytes: the longest message that is read
-#: (`keyhole.intake.events.notifications`). Of a longer one this much is kept, enough to tell whose it is.
+#: The longest body that is kept in full, in bytes: the longest message that is read
+#: (`keyhole.intake.events.notifications`). Of a longer body, the first part is kept, which shows its sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
 #: The longest reason that is kept, in characters.
 LONGEST_REASON: Final = 1000
-#: Seconds that receives of a message are counted after the last one.
+#: Seconds for which the count of a message's receives is kept after the last one.
 RECEIVES_SECONDS: Final = 86_400
 #: 128 bits: two of a billion letters share an id with a probability of 1 in 10**21.
 _ID_BYTES: Final = 16
 #: Letters in one answer.
 _PAGE: Final = 100
-#: What a list shows of a letter.
+#: The fields that a list of letters shows.
 _HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
 
 _ADD: Final = """
 -- KEYS[1]  zset: ids of dead letters by the last time
 -- KEYS[2]  the letter
--- KEYS[3]  the count of receives, which begins with_new_ids
+-- KEYS[3]  the count of receives, which is deleted
 -- ARGV[1]  letter id
 -- ARGV[2]  how often it was in vain
 -- ARGV[3]  1 if the letter must be there already
@@ -74,7 +74,7 @@ _DROP_UNCHANGED: Final = """
 -- KEYS[1]  zset: ids of dead letters by the last time
 -- KEYS[2]  the letter
 -- ARGV[1]  letter id
--- ARGV[2]  how often it was in vain when it was read
+-- ARGV[2]  how often it had failed when it was read
 if redis.call('HGET', KEYS[2], 'times') ~= ARGV[2] then
     return 0
 end
@@ -84,7 +84,7 @@ return redis.call('DEL', KEYS[2])
 
 
 class LetterKind(StrEnum):
-    """What a dead letter was."""
+    """The content of a dead letter."""
 
     #: A message of a queue of events.
     MESSAGE = "message"
@@ -97,9 +97,9 @@ class LetterKind(StrEnum):
 
 
 class Dead(NamedTuple):
-    """What is in vain, and why: a letter to be.
+    """A dead letter before it is stored.
 
-    `source` is the queue that it came from, without a password. `times` is how often it was in vain.
+    `source` is the queue that it came from, without a password. `times` is how often it failed.
     """
 
     id: str
@@ -116,12 +116,12 @@ class Dead(NamedTuple):
 
     @classmethod
     def refused(cls, body: bytes, source: str, reason: str) -> Self:
-        """A message of the broker that no task can work on, as `keyhole.intake.refused` writes it."""
+        """A message of the broker that no task can work on, in the form of `keyhole.intake.refused`."""
         return cls(_id(LetterKind.REFUSED, body), LetterKind.REFUSED, source, body, reason)
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
-        """An entry of the ledger that is given up. Another one for the same objects is the same letter."""
+        """An entry of the ledger that is given up. Entries for the same objects are the same letter."""
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
         body = ENTRY.dump_json(entry, exclude_none=True)
@@ -129,14 +129,14 @@ class Dead(NamedTuple):
 
     @classmethod
     def tags(cls, debt: TagDebt, reason: str) -> Self:
-        """Tags that could not be written. Others of the same object are the same letter."""
+        """Tags that could not be written. All tags of the same object are the same letter."""
         named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
         body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
         return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
 
 
 class DeadLetter(BaseModel):
-    """A dead letter as it is kept. Times in UTC; `size` is the whole body's, in bytes.
+    """A stored dead letter. Times are in UTC; `size` is that of the full body, in bytes.
 
     `body` is base64 in JSON; `None` in a list, where it is not loaded.
     """
@@ -155,26 +155,26 @@ class DeadLetter(BaseModel):
 
     @field_serializer("body", when_used="json-unless-none")
     def _base64(self, body: bytes) -> str:
-        # Pydantic's own base64 is the one for URLs, which `base64 -d` does not read.
+        # Pydantic's base64 is the variant for URLs, which `base64 -d` does not read.
         return b64encode(body).decode()
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the body is here."""
+        """Whether the full body was kept."""
         return self.body is not None and len(self.body) == self.size
 
 
 def with_new_ids(entry: Entry) -> Entry:
-    """The same work under new ids: no marker, count or verdict of the old ones stands against it.
+    """The same work under new ids, so that no marker, count or verdict of the old ids prevents it.
 
-    It is no audit's any more, for that has counted it.
+    It does not belong to an audit any longer, because the audit has counted it.
     """
     jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
     return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
 
 
 class DeadLetters:
-    """Keeps dead letters, through a client as `keyhole.store.connection.connect` makes it."""
+    """The dead letters in Redis, through a client of `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -183,13 +183,13 @@ class DeadLetters:
         self._drop_unchanged = client.register_script(_DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
-        """Keep a letter, or count that it was in vain once more. A lost answer makes it count twice."""
+        """Store a letter, or count one more failure of it. If an answer is lost, it counts twice."""
         self._keep(dead, self._client)
 
     def add_durably(self, letters: Sequence[Dead]) -> None:
-        """Keep letters as `add` does, in one round trip, and return once they are on the server's disk.
+        """Store letters as `add` does, in one round trip, and return when they are on the server's disk.
 
-        Where the server can't tell, nothing is waited for (see `durability`).
+        If the server cannot tell that, this does not wait (see `durability`).
 
         Raises:
             NotDurableError: The disk is too slow. The letters are in the server's memory, and may be lost.
@@ -217,27 +217,30 @@ class DeadLetters:
         )
 
     def add_again(self, letter_id: str, reason: str) -> None:
-        """Count that a letter was in vain once more, unless it was dropped."""
+        """Count one more failure of a letter, unless it was dropped."""
         self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:
-        """Count a receive of a message that is not understood, and is no letter yet: 1 for the first."""
+        """Count a receive of a message that is not understood and not a letter yet; 1 for the first one."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(keys.dead_receives(dead.id))
             pipe.expire(keys.dead_receives(dead.id), RECEIVES_SECONDS)
             return int(pipe.execute()[0])
 
     def count(self) -> int:
-        """How many letters there are."""
+        """The number of letters."""
         return self._client.zcard(keys.DEAD)
 
     def ids(self, beginning: str = "") -> list[str]:
-        """The ids of all letters, or of those that begin so; the latest first."""
+        """The ids of all letters, or of those with this beginning; the latest first."""
         found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # bytes, as `connect` asks
         return [text for letter_id in found if (text := letter_id.decode()).startswith(beginning)]
 
     def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:
-        """Letters (of one kind) without their bodies, the latest first; none that are added meanwhile."""
+        """Yield letters, or those of one kind, without their bodies; the latest first.
+
+        Letters that are added in the meantime are not among them.
+        """
         letter_ids = self.ids()
         for start in range(0, len(letter_ids), _PAGE):
             page = letter_ids[start : start + _PAGE]
@@ -253,12 +256,12 @@ class DeadLetters:
                     yield letter
 
     def get(self, letter_id: str) -> DeadLetter | None:
-        """A letter with its body; `None` if there is none."""
+        """Return a letter with its body; `None` if there is none."""
         found = cast("dict[bytes, bytes]", self._client.hgetall(keys.dead_letter(letter_id)))
         return _letter(letter_id, {name.decode(): value for name, value in found.items()}) if found else None
 
     def drop(self, letter_ids: Sequence[str]) -> int:
-        """Drop letters, and return how many there were."""
+        """Drop letters, and return how many existed."""
         if not letter_ids:
             return 0
         with self._client.pipeline(transaction=True) as pipe:
@@ -267,7 +270,7 @@ class DeadLetters:
             return int(pipe.execute()[0])
 
     def drop_unchanged(self, letter: DeadLetter) -> bool:
-        """Drop a letter whose content was sent again, unless that was in vain and it was kept again."""
+        """Drop a letter that was retried, unless the retry has failed by now."""
         return bool(
             self._drop_unchanged(
                 keys=[keys.DEAD, keys.dead_letter(letter.id)], args=[letter.id, letter.times]
@@ -304,7 +307,7 @@ def _id(kind: LetterKind, content: bytes) -> str:
 
 
 def _letter(letter_id: str, fields: Mapping[str, Any]) -> DeadLetter:
-    """A letter of its fields in Redis."""
+    """The letter of fields in Redis."""
     return DeadLetter(
         id=letter_id,
         kind=LetterKind(fields["kind"].decode()),

@@ -1,6 +1,6 @@
-"""Asks S3 for a page of a listing: again where an error may pass, plainly where an attribute is refused.
+"""A LIST request to S3: it is retried after a transient error, and without an attribute that is refused.
 
-The S3 client has no retries of its own (`sources/s3.py`), so that every request is counted here.
+The S3 client does not retry (`sources/s3.py`), so that every request is counted here.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from keyhole.sources.retries import retries
 from keyhole.sources.s3_metadata import http_status, redirects
 from keyhole.sources.s3_refusal import explain
 
-#: What a listing is asked to say of archived objects: whether there is a copy that can be read.
+#: The optional attribute of a listing that says whether an archived object has a restored copy.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
-#: How servers refuse an attribute that is newer than they are (it is of 2023).
+#: The answers of servers that do not know the attribute, which is of 2023.
 REFUSALS: Final = {400, 501}
 
 
 class ListRequest:
-    """One operation of a client, and how many requests it took.
+    """One LIST operation of a client, and how many requests it took.
 
     Args:
         operation: The client's method.
-        attributes: Whether to ask which archived objects are restored. Where it is refused, `attributes` is
-            false afterwards: it is not worth asking the next time.
+        attributes: Whether to ask which archived objects are restored. If the server refuses that,
+            `attributes` is false afterwards.
     """
 
     def __init__(self, operation: Callable[..., Any], *, attributes: bool) -> None:
@@ -36,10 +36,10 @@ class ListRequest:
         self.requests = 0
 
     def __call__(self, **request: Any) -> Any:  # noqa: ANN401 - boto3's own mix of types
-        """The answer to a request.
+        """Send a request and return the answer.
 
         Raises:
-            SourceError: It is refused, or all retries failed.
+            SourceError: The request is refused, or all retries failed.
         """
         for attempt in retries():
             with attempt:

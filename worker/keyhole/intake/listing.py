@@ -1,12 +1,12 @@
-"""What lies in a bucket, a page at a time; and from where to go on.
+"""Lists the objects of a bucket, a page at a time, with cursors to continue.
 
-A page is one LIST of up to 1,000 keys. Where a server lists in the order of the keys' UTF-8 bytes, the cursor
-is the last key, so that it holds for as long as the bucket does. No server is believed: keys out of order or
-outside the prefix, and places that it led to before, end the listing, which could go on for ever otherwise.
+A page is one LIST of up to 1,000 keys. If a server lists in the order of the keys' UTF-8 bytes, the cursor
+is the last key, which stays valid forever. Servers are not trusted: keys out of order or outside the prefix
+end the listing, and so does a place that was listed before. Otherwise a listing might never end.
 
-From the API reference of S3: `StartAfter` need not be a key that exists; directory buckets know neither it
-nor an order; versions of a key come newest first. Where the next page of versions begins, S3 says by the last
-entry of this one and Ceph by the next: either goes on there.
+From the API reference of S3: `StartAfter` need not be an existing key; directory buckets have neither it
+nor an order; the versions of a key come newest first. The marker for the next page of versions is the last
+entry of this page for S3, and the first one of the next page for Ceph; both continue there.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 #: The most that S3 lists at once.
 PAGE_KEYS: Final = 1000
-#: A server may pass over what was deleted and have nothing to show for it; this often it is asked to go on.
+#: How many empty answers of a server are accepted in a row: it may skip deleted keys and list none.
 MAX_EMPTY_ANSWERS: Final = 20
-#: The names of directory buckets, and of access points to them, end so.
+#: The suffixes of directory buckets' names, and of access points to them.
 DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 
@@ -39,10 +39,10 @@ ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 class Listed(NamedTuple):
-    """An object as a listing or an inventory tells of it; `size` in bytes, times in UTC.
+    """An object in a listing or an inventory; `size` in bytes, times in UTC.
 
-    `etag` is in quotes, as a GET states it. `restored`: it is of an archived class, and there is a copy that
-    can be read.
+    `etag` is in quotes, as in the answer to a GET. `restored`: the object is archived and has a restored
+    copy.
     """
 
     key: str
@@ -60,10 +60,10 @@ class Listed(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some objects, where to go on (`None`: that was the last page), and how many requests it took.
+    """Some objects, the cursor of the next page (`None`: this is the last one), and the number of requests.
 
-    A page may have no objects and yet not be the last. `cursor` is text that only the lister reads; it is
-    worth the same to another process, days later.
+    A page without objects need not be the last one. Only the lister reads `cursor`. It is valid in other
+    processes, too, and for days.
     """
 
     objects: tuple[Listed, ...]
@@ -72,13 +72,13 @@ class Page(NamedTuple):
 
 
 class Lister(Protocol):
-    """Lists what an audit is about."""
+    """Lists the objects of an audit."""
 
     #: Whether keys come in the order of their UTF-8 bytes, each page after the one before.
     ordered: bool
 
     def page(self, cursor: str | None) -> Page:
-        """The page at a cursor; the first if it is `None`.
+        """Return the page at a cursor; the first one if it is `None`.
 
         Raises:
             KeyholeError: It cannot be listed: a `SourceError` or a `ListingError`, which says why.
@@ -89,10 +89,10 @@ class Lister(Protocol):
 def lister_for(
     client: "S3Client", bucket: str, prefix: str, *, versions: bool = False, page_size: int = PAGE_KEYS
 ) -> Lister:
-    """The lister for a bucket: of its objects, or of their versions.
+    """Return the lister for the objects of a bucket, or for their versions.
 
     Raises:
-        ConfigurationError: A directory bucket is asked for what those cannot list.
+        ConfigurationError: Directory buckets have no versions.
     """
     if not bucket.endswith(DIRECTORY_SUFFIXES):
         return (VersionLister if versions else ObjectLister)(client, bucket, prefix, page_size=page_size)
@@ -104,7 +104,7 @@ def lister_for(
 
 
 def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Listed]:
-    """Every object whose key begins with `prefix`, as the server lists them.
+    """Yield every object whose key begins with `prefix`, in the server's order.
 
     Raises:
         ConfigurationError: The bucket cannot be listed so; it says why.
@@ -118,17 +118,17 @@ def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Liste
 
 
 def quoted(etag: str | None) -> str | None:
-    """An ETag in quotes, as a GET states it; inventories and some servers' listings leave them out."""
+    """An ETag in quotes, as in the answer to a GET. Inventories and some listings have none."""
     return etag if not etag or etag.endswith('"') else f'"{etag}"'
 
 
 class _S3Lister:
-    """What the listers of S3's LISTs have in common.
+    """The common base of the listers.
 
     Args:
-        client: boto3's, without retries of its own.
-        bucket: The bucket, or an access point's ARN.
-        prefix: How keys begin.
+        client: A boto3 client without retries.
+        bucket: The bucket, or the ARN of an access point.
+        prefix: The prefix of the keys.
         page_size: The most keys of a page, up to 1,000.
     """
 
@@ -140,7 +140,7 @@ class _S3Lister:
 
     @property
     def _request(self) -> dict[str, Any]:
-        """What every request asks for."""
+        """The parameters of every request."""
         return {
             "Bucket": self._bucket,
             "Prefix": self._prefix,
@@ -149,7 +149,7 @@ class _S3Lister:
         }
 
     def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
-        """What a page lists of a kind, by key: no more than it was asked for, and all below the prefix."""
+        """The entries of a kind on a page, by key. Their number and prefix are checked."""
         entries = [(_key(answer, _stated(entry, "Key")), entry) for entry in answer.get(kind, [])]
         if len(entries) > self._page_size:
             raise ListingError(f"the server lists {len(entries)} keys where {self._page_size} were asked for")
@@ -200,7 +200,7 @@ class _AtVersion(LoopDetectingCursor):
 class VersionLister(_S3Lister):
     """The versions of all objects of a general purpose bucket, those of a key together.
 
-    Delete markers take up room on a page and are passed over.
+    Delete markers count for the size of a page, and are skipped.
     """
 
     ordered = True
@@ -231,9 +231,9 @@ class _AtToken(LoopDetectingCursor):
 
 
 class DirectoryLister(_S3Lister):
-    """The objects of a directory bucket, in no order; a cursor is the server's own token.
+    """The objects of a directory bucket, without an order. The cursor has the server's token.
 
-    How long such a token holds is documented nowhere. Whether archived objects are restored cannot be asked.
+    It is not documented how long such a token is valid. These buckets have no archived objects to ask about.
 
     Raises:
         ConfigurationError: The prefix does not end in `/`: these buckets list folders alone.
@@ -262,7 +262,7 @@ class DirectoryLister(_S3Lister):
 
 
 def _in_order(*keys: str, may_repeat: bool = False) -> None:
-    """Refuse keys that do not come in the order of their UTF-8 bytes, which is that of Python's texts."""
+    """Raise if keys are not in the order of their UTF-8 bytes, which is also that of Python's strings."""
     for before, key in pairwise(keys):
         if key < before or (key == before and not may_repeat):
             raise ListingError(
@@ -272,10 +272,10 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
 
 
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
-    """The key at which versions go on, not before the last one that is listed.
+    """The key at which the next page of versions begins, which is not before the last listed key.
 
-    Ceph 16 encodes all keys but this one. Read in both ways, the nearer one passes nothing over: between the
-    last key and the next there is none.
+    Ceph 16 encodes all keys except this one. So it is read in both ways, and the smaller key is used: that
+    skips no key, because none lies between the last key and the next.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]
@@ -285,7 +285,7 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
 
 
 def _key(answer: Any, stated: str) -> str:  # noqa: ANN401 - as above
-    """A key as it is, where the answer says that it is encoded; a space is encoded as `+` or `%20`."""
+    """A key, decoded if the answer says that it is encoded; a space is `+` or `%20`."""
     if answer.get("EncodingType") != "url":
         return stated
     try:

@@ -1,9 +1,9 @@
-"""When something comes again: a crontab or an interval, as people write them. In UTC.
+"""Recurrence: a crontab or an interval, as people write them. In UTC.
 
-A crontab is what Celery's parser takes, less what it takes for something else than it looks like: a day's
-name for a minute, a step that reaches no second value, characters behind a step, and days of the month with
-days of the week, where cron runs on either and Celery only where both meet. Unlike cron's, a range may go
-past the end (`22-2`), as Celery has it.
+A crontab has the syntax of Celery's parser, without what Celery reads in another way than people expect:
+the name of a day as a minute, a step that reaches no second value, characters after a step, and days of the
+month together with days of the week (cron runs on either, Celery only if both match). Unlike in cron, a
+range may wrap around (`22-2`).
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import Final, cast
 
 from celery import schedules
 
-#: Seconds. A crontab comes once a minute at most, so an interval may not be shorter. One that is longer than
-#: a year is a mistake.
+#: The shortest and longest interval, in seconds: a crontab recurs at most once a minute, and more than a
+#: year is a mistake.
 SHORTEST_SECONDS: Final = 60
 LONGEST_SECONDS: Final = 366 * 86_400
 #: Characters of a text that an error quotes.
@@ -24,13 +24,13 @@ _QUOTED: Final = 60
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _INTERVAL: Final = re.compile(r"([0-9]{1,9})([smhd])")
 
-#: Every value, one or a range of them; of all and of a range every so many.
+#: All values, one value, or a range of them; with a step.
 _PART: Final = re.compile(r"(?:\*|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a crontab: its least and greatest value, and its values' names, the least one's first."""
+    """A field of a crontab: its least and greatest value, and the names of its values, from the least on."""
 
     name: str
     least: int
@@ -38,7 +38,7 @@ class _Field:
     names: Sequence[str] = ()
 
     def check(self, text: str) -> None:
-        """Raise a `ValueError` for what is not made of its values."""
+        """Raise a `ValueError` if a text is not valid for this field."""
         for part in text.split(","):
             found = _PART.fullmatch(part)
             if found is None or not all(self._has(value) for value in found.groups()[:2] if value):
@@ -71,7 +71,7 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Crontab:
-    """Minute, hour, day of the month, month, day of the week, as `parse_crontab` takes them."""
+    """Minute, hour, day of the month, month and day of the week, from `parse_crontab`."""
 
     text: str
 
@@ -84,7 +84,7 @@ class Crontab:
         return self._rule()
 
     def next_after(self, moment: datetime) -> datetime:
-        """When it comes next after a moment, which is in UTC."""
+        """The next run after a moment in UTC."""
         rule = self._rule(nowfun=lambda: moment)
         rule.tz = UTC
         begin, step, _ = rule.remaining_delta(moment, tz=UTC)
@@ -99,7 +99,7 @@ class Crontab:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A time from one run to the next, as `parse_interval` takes it."""
+    """The time from one run to the next, from `parse_interval`."""
 
     text: str
 
@@ -112,15 +112,15 @@ class Interval:
         return timedelta(seconds=_seconds(self.text))
 
     def next_after(self, moment: datetime) -> datetime:
-        """When it comes next after it came at a moment."""
+        """The next run after a run at this moment."""
         return moment + self.celery
 
 
 def parse_crontab(text: str) -> Crontab:
-    """A crontab of five fields.
+    """Parse a crontab of five fields.
 
     Raises:
-        ValueError: It is none; the message says what to write.
+        ValueError: The text is not a crontab; the message says what to write.
     """
     fields = text.lower().split()
     if len(fields) != len(_FIELDS):
@@ -142,10 +142,10 @@ def parse_crontab(text: str) -> Crontab:
 
 
 def parse_interval(text: str) -> Interval:
-    """A number of seconds, minutes, hours or days, at least a minute: `90s`, `15m`, `6h`, `1d`.
+    """Parse a number of seconds, minutes, hours or days, at least a minute: `90s`, `15m`, `6h`, `1d`.
 
     Raises:
-        ValueError: It is none; the message says what to write.
+        ValueError: The text is not an interval; the message says what to write.
     """
     if _INTERVAL.fullmatch(text) is None:
         raise ValueError(f"{text[:_QUOTED]!r} is not a time; write a number and s, m, h or d, such as 6h")

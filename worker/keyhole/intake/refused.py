@@ -1,7 +1,7 @@
-"""Messages of the broker that no task of this version can work on, as dead letters that can be sent again.
+"""Messages of the broker that no task of this version can work on, as dead letters.
 
-A refused message is kept with its headers, so that `keyhole dead retry` can put it back into its queue: a
-later version may know what to do with it.
+A refused message is stored with its headers, so that `keyhole dead retry` can put it back into its queue: a
+later version may be able to work on it.
 """
 
 import json
@@ -17,7 +17,7 @@ LONGEST_MESSAGE: Final = 16 * 1024**2
 
 
 class Refused(NamedTuple):
-    """A message that is not worked on. `headers` and `properties` are AMQP's, as kombu has them."""
+    """A message that no task can work on. `headers` and `properties` are AMQP's, in kombu's form."""
 
     queue: str
     body: bytes
@@ -25,7 +25,7 @@ class Refused(NamedTuple):
     properties: Mapping[str, Any]  # as above
 
     def letter(self, reason: str) -> Dead:
-        """The dead letter. Of a message that is too long, the first part is kept (`dead_letters`)."""
+        """The dead letter. If the message is too long, only its first part is kept (`dead_letters`)."""
         text = {
             "queue": self.queue,
             "headers": dict(self.headers),
@@ -37,10 +37,10 @@ class Refused(NamedTuple):
 
     @classmethod
     def of(cls, body: bytes) -> Self:
-        """The message of a dead letter.
+        """Return the message of a dead letter.
 
         Raises:
-            ValueError: It is none, or of a queue that there is not any more.
+            ValueError: The letter has no message, or its queue does not exist any longer.
         """
         text = json.loads(body)
         if not isinstance(text, dict) or text.get("queue") not in QUEUES:
@@ -54,9 +54,9 @@ class Refused(NamedTuple):
 
 
 def why_invalid(headers: object, body: object) -> str | None:
-    """Why a message is not worked on, before it is decoded; `None` if nothing is wrong so far.
+    """Return why a message is invalid, before it is decoded; `None` if nothing is wrong so far.
 
-    `body` is as it came: bytes, or text.
+    `body` is bytes or text, as the transport returns it.
     """
     if not isinstance(headers, dict) or "task" not in headers:
         return "it names no task"
@@ -81,5 +81,5 @@ def _why_body_invalid(body: bytes | bytearray | str) -> str | None:
 
 
 def keep(letters: DeadLetters, message: Refused, reason: str) -> None:
-    """Keep a message that is refused. What Redis says surfaces as one of `redis.exceptions`."""
+    """Store a refused message as a dead letter. Errors of Redis surface as `redis.exceptions`."""
     letters.add(message.letter(reason))

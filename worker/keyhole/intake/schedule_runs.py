@@ -1,8 +1,8 @@
-"""What a schedule began last, in Redis, so that it begins nothing while that still goes on.
+"""The last audit of each schedule, in Redis, so that a schedule starts none while that one is running.
 
-Each time that it is due has an id, which the audit has that begins then. A time that is told of twice, by a
-broker that delivers again or by two schedulers, is decided once. A script decides, so that of two that come
-at the same moment one finds the other's audit.
+Each due time has an id, which is also the id of its audit. If a due time is published twice, by a second
+delivery or by two schedulers, it is decided once. A script decides, so that of two workers at the same
+moment one finds the other's audit.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import LONGEST_SECONDS
 from keyhole.store import keys
 
-#: Seconds that is kept what a schedule began last: longer than it takes to be due again.
+#: Seconds for which a schedule's last audit is kept: longer than any schedule takes to be due again.
 KEPT_SECONDS: Final = LONGEST_SECONDS + 31 * 86_400
 
 _BEGIN: Final = f"""
@@ -47,24 +47,24 @@ return begun
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What a schedule began last, and how often it was due while an audit of its own still went on."""
+    """The last audit of a schedule, and how often the schedule was skipped because it was still running."""
 
     audit_id: str | None
     skipped: int
 
 
 class ScheduleRuns:
-    """The runs of schedules, through a client as `keyhole.store.connection.connect` makes it."""
+    """The runs of schedules in Redis, through a client of `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._begin = client.register_script(_BEGIN)
 
     def begin(self, name: str, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
-        """Begin the audit of a schedule that is due, unless the last that it began runs or is paused.
+        """Create the audit of a schedule that is due, unless the last one is running or paused.
 
         Returns:
-            Whether there is an audit of this id, begun now or before. If not, it is skipped, and counted.
+            Whether there is an audit of this id, created now or before. If not, it is skipped and counted.
         """
         begun = self._begin(
             keys=[keys.schedule(name), keys.audit(audit_id), keys.AUDITS],
@@ -73,7 +73,7 @@ class ScheduleRuns:
         return bool(begun)
 
     def last(self, name: str) -> LastRun:
-        """What a schedule began last."""
+        """Return the last run of a schedule."""
         found = self._client.hmget(keys.schedule(name), ["audit", "skipped"])
         audit_id, skipped = cast("list[bytes | None]", found)  # bytes, as `connect` asks
         return LastRun(None if audit_id is None else audit_id.decode(), int(skipped or 0))

@@ -1,4 +1,4 @@
-"""Schedules: which audits begin by themselves, and when, as a TOML file says.
+"""Schedules, from a TOML file: which audits start by themselves, and when.
 
     [[schedules]]
     name = "nightly"               # letters, digits, - _ .
@@ -13,8 +13,8 @@
     suffix = [".qcow2", ".vmdk"]
     sample = "1%"
 
-A schedule has the options of `keyhole audit` by the same names. Times are in UTC, where no hour of the year
-is missing and none comes twice.
+A schedule has the same options as `keyhole audit`. Times are in UTC, so no hour of the year is missing or
+comes twice.
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def _inventory(text: str) -> str:
 
 
 def _one_or_many(value: object) -> object:
-    """A text stands for a list of one."""
+    """A single text is a list of one."""
     if isinstance(value, list):
         return tuple(value)
     return (value,) if isinstance(value, str) else value
@@ -79,7 +79,7 @@ Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
 
 
 class Schedule(BaseModel):
-    """A schedule. The description of a field is what its error says to write."""
+    """A schedule. The error of a field says to write its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -128,12 +128,12 @@ class Schedule(BaseModel):
         return Interval(self.every) if self.crontab is None and self.every else Crontab(str(self.crontab))
 
     def spec(self, *, rate: float, outstanding: int, batch_size: int) -> AuditSpec:
-        """The audit that it begins.
+        """Return the audit that the schedule starts.
 
         Args:
-            rate: Requests a second, where the schedule says nothing of them.
+            rate: Requests per second, if the schedule does not set them.
             outstanding: The most batches that are queued or worked on at once.
-            batch_size: The most objects in one.
+            batch_size: The most objects of a batch.
         """
         return AuditSpec(
             bucket=self.bucket,
@@ -161,7 +161,7 @@ class Schedule(BaseModel):
 
 
 def load_schedules(path: str) -> tuple[Schedule, ...]:
-    """The schedules of a file.
+    """Return the schedules of a file.
 
     Raises:
         FileError: It cannot be read, or is not valid.
@@ -170,7 +170,7 @@ def load_schedules(path: str) -> tuple[Schedule, ...]:
 
 
 def parse_schedules(text: str, where: str) -> tuple[Schedule, ...]:
-    """The schedules in a text; `where` is what errors call it.
+    """Return the schedules of a text, which errors call `where`.
 
     Raises:
         FileError: It is not valid.
@@ -199,7 +199,7 @@ def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  #
 
 
 def _problem(error: ValidationError) -> str:
-    """The first thing that is wrong: the field, and what to write."""
+    """The first problem: the field, and what to write."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:

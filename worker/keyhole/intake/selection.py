@@ -1,4 +1,4 @@
-"""Which objects are wanted: by bucket, glob, suffix, size, and by chance."""
+"""Selects objects by bucket, glob, suffix, size, and a random sample."""
 
 import re
 from fnmatch import fnmatchcase
@@ -11,10 +11,11 @@ _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?) ?(%)?")
 
 
 class Selection(BaseModel):
-    """Which objects are wanted. An empty list of globs or suffixes wants all.
+    """The criteria of a selection. An empty list of globs or suffixes selects all.
 
-    In a glob `*` is any text, `/` included; `?` is one character, `[…]` one of several. `sample` is the share
-    of keys to take, by a hash of the key, so that the same keys are taken every time. Sizes in bytes.
+    In a glob `*` is any text, `/` included; `?` is one character, `[…]` one of several. `sample` is the
+    share of keys to select, by a hash of the key, so that the same keys are selected every time. Sizes are
+    in bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +29,7 @@ class Selection(BaseModel):
     sample: float = Field(default=1.0, gt=0, le=1)
 
     def matches(self, bucket: str, key: str, size: int | None) -> bool:
-        """Whether an object is wanted. A size that is unknown passes every limit: the scan will tell it."""
+        """Whether an object is selected. An unknown size passes every limit."""
         return (
             self.matches_bucket(bucket)
             and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))
@@ -40,15 +41,15 @@ class Selection(BaseModel):
         )
 
     def matches_bucket(self, bucket: str) -> bool:
-        """Whether objects of a bucket are wanted."""
+        """Whether objects of a bucket may be selected."""
         return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
 
 
 def parse_share(text: str) -> float:
-    """A share of all, from above 0 to 1: `1%`, `0.5 %` or `0.01`.
+    """Parse a share, above 0 and up to 1: `1%`, `0.5 %` or `0.01`.
 
     Raises:
-        ValueError: It is none; the message says what one looks like.
+        ValueError: The text is not a share; the message has an example.
     """
     number = _SHARE.fullmatch(text)
     share = float(number[1]) / (100 if number[2] else 1) if number else 0.0
@@ -58,6 +59,6 @@ def parse_share(text: str) -> float:
 
 
 def _share(key: str) -> float:
-    """A number from 0 to 1 that is this key's own."""
+    """A number from 0 to 1 that is derived from the key."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64

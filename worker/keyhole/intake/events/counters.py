@@ -1,4 +1,4 @@
-"""What became of events and messages, counted in Redis for all listeners and workers together."""
+"""Counters of events and messages in Redis, for all listeners and workers together."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -7,12 +7,12 @@ import redis
 
 from keyhole.store import keys
 
-#: An event's key was taken under its other reading, for under the first there was no object.
+#: An event's key was scanned in its other reading, because no object had the first one.
 OTHER_READING = "other_reading"
 
 
 class EventCounters:
-    """Counters by name, since the keys were made. What a lost answer makes count twice is not corrected."""
+    """Counters by name. If an answer is lost, an event may be counted twice."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -27,7 +27,6 @@ class EventCounters:
 
     def read(self) -> dict[str, int]:
         """All counters."""
-        found = cast(
-            "dict[bytes, bytes]", self._client.hgetall(keys.EVENT_COUNTS)
-        )  # bytes, as `connect` asks
+        # bytes, as `connect` asks
+        found = cast("dict[bytes, bytes]", self._client.hgetall(keys.EVENT_COUNTS))
         return {name.decode(): int(count) for name, count in found.items()}

@@ -1,12 +1,13 @@
-"""Forgetting: a delete drops the verdict on what is gone, and no other.
+"""Deletes the verdict of an object after an event says that the object was deleted.
 
-A verdict is dropped if its event's sequencer is not after the delete's. Where that is not known (somebody
-submitted the object, the storage sends none), or where the delete came late, S3 is asked whether the object
-is there: one GET of a byte. Whatever else S3 answers, the verdict is kept: it speaks of the object with its
-ETag, and harms nobody.
+A verdict is deleted if the sequencer of its event is not later than that of the delete. If that is unknown
+(the object was submitted, or the storage sends no sequencers), or if the delete came late, S3 is asked
+whether the object exists: one GET of a byte. Unless S3 says that it does not exist, the verdict is kept.
+That is harmless, because a verdict names the ETag of its object.
 
-An event without a version is about the bare key: its verdict goes, or the pointer to a version, over which
-lies a delete marker now; the versions' verdicts stay. An event with one is about that version.
+An event without a version is about the bare key: its verdict is deleted, or its pointer to a version, which
+is now below a delete marker. The verdicts of versions are kept. An event with a version is about that
+version.
 """
 
 import logging
@@ -28,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class VerdictDeleter:
-    """Drops the verdicts on what is gone.
+    """Deletes the verdicts of deleted objects.
 
     Args:
-        drops: Where verdicts are kept.
-        is_gone: Whether an object, or a version, is certainly not there.
+        drops: Deletes recorded verdicts.
+        is_gone: Whether an object, or a version, certainly does not exist.
     """
 
     def __init__(self, drops: Drops, is_gone: Callable[[Name], bool]) -> None:
@@ -40,12 +41,12 @@ class VerdictDeleter:
         self._is_gone = is_gone
 
     def delete(self, events: Sequence[ObjectEvent]) -> tuple[int, int]:
-        """Drop what the events say is gone; returns how many verdicts were dropped, and how many kept."""
+        """Delete the verdicts of these events; return how many were deleted, and how many were kept."""
         readings = [_readings(event) for event in events]
         looked_at = iter(self._drops.look([name for names in readings for name in names]))
         forgotten = kept = 0
         for event, names in zip(events, readings, strict=True):
-            # The one under the other reading of the key counts if none lies under the first.
+            # If the first reading of the key has no verdict, that of the other reading counts.
             found = next(filter(None, [next(looked_at) for _ in names]), None)
             if found is None:
                 continue
@@ -63,7 +64,7 @@ class VerdictDeleter:
 
 
 def _readings(event: ObjectEvent) -> list[Name]:
-    """The object under both readings of its key, the dialect's own first."""
+    """The object's name in both readings of its key, that of the dialect first."""
     if event.bucket is None:
         return []
     return [
@@ -72,9 +73,9 @@ def _readings(event: ObjectEvent) -> list[Name]:
 
 
 def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
-    """Whether S3 says that an object, or a version, is not there. One request, without retries.
+    """Whether S3 says that an object, or a version, does not exist. It makes one request, without retries.
 
-    `access` finds the way to S3; where there is none, nothing is known to be gone.
+    `access` returns the access to S3. If that fails, the object may exist.
     """
     pin = Pin(name.bucket, name.key, name.version_id)
     try:

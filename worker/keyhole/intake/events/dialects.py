@@ -1,27 +1,27 @@
-"""How each storage writes its events, and what of it is read.
+"""The dialects in which storages write events, and the fields of each that are read.
 
-| dialect | who writes it | keys | what else differs |
+| dialect | sender | keys | other differences |
 |---|---|---|---|
 | `aws` | S3, to SQS and SNS | form | |
 | `eventbridge` | S3, to EventBridge | plain | other names, other fields |
-| `minio` | MinIO | form | names begin with `s3:`; what is empty is left out |
-| `ceph` | Ceph's RGW | plain | what is unknown is `""`, a size may be text; sequencers are reversed |
+| `minio` | MinIO | form | names begin with `s3:`; empty fields are left out |
+| `ceph` | Ceph's RGW | plain | unknown fields are `""`, a size may be text; sequencers are reversed |
 | `r2` | Cloudflare's R2, to its queues | plain | a structure of its own: `action`, `bucket`, `object` |
-| `ibm` | IBM's Cloud Object Storage, by way of Code Engine | plain | a structure of its own: `operation`, `bucket`, `key` |
-| `other` | whoever sends S3's structure, with an `eventSource` that ends in `:s3` | form | |
+| `ibm` | IBM's Cloud Object Storage, through Code Engine | plain | a structure of its own: `operation`, `bucket`, `key` |
+| `other` | any other sender of S3's structure, with an `eventSource` that ends in `:s3` | form | |
 | `keyhole` | our own jobs | plain | |
 
-"Form" is how a web form sends text, as S3 says and does: a space is `+`, what else is not plain `%` and two
-digits. `other` are RustFS, StorageGRID, VAST and whoever comes next: who takes S3's structure takes its
-encoding, and if not, the other reading of the key is there. Another structure, a major version of it other
-than 2, another source: that is not understood, and never guessed.
+"Form" is the encoding of web forms, which S3 documents and uses: a space is `+`, other special characters are `%`
+and two digits. `other` includes RustFS, StorageGRID, VAST and future ones: a sender that uses S3's structure
+probably uses its encoding. If it does not, the other reading of the key is tried. A message with another
+structure, a major version other than 2, or another source is not understood; Keyhole never guesses.
 
-Of an event that asks for nothing, only who speaks and the name are read.
+If an event asks for no action, only its dialect and its name are read.
 
-R2 and IBM have a structure of their own, and an S3 API by which the same bucket and key are read.
+R2 and IBM have a structure of their own, and an S3 API with the same buckets and keys.
 
-Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; what MinIO,
-RustFS and Ceph document and publish as source; messages of moto and of Ceph 16.2. "Event notifications" in
+Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; the
+documentation and sources of MinIO, RustFS and Ceph; messages of moto and of Ceph 16.2. "Event notifications" in
 Cloudflare's documentation of R2, "Working with the IBM Cloud Object Storage event producer" in IBM's of Code
 Engine.
 """  # noqa: E501 - the rows of the table are one line each
@@ -38,13 +38,13 @@ from keyhole.intake.events.names import DETAIL_TYPES, IBM_OPERATIONS, R2_ACTIONS
 from keyhole.intake.events.unsupported import sender_of
 from keyhole.sources.s3_uri import SURROGATE
 
-#: The longest that a scan job takes, in characters.
+#: The longest values of a scan job, in characters.
 LONGEST: Final = {"bucket": 2048, "key": 1024, "version": 1024}
 #: A key of 1,024 bytes, which is S3's limit, written with `%` and two digits for each.
 _LONGEST_WRITTEN_KEY: Final = 3 * 1024
 #: The longest text of a message that is shown, in characters.
 _SHOWN: Final = 60
-#: The largest size that is believed, in bytes: what 63 bits hold.
+#: The largest accepted size in bytes: 63 bits.
 _LARGEST_SIZE: Final = 2**63 - 1
 
 _VERSION: Final = re.compile(r"2(\.[0-9]{1,9}){1,2}")
@@ -53,8 +53,7 @@ _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z0-9:*]{1,100})")
 _PLAIN: Final = re.compile(r"[ -~]{1,128}")
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,128}")
-#: Hexadecimal digits of a sequencer: more than S3 sends (16 behind two zeros), and just those that Ceph
-#: sends.
+#: Hexadecimal digits of a sequencer: more than S3 sends (16 after two zeros), and the number that Ceph sends.
 _AWS_DIGITS: Final = 32
 _CEPH_DIGITS: Final = 16
 
@@ -73,7 +72,7 @@ class NotUnderstoodError(KeyholeError):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A way to write events; `form_encoded` is how it writes keys."""
+    """A dialect of events, and whether its keys are encoded like a web form."""
 
     name: str
     form_encoded: bool
@@ -92,7 +91,7 @@ SOURCES: Final = {"aws:s3": AWS, "minio:s3": MINIO, "ceph:s3": CEPH}
 
 
 class _Said(NamedTuple):
-    """What a message says of an object, unchecked."""
+    """The fields of a message about an object, unchecked."""
 
     bucket: object
     key: object
@@ -219,7 +218,7 @@ def unsupported_sender(sender: str) -> NotUnderstoodError:
 
 
 def from_test(message: Mapping[str, object]) -> ObjectEvent:
-    """What S3 sends when notifications are configured; it has no records.
+    """The event that S3 sends when notifications are configured. It has no records.
 
     Raises:
         NotUnderstoodError: It is something else.
@@ -240,7 +239,7 @@ def from_job(bucket: object, key: object, version_id: object) -> ObjectEvent:
 
 
 def shown(value: object) -> str:
-    """A value of JSON, fit for a sentence: text is cut short and escaped, what is larger is only named."""
+    """A JSON value for an error message: text is cut and escaped; of other values only the type is named."""
     match value:
         case None:
             return "missing"
@@ -290,7 +289,7 @@ def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectE
 
 
 def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
-    """The key as the dialect writes keys; the other reading, where that is another key, and can be one."""
+    """The key in the dialect's encoding, and the other reading if that is a different, valid key."""
     try:
         decoded = unquote_plus(written, errors="strict")
     except UnicodeDecodeError:
@@ -304,7 +303,7 @@ def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
 
 
 def _text(value: object, what: str, longest: int) -> str | None:
-    """A text of the message, of so many characters at most; empty is as good as missing."""
+    """A text of the message, of at most `longest` characters; `None` if it is missing or empty."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -317,29 +316,29 @@ def _text(value: object, what: str, longest: int) -> str | None:
 
 
 def _etag(value: object) -> str | None:
-    """An ETag without quotes: some write them, some don't. What is none is unknown."""
+    """An ETag without quotes, which only some senders write; `None` if it is invalid."""
     if not isinstance(value, str) or SURROGATE.search(value):
         return None
     return value.strip('"') or None
 
 
 def _size(value: object) -> int | None:
-    """A size in bytes, as number or text. What is none is unknown, and the scan will tell it."""
+    """A size in bytes, from a number or a text; `None` if it is invalid."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     return value if type(value) is int and 0 <= value <= _LARGEST_SIZE else None
 
 
 def _sequencer(value: object, dialect: Dialect) -> str | None:
-    """The sequencer without leading zeros, so that of one key's events the later has the greater number."""
+    """The sequencer without leading zeros. Of the events of a key, the later one has the greater number."""
     if not isinstance(value, str) or not _SEQUENCER.fullmatch(value):
         return None
     digits = value.lower()
     if dialect in {AWS, EVENTBRIDGE}:
-        # They "can be of different lengths", and are then to be padded at the right: S3's user guide.
+        # Sequencers "can be of different lengths", and must be padded on the right (S3's user guide).
         digits = digits.ljust(_AWS_DIGITS, "0")
     elif dialect is CEPH and len(value) == _CEPH_DIGITS:
-        # Seconds and nanoseconds as they lie in memory, the least byte first: rgw_notify.cc; 16.2 does so.
+        # Seconds and nanoseconds in little-endian order (rgw_notify.cc of Ceph 16.2).
         memory = bytes.fromhex(value)
         digits = (memory[3::-1] + memory[:3:-1]).hex()
     return digits.lstrip("0") or "0"

@@ -1,4 +1,4 @@
-"""What has happened to one object, whoever told of it."""
+"""One event: a change of an object, independent of the sender's dialect."""
 
 from enum import StrEnum
 
@@ -6,31 +6,29 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventKind(StrEnum):
-    """What an event asks for."""
+    """The action that an event asks for."""
 
     #: The object is new, or was replaced: to be scanned.
     CREATED = "created"
     #: An archived object can be read again: to be scanned.
     RESTORED = "restored"
-    #: The object, or the version, is gone: its verdict is to be dropped.
+    #: The object, or the version, was deleted: its verdict is to be deleted.
     REMOVED = "removed"
     #: Nothing to do: tags, ACLs, lifecycle, `s3:TestEvent`, …
     IGNORED = "ignored"
 
 
 class ObjectEvent(BaseModel):
-    """One event. `size` in bytes; whatever the message does not say is `None`.
+    """One event. `size` is in bytes. A field that the message does not have is `None`.
 
-    `key` is the object's key as this dialect is known to write it. `other_key` is how the same text reads
-    under the other reading (decoded or not), where that is another key: dialects are known by what they
-    did when they were tried.
+    `key` is the object's key in the known encoding of the dialect. `other_key` is the same text in the other
+    reading (decoded or not), if that is a different key: a sender may change its encoding.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: EventKind
-    #: Who speaks: `aws`, `eventbridge`, `minio`, `ceph`, `r2`, `ibm`, `other`, `keyhole` (our own jobs).
-    #: For counting.
+    #: The dialect, for counting: `aws`, `eventbridge`, `minio`, `ceph`, `r2`, `ibm`, `other`, `keyhole`.
     dialect: str
     #: The event's name as the message has it, without `s3:`.
     name: str
@@ -42,5 +40,5 @@ class ObjectEvent(BaseModel):
     size: int | None = None
     #: Hexadecimal, without leading zeros: of the events of one key, the later has the greater number.
     sequencer: str | None = None
-    #: When it happened, as the message has it. It only tells events apart where there is no sequencer.
+    #: The time of the event, as the message has it. It only distinguishes events without a sequencer.
     time: str | None = None

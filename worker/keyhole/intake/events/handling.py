@@ -1,17 +1,18 @@
-"""From messages to jobs: read, choose, pass over what is known, note, publish, forget; then they are ours.
+"""Turns messages into jobs, and deletes the verdicts of deleted objects.
 
-    message ──► its events ──► created, restored ──► chosen? ──► known? ──► noted ──► published ──► marked
-                          ├──► removed ──► its verdict is dropped
+    message ──► its events ──► created, restored ──► selected? ──► known? ──► recorded ──► published ──►
+    marked
+                          ├──► removed ──► its verdict is deleted
                           └──► ignored ──► counted
 
-- A message is taken over when all that it asks for is on the broker, and may be acknowledged then. If
-  anything fails on the way none is, and all is done again: the jobs have the same ids (but where an event
-  says too little to tell it from others), so the ledger knows them.
-- What is known: a job that is done, or that was published within the window and may still be on its way.
-- A message that is not understood is not understood as a whole: no record of it is scanned. It is given back
-  until it was received so many times; then it is a dead letter, which can be retried.
-- A message with an event of a bucket that Keyhole may not touch is a dead letter at once. Its other events
-  are worked on. Events of buckets that the selection leaves out are passed over silently.
+- A message may be acknowledged when all its jobs are on the broker. If anything fails before that, no
+  message of the batch is acknowledged, and all are handled again. The jobs have the same ids then, so the
+  ledger recognises them (except if an event has too few fields to be told from others).
+- A job is known if it is done, or if it was published within the window and may still be queued.
+- If one record of a message is not understood, the whole message is not understood, and none of its objects
+  is scanned. It is given back until it was received `dead_after` times; then it becomes a dead letter.
+- A message with an event of a bucket that Keyhole may not touch becomes a dead letter at once. Its other
+  events are handled. Events of buckets that are not selected are ignored silently.
 """
 
 import logging
@@ -35,13 +36,13 @@ from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
 
 log = logging.getLogger(__name__)
 
-#: Jobs that are noted and published in one round trip.
+#: Jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
 #: The names of what is counted, beside those of the kinds of events, `ignored:<name>` and `from:<dialect>`.
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
-#: Messages that are understood and have no event.
+#: Messages without an event.
 EMPTY: Final = "empty"
 NOT_SELECTED: Final = "not_selected"
 NOT_ALLOWED: Final = "not_allowed"
@@ -55,14 +56,14 @@ SCANNED: Final = {EventKind.CREATED, EventKind.RESTORED}
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is scanned, by which rules, and how patient the listener is.
+    """The rules of a handler.
 
     Args:
         selection: Which objects are scanned.
-        buckets: Those that Keyhole may touch.
-        ruleset: By what they will be judged.
-        dead_after: Receives of a message that is not understood until it is a dead letter.
-        window_seconds: How long a job counts as on its way once it is published.
+        buckets: The buckets that Keyhole may touch.
+        ruleset: The rules of the verdicts.
+        dead_after: How often a message that is not understood is received before it becomes a dead letter.
+        window_seconds: How long a published job counts as queued.
     """
 
     selection: Selection
@@ -74,7 +75,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What became of messages: those that are taken over, those to give back, and counts by name."""
+    """The outcome for messages: those to acknowledge (`taken`), those to give back, and counts by name."""
 
     taken: Sequence[Message]
     back: Sequence[Message]
@@ -82,21 +83,21 @@ class Handled:
 
 
 class _Read(NamedTuple):
-    """An event, and the job that it asks for, if it does."""
+    """An event, and its job if it asks for one."""
 
     event: ObjectEvent
     job: ScanJob | None
 
 
 class Handler:
-    """Works on messages. Threads may share it.
+    """Handles messages. Threads may share it.
 
     Args:
-        ledger: Where jobs are noted before they are published.
-        publisher: By which they are.
-        dead: Where messages go that are not understood.
-        deleter: What drops verdicts.
-        rules: What is scanned.
+        ledger: The ledger, in which jobs are recorded before they are published.
+        publisher: Publishes jobs.
+        dead: The dead letters, for messages that are not understood.
+        deleter: Deletes verdicts.
+        rules: The rules of this handler.
     """
 
     def __init__(
@@ -109,11 +110,11 @@ class Handler:
         self._rules = rules
 
     def handle(self, messages: Sequence[Message], source: str) -> Handled:
-        """Take over messages of a source; its name is for dead letters.
+        """Handle messages of a source, whose name is for dead letters.
 
         Raises:
-            redis.RedisError: Redis is away, or its disk is too slow; none is taken over.
-            DeliveryUncertainError: The broker is away; none is taken over.
+            redis.RedisError: Redis is away, or its disk is too slow; no message may be acknowledged.
+            DeliveryUncertainError: The broker is away; no message may be acknowledged.
         """
         taken, back, read, poison = [], [], [], []
         empty = 0
@@ -151,7 +152,7 @@ class Handler:
         return Handled(taken, back, counts)
 
     def take_over(self, body: bytes) -> Counter[str]:
-        """Work on one message as if it had just come, and return the counts.
+        """Handle one message as if it had just been received, and return the counts.
 
         Raises:
             NotUnderstoodError: It is not understood, or has an event of a bucket that is not allowed.
@@ -166,7 +167,7 @@ class Handler:
         return counts
 
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
-        """Why a message must be kept though it is understood; `None` if it need not be."""
+        """Return why a message that is understood must become a dead letter; `None` if it need not."""
         for event, _ in read:
             if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
@@ -183,7 +184,7 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # A bug of ours: one message must not end the listener again and again.
+            # This is a bug of ours. One message must not end the listener again and again.
             log.exception("a message of %d bytes could not be read", len(body))
             raise NotUnderstoodError(f"Keyhole failed to read it ({error!r}); its log says how") from error
 
@@ -216,7 +217,7 @@ class Handler:
         return counts
 
     def _takes(self, event: ObjectEvent) -> bool:
-        """Whether an object is wanted, under either reading of its key."""
+        """Whether an object is selected, in either reading of its key."""
         return any(
             self._rules.selection.matches(event.bucket or "", key, event.size)
             for key in (event.key, event.other_key)
@@ -224,12 +225,12 @@ class Handler:
         )
 
     def _publish(self, jobs: Sequence[ScanJob]) -> int:
-        """Publish jobs that are not known, and return how many there were."""
+        """Publish the jobs that are not known, and return their number."""
         on_their_way = self._ledger.published_among([job.id for job in jobs])
         entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
         published = 0
         for start in range(0, len(entries), CHUNK):
-            # What is open and was not published for certain is published again.
+            # Jobs that are open but perhaps not published are published again.
             not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)
@@ -237,5 +238,5 @@ class Handler:
         return published
 
     def _receives(self, message: Message, source: str, reason: str) -> int:
-        """Count a receive of a message that is not understood, and return how many there were."""
+        """Count a receive of a message that is not understood, and return the count."""
         return max(message.receives, self._dead.count_receive(Dead.message(message.body, source, reason)))

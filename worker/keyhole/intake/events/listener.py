@@ -1,8 +1,8 @@
-"""The listener: receive, have it handled, acknowledge what is taken over, give the rest back; once more.
+"""The listener: receives messages, has them handled, acknowledges handled ones and gives the others back.
 
-Whatever is away, be it the queue, Redis or the broker, comes back: nothing is acknowledged meanwhile, what
-was received is given back, and it is tried again, a while later each time, for ever. Counts that cannot be
-written are kept until they can, and nothing is received before: a queue may count receives against a message.
+If the queue, Redis or the broker is away, the listener acknowledges nothing, gives back what it received,
+and tries again after a growing pause, forever. Counts that cannot be written are kept, and nothing is
+received before they are written, because a queue may count receives against a message.
 """
 
 import logging
@@ -24,19 +24,19 @@ from keyhole.jobs.publisher import DeliveryUncertainError
 
 log = logging.getLogger(__name__)
 
-#: Messages in one receive: as many as SQS gives.
+#: Messages of one receive: the most that SQS returns.
 BATCH: Final = 10
-#: Seconds to wait for a message. Whoever is told to stop ends after that; SQS takes money for every receive,
-#: less than two cents a day.
+#: Seconds to wait for a message, after which a stopped listener ends. SQS charges for every receive: at
+#: this pace less than two cents a day.
 WAIT_SECONDS: Final = 2.0
-#: The same for whoever listens until there is nothing: long enough for SQS to ask all of its servers.
+#: The same for `until_empty`: long enough for SQS to ask all of its servers.
 LAST_WAIT_SECONDS: Final = 1.0
-#: Seconds to wait when something is away, the first time and at most.
+#: The first and the longest pause in seconds if something is away.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-#: Seconds between two lines of the log about the same trouble.
+#: Seconds between two log messages about the same trouble.
 COMPLAINT_SECONDS: Final = 60.0
 
-#: What is away, and comes back.
+#: Errors of services that are away and will come back.
 TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisError)
 
 
@@ -49,12 +49,12 @@ class Poll:
 
 
 class Listener:
-    """Listens to one source. One thread uses it; others have listeners of their own, for the same handler.
+    """Listens to one source. Each thread has a listener of its own; they may share a handler.
 
     Args:
-        source: Where messages come from; closed when the listener ends.
-        handler: Works on them.
-        counts: Where all listeners count together.
+        source: The source of messages, which is closed when the listener ends.
+        handler: Handles the messages.
+        counts: The counters of all listeners.
     """
 
     def __init__(self, source: MessageSource, handler: Handler, counts: EventCounters) -> None:
@@ -68,7 +68,7 @@ class Listener:
     def run(
         self, stop: threading.Event, on_poll: Callable[[Poll], None], *, until_empty: bool = False
     ) -> None:
-        """Listen until told to stop, then finish the batch, and give back what was not taken over.
+        """Listen until told to stop, then finish the batch, and give back unhandled messages.
 
         Args:
             stop: Tells to stop.
@@ -123,14 +123,14 @@ class Listener:
             self._uncounted = Counter()
 
     def _wait(self, stop: threading.Event, error: Exception, on_poll: Callable[[Poll], None]) -> None:
-        """Say what is away, seldom, and wait, longer each time, so that many listeners don't ask at once."""
+        """Log now and then what is away, and pause, longer each time and with jitter."""
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, redis.RedisError):
             line = f"Redis does not answer ({line})"
         now = time.monotonic()
         if self._complained_at is None or now >= self._complained_at + COMPLAINT_SECONDS:
             self._complained_at = now
-            log.warning("nothing is taken over, and it is tried again for ever: %s", line)
+            log.warning("no messages are handled; the listener keeps trying: %s", line)
         on_poll(Poll(trouble=line))
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
         self._failures += 1
@@ -138,6 +138,6 @@ class Listener:
 
     def _recovered(self) -> None:
         if self._failures:
-            log.warning("what was away is there again")
+            log.warning("messages are handled again")
         self._failures = 0
         self._complained_at = None

@@ -1,8 +1,8 @@
-"""What an event asks for, found by its name.
+"""Maps the names of events to the actions that they ask for.
 
-A name that is not here asks for nothing: storages tell of much (who read an object, whose ACL changed), and
-of more with every version. Beware of MinIO and RustFS, which call it `ObjectCreated:PutTagging` when tags are
-written, for Keyhole writes tags.
+A name that is not here asks for no action: storages report many other events, such as reads and changed
+ACLs. MinIO and RustFS report written tags as `ObjectCreated:PutTagging`, which must be ignored, because
+Keyhole writes tags.
 
 Sources: "Supported event types for SQS, SNS, and Lambda" and "Using EventBridge" in S3's user guide; the
 lists of names in the sources of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`); of R2
@@ -13,8 +13,8 @@ from typing import Final
 
 from keyhole.intake.events.event import EventKind
 
-#: By name, or the longest beginning of it that is here. In lower case: Ceph's documentation and its code
-#: differ in their capitals.
+#: Actions by name, or by the longest beginning of a name that is here. In lower case, because Ceph's
+#: documentation and its code differ in case.
 KINDS: Final = {
     "objectcreated": EventKind.CREATED,
     "objectcreated:puttagging": EventKind.IGNORED,
@@ -22,11 +22,11 @@ KINDS: Final = {
     "objectcreated:putretention": EventKind.IGNORED,
     "objectcreated:putlegalhold": EventKind.IGNORED,
     "objectcreated:putacl": EventKind.IGNORED,
-    # Ceph: it has come from another zone.
+    # Ceph: replicated from another zone.
     "objectsynced:create": EventKind.CREATED,
     "objectrestore:completed": EventKind.RESTORED,
     "objectremoved": EventKind.REMOVED,
-    # MinIO: there was nothing to remove.
+    # MinIO: there was no object to remove.
     "objectremoved:noop": EventKind.IGNORED,
     "objectsynced:delete": EventKind.REMOVED,
     "objectsynced:deletionmarkercreated": EventKind.REMOVED,
@@ -34,7 +34,7 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: Events after which a delete marker lies over the object, or may: no version is gone, and the object is.
+#: Events that add a delete marker, or may do so: the object is gone, but no version is.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",
@@ -61,7 +61,7 @@ IBM_OPERATIONS: Final = {"Object:Write": EventKind.CREATED, "Object:Delete": Eve
 
 
 def kind_of(name: str) -> EventKind:
-    """What an event of this name asks for. The name is without `s3:`."""
+    """The action for an event of this name, which is without `s3:`."""
     name = name.lower()
     while name not in KINDS:
         name, separator, _ = name.rpartition(":")
@@ -71,5 +71,5 @@ def kind_of(name: str) -> EventKind:
 
 
 def puts_marker(name: str) -> bool:
-    """Whether the version that an event names is a delete marker, or what lies below it, and none is gone."""
+    """Whether an event's version is a delete marker or the version below it, so that no version is gone."""
     return name.lower() in MARKERS

@@ -1,11 +1,11 @@
-"""From the body of a message to events, and from an event to a job: no queue, no clock, no network.
+"""Parses the body of a message into events, and makes a job of an event. It uses no queue, clock or network.
 
     body ──► text ──► JSON ──► its envelope ──► one event for each record ──► a job, if it asks for a scan
 
 | what comes | what it is |
 |---|---|
-| `{"Records": […]}` | events of S3, and of whoever writes them like S3: all of them, not the first |
-| `{"detail-type": …, "detail": …}` | an event by way of EventBridge |
+| `{"Records": […]}` | events of S3 and of compatible storages, one or several |
+| `{"detail-type": …, "detail": …}` | an event through EventBridge |
 | `{"action": …, "bucket": …, "object": …}` | an event of Cloudflare's R2 |
 | `{"operation": …, "bucket": …, "key": …}` | an event of IBM's Cloud Object Storage |
 | `{"Type": "Notification", "Message": "…"}` | SNS's envelope around any of these; raw delivery has none |
@@ -18,7 +18,7 @@ Anything else is not understood. If `unsupported` knows the sender, the reason n
 records gives no events. A message is understood as a whole or not at all, so a dead letter that is retried
 later does everything that its message asks for.
 
-Which storage writes how, `keyhole.intake.events.dialects` knows.
+`keyhole.intake.events.dialects` knows the fields of each dialect.
 """
 
 import json
@@ -46,10 +46,10 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 __all__ = ["NotUnderstoodError", "parse", "scan_job"]
 
-#: The longest message that is read, in bytes: RabbitMQ's own default limit. SQS takes 1 MiB, S3 sends 64 KiB.
-#: (What is read of JSON can take some twenty times its length.)
+#: The longest message that is read, in bytes: RabbitMQ's default limit. SQS allows 1 MiB, S3 sends 64 KiB.
+#: (Parsed JSON can take about twenty times its length.)
 LONGEST_MESSAGE: Final = 16 * 1024**2
-#: Envelopes in envelopes. SNS puts a message into one; whoever forwards it may into another.
+#: The most nested envelopes. SNS adds one; forwarders may add others.
 MOST_ENVELOPES: Final = 3
 
 #: 128 bits: two of a billion jobs share an id with a probability of 1 in 10**21.
@@ -59,10 +59,10 @@ _OWN_FIELDS: Final = {"bucket", "key", "version_id"}
 
 
 def parse(body: bytes) -> tuple[ObjectEvent, ...]:
-    """The events of a message, in its order.
+    """Return the events of a message, in its order.
 
     Raises:
-        NotUnderstoodError: It is not understood, be it one of many records. Nothing else is ever raised.
+        NotUnderstoodError: The message, or one of its records, is not understood. No other error is raised.
     """
     if len(body) > LONGEST_MESSAGE:
         raise NotUnderstoodError(f"it has {len(body):,} bytes, and {LONGEST_MESSAGE:,} are the most")
@@ -74,21 +74,20 @@ def parse(body: bytes) -> tuple[ObjectEvent, ...]:
 
 
 def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
-    """The job that an event asks for. The same change of an object is the same job, whoever tells of it.
+    """Return the job that an event asks for. All reports of the same change lead to the same job.
 
-    Its id is made of bucket, key and version; without a version, of ETag and sequencer or, where there is
-    none, the time of the event. The ETag alone would not do: it can be an MD5, of which two objects can be
-    made to share one, and an object copied onto itself keeps it while the metadata change that a policy
-    reads. What was restored is another job than what was created, for that could not read it. The ruleset is
-    part of all. An event with neither version, ETag nor sequencer says too little to be another's equal: its
-    id is random.
+    The job's id is made of bucket, key and version. Without a version, it is made of the ETag and the
+    sequencer, or of the event's time if there is no sequencer. The ETag alone is not enough: two objects
+    can be made to share an MD5, and an object that is copied onto itself keeps its ETag while its metadata
+    change. The id also has the ruleset, and whether the object was restored, because the scan before that
+    could not read it. An event without version, ETag and sequencer gets a random id.
 
-    The version `null` is the object that has none, and is read as such; but a job of our own means what it
-    says.
+    The version `null` stands for an object without a version, and is read without one, unless it is in a
+    job of our own.
 
     Args:
-        event: One that asks for a scan: `CREATED` or `RESTORED`.
-        ruleset: By what the object will be judged.
+        event: An event of the kind `CREATED` or `RESTORED`.
+        ruleset: The rules of the verdict.
 
     Raises:
         ValueError: The event asks for no scan.
@@ -110,7 +109,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
 
 def _identity(event: ObjectEvent, version: str | None) -> list[str | None]:
-    """What makes the object one of a kind, beside its name; nothing if that is unknown."""
+    """The fields that identify the object's content, beside its name; empty if they are unknown."""
     if version is not None:
         return [version]
     if event.etag is None and event.sequencer is None:
@@ -143,7 +142,7 @@ def _from_object(message: Mapping[str, object], envelopes: int) -> list[ObjectEv
 
 
 def _one(message: Mapping[str, object]) -> ObjectEvent:
-    """The event that a message is, without records and without an envelope."""
+    """The event of a message without records and without an envelope."""
     if "detail-type" in message:
         return from_eventbridge(message)
     if "Event" in message:
@@ -167,7 +166,7 @@ def _json(text: str) -> object:
 
 
 def _refuse(constant: str) -> NoReturn:
-    """`NaN` and its like, which Python reads, are not JSON."""
+    """Refuse `NaN` and the infinities, which Python accepts but which are not JSON."""
     raise ValueError(f"{constant} is not a value")
 
 
@@ -184,7 +183,7 @@ def _records(records: object) -> list[ObjectEvent]:
 
 
 def _pushed(entry: object) -> object:
-    """What stands in an entry of MinIO's; its format is called `access`."""
+    """The records of an entry in MinIO's format `access`."""
     if sender := sender_of(entry):
         raise unsupported_sender(sender)
     if not isinstance(entry, dict) or "Event" not in entry:
@@ -193,7 +192,7 @@ def _pushed(entry: object) -> object:
 
 
 def _enclosed(message: Mapping[str, object], envelopes: int) -> str:
-    """What is in SNS's envelope."""
+    """The message in an envelope of SNS."""
     kind, enclosed = message["Type"], message.get("Message")
     if kind == "SubscriptionConfirmation":
         topic = shown(message.get("TopicArn"))

@@ -1,4 +1,4 @@
-"""The source of messages that a URL names.
+"""Opens the source of messages that a URL names.
 
 | URL | queue |
 |---|---|
@@ -10,10 +10,10 @@
 | `redis://:password@host/0/key` | a list in Redis, here in database 0; `rediss` with TLS |
 | `unix:///run/valkey.sock?db=0&key=key` | the same by a Unix socket |
 
-`sqs+https` and `sqs+http` are `https` and `http`. What a URL has a meaning for (`/ @ : # ? %`) is written as
-`%2F` and so on in names and passwords; in a Redis key `/` may stay. With `&exchange_type=topic` (or another
-type) an exchange is declared as well, if it is not there. Certificates are verified; `SSL_CERT_FILE` in the
-environment names a file of other authorities than the system's.
+`sqs+https` and `sqs+http` are `https` and `http`. In names and passwords, special characters of URLs (`/ @
+: # ? %`) are written as `%2F` and so on; in a Redis key, `/` may stay. With `&exchange_type=topic` (or
+another type), a missing exchange is declared as well. Certificates are verified; the environment variable
+`SSL_CERT_FILE` names a file of authorities other than the system's.
 """
 
 import re
@@ -37,7 +37,7 @@ _BINDING_EXAMPLE: Final = "amqp://user:password@host/queue?exchange=NAME&routing
 _REDIS_EXAMPLE: Final = "redis://:password@host:6379/0/key"
 _UNIX_EXAMPLE: Final = "unix:///run/valkey.sock?db=0&key=key"
 
-#: Which protocol a queue's URL has, by the scheme that it is given with.
+#: The protocol of an SQS queue's URL, by the scheme of the given URL.
 _SQS_SCHEMES: Final = {
     "sqs": "https",
     "sqs+https": "https",
@@ -46,13 +46,13 @@ _SQS_SCHEMES: Final = {
     "http": "http",
 }
 _SQS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
-#: The region in a host of AWS's: of its own kind, with FIPS, by dual stack (api.aws), by private link (vpce).
+#: The region in a host name of AWS: standard, FIPS, dual stack (api.aws) or PrivateLink (vpce).
 _AWS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
 _BINDING_OPTIONS: Final = {"exchange", "routing_key", "exchange_type"}
 _EXCHANGE_TYPES: Final = {"topic", "fanout", "direct", "headers"}
-#: Options of redis-py that would have it do something else than what the URL and Keyhole say.
+#: Options of redis-py that contradict the URL or Keyhole's own options.
 _REFUSED_REDIS_OPTIONS: Final = {"db", "decode_responses", "protocol"}
-#: Bytes of an AMQP name.
+#: The longest AMQP name, in bytes.
 _LONGEST_AMQP_NAME: Final = 255
 
 
@@ -64,18 +64,18 @@ def open_source(
     endpoint_url: str | None = None,
     answer_seconds: float | None = None,
 ) -> MessageSource:
-    """The source that a URL names. It connects when it is first asked for messages.
+    """Return the source that a URL names. It connects when it is first asked for messages.
 
     Args:
-        url: See above.
-        listener_id: Who listens, for people who look at the broker or into Redis.
-        region: Of an SQS queue whose URL does not tell it; by default as boto3 finds it.
-        endpoint_url: Another server than AWS, for an SQS queue that is given by its name.
-        answer_seconds: Wait no longer for a connection or an answer, and ask once.
+        url: The URL of a queue, as above.
+        listener_id: The listener's name, which the broker or Redis shows.
+        region: The region of an SQS queue whose URL does not have it; by default boto3 finds it.
+        endpoint_url: A server other than AWS, for an SQS queue that is given by its name.
+        answer_seconds: The longest wait for a connection or an answer; there are no retries then.
 
     Raises:
-        ValueError: It names none. The message shows a right URL, and nothing of this one: it may hold a
-            password in an unexpected place.
+        ValueError: The URL is not that of a queue. The message has a correct example, and nothing of this
+            URL, which may have a password in an unexpected place.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in _SQS_SCHEMES:
@@ -218,12 +218,12 @@ def _open_list(
     if options.keys() & _REFUSED_REDIS_OPTIONS:
         raise refusal
     try:
-        patience = {} if answer_seconds is None else {"retries": 0}
+        retries = {} if answer_seconds is None else {"retries": 0}
         client = connect(
-            url + ("&" if "?" in url else "?") + urlencode(options), answer_seconds=answer_seconds, **patience
+            url + ("&" if "?" in url else "?") + urlencode(options), answer_seconds=answer_seconds, **retries
         )
         pool = client.connection_pool
-        # Or an option that there is not would be found by the first command.
+        # Otherwise an unknown option would only be found by the first command.
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError):
         raise refusal from None

@@ -1,25 +1,25 @@
-"""Messages from a list in Redis, to which MinIO pushes (its Redis target with `format=access`), or anybody.
+"""Messages from a list in Redis, to which MinIO (a Redis target with `format=access`) or others push.
 
-Producers push to the right (`RPUSH`), the oldest message is at the left. What a listener takes is moved to a
-list of its own in one step, so it is in one of the two at any time, whoever dies:
+Producers push to the right (`RPUSH`); the oldest message is at the left. A message that a listener takes is
+moved to the listener's own list in one step, so it is never lost if a process dies:
 
     producers ── RPUSH ──► the list ── LMOVE, BLMOVE ──► held by one listener ── LREM ──► done
                               ▲                                │
                               └──── RPUSH: given back, or ─────┘
-                                    held by a listener that gave no sign of life
+                                    held by a listener without heartbeats
 
-- What comes back goes to the right end, behind all others: a message that nobody can work on blocks none.
-- A sign of life is a key that expires. Whoever asks for messages gives one, and returns what those without
-  one hold. A listener that is busy for longer than its lease, without asking, is taken for dead: its messages
-  come to another, as after SQS's visibility timeout.
-- An answer that got lost moved messages of which the listener knows nothing. It tells with each request how
-  many it knows of, and if it holds more it is told all.
-- Nobody counts how often a message was received.
+- Messages that are given back go to the right end, behind all others, so that a bad message blocks no other.
+- A heartbeat is a key that expires. Each receive renews the listener's own, and returns the messages of
+  listeners without one. A listener that is busy for longer than its lease counts as dead: others get its
+  messages, as after the visibility timeout of SQS.
+- If an answer is lost, the listener does not know the messages that were moved. With each request it says
+  how many it knows, and if it holds more, it gets all of them.
+- There is no count of receives.
 
-What it can't do: tell two messages of the same bytes apart. It wants one server of Redis 6.2 or later, or
+What it can't do: tell two messages of the same bytes apart. It needs one server of Redis 6.2 or later, or
 Valkey, not a Redis Cluster, with `maxmemory-policy noeviction`.
 
-MinIO's other format, `namespace`, is a hash with the latest event of each object. That is no queue.
+MinIO's other format, `namespace`, is a hash with the latest event of each object, which is not a queue.
 """
 
 import logging
@@ -39,27 +39,27 @@ from keyhole.store.permissions import refused
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that a listener may be silent.
+#: Seconds without a heartbeat after which a listener's lease has expired.
 LEASE_SECONDS: Final = 60
-#: Seconds of one blocking command: well within the lease that is renewed just before it.
+#: The longest blocking command in seconds, which is well within the lease that is renewed before it.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
-#: Bytes of messages after which an answer ends, unless a single message is longer.
+#: The most bytes of messages in one answer, unless a single message is longer.
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 _TAKE: Final = """
 -- KEYS[1]  list: the messages
 -- KEYS[2]  list: what this listener holds
 -- KEYS[3]  set: ids of listeners
--- KEYS[4]  string: this listener's sign of life
+-- KEYS[4]  string: this listener's heartbeat
 -- ARGV[1]  this listener's id
--- ARGV[2]  seconds until its sign of life expires
+-- ARGV[2]  seconds until its heartbeat expires
 -- ARGV[3]  how many messages it knows that it holds
 -- ARGV[4]  how many more it takes at most
 -- ARGV[5]  bytes after which it takes no more
--- ARGV[6]  what stands before a listener's id in the key of its sign of life
--- ARGV[7]  what stands before a listener's id in the key of what it holds
--- returns all that it held, or nothing if it knows of as many; and what it takes
+-- ARGV[6]  the prefix of a listener's id in the key of its heartbeat
+-- ARGV[7]  the prefix of a listener's id in the key of its list
+-- returns all messages that it held, or none if it knows their number; and those that it takes
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('SET', KEYS[4], '1', 'EX', ARGV[2])
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
@@ -85,9 +85,9 @@ return {held, taken}
 _SETTLE: Final = """
 -- KEYS[1]  list: what this listener holds
 -- KEYS[2]  list: the messages
--- ARGV[1]  'back' to return them, 'done' to drop them
--- ARGV[2..] a message, and how many of the same bytes it goes on holding; the next message, …
--- Says how many stay, not how many go: so it can be sent twice.
+-- ARGV[1]  'back' to return them, 'done' to delete them
+-- ARGV[2..] a message, and how many of the same bytes the listener keeps; the next message, …
+-- The arguments say how many stay, so that the script can run twice.
 for i = 2, #ARGV, 2 do
     local held = #redis.call('LPOS', KEYS[1], ARGV[i], 'COUNT', 0)
     for _ = ARGV[i + 1] + 1, held do
@@ -103,7 +103,7 @@ _LEAVE: Final = """
 -- KEYS[1]  list: what this listener holds
 -- KEYS[2]  list: the messages
 -- KEYS[3]  set: ids of listeners
--- KEYS[4]  string: this listener's sign of life
+-- KEYS[4]  string: this listener's heartbeat
 -- ARGV[1]  this listener's id
 while redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT') do end
 redis.call('SREM', KEYS[3], ARGV[1])
@@ -115,10 +115,10 @@ class RedisListSource:
     """The messages of one list; a `source.MessageSource`.
 
     Args:
-        client: As `keyhole.store.connection.connect` makes it; closed with the source.
-        key: The list's.
-        name: What errors call the list.
-        listener_id: Whose it is, for people who look into Redis; two of the same id don't meet.
+        client: A client of `keyhole.store.connection.connect`, which is closed with the source.
+        key: The key of the list.
+        name: The name of the list in errors.
+        listener_id: The listener's name in Redis. Two listeners of the same name do not conflict.
     """
 
     def __init__(self, client: redis.Redis, key: str, *, name: str, listener_id: str) -> None:
@@ -133,9 +133,9 @@ class RedisListSource:
         self._settle_script = client.register_script(_SETTLE)
         self._leave_script = client.register_script(_LEAVE)
         self._has_asked = False
-        #: What the caller has, by its bytes.
+        #: Unacknowledged messages that the caller has, by their bytes.
         self._out: Counter[bytes] = Counter()
-        #: What this listener holds beyond that, as far as it knows: more came to light than was asked for.
+        #: Further messages that this listener is known to hold: more came to light than were asked for.
         self._waiting: Counter[bytes] = Counter()
         answer_seconds = client.connection_pool.connection_kwargs.get("socket_timeout")
         self._longest_block = min(_LONGEST_BLOCK_SECONDS, (answer_seconds or _LONGEST_BLOCK_SECONDS) / 2)
@@ -190,7 +190,7 @@ class RedisListSource:
         return f"{waiting:,} waiting"
 
     def _needed(self) -> Iterator[tuple[str, ...]]:
-        """The commands that take messages, acknowledge them and give them back."""
+        """The commands by which messages are received, acknowledged and given back."""
         script, held, alive, listeners = "0" * 40, self._held, self._alive, self._listeners
         yield ("EVALSHA", script, "4", self._key, held, listeners, alive)
         yield ("SCRIPT", "LOAD", "return 1")
@@ -208,7 +208,7 @@ class RedisListSource:
         yield ("DEL", alive)
 
     def _info(self) -> dict[str, Any]:  # redis-py's answer holds everything
-        """What the server says of itself; nothing if this user may not ask."""
+        """The server's INFO; empty if this user may not read it."""
         try:
             return dict(self._client.info())
         except redis.exceptions.NoPermissionError:
@@ -227,7 +227,7 @@ class RedisListSource:
             self._client.close()
 
     def _take(self, limit: int) -> list[bytes]:
-        """Take what this listener holds without knowing of it, and what is there."""
+        """Take messages that this listener holds without knowing them, and then those of the list."""
         self._has_asked = True
         answer = self._take_script(
             keys=[self._key, self._held, self._listeners, self._alive],
@@ -250,7 +250,7 @@ class RedisListSource:
         return bodies
 
     def _await_one(self, seconds: float) -> None:
-        """Wait so long for one message to be held. The sign of life goes along: nothing comes between."""
+        """Wait for one message, and send a heartbeat in the same pipeline."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.sadd(self._listeners, self._id)
             pipe.set(self._alive, "1", ex=LEASE_SECONDS)

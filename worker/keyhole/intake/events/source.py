@@ -1,4 +1,4 @@
-"""What a queue of messages promises to the listener."""
+"""The port through which the listener receives messages; sources for SQS, AMQP and Redis implement it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from keyhole.errors import KeyholeError
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it was received.
+    """A received message.
 
     Args:
-        body: Its bytes, whatever they are.
-        receipt: What the source needs to acknowledge it; opaque.
-        receives: How often it was delivered, this time included, as far as anybody counts; at least 1.
+        body: Its bytes.
+        receipt: An opaque value by which the source acknowledges it.
+        receives: How often it was delivered, including this time, as far as the queue counts; at least 1.
     """
 
     body: bytes
@@ -23,11 +23,11 @@ class Message:
 
 
 class SourceUnavailableError(KeyholeError):
-    """The queue cannot be reached, or refuses; what is unacknowledged will be delivered again."""
+    """The queue cannot be reached, or refuses. Unacknowledged messages will be delivered again."""
 
 
 class LookDeniedError(SourceUnavailableError):
-    """The queue may not be looked at, which tells nothing of whether it may be listened to."""
+    """The status of the queue may not be read. Listening may be allowed all the same."""
 
 
 class MessageSource(Protocol):
@@ -37,33 +37,33 @@ class MessageSource(Protocol):
     name: str
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Up to `limit` messages; waits for the first no longer than so many seconds.
+        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds`.
 
         Raises:
-            SourceUnavailableError: It cannot be asked.
+            SourceUnavailableError: The queue cannot be reached.
         """
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Delete messages whose work is taken over.
+        """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: It cannot be told; they will be delivered again.
+            SourceUnavailableError: The queue cannot be reached; they will be delivered again.
         """
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Return messages to the queue, to be delivered again, to us or to another.
+        """Return messages to the queue, which delivers them again to any listener.
 
         Raises:
-            SourceUnavailableError: It cannot be told; they will be delivered again all the same.
+            SourceUnavailableError: The queue cannot be reached; they will be delivered again all the same.
         """
 
     def look(self) -> str:
-        """Say what is there, without taking or changing anything.
+        """Return the status of the queue in words, without taking or changing anything.
 
         Raises:
-            SourceUnavailableError: It cannot be asked, or there is no such queue.
-            LookDeniedError: It may not be looked at.
+            SourceUnavailableError: The queue cannot be reached, or does not exist.
+            LookDeniedError: Its status may not be read.
         """
 
     def close(self) -> None:
-        """Give back what was received and not acknowledged, and disconnect."""
+        """Give back unacknowledged messages, and disconnect."""

@@ -1,19 +1,19 @@
-"""Messages from an SQS queue, to which S3 publishes, by itself or by way of SNS or EventBridge.
+"""Messages from an SQS queue, to which S3 publishes, directly or through SNS or EventBridge.
 
-- A receive is a long poll for up to 10 messages; a longer batch is several calls.
-- What was received is hidden from others for the queue's visibility timeout, 30 s by default, and comes again
-  after it, to whoever asks. So its work must be taken over by then.
-- It is given back by a visibility timeout of zero. Each receive counts for the queue's redrive policy, if it
-  has one, which moves a message away.
-- Of a batch each message succeeds or fails by itself. What failed is told again; what fails each time is an
-  error, and comes again.
-- A body is text, and without most control characters: SQS takes no other. Here it is UTF-8.
+- A receive is a long poll for up to 10 messages; a larger batch takes several calls.
+- A received message is hidden for the queue's visibility timeout, by default 30 s, and is delivered again
+  after that. So it must be acknowledged in time.
+- A message is given back by a visibility timeout of zero. Each receive counts for the queue's redrive
+  policy, if it has one.
+- Each message of a batch succeeds or fails by itself. Failed ones are retried; those that keep failing are
+  an error, and are delivered again.
+- A body is text without most control characters, because SQS allows no others. Here it is UTF-8 bytes.
 
-One thread uses it. Several pollers are several sources, in threads or processes of their own. A client must
-not be shared across a fork, so make the source after it.
+Only one thread may use a source. Several pollers need several sources. A client must not be shared across a
+fork, so create the source after it.
 
-It takes sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility; sqs:GetQueueUrl, too, for a queue
-that is known by its name alone.
+It needs the permissions sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility; and
+sqs:GetQueueUrl for a queue that is given by its name.
 """
 
 import time
@@ -30,17 +30,17 @@ from botocore.parsers import ResponseParserError
 
 from keyhole.intake.events.source import LookDeniedError, Message, SourceUnavailableError
 
-#: What SQS takes in one call, and the longest poll in seconds.
+#: The most messages that SQS takes in one call, and the longest poll in seconds.
 MESSAGES_PER_CALL: Final = 10
 _LONGEST_POLL_SECONDS: Final = 20
 #: Seconds for an answer, more than the longest poll; and for a connection.
 _ANSWER_SECONDS: Final = 40
 _CONNECT_SECONDS: Final = 5
-#: botocore's attempts at a call that fails as a whole, and ours at what failed of a batch: some seconds.
+#: botocore's attempts at a call, and ours at the failed messages of a batch.
 _CALL_ATTEMPTS: Final = 3
 _BATCH_ATTEMPTS: Final = 4
 _BATCH_SECONDS: Final = 10.0
-#: SQS needs one to be signed for, and another server ignores which.
+#: The region for signatures with a server other than AWS, which ignores it.
 _REGION_ELSEWHERE: Final = "us-east-1"
 
 _ADVICE: Final = {
@@ -50,7 +50,7 @@ _ADVICE: Final = {
         "denied; it takes sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:GetQueueUrl"
     ),
 }
-#: What boto3 raises beside refusals. Of credentials and configurations, Python's own errors come through.
+#: The errors of boto3 other than refusals. Bad credentials and configurations surface as Python's own errors.
 _FAILURES: Final = (
     BotoCoreError,
     HTTPClientError,
@@ -66,7 +66,7 @@ _FAILURES: Final = (
 class SqsQueue:
     """A queue's address: its URL; or only its name, in the region and account of the credentials.
 
-    `endpoint_url` is another server than AWS; `region` is by default what boto3 finds.
+    `endpoint_url` is a server other than AWS; the default of `region` is the one that boto3 finds.
     """
 
     queue: str
@@ -76,7 +76,7 @@ class SqsQueue:
 
     @property
     def name(self) -> str:
-        """The address for people and logs."""
+        """The address in logs and errors."""
         return f"sqs://{self.url.partition('://')[2] if self.url else self.queue}"
 
 
@@ -94,10 +94,10 @@ class SqsSource:
         self.name = address.name
         self._address = address
         self._answer_seconds = answer_seconds
-        # The stubs that are installed describe S3 alone.
+        # The installed type stubs only have S3.
         self._client: Any = None
         self._url = address.url
-        #: What the caller has, by receipt handle.
+        #: The receipt handles of unacknowledged messages that the caller has.
         self._out: dict[str, None] = {}
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
@@ -137,13 +137,13 @@ class SqsSource:
         Raises:
             SourceUnavailableError: SQS does not answer; they come again after the visibility timeout.
         """
-        # What fails for good is no longer ours: it has come back already.
+        # A message that fails permanently is no longer ours: it is back in the queue already.
         self._tell("change_message_visibility_batch", messages, VisibilityTimeout=0)
 
     def look(self) -> str:
-        """Say how many messages wait, without receiving any: that would count against them.
+        """Return how many messages wait, without receiving any, which would count against them.
 
-        It takes sqs:GetQueueAttributes, which listening does not.
+        It needs the permission sqs:GetQueueAttributes, which listening does not.
 
         Raises:
             SourceUnavailableError: SQS does not answer or refuses.
@@ -212,7 +212,7 @@ class SqsSource:
         return messages
 
     def _tell(self, operation: str, messages: Sequence[Message], **each: object) -> list[str]:
-        """Tell of each message, and say with which codes it failed for good."""
+        """Call an operation for each message, and return the codes of permanent failures."""
         receipts = [cast("str", message.receipt) for message in messages]
         codes: list[str] = []
         with self._unavailable_on_error():

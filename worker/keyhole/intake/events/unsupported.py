@@ -1,9 +1,9 @@
-"""Notifications of storages that are not understood, so that a dead letter names who sent it.
+"""Recognises notifications of storages that Keyhole does not support, so that a dead letter names the sender.
 
-Each has a structure of its own that is not S3's. The objects of some can be read by S3's API, but not by
-what the notification says: a version is named otherwise, or the kind of the event is not in the message.
+Each sender has a structure that is not S3's. Some of these storages have an S3 API, but their notifications do
+not fit it: versions have other names, or the message lacks the kind of the event.
 
-| who | what its message looks like | source |
+| sender | message | source |
 |---|---|---|
 | Google Cloud Storage | a resource of kind `storage#object`, without the event's type, which Pub/Sub has beside it; pushed: `message` with `data` (base64) and `attributes` | Cloud Storage, "Pub/Sub notifications"; Pub/Sub, "Push subscriptions" |
 | Azure Event Grid | an array of events with `eventType` `Microsoft.Storage…`, or a CloudEvent | Event Grid, "Azure Blob Storage as an Event Grid source" (from memory) |
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Final
 
 GOOGLE: Final = "Google Cloud Storage"
-#: Who sends events whose type begins so.
+#: Senders by the beginning of the event's type.
 TYPES: Final = {
     "Microsoft.Storage.": "Azure Event Grid",
     "Microsoft.EventGrid.": "Azure Event Grid",
@@ -28,14 +28,14 @@ TYPES: Final = {
     "com.oraclecloud.": "Oracle Cloud",
     "b2:": "Backblaze B2",
 }
-#: Who says so as the source of a record or an event.
+#: Senders by the source of a record or an event.
 SOURCES: Final = {"acs:oss": "Alibaba Cloud OSS", "OBS": "Huawei Cloud OBS", "qcs::cos": "Tencent Cloud COS"}
-#: Where a message or an event in it says of which type it is.
+#: The fields with the type of a message or an event.
 _TYPE_FIELDS: Final = ("eventType", "type")
 
 
 def sender_of(message: object) -> str | None:
-    """Return who sends messages like this one, if it is one of those that are not understood."""
+    """Return the sender of an unsupported message; `None` if it is unknown."""
     if isinstance(message, list):
         return sender_of(message[0]) if message and isinstance(message[0], dict) else None
     if not isinstance(message, dict):
@@ -69,7 +69,7 @@ def _by_inner(events: object) -> str | None:
 
 
 def _pushed_by_google(message: Mapping[object, object]) -> str | None:
-    """What Pub/Sub pushes; of Cloud Storage if the attributes name one of its events."""
+    """A message that Pub/Sub pushes; from Cloud Storage if the attributes name one of its events."""
     inner = message.get("message")
     if not isinstance(inner, dict) or "subscription" not in message:
         return None
