@@ -13,8 +13,9 @@ How an inspector works, and the rules it keeps:
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from typing import Any, Generic, TypeVar, cast
 
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.errors import ImageFormatError
@@ -33,6 +34,9 @@ LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 THOROUGH_BYTES = 16 * 1024 * 1024
 
 
+Value = TypeVar("Value")
+
+
 class TraceDisabled:
     """A logger that drops every message, for inspectors that do not trace."""
 
@@ -42,6 +46,23 @@ class TraceDisabled:
     info = debug
     warning = debug
     error = debug
+
+
+class Remembered(Generic[Value]):
+    """A property whose value is kept until the inspector receives bytes, a region or the object's length.
+
+    Use it for what is asked for again and again, and takes time. The value may depend on nothing else.
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, inspector: "FileInspector", _owner: object = None) -> Value:
+        values = inspector.remembered
+        if self not in values:
+            values[self] = self._compute(inspector)
+        return cast("Value", values[self])
 
 
 class Layer(Enum):
@@ -80,6 +101,8 @@ class FileInspector:
             logging.getLogger(f"{__name__}.{self.NAME}") if tracing else TraceDisabled()
         )
         self._regions: dict[str, CaptureRegion] = {}
+        #: The values of `Remembered` properties.
+        self.remembered: dict[object, object] = {}
         # What is held of long regions, by their names.
         self._asked_for: dict[str, Held] = {}
         self._position = 0
@@ -120,6 +143,7 @@ class FileInspector:
         while True:
             for region in fresh:
                 region.put(offset, data)
+            self.remembered.clear()
             fresh = self._advance()
             if not fresh:
                 return
@@ -134,6 +158,7 @@ class FileInspector:
         for region in self._regions.values():
             if isinstance(region, TailRegion):
                 region.anchor(self._size)
+        self.remembered.clear()
         while self._advance():
             pass
 
@@ -167,6 +192,7 @@ class FileInspector:
             self._asked_for[name] = held = Held()
             held.raise_to(length * self.MADE_OF_REGION)
         self._regions[name] = region
+        self.remembered.clear()
 
     def has_region(self, name: str) -> bool:
         """Whether a region of that name has been declared."""
@@ -179,7 +205,7 @@ class FileInspector:
     def filled(self, name: str) -> bool:
         """Whether a region is declared and holds all that it ever will, or the object ends within it."""
         region = self._regions.get(name)
-        return region is not None and self._settled(region)
+        return region is not None and region.settled(self._size)
 
     def captured(self, name: str) -> bytes:
         """The bytes of a filled region, nothing of another. Short where the object ends within it."""
@@ -195,7 +221,7 @@ class FileInspector:
     @property
     def complete(self) -> bool:
         """Whether everything wanted is here, or can no longer matter."""
-        return all(self._settled(region) for region in self._regions.values())
+        return all(region.settled(self._size) for region in self._regions.values())
 
     @property
     def context_info(self) -> dict[str, int]:
@@ -276,14 +302,12 @@ class FileInspector:
 
     # How it works
 
-    def _settled(self, region: CaptureRegion) -> bool:
-        if isinstance(region, TailRegion):
-            return region.complete
-        return not region.gaps(self._size)
-
     def _advance(self) -> list[CaptureRegion]:
         known = set(self._regions)
-        self.post_process()
+        try:
+            self.post_process()
+        finally:
+            self.remembered.clear()
         # Only now: an inspector that was not told of what it holds would not expect that.
         spend()
         return [region for name, region in self._regions.items() if name not in known]

@@ -81,7 +81,7 @@ class Inspection:
         self._highest = max(self._highest, offset + len(data))
         if not self._narrowed:
             self._front.put(offset, data)
-            self._narrow()
+            self._narrow(shown=data if offset == 0 else b"")
         self._each(lambda inspector: inspector.feed(offset, data))
 
     def finish(self, size: int | None = None) -> None:
@@ -205,8 +205,11 @@ class Inspection:
 
     # Who takes part
 
-    def _narrow(self) -> None:
-        """Once the front is here, let those take part that can match."""
+    def _narrow(self, shown: bytes = b"") -> None:
+        """Once the front is here, choose the inspectors that can match.
+
+        They are shown the front, unless they will be `shown` it together with what follows.
+        """
         if self._narrowed or self._front.gaps(self._size):
             return
         self._narrowed = True
@@ -219,7 +222,8 @@ class Inspection:
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
         # Of an image the first bytes alone are looked at for a volume: a guest's lie further behind.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
-        self._each(lambda inspector: inspector.feed(0, front))
+        if len(shown) < len(front):
+            self._each(lambda inspector: inspector.feed(0, front))
         if self._size is not None:
             self._each(lambda inspector: inspector.finish(self._size))
 

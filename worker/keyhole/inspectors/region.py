@@ -34,7 +34,7 @@ class CaptureRegion:
         self.offset = offset
         self.length = length
         # (start, data) pairs in ascending order that neither touch nor overlap. Nearly always one. Data that
-        # still grows is a bytearray; a whole region's is bytes once it was asked for, which happens often.
+        # grows is a bytearray, and becomes bytes when someone asks for it: that happens often.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:
@@ -58,8 +58,9 @@ class CaptureRegion:
         """The bytes captured from the region's beginning on, up to the first one that is not here yet."""
         if not self._held or self._held[0][0] != self.offset:
             return b""
-        data = bytes(self._held[0][1])
-        if len(data) == self.length:
+        data = self._held[0][1]
+        if isinstance(data, bytearray):
+            data = bytes(data)
             self._held[0] = (self.offset, data)
         return data
 
@@ -86,6 +87,11 @@ class CaptureRegion:
         """What is still wanted of an object of `size` bytes (`None`: not known yet)."""
         end = self.offset + self.length
         return self._holes(self.offset, end if size is None else min(end, size))
+
+    def settled(self, size: int | None) -> bool:
+        """Whether the region holds all bytes that it ever will, of an object of `size` bytes."""
+        held = self._held
+        return (len(held) == 1 and len(held[0][1]) == self.length) or not self.gaps(size)
 
     def _holes(self, start: int, end: int) -> list[ByteRange]:
         """The parts of `start` to `end` that are not held."""
@@ -117,7 +123,7 @@ class CaptureRegion:
     def _join(self, index: int, data: bytearray | bytes) -> None:
         """Add bytes to the end of a piece."""
         start, piece = self._held[index]
-        piece += data  # in place, but where `data` froze it
+        piece += data  # in place, unless `data` made bytes of it
         self._held[index] = (start, piece)
 
 
@@ -154,6 +160,10 @@ class TailRegion(CaptureRegion):
     def complete(self) -> bool:
         """Whether the object's length is known and every byte of the region has been captured."""
         return self._anchored and super().complete
+
+    def settled(self, size: int | None) -> bool:  # noqa: ARG002 - `anchor` was given it
+        """Whether the object's length is known and the region holds all of its bytes."""
+        return self.complete
 
     def _slide(self, end: int) -> None:
         """Move the region so that it ends at `end`, if that is further on, and drop what is left behind."""

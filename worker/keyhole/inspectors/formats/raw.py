@@ -15,7 +15,7 @@ the end that its superblock states, if it states one.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.base import FileInspector, Layer, Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.udf import IDENTIFIERS
@@ -42,7 +42,9 @@ END_BYTES: Final = 128 * 1024
 LONGEST: Final = 2**63
 #: What is told of the front of something that is not recognised.
 FRONT_TOLD: Final = 4096
-#: How the regions are called that lie neither in front nor at the end.
+#: Where volumes have superblocks that lie neither in front nor at the end.
+BEHIND: Final = volumes.far(None)
+#: How these regions are called.
 BETWEEN: Final = "volume_between_"
 #: Where optical discs have their first descriptor, and what it says: ISO 9660, UDF.
 DISC_AT: Final = 32_769
@@ -232,7 +234,7 @@ class RawDiskInspector(FileInspector):
         header = self._by_front[1]
         return header if self._announced or not self._holds else None
 
-    @property
+    @Remembered
     def _found_table(self) -> Table | None:
         """The partition table, however long the disk is; of a GPT without partitions until they are here."""
         table, header = self._by_front[0], self._gpt
@@ -242,7 +244,7 @@ class RawDiskInspector(FileInspector):
             return None
         return table
 
-    @property
+    @Remembered
     def _table(self) -> Table | None:
         """The partition table."""
         table = self._found_table
@@ -257,7 +259,7 @@ class RawDiskInspector(FileInspector):
         holds = self._holds
         return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
 
-    @property
+    @Remembered
     def _first(self) -> Partition | None:
         """The partition that begins first, if it begins within the object and not at its front."""
         table, header = self._by_front
@@ -272,7 +274,7 @@ class RawDiskInspector(FileInspector):
         ]
         return min(within, default=None)
 
-    @property
+    @Remembered
     def _first_holds(self) -> tuple[str, ...]:
         first = self._first
         if first is None or not self.filled("first"):
@@ -287,7 +289,7 @@ class RawDiskInspector(FileInspector):
         table = self._table
         return table is None or not (table.partitions or self._gpt is not None)
 
-    @property
+    @Remembered
     def _volume_length(self) -> int | None:
         """The bytes that the volume has by its own superblock, where the disk is one volume.
 
@@ -296,11 +298,12 @@ class RawDiskInspector(FileInspector):
         holds = self._holds
         return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
 
-    @property
+    @Remembered
     def _holds(self) -> tuple[str, ...]:
+        """The volumes that the whole disk is, by libblkid's names."""
         if not self.filled("volume"):
             return ()
-        # Asked again and again, and another answer only once more is held, or the length is known.
+        # More bytes or the length may change the answer; `post_process` and a second feed do not.
         known = (
             self._size,
             sum(part.held for name, part in self._regions.items() if name.startswith("volume")),
@@ -335,5 +338,5 @@ class RawDiskInspector(FileInspector):
         if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
             return
         self.new_region("volume_end", TailRegion(END_BYTES))
-        for number, part in enumerate(volumes.far(None)):
+        for number, part in enumerate(BEHIND):
             self.new_region(f"{BETWEEN}{number}", CaptureRegion(*part))

@@ -40,7 +40,7 @@ much of it as is held, leads to no byte behind it.
 from collections.abc import Iterator, Mapping
 from uuid import UUID
 
-from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Layer
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Layer, Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -273,7 +273,7 @@ class VHDInspector(FileInspector):
         """The footer to go by: the copy at the front, as QEMU reads it, else the one at the end."""
         return self.region("header").data if self.head_match else self._end_footer
 
-    @property
+    @Remembered
     def _end_footer(self) -> bytes:
         """The footer that ends the object, 512 or 511 bytes, or nothing; of a stream, as if it ended here."""
         tail = self.region("footer").data

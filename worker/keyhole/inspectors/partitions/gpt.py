@@ -29,6 +29,8 @@ SECTORS = (512, 4096)
 SIGNATURE = b"EFI PART"
 SMALLEST_HEADER = 92
 ENTRY_BYTES = 128
+#: The type GUID of an entry that is not in use.
+UNUSED = bytes(16)
 #: The first sector of the primary header, which says so itself.
 PRIMARY = 1
 #: What is held of the entries: 64 times the 128 that partitioning tools make room for.
@@ -99,7 +101,8 @@ class GPTHeader:
         """The table, with the partitions that the entries say are in use."""
         if not self.in_bounds or len(entries) < self.entries_bytes:
             return Table("gpt", self.sector, ())
-        used = [at for at in range(0, self.entries_bytes, self.entry_bytes) if any(entries[at : at + 16])]
+        places = range(0, self.entries_bytes, self.entry_bytes)
+        used = [at for at in places if not entries.startswith(UNUSED, at)]
         spans = [unpack_from("<QQ", entries, at + 32) for at in used]
         partitions = tuple(
             Partition(first * self.sector, (last - first + 1) * self.sector)

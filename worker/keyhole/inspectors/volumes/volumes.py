@@ -90,7 +90,10 @@ def _by_offset(places: Iterable[tuple[int, Place]]) -> dict[int, list[Candidate]
 
 
 _FIXED = _by_offset((number, place) for number, one in enumerate(SIGNATURES) for place in one.places)
-_FIXED_LENGTHS = {at: max(len(magic) for magic, _, _ in some) for at, some in _FIXED.items()}
+#: The magic numbers that may stand at an offset, and the length of the longest.
+_MAGICS = {at: tuple({magic for magic, _, _ in some}) for at, some in _FIXED.items()}
+_LONGEST = {at: max(map(len, magics)) for at, magics in _MAGICS.items()}
+_ENDS = tuple((number, one) for number, one in enumerate(SIGNATURES) if one.ends(1 << 62))
 
 
 def names(view: View) -> tuple[str, ...]:
@@ -142,11 +145,10 @@ def far(size: int | None) -> tuple[ByteRange, ...]:
 def _marked(view: View) -> Iterator[tuple[int, Place]]:
     """The places where the magic number is, each with its signature's number."""
     for at, candidates in _FIXED.items():
-        held = view.read(at, _FIXED_LENGTHS[at])
-        for magic, number, place in candidates:
-            if held.startswith(magic):
-                yield number, place
-    for number, signature in enumerate(SIGNATURES):
+        held = view.read(at, _LONGEST[at])
+        if held.startswith(_MAGICS[at]):
+            yield from ((number, place) for magic, number, place in candidates if held.startswith(magic))
+    for number, signature in _ENDS:
         for place in signature.ends(view.size):
             if view.read(place.offset + place.at, len(place.magic)) == place.magic:
                 yield number, place

@@ -10,6 +10,7 @@ clusters, but it must begin inside the object. `maps` says which tables are read
 from collections.abc import Iterator, Mapping
 from struct import unpack_from
 
+from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, Severity, found
@@ -273,7 +274,7 @@ class QcowInspector(HeaderInspector):
                     "truncated", f"the {name} at byte {offset} lies beyond the object's end at {size}"
                 )
 
-    @property
+    @Remembered
     def _extensions(self) -> Extensions:
         """The header extensions, as far as they are here."""
         if self._header is None:

@@ -19,7 +19,7 @@ at.
 
 from collections.abc import Iterator, Mapping
 
-from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Remembered
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding, found
@@ -228,9 +228,10 @@ class VHDXInspector(FileInspector):
         for guid in repeated(entries)[:MAX_FINDINGS]:
             yield found("structure", f"the VHDX region table names the region {guid} twice")
         first, second = (self.captured(name) for name in REGION_TABLES)
-        if is_region_table(second) and len(first) == TABLE_BYTES and not is_region_table(first):
+        first_intact, second_intact = map(is_region_table, (first, second))
+        if second_intact and len(first) == TABLE_BYTES and not first_intact:
             yield found("checksum_mismatch", "the first region table, all that some readers know, is broken")
-        if is_region_table(first) and is_region_table(second) and first != second:
+        if first_intact and second_intact and first != second:
             yield found("structure", "the two VHDX region tables contradict each other")
 
     def _items_stated(self) -> Iterator[Finding]:
@@ -281,7 +282,7 @@ class VHDXInspector(FileInspector):
 
     # What the tables lead to
 
-    @property
+    @Remembered
     def _intact_headers(self) -> list[Header]:
         headers = (Header.parse(self.captured(name)) for name in HEADERS)
         return [header for header in headers if header]
@@ -311,7 +312,7 @@ class VHDXInspector(FileInspector):
             return self.captured(guid)
         return self.captured("metadata")[entry.offset :][: min(entry.length, READ_ITEMS[guid])]
 
-    @property
+    @Remembered
     def _disk(self) -> Disk:
         """The disk, as far as the items that describe it are here."""
         return Disk.of(

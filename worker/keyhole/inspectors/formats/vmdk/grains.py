@@ -22,7 +22,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from keyhole.inspectors.base import THOROUGH_BYTES
+from keyhole.inspectors.base import THOROUGH_BYTES, Remembered
 from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding
@@ -128,12 +128,12 @@ class GrainMapInspector(HeaderInspector):
 
     # What is here
 
-    @property
+    @Remembered
     def _header(self) -> SparseHeader | None:
         """The header in front; `None` until all of it is here."""
         return SparseHeader.parse(self.region("header").data)
 
-    @property
+    @Remembered
     def _footer(self) -> SparseHeader | None:
         """The header within the footer; `None` unless its marker and the end-of-stream are there, too."""
         footer = self.captured("footer")[-FOOTER_BYTES:]
@@ -142,7 +142,7 @@ class GrainMapInspector(HeaderInspector):
         marked = footer[8:16] == FOOTER_MARK
         return SparseHeader.parse(footer[SECTOR : 2 * SECTOR]) if marked else None
 
-    @property
+    @Remembered
     def _directories(self) -> list[Directory]:
         """The directory that readers go by, and the redundant one where there is one."""
         header = self._footer or self._header
@@ -223,7 +223,7 @@ class GrainMapInspector(HeaderInspector):
 
     # What the map says
 
-    @property
+    @Remembered
     def _grains(self) -> "array[int]":
         """The sectors of all grains that the held tables point to: one as often as the grain directory does.
 
@@ -238,19 +238,19 @@ class GrainMapInspector(HeaderInspector):
             grains.extend(one for one in unique(other) if one >= least and not holds(known, one))
         return grains
 
-    @property
+    @Remembered
     def _first_entries(self) -> "array[int]":
         """The entries of the tables that readers go by, as far as these are here."""
         return self._grain_entries(self._directories[0]) if self._directories else array("I")
 
-    @property
+    @Remembered
     def _redundant_entries(self) -> "list[array[int]]":
         """The entries of the redundant tables where these differ from the others, as far as they are here."""
         first = self._first_entries
         others = map(self._grain_entries, self._directories[1:])
         return [other for other in others if first[: len(other)] != other]
 
-    @property
+    @Remembered
     def _last_grain(self) -> int:
         """The first sector of the last grain that the held tables point to; zero if they point to none."""
         return max(self._grains, default=0)
