@@ -5,6 +5,8 @@ from sys import byteorder
 
 #: The bytes of a sector, wherever a format does not state another size.
 SECTOR = 512
+#: Zeros that are skipped at once at the end of a table.
+ZEROS = bytes(4096)
 
 
 class Fields(bytes):
@@ -34,6 +36,16 @@ def little_endian(code: str, table: bytes) -> "array[int]":
 def big_endian(code: str, table: bytes) -> "array[int]":
     """The big-endian integers of a table, without a partial one at its end; see `little_endian`."""
     return _integers(code, table, swapped=byteorder == "little")
+
+
+def used_bytes(table: bytes) -> int:
+    """How many bytes a table has in front of the zeros that end it."""
+    end = len(table)
+    # `rstrip` compares each byte by itself, which takes long for a table of zeros.
+    while end >= len(ZEROS) and table.endswith(ZEROS, 0, end):
+        end -= len(ZEROS)
+    start = max(0, end - len(ZEROS))
+    return start + len(table[start:end].rstrip(b"\0"))
 
 
 def _integers(code: str, table: bytes, *, swapped: bool) -> "array[int]":

@@ -31,7 +31,7 @@ lie inside the object.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.base import FileInspector, Layer, Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.udf import IDENTIFIERS, Anchor, Volume
@@ -210,13 +210,13 @@ class ISOInspector(FileInspector):
 
     # The descriptors
 
-    @property
+    @Remembered
     def _descriptors(self) -> list[bytes]:
         """All that is held of the set: whole descriptors, whatever their kind."""
         held = self.region("set").data
         return [held[at : at + SECTOR] for at in range(0, len(held) - SECTOR + 1, SECTOR)]
 
-    @property
+    @Remembered
     def _descriptors_9660(self) -> list[bytes]:
         """The descriptors of ISO 9660 up to the one that ends the set, which is the last if it is there."""
         descriptors = []
@@ -256,7 +256,7 @@ class ISOInspector(FileInspector):
 
     # UDF
 
-    @property
+    @Remembered
     def _identifiers(self) -> list[bytes]:
         """What the descriptors are called, whatever their kind."""
         descriptors = [*self._descriptors, self.captured("second")]
@@ -271,11 +271,11 @@ class ISOInspector(FileInspector):
     def _has_udf(self) -> bool:
         return self._places.there(self._identifiers)
 
-    @property
+    @Remembered
     def _anchor(self) -> Anchor | None:
         return self._places.anchor(self._identifiers)
 
-    @property
+    @Remembered
     def _udf(self) -> Volume | None:
         """What the main sequence says, once it is here."""
         return self._places.volume(self._identifiers, self.captured("set") + self.captured("front"))

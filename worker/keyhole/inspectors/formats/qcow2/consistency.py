@@ -94,7 +94,8 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
 def _refcounts(maps: QcowMaps) -> Refcounts:
     """The refcounts that are here."""
     header, table = maps.header, maps.refcount_table
-    held = {offset: block for offset in unique(table) if (block := maps.cluster_at(offset))}
+    offsets = unique(maps.refcount_blocks)
+    held = {offset: block for offset in offsets if (block := maps.cluster_at(offset))}
     return Refcounts(
         header.refcount_bits,
         header.cluster_bytes * 8 // header.refcount_bits,

@@ -25,7 +25,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from keyhole.inspectors.effort import CALL, spend
-from keyhole.inspectors.fields import SECTOR, big_endian
+from keyhole.inspectors.fields import SECTOR, big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import ascending
 
 #: Bytes of a table that count for a step of effort.
@@ -58,7 +58,8 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
     bad = 0
     for table in tables:
         spend(1 + len(table) // BYTES_A_STEP)
-        for entry in big_endian("Q", table)[:: 2 if extended else 1]:
+        used = -(-used_bytes(table) // 8) * 8
+        for entry in big_endian("Q", table[:used])[:: 2 if extended else 1]:
             if entry & COMPRESSED:
                 packed.append(entry)
             elif entry:

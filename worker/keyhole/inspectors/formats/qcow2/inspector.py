@@ -261,13 +261,15 @@ class QcowInspector(HeaderInspector):
         block = maps.last_block if self.filled("refcount_table") else None
         if block is not None:
             places.append(("last refcount block", block.offset))
-        mark, pointed_to = maps.last_cluster, maps.pointed_to_end
-        if mark is not None and mark >= size and pointed_to is not None and pointed_to < size:
-            # e2image counts clusters that it never writes. No reader looks for them.
-            message = f"the refcounts count clusters up to byte {mark}, which no table points to"
-            yield found("truncated", message, Severity.INFO)
-        elif mark is not None:
-            places.append(("last cluster in use", mark))
+        mark = maps.last_cluster
+        if mark is not None and mark >= size:
+            pointed_to = maps.pointed_to_end
+            if pointed_to is not None and pointed_to < size:
+                # e2image counts clusters that it never writes. No reader looks for them.
+                message = f"the refcounts count clusters up to byte {mark}, which no table points to"
+                yield found("truncated", message, Severity.INFO)
+            else:
+                places.append(("last cluster in use", mark))
         for name, offset in places:
             if offset >= size:
                 yield found(

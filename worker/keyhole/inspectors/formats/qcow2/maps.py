@@ -21,7 +21,7 @@ from struct import unpack_from
 from typing import NamedTuple
 
 from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
-from keyhole.inspectors.fields import big_endian
+from keyhole.inspectors.fields import big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import unique
 from keyhole.inspectors.formats.qcow2.entries import Mapped, mapped
 from keyhole.inspectors.formats.qcow2.header import HEADER_BYTES, Header
@@ -43,8 +43,6 @@ MAX_SNAPSHOT_BYTES = 1024 * 1024
 L1_RESERVED, L1_OFFSET = 0x7F000000000001FF, 0x00FFFFFFFFFFFE00
 #: An entry of the snapshot table without its texts and extra data.
 SNAPSHOT_BYTES = 40
-#: Zeros that are skipped at once at the end of a table.
-ZEROS = bytes(4096)
 
 
 class Snapshot(NamedTuple):
@@ -224,7 +222,11 @@ class QcowMaps:
     @property
     def refcount_table(self) -> "array[int]":
         """The entries of the refcount table: where blocks lie, or zero."""
-        return array("Q", (entry & ~0x1FF for entry in big_endian("Q", self._captured("refcount_table"))))
+        table = self._captured("refcount_table")
+        used = -(-used_bytes(table) // 8) * 8
+        entries = array("Q", (entry & ~0x1FF for entry in big_endian("Q", table[:used])))
+        entries.frombytes(bytes(max(0, len(table) // 8 * 8 - used)))
+        return entries
 
     def cluster_at(self, offset: int) -> bytes:
         """The cluster at an offset, where that is here; else nothing, or a part of it."""
@@ -236,16 +238,6 @@ class QcowMaps:
 
     def _captured(self, name: str) -> bytes:
         return self._inspector.captured(name) if self._inspector.has_region(name) else b""
-
-
-def used_bytes(table: bytes) -> int:
-    """How many bytes a table has in front of the zeros that end it."""
-    end = len(table)
-    # `rstrip` compares each byte by itself, which takes long for a table of zeros.
-    while end >= len(ZEROS) and table.endswith(ZEROS, 0, end):
-        end -= len(ZEROS)
-    start = max(0, end - len(ZEROS))
-    return start + len(table[start:end].rstrip(b"\0"))
 
 
 def _first(pieces: Iterable[ByteRange], most: int) -> Iterator[ByteRange]:
