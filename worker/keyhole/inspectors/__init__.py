@@ -1,6 +1,6 @@
 """Inspectors: bytes in, facts out. No I/O, no clock, no settings, no Celery.
 
-This room is a library on its own: whoever has a file, a socket or a stream can use it.
+This package is a library on its own: use it with a file, a socket or a stream.
 
     inspection = Inspection()
     inspection.finish(size_of_the_object)

@@ -24,13 +24,12 @@ from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.memory import Held
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
-#: No format here needs a dozen regions; an image that makes an inspector declare more than this is steering
-#: it.
+#: Most formats need less than a dozen regions. An image that makes an inspector declare more is an attack.
 MAX_REGIONS = 64
-#: A longer region is asked for, with so many times its length: what is made of a map or of a text are numbers
-#: and names, each an object of Python's.
+#: A longer region needs a permission to use memory, of so many times its length: maps and texts become
+#: numbers and names, each a Python object.
 LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
-#: The bytes of maps that are held when all of them are read: two million entries of 8 bytes.
+#: Bytes of maps that are held when all of them are read: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
 
 
@@ -66,7 +65,7 @@ class Remembered(Generic[Value]):
 
 
 class Layer(Enum):
-    """What a format is, as far as one may be part of another."""
+    """The kind of a format, which decides whether it may be part of another."""
 
     IMAGE = auto()
     DISC = auto()
@@ -136,7 +135,7 @@ class FileInspector:
             ImageFormatError: The image contradicts its format beyond use.
         """
         if not data:
-            # Nothing was there, so nothing is known: not even that the object reaches this far.
+            # No bytes were there, so not even that the object reaches this far is known.
             return
         self._highest = max(self._highest, offset + len(data))
         fresh = list(self._regions.values())
@@ -169,7 +168,7 @@ class FileInspector:
         """
 
     def close(self) -> None:
-        """Say that nothing more is asked of the inspector: what was asked for, to be held, is free."""
+        """Release the memory that was asked for. Nothing more will be asked of the inspector."""
         for held in self._asked_for.values():
             held.release()
 
@@ -208,7 +207,7 @@ class FileInspector:
         return region is not None and region.settled(self._size)
 
     def captured(self, name: str) -> bytes:
-        """The bytes of a filled region, nothing of another. Short where the object ends within it."""
+        """The bytes of a filled region, empty for any other. They are fewer if the object ends within it."""
         return self._regions[name].data if self.filled(name) else b""
 
     def missing(self) -> list[ByteRange]:
@@ -256,11 +255,11 @@ class FileInspector:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """What lies on the disk, by libblkid's names."""
+        """The partition table and volumes on the disk, by libblkid's names."""
         return ()
 
     def members(self) -> tuple[Member, ...]:
-        """What lies in a container, in its order."""
+        """The members of a container, in its order."""
         return ()
 
     @property
@@ -268,7 +267,7 @@ class FileInspector:
         """Whether something is being decompressed, which takes much memory."""
         return False
 
-    # What it makes of others that recognise the same object
+    # How it relates to other inspectors that recognise the same object
 
     @property
     def is_bare(self) -> bool:
@@ -297,7 +296,7 @@ class FileInspector:
         return {}
 
     def checks(self) -> list[Finding]:
-        """What the format's checks found, each once, in a fixed order."""
+        """The findings of the format's checks, each once, in a fixed order."""
         return []
 
     # How it works
@@ -308,6 +307,6 @@ class FileInspector:
             self.post_process()
         finally:
             self.remembered.clear()
-        # Only now: an inspector that was not told of what it holds would not expect that.
+        # Not earlier: `spend` may raise, and the inspector must know first of what it holds.
         spend()
         return [region for name, region in self._regions.items() if name not in known]

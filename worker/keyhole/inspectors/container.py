@@ -1,17 +1,16 @@
-"""What containers have in common: members that lie in them, each of which is an inspection of its own.
+"""The base of containers: members lie in them, and each has an inspection of its own.
 
-A member is a stretch of the container, or what a decoder makes of it. Its inspection wants bytes by the
-member's own offsets; the container says where these lie in the object, and hands on what comes.
+A member is a range of the container, or a decoder's output. Its inspection asks for bytes by the member's own
+offsets. The container knows where these lie in the object, and passes on the bytes that arrive.
 
-- Members are declared as regions are (`new_member`), from what is captured, and are shown the piece that
-  passes at that moment.
-- A member whose inspection has all that it wants is settled: its facts are kept, if the container counts it
-  as a member (`keeps`), and all else of it is forgotten.
-- A container in a container is a member as any other, down to `inside.MAX_DEPTH`.
-- How many members are looked at at once is bounded (`busy`), how many are kept (`full`), and with both what
-  is held in memory. A container that waits until it is not busy any more knows the same in the end.
-- A member's length is told to its inspection once the member is known to lie in the object to its end, or the
-  object's length is known: of what is cut off, the inspection sees the part that is there.
+- Members are declared like regions (`new_member`), from captured bytes, and are shown the current piece.
+- A member is settled once its inspection has all that it wants. Its facts are kept, if the container counts
+  it as a member (`keeps`), and its inspection is dropped.
+- A container in a container is a member like any other, down to `inside.MAX_DEPTH`.
+- The number of members that are inspected at once is bounded (`busy`), and so is the number of members that
+  are kept (`full`). Both bound the memory. Deferring an inspection does not change its result.
+- The inspection learns the member's length once all of the member is known to lie inside the object, or once
+  the object's length is known. If the member is cut off, the inspection sees the part that is there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,14 +25,14 @@ from keyhole.inspectors.region import ByteRange
 
 #: Members that are kept. An appliance has a handful of disks; a container image some dozen layers.
 MAX_MEMBERS = 1000
-#: Members that are looked at at once. A scan has two or three in flight: while a disk's end is fetched, the
-#: next one's front comes with it.
+#: Members that are inspected at once. A scan has two or three in flight: while it fetches a disk's end, the
+#: front of the next disk comes with it.
 MAX_OPEN = 32
-#: More than a few are looked at at once only while they hold less than this together.
+#: More than a few members are inspected at once only while they hold less than this together.
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
-#: What is kept of a member that nothing recognised.
+#: First bytes that are kept of a member that was not recognised.
 FRONT_BYTES = 4096
-#: Disks of more bytes together than a 64-bit number counts are no disks.
+#: No disks have more bytes together than a 64-bit number counts.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
@@ -41,9 +40,9 @@ class PlacedMember:
     """A member whose bytes lie in the container as they are.
 
     Args:
-        name: As the container calls it.
+        name: The name that the container gives it.
         extents: Where its bytes lie.
-        inspection: What looks at it.
+        inspection: The inspection of its bytes.
     """
 
     def __init__(self, name: str, extents: ExtentMap, inspection: Look) -> None:
@@ -51,11 +50,11 @@ class PlacedMember:
         self.inspection = inspection
         self._extents = extents
         self._length: int | None = None
-        # Until something comes: whoever asks asks often, and so does what lies around the container.
+        # Kept until bytes arrive: callers and the outer containers ask often.
         self._known: Member | None = None
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Hand on what belongs to the member, of bytes of the container that begin at `offset`."""
+        """Pass on the member's part of the container's bytes that begin at `offset`."""
         self._known = None
         for part in self._extents.placed(offset, offset + len(data)):
             start = part.place - offset
@@ -82,7 +81,7 @@ class PlacedMember:
         return self._length is not None and self.inspection.complete
 
     def known(self) -> Member:
-        """What is known of it now."""
+        """The member with its facts as they are known now."""
         if self._known is None:
             self._known = self._told()
         return self._known
@@ -93,9 +92,9 @@ class PlacedMember:
         return Member(self.name, self._extents.place, self._extents.size, facts)
 
     def _fill_holes(self, available: int) -> None:
-        """Give the inspection the zeros that it wants. Each time it may want more, as often as it may ask.
+        """Show the inspection the zeros of holes, until it wants no more of them.
 
-        Of a file that is cut off, a hole behind the cut is not there either.
+        If the member is cut off, holes behind the cut are not shown.
         """
         given = self._extents.sparse
         while given:
@@ -107,7 +106,7 @@ class PlacedMember:
 
 
 class ContainerInspector(FileInspector):
-    """A container: what it is itself, and its members.
+    """The inspector of a container, with the inspections of its members.
 
     Args:
         tracing: Passed on to the members' inspections, too.
@@ -121,7 +120,7 @@ class ContainerInspector(FileInspector):
         self.inside = inside or Inside()
         self.thorough = self.inside.thorough
         self._count = 0
-        # By their numbers, in which order they are told in the end.
+        # By their numbers. Members are reported in this order.
         self._open: dict[int, PlacedMember] = {}
         self._kept: dict[int, Member] = {}
         self._fresh: dict[int, PlacedMember] = {}
@@ -154,7 +153,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def busy(self) -> bool:
-        """Whether so much is looked at that the next member has to wait until one is settled."""
+        """Whether the next member must wait until an earlier one is settled."""
         many = len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
         return many or self.holds_much or (len(self._open) >= FEW_OPEN and self._open_bytes >= MAX_OPEN_BYTES)
 
@@ -165,7 +164,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def full(self) -> bool:
-        """Whether no further member is looked at, of a container that is not busy."""
+        """Whether the container has as many members as are kept."""
         return self._most >= MAX_MEMBERS
 
     @property
@@ -176,7 +175,7 @@ class ContainerInspector(FileInspector):
     # What subclasses override
 
     def keeps(self, member: Member) -> bool:  # noqa: ARG002 - for those that look at it
-        """Whether what was looked at counts as a member, once its inspection has all that it wants."""
+        """Whether a settled file counts as a member."""
         return True
 
     # What goes in
@@ -208,7 +207,7 @@ class ContainerInspector(FileInspector):
             member.inspection.close()
 
     def missing(self) -> list[ByteRange]:
-        """What the container and its members want."""
+        """The ranges that the container and its members want."""
         return [*super().missing(), *(part for member in self._open.values() for part in member.missing())]
 
     @property
@@ -245,7 +244,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """That of the members is told by them; the container is as whole as its own marks say."""
+        """Whether the container itself is whole. Each member has a wholeness of its own."""
         return Wholeness.UNCHECKED
 
     # How it works
@@ -258,18 +257,18 @@ class ContainerInspector(FileInspector):
 
     @property
     def _most(self) -> int:
-        """How many members there are, should all be kept that are looked at."""
+        """How many members there would be if all open ones were kept."""
         return len(self._kept) + len(self._open)
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
         for member in members.values():
-            # It is told its length first: what is shorter than a front is looked at once that is known.
+            # It learns its length first: the inspection of a short member needs only that.
             member.reach(self._highest, self._size)
             member.feed(offset, data)
         self._settle(members)
 
     def _settle(self, members: dict[int, PlacedMember]) -> bool:
-        """Keep of members that are complete what they are. Tells whether there were any."""
+        """Keep the facts of members that are complete, and drop the rest. Return whether there were any."""
         settled = []
         for number, member in members.items():
             member.reach(self._highest, self._size)

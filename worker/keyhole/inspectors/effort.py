@@ -1,4 +1,4 @@
-"""Effort: in every loop that an image steers, ask whoever runs the inspection whether it may go on.
+"""Effort: loops that an image steers ask the caller whether the inspection may go on.
 
 The inspectors have no clock. Their loops count steps instead (`spend`), and every so many steps the watch is
 called that the caller set for its thread. It raises to end the inspection. What it raises is not an
@@ -10,7 +10,7 @@ called that the caller set for its thread. It raises to end the inspection. What
 - A step is one turn of a loop in Python, up to 0.1 ms. A loop over a table counts before it begins.
 - A call into a library, or one that goes through a whole table, counts `CALL` steps. Nothing can end it, so
   its input is bounded: it takes some 10 ms, and some 100 ms for the largest maps.
-- `spend` stands where an inspector can be left: what is known by then can still be told as facts.
+- Call `spend` where an inspector may be interrupted: its facts so far are still valid.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def spend(steps: int = 1) -> None:
     """Count steps that an image causes; call it before they are made.
 
     Raises:
-        Exception: Whatever the watch raises to end the inspection.
+        Exception: The watch raised it to end the inspection.
     """
     effort = _current.get()
     if effort is None:

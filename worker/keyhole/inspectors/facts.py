@@ -1,4 +1,4 @@
-"""What an inspection knows in the end, as one frozen value."""
+"""The result of an inspection, as one frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,15 +26,15 @@ class Wholeness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one image. Sizes in bytes; `None` is unknown.
+    """The facts of one image. Sizes are in bytes; `None` is unknown.
 
     `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
     whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it, or
     `unseen` says why: the name of a check, or `DECOMPRESSION_LIMIT`.
-    `first_bytes` are those of what was not recognised, for whoever can name it: up to 4 KiB, or all that
-    is held if that is nothing but zeros (and nothing if only the first 4 KiB are).
-    `other_sizes` are the virtual sizes that some readers take in place of `virtual_size`, by the reader's
-    name in `readers`; zero is unknown.
+    `first_bytes` are those of an object that was not recognised, so that it can be named: up to 4 KiB, or all
+    that is held if that is nothing but zeros (and nothing if only the first 4 KiB are). `other_sizes` are the
+    virtual sizes that some readers take in place of `virtual_size`, by the reader's name in `readers`; zero
+    is unknown.
     """
 
     format: str | None

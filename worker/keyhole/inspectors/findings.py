@@ -1,4 +1,4 @@
-"""Findings: what a check has to say about an image, as a code, a severity and a sentence.
+"""Findings: a check's result on an image, as a code, a severity and a sentence.
 
 The table `CHECKS` is the closed list of checks. A check's code is stable: policies, tags and dashboards name
 it. What a check means for the verdict is not decided here but in `keyhole.scan.policy`.
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Findings of one kind that are told. What is one of a thousand is not worth a thousand sentences.
+#: Findings of one kind that are reported. A thousand sentences of one kind help nobody.
 MAX_TOLD = 8
 
 
@@ -31,9 +31,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found: the check's code, its severity here, and a sentence that a person understands.
+    """The result of one check: its code, the severity here, and a sentence for a person.
 
-    `readers` are those that it concerns, by their names in `readers`; none: all.
+    `readers` are the names of the readers that it concerns, as in `readers`; none means all.
     """
 
     check: str
@@ -130,7 +130,7 @@ def found(
 
 
 class BoundedFindings:
-    """Findings of something that may have thousands: of each check and severity the first are told."""
+    """Collects findings where there may be thousands: it keeps the first of each check and severity."""
 
     def __init__(self) -> None:
         self._told: list[Finding] = []

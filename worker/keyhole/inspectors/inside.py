@@ -13,12 +13,12 @@ from keyhole.inspectors.compression.limits import Decompression
 from keyhole.inspectors.facts import Facts
 from keyhole.inspectors.region import ByteRange
 
-#: A disk in an archive in a compressed archive in an image's layer; nobody packs deeper by accident.
+#: A disk in an archive in a compressed archive in an image's layer. Deeper nesting is not an accident.
 MAX_DEPTH = 4
 
 
 class Look(Protocol):
-    """What looks at a member: an inspection, or what unpacks the member for one."""
+    """The inspection of a member, or an unpacker in front of one."""
 
     @property
     def complete(self) -> bool:
@@ -46,10 +46,10 @@ class Look(Protocol):
         """The ranges that are still wanted."""
 
     def facts(self) -> Facts:
-        """What is known now."""
+        """The facts as they are known now."""
 
     def close(self) -> None:
-        """Say that nothing more is asked of it."""
+        """Release the memory. Nothing more will be asked of the inspection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Inside:
     """How deep an object lies in containers, and how what lies in it may be looked at.
 
     Args:
-        depth: The number of containers around the object.
+        depth: How many containers the object lies in.
         decompression: How much may be decompressed to look inside.
         thorough: Whether all maps of an image are read, instead of a sample.
     """

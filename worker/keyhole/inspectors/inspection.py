@@ -9,7 +9,7 @@ look at, whatever it is known as by one of them:
 - A disc, a partition table or a volume may lie in it.
 - Marks of formats that are not inspected (`unsupported`) are looked for at its front and end.
 
-Two formats at once are a finding. What is no second format is what lies on a disk: a partition table or a
+Two formats at once are a finding. The content of a disk is not a second format: a partition table or a
 disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
 """
 
@@ -28,9 +28,9 @@ from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.unsupported import UnsupportedFormats
 
-#: What contradicts every proof that an image is whole.
+#: Checks whose findings contradict every proof that an image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
-#: What the object's first bytes tell.
+#: The formats that the object's first bytes decide.
 KNOWN_BY_PREFIX: frozenset[type[FileInspector]] = frozenset((*BY_PREFIX, *CONTAINERS))
 #: Formats of disks that are as long as the object, or go on to its end.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
@@ -54,7 +54,7 @@ class Inspection:
         self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
-        # In the order in which they name the object. Nobody takes part before the front is here.
+        # In the order in which they name the object. There are none before the front is here.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
         self._text = VMDKTextInspector(tracing)
@@ -91,7 +91,7 @@ class Inspection:
         self._narrow()
 
     def close(self) -> None:
-        """Say that nothing more is asked of it; see `FileInspector.close`."""
+        """Release the memory; see `FileInspector.close`."""
         for inspector in self._candidates:
             inspector.close()
 
@@ -135,7 +135,7 @@ class Inspection:
         return [one for one in matches if not any(_is_part(one, of) for of in matches)]
 
     def facts(self) -> Facts:
-        """What is known now. It is final once the object's length is known and nothing is missing."""
+        """The facts as they are known now. They are final once the length is known and nothing is missing."""
         matches = self.matches
         size = self._highest if self._size is None else self._size
         if not matches:
@@ -146,7 +146,7 @@ class Inspection:
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
-        # What only some readers see, or is only unusual, says nothing of what is there.
+        # A finding for some readers only, or a mere remark, does not make the image less whole.
         proven = first.complete and not any(
             finding.check in NOT_WHOLE and not finding.readers and finding.severity is not Severity.INFO
             for finding in findings
@@ -195,7 +195,7 @@ class Inspection:
         return findings
 
     def _content(self, first: FileInspector) -> tuple[str, ...]:
-        """What lies on the disk, where the disk's bytes are the object's own."""
+        """The content of the disk, if the disk's bytes are the object's own."""
         if first in self._by_front or first is self._text:
             return first.content
         if not first.is_bare:
@@ -220,7 +220,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
-        # Of an image the first bytes alone are looked at for a volume: a guest's lie further behind.
+        # In an image only the first bytes may hold a volume's superblock: further behind lie the guest's
+        # data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         if len(shown) < len(front):
             self._each(lambda inspector: inspector.feed(0, front))
@@ -258,7 +259,7 @@ class Inspection:
         return [one for one in following if not any(end.defers(one) for end in ends)]
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
-        """Tell every candidate something. Of one that the image breaks, the image's fault is kept."""
+        """Call every candidate. If the image breaks one, keep the error and leave the candidate out."""
         for inspector in self._following:
             try:
                 call(inspector)

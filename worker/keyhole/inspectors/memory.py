@@ -1,7 +1,7 @@
-"""Memory: what holds much asks first whoever runs the inspection, and says when it holds it no more.
+"""Memory: code that needs much memory asks the caller first, and tells it when the memory is free again.
 
-The small regions of an image are not asked for: they are bounded, and the caller reckons with them. Asked for
-is what an image can make large: the windows of decoders, and long regions with what is made of them.
+Small regions do not ask: they are bounded, and the caller allows for them. The windows of decoders ask, and
+long regions with what is made of them, because an image can make these large.
 
     with held_by(share):
         inspection.feed(offset, data)
@@ -16,13 +16,13 @@ from typing import Protocol
 
 
 class Holder(Protocol):
-    """Who answers for the memory of one inspection."""
+    """The caller's account of one inspection's memory."""
 
     def take(self, length: int) -> int:
-        """Let so many bytes more be held, now or after a while, or raise. Returns how many are counted."""
+        """Allow `length` more bytes, perhaps after waiting, or raise. Returns how many are counted."""
 
     def give(self, length: int) -> None:
-        """Take back as many."""
+        """Take back `length` bytes."""
 
 
 _current: ContextVar[Holder | None] = ContextVar("holder", default=None)
@@ -39,7 +39,7 @@ def held_by(holder: Holder) -> Iterator[None]:
 
 
 class Held:
-    """Bytes that one thing holds, of which it may come to need more."""
+    """The memory of one user, which may need more later."""
 
     __slots__ = ("_counted", "_holder", "length")
 
@@ -48,10 +48,10 @@ class Held:
         self._holder: Holder | None = None
 
     def raise_to(self, length: int) -> None:
-        """Hold so many bytes, or as many as are held already if that is more.
+        """Hold `length` bytes, or as many as are held already if that is more.
 
         Raises:
-            Exception: Whatever the holder raises to end the inspection.
+            Exception: The holder raised it to end the inspection.
         """
         more = length - self.length
         holder = self._holder or _current.get()
@@ -62,7 +62,7 @@ class Held:
         self.length = length
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Release all memory."""
         if self._holder is not None:
             self._holder.give(self._counted)
         self._holder, self.length, self._counted = None, 0, 0

@@ -1,7 +1,7 @@
 """Regions: the byte ranges of an image that an inspector wants to keep, and how they fill.
 
-A region takes bytes from anywhere in any order, keeps those that are its own and drops the rest, so what an
-inspection holds in memory is bounded by the regions it declared and not by what passes by.
+A region takes bytes from anywhere in any order, keeps those that lie in it and drops the rest. So the memory
+of an inspection is bounded by the regions that it declared, and not by the object.
 """
 
 from bisect import bisect_left
@@ -75,7 +75,7 @@ class CaptureRegion:
         return sum(len(piece) for _, piece in self._held)
 
     def pieces(self, wanted: ByteRange) -> list[tuple[int, bytes]]:
-        """What is held of a range, as offsets and bytes."""
+        """The held bytes of a range, as pieces with their offsets."""
         found = []
         for start, piece in self._held:
             first, end = max(start, wanted.offset), min(start + len(piece), wanted.end)
@@ -84,7 +84,7 @@ class CaptureRegion:
         return found
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """What is still wanted of an object of `size` bytes (`None`: not known yet)."""
+        """The ranges that are still wanted, of an object of `size` bytes (`None`: not known yet)."""
         end = self.offset + self.length
         return self._holes(self.offset, end if size is None else min(end, size))
 
@@ -153,7 +153,7 @@ class TailRegion(CaptureRegion):
         self.length = min(self.length, size)
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """What is still wanted; nothing can be named while the object's length is unknown."""
+        """The ranges that are still wanted; none while the object's length is unknown."""
         return super().gaps(size) if self._anchored else []
 
     @property

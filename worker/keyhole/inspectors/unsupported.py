@@ -1,12 +1,12 @@
-r"""Marks of formats that are not inspected, at an object's front and end, so that none is taken for another.
+r"""Formats that are not inspected, by their marks at an object's front and end.
 
-A raw disk, a fixed VHD, a VDI or a disc leaves the object's first bytes to whatever lies there, and any image
-can have something behind its end. Readers go by that: an importer that unpacks by content sees another disk
-behind the mark of an archive than a reader of the disk does.
+The first bytes of a raw disk, a fixed VHD, a VDI or a disc may hold anything, and any image can have data
+behind its end. An importer that unpacks by content goes by such a mark, and sees another disk than a reader
+of the disk does.
 
-A mark counts where a reader would begin to unpack: marks of a few bytes only with the fields that readers
-compare, those of an archive's end only where they lead to entries. Frames that Zstandard and LZ4 skip are
-followed, for `MAX_HOPS`, to learn whose they are.
+A mark counts where a reader would begin to unpack. Short marks count only with the fields that readers
+compare, and an archive's end only if it leads to entries. Up to `MAX_HOPS` frames that Zstandard and LZ4 skip
+are followed, to learn which format they belong to.
 
 Source: the probe functions in QEMU's block/*.c, which look at the first 512 bytes; libarchive's bidders
 (archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the others.
@@ -22,10 +22,10 @@ from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.compression.zstd import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: As much of the front as holds every mark; a sector, as the probes look at no more either.
+#: Every mark lies in the first sector. Probes look at no more.
 FRONT_BYTES: Final = 512
 
-#: What the first bytes say, by format.
+#: Formats with marks in the first bytes.
 FRONTS: Final[tuple[tuple[str, bytes], ...]] = (
     ("cloop", b"#!/bin/sh\n#V2.0 Format\n"),
     ("zip", b"PK\7\x08PK\3\4"),
@@ -72,7 +72,7 @@ MAX_CLOOP_OFFSETS: Final = 512 * 1024**2 // 8
 
 
 def named_by(front: bytes) -> str | None:
-    """The format, of those not inspected, that an object's first 512 bytes belong to."""
+    """The uninspected format whose mark is in an object's first 512 bytes; `None` if there is none."""
     if front.startswith(QCOW_MAGIC) and front[4:8] not in QCOW_INSPECTED:
         return "qcow2 (another version)"
     marked = next((name for name, magic in FRONTS if front.startswith(magic)), None)
@@ -80,7 +80,7 @@ def named_by(front: bytes) -> str | None:
 
 
 class UnsupportedFormats(FileInspector):
-    """Looks for the marks of formats that are not inspected; it matches nothing itself."""
+    """Looks for the marks of formats that are not inspected. It matches nothing itself."""
 
     NAME = "unsupported"
 
@@ -124,7 +124,7 @@ class UnsupportedFormats(FileInspector):
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:
-        """What the object's last bytes say."""
+        """The formats whose marks end the object."""
         tail = self.captured("tail")
         zipped = next(zip_end.archives(tail, self.actual_size), None) is not None
         encrypted = tail.endswith(ENCRYPTED_DMG_END)

@@ -15,7 +15,7 @@ class Readable(Protocol):
 
 
 class Eater(Protocol):
-    """Whatever can be shown the chunks of a stream."""
+    """An object that takes the chunks of a stream."""
 
     def eat_chunk(self, chunk: bytes, /) -> object:
         """Take the next chunk."""
@@ -25,7 +25,7 @@ class InfoWrapper:
     """Wraps a source, file-like or iterable, and updates a format inspector with what is read through it.
 
     An inspector that raises is logged once and never called again; the reader goes on undisturbed. When the
-    source ends, an inspector that has a `finish` method is told.
+    source ends, an inspector's `finish` method is called, if it has one.
 
     Args:
         source: Something with `read(size)` and `close()`, or an iterable of chunks.

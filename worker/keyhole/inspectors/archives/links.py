@@ -115,7 +115,7 @@ class Place(NamedTuple):
 
 
 class Tree:
-    """What extracting the links of an archive, one after the other, leads to.
+    """Follows where links lead when the archive's members are extracted one after the other.
 
     Args:
         links: In their order.
@@ -132,7 +132,7 @@ class Tree:
         # By number, from the root on: the folder above. By folder and name: what is there.
         self._above = [ROOT]
         self._inside: dict[tuple[int, bytes], int] = {}
-        # Of a place that is a symbolic link: where it leads, nowhere inside if it is absolute.
+        # The targets of places that are symbolic links; `None` if a target is absolute.
         self._leads: dict[int, list[bytes] | None] = {}
         self._steps = 0
 

@@ -36,7 +36,7 @@ DEPTH: Final = 4
 
 
 class Manifests:
-    """What the manifests of an archive say, as they come."""
+    """The manifests of an archive, which are read as they pass."""
 
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
@@ -108,7 +108,7 @@ def _paths(value: object) -> Iterator[tuple[bytes, bool]]:
 
 
 def _descriptors(value: object) -> Iterator[tuple[bytes, bool]]:
-    """What OCI's index or image manifest names: manifests, and layers that are archives."""
+    """The manifests and the layers that are archives, which an OCI index or image manifest names."""
     if not isinstance(value, dict):
         return
     for key in ("manifests", "layers"):

@@ -8,7 +8,7 @@ for a disk. So is a large file that nothing recognises. AppleDouble files of mac
 from keyhole.inspectors.archives.apple_double import is_apple_double
 from keyhole.inspectors.facts import Member
 
-#: A file of this size that nothing recognises is no readme.
+#: A file of this size that was not recognised is reported: it is too large for a readme.
 LARGE = 1024**2
 #: Suffixes by which readers take a file for a disk: those of the formats, of raw disks, and of discs.
 DISK_SUFFIXES = frozenset(

@@ -28,7 +28,7 @@ def parts_of(name: bytes) -> list[bytes]:
 
 
 def digest(name: bytes) -> bytes:
-    """What is kept of a name: enough to know the same name again."""
+    """A digest of a name, enough to recognise the same name again."""
     return blake2b(b"".join(part + b"/" for part in parts_of(name)), digest_size=DIGEST_BYTES).digest()
 
 

@@ -42,13 +42,13 @@ class Namesakes:
     """The names in an archive so far, and which of them are there twice."""
 
     def __init__(self) -> None:
-        #: By a name's digest the number of the file that has it; nothing if it is no file.
+        #: By a name's digest the number of the file that has it; `None` if it is not a file.
         self.numbers: dict[bytes, int | None] = {}
         self._twice: set[bytes] = set()
         # The first name that was folded so.
         self._folded: dict[bytes, bytes] = {}
         self._alike: set[bytes] = set()
-        # Of each numbered file: its names' digests, and that of its folded name.
+        # The digests of each numbered file's names, and that of its folded name.
         self._known: list[tuple[list[bytes], bytes]] = []
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:

@@ -86,7 +86,7 @@ class OVAInspector(TarInspector):
         return {"disks": disks, **told, "other_files": self._machine.other_files(self._numbered())}
 
     def checks(self) -> list[Finding]:
-        """What is wrong with the archive, and where the descriptor contradicts it."""
+        """Findings on the archive, and on contradictions between it and the descriptor."""
         if not self.format_match:
             return []
         kept, members = super()._numbered(), self._numbered()

@@ -34,7 +34,7 @@ class Paths:
         self._all_links: set[bytes] = set()
 
     def wrong_with(self, name: bytes, kind: bytes, link: bytes) -> Iterator[str]:
-        """What is wrong with the next member, in sentences."""
+        """Return what is wrong with the next member, in sentences."""
         outside = leads_outside(name)
         if outside:
             yield f"the name {shown(name)} {outside}"
@@ -48,7 +48,7 @@ class Paths:
             yield f"{shown(name)} is a file, and was a link before, through which some readers write"
 
     def findings(self) -> Iterator[Finding]:
-        """What is wrong with the links together, once all are known."""
+        """Findings on the links together, once all are known."""
         outside = self._links.leading_outside()
         if outside is None:
             yield found("member_limit", "the archive has more links than are followed")

@@ -12,7 +12,7 @@ Source: Proxmox VE, pve-qemu, vma.h and vma_spec.txt.
 | 4096 | 256 x 32 | devices: where the name stands u32 (zero: no device), size in bytes u64@8 |
 
 Extents follow, each with clusters of 64 KiB of any of the devices in the order in which they were read.
-Of a backup nothing but its header is looked at, so the verdict is `unsupported_subformat`: the disks can be
+Only the header of a backup is read, so the verdict is `unsupported_subformat`: the disks can be
 judged once `vma extract` has written them.
 """
 

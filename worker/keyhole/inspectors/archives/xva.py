@@ -6,8 +6,8 @@ Source: XenServer's "Understanding the XVA format" (xapi-project, xapi/import.ml
 with its digest in a file of the same name and `.checksum` or `.xxhash`. Chunks of zeros are left out,
 but for the first and the last one. Releases before 5 have `xvda/chunk-000000000.gz`.
 
-A chunk is no disk. Which there are and how long each is says the description, which is not read: the verdict
-is `unsupported_subformat`, and the chunks are not looked at.
+A chunk is not a disk. Which there are and how long each is says the description, which is not read: the
+verdict is `unsupported_subformat`, and the chunks are not looked at.
 """
 
 import re

@@ -269,7 +269,7 @@ class CompressedInspector(ContainerInspector):
         return Outcome(member, self._decoder.streams, self._decoder.made, findings, unseen)
 
     def _member(self, unseen: str | None, *, whole: bool) -> Member | None:
-        """What is known of what it holds, which is complete only if that was seen to its end."""
+        """The member, which is complete only if it was seen to its end."""
         if self._replay is None:
             return None
         facts = self._replay.inspection.facts()
@@ -283,7 +283,7 @@ class CompressedInspector(ContainerInspector):
 
 
 def holds_image(matches: Iterable[FileInspector]) -> bool:
-    """Whether what was recognised is an image, or is compressed and holds one."""
+    """Whether one of the recognised formats is an image, or is compressed and holds one."""
     return any(
         match.LAYER is not Layer.COMPRESSED
         or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())

@@ -102,7 +102,7 @@ class ASIFInspector(HeaderInspector):
             yield found("structure", "the disk is larger than it can grow")
 
     def _overlaps(self) -> list[Finding]:
-        """What lies over the header, the directories or another table."""
+        """Findings on tables that overlap the header, a directory or each other."""
         directories = [f"directory_{number}" for number in range(DIRECTORIES)]
         held = [self.region(name) for name in directories if self.has_region(name)]
         parts = [Part(one.offset, one.offset + one.length, "a directory") for one in held]

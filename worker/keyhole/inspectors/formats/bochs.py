@@ -17,8 +17,8 @@ Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
 An entry of the catalog has 4 bytes: the extent's place among those stored, or all ones. Behind the catalog
 lie the extents, each with its bitmap in front; both fill whole sectors.
 
-Wholeness: the extent that lies highest, by the catalog. Of a catalog beyond `MAX_CATALOG_BYTES` the beginning
-and the end are looked at.
+Wholeness: the extent that lies highest, by the catalog. Only the beginning and the end of a catalog longer
+than `MAX_CATALOG_BYTES` are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -113,7 +113,7 @@ class BochsInspector(HeaderInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """What the header says of the image, and whether its sizes and the catalog agree."""
+        """Findings on the header, and on contradictions between it and the catalog."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:

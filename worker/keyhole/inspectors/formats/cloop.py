@@ -12,8 +12,8 @@ create_compressed_fs.c, CLOOP_PREAMBLE.
 
 Each block is a zlib stream of its own. The virtual size is as many whole blocks.
 
-Wholeness: the table's last entry is where the data ends. Of a table beyond `MAX_TABLE_BYTES` the beginning
-and the end are looked at; the order of the entries between is not.
+Wholeness: the table's last entry is where the data ends. Only the beginning and the end of a table longer
+than `MAX_TABLE_BYTES` are read; the order of the entries between is not checked.
 """
 
 from collections.abc import Iterator, Mapping

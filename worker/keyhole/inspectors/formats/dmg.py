@@ -182,7 +182,7 @@ class DMGInspector(FileInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What the trailer says of the image, and whether what it names is there."""
+        """Findings on the trailer, and on the parts that it names."""
         trailer = self._trailer
         if trailer is None:
             return []
@@ -208,7 +208,7 @@ class DMGInspector(FileInspector):
             yield found("structure", "there are two DMG trailers, and readers differ in which they take")
 
     def _parts(self, trailer: Trailer) -> Iterator[Finding]:
-        """What is wrong with the parts that the trailer names."""
+        """Findings on the parts that the trailer names."""
         parts = {
             "data fork": trailer.part(DATA_FORK),
             "resource fork": trailer.part(RESOURCE_FORK),
@@ -225,7 +225,7 @@ class DMGInspector(FileInspector):
             yield found("structure", "the property list is not where the trailer says")
 
     def _mapped(self, trailer: Trailer) -> Iterator[Finding]:
-        """What the block map says, and where there is none that is read."""
+        """Findings on the block map, or on a map that is not read."""
         if trailer.part(RESOURCE_FORK).length:
             yield found(
                 "unsupported_subformat",

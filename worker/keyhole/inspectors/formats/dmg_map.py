@@ -284,7 +284,7 @@ def _is_table(data: bytes) -> bool:
 
 
 def _decoded(text: bytes) -> bytes:
-    """What a text in base64 says; nothing if it is none."""
+    """The bytes of a text in base64; empty if the text is not base64."""
     try:
         return a2b_base64(text)
     except (Base64Error, ValueError):

@@ -73,7 +73,7 @@ MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x1
 MAX_SECTIONS = 12
 #: The chain is followed no further: as much of an object as is fetched at once.
 CHAIN_END = 256 * 1024
-#: A disk of more bytes than a 64-bit number counts is no disk.
+#: No disk has more bytes than a 64-bit number counts.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 

@@ -258,7 +258,7 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _identifiers(self) -> list[bytes]:
-        """What the descriptors are called, whatever their kind."""
+        """The identifiers of the descriptors, whatever their kind."""
         descriptors = [*self._descriptors, self.captured("second")]
         return [descriptor[1:6] for descriptor in descriptors]
 
@@ -277,5 +277,5 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _udf(self) -> Volume | None:
-        """What the main sequence says, once it is here."""
+        """The UDF volume by its main sequence, once that is here."""
         return self._places.volume(self._identifiers, self.captured("set") + self.captured("front"))

@@ -20,8 +20,8 @@ The BAT follows at 64: an entry of 4 bytes for each cluster, where it lies, or 0
 sectors, `WithouFreSpacExt` clusters. The format extension begins with 0xAB234CEF23DCEA87 and holds dirty
 bitmaps; what it may hold beyond that can be left out of account by a reader, so it is not looked into.
 
-Wholeness: the cluster that lies highest, by the BAT. Of a BAT beyond `MAX_BAT_BYTES` the beginning and the
-end are looked at.
+Wholeness: the cluster that lies highest, by the BAT. Only the beginning and the end of a BAT longer than
+`MAX_BAT_BYTES` are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -120,7 +120,7 @@ class ParallelsInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What the header says of the image, and whether its offsets and the BAT agree."""
+        """Findings on the header, and on contradictions between it and the BAT."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -155,7 +155,7 @@ class ParallelsInspector(HeaderInspector):
             yield found("structure", "the image is said to be empty, but has clusters")
 
     def _overlaps(self) -> list[Finding]:
-        """What lies over header, BAT, extension or another cluster."""
+        """Findings on clusters that overlap the header, the BAT, the extension or each other."""
         # The next cluster that is allocated may be the first of the data area.
         data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
         parts = [
@@ -176,7 +176,7 @@ class ParallelsInspector(HeaderInspector):
             yield found("structure", "the format extension lies in front of the data")
         magic = self.captured("extension")
         if len(magic) == len(EXTENSION_MAGIC) and magic != EXTENSION_MAGIC:
-            yield found("structure", "where the format extension should be is none")
+            yield found("structure", "there is no format extension where the header says")
 
     # The header's fields
 

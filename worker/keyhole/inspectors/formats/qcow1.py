@@ -46,8 +46,8 @@ MAX_NAME_END = 64 * 1024
 MAX_L1_BYTES = 128 * 1024
 #: What is held of its end where it is longer: 16 GiB.
 MAX_L1_END_BYTES = 64 * 1024
-#: QEMU writes the L1 table right behind the name. Of one that begins further back than this the end is not
-#: looked at, as it would cost another range.
+#: QEMU writes the L1 table right behind the name. If it begins further back than this, its end is
+#: not read, because that would cost another range.
 MAX_L1_START = 64 * 1024
 #: QEMU's limit (qcow_open: INT_MAX bytes).
 MAX_L1_ENTRIES = (2**31 - 1) // 8
@@ -123,7 +123,7 @@ class QcowV1Inspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What leads outside, what is not understood, and what contradicts itself."""
+        """Findings on other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -153,7 +153,7 @@ class QcowV1Inspector(HeaderInspector):
             yield found("structure", "a cluster begins within a sector")
 
     def _overlaps(self) -> list[Finding]:
-        """What lies over header, name, tables or another cluster."""
+        """Findings on clusters that overlap the header, the name, a table or each other."""
         parts = [
             Part(0, HEADER_BYTES, "the header"),
             Part(self._u64(40), self._u64(40) + self._l1_bytes, "the L1 table"),
@@ -165,7 +165,7 @@ class QcowV1Inspector(HeaderInspector):
             parts,
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
-            # Of these the lengths differ, but no two begin at the same byte.
+            # Their lengths differ, but no two may begin at the same byte.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 

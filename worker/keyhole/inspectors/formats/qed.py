@@ -120,7 +120,7 @@ class QEDInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What leads outside, what is not understood, and what contradicts itself."""
+        """Findings on other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -153,9 +153,9 @@ class QEDInspector(HeaderInspector):
         tables = [offset for offset, _ in self._l2_tables]
         clusters, within = self._clusters or [], self._cluster_bytes - 1
         if any(map(within.__and__, tables)):
-            yield found("structure", "the L1 table leads to an offset that is no cluster's")
+            yield found("structure", "the L1 table leads to an offset that is not the start of a cluster")
         if any(map(within.__and__, clusters)):
-            yield found("structure", "an L2 table leads to an offset that is no cluster's")
+            yield found("structure", "an L2 table leads to an offset that is not the start of a cluster")
         yield from overlaps(
             [
                 Part(0, self._header_bytes, "the header"),

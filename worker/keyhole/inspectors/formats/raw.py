@@ -1,8 +1,8 @@
 """Recognises raw disks, which have no header, by a partition table or a volume.
 
-A table is looked for in the first sectors (`tables`), a volume where libblkid looks for one (`content`); of a
-disk with a table also what its first partition holds. Where nothing is found in front, one more look is taken
-at what lies further behind.
+A table is looked for in the first sectors (`partitions`), a volume where libblkid looks for one (`volumes`).
+If there is a table, the first partition is inspected, too. If nothing is found at the front, the superblocks
+that lie further behind are read.
 
 Where the object's first bytes are another format's, a reader that was told that this is a disk, or that
 guesses as libblkid does, still sees a table or a volume in them. So both are looked for there, too, but only
@@ -130,7 +130,7 @@ class RawDiskInspector(FileInspector):
         return told if any(told) else b"" if any(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
-        """What is wanted but for what lies between the front and the end, where hardly anything is found."""
+        """The wanted ranges at the front and at the end. Hardly anything is found between them."""
         return [gap for name in self._but_between for gap in self.region(name).gaps(self._size)]
 
     @property

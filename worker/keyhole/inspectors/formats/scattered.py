@@ -45,7 +45,7 @@ class ScatteredRegion(CaptureRegion):
 
     @property
     def data(self) -> bytes:
-        """What is held of the pieces, in the order in which they lie, of each up to what is not here yet."""
+        """The held bytes of the pieces in order, each piece up to its first byte that is not here yet."""
         return b"".join(piece.data for piece in self._pieces)
 
     def at(self, offset: int, length: int) -> bytes:
@@ -59,5 +59,5 @@ class ScatteredRegion(CaptureRegion):
         return sum(piece.held for piece in self._pieces)
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """What is still wanted of an object of `size` bytes (`None`: not known yet)."""
+        """The ranges that are still wanted, of an object of `size` bytes (`None`: not known yet)."""
         return [gap for number in self._open for gap in self._pieces[number].gaps(size)]

@@ -77,7 +77,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """What a sequence says.
+    """A volume by its sequence of descriptors.
 
     Attributes:
         end: Where the last partition ends, in bytes (zero: there is none).
@@ -119,7 +119,7 @@ def anchor_at(data: bytes, block_size: int, block: int) -> Anchor | None:
 
 
 def read_sequence(data: bytes, anchor: Anchor) -> Volume:
-    """What the main sequence says, up to its terminating descriptor."""
+    """Read the main sequence, up to its terminating descriptor."""
     end, name, intact, continued = 0, "", True, False
     for block, descriptor in _descriptors(data, anchor):
         identifier = _identifier(descriptor)

@@ -31,7 +31,7 @@ class UDFPlaces:
     """A UDF volume on a disc, in regions of the disc's inspector.
 
     Args:
-        disc: Whose regions they are.
+        disc: The disc's inspector, which holds the regions.
         begin: From where on in the object the inspector has all bytes up to `front_at`.
         front_at: From where on all bytes up to `end` are wanted, for it costs no further range.
         end: See `front_at`.
@@ -52,7 +52,7 @@ class UDFPlaces:
         """Declare what is wanted next of a volume whose recognition sequence is here."""
         groups = block_sizes(identifiers)
         if groups[0][0] <= APART:
-            # Of larger blocks nothing lies there.
+            # With larger blocks nothing lies there.
             self._want("front", self._front_at, self._end - self._front_at)
         for group in groups:
             for block_size in group:
@@ -78,7 +78,7 @@ class UDFPlaces:
         return None
 
     def volume(self, identifiers: Sequence[bytes], front: bytes) -> Volume | None:
-        """What the main sequence says, once it is here; `front` is what is held from the beginning on."""
+        """The volume by its main sequence, once that is here; `front` has the bytes from `begin` on."""
         anchor = self.anchor(identifiers)
         if anchor is None or not self._disc.filled("front" if self._in_front(anchor) else "sequence"):
             return None
@@ -88,7 +88,7 @@ class UDFPlaces:
         return read_sequence(front[offset - self._begin : offset - self._begin + length], anchor)
 
     def no_anchor(self, identifiers: Sequence[bytes]) -> Iterator[Finding]:
-        """What it means that none was found, once all places are here."""
+        """A finding on the missing anchor, once all its places are here."""
         sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
         names = [*map(_name, sizes), END, *(_name(size, "before_last") for size in sizes)]
         if not all(map(self._disc.filled, names)):

@@ -114,7 +114,7 @@ class VDIInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What the header says of the image, and whether its offsets and counts agree."""
+        """Findings on the header, and on contradictions between it and the block map."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -155,7 +155,7 @@ class VDIInspector(HeaderInspector):
         ):
             yield found("structure", "sizes or offsets are not those of whole sectors")
         if block_size & (block_size - 1):
-            yield found("structure", "the block size is no power of two")
+            yield found("structure", "the block size is not a power of two")
         if allocated > blocks:
             yield found("structure", f"{allocated} blocks are allocated of {blocks}")
         end = max(map_offset + 4 * blocks, data_offset + allocated * self._block_bytes)
@@ -193,7 +193,7 @@ class VDIInspector(HeaderInspector):
 
     @property
     def _variant(self) -> str:
-        """What makes this a legal image of another kind than is judged here; empty if nothing does."""
+        """A sentence that says why this valid image cannot be judged; empty if it can."""
         version = self._u32(0x44)
         if version != VERSION_1_1:
             return f"only VirtualBox reads version {version >> 16}.{version & 0xFFFF} of VDI"

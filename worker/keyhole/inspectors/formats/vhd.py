@@ -1,8 +1,8 @@
 """Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
-Format" and "Dynamic Disk Header Format". Which reader goes by the current size and which by the geometry
-stands in `readers`.
+Format" and "Dynamic Disk Header Format". `readers` says which reader uses the current size and which the
+geometry.
 
 The footer is the last 512 bytes (511 in images by old Virtual PC versions); dynamic and differencing images
 have a copy of it at 0.
@@ -158,7 +158,7 @@ class VHDInspector(FileInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """What the footer says of the image and whether both footers agree."""
+        """Findings on the footers, the dynamic header and the block table."""
         if not self.format_match:
             return []
         if len(self._footer) < FOOTER_BYTES - 1:
@@ -218,7 +218,7 @@ class VHDInspector(FileInspector):
             yield found("structure", "a dynamic VHD begins with a copy of its footer; this one does not")
 
     def _blocks(self) -> Iterator[Finding]:
-        """What the dynamic header and the block table say, as QEMU reads them before it opens an image."""
+        """Findings on the dynamic header and the block table, which QEMU reads before it opens an image."""
         if self._size is None or not self.filled("dynamic_header"):
             return
         header = self._dynamic_header
@@ -232,14 +232,16 @@ class VHDInspector(FileInspector):
             yield found("checksum_mismatch", "the dynamic header does not have the checksum that it states")
         table = BlockTable.of(header, self.captured("table"))
         if not table.block_is_sound:
-            yield found("structure", f"the block size {table.block} is no power of two, or below a sector")
+            yield found(
+                "structure", f"the block size {table.block} is not a power of two, or is below a sector"
+            )
         else:
             yield from self._table(table)
         if table.end > self._size:
             yield found("truncated", f"the block table ends beyond the object's end at {self._size}")
 
     def _table(self, table: BlockTable) -> Iterator[Finding]:
-        """What the block table says, in blocks of a size that can be."""
+        """Findings on the block table, if the block size is valid."""
         if table.blocks_count * table.block < max(self.virtual_size, self._current_size):
             yield found(
                 "size_mismatch",

@@ -25,7 +25,7 @@ LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 
 
 class BlockTable(NamedTuple):
-    """What a dynamic header says of the block table, and the part of the table that is held."""
+    """The block table as the dynamic header describes it, and the part of it that is held."""
 
     offset: int
     blocks_count: int

@@ -27,7 +27,7 @@ SECTORS = (512, 1024, 2048, 4096)
 
 
 def parse(front: bytes) -> Table | None:
-    """The table of an object that begins so; `None` if this is no disklabel."""
+    """The partition table of an object that begins with `front`; `None` if it has no disklabel."""
     for at in PLACES:
         label = front[at : at + LABEL_BYTES + MOST_PARTITIONS * ENTRY_BYTES]
         if label.startswith(MAGIC) and len(label) >= LABEL_BYTES:

@@ -23,8 +23,8 @@ Each entry is read by itself:
 | partitions overlap | take them, parted does not | information |
 
 A table without partitions is one for libblkid. Its name is `PMBR` where an entry has type EE; whether a GPT
-is there, `gpt` says. The boot sectors of FAT, NTFS and exFAT carry 55 AA, too: whoever asks must look whether
-the sector is such a volume's.
+is there, `gpt` says. The boot sectors of FAT, NTFS and exFAT carry 55 AA, too, so
+the caller must check whether the sector belongs to such a volume.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ AIX = b"\xc9\xc2\xd4\xc1"
 
 
 class Entry(NamedTuple):
-    """One of the four."""
+    """One of the four entries."""
 
     number: int
     status: int
@@ -62,12 +62,12 @@ FREEBSD_FAKE = (0xA5, 0, 50_000)
 
 
 def parse(front: bytes) -> Table | None:
-    """The table of an object that begins so; `None` if this is no MBR."""
+    """The partition table of an object that begins with `front`; `None` if it has no MBR."""
     entries = _entries(front)
     if entries is None:
         return None
     long = [entry for entry in entries if entry.sectors and entry[2:] != FREEBSD_FAKE]
-    # What has no type is what was deleted, as sfdisk sees it. Linux does not look at types.
+    # sfdisk takes an entry without a type for a deleted one. Linux does not look at types.
     used = [entry for entry in long if entry.kind] or long
     table = Table(
         name=PMBR if any(entry.kind == PROTECTIVE for entry in entries) else "dos",
@@ -86,7 +86,7 @@ def is_protective(front: bytes) -> bool:
 
 
 def protective_findings(front: bytes) -> list[Finding]:
-    """What is odd in the MBR of a disk with a GPT."""
+    """Findings on an unusual MBR of a disk with a GPT."""
     entries = [entry for entry in _entries(front) or () if entry.kind == PROTECTIVE]
     if not entries:
         return [found("structure", "no protective entry in the MBR announces the GPT: few readers see it")]

@@ -36,7 +36,7 @@ def reaches(front: bytes) -> bool:
 
 
 def parse(front: bytes) -> Table | None:
-    """The table of an object that begins so; `None` if this is no such map."""
+    """The partition table of an object that begins with `front`; `None` if it has no such map."""
     if not front.startswith(SIGNATURE) or len(front) < 4:
         return None
     block = int.from_bytes(front[2:4], "big")

@@ -23,7 +23,7 @@ WRONG = found("checksum_mismatch", "the volume header does not have the checksum
 
 
 def parse(front: bytes) -> Table | None:
-    """The table of an object that begins so; `None` if this is no such header."""
+    """The partition table of an object that begins with `front`; `None` if it has no such header."""
     header = front[:SECTOR]
     if not header.startswith(MAGIC) or len(header) < SECTOR:
         return None

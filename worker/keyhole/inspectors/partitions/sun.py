@@ -25,7 +25,7 @@ WRONG = found("checksum_mismatch", "the disklabel does not have the checksum tha
 
 
 def parse(front: bytes) -> Table | None:
-    """The table of an object that begins so; `None` if this is no such label."""
+    """The partition table of an object that begins with `front`; `None` if it has no such label."""
     label = front[:SECTOR]
     if label[508:510] != MAGIC or len(label) < SECTOR:
         return None

@@ -1,4 +1,4 @@
-"""What every partition table comes to."""
+"""A partition table, whatever its kind, and its partitions."""
 
 from itertools import pairwise
 from typing import NamedTuple

@@ -1,1 +1,1 @@
-"""What a volume holds, told from the few places where that is written: `volumes.names`."""
+"""Volumes: file systems, swap, and members of arrays, recognised by their superblocks (`volumes.names`)."""

@@ -12,9 +12,9 @@ Offsets are in bytes, from the volume's beginning and within the superblock. Big
 Sources: "Inside Macintosh: Files", chapter 2 (master directory block); Technical Note TN1150 "HFS Plus Volume
 Format" (volume header, HFS wrapper); "Apple File System Reference", nx_superblock_t and obj_phys_t. Which
 checks: libblkid 2.41. Two bytes and a block size from 512 on are all that it wants of an HFS+, which one of
-30,000 arbitrary sectors has; here the version counts, too, as for Linux. Of a wrapped one it looks at the volume header
-inside, wherever the wrapper says that is; here the wrapper is enough. It leaves out apfs's checksum at
-times; here an apfs without it is damaged.
+30,000 arbitrary sectors has; here the version counts, too, as for Linux. In a wrapped one
+it reads the volume header inside, wherever the wrapper says it is; here the wrapper is enough. Some versions do
+not check apfs's checksum; here an apfs with a wrong one is damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.fields import SECTOR

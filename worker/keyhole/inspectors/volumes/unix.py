@@ -13,8 +13,8 @@ the machine that made the volume, which the magic number tells.
 
 Sources: FreeBSD's sys/ufs/ffs/fs.h and Linux's fs/ufs/ufs_fs.h; Linux's include/uapi/linux/minix_fs.h and
 bfs_fs.h, fs/befs/befs_fs_types.h; "Practical File System Design with the Be File System", chapter 4. Which
-checks: libblkid 2.41. Of a BFS it reads the root directory's inode, too, wherever the superblock says that is;
-here the superblock must agree with itself instead.
+checks: libblkid 2.41. In a BFS it also reads the root directory's inode,
+wherever the superblock says it is; here the superblock must agree with itself instead.
 """  # noqa: E501 - the rows of the table are one line each
 
 from typing import NamedTuple
@@ -58,7 +58,7 @@ EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 
 
 class MinixSizes(NamedTuple):
-    """What a superblock says about itself, in blocks but for the inodes."""
+    """The sizes in a superblock, in blocks; only inodes are counted one by one."""
 
     inodes: int
     blocks: int
@@ -66,7 +66,7 @@ class MinixSizes(NamedTuple):
     block_map: int
     first_block: int
     zone_size: int
-    #: What the number of inodes is if nobody has set it.
+    #: The number of inodes if it was never set.
     all_ones: int
 
 

@@ -29,7 +29,7 @@ class RegionsView:
         regions: Of the disk.
         base: Where on the disk the volume begins.
         size: Its length in bytes; `None` while it is unknown.
-        limit: From where on in the volume nothing is told; `None`: nowhere.
+        limit: The offset in the volume from which on no bytes are given; `None`: none.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RegionsView:
         return self._size
 
     def read(self, offset: int, length: int) -> bytes:
-        """What is held from `offset` on."""
+        """The bytes that are held from `offset` on."""
         if self._limit is not None:
             length = max(0, min(length, self._limit - offset))
         start = self._base + offset

@@ -1,12 +1,12 @@
-"""What a raw disk or a partition holds: the types of volumes that libblkid knows, by its names.
+"""Recognises what a raw disk or a partition holds: the types of volumes that libblkid knows, by its names.
 
-First the magic numbers are looked for, each in its places, which is quick; then what has one must agree with
-itself: sizes, versions, checksums (see `superblock`, and the families' modules for which). Nothing that a
-superblock points to is followed, so what is read is known beforehand: `wanted`, and `far` from the front.
+First it looks for the magic numbers, each in its places, which is quick. A superblock with a magic number
+must also agree with itself: sizes, versions, checksums (see `superblock` and the modules of the families).
+Nothing that a superblock points to is followed, so the ranges that are read are known beforehand: `wanted`
+near the front, and `far` from it.
 
-Names of optical discs, `iso9660` and `udf`, are the disc's inspector's and not told here. Of libblkid's other
-names, those of RAID controllers' members, LVM 1, device-mapper's own volumes, bcachefs, and of file systems
-that hardly anyone has met are not known.
+The inspector of discs recognises `iso9660` and `udf`. Libblkid's other types are not known here: members of
+RAID controllers, LVM 1, device-mapper's own volumes, bcachefs, and rare file systems.
 
 Source for names and order: `blkid -k` of util-linux 2.38, `libblkid/src/superblocks/superblocks.c` of 2.41.
 """
@@ -19,7 +19,7 @@ from keyhole.inspectors.volumes import apple, linux, members, microsoft, packed,
 from keyhole.inspectors.volumes.superblock import Place, Signature
 from keyhole.inspectors.volumes.view import View
 
-#: Whoever looks at a volume has this much of its front, by the first read.
+#: As much of a volume's front as the first read brings.
 FRONT = 256 * 1024
 #: libblkid looks at nothing that is not larger.
 TOO_SMALL = 1024
@@ -72,12 +72,13 @@ SIGNATURES: tuple[Signature, ...] = (
     linux.ZONEFS,
     packed.EROFS,
 )
-#: What a volume that is part of something, or encrypted, is foremost, whatever is recognised in it, too.
+#: Types that decide alone: a volume that is part of something, or encrypted, may also hold another's
+#: superblock.
 FOREMOST = frozenset(
     {"linux_raid_member", "drbd", "LVM2_member", "crypto_LUKS", "VMFS_volume_member", "BitLocker"}
 )
 
-#: A magic number to be found, and what it would be of.
+#: A magic number, the number of its signature, and the place of the superblock.
 Candidate = tuple[bytes, int, Place]
 
 
@@ -99,8 +100,8 @@ _ENDS = tuple((number, one) for number, one in enumerate(SIGNATURES) if one.ends
 def names(view: View) -> tuple[str, ...]:
     """The types of all signatures that a volume has, in libblkid's order; usually there is one, or none.
 
-    A function of the known bytes alone: what is recognised while some are unknown is also recognised, perhaps
-    beside others, once they are known.
+    It depends on the known bytes alone. Types that are recognised while bytes are unknown are still
+    recognised, perhaps with others, once the bytes are known.
     """
     if not (view.read(TOO_SMALL, 1) if view.size is None else view.size > TOO_SMALL):
         return ()
@@ -108,7 +109,7 @@ def names(view: View) -> tuple[str, ...]:
 
 
 def damaged(view: View) -> tuple[str, ...]:
-    """Of a volume's types those of which no superblock has its checksum."""
+    """The types of a volume that have no superblock with a correct checksum."""
     intact = {
         SIGNATURES[number].name for number, place in _found(view) if SIGNATURES[number].is_intact(place, view)
     }

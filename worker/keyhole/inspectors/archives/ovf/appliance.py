@@ -4,8 +4,8 @@ Source: virt-v2v, input/OVA.ml, `find_files`: an `.ovf` in any folder, of which 
 ApplianceImplImport.cpp, `i_readFSOVA`: the first in any folder, in upper or lower case. VMware's ovftool and
 vSphere take the first, too.
 
-A file that macOS adds beside another is no descriptor, whatever its suffix. One in a folder does not make the
-archive a machine if nothing is there that it names, or it is no XML (`.ovf` is also the suffix of OOMMF's
+A file that macOS adds beside another is not a descriptor, whatever its suffix. One in a folder does not make
+the archive a machine if nothing is there that it names, or it is no XML (`.ovf` is also the suffix of OOMMF's
 vector fields). What it names of the host is a finding all the same.
 """
 
@@ -135,7 +135,7 @@ class Appliance:
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """What there is to say of the descriptors by themselves."""
+        """Findings on the descriptors by themselves."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found("ambiguous_format", f"there are {len(taken)} OVFs, of which readers take any")
@@ -156,7 +156,7 @@ class Appliance:
 
 
 def _of_host(descriptor: Descriptor) -> Iterator[Finding]:
-    """What a descriptor names that is not in the archive, and should not be looked for elsewhere."""
+    """Findings on files that a descriptor names outside the archive."""
     for file in descriptor.files:
         reason = leads_elsewhere(file.href)
         if reason:

@@ -27,7 +27,7 @@ HARD_DISK = 17
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What is known of an archive: its files, what those hold, and whether all of it was seen.
+    """An archive as the checks see it: its files, their facts, and whether all of it was seen.
 
     `disks` are the members that files of an OVF are, by their ids.
     """
@@ -71,7 +71,7 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
     elif there.chunks and file.chunk_size is not None:
         yield from _of_chunks(file, there, archive.files)
     else:
-        yield found("ovf_reference", f"the OVF names {name}, which is no file of the archive")
+        yield found("ovf_reference", f"the OVF names {name}, which is not a file of the archive")
 
 
 def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:

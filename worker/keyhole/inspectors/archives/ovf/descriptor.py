@@ -106,7 +106,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What a device of the machine has: its kind in CIM, `None` if it is not stated, and the resource."""
+    """A device of the machine: its CIM type, `None` if it is not stated, and its resource."""
 
     kind: int | None
     text: str
@@ -114,7 +114,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What an OVF says. `note` is what some readers do not like about its encoding."""
+    """A parsed OVF. `note` says which part of its encoding some readers reject."""
 
     files: tuple[File, ...]
     disks: tuple[Disk, ...]
@@ -164,7 +164,7 @@ def _parse(text: str) -> Descriptor:
 
 @dataclass(slots=True)
 class _Item:
-    """What is known so far of a device, from the elements in one other."""
+    """A device whose elements are still being read."""
 
     depth: int = 0
     kind: str = ""
@@ -259,7 +259,7 @@ class _Reader(ContentHandler):
             self._host += of_resource(text)
 
     def descriptor(self) -> Descriptor:
-        """What was read."""
+        """The descriptor that was read."""
         return Descriptor(
             tuple(_file(said) for said in self._files),
             tuple(_disk(said, self._properties) for said in self._disks),

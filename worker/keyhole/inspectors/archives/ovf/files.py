@@ -87,7 +87,7 @@ def leads_elsewhere(href: str) -> str | None:
 
 
 def _readings(href: str) -> tuple[bytes, bytes]:
-    """What a reference says literally, and with its percent signs resolved."""
+    """The paths that a reference may mean: as written, and with percent signs decoded."""
     return href.encode(errors="replace"), unquote_to_bytes(href)
 
 

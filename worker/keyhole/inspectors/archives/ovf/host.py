@@ -1,4 +1,4 @@
-"""What of the host an OVF names: files and devices that are not in its archive.
+"""Files and devices of the host that an OVF names, which are not in its archive.
 
 Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool User's Guide", for
 `ExtraConfig`, whose entries go into the machine's VMX; VirtualBox, ApplianceImplImport.cpp,
@@ -41,7 +41,7 @@ VIRTUALBOX = (
 )
 #: Elements whose file is opened only where they are enabled, and whether they are where it is not said.
 ENABLED = {"Port": "true", "VideoCapture": "false", "VideoRecording": "false"}
-#: What a serial port leads to that is no file.
+#: The targets of a serial port that are not files.
 NO_FILE = frozenset({"Disconnected", "TCP"})
 #: The names of settings whose values may be files.
 INTERNAL = ("VBoxInternal", "Security/")
@@ -65,18 +65,18 @@ def outside(text: str) -> str | None:
 
 
 def of_resource(text: str) -> Iterator[HostFile]:
-    """What an item's `HostResource`, or the path of its drive, names of the host."""
+    """The host's file or device that an item's `HostResource`, or the path of its drive, names."""
     if not OWN_RESOURCE.fullmatch(text):
         yield from _if_outside("the host resource of an item", text)
 
 
 def of_inclusion(attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """What XInclude would include."""
+    """The file that XInclude would include."""
     yield from _if_outside("an inclusion", attributes.get("href", "").strip())
 
 
 def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """What a `Config` or `ExtraConfig` names of the host."""
+    """The host's file or device that a `Config` or `ExtraConfig` names."""
     key, value = attributes.get("key", "").strip(), attributes.get("value", "").strip()
     lower = key.lower()
     if lower.endswith(FILE_KEYS) and not lower.startswith(FOR_THE_GUEST) and not OWN_FILE.fullmatch(value):
@@ -84,7 +84,7 @@ def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:
 
 
 def of_virtualbox(element: str, attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """What an element of VirtualBox's own machine names of the host."""
+    """The host's file or device that an element of VirtualBox's machine names."""
     if element in ENABLED and attributes.get("enabled", ENABLED[element]) == "false":
         return
     if element == "Port" and attributes.get("hostMode") in NO_FILE:

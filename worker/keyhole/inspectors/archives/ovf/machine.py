@@ -1,4 +1,4 @@
-"""What a descriptor makes of an archive's files: members, one disk in many chunks, a machine or none.
+"""The virtual machine that a descriptor makes of an archive's files, and its disks in chunks.
 
 The archive tells a machine of its files as it comes upon them, in their order, and gives what is wanted of
 them at once: the text of what may be a descriptor, and the front of a chunk. So when a chunk comes, all
@@ -45,7 +45,7 @@ class Machine:
 
     def __init__(self) -> None:
         self._appliance = Appliance()
-        # Of each file, by its number: where it begins, and how long it is.
+        # Where each file begins and how long it is, by its number.
         self._places: list[tuple[int | None, int]] = []
         # Where the files lie that may be chunks, by their numbers, and what is wanted of the last file.
         self._pieces: dict[int, ExtentMap] = {}
@@ -145,7 +145,7 @@ class Machine:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What the descriptor says; nothing if there is none, or it cannot be read."""
+        """The parsed descriptor; an empty one if there is none, or it cannot be read."""
         candidate = self._candidate
         return (candidate.descriptor or NOTHING) if candidate is not None else NOTHING
 

@@ -66,7 +66,7 @@ MARKUP = bytes([9, 10, 13, *range(0x20, 0x7F)])
 
 
 class EncodingError(Exception):
-    """A text that cannot be decoded; `unsupported` if that is no fault of the text."""
+    """A text that cannot be decoded; `unsupported` if the text is not at fault."""
 
     def __init__(self, message: str, *, unsupported: bool) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class EncodingError(Exception):
 
 
 class Text(NamedTuple):
-    """What a descriptor says.
+    """The text of a descriptor.
 
     `other` is what readers see that go by the declaration where its mark says something else, `None` if that
     is the same; `note` says that mark and declaration differ, which some readers refuse.
@@ -119,7 +119,7 @@ def _by_declaration(raw: bytes) -> Text:
 
 
 def _other(raw: bytes, text: str) -> str | None:
-    """What a reader sees that believes the declaration and not the mark of UTF-8."""
+    """The text for a reader that believes the declaration and not the UTF-8 mark."""
     try:
         other = _by_declaration(raw[len(codecs.BOM_UTF8) :]).text
     except EncodingError:

@@ -63,7 +63,7 @@ class Entry:
 
 
 class Announced:
-    """What was said of the next member so far."""
+    """What earlier headers have stated about the next member."""
 
     def __init__(self) -> None:
         self._records: Records | None = None
@@ -94,7 +94,7 @@ class Announced:
         """The member whose own header this is.
 
         Raises:
-            TarError: It is no whole member, or not the same to all readers.
+            TarError: The member is cut off, or readers do not agree on it.
         """
         records = self._records or Records()
         announced = records.name or self._long.get(LONG_NAME)
@@ -117,9 +117,9 @@ class Announced:
         # To some readers an old file is a folder if only the name in its own header ends like one.
         folder_to_some = header.name.endswith(b"/") or not entry.is_file
         if folder_to_some and (entry.stored or records.sparse):
-            raise ambiguous(f"{shown(entry.name)} is no file and has data, which not all readers skip")
+            raise ambiguous(f"{shown(entry.name)} is not a file and has data, which not all readers skip")
         if entry.link and entry.kind not in LINKS:
-            raise ambiguous(f"{shown(entry.name)} is no link and has a target, to which BusyBox links it")
+            raise ambiguous(f"{shown(entry.name)} is not a link and has a target, to which BusyBox links it")
         if entry.also and entry.kind in LINKS:
             raise ambiguous(f"{shown(entry.name)} is a link that Python sees in another folder")
         if entry.kind == SPARSE and records.sparse:

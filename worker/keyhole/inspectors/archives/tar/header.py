@@ -54,7 +54,7 @@ GLOBAL = b"g"
 
 
 class TarError(Exception):
-    """What ends the reading of an archive, as a finding."""
+    """Ends the reading of an archive, for the reason in `finding`."""
 
     def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
         super().__init__(message)
@@ -149,7 +149,7 @@ def number(field: bytes) -> int:
     """
     value = tar_numbers.size(field)
     if value is None:
-        raise TarError("structure", "a header states a size that is no number to all readers")
+        raise TarError("structure", "a header states a size that not all readers can read as a number")
     if value > MAX_SIZE:
         raise TarError("structure", f"a header states a size of {value} bytes")
     return value

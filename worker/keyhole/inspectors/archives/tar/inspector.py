@@ -53,7 +53,7 @@ MIB = 1024**2
 MAX_ENTRIES = 16_384
 #: What speaks of the next member. libarchive takes no more, either.
 MAX_EXTENDED = MIB
-#: Of what says which disks a machine has.
+#: The longest text that says which disks a machine has.
 DESCRIPTOR_SUFFIX = b".ovf"
 #: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
@@ -151,7 +151,7 @@ class TarInspector(ContainerInspector):
         return {**({"archive": kind} if kind else {}), "other_files": self._count - len(self.members())}
 
     def checks(self) -> list[Finding]:
-        """What the walk came upon, and which members share a name."""
+        """Findings on the structure, on links, and on members that share a name."""
         if not self.format_match:
             return []
         links = BoundedFindings()
@@ -245,7 +245,7 @@ class TarInspector(ContainerInspector):
         if self.inside.too_deep:
             raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
         looked_at = yield from self.looks_at(entry.name, extents)
-        # Of an empty file there is nothing to look at, and archives of them are cheap to make.
+        # An empty file has nothing to inspect, and archives of empty files are cheap to make.
         looked_at = looked_at and (extents.size > 0 or is_disk_name(entry.name))
         number = self.new_member(printable(entry.name), extents) if looked_at else self.skip_member()
         self._give_name(entry, number)

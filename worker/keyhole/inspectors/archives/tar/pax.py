@@ -24,7 +24,7 @@ SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 VOLUME_PREFIX = b"GNU.volume."
 #: The size that star gives a sparse file, beside `size`, which is how much is stored of it.
 REAL_SIZE = b"SCHILY.realsize"
-#: What changes which members there are. Of the rest nothing is kept.
+#: The keys that change which members there are. Others are dropped.
 DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
 #: Numbers that matter to none but those that unpack, as GNU tar and Go take them.
 NUMBERS = {
@@ -38,7 +38,7 @@ READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What one extended header says that matters, by key; and the pairs of a map of format 0.0."""
+    """The values of one extended header by key, as far as they matter, and the pairs of a 0.0 sparse map."""
 
     values: dict[bytes, bytes] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()

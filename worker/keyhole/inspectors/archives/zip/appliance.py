@@ -1,8 +1,8 @@
 """A virtual machine in a ZIP archive: its descriptor, compared with the archive's files.
 
-virt-v2v takes an appliance that is a ZIP archive as it takes one that is a tar (input/OVA.ml). Which file
-describes the machine, and what may be wrong with it, is the same (`appliance`, `appliance_checks`). A disk in
-chunks is not joined here, as its chunks are compressed each by itself.
+virt-v2v accepts an appliance in a ZIP archive like one in a tar (input/OVA.ml). The same modules find and
+check its descriptor (`ovf.appliance`, `ovf.checks`). A disk in chunks is not joined here, because each chunk
+is compressed by itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ class ZipAppliance:
         )
 
     def findings(self, members: Mapping[int, Member], *, all_seen: bool) -> list[Finding]:
-        """What is wrong with the descriptor, and where it contradicts the archive."""
+        """Findings on the descriptor, and on contradictions between it and the archive."""
         numbers = [(file.id, self._number_of(file)) for file in self._descriptor.files]
         disks = {
             name: members[number] for name, number in numbers if number is not None and number in members

@@ -40,7 +40,7 @@ CENTRAL: Final = b"PK\1\2"
 #: The shortest entry of the directory, with a name of no bytes.
 LEAST_ENTRY_BYTES: Final = 46
 IN_ZIP64_16, IN_ZIP64_32 = 0xFFFF, 0xFFFFFFFF
-#: Records in one tail that are told. A comment full of them is no archive's.
+#: Records that are returned from one tail. No archive has a comment full of them.
 MAX_RECORDS: Final = 64
 
 

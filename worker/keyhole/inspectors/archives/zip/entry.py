@@ -141,7 +141,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What should stand behind a member's data: checksum and sizes.
+    """The descriptor that should follow a member's data: checksum and sizes.
 
     The sizes have 8 bytes if the header has a ZIP64 field, so that a reader of a stream knows it, or if they
     need them. It finds the end of stored data by the descriptor's mark alone.
@@ -175,7 +175,7 @@ class Local:
         """Read the header without what follows it.
 
         Raises:
-            ZipError: It is no such header.
+            ZipError: The bytes are not such a header.
         """
         if len(data) < LOCAL.size or not data.startswith(LOCAL_MARK):
             raise ZipError("structure", "the ZIP directory leads to a place where no member begins")
@@ -210,7 +210,7 @@ class Local:
             yield "name"
         if self.method != entry.method:
             yield "method"
-        # Of a name in ASCII it makes no difference that it is UTF-8.
+        # For a name in ASCII it makes no difference whether it is UTF-8.
         if (self.flags ^ entry.flags) & ~(UTF_8 if name.isascii() else 0):
             yield "flags"
         for said, stated, what in (

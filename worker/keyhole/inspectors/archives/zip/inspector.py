@@ -1,7 +1,7 @@
 r"""ZIP archives: the directory at the end and the local headers are read, never the data between.
 
-Source: APPNOTE.TXT 6.3.10, section 4.3. The records at the end stand in `zip_records`, a member's two
-headers in `zip_entry`, the methods of compression in `zip_methods`.
+Source: APPNOTE.TXT 6.3.10, section 4.3. The records at the end are read in `records`, a member's two
+headers in `entry`, the compression methods in `methods`.
 
 An archive is a local header and data for each member, then the directory, which has another header for each,
 then the end records. Readers that seek go by the directory, from the end; readers that take a stream go from
@@ -13,17 +13,17 @@ local header to local header. An archive is in order where both see the same:
 - both headers of a member agree;
 - no name is there twice.
 
-Every file is looked at by an inspection of its own: in place if it is stored, as it is unpacked if it is
-compressed. What is recognised is a member, and so is what is not, from 1 MiB on; the others are counted.
-What is encrypted or compressed by a method without a decoder is named and not looked at. A file that
-describes a virtual machine is compared with the others (`zip_appliance`).
+Every file has an inspection of its own: in place if it is stored, while it is unpacked if it is compressed. A
+file is a member if it was recognised, or has 1 MiB or more; the others are counted. Keyhole does not look
+into files that are encrypted or compressed by a method without a decoder, but reports them. A file that
+describes a virtual machine is compared with the others (`appliance`).
 
-The directory comes last and leads to what comes first. So what passes of the archive's front, and its end,
-are kept until they are asked for: two reads are enough for an archive of any length with a disk that its
-front explains. A stream that passes more than that misses what it passed.
+The directory comes last and leads to the members before it. So the archive's front and end are kept until
+they are asked for: two reads are enough for an archive of any length whose disk is recognised by its front. A
+stream misses what it passed beyond that.
 
-Wholeness: proven when the walk comes from the first member to the directory. Checksums of stored members are
-not compared: that would take every byte.
+Wholeness: proven when the walk leads from the first member to the directory. Checksums of stored members are
+not compared, because that would take every byte.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -55,7 +55,7 @@ from keyhole.inspectors.text import printable
 KEPT_FRONT = 256 * 1024
 #: The longest path that Linux takes, and so the longest link.
 MAX_LINK = 4096
-#: What `Paths` is told of what is neither a link nor a folder: kinds of tar's.
+#: The kinds, as in tar, of members that are neither links nor folders.
 FILE, DEVICE = b"0", b"3"
 
 
@@ -75,7 +75,7 @@ class ZipInspector(ContainerInspector):
         self._asked: ByteRange | None = None
         self._asked_name = ""
         self._ended = self._whole = False
-        # What passes of the front is kept, without being asked for.
+        # The front is kept as it passes, before anything asks for it.
         self._front: CaptureRegion | None = CaptureRegion(0, KEPT_FRONT)
         self.new_region("mark", CaptureRegion(0, 4))
         self.new_region("end", TailRegion(TAIL_BYTES))
@@ -105,7 +105,7 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Give what is wanted of what is kept. Each time more may be wanted, as often as there is some."""
+        """Show kept bytes that are wanted, until none are: each may lead to more."""
         if self._walk is None:
             return
         while parts := [part for gap in self.missing() for part in self._passed(gap)]:
@@ -115,7 +115,7 @@ class ZipInspector(ContainerInspector):
             self._front = None
 
     def _passed(self, gap: ByteRange) -> Iterator[tuple[int, bytes]]:
-        """What is kept of a range."""
+        """The kept bytes of a range."""
         for region in (self._front, self.region("end")):
             if region is not None:
                 yield from region.pieces(gap)
@@ -147,7 +147,7 @@ class ZipInspector(ContainerInspector):
 
     @property
     def complete(self) -> bool:
-        """Whether the walk has ended and all members have what they want, or it is no archive."""
+        """Whether the walk has ended and all members have what they want, or this is not an archive."""
         return super().complete and (self._ended or (self.filled("mark") and not self.format_match))
 
     def keeps(self, member: Member) -> bool:
@@ -162,11 +162,11 @@ class ZipInspector(ContainerInspector):
         return Wholeness.PROVEN if self._whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """How many entries there are that are no members."""
+        """How many entries are not members."""
         return {"other_files": self._entries - len(self.members())} if self.format_match else {}
 
     def checks(self) -> list[Finding]:
-        """What the walk came upon, and which members share a name."""
+        """Findings on the structure, on links, and on members that share a name."""
         if not self.format_match:
             return []
         links = BoundedFindings()
@@ -190,7 +190,7 @@ class ZipInspector(ContainerInspector):
     # The walk
 
     def _hear(self, call: Callable[[], ByteRange | None]) -> None:
-        """Hear what the walk wants next, or how it ended."""
+        """Take the next range that the walk wants, or its end."""
         try:
             self._asked = call()
         except StopIteration:
@@ -282,15 +282,13 @@ class ZipInspector(ContainerInspector):
     def _target(self, entry: Entry, at: int) -> Walk[bytes]:
         """Where a link leads, which is its data."""
         if entry.is_encrypted or not 0 < entry.packed <= MAX_LINK or entry.size > MAX_LINK:
-            self._add("member_path", f"{shown(entry.name)} is a link, and where it leads cannot be read")
+            self._add("member_path", f"{shown(entry.name)} is a link whose target cannot be read")
             return b""
         data = yield ByteRange(at, entry.packed)
         try:
             return unpacked(entry, data)
         except DecodingError as error:
-            self._add(
-                "member_path", f"{shown(entry.name)} is a link, and where it leads cannot be read: {error}"
-            )
+            self._add("member_path", f"{shown(entry.name)} is a link whose target cannot be read: {error}")
             return b""
 
     def _give_name(self, entry: Entry, number: int | None) -> None:

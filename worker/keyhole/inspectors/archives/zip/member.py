@@ -1,7 +1,7 @@
 """Compressed members of a ZIP archive: their bytes are unpacked as they come.
 
-A member is read as compressed objects are (`compressed`), by the same limits. What comes out is compared
-with the length and the checksum that the directory states, once all of it came out.
+A member is read like a compressed object (`compression.inspector`), with the same limits. At its end, the
+output is compared with the length and the checksum that the directory states.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from keyhole.inspectors.inside import Inside
 
 
 class Unpacking(CompressedInspector):
-    """What unpacks a member and shows what comes out to an inspection.
+    """Unpacks a member and shows the output to its inspection.
 
     Args:
         entry: The member.
         decoder: What decodes it.
-        inside: How members of the archive may be looked at.
+        inside: How the archive's members may be inspected.
     """
 
     DECODER = MemberDecoder
@@ -40,18 +40,18 @@ class Unpacking(CompressedInspector):
 
     @property
     def matches(self) -> list[FileInspector]:
-        """None: what an archive compresses by itself is no format of its own."""
+        """None: a member that the archive itself compresses is not a format of its own."""
         return []
 
     def facts(self) -> Facts:
-        """What is known of what came out, with what is wrong with the packed data."""
+        """The facts of the output, with findings on the packed data."""
         findings = tuple(self.checks())
         for inside in self.members():
             return replace(inside.facts, findings=(*inside.facts.findings, *findings))
         return Facts(None, None, None, 0, (), findings=findings, complete=False)
 
     def _look(self, replay: Replay) -> None:
-        """End at once if more comes out than the directory states, else as of any compressed object."""
+        """End at once if the output is longer than the directory states; else decide as for any stream."""
         if self._decoder.made > self._entry.size:
             self._end("size_mismatch", self._wrong_size(f"{self._decoder.made} or more"))
         else:
@@ -64,10 +64,10 @@ class Unpacking(CompressedInspector):
         elif self._decoder.checksum != self._entry.checksum:
             yield found(
                 "checksum_mismatch",
-                "what was unpacked does not have the checksum that the ZIP directory states",
+                "the unpacked data do not match the checksum in the ZIP directory",
             )
 
-    def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - of an archive this is no matter
+    def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - it does not matter in an archive
         """Whether a stream lies right in a stream: an archive lies between them."""
         return False
 
@@ -76,13 +76,13 @@ class Unpacking(CompressedInspector):
 
 
 class PackedMember(PlacedMember):
-    """A member whose bytes lie in the archive packed."""
+    """A compressed member of an archive."""
 
     def __init__(self, name: str, place: int, entry: Entry, unpacking: Unpacking) -> None:
         super().__init__(name, ExtentMap.whole(entry.packed, place), unpacking)
         self._unpacking = unpacking
 
     def _told(self) -> Member:
-        # It does not lie in the archive as it is.
+        # Its bytes do not lie in the archive uncompressed.
         (size,) = [member.size for member in self._unpacking.members()] or [None]
         return Member(self.name, None, size, self._unpacking.facts())

@@ -27,7 +27,7 @@ UNKNOWN_SIZE = b"\xff" * 8
 
 
 class MemberDecoder(Decoder):
-    """A decoder that sums up what it makes. There is no padding between streams."""
+    """A decoder that computes the checksum of its output. There is no padding between streams."""
 
     PADDING = 0
 
@@ -93,7 +93,7 @@ class _ZipLzma:
 
     @property
     def unused_data(self) -> bytes:
-        """What lies behind their end."""
+        """The bytes that lie behind their end."""
         return self._lzma.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
@@ -135,7 +135,7 @@ def _lzma_member(entry: Entry) -> LzmaMember:
     return LzmaMember(UNKNOWN_SIZE if entry.flags & LZMA_HAS_END else entry.size.to_bytes(8, "little"))
 
 
-#: What decodes a member, by its method.
+#: The decoder of a member by its method.
 DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     8: lambda _: DeflateMember(),
     12: lambda _: Bzip2Member(),
@@ -143,17 +143,17 @@ DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     93: lambda _: ZstdMember(),
     95: lambda _: XzMember(),
 }
-#: What other methods are called.
+#: The names of other methods.
 OTHERS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 97: "WavPack", 98: "PPMd"}
 
 
 def method_name(method: int) -> str:
-    """What a method that is not decoded is called."""
+    """The name of a method that is not decoded."""
     return OTHERS.get(method, f"method {method}")
 
 
 def unpacked(entry: Entry, data: bytes) -> bytes:
-    """What a short member holds, of all its data.
+    """Unpack a short member, whose data are all here.
 
     Raises:
         DecodingError: They cannot be decoded, or more comes out than the directory states.

@@ -1,4 +1,4 @@
-r"""What the records at the end of a ZIP archive say, where all readers take the same from them.
+r"""The records at the end of a ZIP archive, read so that all readers agree on them.
 
 Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `zip_end` finds the end records and has their fields.
 A ZIP64 record stands before the locator that stands before the end record. Little-endian:
@@ -42,7 +42,7 @@ IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 
 class ZipError(Exception):
-    """What ends the reading of an archive, as a finding."""
+    """Ends the reading of an archive, for the reason in `finding`."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)

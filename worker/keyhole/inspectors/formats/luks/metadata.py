@@ -52,7 +52,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the metadata say, as far as they can be read; `problems` says what cannot, as sentences."""
+    """The metadata, as far as they can be read; `problems` says in sentences what cannot."""
 
     segments: tuple[Segment, ...] = ()
     areas: tuple[Area, ...] = ()

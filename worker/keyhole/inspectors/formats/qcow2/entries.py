@@ -1,4 +1,4 @@
-"""What the entries of a qcow2's L2 tables point to.
+"""The entries of a qcow2's L2 tables, and the clusters that they point to.
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 Entries".
 
@@ -9,7 +9,7 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 E
 | 62 | the cluster is compressed |
 | 63 | its refcount is exactly one, so it is written in place |
 
-All others are zero. Of a compressed cluster, x = 62 - (cluster bits - 8):
+All others are zero. For a compressed cluster, x = 62 - (cluster bits - 8):
 
 | bits | of a compressed one |
 |---|---|
@@ -40,7 +40,7 @@ class Mapped(NamedTuple):
     """The clusters of the file that entries point to, by number and sorted; some several times.
 
     `in_place` says whether one that is there several times is written in place. `sound` is false if an entry
-    points elsewhere than to the beginning of a cluster, or has a bit that no version knows.
+    does not point to the beginning of a cluster, or has a bit that no version knows.
     """
 
     clusters: "array[int]"
@@ -50,7 +50,7 @@ class Mapped(NamedTuple):
 
 
 def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, version: int) -> Mapped:
-    """What the entries of some L2 tables point to."""
+    """The clusters that the entries of some L2 tables point to."""
     within = (1 << cluster_bits) - 1
     reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
     # Arrays, for there may be two million entries.

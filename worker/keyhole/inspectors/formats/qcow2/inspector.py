@@ -156,7 +156,7 @@ class QcowInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What leads outside, what is not understood, and what contradicts itself."""
+        """Findings on other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         header, maps = self._header, self._maps

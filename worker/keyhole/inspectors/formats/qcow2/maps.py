@@ -175,7 +175,7 @@ class QcowMaps:
         return self._inspector.filled("tables")
 
     def mapped_by(self, tables: Iterable[int]) -> Mapped:
-        """What the L2 tables at some offsets point to, as far as they are here."""
+        """The clusters that the L2 tables at some offsets point to, as far as the tables are here."""
         header = self.header
         return mapped(
             map(self.cluster_at, tables),

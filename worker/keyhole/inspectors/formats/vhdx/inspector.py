@@ -10,11 +10,10 @@ Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT
 | by the region table | 64 KiB | metadata table: `metadata`, entries u16@10, from 32 on 32 B each: GUID, offset u32@16 (in the region), length u32@20, flags u32@24 (bit 2: required) |
 | by the region table | 8 B an entry | BAT: state in bits 0 to 2 (6 fully, 7 partly present), offset in MiB from bit 20 on |
 
-Of the two headers the one with the higher sequence number counts, of the two region tables the first that is
-intact. The metadata and BAT regions may lie anywhere after the first MiB.
+The header with the higher sequence number counts, and the first region table that is intact. The metadata and BAT regions may lie anywhere after the first MiB.
 
-Wholeness: the highest block that the BAT leads to. Of a BAT beyond `MAX_BAT_BYTES` the beginning is looked
-at.
+Wholeness: the highest block that the BAT leads to. Only the beginning of a BAT longer than
+`MAX_BAT_BYTES` is read.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Mapping
@@ -182,7 +181,7 @@ class VHDXInspector(FileInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What the headers, tables and the BAT say of the image."""
+        """Findings on the headers, the tables and the BAT."""
         if not self.format_match or self._size is None:
             return []
         disk = self._disk

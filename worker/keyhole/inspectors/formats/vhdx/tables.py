@@ -27,7 +27,7 @@ REQUIRED_ITEM = 4
 
 
 class Header(NamedTuple):
-    """What one of the two headers says; `raw` is all of it."""
+    """The fields of one of the two headers; `raw` is all of it."""
 
     sequence: int
     log_guid: bytes

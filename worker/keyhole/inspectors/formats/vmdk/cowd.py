@@ -131,7 +131,7 @@ class COWDInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What leads outside, what is not understood, and what contradicts itself."""
+        """Findings on other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._present:
@@ -184,7 +184,7 @@ class COWDInspector(HeaderInspector):
                 yield found("truncated", f"the {name} ends at byte {end}, the object at {self._size}")
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """What the object must hold, each with its end in bytes."""
+        """The structures that the object must hold, each with its end in bytes."""
         yield "grain directory", self._u32(20) * SECTOR + 4 * self._u32(24)
         yield "part in use", self._u32(28) * SECTOR
         if last := max(self._tables, default=0):

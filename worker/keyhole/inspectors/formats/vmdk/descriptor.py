@@ -4,14 +4,14 @@ Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; QEMU, 
 vmdk_parse_extents and vmdk_parent_open.
 
 A descriptor is lines: comments (`#`), settings (`name=value`, values often quoted) and extents
-(`access sectors type "file" offset`). Its readers disagree about nearly everything else, so whatever any of
-them could see is told:
+(`access sectors type "file" offset`). Its readers disagree about nearly everything else, so Keyhole reports
+what any of them could see:
 
 - A reader in C stops at the first NUL, readers that search bytes don't: text behind a NUL is read, too.
 - Some take names as they are written, others in any case: names are read in any case.
 - QEMU opens the parent at the first mention of `parentFileNameHint`, be it in a comment, and Glance takes the
   first `createType="` for the type: mentions are counted, not only settings.
-- A line that begins like an extent is one, if only of a kind that nobody knows.
+- A line that begins like an extent counts as one, even if its type is unknown.
 """
 
 import re
@@ -42,8 +42,8 @@ UNKNOWN = "?"
 
 #: 32 TiB in extents of 2 GiB, the shortest that tools split a disk into.
 MAX_EXTENTS = 16 * 1024
-#: Of a setting that is stated again and again, this many are read. Nobody states one so often; then it counts
-#: as a stray, for what comes behind is not known.
+#: Values that are read of a setting that is stated again and again. No tool states one so often, so it then
+#: counts as misplaced: the values behind are unknown.
 MAX_VALUES = 16
 #: As much of a file's name as QEMU takes (block/vmdk.c, vmdk_parse_extents) is shown in a finding.
 SHOWN_NAME = 511
@@ -65,7 +65,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A parsed descriptor. Of a setting that is stated twice, every value is kept, in order.
+    """A parsed descriptor. If a setting is stated twice, every value is kept, in order.
 
     `misplaced` are names of settings that stand where no setting is: in a comment, in another's value.
     `extents` are the first `MAX_EXTENTS` of them, all unless `more_extents`.
@@ -82,7 +82,7 @@ class Descriptor:
         return self.settings.get(name, (None,))[0]
 
     def parent(self) -> Finding | None:
-        """What says that the image needs a parent, if anything does."""
+        """The finding that the image needs a parent; `None` if it does not."""
         hint = self.setting(PARENT_HINT)
         if any(value.lower() != NO_PARENT for value in self.settings.get(PARENT_CID, ())):
             named = f", {hint[:SHOWN_NAME]!r}" if hint else ""
@@ -92,7 +92,7 @@ class Descriptor:
         return None
 
     def change_tracking(self) -> Finding | None:
-        """What says that changes are tracked in another file, if anything does."""
+        """The finding that changes are tracked in another file; `None` if they are not."""
         path = self.setting(CHANGE_TRACK_PATH)
         if path or CHANGE_TRACK_PATH in self.misplaced:
             shown = (path or "")[:SHOWN_NAME]
@@ -126,7 +126,7 @@ def parse(raw: bytes) -> Descriptor:
 
 
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:
-    """The first mentions of a name, as the value that it is given there; `None` where it is no setting."""
+    """The values of a name at its first mentions; `None` for a mention that is not a setting."""
     end = 0
     for _ in range(MAX_VALUES):
         at = lowered.find(name, end)

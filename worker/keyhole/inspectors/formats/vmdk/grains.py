@@ -44,7 +44,7 @@ MAX_DIRECTORY_BYTES = 64 * 1024
 #: What the descriptor and all tables may take together, if these are held whole: tables of 2 KiB, each of
 #: 32 MiB of disk, so a disk of 20 GiB beside a usual descriptor, or 10 GiB with the redundant tables.
 MAX_HELD_BYTES = 1400 * 1024
-#: Of tables that are not held whole, this much of the first and of the last.
+#: If not all tables are held, this many bytes of the first and of the last are.
 MAX_SAMPLE_BYTES = 64 * 1024
 #: Readers have 32 bits for a sector.
 SECTORS = 1 << 32

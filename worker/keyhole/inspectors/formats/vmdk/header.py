@@ -42,7 +42,7 @@ TABLE_ENTRIES = 512
 
 
 class SparseHeader(NamedTuple):
-    """What a header says, in its own units."""
+    """The fields of a header, in its own units."""
 
     magic: bytes
     version: int

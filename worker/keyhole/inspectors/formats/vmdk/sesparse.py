@@ -38,8 +38,8 @@ of a table's entry tell what it is: 0 nothing, 1 unmapped, 2 zeros, 3 a grain. A
 The descriptor, which names a parent, is another object.
 
 Wholeness: the structures, and the grains that the grain table of the highest number leads to. That is proof
-where it is the only one, and a sample where there are more. Room for grains that are not there is no lack: it
-is stated for as many as there ever may be.
+where it is the only one, and a sample where there are more. Missing room for grains is not a
+fault: the header states room for as many grains as there may ever be.
 """
 
 from array import array
@@ -156,7 +156,7 @@ class SESparseInspector(HeaderInspector):
         return {"version": version, "grain_size": self._u64(24) * SECTOR}
 
     def checks(self) -> list[Finding]:
-        """What is not understood, and what contradicts itself."""
+        """Findings on unknown features and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._present:
@@ -200,7 +200,7 @@ class SESparseInspector(HeaderInspector):
             yield found("structure", "the grain table has an entry of no kind")
 
     def _misplaced(self) -> Iterator[Finding]:
-        """What does not lie in its area, and areas that are too small or lie over one another."""
+        """Findings on areas that are too small or overlap, and on tables and grains outside their areas."""
         if self._area("grain directory").sectors * SECTOR < 8 * self._tables_needed:
             yield found("structure", "the grain directory is too short for the capacity")
         areas = ((name, self._area(name)) for name in AREAS)
@@ -219,7 +219,7 @@ class SESparseInspector(HeaderInspector):
                 yield found("truncated", f"the {name} ends at byte {end}, the object at {self._size}")
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """What the object must hold, each with its end in bytes."""
+        """The structures that the object must hold, each with its end in bytes."""
         for name in AREAS:
             if name != "grains":
                 yield name, self._area(name).end * SECTOR
@@ -257,7 +257,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _rest(self) -> bytes:
-        """What is reserved of the header."""
+        """The reserved bytes of the header."""
         header = self.captured("header")
         return header[48:80] + header[208:]
 

@@ -141,7 +141,7 @@ class VMDKInspector(GrainMapInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What leads outside, what is not understood, and what contradicts itself."""
+        """Findings on other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         header, descriptor = self._header, self._descriptor
@@ -245,7 +245,7 @@ class VMDKInspector(GrainMapInspector):
                 yield found("truncated", f"{name} ends at byte {end}, the object at {self._size}")
 
     def _places(self, header: SparseHeader) -> Iterator[tuple[str, int]]:
-        """What the object must hold, each with its end in bytes."""
+        """The structures that the object must hold, each with its end in bytes."""
         footer, directory_bytes = self._footer, 4 * header.tables_needed
         if header.descriptor:
             yield "the descriptor", (header.descriptor + header.descriptor_sectors) * SECTOR
@@ -260,7 +260,7 @@ class VMDKInspector(GrainMapInspector):
             yield "the last grain", last * SECTOR + self._last_grain_bytes(header) + footer_bytes
 
     def _parts(self, header: SparseHeader) -> Iterator[Part]:
-        """What lies at a place of its own, and must not be overlapped."""
+        """The structures that nothing may overlap."""
         yield Part(0, HEADER_BYTES, "the header")
         if header.descriptor:
             start = header.descriptor * SECTOR

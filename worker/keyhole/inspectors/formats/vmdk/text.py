@@ -1,7 +1,7 @@
 r"""VMware VMDK that is a text alone: a descriptor whose extents, all of the content, are other files.
 
-Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; libvmdk's documentation, sections "The
-descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_desc and vmdk_parse_extents.
+Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; libvmdk's documentation, sections
+"The descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_desc and vmdk_parse_extents.
 
 | lines | what |
 |---|---|
@@ -18,14 +18,15 @@ descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_des
 What stands in the lines is read by `keyhole.inspectors.formats.vmdk.descriptor`.
 
 Readers that probe know the text by comments and blank lines that end in `version=`, or by its customary first
-line, of which there are several spellings. A mark of UTF-8 in front, which editors leave, is passed over. QEMU
-told `-f vmdk` needs neither: it takes the C string that begins the object, up to the first NUL, and looks for
-`createType` anywhere in it and for extents where lines begin. So any object is read up to its first NUL, in
-`STEPS`, and is a descriptor if that string has a type and leads to an extent or a parent, whatever else it is.
+line, of which there are several spellings. A mark of UTF-8 in front, which editors leave, is passed over.
+QEMU told `-f vmdk` needs neither: it takes the C string that begins the object, up to the first NUL, and
+looks for `createType` anywhere in it and for extents where lines begin. So any object is read up to its first
+NUL, in `STEPS`, and is a descriptor if that string has a type and leads to an extent or a parent, whatever
+else it is.
 
-All of a text that begins as one counts, for a line may stand behind any padding. The size is the sum of all extents, those of
-type ZERO and those that may not be written among them, as VMware has it; QEMU passes over such.
-Whether the extents are whole cannot be seen here.
+All of a text that begins as one counts, for a line may stand behind any padding. The size is the sum of all
+extents, those of type ZERO and those that may not be written among them, as VMware has it; QEMU passes over
+such. Whether the extents are whole cannot be seen here.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -178,7 +179,7 @@ class VMDKTextInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """What leads outside, what is not understood, and what contradicts itself."""
+        """Findings on other files that the image needs, unknown features, and contradictions."""
         descriptor = self._parsed
         if descriptor is None:
             return []
@@ -213,7 +214,9 @@ class VMDKTextInspector(HeaderInspector):
         if self.subformat is None:
             yield found("structure", "the descriptor states no createType")
         if self.subformat in EMBEDDED_TYPES:
-            yield found("structure", f"a descriptor of createType {self.subformat} is no object of its own")
+            yield found(
+                "structure", f"a descriptor of createType {self.subformat} cannot be an object of its own"
+            )
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
             yield found("structure", "the descriptor states createType twice, or where no setting stands")
         if PARENT_CID in descriptor.misplaced:
@@ -221,7 +224,7 @@ class VMDKTextInspector(HeaderInspector):
         if not descriptor.extents:
             yield found("structure", "the descriptor names no extent")
         if any(extent.kind == UNKNOWN for extent in descriptor.extents):
-            yield found("structure", "a line that begins like an extent is none")
+            yield found("structure", "a line begins like an extent and is not one")
 
     def _excess(self, descriptor: Descriptor) -> Iterator[Finding]:
         if descriptor.more_extents:
