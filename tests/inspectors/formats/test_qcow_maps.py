@@ -104,7 +104,7 @@ def test_clusters_may_be_shared_as_often_as_the_refcounts_say(written: bool) -> 
     counted = image.patched(2 * 65536 + 2 * 5, struct.pack(">H", 2))
     assert overlaps_of(image)
     if written:
-        assert overlaps_of(counted) == ["a cluster is pointed at several times, and yet written in place"]
+        assert overlaps_of(counted) == ["a cluster is pointed at several times, but is written in place"]
     else:
         assert_good(counted)
 

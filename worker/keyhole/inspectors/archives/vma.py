@@ -65,7 +65,7 @@ class VMAInspector(HeaderInspector):
     def _checks(self) -> Iterator[Finding]:
         yield found(
             "unsupported_subformat",
-            "a backup of Proxmox VE (VMA): its disks are not looked at before `vma extract` writes them",
+            "a backup of Proxmox VE (VMA): its disks can be inspected once `vma extract` has written them",
         )
         if not self._readable:
             yield found("truncated", "the object ends within the VMA header")

@@ -97,7 +97,10 @@ class ASIFInspector(HeaderInspector):
         if version != VERSION:
             yield found("unknown_features", f"ASIF version {version} is unknown")
         if not self._sizes_make_sense:
-            yield found("structure", f"chunks of {self._chunk} bytes and sectors of {self._sector} cannot be")
+            yield found(
+                "structure",
+                f"chunks of {self._chunk} bytes and sectors of {self._sector} bytes are not possible",
+            )
         if self._u64(48) > self._u64(56):
             yield found("structure", "the disk is larger than it can grow")
 

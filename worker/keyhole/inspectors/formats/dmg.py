@@ -196,8 +196,8 @@ class DMGInspector(FileInspector):
         if trailer.number(60, 4) > 1:
             yield found(
                 "data_file",
-                f"this is segment {trailer.number(56, 4)} of {trailer.number(60, 4)}; the others are files "
-                "beside it",
+                f"this is segment {trailer.number(56, 4)} of {trailer.number(60, 4)}; "
+                "the others are other files",
             )
         if trailer.number(8, 4) != DMG_TRAILER_BYTES:
             yield found("structure", f"the DMG trailer states a size of {trailer.number(8, 4)} bytes")
@@ -229,7 +229,7 @@ class DMGInspector(FileInspector):
         if trailer.part(RESOURCE_FORK).length:
             yield found(
                 "unsupported_subformat",
-                "a resource fork maps the disk's blocks, to readers that take it; it is not read",
+                "Keyhole does not read the resource fork, which maps the disk's blocks for some readers",
             )
         if trailer.part(PLIST).length > MAX_PLIST_BYTES:
             yield found(

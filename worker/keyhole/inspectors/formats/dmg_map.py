@@ -1,7 +1,7 @@
 """The block map of a DMG: which sectors lie where in its data fork.
 
-The map stands in a property list, an XML text, in tables (`blkx`) that are binary and written in base64, one for
-each partition. All numbers are big-endian.
+The map stands in a property list, an XML text, in tables (`blkx`) that are binary and written in base64, one
+for each partition. All numbers are big-endian.
 
 | offset | bytes | field of a table |
 |---|---|---|
@@ -18,8 +18,8 @@ each partition. All numbers are big-endian.
 | 80000004 to 80000008 | compressed by ADC, zlib, bzip2, LZFSE, xz |
 | 7FFFFFFE, FFFFFFFF | a comment; the end of the table |
 
-Readers differ in how they find the tables: QEMU takes every `<data>` in the text, be it in a comment, that begins as
-a table does, others those under the key `blkx`. Both must come to the same tables.
+Readers differ in how they find the tables: QEMU takes every `<data>` in the text, be it in a comment, that
+begins as a table does, others those under the key `blkx`. Both must come to the same tables.
 
 Source: libyal, libmodi, "Mac OS disk image types", sections "XML plist" and "Block table"; QEMU, block/dmg.c,
 dmg_read_plist_xml and dmg_read_mish_block; 7-Zip, DmgHandler.cpp.
@@ -132,11 +132,12 @@ class BlockMap:
             if data.offset < fork.offset or data.end > fork.end:
                 outside.add(
                     found(
-                        "structure", f"a chunk's data, bytes {data.offset} to {data.end}, leave the data fork"
+                        "structure",
+                        f"a chunk's data, bytes {data.offset} to {data.end}, lie outside the data fork",
                     )
                 )
             if data.offset < reached:
-                outside.add(found("structure", f"two chunks have the data at byte {data.offset} in common"))
+                outside.add(found("structure", f"two chunks share the data at byte {data.offset}"))
             reached = max(reached, data.end)
         yield from outside.all()
 
@@ -156,7 +157,7 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
         chunks += _chunks(table, first, sectors, fork_offset + offset, findings)
     chunks.sort()
     if any(chunk.end > following.sector for chunk, following in pairwise(chunks)):
-        findings.add(found("structure", "two chunks are of the same sectors of the disk"))
+        findings.add(found("structure", "two chunks map the same sectors of the disk"))
     return BlockMap(
         tables=len(tables),
         chunks=tuple(chunks),

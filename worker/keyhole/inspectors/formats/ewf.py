@@ -180,7 +180,7 @@ class EWFInspector(HeaderInspector):
                 "data_file", f"this is segment {self._segment} of an image; the others are other files"
             )
         elif self._last == "next":
-            yield found("data_file", "the content goes on in another segment file")
+            yield found("data_file", "the content continues in another segment file")
 
     def _end(self) -> Iterator[Finding]:
         if self.filled("last") and not self._last:
@@ -199,7 +199,7 @@ class EWFInspector(HeaderInspector):
             return
         last = sections[-1]
         if not last.intact:
-            yield found("checksum_mismatch", f"the section at {last.offset} does not have its checksum")
+            yield found("checksum_mismatch", f"the section at {last.offset} does not match its checksum")
         elif last.kind in LAST_TYPES:
             if not last.ends_chain:
                 yield found("structure", f"the section {last.kind} does not end the chain of sections")
@@ -211,10 +211,10 @@ class EWFInspector(HeaderInspector):
     def _contradictions(self) -> Iterator[Finding]:
         volume = self._volume
         if not volume:
-            yield found("structure", "the volume section is too short or too long for what it should say")
+            yield found("structure", "the volume section does not have the length that it should have")
             return
         if adler32(volume[:-4]) != volume.le(len(volume) - 4, 4):
-            yield found("checksum_mismatch", "the volume section does not have the checksum that it states")
+            yield found("checksum_mismatch", "the volume section does not match its checksum")
         chunks, chunk_sectors, sectors = volume.le(4, 4), volume.le(8, 4), volume.le(16, 8)
         if chunks * chunk_sectors < sectors or not volume.le(12, 4):
             yield found("structure", f"{chunks} chunks of {chunk_sectors} sectors cannot hold {sectors}")
@@ -225,7 +225,7 @@ class EWFInspector(HeaderInspector):
         major, minor = self.captured("header")[8:10]
         if major != 2:
             yield found("unknown_features", f"EWF version {major}.{minor} is unknown")
-        yield found("unsupported_subformat", "Ex01 compresses what it says of the medium, its size included")
+        yield found("unsupported_subformat", "Ex01 files compress the medium's size, so it is unknown")
 
     # Header and sections
 

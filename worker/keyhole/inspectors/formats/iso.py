@@ -202,9 +202,11 @@ class ISOInspector(FileInspector):
         if self._size is not None and end > self._size:
             yield found("truncated", f"the UDF volume needs {end} bytes, the object has {self._size}")
         elif volume is not None and not volume.intact:
-            yield found("checksum_mismatch", "a UDF volume descriptor does not have its checksum or place")
+            yield found(
+                "checksum_mismatch", "a UDF volume descriptor does not match its checksum or its place"
+            )
         elif volume is not None and volume.continued and not volume.end:
-            yield found("unsupported_subformat", "the UDF volume descriptors go on elsewhere")
+            yield found("unsupported_subformat", "the UDF volume descriptors continue elsewhere")
         elif volume is not None and not volume.end:
             yield found("structure", "the UDF volume descriptors name no partition")
 

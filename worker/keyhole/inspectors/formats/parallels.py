@@ -152,7 +152,7 @@ class ParallelsInspector(HeaderInspector):
         if min(self._clusters) * self._entry_sectors < self._data_sector:
             yield found("structure", "the BAT leads to a cluster in front of the data")
         if self._u32(52) & EMPTY:
-            yield found("structure", "the image is said to be empty, but has clusters")
+            yield found("structure", "the header says that the image is empty, but it has clusters")
 
     def _overlaps(self) -> list[Finding]:
         """Findings on clusters that overlap the header, the BAT, the extension or each other."""

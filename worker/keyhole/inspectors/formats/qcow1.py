@@ -150,7 +150,7 @@ class QcowV1Inspector(HeaderInspector):
         whole = self._cluster_bytes
         # A compressed one is shorter, and lies anywhere.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
-            yield found("structure", "a cluster begins within a sector")
+            yield found("structure", "a cluster does not begin at a whole sector")
 
     def _overlaps(self) -> list[Finding]:
         """Findings on clusters that overlap the header, the name, a table or each other."""

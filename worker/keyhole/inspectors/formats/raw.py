@@ -189,10 +189,10 @@ class RawDiskInspector(FileInspector):
             yield from dos.protective_findings(self.captured("front"))
         elif self._announced:
             where = "only its backup is" if table.name == "gpt" else "nor is its backup"
-            yield found("structure", f"the header of the GPT that the MBR announces is not there, {where}")
+            yield found("structure", f"the header of the GPT that the MBR announces is missing, {where}")
             return
         elif table.name == "dos" and gpt.parse(self.captured("front"), protected=False):
-            yield odd("behind an MBR with partitions stands the header of a GPT that it does not announce")
+            yield odd("a GPT header follows an MBR with partitions that does not announce it")
         yield from table.findings
         yield from table.beyond(self._size)
 
@@ -201,7 +201,7 @@ class RawDiskInspector(FileInspector):
         if volumes.ambivalent(holds):
             yield found("ambiguous_format", f"the volume is {' and '.join(holds)} at once")
         for name in volumes.damaged(self._view) if holds else ():
-            yield found("checksum_mismatch", f"the {name} does not have the checksum that it states")
+            yield found("checksum_mismatch", f"the {name} does not match its checksum")
         if self._volume_length is not None and self._volume_length > size:
             yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object {size}")
 

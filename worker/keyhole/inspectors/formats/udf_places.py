@@ -96,7 +96,7 @@ class UDFPlaces:
         if any(len(self._disc.captured(name)) < DESCRIPTOR_BYTES for name in map(_name, sizes)):
             yield found("truncated", "the object ends before the anchor of the UDF volume")
         else:
-            yield found("unsupported_subformat", "the UDF volume has no anchor where anchors are")
+            yield found("unsupported_subformat", "the UDF volume has no anchor in any of its places")
 
     def _declare_end(self, identifiers: Sequence[bytes]) -> None:
         if not self._disc.has_region(END):

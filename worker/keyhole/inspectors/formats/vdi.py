@@ -153,11 +153,11 @@ class VDIInspector(HeaderInspector):
             or map_offset % SECTOR
             or data_offset % SECTOR
         ):
-            yield found("structure", "sizes or offsets are not those of whole sectors")
+            yield found("structure", "sizes or offsets are not whole sectors")
         if block_size & (block_size - 1):
             yield found("structure", "the block size is not a power of two")
         if allocated > blocks:
-            yield found("structure", f"{allocated} blocks are allocated of {blocks}")
+            yield found("structure", f"{allocated} blocks are allocated, but the disk has {blocks}")
         end = max(map_offset + 4 * blocks, data_offset + allocated * self._block_bytes)
         if self._size is not None and end > self._size:
             yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")

@@ -180,7 +180,7 @@ class VHDInspector(FileInspector):
                 "saved_state", "the image belongs to a machine in saved state; resume and shut it down"
             )
         if int.from_bytes(footer[64:68], "big") != footer_checksum(footer):
-            yield found("checksum_mismatch", "the VHD footer does not have the checksum that it states")
+            yield found("checksum_mismatch", "the VHD footer does not match its checksum")
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader(), self._current_size
@@ -229,7 +229,7 @@ class VHDInspector(FileInspector):
                 yield found("structure", "there is no dynamic header where the footer says")
             return
         if int.from_bytes(header[36:40], "big") != _checksum(header, 36):
-            yield found("checksum_mismatch", "the dynamic header does not have the checksum that it states")
+            yield found("checksum_mismatch", "the dynamic header does not match its checksum")
         table = BlockTable.of(header, self.captured("table"))
         if not table.block_is_sound:
             yield found(

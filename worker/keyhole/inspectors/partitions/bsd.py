@@ -74,7 +74,7 @@ def _wrong(label: bytes) -> Iterator[Finding]:
     if label[132:136] != MAGIC:
         yield found("structure", "the disklabel lacks its second magic number")
     if sector not in SECTORS:
-        yield found("structure", f"the disklabel is of sectors of {sector} bytes")
+        yield found("structure", f"the disklabel states sectors of {sector} bytes")
     if count > MOST_PARTITIONS:
         yield found("structure", f"the disklabel has {count} partitions")
         return
@@ -82,4 +82,4 @@ def _wrong(label: bytes) -> Iterator[Finding]:
     for (word,) in iter_unpack("<H", label[: LABEL_BYTES + count * ENTRY_BYTES]):
         checksum ^= word
     if checksum:
-        yield found("checksum_mismatch", "the disklabel does not have the checksum that it states")
+        yield found("checksum_mismatch", "the disklabel does not match its checksum")

@@ -119,13 +119,13 @@ class GPTHeader:
                 "structure", f"a GPT header of {self.data.le(12, 4)} bytes, in a sector of {self.sector}"
             )
         elif not self.intact:
-            yield found("checksum_mismatch", "the GPT header does not have the checksum that it states")
+            yield found("checksum_mismatch", "the GPT header does not match its checksum")
         if self.own != PRIMARY:
-            yield found("structure", f"the GPT header says that it stands in sector {self.own}, not 1")
+            yield found("structure", f"the GPT header says that it lies in sector {self.own}, not 1")
         first, last = self.data.le(40, 8), self.data.le(48, 8)
         end = (max(self.data.le(32, 8), last) + 1) * self.sector
         if end > size:
-            yield found("truncated", f"the GPT is of a disk of {end} bytes, the object has {size}")
+            yield found("truncated", f"the GPT describes a disk of {end} bytes, the object has {size}")
         elif backup is not None and not self.intact_backup(backup):
             yield found("structure", "the backup GPT header is not where the GPT says")
         if first > last:
@@ -136,19 +136,17 @@ class GPTHeader:
         if not self.entries_bytes or not self._entry_is_sound:
             yield found(
                 "structure",
-                f"GPT entries of {self.entry_bytes} bytes, {self.entries_bytes} together, cannot be",
+                f"GPT entries of {self.entry_bytes} bytes, {self.entries_bytes} together, are not possible",
             )
         elif not self.in_bounds:
             check = "structure" if self.entries_bytes > size else "unsupported_subformat"
-            yield found(check, f"GPT entries of {self.entries_bytes} bytes are more than are looked at")
+            yield found(check, f"GPT entries of {self.entries_bytes} bytes are more than Keyhole reads")
         elif len(entries) < self.entries_bytes:
             yield found("truncated", "the GPT entries end beyond the object's end")
         elif crc32(entries) != self.data.le(88, 4):
-            yield found(
-                "checksum_mismatch", "the GPT entries do not have the checksum that the header states"
-            )
+            yield found("checksum_mismatch", "the GPT entries do not match the checksum in the header")
         elif self.entry_bytes != ENTRY_BYTES:
-            yield odd(f"GPT entries of {self.entry_bytes} bytes, which Linux does not take")
+            yield odd(f"GPT entries of {self.entry_bytes} bytes, which Linux does not accept")
 
 
 def parse(front: bytes, *, protected: bool) -> GPTHeader | None:

@@ -44,16 +44,16 @@ def parse(front: bytes) -> Table | None:
         return None
     findings = []
     if block % SECTOR:
-        findings.append(found("structure", f"the partition map is of blocks of {block} bytes"))
+        findings.append(found("structure", f"the partition map states blocks of {block} bytes"))
     if front[block : block + 2] == OLD_SIGNATURE:
-        findings.append(found("unsupported_subformat", "the partition map is of the first Macs' kind"))
+        findings.append(found("unsupported_subformat", "the partition map has the layout of the first Macs"))
     partitions = []
     for number in range(1, _entries(front, block) + 1):
         entry = front[number * block : number * block + LOOKED_AT]
         if len(entry) < LOOKED_AT:
             break
         if not entry.startswith(ENTRY_SIGNATURE):
-            findings.append(found("structure", f"entry {number} of the partition map is not there"))
+            findings.append(found("structure", f"entry {number} of the partition map is missing"))
             break
         first, blocks = unpack_from(">II", entry, 8)
         if blocks and not entry[48:].startswith(NO_VOLUMES):

@@ -19,7 +19,7 @@ from keyhole.inspectors.partitions.table import Partition, Table
 
 MAGIC = b"\x0b\xe5\xa9\x41"
 VOLUME_HEADER, WHOLE_DISK = 0, 6
-WRONG = found("checksum_mismatch", "the volume header does not have the checksum that it states")
+WRONG = found("checksum_mismatch", "the volume header does not match its checksum")
 
 
 def parse(front: bytes) -> Table | None:

@@ -21,7 +21,7 @@ from keyhole.inspectors.partitions.table import Partition, Table
 
 MAGIC = b"\xda\xbe"
 VERSION, SANITY = b"\0\0\0\1", b"\x60\x0d\xde\xee"
-WRONG = found("checksum_mismatch", "the disklabel does not have the checksum that it states")
+WRONG = found("checksum_mismatch", "the disklabel does not match its checksum")
 
 
 def parse(front: bytes) -> Table | None:

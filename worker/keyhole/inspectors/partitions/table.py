@@ -55,7 +55,7 @@ class Table(NamedTuple):
         ]
         if self.end > size and not findings:
             findings.append(
-                found("truncated", f"the table is of a disk of {self.end} bytes, the object has {size}")
+                found("truncated", f"the table describes a disk of {self.end} bytes, the object has {size}")
             )
         return findings
 

@@ -138,7 +138,9 @@ class Appliance:
         """Findings on the descriptors by themselves."""
         taken = self.descriptors()
         if len(taken) > 1:
-            yield found("ambiguous_format", f"there are {len(taken)} OVFs, of which readers take any")
+            yield found(
+                "ambiguous_format", f"there are {len(taken)} OVFs, and readers differ in which they take"
+            )
         if self._too_many:
             yield found(
                 "member_limit", f"the archive has more than {MAX_OVFS} OVFs, or {MAX_BYTES} bytes of them"

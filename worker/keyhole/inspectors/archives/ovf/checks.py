@@ -58,9 +58,7 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
         compression = shown_text(file.compression)
         yield found("unsupported_subformat", f"the OVF says that {name} is compressed by {compression}")
     if len(there.whole) > 1:
-        yield found(
-            "ambiguous_format", f"{name} of the OVF is one file to some readers, and another to others"
-        )
+        yield found("ambiguous_format", f"{name} of the OVF is a different file to different readers")
     if there.whole:
         if file.chunk_size and there.chunks:
             yield found("ambiguous_format", f"{name} of the OVF is in the archive as a whole and in chunks")
@@ -88,7 +86,9 @@ def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:
 def _of_chunks(file: File, there: Found, files: ArchiveFiles) -> Iterator[Finding]:
     name, length = shown_text(file.href), file.chunk_size
     if not length:
-        yield found("unsupported_subformat", f"the OVF says that {name} is in chunks, but not of which size")
+        yield found(
+            "unsupported_subformat", f"the OVF says that {name} is in chunks, but not how large they are"
+        )
         return
     sizes = [files.size(number) for _, number in sorted(there.chunks.items())]
     stated = -(-file.size // length) if file.size is not None else 0

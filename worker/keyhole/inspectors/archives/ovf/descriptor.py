@@ -140,7 +140,8 @@ def parse(raw: bytes) -> Descriptor:
     descriptor = _parse(text.text)
     if text.other is not None and _parse(text.other) != descriptor:
         raise OVFError(
-            "ambiguous_format", "readers differ by its byte order mark and the encoding that it declares"
+            "ambiguous_format",
+            "its byte order mark and its declared encoding differ, and readers go by either",
         )
     return replace(descriptor, note=text.note)
 
@@ -156,9 +157,9 @@ def _parse(text: str) -> Descriptor:
         message = "it declares a document type, which may lead to other files"
         raise OVFError("ovf_reference", message, Severity.CRITICAL) from None
     except SAXException as error:
-        raise OVFError("structure", f"it is no XML: {error.getMessage()}") from None
+        raise OVFError("structure", f"it is not XML: {error.getMessage()}") from None
     if reader.root != "Envelope":
-        raise OVFError("structure", "its root is no Envelope")
+        raise OVFError("structure", "its root element is not Envelope")
     return reader.descriptor()
 
 
@@ -281,7 +282,7 @@ def _unambiguous(said: dict[str, str], read: frozenset[str] = READ) -> dict[str,
     """The attributes, of which none that counts is there twice."""
     for name in sorted(read.intersection(said)):
         if "\0" in said[name]:
-            message = f"an element has two of {name}, of which readers take either"
+            message = f"an element has two of {name}, and readers take either of them"
             raise OVFError("ovf_reference", message, Severity.CRITICAL)
     return said
 

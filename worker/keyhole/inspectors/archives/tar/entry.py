@@ -78,17 +78,15 @@ class Announced:
         text = data.partition(b"\0")[0]
         if header.kind == GLOBAL:
             if self._records or self._long or parse(data).decides:
-                raise ambiguous("what an extended header says for all members, not all readers take from it")
+                raise ambiguous("not all readers apply what an extended header states for all members")
         elif header.kind in EXTENDED and self._records is None and not self._long:
             self._records = parse(data)
             if header.kind == SOLARIS_EXTENDED and self._records.decides:
-                raise ambiguous(
-                    "an extended header is of Solaris's kind, which Go and others take for a file"
-                )
+                raise ambiguous("an extended header has Solaris's type, which Go and others take for a file")
         elif header.kind in {LONG_NAME, LONG_LINK} - self._long.keys() and text and self._records is None:
             self._long[header.kind] = text
         else:
-            raise ambiguous("a member is announced twice, of which readers take the first or the last")
+            raise ambiguous("a member is announced twice, and readers take the first or the last")
 
     def entry(self, header: Header) -> Entry:
         """The member whose own header this is.
@@ -112,7 +110,7 @@ class Announced:
             raise TarError("structure", "a member has no name")
         if records.number(REAL_SIZE) not in {None, entry.stored} and not records.sparse:
             raise ambiguous(
-                f"{shown(entry.name)} has another size to libarchive, which star keeps for files with holes"
+                f"{shown(entry.name)} has another size to libarchive, by a key of star for sparse files"
             )
         # To some readers an old file is a folder if only the name in its own header ends like one.
         folder_to_some = header.name.endswith(b"/") or not entry.is_file

@@ -123,7 +123,7 @@ def decode(block: bytes) -> Header:
         TarError: It has not its checksum, or holds numbers that readers do not agree on.
     """
     if not is_header(block):
-        raise TarError("checksum_mismatch", "a header does not have the checksum that it states")
+        raise TarError("checksum_mismatch", "a header does not match its checksum")
     if tar_numbers.checksum(block[CHECKSUM_AT:CHECKSUM_END]) != sums(block)[0]:
         raise ambiguous("a header has a checksum that not all readers accept")
     for at, length in OTHER_NUMBERS:

@@ -216,7 +216,9 @@ class TarInspector(ContainerInspector):
     def _announcement(self, header: Header, at: int, announced: Announced) -> Step:
         """A header that says something of the next member; what it says is added to what is announced."""
         if header.size > MAX_EXTENDED:
-            raise TarError("structure", f"{header.size} bytes are too many for an extended header")
+            raise TarError(
+                "structure", f"{header.size} bytes are more than Keyhole reads of an extended header"
+            )
         announced.add(header, (yield ByteRange(at, header.size)) if header.size else b"")
         return at + padded(header.size)
 
@@ -243,7 +245,7 @@ class TarInspector(ContainerInspector):
         if self.full:
             raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.inside.too_deep:
-            raise TarError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
+            raise TarError("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
         looked_at = yield from self.looks_at(entry.name, extents)
         # An empty file has nothing to inspect, and archives of empty files are cheap to make.
         looked_at = looked_at and (extents.size > 0 or is_disk_name(entry.name))
@@ -300,4 +302,4 @@ def _trailing(at: int, block: bytes) -> Finding:
     if is_header(block):
         message = f"another archive begins at byte {at}, behind the end; some readers go on there"
         return found("trailing_data", message, Severity.CRITICAL)
-    return found("trailing_data", f"at byte {at}, behind the archive's end, stands something")
+    return found("trailing_data", f"at byte {at}, unexpected data follows the archive's end")

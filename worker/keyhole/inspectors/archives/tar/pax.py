@@ -99,7 +99,7 @@ def parse(data: bytes) -> Records:
     for key, value in values.items():
         if not value:
             raise ambiguous(
-                f"an extended header leaves {printable(key)} empty, which readers take in two ways"
+                f"an extended header leaves {printable(key)} empty, which readers interpret in two ways"
             )
     return Records(values, tuple(zip(offsets, lengths, strict=True)))
 
@@ -134,5 +134,5 @@ def decimal(text: bytes) -> int:
     """
     value = int(text) if text.isdigit() and len(text) <= len(str(MAX_SIZE)) else MAX_SIZE + 1
     if value > MAX_SIZE:
-        raise TarError("structure", f"an extended header has {printable(text[:32])!r} for a number")
+        raise TarError("structure", f"an extended header has {printable(text[:32])!r} in place of a number")
     return value

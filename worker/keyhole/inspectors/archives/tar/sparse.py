@@ -39,7 +39,7 @@ def old_gnu(header: Header, at: int, stored: int) -> Reading:
     Behind these lie the `stored` bytes.
     """
     if not header.is_gnu:
-        raise TarError("unsupported_subformat", "a sparse file of another format than GNU tar's")
+        raise TarError("unsupported_subformat", "a sparse file has another format than GNU tar's")
     pairs, more = _pairs(header.block, PAIRS_AT, HEADER_PAIRS, header.block[EXTENDED_AT])
     while more:
         block = yield ByteRange(at, BLOCK)
@@ -84,19 +84,19 @@ def lay_out(pairs: Iterable[Pair], real_size: int, place: int, stored: int) -> t
     reached, begins = 0, place
     for offset, length in pairs:
         if offset < reached or offset + length > real_size:
-            raise TarError("structure", "the map of a sparse file goes back, or beyond the file's end")
+            raise TarError(
+                "structure", "the map of a sparse file is not in order, or leads beyond the file's end"
+            )
         reached = offset + length
         if not length:
             continue
         if (place - begins) % BLOCK:
-            raise ambiguous(
-                "a sparse file has a stretch that ends within a block, which not all readers skip"
-            )
+            raise ambiguous("a sparse file has a piece that ends within a block, which not all readers skip")
         extents.add(offset, length, place)
         place += length
     if extents.stored != stored:
         raise TarError(
-            "structure", f"the map of a sparse file is of {extents.stored} bytes, {stored} are stored"
+            "structure", f"the map of a sparse file has {extents.stored} bytes, but {stored} are stored"
         )
     return extents, place
 
@@ -108,7 +108,7 @@ def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair]
         if not block[start + 12]:
             # GNU tar reads no further, Python does.
             if extended or any(block[start : at + count * PAIR_BYTES]):
-                raise ambiguous("the map of a sparse file goes on where some readers see its end")
+                raise ambiguous("the map of a sparse file continues where some readers see its end")
             break
         pairs.append((number(block[start : start + 12]), number(block[start + 12 : start + 24])))
     return pairs, bool(extended)

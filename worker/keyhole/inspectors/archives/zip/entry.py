@@ -135,7 +135,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
     if at != len(data):
         raise ZipError(
             "ambiguous_format",
-            f"the ZIP directory goes on behind the {count} entries that the end record counts",
+            f"the ZIP directory continues behind the {count} entries that the end record counts",
         )
 
 

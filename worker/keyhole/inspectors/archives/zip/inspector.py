@@ -242,7 +242,7 @@ class ZipInspector(ContainerInspector):
         if self.full:
             raise ZipError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.inside.too_deep:
-            raise ZipError("member_limit", f"what lies in more than {MAX_DEPTH} containers is not looked at")
+            raise ZipError("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
         number = self._look_at(entry, at)
         self._appliance.is_member(number)
         self._give_name(entry, number)

@@ -70,7 +70,7 @@ def read_end(tail: bytes, size: int) -> End:
     last = ends[0]
     if any(record.end == size for record in ends[1:]):
         raise ZipError(
-            "ambiguous_format", "the ZIP archive has two end records, of which readers take either"
+            "ambiguous_format", "the ZIP archive has two end records, and readers take either of them"
         )
     if last.end > size:
         raise ZipError("truncated", f"{last.end - size} bytes of the ZIP archive's comment are missing")

@@ -32,7 +32,7 @@ def directory(end: End) -> Walk[list[Entry]]:
     """Read the directory; return its entries in the order in which their members lie."""
     if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
         message = (
-            f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than are looked at"
+            f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than Keyhole reads"
         )
         raise ZipError("member_limit", message)
     data = (yield ByteRange(end.directory, end.length)) if end.length else b""
@@ -63,7 +63,7 @@ def between(at: int, until: int, descriptor: Descriptor | None, findings: Bounde
         _add(
             findings,
             "trailing_data",
-            f"{until - at} bytes at {at} are no part of a member of the ZIP archive",
+            f"{until - at} bytes at {at} do not belong to a member of the ZIP archive",
         )
 
 
@@ -76,7 +76,7 @@ def header(entry: Entry, limit: int, findings: BoundedFindings) -> Walk[tuple[in
         raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
     local = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
     if entry.offset + local.length + entry.packed > limit:
-        raise ZipError("structure", f"the data of {shown(entry.name)} reach into the ZIP directory")
+        raise ZipError("structure", f"the data of {shown(entry.name)} overlap the ZIP directory")
     length = local.length - LOCAL.size
     rest = (yield ByteRange(entry.offset + LOCAL.size, length)) if length else b""
     differences = [*local.differences(entry, rest)]

@@ -155,7 +155,7 @@ class LUKSInspector(HeaderInspector):
         """That it is encrypted; whether headers, key material and payload are where they should be."""
         if not self.format_match or not self.filled("header"):
             return []
-        encrypted = found("encrypted", "a LUKS volume: what lies on it cannot be inspected without its key")
+        encrypted = found("encrypted", "a LUKS volume: its content cannot be inspected without the key")
         if not self._held(HEADER_BYTES_2 if self._version == 2 else HEADER_BYTES_1):
             return [encrypted, found("truncated", "the object ends within the LUKS header")]
         if self._version == 1:
@@ -188,7 +188,7 @@ class LUKSInspector(HeaderInspector):
     def _payload_checks_1(self) -> Iterator[Finding]:
         payload = self._u32(104) * SECTOR
         if not payload:
-            yield found("data_file", "a LUKS header alone: what it unlocks is in another file")
+            yield found("data_file", "a LUKS header without the payload, which is another file")
         elif payload < HEADER_BYTES_1:
             yield found("metadata_overlap", "the payload overlaps the LUKS header")
         elif self._size is not None and payload >= self._size:
@@ -205,7 +205,7 @@ class LUKSInspector(HeaderInspector):
             yield found("structure", f"no LUKS2 header has {size} bytes")
             return
         if self._u64(256):
-            yield found("structure", f"the header at 0 says that it stands at {self._u64(256)}")
+            yield found("structure", f"the header at byte 0 says that it lies at byte {self._u64(256)}")
         if self._size is not None and 2 * size > self._size:
             yield found("truncated", "the object ends within the LUKS2 headers")
         elif self.filled("second"):
@@ -220,7 +220,9 @@ class LUKSInspector(HeaderInspector):
         elif not same:
             yield found("structure", "the second LUKS2 header is another volume's")
         elif second[16:24] != first[16:24]:
-            yield found("dirty", "an update of the LUKS2 headers was interrupted; opening the volume ends it")
+            yield found(
+                "dirty", "an update of the LUKS2 headers was interrupted; opening the volume completes it"
+            )
 
     def _metadata_checks_2(self) -> Iterator[Finding]:
         metadata = self._parsed
@@ -236,7 +238,7 @@ class LUKSInspector(HeaderInspector):
                 "unsupported_subformat", "the LUKS2 header's checksum is not SHA-256 and was not checked"
             )
         elif not self._checksum_right:
-            yield found("checksum_mismatch", "LUKS2 header and metadata do not have their checksum")
+            yield found("checksum_mismatch", "LUKS2 header and metadata do not match their checksum")
         for problem in metadata.problems:
             yield found("structure", problem)
         for requirement in metadata.requirements:
@@ -265,7 +267,7 @@ class LUKSInspector(HeaderInspector):
         for segment in metadata.segments:
             end = segment.offset + (segment.size or 0)
             if not segment.offset:
-                yield found("data_file", "a LUKS header alone: what it unlocks is in another file")
+                yield found("data_file", "a LUKS header without the payload, which is another file")
             elif segment.offset < behind:
                 yield found("metadata_overlap", "the payload overlaps the key material")
             elif self._size is not None and (end > self._size or segment.offset >= self._size):
@@ -274,7 +276,8 @@ class LUKSInspector(HeaderInspector):
                 )
             if segment.has_integrity:
                 yield found(
-                    "unsupported_subformat", "integrity tags lie among the payload; its size is unknown"
+                    "unsupported_subformat",
+                    "integrity tags lie between the payload's sectors, so its size is unknown",
                 )
 
     # What is here

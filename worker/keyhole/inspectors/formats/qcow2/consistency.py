@@ -88,7 +88,7 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
         one | 1 == other | 1 and (one | other) & 1 for one, other in pairwise(ascending(array("Q", entries)))
     )
     if written or any(group.in_place for group in groups.values()):
-        yield found(CHECK, "a cluster is pointed at several times, and yet written in place")
+        yield found(CHECK, "a cluster is pointed at several times, but is written in place")
 
 
 def _refcounts(maps: QcowMaps) -> Refcounts:

@@ -10,7 +10,8 @@ Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT
 | by the region table | 64 KiB | metadata table: `metadata`, entries u16@10, from 32 on 32 B each: GUID, offset u32@16 (in the region), length u32@20, flags u32@24 (bit 2: required) |
 | by the region table | 8 B an entry | BAT: state in bits 0 to 2 (6 fully, 7 partly present), offset in MiB from bit 20 on |
 
-The header with the higher sequence number counts, and the first region table that is intact. The metadata and BAT regions may lie anywhere after the first MiB.
+The header with the higher sequence number counts, and the first region table that is intact. The metadata and
+BAT regions may lie anywhere after the first MiB.
 
 Wholeness: the highest block that the BAT leads to. Only the beginning of a BAT longer than
 `MAX_BAT_BYTES` is read.
@@ -209,7 +210,7 @@ class VHDXInspector(FileInspector):
             yield found("structure", f"the log's version is {header.log_version}, the only one is 0")
         if header.log_offset < MIB or header.log_offset % MIB or header.log_length % MIB:
             yield found(
-                "structure", f"the log at {header.log_offset} does not lie at whole MiB behind the first"
+                "structure", f"the log at {header.log_offset} does not lie at whole MiB behind the first one"
             )
         intact = self._intact_headers
         if len({one.sequence for one in intact}) < len({one.raw for one in intact}):
@@ -229,7 +230,9 @@ class VHDXInspector(FileInspector):
         first, second = (self.captured(name) for name in REGION_TABLES)
         first_intact, second_intact = map(is_region_table, (first, second))
         if second_intact and len(first) == TABLE_BYTES and not first_intact:
-            yield found("checksum_mismatch", "the first region table, all that some readers know, is broken")
+            yield found(
+                "checksum_mismatch", "the first region table is broken, and some readers know no other"
+            )
         if first_intact and second_intact and first != second:
             yield found("structure", "the two VHDX region tables contradict each other")
 
@@ -265,7 +268,9 @@ class VHDXInspector(FileInspector):
                 "structure", f"a BAT of {region.length} bytes cannot hold the {needed} entries needed"
             )
         elif disk.subformat != DIFFERENCING and bat.partial:
-            yield found("structure", "the BAT says that a block is partly a parent's, but there is none")
+            yield found(
+                "structure", "the BAT says that a block is partly in a parent, but the image has none"
+            )
 
     def _truncation(self, bat: Bat) -> Iterator[Finding]:
         size = self.actual_size

@@ -144,11 +144,11 @@ class COWDInspector(HeaderInspector):
             named = f": {self._parent[:SHOWN_NAME]!r}" if self._parent else ", which it does not name"
             yield found("parent_image", f"the extent holds only what differs from its parent image{named}")
         if mentioned:
-            yield found("parent_image", f"QEMU reads a descriptor here, and by that {mentioned.message}")
+            yield found("parent_image", f"QEMU finds a descriptor here that says: {mentioned.message}")
 
     def _states(self) -> Iterator[Finding]:
         yield found(
-            "unsupported_subformat", "this is one extent of a disk; what else it needs stands in a descriptor"
+            "unsupported_subformat", "this is one extent of a disk; the other parts are named in a descriptor"
         )
         if self._u32(4) != VERSION:
             yield found("unknown_features", f"COWD version {self._u32(4)} is unknown")

@@ -165,7 +165,7 @@ class SESparseInspector(HeaderInspector):
 
     def _states(self) -> Iterator[Finding]:
         yield found(
-            "unsupported_subformat", "this is one extent of a disk; what else it needs stands in a descriptor"
+            "unsupported_subformat", "this is one extent of a disk; the other parts are named in a descriptor"
         )
         if self._version != VERSION:
             yield found("unknown_features", f"SESparse version {self._version:#x} is unknown")

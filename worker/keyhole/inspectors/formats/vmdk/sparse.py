@@ -27,7 +27,6 @@ from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.layout import Part
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
 from keyhole.inspectors.formats.vmdk.descriptor import (
-    CHANGE_TRACK_PATH,
     CREATE_TYPE,
     PARENT_CID,
     PARENT_HINT,
@@ -50,7 +49,6 @@ GRAIN_MARKER_BYTES = 12
 #: An image may name thousands of extents; this many findings tell as much.
 MAX_FINDINGS = 32
 
-NO_PARENT = "ffffffff"
 #: What makes an extent's name a path or a URL. Readers that open the file by its name take a plain one from
 #: the image's own folder; and images are renamed all the time.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
@@ -150,7 +148,7 @@ class VMDKInspector(GrainMapInspector):
         findings = [*self._leads_outside(header, descriptor)] if descriptor else []
         if searched := vmdk_descriptor.parse(self.captured("searched")).parent():
             findings.append(
-                found("parent_image", f"QEMU reads a descriptor here, and by that {searched.message}")
+                found("parent_image", f"QEMU finds a descriptor here that says: {searched.message}")
             )
         findings += [*self._states(header), *self._header_contradictions(header)]
         if descriptor and not self._is_split:
@@ -159,11 +157,8 @@ class VMDKInspector(GrainMapInspector):
         return [*findings, *self._footer_contradictions(header), *self._truncation(header)]
 
     def _leads_outside(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
-        hint = descriptor.setting(PARENT_HINT)
-        if any(value.lower() != NO_PARENT for value in descriptor.settings.get(PARENT_CID, ())):
-            yield found("parent_image", "a delta VMDK holds only what differs from its parent image")
-        elif hint is not None or PARENT_HINT in descriptor.misplaced:
-            yield found("parent_image", f"the image names the parent {hint or ''!r}")
+        if parent := descriptor.parent():
+            yield parent
         # QEMU takes a header without a capacity for a text that leads to other files.
         own = self.subformat in SUPPORTED_TYPES and len(descriptor.extents) == 1 and header.capacity
         for extent in descriptor.extents[:MAX_FINDINGS]:
@@ -171,9 +166,8 @@ class VMDKInspector(GrainMapInspector):
                 yield found(
                     "extent_path", f"an extent of type {extent.kind} is another file: {extent.file!r}"
                 )
-        path = descriptor.setting(CHANGE_TRACK_PATH)
-        if path or CHANGE_TRACK_PATH in descriptor.misplaced:
-            yield found("change_track_path", f"changes are tracked in another file: {path or ''!r}")
+        if tracking := descriptor.change_tracking():
+            yield tracking
 
     def _states(self, header: SparseHeader) -> Iterator[Finding]:
         if header.version not in {1, 2, 3}:
@@ -192,7 +186,7 @@ class VMDKInspector(GrainMapInspector):
             )
         elif self._descriptor and self.subformat not in SUPPORTED_TYPES:
             yield found(
-                "unsupported_subformat", f"the size of createType {self.subformat!r} cannot be told here"
+                "unsupported_subformat", f"the size of createType {self.subformat!r} cannot be decided"
             )
 
     def _header_contradictions(self, header: SparseHeader) -> Iterator[Finding]:
@@ -203,15 +197,15 @@ class VMDKInspector(GrainMapInspector):
         if not header.method_agrees:
             yield found("structure", "the flag of compression and its method contradict each other")
         if not header.line_ends_intact:
-            yield found("structure", "a transfer as text changed the line ends, and so the rest")
+            yield found("structure", "a transfer as text changed the line ends, and so damaged the image")
         if self._directories_differ:
             yield found("structure", "the two grain directories contradict each other")
 
     def _descriptor_contradictions(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
-            yield found("structure", "the descriptor states createType twice, or where no setting stands")
+            yield found("structure", "the descriptor states createType twice, or where it is not a setting")
         if PARENT_CID in descriptor.misplaced:
-            yield found("structure", "the descriptor states parentCID where no setting stands")
+            yield found("structure", "the descriptor states parentCID where it is not a setting")
         if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
             yield found("structure", f"createType is {self.subformat}, the header says otherwise")
         sectors = sum(extent.sectors for extent in descriptor.extents)

@@ -218,9 +218,9 @@ class VMDKTextInspector(HeaderInspector):
                 "structure", f"a descriptor of createType {self.subformat} cannot be an object of its own"
             )
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
-            yield found("structure", "the descriptor states createType twice, or where no setting stands")
+            yield found("structure", "the descriptor states createType twice, or where it is not a setting")
         if PARENT_CID in descriptor.misplaced:
-            yield found("structure", "the descriptor states parentCID where no setting stands")
+            yield found("structure", "the descriptor states parentCID where it is not a setting")
         if not descriptor.extents:
             yield found("structure", "the descriptor names no extent")
         if any(extent.kind == UNKNOWN for extent in descriptor.extents):
@@ -232,7 +232,7 @@ class VMDKTextInspector(HeaderInspector):
         if self._extent_bytes > MAX_VIRTUAL_BYTES:
             yield found("structure", f"{self._extent_bytes} bytes are more than a disk can have")
         if self._size is not None and self._size > VMDK_TEXT_BYTES:
-            yield found("structure", f"a descriptor has at most {VMDK_TEXT_BYTES} bytes, and more lies here")
+            yield found("structure", f"a descriptor has at most {VMDK_TEXT_BYTES} bytes; this one is longer")
 
     @property
     def _extent_bytes(self) -> int:
