@@ -1,10 +1,10 @@
-"""The layers of a container image, docker's or OCI's: of what lies in them only the disks count.
+"""The layers of a container image, docker's or OCI's, of which only the disks are reported.
 
 Source: OCI Image Format Specification, "Image Layer Filesystem Changeset".
 
 A layer is an archive in the archive, perhaps compressed. It holds a file system's files, of which hardly one
-is a disk, and whose links are meant from its own root: it is unpacked there. The image's manifests say which
-archives are layers.
+is a disk. Its links are relative to its own root, because it is unpacked there. The image's manifests say
+which archives are layers.
 """
 
 from dataclasses import replace
@@ -12,9 +12,9 @@ from dataclasses import replace
 from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Severity
 
-#: What a layer may be. One that has an OVF among its files is an archive like others.
+#: The formats of layers. A layer that contains an OVF is reported like any archive.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
-#: What is said of an archive that is unpacked where it does no harm, or that nobody takes for a machine.
+#: Findings that do not matter for a layer: it is unpacked where it does no harm, and is not a machine.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 

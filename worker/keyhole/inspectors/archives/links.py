@@ -1,16 +1,16 @@
-"""Where the links of an archive lead once it is extracted: through each other, perhaps to outside of it.
+"""Follows an archive's links through each other, to see whether one leads outside once it is extracted.
 
-`d/e/s` that leads to `../..` and `disk` that leads to `d/e/s/../secret` both seem to stay inside. A reader
-that opens `disk` comes to the folder above.
+The links `d/e/s` to `../..` and `disk` to `d/e/s/../secret` both seem to stay inside. A reader that opens
+`disk` reaches the folder above.
 
-- Links are noted in their order, and judged together: a later one may be what an earlier one leads through.
+- Links are recorded in their order and judged together, because an earlier one may lead through a later one.
   A later link replaces an earlier one of its name, as GNU tar, libarchive, Python, BusyBox and npm's tar do.
   7-Zip keeps the earlier one, so that is tried as well.
 - A hard link is made when it is extracted. Its folders may be links by then; a hard link to a symbolic link
-  is the same text at another place, where it leads elsewhere.
-- They are judged twice: by their names, and by their names as macOS and Windows tell them apart.
-- A path is followed over as many links as any system follows. What is kept, and how far all of them together
-  are followed, is bounded.
+  has the same target text in another folder, and so leads elsewhere.
+- They are judged twice: with exact names, and with the names that macOS and Windows tell apart.
+- A path is followed over as many links as any system follows. The memory and the steps of all links together
+  are bounded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,12 +31,12 @@ MAX_STEPS = 500_000
 MAX_LINKS = 63
 ROOT = 0
 
-#: Divides a path into parts, of which equal ones name the same.
+#: Divides a path into parts. Equal parts name the same file.
 Split = Callable[[bytes], list[bytes]]
 
 
 class UnfollowedError(Exception):
-    """There is more to follow than is followed."""
+    """The links take more steps than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class FoldedSplit:
     """Returns the parts of a path as the least discerning file systems tell them apart."""
 
     def __init__(self) -> None:
-        # The same folders come again and again.
+        # The same folders appear again and again.
         self._folded: dict[bytes, bytes] = {b"..": b".."}
 
     def __call__(self, path: bytes) -> list[bytes]:
@@ -167,7 +167,7 @@ class Tree:
                 yield link
 
     def _place(self, parts: Sequence[bytes]) -> int:
-        """The number of a place, which is there from now on."""
+        """The number of a place, which is created if it does not exist."""
         place = ROOT
         for part in parts:
             inside = self._inside.setdefault((place, part), len(self._above))
@@ -209,7 +209,7 @@ class Tree:
                     return None
                 links += 1
                 if links > MAX_LINKS:
-                    # Nobody comes to its end.
+                    # The links form a circle.
                     return place
                 to_go = self._pushed(to_go, leads)
         return place

@@ -41,7 +41,7 @@ class Manifests:
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
         self._read: set[bytes] = set()
-        # By a manifest's path: what it names, of which some are layers.
+        # The files that each manifest names, by the manifest's path; some are layers.
         self._named: dict[bytes, Mapping[bytes, bool]] = {}
         self._room = MAX_NAMED
 
@@ -61,7 +61,7 @@ class Manifests:
         """Read a file that is wanted."""
         path = b"/".join(parts_of(name))
         if path in self._read:
-            # Which of two counts depends on the reader.
+            # If there are two, it depends on the reader which one counts.
             self._named.pop(path, None)
             return
         self._read.add(path)

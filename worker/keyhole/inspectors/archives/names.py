@@ -1,19 +1,19 @@
-"""The names in an archive by themselves: how they are divided and shown, and which lead outside."""
+"""Names in an archive: dividing them, showing them, and finding those that lead outside."""
 
 import re
 from hashlib import blake2b
 
 from keyhole.inspectors.text import printable
 
-#: What Linux takes for a path. Other readers cut a longer one, or fail.
+#: The longest path of Linux. Other readers cut a longer one, or fail.
 MAX_NAME = 4096
-#: Folders in folders; nobody's are deeper, and each is looked at.
+#: The deepest nesting of folders that is followed.
 MAX_PARTS = 256
-#: What Windows takes for the beginning of a path that does not begin where it stands.
+#: Beginnings that make a path absolute on Windows.
 DRIVE = re.compile(rb"[A-Za-z]:")
 SEPARATORS = re.compile(rb"[/\\]")
 DIGEST_BYTES = 16
-#: As much of a name as a finding shows.
+#: Characters of a name that a finding shows.
 SHOWN_BYTES = 128
 
 
@@ -33,7 +33,7 @@ def digest(name: bytes) -> bytes:
 
 
 def unfit(name: bytes) -> str | None:
-    """Why nothing in an archive should be called so, or lead there, in words that follow the name."""
+    """Why no name or target in an archive should be like this, in words that follow the name."""
     if len(name) > MAX_NAME:
         return f"has {len(name)} bytes"
     if name.count(b"/") >= MAX_PARTS:
@@ -46,7 +46,7 @@ def unfit(name: bytes) -> str | None:
 
 
 def lowest(name: bytes, depth: int = 0) -> int:
-    """How deep the highest folder is that a path leads to, from one that is so deep; negative: outside."""
+    """The depth of the highest folder on a path that begins at a depth; negative: outside."""
     least = depth
     for part in SEPARATORS.split(name):
         depth += (part not in {b"", b".", b".."}) - (part == b"..")

@@ -1,7 +1,7 @@
-r"""Files of an archive that share a name, to every reader or only where file systems tell less apart.
+r"""Files of an archive that share a name, exactly or on a file system that tells fewer names apart.
 
-An extractor writes the later of two over the earlier one, other readers take the first. macOS and Windows
-also write `DISK.IMG` over `disk.img`: they ignore case, and each of them a little more.
+An extractor writes the later file over the earlier one, other readers take the first one. macOS and Windows
+also write `DISK.IMG` over `disk.img`: they ignore case, and each ignores further differences.
 
 Source: Apple File System Reference, "Case-insensitive"; Apple TN1150, "HFS Plus names" (ignored characters);
 Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_win`.
@@ -23,7 +23,7 @@ from keyhole.inspectors.archives.names import digest
 from keyhole.inspectors.findings import Finding, found
 
 SEPARATORS = re.compile(r"[/\\]")
-#: What Windows writes no name with.
+#: Characters that Windows does not allow in names.
 FORBIDDEN_BY_WINDOWS = str.maketrans(dict.fromkeys(':*?"<>|', "_"))
 #: What HFS+ ignores: joiners, marks of direction, shapes of digits, the mark of UTF-8.
 IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -31,7 +31,7 @@ ENDS_IGNORED_BY_WINDOWS = ". "
 
 
 def folded(name: bytes) -> bytes:
-    """Return a name by what the least discerning file systems tell apart of it."""
+    """Return a name without all that some file system ignores."""
     text = IGNORED.sub("", name.decode(errors="surrogateescape").translate(FORBIDDEN_BY_WINDOWS))
     alike = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
     parts = (part.rstrip(ENDS_IGNORED_BY_WINDOWS) for part in SEPARATORS.split(alike))

@@ -3,14 +3,14 @@
 Source: DMTF DSP0243 2.1.1, section 6.4: the descriptor comes first, then perhaps a manifest and a
 certificate, then the files in the order of the references.
 
-An archive with a descriptor (`appliance` says which file is one) is an OVA, and any other `tar`. What the
-descriptor says of files and disks is compared with what is in the archive. A file that it takes for a disk is
-a member, however small, and one that it says is in chunks is one member, in place of its chunks. XenServer's
-archives are told from others (`xva`).
+An archive with a descriptor (see `ovf.appliance`) is an OVA, any other is `tar`. The descriptor's files and
+disks are compared with those in the archive. A file that it names as a disk is a member, however small. A
+file in chunks is one member in place of its chunks. XenServer's archives are recognised, too (`xva`).
 
-The digests in the manifest are not looked at: to check them every byte would have to be read.
+The digests in the manifest are not checked, because that would take every byte.
 
-Wholeness: as of any archive; one without its end, too, if all files are there that the descriptor names.
+Wholeness: as for any tar archive. An archive without its end is also proven if it has all files that the
+descriptor names.
 """
 
 from collections.abc import Generator, Mapping
@@ -25,7 +25,7 @@ from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange
 
-#: How the walk ends where all of the archive was seen.
+#: The ends of a walk that saw all of the archive.
 SEEN = frozenset({End.MARKED, End.UNMARKED})
 
 
@@ -41,7 +41,7 @@ class OVAInspector(TarInspector):
         return "ova" if self._machine.is_one else self.NAME
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
-        """Whether the next file is looked at by itself. The machine may read of it."""
+        """Whether the next file gets an inspection. The machine may read a part of the file."""
         if self._xva.takes(name):
             return False
         look = self._machine.add(name, extents.size, extents)
@@ -50,7 +50,7 @@ class OVAInspector(TarInspector):
         return look.is_member
 
     def post_process(self) -> None:
-        """Go on with the walk, and in the end join what is in chunks."""
+        """Continue the walk, and at its end join files in chunks."""
         super().post_process()
         if self._ended is None:
             return
@@ -63,7 +63,7 @@ class OVAInspector(TarInspector):
 
     @property
     def complete(self) -> bool:
-        """Whether all that is wanted is here, and what is in chunks was looked at."""
+        """Whether all wanted bytes are here, and files in chunks were inspected."""
         return super().complete and (self._ended is None or self._machine.is_settled)
 
     @property
@@ -73,13 +73,13 @@ class OVAInspector(TarInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the end is marked, or all is there that the descriptor names."""
+        """Proven when the end is marked, or all files that the descriptor names are there."""
         if self._ended is End.UNMARKED and self._machine.all_there:
             return Wholeness.PROVEN
         return super().wholeness
 
     def details(self) -> Mapping[str, object]:
-        """How many disks the descriptor has files for, and what there is to say of any archive."""
+        """The number of disks that the descriptor has files for, and the details of any archive."""
         told, disks = super().details(), self._machine.disks
         if disks is None:
             return told

@@ -1,4 +1,4 @@
-"""Where the names in an archive lead: what would be written, or read, outside the folder it is unpacked to.
+"""Finds names in an archive that would be written, or read, outside the folder that it is extracted to.
 
 A member may lead outside by its name, a link by what it says, or through other links, which `tar_links`
 follows. A member whose path goes through a link is refused wherever that leads: GNU tar and Python write it
@@ -25,7 +25,7 @@ from keyhole.inspectors.findings import Finding, found
 
 
 class Paths:
-    """The paths of an archive so far, by which of them are links."""
+    """The paths of an archive so far, and which of them are links."""
 
     def __init__(self) -> None:
         self._links = Links()
@@ -61,7 +61,7 @@ class Paths:
         if is_hard:
             outside = leads_outside(link)
         else:
-            # It begins where it stands, so it may climb as far as that is deep.
+            # A link is relative to its own folder, so it may climb as far as that is deep.
             folders = len(parts_of(name)) - 1
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:

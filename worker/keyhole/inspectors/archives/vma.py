@@ -28,7 +28,7 @@ SIGNATURE = b"VMA\0"
 VERSION = 1
 DEVICES_AT, DEVICE = 4096, ">I4xQ16x"
 HEADER_BYTES = DEVICES_AT + 256 * 32
-#: More bytes than this have no disks together.
+#: No disks have more bytes together.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
@@ -53,13 +53,13 @@ class VMAInspector(HeaderInspector):
         return total if self._readable and total <= MAX_VIRTUAL_SIZE else 0
 
     def details(self) -> Mapping[str, object]:
-        """UUID, and the devices' number."""
+        """The UUID and the number of devices."""
         if not self._readable:
             return {}
         return {"uuid": str(UUID(bytes=self.captured("header")[8:24])), "devices": len(self._devices)}
 
     def checks(self) -> list[Finding]:
-        """That it is one, and whether the header makes sense."""
+        """The finding that a backup cannot be inspected, and findings on the header."""
         return [*self._checks()] if self.format_match and self.filled("header") else []
 
     def _checks(self) -> Iterator[Finding]:

@@ -6,22 +6,22 @@ Source: XenServer's "Understanding the XVA format" (xapi-project, xapi/import.ml
 with its digest in a file of the same name and `.checksum` or `.xxhash`. Chunks of zeros are left out,
 but for the first and the last one. Releases before 5 have `xvda/chunk-000000000.gz`.
 
-A chunk is not a disk. Which there are and how long each is says the description, which is not read: the
-verdict is `unsupported_subformat`, and the chunks are not looked at.
+A chunk is not a disk. Their number and length are stated in the description, which Keyhole does not read.
+So the verdict is `unsupported_subformat`, and the chunks are not inspected.
 """
 
 import re
 
 from keyhole.inspectors.findings import Finding, found
 
-#: The archive's variant, as told.
+#: The archive's variant.
 NAME = "xva"
 DESCRIPTION = b"ova.xml"
 CHUNK = re.compile(rb"(?:\./)?(?:Ref:[0-9]+/[0-9]{8}(?:\.checksum|\.xxhash)?|[^/]+/chunk-[0-9]{9}\.gz)")
 
 
 class XVA:
-    """Whether an archive is one, by the names of its files in their order."""
+    """Recognises such an archive by the names of its files in their order."""
 
     def __init__(self) -> None:
         self._described = False
@@ -41,7 +41,7 @@ class XVA:
         return self._chunks > 0
 
     def findings(self) -> list[Finding]:
-        """That it is one."""
+        """The finding that the disks of such an archive cannot be inspected."""
         if not self.is_one:
             return []
         message = "a virtual machine of XenServer (XVA): its disks lie in chunks, which are not looked at"

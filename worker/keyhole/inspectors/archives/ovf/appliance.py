@@ -1,12 +1,12 @@
-"""A virtual machine in an archive: its descriptor, among all files that may be one.
+"""Finds a virtual machine's descriptor among the files of an archive.
 
 Source: virt-v2v, input/OVA.ml, `find_files`: an `.ovf` in any folder, of which there may be one; VirtualBox,
 ApplianceImplImport.cpp, `i_readFSOVA`: the first in any folder, in upper or lower case. VMware's ovftool and
 vSphere take the first, too.
 
-A file that macOS adds beside another is not a descriptor, whatever its suffix. One in a folder does not make
-the archive a machine if nothing is there that it names, or it is no XML (`.ovf` is also the suffix of OOMMF's
-vector fields). What it names of the host is a finding all the same.
+A file that macOS adds beside another is not a descriptor, whatever its suffix. A descriptor
+in a folder does not make the archive a machine if none of its files is there, or if it is not XML (`.ovf` is
+also the suffix of OOMMF's vector fields). If it names files of the host, that is a finding in any case.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from keyhole.inspectors.findings import Finding, Severity, found
 SUFFIX = b".ovf"
 #: The longest descriptor that is read. VMware's and VirtualBox's have some ten kilobytes.
 MAX_OVF = 1024**2
-#: As much as is read of a longer one, to know whether it is one.
+#: Bytes that are read of a longer file, to know whether it is a descriptor.
 FRONT_BYTES = 512
 #: Descriptors of one archive that are read, and their bytes together: a mebibyte of elements takes half a
 #: second.
@@ -40,7 +40,7 @@ class Candidate:
     size: int
     #: Whether it was read, or cannot be.
     settled: bool = False
-    #: Whether it is what macOS adds.
+    #: Whether it is an AppleDouble file.
     is_apple: bool = False
     #: Whether it looks like a descriptor, or cannot be looked at.
     is_text: bool = False
@@ -63,7 +63,7 @@ class Candidate:
         return self.size if self.size <= MAX_OVF else FRONT_BYTES
 
     def read(self, text: bytes) -> None:
-        """Learn what it says, of as many bytes as are wanted."""
+        """Read the descriptor, of as many bytes as are wanted."""
         self.settled = True
         self.is_apple = is_apple_double(self.name, text)
         start = text[:FRONT_BYTES].lstrip(BEFORE_XML)
@@ -80,7 +80,7 @@ class Candidate:
             self.error = error.finding
 
     def cannot_be_read(self) -> None:
-        """Learn that it lies in holes, or is empty."""
+        """Record that it has holes, or is empty."""
         self.settled = True
         self.is_text = self.size > 0
         self.error = found("structure", "the OVF is empty, or has holes")
@@ -112,7 +112,7 @@ class Appliance:
         self._too_many = False
 
     def add(self, name: bytes, size: int) -> Candidate | None:
-        """Add the archive's next file. Returns what may be a descriptor, to be read."""
+        """Add the archive's next file; return it as a candidate if it may be a descriptor."""
         number = len(self.files)
         self.files.add(name, size)
         if not name.lower().endswith(SUFFIX):
@@ -127,7 +127,7 @@ class Appliance:
 
     @property
     def settled(self) -> bool:
-        """Whether all that may be a descriptor is read."""
+        """Whether all candidates have been read."""
         return all(one.settled for one in self._candidates)
 
     def descriptors(self) -> list[Candidate]:

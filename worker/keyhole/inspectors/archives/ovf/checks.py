@@ -1,8 +1,8 @@
-"""Where an OVF and the files of its archive contradict each other.
+"""Contradictions between an OVF and the files of its archive.
 
-Source for what readers do: virt-v2v, input/input_ova.ml and OVF.ml; VirtualBox, ovfreader.cpp and
-ApplianceImplImport.cpp. With a file that is declared `gzip` and is not, readers that decompress it fail, and
-those that ignore the declaration open it. With one that is gzip undeclared, only readers that look at it open
+Source for the behaviour of readers: virt-v2v, input/input_ova.ml and OVF.ml; VirtualBox, ovfreader.cpp and
+ApplianceImplImport.cpp. If a file is declared `gzip` and is not, readers that decompress it fail, and readers
+that ignore the declaration open it. If a file is gzip and not declared so, only readers that detect it open
 the disk.
 """
 
@@ -64,7 +64,7 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
             yield found("ambiguous_format", f"{name} of the OVF is in the archive as a whole and in chunks")
         yield from _of_size(file, archive.files.size(there.whole[0]), archive)
     elif not archive.all_seen:
-        # It may be further on than the walk went.
+        # It may lie behind the place where the walk ended.
         return
     elif there.chunks and file.chunk_size is not None:
         yield from _of_chunks(file, there, archive.files)
@@ -117,7 +117,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         parent = shown_text(disk.parent)
         yield found("parent_image", f"the OVF says that disk {name} is a difference to {parent}")
     if not disk.file:
-        # One that is made when the machine is.
+        # Such a disk is created together with the machine.
         return
     file = files.get(disk.file)
     if file is None:
@@ -148,7 +148,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
 
 
 def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
-    """Whether a disk has the capacity that is stated, by any reader's view of its size."""
+    """Whether a disk has the stated capacity, by the size that any reader takes."""
     sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
     wrong = tuple(
         reader
@@ -156,7 +156,7 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
         if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
     )
     for_all = len(wrong) == sum(size is not None for size in sizes.values())
-    # Where the readers' views differ by more than a rounding, each reader's own counts.
+    # If the readers' sizes differ by more than rounding, each reader's own counts.
     if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
         size = sizes[wrong[0]]
         message = f"the OVF says that disk {shown_text(disk.id)} has {disk.capacity} bytes, it has {size}"

@@ -1,8 +1,8 @@
-"""Which files of an archive the references of an OVF mean.
+"""Resolves the references of an OVF to files of its archive.
 
 Source: DMTF DSP0243 2.1.1, section 7.1. A reference is a path from the OVF's folder; VirtualBox takes it from
 the archive's root. A file may be stored in chunks, `disk.vmdk.000000000` and so on, each of `chunkSize` bytes
-but for the last. Where there is one such file and no `chunkSize`, virt-v2v takes it for the whole.
+but for the last. If there is one such file and no `chunkSize`, virt-v2v takes it for the whole file.
 """
 
 import re
@@ -31,7 +31,7 @@ class Found:
 
     @property
     def missing_chunk(self) -> int | None:
-        """The first place before the last chunk that has none."""
+        """The first missing chunk before the last one."""
         return next((place for place in range(len(self.chunks)) if place not in self.chunks), None)
 
 
@@ -65,7 +65,7 @@ class ArchiveFiles:
         return self._sizes[number]
 
     def find(self, folder: bytes, file: File) -> Found:
-        """Find what a reference in an OVF means that lies in a folder."""
+        """Find the files that a reference means, in an OVF that lies in a folder."""
         names = [digest(path) for path in paths(folder, file.href)]
         whole = tuple(dict.fromkeys(self._numbers[name] for name in names if name in self._numbers))
         chunks = next((self._chunks[name] for name in names if name in self._chunks), {})

@@ -2,7 +2,7 @@
 
 Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool User's Guide", for
 `ExtraConfig`, whose entries go into the machine's VMX; VirtualBox, ApplianceImplImport.cpp,
-`i_importVBoxMachine`: where there is a `vbox:Machine`, it is taken as it is.
+`i_importVBoxMachine`: a `vbox:Machine` is used as it is.
 
 | where | what is normal there |
 |---|---|
@@ -11,7 +11,8 @@ Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool U
 | attributes in `vbox:Machine` that name files | a path in the machine's own folder |
 | the `path` of a drive of oVirt's, what XInclude includes | a name without folders |
 
-What means no file of the host is left alone: names of networks, a DVD drive, a serial port over TCP.
+Values that do not name a file of the host are ignored: names of networks, a DVD drive, a serial port over
+TCP.
 """
 
 import re
@@ -31,7 +32,7 @@ FILE_KEYS = (
     *("file", "filename", "path", "dir", "directory", "nvram", "hostlog", "vmstate", "derivedname"),
     *("backing", "configfile", "device", "devicename"),
 )
-#: What a machine tells its guest is a matter of the guest's.
+#: Settings for the guest do not concern the host.
 FOR_THE_GUEST = "guestinfo."
 
 #: Attributes of VirtualBox's that name files or devices.
@@ -39,7 +40,7 @@ VIRTUALBOX = (
     *("location", "hostPath", "path", "imagePath", "file", "snapshotFolder", "stateFile"),
     *("tracefile", "customTable"),
 )
-#: Elements whose file is opened only where they are enabled, and whether they are where it is not said.
+#: Elements whose file is opened only if they are enabled, with the default if that is not stated.
 ENABLED = {"Port": "true", "VideoCapture": "false", "VideoRecording": "false"}
 #: The targets of a serial port that are not files.
 NO_FILE = frozenset({"Disconnected", "TCP"})
@@ -49,7 +50,7 @@ INTERNAL = ("VBoxInternal", "Security/")
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """Something of the host that an OVF names: where it stands, what it says, and why it is of the host."""
+    """A file or device of the host that an OVF names: where, by which value, and why it is the host's."""
 
     place: str
     text: str

@@ -1,11 +1,11 @@
 """The virtual machine that a descriptor makes of an archive's files, and its disks in chunks.
 
-The archive tells a machine of its files as it comes upon them, in their order, and gives what is wanted of
-them at once: the text of what may be a descriptor, and the front of a chunk. So when a chunk comes, all
-descriptors before it are known. One that they declare is not looked at by itself, but for its front: older
-versions of virt-v2v take the last chunk for the disk, and QEMU opens it by its mark.
+The archive adds its files in their order, each with the bytes that are wanted of it: the text of a candidate
+for a descriptor, or the first bytes of a chunk. So when a chunk comes, all descriptors before it are known.
+Only the first bytes of a declared chunk are inspected: older versions of virt-v2v take the last chunk for the
+disk, and QEMU opens it by its magic number.
 
-Once the archive has told all, the descriptor is chosen, and what is in chunks is joined, for chunks lie
+Once all files are added, the descriptor is chosen and files in chunks are joined, because chunks lie
 anywhere. A stream has passed them by then, so it misses a disk in chunks.
 """
 
@@ -25,9 +25,9 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.text import printable
 
-#: As much of a chunk as decides what it is to those who go by marks.
+#: First bytes of a chunk, which decide its format for readers that detect it.
 FRONT_BYTES = 512
-#: What a chunk may be by chance without being a disk that leads anywhere.
+#: Formats that a chunk may resemble by chance without leading to another file.
 HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
 NOTHING = Descriptor((), ())
 
@@ -99,7 +99,7 @@ class Machine:
                 self._declared.update(digest(path) for path in paths(candidate.folder, file.href))
 
     def settle(self, *, all_seen: bool) -> None:
-        """Choose the descriptor, and find what it says is in chunks. The archive has told all it will."""
+        """Choose the descriptor, and find its files in chunks. All files have been added."""
         if self._settled:
             return
         self._chosen = next(iter(self._appliance.descriptors()), None)
@@ -135,7 +135,7 @@ class Machine:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to be done."""
+        """Whether all files in chunks have been joined."""
         return self._settled and not self._unjoined
 
     @property
@@ -173,12 +173,12 @@ class Machine:
         return {number: f"{_name(file)}.{places[number]:09}" for number, file in self._chunks.items()}
 
     def other_files(self, members: Collection[int]) -> int:
-        """Return how many files are no members, nor chunks of one."""
+        """Return how many files are neither members nor chunks of one."""
         files = len(self._places) - len(self._joined)
         return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
 
     def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
-        """Return the members: what is kept, what the descriptor takes for a disk, but no chunks."""
+        """Return the members: kept files and those that the descriptor names as disks, without chunks."""
         members = dict(kept)
         files = self.descriptor.referred_to()
         for disk in self.descriptor.disks:

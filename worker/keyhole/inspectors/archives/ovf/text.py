@@ -61,7 +61,7 @@ SUPERSETS = {
     "gbk": "gb18030",
     "big5": "cp950",
 }
-#: What an encoding has to keep to be read: all of ASCII that XML is made of.
+#: The ASCII characters of XML, which an encoding must keep to be read.
 MARKUP = bytes([9, 10, 13, *range(0x20, 0x7F)])
 
 
@@ -106,7 +106,7 @@ def decode(raw: bytes) -> Text:
 
 
 def _by_declaration(raw: bytes) -> Text:
-    """Decode what has no mark and is in an encoding of which ASCII is a part."""
+    """Decode a text without a mark in an encoding that contains ASCII."""
     if raw.startswith(EBCDIC):
         raise EncodingError("it is in EBCDIC, which is not supported", unsupported=True)
     declared = _declared(raw[:DECLARATION_CHARACTERS].decode("latin-1"))

@@ -1,7 +1,7 @@
-"""A member of a tar archive as its own header and what was announced before it say together.
+"""A member of a tar archive, by its own header and the headers before it that announce it.
 
-GNU announces names that are too long for a header by members of the kinds `L` and `K`, pax by extended
-headers. Where a member is announced twice, GNU tar takes the last and Python the first.
+GNU tar announces names that are too long for a header by members of the kinds `L` and `K`, pax does so by
+extended headers. If a member is announced twice, GNU tar uses the last announcement and Python the first.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from keyhole.inspectors.archives.tar.header import (
 )
 from keyhole.inspectors.archives.tar.pax import REAL_SIZE, Records, parse
 
-#: The kinds that speak of the next member, or of all.
+#: The kinds that describe the next member, or all members.
 ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
 LINKS = frozenset({HARD_LINK, SYMLINK})
 #: The most that a header's own field can say in octal.
@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def is_file(self) -> bool:
-        """Whether it has data. A kind that is unknown is taken for a file by those who unpack it."""
+        """Whether it has data. Extractors take an unknown kind for a file."""
         return self.kind not in BODILESS and not self.is_folder
 
 
@@ -70,7 +70,7 @@ class Announced:
         self._long: dict[bytes, bytes] = {}
 
     def add(self, header: Header, data: bytes) -> None:
-        """Take what a header of a kind that announces, and its data, say.
+        """Add a header that announces the next member, with its data.
 
         Raises:
             TarError: It cannot be read, or not all readers take it the same way.
@@ -89,7 +89,7 @@ class Announced:
             raise ambiguous("a member is announced twice, and readers take the first or the last")
 
     def entry(self, header: Header) -> Entry:
-        """The member whose own header this is.
+        """Return the member whose own header this is.
 
         Raises:
             TarError: The member is cut off, or readers do not agree on it.
@@ -126,7 +126,7 @@ class Announced:
 
 
 def _stored(header: Header, records: Records) -> int:
-    """How many bytes follow a header, which an extended header may say in its place."""
+    """How many bytes follow a header, by an extended header if that states them."""
     said = records.number(b"size")
     if said is None or said == header.size:
         return header.size

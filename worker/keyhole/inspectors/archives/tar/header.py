@@ -15,8 +15,8 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 | 329 | 8 | device numbers, major and minor |
 | 345 | 155 | ustar: what stands before the name, and a slash; GNU: times of access and change, 12 each |
 
-Readers are lenient, each in its own way, and see different members then. What they would read differently is
-refused; `tar_numbers` says which spellings of a number they agree on.
+Readers are lenient in different ways, and then see different members. Keyhole refuses headers that they read
+differently; `numbers` says on which spellings of a number they agree.
 """
 
 import re
@@ -27,16 +27,16 @@ from keyhole.inspectors.findings import Finding, Severity, found
 
 BLOCK = 512
 MAGIC_AT = 257
-#: What all of its dialects begin with.
+#: The mark that all its dialects begin with.
 MAGIC = b"ustar"
 USTAR, GNU = b"ustar\0", b"ustar  \0"
 SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT, PREFIX_END = 124, 156, 157, 345, 500
 CHECKSUM_AT, CHECKSUM_END = 148, 156
-#: npm reads a checksum this far, whatever else stands there.
+#: npm reads a checksum up to here, across the end of its field.
 NPM_CHECKSUM_END = 160
 #: Where ustar has the beginning of the name, GNU tar's incremental backups have times: of access, of change.
 GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
-#: No file is longer: offsets are signed in what reads it.
+#: No file is longer, because readers have signed offsets.
 MAX_SIZE = 2**63 - 1
 
 #: Mode, owner, group, time, device numbers.
@@ -44,7 +44,7 @@ OTHER_NUMBERS = ((100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8))
 
 FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 DEVICES = frozenset({b"3", b"4"})
-#: What has no data, whatever it states as its size.
+#: The kinds that have no data, whatever size they state.
 BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
 LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
 #: POSIX's own, and Solaris's.
@@ -62,7 +62,7 @@ class TarError(Exception):
 
 
 class CutError(TarError):
-    """The archive ends within what was asked for; `data` is what there is of it."""
+    """The archive ends within the requested range; `data` is the part that is there."""
 
     def __init__(self, data: bytes, message: str) -> None:
         super().__init__("truncated", message)
@@ -91,7 +91,7 @@ class Header:
 
     @property
     def is_gnu(self) -> bool:
-        """Whether it is of GNU tar's own format."""
+        """Whether it has GNU tar's own format."""
         return self.block[MAGIC_AT:].startswith(GNU)
 
 
@@ -117,7 +117,7 @@ def sums(block: bytes) -> tuple[int, int]:
 
 
 def decode(block: bytes) -> Header:
-    """Return the header that a block is.
+    """Parse a block as a header.
 
     Raises:
         TarError: It has not its checksum, or holds numbers that readers do not agree on.
@@ -156,7 +156,7 @@ def number(field: bytes) -> int:
 
 
 def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
-    """The name, and how Python calls it if that is something else."""
+    """The name, and the name that Python reads if that differs."""
     field = block[PREFIX_AT:PREFIX_END]
     name, prefix = _text(block[:100]), _text(field)
     if not prefix or kind == SPARSE:

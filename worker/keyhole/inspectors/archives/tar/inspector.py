@@ -1,20 +1,21 @@
 r"""Tar archives: ustar, those before it, GNU's and pax's. The headers are read, never the data between.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Tar
-Internals". The fields of a header stand in `tar_header`.
+Internals". `header` has the table of a header's fields.
 
 An archive is a header of a block of 512 bytes, the member's data padded to blocks, the next header, and so
-on; two blocks of zeros end it. Extended headers and long names are members of their own that speak of the
+on; two blocks of zeros end it. Extended headers and long names are members of their own that describe the
 next one.
 
-- Every regular file is looked at, by an inspection of its own. What is recognised is a member, and what is
-  not, from 1 MiB on; the others are counted.
-- The walk goes from header to header, one at a time, and ends where two readers would not go the same way:
-  a size that some count and others don't, two names for one member, text where a number belongs. What GNU
-  tar and Python's tarfile do was tried; libarchive and busybox differ from both here and there.
-- The end: the first block of zeros. What follows it should be zeros, too, and is looked at up to 1 MiB.
+- Every regular file has an inspection of its own. A file is a member if it was recognised, or has 1 MiB or
+  more; the others are counted.
+- The walk goes from header to header, one at a time, and ends where readers disagree about the next header: a
+  size that only some accept, two names for one member, text in place of a number. The behaviour of GNU tar
+  and Python's tarfile was tested; libarchive and BusyBox differ from both in places.
+- The archive ends with the first block of zeros. Only zeros should follow, and up to 1 MiB of them is
+  checked.
 
-Wholeness: proven when the end is seen. An archive may lack it and be whole, which cannot be known then.
+Wholeness: proven when the end is seen. An archive without it may be whole, but nothing proves that.
 """
 
 from collections.abc import Generator, Mapping
@@ -51,11 +52,11 @@ from keyhole.inspectors.text import printable
 MIB = 1024**2
 #: Headers of an archive. A layer of a container image has some thousand.
 MAX_ENTRIES = 16_384
-#: What speaks of the next member. libarchive takes no more, either.
+#: The longest extended header, as for libarchive.
 MAX_EXTENDED = MIB
 #: The longest text that says which disks a machine has.
 DESCRIPTOR_SUFFIX = b".ovf"
-#: How far behind the end is looked. GNU tar pads to 10 KiB, or as many blocks as it is told.
+#: Bytes behind the end that are checked. GNU tar pads to 10 KiB, or to the blocking factor that it is given.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 
 
@@ -64,15 +65,15 @@ class End(Enum):
 
     #: With a block of zeros.
     MARKED = auto()
-    #: The object ends where the next header would stand.
+    #: The object ends where the next header would begin.
     UNMARKED = auto()
-    #: It went no further, for a reason that is among the findings.
+    #: The walk stopped early, for a reason that is among the findings.
     REFUSED = auto()
 
 
-#: Asks for ranges of the archive, or for nothing while it waits; is sent their bytes.
+#: Yields ranges of the archive, or nothing while it waits; is sent their bytes.
 Walk = Generator[ByteRange | None, bytes, End]
-#: A part of it, which comes to the offset of the next header.
+#: A part of the walk; it returns the offset of the next header.
 Step = Generator[ByteRange | None, bytes, int]
 
 
@@ -89,7 +90,7 @@ class TarInspector(ContainerInspector):
         self._namesakes = Namesakes()
         # By a name's digest the number of the file that has it, or none for a link.
         self._named = self._namesakes.numbers
-        # Files whose names matter, though they are no members: by number.
+        # Files that are not members but whose names matter, by number.
         self._decisive: dict[int, str] = {}
         self._ended: End | None = None
         self.new_region("front", CaptureRegion(0, BLOCK))
@@ -103,11 +104,11 @@ class TarInspector(ContainerInspector):
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins as an archive does."""
+        """Whether the object begins like an archive."""
         return self.matches_prefix(self.region("front").data)
 
     def post_process(self) -> None:
-        """Go on with the walk as far as what is captured leads."""
+        """Continue the walk, as far as the captured bytes lead."""
         while self._ended is None:
             if self._asked is None:
                 if self.busy:
@@ -123,7 +124,7 @@ class TarInspector(ContainerInspector):
         return is_member(member)
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - for those that do
-        """Whether the next file is looked at by itself. A subclass may read of it to know."""
+        """Whether the next file gets an inspection. A subclass may read a part of the file to decide."""
         yield from ()
         return True
 
@@ -135,7 +136,7 @@ class TarInspector(ContainerInspector):
         return Wholeness.PROVEN if self._ended is End.MARKED else Wholeness.UNCHECKED
 
     def members(self) -> tuple[Member, ...]:
-        """The members; of a container image's layers the disks alone."""
+        """The members. The layers of a container image are reduced to their disks."""
         layers = {self._named.get(digest(name)) for name in self._manifests.layers()}
         members = (
             disks_of_layer(member) if number in layers else member
@@ -144,7 +145,7 @@ class TarInspector(ContainerInspector):
         return tuple(member for member in members if member is not None)
 
     def details(self) -> Mapping[str, object]:
-        """Whether it is a container image's, and how many files are no members."""
+        """Whether it is a container image, and how many files are not members."""
         if not self.format_match:
             return {}
         kind = self._manifests.kind
@@ -164,7 +165,7 @@ class TarInspector(ContainerInspector):
     # The walk
 
     def _go_on(self, data: bytes) -> None:
-        """Give the walk what it asked for, and hear what it wants next."""
+        """Send the walk the bytes that it asked for, and take its next request."""
         spend()
         asked = self._asked
         try:
@@ -214,7 +215,7 @@ class TarInspector(ContainerInspector):
         raise TarError("member_limit", f"the archive has more than {MAX_ENTRIES} headers")
 
     def _announcement(self, header: Header, at: int, announced: Announced) -> Step:
-        """A header that says something of the next member; what it says is added to what is announced."""
+        """Read a header that describes the next member, and add it to the announcement."""
         if header.size > MAX_EXTENDED:
             raise TarError(
                 "structure", f"{header.size} bytes are more than Keyhole reads of an extended header"
@@ -223,7 +224,7 @@ class TarInspector(ContainerInspector):
         return at + padded(header.size)
 
     def _member(self, entry: Entry, at: int) -> Step:
-        """A header that is a member's own."""
+        """Read a member's own header."""
         for wrong in self._paths.wrong_with(entry.name, entry.kind, entry.link):
             self._findings.add(found("member_path", wrong))
         if entry.is_file:
@@ -233,7 +234,7 @@ class TarInspector(ContainerInspector):
         return at
 
     def _file(self, entry: Entry, at: int) -> Step:
-        """A file, which is looked at if there is room."""
+        """Declare a file as a member, once there is room."""
         if entry.kind == SPARSE:
             extents, end = yield from old_gnu(entry.header, at, entry.stored)
         elif entry.records.sparse:
@@ -266,7 +267,7 @@ class TarInspector(ContainerInspector):
         self._manifests.note(entry.name)
 
     def _behind_end(self, at: int) -> Generator[ByteRange | None, bytes, None]:
-        """Look whether what follows the end is zeros, as far as that is looked at."""
+        """Check that only zeros follow the end, up to a limit."""
         limit = at + MAX_PADDING
         while at < limit:
             try:
@@ -289,12 +290,12 @@ class TarInspector(ContainerInspector):
 
 
 def is_decisive(name: bytes) -> bool:
-    """Return whether a file of this name says what the members are, so that there should not be two."""
+    """Return whether a file of this name describes the members, so that there should be only one."""
     return name.lower().endswith(DESCRIPTOR_SUFFIX) and not is_named_so(name)
 
 
 def padded(size: int) -> int:
-    """The bytes that data take in the archive."""
+    """The bytes that data take in the archive, with their padding."""
     return -(-size // BLOCK) * BLOCK
 
 

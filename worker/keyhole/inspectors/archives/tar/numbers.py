@@ -1,20 +1,20 @@
-r"""Numbers in a tar header: the spellings that all readers read alike.
+r"""Numbers in a tar header, and the spellings on which all readers agree.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format", asks for octal digits with zeros in front and a NUL or
 a space behind. Every writer has a spelling of its own: libarchive writes `000644 \0`, Perl `     210560\0`.
-What readers make of each was measured, with GNU tar 1.34, libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox
-1.35, npm's tar 7 and tar-stream 3; `tests/inspectors/archives/test_numbers.py` asks them again.
+The results of readers were measured, with GNU tar 1.34, libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox
+1.35, npm's tar 7 and tar-stream 3; `tests/inspectors/archives/test_numbers.py` measures them again.
 
 | spelling | readers |
 |---|---|
 | spaces, digits; then spaces and NULs, or a NUL and anything | all read it |
 | NULs alone, or spaces and a NUL | all read zero |
-| spaces alone | GNU tar skips a member whose size is spelled so |
-| a NUL, then digits | GNU tar, Go and tar-stream read the digits, the others zero; of a size that matters |
+| spaces alone | GNU tar skips a member with such a size |
+| a NUL, then digits | GNU tar, Go and tar-stream read the digits, the others zero; matters in a size |
 | byte 80, then a big-endian number; FF, then a negative one | all read it, as far as npm can count |
 | a sign, `0o17`, `1_0`, base 64, any other text | some read it, each in its own way |
 
-A checksum needs at least one digit and something behind the last: npm reads on into the next field.
+A checksum needs at least one digit and another byte behind the last one: npm reads on into the next field.
 """
 
 import re
@@ -26,7 +26,7 @@ MOST_IN_JAVASCRIPT = 2**53 - 1
 
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)
 ZERO_SIZE = re.compile(rb" *\0[ \0]*(?:0+(?:[ \0]*|\0.*))?", re.DOTALL)
-#: Numbers that only matter when files are unpacked. It makes no difference that readers skip a NUL or don't.
+#: Numbers that only matter when files are unpacked. It does not matter whether readers skip a NUL.
 OTHER = re.compile(rb"[ \0]*(?:[0-7]+(?:[ \0]*|\0.*))?", re.DOTALL)
 CHECKSUM = re.compile(rb" *([0-7]+)(?:[ \0]+|\0[0-7 \0]*)")
 SOME_DIGITS = re.compile(rb"(?:0[oO])?([0-7]+)")

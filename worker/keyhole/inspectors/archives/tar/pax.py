@@ -2,11 +2,11 @@
 
 Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
 
-A record is its own length in decimal, a space, `key=value`, and a line break. Of a key that is there twice
-the last counts, but for the offsets and lengths of GNU's sparse format 0.0.
+A record is its own length in decimal, a space, `key=value`, and a line break. If a key
+is there twice, the last value counts, except for the offsets and lengths of GNU's sparse format 0.0.
 
-npm's tar divides a header into lines before it looks at lengths, so that a line in a value is a record to it.
-GNU tar passes over spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
+npm's tar splits a header into lines before it reads lengths, so it takes a line in a value for a record. GNU
+tar skips spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
 """
 
 import re
@@ -20,18 +20,19 @@ from keyhole.inspectors.text import printable
 LENGTH_DIGITS = 8
 SPARSE_PREFIX = b"GNU.sparse."
 SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
-#: What a member of a set of several archives says of itself.
+#: The keys of a member that is split over several archives.
 VOLUME_PREFIX = b"GNU.volume."
-#: The size that star gives a sparse file, beside `size`, which is how much is stored of it.
+#: star's key for the size of a sparse file; `size` then states how many of its bytes are stored.
 REAL_SIZE = b"SCHILY.realsize"
 #: The keys that change which members there are. Others are dropped.
 DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
-#: Numbers that matter to none but those that unpack, as GNU tar and Go take them.
+#: Numbers that matter only for extraction, in the form that GNU tar and Go accept.
 NUMBERS = {
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
 }
-#: How a line begins that npm's tar may read: with its own length, as JavaScript's `parseInt` takes one.
+#: The beginning of a line that npm's tar may read as a record: its own length, as JavaScript's `parseInt`
+#: reads it.
 LINE = re.compile(rb"\s*\+?([0-9]{1,8})")
 READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
 
@@ -50,12 +51,12 @@ class Records:
 
     @property
     def sparse(self) -> bool:
-        """Whether it says that a file is packed sparsely."""
+        """Whether it describes a sparse file."""
         return bool(self.pairs) or any(key.startswith(SPARSE_PREFIX) for key in self.values)
 
     @property
     def name(self) -> bytes | None:
-        """The member's name; of a sparse file the one that it has when it is unpacked."""
+        """The member's name; for a sparse file, the name that it has once unpacked."""
         return self.values.get(b"GNU.sparse.name", self.values.get(b"path"))
 
     def number(self, key: bytes) -> int | None:
@@ -105,7 +106,7 @@ def parse(data: bytes) -> Records:
 
 
 def _check(digits: bytes, key: bytes, value: bytes) -> None:
-    """Refuse a record that not all readers read, or in which some see another one."""
+    """Refuse a record that not all readers read, or that some read as another record."""
     if digits.startswith(b"0") or key[:1].isspace():
         raise ambiguous(
             "an extended header has a record with a length or a key that readers read in two ways"
@@ -119,7 +120,7 @@ def _check(digits: bytes, key: bytes, value: bytes) -> None:
 
 
 def _is_record_to_npm(line: bytes) -> bool:
-    """Whether a line has its own length in front, and behind that and one more character what matters."""
+    """Whether a line begins with its own length, one more character, and a key that matters."""
     length = LINE.match(line)
     if length is None or int(length[1]) != len(line.decode(errors="replace").encode()) + 1:
         return False

@@ -1,4 +1,4 @@
-"""How tar packs files with holes: a map of the stretches that are stored, one behind the other.
+"""Sparse files in tar: a map of the stored pieces, and the pieces one behind the other.
 
 Source: GNU tar manual, "Storing Sparse Files": old GNU format, PAX formats 0.0, 0.1 and 1.0.
 
@@ -9,7 +9,7 @@ Source: GNU tar manual, "Storing Sparse Files": old GNU format, PAX formats 0.0,
 | 0.1 | extended header: `GNU.sparse.map`, numbers with commas between |
 | 1.0 | before the data, in blocks: numbers in decimal, one a line, the first says how many pairs |
 
-Old GNU headers have further: extended u8@482 (a block follows; in that block it is at 504), the file's own
+Old GNU headers also have: extended u8@482 (a block follows; in that block it is at 504), the file's own
 size@483, 12 bytes.
 """
 
@@ -20,7 +20,7 @@ from keyhole.inspectors.archives.tar.pax import Records, decimal
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.region import ByteRange
 
-#: Stretches of one file. A disk of a terabyte, freshly installed and packed, has some ten thousand.
+#: Pieces of one file. A disk of a terabyte, freshly installed and packed, has some ten thousand.
 MAX_EXTENTS = 65_536
 PAIRS_AT, HEADER_PAIRS, EXTENDED_AT, REAL_SIZE_AT = 386, 4, 482, 483
 BLOCK_PAIRS, BLOCK_EXTENDED_AT = 21, 504
@@ -29,7 +29,7 @@ PAIR_BYTES = 24
 LINE_BYTES = 20
 
 Pair = tuple[int, int]
-#: Asks for ranges of the archive, is sent their bytes, and comes to the map and to where the data end.
+#: Yields ranges of the archive, is sent their bytes, and returns the map and where the data end.
 Reading = Generator[ByteRange | None, bytes, tuple[ExtentMap, int]]
 
 
@@ -52,7 +52,7 @@ def old_gnu(header: Header, at: int, stored: int) -> Reading:
 
 
 def pax(records: Records, at: int, stored: int) -> Reading:
-    """The map of a file of which an extended header says that it is sparse; `stored` bytes lie at `at`."""
+    """The map of a file that an extended header calls sparse; its `stored` bytes lie at `at`."""
     if b"GNU.sparse.major" in records.values or b"GNU.sparse.minor" in records.values:
         if records.pairs or {b"GNU.sparse.map", b"GNU.sparse.size"} & records.values.keys():
             raise ambiguous("a sparse file has maps of two formats")
@@ -75,7 +75,7 @@ def pax(records: Records, at: int, stored: int) -> Reading:
 
 
 def lay_out(pairs: Iterable[Pair], real_size: int, place: int, stored: int) -> tuple[ExtentMap, int]:
-    """Where a sparse file lies of which `stored` bytes stand from `place` on, and where these end.
+    """Return where a sparse file lies, whose `stored` bytes begin at `place`, and where these end.
 
     Raises:
         TarError: The map contradicts itself, or readers do not agree on what it says.
