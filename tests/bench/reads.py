@@ -102,6 +102,7 @@ def main() -> None:
             for head in heads:
                 report = scanned(access, path.name, head)
                 assert report.status == "safe", report
+                assert report.size is not None
                 print(
                     f"| {name} | {report.size / MIB:,.0f} MiB | {head // KIB} KiB | {report.requests} "
                     f"| {report.bytes_read / KIB:,.0f} KiB | {seconds(report) * 1000:.0f} ms "

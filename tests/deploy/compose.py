@@ -38,7 +38,8 @@ def services(*files: str, **variables: str) -> dict[str, Service]:
     """
     merged: dict[str, Service] = {}
     for file in files:
-        text = _VARIABLE.sub(lambda found: _value(*found.groups(), variables), (ROOT / file).read_text())
+        source = (ROOT / file).read_text()
+        text = _VARIABLE.sub(lambda found: _value(found[1], found[2], found[3], variables), source)
         for name, service in yaml.safe_load(text)["services"].items():
             merged[name] = _added(merged.get(name, {}), service)
     return merged

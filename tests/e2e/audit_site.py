@@ -85,11 +85,11 @@ class AuditSite:
 
     def waiting(self, queue: str) -> int:
         """How many messages wait in a queue."""
-        return self.redis.llen(f"keyhole:broker:{queue}")
+        return int(self.redis.llen(f"keyhole:broker:{queue}"))
 
     def in_hand(self) -> int:
         """How many messages are delivered and not acknowledged."""
-        return self.redis.hlen("keyhole:broker:unacked")
+        return int(self.redis.hlen("keyhole:broker:unacked"))
 
     def ended(self, audit_id: str, *, sweeping: bool = False) -> Audit:
         """Wait until an audit has ended; fail when it does not get on for long."""
@@ -142,7 +142,7 @@ class AuditSite:
     def verdicts(self, bucket: str, names: Sequence[str]) -> Mapping[str, Status | None]:
         """The status of the verdict on each key."""
         reports = self.services.lookup.reports([Name(bucket, name) for name in names])
-        return {name: report and report.status for name, report in zip(names, reports, strict=True)}
+        return {name: report.status if report else None for name, report in zip(names, reports, strict=True)}
 
     def left_over(self, audit_id: str) -> set[str]:
         """What is kept of an audit beyond what stays once it is done."""

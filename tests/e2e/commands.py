@@ -74,11 +74,12 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command in a session of its own, its output in a file. What is left of it is killed."""
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        settings: dict[str, Any] = {"stdout": output, "stderr": output, "start_new_session": True} | options
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             [*program, *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
-            **{"stdout": output, "stderr": output, "start_new_session": True} | options,
+            **settings,
         )
     try:
         yield process
@@ -129,7 +130,7 @@ def is_alive(pid: int) -> bool:
 def command_line(pid: int) -> Sequence[str]:
     """How a process was started; empty if it has ended."""
     try:
-        return psutil.Process(pid).cmdline()
+        return [*psutil.Process(pid).cmdline()]
     except psutil.NoSuchProcess:
         return []
 

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import struct
+import sys
 from array import array
 from collections.abc import Callable
 from random import Random
@@ -24,8 +25,14 @@ from keyhole.builders import (
     vmdk_stream_optimized,
 )
 from keyhole.builders.tar import tar_header
-from tests.inspectors.compression.packed import PACKED, noise, zeros, zstd
-from tests.inspectors.formats.dmgs import RAW, Stored, Table, plist_of
+from keyhole.inspectors.formats.dmg_map import RAW
+from tests.inspectors.compression.packed import PACKED, noise, zeros
+from tests.inspectors.formats.dmgs import Stored, Table, plist_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 #: More than is decompressed by default, so that all of a window that may be filled is.
@@ -125,7 +132,10 @@ def _full_vmdk() -> Image:
 
 
 def _zstd(length: int = LONG) -> bytes:
-    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
+    options: dict[int, int] = {
+        zstd.CompressionParameter.window_log: 27,
+        zstd.CompressionParameter.compression_level: 1,
+    }
     compressor = zstd.ZstdCompressor(options=options)
     return _repeated(compressor.compress, compressor.flush, length)
 

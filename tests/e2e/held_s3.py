@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from queue import Queue
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
 #: Seconds until a GET that nobody releases is answered, so that no thread outlives its test for long.
@@ -82,7 +82,7 @@ def held_s3() -> Iterator[HeldS3]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it logs every request
     application = HeldS3()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
-    server.daemon_threads = True
+    server.daemon_threads = True  # type: ignore[attr-defined]  # a threaded one has it
     application.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from keyhole import limits
+from keyhole.api import scan_s3
 from keyhole.cli import main
 from keyhole.fleet import scanning
 
@@ -71,17 +72,17 @@ DEEDS: dict[str, Callable[[], object]] = {
 
 
 def _misbehave(scan: Callable[..., Any]) -> Callable[..., Any]:
-    def scan_s3(access: Any, bucket: str, key: str, *arguments: Any) -> Any:
+    def misbehaving(access: Any, bucket: str, key: str, *arguments: Any) -> Any:
         deed = DEEDS.get(key.removeprefix("poison/").rpartition("-")[0])
         if deed is not None:
             deed()
         return scan(access, bucket, key, *arguments)
 
-    return scan_s3
+    return misbehaving
 
 
 if __name__ == "__main__":
     # Or the tests would take minutes of CPU.
     setattr(limits, "CPU_FACTOR", 0.3)  # noqa: B010 - a name of another module, as the next
-    setattr(scanning, "scan_s3", _misbehave(scanning.scan_s3))  # noqa: B010 - as said
+    setattr(scanning, "scan_s3", _misbehave(scan_s3))  # noqa: B010 - as said
     main()

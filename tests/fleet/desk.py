@@ -3,7 +3,9 @@
 from contextlib import suppress
 from typing import Any
 
-from kombu import Connection, Consumer, Exchange, Queue
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from kombu.messaging import Consumer
 
 from keyhole.jobs.queues import JOBS
 from tests.e2e.commands import until

@@ -71,8 +71,9 @@ def check(data: bytes) -> None:
 
 
 def _single(kind: type[FileInspector]) -> Single:
-    container = issubclass(kind, ContainerInspector)
-    return Single(kind(inside=Inside(decompression=LITTLE)) if container else kind())
+    if issubclass(kind, ContainerInspector):
+        return Single(kind(inside=Inside(decompression=LITTLE)))
+    return Single(kind())
 
 
 def _known(inspection: Inspection, way: Way, given: SparseInput) -> Facts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -48,9 +49,11 @@ class Single:
 
 
 Run = Inspection | Single
+AnyRun = TypeVar("AnyRun", Inspection, Single)
+Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
-def fetch(run: Run, image: Image) -> Run:
+def fetch(run: AnyRun, image: Image) -> AnyRun:
     """Ask for what is missing until nothing is."""
     for _ in range(100):
         missing = run.missing()
@@ -61,13 +64,13 @@ def fetch(run: Run, image: Image) -> Run:
     raise AssertionError(f"it never has enough: {run.missing()}")
 
 
-def told_at_once(run: Run, image: Image) -> Run:
+def told_at_once(run: AnyRun, image: Image) -> AnyRun:
     """The reference: the length first, then each range whole."""
     run.finish(image.size)
     return fetch(run, image)
 
 
-def streamed(run: Run, image: Image, draw: st.DrawFn) -> Run:
+def streamed(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
     """From front to end in chunks of a random size, the length at the end, then what the stream passed."""
     size = draw(st.sampled_from([4093, 16 * 1024, 64 * 1024, 100_003, MIB, 16 * MIB]))
     for offset in range(0, image.size, size):
@@ -76,13 +79,13 @@ def streamed(run: Run, image: Image, draw: st.DrawFn) -> Run:
     return fetch(run, image)
 
 
-def scattered(run: Run, image: Image, draw: st.DrawFn) -> Run:
+def scattered(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
     """Pieces of the image in any order, some twice, the length somewhere between; then the rest."""
-    cuts = draw(
+    cuts: list[int] = draw(
         st.lists(st.integers(0, min(image.size, 6 * MIB)), max_size=8).map(lambda at: sorted({0, *at}))
     )
-    spans = [(start, end - start) for start, end in pairwise(cuts)]
-    order = draw(st.permutations([*spans, *spans[:2]]))
+    spans: list[tuple[int, int]] = [(start, end - start) for start, end in pairwise(cuts)]
+    order: list[tuple[int, int]] = draw(st.permutations([*spans, *spans[:2]]))
     told = draw(st.integers(0, len(order)))
     for number, (offset, length) in enumerate(order):
         if number == told:
@@ -92,7 +95,7 @@ def scattered(run: Run, image: Image, draw: st.DrawFn) -> Run:
     return fetch(run, image)
 
 
-def crumbled(run: Run, image: Image, draw: st.DrawFn) -> Run:
+def crumbled(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
     """What is missing, but a part of it at a time, from its end or its middle, with bytes around it."""
     late = draw(st.booleans())
     if not late:

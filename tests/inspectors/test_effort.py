@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from keyhole.builders import Image
-from keyhole.inspectors import Inspection
+from keyhole.inspectors import FileInspector, Inspection
+from keyhole.inspectors.catalogue import ALL
 from keyhole.inspectors.effort import STEPS, spend, watched
 from tests.examples import EXAMPLES
 from tests.inspectors.many import MANY
@@ -67,23 +68,40 @@ def test_nobody_is_asked_outside_of_a_watch() -> None:
     spend(2 * STEPS)
 
 
-@pytest.mark.parametrize("tries", [2, slow(400)])
-@pytest.mark.parametrize(
-    "name", [slow(name) if number % 3 else name for number, name in enumerate((*EXAMPLES, *MANY))]
-)
-def test_what_is_known_can_be_told_wherever_an_inspection_is_ended(
-    name: str, tries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a watch that is called at every step
-    monkeypatch.setattr("keyhole.inspectors.effort.STEPS", 1)
-    image = EXAMPLES[name].image if name in EXAMPLES else MANY[name](FEW)
+def _ends_anywhere(image: Image, tries: int) -> None:
     calls = _calls_for(image)
     assert calls
     for call in range(0, calls, -(-calls // tries)):
         inspection = Inspection()
-        # When it ends the inspection at one of them
+        # When the watch ends the inspection at one of its calls
         with watched(_ending_at(call)), pytest.raises(EnoughError):
             _inspect(inspection, image)
         # Then the inspection still tells what it knows
         facts = inspection.facts()
-        assert len(facts.findings) < 100
+        assert len(facts.findings) < 100, call
+
+
+@pytest.fixture
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch is called at every step."""
+    monkeypatch.setattr("keyhole.inspectors.effort.STEPS", 1)
+
+
+@pytest.mark.usefixtures("_every_step")
+@pytest.mark.parametrize("tries", [2, slow(100)])
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_what_is_known_of_an_image_can_be_told_wherever_an_inspection_is_ended(
+    kind: type[FileInspector], tries: int
+) -> None:
+    for one in EXAMPLES.values():
+        if one.inspector is kind:
+            _ends_anywhere(one.image, tries)
+
+
+@pytest.mark.usefixtures("_every_step")
+@pytest.mark.parametrize("tries", [2, slow(400)])
+@pytest.mark.parametrize("name", [slow(name) if number % 3 else name for number, name in enumerate(MANY)])
+def test_what_is_known_of_many_things_can_be_told_wherever_an_inspection_is_ended(
+    name: str, tries: int
+) -> None:
+    _ends_anywhere(MANY[name](FEW), tries)

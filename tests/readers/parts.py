@@ -110,7 +110,8 @@ def volumes(folder: Path) -> Iterator[Part]:
 
 def sparse_image(path: Path) -> Image:
     """A file as an image; its holes are not read."""
-    size, pieces, at = path.stat().st_size, [], 0
+    pieces: list[tuple[int, bytes]] = []
+    size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at < size:
             data = file.read(64 * KIB)

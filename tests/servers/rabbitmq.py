@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-import amqp
+import amqp  # type: ignore[import-untyped]  # it ships no type information
 
 from tests.e2e.commands import until
 from tests.ports import free_port
@@ -73,7 +73,8 @@ class RabbitMQ:
 
     def control(self, *command: str) -> str:
         """What its tool for administrators says to a command; AMQP knows less."""
-        tool = [SERVER.parent / "rabbitmqctl", "--node", self._env["RABBITMQ_NODENAME"], "--quiet", *command]
+        node = self._env["RABBITMQ_NODENAME"]
+        tool = [str(SERVER.parent / "rabbitmqctl"), "--node", node, "--quiet", *command]
         return subprocess.run(tool, env=self._env, capture_output=True, text=True, check=True).stdout
 
     @contextmanager

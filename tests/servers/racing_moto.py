@@ -52,7 +52,7 @@ def racing_moto() -> Iterator[RacingMoto]:
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # or it logs every request
     application = RacingMoto()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
-    server.daemon_threads = True
+    server.daemon_threads = True  # type: ignore[attr-defined]  # a threaded one has it
     application.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -60,7 +60,7 @@ def deflated(data: bytes) -> bytes:
 
 def local(**told: int | bytes) -> bytes:
     """The header before a member's data."""
-    name, extra = bytes(told["name"]), bytes(told["extra"])  # type: ignore[arg-type] # these two are
+    name, extra = bytes(told["name"]), bytes(told["extra"])
     numbers = (told[key] for key in ("flags", "method"))
     sizes = (told[key] for key in ("crc", "packed", "size"))
     return LOCAL.pack(b"PK\3\4", VERSION, *numbers, 0, 33, *sizes, len(name), len(extra)) + name + extra
@@ -68,7 +68,7 @@ def local(**told: int | bytes) -> bytes:
 
 def entry(at: int, /, **told: int | bytes) -> bytes:
     """The header in the directory."""
-    name, extra = bytes(told["name"]), bytes(told["extra"])  # type: ignore[arg-type] # these two are
+    name, extra = bytes(told["name"]), bytes(told["extra"])
     numbers = (told[key] for key in ("flags", "method"))
     sizes = (told[key] for key in ("crc", "packed", "size"))
     mode = int(told["mode"]) << 16

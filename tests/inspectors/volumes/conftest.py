@@ -63,7 +63,7 @@ class Volumes:
         (self._tree / "noise").write_bytes(Random(1).randbytes(20_000))  # noqa: S311 - the same at every run
         self._key.write_bytes(b"a passphrase")
         #: What cannot be made, for its tool is missing.
-        self._skipped: dict[str, pytest.skip.Exception] = {}
+        self._skipped: dict[str, BaseException] = {}
 
     def path(self, name: str) -> Path:
         """The file, which is made if it is not there; skipped whenever its tool is missing."""
