@@ -1,6 +1,6 @@
-"""What a guest wrote to the virtual disk: which of its blocks hold data, and the pattern that stands in them.
+"""The content of the virtual disk: which of its blocks hold data, and the pattern in them.
 
-A block is whatever the format allocates at once: a qcow2 cluster, a VHD, VHDX or VDI block, a VMDK grain.
+A block is the unit that the format allocates: a qcow2 cluster, a VHD, VHDX or VDI block, a VMDK grain.
 Only the first sector of an allocated block holds a pattern, the rest is zeros; so an image that stores
 gigabytes stays cheap.
 """

@@ -1,4 +1,4 @@
-"""LUKS, versions 1 and 2: headers without any key. Nobody can open it, and anybody can recognise it.
+"""LUKS, versions 1 and 2: headers without any key. The image can be recognised and not opened.
 
 Header of version 1, 592 bytes at byte 0 (big-endian; "LUKS On-Disk Format Specification" 1.2.3, section
 2.3)::
@@ -33,7 +33,7 @@ KEY_SLOTS = 8
 KEY_BYTES = 32
 STRIPES = 4000
 
-#: Key material is aligned to 4 KiB, as cryptsetup does.
+#: Key material is aligned to 4 KiB, like cryptsetup's.
 ALIGNMENT = 8
 SLOT_SECTORS = round_up(ceil_div(KEY_BYTES * STRIPES, SECTOR), ALIGNMENT)
 PAYLOAD_SECTOR = ALIGNMENT + KEY_SLOTS * SLOT_SECTORS

@@ -213,7 +213,7 @@ class _Clusters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
-    """What the first cluster holds; pairs are a table's offset and clusters, or a count and the offset."""
+    """The first cluster; pairs are a table's offset and clusters, or a count and the offset."""
 
     version: int
     cluster_bits: int

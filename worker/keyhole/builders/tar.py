@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from keyhole.builders.image import Image, round_up
 
 BLOCK = 512
-#: What GNU tar pads to, unless it is told otherwise.
+#: GNU tar pads to this many bytes by default.
 RECORD = 20 * BLOCK
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 MODIFIED = 1_777_636_800

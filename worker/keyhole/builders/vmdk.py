@@ -191,7 +191,7 @@ class _Header:
 
 
 class _Stream:
-    """What a stream-optimized extent holds behind its overhead, in the order it is written."""
+    """The parts of a stream-optimized extent behind its overhead, in the order they are written."""
 
     def __init__(self, first_sector: int) -> None:
         self.sector = first_sector

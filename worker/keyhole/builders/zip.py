@@ -76,7 +76,7 @@ def directory_header(name: bytes, numbers: Numbers, mode: int) -> bytes:
 
 
 def end_records(entries: int, length: int, offset: int, comment: bytes = b"") -> bytes:
-    """What follows the directory, which has so many entries and bytes."""
+    """The records behind the directory, which has so many entries and bytes."""
     stated = (min(entries, MANY), min(entries, MANY), min(length, BEYOND), min(offset, BEYOND))
     end = END.pack(b"PK\5\6", 0, 0, *stated, len(comment)) + comment
     if stated == (entries, entries, length, offset):

@@ -50,7 +50,7 @@ class TraceDisabled:
 class Remembered(Generic[Value]):
     """A property whose value is kept until the inspector receives bytes, a region or the object's length.
 
-    Use it for what is asked for again and again, and takes time. The value may depend on nothing else.
+    Use it for facts that are costly and asked for often. The value may depend on nothing else.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:

@@ -49,7 +49,7 @@ class KnownBy(Flag):
 
     #: In its first `FRONT_BYTES`, which `matches_prefix` is shown.
     PREFIX = auto()
-    #: In a footer or trailer at its end, whatever its front is.
+    #: In a footer or trailer at its end.
     END = auto()
     #: In a text that may begin with any of its first bytes.
     TEXT = auto()
@@ -183,7 +183,7 @@ BY_PREFIX: Final = _inspectors(
 )
 #: Images that are known by their ends.
 BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_by)
-#: Archives and compressed images; what lies in them is looked at by inspections of their own.
+#: Archives and compressed images, whose members have inspections of their own.
 CONTAINERS: Final = tuple(
     cast("type[ContainerInspector]", inspector) for inspector in ALL if inspector.IS_CONTAINER
 )

@@ -110,7 +110,7 @@ class ContainerInspector(FileInspector):
 
     Args:
         tracing: Passed on to the members' inspections, too.
-        inside: How its members may be looked at.
+        inside: How its members may be inspected.
     """
 
     IS_CONTAINER = True
@@ -139,7 +139,7 @@ class ContainerInspector(FileInspector):
         return number
 
     def skip_member(self) -> int:
-        """Number a member that is not looked at."""
+        """Number a member that is not inspected."""
         self._count += 1
         return self._count - 1
 
@@ -159,7 +159,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def _open_bytes(self) -> int:
-        """How many bytes the members hold that are looked at."""
+        """How many bytes the open members hold."""
         return sum(sum(member.inspection.context_info.values()) for member in self._open.values())
 
     @property

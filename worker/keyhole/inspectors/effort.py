@@ -39,7 +39,7 @@ _current: ContextVar[_Effort | None] = ContextVar("effort", default=None)
 
 @contextmanager
 def watched(watch: Callable[[], object] | None) -> Iterator[None]:
-    """Have this thread's inspections call `watch` again and again; `None`: nobody asks."""
+    """Have this thread's inspections call `watch` regularly; `None` calls nothing."""
     token = _current.set(None if watch is None else _Effort(watch))
     try:
         yield

@@ -15,7 +15,7 @@ class Wholeness(StrEnum):
     """How far it is known that the whole image is there.
 
     `PROVEN`: the format's own high-water mark lies inside the object. `SAMPLED`: a part of the format's maps
-    was looked at, and what they lead to lies inside. `UNCHECKED`: the format has no such mark, or it was not
+    was read, and all that they lead to lies inside. `UNCHECKED`: the format has no such mark, or it was not
     reached.
     """
 

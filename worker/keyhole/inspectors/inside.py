@@ -54,7 +54,7 @@ class Look(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """How deep an object lies in containers, and how what lies in it may be looked at.
+    """How deep an object lies in containers, and how its members may be inspected.
 
     Args:
         depth: How many containers the object lies in.
@@ -73,7 +73,7 @@ class Inside:
 
     @property
     def too_deep(self) -> bool:
-        """Whether members are not looked at: containers in containers have an end."""
+        """Whether members are too deep in containers to be inspected."""
         return self.depth >= MAX_DEPTH
 
     def look(self, *, within_another: bool = False) -> Look:

@@ -1,10 +1,11 @@
 """All inspectors over one object at once: its format, what that says, and what is still wanted.
 
-Readers are led to a format in several ways (`readers`), so an object is looked at in all the places that they
-look at, whatever it is known as by one of them:
+Readers come to a format in several ways (see `readers`), so an inspection looks in all the places that they
+look at, even if one of them has settled the format:
 
-- Its first bytes decide which of the formats take part that have a magic number there.
-- The string that begins it may be a descriptor that a VMDK's readers accept, whatever stands around it.
+- Its first bytes decide which formats with a magic number are possible.
+- The string that begins it may be a descriptor that a VMDK's readers accept, even if it is only a part of the
+  object.
 - A footer or trailer at its end makes it a VHD or a DMG.
 - A disc, a partition table or a volume may lie in it.
 - Marks of formats that are not inspected (`unsupported`) are looked for at its front and end.
@@ -46,7 +47,7 @@ class Inspection:
 
     Args:
         tracing: Passed on to the inspectors.
-        inside: How deep the object lies in containers, and how it may be looked at.
+        inside: How deep the object lies in containers, and how its content may be inspected.
     """
 
     def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:

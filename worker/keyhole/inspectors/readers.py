@@ -1,17 +1,17 @@
-"""The readers of the field: how each is told what an object is, and which of its bytes it looks at.
+"""A model of the programs that read disk images: how each one comes to a format, and which bytes it looks at.
 
-`safe` holds for every reader here, so a check does not ask what an object is, but what any reader would take
-it for. Four ways lead a reader to a format:
+`safe` holds for every reader here, so a check asks what any reader would take an object for. Four ways lead a
+reader to a format:
 
 - It *probes*: the object's bytes decide. QEMU without `-f`, libblkid, file(1), libarchive, 7-Zip.
-- It was *told*: a suffix, a content type, glance's `disk_format`, QEMU's `-f`. It then takes whatever its
-  parser accepts, which is often more than a probe would: QEMU's `-f vmdk` needs no first line.
+- It was *told*: a suffix, a content type, glance's `disk_format`, QEMU's `-f`. It then accepts all that its
+  parser can read, which is often more than a probe accepts: QEMU's `-f vmdk` needs no first line.
 - It *unpacks* first, whether by the bytes or by the suffix: importers, `zstd -d`, `bsdtar`.
 - It *extracts* an archive to a folder, where names and links count.
 
 The formats are named as `get_inspector` names them; a format that is not inspected has its usual suffix as
-name. Lengths are in bytes. `front` is how far from its beginning a reader looks for what makes the format,
-`end` how far from its end; 0 where it does not look there.
+name. Lengths are in bytes. `front` is how many bytes from the object's beginning a reader searches for
+the format's marks, and `end` how many from its end; 0 if it does not search there.
 
 Which size a reader takes for a VHD's depends on its creator. A policy names the readers that it is made for.
 
@@ -114,7 +114,7 @@ MODEL: Final[tuple[Reader, ...]] = (
 )  # fmt: skip
 
 QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
-#: All readers. The first decides where nobody says which counts.
+#: All readers. The first one decides if a policy names none.
 READERS: Final = (QEMU, QEMU_9, HYPER_V)
 
 #: The creators of VHDs whose geometry QEMU goes by.
@@ -126,17 +126,17 @@ LARGEST_GEOMETRY_BYTES = 65535 * 16 * 255 * 512
 
 
 def farthest_front(*formats: str, way: Way | None = None) -> int:
-    """How far from its beginning any reader of these formats looks for what makes them."""
+    """How many bytes from the beginning any reader of these formats searches for their marks."""
     return max((one.front for one in _readers(formats, way)), default=0)
 
 
 def farthest_end(*formats: str, way: Way | None = None) -> int:
-    """How far from its end any reader of these formats looks for what makes them."""
+    """How many bytes from the end any reader of these formats searches for their marks."""
     return max((one.end for one in _readers(formats, way)), default=0)
 
 
 def readers_of(image_format: str, way: Way | None = None) -> tuple[str, ...]:
-    """The names of those who take a format, in the model's order."""
+    """The names of the readers of a format, in the model's order."""
     return tuple(dict.fromkeys(one.name for one in _readers((image_format,), way)))
 
 

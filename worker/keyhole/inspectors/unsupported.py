@@ -107,7 +107,7 @@ class UnsupportedFormats(FileInspector):
             self.new_region(f"hop {hops}", CaptureRegion(at, HOP_BYTES))
 
     def _chain(self) -> tuple[int, int]:
-        """Where the next frame begins that is to be looked at, and behind how many."""
+        """Where the next frame begins, and how many frames lie before it."""
         at, head, hops = 0, self.captured("front"), 0
         while skipped := skippable_bytes(head[:HOP_BYTES]):
             at, hops = at + skipped, hops + 1
@@ -131,7 +131,7 @@ class UnsupportedFormats(FileInspector):
         return ("zip",) * zipped + ("encrypted dmg",) * encrypted
 
 
-# Marks that are too short to be told by themselves
+# Marks that are too short to count without further fields
 
 
 def _is_compress(front: bytes) -> bool:
@@ -180,7 +180,7 @@ def _is_arj(front: bytes) -> bool:
 
 
 def _is_cloop(front: bytes) -> bool:
-    """QEMU, told that it is one, looks for no mark: a block size, blocks, and offsets that do not go back."""
+    """QEMU needs no mark if told that this is a cloop: a block size, blocks, and ascending offsets."""
     if len(front) < 152:
         return False
     block, count = int.from_bytes(front[128:132], "big"), int.from_bytes(front[132:136], "big")

@@ -73,7 +73,7 @@ class InfoWrapper:
         try:
             self._format.eat_chunk(chunk)
         except Exception:
-            # The promise is that reading goes on whatever the inspector does; the error is logged with its
+            # Reading must continue even if the inspector fails; the error is logged with its
             # traceback.
             log.exception("the %s inspector failed and is left out from here on", self._format)
             self._muted = True

@@ -2,7 +2,7 @@
 
 A member is what some reader would open as a disk, whatever its size: it was recognised, or it bears the mark
 of a format that is not inspected, or something is wrong with it, or it has a suffix by which readers take it
-for a disk. So is a large file that nothing recognises. AppleDouble files of macOS are none of these.
+for a disk. A large file that was not recognised is a member, too. AppleDouble files of macOS are not.
 """
 
 from keyhole.inspectors.archives.apple_double import is_apple_double
@@ -33,7 +33,7 @@ DISK_SUFFIXES = frozenset(
 
 
 def is_member(member: Member) -> bool:
-    """Return whether a file that was looked at is a member."""
+    """Return whether an inspected file is a member."""
     facts = member.facts
     if facts.format is not None or facts.findings or facts.details or not facts.complete:
         return True

@@ -80,10 +80,10 @@ class OVAInspector(TarInspector):
 
     def details(self) -> Mapping[str, object]:
         """The number of disks that the descriptor has files for, and the details of any archive."""
-        told, disks = super().details(), self._machine.disks
+        details, disks = super().details(), self._machine.disks
         if disks is None:
-            return told
-        return {"disks": disks, **told, "other_files": self._machine.other_files(self._numbered())}
+            return details
+        return {"disks": disks, **details, "other_files": self._machine.other_files(self._numbered())}
 
     def checks(self) -> list[Finding]:
         """Findings on the archive, and on contradictions between it and the descriptor."""

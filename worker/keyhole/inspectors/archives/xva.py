@@ -44,5 +44,7 @@ class XVA:
         """The finding that the disks of such an archive cannot be inspected."""
         if not self.is_one:
             return []
-        message = "a virtual machine of XenServer (XVA): its disks lie in chunks, which are not looked at"
+        message = (
+            "a virtual machine of XenServer (XVA): its disks lie in chunks, which Keyhole does not inspect"
+        )
         return [found("unsupported_subformat", message)]

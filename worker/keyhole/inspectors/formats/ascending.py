@@ -1,6 +1,6 @@
-"""Sorts the entries of maps in arrays: as a list, four million numbers take 160 MiB, in an array 16.
+"""Sorts the entries of maps in arrays. Four million numbers take 160 MiB as a list, and 16 MiB in an array.
 
-The sort is a radix sort, so its memory is three times that of the numbers, whatever they are.
+It is a radix sort, so its memory is at most three times that of the numbers.
 """
 
 from array import array
@@ -10,7 +10,7 @@ from operator import le
 
 from keyhole.inspectors.effort import CALL, spend
 
-#: So many numbers are sorted as a list, which takes less than 3 MiB.
+#: Up to this many numbers are sorted as a list, which takes less than 3 MiB.
 FEW = 65536
 #: Bits of the numbers that one pass sorts by.
 DIGIT_BITS = 11

@@ -136,7 +136,7 @@ class ASIFInspector(HeaderInspector):
 
     @property
     def _tables(self) -> int:
-        """How many tables the disk's present size takes, as far as they are looked at."""
+        """How many tables the disk's present size takes, up to the limit."""
         if not self._sizes_make_sense:
             return 0
         group = 4 * self._sector

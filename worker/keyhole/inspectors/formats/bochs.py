@@ -65,7 +65,7 @@ class BochsInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has Bochs' magic."""
+        """Whether an object that begins with `prefix` has Bochs' magic."""
         return prefix.startswith(MAGIC_TEXT)
 
     @property

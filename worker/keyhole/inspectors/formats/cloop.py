@@ -53,7 +53,7 @@ class CloopInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has a preamble of cloop, version 2."""
+        """Whether an object that begins with `prefix` has a preamble of cloop, version 2."""
         return prefix.startswith(PREAMBLE) and prefix.startswith(COMMANDS, len(PREAMBLE))
 
     @property

@@ -3,8 +3,8 @@
 Source: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file"; where the trailer is looked
 for: QEMU, block/dmg.c, dmg_find_koly_offset.
 
-The front of the file is data; what makes it an image is a trailer of 512 bytes at its end, and perhaps up to
-511 bytes of padding behind.
+The file begins with data. A trailer of 512 bytes at its end makes it an image; up to 511 bytes of padding may
+follow.
 
 | offset | bytes | field of the trailer |
 |---|---|---|
@@ -96,7 +96,7 @@ class DMGInspector(FileInspector):
 
     @property
     def stands(self) -> bool:
-        """Whether a reader comes from the trailer to a disk, or could: not if it is cut, or leads nowhere."""
+        """Whether a reader can get from the trailer to a disk: not if it is cut, or leads nowhere."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return False
@@ -117,18 +117,18 @@ class DMGInspector(FileInspector):
     def explains(self, other: FileInspector) -> bool:
         """Whether `other` is what lies on the disk, or is the disk's first compressed data.
 
-        If the trailer leads nowhere, it cannot be told what the first bytes are of the disk.
+        If the trailer leads nowhere, it is unknown whether the first bytes are the disk's.
         """
         if other.LAYER in {Layer.DISK, Layer.DISC}:
             return self.is_bare or not self.stands
         return other.LAYER is Layer.COMPRESSED and self.stands and self.begins_compressed == str(other)
 
     def is_remnant_in(self, other: FileInspector) -> bool:
-        """Whether the trailer is cut, or leads nowhere: a compressor or an archiver left it as it was."""
+        """Whether the trailer is cut or leads nowhere: a compressor or archiver stored it unchanged."""
         return not self.stands and (other.IS_CONTAINER or self.is_cut)
 
     def defers(self, other: FileInspector) -> bool:
-        """Whether a stream may be the disk's first data: not before the map of the disk is known."""
+        """Whether a stream may be the disk's first data, which is unknown until the map is here."""
         return other.LAYER is Layer.COMPRESSED and (not self.complete or self.explains(other))
 
     @property

@@ -270,7 +270,7 @@ def _parse(plist: bytes, target: _Tables) -> None:
 
 
 def _by_qemu(plist: bytes) -> Iterator[bytes]:
-    """All that stands between the letters `<data>` and `</data>`, whatever is around them."""
+    """The texts between `<data>` and `</data>`, wherever these are."""
     at = 0
     while (begins := plist.find(DATA_BEGINS, at)) >= 0:
         begins += len(DATA_BEGINS)

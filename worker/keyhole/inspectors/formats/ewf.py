@@ -42,7 +42,7 @@ Version 2 compresses what it says of the medium, its size included: that stays u
 
 Wholeness: each segment ends with a descriptor `next` or `done` that states where it stands (version 2: where
 the one right before does). `done` ends the last segment. The tables between, hundreds of mebibytes apart, are
-not looked at.
+not read.
 """
 
 from collections.abc import Iterator, Mapping

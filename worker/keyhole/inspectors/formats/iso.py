@@ -21,8 +21,8 @@ little-endian, then big-endian.
 | 158 | 4 + 4 | block of the root directory, whose first record may announce Rock Ridge at its byte 34 |
 
 The disk is the object: a reader sees as many bytes as there are, so that is the virtual size, as QEMU has it
-for any raw disk. The volume may be shorter: more may stand behind it (padding, further sessions, a backup
-GPT), none of which takes from it.
+for any raw disk. The volume may be shorter: padding, further sessions or a backup GPT may follow
+it.
 
 Wholeness: proven when the volume's blocks, or with UDF its partition and both its sequences of descriptors,
 lie inside the object.
@@ -41,7 +41,7 @@ from keyhole.inspectors.text import printable
 
 SET_OFFSET = 32768
 SECTOR = 2048
-#: Descriptors looked at. Discs have two to eight, those of UDF included.
+#: Descriptors that are read. Discs have two to eight, including those of UDF.
 MAX_DESCRIPTORS = 16
 SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
 SIGNATURE = b"CD001"
@@ -214,7 +214,7 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _descriptors(self) -> list[bytes]:
-        """All that is held of the set: whole descriptors, whatever their kind."""
+        """The whole descriptors that are held, whatever their kind."""
         held = self.region("set").data
         return [held[at : at + SECTOR] for at in range(0, len(held) - SECTOR + 1, SECTOR)]
 

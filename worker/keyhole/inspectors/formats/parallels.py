@@ -64,7 +64,7 @@ class ParallelsInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has one of the two magics."""
+        """Whether an object that begins with `prefix` has one of the two magics."""
         return prefix.startswith((MAGIC, EXTENDED_MAGIC))
 
     @property

@@ -71,7 +71,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has the magic and version 1."""
+        """Whether an object that begins with `prefix` has the magic and version 1."""
         return prefix.startswith(MAGIC)
 
     @property
@@ -201,7 +201,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _l1_held(self) -> int:
-        """How many bytes of the L1 table are looked at."""
+        """How many bytes of the L1 table are read."""
         most = MAX_L1_BYTES + (MAX_L1_END_BYTES if self._u64(40) <= MAX_L1_START else 0)
         return min(self._l1_bytes, most)
 

@@ -70,7 +70,7 @@ class QEDInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has QED's magic."""
+        """Whether an object that begins with `prefix` has QED's magic."""
         return prefix.startswith(MAGIC)
 
     @property
@@ -131,7 +131,7 @@ class QEDInspector(HeaderInspector):
 
     def _states(self) -> Iterator[Finding]:
         if self._features & BACKING_FILE:
-            how = "as a raw disk" if self._features & NO_PROBE else "in whatever format it seems to have"
+            how = "as a raw disk" if self._features & NO_PROBE else "in the format that QEMU detects"
             name = printable(self._backing_name)
             yield found("backing_file", f"the image is opened together with {name!r}, {how}")
         unknown = self._features & ~(BACKING_FILE | NEED_CHECK | NO_PROBE)

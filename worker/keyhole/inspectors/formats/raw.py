@@ -4,12 +4,12 @@ A table is looked for in the first sectors (`partitions`), a volume where libblk
 If there is a table, the first partition is inspected, too. If nothing is found at the front, the superblocks
 that lie further behind are read.
 
-Where the object's first bytes are another format's, a reader that was told that this is a disk, or that
-guesses as libblkid does, still sees a table or a volume in them. So both are looked for there, too, but only
-where no guest's data can lie: in the first bytes.
+If the object's first bytes have another format, a reader that was told that the object is a raw disk, or that
+detects it like libblkid, still sees a table or a volume in them. So both are looked for there, too, but only
+in the first bytes, where no guest's data can lie.
 
-Wholeness: with a GPT the backup header, with other tables the end of the last partition, of a volume alone
-the end that its superblock states, if it states one.
+Wholeness: for a GPT the backup header, for other tables the end of the last partition, for a volume alone the
+end that its superblock states, if it states one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: All that the tables' headers lie in: two sectors of 4,096 bytes. A Mac's may lie further behind.
+#: The headers of all tables lie here: two sectors of 4,096 bytes. A Mac's may lie further behind.
 TABLES_BYTES: Final = 8192
 #: What is held of the front of a volume; the first GET brings it.
 FRONT: Final = volumes.FRONT
@@ -38,13 +38,13 @@ VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 #: Where superblocks at the end lie: Linux RAID 0.90 has its own up to 128 KiB before it.
 END_BYTES: Final = 128 * 1024
-#: As long as no volume's least size matters.
+#: A length that is large enough for every type of volume.
 LONGEST: Final = 2**63
-#: What is told of the front of something that is not recognised.
-FRONT_TOLD: Final = 4096
+#: First bytes that are reported of an object that is not recognised.
+FRONT_REPORTED: Final = 4096
 #: Where volumes have superblocks that lie neither in front nor at the end.
 BEHIND: Final = volumes.far(None)
-#: How these regions are called.
+#: The prefix of these regions' names.
 BETWEEN: Final = "volume_between_"
 #: Where optical discs have their first descriptor, and what it says: ISO 9660, UDF.
 DISC_AT: Final = 32_769
@@ -53,7 +53,7 @@ DISCS: Final = frozenset(IDENTIFIERS)
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
 #: Volumes whose boot sector ends as an MBR does, and has code where the partitions would be.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
-#: What the object's first bytes are by themselves, where they are another format's: its mark, and its name.
+#: LUKS is a format and a type of volume. An image of the format is not reported as the volume as well.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
@@ -63,8 +63,8 @@ class RawDiskInspector(FileInspector):
 
     Args:
         tracing: See `FileInspector`.
-        volumes: Whether volumes are looked for wherever they may be: not where the object's first bytes are
-            another format's.
+        volumes: Whether volumes are looked for in all their places: not if the object's first bytes have
+            another format.
     """
 
     NAME = "raw"
@@ -126,8 +126,8 @@ class RawDiskInspector(FileInspector):
     def front(self) -> bytes:
         """The first kilobytes; all that are held if they are zeros, nothing if only the first are."""
         held = self.region("volume").data
-        told = held[:FRONT_TOLD]
-        return told if any(told) else b"" if any(held) else held
+        first = held[:FRONT_REPORTED]
+        return first if any(first) else b"" if any(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
         """The wanted ranges at the front and at the end. Hardly anything is found between them."""
@@ -328,7 +328,7 @@ class RawDiskInspector(FileInspector):
     def _explained(self) -> bool:
         """Whether the front tells what this is: a volume, or a disc, whose descriptors are at 32 KiB.
 
-        Whether the object is long enough for what the front tells is not asked: that may not be known yet.
+        The object's length is left out of account, because it may not be known yet.
         """
         front = RegionsView([self.region("volume")], 0, LONGEST)
         return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))

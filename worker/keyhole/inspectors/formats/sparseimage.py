@@ -23,7 +23,7 @@ The file is a row of index nodes, 4,096 bytes each, and behind each node the ban
 | 56 | 1010 x 4 | numbers of the bands behind it |
 
 Wholeness: bands are appended, so the last node's last band ends the file. Nodes are a gibibyte apart (at the
-usual band of 1 MiB) and chained, so for large images only the first few are looked at: that is a sample.
+usual band of 1 MiB) and chained, so for large images only the first few are read, as a sample.
 An encrypted image shows none of this and is not recognised.
 """
 

@@ -23,7 +23,7 @@ from keyhole.inspectors.formats.udf import (
 )
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: The region at the object's end: the last block, whole, of whatever size blocks are.
+#: The region at the object's end, which holds the whole last block, for any block size.
 END = "udf_end"
 
 

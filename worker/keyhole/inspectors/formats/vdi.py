@@ -24,8 +24,8 @@ The block map has a u32 for each block: its place in the data, in blocks, or one
 if it is free or zero.
 
 VirtualBox reads version 0 as well, whose header is another, and other versions of its own major number, QEMU
-does not. Some images have more bytes before each block, which QEMU does not know, either. Both are told and
-not judged.
+does not. Some images have more bytes before each block, which QEMU does not know, either. Keyhole reports
+both and does not judge them.
 
 Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
 counts. The map, as much of it as is held, must not lead further.

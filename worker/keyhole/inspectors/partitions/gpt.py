@@ -150,7 +150,7 @@ class GPTHeader:
 
 
 def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
-    """The primary header of an object that begins so, that is intact if one is; `None` if there is none.
+    """The primary header of an object that begins with `front`, an intact one if possible; else `None`.
 
     Args:
         front: The first two sectors, of 4,096 bytes.
@@ -169,7 +169,7 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
 
 
 def at_end(end: bytes, size: int) -> GPTHeader | None:
-    """The backup header in the last sector of an object of `size` bytes that ends so, if there is one."""
+    """The backup header in the last sector of an object of `size` bytes that ends with `end`; else `None`."""
     for sector in SECTORS:
         header = GPTHeader(sector, Fields(end[-sector:]))
         if header.intact and header.own == size // sector - 1:

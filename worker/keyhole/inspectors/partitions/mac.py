@@ -21,7 +21,7 @@ from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
 SIGNATURE, ENTRY_SIGNATURE, OLD_SIGNATURE = b"ER", b"PM", b"TS"
-#: An entry as libblkid has it, and as much of one as is looked at here.
+#: The bytes of an entry for libblkid, and the bytes of one that are read here.
 ENTRY_BYTES, LOOKED_AT = 136, 80
 #: Not volumes: the map itself, free space, drivers and their patches.
 NO_VOLUMES = (b"Apple_partition_map", b"Apple_Free", b"Apple_Driver", b"Apple_Patches", b"Apple_Void")

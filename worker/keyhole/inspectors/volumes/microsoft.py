@@ -19,8 +19,8 @@ Sources: "FAT: General Overview of On-Disk Format" 1.03 (fatgen103); "exFAT file
 sections 3.1 and 3.4; "[MS-NTFS]"-derived layout in Linux's fs/ntfs3/ntfs.h; fs/hpfs/hpfs.h; libbde's "BitLocker
 Drive Encryption (BDE) format", sections 2.1 to 2.3. Which checks: libblkid 2.41, but for what lies where the
 boot sector says: the MFT (with Windows 3 GiB into the volume), BitLocker's metadata and the sector with FAT32's
-free space, without which Linux mounts it, are not looked at. An exFAT whose boot region does not have its sum is
-damaged, and still one.
+free space, without which Linux mounts it, are not looked at. An exFAT with a wrong checksum of
+its boot region is damaged, and still an exFAT.
 """  # noqa: E501 - the rows of the table are one line each
 
 from struct import unpack_from

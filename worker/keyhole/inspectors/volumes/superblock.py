@@ -44,7 +44,7 @@ class Signature:
         name: libblkid's.
         places: Places that are counted from the volume's beginning.
         sound: Whether a superblock with the magic number agrees with itself, as far as any reader wants that:
-            libblkid, of whatever version, or the system whose file system it is. It reads nothing of the view
+            libblkid, in any version, or the system whose file system it is. It reads nothing of the view
             but what `reads` and `behind` name, and never takes unknown bytes for good ones.
         intact: Whether one that is sound has its checksum, too, which not all readers look at.
         tail: Places that are counted from the volume's end, by its size in bytes. It is not asked about

@@ -42,7 +42,7 @@ class Candidate:
     settled: bool = False
     #: Whether it is an AppleDouble file.
     is_apple: bool = False
-    #: Whether it looks like a descriptor, or cannot be looked at.
+    #: Whether it looks like a descriptor, or cannot be read.
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None

@@ -34,7 +34,7 @@ NOTHING = Descriptor((), ())
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a file is looked at: how many of its first bytes a machine wants, and whether it is a member."""
+    """How to inspect a file: how many of its first bytes a machine wants, and whether it is a member."""
 
     wanted: int = 0
     is_member: bool = True

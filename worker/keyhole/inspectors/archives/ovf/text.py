@@ -46,7 +46,7 @@ FAMILIES = {
     "utf-32": re.compile(r"(utf-?32|(iso-10646-)?ucs-?4)(-?[bl]e)?"),
 }
 
-#: Codecs without a state. Code pages of EBCDIC, which do not keep ASCII, are told by that.
+#: Codecs without a state. Code pages of EBCDIC are recognised because they do not keep ASCII.
 STATELESS = re.compile(
     r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
     r"|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)|gb(2312|k|18030)|big5(hkscs)?"

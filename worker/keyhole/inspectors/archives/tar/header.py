@@ -145,7 +145,7 @@ def number(field: bytes) -> int:
     """Return the number in a size field, zero where it is empty.
 
     Raises:
-        TarError: It is none to some reader, or out of bounds.
+        TarError: Some reader does not read it as a number, or it is out of bounds.
     """
     value = tar_numbers.size(field)
     if value is None:

@@ -63,7 +63,7 @@ class Records:
         """The number that a key has, if it is there.
 
         Raises:
-            TarError: It is none.
+            TarError: The value is not a number.
         """
         value = self.values.get(key)
         return None if value is None else decimal(value)
@@ -131,7 +131,7 @@ def decimal(text: bytes) -> int:
     """A number in decimal.
 
     Raises:
-        TarError: It is none, or one that is out of bounds.
+        TarError: The value is not a number, or is out of bounds.
     """
     value = int(text) if text.isdigit() and len(text) <= len(str(MAX_SIZE)) else MAX_SIZE + 1
     if value > MAX_SIZE:

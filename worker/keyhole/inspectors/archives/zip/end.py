@@ -72,7 +72,7 @@ class EndRecord(NamedTuple):
 
     @property
     def needs_zip64(self) -> bool:
-        """Whether a field is too small for what it should say."""
+        """Whether a field is too small for its number."""
         return IN_ZIP64_16 in {self.disk, self.directory_disk, self.entries_here, self.entries} or (
             IN_ZIP64_32 in {self.directory_bytes, self.directory_offset}
         )

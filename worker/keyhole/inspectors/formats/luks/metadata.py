@@ -1,4 +1,4 @@
-"""The JSON metadata of LUKS version 2, read as text that anybody may have written.
+"""The JSON metadata of LUKS version 2, which may be hostile.
 
 Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". Numbers of bytes are strings of
 decimal digits there, since JSON's numbers would lose some.

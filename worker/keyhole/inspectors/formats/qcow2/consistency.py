@@ -16,7 +16,7 @@ from keyhole.inspectors.formats.qcow2.entries import Mapped
 from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, SNAPSHOT_BYTES, QcowMaps
 from keyhole.inspectors.formats.qcow2.refcounts import Refcounts
 
-#: Clusters of one structure whose refcounts are looked at. The largest L1 table has as many, of 512 bytes.
+#: Clusters of one structure whose refcounts are checked. The largest L1 table has as many, of 512 bytes.
 MAX_CLUSTERS = 65536
 
 

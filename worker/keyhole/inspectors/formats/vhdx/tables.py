@@ -1,7 +1,7 @@
 """The tables of a VHDX as values: header, region table, metadata table; and when they are intact.
 
-Source: Microsoft, [MS-VHDX], sections 2.2.2 (headers), 2.2.3 (region table), 2.6.1 (metadata table). Where
-the fields stand, the docstring of `keyhole.inspectors.formats.vhdx.inspector` says.
+Source: Microsoft, [MS-VHDX], sections 2.2.2 (headers), 2.2.3 (region table), 2.6.1 (metadata table).
+`inspector` has the table of the fields.
 """
 
 from collections import Counter
@@ -82,7 +82,7 @@ def metadata_entries(table: bytes) -> list[Entry]:
     """The entries of a metadata table.
 
     Raises:
-        ImageFormatError: It is none, or states more entries than the format allows.
+        ImageFormatError: This is not a metadata table, or it states more entries than the format allows.
     """
     if len(table) < TABLE_BYTES or not table.startswith(b"metadata"):
         raise ImageFormatError("the VHDX metadata region holds no metadata table")

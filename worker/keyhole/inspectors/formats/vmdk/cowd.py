@@ -81,7 +81,7 @@ class COWDInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has COWD's magic."""
+        """Whether an object that begins with `prefix` has COWD's magic."""
         return prefix.startswith(MAGIC)
 
     @property

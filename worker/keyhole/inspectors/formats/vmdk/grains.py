@@ -274,7 +274,7 @@ class GrainMapInspector(HeaderInspector):
 
         Args:
             others: Header, descriptor and footer.
-            searched: Where readers look for a descriptor, whatever should be there.
+            searched: The sectors in which readers look for a descriptor.
         """
         header = self._header
         if header is None:

@@ -110,7 +110,7 @@ class SESparseInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so has SESparse's magic."""
+        """Whether an object that begins with `prefix` has SESparse's magic."""
         return prefix.startswith(MAGIC)
 
     @property

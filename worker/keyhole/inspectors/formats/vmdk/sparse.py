@@ -4,14 +4,14 @@ Source: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extents" and 
 Sparse Extents"; QEMU, block/vmdk.c. The header's fields stand in `header`, the descriptor's in `descriptor`.
 
 The footer is three sectors: a marker of type 3, a header like the one in front, and the end-of-stream
-marker, all zeros. Readers go by the footer's header, so but for where its grain directory lies it must say
-what the other says.
+marker, all zeros. Readers go by the footer's header, so it must agree with the first one, except for the
+place of the grain directory.
 
-QEMU looks for a parent in the 20 sectors behind the header, whatever the header says of the descriptor; so
+QEMU looks for a parent in the 20 sectors behind the header, wherever the header says the descriptor is. So
 these are always searched, and no grain may lie in them.
 
-An extent of a split disk (`x-s001.vmdk`) has no descriptor within. It is a whole image for QEMU and a part of
-one for VMware, so it is told and not judged.
+An extent of a split disk (`x-s001.vmdk`) has no descriptor within. QEMU takes it for a whole image and
+VMware for a part of one, so Keyhole reports it and does not judge it.
 
 Wholeness: with a footer, the end-of-stream marker. Else the grain tables: the highest grain that they point
 to. `keyhole.inspectors.formats.vmdk.grains` says which of them are read.

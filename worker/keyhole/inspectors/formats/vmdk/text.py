@@ -15,7 +15,7 @@ Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; libvmd
 | `changeTrackPath="disk-ctk.vmdk"` | the file that tracks changes |
 | `ddb.adapterType = "ide"` | the disk database: adapters, geometry, identifiers |
 
-What stands in the lines is read by `keyhole.inspectors.formats.vmdk.descriptor`.
+`descriptor` reads the lines.
 
 Readers that probe know the text by comments and blank lines that end in `version=`, or by its customary first
 line, of which there are several spellings. A mark of UTF-8 in front, which editors leave, is passed over.
@@ -113,12 +113,12 @@ class VMDKTextInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins so, in its first 512 bytes or in all of them, is a descriptor."""
+        """Whether an object that begins with `prefix` is a descriptor."""
         return FRONT.match(prefix.removeprefix(UTF8_MARK)) is not None
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins as a descriptor, or a reader that is told so finds one in it."""
+        """Whether the object begins like a descriptor, or a reader that expects one finds it."""
         return self._parsed is not None or super().format_match
 
     @property
@@ -240,7 +240,7 @@ class VMDKTextInspector(HeaderInspector):
 
 
 def leads_somewhere(text: bytes) -> bool:
-    """Whether a reader that is told that a text is a descriptor would follow it to an extent or a parent."""
+    """Whether a reader that expects a descriptor would follow this text to an extent or a parent."""
     lowered = text.lower()
     if CREATE_TYPE.lower().encode() not in lowered:
         return False
@@ -248,5 +248,5 @@ def leads_somewhere(text: bytes) -> bool:
 
 
 def _nowhere(extent: Extent) -> bool:
-    """Whether an extent is zeros, which lie nowhere. One that names a file is another, whatever its type."""
+    """Whether an extent is zeros, which are not stored. An extent that names a file is not."""
     return extent.kind == ZERO and not extent.file
