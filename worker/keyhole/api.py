@@ -28,7 +28,7 @@ STREAM_CHUNK_BYTES = 1024 * 1024
 
 @cache
 def _access(**options: object) -> "S3Access":
-    # Imported here, as below: whoever inspects files doesn't pay for boto3.
+    # Imported here, as below, so that inspecting files does not load boto3.
     from keyhole.sources.s3 import S3Access  # noqa: PLC0415 - see above
 
     return S3Access(**options)  # type: ignore[arg-type] # s3_access has their types

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "demo-images"
-#: moto takes any; these are no secret.
+#: moto accepts any credentials, so these are not secret.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "demo",
     "AWS_SECRET_ACCESS_KEY": "demo",
@@ -56,7 +56,7 @@ def demo_client(endpoint_url: str) -> "S3Client":
 
 
 def fill(client: "S3Client", done: Callable[[Sample], object]) -> None:
-    """Create the bucket and put every sample into it, saying so after each."""
+    """Create the bucket and put every sample into it, calling `done` after each one."""
     client.create_bucket(Bucket=BUCKET)
     for sample in SAMPLES:
         put(client, sample)
@@ -69,7 +69,7 @@ def put(client: "S3Client", sample: Sample) -> None:
 
 
 def notify(client: "S3Client") -> str:
-    """Let the bucket tell a queue of what is created from now on, and return the queue's URL."""
+    """Let the bucket send events of new objects to a queue, and return the queue's URL."""
     sqs = boto3.client(
         "sqs",
         endpoint_url=client.meta.endpoint_url,

@@ -1,4 +1,4 @@
-"""The demo's objects: disk images as people upload them, and some that nobody should open."""
+"""The demo's objects: usual disk images, and some hostile ones."""
 
 import gzip
 from collections.abc import Callable
@@ -34,7 +34,7 @@ TIB = 1024**4
 
 
 class Sample(NamedTuple):
-    """An object of the demo: its key, how to build it, and the verdict that it is there to show."""
+    """An object of the demo: its key, the function that builds it, and its expected verdict."""
 
     key: str
     build: Callable[[], Image]
@@ -46,7 +46,7 @@ def _plain(data: bytes) -> Image:
 
 
 def _two_formats() -> Image:
-    """A qcow2 that is a raw disk as well: a partition table stands behind the header, in its first sector."""
+    """A qcow2 that is also a raw disk: its first sector has a partition table behind the header."""
     return qcow2(GIB, version=2).patched(446, mbr_disk(128 * 1024, [(0x83, 8, 200)]).read(446, 66))
 
 
@@ -56,14 +56,14 @@ def _hosts_file() -> Image:
 
 
 def _hybrid_disc() -> Image:
-    """A disc that boots from a USB stick as well: a partition table stands in its unused first sector."""
+    """A disc that also boots from a USB stick: its unused first sector has a partition table."""
     disc = iso(8192, name="INSTALLER", joliet=True, el_torito=True, rock_ridge=True)
     table = mbr_disk(disc.size, [(0x17, 64, disc.size // 512 - 64)])
     return disc.patched(446, table.read(446, 66))
 
 
 def _descriptor() -> Image:
-    """The text of a VMDK that lies in two files; the second is the host's."""
+    """The text of a VMDK with two files, the second of which is a file of the host."""
     return vmdk_flat_descriptor(
         '# Disk DescriptorFile\nversion=1\nCID=6b657968\nparentCID=ffffffff\ncreateType="monolithicFlat"\n\n'
         'RW 1966080 FLAT "web-flat.vmdk" 0\nRW 131072 FLAT "/etc/shadow" 0\n'
@@ -80,7 +80,7 @@ def _appliance() -> Image:
 
 
 def _linked_appliance() -> Image:
-    """One whose second disk is a file of the host: who unpacks it finds the host's secrets in its place."""
+    """An appliance whose second disk is a link to a file of the host."""
     disks = [
         OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
         OVADisk("disk2.vmdk", "/etc/shadow", GIB),
@@ -89,13 +89,13 @@ def _linked_appliance() -> Image:
 
 
 def _for_compute_engine() -> Image:
-    """A disk as Google's Compute Engine takes it."""
+    """A disk in the format of Google's Compute Engine."""
     disk = gpt_disk(48 * MIB)
     return _plain(gzip.compress(tar([("disk.raw", disk)]).to_bytes(), 1, mtime=0))
 
 
 def _two_archives() -> Image:
-    """A good disk to readers of the directory; readers of a stream see another one, with a backing file."""
+    """A good disk for readers of the directory; readers of a stream see another disk, with a backing file."""
     good, hostile = qcow2(GIB), qcow2(GIB, backing_file="/etc/shadow")
     archive = zip_archive([("disk.qcow2", hostile), ("disk.qcow2", good)])
     end = archive.read(archive.size - 22, 22)
@@ -108,7 +108,7 @@ def _two_archives() -> Image:
 
 
 def _bomb() -> Image:
-    """A quarter of a GiB of zeros, and nothing else."""
+    """A quarter of a GiB of zeros."""
     return _plain(gzip.compress(bytes(8 * MIB), 9, mtime=0) * 32)
 
 

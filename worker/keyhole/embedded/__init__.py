@@ -1,1 +1,1 @@
-"""The embedded default: a Valkey and a worker of our own, for whoever has configured neither."""
+"""The embedded default: a Valkey and a worker that start if nothing is configured."""

@@ -1,22 +1,22 @@
-"""Signals and child processes: what is started must be known before it can be ended."""
+"""Defers signals while child processes start, so that none is left behind."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: What ends a command: Ctrl-C, a service manager, a terminal that closes.
+#: The signals that end a command: Ctrl-C, a service manager, a terminal that closes.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Put off what would end us until the block has ended.
+    """Defer signals that would end this process until the block has ended.
 
-    An exception between the start of a process and the line that remembers it would leave it behind. For the
-    main thread alone, as all handling of signals.
+    An exception between the start of a child and the assignment of its handle would leave the child behind.
+    Use it in the main thread only, like all handling of signals.
     """
     arrived: list[int] = []
-    # Those that are ignored, or that have their default, stay so: a child inherits the former.
+    # Ignored signals and those with the default handler stay so, because a child inherits ignored ones.
     handlers = {number: signal.getsignal(number) for number in ENDINGS}
     changed = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in changed:
@@ -32,7 +32,7 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def children_ignore_sigint() -> Iterator[None]:
-    """Have what is started in the block never see a SIGINT: a child inherits what is blocked."""
+    """Block SIGINT for children that start in the block, which inherit the signal mask."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""A worker process of our own, for as long as a command needs it."""
+"""Runs a worker process while a command needs it."""
 
 import os
 import shutil
@@ -13,9 +13,9 @@ from pathlib import Path
 from keyhole.embedded.interrupts import defer_signals
 from keyhole.settings import Settings
 
-#: Seconds for a worker to finish what it does; it has its own, shorter limit for that.
+#: Seconds for a worker to finish its tasks. The worker's own limit is shorter.
 STOP_SECONDS = 45.0
-#: How the names of the folders begin that hold a worker's temporary files.
+#: The prefix of the folders with a worker's temporary files.
 FOLDER_PREFIX = "keyhole-worker-"
 
 
@@ -23,11 +23,11 @@ FOLDER_PREFIX = "keyhole-worker-"
 def worker_process(
     settings: Settings, log: Path, *, concurrency: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `keyhole worker` beside this process; its log goes to a file.
+    """Run `keyhole worker` beside this process, with its log in a file.
 
-    It is in a session of its own, so that Ctrl-C reaches only us, and we end it, and all that it started. If
-    we are killed, its standard input ends, and that tells it to stop. Its temporary files are in a folder of
-    ours, for a worker that is killed cannot remove them.
+    The worker has a session of its own, so that Ctrl-C only reaches this process, which then ends the
+    worker and its children. If this process is killed, the worker's standard input ends, and the worker
+    stops. Its temporary files are in a folder that this process removes, because a killed worker cannot.
     """
     command = [sys.executable, "-m", "keyhole", "worker", "--until-stdin-ends"]
     if concurrency is not None:
@@ -56,7 +56,7 @@ def worker_process(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The settings as the environment of a process that is to have the same."""
+    """The environment of a process with the same settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {
         f"KEYHOLE_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
@@ -65,14 +65,14 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let a worker finish what it does. A second Ctrl-C, or too long a wait, kills it."""
+    """Let a worker finish its tasks. After a second Ctrl-C, or too long a wait, kill it."""
     try:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # The children of a worker that was killed outlive it; they are in the session that is ours.
+        # The children of a killed worker outlive it, but they are in its session.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

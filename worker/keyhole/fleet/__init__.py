@@ -1,1 +1,1 @@
-"""The fleet: what runs in a worker process."""
+"""The fleet: the code that runs in worker processes."""

@@ -1,1 +1,1 @@
-"""Where work comes from: what a person submits, and what a listing finds."""
+"""The sources of work: events, listings, inventories, audits and schedules; and dead letters."""

@@ -55,7 +55,7 @@ _ADD: Final = """
 -- KEYS[2]  the letter
 -- KEYS[3]  the count of receives, which is deleted
 -- ARGV[1]  letter id
--- ARGV[2]  how often it was in vain
+-- ARGV[2]  how often it failed
 -- ARGV[3]  1 if the letter must be there already
 -- ARGV[4…] fields of the letter, each with its value behind it
 if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then

@@ -4,4 +4,4 @@ from keyhole.errors import KeyholeError
 
 
 class ListingError(KeyholeError):
-    """What an audit is about cannot be listed: the listing or the inventory is not what it should be."""
+    """The objects of an audit cannot be listed: the listing or the inventory is invalid."""

@@ -1,1 +1,1 @@
-"""What is to be done: jobs, their ids, and the ledger of those without a verdict."""
+"""Jobs, and the ledger of those that have no verdict yet."""

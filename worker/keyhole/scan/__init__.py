@@ -1,1 +1,1 @@
-"""One object in, one report out: plan the ranges, fetch, feed, stop early, judge."""
+"""Scans one object: plans the ranges, fetches them, feeds the inspection, stops early, and judges."""

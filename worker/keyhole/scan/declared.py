@@ -1,7 +1,7 @@
-"""What is said of an object, its name, content type and metadata, against what it is.
+"""Compares what an object is declared to be, by its name, content type and metadata, with what it is.
 
-A disk that is declared raw and is an image of another format is the dangerous one: whoever believes the
-declaration hands the image's first bytes to a guest that may rewrite them, or to a reader that guesses.
+The dangerous case is an image of another format that is declared raw: an importer that believes it gives
+the image's first bytes to a guest that may rewrite them, or to a reader that guesses the format.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from keyhole.inspectors.facts import Facts
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: The format that a content coding makes of an object. Those without an inspector are none's.
+#: The format of an object with a content coding. Some of them have no inspector.
 CODINGS = {
     "gzip": "gzip",
     "x-gzip": "gzip",
@@ -30,14 +30,14 @@ CODINGS = {
     "compress": "compress",
     "x-compress": "compress",
 }
-#: The metadata that names a format, in the spellings that are in use.
+#: The metadata keys with a format, in the spellings that are in use.
 METADATA_KEYS = ("disk_format", "disk-format")
-#: As much of an unknown name as is shown.
+#: The most bytes of an unknown name in a finding.
 SHOWN_BYTES = 32
 
 
 class Declared(NamedTuple):
-    """What is said of an object by those who stored it."""
+    """The declarations of the uploader about an object."""
 
     key: str | None = None
     content_type: str | None = None
@@ -46,20 +46,20 @@ class Declared(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """Who says so, and the formats that it may be then; the first is the family's name."""
+    """The source of a declaration, and the formats that fit it; the first one is the family's name."""
 
     source: str
     formats: tuple[str, ...]
 
 
 def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """What contradicts what the object is; nothing does if that is not known."""
+    """Yield the declarations that contradict the facts; none if the format is unknown."""
     if facts.format is None:
         return
     statements = [*_by_metadata(declared), *_by_content_type(declared)]
     for source, formats in statements:
-        # An ISO is a raw image of a disc. Of what is compressed it may be said what it holds, but not that it
-        # is a raw disk: whoever believes that hands the compressed bytes to a guest.
+        # An ISO is a raw image of a disc. A compressed object may be declared as the format that it holds,
+        # but not as a raw disk: an importer that believes it gives the compressed bytes to a guest.
         if facts.format in formats or {formats[0], facts.format} == {"raw", "iso"}:
             continue
         if formats[0] != "raw" and not _compressed(facts).isdisjoint(formats):
@@ -79,10 +79,11 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
 
 
 def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """Whether the object is encoded as its content encoding says, the last coding outermost.
+    """Compare the object with its content encoding, whose last coding is the outermost.
 
-    Clients of S3 read what is stored; browsers and HTTP libraries decode it first, and fail where they
-    cannot. They pass over a coding that is not here, such as `aws-chunked`, which uploads leave behind.
+    Clients of S3 read the stored bytes. Browsers and HTTP libraries decode them first, and fail if they
+    cannot. They ignore codings that are not in `CODINGS`, such as `aws-chunked`, which uploads leave
+    behind.
     """
     stated = [coding.strip().lower() for coding in (declared.content_encoding or "").split(",")]
     layer: Facts | None = facts
@@ -97,10 +98,10 @@ def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
 
 
 def _renamed(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """A sparse VMDK whose descriptor has another name for it than the object.
+    """Find a sparse VMDK whose descriptor has another file name than the object.
 
-    QEMU and VirtualBox ignore that name; libvmdk looks for a file of that name beside the image. Uploads are
-    renamed all the time, so it is information.
+    QEMU and VirtualBox ignore that name; libvmdk opens a file of that name beside the image. Uploads are
+    often renamed, so it is only information.
     """
     extents = facts.details.get("extents")
     single = isinstance(extents, list) and len(extents) == 1 and facts.subformat == "monolithicSparse"
@@ -112,16 +113,16 @@ def _renamed(declared: Declared, facts: Facts) -> Iterator[Finding]:
 
 
 def _compressed(facts: Facts) -> set[str | None]:
-    """The formats of what an object holds, if it is compressed.
+    """The formats that a compressed object holds.
 
-    Uploaders tell the content type of a name such as `disk.iso.gz` by what stands before `.gz`.
+    Uploaders derive the content type of a name such as `disk.iso.gz` from the part before `.gz`.
     """
     inside = [member.facts for member in facts.members] if facts.format in COMPRESSED_FORMATS else []
     return {kind for one in inside for kind in (one.format, *_compressed(one))}
 
 
 def _by_metadata(declared: Declared) -> Iterator[Statement]:
-    """A name that nobody knows is no format's: it contradicts whatever the object is."""
+    """The declared formats of metadata. An unknown name contradicts every format."""
     for key, value in declared.metadata:
         name = value.strip().lower()
         if key.lower() in METADATA_KEYS and name:

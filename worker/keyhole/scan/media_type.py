@@ -1,6 +1,6 @@
-"""What an object is that is no disk image, so that a stray PDF is named as such.
+"""The media type of an object that is not a disk image, such as a PDF.
 
-It is told by a library from the first bytes, for people; no verdict is made of it but that it is no image.
+A library guesses it from the first bytes, for people. The verdict only says that the object is not an image.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import puremagic
 from keyhole.inspectors.facts import Facts
 from keyhole.reasons import Reason
 
-#: Bytes that are no text: controls but for tab, line breaks, form feed and escape.
+#: Bytes that do not occur in text: control characters except tab, line breaks, form feed and escape.
 _NO_TEXT: Final = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})
 
 
@@ -27,17 +27,17 @@ def unrecognized_reason(facts: Facts) -> Reason:
 
 
 def details(facts: Facts) -> Mapping[str, object]:
-    """What it is instead, if that is known: `mime_type`."""
+    """The details of a report about what the object is instead: `mime_type`, if it is known."""
     kind = media_type(facts.first_bytes) if facts.format is None else None
     return {"mime_type": kind} if kind else {}
 
 
 def media_type(front: bytes) -> str | None:
-    """The media type of what begins so; `None` if none is known."""
+    """The media type of an object with these first bytes; `None` if it is unknown."""
     if not any(front):
         return None
     try:
-        # Among those that are equally sure the library's order decides; the less sure often has no type.
+        # The library sorts matches by confidence; less confident ones often have no type.
         found = next((match.mime_type for match in puremagic.magic_string(front) if match.mime_type), None)
     except (puremagic.PureError, ValueError):
         found = None

@@ -1,16 +1,16 @@
-"""The memory that the scans of one process share, so that its sum is bounded whatever comes.
+"""The memory that the scans of one process share, so that their total is bounded.
 
-What a usual image takes, some 2 MiB, is not asked for: there are only so many threads. Decoders, large maps
-and long texts are. Each scan has a share of the pool. It takes from it before it holds much, waits if there
-is not enough, and gives back all at its end. Who comes first is served first, but a scan that holds something
-already comes before those that hold nothing: it is the one that will give something back.
+The memory of a usual image, about 2 MiB, is not counted, because the number of threads is limited.
+Decoders, large maps and long texts are counted. Each scan has a share of the pool. It takes memory before
+it allocates much, waits if there is not enough, and gives everything back at its end. Scans are served in
+order, but a scan that holds memory comes before those that hold none, because it will give memory back.
 
-Containers nest, so scans that hold something can wait for each other. That is found when it happens: the scan
-that would wait while all others that hold something wait, too, is ended, and what it held serves the others.
-It is undecided, for it may have been enough at another time.
+Containers nest, so scans that hold memory can wait for each other. If all scans that hold memory would
+wait, the last one to ask is ended, and its memory serves the others. It is undecided, because there may be
+enough at another time.
 
-What needs much more than the whole pool gets all of it, and holds more than is counted. Of the processes of
-a worker, one at a time does so.
+A scan that needs much more than the whole pool gets all of it, and uses more than is counted. Only one
+process of a worker does so at a time.
 """
 
 import threading
@@ -23,9 +23,9 @@ from keyhole.reasons import Reason
 from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.errors import TransientError
 
-#: Bytes of a share that are worth to be tidied up after.
+#: The size of a share after which freed memory is returned to the system.
 TRIM_BYTES: Final = 16 * 1024 * 1024
-#: Bytes beyond the whole pool for which no turn is needed: the buffers beside a decoder's window.
+#: Bytes beyond the whole pool that need no lock: the buffers beside a decoder's window.
 SLACK_BYTES: Final = 12 * 1024 * 1024
 
 
@@ -33,7 +33,7 @@ class MemoryPool:
     """A number of bytes that scans share.
 
     Args:
-        capacity: How many. What needs more than that alone gets all of it.
+        capacity: The number of bytes. A scan that needs more gets all of them.
         turn: Whose turn it is, of several processes, to need much more.
         trim: Gives memory back that was freed, after a scan that held much.
     """
@@ -44,19 +44,19 @@ class MemoryPool:
         process_lock: ProcessLock | None = None,
         trim: Callable[[], object] = lambda: None,
     ) -> None:
-        self._tidy_up = trim
+        self._trim = trim
         self._trim_needed = threading.Event()
         self._capacity = self._free = capacity
         self._process_lock = process_lock
         self._changed = threading.Condition()
-        # Those that wait, in the order in which they came: shares that hold nothing, and shares that do.
+        # Waiting requests in their order: of shares that hold nothing, and of shares that hold memory.
         self._new: list[_Request] = []
         self._growing: list[_Request] = []
         self._holding = 0
 
     @contextmanager
     def share(self, seconds: Callable[[], float]) -> Iterator["MemoryShare"]:
-        """The share of one scan, which may wait so many seconds each time. All is given back at the end."""
+        """The share of one scan, which waits for up to `seconds()`. The end of the block gives it back."""
         share = MemoryShare(self, seconds)
         try:
             yield share
@@ -66,13 +66,13 @@ class MemoryPool:
             self.give(share, share.held)
 
     def scan_ended(self) -> None:
-        """Say that nothing refers to an inspection any more, so that what it held can be tidied up."""
+        """Return freed memory to the system after a large scan. Call it when its inspection is released."""
         if self._trim_needed.is_set():
             self._trim_needed.clear()
-            self._tidy_up()
+            self._trim()
 
     def take(self, share: "MemoryShare", length: int, seconds: float) -> int:
-        """Give a share more, if need be after a while, and return how much it is.
+        """Add memory to a share, if necessary after a wait, and return how much was added.
 
         Raises:
             TransientError: There was not enough in time, or never would be.
@@ -82,7 +82,7 @@ class MemoryPool:
         share.uncounted += length - taken
         if self._process_lock is None or share.uncounted <= SLACK_BYTES or share.has_process_lock:
             return taken
-        # It holds all of the pool, so no other share of this process has the turn or waits for it.
+        # It holds all of the pool, so no other share of this process holds the lock or waits for it.
         share.has_process_lock = self._process_lock.acquire(until - time.monotonic())
         if not share.has_process_lock:
             self.give(share, taken)
@@ -111,14 +111,14 @@ class MemoryPool:
                 self._changed.notify_all()
 
     def give(self, share: "MemoryShare", length: int) -> None:
-        """Take something of a share back."""
+        """Return memory of a share to the pool."""
         with self._changed:
             if length >= share.held:
                 share.uncounted = 0
                 if share.has_process_lock and self._process_lock is not None:
                     self._process_lock.release()
                     share.has_process_lock = False
-            # All may have been given back at the end of the scan, and then some of it again.
+            # The end of the scan gives everything back, and an inspector may give back some of it later.
             length = min(length, share.held)
             if length:
                 share.held -= length
@@ -131,7 +131,7 @@ class MemoryPool:
         return in_turn and request.length <= self._free
 
     def _is_stuck(self, request: "_Request") -> bool:
-        """Whether this is the last request to come of shares that hold something, which all wait in vain."""
+        """Whether all shares that hold memory wait in vain, and this request was the last one."""
         return (
             self._growing[-1:] == [request]
             and len(self._growing) == self._holding
@@ -140,14 +140,14 @@ class MemoryPool:
 
 
 class _Request:
-    """So many bytes that are wanted; each is itself alone."""
+    """A request for a number of bytes, compared by identity."""
 
     def __init__(self, length: int) -> None:
         self.length = length
 
 
 class MemoryShare:
-    """What one scan holds of a pool; see `keyhole.inspectors.memory.Holder`."""
+    """The memory of one scan; see `keyhole.inspectors.memory.Holder`."""
 
     def __init__(self, pool: MemoryPool, seconds: Callable[[], float]) -> None:
         self._pool = pool
@@ -158,7 +158,7 @@ class MemoryShare:
         self.has_process_lock = False
 
     def take(self, length: int) -> int:
-        """Take more of the pool; returns how much, which is less where the whole pool is not as much.
+        """Take memory from the pool, and return how much: less than `length` if the whole pool is smaller.
 
         Raises:
             TransientError: There was not enough in time, or never would be.
@@ -166,5 +166,5 @@ class MemoryShare:
         return self._pool.take(self, length, self._seconds())
 
     def give(self, length: int) -> None:
-        """Give some back."""
+        """Give memory back to the pool."""
         self._pool.give(self, length)

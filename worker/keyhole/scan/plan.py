@@ -1,17 +1,17 @@
-"""Which ranges to fetch: what an inspection wants, merged where one request is cheaper than two."""
+"""Plans the ranges to fetch: merges those that an inspection needs if one request is cheaper than two."""
 
 from collections.abc import Iterable
 
 from keyhole.inspectors.region import ByteRange
 
-#: Ranges are not merged to one that is longer: its body is held twice while it comes.
+#: The longest merged range. Its body is in memory twice while it is received.
 MAX_MERGED = 2 * 1024 * 1024
 
 
 def merge(wanted: Iterable[ByteRange], gap: int) -> list[ByteRange]:
-    """Ranges in ascending order that cover all that is wanted.
+    """Return ranges in ascending order that cover all wanted ones.
 
-    Two ranges become one where at most `gap` unwanted bytes lie between them, and it is not too long.
+    Two ranges become one if at most `gap` bytes lie between them, and the result is not too long.
     """
     merged: list[ByteRange] = []
     for part in sorted(wanted):

@@ -1,7 +1,7 @@
-"""What facts mean: the table that maps every check to a status, and how one verdict is made of them.
+"""Turns facts into a verdict, by a table that maps every check to a status.
 
-A rule (`keyhole.scan.rules`) adds what it forbids as findings, and weighs the others anew; then the table
-decides.
+A rule (`keyhole.scan.rules`) adds findings for what it forbids, and may change the severity of others. Then
+the table decides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from keyhole.scan import media_type
 from keyhole.scan.declared import Declared, compare
 from keyhole.scan.rules import Policy, Rule
 
-#: Names the rules below. It changes whenever the same facts could lead to another verdict.
+#: The version of the rules below. It changes whenever the same facts could lead to another verdict.
 RULESET = "5"
 
 
 def ruleset(policy: Policy) -> str:
-    """By which rules a verdict is made: Keyhole's own, and whose."""
+    """The rules of a verdict: the version of Keyhole's own rules, and the name of the policy."""
     return f"{RULESET}:{policy.name}"
 
 
@@ -56,19 +56,20 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "format_mismatch": Status.REJECTED,
 }
 
-#: Formats that have no high-water mark: what lies behind a LUKS header may end anywhere. (An ASIF's tables
-#: would tell, but are not read: it may be cut, so it is in doubt.)
+#: Formats without a high-water mark: the data after a LUKS header may end anywhere. (An ASIF has one in its
+#: tables, which are not read, so an ASIF may be cut off and is not here.)
 UNPROVABLE = frozenset({"luks"})
 
-#: Of several, the first in this order is the verdict.
+#: The order of statuses: if there are several, the first one is the verdict.
 PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIVE, Status.UNRECOGNIZED)
 
 
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
-    """The facts as a rule's readers see them, with what it forbids, and each finding as grave as it says.
+    """Apply a rule: add findings for what it forbids, and set the severity of each finding.
 
-    A finding that a rule makes information, or that concerns none of its readers, stays in the report.
-    `around` are the containers that it lies in, from the outside in.
+    The virtual size is that of the rule's first reader. A finding that the rule makes information, or that
+    concerns none of its readers, stays in the report. `around` has the formats of the enclosing containers,
+    from the outside in.
     """
     facts = replace(facts, virtual_size=facts.virtual_size_by(rule.readers[0]))
     is_disk = facts.format is not None and facts.format not in CONTAINER_FORMATS
@@ -80,14 +81,14 @@ def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = 
 
 
 def _weighed(rule: Rule, finding: Finding) -> Finding:
-    """A finding as grave as a rule says."""
+    """A finding with the severity that a rule gives it."""
     concerns = finding.concerns(rule.readers)
     severity = rule.severity.get(finding.check, finding.severity) if concerns else Severity.INFO
     return replace(finding, severity=severity)
 
 
 def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
-    """What is known of an image that the rule does not take. Of what was not seen, nothing is said."""
+    """Yield what a rule forbids of an image. Properties that were not seen lead to no finding."""
     if facts.format is None:
         return
     known = facts.complete or facts.subformat is not None or not rule.accepts_some(facts.format)
@@ -95,7 +96,7 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
         name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
         yield found("banned_format", f"the policy does not take {name}")
     if facts.format in CONTAINER_FORMATS:
-        # A container has no disk of its own: what is said of sizes is meant for its members.
+        # A container has no disk of its own: the rule's sizes apply to its members.
         return
     size = facts.virtual_size
     if size is None:
@@ -113,7 +114,7 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
 
 
 def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with where a disk lies."""
+    """Yield a finding if the rule does not accept a disk in these containers, or with this name."""
     if not rule.accepts_placement(around):
         place = f"in {'/'.join(around)}" if around else "that lies in nothing"
         yield found("banned_format", f"the policy takes no disk {place}")
@@ -124,15 +125,15 @@ def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterat
 def judge(
     facts: Facts, unfinished: str | None = None, rule: Rule | None = None
 ) -> tuple[Status, tuple[str, ...]]:
-    """The status and the reasons for it, most weighty first, each once.
+    """Return the status and its reasons, the most important first, each once.
 
     Args:
-        facts: What the inspection knows, with a rule applied.
-        unfinished: The code of why the inspection was broken off, if it was.
-        rule: Says how much proof of wholeness `safe` needs.
+        facts: The facts of the inspection, with a rule applied.
+        unfinished: The reason code if the inspection was interrupted.
+        rule: The rule, which says how much proof of wholeness `safe` needs.
     """
     grounds: list[tuple[Status, str]] = [
-        # What is critical is unsafe, whatever the check; so a rule can make it.
+        # A critical finding is unsafe, whatever the check, so a rule can make any check unsafe.
         (
             Status.UNSAFE if finding.severity is Severity.CRITICAL else STATUS_OF_CHECK[finding.check],
             finding.check,
@@ -148,7 +149,7 @@ def judge(
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         other = Reason.NO_KNOWN_FORMAT
     elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:
-        # No rule can waive it: of a disk without a size nothing else that was checked means anything.
+        # No rule can waive this: if the size is unknown, the other checks mean nothing.
         other = Reason.SIZE_UNKNOWN
     elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
         other = Reason.WHOLENESS_UNCHECKED
@@ -163,7 +164,7 @@ def judge(
 def worst(
     verdicts: Sequence[tuple[Status, tuple[str, ...]]],
 ) -> tuple[Status, tuple[str, ...]]:
-    """The verdict on a container: the worst of its own and its members', with the reasons of all."""
+    """Return the verdict on a container: the worst of its own and those of its members, with all reasons."""
     decided = [verdict for verdict in verdicts if verdict[0] is not Status.SAFE]
     if not decided:
         return Status.SAFE, ()
@@ -172,7 +173,7 @@ def worst(
 
 
 def _members_in_doubt(facts: Facts) -> bool:
-    """Whether a container has members that say themselves why they are not known to their ends."""
+    """Whether a container has incomplete members, whose own reports have the reasons."""
     return any(not member.facts.complete for member in facts.members)
 
 

@@ -1,6 +1,6 @@
-"""A turn that one process at a time has, of all that were forked after it was made.
+"""A lock that one process at a time holds, of all processes that were forked after it was made.
 
-The kernel takes it back from a process that ends, however it ends: it is a lock on a file without a name.
+The kernel releases it when its process ends, in whatever way: it is a lock on a file without a name.
 
 Source: fcntl_locking(2): such locks belong to a process, and a child does not inherit them.
 """
@@ -11,19 +11,19 @@ import time
 from tempfile import TemporaryFile
 from typing import Final
 
-#: Seconds from one look at whether it is free to the next.
+#: Seconds between two attempts to take the lock.
 LOOK_SECONDS: Final = 0.05
 
 
 class ProcessLock:
-    """One turn. A process that has it can take it again, so its threads must agree on who does."""
+    """The lock. A process that holds it can take it again, so its threads must use a lock of their own."""
 
     def __init__(self) -> None:
         with TemporaryFile() as file:
             self._file = os.dup(file.fileno())
 
     def acquire(self, seconds: float) -> bool:
-        """Wait for it, so many seconds at most; returns whether this process has it."""
+        """Wait for the lock for at most so many seconds, and return whether this process has it."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -37,5 +37,5 @@ class ProcessLock:
                 return True
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         fcntl.lockf(self._file, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""The report: the one JSON object that says what an object is and whether to let it in.
+"""The report: the JSON object that says what an object is and whether it is safe to import.
 
 It is the same in `keyhole inspect --json`, in Redis, in the stream of verdicts and in the Python API.
 """
@@ -18,7 +18,7 @@ SCANNER: Final = f"keyhole/{__version__}"
 
 
 class LastAttempt(BaseModel):
-    """A scan that failed after the verdict was made, and so says nothing against it."""
+    """A later scan that failed, and so does not change the verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class LastAttempt(BaseModel):
 
     @classmethod
     def of(cls, report: "Report") -> Self:
-        """The attempt that a report tells of."""
+        """Return the attempt of a report."""
         error = report.details.get("error")
         return cls(
             status=report.status,
@@ -40,10 +40,10 @@ class LastAttempt(BaseModel):
 
 
 class Report(BaseModel):
-    """What Keyhole knows of one object. Sizes in bytes, times in UTC.
+    """The report on one object. Sizes are in bytes, times in UTC.
 
-    `actual_size` is the length of what was inspected; for an object of its own it equals `size`, for a member
-    of a container it is the member's.
+    `actual_size` is the length of the inspected data: for an object it equals `size`, for a member of a
+    container it is the member's length.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,11 +72,11 @@ class Report(BaseModel):
     requests: int = 0
     bytes_read: int = 0
     elapsed_ms: float = 0.0
-    #: CPU time of the thread that scanned; zero in records that are older than this.
+    #: CPU time of the thread that scanned; zero in older records.
     cpu_ms: float = 0.0
     scanned_at: datetime
     scanner: str
     ruleset: str
 
-    #: Set where a record is read whose object was scanned again since, in vain.
+    #: Set if a later scan of the object failed.
     last_attempt: LastAttempt | None = None

@@ -29,7 +29,7 @@ class Target(NamedTuple):
 
 
 class _Enclosing(NamedTuple):
-    """What a member lies in: the name of the innermost container, and all formats from the outside in."""
+    """The containers of a member: the name of the innermost one, and the formats from the outside in."""
 
     name: str
     formats: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""The policy: which images an importer takes, as rules in a TOML file, and the profiles that are shipped.
+"""The policy: which images an importer accepts, as rules in a TOML file; and the shipped profiles.
 
-A file begins from a profile and has rules, of which the first whose globs match bucket and key counts. What a
-rule does not say is as the profile has it, and where no rule matches the profile alone counts.
+A file names a profile and has rules. The first rule whose globs match bucket and key applies. Fields that a
+rule does not set are those of the profile. If no rule matches, the profile applies.
 
     profile = "default"
 
@@ -14,8 +14,8 @@ rule does not say is as the profile has it, and where no rule matches the profil
     [rules.severity]
     encrypted = "info"
 
-In a glob `*` is any text, `/` and line breaks included, as in the policies of S3; `?` is one character, `[…]`
-one of several, `[[]` a bracket. Upper and lower case differ.
+In a glob `*` is any text, `/` and line breaks included, as in S3's policies; `?` is one character, `[…]`
+one of several, `[[]` a bracket. Case matters.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from keyhole.scan.sizes import Size
 from keyhole.toml_files import parse_as, read_text
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
-#: How a disk lies that lies in nothing.
+#: The name for a disk outside of any container.
 BARE = "bare"
 
 
@@ -50,7 +50,7 @@ Limit = Annotated[Size, Field(gt=0, strict=True)]
 
 
 class Rule(BaseModel):
-    """What is taken of the objects that it is for. A format is written `vmdk`, or `vmdk:streamOptimized`."""
+    """The rule for a set of objects. A format is written `vmdk`, or `vmdk:streamOptimized`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,21 +58,23 @@ class Rule(BaseModel):
     key: str = "*"
     #: `None`: every format that Keyhole knows.
     formats: tuple[str, ...] | None = None
-    #: What may be around a disk, from the outside in, as `gzip/tar`; `bare`: nothing. `None`: anything.
+    #: The containers in which disks are accepted, from the outside in, such as `gzip/tar`; `bare`: none.
+    #: `None`: any.
     containers: tuple[str, ...] | None = None
-    #: What a disk in an archive is called; `None`: anything.
+    #: The name that a disk in an archive must have; `None`: any.
     member_name: str | None = None
     max_virtual_size: Limit | None = None
     virtual_size_multiple: Limit | None = None
-    #: The most that is decompressed to look at a compressed object in full; `None`: as much as is cheap.
+    #: The most bytes that are decompressed to inspect a compressed object in full; `None`: as many as are
+    #: cheap.
     decompress: Limit | None = None
-    #: What opens the disk once it is let in, by the names in `keyhole.inspectors.readers`. What the first one
-    #: takes for the virtual size is reported; what concerns none of them is information.
+    #: The programs that open an imported disk, by their names in `keyhole.inspectors.readers`. The virtual
+    #: size is that of the first one; a finding that concerns none of them is information.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: What `safe` needs. `provable`: proof where the format can give it, be it of a sample.
+    #: The wholeness that `safe` needs. `provable`: a proof, or one of a sample, if the format allows it.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     severity: dict[str, Severity] = {}
-    #: Whether what metadata, content type and suffix say of an object is compared with what it is.
+    #: Whether metadata, content type and suffix are compared with what the object is.
     compare_declared: StrictBool = True
 
     @field_validator("formats")
@@ -111,11 +113,11 @@ class Rule(BaseModel):
         return value
 
     def is_for(self, bucket: str | None, key: str | None) -> bool:
-        """Whether the rule is for an object; a file that is in no bucket has its path as key."""
+        """Whether the rule applies to an object. A file outside of S3 has its path as key."""
         return fnmatchcase(bucket or "", self.bucket) and fnmatchcase(key or "", self.key)
 
     def accepts(self, image_format: str, subformat: str | None) -> bool:
-        """Whether a format is taken."""
+        """Whether a format is accepted."""
         return (
             self.formats is None
             or image_format in self.formats
@@ -123,11 +125,11 @@ class Rule(BaseModel):
         )
 
     def accepts_placement(self, around: Sequence[str]) -> bool:
-        """Whether a disk is taken that lies in these containers, from the outside in."""
+        """Whether a disk in these containers is accepted, which are given from the outside in."""
         return self.containers is None or ("/".join(around) or BARE) in self.containers
 
     def accepts_some(self, image_format: str) -> bool:
-        """Whether a format is taken, be it in some of its variants only."""
+        """Whether a format is accepted, in all or some of its variants."""
         return self.formats is None or any(entry.partition(":")[0] == image_format for entry in self.formats)
 
 
@@ -141,7 +143,7 @@ class PolicyFile(BaseModel):
 
 
 class Policy(BaseModel):
-    """Rules in the order in which they count; the last one is for every object."""
+    """Rules in the order in which they are tried. The last one applies to every object."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -149,7 +151,7 @@ class Policy(BaseModel):
     rules: tuple[Rule, ...]
 
     def rule_for(self, bucket: str | None, key: str | None) -> Rule:
-        """The first rule that is for an object."""
+        """Return the first rule that applies to an object."""
         return next(rule for rule in self.rules if rule.is_for(bucket, key))
 
 
@@ -171,11 +173,11 @@ def load_policy(name: str) -> Policy:
 
 
 def profile_text(name: str) -> str:
-    """A shipped profile as it is written, its sources in comments."""
+    """The text of a shipped profile, with its sources in comments."""
     return resources.files("keyhole.scan").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _completed(rule: Rule, base: Rule) -> Rule:
-    """The rule with what it does not say from the profile: a field, or the severity of a check."""
+    """A rule with the fields and severities of the profile that it does not set."""
     stated = {field: getattr(rule, field) for field in rule.model_fields_set}
     return base.model_copy(update={**stated, "severity": {**base.severity, **rule.severity}})

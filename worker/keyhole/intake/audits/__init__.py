@@ -1,1 +1,1 @@
-"""Audits: all objects of a bucket, page by page, as fast as verdicts come and no faster."""
+"""Audits: scan all objects of a bucket, page by page, with back-pressure."""

@@ -1,4 +1,4 @@
-"""An audit: what was asked for, how it stands, and what it found."""
+"""An audit: its specification, its state, its totals and its findings."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from keyhole.scan.report import Report
 
 
 class AuditSpec(BaseModel):
-    """What an audit is asked to do. It does not change while it runs."""
+    """The specification of an audit, which does not change while it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,7 +21,7 @@ class AuditSpec(BaseModel):
     selection: Selection = Selection()
     #: The most objects to take, of those selected.
     limit: int | None = Field(default=None, ge=1)
-    #: Scan what is unchanged since its verdict, too.
+    #: Scan unchanged objects, too.
     full: bool = False
     #: Every version, not the current ones.
     versions: bool = False
@@ -29,10 +29,10 @@ class AuditSpec(BaseModel):
     check_tags: bool = False
     #: The manifest of an S3 Inventory to take instead of a listing.
     inventory: str | None = None
-    #: Stop before more was spent. Dollars by the table of prices.
+    #: Stop before these are exceeded. Dollars are from the price table.
     max_requests: int | None = Field(default=None, ge=1)
     max_dollars: float | None = Field(default=None, gt=0)
-    #: Requests a second to the bucket, of all audits together; 0: as many as there are.
+    #: Requests per second to the bucket by all audits together; 0: no limit.
     rate: float = Field(default=0.0, ge=0)
     #: The most batches that are queued or worked on at once, and the most objects in one.
     outstanding: int = Field(default=8, ge=1, le=1000)
@@ -42,11 +42,11 @@ class AuditSpec(BaseModel):
 
 
 class AuditState(StrEnum):
-    """How an audit stands."""
+    """The state of an audit."""
 
     RUNNING = "running"
     PAUSED = "paused"
-    #: All is listed, and every verdict stands.
+    #: All is listed, and all verdicts are written.
     DONE = "done"
     CANCELLED = "cancelled"
     #: A limit was reached: requests, dollars.
@@ -56,14 +56,15 @@ class AuditState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the audit has ended."""
         return self not in {AuditState.RUNNING, AuditState.PAUSED}
 
 
 class Totals(BaseModel):
-    """What an audit has counted so far. Each listed object is in one of the four after `listed`.
+    """The counts of an audit so far. Each listed object is in one of the four counts after `listed`.
 
-    `requests` are all that S3 was asked, LISTs (`lists`) and tags included; `bytes_read` of objects.
+    `requests` counts all requests to S3, including LISTs (`lists`) and tags; `bytes_read` counts bytes of
+    objects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,13 +89,13 @@ class Totals(BaseModel):
     requests: int = 0
     lists: int = 0
     dollars: float = 0.0
-    #: Verdicts on objects that are gone; tags that disagree with a verdict.
+    #: Verdicts on deleted objects; tags that disagree with a verdict.
     gone: int = 0
     tag_mismatches: int = 0
 
 
 class Audit(BaseModel):
-    """An audit as it stands now. Times in UTC."""
+    """The current status of an audit. Times are in UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,9 +123,9 @@ class How(StrEnum):
 
 
 class AuditedObject(BaseModel):
-    """One object of an audit. The report is the one that is kept now.
+    """One object of an audit, with its current report.
 
-    `status` is that of the audit's time. `report` is `None` where none is kept any longer.
+    `status` is from the time of the audit. `report` is `None` if there is no record any longer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,7 +136,7 @@ class AuditedObject(BaseModel):
 
 
 class BucketFinding(BaseModel):
-    """What an audit found about the bucket: a verdict whose object is gone, a tag that disagrees."""
+    """A finding about the bucket: a verdict on a deleted object, or a tag that disagrees with a verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -147,7 +148,7 @@ class BucketFinding(BaseModel):
 
     @classmethod
     def of(cls, kind: str, report: Report, message: str) -> Self:
-        """What was found of the object of a report."""
+        """Return a finding about the object of a report."""
         return cls(
             kind=kind,
             bucket=str(report.bucket),

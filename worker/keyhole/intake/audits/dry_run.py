@@ -1,4 +1,4 @@
-"""What an audit would scan, told from the listing and the verdicts alone."""
+"""A dry run: computes what an audit would scan, from the listing and the verdicts only."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def dry_run(
     ruleset: str,
     on_page: Callable[[Totals], None] = lambda _: None,
 ) -> tuple[Totals, Estimate]:
-    """List all, and reckon what scanning it would cost. Nothing is asked of S3 but LISTs.
+    """List all objects, and estimate what scanning them would cost. The only requests to S3 are LISTs.
 
     Args:
         spec: The audit. `max_requests` and `max_dollars` do not end it: what it would take is the question.

@@ -1,9 +1,8 @@
-"""What an audit would cost, reckoned from a listing alone: expected, and at most.
+"""Estimates the costs of an audit from a listing: the expected costs, and an upper limit.
 
-Expected is what a usual image takes. At most is what a scan's budget allows every one of them, and the
-longest that tags are fought for. Neither reckons with requests that fail and are repeated beyond the budget,
-nor with transfer out of the region. That a verdict stands already is for the caller to know: what it does not
-add is not reckoned with.
+The expected costs are those of usual images. The upper limit has the full budget of a scan for every
+object, and the most requests for its tags. Both leave out retries beyond the budget, and transfer out of
+the region. The caller only adds objects that would be scanned.
 """
 
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ class ClassTotals(BaseModel):
     bytes: int
     #: Of those objects, the ones that must be restored first; they are not read.
     archived: int
-    #: Whether it has prices of its own, or is reckoned as the dearest.
+    #: Whether it has prices of its own. If not, it has those of the most expensive class.
     priced: bool
 
 
@@ -56,7 +55,7 @@ class Spending(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What an audit would find and spend. `prices_date` and `region` are those of the prices."""
+    """The estimate of an audit. `prices_date` and `region` are those of the prices."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,13 +70,13 @@ class Estimate(BaseModel):
 
     @property
     def unpriced(self) -> tuple[str, ...]:
-        """Storage classes that are reckoned as the dearest that has a price."""
+        """Storage classes without prices, for which those of the most expensive class are used."""
         return tuple(name for name, totals in self.classes.items() if not totals.priced)
 
 
 @dataclass(slots=True)
 class _Share:
-    """What was added of one storage class. `read` is in bytes, as expected."""
+    """The objects of one storage class. `read` is the expected number of bytes."""
 
     objects: int = 0
     bytes: int = 0
@@ -135,7 +134,7 @@ class Estimator:
             share.read += min(listed.size, self._bytes_per_object)
 
     def result(self) -> Estimate:
-        """What all that was added would cost."""
+        """Return the estimate of all added objects."""
         shares = {name: self._shares[name] for name in sorted(self._shares)}
         return Estimate(
             objects=sum(share.objects for share in shares.values()),
@@ -165,7 +164,7 @@ class Estimator:
         )
 
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
-        """What it takes to read so many bytes of each class, with so many requests an object."""
+        """The costs of reading these bytes of each class, with so many requests per object."""
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
         for name, size in read.items():

@@ -1,4 +1,4 @@
-"""Verdicts whose objects are gone: what is between two keys, and a listing did not tell of."""
+"""Finds orphans: verdicts on keys that a listing would have, but does not."""
 
 from datetime import datetime
 from itertools import islice
@@ -8,14 +8,14 @@ from keyhole.intake.audits.audit import AuditSpec, BucketFinding
 from keyhole.reasons import MISSING
 from keyhole.results.lookup import Lookup, Name
 
-#: Findings of one page: of a bucket that was emptied there may be millions.
+#: The most findings of one page: a bucket that was emptied may have millions.
 MOST: Final = 1000
-#: Verdicts that are looked at in one round trip.
+#: Verdicts that are read in one round trip.
 _CHUNK: Final = 1000
 
 
 class KeyRange(NamedTuple):
-    """What a page is about: after one key and up to another (`None`: the first, the last), and its keys."""
+    """The range of a page: after one key and up to another (`None`: no limit), and the keys that it lists."""
 
     spec: AuditSpec
     after: str | None
@@ -24,17 +24,17 @@ class KeyRange(NamedTuple):
 
 
 class Orphans(NamedTuple):
-    """What is gone; `until` is the key up to which there was room to tell of it, `None` if it is all."""
+    """The orphans of a range. `until` is the key at which the limit was reached; `None` if it was not."""
 
     findings: list[BucketFinding]
     until: str | None
 
 
 def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphans:
-    """Verdicts on keys that the listing of a key_range would have told of, which began at this time.
+    """Return the orphans of a range whose listing began at this time.
 
-    Not those that are younger than the listing: their objects may be, too. (By the clocks of two hosts,
-    perhaps: what is told of wrongly, the next audit does not tell of.)
+    Verdicts that are younger than the listing are not orphans: their objects may be younger, too. (The
+        clocks of two hosts may differ. The next audit does not repeat a wrong finding.)
     """
     spec = key_range.spec
     found: list[BucketFinding] = []

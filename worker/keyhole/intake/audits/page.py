@@ -1,7 +1,7 @@
-"""One page of an audit: list it, leave out what need not be scanned, cut the rest into batches.
+"""One page of an audit: list it, leave out objects that need no scan, and cut the others into batches.
 
-What comes of it depends on what the listing, the verdicts and the tags say and on how far the audit is, and
-changes nothing: whoever commits it decides that it happened.
+The result depends on the listing, the verdicts, the tags and the progress of the audit. Computing it
+changes nothing; the commit does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +34,10 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
 
-#: Bytes that a batch's message may have: brokers take 256 KiB (SQS) and more; a job is seldom over 300.
+#: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS); a job seldom has more
+#: than 300 bytes.
 MESSAGE_BYTES: Final = 200_000
-#: Seconds that a batch may take where the rate is what it waits for: well below a task's time limit.
+#: The longest time of a batch that waits for the rate limit, in seconds: well below a task's time limit.
 RATE_LIMITED_SECONDS: Final = 120
 
 
@@ -59,7 +60,7 @@ class Auditor:
     tags: bool
 
     def process(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
-        """What comes of the page at a place, and the verdicts on what is archived, which take no scan.
+        """Return the result of the page at a place, and the verdicts on archived objects, which need no scan.
 
         Raises:
             KeyholeError: It cannot be listed.
@@ -137,7 +138,7 @@ class Auditor:
 
 @dataclass(slots=True)
 class _Page:
-    """A page as it is worked out."""
+    """A page that is being processed."""
 
     audit: Audit
     number: int
@@ -181,11 +182,11 @@ class _Page:
         self.findings.append(BucketFinding.of(kind, report, message))
 
     def reserve(self, takes: Cost) -> None:
-        """Reckon with what an object may take."""
+        """Reserve the expected cost of an object."""
         self.reserved = self.reserved.plus(takes)
 
     def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
-        """Whether the audit has taken as many objects as it may, and how it then ends."""
+        """Return how the audit ends if it has reached its limit of objects; `None` if it has not."""
         spec, totals = self.audit.spec, self.audit.totals
         taken = sum(
             getattr(totals, how) + self.counts.get(how, 0) for how in ("queued", How.UNCHANGED, How.ARCHIVED)
@@ -195,10 +196,11 @@ class _Page:
         return None
 
     def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
-        """Whether the audit may not do what takes so much, and how it then ends.
+        """Return how the audit ends if this cost could exceed its limits; `None` if it could not.
 
-        What is queued and not yet scanned is reckoned with; what is scanned has been counted. Of what an
-        earlier page queued the storage class is not known: it is reckoned as usual, or as dear as this.
+        Scanned objects have been counted; queued ones count with their expected cost. The storage class of
+        objects of earlier pages is unknown, so each of them has the usual cost, or this one if it is
+        higher.
         """
         if not takes.requests:
             return None

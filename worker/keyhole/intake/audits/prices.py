@@ -1,4 +1,4 @@
-"""What S3 charges for requests, in dollars, from a TOML file: the one beside this, or one's own.
+"""The prices of S3 requests in dollars, from a TOML file: the shipped one, or the user's own.
 
 A file of one's own is whole: it takes nothing from the one that is shipped. What the prices are, where they
 come from, and how a file looks, is in `prices.toml`.
@@ -21,7 +21,7 @@ Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict
 
 
 class ClassPrices(BaseModel):
-    """What reading costs in one storage class, in dollars."""
+    """The prices of reads in one storage class, in dollars."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class Prices(BaseModel):
     classes: dict[str, ClassPrices] = Field(min_length=1)
 
     def knows(self, storage_class: str) -> bool:
-        """Whether a class has prices of its own. All others are reckoned as the dearest."""
+        """Whether a class has prices of its own. Others have those of the most expensive class."""
         return storage_class in self.classes
 
     def get(self, storage_class: str, size: int) -> float:
@@ -54,7 +54,7 @@ class Prices(BaseModel):
         return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
 
     def retrieval(self, storage_class: str, size: int) -> float:
-        """What so many bytes cost that are read, beside the requests for them."""
+        """The price of reading so many bytes, without that of the requests."""
         return self._of(storage_class).retrieval_per_gb * size / GB
 
     def list_request(self) -> float:
@@ -74,7 +74,7 @@ class Prices(BaseModel):
 
     @cached_property
     def _dearest(self) -> ClassPrices:
-        """The dearest of everything, be it of two classes: what is unknown is not reckoned too cheap."""
+        """The highest price of each kind over all classes, so that no estimate is too low."""
         known = self.classes.values()
         return ClassPrices(
             get_per_1000=max(prices.get_per_1000 for prices in known),

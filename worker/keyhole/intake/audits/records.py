@@ -8,14 +8,14 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
 
-#: A status, and how an audit came by a verdict, as a byte of a row. Only ever added to.
+#: The bytes of a row for the status, and for how the audit got the verdict. Existing bytes never change.
 _STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
 _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
 _HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
 ROW_BYTES: Final = 18
 
-#: Money is counted in whole billionths of a dollar: a GET costs 400 of them.
+#: Costs are counted in billionths of a dollar; a GET costs 400 of them.
 NANO: Final = 1_000_000_000
 
 
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     how: How
 
     def packed(self) -> bytes:
-        """As it lies in Redis."""
+        """The row in the form of Redis."""
         return bytes.fromhex(self.object_id) + bytes([_STATUS_BYTES[self.status], _HOW_BYTES[self.how]])
 
     @classmethod
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of one job of an audit."""
+    """The result of one job of an audit."""
 
     object_id: str
     status: Status
@@ -47,7 +47,7 @@ class Result(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a page begins: its number, the lister's cursor (`None`: the front), the last key before it."""
+    """Where a page begins: its number, the lister's cursor (`None`: the start), the last key before it."""
 
     page: int
     cursor: str | None
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The right to list a page, for as long as it is held."""
+    """The right to list a page, until it is released or expires."""
 
     audit_id: str
     page: int
@@ -64,7 +64,7 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """What comes of a page.
+    """The result of a page.
 
     Args:
         counts: What to add to the totals, by the names of `Totals`, `status:<status>` and `nanodollars`.

@@ -1,14 +1,14 @@
-"""The scripts by which an audit takes each of its steps at once. `results.keys` says what the keys hold."""
+"""The Lua scripts by which an audit takes each step atomically. `store.keys` says what the keys hold."""
 
 from typing import Final
 
 from keyhole.jobs.ledger_format import LUA
 from keyhole.jobs.ledger_scripts import NOW
 
-#: Seconds that the results of an unfinished batch stay: longer than a broker takes to deliver it again.
+#: Seconds for which the results of an unfinished batch are kept: longer than any redelivery takes.
 RESULT_SECONDS: Final = 7 * 86_400
 
-#: What several scripts need: the server's time, and the end of an audit.
+#: Functions of several scripts: the server's time, and the end of an audit.
 _COMMON: Final = """
 local function now()
     local time = redis.call('TIME')
@@ -60,7 +60,7 @@ CLAIM: Final = """
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  hash: its outstanding batches
 -- KEYS[3]  list: those of them that are not sent
--- KEYS[4]  string: the token of whoever lists the next page
+-- KEYS[4]  string: the token of the process that lists the next page
 -- ARGV[1]  a token
 -- ARGV[2]  seconds that it holds
 -- returns the page's number, or nothing
@@ -74,7 +74,7 @@ return tonumber(redis.call('HGET', KEYS[1], 'page'))
 
 HOLD: Final = """
 -- KEYS[1]  hash: the audit
--- KEYS[2]  string: the token of whoever lists the next page
+-- KEYS[2]  string: the token of the process that lists the next page
 -- ARGV[1]  a token
 -- ARGV[2]  seconds that it holds
 -- ARGV[3]  the page's number
@@ -157,7 +157,7 @@ return taken
 """
 
 RELEASE: Final = """
--- KEYS[1]  string: the token of whoever lists the next page
+-- KEYS[1]  string: the token of the process that lists the next page
 -- ARGV[1]  a token
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
@@ -222,7 +222,7 @@ SET_STATE: Final = (
 -- KEYS[4]  list: its rows
 -- KEYS[5]  list: its findings
 -- KEYS[6]  list: its batches that are not sent
--- KEYS[7]  string: the token of whoever lists the next page
+-- KEYS[7]  string: the token of the process that lists the next page
 -- ARGV[1]  the state that it is to have
 -- ARGV[2]  why
 -- ARGV[3]  seconds until an audit that has ended expires, 0 for never

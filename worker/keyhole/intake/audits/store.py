@@ -1,27 +1,26 @@
-"""Audits in Redis: what each is asked to do, how far it is, and what it counted.
+"""Audits in Redis: their specification, progress and totals.
 
-An audit's life, in which every step is one script, so that whoever is killed between two of them has done the
-one and not the other:
+The life of an audit. Every step is one script, so that a worker that is killed between two steps has done
+the first one completely and the second one not at all:
 
     create ──► claim a page ──► (list it) ──► commit it ──► take as many of its batches as may be sent
                     ▲                                         ▲                        │
                     │                                         │                  (publish them)
                     │                                         │                        ▼
-                    └───── none is left to be taken ◄─────────┴──────────────── finish a batch
+                    └───── no batch is left to take ◄─────────┴──────────────── finish a batch
 
-- A page has a number, and is committed once: with the place where the next begins, what it counted, and the
-  batches that were cut from it. Whoever listed the same page a second time commits nothing.
-- A batch is outstanding until it is finished, and in the ledger from the moment that it is taken. Its results
-  lie under the ids of its jobs, the first of each counts; they are added to the totals in the step in which
-  the batch is outstanding no longer.
-- So a total is right at every moment, and the same however often anything was done.
-- `create`, and `commit` of a page with batches, return once what they wrote is on the server's disk, where
-  the server can tell (`keyhole.store.durability`). `take` does not wait: a crash that undoes it puts the
-  batches back among those that are not sent, and the sweep sends them. A page without batches that is lost is
-  listed again.
+- A page has a number and is committed once, with the cursor of the next page, its counts and its batches.
+  If a page is listed twice, the second commit does nothing.
+- A batch is outstanding until it is finished, and is in the ledger from the moment when it is taken. Its
+  results are stored by the ids of its jobs, and the first result of each job counts. The step that ends the
+  batch adds them to the totals.
+- So the totals are correct at every moment, even if a step is repeated.
+- `create`, and `commit` of a page with batches, return when their writes are on the server's disk, if the
+  server can tell (`keyhole.store.durability`). `take` does not wait: if a crash undoes it, the batches are
+  unsent again, and the sweep sends them. If a page without batches is lost, it is listed again.
 
-What it can't do: it is as durable as its Redis. And the rows of an audit name objects by the hash of their
-name; what they are called, their records know, if they have not expired.
+What it can't do: it is as durable as its Redis. The rows of an audit have the hashes of objects' names; the
+names themselves are in the records, which may have expired.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,18 +38,18 @@ from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: Seconds that a page may take without a sign of life: a LIST with all its retries.
+#: Seconds until the claim to a page expires without a heartbeat: a LIST with all its retries.
 PAGE_SECONDS: Final = 120
 #: Audits, findings or strings of rows in one answer.
 _PAGE: Final = 100
-#: Specifications of audits that a process remembers.
+#: How many specifications of audits a process remembers.
 _SPECS_REMEMBERED: Final = 100
 
 
 class AuditStore:
-    """The audits in Redis, through a client as `keyhole.store.connection.connect` makes it.
+    """The audits in Redis, through a client of `keyhole.store.connection.connect`.
 
-    `expiry_seconds` is how long an audit is kept once it has ended, `None` for ever.
+    `expiry_seconds` is how long an audit is kept after its end; `None` is forever.
     """
 
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None) -> None:
@@ -69,10 +68,10 @@ class AuditStore:
         self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
-        """Begin an audit, and return once it is on the server's disk; false if there is one of this id.
+        """Create an audit, and return when it is on the server's disk; false if there is one of this id.
 
         Raises:
-            NotDurableError: The disk is too slow. The audit is begun, and a crash may lose it.
+            NotDurableError: The disk is too slow. The audit is created, but a crash may lose it.
         """
         with self._client.pipeline(transaction=False) as pipe:
             self._create(
@@ -84,10 +83,10 @@ class AuditStore:
         return bool(made)
 
     def claim(self, audit_id: str, token: str) -> Claim | None:
-        """The right to list the next page; `None` if somebody has it, or it is not time for another page.
+        """Claim the next page; `None` if another process has the claim, or it is not time for a page.
 
-        It is time while the audit runs, is not at its end, has fewer batches outstanding than it may, and
-        none to be taken.
+        It is time for a page if the audit is running and not listed completely, has fewer outstanding
+        batches than it may, and has no unsent batch.
         """
         page = self._claim(
             keys=[*self._keys(audit_id, "", "outstanding", "unsent", "page")],
@@ -96,36 +95,36 @@ class AuditStore:
         return None if page is None else Claim(audit_id, int(page), token)
 
     def hold(self, claim: Claim) -> bool:
-        """Say that one still works on a page; false if it is somebody else's by now, or done."""
+        """Renew the claim to a page; false if another process has it by now, or the page is committed."""
         held = self._hold(
             keys=[*self._keys(claim.audit_id, "", "page")], args=[claim.token, PAGE_SECONDS, claim.page]
         )
         return bool(held)
 
     def record_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
-        """Say by which rules verdicts are made: those of the workers, not of whoever began the audit."""
+        """Record the rules of the verdicts: those of the workers, not of the command that started it."""
         self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
 
     def count_start(self, audit_id: str) -> int:
-        """Count a start of the work on the next page, before the work: 1 for the first.
+        """Count a start of the next page, before the work on it; 1 for the first start.
 
-        Committing it forgets that, and so does trouble that is noted, and turning the audit.
+        The count is reset when the page is committed, trouble is recorded, or the state changes.
         """
         return self._client.hincrby(keys.audit(audit_id), "starts", 1)
 
     def place(self, audit_id: str) -> Place:
-        """Where the next page begins."""
+        """Return where the next page begins."""
         found = self._client.hmget(keys.audit(audit_id), ["page", "cursor", "after"])
         page, cursor, after = cast("list[bytes | None]", found)  # bytes, as `connect` asks
         return Place(int(page or 0), _text(cursor) or None, _text(after) or None)
 
     def commit(self, claim: Claim, result: PageResult) -> bool:
-        """Commit a page; false if it was committed before, or the audit was cancelled meanwhile.
+        """Commit a page; false if it was committed before, or the audit was cancelled in the meantime.
 
         If it has batches, they are on the server's disk when this returns.
 
         Raises:
-            NotDurableError: The disk is too slow. The page is committed, and a crash may undo that.
+            NotDurableError: The disk is too slow. The page is committed, but a crash may undo that.
         """
         flat = [item for name, count in result.counts.items() if count for item in (name, count)]
         batches = [
@@ -157,7 +156,7 @@ class AuditStore:
         return bool(done)
 
     def take(self, audit_id: str) -> list[Entry]:
-        """The batches that are to be sent now, which are in the ledger from now on."""
+        """Take the batches that may be sent now, and record them in the ledger."""
         taken = self._take(
             keys=[
                 *self._keys(audit_id, "", "outstanding", "unsent"),
@@ -169,11 +168,11 @@ class AuditStore:
         return [ENTRY.validate_json(text) for text in taken]
 
     def release(self, claim: Claim) -> None:
-        """Give up the right to a page, when it is committed."""
+        """Release the claim to a page."""
         self._release(keys=[*self._keys(claim.audit_id, "page")], args=[claim.token])
 
     def outstanding(self, audit_id: str) -> list[Entry]:
-        """The batches that were taken, and have no results."""
+        """The batches that were taken and are not finished."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id, "outstanding"))
             pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)
@@ -181,7 +180,7 @@ class AuditStore:
         return [ENTRY.validate_json(text) for batch_id, text in found.items() if batch_id not in unsent]
 
     def record_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
-        """Note what became of a job; the first result of each counts, while its batch is outstanding."""
+        """Record the result of a job. The first result counts, while the batch is outstanding."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
         self._record_result(
@@ -190,7 +189,7 @@ class AuditStore:
         )
 
     def finish(self, audit_id: str, batch_id: str) -> bool:
-        """Count the results of a batch, which is then outstanding no longer; false if it was not."""
+        """Finish a batch: add its results to the totals; false if the batch was not outstanding."""
         done = self._finish(
             keys=[
                 *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings"),
@@ -201,7 +200,7 @@ class AuditStore:
         return bool(done)
 
     def set_state(self, audit_id: str, state: AuditState, reason: str = "") -> bool:
-        """Pause, resume, cancel an audit, or let it fail; false if it is in no state for that."""
+        """Pause, resume, cancel or fail an audit; false if its state does not allow that."""
         done = self._set_state(
             keys=[
                 *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "unsent", "page")
@@ -211,16 +210,16 @@ class AuditStore:
         return bool(done)
 
     def record_trouble(self, audit_id: str, reason: str) -> None:
-        """Say why an audit that runs does not get on."""
+        """Record why a running audit does not advance."""
         self._client.hset(keys.audit(audit_id), mapping={"reason": reason, "starts": 0})
 
     def state(self, audit_id: str) -> AuditState | None:
-        """How an audit stands; `None` if there is none of this id."""
+        """The state of an audit; `None` if there is none of this id."""
         found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "state"))
         return None if found is None else AuditState(found.decode())
 
     def spec(self, audit_id: str) -> AuditSpec | None:
-        """What an audit is asked to do; remembered, as it never changes."""
+        """The specification of an audit. It is cached, because it never changes."""
         if audit_id not in self._specs:
             found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "spec"))
             if found is None:
@@ -231,7 +230,7 @@ class AuditStore:
         return self._specs[audit_id]
 
     def get(self, audit_id: str) -> Audit | None:
-        """An audit as it stands; `None` if there is none of this id."""
+        """Return an audit; `None` if there is none of this id."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id))
             pipe.hgetall(keys.audit(audit_id, "totals"))
@@ -256,7 +255,7 @@ class AuditStore:
         )
 
     def latest(self, limit: int) -> list[Audit]:
-        """The latest audits, the last begun first."""
+        """Return the latest audits, the last one first."""
         audits: list[Audit] = []
         start = 0
         while len(audits) < limit:
@@ -274,7 +273,7 @@ class AuditStore:
         return audits
 
     def running(self) -> list[str]:
-        """The ids of all audits that run."""
+        """Return the ids of all running audits."""
         found = cast("list[bytes]", self._client.zrange(keys.AUDITS, 0, -1))
         ids = [audit_id.decode() for audit_id in found]
         with self._client.pipeline(transaction=False) as pipe:
@@ -284,13 +283,13 @@ class AuditStore:
         return [audit_id for audit_id, state in zip(ids, states, strict=True) if state == b"running"]
 
     def rows(self, audit_id: str) -> Iterator[Row]:
-        """All objects of an audit, as they came."""
+        """Yield all objects of an audit."""
         for packed in self._list(keys.audit(audit_id, "objects")):
             for start in range(0, len(packed), ROW_BYTES):
                 yield Row.unpacked(packed[start : start + ROW_BYTES])
 
     def findings(self, audit_id: str) -> Iterator[BucketFinding]:
-        """What an audit found about the bucket."""
+        """Yield the findings of an audit about the bucket."""
         return map(BucketFinding.model_validate_json, self._list(keys.audit(audit_id, "findings")))
 
     def _list(self, key: str) -> Iterator[bytes]:

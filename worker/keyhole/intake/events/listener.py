@@ -42,7 +42,7 @@ TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisErr
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What one turn of the listener came to: counts by name, or what is away, in a line."""
+    """The outcome of one poll: counts by name, or one line about what is away."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     trouble: str | None = None

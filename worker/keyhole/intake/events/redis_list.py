@@ -171,11 +171,11 @@ class RedisListSource:
         self._settle("back", messages)
 
     def look(self) -> str:
-        """Say how many messages are in the list, without taking any. A list without messages is no key.
+        """Return how many messages are in the list, without taking any. An empty list has no key in Redis.
 
         Raises:
             SourceUnavailableError: Redis does not answer, refuses, is a replica or in a cluster, or the key
-                is no list.
+                is not a list.
         """
         with self._unavailable_on_error():
             waiting = self._client.llen(self._key)
@@ -254,7 +254,7 @@ class RedisListSource:
         with self._client.pipeline(transaction=False) as pipe:
             pipe.sadd(self._listeners, self._id)
             pipe.set(self._alive, "1", ex=LEASE_SECONDS)
-            # redis-py's type says whole seconds; Redis takes parts, and zero is for ever.
+            # redis-py's type has whole seconds; Redis accepts fractions, and zero is forever.
             seconds = max(seconds, _SHORTEST_BLOCK_SECONDS)
             pipe.blmove(self._key, self._held, seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]
             pipe.execute()

@@ -1,6 +1,6 @@
-"""The child process that converts one part of an inventory, within limits of memory and CPU.
+"""The child process that converts one part of an inventory, within limits of memory and CPU time.
 
-It is told what to do, and answers, as `conversion` says.
+`conversion` describes its input and its answer.
 """
 
 import json
@@ -17,7 +17,7 @@ from keyhole.intake.inventory.part import CPU_SECONDS, MEMORY_BYTES, Conversion,
 
 
 def main() -> None:
-    """Convert one part, and say how that went."""
+    """Convert one part, and write the result to standard output."""
     line = sys.stdin.readline()
     Thread(target=_end_with_the_parent, daemon=True).start()
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
@@ -25,7 +25,7 @@ def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)
     said = json.dumps(_converted(line)).encode()
     os.write(1, said)
-    os._exit(0)  # at once: that thread still waits
+    os._exit(0)  # at once, because the thread still reads
 
 
 def _converted(line: str) -> dict[str, Any]:
@@ -35,18 +35,18 @@ def _converted(line: str) -> dict[str, Any]:
         return {"error": str(error), "row": error.row}
     except MemoryError:
         return {"error": f"reading it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
-    except Exception as error:  # noqa: BLE001 - whatever the libraries make of a hostile part
+    except Exception as error:  # noqa: BLE001 - a hostile part can cause any error of the libraries
         said = printable(str(error)[:200].encode(errors="replace"))
         return {"error": f"it cannot be read: {type(error).__name__}: {said}"}
 
 
 def write_table(part: Conversion) -> int:
-    """Write the table, as the child does it; returns how many rows it has.
+    """Write the table of a part, and return the number of its rows. The child process calls this.
 
     Raises:
-        PartError: The part is not what it should be. Others, which pyarrow raises, say the same.
+        PartError: The part is invalid. pyarrow raises other errors for the same reason.
     """
-    # Here, so that the libraries are within the limits, and no other process has them.
+    # Imported here, so that the libraries are loaded within the limits, and only in the child.
     from keyhole.intake.inventory.formats import BYTES_PER_BYTE, FREE_BYTES, batches  # noqa: PLC0415
     from keyhole.intake.inventory.rows import wanted_rows  # noqa: PLC0415
     from keyhole.intake.inventory.table import TableWriter  # noqa: PLC0415

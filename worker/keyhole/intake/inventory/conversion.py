@@ -1,12 +1,12 @@
-"""A part of an inventory made into a table of what is wanted of it: in a process of its own.
+"""Converts a part of an inventory into a table, in a child process.
 
-The libraries that read Parquet and ORC were written for files of friends: a changed byte in an ORC file can
-kill the process (pyarrow 26.0: one change in some ten thousand does), and a few bytes can ask for any amount
-of memory. So a child reads the part. It has limits of memory and time, it ends when its parent does, and
-whatever kills it is an error with a sentence.
+The libraries for Parquet and ORC trust their files: a changed byte in an ORC file can kill the process
+(pyarrow 26.0: about one change in ten thousand does), and a few bytes can request any amount of memory. So
+a child process reads the part. It has limits of memory and time, and ends when its parent does. If it is
+killed, the error says why.
 
-The child gets a `Conversion` as a line of JSON on its standard input, which stays open for as long as its
-parent lives, and answers in JSON: `rows`, or `error`, and `row` where that is about a row, from 1.
+The child gets a `Conversion` as a line of JSON on its standard input, which stays open while its parent
+lives. It answers in JSON: `rows`; or `error`, and `row`, counted from 1, if the error is about a row.
 """
 
 import json
@@ -20,19 +20,19 @@ from typing import Any, Final
 
 from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 
-#: It is named only: its imports are the child's, within the child's limits.
+#: The child's module. It is not imported here, so that its libraries are loaded within the child's limits.
 CHILD: Final = "keyhole.intake.inventory.child"
-#: What the child answers is a sentence.
+#: The longest answer of the child, which is a sentence.
 MAX_ANSWER_BYTES: Final = 64 << 10
-#: Arrow's own pools reserve gigabytes of addresses, which count as memory.
+#: Arrow's own memory pools reserve gigabytes of address space, which count against the limit.
 ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 
 def convert(conversion: Conversion) -> int:
-    """Write the table; returns how many rows it has.
+    """Write the table of a part, and return the number of its rows.
 
     Raises:
-        PartError: The part is not what it should be.
+        PartError: The part is invalid.
     """
     process = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
         [sys.executable, "-P", "-c", f"from {CHILD} import main; main()"],
@@ -44,7 +44,7 @@ def convert(conversion: Conversion) -> int:
     assert process.stdin, "it is a pipe"  # noqa: S101 - for the type
     assert process.stdout, "it is a pipe"  # noqa: S101 - for the type
     try:
-        with suppress(BrokenPipeError):  # it is dead already, and its end says of what
+        with suppress(BrokenPipeError):  # it has ended already, and its exit code says why
             process.stdin.write(json.dumps(asdict(conversion)).encode() + b"\n")
             process.stdin.flush()
         answer = process.stdout.read(MAX_ANSWER_BYTES)
@@ -69,7 +69,7 @@ def _rows(answer: bytes, returncode: int) -> int:
 
 
 def _death(returncode: int) -> str:
-    """What became of the child, in words."""
+    """How the child ended, in words."""
     if returncode == -signal.SIGXCPU:
         return f"takes longer than {CPU_SECONDS} seconds"
     if returncode < 0:

@@ -1,4 +1,4 @@
-"""An inventory's files from S3: by range, so that a broken connection costs one, and pinned by ETag."""
+"""Downloads the files of an inventory from S3, by ranges that are pinned to one ETag."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,22 +21,22 @@ from keyhole.sources.s3_uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: What is held in memory of a part while it is downloaded.
+#: The length of a range, which is in memory while a part is downloaded.
 RANGE_BYTES: Final = 8 << 20
 
 
 def counting() -> Meter:
-    """A meter that counts requests and refuses none: other bounds hold for what is read of an inventory."""
+    """A meter that counts requests and has no limits, because other limits apply to inventories."""
     return Meter(Budget(requests=1 << 62, bytes=1 << 62, seconds=float("inf")))
 
 
 def shown(uri: S3Uri) -> str:
-    """An object's place for people; its key may hold anything."""
+    """An object's URI for error messages; its key may have any characters."""
     return printable(str(uri).encode(errors="surrogatepass"))
 
 
 def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> bytes:
-    """All of a small object.
+    """Read a small object in full.
 
     Raises:
         SourceError: It cannot be read.

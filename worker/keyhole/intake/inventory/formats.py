@@ -1,11 +1,11 @@
-"""The rows of a part in CSV, Parquet or ORC, batch by batch, with its columns under one name each.
+"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch, with the same column names for all.
 
-A column has the same name in every format once `_` and case are left out: `LastModifiedDate` of a CSV is
-`last_modified_date` of the others, and `ETag` is `e_tag`. Columns that nobody wants are not read.
+A column has the same name in every format, apart from `_` and case: `LastModifiedDate` in a CSV is
+`last_modified_date` in the others, and `ETag` is `e_tag`. Unused columns are not read.
 
-What a part makes of its bytes is bounded, for a few can say that there are billions of rows. The most
-regular keys take 2.3 bytes a row in a CSV, 15 times less than its text; 0.4 in a Parquet, by the best of its
-encodings, which S3 does not use.
+The number of rows and the size of unpacked data are limited by the size of the part, because a few bytes
+can claim billions of rows. With the most regular keys, a row takes 2.3 bytes in a CSV, 15 times less than
+its text; and 0.4 in Parquet with its best encoding, which S3 does not use.
 """
 
 import zlib
@@ -20,7 +20,7 @@ from pyarrow import csv, dataset, orc, parquet
 
 from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
 
-#: A part's columns by their names here.
+#: The columns of a part, by their common names.
 Batch = Mapping[str, pa.Array]
 
 REQUIRED: Final = {"bucket": "Bucket", "key": "Key", "size": "Size"}
@@ -34,18 +34,18 @@ WANTED: Final = REQUIRED | {
 }
 
 BATCH_ROWS: Final = 8192
-#: A row of a CSV must fit in here. Its longest columns, a key and an access control list, take some KiB.
+#: The longest row of a CSV. Its longest columns, a key and an access control list, take a few KiB.
 BLOCK_BYTES: Final = 1 << 20
-#: So much may come of any part, and so much more for each of its bytes.
+#: The limits of any part, and the additions for each of its bytes.
 FREE_BYTES, BYTES_PER_BYTE = 64 << 20, 100
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 4
 
 
 def batches(part: Conversion) -> Iterator[Batch]:
-    """The rows of a part, in its order.
+    """Yield the rows of a part, in its order.
 
     Raises:
-        PartError: It is not what it should be.
+        PartError: The part is invalid.
     """
     read = {FileFormat.CSV: _csv, FileFormat.PARQUET: _parquet, FileFormat.ORC: _orc}[part.file_format]
     most = FREE_ROWS + ROWS_PER_BYTE * part.size
@@ -102,7 +102,7 @@ def _csv(part: Conversion) -> Iterator[Batch]:
 
 
 class _Unpacked(RawIOBase):
-    """What gzip packed, up to a limit."""
+    """The unpacked data of a gzip file, up to a limit."""
 
     def __init__(self, file: Any, most: int) -> None:  # noqa: ANN401 - any file
         self._gzip = GzipFile(fileobj=file)
@@ -151,10 +151,10 @@ def _all_there(rows: int, stated: int) -> None:
 
 
 def _chosen(columns: list[str] | tuple[str, ...], part: Conversion) -> dict[str, str]:
-    """The columns that are wanted, by their names here.
+    """The wanted columns, by their common names.
 
     Raises:
-        PartError: One that is needed is missing, or one is there twice.
+        PartError: A required column is missing, or a column exists twice.
     """
     names: dict[str, str] = {}
     for column in columns:

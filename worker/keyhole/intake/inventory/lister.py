@@ -1,4 +1,4 @@
-"""Lists what an S3 Inventory says lies in a bucket, in place of asking the bucket."""
+"""Lists the objects of a bucket from an S3 Inventory instead of LIST requests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +26,10 @@ class _AtRow(Cursor):
 
 
 class InventoryLister:
-    """The objects, or versions, of one bucket that an inventory lists: as they were when S3 wrote it.
+    """Lists the objects, or versions, of one bucket as they were when S3 wrote the inventory.
 
-    Its rows are in no order that is promised. A page is of one part. The first page that a process reads of a
-    part takes the time of downloading and converting it; the others are read from disk.
+    The rows have no guaranteed order. A page comes from one part. For the first page of a part, a process
+    downloads and converts the part; the other pages are read from disk.
 
     Args:
         client: boto3's, without retries of its own; it reads the bucket where the inventory lies.

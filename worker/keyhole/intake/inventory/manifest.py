@@ -1,4 +1,4 @@
-"""An inventory's manifest: which bucket it is of, in which format, and which parts it is in.
+"""The manifest of an inventory: its bucket, its format, and its parts.
 
 `…/YYYY-MM-DDTHH-MMZ/manifest.json`, in JSON (S3 User Guide, "Locating your inventory list"):
 
@@ -12,9 +12,9 @@
 
 `manifest.checksum` beside it is its MD5 in hexadecimal.
 
-A manifest is a text that somebody can write. It must be of the bucket that was asked for, and its parts are
-read from the bucket where it lies itself, whatever it says: one that says another is refused. MD5 finds what
-was damaged, and not what was forged: who can write the manifest can write its checksum.
+A manifest is not trusted. It must be for the bucket of the audit, and its parts are only read from the
+manifest's own bucket; a manifest that names another one is refused. MD5 finds damage, but not forgery:
+anybody who can write the manifest can write its checksum.
 """
 
 import re
@@ -34,7 +34,7 @@ from keyhole.sources.s3_uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: A part holds some million rows and takes 200 bytes in the manifest: this is enough for 10^11 objects.
+#: A part has about a million rows and takes 200 bytes in the manifest, so this is enough for 10^11 objects.
 MAX_MANIFEST_BYTES: Final = 16 << 20
 #: Hexadecimal digits, and perhaps the end of a line.
 MAX_CHECKSUM_BYTES: Final = 256
@@ -51,7 +51,7 @@ class Part(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What is to be read. `digest` tells this manifest from any other; `columns` are those of a CSV."""
+    """A manifest. `digest` identifies it; `columns` are those of a CSV."""
 
     digest: str
     file_format: FileFormat
@@ -142,6 +142,6 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
 
 
 def _bucket(stated: str) -> str:
-    """A bucket's name, which may be stated as an ARN."""
+    """The name of a bucket, which may be given as an ARN."""
     arn = BUCKET_ARN.fullmatch(stated)
     return arn[1] if arn else stated

@@ -1,17 +1,17 @@
-"""A part of an inventory: how it is written, what is to be made of it, and what may be wrong with it."""
+"""A part of an inventory: its format, how it is converted, and its errors."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-#: A part takes 110 to 135 MB, be it of 300,000 rows or of 1,500,000; importing pyarrow is 60 of them.
+#: A part of 300,000 to 1,500,000 rows takes 110 to 135 MB, of which importing pyarrow takes 60.
 MEMORY_BYTES: Final = 2 << 30
 #: A million rows take two to four seconds.
 CPU_SECONDS: Final = 3600
 
 
 class FileFormat(StrEnum):
-    """How parts are written."""
+    """The formats of parts."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -19,11 +19,11 @@ class FileFormat(StrEnum):
 
 
 class PartError(Exception):
-    """A part that is not what it should be.
+    """A part is invalid.
 
     Args:
-        message: What is wrong with it, in words that fit behind a colon.
-        row: Where, counted from 1.
+        message: The problem, in words that fit after a colon.
+        row: The number of the row, from 1.
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:
@@ -33,13 +33,13 @@ class PartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What to make of a part.
+    """The conversion of a part to a table.
 
     Args:
-        source: The part, as it was downloaded and verified.
-        target: Where the table is written; it does not exist yet.
-        size: The part's length in bytes, by which what comes of it is bounded.
-        file_format: How the part is written.
+        source: The downloaded and verified part.
+        target: The file of the table, which does not exist yet.
+        size: The length of the part in bytes, which limits the size of the table.
+        file_format: The format of the part.
         columns: The columns of a CSV.
         bucket: The bucket whose objects are wanted; rows of others are left out.
         prefix: How wanted keys begin.

@@ -1,11 +1,11 @@
-"""An inventory's parts in a folder of this machine: downloaded, verified, converted once, and read from.
+"""The parts of an inventory in a local folder: downloaded, verified, converted once, and then read.
 
-There is one part at a time: its table is there until the next one's is begun. A process on another machine,
-or one that is late, makes it again. Several processes may use one folder: who makes a table holds a lock,
-which the system takes from the dead, and a table has its name only once it is whole. What a killed process
-leaves behind is removed by the next that makes a table of the same inventory, or of any, a week later.
+The folder has the table of one part at a time, until that of the next part is begun. A process on another
+machine, or a late one, makes the table again. Several processes may share a folder: a process holds a lock
+while it makes a table, and a table only gets its name when it is complete. The next process that makes a
+table of the same inventory removes the files of killed processes; any process removes them after a week.
 
-The folder is private: what lies in it is believed.
+The folder is private, so its files are trusted.
 """
 
 import fcntl
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 
 #: All our files end in one of these.
 TABLE, DOWNLOAD, UNFINISHED, LOCK = ".arrow", ".download", ".unfinished", ".lock"
-#: No process makes a table for so long.
+#: Seconds after which unused files are removed: no process takes so long for a table.
 FORGOTTEN_SECONDS: Final = 7 * 24 * 3600.0
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Parts:
-    """What is wanted of an inventory's parts.
+    """The wanted rows of an inventory's parts.
 
     Args:
-        client: boto3's, without retries of its own.
-        uri: The manifest's; its parts lie in the same bucket.
-        folder: Made where it is missing, for its owner alone.
-        bucket: Whose objects are wanted.
-        prefix: How their keys begin.
+        client: A boto3 client without retries.
+        uri: The URI of the manifest, whose bucket also has the parts.
+        folder: The folder, which is created for its owner only.
+        bucket: The bucket whose objects are wanted.
+        prefix: The prefix of their keys.
         versions: Whether all versions are wanted.
     """
 
@@ -96,7 +96,7 @@ class Parts:
             raise ListingError(f"{table} is damaged ({error}); remove it") from error
 
     def forget(self) -> None:
-        """Remove what lies in the folder of this inventory; or else that is done in a week."""
+        """Remove the files of this inventory. If that fails, they are removed in a week."""
         with suppress(OSError), self._alone():
             self._remove(*self._folder.glob(f"{self._stem}.*"))
 
@@ -118,7 +118,7 @@ class Parts:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not _is_still_at(path, descriptor):
-                    continue  # who had it before has removed it, and another may have another one
+                    continue  # the last holder has removed the file, and another process may lock a new one
                 os.utime(descriptor)
                 yield
             finally:
@@ -126,7 +126,7 @@ class Parts:
             return
 
     def _make(self, index: int, meter: Meter) -> None:
-        """Make the table of a part, in place of whatever was there of another."""
+        """Make the table of a part, and remove that of another part."""
         for path in self._folder.glob(f"{self._stem}.*"):
             if path.suffix != LOCK:
                 self._remove(path)
@@ -173,7 +173,7 @@ class Parts:
         )
 
     def _sweep(self) -> None:
-        """Remove what nobody has used for a week: of audits that were given up, by whatever process."""
+        """Remove files that were not used for a week, of any inventory."""
         forgotten = time.time() - FORGOTTEN_SECONDS
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):

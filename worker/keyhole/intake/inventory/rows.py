@@ -1,8 +1,8 @@
-"""Rows of an inventory as they are wanted: of one bucket and prefix, checked, and all in one form.
+"""Filters the rows of an inventory by bucket and prefix, checks them, and converts them to one form.
 
-The first row that makes no sense is named. What a row does not say is not held against it: without `IsLatest`
-it is a current version, without `IsDeleteMarker` an object, without a version id the version `null`, which is
-of before the bucket had any.
+An error names the first invalid row. Missing fields are accepted: without `IsLatest`, a row is a current
+version; without `IsDeleteMarker`, an object; without a version id, the version `null`, which is from before
+the bucket had versions.
 """
 
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from keyhole.intake.inventory.formats import WANTED, Batch
 from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
 from keyhole.intake.inventory.table import SCHEMA
 
-#: S3's limit for keys. Nothing else that is read is as long.
+#: S3's limit for keys. The other texts are shorter.
 MAX_TEXT_BYTES: Final = 1024
-#: What Python's calendar has, in microseconds since 1970.
+#: The range of Python's calendar, in microseconds since 1970.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
 
 
 def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
-    """Those of a batch that are wanted, in the form of `table.SCHEMA`.
+    """Return the wanted rows of a batch, in the form of `table.SCHEMA`.
 
     Args:
-        part: What is wanted.
-        batch: The columns, as `formats` reads them.
+        part: The bucket, prefix and versions that are wanted.
+        batch: The columns from `formats`.
         first: The number of the first row, from 1.
 
     Raises:
-        PartError: A row makes no sense.
+        PartError: A row is invalid.
     """
     rows = _Rows(batch, first)
     rows.keep(pc.equal(rows.read("bucket", _name, "name of a bucket"), part.bucket))
@@ -74,23 +74,23 @@ class _Rows:
         return name in self._columns
 
     def keep(self, wanted: pa.Array) -> None:
-        """Leave out the rows of which this is not true."""
+        """Keep only the rows for which this is true."""
         self._columns = {name: column.filter(wanted) for name, column in self._columns.items()}
         self._numbers = self._numbers.filter(wanted)
 
     def read(self, name: str, convert: Callable[[pa.Array], pa.Array], kind: str) -> pa.Array:
-        """A column in our form; the first row that cannot be converted is named."""
+        """Convert a column. An error names the first row that cannot be converted."""
         column = self._columns[name]
         try:
             return convert(column)
         except (pa.ArrowException, ValueError):
-            # Where no row is left, it is the column's type that cannot be converted.
+            # If no row is left, the type of the column cannot be converted.
             number = self._numbers[_first_bad(column, convert)].as_py() if len(column) else None
             raise PartError(f"{WANTED[name]} is not a valid {kind}", number) from None
 
 
 def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
-    """The first row of a column that cannot be converted whole: it is in this half, or else in the other."""
+    """The first row of a column that cannot be converted, by bisection."""
     good, bad = 0, len(column)
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -104,7 +104,7 @@ def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """A column without what a file may wrap it in."""
+    """A column without extension types and dictionaries."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
@@ -119,7 +119,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _text(column: pa.Array) -> pa.Array:
-    """A text; an empty one says nothing. It is checked to be UTF-8: Parquet's reader believes that it is."""
+    """Convert a text; an empty one is null. It is checked to be UTF-8, which Parquet's reader does not do."""
     if not _is_text(column.type):
         raise ValueError(column.type)
     text = column.cast(pa.binary())
@@ -130,7 +130,7 @@ def _text(column: pa.Array) -> pa.Array:
 
 
 def _name(column: pa.Array) -> pa.Array:
-    """A text that must say something."""
+    """Convert a text that must not be empty."""
     name = _text(column)
     if name.null_count:
         raise ValueError("empty")
@@ -138,7 +138,7 @@ def _name(column: pa.Array) -> pa.Array:
 
 
 def _encoded_key(column: pa.Array) -> pa.Array:
-    """A key of a CSV, encoded as a form of HTML is: a space is `+`, a plus sign `%2B`."""
+    """Convert a key of a CSV, which is encoded like a web form: a space is `+`, a plus sign `%2B`."""
     return _name(
         pa.array(
             [

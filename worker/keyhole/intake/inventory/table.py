@@ -1,7 +1,8 @@
-"""A converted part on disk: what is wanted of it, so that any row of it can be read at once.
+"""A converted part on disk, any row of which can be read at once.
 
-A file of Arrow's IPC format, uncompressed, in batches of `BATCH_ROWS` rows but for the last: row N is in
-batch N / `BATCH_ROWS`. It is read and not mapped: a mapped file that is cut short kills the process.
+It is a file in Arrow's IPC format, uncompressed. All batches except the last have `BATCH_ROWS` rows: row N
+is in batch N / `BATCH_ROWS`. The file is read and not mapped, because a mapped file that is truncated kills
+the process.
 """
 
 import os
@@ -16,10 +17,10 @@ from keyhole.intake.inventory.part import PartError
 
 #: About 150 KB: as many rows as a page has, or a few more.
 BATCH_ROWS: Final = 1024
-#: What must be left free on the disk, for whoever else writes there.
+#: The free space that is left on the disk for others.
 RESERVE_BYTES: Final = 256 << 20
 
-#: `modified` in microseconds since 1970, UTC. Null is what nothing is said of.
+#: `modified` is in microseconds since 1970, UTC. Missing values are null.
 SCHEMA: Final = pa.schema(
     {
         "key": pa.string(),
@@ -33,10 +34,10 @@ SCHEMA: Final = pa.schema(
 
 
 class TableWriter:
-    """Writes a table into a file of its own.
+    """Writes a table to a new file.
 
     Args:
-        path: It does not exist yet.
+        path: The path of the file, which does not exist yet.
         most: The most bytes to write.
     """
 
