@@ -129,7 +129,7 @@ class TestShow:
 
         printed = keyhole("dead", "show", letter_id, KEYHOLE_REDIS_URL=redis_url)
 
-        assert "(16,777,217 bytes); kept are the first 64 KiB" in printed.out
+        assert "(16,777,217 bytes); the first 64 KiB are kept" in printed.out
         assert "--body" in printed.lines[-1]
 
     def test_as_json_it_has_its_body(self, keyhole: Keyhole, dead: DeadLetters, redis_url: str) -> None:
@@ -193,7 +193,7 @@ class TestRetryAMessage:
         assert sorted(job.key for entry in retry.queued(EVENTS) for job in entry.jobs) == ["a", "b"]
 
         dead.add(Dead.message(body, SOURCE, "?"))
-        told = f"{letter_id[:12]} is gone: 0 objects queued, 2 known already\n"
+        told = f"{letter_id[:12]} is gone: 0 objects queued, 2 already known\n"
         assert retry("--all", KEYHOLE_EVENTS_BUCKETS="images") == (0, told, "")
 
     @pytest.mark.slow
@@ -249,7 +249,7 @@ def test_tags_are_owed_again(dead: DeadLetters, retry: Retry, valkey: redis.Redi
     debt = TagDebt("images", "a", None, "abc", {"keyhole-status": "safe"})
     letter_id = kept(dead, Dead.tags(debt, "its tags cannot be written"))
 
-    assert retry(letter_id) == (0, f"{letter_id[:12]} is gone: its tags are owed again\n", "")
+    assert retry(letter_id) == (0, f"{letter_id[:12]} is gone: its tags will be written\n", "")
 
     debts = TagDebts(valkey)
     (object_id,) = debts.take_due(10)

@@ -60,7 +60,7 @@ class TestWork:
         ledger = Ledger(valkey, done_seconds=60)
         ledger.record(Entry("old", (ScanJob(bucket="b", key="k"),)))
         ((state, message),) = told(keyhole, "jobs")
-        assert (state, "nobody has looked after them yet" in message) == ("advice", True)
+        assert (state, "no worker has checked them yet" in message) == ("advice", True)
 
         ledger.claim_sweep(9)
         assert told(keyhole, "jobs")[0][0] == "ok"
@@ -71,7 +71,7 @@ class TestWork:
         ((state, message),) = told(keyhole, "jobs")
         assert state == "advice"
         assert "1 open, the oldest silent for 10,0" in message
-        assert "nobody looked after them for 10,0" in message
+        assert "no worker has checked them for 10,0" in message
         assert "keyhole.housekeeping" in message
 
     def test_who_is_busy_hangs_or_is_lost_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
@@ -91,12 +91,12 @@ class TestWork:
         assert hangs == (
             "bad",
             (
-                f"host/1:8:1 has been at an entry for 99,999 s, and the limit is {limit:g} s: it hangs; "
-                "restart its worker, and look at its log"
+                f"host/1:8:1 has been busy with an entry for 99,999 s, and the limit is {limit:g} s: it "
+                "hangs; restart its worker, and look at its log"
             ),
         )
         assert lost[0] == "advice"
-        assert lost[1].startswith("host/1:9:1 holds 1 entries, and is silent for 10")
+        assert lost[1].startswith("host/1:9:1 holds 1 entries, and has been silent for 10")
         assert busy == ("ok", "3 processes are busy")
 
     def test_why_scans_failed_of_late_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
@@ -109,7 +109,10 @@ class TestWork:
         assert told(keyhole, "failures") == [
             (
                 "advice",
-                "s3://images/: 2 times network, 1 times slow_down in the last 10 minutes; it is tried again",
+                (
+                    "s3://images/: 2 times network, 1 times slow_down in the last 10 minutes; "
+                    "these scans are retried"
+                ),
             )
         ]
         (counts,) = valkey.keys(keys.FAILURES_PREFIX + "*")
@@ -139,7 +142,7 @@ class TestWork:
     def test_dead_letters_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         DeadLetters(valkey).add(Dead.message(b"?", "sqs://q", "it is not JSON"))
 
-        assert told(keyhole, "dead letters") == [("advice", "1; look at them by `keyhole dead list`")]
+        assert told(keyhole, "dead letters") == [("advice", "1; list them with `keyhole dead list`")]
 
     def test_tags_that_are_owed_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         TagDebts(valkey).record(TagDebt("images", "a.qcow2"))
@@ -156,7 +159,7 @@ class TestWork:
 
         store.record_trouble("a1", "S3 is away; it is tried again")
 
-        assert told(keyhole, "audits") == [("bad", "a1 does not get on: S3 is away; it is tried again")]
+        assert told(keyhole, "audits") == [("bad", "a1 makes no progress: S3 is away; it is tried again")]
 
 
 class TestRedis:
@@ -192,8 +195,8 @@ class TestRedis:
         ((state, message),) = told(keyhole, "redis disk")
         assert state == "ok"
         assert "everysec" in message
-        assert "what is accepted is on disk" in message
-        assert told(keyhole, "redis memory")[0][1].endswith("of 1.0 GiB in use")
+        assert "accepted jobs are on disk" in message
+        assert told(keyhole, "redis memory")[0][1].endswith("of 1 GiB in use")
 
     def test_one_that_never_says_what_is_on_its_disk(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         valkey.config_set("appendonly", "yes")
@@ -214,7 +217,7 @@ class TestRedis:
         assert state == "bad"
         assert message.startswith("full, ")
         assert told(keyhole, "jobs")[0][1].startswith("1 open")
-        assert "refuses that" in told(keyhole, "workers")[0][1]
+        assert "broker refuses it" in told(keyhole, "workers")[0][1]
         assert self.all_is_told(keyhole)
 
     def test_one_that_evicts(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
@@ -229,14 +232,14 @@ class TestRedis:
         ((state, message),) = told(keyhole, "redis role")
 
         assert state == "bad"
-        assert message.startswith(f"a replica of 127.0.0.1:{port}, which takes no jobs")
+        assert message.startswith(f"a replica of 127.0.0.1:{port}, which accepts no jobs")
         assert self.all_is_told(keyhole)
 
     @pytest.mark.parametrize(
         ("denied", "expected", "words"),
         [
-            ([], "ok", "what is accepted is on disk (WAITAOF)"),
-            (["-waitaof"], "advice", "whether it has WAITAOF, it does not tell"),
+            ([], "ok", "accepted jobs are on disk (WAITAOF)"),
+            (["-waitaof"], "advice", "the server does not say whether it has WAITAOF"),
         ],
     )
     def test_one_that_is_managed_does_not_tell_all(
@@ -258,7 +261,7 @@ class TestRedis:
         ((state, message),) = told(keyhole, "redis disk", KEYHOLE_REDIS_URL=url)
 
         assert state == expected
-        assert "what a crash loses, the server does not tell" in message
+        assert "the server does not say what a crash loses" in message
         assert words in message
         assert told(keyhole, "redis", KEYHOLE_REDIS_URL=url)[0][1].endswith(f"redis://***@127.0.0.1:{port}")
         valkey.acl_deluser("managed")
@@ -344,7 +347,7 @@ class TestAnyTrouble:
         found = [json.loads(line) for line in printed.lines]
         assert printed.code == 3
         assert {"what": "first", "state": "ok", "message": "kept"} in found
-        assert "it cannot be looked at: PanicError: in Rust" in [one["message"] for one in found]
+        assert "the check failed: PanicError: in Rust" in [one["message"] for one in found]
         assert "broker" in {one["what"] for one in found}
 
     def test_one_that_hangs_is_left_behind(self) -> None:
@@ -362,8 +365,8 @@ class TestAnyTrouble:
             "it",
             "bad",
             (
-                "it took longer than 0.1 s and is left at that; "
-                "the server does not answer in time: check that it runs, and the firewall between"
+                "the check took longer than 0.1 s; "
+                "the server does not answer in time: check that it runs, and any firewall"
             ),
         )
 
@@ -438,5 +441,5 @@ class TestWhoGetsIn:
         path.write_text(f"{sha256(b'new').hexdigest()}\n{sha256(b'old').hexdigest()}\n")
         new, old = (key.id for key in read_keys(path).keys)
         assert told(keyhole, "messages", KEYHOLE_SIGNING_KEY_FILE=path) == [
-            ("ok", f"signed with the key {new}, and those of {old} are taken, too")
+            ("ok", f"signed with the key {new}; signatures of {old} are accepted, too")
         ]

@@ -211,7 +211,7 @@ class TestOnATerminal:
             screen.process.send_signal(signal.SIGINT)
 
             assert screen.ended() == 0
-        assert "Ctrl-C once more" in screen.printed
+        assert "press Ctrl-C again" in screen.printed
         last = screen.text[screen.text.rindex("listening to") :]
         assert "Ctrl-C" not in last
         assert ["objects", "to", "scan", "1"] in [line.split() for line in last.splitlines()]
@@ -219,7 +219,7 @@ class TestOnATerminal:
     @pytest.mark.slow
     def test_it_says_what_is_away(self, env: dict[str, str]) -> None:
         with terminal("listen", "amqp://127.0.0.1:1/queue", env=env) as screen:
-            commands.until(lambda: "away, and tried again" in screen.printed)
+            commands.until(lambda: "unreachable, retrying" in screen.printed)
             screen.process.send_signal(signal.SIGINT)
 
             assert screen.ended() == 0

@@ -93,7 +93,7 @@ class TestResults:
 
         printed = keyhole("results", KEYHOLE_REDIS_URL=kept)
 
-        assert printed.lines[-1].startswith("Tags are owed to 1: ")
+        assert printed.lines[-1].startswith("The tags of 1 objects could not be written yet")
 
     def test_no_more_than_there_are_is_said(self, keyhole: Keyhole, kept: str) -> None:
         assert keyhole("results", "--limit", "4", KEYHOLE_REDIS_URL=kept).err == ""

@@ -22,7 +22,7 @@ from tests.fleet.beat import Scheduling, due_last
 NIGHTLY = '[[schedules]]\nname = "nightly"\nbucket = "images"\nprefix = "uploads/"\ncrontab = "15 3 * * *"\n'
 OFTEN = '[[schedules]]\nname = "often"\nbucket = "incoming"\nevery = "6h"\n'
 HOW = {"ruleset": "1:default", "scanner": "keyhole/test"}
-NOBODY_WORKS = "No scheduler is running, so nothing will begin; start one by: keyhole scheduler\n"
+NOBODY_WORKS = "No scheduler is running, so no audit will start; start one with: keyhole scheduler\n"
 
 Run = Callable[..., Printed]
 
@@ -135,7 +135,7 @@ class TestWithAScheduler:
         file.write_text(changed)
         name = "never" if "never" in changed else "often"
 
-        assert schedules().err == f"The scheduler has not read of {name} as the file has it; restart it.\n"
+        assert schedules().err == f"The scheduler has an older version of {name}; restart it.\n"
 
     def test_a_changed_time_counts_from_the_restart(self, schedules: Run, file: Path) -> None:
         file.write_text(NIGHTLY + OFTEN.replace("6h", "5h"))

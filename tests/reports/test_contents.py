@@ -205,7 +205,7 @@ def test_what_was_asked_names_all_that_is_not_as_usual() -> None:
         "Size up to": "1,048,576 bytes",
         "Sample": "1% of the keys",
         "Limit": "5 objects",
-        "Versions": "all, not the current ones alone",
+        "Versions": "all, not only the current ones",
         "Unchanged objects": "scanned as well",
         "Tags": "compared with the verdicts",
         "Inventory": "s3://inventory/manifest.json",

@@ -240,7 +240,7 @@ def test_the_list_has_what_needs_attention_first_and_says_what_it_leaves_out(
     assert shown == ["unsafe"] * 21 + ["damaged"] * 19
     left_out = [words(one.text) for one in browser.all("p", "left-out")]
     assert left_out[0] == (
-        "This page has 40 objects, what needs attention first. It leaves out 2 damaged, 14 rejected, "
+        "This page has 40 objects, the most urgent first. It leaves out 2 damaged, 14 rejected, "
         "7 inconclusive, 7 failed, 8 unreadable, 14 unrecognized, 98 safe. "
         "All of them: keyhole report 20260501-images -o keyhole-audit-20260501-images.csv"
     )
@@ -267,7 +267,7 @@ def test_a_list_that_is_not_of_all_objects_that_were_counted_says_so() -> None:
     browser = parsed(html(objects, totals=sample.totals(sample.objects())))
 
     left_out = [words(one.text) for one in browser.all("p", "left-out")]
-    assert left_out == ["50 objects are known one by one, the figures above count 191."]
+    assert left_out == ["50 objects are known individually, but the figures above count 191."]
 
 
 def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The command `keyhole`: one file per command, imported when it runs, so that it pays for no other."""
+"""The command `keyhole`: one file a command, imported only when that command runs."""
 
 import importlib
 import io
@@ -25,36 +25,36 @@ class _Command(NamedTuple):
 
 COMMANDS = {
     "audit": _Command(
-        "audit", "Scan all objects of a bucket, or below a prefix, whose verdict does not stand."
+        "audit", "Scan all objects of a bucket, or below a prefix, that have no valid verdict."
     ),
     "audits": _Command("audit", "List audits, the latest first."),
-    "dead": _Command("dead", "Look at what could not be worked on: messages, jobs and tags."),
-    "demo": _Command("demo", "Scan sample images, some of them hostile, by real workers."),
+    "dead": _Command("dead", "Show, retry or drop dead letters: messages, jobs and tags that failed."),
+    "demo": _Command("demo", "Scan sample images, some of them hostile, with real workers."),
     "docs": _Command(
         "docs", "Print a page of the reference: formats, checks, policies, settings, operations and others."
     ),
-    "doctor": _Command("doctor", "Say what is configured, reachable and permitted."),
+    "doctor": _Command("doctor", "Check what is configured, reachable and permitted."),
     "inspect": _Command("inspect", "Scan objects in S3, files, or a stream on standard input (-)."),
-    "listen": _Command("listen", "Scan what S3 says is new, until told to stop."),
+    "listen": _Command("listen", "Scan objects that S3 reports as new, until stopped."),
     "policy": _Command("policy", "Check policies, and show the profiles."),
-    "report": _Command("report", "Write what an audit found, so far if it still runs."),
+    "report": _Command("report", "Write a report of an audit, which may still be running."),
     "results": _Command("results", "List verdicts, the latest first."),
     "scheduler": _Command(
-        "scheduler", "Begin the audits of KEYHOLE_SCHEDULES when they are due, until told to stop."
+        "scheduler", "Start the audits of KEYHOLE_SCHEDULES when they are due, until stopped."
     ),
     "schedules": _Command(
         "schedules",
-        "List the schedules of KEYHOLE_SCHEDULES: when each is next, and what came of its last audit.",
+        "List the schedules of KEYHOLE_SCHEDULES, with their next run and their last audit.",
     ),
     "show": _Command("results", "Show the verdict on one object, with all findings."),
     "submit": _Command("submit", "Queue objects for the workers to scan."),
-    "verify": _Command("verify", "Say whether objects, the verdicts on them and their tags agree."),
-    "worker": _Command("worker", "Scan what is queued, until told to stop."),
+    "verify": _Command("verify", "Compare objects with their verdicts and their tags."),
+    "worker": _Command("worker", "Scan queued objects, until stopped."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for; its help imports none of them."""
+    """A group that imports a command when it is needed. Its help imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands."""
@@ -77,26 +77,25 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="keyhole")
 def keyhole() -> None:
-    """Tell what the disk images in S3 really are, and whether they are whole and safe.
+    """Find out what the disk images in S3 really are, and whether they are whole and safe.
 
     \b
-    Try it, without any set-up:   keyhole demo
-    One object, at once:          keyhole inspect s3://bucket/image.qcow2
-    Many, by a queue of workers:  keyhole submit -r s3://bucket/images/
-    What is configured:           keyhole doctor
-    The reference:                keyhole docs
+    Try it without any setup:         keyhole demo
+    Scan one object now:              keyhole inspect s3://bucket/image.qcow2
+    Scan many, with a worker queue:   keyhole submit -r s3://bucket/images/
+    Check the configuration:          keyhole doctor
+    Read the reference:               keyhole docs
 
-    Settings are environment variables; `keyhole docs settings` lists them. Credentials for S3 are found as
-    the AWS command line finds them.
+    Settings are environment variables; `keyhole docs settings` lists them. Keyhole finds credentials for S3
+    where the AWS command line finds them.
     """
-    # What goes wrong is in the verdicts and in the command's own error; a worker logs more, by its own
-    # settings.
+    # Verdicts and the command's own error tell what goes wrong. A worker logs more, by its own settings.
     logs.configure("error")
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 all safe, 1 some are not, 2 usage, 3 could not look or decide."""
-    # A terminal that closes, or a service manager, ends us like Ctrl-C: everything started is ended.
+    # A closing terminal and a service manager end the command like Ctrl-C: all that it started is ended.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` has it
             signal.signal(ending, _interrupt)
@@ -113,16 +112,16 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`). Python would complain once more when it closes stdout.
+        # The reader of our output is gone (`| head`). Python would complain again when it closes stdout.
         sys.stdout = None
         sys.exit(1)
     except KeyholeError as error:
-        # One line, and nothing in it that a terminal would obey.
+        # One line, without control codes for the terminal.
         click.echo(f"Error: {shown(first_line(error))}", err=True)
         sys.exit(exit_code_of(error))
     except Exception:
         # Python would exit with 1, which means that some objects are not safe.
-        logging.getLogger(__name__).exception("this is a bug of Keyhole's; please report it")
+        logging.getLogger(__name__).exception("this is a bug in Keyhole; please report it")
         sys.exit(UNDECIDED)
 
 

@@ -1,4 +1,4 @@
-"""`keyhole audit` and `keyhole audits`: all objects of a bucket, and how far that is."""
+"""`keyhole audit` and `keyhole audits`: scan all objects of a bucket, and list such audits."""
 
 import sys
 import time
@@ -30,42 +30,52 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: Seconds between two looks at an audit that is followed, and until it is said that nobody seems to work.
+#: Seconds between two looks at a followed audit, and before the hint that no worker seems to run.
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 15.0
-#: What a person can do to an audit, and the state that it then has.
+#: The actions on an audit, and the state that each leads to.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
 
 @click.command("audit")
 @click.argument("uri", required=False, metavar="[S3-URI]")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only keys like this; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No keys like this; may be repeated.")
-@click.option("--suffix", "suffixes", multiple=True, help="Only keys that end like this, as .qcow2.")
-@click.option("--min-size", type=parsed("SIZE", parse_size), help="No objects below this size, as 1MiB.")
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Only keys that match this glob; may be repeated."
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="No keys that match this glob; may be repeated."
+)
+@click.option("--suffix", "suffixes", multiple=True, help="Only keys with this suffix, such as .qcow2.")
+@click.option("--min-size", type=parsed("SIZE", parse_size), help="No objects below this size, such as 1MiB.")
 @click.option("--max-size", type=parsed("SIZE", parse_size), help="No objects above this size.")
 @click.option(
     "--sample",
     type=parsed("SHARE", parse_share),
-    help="Only a share of the keys, as 1%; the same ones every time.",
+    help="Only a share of the keys, such as 1%; always the same ones.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many objects.")
-@click.option("--full", is_flag=True, help="Scan what is unchanged since its verdict, too.")
+@click.option("--limit", type=click.IntRange(1), help="The most objects.")
+@click.option("--full", is_flag=True, help="Also scan objects that are unchanged since their verdict.")
 @click.option("--versions", is_flag=True, help="Scan every version.")
-@click.option("--check-tags", is_flag=True, help="Compare tags with verdicts: a request an object.")
-@click.option("--inventory", metavar="S3-URI", help="List by this manifest.json of an S3 Inventory.")
-@click.option("--rate", type=click.FloatRange(0), help="Requests a second to the bucket; 0: no limit.")
-@click.option("--max-requests", type=click.IntRange(1), help="Stop before more requests are made.")
-@click.option("--max-dollars", type=click.FloatRange(0, min_open=True), help="Stop before more is spent.")
-@click.option("--dry-run", is_flag=True, help="Say what it would take and cost, and read nothing.")
-@click.option("--detach", is_flag=True, help="Begin it, and do not follow it.")
+@click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, one request an object.")
+@click.option(
+    "--inventory", metavar="S3-URI", help="List the objects by this manifest.json of an S3 Inventory."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0), help="The most requests a second to the bucket; 0 for no limit."
+)
+@click.option("--max-requests", type=click.IntRange(1), help="Stop before more requests than this.")
+@click.option(
+    "--max-dollars", type=click.FloatRange(0, min_open=True), help="Stop before it costs more than this."
+)
+@click.option("--dry-run", is_flag=True, help="Estimate requests and costs, and read nothing.")
+@click.option("--detach", is_flag=True, help="Start it, and do not follow it.")
 @click.option("--follow", metavar="ID", help="Follow an audit.")
-@click.option("--pause", metavar="ID", help="Let an audit rest; what is queued is still scanned.")
-@click.option("--resume", metavar="ID", help="Go on with an audit that is paused or has failed.")
-@click.option("--cancel", metavar="ID", help="End an audit.")
+@click.option("--pause", metavar="ID", help="Pause an audit; queued objects are still scanned.")
+@click.option("--resume", metavar="ID", help="Resume an audit that is paused or has failed.")
+@click.option("--cancel", metavar="ID", help="Cancel an audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON, every 10 s and at the end.")
 def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool, **options: object) -> None:
-    """Scan all objects of a bucket, or below a prefix, whose verdict does not stand.
+    """Scan all objects of a bucket, or below a prefix, that have no valid verdict.
 
     \b
     keyhole audit s3://images/
@@ -73,17 +83,15 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
     keyhole audit --follow 3f0c9a1b2c4d
 
-    It is followed until it ends; Ctrl-C lets go of it, and it goes on. What is unchanged since its verdict
-    (ETag, size, last modification, rules) takes no request but the LISTs. Exit code: as `keyhole inspect`,
-    over all verdicts that it took; 3 if it did not come to its end.
+    The command follows the audit until it ends; after Ctrl-C the audit continues. Objects that are unchanged
+    since their verdict (ETag, size, last modification, rules) cost only their share of the LISTs. Exit code:
+    as for `keyhole inspect`, over all verdicts; 3 if the audit did not reach its end.
     """
     settings = load_settings()
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
     chosen = [name for name, audit_id in on.items() if audit_id is not None]
     if len(chosen) + (uri is not None) != 1:
-        raise click.UsageError(
-            "name one thing: an S3-URI, or an audit to --follow, --pause, --resume, --cancel"
-        )
+        raise click.UsageError("name an S3 URI, or one audit to --follow, --pause, --resume or --cancel")
     with one_line_errors(), backend(settings, work=not dry_run) as ready:
         from keyhole.app import configure
 
@@ -174,7 +182,7 @@ def _tell_detached(audit_id: str, *, as_json: bool) -> None:
         click.echo(audit.model_dump_json(ensure_ascii=True))
     else:
         click.echo(
-            f"audit {audit_id} is {audit.state.value}; follow it by: keyhole audit --follow {audit_id}"
+            f"audit {audit_id} is {audit.state.value}; follow it with: keyhole audit --follow {audit_id}"
         )
 
 
@@ -182,7 +190,7 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
     from keyhole.tasks import audit_work
 
     if embedded:
-        # The workers that had it in hand ended with the command that began it.
+        # The workers that were busy with it ended with the command that started it.
         audit_work().resume(audit_id)
     hint_at = time.monotonic() + PATIENCE_SECONDS
     try:
@@ -197,7 +205,11 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
                     break
                 time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
-        how = "rests, as its workers end with this command; go on by" if embedded else "goes on; follow it by"
+        how = (
+            "is paused, because its workers end with this command; resume it with"
+            if embedded
+            else "continues; follow it with"
+        )
         click.echo(f"audit {audit_id} {how}: keyhole audit --follow {audit_id}", err=True)
         return INTERRUPTED
     if as_json:
@@ -217,7 +229,7 @@ def _exit_code(audit: Audit) -> int:
 
 
 @click.command("audits")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The most audits.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def audits_command(*, limit: int, as_json: bool) -> None:
     """List audits, the latest first.
@@ -235,7 +247,7 @@ def audits_command(*, limit: int, as_json: bool) -> None:
                 click.echo(audit.model_dump_json(ensure_ascii=True))
             return
         if not audits:
-            click.echo("no audits yet; begin one by: keyhole audit s3://bucket/prefix")
+            click.echo("no audits yet; start one with: keyhole audit s3://bucket/prefix")
             return
         SafeConsole().print(_table(audits[:limit]))
         if len(audits) > limit:

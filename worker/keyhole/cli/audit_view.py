@@ -1,4 +1,4 @@
-"""How an audit looks while it runs: a live view on a terminal, a line every ten seconds elsewhere."""
+"""The view of a running audit: live on a terminal, else a line every ten seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.reports.figures import dollars, duration, size
 
-#: Seconds between two lines where there is no terminal.
+#: Seconds between two lines without a terminal.
 LINE_SECONDS = 10.0
 STATE_STYLES = {
     AuditState.RUNNING: "cyan",
@@ -31,14 +31,14 @@ STATE_STYLES = {
 
 
 class Speed:
-    """Objects a second that an audit gets done, as seen by who follows it."""
+    """The objects a second that an audit completes, as measured by a follower."""
 
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None
         self.objects_per_second = 0.0
 
     def see(self, audit: Audit) -> None:
-        """Take a look at the audit."""
+        """Update the speed from the audit's current state."""
         done = done_of(audit.totals)
         now = time.monotonic()
         if self._began is None or done < self._began[1]:
@@ -48,19 +48,19 @@ class Speed:
             self.objects_per_second = (done - at_first) / (now - began)
 
     def seconds_left(self, audit: Audit) -> float | None:
-        """Seconds until all that is listed is done; `None` while not all is listed, or nothing moves."""
+        """Return the seconds until all objects are done; `None` during listing, or without progress."""
         if not audit.listed_all or not self.objects_per_second:
             return None
         return (audit.totals.queued - audit.totals.scanned) / self.objects_per_second
 
 
 def done_of(totals: Totals) -> int:
-    """Objects that need no more work."""
+    """Return how many objects need no more work."""
     return totals.left_out + totals.unchanged + totals.archived + totals.scanned
 
 
 def target(audit: Audit) -> str:
-    """What an audit is about."""
+    """Return the bucket and the prefix of an audit."""
     return shown(f"s3://{audit.spec.bucket}/{audit.spec.prefix}")
 
 
@@ -133,7 +133,7 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
 
 @contextmanager
 def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
-    """Yield what is to be called with the audit several times a second, and once it has ended."""
+    """Yield a function to call with the audit several times a second, and once at its end."""
     speed = Speed()
     console = SafeConsole(stderr=True)
     if as_json or not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Redis and workers for a command: those that are configured, or the embedded ones for as long as it runs."""
+"""Redis and workers for a command: the configured ones, or embedded ones while the command runs."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,23 +15,23 @@ from keyhole.settings import Settings
 from keyhole.store.connection import connect
 from keyhole.store.permissions import OPTIONAL, lacking
 
-#: Seconds to wait for a Redis or a broker that is asked what it is.
+#: Seconds to wait for the first answer of a Redis or a broker.
 ANSWER_SECONDS: Final = 5.0
 
 
 @contextmanager
 def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool = True) -> Iterator[Settings]:
-    """Yield settings in which Redis and a broker are set, and can be used.
+    """Yield settings with a Redis and a broker that can be used.
 
     Args:
-        settings: As they came from the environment.
-        work: Jobs are queued; where nothing is configured, run a worker as well.
-        waits: The command waits for a Redis or a broker that is away, however long.
-        look: Ask Redis and broker what they are before anything else.
+        settings: The settings from the environment.
+        work: The command queues jobs; if nothing is configured, run a worker as well.
+        waits: The command waits for an unreachable Redis or broker, for any time.
+        look: First check that Redis and broker can be used.
 
     Raises:
-        CommandError: The Redis or the broker that is configured can't be used.
-        EmbeddedError: The embedded Valkey can't be had.
+        CommandError: The configured Redis or broker cannot be used.
+        EmbeddedError: The embedded Valkey does not start.
     """
     if settings.redis_url is None and settings.broker_url is not None:
         raise CommandError(
@@ -55,15 +55,15 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
 
 
 def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
-    """End a command before it works or waits in vain.
+    """End a command whose work or waiting would be useless.
 
     Args:
-        settings: With a Redis.
-        work: It writes, and queues jobs.
-        waits: It waits for what is away; else a Redis that does not answer in five seconds ends it.
+        settings: Settings with a Redis.
+        work: The command writes, and queues jobs.
+        waits: The command waits for an unreachable server. Else a Redis that is silent for 5 s ends it.
 
     Raises:
-        CommandError: The Redis or the broker is of a kind that Keyhole cannot use, or refuses us.
+        CommandError: Keyhole cannot use such a Redis or broker, or it refuses the connection.
     """
     url, broker = str(settings.redis_url), settings.broker_url
     _look_at_redis(url, "KEYHOLE_REDIS_URL", writes=work, waits=waits)
@@ -76,10 +76,10 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
 
 
 def refuse_powerless(settings: Settings) -> None:
-    """End a worker whose Redis user may not do all that it must. A Redis that is away is passed over.
+    """End a worker whose Redis user lacks permissions. An unreachable Redis is ignored.
 
     Raises:
-        CommandError: It lacks some rules, which the message names.
+        CommandError: The user lacks some rules, which the message names.
     """
     is_broker = settings.broker_url in {None, settings.redis_url}
     try:
@@ -89,11 +89,13 @@ def refuse_powerless(settings: Settings) -> None:
         return
     needed = [rule for rule in missing if rule not in OPTIONAL]
     if needed:
-        raise CommandError(f"the user of KEYHOLE_REDIS_URL lacks {' '.join(needed)}; give it these", USAGE)
+        raise CommandError(
+            f"the user of KEYHOLE_REDIS_URL lacks {' '.join(needed)}; grant these rules", USAGE
+        )
 
 
 def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
-    """Refuse a Redis that cannot be used. One that is away may come back: the command decides how long."""
+    """Refuse a Redis that cannot be used. An unreachable one may come back; the command decides how long."""
     try:
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=0) as client:
             info: dict[str, Any] = client.info()

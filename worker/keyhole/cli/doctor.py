@@ -1,4 +1,4 @@
-"""`keyhole doctor`: what is configured, reachable and permitted, and what to do about what is not."""
+"""`keyhole doctor`: checks the configuration, the servers and the permissions, and says how to fix them."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ from keyhole.masking import masked
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: How the findings begin about a server that is asked for nothing more.
+#: After a finding that begins so, the server gets no more requests.
 OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
@@ -40,16 +40,16 @@ STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 @click.argument("uri", required=False, metavar="[S3-URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def doctor_command(*, uri: str | None, as_json: bool) -> None:
-    """Say what is configured, reachable and permitted.
+    """Check what is configured, reachable and permitted.
 
-    Of what is not, it says what to do about it.
+    For every problem, it says what to do about it.
 
     \b
     keyhole doctor
-    keyhole doctor s3://images/debian.qcow2    also tries what a scan of it takes
-    keyhole doctor s3://images/                tries it on the first object there
+    keyhole doctor s3://images/debian.qcow2    also tries the requests of a scan
+    keyhole doctor s3://images/                tries them on the first object there
 
-    It changes nothing. Exit code: 0 nothing is bad, 3 something is.
+    It changes nothing. Exit code: 0 all is well, 3 there is a problem.
     """
     try:
         place = parse_s3_uri(uri) if uri else None
@@ -85,10 +85,10 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     chosen = sorted(name for name in os.environ if name in names)
     yield Finding("settings", GOOD, ", ".join(chosen) or "none set; the defaults are used")
     for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):
-        yield Finding("settings", BAD, f"{name} is no setting; correct its spelling or unset it")
+        yield Finding("settings", BAD, f"{name} is not a setting; correct its spelling or unset it")
     if "tags" not in settings.sinks:
         yield Finding(
-            "sinks", GOOD, "verdicts go to Redis; set KEYHOLE_SINKS=redis,tags for object tags, too"
+            "sinks", GOOD, "verdicts go to Redis; set KEYHOLE_SINKS=redis,tags to write object tags as well"
         )
     elif "redis" not in settings.sinks:
         yield Finding(
@@ -102,7 +102,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _services(settings: Settings) -> list[Finding]:
-    """Of Redis, the broker, and the work. What one of them does not tell hides nothing of the others."""
+    """Return findings on Redis, the broker and the work. A failed check does not hide the others."""
     findings = []
     if is_embedded(settings):
         findings.append(
@@ -121,7 +121,7 @@ def _services(settings: Settings) -> list[Finding]:
 
 
 def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
-    """Of Redis and the broker, then of what only servers that can be used tell."""
+    """Return findings on Redis and the broker; if they can be used, also on the work."""
     from keyhole.app import app, configure
     from keyhole.cli import doctor_broker
     from keyhole.cli.doctor_work import of_work
@@ -160,13 +160,13 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
 
 
 def _is_usable(findings: list[Finding]) -> bool:
-    """Return whether a server answers, and is of a kind that can be asked for more."""
+    """Return whether a server answers and can be used, so that more can be checked."""
     answers = bool(findings) and findings[0].state != BAD
     return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
 
 
 def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
-    """What can be done with a place in S3: a request each, one after the other."""
+    """Yield what is permitted at a place in S3, tried with one request each."""
     refused = why_not_tried(settings, place)
     if refused is not None:
         return [refused]

@@ -1,4 +1,4 @@
-"""What the doctor says of the broker: whether it answers, its queues, and the workers that it reaches."""
+"""The doctor's checks of the broker: whether it answers, its queues, and the workers behind it."""
 
 import json
 import time
@@ -20,23 +20,23 @@ from keyhole.jobs.queues import QUEUES
 from keyhole.masking import masked_url
 from keyhole.settings import Settings
 
-#: Seconds to wait for workers to answer: they do so between two tasks.
+#: Seconds to wait for answers of workers, which answer between two tasks.
 PING_SECONDS = 2.0
 #: Schemes of URLs of a Redis.
 REDIS: Final = frozenset({"redis", "rediss", "unix"})
-#: Seconds that a message waits before there is something to be said about it.
+#: A message that waits longer than this many seconds is late.
 LATE: Final = 600.0
-#: What kombu lets through of a broker's errors.
+#: Errors of a broker that kombu passes on.
 TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError, OSError)
 
 
 def be_impatient() -> None:
-    """Let the application wait for the broker for as long as the doctor does. It is configured."""
+    """Limit the application's wait for the broker to the doctor's. The application must be configured."""
     app.conf.broker_transport_options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
 
 
 def of_broker(settings: Settings) -> Iterator[Finding]:
-    """Return whether the broker answers, and what it is. The last finding is bad if it cannot be used."""
+    """Yield whether the broker answers, and what it is. The last finding is bad if it cannot be used."""
     url = str(settings.broker_url or settings.redis_url)
     if url.partition(":")[0] in REDIS and url != settings.redis_url:
         yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
@@ -52,24 +52,24 @@ def of_broker(settings: Settings) -> Iterator[Finding]:
 
 
 def of_workers(*, embedded: bool) -> Iterator[Finding]:
-    """Who answers a ping."""
+    """Yield which workers answer a ping."""
     try:
         answers = app.control.ping(timeout=PING_SECONDS) or []
     except TROUBLE as error:
-        yield Finding("workers", BAD, f"cannot be asked, for the broker refuses that: {one_line(error)}")
+        yield Finding("workers", BAD, f"cannot be asked, because the broker refuses it: {one_line(error)}")
         return
     names = sorted(name for answer in answers for name in answer)
     if names:
         yield Finding("workers", GOOD, f"{len(names)} running: {', '.join(names)}")
     elif embedded:
-        yield Finding("workers", GOOD, "none running; `keyhole submit` brings its own")
+        yield Finding("workers", GOOD, "none running; `keyhole submit` starts its own")
     else:
         advice = "start one with `keyhole worker`"
         yield Finding("workers", BAD, f"none answered within {PING_SECONDS:g} s; {advice}")
 
 
 def of_queues(settings: Settings) -> Iterator[Finding]:
-    """What waits in each queue, and for how long."""
+    """Yield how many messages wait in each queue, and for how long."""
     url = str(settings.broker_url or settings.redis_url)
     prefix = app.conf.broker_transport_options.get("global_keyprefix")
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
                 if client is None:
                     length, oldest = _length(queue), None
                 else:
-                    # A message is put in on the left and taken out on the right.
+                    # Messages enter on the left and leave on the right.
                     key = prefix + queue
                     length = client.llen(key)
                     oldest = _age(cast("bytes | None", client.lindex(key, -1)))
@@ -99,7 +99,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
 
 
 def _length(queue: str) -> int:
-    """Return how many messages wait. Other brokers than Redis do not tell since when."""
+    """Return how many messages wait. Only Redis tells for how long."""
     with (
         app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection,
         connection.channel() as channel,
@@ -111,7 +111,7 @@ def _length(queue: str) -> int:
 
 
 def _age(item: bytes | None) -> float | None:
-    """How long ago a message was sent; `None` if there is none, or if it does not tell."""
+    """Return how long ago a message was sent; `None` if it is unknown or there is no message."""
     try:
         headers: dict[str, Any] = json.loads(item or b"")["headers"]
         return max(0.0, time.time() - float(headers[SENT_AT]))

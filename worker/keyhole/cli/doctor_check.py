@@ -1,8 +1,8 @@
-"""Runs the checks of the doctor so that none hides what another finds, and none takes longer than it may.
+"""Runs the doctor's checks. A check that fails or hangs does not affect the others.
 
-A check may raise anything, panics of libraries in Rust included, and it may hang. So each runs in a thread of
-its own until its deadline, and the doctor leaves it behind then. Those that do not need each other run at the
-same time: several that are slow take no longer than one.
+A check may raise anything, even panics of Rust libraries, and it may hang. So each runs in its own thread,
+and the doctor abandons it at its deadline. Independent checks run at the same time, so several slow ones take
+no longer than one.
 """
 
 import queue
@@ -15,28 +15,28 @@ from keyhole.cli.findings import BAD, Finding
 
 #: Seconds that a check may take.
 DEADLINE: Final = 5.0
-#: Seconds that a check waits for an answer or for a connection, so that it can still say what it waited for.
+#: Seconds for which a check waits for an answer or a connection: less than its deadline, so it can report it.
 ANSWER_SECONDS: Final = 3.5
-#: What to do about a check that takes too long, by what it looks at.
-SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and the firewall between"
-_S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, and the proxy and firewall between"
+#: What to do about a check that takes too long, by the check's subject.
+SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and any firewall"
+_S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, and any proxy or firewall"
 SLOW: Final = {
     "settings": "this machine is busy",
-    "s3": "where the credentials come from does not answer: a credential_process, or the server of a role",
+    "s3": "the source of the credentials does not answer: a credential_process, or a role's server",
     **dict.fromkeys(("list", "read", "tags"), _S3),
 }
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Return an error's message in one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class Check:
-    """A check that runs, from when this is made.
+    """A check that starts to run when it is created.
 
     Args:
-        what: What it looks at, for a finding about the check itself.
+        what: Its subject, for a finding about the check itself.
         check: Yields its findings.
         seconds: How long it may take.
     """
@@ -53,30 +53,30 @@ class Check:
         try:
             for finding in self._check():
                 self._found.put(finding)
-        except BaseException as error:  # noqa: BLE001 - a panic of pyo3's is no Exception
+        except BaseException as error:  # noqa: BLE001 - a panic of pyo3's is not an Exception
             self._found.put(error)
         else:
             self._found.put(None)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what it finds, and a bad finding if it fails or has not ended in time."""
+        """Yield its findings, and a bad one if it fails or does not end in time."""
         while True:
             try:
                 finding = self._found.get(timeout=max(0.0, self._ends_at - time.monotonic()))
             except queue.Empty:
-                told = f"it took longer than {self._seconds:g} s and is left at that"
+                told = f"the check took longer than {self._seconds:g} s"
                 yield Finding(self._what, BAD, f"{told}; {SLOW.get(self._what, SLOW_SERVER)}")
                 return
             if finding is None:
                 return
             if isinstance(finding, BaseException):
                 told = f"{type(finding).__name__}: {one_line(finding)}"
-                yield Finding(self._what, BAD, f"it cannot be looked at: {told}")
+                yield Finding(self._what, BAD, f"the check failed: {told}")
                 return
             yield finding
 
 
 def checked(*checks: tuple[str, Callable[[], Iterable[Finding]]]) -> list[list[Finding]]:
-    """Run checks at the same time, each named by what it looks at, and return the findings of each."""
+    """Run checks at the same time, each named by its subject, and return the findings of each."""
     running = [Check(what, check, seconds=DEADLINE) for what, check in checks]
     return [list(check.findings()) for check in running]

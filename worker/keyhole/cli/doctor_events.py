@@ -1,4 +1,4 @@
-"""What the doctor says of the queue of events: whether it is there and can be read. No message is taken."""
+"""The doctor's check of the event queue: whether it exists and can be read. It takes no message."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +13,7 @@ from keyhole.settings import Settings
 
 
 def of_events(settings: Settings) -> Iterator[Finding]:
-    """What there is to say of the queue that KEYHOLE_EVENTS_URL names."""
+    """Yield findings on the queue of KEYHOLE_EVENTS_URL."""
     url = settings.events_url
     if url is None:
         yield Finding("events", GOOD, "not configured; KEYHOLE_EVENTS_URL names a queue for `keyhole listen`")
@@ -33,5 +33,5 @@ def of_events(settings: Settings) -> Iterator[Finding]:
         except SourceUnavailableError as error:
             yield Finding("events", BAD, f"{error}{other_end(url)}; check KEYHOLE_EVENTS_URL")
         else:
-            listens = "`keyhole listen --check` says whether it is listened to from here"
+            listens = "`keyhole listen --check` says whether a listener runs here"
             yield Finding("events", GOOD, f"{masked_url(url)}: {there}; {listens}")

@@ -1,7 +1,7 @@
-"""What the doctor says of a Redis: what it promises, and what it refuses. Nothing is written to find out.
+"""The doctor's checks of a Redis: whether it keeps data, and what it refuses. They write nothing.
 
-A managed Redis refuses `CONFIG`, and so do the least rules of a user, for it shows passwords. What only it
-tells is then said to be unknown.
+`CONFIG` shows passwords, so managed Redis servers refuse it, and so do the least rules of a user. Values that
+only `CONFIG` shows are then reported as unknown.
 
 Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 """
@@ -22,17 +22,17 @@ from keyhole.store.durability import NO_COMMAND
 from keyhole.store.permissions import OPTIONAL, lacking
 
 SETTING: Final = "KEYHOLE_REDIS_URL"
-#: The share of `maxmemory` in use from which on there is something to be done.
+#: From this share of `maxmemory` on, its use is a problem.
 NEARLY_FULL: Final = 0.8
 
 
 def ask(url: str) -> redis.Redis:
-    """Return a client that waits for no answer for long, and asks once."""
+    """Return a client with short waits and without retries."""
     return connect(url, answer_seconds=ANSWER_SECONDS, retries=0)
 
 
 def of_redis(url: str) -> Iterator[Finding]:
-    """What there is to say of the Redis of the verdicts. The first finding is bad if it does not answer."""
+    """Yield findings on the Redis of the verdicts. The first one is bad if it does not answer."""
     with ask(url) as client:
         info = yield from _answering("redis", client, url, SETTING)
         if info is None or unusable(info, SETTING):
@@ -42,7 +42,7 @@ def of_redis(url: str) -> Iterator[Finding]:
 
 
 def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
-    """What there is to say of a Redis that is the broker alone: what it loses, the ledger has."""
+    """Yield findings on a Redis that is only the broker. The ledger has everything that it may lose."""
     with ask(url) as client:
         info = yield from _answering("broker", client, url, setting)
         if info is not None and not unusable(info, setting):
@@ -58,19 +58,19 @@ def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
         return
     if missing:
         state = ADVICE if OPTIONAL.issuperset(missing) else BAD
-        yield Finding(what, state, f"it lacks {' '.join(missing)}; give it these by ACL SETUSER")
+        yield Finding(what, state, f"it lacks {' '.join(missing)}; grant these with ACL SETUSER")
     else:
-        yield Finding(what, GOOD, "it may do all that it must")
+        yield Finding(what, GOOD, "it has all permissions that it needs")
 
 
 def _answering(
     what: str, client: redis.Redis, url: str, setting: str
 ) -> Generator[Finding, None, dict[str, Any] | None]:
-    """Yield whether it answers, and whether it takes writes; return what it says of itself, if it does."""
+    """Yield whether it answers, and whether it accepts writes; return its `INFO`, if it gives it."""
     try:
         info: dict[str, Any] = client.info()
     except redis.exceptions.NoPermissionError:
-        yield Finding(what, ADVICE, f"{masked_url(url)} answers, and does not tell what it is; allow +info")
+        yield Finding(what, ADVICE, f"{masked_url(url)} answers, but refuses INFO; allow +info")
         return None
     except redis.RedisError as error:
         yield Finding(what, BAD, f"{masked_url(url)}: {redis_trouble(error, setting)}{other_end(url)}")
@@ -87,7 +87,7 @@ def _answering(
 
 
 def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
-    """Return whether it takes writes at all."""
+    """Yield whether it accepts writes."""
     replica = replica_of(info, setting)
     if replica is not None:
         yield Finding(f"{what} role", BAD, replica)
@@ -96,13 +96,13 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
         yield Finding(
             f"{what} role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}"
         )
-    # It tells of these where it wants some alone.
+    # It states these only if it requires some.
     good, wanted = info.get("min_slaves_good_slaves"), _config(client, "min-replicas-to-write")
     if good is not None and wanted is not None and int(good) < int(wanted):
         yield Finding(
             f"{what} role",
             BAD,
-            f"it takes no writes, for {good} of the {wanted} replicas that it wants are connected "
+            f"it accepts no writes, because only {good} of {wanted} required replicas are connected "
             "(min-replicas-to-write); start them",
         )
     failed = {
@@ -120,7 +120,7 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
 
 
 def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
-    """How full it is, and what it does when it is full."""
+    """Yield how full it is, and what it does when it is full."""
     policy = info.get("maxmemory_policy", "unknown")
     if policy not in {"noeviction", "unknown"}:
         yield Finding(
@@ -151,7 +151,7 @@ def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
-    """What a crash of the server loses."""
+    """Yield what a crash of the server loses."""
     if not info.get("aof_enabled"):
         yield Finding(
             "redis disk",
@@ -165,7 +165,7 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "redis disk",
             BAD,
-            "appendfsync is no, so the server never says that jobs are on its disk, and none is accepted; "
+            "appendfsync is no, so the server never confirms that jobs are on disk, and none is accepted; "
             "set it to everysec",
         )
         return
@@ -173,20 +173,22 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
         "always": "a crash loses nothing",
         "everysec": "a crash loses up to 2 s of verdicts, whose objects are scanned again",
         "no": "a crash of the host loses some 30 s of verdicts; set it to everysec",
-        None: "what a crash loses, the server does not tell",
+        None: "the server does not say what a crash loses",
     }
     told = f"append-only file, appendfsync {fsync or 'unknown'}: {loses.get(fsync, loses[None])}"
     if waits:
-        yield Finding("redis disk", GOOD, f"{told}; what is accepted is on disk (WAITAOF)")
+        yield Finding("redis disk", GOOD, f"{told}; accepted jobs are on disk (WAITAOF)")
     elif fsync == "always":
         yield Finding("redis disk", GOOD, told)
     else:
-        lacks = "the server lacks WAITAOF" if waits is False else "whether it has WAITAOF, it does not tell"
-        yield Finding("redis disk", ADVICE, f"{told}; {lacks}: jobs accepted last may be lost with them")
+        lacks = (
+            "the server lacks WAITAOF" if waits is False else "the server does not say whether it has WAITAOF"
+        )
+        yield Finding("redis disk", ADVICE, f"{told}; {lacks}: the last accepted jobs may be lost with them")
 
 
 def _config(client: redis.Redis, name: str) -> str | None:
-    """Return a setting of the server's; `None` if it does not tell."""
+    """Return a setting of the server; `None` if the server does not tell."""
     try:
         return client.config_get(name).get(name)
     except redis.RedisError:
@@ -196,7 +198,7 @@ def _config(client: redis.Redis, name: str) -> str | None:
 def _has_waitaof(client: redis.Redis) -> bool | None:
     """Return whether the server waits for its disk when this user asks it to; `None` if it does not tell.
 
-    It is asked to wait for no disk and no replica, which takes no time.
+    It is asked to wait for no disk and for no replica, which takes no time.
     """
     try:
         client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's

@@ -1,4 +1,4 @@
-"""What the doctor says of S3: the credentials, and, of a place, whether it can be listed, read and tagged.
+"""The doctor's checks of S3: the credentials, and whether a place can be listed, read and tagged.
 
 Each of the last three is one request. Nothing is changed.
 """
@@ -19,7 +19,7 @@ from keyhole.sources.s3 import S3Source
 from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 from keyhole.sources.s3_uri import S3Uri
 
-#: What a request came to that was cut off.
+#: The error of a request that took too long.
 UNANSWERED = TransientError(
     Reason.NETWORK,
     f"no answer within {ANSWER_SECONDS:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
@@ -28,7 +28,7 @@ _SEE_DOCTOR = "; see `keyhole doctor`"
 
 
 def of_s3(settings: Settings) -> Iterator[Finding]:
-    """Where S3 is asked, and who asks. The first finding is bad if it cannot be asked at all."""
+    """Yield the endpoint and the credentials. The first finding is bad if S3 cannot be used at all."""
     access = s3_access(settings)
     try:
         client = access.client
@@ -47,14 +47,14 @@ def of_s3(settings: Settings) -> Iterator[Finding]:
 
 
 def why_not_tried(settings: Settings, place: S3Uri) -> Finding | None:
-    """Return why nothing is asked of a bucket; `None` if there is no reason."""
+    """Return why a bucket gets no requests; `None` if it may get them."""
     if settings.allowed_buckets.allow(place.bucket):
         return None
     return Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
 
 
 def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Finding]:
-    """Return whether the bucket can be listed; adds the first key to `keys`."""
+    """Yield whether the bucket can be listed; add the first key to `keys`."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             page = s3_access(settings).client.list_objects_v2(
@@ -63,7 +63,7 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
     except BOTO_ERRORS as error:
         found = UNANSWERED if timer.expired else explain(error)
         if found.reason == Reason.ACCESS_DENIED:
-            advice = "it takes s3:ListBucket, for -r and to tell missing from denied"
+            advice = "s3:ListBucket is needed for -r, and to distinguish missing from denied"
             yield Finding("list", ADVICE, f"{told(found)}; {advice}")
         else:
             yield Finding("list", BAD, told(found))
@@ -73,13 +73,13 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
 
 
 def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Return whether an object can be read: by the GET that a scan of it begins with."""
+    """Yield whether an object can be read, by the first GET of a scan."""
     meter = Meter(Budget(seconds=ANSWER_SECONDS))
     try:
         source = S3Source(s3_access(settings), bucket, key, version_id=None, meter=meter)
         source.read(0, settings.head_bytes)
     except BudgetExhaustedError:
-        why = "nothing came of it" if meter.trouble is None else told(meter.trouble)
+        why = "no answer" if meter.trouble is None else told(meter.trouble)
         yield Finding("read", BAD, f"{shown(key)}: not read within {ANSWER_SECONDS:g} s: {why}")
     except SourceError as error:
         yield Finding("read", BAD, f"{shown(key)}: {told(error)}")
@@ -90,7 +90,7 @@ def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
 
 
 def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Return whether an object's tags can be read."""
+    """Yield whether an object's tags can be read."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             count = len(s3_access(settings).client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
@@ -100,14 +100,16 @@ def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
         yield Finding(
             "tags",
             BAD if fault else ADVICE,
-            f"cannot be read ({told(found)}); it takes s3:GetObjectTagging",
+            f"cannot be read ({told(found)}); s3:GetObjectTagging is needed",
         )
         return
     yield Finding(
-        "tags", GOOD, f"{count} of 10 in use; writing (s3:PutObjectTagging) is not tried, for it changes them"
+        "tags",
+        GOOD,
+        f"{count} of 10 in use; writing (s3:PutObjectTagging) is not tried, because it changes them",
     )
 
 
 def told(error: SourceError) -> str:
-    """What an error says, for whoever reads the doctor's findings already."""
+    """Return an error's message without the advice to run the doctor."""
     return str(error).removesuffix(_SEE_DOCTOR)

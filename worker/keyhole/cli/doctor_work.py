@@ -1,4 +1,4 @@
-"""What the doctor says of the work: open jobs, dead letters, audits, schedules."""
+"""The doctor's checks of the work: open jobs, dead letters, audits, schedules."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,14 +12,14 @@ from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
 
-#: Seconds without a sweep after which nobody looks after open jobs: workers sweep every ten.
+#: Workers sweep every ten seconds. After so many seconds without a sweep, open jobs are unattended.
 UNSWEPT: Final = 60.0
 
 
 def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
-    """What waits, who is busy, what failed of late, what is given up, what goes on.
+    """Yield findings on open, running, failed and given-up work.
 
-    `limit` is how many seconds a process may be at an entry.
+    `limit` is the most seconds that a process may be busy with one entry.
     """
     status = WorkStatus(services.redis)
     yield _jobs(status)
@@ -30,17 +30,17 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
         yield Finding(
             "tags owed",
             ADVICE,
-            f"{owed:,} could not be written yet, and are tried again; `keyhole show` says of an object why",
+            f"{owed:,} could not be written yet, and will be retried; `keyhole show` says why for an object",
         )
     dead = DeadLetters(services.redis).count()
     if dead:
-        yield Finding("dead letters", ADVICE, f"{dead:,}; look at them by `keyhole dead list`")
+        yield Finding("dead letters", ADVICE, f"{dead:,}; list them with `keyhole dead list`")
     else:
         yield Finding("dead letters", GOOD, "none")
     running = [services.audits.get(audit_id) for audit_id in services.audits.running()]
     troubled = [audit for audit in running if audit is not None and audit.reason]
     for audit in troubled:
-        yield Finding("audits", BAD, f"{audit.id} does not get on: {audit.reason}")
+        yield Finding("audits", BAD, f"{audit.id} makes no progress: {audit.reason}")
     if not troubled:
         yield Finding("audits", GOOD, f"{len(running):,} running" if running else "none running")
 
@@ -51,9 +51,9 @@ def _jobs(status: WorkStatus) -> Finding:
     if not count or (swept is not None and swept < UNSWEPT):
         return Finding("jobs", GOOD, waiting)
     since = (
-        "nobody has looked after them yet"
+        "no worker has checked them yet"
         if swept is None
-        else f"nobody looked after them for {swept:,.0f} s"
+        else f"no worker has checked them for {swept:,.0f} s"
     )
     return Finding(
         "jobs",
@@ -63,17 +63,17 @@ def _jobs(status: WorkStatus) -> Finding:
 
 
 def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
-    """Processes that hold work, and those of them that hang or are lost."""
+    """Yield the processes that hold work, and which of them hang or are lost."""
     busy = status.busy()
     for process in busy:
         if process.silent_seconds > LEASE_SECONDS:
             silence = f"{process.silent_seconds:,.0f} s"
-            told = f"{process.name} holds {process.entries:,} entries, and is silent for {silence}"
+            told = f"{process.name} holds {process.entries:,} entries, and has been silent for {silence}"
             yield Finding(
                 "work in hand", ADVICE, f"{told}: it was killed or frozen, and a sweep takes them back"
             )
         elif process.busy_seconds is not None and process.busy_seconds > limit:
-            told = f"{process.name} has been at an entry for {process.busy_seconds:,.0f} s"
+            told = f"{process.name} has been busy with an entry for {process.busy_seconds:,.0f} s"
             yield Finding(
                 "work in hand",
                 BAD,
@@ -88,21 +88,21 @@ def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
 
 
 def _failures(status: WorkStatus) -> Iterator[Finding]:
-    """Return why scans failed in the last minutes, by bucket."""
+    """Yield why scans failed in the last minutes, by bucket."""
     failures = status.failures()
     for bucket, reasons in sorted(failures.items()):
         told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())
         yield Finding(
             "failures",
             ADVICE,
-            f"s3://{shown(bucket)}/: {told} in the last {MINUTES} minutes; it is tried again",
+            f"s3://{shown(bucket)}/: {told} in the last {MINUTES} minutes; these scans are retried",
         )
     if not failures:
         yield Finding("failures", GOOD, f"none in the last {MINUTES} minutes")
 
 
 def of_confinement(services: Services) -> Finding:
-    """How the kernel of this machine confines the processes of a worker."""
+    """Yield how this machine's kernel confines the processes of a worker."""
     from keyhole.fleet.pool_process import confinement
 
     words = confinement(services)
@@ -111,22 +111,24 @@ def of_confinement(services: Services) -> Finding:
 
 
 def of_guards(settings: Settings) -> Iterator[Finding]:
-    """Which buckets are touched, and whether messages are signed."""
+    """Yield which buckets are allowed, and whether messages are signed."""
     if settings.buckets:
         yield Finding("buckets", GOOD, f"only {', '.join(settings.buckets)}")
     else:
-        yield Finding("buckets", GOOD, "all that the credentials reach; KEYHOLE_BUCKETS names those to touch")
+        yield Finding("buckets", GOOD, "all that the credentials can reach; KEYHOLE_BUCKETS limits them")
     if settings.signing_key_file is None:
-        unsigned = "not signed, so who can write to the broker can queue jobs; see KEYHOLE_SIGNING_KEY_FILE"
+        unsigned = (
+            "not signed, so anyone who can write to the broker can queue jobs; see KEYHOLE_SIGNING_KEY_FILE"
+        )
         yield Finding("messages", GOOD, unsigned)
         return
     signs, *others = (key.id for key in read_keys(settings.signing_key_file).keys)
-    also = f", and those of {others[0]} are taken, too" if others else ""
+    also = f"; signatures of {others[0]} are accepted, too" if others else ""
     yield Finding("messages", GOOD, f"signed with the key {signs}{also}")
 
 
 def of_schedules(settings: Settings) -> Iterator[Finding]:
-    """Which schedules are configured, if any are."""
+    """Yield which schedules are configured, if any."""
     if settings.schedules is not None:
         yield Finding(
             "schedules", GOOD, f"in {settings.schedules}; `keyhole schedules` says whether a scheduler runs"

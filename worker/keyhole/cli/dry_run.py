@@ -1,4 +1,4 @@
-"""`keyhole audit --dry-run`: what an audit would scan, and what that would cost."""
+"""`keyhole audit --dry-run`: estimates what an audit would scan, and what that would cost."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from keyhole.reports.figures import dollars, size
 
 
 def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
-    """List what the audit is about, and print what it would take."""
+    """List the audit's objects, and print the estimate."""
     ours = services()
     settings = ours.settings
     estimator = Estimator(
@@ -66,12 +66,12 @@ def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     table.add_row(
         "listed", f"{totals.listed:,} ({totals.left_out:,} not selected), {size(totals.listed_bytes)}"
     )
-    table.add_row("unchanged", f"{totals.unchanged:,}: their verdicts stand")
+    table.add_row("unchanged", f"{totals.unchanged:,}: their verdicts are still valid")
     if totals.archived:
-        table.add_row("archived", f"{totals.archived:,}: to be restored before they can be read")
+        table.add_row("archived", f"{totals.archived:,}: they must be restored before they can be read")
     table.add_row("to be scanned", f"{totals.queued:,}")
     for name, of_class in estimate.classes.items():
-        note = "" if of_class.priced else ", without a price: reckoned as the dearest"
+        note = "" if of_class.priced else ", without a price: estimated at the highest price"
         table.add_row("", Text(f"{shown(name)}: {of_class.objects:,}, {size(of_class.bytes)}{note}"))
     console.print(table)
     costs = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -80,7 +80,7 @@ def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     for name, expected, most in _rows(estimate.expected, estimate.most):
         costs.add_row(name, expected, most)
     console.print(costs)
-    note = f"Prices of {estimate.region}, {estimate.prices_date}; without transfer out of the region."
+    note = f"Prices of {estimate.region}, {estimate.prices_date}; transfer out of the region is not included."
     click.echo(note)
 
 
@@ -89,8 +89,8 @@ def _rows(expected: Spending, most: Spending) -> list[tuple[str, str, str]]:
         ("LIST requests", expected.lists, most.lists),
         ("GET requests", expected.gets, most.gets),
         ("HEAD requests", expected.heads, most.heads),
-        ("reads of tags", expected.tag_reads, most.tag_reads),
-        ("writes of tags", expected.tag_writes, most.tag_writes),
+        ("tag reads", expected.tag_reads, most.tag_reads),
+        ("tag writes", expected.tag_writes, most.tag_writes),
     ]
     rows = [(name, f"{usual:,}", f"{limit:,}") for name, usual, limit in counted if limit]
     rows.append(("read", size(expected.bytes_read), size(most.bytes_read)))

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 #: Exit codes.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
-#: Of a worker that ended though nobody told it to (`EX_SOFTWARE` of sysexits.h).
+#: The exit code of a worker that ended without being told to (`EX_SOFTWARE` of sysexits.h).
 ENDED_BY_ITSELF = 70
-#: As shells number an end by Ctrl-C.
+#: The exit code that shells use for Ctrl-C.
 INTERRUPTED = 130
 
 

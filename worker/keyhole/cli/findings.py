@@ -1,4 +1,4 @@
-"""What the doctor finds: one line each."""
+"""A finding of the doctor: one line."""
 
 from typing import NamedTuple
 

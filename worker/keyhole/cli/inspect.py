@@ -1,4 +1,4 @@
-"""`keyhole inspect`: scan objects or files at once, without a queue."""
+"""`keyhole inspect`: scans objects or files directly, without a queue."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,22 +18,22 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: Scans that wait for a thread: enough that none is idle, few enough that a listing of millions stays small.
+#: Scans that wait for a thread: enough to keep all busy, few enough for a listing of millions.
 WAITING = 4
 
 
 @click.command("inspect")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("-r", "--recursive", is_flag=True, help="Scan all that lies below a prefix or in a folder.")
-@click.option("--version-id", help="The version of the one object that is named.")
-@click.option("--policy", metavar="NAME|FILE", help="What is taken: a profile or a file of rules.")
+@click.option("-r", "--recursive", is_flag=True, help="Scan everything below a prefix or in a folder.")
+@click.option("--version-id", help="The version of the object, if only one is named.")
+@click.option("--policy", metavar="NAME|FILE", help="The policy: a profile or a file of rules.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def inspect_command(
     targets: tuple[str, ...], *, recursive: bool, version_id: str | None, policy: str | None, as_json: bool
 ) -> None:
     """Scan objects in S3, files, or a stream on standard input (-).
 
-    It reads a few kilobytes of each and opens nothing that an image names.
+    It reads a few kilobytes of each, and never opens files that an image refers to.
 
     \b
     keyhole inspect s3://images/debian.qcow2
@@ -64,7 +64,7 @@ def inspect_command(
                 else:
                     table.append(report)
     if not statuses:
-        raise CommandError("nothing lies there; check the prefix")
+        raise CommandError("there are no objects; check the prefix")
     if not as_json:
         console.print(report_table(table, console) if many else report_page(table[0]))
     sys.exit(exit_code(statuses))
@@ -73,7 +73,7 @@ def inspect_command(
 def _scans(
     targets: tuple[str, ...], settings: Settings, *, recursive: bool, version_id: str | None
 ) -> Iterator[Callable[[], Report]]:
-    """Return a call for each object, made while the listing goes on."""
+    """Yield a call for each object, while the listing goes on."""
     for target in targets:
         if target == "-":
             yield partial(inspect_stream, sys.stdin.buffer, settings=settings)
@@ -90,9 +90,9 @@ def _scans(
                     yield partial(scan_path, path, settings.scan)
         else:
             if target.startswith("s3://") and not _parsed(target).key:
-                raise CommandError(f"{target} is a bucket; add -r to scan all that lies in it", USAGE)
+                raise CommandError(f"{target} is a bucket; add -r to scan everything in it", USAGE)
             if Path(target).is_dir():
-                raise CommandError(f"{target} is a folder; add -r to scan all that lies in it", USAGE)
+                raise CommandError(f"{target} is a folder; add -r to scan everything in it", USAGE)
             yield partial(scan_object, target, version_id=version_id, settings=settings)
 
 

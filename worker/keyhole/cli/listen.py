@@ -1,4 +1,4 @@
-"""`keyhole listen`: from events of S3 to jobs for the workers."""
+"""`keyhole listen`: turns S3's events into jobs for the workers."""
 
 import logging
 import os
@@ -33,22 +33,32 @@ SIZE = parsed("SIZE", parse_size)
 @click.command("listen")
 @click.argument("url", required=False)
 @click.option(
-    "--bucket", "events_buckets", multiple=True, metavar="GLOB", help="Only events of such buckets."
+    "--bucket",
+    "events_buckets",
+    multiple=True,
+    metavar="GLOB",
+    help="Only events of buckets that match this glob.",
 )
-@click.option("--include", "events_include", multiple=True, metavar="GLOB", help="Only keys like this.")
-@click.option("--exclude", "events_exclude", multiple=True, metavar="GLOB", help="No keys like this.")
-@click.option("--suffix", "events_suffixes", multiple=True, help="Only keys that end like this, as .qcow2.")
-@click.option("--min-size", "events_min_size", type=SIZE, help="No objects below this size, as 1MiB.")
+@click.option(
+    "--include", "events_include", multiple=True, metavar="GLOB", help="Only keys that match this glob."
+)
+@click.option(
+    "--exclude", "events_exclude", multiple=True, metavar="GLOB", help="No keys that match this glob."
+)
+@click.option(
+    "--suffix", "events_suffixes", multiple=True, help="Only keys with this suffix, such as .qcow2."
+)
+@click.option("--min-size", "events_min_size", type=SIZE, help="No objects below this size, such as 1MiB.")
 @click.option("--max-size", "events_max_size", type=SIZE, help="No objects above this size.")
 @click.option(
-    "--pollers", type=click.IntRange(1, 64), default=1, show_default=True, help="Receivers at the same time."
+    "--pollers", type=click.IntRange(1, 64), default=1, show_default=True, help="The number of receivers."
 )
-@click.option("--until-empty", is_flag=True, help="End when no message comes any more.")
-@click.option("--check", is_flag=True, help="Say whether a listener to this queue runs here, and is well.")
+@click.option("--until-empty", is_flag=True, help="End when the queue is empty.")
+@click.option("--check", is_flag=True, help="Check whether a listener to this queue runs here and is well.")
 def listen_command(
     url: str | None, *, pollers: int, until_empty: bool, check: bool, **chosen: tuple[str, ...] | int | None
 ) -> None:
-    """Scan what S3 says is new, until told to stop.
+    """Scan objects that S3 reports as new, until stopped.
 
     \b
     keyhole listen https://sqs.eu-central-1.amazonaws.com/123456789012/queue
@@ -56,10 +66,11 @@ def listen_command(
     keyhole listen redis://:password@host:6379/0/key --bucket 'uploads-*'
     keyhole listen --check                     exit code 0: it is well, 1: it is not
 
-    The URL is by default KEYHOLE_EVENTS_URL, and each option KEYHOLE_EVENTS_…; those that take several may be
-    repeated. S3's events are understood as they are, wrapped by SNS, by EventBridge, and as MinIO and Ceph
-    write them. A message is deleted when its objects are queued for the workers. What is not understood goes
-    to `keyhole dead`. On Ctrl-C or SIGTERM it finishes its batch; a second time it ends at once.
+    KEYHOLE_EVENTS_URL is the default URL, and KEYHOLE_EVENTS_… are the defaults of the options; --bucket,
+    --include, --exclude and --suffix may be repeated. Keyhole understands S3's events, also in SNS and
+    EventBridge messages, and those of MinIO and Ceph. A message is deleted when its objects are queued for
+    the workers. Messages that are not understood go to `keyhole dead`. On Ctrl-C or SIGTERM the listener
+    finishes its batch; the second time it ends immediately.
     """
     settings = load_settings()
     settings = settings.model_copy(
@@ -124,7 +135,7 @@ def _listen(
 
 
 class Pollers:
-    """Listeners in threads of their own. When one fails, all stop."""
+    """Listeners, each in its own thread. When one fails, all stop."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -145,17 +156,17 @@ class Pollers:
                 self._errors.append(error)
                 self._stop.set()
 
-        # Whoever is told twice to stop waits for none of them.
+        # After a second stop, nobody waits for them.
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         self._threads.append(thread)
 
     def join(self, tick: Callable[[], None]) -> None:
-        """Wait until all have ended; call `tick` several times a second.
+        """Wait until all have ended, and call `tick` several times a second.
 
         Raises:
-            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: What made one end.
-            CommandError: A bug did.
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: One of them ended with this.
+            CommandError: One of them ended because of a bug.
         """
         for thread in self._threads:
             while thread.is_alive():
@@ -169,7 +180,7 @@ class Pollers:
 
 @contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """Return an event that is set by what would end us; a second time it ends us."""
+    """Return an event that SIGINT and SIGTERM set. A second signal ends the process."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:
@@ -177,7 +188,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    # Those that are ignored, as `nohup` has it, stay so.
+    # Ignored signals stay ignored, as with `nohup`.
     before = {number: handler for number in ENDINGS if callable(handler := signal.getsignal(number))}
     for number in before:
         signal.signal(number, handle)
@@ -189,7 +200,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
 
 
 def _await_workers() -> None:
-    """Wait until all verdicts stand: the workers of our own end with us."""
+    """Wait until all verdicts are recorded, because the embedded workers end with this command."""
     from keyhole.fleet.services import services
 
     while services().ledger.count():

@@ -1,4 +1,4 @@
-"""How listening looks: live counts on a terminal, a line of JSON every ten seconds elsewhere."""
+"""The view of a listener: live counts on a terminal, else a line of JSON every ten seconds."""
 
 import sys
 import threading
@@ -32,13 +32,13 @@ from keyhole.intake.events.handling import (
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 
-#: Seconds between two lines where there is no terminal, and between two looks at the counts.
+#: Seconds between two lines without a terminal, and between two looks at the counts.
 LINE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.25
-#: Seconds over which a speed is measured.
+#: Seconds over which the speed is measured.
 SPEED_SECONDS: Final = 10.0
 
-#: What is shown, by the name of its count.
+#: The label of each count that is shown.
 ROWS: Final = {
     RECEIVED: "messages",
     PUBLISHED: "objects to scan",
@@ -53,7 +53,7 @@ ROWS: Final = {
 
 
 class Tally:
-    """What this process counted since it began, and what is wrong now. Threads may share it."""
+    """The counts of this process since its start, and its current trouble. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,30 +63,30 @@ class Tally:
         self._trouble: str | None = None
 
     def add(self, poll: Poll) -> None:
-        """Add what a poll came to."""
+        """Add the result of a poll."""
         with self._lock:
             self._counts.update(poll.counts)
             self._trouble = poll.trouble
 
     @property
     def counts(self) -> Counter[str]:
-        """Counts by name."""
+        """Return the counts by name."""
         with self._lock:
             return Counter(self._counts)
 
     @property
     def trouble(self) -> str | None:
-        """What is away, or was when it was last tried."""
+        """Return what was unreachable at the last attempt."""
         with self._lock:
             return self._trouble
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._began
 
     def speed(self) -> float:
-        """Messages a second, over the last seconds."""
+        """Return the messages a second, over the last seconds."""
         now, received = time.monotonic(), self.counts[RECEIVED]
         self._looks.append((now, received))
         while len(self._looks) > 2 and self._looks[1][0] <= now - SPEED_SECONDS:
@@ -99,9 +99,9 @@ class View:
     """Shows a tally.
 
     Args:
-        source: The queue's address, without a password.
-        tally: What is shown.
-        stop: Set once the listener was told to stop.
+        source: The queue's URL, without a password.
+        tally: The counts to show.
+        stop: Set once the listener has been told to stop.
     """
 
     def __init__(self, source: str, tally: Tally, stop: threading.Event) -> None:
@@ -113,10 +113,10 @@ class View:
 
     @contextmanager
     def shown(self, log_level: str) -> Iterator[None]:
-        """Show it, and its last state in the end. Logs go above it, or to the same stream."""
+        """Show it, and its final state at the end. Logs go above it, or to the same stream."""
         if sys.stderr.isatty():
             with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):
-                # What is counted is seen; what is logged is what is wrong.
+                # The view has the counts, so the log only needs the problems.
                 logs.configure("warning")
                 try:
                     yield
@@ -130,7 +130,7 @@ class View:
             self._line("listened")
 
     def tick(self) -> None:
-        """Tell where there is no terminal, if it is time to; called several times a second."""
+        """Print a line if there is no terminal and it is time; called several times a second."""
         if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
             self._line("listening")
 
@@ -147,7 +147,7 @@ class View:
         )
 
     def page(self) -> RenderableType:
-        """All of it, for a terminal of 80 columns."""
+        """Return the whole view, for a terminal of 80 columns."""
         counts = self._tally.counts
         head = Text.assemble(("listening to ", "bold"), shown(self._source))
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -160,9 +160,11 @@ class View:
         trouble = self._tally.trouble
         parts: list[RenderableType] = [head, table]
         if trouble:
-            parts.append(Text(f"away, and tried again: {shown(trouble)}", style="red"))
+            parts.append(Text(f"unreachable, retrying: {shown(trouble)}", style="red"))
         if self._stop.is_set() and not self._ended:
-            parts.append(Text("It finishes its batch; Ctrl-C once more ends it at once.", style="dim"))
+            parts.append(
+                Text("It finishes its batch; press Ctrl-C again to end it immediately.", style="dim")
+            )
         return Group(*parts)
 
     def _note(self, name: str, counts: Counter[str]) -> Text:

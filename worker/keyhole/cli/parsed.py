@@ -1,4 +1,4 @@
-"""Options whose text a function reads."""
+"""Types of options that a function parses."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""`keyhole policy`: what is taken, and whether a policy is valid."""
+"""`keyhole policy`: shows the profiles, and checks policies."""
 
 import click
 
@@ -34,7 +34,7 @@ def show_command(*, profile: str) -> None:
 @policy_command.command("check")
 @click.argument("file")
 def check_command(*, file: str) -> None:
-    """Say whether a policy is valid. Exit code: 0 it is, 2 it is not."""
+    """Check whether a policy is valid. Exit code: 0 it is, 2 it is not."""
     policy = load_policy(file)
     rules = len(policy.rules) - 1
-    click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} and the profile behind")
+    click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} before the profile")

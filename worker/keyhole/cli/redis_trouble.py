@@ -1,4 +1,4 @@
-"""What a Redis that fails, or that Keyhole cannot use, is told to be: one line that says what to do."""
+"""Turns errors of Redis into one line that says what is wrong and what to do."""
 
 from typing import Any, Final
 
@@ -7,37 +7,38 @@ from redis.exceptions import ClusterCrossSlotError, ClusterError, MasterDownErro
 
 from keyhole.masking import masked
 
-CLUSTER: Final = (
-    "the Redis belongs to a cluster, which Keyhole cannot use; name one that is none in {setting}"
-)
+CLUSTER: Final = "the Redis belongs to a cluster, which Keyhole cannot use; name a single Redis in {setting}"
 SENTINEL: Final = (
-    "this is a sentinel, which keeps no data, and Keyhole does not ask sentinels; name the primary itself, "
+    "this is a sentinel, which keeps no data, and Keyhole does not use sentinels; name the primary itself, "
     "or an address that follows it, in {setting}"
 )
-REPLICA: Final = "a replica{of}, which takes no jobs and no verdicts; set {setting} to the primary"
-#: Kinds of errors, and what each means.
+REPLICA: Final = "a replica{of}, which accepts no jobs and no verdicts; set {setting} to the primary"
+#: The meaning of each type of error.
 _KINDS: Final = (
     ((ClusterError, ClusterCrossSlotError, MovedError), CLUSTER),
     (redis.AuthenticationError, "Redis refuses the login ({error}); correct user and password in {setting}"),
     (
         redis.exceptions.NoPermissionError,
-        "the user of {setting} may not do all that it must ({error}); {doctor}",
+        "the user of {setting} lacks a permission ({error}); {doctor}",
     ),
-    (redis.ReadOnlyError, "Redis takes no writes, for it is " + REPLICA.format(of="", setting="{setting}")),
+    (
+        redis.ReadOnlyError,
+        "Redis accepts no writes, because it is " + REPLICA.format(of="", setting="{setting}"),
+    ),
     (
         redis.OutOfMemoryError,
         "Redis is full ({error}); raise its maxmemory, or let verdicts expire; {doctor}",
     ),
     (MasterDownError, "Redis is a replica that has lost its primary ({error}); set {setting} to the primary"),
 )
-#: The same by what the error says, of those without a kind of their own.
+#: The same for errors without a type of their own, by their messages.
 _WORDS: Final = (
     ("NOAUTH", _KINDS[1][1]),
     ("Authentication required", _KINDS[1][1]),
-    ("NOREPLICAS", "Redis takes no writes, for too few replicas are connected ({error}); {doctor}"),
+    ("NOREPLICAS", "Redis accepts no writes, because too few replicas are connected ({error}); {doctor}"),
     (
         "MISCONF",
-        "Redis takes no writes, for it cannot write to its disk ({error}); look at its disk and its log",
+        "Redis accepts no writes, because it cannot write to its disk ({error}); check its disk and its log",
     ),
     ("unknown command", "Redis lacks a command ({error}): it is too old, or a sentinel; {doctor}"),
 )
@@ -45,7 +46,7 @@ _DOCTOR: Final = "see `keyhole doctor`"
 
 
 def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -> str:
-    """One line for an error of a Redis that a setting names."""
+    """Return one line about an error of the Redis that a setting names."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     known = [line for kinds, line in _KINDS if isinstance(error, kinds)]
     known += [line for words, line in _WORDS if words in said]
@@ -63,7 +64,7 @@ def is_refused(error: redis.RedisError) -> bool:
 
 
 def unusable(info: dict[str, Any], setting: str) -> str | None:
-    """Return why Keyhole cannot use a Redis that says this of itself (`INFO`) at all; `None` if it can."""
+    """Return why Keyhole cannot use a Redis with this `INFO`; `None` if it can."""
     if info.get("redis_mode") == "sentinel":
         return SENTINEL.format(setting=setting)
     if info.get("cluster_enabled"):
@@ -72,7 +73,7 @@ def unusable(info: dict[str, Any], setting: str) -> str | None:
 
 
 def replica_of(info: dict[str, Any], setting: str) -> str | None:
-    """What to do about a Redis that says that it is a replica; `None` if it is none."""
+    """Return what to do about a Redis that is a replica; `None` if it is not."""
     if info.get("role") != "slave":
         return None
     return REPLICA.format(of=f" of {info.get('master_host')}:{info.get('master_port')}", setting=setting)

@@ -1,4 +1,4 @@
-"""How reports look to a person: a table that fits 80 columns, and the exit code that sums them up."""
+"""Reports for people: a table that fits 80 columns, a page, and the exit code for all."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -27,12 +27,12 @@ STYLES = {
     Status.FAILED: "magenta",
 }
 UNDECIDED_STATUSES = {Status.INCONCLUSIVE, Status.UNREADABLE, Status.FAILED}
-#: Columns from which on a table has room for the reasons.
+#: From this many columns on, a table has room for the reasons.
 WIDE = 110
 
 
 def exit_code(statuses: Iterable[Status]) -> int:
-    """0 if all are safe, 1 if some are decided otherwise, 3 if the others are merely not decided."""
+    """Return 0 if all are safe, 3 if the others are only undecided, else 1."""
     not_safe = {status for status in statuses if status is not Status.SAFE}
     if not not_safe:
         return ALL_SAFE
@@ -40,7 +40,7 @@ def exit_code(statuses: Iterable[Status]) -> int:
 
 
 def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
-    """Reports as a table. The reasons have a column of their own where there is room for it."""
+    """Return reports as a table. The reasons get their own column if there is room."""
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("object", overflow="fold", ratio=1, min_width=12)
@@ -73,7 +73,7 @@ def report_table(reports: Iterable[Report], console: Console, *, costs: bool = T
 
 
 def report_page(report: Report, owed: "Owed | None" = None) -> Table:
-    """One report in full: a line a fact, a line a finding. `owed`: its tags could not be written yet."""
+    """Return one report in full, a line a fact. With `owed`, its tags could not be written yet."""
     page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     page.add_column(no_wrap=True, style="bold")
     page.add_column(overflow="fold")
@@ -115,7 +115,7 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
 
 
 def _share_read(report: Report) -> str:
-    """Return how much of the object was read. Parts that were read twice do not make it more than all."""
+    """Return how much of the object was read. It is at most all, even if parts were read twice."""
     whole = report.size or 0
     return share(min(report.bytes_read, whole), whole)
 

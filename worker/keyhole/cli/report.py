@@ -1,4 +1,4 @@
-"""`keyhole report`: what an audit found, as a page, a table or lines of JSON."""
+"""`keyhole report`: writes an audit's results as a page, a table or lines of JSON."""
 
 import sys
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reports.figures import counted, size
 
-#: The formats, and how names of such files end.
+#: The formats, and the suffixes of their files.
 SUFFIXES = {
     "html": (".html", ".htm"),
     "csv": (".csv",),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet", ".pq"),
 }
-#: A table of objects has no room for what was found about the bucket.
+#: Formats that are tables of objects, without findings about the bucket.
 TABLES = {"csv", "parquet"}
 STDOUT = "-"
 
@@ -32,17 +32,20 @@ STDOUT = "-"
 @click.command("report")
 @click.argument("audit_id", metavar="ID")
 @click.option(
-    "--format", "format_name", type=click.Choice(list(SUFFIXES)), help="By default as FILE ends, or html."
+    "--format",
+    "format_name",
+    type=click.Choice(list(SUFFIXES)),
+    help="The format; by default from the suffix of FILE, or html.",
 )
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    help="Where to write it; - is standard output. By default keyhole-audit-ID.html (.csv, …) in this "
-    "folder, or standard output where that is a pipe or a file.",
+    help="The file to write; - is standard output. The default is keyhole-audit-ID.html (.csv, …) in this "
+    "folder, or standard output if that is a pipe or a file.",
 )
 def report_command(*, audit_id: str, format_name: str | None, output: str | None) -> None:
-    """Write what an audit found, so far if it still runs. `keyhole audits` lists them.
+    """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
     \b
     keyhole report 3f0c9a1b2c4d                  # a page for people
@@ -50,16 +53,16 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
     keyhole report 3f0c9a1b2c4d -o found.parquet
     keyhole report 3f0c9a1b2c4d --format jsonl | jq 'select(.status == "unsafe")'
 
-    The lines of JSON have everything: the audit, every object, what was found about the bucket. The page
-    names up to 5,000 objects, what needs attention first. In CSV, text that a spreadsheet would take for a
-    formula has an apostrophe before it.
+    The lines of JSON have everything: the audit, every object, and the findings about the bucket. The page
+    shows up to 5,000 objects, the most urgent first. In CSV, an apostrophe precedes text that a spreadsheet
+    would treat as a formula.
     """
     settings = load_settings()
     format_name = format_name or _format_of(output)
     if output is None:
         output = f"keyhole-audit-{audit_id}.{format_name}" if sys.stdout.isatty() else STDOUT
     if output == STDOUT and format_name == "parquet" and sys.stdout.isatty():
-        raise CommandError("Parquet is not for a terminal; write it to a file by -o FILE", USAGE)
+        raise CommandError("Parquet is not for a terminal; write it to a file with -o FILE", USAGE)
     with one_line_errors(), backend(settings, work=False) as ready:
         use_settings(ready)
         audit = services().audits.get(audit_id)
@@ -71,14 +74,14 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
 
 
 def _format_of(output: str | None) -> str:
-    """Return the format that a file's name tells."""
+    """Return the format for a file's name."""
     if output in {None, STDOUT}:
         return "html"
     for name, suffixes in SUFFIXES.items():
         if str(output).lower().endswith(suffixes):
             return name
     raise CommandError(
-        f"{shown(str(output))} tells no format: end it with .html, .csv, .jsonl or .parquet, or say --format",
+        f"{shown(str(output))} does not tell the format: use .html, .csv, .jsonl or .parquet, or --format",
         USAGE,
     )
 
@@ -105,7 +108,7 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
 
 @contextmanager
 def _opened(output: str) -> Iterator[BinaryIO]:
-    """Standard output, or a file that is there when all of it is written, and not before."""
+    """Yield standard output, or a file that appears only when it is complete."""
     if output == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -130,7 +133,7 @@ def _opened(output: str) -> Iterator[BinaryIO]:
 
 
 def _tell(audit: Audit, format_name: str, output: str) -> None:
-    """What the file does not say itself."""
+    """Print what the file does not contain."""
     if output != STDOUT:
         click.echo(f"{shown(output)} ({size(Path(output).stat().st_size)})", err=True)
     if audit.state is not AuditState.DONE:
@@ -138,4 +141,4 @@ def _tell(audit: Audit, format_name: str, output: str) -> None:
     findings = audit.totals.gone + audit.totals.tag_mismatches
     if findings and format_name in TABLES:
         missing = counted(findings, "finding")
-        click.echo(f"Without {missing} about the bucket: --format html and jsonl have them.", err=True)
+        click.echo(f"This does not include {missing} about the bucket: --format html and jsonl do.", err=True)

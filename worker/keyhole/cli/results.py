@@ -1,4 +1,4 @@
-"""`keyhole results` and `keyhole show`: the verdicts that are kept."""
+"""`keyhole results` and `keyhole show`: list and show recorded verdicts."""
 
 import sys
 
@@ -21,7 +21,7 @@ from keyhole.store.connection import connect
 @click.command("results")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only this status.")
 @click.option("--format", "format_name", help="Only this format: qcow2, vmdk, …")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The most verdicts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def results_command(*, status: str | None, format_name: str | None, limit: int, as_json: bool) -> None:
     """List verdicts, the latest first.
@@ -59,12 +59,12 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
         click.echo("All: " + ", ".join(f"{count} {of.value}" for of, count in counts.items() if count))
         owed = TagDebts(connect(str(settings.redis_url))).count()
         if owed:
-            click.echo(f"Tags are owed to {owed:,}: they could not be written yet, and are tried again.")
+            click.echo(f"The tags of {owed:,} objects could not be written yet; workers retry that.")
 
 
 @click.command("show")
 @click.argument("uri", metavar="S3-URI")
-@click.option("--version-id", help="The version; by default the newest that was scanned.")
+@click.option("--version-id", help="The version; by default the newest scanned one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
 def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
     """Show the verdict on one object, with all findings. Exits as `keyhole inspect` does.

@@ -1,4 +1,4 @@
-"""`keyhole scheduler`: begins the audits of schedules when they are due."""
+"""`keyhole scheduler`: starts the audits of schedules when they are due."""
 
 import sys
 
@@ -8,25 +8,25 @@ from keyhole import health, logs
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 
-#: What a command says that finds no schedules.
+#: The message of a command that finds no schedules.
 NONE_CONFIGURED = (
     "no schedules: set KEYHOLE_SCHEDULES to a file of them; `keyhole schedules --help` shows one"
 )
 
 
 @click.command("scheduler")
-@click.option("--check", is_flag=True, help="Say whether the schedulers that run here are well.")
+@click.option("--check", is_flag=True, help="Check whether the schedulers that run here are well.")
 def scheduler_command(*, check: bool) -> None:
-    """Begin the audits of KEYHOLE_SCHEDULES when they are due, until told to stop.
+    """Start the audits of KEYHOLE_SCHEDULES when they are due, until stopped.
 
     \b
     KEYHOLE_SCHEDULES=schedules.toml keyhole scheduler
     keyhole scheduler --check                  exit code 0: it is well, 1: it is not
 
-    It reads the file once, when it starts; `keyhole schedules` shows what is next. One scheduler works: any
-    other waits for it, and works at once when it ends, 30 s later when it was killed. A time that nobody was
-    there for is made up for once. Workers make the audits. With nothing configured it starts the embedded
-    Valkey and a worker.
+    The scheduler reads the file once, at its start; `keyhole schedules` shows the next runs. Only one
+    scheduler is active. Others wait, and take over immediately when it ends, or 30 s after it was killed. If
+    no scheduler ran at a due time, the audit starts once later. Workers do the audits. With nothing
+    configured, the scheduler starts the embedded Valkey and a worker.
     """
     if check:
         sys.exit(health.check("scheduler"))

@@ -1,4 +1,4 @@
-"""`keyhole schedules`: which audits begin by themselves, when, and what came of the last."""
+"""`keyhole schedules`: lists scheduled audits with their next and their last run."""
 
 import json
 from collections.abc import Sequence
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a schedule stands. Times in UTC."""
+    """The state of a schedule. Times in UTC."""
 
     schedule: "Schedule"
-    #: `None`: an interval after a scheduler first reads of it.
+    #: `None`: one interval after a scheduler first reads it.
     next_run: datetime | None
-    #: The audit that it began last, and what is kept of that.
+    #: The audit that it started last, if it is still kept.
     last_id: str | None
     last: Audit | None
-    #: How often it was due while its last audit still went on.
+    #: How many times it was due while its last audit was still running.
     skipped: int
 
 
 @click.command("schedules")
-@click.option("--check", "file", metavar="FILE", help="Only say whether a file of schedules is valid.")
+@click.option("--check", "file", metavar="FILE", help="Only check whether a file of schedules is valid.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def schedules_command(*, file: str | None, as_json: bool) -> None:
-    """List the schedules of KEYHOLE_SCHEDULES: when each is next, and what came of its last audit.
+    """List the schedules of KEYHOLE_SCHEDULES, with their next run and their last audit.
 
     \b
     keyhole schedules
     keyhole schedules --check schedules.toml
     keyhole schedules --json | jq -r 'select(.last_run.state == "failed") | .name'
 
-    A file of them:
+    A file of schedules:
 
     \b
     [[schedules]]
@@ -85,12 +85,10 @@ def schedules_command(*, file: str | None, as_json: bool) -> None:
         SafeConsole().print(_table(standings, now))
         if not at_work:
             click.echo(
-                "No scheduler is running, so nothing will begin; start one by: keyhole scheduler", err=True
+                "No scheduler is running, so no audit will start; start one with: keyhole scheduler", err=True
             )
         elif unread := _unread(client, schedules):
-            click.echo(
-                f"The scheduler has not read of {', '.join(unread)} as the file has it; restart it.", err=True
-            )
+            click.echo(f"The scheduler has an older version of {', '.join(unread)}; restart it.", err=True)
 
 
 def _check(file: str) -> None:
@@ -115,7 +113,7 @@ def _standing(client: redis.Redis, schedule: "Schedule", now: datetime) -> Stand
 
 
 def _unread(client: redis.Redis, schedules: "Sequence[Schedule]") -> list[str]:
-    """Return the names of schedules that are not, or come otherwise, as the scheduler read them."""
+    """Return the names of schedules that differ from what the scheduler has read."""
     from keyhole.fleet.scheduling import beat_entry, known_names
 
     entries = {schedule.name: beat_entry(client, schedule.name) for schedule in schedules}

@@ -1,4 +1,4 @@
-"""`keyhole submit`: put objects into the queue, for the workers to scan."""
+"""`keyhole submit`: queues objects for the workers to scan."""
 
 import sys
 import time
@@ -21,18 +21,18 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: Jobs that are made, noted and published in one go.
+#: Jobs that are recorded and published together.
 CHUNK = 10_000
-#: Seconds to wait for the tags of the last verdicts: a worker settles them a moment after it tells a verdict.
+#: Seconds to wait for the tags of the last verdicts: a worker writes them shortly after the verdict.
 SETTLING = 5.0
-#: Silences of half a second after which it is said that nobody seems to work.
+#: Silent half seconds before the hint that no worker seems to run.
 PATIENCE = 20
 
 
 @click.command("submit")
 @click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
-@click.option("-r", "--recursive", is_flag=True, help="Submit all that lies below a prefix.")
-@click.option("--version-id", help="The version of the one object that is named.")
+@click.option("-r", "--recursive", is_flag=True, help="Submit everything below a prefix.")
+@click.option("--version-id", help="The version of the object, if only one is named.")
 @click.option(
     "--wait", is_flag=True, help="Wait for the verdicts and print them; exit as `keyhole inspect` does."
 )
@@ -48,8 +48,8 @@ def submit_command(
     keyhole submit s3://images/debian.qcow2
     keyhole submit -r --wait s3://images/uploads/
 
-    With nothing configured it scans in a worker of its own, and waits. With --wait it says which tags
-    could not be written yet, and exits with 3.
+    With nothing configured, it starts a worker of its own, and waits. With --wait, it also names the tags
+    that could not be written yet, and then exits with 3.
     """
     settings = load_settings()
     if version_id and (len(uris) > 1 or recursive):
@@ -65,7 +65,7 @@ def submit_command(
 
 
 def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
-    """Submit jobs and, if asked to, wait for their verdicts and print them."""
+    """Submit jobs; with --wait, print their verdicts."""
     from keyhole.app import configure
     from keyhole.fleet.services import services, use_settings
     from keyhole.tasks import submit
@@ -78,7 +78,7 @@ def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json
         entries += submit(chunk, batch_size=settings.batch_size)
     count = sum(len(entry.jobs) for entry in entries)
     if not count:
-        raise CommandError("nothing lies there; check the prefix")
+        raise CommandError("there are no objects; check the prefix")
     if not wait:
         _print_jobs(entries, count, as_json=as_json)
         return []
@@ -103,7 +103,7 @@ def _jobs(
         elif key:
             yield ScanJob(bucket=bucket, key=key, version_id=version_id)
         else:
-            raise CommandError(f"{uri} is a bucket; add -r to submit all that lies in it", USAGE)
+            raise CommandError(f"{uri} is a bucket; add -r to submit everything in it", USAGE)
 
 
 def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
             for job in entry.jobs:
                 click.echo(job.model_dump_json(exclude_none=True, ensure_ascii=True))
     else:
-        click.echo(f"{count} submitted; verdicts come to `keyhole results`, or submit with --wait")
+        click.echo(f"{count} submitted; see the verdicts with `keyhole results`, or submit with --wait")
 
 
 def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool) -> list[Report]:
@@ -128,14 +128,14 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
                 silences += 1
                 if silences == PATIENCE:
                     click.echo(
-                        "No verdict yet: is a worker running (`keyhole worker`)? Waiting on.", err=True
+                        "No verdict yet: is a worker running (`keyhole worker`)? Still waiting.", err=True
                     )
                 continue
             silences = 0
             progress.advance(bar)
             if arrived.report is None:
                 target = shown(f"s3://{arrived.job.bucket}/{arrived.job.key}")
-                click.echo(f"{target} is done; no verdict is in Redis", err=True)
+                click.echo(f"{target} is done; Redis has no verdict", err=True)
                 continue
             reports.append(arrived.report)
             if as_json:
@@ -144,7 +144,7 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
 
 
 def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
-    """Say which verdicts' tags are not written yet, and why; whether there are any."""
+    """Print which verdicts' tags are not written yet, and why. Return whether there are any."""
     from keyhole.fleet.services import services
 
     objects = [(str(report.bucket), str(report.key), report.version_id) for report in reports]
@@ -153,7 +153,7 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
     while objects:
         found = list(zip(objects, services().tag_debts.owed_among(objects), strict=True))
         owed += [(name, debt) for name, debt in found if debt is not None and debt.times]
-        # A worker is at these.
+        # A worker is writing these.
         objects = [name for name, debt in found if debt is not None and not debt.times]
         if time.monotonic() > until:
             break
@@ -162,7 +162,7 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
         (bucket, key, _), debt = owed[0]
         click.echo(
             f"The tags of {len(owed)} of {len(reports)} objects are not written yet; of "
-            f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. The workers go on trying.",
+            f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. Workers keep trying.",
             err=True,
         )
     return bool(owed)

@@ -1,4 +1,4 @@
-"""Terminals: no text from outside gives one a command, whichever table or page it is in."""
+"""A console on which text from outside cannot control the terminal."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ from keyhole.inspectors.text import escaped_lines
 
 
 class SafeConsole(Console):
-    """A console that prints escapes in place of control characters, its own colours and movements excepted.
+    """A console that prints escapes instead of control characters, except for its own colours and movements.
 
-    Rich lets most of them through. Whoever puts a key or an error into a table escapes it first (`shown`), so
-    that its width is right; this is for what somebody forgets.
+    Rich lets most of them through. Keys and errors in a table should be escaped before (`shown`), so that
+    their width is right; this console catches the forgotten ones.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

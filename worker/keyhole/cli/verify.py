@@ -1,4 +1,4 @@
-"""`keyhole verify`: whether an object, the verdict on it and its tags agree."""
+"""`keyhole verify`: compares objects with their verdicts and their tags."""
 
 import sys
 from collections.abc import Sequence
@@ -32,18 +32,18 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: Readings of an object that differs: a scan may have been about to record what it found.
+#: How many times an object that differs is read: a scan may have been about to record its verdict.
 READINGS = 2
 
 
 @click.command("verify")
 @click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
-@click.option("--version-id", help="The version of the one object that is named; by default the latest.")
+@click.option("--version-id", help="The version of the object, if only one is named; by default the latest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bool) -> None:
-    """Say whether objects, the verdicts on them and their tags agree.
+    """Compare objects with their verdicts and their tags.
 
-    It reads no object, only its ETag and its tags: two requests an object.
+    It takes two requests an object, for its ETag and its tags; the object itself is not read.
 
     \b
     keyhole verify s3://images/debian.qcow2
@@ -83,7 +83,7 @@ class _Verifier:
         self._sinks = settings.sinks
 
     def __call__(self, place: S3Uri, version_id: str | None) -> Verification:
-        """What is found of an object."""
+        """Return the result for an object."""
         for _ in range(READINGS):
             found = self._read(place, version_id)
             if found.state is not Agreement.DIFFER:

@@ -17,26 +17,28 @@ from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one
 
 
 @click.command("worker")
-@click.option("--concurrency", type=click.IntRange(1, 512), help="Processes; by default one a core.")
-@click.option("--queue", "queues", multiple=True, help="Take from this queue alone; may be repeated.")
-@click.option("--check", is_flag=True, help="Say whether the workers that run here are well.")
-@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop as by SIGTERM when stdin ends.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 512), help="The number of processes; by default one a core."
+)
+@click.option("--queue", "queues", multiple=True, help="Use only this queue; may be repeated.")
+@click.option("--check", is_flag=True, help="Check whether the workers that run here are well.")
+@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop as on SIGTERM when stdin ends.")
 def worker_command(
     *, concurrency: int | None, queues: tuple[str, ...], check: bool, until_stdin_ends: bool
 ) -> None:
-    """Scan what is queued, until told to stop.
+    """Scan queued objects, until stopped.
 
-    On Ctrl-C or SIGTERM it finishes what it does.
+    On Ctrl-C or SIGTERM it finishes its current work.
 
     \b
     keyhole worker
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
     keyhole worker --check                     exit code 0: it is well, 1: it is not
 
-    Exit code 3: S3 or another thing that it needs cannot be used when it starts. 70: it ended by itself.
+    Exit code 3: S3 or another server that it needs cannot be used at its start. 70: it ended by itself.
 
-    Each process scans KEYHOLE_SCAN_THREADS objects of a batch at once. With nothing configured it starts the
-    embedded Valkey, and `keyhole submit` finds it there.
+    Each process scans KEYHOLE_SCAN_THREADS objects of a batch at the same time. With nothing configured, it
+    starts the embedded Valkey, which `keyhole submit` then uses.
     """
     if check:
         sys.exit(health.check("worker"))
@@ -68,15 +70,15 @@ def worker_command(
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
         worker = configure(settings).Worker(
-            # Its own, however often a host runs one: commands to workers go by their names.
+            # Unique, even with several workers on a host: commands to workers use their names.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
             pool_cls="prefork",
             concurrency=concurrency,
             queues=queues or QUEUES,
             loglevel=settings.log_level,
-            # Its log is JSON lines; a banner is none.
+            # Its log is JSON lines, which a banner is not.
             quiet=True,
-            # Nobody listens to what workers tell each other.
+            # Nothing uses the messages between workers.
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -96,7 +98,7 @@ def worker_command(
 
 @contextmanager
 def _stops_while_it_starts() -> Iterator[None]:
-    """Exit with 0 on SIGTERM, as a worker that runs does. Once it runs, Celery has a handler of its own."""
+    """Exit with 0 on SIGTERM, like a running worker. Once it runs, Celery installs its own handler."""
 
     def stop(_signal: int, _frame: object) -> None:
         sys.exit(0)
@@ -110,7 +112,7 @@ def _stops_while_it_starts() -> Iterator[None]:
 
 
 def _stop_with_stdin() -> None:
-    """Whoever started us holds the other end, and may be killed without a chance to tell us."""
+    """Stop when stdin ends: its other end belongs to our parent, which may be killed without notice."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

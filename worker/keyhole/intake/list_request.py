@@ -51,9 +51,8 @@ class ListRequest:
             return self._without_what_is_refused(request)
         except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
             raise explain(error) from error
-        except (
-            RuntimeError
-        ) as error:  # botocore's for a time that no calendar has, Python's for a deep document
+        except RuntimeError as error:
+            # botocore raises it for a time that no calendar has, Python for a document that is too deep.
             raise TransientError(Reason.SERVER_ERROR, f"the server's answer is malformed: {error}") from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above

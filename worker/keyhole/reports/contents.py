@@ -188,7 +188,7 @@ def asked(audit: Audit) -> Iterator[tuple[str, str]]:
     yield "Scanner", audit.scanner
     yield from selected(audit)
     stated: dict[str, object] = {
-        "Versions": "all, not the current ones alone" if spec.versions else "",
+        "Versions": "all, not only the current ones" if spec.versions else "",
         "Unchanged objects": "scanned as well" if spec.full else "",
         "Tags": "compared with the verdicts" if spec.check_tags else "",
         "Inventory": spec.inventory,

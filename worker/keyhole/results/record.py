@@ -59,7 +59,7 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[7]   seconds until a record expires, 0 for never
 -- ARGV[8]   length of the stream
 -- ARGV[9]   the object's key
--- ARGV[10]  1 if the version alone says which object it is, as it does of all but `null` and missing ones
+-- ARGV[10]  1 if the version identifies the object: it is not `null`, and the object is not missing
 -- returns 1 if the verdict was written, 2 if it failed and is kept beside the one that stands, 0 if the one
 -- that stands is of the same job or newer
 
@@ -221,9 +221,9 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 
 
 def is_fixed(report: Report) -> bool:
-    """Return whether the version alone says which object a report is about.
+    """Return whether the version alone identifies the object of a report.
 
-    The object of the version `null` can be replaced, and a missing object has no version.
+    The object of the version `null` can be replaced, and a missing object is no longer that version.
     """
     return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 

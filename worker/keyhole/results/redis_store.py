@@ -265,8 +265,5 @@ def _verdicts(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[V
         try:
             report = Report.model_validate_json(fields[b"report"])
             yield Verdict(position.decode(), fields[b"job"].decode(), report)
-        except (
-            KeyError,
-            ValueError,
-        ):  # pydantic's ValidationError is a ValueError, and so is what decode raises
+        except (KeyError, ValueError):  # errors of pydantic's and of `decode` are ValueErrors
             _log.warning("entry %s of %s is not a verdict", position.decode(), keys.VERDICTS)

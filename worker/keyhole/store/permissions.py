@@ -136,7 +136,7 @@ def _refusal(connection: Any, *command: str) -> str | None:  # noqa: ANN401 - re
     except redis.exceptions.NoPermissionError as error:
         return str(error)
     except redis.ResponseError:
-        pass  # an older server lacks a command, or takes it outside of transactions alone
+        pass  # an older server lacks a command, or only takes it outside of transactions
     return None
 
 
