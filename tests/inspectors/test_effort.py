@@ -99,7 +99,7 @@ def test_what_is_known_of_an_image_can_be_told_wherever_an_inspection_is_ended(
 
 
 @pytest.mark.usefixtures("_every_step")
-@pytest.mark.parametrize("tries", [2, slow(400)])
+@pytest.mark.parametrize("tries", [2, slow(200)])
 @pytest.mark.parametrize("name", [slow(name) if number % 3 else name for number, name in enumerate(MANY)])
 def test_what_is_known_of_many_things_can_be_told_wherever_an_inspection_is_ended(
     name: str, tries: int

@@ -12,7 +12,7 @@ from tests.examples import EXAMPLES
 from tests.inspectors.laws import mutated
 
 GIB = 1024**3
-MUTATIONS = 100
+MUTATIONS = 60
 #: What has other maps, or more of them, where the disk is larger.
 LARGER = {
     **dict.fromkeys(["qcow2, snapshots", "qcow2, extended L2"], 4 * GIB),

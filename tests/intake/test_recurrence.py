@@ -67,7 +67,6 @@ class TestCrontabs:
         with pytest.raises(ValueError, match=r"fields; write minute, hour, day of the month, month"):
             parse_crontab(text)
 
-    @pytest.mark.parametrize("field", range(5))
     @pytest.mark.parametrize(
         "bad",
         [
@@ -88,13 +87,13 @@ class TestCrontabs:
             "7#2",
         ],
     )
-    def test_what_a_field_does_not_have_is_refused(self, field: int, bad: str) -> None:
-        least, greatest = BOUNDS[field]
-        value = {"least": f"{least - 1}", "greatest": f"{greatest + 1}"}.get(bad, bad)
-        fields = ["*"] * 5
-        fields[field] = f"{value},*"
-        with pytest.raises(ValueError, match=r"; write \*, \d"):
-            parse_crontab(" ".join(fields))
+    def test_what_a_field_does_not_have_is_refused(self, bad: str) -> None:
+        for field, (least, greatest) in enumerate(BOUNDS):
+            value = {"least": f"{least - 1}", "greatest": f"{greatest + 1}"}.get(bad, bad)
+            fields = ["*"] * 5
+            fields[field] = f"{value},*"
+            with pytest.raises(ValueError, match=r"; write \*, \d"):
+                parse_crontab(" ".join(fields))
 
     @pytest.mark.parametrize(
         "text", ["mon * * * *", "* jan * * *", "* * sun * *", "* * * fri *", "* * * * dec", "* * * * monday"]

@@ -158,19 +158,19 @@ IN_ORDER = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(IN_ORDER))
-def test_a_spelling_that_all_readers_read_alike_is_read(name: str) -> None:
-    facts = walk(ARCHIVES[name])
-    assert (facts.findings, facts.details["other_files"]) == ((), 3)
+def test_a_spelling_that_all_readers_read_alike_is_read() -> None:
+    for name in sorted(IN_ORDER):
+        facts = walk(ARCHIVES[name])
+        assert (facts.findings, facts.details["other_files"]) == ((), 3), name
 
 
-@pytest.mark.parametrize("name", sorted(ARCHIVES.keys() - IN_ORDER))
-def test_a_spelling_that_they_do_not_is_found(name: str) -> None:
-    assert [finding.check for finding in walk(ARCHIVES[name]).findings] in (
-        ["structure"],
-        ["checksum_mismatch"],
-        ["ambiguous_format"],
-    )
+def test_a_spelling_that_they_do_not_is_found() -> None:
+    found = {
+        name: tuple(finding.check for finding in walk(ARCHIVES[name]).findings)
+        for name in ARCHIVES.keys() - IN_ORDER
+    }
+    known = {("structure",), ("checksum_mismatch",), ("ambiguous_format",)}
+    assert {name: checks for name, checks in found.items() if checks not in known} == {}
 
 
 def test_a_checksum_of_signed_bytes_is_one_to_some_readers() -> None:

@@ -1,6 +1,7 @@
 """Which URL names which queue, and that no error shows what was wrong with it: it may be a password."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -275,17 +276,15 @@ class TestSecrets:
         assert "s3cret" not in str(raised.value)
 
     @pytest.mark.parametrize("scheme", ["amqp", "amqps", "redis", "rediss", "unix", "sqs", "https"])
-    @pytest.mark.parametrize(
-        "mark", ["/", "@", "#", "?", ":", "%", "[", "]", "\\", " ", "&", "=", "%zz", "%ff"]
-    )
-    @pytest.mark.parametrize("before", ["12", "s3cret"])
-    def test_a_password_that_is_not_quoted_is_not_shown(self, scheme: str, mark: str, before: str) -> None:
+    def test_a_password_that_is_not_quoted_is_not_shown(self, scheme: str) -> None:
         """It breaks the URL, or is read as something else; not even a part of it is told."""
-        url = f"{scheme}://user:{before}{mark}s3cret@host/0/queue?key=key"
+        marks = ["/", "@", "#", "?", ":", "%", "[", "]", "\\", " ", "&", "=", "%zz", "%ff"]
+        for mark, before in product(marks, ["12", "s3cret"]):
+            url = f"{scheme}://user:{before}{mark}s3cret@host/0/queue?key=key"
 
-        shown = [*texts(url)]
+            shown = [*texts(url)]
 
-        assert not [text for text in shown if "s3cret" in text]
+            assert not [text for text in shown if "s3cret" in text], url
 
     def test_nor_does_an_address_show_it(self) -> None:
         source = opened("amqp://user:s3cret@host/queue")
