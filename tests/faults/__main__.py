@@ -32,6 +32,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--outage-minutes", type=float, help="S3 is away for so long, once for each reason")
     parser.add_argument("--workers", type=int, default=2, help="workers (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="processes of each (default: %(default)s)")
+    parser.add_argument("--rabbitmq", action="store_true", help="RabbitMQ is the broker, not Valkey")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     parser.add_argument("--logs", type=Path, help="keep the logs of the workers in this folder")
     return parser.parse_args(arguments)
@@ -43,7 +44,12 @@ def plan_of(options: argparse.Namespace) -> Plan:
     Raises:
         ValueError: It names a storm that does not exist.
     """
-    fleet = {"workers": options.workers, "processes": options.processes, "logs": options.logs}
+    fleet = {
+        "workers": options.workers,
+        "processes": options.processes,
+        "logs": options.logs,
+        "rabbitmq": options.rabbitmq,
+    }
     if options.outage_minutes:
         seconds = options.outage_minutes * 60
         return Plan(options.seed, named(OUTAGES, options.only), OUTAGE_JOBS, seconds, **fleet)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ from threading import Event, Lock, Thread
 from tests.e2e import commands
 from tests.faults.storms import Strike
 from tests.faults.valkey import Valkey
+from tests.servers.rabbitmq import RabbitMQ
 
 #: Seconds from one look at the workers to the next.
 LOOK_SECONDS = 0.5
@@ -28,11 +30,21 @@ class Fleet:
     """Some workers. Whichever ends is started again, until `close`."""
 
     def __init__(
-        self, env: Mapping[str, str], folder: Path, valkey: Valkey, *, workers: int, processes: int
+        self,
+        env: Mapping[str, str],
+        folder: Path,
+        valkey: Valkey,
+        rabbitmq: RabbitMQ | None,
+        *,
+        workers: int,
+        processes: int,
     ) -> None:
         self._env = env
         self._folder = folder
         self._valkey = valkey
+        self._rabbitmq = rabbitmq
+        # RabbitMQ ends with the thread that starts it, and a strike's thread ends with its storm.
+        self._starter = ThreadPoolExecutor(1)
         self._processes = processes
         self._lock = Lock()
         self._valkey_strikes = Lock()
@@ -64,6 +76,7 @@ class Fleet:
     def close(self) -> None:
         """End all workers at once."""
         self._closed.set()
+        self._starter.shutdown()
         if self._thread.is_alive():
             self._thread.join()
         for worker in self._workers:
@@ -89,17 +102,25 @@ class Fleet:
                     self._strike_valkey(strike, random, over)
 
     def _strike_valkey(self, strike: Strike, random: Random, over: Event) -> None:
-        valkey = self._valkey
+        valkey, rabbitmq = self._valkey, self._rabbitmq
         if strike is Strike.KILL_VALKEY:
             valkey.end()
+            if rabbitmq is not None:
+                rabbitmq.kill()
             over.wait(random.uniform(*AWAY_SECONDS))
             valkey.start()
+            if rabbitmq is not None:
+                self._starter.submit(rabbitmq.start).result()
         elif strike is Strike.CUT_AOF:
             valkey.crash(random)
         else:
             valkey.freeze()
+            if rabbitmq is not None:
+                rabbitmq.freeze()
             over.wait(random.uniform(*FROZEN_VALKEY_SECONDS))
             valkey.thaw()
+            if rabbitmq is not None:
+                rabbitmq.thaw()
 
     def _freeze(self, pid: int | None, random: Random, over: Event) -> None:
         self._send(signal.SIGSTOP, pid)
@@ -154,10 +175,16 @@ def _end(worker: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def fleet(
-    env: Mapping[str, str], folder: Path, valkey: Valkey, *, workers: int, processes: int
+    env: Mapping[str, str],
+    folder: Path,
+    valkey: Valkey,
+    rabbitmq: RabbitMQ | None,
+    *,
+    workers: int,
+    processes: int,
 ) -> Iterator[Fleet]:
     """Run workers that are ready to take work."""
-    running = Fleet(env, folder, valkey, workers=workers, processes=processes)
+    running = Fleet(env, folder, valkey, rabbitmq, workers=workers, processes=processes)
     try:
         running.start()
         yield running

@@ -24,6 +24,7 @@ class Plan:
         hours: For so long storms come by chance; without, each comes once.
         logs: Where the workers' logs are kept.
         settings: Keyhole's settings, where they differ from the defaults.
+        rabbitmq: RabbitMQ is the broker. It is killed and frozen together with Valkey.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Plan:
     workers: int = 2
     processes: int = 2
     settings: Mapping[str, str] = field(default_factory=dict)
+    rabbitmq: bool = False
 
 
 @dataclass

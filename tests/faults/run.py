@@ -8,6 +8,7 @@ from random import Random
 from threading import Event, Thread
 
 import redis
+from kombu.exceptions import OperationalError
 
 from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.services import services
@@ -153,7 +154,7 @@ class Run:
             if all(striking.strike in struck for striking in storm.strikes):
                 if not self._s3.missing():
                     return
-                with suppress(redis.RedisError):  # it may be killed just now
+                with suppress(redis.RedisError, OperationalError):  # it may be killed just now
                     if at_rest():
                         return
             time.sleep(POLL_SECONDS)

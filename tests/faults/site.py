@@ -17,6 +17,7 @@ from tests.faults.fleet import Fleet, fleet
 from tests.faults.outcome import Plan
 from tests.faults.s3_server import FaultyS3, faulty_s3
 from tests.faults.valkey import Valkey
+from tests.servers.rabbitmq import rabbitmq_server
 
 
 @contextmanager
@@ -40,11 +41,14 @@ def site(plan: Plan) -> Iterator[tuple[FaultyS3, Valkey, Fleet]]:
             **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()},
             **commands.S3_CREDENTIALS,
         )
+        rabbitmq = stack.enter_context(rabbitmq_server()) if plan.rabbitmq else None
+        if rabbitmq is not None:
+            values["broker_url"] = env["KEYHOLE_BROKER_URL"] = rabbitmq.url()
         settings = Settings.model_validate(values)
         configure(settings)
         use_settings(settings)
         workers = stack.enter_context(
-            fleet(env, logs, valkey, workers=plan.workers, processes=plan.processes)
+            fleet(env, logs, valkey, rabbitmq, workers=plan.workers, processes=plan.processes)
         )
         yield s3, valkey, workers
 
@@ -54,10 +58,7 @@ def drained() -> bool:
 
     What a killed worker did not acknowledge may lie there for half an hour, and then does nothing.
     """
-    found = services().redis
-    return not services().ledger.count() and not any(
-        found.llen(f"keyhole:broker:{queue}") for queue in QUEUES
-    )
+    return not services().ledger.count() and not any(queue_length(app, queue) for queue in QUEUES)
 
 
 def at_rest() -> bool:
