@@ -257,7 +257,7 @@ class TestTheLock:
         with caplog.at_level(logging.WARNING):
             assert scheduler.tick() == 0
         assert beat.due() == []
-        assert "the lock is lost" in caplog.text
+        assert "has lost the lock" in caplog.text
 
         assert scheduler.tick() == scheduling.LOOK_SECONDS
         assert beat.due() == []

@@ -128,9 +128,9 @@ class TestAFileOfKeys:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("", "one key or two"),
-            ("\n \n", "one key or two"),
-            ("\n".join([KEY] * 3), "one key or two"),
+            ("", "one or two keys"),
+            ("\n \n", "one or two keys"),
+            ("\n".join([KEY] * 3), "one or two keys"),
             (KEY[:62], "line 1 is not a key of at least 32 random bytes"),
             (KEY + "\n" + KEY[:32], "line 2 is not a key of at least 32 random bytes"),
             ("00" * 32, "line 1 is not a key of at least 32 random bytes"),
@@ -138,7 +138,7 @@ class TestAFileOfKeys:
             (KEY[1:], "neither hexadecimal nor base64"),
             ("correct horse battery staple, and so on for a while", "neither hexadecimal nor base64"),
             ("\x1b[2J" + KEY, "neither hexadecimal nor base64"),
-            (KEY * 70, "one key or two"),
+            (KEY * 70, "one or two keys"),
         ],
         ids=range(11),
     )

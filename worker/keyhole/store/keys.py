@@ -13,11 +13,11 @@ All begin with `keyhole:v1:`.
 `verdicts`
     stream. One entry for every verdict written: `job` (its id), `report` (JSON). Trimmed to a length.
 `tags:debt:<object id>`
-    hash. The tags that an object should get, until it has them: `debt` (JSON), `noted` (token of the process
-    that noted it), `holder` (token of the writer that works on it), `times` (the number of failed attempts),
-    `since`, `last` (epoch seconds of the first and the last one), `error` (the last one), `reason:<code>`
-    (the number of failures for this reason), `late_until` (when an unanswered write can have its effect no
-    longer).
+    hash. The tags that an object should get, until it has them: `debt` (JSON), `noted` (token of the
+    process that recorded it), `holder` (token of the writer that works on it), `times` (the number of
+    failed attempts), `since`, `last` (epoch seconds of the first and the last one), `error` (the last one),
+    `reason:<code>` (the number of failures for this reason), `late_until` (when an unanswered write can
+    have its effect no longer).
 `tags:held`
     zset. Ids of objects whose tags are being written, by the time when the writer counts as lost (epoch
     seconds).
@@ -27,21 +27,21 @@ All begin with `keyhole:v1:`.
 `tags:owed`
     zset. Ids of objects whose tags could not be written yet, by the next attempt (epoch seconds).
 `ledger:open:<queue>`
-    zset. Ids of entries without all their verdicts, by the last sign of life (epoch seconds). Until struck.
+    zset. Ids of entries without all their verdicts, by their last activity (epoch seconds). Until complete.
 `ledger:entries`
-    hash. Entry id: when it was noted (epoch seconds), a space, the entry (JSON). Until struck.
+    hash. Entry id: when it was recorded (epoch seconds), a space, the entry (JSON). Until complete.
 `ledger:begun`
-    hash. Queue: when the latest entry was noted whose work has begun (epoch seconds).
+    hash. Queue: when the latest entry was recorded that a worker has begun (epoch seconds).
 `ledger:resent`
     hash. Entry id: the number of times it was sent again without progress, a space, the number of its jobs
-    that had verdicts then. Until struck.
+    that had verdicts then. Until complete.
 `ledger:clock`
     hash. `server` (the server's clock when the ledger's clock was last read), `ledger` (the ledger's clock,
     epoch seconds, which never goes back).
 `ledger:held:<queue>`
-    zset. Ids of entries that a worker is busy with, by its last heartbeat (epoch seconds). Until let go.
+    zset. Ids of entries that a worker is busy with, by its last heartbeat (epoch seconds). Until released.
 `ledger:holders`
-    hash. Entry id: the worker process that is busy with it, or that was lost with it. Until let go.
+    hash. Entry id: the worker process that is busy with it, or that was lost with it. Until released.
 `alive:<worker process>`
     string. A marker: this process is alive, and for so many seconds it has held what it has held longest.
     Expires.
@@ -57,12 +57,12 @@ All begin with `keyhole:v1:`.
 `ledger:done:<entry id>`
     string. A marker: all verdicts of this entry stand. Expires by setting.
 `ledger:job-done:<job id>`
-    string. A marker: this job of an open entry has its verdict. Until struck; expires by setting.
+    string. A marker: this job of an open entry has its verdict. Until complete; expires by setting.
 `ledger:attempts:<job id>`
     hash. Attempts to scan an object that has no verdict yet: `started` (the process that is busy with it),
     `lost` (how many workers were lost with it), `undecided` (how often it stayed so), `since`, `last` (epoch
     seconds of the first and the last time), `error` (the last one), `reason:<code>` (how often for this
-    reason). Until struck; expires by setting.
+    reason). Until complete; expires by setting.
 `events:counts`
     hash. Name: the number of messages or events to which that happened. For ever.
 `dead`
@@ -76,9 +76,9 @@ All begin with `keyhole:v1:`.
 `listening:<list>:listeners`
     set. Ids of listeners that may hold messages of this list. This key and the next two are on its server.
 `listening:<list>:alive:<listener id>`
-    string. A listener's sign of life. Expires.
+    string. A listener's heartbeat. Expires.
 `listening:<list>:held:<listener id>`
-    list. Messages that a listener took and has not acknowledged. Without its sign of life, others return
+    list. Messages that a listener took and has not acknowledged. Without its heartbeat, others return
     them.
 `audits`
     zset. Ids of audits by their start (epoch seconds). A reader prunes those that have expired.
@@ -269,7 +269,7 @@ def listeners(list_key: str) -> str:
 
 
 def listener_alive(list_key: str, listener_id: str) -> str:
-    """Return the key of a listener's sign of life; with an empty id, the prefix of such keys."""
+    """Return the key of a listener's heartbeat; with an empty id, the prefix of such keys."""
     return f"{_PREFIX}:listening:{list_key}:alive:{listener_id}"
 
 
