@@ -15,7 +15,7 @@ How an inspector works, and the rules it keeps:
 import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.errors import ImageFormatError
@@ -47,6 +47,14 @@ class TraceDisabled:
     error = debug
 
 
+class Remembers(Protocol):
+    """An inspector, or a part of one."""
+
+    @property
+    def remembered(self) -> dict[object, object]:
+        """The values of its `Remembered` properties, which the inspector clears."""
+
+
 class Remembered(Generic[Value]):
     """A property whose value is kept until the inspector receives bytes, a region or the object's length.
 
@@ -57,10 +65,10 @@ class Remembered(Generic[Value]):
         self._compute = compute
         self.__doc__ = compute.__doc__
 
-    def __get__(self, inspector: "FileInspector", _owner: object = None) -> Value:
-        values = inspector.remembered
+    def __get__(self, remembering: "Remembers", _owner: object = None) -> Value:
+        values = remembering.remembered
         if self not in values:
-            values[self] = self._compute(inspector)
+            values[self] = self._compute(remembering)
         return cast("Value", values[self])
 
 

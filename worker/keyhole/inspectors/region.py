@@ -45,6 +45,8 @@ class CaptureRegion:
         """Take what belongs here from bytes that begin at `offset`. Bytes already held stay as they are."""
         start = max(offset, self.offset)
         end = min(offset + len(data), self.offset + self.length)
+        if start >= end:
+            return
         for hole in self._holes(start, end):
             self._insert(hole.offset, data[hole.offset - offset : hole.end - offset])
 

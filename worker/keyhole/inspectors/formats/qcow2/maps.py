@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from struct import unpack_from
 from typing import NamedTuple
 
-from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Remembered
 from keyhole.inspectors.fields import big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import unique
 from keyhole.inspectors.formats.qcow2.entries import Mapped, mapped
@@ -69,6 +69,7 @@ class QcowMaps:
 
     def __init__(self, inspector: FileInspector, header: Header) -> None:
         self.header = header
+        self.remembered = inspector.remembered
         self._inspector = inspector
 
     # What is read
@@ -126,12 +127,12 @@ class QcowMaps:
 
     # What is here
 
-    @property
+    @Remembered
     def l1_table(self) -> Sequence[int]:
         """The entries of the active L1 table, where that is read."""
         return big_endian("Q", self._captured("l1_table"))
 
-    @property
+    @Remembered
     def last_block(self) -> LastBlock | None:
         """The last refcount block in use; `None` if the refcount table is not here or leads to none."""
         table = self._captured("refcount_table")
@@ -142,7 +143,7 @@ class QcowMaps:
         entry = int.from_bytes(table[index * 8 : index * 8 + 8].ljust(8, b"\0"), "big")
         return LastBlock(index, entry & ~0x1FF)
 
-    @property
+    @Remembered
     def last_cluster(self) -> int | None:
         """Where the last cluster in use begins, by the last refcount block; `None` if that counts nothing."""
         block, last = self._captured("refcount_block"), self.last_block
@@ -208,18 +209,18 @@ class QcowMaps:
         region = self._inspector.region("snapshot_l1")
         return [self.l1_table, *(big_endian("Q", region.at(*one.l1)) for one in self.snapshots)]
 
-    @property
+    @Remembered
     def l2_tables(self) -> "array[int]":
         """The offsets of the L2 tables, as often as an L1 table points to them."""
         offsets = (entry & L1_OFFSET for table in self._l1_tables for entry in table)
         return array("Q", filter(None, offsets))
 
-    @property
+    @Remembered
     def refcount_blocks(self) -> "array[int]":
         """The offsets of the refcount blocks."""
         return array("Q", filter(None, self.refcount_table))
 
-    @property
+    @Remembered
     def refcount_table(self) -> "array[int]":
         """The entries of the refcount table: where blocks lie, or zero."""
         table = self._captured("refcount_table")

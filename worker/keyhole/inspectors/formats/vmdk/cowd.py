@@ -36,6 +36,7 @@ probably, to the last grain. That is proof where it is the only one, and a sampl
 from array import array
 from collections.abc import Iterator, Mapping
 
+from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
@@ -227,12 +228,12 @@ class COWDInspector(HeaderInspector):
 
     # The map of the grains
 
-    @property
+    @Remembered
     def _tables(self) -> list[int]:
         """The first sectors of the grain tables, as far as the directory is held."""
         return [entry for entry in self._entries("directory") if entry]
 
-    @property
+    @Remembered
     def _grains(self) -> list[int]:
         """The first sectors of the grains that the highest table leads to."""
         return [entry for entry in self._entries("table") if entry]

@@ -231,7 +231,8 @@ class GrainMapInspector(HeaderInspector):
         """
         first = self._first_entries
         least = self._header.least_grain if self._header else 1
-        grains = array("I", (entry for entry in first if entry >= least))
+        # Most entries are zeros, which `filter` drops without a step of Python for each.
+        grains = array("I", (entry for entry in filter(None, first) if entry >= least))
         known = None
         for other in self._redundant_entries:
             known = unique(first) if known is None else known

@@ -47,6 +47,7 @@ from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 
+from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding, found
@@ -283,12 +284,12 @@ class SESparseInspector(HeaderInspector):
 
     # The map of the grains
 
-    @property
+    @Remembered
     def _tables(self) -> list[int]:
         """The numbers of the grain tables, as far as the directory is held."""
         return [entry & 0xFFFFFFFF for entry in self._entries("directory") if entry >> 32 == ALLOCATED_TABLE]
 
-    @property
+    @Remembered
     def _grains(self) -> list[int]:
         """The numbers of the grains that the table of the highest number leads to."""
         return [
