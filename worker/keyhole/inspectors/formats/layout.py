@@ -67,6 +67,16 @@ class Blocks:
         return len(self._places)
 
     @property
+    def start(self) -> int:
+        """Where the first one begins; zero if there is none."""
+        return self._base + self._places[0] * self._unit if self._places else 0
+
+    @property
+    def end(self) -> int:
+        """Where the last one ends; zero if there is none."""
+        return self._base + self._places[-1] * self._unit + self.length if self._places else 0
+
+    @property
     def distinct(self) -> int:
         """How many different places there are."""
         return sum(1 for _ in groupby(self._places))
@@ -121,8 +131,10 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
             yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
         yield from over(some, parts)
     for some, others in combinations(blocks, 2):
-        few, many = sorted((some, others), key=len)
-        yield from islice(over(many, few.parts()), 1)
+        # Usually all tables lie in front of all blocks.
+        if some.end > others.start and others.end > some.start:
+            few, many = sorted((some, others), key=len)
+            yield from islice(over(many, few.parts()), 1)
 
 
 def _parts(parts: Iterable[Part]) -> Iterator[Finding]:

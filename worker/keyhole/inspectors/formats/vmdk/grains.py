@@ -292,7 +292,8 @@ class GrainMapInspector(HeaderInspector):
         yield from overlaps(parts, *tables, grains)
         yield from over(grains, [searched])
         for entries in self._redundant_entries:
-            allocated = array("I", (entry for entry in entries if entry >= header.least_grain))
+            least = header.least_grain
+            allocated = array("I", (entry for entry in filter(None, entries) if entry >= least))
             yield from overlaps((), Blocks("a grain", allocated, length, unit=SECTOR))
 
 
