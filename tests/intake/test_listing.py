@@ -744,7 +744,7 @@ def test_any_circle_is_noticed_within_four_times_the_way_into_and_around_it(lead
     def go() -> None:
         cursor, place = Place(), 0
         for _ in range(4 * (lead + length)):
-            cursor = Place.read(cursor.to(place=str(place)).write())
+            cursor = Place.read(cursor.advance(place=str(place)).write())
             place = place + 1 if place + 1 < lead + length else lead
 
     refused(go, "in a circle")
@@ -754,7 +754,7 @@ def test_any_circle_is_noticed_within_four_times_the_way_into_and_around_it(lead
 def test_a_way_without_a_circle_is_gone_to_its_end(places: list[str]) -> None:
     cursor = Place()
     for place in places:
-        cursor = cursor.to(place=place)
+        cursor = cursor.advance(place=place)
     assert cursor.place == (places[-1] if places else "")
 
 
