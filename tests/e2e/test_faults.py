@@ -170,10 +170,10 @@ class TestWhatIsNoMessage:
     """Anybody may have put anything into the broker's list: it is kept, and the worker goes on."""
 
     ITEMS = (
-        (b"no message", "no message"),
-        (b"\xff\x00", "no message"),
-        (b"[" * 100_000, "no message"),
-        (b'{"body": 1}', "no message"),
+        (b"no message", "not a message"),
+        (b"\xff\x00", "not a message"),
+        (b"[" * 100_000, "not a message"),
+        (b'{"body": 1}', "not a message"),
         (message("keyhole.later", [[], {}, {}]), "'keyhole.later', which this version does not know"),
         (message("keyhole.scan", b"{"), "no JSON"),
         (message("keyhole.scan", [1, 2]), "no list of arguments"),
