@@ -308,7 +308,7 @@ class TestDrop:
         assert ("1 letter dropped" in screen.printed) == (not left)
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("show", "a"), ("drop", "--all")])
+@pytest.mark.parametrize("arguments", [("list",), slow(("show", "a")), slow(("drop", "--all"))])
 def test_redis_is_away(keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     monkeypatch.setattr("keyhole.store.connection._RETRIES", 0)
 

@@ -141,7 +141,7 @@ class TestUntilEmpty:
 
 
 class TestItIsToldToStop:
-    @pytest.mark.parametrize("how", [signal.SIGTERM, slow(signal.SIGINT), slow(signal.SIGHUP)])
+    @pytest.mark.parametrize("how", [slow(signal.SIGTERM), slow(signal.SIGINT), slow(signal.SIGHUP)])
     def test_it_ends_when_nothing_is_left_to_do(
         self, listener: "Popen[bytes]", valkey: redis.Redis, log: Path, how: signal.Signals
     ) -> None:
@@ -164,6 +164,7 @@ class TestItIsToldToStop:
 
 
 class TestHealth:
+    @pytest.mark.slow
     def test_it_is_well_while_it_listens(self, listener: "Popen[bytes]", keyhole: Keyhole) -> None:
         printed = keyhole("listen", "--check")
         assert printed.code == 0
@@ -176,6 +177,7 @@ class TestHealth:
         assert printed.code == 1
         assert "no listener" in printed.error
 
+    @pytest.mark.slow
     def test_it_is_not_when_it_is_silent(
         self, listener: "Popen[bytes]", keyhole: Keyhole, tmp_path: Path
     ) -> None:

@@ -52,6 +52,7 @@ def assert_requests_are_those_of_the_server(site: AuditSite, *audits: Audit) -> 
 
 
 class TestRepeated:
+    @pytest.mark.slow
     def test_an_unchanged_bucket_costs_lists_alone(self, audits: AuditSite, bucket: str) -> None:
         audits.s3.fill(bucket, 1500)
         first = audits.begin(bucket)
@@ -252,6 +253,7 @@ class TestTurned:
         assert_all_scanned_once(audits, audit_id, all_keys(400))
         assert_requests_are_those_of_the_server(audits, audits.audit(audit_id))
 
+    @pytest.mark.slow
     def test_a_cancelled_one_ends_and_leaves_nothing_to_do(self, audits: AuditSite, bucket: str) -> None:
         audit_id = self._in_the_middle(audits, bucket)
 
@@ -284,6 +286,7 @@ def tagged(site: Site) -> AuditSite:
 
 
 class TestWhatOnlyMotoHas:
+    @pytest.mark.slow
     def test_archived_objects_are_told_of_and_not_read(self, site: Site, tagged: AuditSite) -> None:
         bucket = site.bucket()
         site.held.hold()

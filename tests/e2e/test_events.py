@@ -183,6 +183,7 @@ class TestAListInRedis:
         counted = counts.read()
         assert (counted["received"], counted["published"], counted["duplicates"]) == (4, 2, 2)
 
+    @pytest.mark.slow
     def test_an_event_that_came_late_does_not_make_a_verdict_older(self, site: Site, tmp_path: Path) -> None:
         bucket = site.bucket()
         site.s3.put_object(Bucket=bucket, Key="a.qcow2", Body=SAFE)

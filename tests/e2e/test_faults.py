@@ -118,6 +118,7 @@ class TestAWorkerIsToldToStop:
         assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", "c.qcow2", HELD]
         assert faulty_site.redis.hlen(UNACKNOWLEDGED) == 0
 
+    @pytest.mark.slow
     def test_an_idle_one_is_gone_at_once(self, faulty_worker: Popen[bytes]) -> None:
         faulty_worker.terminate()
 

@@ -190,6 +190,7 @@ def test_compute_engine_takes_nothing_else(data: object, reasons: tuple[str, ...
     assert report.reasons == reasons
 
 
+@pytest.mark.slow
 def test_by_default_the_same_is_undecided_and_read_no_further_than_it_tells_something() -> None:
     image = tar([("disk.raw", gpt_disk(128 * MIB).patched(MIB, noise(1, 40 * MIB)))])
     report = scanned(by_gzip(image))

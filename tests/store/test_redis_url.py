@@ -46,10 +46,10 @@ def test_tls_is_verified_unless_the_url_says_otherwise(query: str, expected: dic
     [
         ("redis://h?colour=red", ", ".join(OPTIONS)),
         ("redis://h?decode_responses=1", "it has the option decode_responses"),
-        ("redis://h?ssl_cert_reqs=none", "rediss:// alone"),
+        ("redis://h?ssl_cert_reqs=none", "only for rediss://"),
         ("rediss://h?ssl_cert_reqs=CERT_NONE", "one of required, optional, none"),
         ("rediss://h?ssl_check_hostname=off", "true or false"),
-        ("rediss://h?ssl_ca_certs=ca.pem", "whole path"),
+        ("rediss://h?ssl_ca_certs=ca.pem", "absolute path"),
         ("rediss://h?ssl_ca_certs=/nonexistent/ca.pem", "No such file"),
         ("rediss://h?ssl_keyfile=/k", "no ssl_certfile"),
         ("redis://h?socket_timeout=nan", "from 2 to 3600"),
@@ -61,7 +61,7 @@ def test_tls_is_verified_unless_the_url_says_otherwise(query: str, expected: dic
         ("sentinel://h:26379", "does not ask sentinels"),
         ("redis+cluster://h", "cannot use a cluster"),
         ("valkeys://h", "rediss://"),
-        ("http://h", "no URL of a Redis"),
+        ("http://h", "not a Redis URL"),
     ],
 )
 def test_what_is_refused_is_told_with_advice(url: str, advice: str) -> None:

@@ -128,7 +128,7 @@ def _credentials() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["sqs", slow("amqp"), "redis"])
+@pytest.fixture(params=[slow("sqs"), slow("amqp"), "redis"])
 def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
     """A queue of each kind."""
     if request.param == "sqs":
