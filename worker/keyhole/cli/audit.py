@@ -53,22 +53,26 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     type=parsed("SHARE", parse_share),
     help="Only a share of the keys, such as 1%; always the same ones.",
 )
-@click.option("--limit", type=click.IntRange(1), help="The most objects.")
+@click.option("--limit", type=click.IntRange(1), help="Audit at most this many objects.")
 @click.option("--full", is_flag=True, help="Also scan objects that are unchanged since their verdict.")
 @click.option("--versions", is_flag=True, help="Scan every version.")
-@click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, one request an object.")
+@click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, with one request per object.")
 @click.option(
-    "--inventory", metavar="S3-URI", help="List the objects by this manifest.json of an S3 Inventory."
+    "--inventory", metavar="S3-URI", help="Take the objects from this manifest.json of an S3 Inventory."
 )
 @click.option(
-    "--rate", type=click.FloatRange(0), help="The most requests a second to the bucket; 0 for no limit."
+    "--rate",
+    type=click.FloatRange(0),
+    help="At most this many requests per second to the bucket; 0: no limit.",
 )
-@click.option("--max-requests", type=click.IntRange(1), help="Stop before more requests than this.")
+@click.option("--max-requests", type=click.IntRange(1), help="Stop before making more requests than this.")
 @click.option(
-    "--max-dollars", type=click.FloatRange(0, min_open=True), help="Stop before it costs more than this."
+    "--max-dollars",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop before the audit costs more than this.",
 )
 @click.option("--dry-run", is_flag=True, help="Estimate requests and costs, and read nothing.")
-@click.option("--detach", is_flag=True, help="Start it, and do not follow it.")
+@click.option("--detach", is_flag=True, help="Start the audit without following it.")
 @click.option("--follow", metavar="ID", help="Follow an audit.")
 @click.option("--pause", metavar="ID", help="Pause an audit; queued objects are still scanned.")
 @click.option("--resume", metavar="ID", help="Resume an audit that is paused or has failed.")
@@ -83,9 +87,9 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
     keyhole audit --follow 3f0c9a1b2c4d
 
-    The command follows the audit until it ends; after Ctrl-C the audit continues. Objects that are unchanged
-    since their verdict (ETag, size, last modification, rules) cost only their share of the LISTs. Exit code:
-    as for `keyhole inspect`, over all verdicts; 3 if the audit did not reach its end.
+    The command follows the audit until it ends; after Ctrl-C the audit continues. An object that is
+    unchanged since its verdict (ETag, size, last modification, rules) is only listed. The exit code is that
+    of `keyhole inspect` for all verdicts together, or 3 instead of 0 if the audit did not reach its end.
     """
     settings = load_settings()
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
@@ -229,8 +233,10 @@ def _exit_code(audit: Audit) -> int:
 
 
 @click.command("audits")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The most audits.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="List at most this many audits."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def audits_command(*, limit: int, as_json: bool) -> None:
     """List audits, the latest first.
 

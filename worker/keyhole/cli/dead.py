@@ -38,7 +38,7 @@ def dead_command() -> None:
     """Show, retry or drop dead letters: messages, jobs and tags that failed.
 
     A dead letter is an event message that was received KEYHOLE_DEAD_AFTER times and not understood; a job
-    whose retries have failed, or that ends its workers; or tags that could not be written for
+    whose retries have failed, or that kills its workers; or tags that could not be written for
     KEYHOLE_UNDECIDED_SECONDS. It stays until it is retried or dropped.
 
     \b
@@ -48,14 +48,16 @@ def dead_command() -> None:
     keyhole dead retry 0f3c9a1b2d4e            or --all
     keyhole dead drop --all
 
-    An id can be shortened, as long as it names one letter.
+    An id can be shortened, as long as it matches only one letter.
     """
 
 
 @dead_command.command("list")
 @click.option("--kind", type=click.Choice([kind.value for kind in LetterKind]), help="Only this kind.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The most letters.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="List at most this many letters."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
     """List dead letters, the latest first.
 
@@ -81,8 +83,10 @@ def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
 
 @dead_command.command("show")
 @click.argument("letter_id", metavar="ID")
-@click.option("--body", "body_alone", is_flag=True, help="Print only its bytes, unchanged.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON; the body is base64.")
+@click.option("--body", "body_alone", is_flag=True, help="Print only the bytes of the body, unchanged.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the letter as one line of JSON; the body is base64."
+)
 def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
     """Show one dead letter.
 
@@ -114,10 +118,11 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
     keyhole dead retry 0f3c9a1b2d4e
     keyhole dead retry --all
 
-    A message that Keyhole now understands is processed by this command's settings, KEYHOLE_EVENTS_…; others
-    stay. A job is queued again; a job of an audit no longer counts there. A letter is removed once its work
-    is queued. With KEYHOLE_SIGNING_KEY_FILE set, an unsigned message is only sent again if it is named by its
-    id: look at it first. Exit code: 0 all are gone, 3 some stay.
+    An event message that Keyhole now understands is processed with this command's KEYHOLE_EVENTS_… settings;
+    if Keyhole still does not understand it, it stays. A job is queued again, but its audit, if any, no longer
+    counts it. A letter is removed once its work is queued. If KEYHOLE_SIGNING_KEY_FILE is set, an unsigned
+    message is sent again only if you name its id, so look at it first. Exit code: 0 all letters are gone, 3
+    some stay.
     """
     settings = load_settings()
     stay = 0

@@ -36,7 +36,7 @@ SILENCE_MS = 500
 
 
 @click.command("demo")
-@click.option("--json", "as_json", is_flag=True, help="Print only the verdicts, one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the verdicts, one JSON object per line.")
 def demo_command(*, as_json: bool) -> None:
     """Scan sample images, some of them hostile, with real workers.
 

@@ -38,7 +38,7 @@ STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
 @click.command("doctor")
 @click.argument("uri", required=False, metavar="[S3-URI]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def doctor_command(*, uri: str | None, as_json: bool) -> None:
     """Check what is configured, reachable and permitted.
 

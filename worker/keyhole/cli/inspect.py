@@ -25,9 +25,9 @@ WAITING = 4
 @click.command("inspect")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("-r", "--recursive", is_flag=True, help="Scan everything below a prefix or in a folder.")
-@click.option("--version-id", help="The version of the object, if only one is named.")
+@click.option("--version-id", help="The version of the object; only with one s3:// object.")
 @click.option("--policy", metavar="NAME|FILE", help="The policy: a profile or a file of rules.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def inspect_command(
     targets: tuple[str, ...], *, recursive: bool, version_id: str | None, policy: str | None, as_json: bool
 ) -> None:
@@ -41,7 +41,7 @@ def inspect_command(
     keyhole inspect -r --policy azure s3://images/uploads/
     zcat disk.vhd.gz | keyhole inspect -
 
-    Exit code: 0 all are safe, 1 some are not, 2 usage, 3 could not look or decide.
+    Exit code: 0 all are safe, 1 some are not, 2 usage, 3 some could not be read or decided.
     """
     settings = load_settings(policy=policy)
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):

@@ -51,7 +51,11 @@ SIZE = parsed("SIZE", parse_size)
 @click.option("--min-size", "events_min_size", type=SIZE, help="No objects below this size, such as 1MiB.")
 @click.option("--max-size", "events_max_size", type=SIZE, help="No objects above this size.")
 @click.option(
-    "--pollers", type=click.IntRange(1, 64), default=1, show_default=True, help="The number of receivers."
+    "--pollers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="The number of threads that receive messages.",
 )
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty.")
 @click.option("--check", is_flag=True, help="Check whether a listener to this queue runs here and is well.")
@@ -70,7 +74,7 @@ def listen_command(
     --include, --exclude and --suffix may be repeated. Keyhole understands S3's events, also in SNS and
     EventBridge messages, and those of MinIO and Ceph. A message is deleted when its objects are queued for
     the workers. Messages that are not understood go to `keyhole dead`. On Ctrl-C or SIGTERM the listener
-    finishes its batch; the second time it ends immediately.
+    finishes its batch; a second signal ends it immediately.
     """
     settings = load_settings()
     settings = settings.model_copy(

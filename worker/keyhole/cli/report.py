@@ -49,11 +49,11 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
 
     \b
     keyhole report 3f0c9a1b2c4d                  # a page for people
-    keyhole report 3f0c9a1b2c4d -o found.csv     # for a spreadsheet, a row an object
+    keyhole report 3f0c9a1b2c4d -o found.csv     # for a spreadsheet, one row per object
     keyhole report 3f0c9a1b2c4d -o found.parquet
     keyhole report 3f0c9a1b2c4d --format jsonl | jq 'select(.status == "unsafe")'
 
-    The lines of JSON have everything: the audit, every object, and the findings about the bucket. The page
+    The JSON Lines have everything: the audit, every object, and the findings about the bucket. The page
     shows up to 5,000 objects, the most urgent first. In CSV, an apostrophe precedes text that a spreadsheet
     would treat as a formula.
     """

@@ -21,8 +21,10 @@ from keyhole.store.connection import connect
 @click.command("results")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only this status.")
 @click.option("--format", "format_name", help="Only this format: qcow2, vmdk, …")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The most verdicts.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="List at most this many verdicts."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def results_command(*, status: str | None, format_name: str | None, limit: int, as_json: bool) -> None:
     """List verdicts, the latest first.
 
@@ -64,10 +66,10 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
 
 @click.command("show")
 @click.argument("uri", metavar="S3-URI")
-@click.option("--version-id", help="The version; by default the newest scanned one.")
+@click.option("--version-id", help="The version; by default the newest that was scanned.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
 def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
-    """Show the verdict on one object, with all findings. Exits as `keyhole inspect` does.
+    """Show the verdict on one object, with all findings. The exit code is that of `keyhole inspect`.
 
     \b
     keyhole show s3://images/debian.qcow2

@@ -25,8 +25,8 @@ def scheduler_command(*, check: bool) -> None:
 
     The scheduler reads the file once, at its start; `keyhole schedules` shows the next runs. Only one
     scheduler is active. Others wait, and take over immediately when it ends, or 30 s after it was killed. If
-    no scheduler ran at a due time, the audit starts once later. Workers do the audits. With nothing
-    configured, the scheduler starts the embedded Valkey and a worker.
+    an audit was due while no scheduler ran, it is started once when a scheduler runs again. Workers do the
+    audits. With nothing configured, the scheduler starts the embedded Valkey and a worker.
     """
     if check:
         sys.exit(health.check("scheduler"))

@@ -42,7 +42,7 @@ class Standing:
 
 @click.command("schedules")
 @click.option("--check", "file", metavar="FILE", help="Only check whether a file of schedules is valid.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def schedules_command(*, file: str | None, as_json: bool) -> None:
     """List the schedules of KEYHOLE_SCHEDULES, with their next run and their last audit.
 

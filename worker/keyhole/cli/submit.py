@@ -32,24 +32,24 @@ PATIENCE = 20
 @click.command("submit")
 @click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
 @click.option("-r", "--recursive", is_flag=True, help="Submit everything below a prefix.")
-@click.option("--version-id", help="The version of the object, if only one is named.")
+@click.option("--version-id", help="The version of the object; only with one object.")
 @click.option(
     "--wait", is_flag=True, help="Wait for the verdicts and print them; exit as `keyhole inspect` does."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object a line: a job, or with --wait a verdict."
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line: a job, or with --wait a verdict."
 )
 def submit_command(
     uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, as_json: bool
 ) -> None:
-    """Queue objects for the workers to scan. Submitting an object again is a new job.
+    """Queue objects for the workers to scan. Submitting an object again creates a new job.
 
     \b
     keyhole submit s3://images/debian.qcow2
     keyhole submit -r --wait s3://images/uploads/
 
-    With nothing configured, it starts a worker of its own, and waits. With --wait, it also names the tags
-    that could not be written yet, and then exits with 3.
+    With nothing configured, it starts a worker of its own, and waits. With --wait, if some tags could not be
+    written yet, it lists them and exits with 3 instead of 0.
     """
     settings = load_settings()
     if version_id and (len(uris) > 1 or recursive):

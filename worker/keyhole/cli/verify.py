@@ -38,12 +38,12 @@ READINGS = 2
 
 @click.command("verify")
 @click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
-@click.option("--version-id", help="The version of the object, if only one is named; by default the latest.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option("--version-id", help="The version of the object, only with one object; by default the latest.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bool) -> None:
     """Compare objects with their verdicts and their tags.
 
-    It takes two requests an object, for its ETag and its tags; the object itself is not read.
+    It makes two requests for each object, for its ETag and its tags, and does not read the object itself.
 
     \b
     keyhole verify s3://images/debian.qcow2

@@ -18,11 +18,13 @@ from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one
 
 @click.command("worker")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 512), help="The number of processes; by default one a core."
+    "--concurrency",
+    type=click.IntRange(1, 512),
+    help="The number of processes; by default one for each core.",
 )
-@click.option("--queue", "queues", multiple=True, help="Use only this queue; may be repeated.")
+@click.option("--queue", "queues", multiple=True, help="Take work only from this queue; may be repeated.")
 @click.option("--check", is_flag=True, help="Check whether the workers that run here are well.")
-@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop as on SIGTERM when stdin ends.")
+@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="When stdin ends, stop as on SIGTERM.")
 def worker_command(
     *, concurrency: int | None, queues: tuple[str, ...], check: bool, until_stdin_ends: bool
 ) -> None:
@@ -35,7 +37,8 @@ def worker_command(
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
     keyhole worker --check                     exit code 0: it is well, 1: it is not
 
-    Exit code 3: S3 or another server that it needs cannot be used at its start. 70: it ended by itself.
+    Exit code: 3 if S3 or another server that it needs could not be used at its start, 70 if it ended without
+    being told to.
 
     Each process scans KEYHOLE_SCAN_THREADS objects of a batch at the same time. With nothing configured, it
     starts the embedded Valkey, which `keyhole submit` then uses.
