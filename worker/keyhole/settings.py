@@ -1,4 +1,4 @@
-"""Settings, from the environment: every one is `KEYHOLE_` and the field's name in capitals.
+"""Settings, from the environment: each is named `KEYHOLE_` and the field's name in capitals.
 
 Only the edge reads them (`cli`, `app`, `api`); inside, values are passed.
 """
@@ -23,7 +23,7 @@ from keyhole.sources.endpoint import AddressingStyle, checked_endpoint
 from keyhole.sources.meter import Budget
 from keyhole.store.redis_url import redis_options
 
-#: Schemes of the brokers beside Redis.
+#: Schemes of the brokers other than Redis.
 _OTHER_BROKERS: Final = {"amqp", "amqps", "sqs"}
 Sink = Literal["redis", "tags"]
 #: Names or globs, with commas between them in the environment.
@@ -270,7 +270,7 @@ class Settings(BaseSettings):
 
     @property
     def event_selection(self) -> Selection:
-        """Which objects are scanned of those that events tell of."""
+        """Which objects that events report are scanned."""
         return Selection(
             buckets=self.events_buckets,
             include=self.events_include,
@@ -315,6 +315,6 @@ class Settings(BaseSettings):
 
     @property
     def scan(self) -> ScanSettings:
-        """How to read one object, and what is taken."""
+        """How to read one object: sizes of reads, budgets and the policy."""
         budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds, self.budget_cpu_seconds)
         return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))

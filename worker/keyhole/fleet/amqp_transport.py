@@ -1,8 +1,8 @@
-"""kombu's AMQP transport, which says why RabbitMQ does not answer, and retries refused logins slowly.
+"""Extends kombu's AMQP transport: says why RabbitMQ does not answer, and retries refused logins slowly.
 
 A RabbitMQ that is short of memory or disk stops reading from publishers, and gives its reason once, in
-`connection.blocked`. py-amqp drops the reason and waits: the publisher got a timeout without a message, and
-waited again when it closed the connection.
+`connection.blocked`. py-amqp drops the reason and waits: its publisher gets a timeout without a
+message, and waits again when it closes the connection.
 
 Source: rabbitmq.com, "Blocked Connection Notifications".
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 #: `connection.blocked` has one argument, a short string: the reason.
 _BLOCKED: Final = spec.method(spec.Connection.Blocked, "s")
-#: Seconds to wait for an answer of a blocked RabbitMQ. Shorter alarms are not noticed.
+#: Seconds to wait for an answer of a blocked RabbitMQ. Publishers do not notice shorter alarms.
 BLOCKED_SECONDS: Final = 3.0
 
 
@@ -32,14 +32,14 @@ class BlockedError(IrrecoverableConnectionError):  # type: ignore[misc] # py-amq
 
 
 class Channel(pyamqp.Channel):
-    """A channel whose timeouts have the reason that RabbitMQ gave."""
+    """A channel whose timeout errors contain the reason that RabbitMQ gave."""
 
     def wait(self, method: Any, callback: Any = None, timeout: float | None = None, **how: Any) -> Any:  # noqa: ANN401 - py-amqp has no types
         """Wait for an answer.
 
         Raises:
-            BlockedError: None came, and RabbitMQ is blocked; the connection is closed.
-            TimeoutError: None came, for an unknown reason.
+            BlockedError: No answer came, and RabbitMQ is blocked; the connection is closed.
+            TimeoutError: No answer came, for an unknown reason.
         """
         connection = self.connection
         try:
@@ -85,9 +85,9 @@ class Connection(pyamqp.Connection):
 
 
 class _Refusals:
-    """Makes a refused login or virtual host an error of the connection, which Celery retries with back-off.
+    """Turns a refused login or virtual host into a connection error, which Celery retries with back-off.
 
-    py-amqp raises an error of a channel, after which a worker connects again at once, six times a second.
+    py-amqp raises a channel error instead, and a worker then connects again at once, six times a second.
     """
 
     Connection = Connection
@@ -99,7 +99,7 @@ class _Refusals:
             RecoverableConnectionError: The broker refuses the login or the virtual host.
         """
         try:
-            return super().establish_connection()  # type: ignore[misc] # of the class beside this one
+            return super().establish_connection()  # type: ignore[misc] # of the other base class
         except (AccessRefused, NotAllowed) as error:
             raise RecoverableConnectionError(error.reply_text) from error
 

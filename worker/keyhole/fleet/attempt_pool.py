@@ -151,7 +151,7 @@ class AttemptPool:
         try:
             for job_id, thread in hung.items():
                 self._attempts.record_error(job_id, _stack(thread))
-            # The other attempts have raised or end with this process, which is not their fault.
+            # The other attempts have raised, or end because this process ends: they must not count as lost.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
             log.warning("the stacks of hanging scans cannot be recorded: %s", error)

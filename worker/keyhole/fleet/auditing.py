@@ -33,7 +33,7 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
 
-#: How often a page is started. A worker may be lost by accident now and then; if not, the page is the cause.
+#: The most starts of one page. A few workers may be lost by accident; so many are lost because of the page.
 MAX_STARTS = 10
 #: The folder for the parts of inventories that are being read.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
@@ -62,10 +62,10 @@ class AuditWork:
         self._publish_page = publish_page
 
     def begin(self, spec: AuditSpec, audit_id: str | None = None) -> str:
-        """Start an audit, and return its id. If there is an audit of this id, nothing is started.
+        """Start an audit, and return its id. If an audit with this id exists, nothing is started.
 
         Raises:
-            BucketNotAllowedError: Keyhole may not touch its bucket, or that of its inventory.
+            BucketNotAllowedError: Keyhole may not touch the bucket of the audit or of its inventory.
         """
         audit_id = audit_id or uuid4().hex[:12]
         services = self._services
@@ -128,7 +128,7 @@ class AuditWork:
         """Do the steps of an audit that a lost worker did not do."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
-            # In this order: an entry that is completed in between is done.
+            # Ask `is_open` first: an entry that is completed in between must not look lost.
             if not services.ledger.is_open(batch.id):
                 if services.ledger.is_done(batch.id):
                     services.audits.finish(audit_id, batch.id)
@@ -137,7 +137,7 @@ class AuditWork:
         self.advance(audit_id)
 
     def give_up(self, batch: Entry) -> None:
-        """Record a verdict `failed` for all jobs of a batch that have none, and advance the audit."""
+        """Record the verdict `failed` for each job of a batch that has no verdict, and advance the audit."""
         services = self._services
         audit_id = str(batch.audit)
         for job in batch.jobs:
@@ -162,7 +162,7 @@ class AuditWork:
         try:
             self._publisher.publish(batches)
         except DeliveryUncertainError as error:
-            # They are in the ledger, and the sweep sends lost ones again.
+            # The batches are in the ledger, and the sweep sends lost ones again.
             log.warning("batches may not have reached the broker: %s", error)
 
     def _auditor(self, rate_limiter: RateLimiter) -> Auditor:
@@ -181,7 +181,7 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
     """Return the lister of an audit's objects. It keeps parts of an inventory in the folder.
 
     Raises:
-        KeyholeError: There is no such lister.
+        KeyholeError: The objects cannot be listed.
     """
     client = services.s3.client
     if spec.inventory is None:

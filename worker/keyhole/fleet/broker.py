@@ -59,7 +59,7 @@ def _redis_options(visibility: int) -> dict[str, Any]:
 
 
 def with_timeout(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
-    """Options of the transport with timeouts of at most so many seconds."""
+    """Return the options of the transport with timeouts of at most `seconds`."""
     timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"}
     return {**options, **{name: min(options[name], seconds) for name in timeouts}}
 

@@ -115,13 +115,13 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
     def on_close(self) -> None:
         """Send heartbeats before and after the connection is closed, which may take long."""
         HEARTBEAT.beat()
-        # kombu forgets the loop when it stops. It turns again later, and lost tasks are sent through it.
+        # kombu forgets the loop when the loop stops. It runs again later, and lost tasks are sent through it.
         set_event_loop(self.hub)
         super().on_close()
         HEARTBEAT.beat()
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
-        """Connect to the broker, and send heartbeats while it is away: the event loop stands still."""
+        """Connect to the broker. Send heartbeats meanwhile, because the event loop stands still."""
 
         def ensure(on_error: Handler, retries: int | None, callback: Callable[[], None]) -> Any:  # noqa: ANN401
             def between_attempts() -> None:

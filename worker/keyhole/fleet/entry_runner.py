@@ -6,7 +6,7 @@ How an attempt at a job can end:
 |---|---|
 | decided | the verdict is recorded, and the job is done |
 | undecided: S3, the network or credentials failed | the entry is postponed, with a growing delay; the first time, `on_undecided` is called |
-| undecided for `retry_seconds`, or for a fault of ours `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
+| undecided for `retry_seconds`, or for a fault of Keyhole `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
 | its worker was lost | the job goes on as an entry of its own; the jobs that were not begun go on in `PARTS` entries |
 | it uses more CPU time than any scan may, or memory runs out | this process must end itself, and counts as lost |
 | workers were lost `MAX_LOST` times | a verdict `failed` with the reason `poison`, and a dead letter |
@@ -38,12 +38,12 @@ from keyhole.scan.undecided import is_undecided
 
 log = logging.getLogger(__name__)
 
-#: How many workers may be lost with a job. One or two are lost by accident; if it is more, the job kills
-#: them.
+#: How many workers may be lost with a job. One or two may be lost by accident; if more are lost, the job
+#: kills them.
 MAX_LOST: Final = 3
 #: Reasons that say nothing about the bucket.
 OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
-#: How often a job is tried after a fault of ours. A bug does not pass, but a lack of memory may.
+#: The most attempts at a job after faults of Keyhole. A bug does not go away, but a lack of memory may.
 MAX_INTERNAL_ERRORS: Final = 3
 #: The number of parts for the jobs that a lost worker had not begun. If many of them are poison, most parts
 #: lose their workers as well and are split into single jobs, so an innocent job loses at most two workers.
@@ -57,8 +57,8 @@ class EntryRunner:
     Args:
         scan: Scans one object of an entry. The report says what is wrong with the object.
         record: Writes a verdict to the sinks.
-        on_undecided: Called with the first undecided report of an object. It must not ask S3, which may be
-            away.
+        on_undecided: Called with the first undecided report of an object. It must not ask S3, which may
+            not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the entry is completed. It is
             called again if the worker is lost in between.
@@ -123,13 +123,13 @@ class EntryRunner:
             except (HungError, MemoryError):
                 raise
             except BaseException:
-                # The worker was told to stop, or Redis is away: the running attempts have no outcome.
+                # The worker was told to stop, or Redis does not answer: the running attempts have no outcome.
                 self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
     def close(self, entry: Entry) -> bool:
-        """Complete an entry whose jobs are all done. The last part of an entry completes that one, too.
+        """Complete an entry whose jobs are all done. The last part of an entry completes the entry, too.
 
         Returns:
             Whether it is complete. It is not if Redis was restarted and has lost markers of jobs.
@@ -157,7 +157,7 @@ class EntryRunner:
         return []
 
     def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
-        """The jobs that a lost worker was scanning, each alone, and the others in a few parts; or nothing."""
+        """One part for each job that a lost worker was scanning, and a few for the others; or nothing."""
         suspects = self.ledger.attempts.unfinished_among([job.id for job in jobs])
         if not suspects:
             return []

@@ -64,13 +64,13 @@ class ForkGate:
         self._changed.release()
 
     def _left(self) -> float:
-        """For how many seconds to wait for other threads at most."""
+        """Return the most seconds to wait for other threads."""
         me = threading.get_ident()
         latest = max((began for thread, began in self._began.items() if thread != me), default=0.0)
         return latest + PATIENCE - time.monotonic()
 
 
-#: This process's.
+#: The gate of this process.
 GATE: Final = ForkGate()
 
 os.register_at_fork(before=GATE.close, after_in_parent=GATE.open, after_in_child=GATE.forget)

@@ -32,11 +32,12 @@ from keyhole.store.connection import is_outage
 log = logging.getLogger(__name__)
 
 #: How many workers a message may cost before Celery gives up. The ledger gives up a job earlier, and knows
-#: which job it is (`keyhole.fleet.entry_runner.MAX_LOST`); this limit is for workers that die before that.
+#: which job it is (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for workers that die before that is
+#: recorded.
 MAX_RETRIES: Final = 10
 #: The exit code of a process that ends itself because scans hang, or because memory ran out.
 HUNG_EXIT: Final = 70
-#: Seconds until work that Redis failed is tried again.
+#: Seconds until work is tried again after Redis failed.
 REDIS_PAUSE: Final = 5.0
 
 
@@ -80,7 +81,7 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
 
 
 class LedgerTask(KeptTask):
-    """A task whose work is recorded in the ledger before it is published, whichever way that happens."""
+    """A task whose work is recorded in the ledger before it is published, however it is published."""
 
     abstract = True
     max_retries = MAX_RETRIES
@@ -140,7 +141,7 @@ class LedgerTask(KeptTask):
         entry: Entry = ENTRY.validate_python(message)
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
             services().audits.finish(entry.audit, entry.part_of or entry.id)
-            # A batch that was split has no message of its own, so the first of its parts completes it.
+            # A batch that was split has no message any longer, so its first part completes the whole batch.
             whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
             if whole is not None:
                 services().ledger.complete(whole)
@@ -152,7 +153,7 @@ class LedgerTask(KeptTask):
             wiring.CeleryPublisher(self.app).publish(work.runner().run(entry))
         except (HungError, MemoryError) as error:
             # Threads cannot be ended, but a process can. Celery delivers the message again. The attempts that
-            # did not end are recorded as started, so those jobs are scanned alone.
+            # did not end are recorded as started, so each of those jobs is scanned by itself.
             log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
         except redis.RedisError as error:
@@ -171,7 +172,7 @@ class ScanTask(LedgerTask):
     """`keyhole.scan`: one object."""
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
-        """From `(uri)`, `(uri, version_id)` or a `ScanJob`."""
+        """Make an entry of `(uri)`, `(uri, version_id)` or a `ScanJob`."""
         if isinstance(args[0], ScanJob):
             return Entry(args[0].id, (args[0],), queue)
         bucket, key = parse_s3_uri(args[0])
@@ -183,7 +184,7 @@ class ScanBatchTask(LedgerTask):
     """`keyhole.scan_batch`: many objects."""
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
-        """From a sequence of `ScanJob`s or URIs."""
+        """Make an entry of a sequence of `ScanJob`s or URIs."""
         jobs = []
         for number, job in enumerate(args[0]):
             if isinstance(job, str):
@@ -195,10 +196,10 @@ class ScanBatchTask(LedgerTask):
 
 
 def check_buckets(jobs: Sequence[ScanJob]) -> None:
-    """Raise for jobs in buckets that Keyhole may not touch.
+    """Check that Keyhole may touch the buckets of all jobs.
 
     Raises:
-        BucketNotAllowedError: There is such a job.
+        BucketNotAllowedError: It may not touch one of them.
     """
     for bucket in {job.bucket for job in jobs}:
         services().buckets.check(bucket)

@@ -1,8 +1,8 @@
 """The worker's heartbeat file: its event loop touches it every second, and writes into it if a task hangs.
 
 A worker is unhealthy if its event loop stands still, or if it holds a task for longer than the hard limit,
-which should have ended the task. If S3 or the broker is away, the file says so, but the worker is healthy:
-a restart would not help.
+which should have ended the task. If S3 or the broker does not answer, the file says so, but the worker
+is healthy: a restart would not help.
 """
 
 import time

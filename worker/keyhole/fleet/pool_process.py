@@ -32,7 +32,7 @@ from keyhole.jobs.entry import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 
-#: Exit codes of a process that must be confined and cannot, and of one whose confinement is outdated.
+#: Exit codes of a process that must be confined but cannot be, and of one whose confinement is outdated.
 UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
 #: The access of this pool process, if it is confined, and the watch over its threads. The watch ends a

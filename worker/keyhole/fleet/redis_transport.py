@@ -1,4 +1,4 @@
-"""kombu's Redis transport, for a Redis with untrusted writers that does not always answer.
+"""kombu's Redis transport, for a Redis that does not always answer and has untrusted writers.
 
 - kombu pops an item off the list and then parses it as JSON. An item that is not JSON ended the worker and
   was lost. Here, such an item, and JSON that is not a message, becomes a dead letter. If Redis does not
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 #: The key of an item that is not a message, within this module.
 _RAW = "keyhole-raw"
-#: Seconds without further messages after Redis did not record a delivery.
+#: Seconds for which no further message is taken after Redis did not record a delivery.
 REST_SECONDS: Final = 5
-#: Seconds until a failed action is tried again, and that a closing channel waits for its backlog. If Redis
-#: answers, that takes milliseconds; if not, the event loop waits for one channel after the other.
+#: Seconds until a failed action is tried again, and for which a closing channel waits for its backlog. If
+#: Redis answers, that takes milliseconds; if not, the event loop waits for one channel after the other.
 RETRY_SECONDS, LAST_SECONDS = 1.0, 1.0
 
 
@@ -138,8 +138,8 @@ class QoS(kombu_redis.QoS):
         self._rests_until = 0.0
         # A pool of its own, because the channel closes its pool while the backlog may be busy.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - kombu has no other
-        # Last: kombu calls `restore_unacked_once` when the process ends, also if no client could be made
-        # because the connection was closed.
+        # This comes last: kombu calls `restore_unacked_once` when the process ends, even if no client was
+        # made because the connection was closed.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
@@ -270,8 +270,8 @@ class Transport(kombu_redis.Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - whatever JSON holds
         if _is_message(message):
-            # A message belongs to the list that it was in, whatever it says: signatures cover the queue, and
-            # unacknowledged messages are put back there.
+            # A message belongs to the list that it was in, even if it names another: signatures cover the
+            # queue, and unacknowledged messages are put back there.
             message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return

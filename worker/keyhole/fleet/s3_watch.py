@@ -61,7 +61,7 @@ class TroubleMark:
 
     @property
     def seconds_ago(self) -> float:
-        """How long ago that was; infinite if never."""
+        """Seconds since the last trouble; infinite if there was none."""
         (at,) = struct.unpack_from("d", self._memory, 0)
         return time.monotonic() - at if at else float("inf")
 

@@ -4,15 +4,15 @@ The due times are in Redis. A lock in Redis lets one scheduler work; others wait
 releases the lock; if it was killed, another one works within `LOCK_SECONDS`. If a schedule was due while no
 scheduler worked, it is published once when one works again.
 
-Beyond RedBeat, the run of a due schedule
+In addition to what RedBeat does, the run of a due schedule
 
 - is published before it is recorded as past, so that a lost scheduler or broker loses no run. If it is
   published twice, both messages have the same id, which is made of the schedule's name and its last due time.
-- expires when the schedule is due again, so that a worker that was away starts one audit, not many.
-- follows a changed crontab or interval at once; runs from before the change are not made up for.
+- expires when the schedule is due again, so that a worker that was down starts one audit, not many.
+- follows a changed crontab or interval at once; runs that were due before the change are not started late.
 
-RedBeat writes the file's schedules when a scheduler starts, before it has the lock: the scheduler that was
-started last decides, whichever works.
+RedBeat writes the file's schedules when a scheduler starts, before it has the lock. So the schedules are
+those of the scheduler that started last, even if another one has the lock.
 """
 
 import logging
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 
 TASK: Final = "keyhole.audit_due"
 #: Seconds until the lock of a silent scheduler expires: longer than its timeouts for Redis and the broker,
-#: and short enough for an audit.
+#: and short enough not to delay an audit much.
 LOCK_SECONDS: Final = 30
 #: Seconds between two checks for due schedules, or of the lock if another scheduler has it.
 LOOK_SECONDS: Final = 1
-#: Seconds for an answer from Redis, and how often a command is retried. Then the scheduler tries again later.
+#: Seconds for an answer from Redis, and retries of a command. After these, the scheduler tries again later.
 ANSWER_SECONDS, RETRIES = 5.0, 2
 #: Brokers drop connections that are idle for a day, so a retry is usual. All attempts take about 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
@@ -66,7 +66,7 @@ def configuration(
         "redbeat_key_prefix": keys.BEAT_PREFIX,
         "redbeat_lock_key": keys.BEAT_LOCK,
         "redbeat_lock_timeout": lock_seconds,
-        # There are no results; without this, beat would have them cleaned up every night.
+        # Tasks have no results. Without this setting, beat would have results cleaned up every night.
         "result_expires": None,
     }
 
@@ -106,7 +106,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         super().update_from_dict(dict_)
 
     def apply_async(self, entry: RedBeatSchedulerEntry, **_: object) -> object:
-        """Publish that a schedule is due, then record it."""
+        """Publish the run of a schedule that is due, then record the run."""
         _, seconds = entry.is_due()
         sent = self.send_task(
             entry.task,
@@ -203,7 +203,7 @@ class BeatEntry:
 def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
     """Return a schedule as the schedulers have it; `None` if no scheduler has read it yet."""
     found = client.hmget(keys.beat_entry(name), ["definition", "meta"])
-    definition, meta = cast("list[bytes | None]", found)  # bytes, as `connect` asks
+    definition, meta = cast("list[bytes | None]", found)  # `connect` asks for bytes
     if definition is None or meta is None:
         return None
     return BeatEntry(

@@ -1,4 +1,4 @@
-"""Bounds the time in which a worker stops, whatever its tasks wait for."""
+"""Limits the time that a worker takes to stop, even if its tasks wait for something."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN
 
 
 def stop_in_time(**_: object) -> None:
-    """Follow a warm shutdown, which waits for running tasks, by a cold shutdown, and that by an exit.
+    """After a warm shutdown, which waits for running tasks, start a cold shutdown, and then exit.
 
     Celery's own limit, the soft shutdown, sleeps for its whole time in the signal handler: a worker with a
     task would always take that long, and would not acknowledge tasks that finish in that time. The cold

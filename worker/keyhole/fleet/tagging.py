@@ -107,8 +107,7 @@ class TagWork:
 
         An uploader may set the tag `safe` on an object. This debt removes such tags while the object is
         undecided. It makes no request to S3; the recorded verdict is looked up when the tags are written. If
-        verdicts are not recorded in Redis, correct tags cannot be told from forged ones, so do not call it
-        then.
+        verdicts are not recorded in Redis, correct and forged tags look the same; do not call it then.
 
         Args:
             report: The undecided report; its ETag is not used.

@@ -5,16 +5,17 @@
     an entry of the ledger ──► given up ────┤            └──► dropped
     tags that are owed ──► given up ────────┘
 
-The same message again is the same letter, and so is the same work on the same queue: its count rises.
-Letters do not expire. Only bodies that are longer than any message that Keyhole reads are cut.
+If the same message fails again, or the same work on the same queue, the count of its letter rises. Letters do
+not expire. A body is cut only if it is longer than any message that Keyhole reads.
 
-A listener acknowledges messages when their letters are on the server's disk (`add_durably`). Other callers
-do not wait for the disk (`add`): entries and tag debts are removed from the same Redis after their letter
-is written, so a crash that loses the letter brings them back; and a consumer writes letters on the worker's
-event loop, which must not wait.
+A listener acknowledges messages when their letters are on the disk of the Redis server (`add_durably`).
+Other callers do not wait for the disk (`add`). They remove an entry or a tag debt from the same Redis after
+its letter is written, so a crash that loses the letter also brings back the entry or the debt. A consumer
+writes letters on the worker's event loop, which must not wait.
 
-What it can't do: it is as durable as its Redis, and takes its memory. RabbitMQ forgets a refused message up
-to two seconds before its letter is on disk. Anybody who can write to the queue can fill Redis with letters.
+What it can't do: dead letters are only as durable as their Redis, and they use its memory. RabbitMQ
+forgets a refused message up to two seconds before its letter is on disk. Anybody who can write to the queue
+can fill Redis with letters.
 """
 
 import json
@@ -36,14 +37,14 @@ from keyhole.store import keys
 from keyhole.store.durability import Durability
 
 #: The longest body that is kept in full, in bytes: the longest message that is read
-#: (`keyhole.intake.events.notifications`). Of a longer body, the first part is kept, which shows its sender.
+#: (`keyhole.intake.events.notifications`). A longer body is cut to its first part, which shows the sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
 #: The longest reason that is kept, in characters.
 LONGEST_REASON: Final = 1000
-#: Seconds for which the count of a message's receives is kept after the last one.
+#: Seconds for which the number of a message's receives is kept after its last receive.
 RECEIVES_SECONDS: Final = 86_400
-#: 128 bits: two of a billion letters share an id with a probability of 1 in 10**21.
+#: 128 bits: the probability that any two of a billion letters share an id is 1 in 10**21.
 _ID_BYTES: Final = 16
 #: Letters in one answer.
 _PAGE: Final = 100
@@ -51,13 +52,13 @@ _PAGE: Final = 100
 _HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
 
 _ADD: Final = """
--- KEYS[1]  zset: ids of dead letters by the last time
+-- KEYS[1]  zset: ids of dead letters by the time of the last failure
 -- KEYS[2]  the letter
 -- KEYS[3]  the count of receives, which is deleted
 -- ARGV[1]  letter id
--- ARGV[2]  how often it failed
+-- ARGV[2]  the number of failures to add
 -- ARGV[3]  1 if the letter must be there already
--- ARGV[4…] fields of the letter, each with its value behind it
+-- ARGV[4…] fields of the letter, each followed by its value
 if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
     return
 end
@@ -71,10 +72,10 @@ redis.call('DEL', KEYS[3])
 """
 
 _DROP_UNCHANGED: Final = """
--- KEYS[1]  zset: ids of dead letters by the last time
+-- KEYS[1]  zset: ids of dead letters by the time of the last failure
 -- KEYS[2]  the letter
 -- ARGV[1]  letter id
--- ARGV[2]  how often it had failed when it was read
+-- ARGV[2]  the number of its failures when it was read
 if redis.call('HGET', KEYS[2], 'times') ~= ARGV[2] then
     return 0
 end
@@ -92,14 +93,14 @@ class LetterKind(StrEnum):
     JOB = "job"
     #: A message of the broker that no task can work on; see `keyhole.intake.refused`.
     REFUSED = "refused"
-    #: The tags that an object was to have, as JSON (`keyhole.results.tags.TagDebt`).
+    #: The tags that could not be written to an object, as JSON (`keyhole.results.tags.TagDebt`).
     TAGS = "tags"
 
 
 class Dead(NamedTuple):
     """A dead letter before it is stored.
 
-    `source` is the queue that it came from, without a password. `times` is how often it failed.
+    `source` is the queue that it came from; passwords are left out. `times` is the number of failures.
     """
 
     id: str
@@ -121,7 +122,7 @@ class Dead(NamedTuple):
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
-        """An entry of the ledger that is given up. Entries for the same objects are the same letter."""
+        """An entry of the ledger that is given up. Entries for the same objects share a letter."""
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
         body = ENTRY.dump_json(entry, exclude_none=True)
@@ -129,7 +130,7 @@ class Dead(NamedTuple):
 
     @classmethod
     def tags(cls, debt: TagDebt, reason: str) -> Self:
-        """Tags that could not be written. All tags of the same object are the same letter."""
+        """Tags that could not be written. All tags of the same object share a letter."""
         named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
         body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
         return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
@@ -138,7 +139,7 @@ class Dead(NamedTuple):
 class DeadLetter(BaseModel):
     """A stored dead letter. Times are in UTC; `size` is that of the full body, in bytes.
 
-    `body` is base64 in JSON; `None` in a list, where it is not loaded.
+    In JSON, `body` is base64. In a list of letters, it is not loaded and is `None`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -165,9 +166,9 @@ class DeadLetter(BaseModel):
 
 
 def with_new_ids(entry: Entry) -> Entry:
-    """The same work under new ids, so that no marker, count or verdict of the old ids prevents it.
+    """Return the same work under new ids, so that no marker, count or verdict of the old ids prevents it.
 
-    It does not belong to an audit any longer, because the audit has counted it.
+    The new entry does not belong to an audit, because the audit has counted the old one.
     """
     jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
     return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
@@ -183,13 +184,13 @@ class DeadLetters:
         self._drop_unchanged = client.register_script(_DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
-        """Store a letter, or count one more failure of it. If an answer is lost, it counts twice."""
+        """Store a letter, or count one more failure of it; two if the first answer of Redis is lost."""
         self._keep(dead, self._client)
 
     def add_durably(self, letters: Sequence[Dead]) -> None:
         """Store letters as `add` does, in one round trip, and return when they are on the server's disk.
 
-        If the server cannot tell that, this does not wait (see `durability`).
+        If the server cannot tell whether they are, this does not wait (see `durability`).
 
         Raises:
             NotDurableError: The disk is too slow. The letters are in the server's memory, and may be lost.
@@ -221,7 +222,7 @@ class DeadLetters:
         self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:
-        """Count a receive of a message that is not understood and not a letter yet; 1 for the first one."""
+        """Count a receive of a message that is not understood and not a letter yet, and return the count."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(keys.dead_receives(dead.id))
             pipe.expire(keys.dead_receives(dead.id), RECEIVES_SECONDS)
@@ -232,14 +233,14 @@ class DeadLetters:
         return self._client.zcard(keys.DEAD)
 
     def ids(self, beginning: str = "") -> list[str]:
-        """The ids of all letters, or of those with this beginning; the latest first."""
-        found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # bytes, as `connect` asks
+        """Return the ids that begin with `beginning`, the latest letter first."""
+        found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # `connect` asks for bytes
         return [text for letter_id in found if (text := letter_id.decode()).startswith(beginning)]
 
     def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:
-        """Yield letters, or those of one kind, without their bodies; the latest first.
+        """Yield all letters, or those of one kind, without their bodies; the latest first.
 
-        Letters that are added in the meantime are not among them.
+        It leaves out letters that are added after it has started.
         """
         letter_ids = self.ids()
         for start in range(0, len(letter_ids), _PAGE):
@@ -256,7 +257,7 @@ class DeadLetters:
                     yield letter
 
     def get(self, letter_id: str) -> DeadLetter | None:
-        """Return a letter with its body; `None` if there is none."""
+        """Return a letter with its body; `None` if there is no such letter."""
         found = cast("dict[bytes, bytes]", self._client.hgetall(keys.dead_letter(letter_id)))
         return _letter(letter_id, {name.decode(): value for name, value in found.items()}) if found else None
 
@@ -307,7 +308,7 @@ def _id(kind: LetterKind, content: bytes) -> str:
 
 
 def _letter(letter_id: str, fields: Mapping[str, Any]) -> DeadLetter:
-    """The letter of fields in Redis."""
+    """Make a letter of its fields in Redis."""
     return DeadLetter(
         id=letter_id,
         kind=LetterKind(fields["kind"].decode()),

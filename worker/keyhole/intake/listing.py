@@ -4,9 +4,9 @@ A page is one LIST of up to 1,000 keys. If a server lists in the order of the ke
 is the last key, which stays valid forever. Servers are not trusted: keys out of order or outside the prefix
 end the listing, and so does a place that was listed before. Otherwise a listing might never end.
 
-From the API reference of S3: `StartAfter` need not be an existing key; directory buckets have neither it
-nor an order; the versions of a key come newest first. The marker for the next page of versions is the last
-entry of this page for S3, and the first one of the next page for Ceph; both continue there.
+From the API reference of S3: `StartAfter` need not be an existing key; directory buckets have neither
+`StartAfter` nor an order; the versions of a key come newest first. The marker for the next page of versions
+is the last entry of this page for S3, and the first one of the next page for Ceph; both continue there.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 
 #: The storage classes of which only a restored copy can be read. The archive tiers of Intelligent-Tiering are
-#: not classes: a listing does not show them, so such an object is asked for, and that costs a GET.
+#: not classes: a listing does not show them, so Keyhole tries to read such an object; that costs a GET.
 ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -107,7 +107,7 @@ def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Liste
     """Yield every object whose key begins with `prefix`, in the server's order.
 
     Raises:
-        ConfigurationError: The bucket cannot be listed so; it says why.
+        ConfigurationError: The bucket cannot be listed in this way; the message says why.
     """
     lister = lister_for(client, bucket, prefix)
     page = lister.page(None)
@@ -145,7 +145,7 @@ class _S3Lister:
             "Bucket": self._bucket,
             "Prefix": self._prefix,
             "MaxKeys": self._page_size,
-            "EncodingType": "url",  # as XML does not carry every key; botocore leaves the decoding to us then
+            "EncodingType": "url",  # because XML cannot hold every key; botocore does not decode them then
         }
 
     def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
@@ -236,7 +236,7 @@ class DirectoryLister(_S3Lister):
     It is not documented how long such a token is valid. These buckets have no archived objects to ask about.
 
     Raises:
-        ConfigurationError: The prefix does not end in `/`: these buckets list folders alone.
+        ConfigurationError: The prefix does not end in `/`: these buckets list only folders.
     """
 
     ordered = False

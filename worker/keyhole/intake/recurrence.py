@@ -80,7 +80,7 @@ class Crontab:
 
     @property
     def celery(self) -> schedules.crontab:
-        """As Celery beat takes it."""
+        """Return it in the form that Celery beat takes."""
         return self._rule()
 
     def next_after(self, moment: datetime) -> datetime:
@@ -108,7 +108,7 @@ class Interval:
 
     @property
     def celery(self) -> timedelta:
-        """As Celery beat takes it."""
+        """Return it in the form that Celery beat takes."""
         return timedelta(seconds=_seconds(self.text))
 
     def next_after(self, moment: datetime) -> datetime:

@@ -1,8 +1,8 @@
-"""The last audit of each schedule, in Redis, so that a schedule starts none while that one is running.
+"""The last audit of each schedule, in Redis. A schedule starts no audit while its last one is running.
 
 Each due time has an id, which is also the id of its audit. If a due time is published twice, by a second
-delivery or by two schedulers, it is decided once. A script decides, so that of two workers at the same
-moment one finds the other's audit.
+delivery or by two schedulers, it is decided once. A script decides, so if two workers ask at the
+same moment, one finds the other's audit.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ return begun
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The last audit of a schedule, and how often the schedule was skipped because it was still running."""
+    """The last audit of a schedule, and the number of runs skipped because it was still running."""
 
     audit_id: str | None
     skipped: int
@@ -64,7 +64,7 @@ class ScheduleRuns:
         """Create the audit of a schedule that is due, unless the last one is running or paused.
 
         Returns:
-            Whether there is an audit of this id, created now or before. If not, it is skipped and counted.
+            Whether there is an audit of this id, created now or before. If not, this is counted as skipped.
         """
         begun = self._begin(
             keys=[keys.schedule(name), keys.audit(audit_id), keys.AUDITS],
@@ -75,5 +75,5 @@ class ScheduleRuns:
     def last(self, name: str) -> LastRun:
         """Return the last run of a schedule."""
         found = self._client.hmget(keys.schedule(name), ["audit", "skipped"])
-        audit_id, skipped = cast("list[bytes | None]", found)  # bytes, as `connect` asks
+        audit_id, skipped = cast("list[bytes | None]", found)  # `connect` asks for bytes
         return LastRun(None if audit_id is None else audit_id.decode(), int(skipped or 0))

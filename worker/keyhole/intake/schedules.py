@@ -124,7 +124,7 @@ class Schedule(BaseModel):
 
     @property
     def when(self) -> Crontab | Interval:
-        """When it is due."""
+        """The times at which it is due."""
         return Interval(self.every) if self.crontab is None and self.every else Crontab(str(self.crontab))
 
     def spec(self, *, rate: float, outstanding: int, batch_size: int) -> AuditSpec:
@@ -170,7 +170,7 @@ def load_schedules(path: str) -> tuple[Schedule, ...]:
 
 
 def parse_schedules(text: str, where: str) -> tuple[Schedule, ...]:
-    """Return the schedules of a text, which errors call `where`.
+    """Return the schedules of a text, which error messages call `where`.
 
     Raises:
         FileError: It is not valid.

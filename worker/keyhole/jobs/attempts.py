@@ -7,8 +7,8 @@
   was interrupted, for example by a time limit or because the worker was told to stop. It is undecided if S3
   or the network failed.
 
-What it can't do: if a worker is killed between its start and the count of the one before it, that one is not
-counted.
+What it can't do: `start` records the new worker before it counts a lost one. If the new worker is killed in
+between, the lost one is not counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """How often a job was undecided: in total, for the last reason, and for how many seconds."""
+    """The undecided attempts at a job: all, those for the last reason, and seconds since the first."""
 
     times: int
     alike: int
@@ -73,8 +73,8 @@ class Attempts:
     def start(self, job_id: str, worker: str, is_alive: Callable[[str], bool]) -> Start:
         """Record that a worker starts an attempt, and return how many workers were lost with the job.
 
-        `is_alive` returns whether the worker of a name lives. A worker that lives was not lost: the job was
-        delivered twice, and both workers scan it.
+        `is_alive` returns whether the worker of a name is alive. A worker that is alive was not lost: the job
+        was delivered twice, and both workers scan it.
         """
         before, lost, run = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
         name = bytes(before).decode(errors="replace")

@@ -5,12 +5,12 @@ from typing import Final
 
 #: Seconds of the first delay, and of the longest.
 FIRST_DELAY, LONGEST_DELAY = 5.0, 60.0
-#: The jitter, as a share of the delay. Without it all failed work would come back at once.
+#: The jitter, as a share of the delay. Without it, all failed work would be due at the same moment.
 _JITTER: Final = 0.25
 
 
 def delay_after(times: int) -> float:
-    """Seconds to wait after so many failed attempts, at least one."""
+    """Return the seconds to wait after `times` failed attempts (at least one)."""
     return min(FIRST_DELAY * 2.0 ** min(times - 1, 10), LONGEST_DELAY)
 
 

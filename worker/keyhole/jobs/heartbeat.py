@@ -20,7 +20,7 @@ from keyhole.jobs.liveness import Liveness
 
 _log = logging.getLogger(__name__)
 
-#: Seconds from one heartbeat to the next. A lease expires after six that failed.
+#: Seconds from one heartbeat to the next. A lease expires after six failed heartbeats.
 BEAT_SECONDS: Final = 5.0
 
 
@@ -32,10 +32,10 @@ class Heartbeat:
         self._liveness = liveness
         self._seconds = seconds
         self._lock = threading.Lock()
-        # By queue and entry, when this process began to work on it.
+        # When this process began to work on an entry, by queue and entry id.
         self._held: dict[str, dict[str, float]] = {}
         self._unreleased: list[tuple[Entry, str, list[str]]] = []
-        # Held while pending entries are released, so that none of them is begun at the same time.
+        # Held while pending entries are released, so that none of these entries is begun meanwhile.
         self._releasing = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -56,9 +56,9 @@ class Heartbeat:
     def release(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
         """Release an entry whose work was interrupted, and the attempts at its jobs.
 
-        If Redis is away, do so when it is back: these attempts must not count as lost. In the meantime, a
-        worker that is delivered the entry's message finds a valid lease and drops the message. So the entry
-        is postponed only briefly.
+        If Redis does not answer, release them when it answers again: these attempts must not count as lost.
+        If a worker gets the entry's message in the meantime, it finds a valid lease and drops the message. So
+        the entry is postponed only briefly.
         """
         try:
             self._release(entry, worker, job_ids)
@@ -78,10 +78,10 @@ class Heartbeat:
     def release_before(self, entry: Entry) -> None:
         """Do a pending release of an entry that this process is about to begin again.
 
-        Later, the release would end the new lease.
+        If it were done later, it would end the new lease.
 
         Raises:
-            redis.RedisError: Redis is still away.
+            redis.RedisError: Redis still does not answer.
         """
         with self._releasing:
             with self._lock:

@@ -1,4 +1,4 @@
-"""Leases: which worker process works on an entry, so that two do not, and a lost worker is noticed.
+"""Leases: which worker process works on an entry. So no two work on it, and a lost worker is noticed.
 
     acquired ──► renewed by each heartbeat ──► released, or released and postponed
                       │
@@ -38,9 +38,9 @@ class Leases:
         self._reclaim = client.register_script(ledger_scripts.RECLAIM)
 
     def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
-        """Acquire the lease of an entry, unless another process has a valid one. `force` takes that, too.
+        """Acquire the lease of an entry, unless another process has a valid one and `force` is false.
 
-        It is also recorded that the queue has got as far as this entry (see `Ledger.overtaken`).
+        Also record that workers have come as far as this entry in its queue (see `Ledger.overtaken`).
 
         Returns:
             The process that held the entry before and did not release it; `None` if there is none.
@@ -67,7 +67,7 @@ class Leases:
         )
 
     def release(self, entry: Entry, holder: str, *, postponed: float | None = None) -> None:
-        """Release a lease, if this holder still has it. `postponed`: the entry is due in so many seconds."""
+        """Release a lease, if this holder still has it. `postponed`: seconds until it is due again."""
         self._release(
             keys=[
                 keys.ledger_open(entry.queue),
@@ -80,7 +80,7 @@ class Leases:
         )
 
     def reclaim(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """End up to `limit` leases without a heartbeat for so many seconds, and return their entries."""
+        """End up to `limit` leases without a heartbeat for `seconds`, and return their entries."""
         until = float(self._clock(keys=[keys.LEDGER_CLOCK])) - seconds
         expired = ids_by_activity(self._client, keys.ledger_held(queue), limit=limit, until=until)
         found = read_records(self._client, expired)

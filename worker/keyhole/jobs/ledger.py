@@ -26,18 +26,18 @@ The life of an entry:
 - An entry is recorded *before* it is published. Recording it again changes nothing. Recording a complete
   entry does not open it again.
 - The ledger has a clock of its own. It follows the server's clock, but never goes back and never jumps
-  (`ledger_scripts.NOW`), so neither the hosts' clocks nor the server's need be right.
+  (`ledger_scripts.NOW`), so the clocks of the hosts and of the server may be wrong.
 - A lost message is found by the order of its queue, which is first in, first out: an entry is overtaken if a
-  worker has begun one that was recorded after the last activity of this one. Its message must be gone.
-- An entry that is sent again and again without progress is discarded: it is neither open nor complete.
+  worker has begun another one that was recorded after its last activity. Its message must be gone.
+- An entry that is sent again too often without progress is discarded: it is neither open nor complete.
 - A Redis server that crashes loses its last writes, while workers live on. So a job is marked as done only in
   the same run of the server in which its attempt began, and an entry is completed only if all its jobs are
   marked. The marker is written after the verdict: if the marker is there, the verdict is, too.
 
 What it can't do: it is as durable as its Redis. If the server supports `WAITAOF`, recording waits until the
 entry is on its disk. FLUSHDB, eviction, or a fail-over to a replica that lags lose entries without a trace.
-Markers expire after `done_seconds`; a message that is delivered later is worked on again. That costs requests
-and no second verdict.
+Markers expire after `done_seconds`; a message that is delivered later is worked on again. That costs
+requests, but does not lead to a second verdict.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,15 +55,15 @@ from keyhole.store.durability import Durability
 
 #: Ids in one MGET: the answer has some kilobytes, and the command does not hold up the server.
 _IDS_PER_COMMAND: Final = 1000
-#: Seconds by which entries may be begun out of the order in which they were recorded: a bulk is recorded
-#: first and published then, and several consumers take its messages at once.
+#: Entries that were recorded less than this many seconds apart may be begun in another order: a bulk is
+#: recorded before it is published, and several consumers take its messages at once.
 _OUT_OF_ORDER_SECONDS: Final = 10.0
 
 
 class Ledger:
     """The ledger in Redis, through a client of `keyhole.store.connection.connect`.
 
-    `done_seconds` is how long markers and attempts are kept. It must be longer than the broker may take to
+    Markers and attempts are kept for `done_seconds`. This must be longer than the broker may take to
     deliver a message again (its visibility timeout); otherwise that message is worked on again.
     """
 
@@ -232,7 +232,7 @@ class Ledger:
         return self._marked([job.id for job in entry.jobs], keys.job_done)
 
     def mark_published(self, entry_ids: Sequence[str], seconds: int) -> None:
-        """Remember for so many seconds that entries were published, so that duplicates are not."""
+        """Remember for `seconds` that entries were published, so that duplicates are not published."""
         with self._client.pipeline(transaction=False) as pipe:
             for entry_id in entry_ids:
                 pipe.set(keys.entry_published(entry_id), "1", ex=seconds)
@@ -254,11 +254,11 @@ class Ledger:
     # For the sweep
 
     def claim_sweep(self, seconds: float) -> bool:
-        """Claim the next sweep; false if another process has claimed one within so many seconds."""
+        """Claim the next sweep; false if another process has claimed one within the last `seconds`."""
         return bool(self._claim_sweep(keys=[keys.SWEEP, keys.LEDGER_CLOCK], args=[seconds]))
 
     def idle(self, queue: str, limit: int, *, seconds: float = 0.0) -> list[OpenEntry]:
-        """Return up to `limit` entries of a queue that have been idle for so many seconds, longest first."""
+        """Return up to `limit` entries of a queue that have been idle for `seconds`, the longest first."""
         return self._idle_until(queue, limit, self._now() - seconds)
 
     def overtaken(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
@@ -279,7 +279,7 @@ class Ledger:
         return [found.entry for found in read_records(self._client, [(entry_id, 0.0) for entry_id in due])]
 
     def count_resend(self, entry: Entry) -> int:
-        """Count that an entry was sent again, and return how often that was since it last made progress.
+        """Count that an entry was sent again, and return the number of resends since it last made progress.
 
         This counts as activity.
         """
@@ -296,7 +296,7 @@ class Ledger:
         )
 
     def resend_count(self, entry: Entry) -> int:
-        """How often an open entry was sent again since it last made progress, as of the last time."""
+        """Return what `count_resend` last returned for an open entry; 0 if it was not sent again."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id))
         return int(value.partition(b" ")[0]) if value else 0
 

@@ -1,8 +1,8 @@
 """The Lua scripts by which the ledger takes each step atomically. `store.keys` says what the keys hold.
 
-Every script that needs the time takes it from the ledger's clock (`NOW`). It follows the server's clock but
-never goes back and never jumps forward. So no entry looks idle because the server's clock was set or the
-server was frozen.
+Every script that needs the time takes it from the ledger's clock (`NOW`). That clock follows the server's
+clock but never goes back and never jumps forward. So no entry looks idle because the server's clock was set
+or the server was frozen.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ from keyhole.jobs.ledger_format import LUA
 #: the server was frozen, its clock was set, or no worker ran; entries did not become idle in that time.
 MAX_STEP_SECONDS: Final = 10
 
-#: How long the failures of a minute are kept.
+#: Seconds for which the failures of a minute are kept.
 FAILURES_SECONDS: Final = 1800
 
 NOW: Final = f"""
@@ -33,7 +33,7 @@ local function text(seconds) return string.format('%.6f', seconds) end
 """
 
 RUN: Final = """
--- The id of this run of the server. Another run may have lost what this one had not written to its disk.
+-- The id of this run of the server. After a restart, writes of this run that were not on disk may be lost.
 -- Empty if INFO is forbidden.
 local function run()
     local info = redis.pcall('INFO', 'server')
@@ -93,7 +93,7 @@ end
 ACQUIRE: Final = f"""
 -- KEYS[1]  zset: open entries of the queue by their last activity
 -- KEYS[2]  hash: records of open entries
--- KEYS[3]  hash: for each queue, when the latest entry was recorded that a worker has begun
+-- KEYS[3]  hash: for each queue, when the newest of the entries that workers have begun was recorded
 -- KEYS[4]  zset: leased entries of the queue by their holder's last heartbeat
 -- KEYS[5]  hash: the holder of an entry
 -- KEYS[6]  zset: postponed entries by when they are due
@@ -101,10 +101,10 @@ ACQUIRE: Final = f"""
 -- ARGV[1]  entry id
 -- ARGV[2]  the queue
 -- ARGV[3]  the new holder
--- ARGV[4]  seconds since the last heartbeat for which a lease is valid
+-- ARGV[4]  seconds for which a lease is valid after the last heartbeat
 -- ARGV[5]  1 to take a valid lease, too
--- returns the last holder that did not release the lease (empty: none), and 1 if its lease is valid: then the
--- lease stays with it, unless it was to be taken
+-- returns the last holder that did not release the lease (empty: none), and 1 if that holder keeps its valid
+-- lease, else 0
 {NOW}{LUA}
 local at = now(KEYS[7])
 local record = redis.call('HGET', KEYS[2], ARGV[1])
@@ -160,9 +160,9 @@ POP_DUE: Final = f"""
 -- KEYS[1]  zset: postponed entries by when they are due
 -- KEYS[2]  hash: records of open entries
 -- KEYS[3]  the clock
--- ARGV[1]  how many at most
--- ARGV[2]  the prefix of a queue's name in the key of its open entries
--- returns the ids of those that are due; they are postponed no longer
+-- ARGV[1]  the largest number of entries
+-- ARGV[2]  the key of a queue's open entries, without the queue's name at its end
+-- returns the ids of the due entries, which are not postponed any longer
 {NOW}{LUA}
 local at = text(now(KEYS[3]))
 local due = redis.call('ZRANGE', KEYS[1], '-inf', at, 'BYSCORE', 'LIMIT', 0, ARGV[1])
@@ -178,7 +178,7 @@ return due
 
 START: Final = f"""
 -- KEYS[1]  hash: the job's attempts
--- ARGV[1]  the worker process that starts one
+-- ARGV[1]  the worker process that starts an attempt
 -- ARGV[2]  seconds that the hash is kept
 -- returns the worker whose attempt never ended (empty: none), how many workers were lost with the job, and
 -- the run of the server
@@ -215,8 +215,9 @@ UNDECIDED: Final = f"""
 -- ARGV[2]  the error, one line
 -- ARGV[3]  seconds that the hash is kept
 -- ARGV[4]  the bucket whose failures are counted; empty: none
--- ARGV[5]  the prefix of a minute in the key of its failures
--- returns how often it was undecided, how often for this reason, and for how many seconds (as text)
+-- ARGV[5]  the key of a minute's failures, without the minute at its end
+-- returns the number of undecided attempts, their number for this reason, and the seconds since the first of
+-- them (as text)
 {NOW}
 local at = now(KEYS[2])
 redis.call('HDEL', KEYS[1], 'started')
@@ -234,13 +235,13 @@ return {{times, alike, text(at - redis.call('HGET', KEYS[1], 'since'))}}
 """
 
 COUNT_RESEND: Final = f"""
--- KEYS[1]  hash: how often open entries were sent again, a space, how many of their jobs were done then
+-- KEYS[1]  hash: for each open entry, the number of resends, a space, the number of its jobs done then
 -- KEYS[2]  zset: open entries of the queue by their last activity
 -- KEYS[3]  the clock
 -- KEYS[4]  hash: records of open entries
 -- ARGV[1]  entry id
 -- ARGV[2]  how many of its jobs are done
--- returns how often it was sent again since it last made progress; 0 if it is not open
+-- returns the number of resends since it last made progress; 0 if it is not open
 {NOW}
 if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 0 then return 0 end
 local times, done = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+)$')
@@ -287,8 +288,8 @@ COMPLETE: Final = f"""
 -- KEYS[9]  the marker that the whole entry is complete; KEYS[3] if this entry is not a part
 -- ARGV[1]  entry id
 -- ARGV[2]  seconds that the marker is kept
--- ARGV[3]  the prefix of a job's id in the key of its marker
--- ARGV[4]  the prefix of a job's id in the key of its attempts
+-- ARGV[3]  the key of a job's marker, without the job's id at its end
+-- ARGV[4]  the key of a job's attempts, without the job's id at its end
 -- ARGV[5]  1 to complete it only if all of its jobs are marked, or the whole entry is complete
 -- returns 1 if it is complete
 {LUA}

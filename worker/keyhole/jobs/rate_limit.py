@@ -38,9 +38,9 @@ local kept = string.format('%.0f %.0f', ends, now)
 redis.call('SET', KEYS[1], kept, 'PX', math.ceil((ends - now) / 1000) + 60000)
 return math.max(0, math.ceil(begins - now))
 """
-#: The longest wait, in microseconds: a year, which stands for no limit.
+#: The longest wait, in microseconds: a year, which means no limit.
 _LONGEST: Final = 365 * 86400 * 1_000_000
-#: Seconds between two heartbeats. A longer wait is done in steps.
+#: Seconds between two heartbeats. A longer wait is split into steps.
 _STEP: Final = 10.0
 
 
@@ -74,7 +74,7 @@ class RateLimiter:
         """Wait for the next slot.
 
         Raises:
-            TransientError: It would begin too late; none is taken.
+            TransientError: The next slot would begin too late; no slot is taken.
         """
         if not self._rate:
             return

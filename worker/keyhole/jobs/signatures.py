@@ -43,7 +43,7 @@ SIGNED: Final = ("task", "id", "eta", "expires", "retries")
 KEY_BYTES: Final = 32
 #: The fewest different bytes in a key. Only one in 10**9 random keys of 32 bytes has fewer than 20.
 DIFFERENT_BYTES: Final = 20
-#: Seconds by which a publisher's clock may be ahead of ours: the tolerance that S3 has.
+#: Seconds by which a publisher's clock may be ahead of the worker's. S3 has the same tolerance.
 CLOCK_SECONDS: Final = 900
 #: The longest file that is read.
 _LONGEST_FILE: Final = 4096

@@ -21,7 +21,7 @@ from keyhole.jobs.queues import QUEUES
 
 log = logging.getLogger(__name__)
 
-#: How often an entry is sent again without progress. An entry that was lost by accident succeeds at once.
+#: The most resends of an entry without progress. An entry that was lost by accident succeeds at once.
 MAX_RESENDS: Final = 5
 #: Entries of a queue in one step, and steps of one sweep. The next sweep takes the others.
 _PAGE, _PAGES = 1000, 20
@@ -58,7 +58,7 @@ class Sweeper:
         return sent
 
     def _send_due(self) -> int:
-        """Send postponed entries that are due. If the broker fails, a later sweep finds them as lost."""
+        """Send postponed entries that are due. If the broker fails, a later sweep treats them as lost."""
         sent = 0
         for _ in range(_PAGES):
             due = self.ledger.pop_due(_PAGE)

@@ -74,7 +74,7 @@ redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
 #: How a writer releases a debt. If the writer counted as lost in the meantime, its last write may have undone
-#: that of another writer: then the debt is owed, whatever the other writer found.
+#: that of another writer: then the debt is owed, even if the other writer found correct tags.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  object id

@@ -42,7 +42,7 @@ _TAKEN_SECONDS: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A debt that a writer holds, and how often and for how many seconds writing its tags has failed.
+    """A debt that a writer holds, the failed attempts to write its tags, and the seconds of failure so far.
 
     `token` is the writer's; `recorded_by` is the token of the process that recorded the debt.
     """

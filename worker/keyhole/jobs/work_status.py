@@ -1,7 +1,7 @@
 """The status of the work: what waits, which workers are busy, what failed lately.
 
-It is read without writes, so it also works if Redis refuses them. The ledger's clock stands still while no
-worker uses it; for ages, this module adds the time that has passed on the server's clock since then.
+Reading it writes nothing, so it also works if Redis refuses writes. The ledger's clock stands still while no
+worker uses it. To compute ages, this module adds the time that has passed on the server's clock since then.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ import redis
 from keyhole.jobs.queues import QUEUES
 from keyhole.store import keys
 
-#: The minutes whose failures are shown.
+#: Failures of this many minutes are shown.
 MINUTES: Final = 10
 
 
@@ -35,7 +35,7 @@ class Busy:
 
 
 class WorkStatus:
-    """The status of the work of one Redis."""
+    """The status of the work in one Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -45,7 +45,7 @@ class WorkStatus:
         return int(self._client.hlen(keys.LEDGER_ENTRIES))
 
     def longest_idle(self) -> float | None:
-        """For how many seconds the longest idle entry has been idle; `None` if none is open."""
+        """Return the seconds for which the longest idle entry has been idle; `None` if no entry is open."""
         with self._client.pipeline(transaction=False) as pipe:
             for queue in QUEUES:
                 pipe.zrange(keys.ledger_open(queue), 0, 0, withscores=True)
@@ -96,7 +96,7 @@ class WorkStatus:
         return found
 
     def _now(self) -> float:
-        """The ledger's clock in epoch seconds, as if it had been read all the time."""
+        """The ledger's time in epoch seconds, including the time since its clock was last read."""
         (seconds, microseconds), (server, ledger) = cast(
             "tuple[tuple[int, int], tuple[bytes | None, bytes | None]]",
             (self._client.time(), self._client.hmget(keys.LEDGER_CLOCK, ["server", "ledger"])),

@@ -1,7 +1,8 @@
 """Drops verdicts on deleted objects, unless another verdict was written in between.
 
-A caller looks at a verdict, decides, and drops it. A verdict that was written since the look stays. With a
-version's verdict goes the bare key's pointer to it; a dropped pointer leaves the versions' verdicts.
+A caller looks at a verdict, decides, and drops it. A verdict that was written since the look stays. If a
+version's verdict is dropped, so is the bare key's pointer to it. If a pointer is dropped, the versions'
+verdicts stay.
 
 Known limit: when the newest version is dropped, the bare key does not point to the version before it. It has
 no verdict until it is scanned again.
@@ -17,7 +18,7 @@ from keyhole.reasons import Status
 from keyhole.results.lookup import Name
 from keyhole.store import keys
 
-#: Records in one answer: under a megabyte, as a report has some kilobytes.
+#: Records in one answer: under a megabyte, because a report has a few kilobytes.
 _PAGE: Final = 100
 _SEQUENCER: Final = re.compile(r"[0-9a-fA-F]{1,128}")
 
@@ -27,7 +28,7 @@ _DROP: Final = r"""
 -- KEYS[3..] indexes of all statuses
 -- ARGV[1]   object id of the first
 -- ARGV[2]   the header line that was looked at
--- returns 1 if the record was dropped, 0 if none or another stands there
+-- returns 1 if the record was dropped, 0 if there is none, or another one
 local function first_line(value)
     return string.match(value, '^[^\n]*')
 end
@@ -81,7 +82,7 @@ class Drops:
             values = self._client.mget([keys.record(keys.object_id(*name)) for name in page])
             for name, value in zip(
                 page, cast("list[bytes | None]", values), strict=True
-            ):  # as `connect` asks
+            ):  # `connect` asks for bytes
                 found.append(None if value is None else Standing(name, value.partition(b"\n")[0]))
         return found
 

@@ -49,13 +49,13 @@ class Lookup:
     def keys_between(self, bucket: str, prefix: str, after: str | None, until: str | None) -> Iterator[str]:
         """Yield the keys with this prefix that have verdicts, in the order of their bytes.
 
-        They come after `after` (`None`: from the first), and up to `until`, included (`None`: to the last).
+        Only keys after `after` are yielded (`None`: all), up to and including `until` (`None`: to the last).
         """
         first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
         last = b"[" + until.encode() if until is not None else b"+"
         while True:
             found = self._client.zrange(keys.key_index(bucket), first, last, bylex=True, offset=0, num=_PAGE)
-            page = cast("list[bytes]", found)  # bytes, as `connect` asks
+            page = cast("list[bytes]", found)  # `connect` asks for bytes
             for name in page:
                 key = name.decode()
                 if not key.startswith(prefix):
@@ -74,7 +74,7 @@ class Lookup:
         if not object_ids:
             return []
         found = self._client.mget([keys.record(object_id) for object_id in object_ids])
-        return [_parsed(value) for value in cast("list[bytes | None]", found)]  # bytes, as `connect` asks
+        return [_parsed(value) for value in cast("list[bytes | None]", found)]  # `connect` asks for bytes
 
 
 def _parsed(value: bytes | None) -> Record | None:

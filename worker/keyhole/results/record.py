@@ -221,7 +221,7 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 
 
 def is_fixed(report: Report) -> bool:
-    """Return whether the version alone identifies the object of a report.
+    """Return whether the version is enough to identify the object of a report.
 
     The object of the version `null` can be replaced, and a missing object is no longer that version.
     """

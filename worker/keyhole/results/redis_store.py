@@ -28,12 +28,12 @@ _log = logging.getLogger(__name__)
 STREAM_START: Final = "0-0"
 #: The longest wait for the stream in one command, in milliseconds. The connection's own timeout is longer.
 LONGEST_BLOCK_MS: Final = 10_000
-#: Records, index members or stream entries in one answer: under a megabyte, as a report has some kilobytes.
+#: Records, index members or stream entries in one answer: under a megabyte, because a report has some kB.
 _PAGE: Final = 100
 
 _PRUNE_SCRIPT: Final = """
 -- KEYS[1]   an index
--- ARGV[1]   what stands before an object id in the key of its record
+-- ARGV[1]   the key of a record, without the object id at its end
 -- ARGV[2..] object ids
 -- returns how many had no record and were taken out of the index
 local pruned = 0
@@ -72,7 +72,7 @@ class _Member(NamedTuple):
 class RedisStore:
     """Writes and finds verdicts, through a client made by `keyhole.store.connection.connect`.
 
-    `expiry_seconds` is how long a record is kept, `None` for ever. `stream_length` is approximately how many
+    A record is kept for `expiry_seconds`, or forever if `None`. `stream_length` is approximately how many
     verdicts the stream keeps. Errors of Redis are raised as `redis.exceptions`.
     """
 
@@ -86,7 +86,7 @@ class RedisStore:
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
         """Record a verdict and announce it in the stream; return false if the same or a newer one is there.
 
-        The result is also false if the scan failed, and is kept beside the recorded verdict as an attempt.
+        The result is also false if the scan failed. It is then kept as an attempt beside the verdict.
 
         `sequencer` is that of the S3 event that led to the scan, if any.
 
@@ -185,7 +185,7 @@ class RedisStore:
         return entries[0][0].decode() if entries else STREAM_START
 
     def _record(self, object_id: str) -> Record | None:
-        value = cast("bytes | None", self._client.get(keys.record(object_id)))  # bytes, as `connect` asks
+        value = cast("bytes | None", self._client.get(keys.record(object_id)))  # `connect` asks for bytes
         return None if value is None else Record.parse(value)
 
     def _reports(self, status: Status | None, orphans: list[_Member]) -> Iterator[Report]:
@@ -194,7 +194,7 @@ class RedisStore:
         members = heapq.merge(*indexes, key=lambda member: member.scanned_at, reverse=True)
         while page := list(islice(members, _PAGE)):
             found = self._client.mget([keys.record(member.object_id) for member in page])
-            values = cast("list[bytes | None]", found)  # bytes, as `connect` asks
+            values = cast("list[bytes | None]", found)  # `connect` asks for bytes
             for member, value in zip(page, values, strict=True):
                 if value is None:
                     orphans.append(member)
@@ -237,7 +237,7 @@ class RedisStore:
                 return
 
     def _prune(self, index: str, object_ids: list[str]) -> int:
-        """Remove index members without a record, in a script, as a record may be written at this moment."""
+        """Remove index members without a record; in a script, because a record may be written meanwhile."""
         pages = (object_ids[start : start + _PAGE] for start in range(0, len(object_ids), _PAGE))
         return sum(int(self._prune_script(keys=[index], args=[keys.RECORD_PREFIX, *page])) for page in pages)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Seconds that one request may take.
 LONGEST_REQUEST: Final = 10.0
-#: Writes before Keyhole gives up against somebody who keeps overwriting its tags. If the object was replaced,
+#: Writes before Keyhole gives up because somebody keeps overwriting its tags. If the object was replaced,
 #: there is one more write, so that none of Keyhole's tags stay on the new object.
 _WRITES: Final = 4
 #: How many times the object may be replaced while its tags are written.
@@ -83,9 +83,9 @@ class Address(TypedDict):
 class TagWriter:
     """Writes tags through an S3 client with the caller's timeouts and without retries.
 
-    Answers of S3 that are not a `TagOutcome` (denied, throttled, broken, unreachable) are raised as errors of
-    botocore's. It is always safe to start again. Two writers of one object at the same time disturb each
-    other: see `keyhole.jobs.tag_debts`.
+    Answers of S3 that are not a `TagOutcome` (denied, throttled, broken, unreachable) are raised as
+    botocore's errors. It is always safe to start again. Two writers of one object at the same time disturb
+    each other: see `keyhole.jobs.tag_debts`.
     """
 
     def __init__(self, s3: "S3Client") -> None:
@@ -177,7 +177,7 @@ class _Writing:
         self.asked(TagRequest.WRITE)
         with deadline(LONGEST_REQUEST):
             if not tags:
-                # Some servers refuse an empty set, and this request means the same.
+                # Some servers refuse an empty set; this request has the same effect.
                 self.s3.delete_object_tagging(**self._address)
                 return
             tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
@@ -195,7 +195,7 @@ def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
     """Return the tags of an object.
 
     Raises:
-        ResponseParserError: The answer has no set of tags, not even an empty one. Ceph's RGW 16.2 answers so
+        ResponseParserError: The answer has no set of tags, not even an empty one. Ceph's RGW 16.2 does so
             if it cannot read tags that came with a multipart upload.
         Exception: As botocore raises it.
     """

@@ -1,8 +1,8 @@
 """The tags that state an object's verdict, and how they are merged with other people's tags.
 
-- S3 allows ten tags. Other people's have priority: Keyhole drops its own, the least important first, and
-  writes none beside ten others.
-- The time of the scan does not count: if the tags would differ in nothing else, they are right.
+- S3 allows ten tags. Other people's have priority: Keyhole drops its own, the least important first. If
+  an object has ten others, Keyhole writes none.
+- The time of the scan does not count: tags that differ only in this are right.
 - Keyhole's names in another spelling count as Keyhole's, because policies in S3 compare names of tags without
   case.
 

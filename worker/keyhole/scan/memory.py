@@ -34,8 +34,8 @@ class MemoryPool:
 
     Args:
         capacity: The number of bytes. A scan that needs more gets all of them.
-        turn: Whose turn it is, of several processes, to need much more.
-        trim: Gives memory back that was freed, after a scan that held much.
+        process_lock: The lock that lets one process at a time use much more.
+        trim: Returns freed memory to the system after a scan that held much.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class MemoryPool:
         return in_turn and request.length <= self._free
 
     def _is_stuck(self, request: "_Request") -> bool:
-        """Whether all shares that hold memory wait in vain, and this request was the last one."""
+        """Whether all shares that hold memory wait forever, and this request is the latest one."""
         return (
             self._growing[-1:] == [request]
             and len(self._growing) == self._holding
@@ -153,7 +153,7 @@ class MemoryShare:
         self._pool = pool
         self._seconds = seconds
         self.held = self.most = 0
-        #: What was asked for and is not counted, for the pool is not as large; and whether that is its turn.
+        #: Bytes that were requested but are not counted, because the pool is smaller; and the lock for them.
         self.uncounted = 0
         self.has_process_lock = False
 

@@ -1,6 +1,6 @@
-"""A lock that one process at a time holds, of all processes that were forked after it was made.
+"""A lock that one process at a time holds. Processes that are forked after it was made share it.
 
-The kernel releases it when its process ends, in whatever way: it is a lock on a file without a name.
+The kernel releases it however its process ends: it is a lock on a file without a name.
 
 Source: fcntl_locking(2): such locks belong to a process, and a child does not inherit them.
 """
@@ -23,7 +23,7 @@ class ProcessLock:
             self._file = os.dup(file.fileno())
 
     def acquire(self, seconds: float) -> bool:
-        """Wait for the lock for at most so many seconds, and return whether this process has it."""
+        """Wait for the lock for at most `seconds`, and return whether this process has it."""
         until = time.monotonic() + seconds
         while True:
             try:

@@ -52,7 +52,7 @@ def build_report(target: Target, ruleset: str, **fields: object) -> Report:
 
 
 def failure(target: Target, reason: Reason, message: str) -> Report:
-    """Return the report of an object that could not be scanned because of a fault of ours."""
+    """Return the report of an object that could not be scanned because of a fault of Keyhole."""
     return Reporter(target, Meter(Budget()), load_policy("default")).unread(
         SourceError(reason, message), None
     )
@@ -77,11 +77,11 @@ class Reporter:
         return self._report(identity, **_verdict(facts, members, unfinished, rule))
 
     def _member(self, member: Member, rule: Rule, unfinished: str | None, enclosing: _Enclosing) -> Report:
-        """Return the report of a member of a container. It has no costs: the container was read."""
+        """Return the report of a member of a container. It has no costs: only the container was read."""
         spend(CALL)
         facts = apply(rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
         within = _Enclosing(f"{enclosing.name}!/{member.name}", (*enclosing.formats, str(facts.format)))
-        # Bytes of the member that were not seen are not seen of its own members either.
+        # Bytes of the member that were not seen are missing in its own members, too.
         unseen = facts.unseen or unfinished
         members = tuple(self._member(inner, rule, unseen, within) for inner in facts.members)
         # A member that has all that it needs is decided, even if the budget ran out.
@@ -99,7 +99,7 @@ class Reporter:
             with watched(self._meter.work):
                 return self.judged(inspection.facts(), identity, error.reason)
         except BudgetExhaustedError:
-            # Reporting what is known takes too long as well.
+            # Even a report of what is known takes too long.
             return self.unread(error, source)
 
     def unread(self, error: SourceError, source: Source | None) -> Report:

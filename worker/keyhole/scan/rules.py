@@ -71,7 +71,7 @@ class Rule(BaseModel):
     #: The programs that open an imported disk, by their names in `keyhole.inspectors.readers`. The virtual
     #: size is that of the first one; a finding that concerns none of them is information.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: The wholeness that `safe` needs. `provable`: a proof, or one of a sample, if the format allows it.
+    #: The proof of wholeness that `safe` needs. `provable`: a proof, or a sampled one, if the format has it.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     severity: dict[str, Severity] = {}
     #: Whether metadata, content type and suffix are compared with what the object is.
@@ -157,10 +157,10 @@ class Policy(BaseModel):
 
 @lru_cache
 def load_policy(name: str) -> Policy:
-    """The policy of a profile's name or of a file's path.
+    """Return the policy of a profile, by its name, or of a file, by its path.
 
     Raises:
-        FileError: There is none, or it is not valid.
+        FileError: The policy does not exist, or is not valid.
     """
     if name in PROFILES:
         return Policy(name=name, rules=(parse_as(Rule, profile_text(name), f"profile {name}"),))

@@ -25,10 +25,10 @@ from keyhole.sources.errors import (
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.source import Identity, Source
 
-#: How often a scan is started over because the object was replaced in the meantime.
+#: The most starts of a scan, which starts over if the object was replaced in the meantime.
 MAX_STARTS = 3
-#: Rounds of fetches. Every round fills a region, and no inspection has this many; one that needs more has a
-#: bug. For containers, and if all maps are read, the budget is the limit.
+#: Rounds of fetches. Every round fills a region, and no inspection has so many regions; one that needs more
+#: has a bug. For containers, and if all maps are read, the budget is the limit.
 MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 
 
@@ -152,7 +152,7 @@ def _inspect(
     """Fetch until the inspection needs nothing more. `widen` gives it the budget of a container."""
     head = source.read(0, settings.head_bytes)
     size = source.identity.size if source.identity else len(head)
-    # The length first, so that no memory is asked for regions behind the end.
+    # Report the length first, so that no memory is requested for regions beyond the end.
     inspection.finish(size)
     inspection.feed(0, head)
     for number in range(MAX_CONTAINER_ROUNDS):
@@ -173,7 +173,7 @@ def _inspect(
 
 
 def _extended(missing: list[ByteRange], size: int, settings: ScanSettings) -> list[ByteRange]:
-    """The ranges to fetch of a container. One GET reads a member's header and the head behind it.
+    """Return the ranges to fetch of a container. One GET reads a member's header and the head after it.
 
     Ranges are not merged over gaps longer than a head: with hundreds of members that would exceed the budget.
     """

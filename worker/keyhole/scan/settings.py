@@ -18,8 +18,8 @@ MIN_DECODER_RATE: Final = 8 * 1024 * 1024
 class ScanSettings:
     """The length of the first GET, the gap over which two ranges are fetched as one, budgets and policy.
 
-    336 KiB hold all that is read of a usual qcow2, its first L2 table included, and of an archive what comes
-    before its first member. For other formats that takes 3 ms longer than 64 KiB
+    336 KiB hold all that is read from a usual qcow2, including its first L2 table, and all that comes before
+    the first member of an archive. For other formats, fetching them takes 3 ms longer than fetching 64 KiB
     (`tests/bench/reads.py --heads`).
     """
 

@@ -24,5 +24,5 @@ UNDECIDED: Final = frozenset(
 
 
 def is_undecided(report: Report) -> bool:
-    """Return whether a scan left its object undecided, so that it is to be tried again."""
+    """Return whether a scan left its object undecided, so that it must be tried again."""
     return report.status is Status.FAILED and not UNDECIDED.isdisjoint(report.reasons)

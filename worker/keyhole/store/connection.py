@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from keyhole.store.redis_url import SECONDS, redis_options
 
-#: Seconds to wait for one answer: longer than any blocking command of ours (`redis_store.LONGEST_BLOCK_MS`).
+#: Seconds to wait for one answer: longer than any blocking command (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
 #: Seconds to wait for a connection. A host that does not answer in this time is down.
 _CONNECT_SECONDS: Final = 5.0
@@ -98,7 +98,7 @@ def options(
     # A Unix socket has no keepalive, and redis-py refuses the option.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    # Settings have refused less for a broker.
+    # `Settings` refuses shorter timeouts for a broker.
     found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):
@@ -118,7 +118,7 @@ def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RE
     bytes, and values that others left under our keys need not be text.
 
     A command that fails is sent again, up to five times by default, so every command must be safe to repeat.
-    What still fails is raised as one of `redis.exceptions`. Callers that must not wait ask for fewer retries.
+    If it still fails, one of `redis.exceptions` is raised. Callers that must not wait ask for fewer retries.
 
     Raises:
         ValueError: as `redis_options`.

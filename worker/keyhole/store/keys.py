@@ -17,7 +17,7 @@ All begin with `keyhole:v1:`.
     process that recorded it), `holder` (token of the writer that works on it), `times` (the number of
     failed attempts), `since`, `last` (epoch seconds of the first and the last one), `error` (the last one),
     `reason:<code>` (the number of failures for this reason), `late_until` (when an unanswered write can
-    have its effect no longer).
+    no longer take effect).
 `tags:held`
     zset. Ids of objects whose tags are being written, by the time when the writer counts as lost (epoch
     seconds).
@@ -31,7 +31,7 @@ All begin with `keyhole:v1:`.
 `ledger:entries`
     hash. Entry id: when it was recorded (epoch seconds), a space, the entry (JSON). Until complete.
 `ledger:begun`
-    hash. Queue: when the latest entry was recorded that a worker has begun (epoch seconds).
+    hash. Queue: when the newest of the entries that workers have begun was recorded (epoch seconds).
 `ledger:resent`
     hash. Entry id: the number of times it was sent again without progress, a space, the number of its jobs
     that had verdicts then. Until complete.
@@ -43,7 +43,7 @@ All begin with `keyhole:v1:`.
 `ledger:holders`
     hash. Entry id: the worker process that is busy with it, or that was lost with it. Until released.
 `alive:<worker process>`
-    string. A marker: this process is alive, and for so many seconds it has held what it has held longest.
+    string. A marker: this process is alive. The value: for how many seconds it has held its oldest lease.
     Expires.
 `failures:<minute>`
     hash. A reason, a space, a bucket: how many scans left an object undecided for that reason in this minute
@@ -53,18 +53,18 @@ All begin with `keyhole:v1:`.
 `ledger:later`
     zset. Ids of open entries that are postponed, by when they are due (epoch seconds).
 `ledger:published:<entry id>`
-    string. A marker: this entry is on the broker, and a duplicate need not be. Expires by setting.
+    string. A marker: this entry is on the broker, so a duplicate is not published. Expires by setting.
 `ledger:done:<entry id>`
     string. A marker: all verdicts of this entry stand. Expires by setting.
 `ledger:job-done:<job id>`
     string. A marker: this job of an open entry has its verdict. Until complete; expires by setting.
 `ledger:attempts:<job id>`
     hash. Attempts to scan an object that has no verdict yet: `started` (the process that is busy with it),
-    `lost` (how many workers were lost with it), `undecided` (how often it stayed so), `since`, `last` (epoch
-    seconds of the first and the last time), `error` (the last one), `reason:<code>` (how often for this
-    reason). Until complete; expires by setting.
+    `lost` (how many workers were lost with it), `undecided` (the number of undecided attempts), `since`,
+    `last` (epoch seconds of the first and the last one), `error` (the last one), `reason:<code>` (the number
+    of those for this reason). Until complete; expires by setting.
 `events:counts`
-    hash. Name: the number of messages or events to which that happened. For ever.
+    hash. Name: the number of messages or events with this outcome. Forever.
 `dead`
     zset. Ids of dead letters by the time of the last failure (epoch seconds). Until retried or dropped.
 `dead:letter:<letter id>`
@@ -84,33 +84,33 @@ All begin with `keyhole:v1:`.
     zset. Ids of audits by their start (epoch seconds). A reader prunes those that have expired.
 `audit:<id>`
     hash. `spec` (JSON), `state`, `reason`, `started`, `ended` (epoch seconds), `ruleset`, `scanner`, `page`
-    (the number of the next one), `starts` (how often that was begun), `cursor` (where it begins), `after`
-    (the last key before it), `listed_all`, `ends_as` and `ends_for` (in which state it ends with its last
-    batch, and why).
+    (the number of the next one), `starts` (how often that page was begun), `cursor` (where it begins),
+    `after` (the last key before it), `listed_all`, `ends_as` and `ends_for` (in which state the audit ends
+    with its last batch, and why).
     This and the next five expire by setting once the audit has ended.
 `audit:<id>:totals`
     hash. Counters by name; `status:<status>` count verdicts, `nanodollars` money.
 `audit:<id>:outstanding`
     hash. Ids of batches that were cut from listed pages and have no results yet: the ledger's entry (JSON).
 `audit:<id>:unsent`
-    list. Ids of those of them that are not sent yet.
+    list. Ids of the outstanding batches that are not sent yet.
 `audit:<id>:results:<batch id>`
-    hash. Job id: what became of it. Until all of an outstanding batch are there; then they are counted.
+    hash. Job id: its outcome. Until all results of an outstanding batch are there; then they are counted.
 `audit:<id>:objects`
-    list. Strings of rows of 18 bytes: object id (16, binary), status, how it came by it.
+    list. Strings of rows of 18 bytes: object id (16, binary), status, how it got that status.
 `audit:<id>:findings`
     list. Findings about the bucket (JSON).
 `audit:<id>:page`
     string. The token of the worker that lists the next page. Expires, so that another can list a lost page.
 `schedule:<name>`
-    hash. `audit` (the last one that it began), `skipped` (how often it was due while that still went on),
-    `skip` (the id of the last such time). Expires when it was not due for longer than it can be.
+    hash. `audit` (the last one that it began), `skipped` (how often it was due while that audit still ran),
+    `skip` (the id of the last such time). Expires when it was not due for longer than any interval.
 `beat:<name>`, `beat::schedule`, `beat::statics`, `beat::lock`
-    hash, zset, set, string. RedBeat's, which says what is in them: a schedule's definition and when it was
+    hash, zset, set, string. RedBeat's, and documented there: a schedule's definition and when it was
     due last; schedules by when they may be due; those of the file; the token of the one scheduler at work.
     The lock expires; the others are removed when the schedule is no longer in the file.
 `rate:<bucket>`
-    string. When the next request to this bucket may begin, a space, when that was said (microseconds since
+    string. When the next request to this bucket may begin, a space, when that was written (microseconds since
     1970). Expires when it is past.
 `sweep`
     string. When the ledger was swept last, by its clock (epoch seconds).
@@ -126,7 +126,7 @@ from typing import Final
 
 _PREFIX: Final = "keyhole:v1"
 
-#: 128 bits: two of a billion objects share an id with a probability of 1 in 10**21.
+#: 128 bits: the probability that any two of a billion objects share an id is 1 in 10**21.
 _OBJECT_ID_BYTES: Final = 16
 
 VERDICTS: Final = f"{_PREFIX}:verdicts"

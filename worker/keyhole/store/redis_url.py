@@ -7,8 +7,8 @@
 | `unix:///run/valkey.sock?db=0` | by a Unix socket |
 
 `OPTIONS` lists the options that the query string may have. Each means the same for every client; others are
-refused, because the clients would not agree on them. Trusted are the system's authorities or those in the
-file that `SSL_CERT_FILE` names, unless the URL names its own.
+refused, because the clients would not agree on them. Clients trust the system's authorities or those in
+the file that `SSL_CERT_FILE` names, unless the URL names a file of its own.
 """
 
 import ssl
@@ -30,8 +30,8 @@ OPTIONS: Final = (
     *_TLS_OPTIONS,
 )
 _CERT_REQS: Final = ("required", "optional", "none")
-#: The shortest time in seconds that an option may state: for a broker, which is asked to wait a second for a
-#: message, and for any other Redis.
+#: The shortest time in seconds that an option may set: first for a broker, because workers ask it to wait a
+#: second for a message; then for any other Redis.
 BROKER_SECONDS: Final = 2.0
 SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -23,7 +23,7 @@ class AuditSpec(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     #: Scan unchanged objects, too.
     full: bool = False
-    #: Every version, not the current ones.
+    #: Take every version, not only the current ones.
     versions: bool = False
     #: Compare tags with verdicts: a request per object.
     check_tags: bool = False
@@ -79,7 +79,7 @@ class Totals(BaseModel):
     archived: int = 0
     #: Sent to be scanned.
     queued: int = 0
-    #: Of those, scanned.
+    #: Sent to be scanned, and scanned since.
     scanned: int = 0
     #: The verdicts of all that was scanned, unchanged or archived.
     statuses: dict[Status, int] = {}

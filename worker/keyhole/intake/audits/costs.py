@@ -45,7 +45,7 @@ def cost_of_lists(prices: Prices, count: int) -> Cost:
 
 
 def cost_of_comparisons(prices: Prices, requests: int) -> Cost:
-    """Return what requests cost by which tags are compared with a verdict."""
+    """Return the cost of the requests that compare tags with a verdict."""
     return Cost(requests, requests * prices.get_tagging())
 
 
@@ -54,7 +54,7 @@ def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) 
 
     Args:
         prices: The table of prices.
-        storage_class: The object's class, as ListObjectsV2 names it.
+        storage_class: The object's class, by its name in ListObjectsV2.
         size: The object's size in bytes.
         tags: Whether the verdict is written as tags, too.
     """

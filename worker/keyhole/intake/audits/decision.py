@@ -1,4 +1,4 @@
-"""What an audit does with each object. An audit and its dry run decide by the same function."""
+"""Decides what an audit does with each object. An audit and its dry run use the same function."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from keyhole.scan.report import Report
 
 
 class Decision(NamedTuple):
-    """What an audit does with an object.
+    """The decision about one object of an audit.
 
     Args:
         how: How the object gets its verdict; `None` if it is not selected.
@@ -27,7 +27,7 @@ def decide(spec: AuditSpec, listed: Listed, report: Report | None, ruleset: str)
 
     Args:
         spec: The audit.
-        listed: The object, as the listing has it.
+        listed: The object in the listing.
         report: Its stored verdict, if any.
         ruleset: The rules of a verdict that is made today.
     """

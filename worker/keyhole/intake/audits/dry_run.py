@@ -10,7 +10,7 @@ from keyhole.intake.audits.estimate import Estimate, Estimator
 from keyhole.intake.listing import Lister
 from keyhole.results.lookup import Lookup, Name
 
-#: What counts an object that an audit takes.
+#: The counter of an object, by how the audit decides about it.
 _TAKEN: Final = {How.SCANNED: "queued", How.UNCHANGED: "unchanged", How.ARCHIVED: "archived"}
 
 
@@ -26,11 +26,11 @@ def dry_run(
     """List all objects, and estimate what scanning them would cost. The only requests to S3 are LISTs.
 
     Args:
-        spec: The audit. `max_requests` and `max_dollars` do not end it: what it would take is the question.
-        lister: Lists what it is about.
-        lookup: The verdicts there are.
+        spec: The audit. `max_requests` and `max_dollars` do not end it, because it finds out what is needed.
+        lister: Lists the objects of the audit.
+        lookup: The stored verdicts.
         estimator: Adds up what would be scanned.
-        ruleset: By which rules a verdict of today is made.
+        ruleset: The rules of a verdict that is made today.
         on_page: Called with the figures so far after every page.
 
     Raises:

@@ -15,8 +15,8 @@ from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
-#: `keyhole.results.tag_writer` writes tags up to four times. If the object turns out to be another one then,
-#: it reads again, takes its tags off, reads back and looks.
+#: `keyhole.results.tag_writer` writes tags up to four times. If the object was replaced by then, it
+#: reads the tags again, removes its own, reads them back and looks at the object.
 MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
 NO_TAGS: Final = TagRequests(0, 0, 0)
 
@@ -28,9 +28,9 @@ class ClassTotals(BaseModel):
 
     objects: int
     bytes: int
-    #: Of those objects, the ones that must be restored first; they are not read.
+    #: How many of those objects must be restored first. They are not read.
     archived: int
-    #: Whether it has prices of its own. If not, it has those of the most expensive class.
+    #: Whether the class has its own prices. If not, it gets the prices of the most expensive class.
     priced: bool
 
 
@@ -41,7 +41,7 @@ class Spending(BaseModel):
 
     lists: int
     gets: int
-    #: HEADs, by which tags are kept off an object that has been replaced.
+    #: HEADs, which find out whether the object was replaced before it gets its tags.
     heads: int
     tag_reads: int
     tag_writes: int
@@ -50,7 +50,7 @@ class Spending(BaseModel):
 
     @property
     def requests(self) -> int:
-        """All of them."""
+        """The number of all requests."""
         return self.lists + self.gets + self.heads + self.tag_reads + self.tag_writes
 
 
@@ -91,7 +91,7 @@ class Estimator:
         prices: What requests cost.
         tags: Whether verdicts are written as tags, too.
         gets_per_object: GETs that a usual scan takes.
-        bytes_per_object: Bytes that a usual scan reads, of objects that have as many.
+        bytes_per_object: Bytes that a usual scan reads, or fewer if the object is smaller.
         most_gets: GETs that a scan may take by its budget.
         most_bytes: Bytes that a scan may read by its budget.
     """
@@ -116,15 +116,15 @@ class Estimator:
         self._shares: dict[str, _Share] = {}
 
     def lists(self, count: int) -> None:
-        """So many LISTs were made, and would be made again."""
+        """Count LISTs that were made, and that the audit would make again."""
         self._lists += count
 
     def check_tags(self, count: int) -> None:
-        """The tags of so many objects, whose verdicts stand, would be compared with these."""
+        """Count objects whose verdicts still stand, and whose tags would be compared with the verdicts."""
         self._checks += count
 
     def add(self, listed: Listed) -> None:
-        """An object that would be scanned; an archived one is counted and not read."""
+        """Add an object that would be scanned. An archived one is counted and not read."""
         share = self._shares.setdefault(listed.storage_class, _Share())
         share.objects += 1
         share.bytes += listed.size
@@ -164,7 +164,7 @@ class Estimator:
         )
 
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
-        """The costs of reading these bytes of each class, with so many requests per object."""
+        """The costs of reading these bytes of each class, with `gets_per_object` requests per object."""
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
         for name, size in read.items():

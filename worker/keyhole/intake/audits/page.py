@@ -46,10 +46,10 @@ class Auditor:
     """Works out pages.
 
     Args:
-        lookup: The verdicts there are.
+        lookup: The stored verdicts.
         prices: What requests cost.
         check_tags: Compares the tags of objects with their verdicts, several at once.
-        ruleset: By which rules a verdict of today is made.
+        ruleset: The rules of a verdict that is made today.
         tags: Whether verdicts are written as tags, too.
     """
 
@@ -104,7 +104,7 @@ class Auditor:
     ) -> tuple[AuditState, str] | None:
         """Put an object where it belongs: left out, unchanged, archived, to be scanned.
 
-        Where the audit may not take it, it is not counted, and how the audit ends is returned.
+        If the audit may not take it, do not count it, and return how the audit ends.
         """
         decision = decide(work.audit.spec, listed, report, self.ruleset)
         if decision.how is None:
@@ -142,9 +142,9 @@ class _Page:
 
     audit: Audit
     number: int
-    #: What each object may take that is queued and not scanned.
+    #: The cost that is assumed for each object that is queued and not yet scanned.
     usual: Cost
-    #: What this page's objects may take.
+    #: The cost that is assumed for this page's objects.
     reserved: Cost = NOTHING
     counts: dict[str, int] = field(default_factory=dict)
     jobs: list[ScanJob] = field(default_factory=list)
@@ -243,14 +243,14 @@ class _Page:
 
 
 def page_size(spec: AuditSpec) -> int:
-    """The most objects in a page: a LIST's, but no more than the rate lets be looked at in good time."""
+    """The most objects in a page: those of a LIST, or fewer if the rate would make looking at them slow."""
     if not spec.rate or not spec.check_tags:
         return PAGE_KEYS
     return max(1, min(PAGE_KEYS, int(spec.rate * RATE_LIMITED_SECONDS)))
 
 
 def batch_size(audit: Audit) -> int:
-    """The most objects in a batch: as asked for, but no more than the rate lets through in good time."""
+    """The most objects in a batch: as requested, or fewer if the rate would make scanning them slow."""
     spec = audit.spec
     if not spec.rate:
         return spec.batch_size
@@ -259,7 +259,7 @@ def batch_size(audit: Audit) -> int:
 
 
 def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
-    """Jobs, in their order, in batches of so many, none of which makes too long a message."""
+    """Yield jobs in order, in batches of up to `most` jobs that fit in one message."""
     batch: list[ScanJob] = []
     size = 0
     for job in jobs:

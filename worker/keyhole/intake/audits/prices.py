@@ -1,7 +1,7 @@
 """The prices of S3 requests in dollars, from a TOML file: the shipped one, or the user's own.
 
-A file of one's own is whole: it takes nothing from the one that is shipped. What the prices are, where they
-come from, and how a file looks, is in `prices.toml`.
+A user's file must be complete: it takes nothing from the shipped one. `prices.toml` shows the prices, their
+sources, and the form of a file.
 """
 
 from datetime import date
@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from keyhole.toml_files import parse_as, read_text
 
-#: S3 bills by GB of so many bytes: "Converting usage byte-hours to billed GB-months" in its user guide.
+#: The bytes of a GB on S3's bill: "Converting usage byte-hours to billed GB-months" in its user guide.
 GB: Final = 2**30
 
-#: A thousand requests or a GB for a million dollars is a typing error.
+#: A price above a million dollars, for a thousand requests or a GB, is a typing error.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 
 
@@ -42,31 +42,31 @@ class Prices(BaseModel):
     list_per_1000: Dollars
     put_tagging_per_1000: Dollars
     get_tagging_per_1000: Dollars
-    #: By storage class, as ListObjectsV2 names them.
+    #: Prices by storage class. The names are those of ListObjectsV2.
     classes: dict[str, ClassPrices] = Field(min_length=1)
 
     def knows(self, storage_class: str) -> bool:
-        """Whether a class has prices of its own. Others have those of the most expensive class."""
+        """Whether a class has its own prices. Others get the prices of the most expensive class."""
         return storage_class in self.classes
 
     def get(self, storage_class: str, size: int) -> float:
-        """A GET that answers so many bytes; of no byte: also a HEAD, or a GET that is refused."""
+        """The price of a GET that returns `size` bytes; with 0, also of a HEAD or a refused GET."""
         return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
 
     def retrieval(self, storage_class: str, size: int) -> float:
-        """The price of reading so many bytes, without that of the requests."""
+        """The price of reading `size` bytes, without the price of the requests."""
         return self._of(storage_class).retrieval_per_gb * size / GB
 
     def list_request(self) -> float:
-        """A LIST, of up to 1,000 objects or versions."""
+        """The price of a LIST of up to 1,000 objects or versions."""
         return self.list_per_1000 / 1000
 
     def put_tagging(self) -> float:
-        """A PutObjectTagging."""
+        """The price of a PutObjectTagging."""
         return self.put_tagging_per_1000 / 1000
 
     def get_tagging(self) -> float:
-        """A GetObjectTagging."""
+        """The price of a GetObjectTagging."""
         return self.get_tagging_per_1000 / 1000
 
     def _of(self, storage_class: str) -> ClassPrices:
@@ -83,7 +83,7 @@ class Prices(BaseModel):
 
 
 def load_prices(path: str | None) -> Prices:
-    """The prices of a file; those that are shipped if there is none.
+    """Return the prices of a file; without a file, the shipped ones.
 
     Raises:
         FileError: It cannot be read, or is not valid.

@@ -167,8 +167,8 @@ RECORD_RESULT: Final = """
 -- KEYS[2]  hash: the results of the batch
 -- ARGV[1]  the batch's id
 -- ARGV[2]  the job's id
--- ARGV[3]  what became of it
--- ARGV[4]  seconds that results stay of a batch that is never finished
+-- ARGV[3]  its outcome
+-- ARGV[4]  seconds for which results of an unfinished batch are kept
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
     redis.call('HSETNX', KEYS[2], ARGV[2], ARGV[3])
     redis.call('EXPIRE', KEYS[2], ARGV[4])

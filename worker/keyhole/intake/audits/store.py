@@ -115,7 +115,7 @@ class AuditStore:
     def place(self, audit_id: str) -> Place:
         """Return where the next page begins."""
         found = self._client.hmget(keys.audit(audit_id), ["page", "cursor", "after"])
-        page, cursor, after = cast("list[bytes | None]", found)  # bytes, as `connect` asks
+        page, cursor, after = cast("list[bytes | None]", found)  # `connect` asks for bytes
         return Place(int(page or 0), _text(cursor) or None, _text(after) or None)
 
     def commit(self, claim: Claim, result: PageResult) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a verdict still speaks of what is listed, so that nothing need be read."""
+"""Tells whether a verdict is still about the listed object, so that the object need not be read."""
 
 from datetime import datetime
 
@@ -8,12 +8,12 @@ from keyhole.scan.report import Report
 
 
 def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
-    """Whether a stored verdict is on the object that is listed, and by the rules of today.
+    """Whether a stored verdict is about the listed object, and by the current rules.
 
-    The same ETag, size and time of modification; a version, which never changes, by its id alone. The ETag
-    alone would not do: one that is an MD5 can be made to collide, and a copy of an object onto itself changes
-    its metadata, which policies read, but not its ETag. What failed for our own or the network's fault is no
-    verdict to keep; nor is that it was archived, once it is restored, which changes none of these.
+    It is the same object if its ETag, size and time of modification are the same. A version never changes, so
+    only its id is compared. The ETag is not enough: MD5s can be made to collide, and copying an object onto
+    itself changes its metadata, which policies read, but not its ETag. A verdict `failed` does not stand. The
+    verdict that an object is archived does not stand once it is restored, which changes none of these.
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
         return False
@@ -31,5 +31,5 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
 
 
 def _second(moment: datetime | None) -> datetime | None:
-    """A time of modification as headers tell it: listings may know it to the millisecond."""
+    """Return a time of modification in whole seconds, as in headers; listings may have milliseconds."""
     return None if moment is None else moment.replace(microsecond=0)

@@ -178,7 +178,7 @@ class AmqpSource:
             password=address.password,
             virtual_host=address.vhost,
             transport="pyamqp",
-            # With a name to compare, py-amqp verifies the certificate and the name.
+            # py-amqp verifies the certificate and its name only if it gets the name.
             ssl={"server_hostname": address.host} if address.tls else False,
             connect_timeout=self._connect_seconds,
             heartbeat=self._heartbeat_seconds,
@@ -274,7 +274,7 @@ class AmqpSource:
 
 
 def _receives(delivered: Any) -> int:  # noqa: ANN401 - py-amqp has no types
-    """How often a message was delivered, including this time, as far as the queue has counted."""
+    """The number of deliveries of a message, including this one, as far as the queue has counted."""
     if not delivered.delivery_info["redelivered"]:
         return 1
     headers = delivered.properties.get("application_headers") or {}

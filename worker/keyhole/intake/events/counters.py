@@ -27,6 +27,6 @@ class EventCounters:
 
     def read(self) -> dict[str, int]:
         """All counters."""
-        # bytes, as `connect` asks
+        # `connect` asks for bytes
         found = cast("dict[bytes, bytes]", self._client.hgetall(keys.EVENT_COUNTS))
         return {name.decode(): int(count) for name, count in found.items()}

@@ -16,14 +16,12 @@ and two digits. `other` includes RustFS, StorageGRID, VAST and future ones: a se
 probably uses its encoding. If it does not, the other reading of the key is tried. A message with another
 structure, a major version other than 2, or another source is not understood; Keyhole never guesses.
 
-If an event asks for no action, only its dialect and its name are read.
+If an event asks for no action, only its dialect and its name are read. R2 and IBM also have an S3 API, with
+the same buckets and keys.
 
-R2 and IBM have a structure of their own, and an S3 API with the same buckets and keys.
-
-Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; the
-documentation and sources of MinIO, RustFS and Ceph; messages of moto and of Ceph 16.2. "Event notifications" in
-Cloudflare's documentation of R2, "Working with the IBM Cloud Object Storage event producer" in IBM's of Code
-Engine.
+Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documents
+and sources of MinIO, RustFS and Ceph; messages of moto and Ceph 16.2; Cloudflare, R2, "Event notifications";
+IBM, Code Engine, "Working with the IBM Cloud Object Storage event producer".
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -103,10 +101,10 @@ class _Said(NamedTuple):
 
 
 def from_record(record: object) -> ObjectEvent:
-    """One of the `Records` of S3's structure.
+    """Read one of the `Records` of S3's structure.
 
     Raises:
-        NotUnderstoodError: It is none, or it lacks what it asks for.
+        NotUnderstoodError: It is not a record, or a field that its event needs is missing or invalid.
     """
     fields = _mapping(record, "it")
     if sender := sender_of(record):
@@ -138,10 +136,10 @@ def from_record(record: object) -> ObjectEvent:
 
 
 def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
-    """An event of EventBridge.
+    """Read an event of EventBridge.
 
     Raises:
-        NotUnderstoodError: It is not S3's, or it lacks what it asks for.
+        NotUnderstoodError: It is not S3's, or a field that it needs is missing or invalid.
     """
     source, name = message.get("source"), message.get("detail-type")
     if source != "aws.s3":
@@ -168,10 +166,10 @@ def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
 
 
 def from_r2(message: Mapping[str, object]) -> ObjectEvent:
-    """An event of Cloudflare's R2.
+    """Read an event of Cloudflare's R2.
 
     Raises:
-        NotUnderstoodError: It lacks what it asks for.
+        NotUnderstoodError: A field that it needs is missing or invalid.
     """
     name = _plain_name(message.get("action"), "action")
     kind = R2_ACTIONS.get(name, EventKind.IGNORED)
@@ -189,10 +187,10 @@ def from_r2(message: Mapping[str, object]) -> ObjectEvent:
 
 
 def from_ibm(message: Mapping[str, object]) -> ObjectEvent:
-    """An event of IBM's Cloud Object Storage.
+    """Read an event of IBM's Cloud Object Storage.
 
     Raises:
-        NotUnderstoodError: It lacks what it asks for.
+        NotUnderstoodError: A field that it needs is missing or invalid.
     """
     name = _plain_name(message.get("operation"), "operation")
     kind = IBM_OPERATIONS.get(name, EventKind.IGNORED)
@@ -239,7 +237,7 @@ def from_job(bucket: object, key: object, version_id: object) -> ObjectEvent:
 
 
 def shown(value: object) -> str:
-    """A JSON value for an error message: text is cut and escaped; of other values only the type is named."""
+    """A JSON value for an error message: text is cut and escaped; other values are named by type only."""
     match value:
         case None:
             return "missing"
@@ -330,7 +328,7 @@ def _size(value: object) -> int | None:
 
 
 def _sequencer(value: object, dialect: Dialect) -> str | None:
-    """The sequencer without leading zeros. Of the events of a key, the later one has the greater number."""
+    """The sequencer without leading zeros. A later event of the same key has a greater number."""
     if not isinstance(value, str) or not _SEQUENCER.fullmatch(value):
         return None
     digits = value.lower()

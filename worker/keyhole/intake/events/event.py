@@ -38,7 +38,7 @@ class ObjectEvent(BaseModel):
     version_id: str | None = None
     etag: str | None = None
     size: int | None = None
-    #: Hexadecimal, without leading zeros: of the events of one key, the later has the greater number.
+    #: Hexadecimal, without leading zeros: a later event of the same key has a greater number.
     sequencer: str | None = None
     #: The time of the event, as the message has it. It only distinguishes events without a sequencer.
     time: str | None = None

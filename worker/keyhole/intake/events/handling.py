@@ -1,16 +1,16 @@
 """Turns messages into jobs, and deletes the verdicts of deleted objects.
 
-    message ──► its events ──► created, restored ──► selected? ──► known? ──► recorded ──► published ──►
-    marked
-                          ├──► removed ──► its verdict is deleted
-                          └──► ignored ──► counted
+    message ──► events ──► created, restored ──► selected? ──► known? ──► recorded ──► published ──► marked
+                      ├──► removed ──► its verdict is deleted
+                      └──► ignored ──► counted
 
 - A message may be acknowledged when all its jobs are on the broker. If anything fails before that, no
-  message of the batch is acknowledged, and all are handled again. The jobs have the same ids then, so the
-  ledger recognises them (except if an event has too few fields to be told from others).
+  message of the batch is acknowledged, and all are handled again. Then the jobs have the same ids, so the
+  ledger recognises them, unless an event has too few fields to distinguish it from others.
 - A job is known if it is done, or if it was published within the window and may still be queued.
 - If one record of a message is not understood, the whole message is not understood, and none of its objects
-  is scanned. It is given back until it was received `dead_after` times; then it becomes a dead letter.
+  is scanned. The message is given back until it was received `dead_after` times; then it becomes a dead
+  letter.
 - A message with an event of a bucket that Keyhole may not touch becomes a dead letter at once. Its other
   events are handled. Events of buckets that are not selected are ignored silently.
 """
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 #: Jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
-#: The names of what is counted, beside those of the kinds of events, `ignored:<name>` and `from:<dialect>`.
+#: The names of counters. Others are the kinds of events, `ignored:<name>` and `from:<dialect>`.
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
@@ -62,7 +62,7 @@ class Rules:
         selection: Which objects are scanned.
         buckets: The buckets that Keyhole may touch.
         ruleset: The rules of the verdicts.
-        dead_after: How often a message that is not understood is received before it becomes a dead letter.
+        dead_after: The number of receives after which a message that is not understood becomes a dead letter.
         window_seconds: How long a published job counts as queued.
     """
 
@@ -110,11 +110,11 @@ class Handler:
         self._rules = rules
 
     def handle(self, messages: Sequence[Message], source: str) -> Handled:
-        """Handle messages of a source, whose name is for dead letters.
+        """Handle messages of a source. Dead letters contain the name of the source.
 
         Raises:
-            redis.RedisError: Redis is away, or its disk is too slow; no message may be acknowledged.
-            DeliveryUncertainError: The broker is away; no message may be acknowledged.
+            redis.RedisError: Redis does not answer, or its disk is too slow; no message may be acknowledged.
+            DeliveryUncertainError: The broker does not answer; no message may be acknowledged.
         """
         taken, back, read, poison = [], [], [], []
         empty = 0
@@ -156,8 +156,8 @@ class Handler:
 
         Raises:
             NotUnderstoodError: It is not understood, or has an event of a bucket that is not allowed.
-            redis.RedisError: Redis is away.
-            DeliveryUncertainError: The broker is.
+            redis.RedisError: Redis does not answer.
+            DeliveryUncertainError: The broker does not answer.
         """
         read = self._read(body)
         counts = self._work_on(read)
@@ -167,14 +167,14 @@ class Handler:
         return counts
 
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
-        """Return why a message that is understood must become a dead letter; `None` if it need not."""
+        """Return why an understood message must become a dead letter; `None` if it need not become one."""
         for event, _ in read:
             if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
         return None
 
     def _may_touch(self, event: ObjectEvent) -> bool:
-        """Whether the event asks for nothing in a bucket that Keyhole may not touch."""
+        """Return false if the event asks for an action in a bucket that Keyhole may not touch."""
         asks = event.kind is not EventKind.IGNORED and event.bucket is not None
         return not asks or self._rules.buckets.allow(str(event.bucket))
 
@@ -184,7 +184,7 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # This is a bug of ours. One message must not end the listener again and again.
+            # This is a bug in Keyhole. It must not end the listener each time that the message is received.
             log.exception("a message of %d bytes could not be read", len(body))
             raise NotUnderstoodError(f"Keyhole failed to read it ({error!r}); its log says how") from error
 

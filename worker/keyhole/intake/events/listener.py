@@ -1,8 +1,8 @@
 """The listener: receives messages, has them handled, acknowledges handled ones and gives the others back.
 
-If the queue, Redis or the broker is away, the listener acknowledges nothing, gives back what it received,
-and tries again after a growing pause, forever. Counts that cannot be written are kept, and nothing is
-received before they are written, because a queue may count receives against a message.
+If the queue, Redis or the broker does not answer, the listener acknowledges nothing, gives back what it
+received, and tries again after a growing pause, forever. Counts that cannot be written are kept, and nothing
+is received before they are written, because a queue may count receives against a message.
 """
 
 import logging
@@ -31,18 +31,18 @@ BATCH: Final = 10
 WAIT_SECONDS: Final = 2.0
 #: The same for `until_empty`: long enough for SQS to ask all of its servers.
 LAST_WAIT_SECONDS: Final = 1.0
-#: The first and the longest pause in seconds if something is away.
+#: The first and the longest pause in seconds if a service does not answer.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds between two log messages about the same trouble.
 COMPLAINT_SECONDS: Final = 60.0
 
-#: Errors of services that are away and will come back.
+#: Errors of services that do not answer for a time.
 TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisError)
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """The outcome of one poll: counts by name, or one line about what is away."""
+    """The outcome of one poll: counts by name, or one line about what does not answer."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     trouble: str | None = None
@@ -73,10 +73,10 @@ class Listener:
         Args:
             stop: Tells to stop.
             on_poll: Called after each turn, also one in which no message came.
-            until_empty: End when no message comes, or with the error when something is away.
+            until_empty: End when no message comes, or with the error when a service does not answer.
 
         Raises:
-            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: With `until_empty` alone.
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: Only with `until_empty`.
         """
         try:
             while not stop.is_set():
@@ -123,7 +123,7 @@ class Listener:
             self._uncounted = Counter()
 
     def _wait(self, stop: threading.Event, error: Exception, on_poll: Callable[[Poll], None]) -> None:
-        """Log now and then what is away, and pause, longer each time and with jitter."""
+        """Log now and then what does not answer, and pause, longer each time and with jitter."""
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, redis.RedisError):
             line = f"Redis does not answer ({line})"

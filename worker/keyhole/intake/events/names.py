@@ -5,15 +5,15 @@ ACLs. MinIO and RustFS report written tags as `ObjectCreated:PutTagging`, which 
 Keyhole writes tags.
 
 Sources: "Supported event types for SQS, SNS, and Lambda" and "Using EventBridge" in S3's user guide; the
-lists of names in the sources of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`); of R2
-and IBM the pages that `dialects` names.
+lists of names in the sources of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`); the
+pages about R2 and IBM that `dialects` names.
 """
 
 from typing import Final
 
 from keyhole.intake.events.event import EventKind
 
-#: Actions by name, or by the longest beginning of a name that is here. In lower case, because Ceph's
+#: Actions by name or prefix; the longest one that matches applies. In lower case, because Ceph's
 #: documentation and its code differ in case.
 KINDS: Final = {
     "objectcreated": EventKind.CREATED,

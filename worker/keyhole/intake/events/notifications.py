@@ -2,7 +2,7 @@
 
     body ──► text ──► JSON ──► its envelope ──► one event for each record ──► a job, if it asks for a scan
 
-| what comes | what it is |
+| message | meaning |
 |---|---|
 | `{"Records": […]}` | events of S3 and of compatible storages, one or several |
 | `{"detail-type": …, "detail": …}` | an event through EventBridge |
@@ -52,7 +52,7 @@ LONGEST_MESSAGE: Final = 16 * 1024**2
 #: The most nested envelopes. SNS adds one; forwarders may add others.
 MOST_ENVELOPES: Final = 3
 
-#: 128 bits: two of a billion jobs share an id with a probability of 1 in 10**21.
+#: 128 bits: the probability that any two of a billion jobs share an id is 1 in 10**21.
 _JOB_ID_BYTES: Final = 16
 _URI: Final = "s3://"
 _OWN_FIELDS: Final = {"bucket", "key", "version_id"}
@@ -109,7 +109,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
 
 def _identity(event: ObjectEvent, version: str | None) -> list[str | None]:
-    """The fields that identify the object's content, beside its name; empty if they are unknown."""
+    """The fields that, besides its name, identify the object's content; empty if they are unknown."""
     if version is not None:
         return [version]
     if event.etag is None and event.sequencer is None:

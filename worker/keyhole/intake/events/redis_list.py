@@ -57,8 +57,8 @@ _TAKE: Final = """
 -- ARGV[3]  how many messages it knows that it holds
 -- ARGV[4]  how many more it takes at most
 -- ARGV[5]  bytes after which it takes no more
--- ARGV[6]  the prefix of a listener's id in the key of its heartbeat
--- ARGV[7]  the prefix of a listener's id in the key of its list
+-- ARGV[6]  the key of a listener's heartbeat, without the listener's id at its end
+-- ARGV[7]  the key of a listener's list, without the listener's id at its end
 -- returns all messages that it held, or none if it knows their number; and those that it takes
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('SET', KEYS[4], '1', 'EX', ARGV[2])
@@ -135,13 +135,13 @@ class RedisListSource:
         self._has_asked = False
         #: Unacknowledged messages that the caller has, by their bytes.
         self._out: Counter[bytes] = Counter()
-        #: Further messages that this listener is known to hold: more came to light than were asked for.
+        #: Further messages that this listener is known to hold, beyond those that were asked for.
         self._waiting: Counter[bytes] = Counter()
         answer_seconds = client.connection_pool.connection_kwargs.get("socket_timeout")
         self._longest_block = min(_LONGEST_BLOCK_SECONDS, (answer_seconds or _LONGEST_BLOCK_SECONDS) / 2)
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Up to `limit` messages; waits for the first no longer than so many seconds.
+        """Return up to `limit` messages, and wait at most `wait_seconds` for the first.
 
         Raises:
             SourceUnavailableError: Redis does not answer, or the key is not a list.
@@ -155,7 +155,7 @@ class RedisListSource:
         return [Message(body, receipt=None) for body in taken]
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Delete messages whose work is taken over.
+        """Acknowledge messages, which deletes them.
 
         Raises:
             SourceUnavailableError: Redis does not answer; they will be delivered again.
@@ -163,7 +163,7 @@ class RedisListSource:
         self._settle("done", messages)
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Return messages to the end of the list that is read last.
+        """Return messages to the right end of the list, which is read last.
 
         Raises:
             SourceUnavailableError: Redis does not answer; they will be delivered again all the same.

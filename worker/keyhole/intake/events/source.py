@@ -14,7 +14,7 @@ class Message:
     Args:
         body: Its bytes.
         receipt: An opaque value by which the source acknowledges it.
-        receives: How often it was delivered, including this time, as far as the queue counts; at least 1.
+        receives: The number of its deliveries, including this one, as far as the queue counts; at least 1.
     """
 
     body: bytes
@@ -27,7 +27,7 @@ class SourceUnavailableError(KeyholeError):
 
 
 class LookDeniedError(SourceUnavailableError):
-    """The status of the queue may not be read. Listening may be allowed all the same."""
+    """Keyhole may not read the status of the queue, but may be allowed to listen."""
 
 
 class MessageSource(Protocol):

@@ -101,7 +101,7 @@ class SqsSource:
         self._out: dict[str, None] = {}
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Up to `limit` messages; waits for the first no longer than so many seconds, rounded to whole ones.
+        """Return up to `limit` messages, and wait at most `wait_seconds` (rounded) for the first.
 
         Raises:
             SourceUnavailableError: SQS does not answer or refuses.
@@ -119,7 +119,7 @@ class SqsSource:
         return messages
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Delete messages whose work is taken over.
+        """Acknowledge messages, which deletes them.
 
         Raises:
             SourceUnavailableError: Some could not be deleted, and will be delivered again.
@@ -147,7 +147,7 @@ class SqsSource:
 
         Raises:
             SourceUnavailableError: SQS does not answer or refuses.
-            LookDeniedError: It may not be looked at.
+            LookDeniedError: Keyhole may not read the status of the queue.
         """
         with self._unavailable_on_error():
             if self._url is None:

@@ -1,11 +1,11 @@
 """Recognises notifications of storages that Keyhole does not support, so that a dead letter names the sender.
 
 Each sender has a structure that is not S3's. Some of these storages have an S3 API, but their notifications do
-not fit it: versions have other names, or the message lacks the kind of the event.
+not match it: versions have other names, or the message lacks the kind of the event.
 
 | sender | message | source |
 |---|---|---|
-| Google Cloud Storage | a resource of kind `storage#object`, without the event's type, which Pub/Sub has beside it; pushed: `message` with `data` (base64) and `attributes` | Cloud Storage, "Pub/Sub notifications"; Pub/Sub, "Push subscriptions" |
+| Google Cloud Storage | a resource of kind `storage#object`; it lacks the event's type, which Pub/Sub sends in an attribute; pushed: `message` with `data` (base64) and `attributes` | Cloud Storage, "Pub/Sub notifications"; Pub/Sub, "Push subscriptions" |
 | Azure Event Grid | an array of events with `eventType` `Microsoft.Storage…`, or a CloudEvent | Event Grid, "Azure Blob Storage as an Event Grid source" (from memory) |
 | Alibaba Cloud OSS | `events` with `eventSource` `acs:oss` | Simple Message Queue, "OSS event notifications" |
 | Backblaze B2 | `events` with `eventType` `b2:…` | B2, "Event Notifications" (from memory) |
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Final
 
 GOOGLE: Final = "Google Cloud Storage"
-#: Senders by the beginning of the event's type.
+#: The sender for each prefix of an event's type.
 TYPES: Final = {
     "Microsoft.Storage.": "Azure Event Grid",
     "Microsoft.EventGrid.": "Azure Event Grid",
@@ -28,9 +28,9 @@ TYPES: Final = {
     "com.oraclecloud.": "Oracle Cloud",
     "b2:": "Backblaze B2",
 }
-#: Senders by the source of a record or an event.
+#: The sender for each source of a record or an event.
 SOURCES: Final = {"acs:oss": "Alibaba Cloud OSS", "OBS": "Huawei Cloud OBS", "qcs::cos": "Tencent Cloud COS"}
-#: The fields with the type of a message or an event.
+#: The fields in which a message or an event has its type.
 _TYPE_FIELDS: Final = ("eventType", "type")
 
 
@@ -69,7 +69,7 @@ def _by_inner(events: object) -> str | None:
 
 
 def _pushed_by_google(message: Mapping[object, object]) -> str | None:
-    """A message that Pub/Sub pushes; from Cloud Storage if the attributes name one of its events."""
+    """Return the sender of a message that Pub/Sub pushes: Cloud Storage if an attribute names its event."""
     inner = message.get("message")
     if not isinstance(inner, dict) or "subscription" not in message:
         return None

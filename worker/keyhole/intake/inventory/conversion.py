@@ -6,7 +6,8 @@ a child process reads the part. It has limits of memory and time, and ends when 
 killed, the error says why.
 
 The child gets a `Conversion` as a line of JSON on its standard input, which stays open while its parent
-lives. It answers in JSON: `rows`; or `error`, and `row`, counted from 1, if the error is about a row.
+lives. It answers in JSON, with `rows` or with `error`. If the error is about a row, the answer also has
+`row`, counted from 1.
 """
 
 import json
@@ -22,7 +23,7 @@ from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 
 #: The child's module. It is not imported here, so that its libraries are loaded within the child's limits.
 CHILD: Final = "keyhole.intake.inventory.child"
-#: The longest answer of the child, which is a sentence.
+#: The longest answer that is read. The child answers in one sentence.
 MAX_ANSWER_BYTES: Final = 64 << 10
 #: Arrow's own memory pools reserve gigabytes of address space, which count against the limit.
 ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
@@ -39,12 +40,12 @@ def convert(conversion: Conversion) -> int:
         env=os.environ | ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # ORC's library warns there
+        stderr=subprocess.DEVNULL,  # ORC's library writes warnings there
     )
     assert process.stdin, "it is a pipe"  # noqa: S101 - for the type
     assert process.stdout, "it is a pipe"  # noqa: S101 - for the type
     try:
-        with suppress(BrokenPipeError):  # it has ended already, and its exit code says why
+        with suppress(BrokenPipeError):  # the child has ended already; its exit code says why
             process.stdin.write(json.dumps(asdict(conversion)).encode() + b"\n")
             process.stdin.flush()
         answer = process.stdout.read(MAX_ANSWER_BYTES)

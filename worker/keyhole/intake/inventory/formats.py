@@ -36,7 +36,7 @@ WANTED: Final = REQUIRED | {
 BATCH_ROWS: Final = 8192
 #: The longest row of a CSV. Its longest columns, a key and an access control list, take a few KiB.
 BLOCK_BYTES: Final = 1 << 20
-#: The limits of any part, and the additions for each of its bytes.
+#: The limits of every part, and what each of its bytes adds to them.
 FREE_BYTES, BYTES_PER_BYTE = 64 << 20, 100
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 4
 

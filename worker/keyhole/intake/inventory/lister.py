@@ -34,10 +34,10 @@ class InventoryLister:
     Args:
         client: boto3's, without retries of its own; it reads the bucket where the inventory lies.
         manifest_uri: `s3://…/manifest.json`.
-        folder: Where parts are kept while they are read, a few GB; private, and shared by processes at will.
+        folder: Where parts are kept while they are read, a few GB. It is private; processes may share it.
         bucket: The bucket that is listed, by its name.
-        prefix: How keys begin.
-        versions: Whether to list all versions, not the current ones.
+        prefix: The prefix of the keys.
+        versions: Whether to list all versions, not only the current ones.
         page_size: The most objects of a page.
     """
 

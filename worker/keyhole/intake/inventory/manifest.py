@@ -7,7 +7,7 @@
 | `sourceBucket` | the name of the bucket that is listed |
 | `destinationBucket` | the ARN of the bucket where all of this lies |
 | `fileFormat` | `CSV` (compressed by gzip), `Parquet` or `ORC` |
-| `fileSchema` | of a CSV its columns, with commas between; the others say themselves what they hold |
+| `fileSchema` | the columns of a CSV, separated by commas; files of the other formats name their columns |
 | `files[]` | `key`, `size` in bytes and `MD5checksum` in hexadecimal of each part |
 
 `manifest.checksum` beside it is its MD5 in hexadecimal.
@@ -81,8 +81,8 @@ def read_manifest(client: "S3Client", uri: S3Uri, bucket: str, meter: Meter) -> 
     """Read and verify the manifest of an inventory of `bucket`.
 
     Raises:
-        SourceError: It cannot be read; it says why.
-        ListingError: It is not what it should be; it says why.
+        SourceError: The manifest cannot be read; the message says why.
+        ListingError: The manifest is invalid; the message says why.
     """
     if not uri.key.endswith("manifest.json"):
         raise ListingError(f"{shown(uri)} is not a manifest; name the manifest.json of an inventory")

@@ -42,8 +42,8 @@ class Conversion:
         file_format: The format of the part.
         columns: The columns of a CSV.
         bucket: The bucket whose objects are wanted; rows of others are left out.
-        prefix: How wanted keys begin.
-        versions: Whether all versions are wanted, not the current ones.
+        prefix: The prefix of wanted keys.
+        versions: Whether all versions are wanted, not only the current ones.
     """
 
     source: str

@@ -75,11 +75,11 @@ class Parts:
         self._stem = sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def read(self, index: int, first: int, count: int, meter: Meter) -> tuple[tuple[Listed, ...], int]:
-        """Rows of a part, from `first` on, and how many there are in it.
+        """Return rows of a part, from `first` on, and the number of all its rows.
 
         Raises:
-            SourceError: The part cannot be had; it says why.
-            ListingError: The part is not what it should be; it says where.
+            SourceError: The part cannot be read; the message says why.
+            ListingError: The part is invalid; the message says where.
         """
         table = self._path(index)
         try:

@@ -58,11 +58,11 @@ class TableWriter:
     ) -> None:
         with self._file:
             if error is not None:
-                return  # it is of no use, and there may be no room for its end
+                return  # the table is useless, and its end may not fit on the disk
             self._writer.write_table(self._rest)
             self._writer.close()
             self._file.flush()
-            os.fsync(self._file.fileno())  # what is renamed into place is whole, even after the power failed
+            os.fsync(self._file.fileno())  # so a renamed table is complete, even after a power failure
 
     def write(self, rows: Any) -> None:  # noqa: ANN401 - pyarrow has no types
         """Add a batch in the form of `SCHEMA`.
@@ -83,7 +83,7 @@ class TableWriter:
 
 
 def read_rows(path: Path, first: int, count: int) -> tuple[list[dict[str, Any]], int]:
-    """Up to `count` rows from `first` on, which is counted from 0, by column; and how many rows there are.
+    """Return up to `count` rows from row `first` on (counted from 0), by column, and the number of all rows.
 
     Raises:
         OSError: There is no such table.
