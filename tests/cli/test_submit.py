@@ -57,6 +57,7 @@ class TestToWorkersThatAreThere:
     def _elsewhere(self, env: dict[str, str], valkey_url: str) -> None:
         env["KEYHOLE_REDIS_URL"] = valkey_url
 
+    @pytest.mark.slow
     def test_it_prints_each_job_and_does_not_wait(self, env: dict[str, str], images: str) -> None:
         done = commands.keyhole("submit", "--json", "-r", f"s3://{images}/", env=env)
 

@@ -89,6 +89,7 @@ def test_every_object_gets_the_verdict_that_it_would_have_had(faulty_site: Site,
     assert not any(report.last_attempt for report in verdicts())
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_use_s3_says_why_in_one_line(faulty_site: Site) -> None:
     done = commands.keyhole("worker", env=faulty_site.env | {"AWS_PROFILE": "nope"})
 

@@ -76,6 +76,7 @@ def test_it_ends_with_all_its_processes_when_the_command_fails(redis_url: str, l
     assert not any(map(commands.is_alive, pids))
 
 
+@pytest.mark.slow
 def test_its_processes_end_even_if_it_was_killed(redis_url: str, log: Path) -> None:
     with worker_process(Settings(redis_url=redis_url), log, concurrency=2) as worker:
         pids = family(worker, log)

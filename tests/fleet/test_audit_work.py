@@ -412,6 +412,7 @@ DEATHS = st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=6)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DEATHS)
+@pytest.mark.slow
 def test_one_process_after_the_other_is_killed(world: World, deaths: list[tuple[int, bool]]) -> None:
     world.start_over()
     for step, delivered_again in deaths:
@@ -423,6 +424,7 @@ def test_one_process_after_the_other_is_killed(world: World, deaths: list[tuple[
 
 
 @pytest.mark.parametrize("processes", [2, slow(3)])
+@pytest.mark.slow
 def test_several_processes_do_the_same_at_once(world: World, processes: int) -> None:
     for seed in range(ORDERS):
         world.start_over()

@@ -67,6 +67,7 @@ def test_it_tells_of_which_audit_it_is() -> None:
     assert Audit.model_validate(json.loads(metadata[b"keyhole.audit"])) == sample.audit()
 
 
+@pytest.mark.slow
 def test_no_more_than_a_group_of_rows_is_held() -> None:
     out = io.BytesIO()
     lengths = []

@@ -157,6 +157,7 @@ class TestBatches:
 
 
 class TestAsking:
+    @pytest.mark.slow
     def test_a_wait_is_one_request(self, source: SqsSource, recorded: RecordedMoto) -> None:
         """Each costs money."""
         recorded.requests.clear()
@@ -184,6 +185,7 @@ class TestAsking:
 
         source.close()
 
+    @pytest.mark.slow
     def test_pollers_in_threads_get_each_message_once(
         self, sqs: Any, queue: str, recorded: RecordedMoto
     ) -> None:
