@@ -1,4 +1,4 @@
-"""What tests run against: a real Valkey, a local S3, qemu's own opinion of an image, and images it made."""
+"""Fixtures for all tests: a real Valkey, a local S3, qemu's own opinion of an image, and images it made."""
 
 import json
 import logging
@@ -146,7 +146,7 @@ class QemuImg:
         return json.loads(self.run("info", "--output=json", *as_format, path))
 
     def run(self, *arguments: str | Path) -> str:
-        """What a subcommand prints; its complaints are in the error."""
+        """The output of a subcommand; if it fails, its messages are in the error."""
         done = subprocess.run(
             ["qemu-img", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
         )

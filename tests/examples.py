@@ -77,7 +77,7 @@ from tests.inspectors.compression.packed import KINDS, PACKED, lz4_frame, zstd_f
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 #: Block size and flags of a VHDX stand first among its metadata's items: blocks are left allocated if fixed.
 VHDX_FLAGS = 2 * MIB + 64 * 1024 + 4
-#: What a small image has at most, and how much of that is not zero.
+#: The most bytes of a small image, and how many of them are not zero.
 MOST_BYTES, MOST_STORED = 20 * MIB, 3 * MIB
 PARENT = UUID(int=5)
 DISC_BLOCK = 2048
@@ -611,7 +611,7 @@ LEADS_OUTSIDE: Final = frozenset(
         *("member_path", "ovf_reference"),
     }
 )
-#: What is of no format.
+#: Data that have no format.
 NOTHING: Final = Image.of(70_000, [(100, b"nothing that is known")])
 
 

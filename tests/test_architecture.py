@@ -205,7 +205,7 @@ def test_only_audits_know_prices() -> None:
 
 
 def test_no_test_module_is_a_library() -> None:
-    """What tests share is in modules of its own."""
+    """Code that tests share is in modules of its own."""
     tests = ROOT.parents[1] / "tests"
     library = re.compile(
         r"^\s*(?:from|import) tests(?:[.\w]*\.test_\w+|[.\w]* import .*\btest_\w+)", re.MULTILINE

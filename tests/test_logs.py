@@ -1,4 +1,4 @@
-"""What is logged, and how loudly."""
+"""Events that are logged, and at which level."""
 
 import logging
 

@@ -3,7 +3,7 @@
 SECRET = "s3cret"
 #: A URL with a password that is quoted wrongly.
 URL = f"redis://user:{SECRET}/{SECRET}?{SECRET}@host:6379/0"
-#: What a terminal would obey, or what hides or turns what stands beside it.
+#: Text that a terminal would obey, or that hides or reverses the text beside it.
 COMMANDS = (
     "\x1b]0;owned\x07",  # sets the title (OSC 0)
     "\x1b]8;;http://evil.example\x1b\\",  # makes a link of what follows (OSC 8)

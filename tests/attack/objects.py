@@ -179,7 +179,7 @@ def passwords_in_urls(site: Site) -> str:
 
 
 def on_a_terminal(site: Site, arguments: Sequence[str]) -> str:
-    """What a command prints on a terminal, its colours and movements included."""
+    """The output of a command on a terminal, including colours and cursor movements."""
     with terminal(*arguments, env={**site.env, **WIDE}) as screen:
         screen.ended()
         return screen.printed

@@ -1,4 +1,4 @@
-"""What is attacked: a worker as it runs, its Valkey and its S3, with a bucket that is not Keyhole's.
+"""The target of the attacks: a worker as it runs, its Valkey and its S3, with a bucket that is not Keyhole's.
 
 The attacker can write to the broker, put objects and their tags, and send events. It knows no key.
 """

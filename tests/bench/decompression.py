@@ -59,7 +59,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 def inspected(data: bytes, decompression: Decompression) -> tuple[Facts, float]:
-    """What is known of an object, and the seconds of CPU that it took."""
+    """The facts about an object, and the CPU seconds that they took."""
     inspection = Inspection(inside=Inside(decompression=decompression))
     image = Image.of(len(data), [(0, data)])
     began = time.process_time()

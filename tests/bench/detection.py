@@ -55,7 +55,7 @@ class Pieces:
             inspection.feed(*self.pieces[-1])
 
     def detect(self) -> list[str]:
-        """What the object is, by its head."""
+        """The formats of the object, by its first bytes."""
         return [str(inspector) for inspector in self._begun().matches]
 
     def inspect(self) -> Facts:

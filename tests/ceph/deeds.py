@@ -31,7 +31,7 @@ class Told(NamedTuple):
 
     @classmethod
     def of(cls, event: ObjectEvent) -> Self:
-        """What an event says."""
+        """The fields of an event."""
         of_object = (event.size, event.etag) if event.kind is CREATED else (None, None)
         return cls(event.kind, event.name, str(event.key), *of_object, event.version_id)
 

@@ -77,7 +77,7 @@ def terminal(*arguments: str | Path, env: Mapping[str, str]) -> Iterator[Termina
 
 
 def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> str:
-    """What a command prints on a terminal."""
+    """The output of a command on a terminal."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         [*commands.KEYHOLE, *arguments], env=env, stdin=its, stdout=its, stderr=its, start_new_session=True

@@ -167,7 +167,7 @@ class Retry:
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def queued(self, queue: str) -> list[Entry]:
-        """What waits in a queue of the broker's; each is noted, too."""
+        """The messages that wait in a queue of the broker; each is noted, too."""
         messages = self._redis.lrange(f"keyhole:broker:{queue}", 0, -1)
         assert isinstance(messages, list)
         bodies = [json.loads(b64decode(json.loads(text)["body"])) for text in messages]

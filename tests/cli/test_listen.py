@@ -49,7 +49,7 @@ def listener(env: dict[str, str], log: Path) -> "Iterator[Popen[bytes]]":
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
-    """What was logged."""
+    """The logged lines."""
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 

@@ -46,7 +46,7 @@ def schedules(keyhole: Keyhole, file: Path, redis_url: str) -> Run:
 
 
 def as_json(schedules: Run) -> dict[str, dict[str, Any]]:
-    """What is printed as JSON, by the schedules' names."""
+    """The printed JSON, by the schedules' names."""
     printed = schedules("--json")
     assert (printed.code, printed.err) == (0, "")
     return {line["name"]: line for line in map(json.loads, printed.lines)}

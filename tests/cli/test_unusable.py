@@ -1,4 +1,4 @@
-"""What an operator gets wrong, on real servers: one line that says what to do, and no traceback."""
+"""Mistakes of operators, on real servers: one line that says what to do, and no traceback."""
 
 import json
 import time

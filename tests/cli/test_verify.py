@@ -64,7 +64,7 @@ class Verified:
         return printed.code, [difference["code"] for difference in json.loads(line)["differences"]]
 
     def told(self, *arguments: str, **settings: str) -> str:
-        """What a person is told."""
+        """The text that a person sees."""
         printed = self._keyhole("verify", *(arguments or (self.uri,)), **self._settings | settings)
         return f"{printed.code} {printed.out}"
 

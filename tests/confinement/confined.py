@@ -52,7 +52,7 @@ def run(code: str, folder: Path, later: str = "true", **environment: str) -> sub
 
 
 def answer(code: str, folder: Path, later: str = "true", **environment: str) -> Any:
-    """What such code prints as JSON."""
+    """The JSON that confined code prints."""
     done = run(code, folder, later, **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -114,7 +114,7 @@ print(json.dumps([found.access_key, str(allowed.replaced())]))
 
     @pytest.mark.slow
     def test_it_can_tell_that_a_file_was_replaced_that_it_may_not_read(self, folder: Path) -> None:
-        """Of a folder with files of others, only the file itself is allowed."""
+        """If the folder has other files, only the file itself is allowed."""
         bundle = folder / "home" / "bundle.pem"
         bundle.write_text("old")
         replace = f"cd {bundle.parent}; printf new > tmp; mv tmp bundle.pem"

@@ -1,4 +1,4 @@
-"""What the recipes put into their images: disks, a tree of files, a key, an OVF descriptor."""
+"""Parts that the recipes put into their images: disks, a tree of files, a key, an OVF descriptor."""
 
 import subprocess
 from pathlib import Path

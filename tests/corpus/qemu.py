@@ -1,4 +1,4 @@
-"""What qemu-img and qemu-io write: every format, empty, converted, and written to as a guest does."""
+"""Images that qemu-img and qemu-io write: every format, empty, converted, and written to as a guest does."""
 
 from tests.corpus.recipe import Recipe, recipes
 

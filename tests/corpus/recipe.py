@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: What a recipe's script leaves behind.
+#: The file that a recipe's script makes.
 IMAGE = "image"
 
 

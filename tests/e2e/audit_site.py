@@ -145,7 +145,7 @@ class AuditSite:
         return {name: report.status if report else None for name, report in zip(names, reports, strict=True)}
 
     def left_over(self, audit_id: str) -> set[str]:
-        """What is kept of an audit beyond what stays once it is done."""
+        """The keys of an audit, except those that stay once it is done."""
         whole = keys.audit(audit_id)
         found = {name.decode() for name in self.redis.scan_iter(match=f"{whole}*", count=1000)}
         return {name for name in found if name.removeprefix(whole).removeprefix(":") not in LASTING}

@@ -1,4 +1,4 @@
-"""What tests of a running site do to it: submit objects, kill a worker's process, write any message."""
+"""Actions of tests on a running site: submit objects, kill a worker's process, write any message."""
 
 import json
 import os

@@ -39,7 +39,7 @@ MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 LONG = 70
 #: More than the longest window.
 LONGEST = 140
-#: Of a map as long as any that is read: 16 MiB, in entries of 4 bytes.
+#: The number of entries in the longest map that is read: 16 MiB, at 4 bytes each.
 ENTRIES = 4 * MIB
 #: A record of a pax header that nobody reads.
 RECORD = b"30 SCHILY.xattr.user.a=aaaaaa\n"

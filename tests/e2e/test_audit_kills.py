@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 BUCKET = "images"
 MANY, FEW = 20_000, 3000
-#: Of the moments and the kinds of kills, and of whom they hit.
+#: Seed of the moments, kinds and targets of the kills.
 SEED = 4
 #: What a killed worker held is sent again when nobody gave a heartbeat for it for so many seconds.
 RESEND_SECONDS = 30

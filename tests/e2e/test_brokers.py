@@ -188,7 +188,7 @@ class Site:
         return sorted(report["key"] for report in reports if report["bucket"] == bucket)
 
     def doctor(self) -> dict[str, dict[str, str]]:
-        """What the doctor says, by what it looked at."""
+        """The doctor's findings, by their subjects."""
         done = commands.keyhole("doctor", "--json", env=self.env)
         return {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}
 

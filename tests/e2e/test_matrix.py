@@ -54,7 +54,7 @@ BUCKET, FIRST = "images", "first.qcow2"
 STATUSES = {f"{number:02}.qcow2": "unsafe" if number % 5 == 0 else "safe" for number in range(40)}
 #: Objects in a message.
 BATCH = 5
-#: What stays in the ledger when all is done.
+#: The entries that stay in the ledger when all work is done.
 LASTING = {"begun", "clock", "done"}
 
 

@@ -10,7 +10,7 @@ from keyhole.embedded.interrupts import ENDINGS, children_ignore_sigint, defer_s
 
 
 class EndedError(Exception):
-    """What a test's handler raises."""
+    """The error that a test's handler raises."""
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from keyhole.scan.report import Report
 from tests.faults.objects import BUCKET, key_of, stocks
 from tests.faults.s3_answers import Stored
 
-#: What differs from one scan of the same bytes to the next.
+#: Fields that differ between two scans of the same bytes.
 VARYING = {
     "target",
     "bucket",
@@ -50,7 +50,7 @@ def _without_varying(report: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Trouble:
-    """What must not be: how often, by kind, and some examples."""
+    """Errors found: how many of each kind, and some examples."""
 
     count: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Accounts:
         self._given_up: Counter[str] = Counter()
         #: The keys of objects with which three workers were killed, or so it is said.
         self.poisoned: set[str] = set()
-        #: What an undisturbed run says of each image, by its ETag.
+        #: The report of an undisturbed run on each image, by the image's ETag.
         self.expected: dict[str, dict[str, Any]] = {}
         self.trouble = Trouble()
 
@@ -168,7 +168,7 @@ class Accounts:
         return "verdict"
 
     def _differing(self, report: Report) -> list[str]:
-        """What a report says differently from an undisturbed run on the same bytes."""
+        """The differences of a report from an undisturbed run on the same bytes."""
         expected = self.expected.get(_etag(report), {})
         found = facts(report)
         return [name for name in found if name not in expected or found[name] != expected[name]]

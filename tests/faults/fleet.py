@@ -63,7 +63,7 @@ class Fleet:
 
     @property
     def logs(self) -> Sequence[Path]:
-        """What the workers have said."""
+        """The workers' output."""
         return sorted(self._folder.glob("worker-*.log"))
 
     def start(self) -> None:

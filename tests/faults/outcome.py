@@ -1,4 +1,4 @@
-"""What a run is to be, and what it came to."""
+"""The plan of a run, and its outcome."""
 
 import json
 import sys
@@ -43,7 +43,7 @@ class Plan:
 
 @dataclass
 class Told:
-    """What a storm came to. Seconds: of the storm, from there to the last end, from there to the last tag."""
+    """The outcome of a storm. Seconds: of the storm, then to the last end, then to the last tag."""
 
     storm: str
     jobs: int = 0
@@ -60,7 +60,7 @@ class Told:
 
 @dataclass
 class Outcome:
-    """What a run came to; it holds if `trouble` is empty."""
+    """The outcome of a run; the run passed if `trouble` is empty."""
 
     seed: int
     jobs_per_second: float

@@ -1,4 +1,4 @@
-"""What S3 answers to a request for an object or its tags, as HTTP; and two ways to answer wrongly."""
+"""The answers of S3 to requests for an object or its tags, as HTTP; and two ways to answer wrongly."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

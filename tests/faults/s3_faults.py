@@ -1,4 +1,4 @@
-"""What an S3 can do wrong, and how often it does: the faults that a storm is made of.
+"""The faults of an S3 server, and how often they occur: the faults that a storm is made of.
 
 A storm's rules are asked in turn for every request. Whether a rule strikes is drawn from a seed, the storm's
 name and the number of the request within the storm, so the same storm strikes the same requests again.
@@ -11,7 +11,7 @@ from random import Random
 
 
 class Kind(StrEnum):
-    """What a request is for."""
+    """The purpose of a request."""
 
     READ = "read"  # GET of an object
     LOOK = "look"  # HEAD of an object
@@ -46,7 +46,7 @@ class Fault(StrEnum):
     LOST_ANSWER = "lost_answer"  # it is done, and the connection is reset
 
 
-#: What a refusal is in HTTP: status and code.
+#: A refusal in HTTP: status and code.
 REFUSALS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.UNAVAILABLE: (503, "ServiceUnavailable"),

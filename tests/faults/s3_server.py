@@ -188,7 +188,7 @@ class Server:
         return True
 
     def answer(self, request: Request, kind: Kind, body: bytes) -> "Answer":
-        """What S3 would answer, once it has done what it is asked."""
+        """The answer of S3 after it has done what the request asks."""
         if kind is Kind.OTHER:
             text = f"<ListAllMyBucketsResult {S3_XML}><Buckets/></ListAllMyBucketsResult>"
             return Answer(200, {"Content-Type": "application/xml"}, text.encode())
@@ -205,7 +205,7 @@ class Server:
 
 
 def kind_of(request: Request) -> Kind:
-    """What a request is for."""
+    """The purpose of a request."""
     if not request.key:
         return Kind.OTHER
     if "tagging" in request.query:

@@ -8,7 +8,7 @@ from tests.faults.s3_faults import ALL, READS, TAGGING, Fault, Kind, Rule
 
 
 class Strike(StrEnum):
-    """What happens to a process."""
+    """An event that hits a process."""
 
     KILL_CHILD = "kill_child"  # SIGKILL to a process that scans
     KILL_WORKER = "kill_worker"  # SIGKILL to a worker; it is started again

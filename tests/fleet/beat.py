@@ -27,7 +27,7 @@ QUEUE = f"keyhole:broker:{HOUSEKEEPING}"
 
 @dataclass(frozen=True)
 class Message:
-    """What tells a worker that a schedule is due."""
+    """The message that tells a worker that a schedule is due."""
 
     task: str
     id: str
@@ -76,7 +76,7 @@ class Scheduling:
         due_last(self.client, name, datetime.now(UTC) - before)
 
     def messages(self) -> list[Message]:
-        """What was published, the first first."""
+        """The published messages, in order."""
         return [Message.of(json.loads(text)) for text in reversed(self.client.lrange(QUEUE, 0, -1))]
 
     def due(self) -> list[str]:

@@ -52,7 +52,7 @@ def _site(
 
 
 def published(valkey: redis.Redis) -> list[tuple[str, dict[str, Any], bytes]]:
-    """What lies in the queues: each message's queue, headers and body."""
+    """The contents of the queues: each message's queue, headers and body."""
     found = []
     for queue in QUEUES:
         for item in valkey.lrange(f"keyhole:broker:{queue}", 0, -1):

@@ -25,7 +25,7 @@ MOST_HEADERS = 32
 OCTAL = re.compile(rb"[0-7]{1,12}")
 EWF_MAGICS = (b"EVF\x09\r\n\xff\0", b"LVF\x09\r\n\xff\0")
 
-#: What to write where.
+#: The bytes to write, and their offset.
 Patch = tuple[int, bytes]
 
 

@@ -16,7 +16,7 @@ from tests.fuzz.sparse_input import OFFSETS, SparseInput, image_of
 ChangeBytes = Callable[[bytes, Random], bytes]
 
 KIB, MIB = 1024, 1024**2
-#: What lies this close to the end moves with it.
+#: Bytes this close to the end move with it.
 TAIL = 64 * KIB
 #: A change of bytes is shown this much at once.
 WINDOW = 48

@@ -1,4 +1,4 @@
-"""What the fuzzer's input bytes mean: how an image is fed, its claimed size, and what of it is not zeros.
+"""The meaning of the fuzzer's input: how an image is fed, its claimed size, and what of it is not zeros.
 
 A VHDX has its structures at 64 KiB and at 2 MiB, a VHD at its end; flat, such images are megabytes of zeros
 in which a random change hits nothing. So the input is the sparse image itself. Little-endian::

@@ -1,4 +1,4 @@
-"""What holds of any image, however it is fed. One input in, an exception if something does not.
+"""Checks the laws for any image, however it is fed. One input in, an exception if something does not.
 
 - `Inspection` raises nothing, a single inspector nothing but `ImageFormatError`, whatever was fed so far.
 - What is wanted and what is held stay small, and it ends after few reads.
@@ -53,7 +53,7 @@ def check(data: bytes) -> None:
     """Run one input.
 
     Raises:
-        Exception: Of what was expected of any image, something does not hold.
+        Exception: Something that is expected of every image does not hold.
     """
     given = SparseInput.decode(data)
     way = WAYS[given.steer % len(WAYS)]

@@ -5,7 +5,7 @@ from keyhole.inspectors import Facts, Inspection
 
 
 def facts_of(image: Image) -> Facts:
-    """What an inspection knows of an image once nothing is missing."""
+    """The facts about an image once nothing is missing."""
     inspection = Inspection()
     inspection.finish(image.size)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""What holds of every inspector and every image: how it is fed makes no difference, and nothing breaks it."""
+"""Laws for every inspector and every image: how it is fed makes no difference, and nothing breaks it."""
 
 import random
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ INTERESTING = [
 
 @dataclass(frozen=True)
 class Limits:
-    """What one inspector may take of an image: bytes held, ranges fetched behind the front, findings."""
+    """The limits of one inspector for an image: bytes held, ranges fetched behind the front, findings."""
 
     held: int = 512 * KIB
     ranges: int = 2

@@ -35,7 +35,7 @@ def image_of(path: Path) -> Image:
 
 
 def run_tool(package: str, *command: str | Path, stdin: bytes = b"") -> str:
-    """What a tool prints. Skipped where it is not installed; in CI a failure."""
+    """The output of a tool. Skipped where it is not installed; in CI a failure."""
     need(str(command[0]), package)
     done = subprocess.run(command, input=stdin, capture_output=True, check=False, env=environment())
     assert done.returncode == 0, f"{command}: {done.stdout!r}{done.stderr!r}"

@@ -374,7 +374,7 @@ def test_cve_2024_32498_features_without_a_data_file_are_safe() -> None:
     check_safe(qcow2(GIB, incompatible=8 | 16, allocated=3, extensions=[(0x6803F857, b"\0\2data file")]))
 
 
-# What is said to be raw is not.
+# The object is declared as raw and is not.
 
 POSING = {
     "qcow2 with a data file": qcow2(MIB, data_file=SECRET),

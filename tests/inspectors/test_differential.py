@@ -30,7 +30,7 @@ from tests.inspectors.one_inspector import image_of
 from tests.inspectors.oracles import ORACLE_EXCEPTIONS
 
 KIB, MIB = 1024, 1024**2
-#: What Keyhole calls the formats that qemu names otherwise.
+#: Keyhole's names of the formats that qemu names otherwise.
 KEYHOLE_NAMES = {"vpc": "vhd"}
 SECRET = ("--object", "secret,id=k,data=secret")
 IMAGE = "image"

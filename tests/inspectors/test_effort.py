@@ -18,7 +18,7 @@ READ = 64 * 1024
 
 
 class EnoughError(Exception):
-    """What a watch raises."""
+    """The error that a watch raises."""
 
 
 def _inspect(inspection: Inspection, image: Image) -> None:

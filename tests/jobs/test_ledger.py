@@ -120,7 +120,7 @@ class TestStriking:
 
 class TestJobs:
     def test_completing_deletes_the_attempts(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """Of all jobs of the entry."""
+        """The attempts of all jobs of the entry are deleted."""
         ledger.record(BATCH)
         for job in JOBS:
             ledger.attempts.start(job.id, "w1", bool)

@@ -12,7 +12,7 @@ from keyhole.store import keys
 
 
 def stat(pid: int) -> list[str]:
-    """What the kernel says of a process, from its state on."""
+    """The kernel's line about a process, from the state on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

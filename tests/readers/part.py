@@ -29,7 +29,7 @@ def runs(offset: int, data: bytes) -> Iterable[tuple[int, bytes]]:
 
 @dataclass(frozen=True)
 class Part:
-    """What one format needs of an object.
+    """The bytes of an object that one format needs.
 
     Attributes:
         name: What tests call it.

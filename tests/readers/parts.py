@@ -35,7 +35,7 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 OUTSIDE = "outside"
 #: Where the hidden disk of a container begins: behind what any other part has at its front.
 FAR = 256 * KIB
-#: What containers hold: another disk.
+#: The content of containers: another disk.
 DISK = qcow2(2 * MIB, allocated=1).to_bytes()
 DESCRIPTOR = (
     "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"

@@ -1,4 +1,4 @@
-"""What the field's readers open in an object: which disk, how large, and what it names outside.
+"""The disks that the field's readers open: which disk, how large, and what it names outside.
 
 Partition tables, volumes, discs and fixed VHDs lie on the object's own bytes, so they are one disk, `raw`.
 `qemu-img -f raw` opens everything and is not asked.
@@ -73,7 +73,7 @@ def there() -> list[str]:
 
 
 def opened(path: Path) -> Iterator[Opened]:
-    """What each reader that is installed opens."""
+    """The disks that each installed reader opens."""
     yield from _by_qemu(path)
     yield from _by_listing(path)
     yield from _by_seven_zip(path)
@@ -101,7 +101,7 @@ def _by_listing(path: Path) -> Iterator[Opened]:
 def _by_decompressors(path: Path) -> Iterator[Opened]:
     for tool in filter(_has, ("zstd", "gzip", "xz", "lz4", "bzip2")):
         unpacked = _unpacked(tool, path)
-        # Of a ZIP, gzip unpacks the first member.
+        # gzip unpacks the first member of a ZIP.
         if unpacked and not (tool == "gzip" and zipfile.is_zipfile(path)):
             yield Opened(tool, "packed", None, frozenset({sha256(unpacked).hexdigest()}))
 

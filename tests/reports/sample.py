@@ -124,7 +124,7 @@ def _placed(report: Report, key: str, days: int) -> Report:
 
 
 def findings() -> tuple[BucketFinding, ...]:
-    """What was found about the bucket."""
+    """The findings about the bucket."""
     return (
         BucketFinding(
             kind="gone",

@@ -35,7 +35,7 @@ def drops(valkey: redis.Redis) -> Drops:
 
 
 def standing(drops: Drops, name: Name) -> Standing:
-    """What stands under a name."""
+    """The standing under a name."""
     (found,) = drops.look([name])
     assert found is not None
     return found

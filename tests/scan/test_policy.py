@@ -1,4 +1,4 @@
-"""What facts mean for the verdict."""
+"""The effect of facts on the verdict."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a scan costs, counted at the server."""
+"""The cost of a scan, counted at the server."""
 
 import pytest
 

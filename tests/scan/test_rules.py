@@ -108,7 +108,7 @@ def test_the_first_rule_that_matches_counts_and_the_profile_where_none_does(tmp_
     )
     assert policy.rule_for("uploads-a", "x/y.img").formats == ("raw",)
     assert policy.rule_for("uploads-a", "x/y.IMG").max_virtual_size == GIB
-    # What a rule does not say is as the profile has it.
+    # The profile decides what a rule leaves out.
     assert policy.rule_for("uploads-a", "x").formats == load_policy("default").rules[0].formats
     assert policy.rule_for("other", "x.img").max_virtual_size is None
 

@@ -4,7 +4,7 @@ import socket
 import threading
 from contextlib import suppress
 
-#: What the protocol says of a frame: its type is the first of seven bytes, its length the last four.
+#: A frame of the protocol: its type is the first of seven bytes, its length the last four.
 HEARTBEAT = 8
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 

@@ -31,7 +31,7 @@ from tests.servers.access import CREDENTIALS
 from tests.servers.certificates import make_authority
 from tests.tools import give_up
 
-#: What must be on the PATH, and the packages that bring it.
+#: The programs that must be on the PATH, and the packages that contain them.
 COMMANDS = (
     "radosgw",
     "radosgw-admin",
@@ -247,7 +247,7 @@ def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
         daemons.callback(gateway.kill)
         gateway.start()
         yield rgw
-    # Of no use to anybody who reads the logs.
+    # Useless to readers of the logs.
     shutil.rmtree(folder / "mon")
 
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 
 
 class Fault(Enum):
-    """What goes wrong with a request."""
+    """A fault in a request."""
 
     SERVER_ERROR = (500, "InternalError")
     SLOW_DOWN = (503, "SlowDown")

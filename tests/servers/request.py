@@ -1,4 +1,4 @@
-"""What a test's server notes down of each request, before it answers."""
+"""The record that a test's server makes of each request, before it answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -104,7 +104,7 @@ class ScriptedS3:
         return sum(self.sent)
 
     def right_answer(self, request: Request) -> Answer:
-        """What S3 would answer."""
+        """The answer of S3."""
         stored = self._objects.get((request.bucket, request.key))
         if stored is None:
             return refusal(404, "NoSuchKey")

@@ -34,7 +34,7 @@ from xml.sax.saxutils import escape
 
 from keyhole.builders import vdi
 
-#: What every object holds: a whole image that one GET tells all about.
+#: The content of every object: a whole image that one GET tells all about.
 IMAGE = vdi(1024**3).to_bytes()
 #: When objects were last modified that were never replaced.
 MODIFIED = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -264,7 +264,7 @@ class Server:
             transport.write(self.answer(request))
 
     def answer(self, request: Request) -> bytes:
-        """What S3 would answer."""
+        """The answer of S3."""
         name, _, key = request.path.partition("/")
         bucket = self.buckets.get(name)
         if request.kind == "other":

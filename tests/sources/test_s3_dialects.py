@@ -32,7 +32,7 @@ from tests.servers.scripted_s3 import (
 
 GIB = 1 << 30
 KEY = "image"
-#: Of this disk three ranges are read, the last of them at its end.
+#: Three ranges of this disk are read, the last one at its end.
 DISK = gpt_disk(GIB)
 SMALL = gpt_disk(2 << 20)
 

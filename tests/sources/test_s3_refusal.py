@@ -1,4 +1,4 @@
-"""What a refusal says: whether it is of the object, of the way to it, or of neither."""
+"""The meaning of a refusal: whether it is of the object, of the way to it, or of neither."""
 
 from uuid import uuid4
 

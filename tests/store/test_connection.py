@@ -72,7 +72,7 @@ def test_an_unreachable_server_is_a_redis_error(url: str, monkeypatch: pytest.Mo
 
 
 def refused(client: redis.Redis, *command: object) -> redis.RedisError:
-    """What a command fails with."""
+    """The error with which a command fails."""
     with pytest.raises(redis.RedisError) as error:
         client.execute_command(*command)
     return error.value

@@ -19,7 +19,7 @@ from keyhole.store.connection import connect
 from tests.servers.certificates import make_authority
 from tests.servers.redis_server import RedisServer, redis_server
 
-#: What either client raises.
+#: The errors that either client raises.
 TROUBLE = (redis.RedisError, OperationalError, OSError)
 
 

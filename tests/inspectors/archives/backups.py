@@ -1,4 +1,4 @@
-"""What hypervisors export, by its description: XenServer's XVA, Proxmox VE's VMA."""
+"""Exports of hypervisors, built from their descriptions: XenServer's XVA, Proxmox VE's VMA."""
 
 from collections.abc import Sequence
 from struct import pack, pack_into

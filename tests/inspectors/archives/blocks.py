@@ -7,7 +7,7 @@ from keyhole.builders.tar import BLOCK, summed
 
 END = bytes(2 * BLOCK)
 GNU_MAGIC = b"ustar  \0"
-#: What follows another: bytes, or what an image holds.
+#: A block that follows another: bytes, or the bytes of an image.
 Part = bytes | Image
 
 

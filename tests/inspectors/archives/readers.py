@@ -1,4 +1,4 @@
-"""What other readers see in an archive: GNU tar, Python, libarchive's bsdtar, BusyBox, npm's two, Go."""
+"""Lists an archive with other readers: GNU tar, Python, libarchive's bsdtar, BusyBox, npm's two, Go."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def _listed(command: Sequence[str | Path], line: re.Pattern[str], kinds: str) ->
 
 
 def _asked(command: Sequence[str | Path], paths: Iterable[Path]) -> list[str]:
-    """What a program answers of each path, a line each."""
+    """A program's answer for each path, one line each."""
     lines = "".join(f"{path}\n" for path in paths)
     return subprocess.run(
         command, input=lines, capture_output=True, check=False, text=True, errors="replace"

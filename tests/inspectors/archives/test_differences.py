@@ -216,7 +216,7 @@ def test_no_archive_is_in_order_that_readers_see_differently(path: Path, seed: i
         listed = by_gnu_tar(path)
         assert listed == by_tarfile(path), parts
         assert listed is not None
-        # Of a kind that they do not know, we look at more.
+        # Keyhole looks at more members of a kind that they do not know.
         assert facts.details["other_files"] >= len(listed)
     assert in_order
 

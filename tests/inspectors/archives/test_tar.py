@@ -303,7 +303,7 @@ def test_a_mutated_archive_breaks_nothing(name: str) -> None:
 
 
 def test_what_is_looked_at_in_a_stream_that_missed_it_is_bounded() -> None:
-    """Of a DMG the trailer leads back: it stays open in a stream, and so many of them stop the walk."""
+    """A DMG's trailer points back: it stays open in a stream, and so many of them stop the walk."""
     disk = dmg(4 * MIB, allocated=4)
     image = tar([(f"{number}.dmg", disk) for number in range(MAX_OPEN + 9)])
     member = BLOCK + round_up(disk.size, BLOCK)

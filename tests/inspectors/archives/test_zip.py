@@ -39,7 +39,7 @@ DISK = qcow2(MIB, allocated=2).to_bytes()
 
 
 def by_python(method: int, *members: tuple[str, Image]) -> Image:
-    """What Python's zipfile writes."""
+    """An archive that Python's zipfile writes."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", method) as archive:
         for name, content in members:

@@ -43,7 +43,7 @@ COMMANDS = {
 PYTHONS_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, struct.error)
 TEXT = b"hello world\n" * 20
 DATA = (TEXT, b"x", b"", bytes(1000), b"PK\3\4" + bytes(40))
-#: Of names that end so, files are members whatever is in them.
+#: Files with such endings are members, whatever they contain.
 NAMES = tuple(b"%s.raw" % name for name in (b"a", b"A", b"d/c", b"x\\y", "ü".encode(), b"./q", b"f", b"g"))
 FOLDER = b"d/"
 HIDDEN = local(**Part(b"hidden", b"secret").numbers({})) + b"secret"
@@ -51,7 +51,7 @@ UNKNOWN = {"crc": 0, "packed": 0, "size": 0}
 
 
 def extracted(command: list[str], path: Path, *, piped: bool = False) -> Files:
-    """What a command extracts."""
+    """The files that a command extracts."""
     need(command[0])
     folder = path.parent / "out"
     folder.mkdir()
@@ -71,7 +71,7 @@ def extracted(command: list[str], path: Path, *, piped: bool = False) -> Files:
 
 
 def by_python(path: Path) -> Files:
-    """What Python reads."""
+    """The files that Python reads."""
     try:
         with zipfile.ZipFile(path) as archive:
             files = [one for one in archive.infolist() if not one.is_dir()]

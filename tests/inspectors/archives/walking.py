@@ -17,7 +17,7 @@ __all__ = ["facts_of", "walk"]
 
 
 def walk(image: Image) -> Facts:
-    """What an inspection knows of an archive once nothing is missing, read as a scan does."""
+    """The facts about an archive once nothing is missing, read as a scan reads it."""
     inspection = Inspection()
     inspection.finish(image.size)
     for _ in range(MANY):

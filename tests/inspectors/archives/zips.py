@@ -27,19 +27,19 @@ class Part:
     extra: bytes = b""
     local: Changes = field(default_factory=dict)
     directory: Changes = field(default_factory=dict)
-    #: What stands before its header, and behind its data.
+    #: The bytes before its header, and those after its data.
     before: bytes = b""
     behind: bytes = b""
 
     @property
     def stored(self) -> bytes:
-        """What lies in the archive."""
+        """The member's data in the archive."""
         if self.packed is not None:
             return self.packed
         return deflated(self.data) if self.method == DEFLATED else self.data
 
     def numbers(self, changes: Changes) -> dict[str, int | bytes]:
-        """What one of its headers says."""
+        """The fields of one of its headers."""
         told: dict[str, int | bytes] = {
             "name": self.name,
             "extra": self.extra,

@@ -13,7 +13,7 @@ PROVEN = Rule(wholeness="proven")
 
 
 def thorough_facts_of(image: Image) -> Facts:
-    """What an inspection knows that reads all maps."""
+    """The facts of an inspection that reads all maps."""
     inspection = Inspection(inside=Inside(thorough=True))
     inspection.finish(image.size)
     for _ in range(4096):

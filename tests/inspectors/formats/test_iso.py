@@ -155,7 +155,7 @@ def test_what_mkudffs_makes_is_whole_and_every_cut_of_it_noticed(block_size: int
 
 
 def every_cut_is_noticed(image: Image, needed: object) -> None:
-    """Of the `needed` first bytes of a disc none can go."""
+    """Each of the `needed` first bytes of a disc is necessary."""
     assert isinstance(needed, int)
     choose = random.Random(needed)  # noqa: S311 - to choose cuts, the same in every run
     for size in [needed - 1, *(choose.randrange(34 * KIB, needed) for _ in range(20))]:

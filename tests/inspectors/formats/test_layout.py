@@ -10,7 +10,7 @@ from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 
 
 def messages(parts: list[Part], *blocks: Blocks) -> list[str]:
-    """What is found, as sentences."""
+    """The findings, as sentences."""
     findings = list(overlaps(parts, *blocks))
     assert {finding.check for finding in findings} <= {"metadata_overlap"}
     return [finding.message for finding in findings]

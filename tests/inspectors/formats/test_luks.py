@@ -145,7 +145,7 @@ def test_a_header_alone_leads_to_another_file(kind: str, tmp_path: Path) -> None
 
 
 def test_every_cut_before_the_payload_is_noticed() -> None:
-    """Of the payload itself nothing says how long it is."""
+    """Nothing states the length of the payload itself."""
     for size in [7, 8, 591, 592, 4096, *range(5000, PAYLOAD_1, 90_000), PAYLOAD_1]:
         inspector = inspected(LUKSInspector, luks(MIB).truncated(size))
         assert "truncated" in [finding.check for finding in inspector.checks()] or size < 8, size

@@ -279,7 +279,7 @@ def test_luks_is_not_two_things_for_what_libblkid_calls_it() -> None:
 
 
 def test_random_bytes_that_end_a_sector_with_55_aa_are_no_disk() -> None:
-    """Of a million compressed objects some fifteen have these two bytes there."""
+    """About fifteen in a million compressed objects have these two bytes there."""
     seen = {
         facts_of(Image.of(64 * MIB, [(0, b"\x1f\x8b\x08\0" + os.urandom(506) + b"\x55\xaa")])).format
         for _ in range(50)

@@ -21,7 +21,7 @@ CHANGED_BY_NAME = {changed.name: changed for changed in CHANGED}
 BUILT = {name: image for name, _, image in built()}
 KEPT = {"zfs": kept.zfs_member, "ceph_bluestore": kept.ceph_bluestore}
 
-#: What each volume is, by name.
+#: The type of each volume, by name.
 KINDS = {
     **{made.name: made.kind for made in MADE},
     **{changed.name: changed.kind for changed in CHANGED},

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.tools import environment
 
 LIBRARY = "libblkid.so.1"
-#: What `blkid_do_safeprobe` returns where signatures contradict each other.
+#: The result of `blkid_do_safeprobe` if signatures contradict each other.
 AMBIVALENT = -2
 
 

@@ -35,7 +35,7 @@ class BytesView:
 
 @dataclass(frozen=True)
 class PartView:
-    """Of another view, only what lies in some ranges that do not touch each other."""
+    """A part of another view: only the bytes in some ranges that do not touch each other."""
 
     whole: View
     parts: Sequence[ByteRange]

@@ -218,7 +218,7 @@ class TestLimits:
         assert "5 objects" in result.reason
 
     def test_requests(self, site: Site) -> None:
-        """What is queued is reckoned with before it is scanned; what is unchanged costs nothing."""
+        """What is queued is counted before it is scanned; what is unchanged costs nothing."""
         site.verdict(report("a"))
         site.listed = [listed(key) for key in "abcdef"]
         site.totals = Totals(requests=10, queued=4, scanned=2)
@@ -238,7 +238,7 @@ class TestLimits:
         assert queued(result) == ["a", "b"]
 
     def test_requests_of_listings(self, site: Site) -> None:
-        """Of a bucket in which nothing has changed there is nothing else to be limited."""
+        """In a bucket in which nothing has changed, there is nothing else to limit."""
         site.totals = Totals(requests=10, lists=10)
 
         result, _ = site.process(max_requests=10)

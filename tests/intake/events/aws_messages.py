@@ -4,7 +4,7 @@ import json
 from typing import Any
 from urllib.parse import quote_plus
 
-#: What nobody understands.
+#: A message that nobody understands.
 POISON = b'{"what": "is this"}'
 
 

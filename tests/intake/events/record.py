@@ -27,7 +27,7 @@ BUCKET = "images"
 BOUNDARY = "a-boundary"
 
 Client = Callable[[str], Any]
-#: What was delivered since it was last asked.
+#: The messages delivered since the last call.
 Drain = Callable[[], list[str]]
 
 

@@ -57,7 +57,7 @@ class Listening:
 
     @property
     def left(self) -> list[bytes]:
-        """What is in the list."""
+        """The contents of the list."""
         found = self.redis.lrange(LIST, 0, -1)
         assert isinstance(found, list)
         return found

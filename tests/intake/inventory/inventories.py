@@ -33,16 +33,16 @@ COLUMNS: Mapping[str, tuple[str, Any]] = {
     "StorageClass": ("storage_class", pa.string()),
     "IsMultipartUploaded": ("is_multipart_uploaded", pa.bool_()),
 }
-#: What an inventory of current versions has.
+#: The fields of an inventory of current versions.
 CURRENT = tuple(name for name in COLUMNS if name not in {"VersionId", "IsLatest", "IsDeleteMarker"})
-#: What an inventory of all versions has.
+#: The fields of an inventory of all versions.
 ALL = tuple(COLUMNS)
 CHANGED = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What an inventory says of an object."""
+    """An inventory's row for an object."""
 
     key: str
     bucket: str = ""
@@ -79,7 +79,7 @@ def _cell(value: object) -> str:
 
 
 def table(rows: Iterable[Row], columns: Sequence[str] = CURRENT) -> pa.Table:
-    """What a part in Parquet or ORC holds."""
+    """The content of a part in Parquet or ORC."""
     rows = list(rows)
     named = dict(COLUMNS[column] for column in columns)
     return pa.table(

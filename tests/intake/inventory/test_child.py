@@ -1,4 +1,4 @@
-"""What befalls the process that reads a part stays there."""
+"""Failures of the process that reads a part do not spread."""
 
 import json
 import os

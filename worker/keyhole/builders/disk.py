@@ -25,11 +25,11 @@ from zlib import crc32
 from keyhole.builders.guest import SECTOR
 from keyhole.builders.image import Image
 
-#: UEFI section 5.3.1 asks for at least 16 KiB of entries: 128 of 128 bytes.
+#: UEFI section 5.3.1 asks for at least 16 KiB of entries: 128 entries of 128 bytes each.
 GPT_ENTRIES = 128
 GPT_ENTRY_SIZE = 128
 
-#: The first partition starts at 1 MiB, as partitioning tools have aligned it since disks with 4 KiB sectors.
+#: The first partition starts at 1 MiB. Partitioning tools have aligned it so since there are 4 KiB sectors.
 FIRST_PARTITION = 1 << 20
 
 DISK_GUID = UUID("4b657968-6f6c-4000-8000-6770742d3030")

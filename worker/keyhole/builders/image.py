@@ -19,7 +19,7 @@ JOINED_PIECE_LIMIT = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """`size` bytes, zeros but for `pieces`: (offset, data) in ascending order, apart, and inside the image.
+    """`size` bytes, zeros except for `pieces`: (offset, data) in ascending order, apart, inside the image.
 
     Raises:
         ValueError: a piece overlaps its neighbour or reaches past the end. A builder made a mistake.

@@ -42,7 +42,7 @@ UNUSED_SLOT = 0x0000DEAD
 VOLUME_UUID = b"4b657968-6f6c-4000-8000-6c756b732d31"
 
 BINARY_HEADER_SIZE = 4096
-#: What cryptsetup makes: headers of 16 KiB, and 16 MiB for all that is not payload.
+#: cryptsetup's own sizes: headers of 16 KiB, and 16 MiB for all that is not payload.
 HEADER_SIZE = 16 << 10
 PAYLOAD_OFFSET = 16 << 20
 #: Bytes of a key slot's area: 4000 stripes of a key of 64 bytes, in whole pages.

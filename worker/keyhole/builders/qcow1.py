@@ -9,8 +9,8 @@ Header, at byte 0 (big-endian; QEMU `block/qcow.c`, struct QCowHeader)::
      40  L1 table's offset u64
 
 The backing file's name follows, padded to 8 bytes, then the L1 table. Behind it lie the L2 tables and guest
-clusters at whole clusters. An L2 entry holds a cluster's offset, or for a compressed one bit 63, its length
-from bit 63 - cluster bits on, and its offset.
+clusters at whole clusters. An L2 entry holds a cluster's offset. For a compressed cluster, it also has bit 63
+set, and the length from bit 63 - cluster bits on.
 """
 
 import struct
@@ -21,7 +21,7 @@ from keyhole.builders.image import Image, ceil_div, round_up
 
 HEADER_SIZE = 48
 COMPRESSED = 1 << 63
-#: A deflate stream without a header, of a window of 4 KiB (`block/qcow.c`, decompress_buffer).
+#: A deflate stream without a header, with a window of 4 KiB (`block/qcow.c`, decompress_buffer).
 RAW_DEFLATE_4K = -12
 
 
@@ -37,7 +37,8 @@ def qcow1(
 ) -> Image:
     """A qcow image of `virtual_size` bytes whose `allocated` guest clusters hold a pattern.
 
-    QEMU makes tables of 2^9 entries for clusters of 2^12 bytes, and with a backing file of 2^12 for 2^9.
+    QEMU makes clusters of 2^12 bytes and tables of 2^9 entries. With a backing file, it makes clusters of 2^9
+    bytes and tables of 2^12 entries.
     """
     cluster, table = 1 << cluster_bits, 8 << l2_bits
     numbers = block_numbers(allocated, ceil_div(virtual_size, cluster))

@@ -35,7 +35,7 @@ DATA_FILE_EXTENSION = 0x44415441
 ENCRYPTION_EXTENSION = 0x0537BE77
 END_OF_EXTENSIONS = (0, b"")
 
-#: What header extension a caller adds: its type and its data.
+#: A header extension that a caller adds: its type and its data.
 Extension = tuple[int, bytes]
 
 LUKS = 2

@@ -26,7 +26,7 @@ GRAIN_SIZE = GRAIN_SECTORS * SECTOR
 TABLE_SECTORS = 64
 TABLE_ENTRIES = TABLE_SECTORS * SECTOR // 8
 VERSION = 0x0000000200000001
-#: What ESXi reserves for the journal.
+#: The sectors that ESXi reserves for the journal.
 JOURNAL_SECTORS = 2048
 
 

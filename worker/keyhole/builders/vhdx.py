@@ -37,7 +37,7 @@ METADATA_SIZE = MIB
 #: Offset of the first item in the metadata region, whose table takes what is before it.
 ITEMS_OFFSET = 64 << 10
 
-#: What one sector bitmap of 1 MiB covers (section 2.5).
+#: The sectors that one sector bitmap of 1 MiB covers (section 2.5).
 SECTORS_OF_A_CHUNK = 1 << 23
 
 FULLY_PRESENT = 6

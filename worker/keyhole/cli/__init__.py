@@ -1,4 +1,4 @@
-"""The command `keyhole`: one file a command, imported only when that command runs."""
+"""The command `keyhole`: one file for each command, imported only when that command runs."""
 
 import importlib
 import io
@@ -97,7 +97,7 @@ def main() -> None:
     """Run the command line. Exit codes: 0 all safe, 1 some are not, 2 usage, 3 could not look or decide."""
     # A closing terminal and a service manager end the command like Ctrl-C: all that it started is ended.
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` has it
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup` ignores it
             signal.signal(ending, _interrupt)
     try:
         keyhole.main(standalone_mode=False)

@@ -142,7 +142,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                # If it has failed again in the meantime, it is a new letter.
+                # If the letter has failed again in the meantime, it counts as a new one and stays.
                 dead.drop_unchanged(letter)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is gone: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
@@ -169,10 +169,10 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
 
 
 def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
-    """Process a letter, named or not, and return what was done.
+    """Process a letter and return what was done. `named` says that the user named the letter by its id.
 
     Raises:
-        NotUnderstoodError: It stays.
+        NotUnderstoodError: The letter cannot be processed and stays.
     """
     if letter.body is None or not letter.is_whole:
         raise NotUnderstoodError(f"it has {letter.size:,} bytes, too many to keep; drop it")
@@ -206,7 +206,7 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
     """Queue the writing of tags again.
 
     Raises:
-        NotUnderstoodError: This version does not know them.
+        NotUnderstoodError: This version cannot read the tags.
     """
     try:
         debts.record(TAG_DEBT.validate_json(body))
@@ -218,10 +218,10 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
 def _send_again(body: bytes, *, named: bool) -> str:
     """Put a broker's message back into its queue, with a new signature.
 
-    An unsigned message only goes back if it was named by its id.
+    An unsigned message only goes back if the user named it by its id.
 
     Raises:
-        NotUnderstoodError: It cannot be sent.
+        NotUnderstoodError: The message cannot be sent.
     """
     from keyhole.app import app
     from keyhole.fleet.signing import signed, why_forged
@@ -270,7 +270,7 @@ def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str
 
 
 def _id_of(dead: DeadLetters, text: str) -> str:
-    """Return the whole id of a letter."""
+    """Return the full id of the one letter whose id begins with `text`."""
     found = dead.ids(text)
     if len(found) == 1:
         return found[0]

@@ -31,7 +31,7 @@ from keyhole.masking import masked
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: After a finding that begins so, the server gets no more requests.
+#: After a finding that begins with this, the server gets no more requests.
 OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 

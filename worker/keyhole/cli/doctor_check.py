@@ -17,7 +17,7 @@ from keyhole.cli.findings import BAD, Finding
 DEADLINE: Final = 5.0
 #: Seconds for which a check waits for an answer or a connection: less than its deadline, so it can report it.
 ANSWER_SECONDS: Final = 3.5
-#: What to do about a check that takes too long, by the check's subject.
+#: Advice about a check that takes too long, by the check's subject.
 SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and any firewall"
 _S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, and any proxy or firewall"
 SLOW: Final = {

@@ -79,7 +79,7 @@ def worker_command(
             concurrency=concurrency,
             queues=queues or QUEUES,
             loglevel=settings.log_level,
-            # Its log is JSON lines, which a banner is not.
+            # No banner: the log consists of JSON lines.
             quiet=True,
             # Nothing uses the messages between workers.
             without_gossip=True,

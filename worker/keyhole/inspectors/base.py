@@ -110,7 +110,7 @@ class FileInspector:
         self._regions: dict[str, CaptureRegion] = {}
         #: The values of `Remembered` properties.
         self.remembered: dict[object, object] = {}
-        # What is held of long regions, by their names.
+        # The held parts of long regions, by their names.
         self._asked_for: dict[str, Held] = {}
         self._position = 0
         self._highest = 0

@@ -1,7 +1,7 @@
 """The catalogue of formats: one row for each inspector, from which everything that lists formats is derived.
 
-To add a format, write its inspector and add a row. Rows stand in the order in which formats name an object
-that is several at once.
+To add a format, write its inspector and add a row. If an object has several formats at once, the first row
+names it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
 from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
 from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
 
-#: The bytes that `matches_prefix` is shown: one sector, as QEMU's probes read no more either.
+#: The bytes that `matches_prefix` is shown: one sector, because QEMU's probes read no more either.
 FRONT_BYTES = 512
 
 
@@ -177,7 +177,7 @@ def _inspectors(of: Iterable[Format]) -> tuple[type[FileInspector], ...]:
 
 #: Every inspector that can recognise an object by itself.
 ALL: Final = _inspectors(FORMATS)
-#: Images that are known by their first bytes, in the order in which they name an object that is several.
+#: Images that are known by their first bytes. If an object has several formats, the first one names it.
 BY_PREFIX: Final = _inspectors(
     one for one in FORMATS if KnownBy.PREFIX in one.known_by and not one.inspector.IS_CONTAINER
 )
@@ -187,7 +187,7 @@ BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_b
 CONTAINERS: Final = tuple(
     cast("type[ContainerInspector]", inspector) for inspector in ALL if inspector.IS_CONTAINER
 )
-#: Their names.
+#: The names of these formats.
 CONTAINER_FORMATS: Final = frozenset(
     name for one in FORMATS if one.inspector.IS_CONTAINER for name in one.names
 )
@@ -195,13 +195,13 @@ CONTAINER_FORMATS: Final = frozenset(
 COMPRESSED_FORMATS: Final = frozenset(
     inspector.NAME for inspector in ALL if inspector.LAYER is Layer.COMPRESSED
 )
-#: By name; of those that share one, the established class, which stands first.
+#: The inspectors by format name. If several share a name, the first row has it: the established class.
 INSPECTORS: Final[Mapping[str, type[FileInspector]]] = {
     name: next(each.inspector for each in FORMATS if name in each.names)
     for one in FORMATS
     for name in one.names
 }
-#: The format of every name that clouds and tools have for one.
+#: The format for every name that clouds and tools use.
 FORMAT_OF_NAME: Final[Mapping[str, str]] = {
     name: one.inspector.NAME if name in one.aliases else name
     for one in FORMATS

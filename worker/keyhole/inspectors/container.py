@@ -28,11 +28,11 @@ MAX_MEMBERS = 1000
 #: Members that are inspected at once. A scan has two or three in flight: while it fetches a disk's end, the
 #: front of the next disk comes with it.
 MAX_OPEN = 32
-#: More than a few members are inspected at once only while they hold less than this together.
+#: More than a few members are inspected at once only while all together hold fewer bytes than this.
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
 #: First bytes that are kept of a member that was not recognised.
 FRONT_BYTES = 4096
-#: No disks have more bytes together than a 64-bit number counts.
+#: The largest total size of all disks: no larger one fits into 64 bits.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
@@ -50,7 +50,7 @@ class PlacedMember:
         self.inspection = inspection
         self._extents = extents
         self._length: int | None = None
-        # Kept until bytes arrive: callers and the outer containers ask often.
+        # The facts, cached until bytes arrive, because callers and outer containers ask for them often.
         self._known: Member | None = None
 
     def feed(self, offset: int, data: bytes) -> None:
@@ -144,7 +144,7 @@ class ContainerInspector(FileInspector):
         return self._count - 1
 
     def take(self, name: str) -> bytes:
-        """The bytes of a filled region, which is forgotten. It may be declared again."""
+        """Return the bytes of a filled region and forget the region, so that it may be declared again."""
         data = self.captured(name)
         del self._regions[name]
         if name in self._asked_for:
@@ -169,7 +169,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def holds_much(self) -> bool:
-        """Whether something inside is being decompressed, which takes much memory: one at a time does."""
+        """Whether a member is being decompressed. That takes much memory, so it is done one at a time."""
         return any(member.inspection.holds_much for member in self._open.values())
 
     # What subclasses override
@@ -191,7 +191,7 @@ class ContainerInspector(FileInspector):
             super().feed(offset, data)
             if not self._fresh:
                 return
-            # What was declared just now is shown the piece. Once it is settled, more may be declared.
+            # Show the piece to the members declared just now. Once they are settled, more may be declared.
             self._show(self._fresh, offset, data)
 
     def finish(self, size: int | None = None) -> None:
@@ -228,7 +228,7 @@ class ContainerInspector(FileInspector):
     # What comes out
 
     def members(self) -> tuple[Member, ...]:
-        """The members, in their order; with those of which not all is known yet."""
+        """The members, in their order, including those that are not fully inspected yet."""
         return tuple(self._numbered().values())
 
     @property
@@ -237,7 +237,7 @@ class ContainerInspector(FileInspector):
         return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the same for those readers that take another size for some member's disk."""
+        """Return the virtual size for each reader that sees another size for some member's disk."""
         facts = [member.facts for member in self.members() if member.facts.format]
         readers = sorted({reader for one in facts for reader in one.other_sizes})
         return {reader: _total(one.virtual_size_by(reader) for one in facts) for reader in readers}
@@ -262,13 +262,13 @@ class ContainerInspector(FileInspector):
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
         for member in members.values():
-            # It learns its length first: the inspection of a short member needs only that.
+            # The member learns its length first: the inspection of a short member needs only that.
             member.reach(self._highest, self._size)
             member.feed(offset, data)
         self._settle(members)
 
     def _settle(self, members: dict[int, PlacedMember]) -> bool:
-        """Keep the facts of members that are complete, and drop the rest. Return whether there were any."""
+        """Keep the facts of complete members, and close their inspections. Return whether there were any."""
         settled = []
         for number, member in members.items():
             member.reach(self._highest, self._size)

@@ -1,6 +1,6 @@
-"""Extents: which stretches of a file lie where in a container. What none covers is a hole, which is zeros.
+"""Extents: they map stretches of a file to places in a container. The rest of the file is holes of zeros.
 
-A disk that was packed sparsely has thousands of them, so they are kept as numbers side by side and found by
+A disk that was packed sparsely has thousands of extents, so they are kept as arrays of numbers and found by
 bisection.
 """
 
@@ -22,14 +22,15 @@ class Extent(NamedTuple):
 class ExtentMap:
     """Where a file of `size` bytes lies. A file in one piece is a single extent.
 
-    Extents are added in the order of their offsets and of their places, apart in both, and inside the file.
+    Extents are added in the order of their offsets, which is also that of their places. They overlap neither
+    in the file nor in the container, and lie inside the file.
     """
 
     __slots__ = ("_lengths", "_offsets", "_places", "size", "stored")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        #: How many of the file's bytes are no hole.
+        #: How many of the file's bytes are outside holes.
         self.stored = 0
         self._offsets, self._lengths, self._places = array("Q"), array("Q"), array("Q")
 
@@ -110,7 +111,7 @@ class ExtentMap:
 
 
 class JoinedExtents(ExtentMap):
-    """Where a file lies that is stored in pieces, each a file of its own, in any order.
+    """Where the parts of a file lie that is stored as several smaller files, in any order.
 
     Args:
         pieces: Where the pieces lie, in the order in which they follow each other in the file.
@@ -119,7 +120,7 @@ class JoinedExtents(ExtentMap):
     __slots__ = ("_pieces", "_starts")
 
     def __init__(self, pieces: Iterable[ExtentMap]) -> None:
-        # Where pieces of no bytes lie makes no difference.
+        # Empty pieces are left out: where they lie makes no difference.
         self._pieces = [piece for piece in pieces if piece.size]
         self._starts = [0, *accumulate(piece.size for piece in self._pieces)]
         super().__init__(self._starts[-1])

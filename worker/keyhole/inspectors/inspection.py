@@ -1,11 +1,11 @@
-"""All inspectors over one object at once: its format, what that says, and what is still wanted.
+"""All inspectors over one object at once: its format, the facts that it states, and the bytes still wanted.
 
 Readers come to a format in several ways (see `readers`), so an inspection looks in all the places that they
 look at, even if one of them has settled the format:
 
 - Its first bytes decide which formats with a magic number are possible.
-- The string that begins it may be a descriptor that a VMDK's readers accept, even if it is only a part of the
-  object.
+- The string at its beginning may be a descriptor that readers of VMDKs accept, even if the string is only a
+  part of the object.
 - A footer or trailer at its end makes it a VHD or a DMG.
 - A disc, a partition table or a volume may lie in it.
 - Marks of formats that are not inspected (`unsupported`) are looked for at its front and end.
@@ -38,7 +38,7 @@ SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 
 
 def _is_part(one: FileInspector, of: FileInspector) -> bool:
-    """Whether what is recognised as one format is part of another and no second one."""
+    """Whether what `one` recognises is part of the format `of`, and not a second format."""
     return of.explains(one) or (type(of) in KNOWN_BY_PREFIX and one.is_remnant_in(of))
 
 
@@ -55,7 +55,8 @@ class Inspection:
         self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
-        # In the order in which they name the object. There are none before the front is here.
+        # In order of precedence: the first that matches names the object's format. Empty until the front is
+        # here.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
         self._text = VMDKTextInspector(tracing)
@@ -86,7 +87,7 @@ class Inspection:
         self._each(lambda inspector: inspector.feed(offset, data))
 
     def finish(self, size: int | None = None) -> None:
-        """Make the object's length known: `size` bytes, or for a stream that has ended what was eaten."""
+        """Set the object's length: `size` bytes or, for a stream that has ended, as many as were eaten."""
         self._size = self._highest if size is None else size
         self._each(lambda inspector: inspector.finish(self._size))
         self._narrow()
@@ -131,7 +132,7 @@ class Inspection:
 
     @property
     def matches(self) -> list[FileInspector]:
-        """The inspectors that recognise the object, but for those whose match is what lies on the disk."""
+        """The inspectors that recognise the object, except those that match only the content of the disk."""
         matches = [inspector for inspector in self._candidates if inspector.format_match]
         return [one for one in matches if not any(_is_part(one, of) for of in matches)]
 
@@ -168,12 +169,12 @@ class Inspection:
 
     @property
     def is_container(self) -> bool:
-        """Whether the object is a container, whose members cost more than one image may."""
+        """Whether the object is a container: its members may cost more than a single image may."""
         return any(inspector.IS_CONTAINER for inspector in self.matches)
 
     @property
     def holds_much(self) -> bool:
-        """Whether it, or something inside, is being decompressed."""
+        """Whether the object, or something inside it, is being decompressed."""
         return any(inspector.holds_much for inspector in self._by_front)
 
     def _virtual_size(self, first: FileInspector) -> int | None:
@@ -201,7 +202,7 @@ class Inspection:
             return first.content
         if not first.is_bare:
             return ()
-        # What an ISO holds is named first, then the partition table that makes it a hybrid.
+        # The content of an ISO is named first, then the partition table that makes the ISO a hybrid.
         return (*self._disc.content, *self._disk.content)
 
     # Who takes part
@@ -209,7 +210,7 @@ class Inspection:
     def _narrow(self, shown: bytes = b"") -> None:
         """Once the front is here, choose the inspectors that can match.
 
-        They are shown the front, unless they will be `shown` it together with what follows.
+        Feed them the front, unless the caller is about to feed them `shown`, which includes the front.
         """
         if self._narrowed or self._front.gaps(self._size):
             return
@@ -221,8 +222,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
-        # In an image only the first bytes may hold a volume's superblock: further behind lie the guest's
-        # data.
+        # In an image, only the first bytes may hold a volume's superblock. The bytes after them are the
+        # guest's data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         if len(shown) < len(front):
             self._each(lambda inspector: inspector.feed(0, front))
@@ -236,7 +237,7 @@ class Inspection:
 
     @property
     def _between_matters(self) -> bool:
-        """Whether a volume is looked for further behind: not before the end is known, nor if it tells."""
+        """Whether to look for volumes between front and end: only once no format matches by the end."""
         return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
     @property
@@ -247,12 +248,12 @@ class Inspection:
 
     @property
     def _following(self) -> list[FileInspector]:
-        """The candidates that the image has not broken."""
+        """The candidates that the image has not made fail."""
         return [inspector for inspector in self._candidates if inspector not in self._errors]
 
     @property
     def _wanting(self) -> list[FileInspector]:
-        """Those whose wants are worth fetching now."""
+        """The inspectors whose missing ranges are worth fetching now."""
         following = self._following
         if self._size is None:
             return following
@@ -260,7 +261,7 @@ class Inspection:
         return [one for one in following if not any(end.defers(one) for end in ends)]
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
-        """Call every candidate. If the image breaks one, keep the error and leave the candidate out."""
+        """Call every candidate. If the image makes one fail, keep the error and leave the candidate out."""
         for inspector in self._following:
             try:
                 call(inspector)

@@ -1,21 +1,22 @@
-"""A model of the programs that read disk images: how each one comes to a format, and which bytes it looks at.
+"""A model of the programs that read disk images: how each decides on a format, and which bytes it looks at.
 
-`safe` holds for every reader here, so a check asks what any reader would take an object for. Four ways lead a
-reader to a format:
+`safe` holds for every reader here, so a check asks which formats any reader would take an object for. A
+reader comes to a format in one of four ways:
 
 - It *probes*: the object's bytes decide. QEMU without `-f`, libblkid, file(1), libarchive, 7-Zip.
 - It was *told*: a suffix, a content type, glance's `disk_format`, QEMU's `-f`. It then accepts all that its
   parser can read, which is often more than a probe accepts: QEMU's `-f vmdk` needs no first line.
-- It *unpacks* first, whether by the bytes or by the suffix: importers, `zstd -d`, `bsdtar`.
+- It *unpacks* first, because the bytes or the suffix say so: importers, `zstd -d`, `bsdtar`.
 - It *extracts* an archive to a folder, where names and links count.
 
-The formats are named as `get_inspector` names them; a format that is not inspected has its usual suffix as
-name. Lengths are in bytes. `front` is how many bytes from the object's beginning a reader searches for
+The formats are named as `get_inspector` names them; a format that is not inspected is named by its usual
+suffix. Lengths are in bytes. `front` is how many bytes from the object's beginning a reader searches for
 the format's marks, and `end` how many from its end; 0 if it does not search there.
 
-Which size a reader takes for a VHD's depends on its creator. A policy names the readers that it is made for.
+Which size of a VHD a reader uses depends on the program that created the VHD. A policy names the readers that
+it is made for.
 
-| reader | is | goes by a VHD's |
+| reader | is | uses a VHD's |
 |---|---|---|
 | `qemu-10` | QEMU from 10.0 on: qemu-img, virt-v2v, nova, CDI | current size, or geometry: `BY_GEOMETRY` |
 | `qemu-9` | QEMU up to 9.2 | geometry, or current size: `BY_CURRENT_SIZE` |
@@ -58,13 +59,13 @@ class Reader:
     source: str
 
 
-#: A descriptor that is a text: QEMU takes the C string that so many bytes hold, up to the first NUL.
+#: QEMU reads so many bytes of a text descriptor, and takes them up to the first NUL.
 VMDK_TEXT_BYTES: Final = MIB - 1
-#: A ZIP's end record has 22 bytes, and a comment of at most 65,535 may follow it. Python looks one byte
-#: further for it, unzip 66,000 bytes back and on to where a buffer of 8 KiB begins.
+#: A ZIP's end record has 22 bytes, and a comment of at most 65,535 may follow it. Python searches one byte
+#: further back for the record; unzip searches 66,000 bytes, and on to where its buffer of 8 KiB begins.
 ZIP_END_BYTES: Final = 22
 ZIP_SEARCHED_BYTES: Final = 66_000 + 8 * KIB
-#: A DMG's trailer, and the padding behind it that QEMU looks past.
+#: A DMG's trailer, and the most padding after it that QEMU skips.
 DMG_TRAILER_BYTES: Final = SECTOR
 DMG_SEARCHED_BYTES: Final = DMG_TRAILER_BYTES + 511
 #: A VHD's footer; old versions of Virtual PC left out its last byte.
@@ -117,9 +118,9 @@ QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
 #: All readers. The first one decides if a policy names none.
 READERS: Final = (QEMU, QEMU_9, HYPER_V)
 
-#: The creators of VHDs whose geometry QEMU goes by.
+#: QEMU uses the geometry of VHDs with these creators.
 BY_GEOMETRY = frozenset({b"vpc ", b"qemu"})
-#: The creators of VHDs whose current size QEMU up to 9.2 goes by.
+#: QEMU up to 9.2 uses the current size of VHDs with these creators.
 BY_CURRENT_SIZE = frozenset({b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"})
 #: The largest geometry that can be stated: 65,535 cylinders, 16 heads, 255 sectors.
 LARGEST_GEOMETRY_BYTES = 65535 * 16 * 255 * 512
@@ -145,12 +146,12 @@ def _readers(formats: tuple[str, ...], way: Way | None) -> list[Reader]:
 
 
 def vhd_sizes(creator: bytes, current: int, geometry: int) -> dict[str, int]:
-    """Return the virtual size that each reader takes for a VHD's, in bytes.
+    """Return a VHD's virtual size in bytes, for each reader.
 
     Args:
         creator: The four characters of the creator application.
         current: The current size, in bytes.
-        geometry: The bytes of the geometry's cylinders.
+        geometry: The size that the geometry states, in bytes.
     """
     largest = geometry == LARGEST_GEOMETRY_BYTES
     return {

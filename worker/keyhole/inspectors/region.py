@@ -33,8 +33,8 @@ class CaptureRegion:
     def __init__(self, offset: int, length: int) -> None:
         self.offset = offset
         self.length = length
-        # (start, data) pairs in ascending order that neither touch nor overlap. Nearly always one. Data that
-        # grows is a bytearray, and becomes bytes when someone asks for it: that happens often.
+        # (start, data) pairs in ascending order that neither touch nor overlap; nearly always there is one.
+        # Data that grows is a bytearray, and becomes bytes when someone asks for it, which happens often.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:

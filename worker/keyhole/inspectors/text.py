@@ -7,7 +7,7 @@ of writing, line ends, characters of no width, and any blank but the usual one.
 #: The longest text from an image that is shown. qcow2 allows 1,023 bytes for a file name, the longest of the
 #: formats.
 SHOWN_CHARACTERS = 1023
-#: What is decoded, however long the text is: no encoding takes more bytes for a character.
+#: At most so many bytes of a text are decoded: no encoding takes more than four for a character.
 DECODED_BYTES = 4 * (SHOWN_CHARACTERS + 1)
 
 

@@ -51,10 +51,10 @@ class FileSource:
 
 
 def open_local(path: Path, meter: Meter) -> FileSource:
-    """Open a regular file or a block device for reading by range. It is closed when the source is deleted.
+    """Open a regular file or a block device for reading by range; deleting the source closes it.
 
     Raises:
-        UnreadableError: It is missing, not readable, or neither a file nor a block device.
+        UnreadableError: The path is missing, not readable, or neither a regular file nor a block device.
     """
     try:
         known = path.stat()
@@ -62,7 +62,7 @@ def open_local(path: Path, meter: Meter) -> FileSource:
             raise UnreadableError(Reason.UNREADABLE_FILE, f"{path} is not a file")
         file = path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        # ValueError means a NUL in the name, which no file has.
+        # ValueError means that the name contains a NUL. No file has such a name.
         raise UnreadableError(Reason.NOT_FOUND, f"{path} does not exist") from error
     except OSError as error:
         raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot open {path}: {error.strerror}") from error

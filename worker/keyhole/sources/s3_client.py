@@ -31,7 +31,7 @@ from keyhole.sources.trust import Trust
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: A GET of some kilobytes is answered within 200 ms. One that takes this long will not be answered.
+#: S3 answers a GET of some kilobytes within 200 ms. A request that takes as long as this gets no answer.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 
 
@@ -41,12 +41,13 @@ class S3Options:
 
     Args:
         endpoint_url: The URL of a server other than AWS.
-        region: As boto3 finds it if not given, or in `AWS_REGION`, which boto3 alone of AWS's SDKs ignores.
-        connections: How many threads may ask at once.
-        addressing_style: Whether the bucket is in the path or in the host's name; as boto3 finds it if not
-            given.
-        requester_pays: Say that Keyhole's account pays for the requests.
-        expected_bucket_owner: The account that must own a bucket; S3 refuses any other's.
+        region: If not given, the region that boto3 finds, or else `AWS_REGION`. Of AWS's SDKs, only boto3
+            ignores that variable.
+        connections: How many threads may send requests at once.
+        addressing_style: Whether the bucket is in the path or in the host's name. If not given, boto3
+            decides.
+        requester_pays: Whether requests state that Keyhole's account pays for them.
+        expected_bucket_owner: The account that must own a bucket; S3 refuses requests for other buckets.
     """
 
     endpoint_url: str | None
@@ -89,8 +90,8 @@ def make_session(options: S3Options) -> boto3.Session:
 def _loader(data_path: str | None) -> Loader:
     """Return botocore's loader of service descriptions, which are megabytes of JSON.
 
-    It caches them. So a second client takes 0.02 s of CPU instead of 0.1 s, and so does the first client of a
-    process whose parent has made one before the fork.
+    It caches them, so a second client takes 0.02 s of CPU instead of 0.1 s. The first client of a forked
+    process is as fast if its parent made one before the fork.
     """
     return create_loader(data_path)
 
@@ -197,5 +198,5 @@ def _use_proxies(client: "S3Client", proxies: Proxies) -> None:
         def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override] # botocore's returns it, too
             return proxies.for_url(url)
 
-    # botocore decides once a client, not once a host, and has no public way to change that.
+    # botocore decides once for each client, not for each host, and has no public way to change that.
     client._endpoint.http_session._proxy_config = _Proxies()  # type: ignore[attr-defined] # noqa: SLF001 - as said

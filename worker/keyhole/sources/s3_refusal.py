@@ -54,7 +54,7 @@ PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner
 #: The name of the note in a refusal's metadata: the region of the request, and the headers above.
 ASKED = "KeyholeAsked"
 
-#: What 4xx codes mean for the object, and what to do. Other codes mean that the request was wrong.
+#: The meaning of 4xx codes for the object, and advice. Other codes mean that the request was wrong.
 UNREADABLE_CODES = {
     "NoSuchKey": (Reason.NOT_FOUND, "the object does not exist"),
     "NoSuchBucket": (Reason.NOT_FOUND, "the bucket does not exist"),

@@ -1,4 +1,4 @@
-"""The route to one bucket: its URL, its client and its conditions, found once a process.
+"""The route to one bucket: its URL, its client and its conditions, found once in each process.
 
 botocore's rules turn a bucket into a URL: region, FIPS, dual stack, acceleration, access points, addressing
 style, all of AWS's configuration. obstore gets that URL, so the two clients cannot disagree. If obstore
@@ -37,7 +37,7 @@ class Route:
 
     Args:
         bucket: Its name, for the log.
-        look: Returns the bucket's URL of now.
+        look: Returns the bucket's current URL.
         open_store: Returns the bucket for obstore at a place; `None` if obstore cannot read it.
     """
 

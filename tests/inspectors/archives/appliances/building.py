@@ -56,12 +56,12 @@ def appliance(text: str | bytes, *files: tuple[str, Image], name: str = "box.ovf
 
 
 def findings(facts: Facts) -> list[tuple[str, Severity]]:
-    """What was found, but for information."""
+    """The findings, except those for information."""
     return [(one.check, one.severity) for one in facts.findings if one.severity is not Severity.INFO]
 
 
 def described(text: str | bytes, *files: tuple[str, Image]) -> list[tuple[str, Severity]]:
-    """What is found in an appliance of a descriptor and files."""
+    """The findings for an appliance of a descriptor and files."""
     return findings(walk(appliance(text, *files)))
 
 

@@ -1,4 +1,4 @@
-"""What an OVF names of the host: files, devices and folders that are not in the archive."""
+"""References of an OVF to the host: files, devices and folders that are not in the archive."""
 
 import pytest
 

@@ -4,11 +4,12 @@ The links `d/e/s` to `../..` and `disk` to `d/e/s/../secret` both seem to stay i
 `disk` reaches the folder above.
 
 - Links are recorded in their order and judged together, because an earlier one may lead through a later one.
-  A later link replaces an earlier one of its name, as GNU tar, libarchive, Python, BusyBox and npm's tar do.
-  7-Zip keeps the earlier one, so that is tried as well.
+  In GNU tar, libarchive, Python, BusyBox and npm's tar, a later link replaces an earlier one with its name.
+  7-Zip keeps the earlier one, so Keyhole tries that as well.
 - A hard link is made when it is extracted. Its folders may be links by then; a hard link to a symbolic link
   has the same target text in another folder, and so leads elsewhere.
-- They are judged twice: with exact names, and with the names that macOS and Windows tell apart.
+- Links are judged twice: with exact names, and as if names were equal that macOS or Windows takes for the
+  same.
 - A path is followed over as many links as any system follows. The memory and the steps of all links together
   are bounded.
 """
@@ -41,7 +42,7 @@ class UnfollowedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link as its member says. `is_known` if it is known already to lead outside, by what it says alone."""
+    """A link as its member states it. `is_known` says that its own target already leads outside."""
 
     name: bytes
     target: bytes
@@ -92,10 +93,10 @@ def split(path: bytes) -> list[bytes]:
 
 
 class FoldedSplit:
-    """Returns the parts of a path as the least discerning file systems tell them apart."""
+    """Returns the parts of a path, equal if any file system takes them for the same."""
 
     def __init__(self) -> None:
-        # The same folders appear again and again.
+        # Cached, because the same folders appear again and again.
         self._folded: dict[bytes, bytes] = {b"..": b".."}
 
     def __call__(self, path: bytes) -> list[bytes]:
@@ -118,9 +119,9 @@ class Tree:
     """Follows where links lead when the archive's members are extracted one after the other.
 
     Args:
-        links: In their order.
-        split: Tells what names the same.
-        keeps_first: Of two links of a name the first stays.
+        links: The links, in the archive's order.
+        split: Divides paths into parts; equal parts name the same file.
+        keeps_first: Whether the first of two links with one name stays.
     """
 
     def __init__(self, links: Sequence[Link], split: Split, keeps_first: bool = False) -> None:
@@ -137,10 +138,10 @@ class Tree:
         self._steps = 0
 
     def leading_outside(self) -> Iterator[Link]:
-        """Extract the links, and return those that lead outside, but for those that are known to.
+        """Extract the links, and return those that lead outside, except those that are known to.
 
         Raises:
-            UnfollowedError: There are too many, or it takes too many steps.
+            UnfollowedError: There are too many places, or following the links takes too many steps.
         """
         by_place: dict[int, Link] = {}
         for link in self._links:
@@ -179,7 +180,7 @@ class Tree:
         return place
 
     def _follow(self, folder: int, parts: list[bytes] | None) -> Place | None:
-        """Where a path leads from a folder; nothing if that is outside.
+        """Where a path leads from a folder; `None` if it leads outside.
 
         Raises:
             UnfollowedError: It takes too many steps.

@@ -25,13 +25,13 @@ from keyhole.inspectors.findings import Finding, found
 SEPARATORS = re.compile(r"[/\\]")
 #: Characters that Windows does not allow in names.
 FORBIDDEN_BY_WINDOWS = str.maketrans(dict.fromkeys(':*?"<>|', "_"))
-#: What HFS+ ignores: joiners, marks of direction, shapes of digits, the mark of UTF-8.
+#: Characters that HFS+ ignores: joiners, marks of direction, shapes of digits, the mark of UTF-8.
 IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 ENDS_IGNORED_BY_WINDOWS = ". "
 
 
 def folded(name: bytes) -> bytes:
-    """Return a name without all that some file system ignores."""
+    """Return a name without the differences that any of these file systems ignores."""
     text = IGNORED.sub("", name.decode(errors="surrogateescape").translate(FORBIDDEN_BY_WINDOWS))
     alike = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
     parts = (part.rstrip(ENDS_IGNORED_BY_WINDOWS) for part in SEPARATORS.split(alike))
@@ -42,10 +42,10 @@ class Namesakes:
     """The names in an archive so far, and which of them are there twice."""
 
     def __init__(self) -> None:
-        #: By a name's digest the number of the file that has it; `None` if it is not a file.
+        #: The number of the file with a name, by the name's digest; `None` if it is not a file.
         self.numbers: dict[bytes, int | None] = {}
         self._twice: set[bytes] = set()
-        # The first name that was folded so.
+        # The digest of the first name with each folded name.
         self._folded: dict[bytes, bytes] = {}
         self._alike: set[bytes] = set()
         # The digests of each numbered file's names, and that of its folded name.

@@ -29,7 +29,7 @@ class Paths:
 
     def __init__(self) -> None:
         self._links = Links()
-        # By digests of their names, and of these as `folded` has them.
+        # Digests of the links' names, and of their folded names.
         self._symlinks: set[bytes] = set()
         self._all_links: set[bytes] = set()
 
@@ -61,7 +61,7 @@ class Paths:
         if is_hard:
             outside = leads_outside(link)
         else:
-            # A link is relative to its own folder, so it may climb as far as that is deep.
+            # A link is relative to its own folder, so it may climb as many levels as the folder is deep.
             folders = len(parts_of(name)) - 1
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:
@@ -73,11 +73,11 @@ class Paths:
         self._links.note(Link(name, link, is_hard=is_hard, is_known=outside is not None))
 
     def _is_link(self, name: bytes) -> bool:
-        """Whether a link has the name, at least where file systems do not tell them apart."""
+        """Whether a link has this name, or one that some file system takes for the same."""
         return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:
-        """Whether a folder in the name is a link, at least where file systems do not tell them apart."""
+        """Whether a folder in the name is a link, or one that some file system takes for a link."""
         return bool(self._symlinks) and any(
             not self._symlinks.isdisjoint(folders(one)) for one in {name, folded(name)}
         )

@@ -3,7 +3,7 @@
 A file of these formats is one stream or several in a row, which count as one. Padding may lie between streams
 and behind the last one. Other bytes there do not belong to the format.
 
-zlib, liblzma, libbz2, libzstd and liblz4 decompress. They leave to their callers where a stream begins, what
+zlib, liblzma, libbz2, libzstd and liblz4 decompress. Their callers must find out where a stream begins, what
 follows it, and whether an error is the fault of the data.
 
 Source: RFC 1952 (gzip); The .xz File Format 1.2.0, sections 2 and 4; RFC 8878 (Zstandard), sections 3.1.1 and
@@ -79,7 +79,7 @@ class Decoder(ABC):
         self.most_output = MAX_WINDOW
         #: The memory that the decoder holds, and the bytes that its caller holds besides the window.
         self.held, self.beside = Held(), 0
-        #: Where data follow the last stream that are not a stream; `None` if none do. Decoding ends there.
+        #: Where other data follow the last stream; `None` if there are none. Decoding ends there.
         self.trailing_at: int | None = None
         self._stream: Stream | None = None
         self._portion = LEAST_PORTION
@@ -103,7 +103,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def window(self, head: bytes) -> int:
-        """How many bytes the stream that begins here refers back to, or its blocks take."""
+        """The window of the stream that begins here, or the size of its blocks, in bytes."""
 
     def reserve(self, head: bytes) -> None:
         """Ask for the memory of the stream that begins here. The stream before it holds none any more."""

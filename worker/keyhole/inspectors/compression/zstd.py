@@ -85,7 +85,7 @@ def skippable_bytes(head: bytes) -> int:
 
 
 def behind_skippable(front: bytes) -> int:
-    """Where the first frame begins that is not skippable, as far as skippable frames end within `front`."""
+    """Where the first frame after skippable ones begins, as far as these end within `front`."""
     at = 0
     while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
         at += skipped

@@ -34,7 +34,7 @@ from keyhole.inspectors.region import CaptureRegion
 
 SIGNATURE = b"shdw"
 VERSION = 1
-#: As much of the header's 512 bytes as is known.
+#: The known part of the header's 512 bytes.
 HEADER_BYTES = 80
 DIRECTORIES = 2
 #: Tables looked for in a directory. At the usual chunk of 1 MiB each is for 126 GiB: a disk of 63 TiB.

@@ -35,9 +35,10 @@ MAGIC = b"Bochs Virtual HD Image".ljust(32, b"\0")
 MAGIC_TEXT = MAGIC.rstrip(b"\0") + b"\0"
 HEADER_BYTES = 512
 
-#: What is held of the catalog's beginning: 24,576 entries.
+#: How much is held of the catalog's beginning: 24,576 entries.
 MAX_CATALOG_BYTES = 96 * 1024
-#: What is held of its end where it is longer. Together these hold what Bochs' tool makes for a disk of 8 GiB.
+#: How much is held of its end if it is longer. Both together hold the catalog that Bochs' tool makes for a
+#: disk of 8 GiB.
 MAX_CATALOG_END_BYTES = 32 * 1024
 #: QEMU's limits (bochs_open); Bochs' tool needs this many entries of that size for 8 TiB.
 MAX_CATALOG_ENTRIES = 0x100000
@@ -45,7 +46,7 @@ EXTENT_SIZES = frozenset(1 << bits for bits in range(9, 24))
 
 REDOLOG = b"Redolog"
 GROWING = b"Growing"
-#: What Bochs writes beside a base image: only what differs from it.
+#: Types of files that Bochs writes beside a base image; they hold only the differences from it.
 DIFFERENCES = frozenset({b"Undoable", b"Volatile"})
 VERSION_NAMES = {0x00010000: "1.0", 0x00020000: "2.0"}
 NOT_ALLOCATED = 0xFFFFFFFF
@@ -94,7 +95,7 @@ class BochsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven where the whole catalog was seen, sampled where it is longer, if all extents are there."""
+        """Proven if the whole catalog was seen, sampled if it is longer; unchecked if extents are missing."""
         if self._size is None or self._extents is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = 4 * self._u32(72) <= MAX_CATALOG_BYTES + MAX_CATALOG_END_BYTES

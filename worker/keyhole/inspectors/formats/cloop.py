@@ -29,9 +29,9 @@ PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
 COMMANDS = (b"modprobe cloop ", b"insmod cloop")
 HEADER_BYTES = 136
 
-#: What is held of the table's beginning: 16,384 entries, 1 GiB at blocks of 64 KiB.
+#: How much is held of the table's beginning: 16,384 entries, 1 GiB at blocks of 64 KiB.
 MAX_TABLE_BYTES = 128 * 1024
-#: What is held of its end where it is longer; the last entry is what counts.
+#: How much is held of its end if it is longer; the last entry is what counts.
 MAX_TABLE_END_BYTES = 64 * 1024
 #: QEMU's limits (cloop_open).
 MAX_BLOCK_BYTES = 64 * 1024 * 1024

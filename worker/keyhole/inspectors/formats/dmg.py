@@ -1,7 +1,7 @@
 """Apple's disk images, UDIF (".dmg"). All fields are big-endian.
 
-Source: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file"; where the trailer is looked
-for: QEMU, block/dmg.c, dmg_find_koly_offset.
+Sources: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file"; for the search for the
+trailer, QEMU, block/dmg.c, dmg_find_koly_offset.
 
 The file begins with data. A trailer of 512 bytes at its end makes it an image; up to 511 bytes of padding may
 follow.
@@ -18,14 +18,15 @@ follow.
 | 216 | 8 | offset of the XML property list that maps the disk's blocks, and at 224 its length |
 | 492 | 8 | virtual size in sectors of 512 bytes |
 
-An image for reading and writing (UDRW) has no trailer: it is a raw disk. An encrypted one has none that can
-be seen: it is not recognised.
+A writable image (UDRW) has no trailer: it is a raw disk. The trailer of an encrypted image cannot be seen, so
+such an image is not recognised.
 
-The property list maps the disk's sectors (`dmg_map`). Its tables must be of as many as the trailer states,
-and lead into the data fork alone. Images of old have a resource fork in its place, which is not read.
+The property list maps the disk's sectors (`dmg_map`). Its tables must map as many sectors as the trailer
+states, and must point only into the data fork. Old images have a resource fork instead of the property list;
+it is not read.
 
-Wholeness: the trailer is written last and says where the parts before it end; all of them must lie before
-it, the property list must stand where it says, and the data of all chunks in the data fork.
+Wholeness: the trailer is written last and states where each part ends. All parts must lie before the trailer,
+the property list must be where the trailer says, and the data of all chunks must lie in the data fork.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,19 +44,19 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-#: What a whole trailer begins with: signature, version, size. Where less than a trailer is left, four letters
-#: are too little to go by.
+#: The first bytes of a whole trailer: signature, version, size. The four letters of the signature are not
+#: enough to recognise a trailer that is cut off.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
 #: QEMU keeps a disk's size in a signed 64-bit number of bytes.
 MAX_SECTORS = (2**63 - 1) // SECTOR
 
-#: Where the trailer has the offsets of its parts.
+#: The trailer's fields that hold the offsets of the parts.
 DATA_FORK, RESOURCE_FORK, PLIST = 24, 40, 216
 PLIST_STARTS = (b"<?xml", b"<!DOC", b"<plis")
 
 
 class Trailer(NamedTuple):
-    """The trailer, or what is left of it, and where it stands."""
+    """The trailer, or the beginning of one that is cut off, and its offset in the object."""
 
     offset: int
     data: bytes
@@ -96,7 +97,7 @@ class DMGInspector(FileInspector):
 
     @property
     def stands(self) -> bool:
-        """Whether a reader can get from the trailer to a disk: not if it is cut, or leads nowhere."""
+        """Whether the trailer leads a reader to a disk: it does not if it is cut off or points nowhere."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return False
@@ -115,7 +116,7 @@ class DMGInspector(FileInspector):
         return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
 
     def explains(self, other: FileInspector) -> bool:
-        """Whether `other` is what lies on the disk, or is the disk's first compressed data.
+        """Whether `other` recognises the content of the disk, or the disk's first compressed data.
 
         If the trailer leads nowhere, it is unknown whether the first bytes are the disk's.
         """
@@ -124,7 +125,7 @@ class DMGInspector(FileInspector):
         return other.LAYER is Layer.COMPRESSED and self.stands and self.begins_compressed == str(other)
 
     def is_remnant_in(self, other: FileInspector) -> bool:
-        """Whether the trailer is cut or leads nowhere: a compressor or archiver stored it unchanged."""
+        """Whether a compressor or archiver stored the trailer unchanged, so it is cut or leads nowhere."""
         return not self.stands and (other.IS_CONTAINER or self.is_cut)
 
     def defers(self, other: FileInspector) -> bool:
@@ -133,7 +134,7 @@ class DMGInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The trailer's count of sectors, in bytes; zero if it is not here or cannot be."""
+        """The trailer's count of sectors, in bytes; zero without a whole trailer or if it is too large."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return 0
@@ -141,7 +142,7 @@ class DMGInspector(FileInspector):
         return sectors * SECTOR if sectors <= MAX_SECTORS else 0
 
     def post_process(self) -> None:
-        """Once the trailer is here, declare the property list; once that is, read the map in it."""
+        """Declare the property list once the trailer is here, and parse its map once the list is here."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return
@@ -225,7 +226,7 @@ class DMGInspector(FileInspector):
             yield found("structure", "the property list is not where the trailer says")
 
     def _mapped(self, trailer: Trailer) -> Iterator[Finding]:
-        """Findings on the block map, or on a map that is not read."""
+        """Findings on the block map, and on maps that Keyhole does not read."""
         if trailer.part(RESOURCE_FORK).length:
             yield found(
                 "unsupported_subformat",
@@ -242,7 +243,7 @@ class DMGInspector(FileInspector):
 
     @property
     def _trailer(self) -> Trailer | None:
-        """The trailer that QEMU takes: the first in the tail that is whole, else one that is cut off."""
+        """The trailer that QEMU takes: the first whole one in the tail, or else one that is cut off."""
         tail = self.captured("tail")
         at = tail.find(SIGNATURE, 0, max(0, len(tail) - DMG_TRAILER_BYTES) + len(SIGNATURE))
         if at < 0 or len(tail) < DMG_TRAILER_BYTES:

@@ -70,7 +70,7 @@ KINDS: Final = ZEROS | {RAW, COMMENT, END} | COMPRESSED.keys()
 
 #: Where a table stands in the property list: keys of dictionaries, `*` for the elements of an array.
 TABLES_AT: Final = ("resource-fork", "blkx", "*", "Data")
-#: What may follow the property list.
+#: Bytes that may follow the property list.
 PADDING: Final = b"\0 \t\r\n"
 DATA_BEGINS, DATA_ENDS = b"<data>", b"</data>"
 LEAST_TABLE_BYTES: Final = CHUNKS_AT + CHUNK.size
@@ -86,7 +86,7 @@ class Chunk(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The sector behind it."""
+        """The first sector after it."""
         return self.sector + self.sectors
 
     @property
@@ -170,7 +170,7 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
 def _chunks(
     table: bytes, first: int, sectors: int, offset: int, findings: BoundedFindings
 ) -> Iterator[Chunk]:
-    """The chunks of one table, but for comments and its end."""
+    """The chunks of one table, except comments and the end marker."""
     (count,) = COUNT.unpack_from(table, COUNT_AT)
     if CHUNKS_AT + count * CHUNK.size > len(table):
         findings.add(found("structure", f"a block table of {len(table)} bytes states {count} chunks"))

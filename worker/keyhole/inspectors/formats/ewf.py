@@ -38,11 +38,11 @@ An image is one segment file, or several.
 | -56 | 8 | offset of the descriptor before |
 | -4 | 4 | Adler-32 of the descriptor's bytes before |
 
-Version 2 compresses what it says of the medium, its size included: that stays unknown.
+Version 2 compresses its description of the medium. The size is in it, so the size stays unknown.
 
-Wholeness: each segment ends with a descriptor `next` or `done` that states where it stands (version 2: where
-the one right before does). `done` ends the last segment. The tables between, hundreds of mebibytes apart, are
-not read.
+Wholeness: each segment ends with a descriptor `next` or `done` that states its own offset (in version 2, the
+offset of the descriptor right before). `done` ends the last segment. The tables between, hundreds of
+mebibytes apart, are not read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,7 +61,7 @@ SIGNATURE_1 = b"EVF\t\r\n\xff\0"
 SIGNATURE_2 = b"EVF2\r\n\x81\0"
 HEADER_BYTES_1, HEADER_BYTES_2 = 13, 32
 DESCRIPTOR_BYTES_1, DESCRIPTOR_BYTES_2 = 76, 64
-#: What the volume section's data take in SMART's files, and in all others.
+#: The length of the volume section's data, in SMART's files and in all others.
 VOLUME_BYTES = (94, 1052)
 VOLUME_TYPES = frozenset({"volume", "disk", "data"})
 LAST_TYPES = frozenset({"next", "done"})
@@ -78,7 +78,7 @@ MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
 class Section(NamedTuple):
-    """A section's descriptor of version 1, and where it stands."""
+    """A section's descriptor of version 1, and its offset."""
 
     offset: int
     kind: str
@@ -87,7 +87,7 @@ class Section(NamedTuple):
 
     @property
     def ends_chain(self) -> bool:
-        """Whether it leads to itself or to its own end."""
+        """Whether the descriptor points to itself or to its own end."""
         return self.next_offset - self.offset in {0, DESCRIPTOR_BYTES_1}
 
 
@@ -107,7 +107,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The volume section's sectors, in bytes; zero until it is here, or if it cannot be."""
+        """The volume section's sectors, in bytes; zero until the section is here, or if impossible."""
         volume = self._volume
         size = volume.le(16, 8) * volume.le(12, 4)
         return size if size <= MAX_VIRTUAL_SIZE else 0
@@ -274,7 +274,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _volume(self) -> Fields:
-        """The data of the volume section, if they have a length that is known."""
+        """The data of the volume section, if their length is a known one."""
         data = self.captured("volume")
         section = self._volume_section(self._sections)
         if section is None or section.next_offset - section.offset - DESCRIPTOR_BYTES_1 not in VOLUME_BYTES:

@@ -4,8 +4,8 @@ Source: ECMA-119, 4th edition, section 9 (volume descriptors); "El Torito" Boota
 Specification 1.0, figure 7; Joliet Specification, section "SVD Escape Sequences"; SUSP 1.12, section 5.3. For
 UDF see `udf`.
 
-From 32768 on stands one volume descriptor each 2,048 bytes. Numbers in them are stored twice, first
-little-endian, then big-endian.
+From 32768 on, there is a volume descriptor every 2,048 bytes. Numbers in volume descriptors are stored twice,
+first little-endian, then big-endian.
 
 | offset | bytes | field |
 |---|---|---|
@@ -20,9 +20,8 @@ little-endian, then big-endian.
 | 132 | 4 + 4 | bytes of the path table |
 | 158 | 4 + 4 | block of the root directory, whose first record may announce Rock Ridge at its byte 34 |
 
-The disk is the object: a reader sees as many bytes as there are, so that is the virtual size, as QEMU has it
-for any raw disk. The volume may be shorter: padding, further sessions or a backup GPT may follow
-it.
+The disk is the object: a reader sees all of its bytes, so its length is the virtual size. QEMU does the same
+for any raw disk. The volume may be shorter: padding, further sessions or a backup GPT may follow it.
 
 Wholeness: proven when the volume's blocks, or with UDF its partition and both its sequences of descriptors,
 lie inside the object.
@@ -47,7 +46,7 @@ SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
 SIGNATURE = b"CD001"
 BOOT_RECORD, PRIMARY, SUPPLEMENTARY, SET_ENDS = 0, 1, 2, 255
 BLOCK_SIZES_9660 = (512, 1024, 2048)
-#: Numbers that are stored twice: where, and in how many bytes.
+#: The offsets of numbers that are stored twice, and the bytes of each.
 DOUBLED = ((80, 4), (120, 2), (124, 2), (128, 2), (132, 4))
 EL_TORITO = b"EL TORITO SPECIFICATION"
 JOLIET = (b"%/@", b"%/C", b"%/E")
@@ -55,13 +54,13 @@ JOLIET = (b"%/@", b"%/C", b"%/E")
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: A directory's first record up to that entry's end.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
-#: As much of an object as is fetched at once. Only for what costs no further range: the root directory, and
-#: what of UDF's lies there, before the anchor that leads to it.
+#: How much of an object is fetched at once. Structures in this part cost no further range: the root
+#: directory, and those of UDF's structures that lie there, before the anchor that leads to them.
 FRONT_BYTES = 256 * 1024
 
 
 class VolumeSize(NamedTuple):
-    """ISO 9660's blocks and their size, and both multiplied."""
+    """The number of ISO 9660's blocks, and their size in bytes."""
 
     blocks: int
     block_size: int

@@ -38,9 +38,9 @@ EXTENDED_MAGIC = b"WithouFreSpacExt"
 HEADER_BYTES = 64
 VERSION = 2
 
-#: What is held of the BAT's beginning: 24,576 entries, 24 GiB at the usual cluster size of 1 MiB.
+#: How much is held of the BAT's beginning: 24,576 entries, 24 GiB at the usual cluster size of 1 MiB.
 MAX_BAT_BYTES = 96 * 1024
-#: What is held of its end where it is longer: 8 GiB.
+#: How much is held of its end if it is longer: 8 GiB.
 MAX_BAT_END_BYTES = 32 * 1024
 #: QEMU's limits (parallels_open).
 MAX_CLUSTER_SECTORS = (2**31 - 1) // 513
@@ -97,7 +97,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven where the whole BAT was seen, sampled where it is longer, if what it leads to is there."""
+        """Proven if the whole BAT was seen, sampled if it is longer; unchecked if its targets are missing."""
         if self._size is None or self._clusters is None or self._u32(44) == IN_USE:
             return Wholeness.UNCHECKED
         if self._end > self._size:

@@ -20,7 +20,7 @@ maps. An entry of an L2 table is a cluster's offset, or 0; with bit 63 set the c
 next bits, as many as the cluster bits, are its length in bytes, the rest is its offset.
 
 Wholeness: clusters are appended as they are written, tables among them; so the L2 table that lies highest
-leads, most probably, to the last cluster. That is proof where it is the only one, and a sample where there
+leads, most probably, to the last cluster. This is a proof if it is the only table, and a sample if there
 are more.
 """
 
@@ -42,9 +42,9 @@ MAX_NAME_BYTES = 1023
 #: QEMU writes the name right behind the header. One that lies further back than the largest cluster is not
 #: followed.
 MAX_NAME_END = 64 * 1024
-#: What is held of the L1 table's beginning: 16,384 entries, 32 GiB of disk as QEMU lays it out.
+#: How much is held of the L1 table's beginning: 16,384 entries, 32 GiB of disk as QEMU lays it out.
 MAX_L1_BYTES = 128 * 1024
-#: What is held of its end where it is longer: 16 GiB.
+#: How much is held of its end if it is longer: 16 GiB.
 MAX_L1_END_BYTES = 64 * 1024
 #: QEMU writes the L1 table right behind the name. If it begins further back than this, its end is
 #: not read, because that would cost another range.
@@ -101,7 +101,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven where all tables were seen, sampled where there are more, if what they lead to is there."""
+        """Proven if all tables were seen, sampled if there are more; unchecked if a target is missing."""
         if self._clusters is None or self._size is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = self._l1_held == self._l1_bytes and len(self._l2_offsets) <= 1

@@ -21,7 +21,7 @@ Both kinds of table hold offsets of 8 bytes: L1 of L2 tables, L2 of data cluster
 an L2 table 1 is a cluster of zeros.
 
 Wholeness: clusters are appended as they are written, tables among them; so the L2 table that lies highest
-leads, most probably, to the last cluster. That is proof where it is the only one, and a sample where there
+leads, most probably, to the last cluster. This is a proof if it is the only table, and a sample if there
 are more.
 """
 
@@ -42,9 +42,9 @@ HEADER_BYTES = 64
 MAX_NAME_BYTES = 1023
 #: QEMU writes the name right behind the header's fields. One that lies further back is not followed.
 MAX_NAME_END = 64 * 1024
-#: What is held of the L1 table: 8,192 entries, 16 TiB of disk at the default sizes.
+#: How much is held of the L1 table: 8,192 entries, 16 TiB of disk at the default sizes.
 MAX_L1_BYTES = 64 * 1024
-#: What is held of the highest L2 table: all of it at the default sizes.
+#: How much is held of the highest L2 table: all of it at the default sizes.
 MAX_L2_BYTES = 256 * 1024
 
 BACKING_FILE, NEED_CHECK, NO_PROBE = 1, 2, 4
@@ -95,7 +95,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven where all tables were seen, sampled where there are more, if what they lead to is there."""
+        """Proven if all tables were seen, sampled if there are more; unchecked if a target is missing."""
         if self._clusters is None or self._size is None or self._features & NEED_CHECK:
             return Wholeness.UNCHECKED
         if self._end > self._size:

@@ -8,8 +8,8 @@ If the object's first bytes have another format, a reader that was told that the
 detects it like libblkid, still sees a table or a volume in them. So both are looked for there, too, but only
 in the first bytes, where no guest's data can lie.
 
-Wholeness: for a GPT the backup header, for other tables the end of the last partition, for a volume alone the
-end that its superblock states, if it states one.
+Wholeness: for a GPT the backup header, for other tables the end of the last partition, for a volume without a
+table the end that its superblock states, if it states one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,9 +29,9 @@ from keyhole.inspectors.volumes.view import RegionsView
 
 #: The headers of all tables lie here: two sectors of 4,096 bytes. A Mac's may lie further behind.
 TABLES_BYTES: Final = 8192
-#: What is held of the front of a volume; the first GET brings it.
+#: How much is held of the front of a volume; the first GET brings it.
 FRONT: Final = volumes.FRONT
-#: How far into an image of another format superblocks are looked for: that of btrfs lies at 64 KiB.
+#: How far superblocks are searched for in an image of another format; that of btrfs lies at 64 KiB.
 HEADERS: Final = 68 * 1024
 #: A sparse VMDK may have a guest's data there, in pieces of 64 KiB, behind as many sectors as it says.
 VMDK: Final = b"KDMV"
@@ -59,12 +59,12 @@ OWN_NAME: Final = "crypto_LUKS"
 
 
 class RawDiskInspector(FileInspector):
-    """A raw disk, recognised by its partition table or by the volume that it is.
+    """A raw disk, recognised by its partition table, or by the volume that fills it.
 
     Args:
         tracing: See `FileInspector`.
-        volumes: Whether volumes are looked for in all their places: not if the object's first bytes have
-            another format.
+        volumes: Whether to look for volumes in all their places. Callers do not if the object's first bytes
+            have another format.
     """
 
     NAME = "raw"
@@ -74,7 +74,7 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
-        # What the front says, once it is here: the table that is no GPT, and the header of one.
+        # Found in the front once it is here: the table that is not a GPT, and a GPT's header.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
         # The volumes that were found, and of how much.
         self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
@@ -90,7 +90,7 @@ class RawDiskInspector(FileInspector):
     def content(self) -> tuple[str, ...]:
         """The table, what the first partition holds, and the volumes that the whole disk is.
 
-        Of a disk that is a volume with an MBR in its free first sector, the volume comes first.
+        If the disk is a volume with an MBR in its free first sector, the volume comes first.
         """
         table, holds = self._table, self._holds
         if table is None:
@@ -135,7 +135,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def complete_but_between(self) -> bool:
-        """Whether all of that is here."""
+        """Whether all of these ranges are here."""
         return all(self.filled(name) for name in self._but_between)
 
     @property
@@ -209,9 +209,9 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _by_front(self) -> tuple[Table | None, GPTHeader | None]:
-        """The table that is no GPT, as the front has it (that of a GPT's MBR as well), and a GPT's header.
+        """The front's table that is not a GPT (a GPT's MBR counts as one), and a GPT's header.
 
-        One that the MBR does not announce is only looked for where there is no table.
+        A header that the MBR does not announce is only looked for if there is no other table.
         """
         if self._in_front is None and self.filled("front"):
             front = self.captured("front") + self.captured("map")
@@ -230,13 +230,13 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _gpt(self) -> GPTHeader | None:
-        """The primary header of a GPT. In front of a volume, one that is not announced is a leftover."""
+        """The primary header of a GPT. If a volume follows it and no MBR announces it, it is a leftover."""
         header = self._by_front[1]
         return header if self._announced or not self._holds else None
 
     @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table, however long the disk is; of a GPT without partitions until they are here."""
+        """The partition table, for a disk of any length. A GPT has partitions once its entries are here."""
         table, header = self._by_front[0], self._gpt
         if header is not None:
             return header.table(self.captured("entries"))
@@ -291,9 +291,9 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _volume_length(self) -> int | None:
-        """The bytes that the volume has by its own superblock, where the disk is one volume.
+        """The length in bytes that the volume's own superblock states, if the disk is one volume.
 
-        What is a member of something has a file system in it, perhaps, but is foremost a member.
+        A member of a larger volume may also hold a file system, but counts as a member first.
         """
         holds = self._holds
         return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
@@ -316,7 +316,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _view(self) -> RegionsView:
-        """The disk as a volume; of an image of another format only the first bytes, where no guest's lie."""
+        """The disk as a volume; in another format only the first bytes, which hold no guest's data."""
         regions = [part for name, part in self._regions.items() if name.startswith("volume")]
         front = self.captured("front")
         if not self._volumes and front.startswith(VMDK):
@@ -334,7 +334,7 @@ class RawDiskInspector(FileInspector):
         return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
 
     def _look_behind(self) -> None:
-        """Where the front tells nothing, and is not all there is, declare the end and what lies between."""
+        """If the front shows no format and the object is longer, declare the end and the ranges between."""
         if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
             return
         self.new_region("volume_end", TailRegion(END_BYTES))

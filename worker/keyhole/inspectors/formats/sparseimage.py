@@ -41,12 +41,12 @@ SIGNATURE = b"sprs"
 NODE_BYTES = 4096
 FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
 VERSION = 3
-#: The first node and two more: a chain is read one range at a time, and two are what an image may cost.
+#: The first node and two more. A chain is read one range at a time, and an image may cost two ranges.
 MAX_NODES = 3
 
 
 class Node(NamedTuple):
-    """An index node: where it stands, where the next one does, and the bands behind it."""
+    """An index node: its offset, the offset of the next node, and the numbers of the bands behind it."""
 
     offset: int
     next_offset: int
@@ -54,7 +54,7 @@ class Node(NamedTuple):
 
     @property
     def used(self) -> int:
-        """How many bands' room there is behind the node: up to the last that has a number."""
+        """How many bands the space behind the node holds: up to the last one that has a number."""
         return max((place for place, band in enumerate(self.bands, 1) if band), default=0)
 
 

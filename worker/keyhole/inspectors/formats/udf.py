@@ -36,8 +36,8 @@ DESCRIPTOR_BYTES = 512
 TAG_BYTES = 16
 ANCHOR_BLOCK = 256
 ANCHOR, POINTER, PARTITION, LOGICAL_VOLUME, TERMINATING = 2, 3, 5, 6, 8
-#: UDF has a sequence take at least 16 blocks, and tools make it as long; no more of one is read. Of large
-#: blocks fewer of them hold all that tools write.
+#: UDF requires at least 16 blocks for a sequence, and tools make it that long; no more of it is read. If the
+#: blocks are large, fewer of them hold all that tools write.
 MAX_SEQUENCE_BLOCKS, MAX_SEQUENCE_BYTES = 16, 256 * 1024
 
 BEGINS = b"BEA01"
@@ -70,7 +70,7 @@ class Anchor:
 
     @property
     def read(self) -> ByteRange:
-        """As much of the main sequence as is read."""
+        """The part of the main sequence that is read."""
         most = min(MAX_SEQUENCE_BLOCKS * self.block_size, MAX_SEQUENCE_BYTES)
         return ByteRange(self.main.offset, min(self.main.length, most))
 
@@ -93,10 +93,10 @@ class Volume:
 
 
 def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
-    """The block sizes that the distance of the descriptors allows, those first that are tried first.
+    """The block sizes that the distance of the descriptors allows, in the order in which they are tried.
 
     Args:
-        identifiers: Of what stands each 2,048 bytes from 32768 on.
+        identifiers: The identifiers of the structures at every 2,048 bytes from 32768 on.
     """
     begins = identifiers.index(BEGINS) if BEGINS in identifiers else 0
     behind = (number for number, name in enumerate(identifiers[begins + 1 :], 1) if name in IDENTIFIERS)

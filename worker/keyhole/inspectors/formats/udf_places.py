@@ -32,8 +32,8 @@ class UDFPlaces:
 
     Args:
         disc: The disc's inspector, which holds the regions.
-        begin: From where on in the object the inspector has all bytes up to `front_at`.
-        front_at: From where on all bytes up to `end` are wanted, for it costs no further range.
+        begin: The inspector has all bytes of the object from here up to `front_at`.
+        front_at: All bytes from here up to `end` are wanted, because that costs no further range.
         end: See `front_at`.
     """
 
@@ -128,7 +128,7 @@ class UDFPlaces:
         return anchor_at(data, block_size, self._last_block(block_size) - ANCHOR_BLOCK)
 
     def _last_block(self, block_size: int) -> int:
-        """The number of the object's last whole block. Its length is known, for its end is here."""
+        """The number of the object's last whole block. Its length is known, because its end is here."""
         return self._disc.actual_size // block_size - 1
 
     def _in_front(self, anchor: Anchor) -> bool:

@@ -48,7 +48,7 @@ HEADER_BYTES = 512
 VERSION_1_1 = 0x00010001
 #: The highest major version.
 MAJOR_VERSION = 1
-#: What is held of the block map, which stands right behind the header: 32,768 blocks, 32 GiB of disk.
+#: How much is held of the block map, which follows the header: 32,768 blocks, 32 GiB of disk.
 MAX_MAP_BYTES = 128 * 1024
 #: From this entry of the map on: a block of zeros, or a free one (VDICore.h, VDI_IMAGE_BLOCK_ZERO and _FREE).
 NO_BLOCK = 0xFFFFFFFE

@@ -30,11 +30,11 @@ A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset
 | 32 | 4 | block size in bytes, a power of two |
 | 36 | 4 | checksum, like the footer's |
 
-The block table has a u32 for each block: the sector of its bitmap, behind which its data lies, or all ones.
+The block table has a u32 for each block: the sector of its bitmap, which its data follow, or all ones.
 
-Wholeness: the footer at the end is the last thing that is written; a fixed image is whole if the footer
-stands right after as many bytes as it states, the others if it equals the copy at 0 and the block table, as
-much of it as is held, leads to no byte behind it.
+Wholeness: the footer at the end is written last. A fixed image is whole if the footer follows right after as
+many bytes as it states. Other images are whole if the footer equals the copy at 0, and the held part of the
+block table points to no byte behind the footer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,7 +59,7 @@ TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
 
 #: QEMU's limit (block/vpc.c, VHD_MAX_SECTORS) and Microsoft's: 2,040 GiB.
 MAX_SECTORS = 0xFF000000
-#: What is held of the block table, which stands right behind the dynamic header: 32,768 entries, 64 GiB of
+#: How much is held of the block table, which follows the dynamic header: 32,768 entries, 64 GiB of
 #: disk at the usual block size of 2 MiB.
 MAX_TABLE_BYTES = 128 * 1024
 
@@ -91,7 +91,7 @@ class VHDInspector(FileInspector):
 
     @property
     def is_bare(self) -> bool:
-        """Whether the disk begins where the object does: not where the first sector is a header."""
+        """Whether the disk begins where the object does. It does not if the first sector is a header."""
         return self.subformat not in {"dynamic", "differencing"}
 
     def explains(self, other: FileInspector) -> bool:
@@ -100,11 +100,11 @@ class VHDInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size in bytes that the first of all readers takes; zero if unknown."""
+        """The virtual size in bytes for the first reader in `READERS`; zero if unknown."""
         return self._sizes_by_reader().get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the sizes of readers that take another; see `Facts`."""
+        """Return the virtual sizes for readers that see another one; see `Facts`."""
         return {reader: size for reader, size in self._sizes_by_reader().items() if size != self.virtual_size}
 
     @property
@@ -113,7 +113,7 @@ class VHDInspector(FileInspector):
         return TYPE_NAMES.get(self._type) if self.format_match else None
 
     def post_process(self) -> None:
-        """Where a footer's copy begins the file, declare what it leads to: dynamic header and block table."""
+        """If the file begins with a footer's copy, declare the dynamic header, then the block table."""
         if not self.head_match or not self.filled("header") or len(self._footer) < FOOTER_BYTES:
             return
         if not self.has_region("dynamic_header"):
@@ -184,7 +184,7 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader(), self._current_size
-        # The geometry that is nearest below a size misses less than one cylinder of it.
+        # The geometry nearest below a size is smaller by less than one cylinder.
         cylinder = self._footer[58] * self._footer[59] * SECTOR
         wrong = tuple(
             reader
@@ -272,12 +272,12 @@ class VHDInspector(FileInspector):
 
     @property
     def _footer(self) -> bytes:
-        """The footer to go by: the copy at the front, as QEMU reads it, else the one at the end."""
+        """The footer that counts: the copy at the front, which QEMU reads, else the one at the end."""
         return self.region("header").data if self.head_match else self._end_footer
 
     @Remembered
     def _end_footer(self) -> bytes:
-        """The footer that ends the object, 512 or 511 bytes, or nothing; of a stream, as if it ended here."""
+        """The footer at the object's end, 512 or 511 bytes, or nothing. A stream is taken to end here."""
         tail = self.region("footer").data
         for candidate in (tail, tail[1:]):
             if candidate.startswith(COOKIE) and len(candidate) >= FOOTER_BYTES - 1:
@@ -290,7 +290,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _geometry_size(self) -> int:
-        """The bytes of the cylinders that the footer states."""
+        """The size of the footer's geometry, in bytes."""
         footer = self._footer
         return int.from_bytes(footer[56:58], "big") * footer[58] * footer[59] * SECTOR
 
@@ -304,7 +304,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _apart(self) -> bool:
-        """Whether the footer at the end is another than the copy at the front, a dynamic header between."""
+        """Whether the footer at the end is not the copy at the front: a dynamic header fits between them."""
         return self._end_offset >= FOOTER_BYTES + DYNAMIC_HEADER_BYTES
 
     @property

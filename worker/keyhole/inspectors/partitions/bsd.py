@@ -21,7 +21,7 @@ from keyhole.inspectors.partitions.table import Partition, Table
 MAGIC = (0x82564557).to_bytes(4, "little")
 PLACES = (512, 64, 128)
 LABEL_BYTES, ENTRY_BYTES = 148, 16
-#: As many as any BSD makes.
+#: The most partitions that any BSD makes.
 MOST_PARTITIONS = 22
 SECTORS = (512, 1024, 2048, 4096)
 

@@ -1,6 +1,6 @@
 """The MBR, `dos`: four partitions behind boot code. Little-endian.
 
-Source: UEFI Specification 2.10, section 5.2. What readers make of an odd entry: Linux's
+Source: UEFI Specification 2.10, section 5.2. For the readers' views of odd entries: Linux's
 block/partitions/msdos.c and efi.c, libblkid's partitions/dos.c and gpt.c (2.38), and what sfdisk, parted,
 sgdisk and 7-Zip say.
 
@@ -9,10 +9,10 @@ sgdisk and 7-Zip say.
 | 446 | 4 x 16 | partitions: status u8 (00 or 80), type u8@4 (0: unused), first sector u32@8, sectors u32@12 |
 | 510 | 2 | 55 AA |
 
-A sector has 512 bytes. What an extended partition (types 05, 0F, 85) is divided into is not followed; it
-counts as one.
+A sector has 512 bytes. An extended partition (types 05, 0F, 85) counts as one; the partitions within it are
+not followed.
 
-Each entry is read by itself:
+Each entry is judged separately:
 
 | entry | readers | here |
 |---|---|---|
@@ -22,8 +22,8 @@ Each entry is read by itself:
 | type EE | the disk has a GPT; Linux and UEFI want it to begin at sector 1 | `structure` if none does |
 | partitions overlap | take them, parted does not | information |
 
-A table without partitions is one for libblkid. Its name is `PMBR` where an entry has type EE; whether a GPT
-is there, `gpt` says. The boot sectors of FAT, NTFS and exFAT carry 55 AA, too, so
+libblkid also recognises a table without partitions. A table is named `PMBR` if an entry has type EE; `gpt`
+says whether a GPT is there. The boot sectors of FAT, NTFS and exFAT carry 55 AA, too, so
 the caller must check whether the sector belongs to such a volume.
 """  # noqa: E501 - the rows of the table are one line each
 
@@ -38,12 +38,12 @@ MBR_BYTES = SECTOR = 512
 ENTRY_BYTES = 16
 PLACES = range(446, 510, ENTRY_BYTES)
 BOOT_MARK = b"\x55\xaa"
-#: The type of the one partition that stands in front of a GPT.
+#: The type of the one partition that protects a GPT.
 PROTECTIVE = 0xEE
 PMBR = "PMBR"
 NAMES = frozenset({"dos", PMBR})
 STATUSES = frozenset({0x00, 0x80})
-#: AIX's volumes begin so; they have no table.
+#: AIX's volumes begin with this; they have no table.
 AIX = b"\xc9\xc2\xd4\xc1"
 
 
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     sectors: int
 
 
-#: What FreeBSD's boot1 says on a disk without slices: 50,000 sectors from the beginning, however long it is.
+#: The entry of FreeBSD's boot1 on a disk without slices: 50,000 sectors from the first, on any disk.
 FREEBSD_FAKE = (0xA5, 0, 50_000)
 
 

@@ -8,11 +8,11 @@ Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
 | by the header | 128 x 2^n | entry: type GUID (zero: unused), first sector u64@32, last sector u64@40 |
 | last sector | the same | backup header, its own sector and the other's exchanged |
 
-A sector has 512 or 4,096 bytes: it is where the header stands. A disk may have a table for each; what it holds
-then depends on how it is attached, and here the first one counts that is intact. The backup is looked for
-where the header says; it need not be the object's last sector, for disks grow.
+A sector has 512 or 4,096 bytes, which the header's place shows. A disk may have a table for each size. Its
+content then depends on how it is attached; here, the first intact table counts. The backup is looked for
+where the header says; it need not be the object's last sector, because disks grow.
 
-Linux and libblkid take entries of 128 bytes alone, and sgdisk a header without a protective MBR.
+Linux and libblkid accept only entries of 128 bytes. sgdisk accepts a header without a protective MBR.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ SMALLEST_HEADER = 92
 ENTRY_BYTES = 128
 #: The type GUID of an entry that is not in use.
 UNUSED = bytes(16)
-#: The first sector of the primary header, which says so itself.
+#: The sector of the primary header, which the header states itself.
 PRIMARY = 1
-#: What is held of the entries: 64 times the 128 that partitioning tools make room for.
+#: How much is held of the entries: 64 times the 128 that partitioning tools make room for.
 MAX_ENTRIES_BYTES = 1024**2
 
 
@@ -46,12 +46,12 @@ class GPTHeader:
 
     @property
     def own(self) -> int:
-        """The sector in which it stands, as it says."""
+        """The sector in which the header says that it lies."""
         return self.data.le(24, 8)
 
     @property
     def backup(self) -> ByteRange:
-        """Where the backup header lies, a sector."""
+        """The sector of the backup header."""
         return ByteRange(self.data.le(32, 8) * self.sector, self.sector)
 
     @property
@@ -71,7 +71,7 @@ class GPTHeader:
 
     @property
     def in_bounds(self) -> bool:
-        """Whether the entries are of a sound length, and all of them are held."""
+        """Whether the length of the entries is valid, and all of them are held."""
         return 0 < self.entries_bytes <= MAX_ENTRIES_BYTES and self._entry_is_sound
 
     @property
@@ -80,12 +80,12 @@ class GPTHeader:
 
     @property
     def has_size(self) -> bool:
-        """Whether it states a size that a header can have."""
+        """Whether the header states a valid size for itself."""
         return SMALLEST_HEADER <= self.data.le(12, 4) <= self.sector
 
     @property
     def intact(self) -> bool:
-        """Whether it has its checksum, which is of as many bytes as it says it has."""
+        """Whether the header's checksum is right; it covers as many bytes as the header says it has."""
         if not self.has_size or not self.data.startswith(SIGNATURE):
             return False
         size = self.data.le(12, 4)
@@ -150,12 +150,12 @@ class GPTHeader:
 
 
 def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
-    """The primary header of an object that begins with `front`, an intact one if possible; else `None`.
+    """The primary header of an object that begins with `front`, an intact one if possible; or `None`.
 
     Args:
         front: The first two sectors, of 4,096 bytes.
-        protected: Whether the MBR says that there is one. Without that a reader has to look for it by
-            itself: sgdisk does, in a sector of 512 bytes, and takes one that is intact.
+        protected: Whether the MBR announces a GPT. If not, a reader has to look for it unasked: sgdisk does,
+            in a sector of 512 bytes, and takes one that is intact.
     """
     headers = [
         GPTHeader(sector, Fields(front[sector : 2 * sector]))

@@ -26,7 +26,7 @@ ENTRY_BYTES, LOOKED_AT = 136, 80
 #: Not volumes: the map itself, free space, drivers and their patches.
 NO_VOLUMES = (b"Apple_partition_map", b"Apple_Free", b"Apple_Driver", b"Apple_Patches", b"Apple_Void")
 
-#: As far as the first two entries reach, of the largest blocks.
+#: Where the first two entries end if the blocks are the largest.
 REACH = 2 * 65536 + ENTRY_BYTES
 
 

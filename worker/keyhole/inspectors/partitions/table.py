@@ -14,7 +14,7 @@ class Partition(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The byte behind it."""
+        """The first byte after it."""
         return self.offset + self.length
 
 
@@ -22,13 +22,13 @@ class Table(NamedTuple):
     """A partition table.
 
     Attributes:
-        name: libblkid's.
+        name: libblkid's name for this kind of table.
         sector: The size of its sectors in bytes.
-        partitions: Those in use.
+        partitions: The partitions in use.
         findings: What is wrong or unusual in the table itself, whatever the disk's length.
-        doubtful: Some readers take it for a table, others for none, and it has little to go by.
-        likely: Of a doubtful one, whether it looks like a table. If not, it counts only if a partition begins
-            within the disk.
+        doubtful: Some readers take it for a table and others do not, and the evidence is weak.
+        likely: Whether a doubtful table looks like one. If not, it counts only if a partition begins within
+            the disk.
         end: Where the disk ends, in bytes, if the table says so.
     """
 

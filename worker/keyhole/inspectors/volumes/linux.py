@@ -26,8 +26,8 @@ include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nil
 fs/jfs/jfs_superblock.h, fs/reiserfs/reiserfs.h (of Linux 6.12), include/uapi/linux/gfs2_ondisk.h,
 fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; "ext4 Data Structures and Algorithms" for the features' meaning.
 reiser4: plugin/disk_format of reiser4progs. Which checks: libblkid 2.41; it wants no sizes of ext, whose magic
-number has but two bytes. Without the checksum ext, xfs, btrfs, f2fs and zonefs are damaged, and still what they
-are, as libblkid up to 2.39 says.
+number has only two bytes. An ext, xfs, btrfs, f2fs or zonefs with a wrong checksum is recognised, as by libblkid
+up to 2.39, and counts as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable

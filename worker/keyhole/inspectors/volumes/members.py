@@ -33,7 +33,7 @@ KIB, MIB = 1024, 1024**2
 # linux_raid_member
 
 RAID_MAGIC = b"\xfc\x4e\x2b\xa9"
-#: What version 0.90 keeps for its superblock at the end, on such a border.
+#: The space that version 0.90 reserves for its superblock at the end, on such a border.
 RAID_RESERVED = 64 * KIB
 #: A superblock of version 1 with its roles is at most this long.
 RAID_LONGEST = 4096

@@ -26,10 +26,10 @@ class RegionsView:
     """A volume that lies on a disk, as far as an inspector's regions hold its bytes.
 
     Args:
-        regions: Of the disk.
+        regions: The regions of the disk.
         base: Where on the disk the volume begins.
         size: Its length in bytes; `None` while it is unknown.
-        limit: The offset in the volume from which on no bytes are given; `None`: none.
+        limit: No bytes are given from this offset in the volume on; `None`: there is no limit.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from keyhole.inspectors.volumes import apple, linux, members, microsoft, packed,
 from keyhole.inspectors.volumes.superblock import Place, Signature
 from keyhole.inspectors.volumes.view import View
 
-#: As much of a volume's front as the first read brings.
+#: How much of a volume's front the first read brings.
 FRONT = 256 * 1024
 #: libblkid looks at nothing that is not larger.
 TOO_SMALL = 1024
@@ -72,8 +72,8 @@ SIGNATURES: tuple[Signature, ...] = (
     linux.ZONEFS,
     packed.EROFS,
 )
-#: Types that decide alone: a volume that is part of something, or encrypted, may also hold another's
-#: superblock.
+#: Types that override all others: a volume that is part of something, or encrypted, may also hold the
+#: superblock of another one.
 FOREMOST = frozenset(
     {"linux_raid_member", "drbd", "LVM2_member", "crypto_LUKS", "VMFS_volume_member", "BitLocker"}
 )
@@ -135,7 +135,7 @@ def wanted(size: int | None) -> tuple[ByteRange, ...]:
 
 
 def far(size: int | None) -> tuple[ByteRange, ...]:
-    """The ranges further behind that `names` reads, worth a request where it found nothing in front.
+    """The ranges farther in that `names` reads, worth a request if it found nothing in front.
 
     Together they have 10 KiB at most: UFS at 256 KiB, VMFS at 1 and 2 MiB, and before the end the spare
     superblock of NILFS2 and those of DRBD and Linux RAID 0.90 and 1.0.

@@ -26,7 +26,7 @@ FRONT_BYTES = 512
 #: Descriptors of one archive that are read, and their bytes together: a mebibyte of elements takes half a
 #: second.
 MAX_OVFS, MAX_BYTES = 32, 4 * 1024**2
-#: What a text begins with that may be XML, without what stands before: marks, zeros, white space.
+#: Bytes that may precede the first `<` of an XML text: marks, zeros, white space.
 BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 XML, XML_IN_EBCDIC = b"<", b"\x4c\x6f\xa7\x94"
 
@@ -59,7 +59,7 @@ class Candidate:
 
     @property
     def wanted(self) -> int:
-        """As many bytes as are read of it."""
+        """How many bytes of it are read."""
         return self.size if self.size <= MAX_OVF else FRONT_BYTES
 
     def read(self, text: bytes) -> None:

@@ -18,7 +18,7 @@ from keyhole.inspectors.readers import READERS
 
 #: Formats by what their URIs contain. Others are used for several: oVirt has qcow2's for raw disks.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
-#: What a file may be declared to be compressed by, and what it may be compressed by without a word.
+#: Compressions that a file may declare, and the one that it may have undeclared.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The kind of a hard disk in CIM.

@@ -44,7 +44,7 @@ from keyhole.inspectors.text import printable
 
 #: Files, disks, properties and items that are read of each. A machine of VMware's has at most 256 disks.
 MAX_ENTRIES = 1000
-#: As much as is read of a text in an element.
+#: How much is read of an element's text.
 MAX_TEXT = 4096
 #: The attributes that count.
 READ = frozenset(
@@ -72,7 +72,7 @@ class OVFError(Exception):
 
     def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
         super().__init__(message)
-        # What a parser says may quote the text.
+        # The parser's message may quote the text.
         shown = printable(f"the OVF cannot be read: {message}".encode(errors="backslashreplace"))
         self.finding: Finding = found(check, shown, severity)
 
@@ -131,7 +131,7 @@ def parse(raw: bytes) -> Descriptor:
     """Read a descriptor.
 
     Raises:
-        OVFError: It is no XML, not an OVF, in an unsupported encoding, or hostile.
+        OVFError: The text is not XML, not an OVF, in an unsupported encoding, or hostile.
     """
     try:
         text = decode(raw)

@@ -40,7 +40,7 @@ class ArchiveFiles:
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
-        #: What the files may be referred to by, as digests of names, in the files' order.
+        #: The names by which the files may be referred to, as digests, in the files' order.
         self.names: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
         # By the digest of what their names begin with.

@@ -23,7 +23,8 @@ from keyhole.inspectors.archives.names import leads_outside
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 DATASTORE = re.compile(r"\[[^\]]*\]")
-#: What an item has from the archive; virt-v2v, VirtualBox and VMware know one spelling or several.
+#: An item's reference to a disk or file of the archive. virt-v2v, VirtualBox and VMware know one spelling or
+#: several.
 OWN_RESOURCE = re.compile(r"(?:ovf:)?/{0,2}(disk|file)/(.+)", re.DOTALL)
 OWN_FILE = re.compile(r"ovf:/{1,2}file/.+", re.DOTALL)
 

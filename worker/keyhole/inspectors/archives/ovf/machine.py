@@ -25,7 +25,7 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.text import printable
 
-#: First bytes of a chunk, which decide its format for readers that detect it.
+#: First bytes of a chunk, by which readers that detect formats decide on its format.
 FRONT_BYTES = 512
 #: Formats that a chunk may resemble by chance without leading to another file.
 HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
@@ -47,15 +47,16 @@ class Machine:
         self._appliance = Appliance()
         # Where each file begins and how long it is, by its number.
         self._places: list[tuple[int | None, int]] = []
-        # Where the files lie that may be chunks, by their numbers, and what is wanted of the last file.
+        # The places of files that may be chunks, by their numbers; the last file, if it may be a descriptor.
         self._pieces: dict[int, ExtentMap] = {}
         self._last: Candidate | None = None
-        # The names of what descriptors so far say is in chunks, by their digests.
+        # Digests of the names of files that the descriptors so far declare to be in chunks.
         self._declared: set[bytes] = set()
-        # The formats that chunks have by their fronts.
+        # The formats of chunks, recognised by their first bytes.
         self._fronts: dict[int, str] = {}
-        # Once all is known: the descriptor; what is in chunks, by the number of each; what of it is still to
-        # be joined, is not, and is, by the ids of the files.
+        # Set once all files are added: the descriptor; by the number of each chunk the file that it belongs
+        # to; the files that are still to be joined, and those that cannot be; the members that joined files
+        # are, by the ids of the files.
         self._chosen: Candidate | None = None
         self._settled = False
         self._chunks: dict[int, File] = {}
@@ -159,7 +160,7 @@ class Machine:
 
     @property
     def all_there(self) -> bool:
-        """Whether all files are there that the descriptor names, of which there are some."""
+        """Whether the descriptor names files, and all of them are there."""
         files = self.descriptor.files
         return bool(files) and all(self._number_of(file) is not None for file in files)
 
@@ -243,12 +244,12 @@ class Machine:
 
 
 def join_chunks(machine: Machine, archive: ContainerInspector, namesakes: Namesakes) -> None:
-    """Have an archive look at what is in chunks as a whole, as far as it is not busy."""
+    """Have an archive inspect each file in chunks as a whole, until the archive is busy."""
     while not archive.busy and (joined := machine.next_joined()) is not None:
         name, extents = joined
         number = None if archive.full else archive.new_member(name, extents)
         if number is not None:
-            # A name that no file has: what else is called so is another matter.
+            # Give it a name that no file has: other files of its real name are judged elsewhere.
             namesakes.give(b"\0%d" % number, number)
         machine.join(number, extents)
 

@@ -1,23 +1,24 @@
-"""The text of an OVF descriptor: which encoding its bytes are in.
+"""Finds the encoding of an OVF descriptor's bytes and decodes them.
 
-Source: XML 1.0, section 4.3.3 and appendix F; WHATWG, "Encoding", for what readers take names such as
-`gb2312` to mean.
+Source: XML 1.0, section 4.3.3 and appendix F; WHATWG, "Encoding", for the encodings that readers use for
+names such as `gb2312`.
 
 | the bytes begin with | they are read as |
 |---|---|
-| a byte order mark | what the mark says, whatever is declared; libxml2 does so too |
+| a byte order mark | the mark's encoding, even if another is declared; libxml2 does the same |
 | `<` and zeros, or zeros and `<` | UTF-16 or UTF-32 without a mark |
-| anything else | the declared encoding; UTF-8 if there is none, or one that is not of single bytes |
+| anything else | the declared encoding; UTF-8 if none is declared, or UTF-16 or UTF-32 is |
 
-Encodings that keep ASCII as it is are decoded by Python's codecs. All others are unsupported, among them
-those that escape (`iso-2022-jp`, `hz`, `utf-7`): a reader that does not know them sees other markup.
+Encodings that keep ASCII as it is are decoded by Python's codecs. All others are unsupported. Among them are
+those with escape sequences (`iso-2022-jp`, `hz`, `utf-7`): a reader that does not know such an encoding sees
+different markup.
 """
 
 import codecs
 import re
 from typing import NamedTuple
 
-#: Longest first, for one begins another.
+#: Longest first, because the UTF-32-LE mark begins with the UTF-16-LE mark.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -25,7 +26,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-#: How a document without a mark begins in encodings of more than a byte.
+#: The first bytes of a document without a mark, in encodings of two or four bytes a character.
 WIDE = (
     (b"<\0\0\0", "utf-32-le"),
     (b"\0\0\0<", "utf-32-be"),
@@ -35,25 +36,25 @@ WIDE = (
 #: `<?xml` in EBCDIC.
 EBCDIC = b"\x4c\x6f\xa7\x94"
 
-#: As much as is searched for the declaration, in characters.
+#: How far into the text the declaration is searched for, in characters.
 DECLARATION_CHARACTERS = 1024
 DECLARED = re.compile(r"""<\?xml\s[^>]*?\sencoding\s*=\s*["']([^"'>]{1,40})["']""")
 
-#: The names of encodings that have no or several byte orders.
+#: The names of each Unicode encoding, with or without a byte order.
 FAMILIES = {
     "utf-8": re.compile(r"utf-?8"),
     "utf-16": re.compile(r"(utf-?16|(iso-10646-)?ucs-?2|unicode)(-?[bl]e)?"),
     "utf-32": re.compile(r"(utf-?32|(iso-10646-)?ucs-?4)(-?[bl]e)?"),
 }
 
-#: Codecs without a state. Code pages of EBCDIC are recognised because they do not keep ASCII.
+#: Stateless codecs. EBCDIC code pages match as well; they are recognised because they do not keep ASCII.
 STATELESS = re.compile(
     r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
     r"|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)|gb(2312|k|18030)|big5(hkscs)?"
 )
 #: Names that XML knows and Python does not.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: What readers take in place of the encodings that these names meant first: supersets of them.
+#: Supersets that readers use in place of the encodings that these names first meant.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
@@ -61,7 +62,7 @@ SUPERSETS = {
     "gbk": "gb18030",
     "big5": "cp950",
 }
-#: The ASCII characters of XML, which an encoding must keep to be read.
+#: The ASCII characters that XML allows. A declared encoding is supported only if it keeps them.
 MARKUP = bytes([9, 10, 13, *range(0x20, 0x7F)])
 
 
@@ -76,8 +77,9 @@ class EncodingError(Exception):
 class Text(NamedTuple):
     """The text of a descriptor.
 
-    `other` is what readers see that go by the declaration where its mark says something else, `None` if that
-    is the same; `note` says that mark and declaration differ, which some readers refuse.
+    If the mark contradicts the declaration, `other` is the text for readers that believe the declaration;
+    it is `None` if they see the same text. `note` says that mark and declaration differ: some readers refuse
+    such a text.
     """
 
     text: str
@@ -89,7 +91,7 @@ def decode(raw: bytes) -> Text:
     """Decode a descriptor.
 
     Raises:
-        EncodingError: It is in an encoding that is not supported, or not in the one that it states.
+        EncodingError: The encoding is not supported, or the bytes are not in the encoding that they state.
     """
     mark, encoding = next(((mark, name) for mark, name in MARKS if raw.startswith(mark)), (b"", None))
     encoding = encoding or next((name for start, name in WIDE if raw.startswith(start)), None)
@@ -128,7 +130,7 @@ def _other(raw: bytes, text: str) -> str | None:
 
 
 def _declared(text: str) -> str | None:
-    """The encoding that a document's own declaration names."""
+    """The encoding that a document's XML declaration names."""
     declaration = DECLARED.match(text[:DECLARATION_CHARACTERS])
     return declaration[1].strip() if declaration else None
 
@@ -153,7 +155,7 @@ def _decoded(raw: bytes, encoding: str) -> str:
 
 
 def _codec(declared: str) -> str:
-    """The codec of an encoding's name, if it keeps ASCII."""
+    """The codec for the name of an encoding that keeps ASCII."""
     try:
         codec = codecs.lookup(ALIASES.get(declared.lower(), declared)).name
     except (LookupError, ValueError):

@@ -11,7 +11,7 @@ MAX_CAPACITY = 2**64 - 1
 #: `byte`, `byte * 2^20`, `byte*1024*1024`.
 UNITS = re.compile(r"bytes?(?:\s*\*\s*\d{1,10}(?:\^\d{1,2})?){0,4}")
 FACTOR = re.compile(r"\*\s*(\d+)(?:\^(\d+))?")
-#: What VMware wrote before there was a version 1, and in some files later, and what Microsoft's tools write.
+#: Units that VMware wrote before version 1, and later in some files, and that Microsoft's tools write.
 OLD_UNITS = {
     "kilobytes": 2**10,
     "megabytes": 2**20,

@@ -63,7 +63,7 @@ class Entry:
 
 
 class Announced:
-    """What earlier headers have stated about the next member."""
+    """The facts that earlier headers state about the next member."""
 
     def __init__(self) -> None:
         self._records: Records | None = None

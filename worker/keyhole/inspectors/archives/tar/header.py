@@ -1,4 +1,4 @@
-r"""The header of a tar archive's member, one block of 512 bytes; numbers are octal text.
+r"""The header of a member of a tar archive: one block of 512 bytes, with numbers as octal text.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format" (tar.h).
 
@@ -6,17 +6,17 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 |---|---|---|
 | 0 | 100 | name, up to a NUL |
 | 100 | 8 | mode; then owner and group |
-| 124 | 12 | size in bytes; GNU also 80 and a big-endian number |
+| 124 | 12 | size in bytes; GNU also writes byte 0x80, then a big-endian number |
 | 136 | 12 | time of modification |
-| 148 | 8 | sum of all bytes, these taken for spaces; some count the bytes as signed |
+| 148 | 8 | checksum: sum of all bytes, with spaces in this field; some programs sum signed bytes |
 | 156 | 1 | kind |
-| 157 | 100 | what a link leads to |
-| 257 | 8 | `ustar\0` 00; GNU before POSIX `ustar  \0`; before both nothing |
+| 157 | 100 | target of a link |
+| 257 | 8 | `ustar\0` and `00`; in GNU's format, which predates POSIX, `ustar  \0`; in older ones nothing |
 | 329 | 8 | device numbers, major and minor |
-| 345 | 155 | ustar: what stands before the name, and a slash; GNU: times of access and change, 12 each |
+| 345 | 155 | ustar: the part before the name and a slash; GNU: times of access and change, 12 bytes each |
 
 Readers are lenient in different ways, and then see different members. Keyhole refuses headers that they read
-differently; `numbers` says on which spellings of a number they agree.
+differently; `numbers` lists the spellings of a number on which they agree.
 """
 
 import re
@@ -27,16 +27,16 @@ from keyhole.inspectors.findings import Finding, Severity, found
 
 BLOCK = 512
 MAGIC_AT = 257
-#: The mark that all its dialects begin with.
+#: The magic numbers of all dialects begin with this.
 MAGIC = b"ustar"
 USTAR, GNU = b"ustar\0", b"ustar  \0"
 SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT, PREFIX_END = 124, 156, 157, 345, 500
 CHECKSUM_AT, CHECKSUM_END = 148, 156
-#: npm reads a checksum up to here, across the end of its field.
+#: npm reads a checksum up to here, beyond the end of its field.
 NPM_CHECKSUM_END = 160
-#: Where ustar has the beginning of the name, GNU tar's incremental backups have times: of access, of change.
+#: GNU tar's incremental backups have times of access and change where ustar has the beginning of the name.
 GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
-#: No file is longer, because readers have signed offsets.
+#: Readers use signed 64-bit offsets, so no file is longer.
 MAX_SIZE = 2**63 - 1
 
 #: Mode, owner, group, time, device numbers.
@@ -47,7 +47,7 @@ DEVICES = frozenset({b"3", b"4"})
 #: The kinds that have no data, whatever size they state.
 BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
 LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
-#: POSIX's own, and Solaris's.
+#: Extended headers are of kind `x` in POSIX and `X` in Solaris's tar.
 SOLARIS_EXTENDED = b"X"
 EXTENDED = frozenset({b"x", SOLARIS_EXTENDED})
 GLOBAL = b"g"
@@ -70,16 +70,17 @@ class CutError(TarError):
 
 
 def ambiguous(message: str) -> TarError:
-    """The error of an archive of which two readers would see different members."""
+    """Return the error for an archive in which two readers would see different members."""
     return TarError("ambiguous_format", message)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header that states its right checksum.
+    """A header whose checksum is right.
 
-    `kind` is its letter, `0` where old archives have none. `size` is how many bytes follow it, by itself.
-    `also` is the name as Python reads it, if that is another: it takes GNU's times for a folder.
+    `kind` is one character, `0` where old archives have a NUL. `size` is how many bytes follow the header,
+    according to it alone. `also` is the name that Python reads, if it differs: Python takes GNU's times for a
+    folder.
     """
 
     name: bytes
@@ -91,7 +92,7 @@ class Header:
 
     @property
     def is_gnu(self) -> bool:
-        """Whether it has GNU tar's own format."""
+        """Whether the header is in GNU tar's own format."""
         return self.block[MAGIC_AT:].startswith(GNU)
 
 
@@ -101,7 +102,7 @@ def begins_archive(block: bytes) -> bool:
 
 
 def is_header(block: bytes) -> bool:
-    """Return whether a block is a header to some reader: whether it has the checksum that it states."""
+    """Return whether some reader takes a block for a header, because its checksum matches."""
     if len(block) < BLOCK:
         return False
     field, behind = block[CHECKSUM_AT:CHECKSUM_END], block[CHECKSUM_END:NPM_CHECKSUM_END]
@@ -109,7 +110,7 @@ def is_header(block: bytes) -> bool:
 
 
 def sums(block: bytes) -> tuple[int, int]:
-    """Return the sum of a header's bytes, and that of the same bytes as signed ones."""
+    """Return two sums of a header's bytes: as unsigned numbers, and as signed numbers."""
     others = block[:CHECKSUM_AT] + block[CHECKSUM_END:]
     unsigned = sum(others) + (CHECKSUM_END - CHECKSUM_AT) * ord(" ")
     negative = len(others.translate(None, delete=bytes(range(128))))
@@ -120,7 +121,7 @@ def decode(block: bytes) -> Header:
     """Parse a block as a header.
 
     Raises:
-        TarError: It has not its checksum, or holds numbers that readers do not agree on.
+        TarError: The checksum does not match, or readers do not agree on the numbers in the block.
     """
     if not is_header(block):
         raise TarError("checksum_mismatch", "a header does not match its checksum")
@@ -142,7 +143,7 @@ def decode(block: bytes) -> Header:
 
 
 def number(field: bytes) -> int:
-    """Return the number in a size field, zero where it is empty.
+    """Return the number in a size field, or zero if the field is empty.
 
     Raises:
         TarError: Some reader does not read it as a number, or it is out of bounds.

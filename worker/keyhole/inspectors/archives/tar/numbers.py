@@ -21,7 +21,7 @@ import re
 
 #: GNU's mark of a number that is not written in octal; FF marks a negative one.
 BINARY, NEGATIVE = 0x80, 0xFF
-#: The largest number that JavaScript counts to, and so npm's tar.
+#: The largest number that JavaScript, and so npm's tar, counts to.
 MOST_IN_JAVASCRIPT = 2**53 - 1
 
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)

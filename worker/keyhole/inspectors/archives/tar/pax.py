@@ -16,7 +16,7 @@ from keyhole.inspectors.archives.tar.header import MAX_SIZE, TarError, ambiguous
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.text import printable
 
-#: Enough for the length of any record within the bound that `tar` sets for a header.
+#: The most digits of a record's length: enough for any header within the bound that `tar` sets.
 LENGTH_DIGITS = 8
 SPARSE_PREFIX = b"GNU.sparse."
 SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
@@ -73,7 +73,7 @@ def parse(data: bytes) -> Records:
     """The records of an extended header.
 
     Raises:
-        TarError: They are not laid out as they should be, or belong to one of several archives.
+        TarError: The records are not laid out as they should be, or the archive is one of several.
     """
     values: dict[bytes, bytes] = {}
     offsets: list[int] = []

@@ -1,6 +1,6 @@
 """The end of a ZIP archive: the record by which readers find its directory, wherever the archive begins.
 
-Readers search for it from the object's end, so what stands before the archive does not matter to them: an
+Readers search for it from the object's end, so bytes before the archive does not matter to them: an
 image with a ZIP behind it is both. Little-endian.
 
 | at | bytes | field of the end record |
@@ -34,7 +34,7 @@ from keyhole.inspectors.readers import ZIP_END_BYTES, ZIP_SEARCHED_BYTES
 SIGNATURE: Final = b"PK\5\6"
 LOCATOR: Final = b"PK\6\7"
 LOCATOR_BYTES: Final = 20
-#: What to hold of an object's end: wherever a reader finds the record, the locator before it is held, too.
+#: How much to hold of an object's end: wherever a reader finds the record, the locator before it is held too.
 TAIL_BYTES: Final = ZIP_SEARCHED_BYTES + LOCATOR_BYTES
 CENTRAL: Final = b"PK\1\2"
 #: The shortest entry of the directory, with a name of no bytes.

@@ -232,7 +232,7 @@ def _fields(extra: bytes) -> Mapping[int, bytes]:
         if kind in fields and kind in {ZIP64_FIELD, UNICODE_PATH_FIELD}:
             raise ZipError("ambiguous_format", "an extra field of a ZIP member is there twice")
         fields[kind] = extra[at - length : at]
-    # Less than a field is padding, as Android's tools have it.
+    # Bytes too few for a field are padding; Android's tools write them.
     if at > len(extra) or any(extra[at:]):
         raise ZipError("structure", "an extra field of a ZIP member is longer than all of them together")
     return fields

@@ -8,8 +8,8 @@ then the end records. Readers that seek go by the directory, from the end; reade
 local header to local header. An archive is in order where both see the same:
 
 - there is one end record, and the directory lies right before it;
-- the members lie one behind the other, from the first byte to the directory. Nothing lies between them but a
-  descriptor. None overlaps another, as in bombs that have one member's data in all of them;
+- the members follow each other, from the first byte to the directory, with nothing but descriptors between
+  them. No members overlap; in bombs, all members share the same data;
 - both headers of a member agree;
 - no name is there twice.
 
@@ -20,7 +20,7 @@ describes a virtual machine is compared with the others (`appliance`).
 
 The directory comes last and leads to the members before it. So the archive's front and end are kept until
 they are asked for: two reads are enough for an archive of any length whose disk is recognised by its front. A
-stream misses what it passed beyond that.
+stream cannot go back to other bytes.
 
 Wholeness: proven when the walk leads from the first member to the directory. Checksums of stored members are
 not compared, because that would take every byte.
@@ -51,7 +51,7 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
-#: As much of the front as is kept until the directory is known: what a scan reads first.
+#: How much of the front is kept until the directory is known: as much as a scan reads first.
 KEPT_FRONT = 256 * 1024
 #: The longest path that Linux takes, and so the longest link.
 MAX_LINK = 4096
@@ -105,7 +105,7 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Show kept bytes that are wanted, until none are: each may lead to more."""
+        """Show kept bytes until none are wanted: the bytes that were shown may lead to further ones."""
         if self._walk is None:
             return
         while parts := [part for gap in self.missing() for part in self._passed(gap)]:
@@ -181,7 +181,7 @@ class ZipInspector(ContainerInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members: what is kept, what a descriptor takes for a disk, but no chunks."""
+        """The members: kept ones and those that a descriptor takes for disks, but no chunks."""
         members = super()._numbered()
         chunks = self._appliance.chunks()
         members |= self._appliance.lacking(members)

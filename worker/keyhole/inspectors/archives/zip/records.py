@@ -31,13 +31,13 @@ from keyhole.inspectors.readers import ZIP_END_BYTES
 
 LOCATOR = struct.Struct("<4xLQL")
 ZIP64_MARK, ZIP64 = b"PK\6\6", struct.Struct("<4xQ2H2L4Q")
-#: What the ZIP64 record says of its own length: all but its first two fields.
+#: The length that the ZIP64 record states for itself: all but its first two fields.
 ZIP64_LENGTH = ZIP64.size - 12
 MAX_COMMENT = 2**16 - 1
-#: What to hold of an archive's end: all of its records, a usual directory before them, and as much as is
-#: looked at of the last member's end.
+#: How much to hold of an archive's end: all of its records, a usual directory before them, and the part of
+#: the last member's end that is looked at.
 TAIL_BYTES = 2 * zip_end.TAIL_BYTES
-#: What a field says whose number stands in the ZIP64 record, in the order of the fields.
+#: The value of each field, in their order, that says that its number is in the ZIP64 record.
 IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 

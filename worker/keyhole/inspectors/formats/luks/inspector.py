@@ -49,7 +49,7 @@ HEADER_BYTES_1 = 592
 SLOT_IN_USE, SLOT_UNUSED = 0x00AC71F3, 0x0000DEAD
 
 HEADER_BYTES_2 = 4096
-#: As much of the second header as has fields.
+#: The part of the second header that has fields.
 SECOND_HEADER_BYTES = 512
 #: 16 KiB, doubled up to 4 MiB: the sizes that there are.
 HEADER_SIZES_2 = frozenset(1 << bits for bits in range(14, 23))

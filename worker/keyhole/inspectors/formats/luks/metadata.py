@@ -1,7 +1,7 @@
 """The JSON metadata of LUKS version 2, which may be hostile.
 
-Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". Numbers of bytes are strings of
-decimal digits there, since JSON's numbers would lose some.
+Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". Numbers of bytes are stored as
+strings of decimal digits, because large JSON numbers lose digits.
 
     {"segments": {"0": {"type": "crypt", "offset": "16777216", "size": "dynamic", "sector_size": 512,
                         "encryption": "aes-xts-plain64", "integrity": {…}, "flags": ["backup-…"]}},
@@ -16,10 +16,10 @@ from keyhole.inspectors.text import printable
 
 #: cryptsetup's limits, LUKS2_KEYSLOTS_MAX and LUKS2_SEGMENT_MAX.
 MAX_KEYSLOTS = MAX_SEGMENTS = 32
-#: Requirements that are named; there are four.
+#: At most so many requirements are named; LUKS2 defines four.
 MAX_REQUIREMENTS = 8
-#: Values are counted by the commas between them. All key slots, segments, digests and tokens that there can
-#: be have about two thousand; to parse as many as fit into 256 KiB takes over 10 ms.
+#: Values are counted by the commas between them. A volume with the most key slots, segments, digests and
+#: tokens has about two thousand values. Parsing as many as fit into 256 KiB takes over 10 ms.
 MAX_VALUES = 10_000
 #: Digits of the largest 64-bit number.
 MAX_DIGITS = 20
@@ -30,15 +30,15 @@ DYNAMIC = "dynamic"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the disk: where it lies in the object, in bytes. `size` `None` is up to the object's end."""
+    """A part of the disk: its place in the object, in bytes. If `size` is `None`, it ends with the object."""
 
     offset: int
     size: int | None
     encryption: str
     sector_size: int
-    #: Interleaved with integrity tags, so that the disk is smaller than the segment.
+    #: The data are interleaved with integrity tags, so the disk is smaller than the segment.
     has_integrity: bool
-    #: Kept only to get back to, while the disk is being encrypted anew.
+    #: The segment is kept only to return to it while the disk is being re-encrypted.
     is_backup: bool
 
 
@@ -52,7 +52,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The metadata, as far as they can be read; `problems` says in sentences what cannot."""
+    """The metadata, as far as they can be read. `problems` says in sentences what cannot be read."""
 
     segments: tuple[Segment, ...] = ()
     areas: tuple[Area, ...] = ()
@@ -63,7 +63,7 @@ class Metadata:
 
 
 def parse(area: bytes) -> Metadata:
-    """Read the JSON area: a text that ends at the first zero byte. Nothing in it makes this raise."""
+    """Read the JSON area, a text that ends at the first zero byte. No content of the area raises an error."""
     text = area.split(b"\0", 1)[0]
     if text.count(b",") > MAX_VALUES:
         return Metadata(problems=("the LUKS2 metadata have more values than any volume needs",))
@@ -72,13 +72,13 @@ def parse(area: bytes) -> Metadata:
     except RecursionError:
         return Metadata(problems=("the LUKS2 metadata are nested too deeply",))
     except ValueError:
-        # Broken JSON or UTF-8, or a number of too many digits.
+        # Broken JSON or UTF-8, or a number with too many digits.
         return Metadata(problems=("the LUKS2 metadata cannot be read",))
     return _Reader().metadata(root)
 
 
 class _Reader:
-    """Takes from parsed JSON what it needs, and notes what is not as it should be."""
+    """Takes the needed values from parsed JSON, and notes those that are wrong or missing."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -140,7 +140,7 @@ class _Reader:
 
 
 def _integer(digits: str) -> int:
-    """An integer of JSON's own: they are small, and to convert a long one is slow."""
+    """Convert a JSON integer. Those of LUKS2 are small, and converting a long one would be slow."""
     if len(digits) > MAX_DIGITS:
         raise ValueError("a number of too many digits")
     return int(digits)

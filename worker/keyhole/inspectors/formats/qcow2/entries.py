@@ -31,7 +31,7 @@ from keyhole.inspectors.formats.ascending import ascending
 #: Bytes of a table that count for a step of effort.
 BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00
-#: What must be zero in an entry. In version 2 and in extended entries the lowest bit, too.
+#: Bits that must be zero in an entry. In version 2 and in extended entries, so must the lowest bit.
 RESERVED, LOWEST = 0x3F000000000001FE, 1
 COMPRESSED = 1 << 62
 
@@ -53,7 +53,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
     """The clusters that the entries of some L2 tables point to."""
     within = (1 << cluster_bits) - 1
     reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
-    # Arrays, for there may be two million entries.
+    # Arrays, because there may be two million entries.
     plain, packed = array("Q"), array("Q")
     bad = 0
     for table in tables:

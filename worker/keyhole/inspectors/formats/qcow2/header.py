@@ -34,12 +34,12 @@ from typing import NamedTuple, Self
 from keyhole.inspectors.region import ByteRange
 
 MAGIC = b"QFI\xfb"
-#: What is held of the header. QEMU writes 112 bytes.
+#: How much is held of the header. QEMU writes 112 bytes.
 HEADER_BYTES = 512
-#: The bytes of the header in version 2, and the least in version 3.
+#: The bytes of the header in version 2, and the fewest in version 3.
 HEADER_BYTES_V2, HEADER_BYTES_V3 = 72, 104
 FIELDS, FIELDS_V3 = Struct(">4xIQIIQIIQQIIQ"), Struct(">QQQII")
-#: What the fields of version 3 are in version 2: no features, refcounts of 16 bits.
+#: The values that version 2 implies for the fields of version 3: no features, refcounts of 16 bits.
 FIELDS_IN_V2 = (0, 0, 0, 4, HEADER_BYTES_V2)
 
 #: The specification's limit of a backing file's name.
@@ -51,12 +51,12 @@ MAX_EXTENSION_BYTES = 16 * 1024
 MAX_EXTENSIONS = 32
 
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
-#: An autoclear feature: the data file alone is the disk.
+#: An autoclear feature: the data file by itself is the disk.
 RAW_DATA_FILE = 1 << 1
 
 
 class Header(NamedTuple):
-    """The fields of a header. Those that version 2 lacks have the values that they stand for."""
+    """The fields of a header. Fields that version 2 lacks have the values that version 2 implies."""
 
     version: int
     backing_offset: int
@@ -163,8 +163,8 @@ class Header(NamedTuple):
 class Extensions(NamedTuple):
     """The header extensions as (type, data), and whether they end as they should.
 
-    They end with the end marker or, as QEMU reads them, where there is no room for more. If one does not fit,
-    some readers see those behind it and others do not.
+    They end with the end marker. In QEMU, they also end where there is no room for more. If an extension does
+    not fit, some readers see the extensions after it and others do not.
     """
 
     entries: tuple[tuple[int, bytes], ...]

@@ -28,18 +28,18 @@ from keyhole.inspectors.formats.qcow2.header import HEADER_BYTES, Header
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 
-#: What is held of the front: at the default cluster size the header, one cluster of each kind of table, and
-#: the first L2 table.
+#: How much is held of the front: at the default cluster size the header, one cluster of each kind of table,
+#: and the first L2 table.
 NEAR_BYTES = 320 * 1024
 #: With larger clusters no L2 table lies in the front.
 MAX_NEAR_CLUSTER = 64 * 1024
-#: What is held of the refcount table: 16,384 entries lead to 32 TiB of image at the default cluster size.
+#: How much is held of the refcount table: 16,384 entries lead to 32 TiB of image at the default cluster size.
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
-#: What is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
+#: How much is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
-#: What a thorough inspector holds of the snapshot table. QEMU writes about 100 bytes for a snapshot.
+#: How much a thorough inspector holds of the snapshot table. QEMU writes about 100 bytes for a snapshot.
 MAX_SNAPSHOT_BYTES = 1024 * 1024
-#: What must be zero in an L1 entry, and where its L2 table lies (section "L1 table entry").
+#: The bits of an L1 entry that must be zero, and those of its L2 table's offset (section "L1 table entry").
 L1_RESERVED, L1_OFFSET = 0x7F000000000001FF, 0x00FFFFFFFFFFFE00
 #: An entry of the snapshot table without its texts and extra data.
 SNAPSHOT_BYTES = 40
@@ -211,7 +211,7 @@ class QcowMaps:
 
     @Remembered
     def l2_tables(self) -> "array[int]":
-        """The offsets of the L2 tables, as often as an L1 table points to them."""
+        """The offsets of the L2 tables, one for each L1 entry that points to one."""
         offsets = (entry & L1_OFFSET for table in self._l1_tables for entry in table)
         return array("Q", filter(None, offsets))
 

@@ -53,7 +53,7 @@ class Refcounts:
         """The number of a cluster that is pointed at more often than its refcount says; `None` if none is.
 
         Args:
-            clusters: The clusters that are pointed at, sorted, as often as they are.
+            clusters: The clusters that are pointed at, sorted; each is listed once for each pointer.
             times: How often each of these pointers counts.
         """
         start = 0

@@ -57,7 +57,8 @@ REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
 
 #: The metadata table and the items behind it, which are written right after it and take some hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
-#: What is held of the BAT: 30,720 entries, 960 GiB at the usual block size of 32 MiB, 30 GiB at the least.
+#: How much is held of the BAT: 30,720 entries, 960 GiB at the usual block size of 32 MiB, 30 GiB at the
+#: smallest.
 MAX_BAT_BYTES = 240 * KIB
 #: A table may have thousands of entries; this many findings of one kind tell as much.
 MAX_FINDINGS = 8
@@ -255,7 +256,7 @@ class VHDXInspector(FileInspector):
                 yield found("structure", f"the metadata item {guid} lies outside of its region")
 
     def _disk_contradictions(self, disk: Disk, bat: Bat) -> Iterator[Finding]:
-        """Findings on sizes that cannot be, and on a BAT that does not fit the disk."""
+        """Findings on impossible sizes, and on a BAT that does not fit the disk."""
         if self._item_entries is None or not all(map(self.filled, filter(self.has_region, READ_ITEMS))):
             return
         region, needed = self._region_entry(BAT_REGION), disk.bat_entries
@@ -308,7 +309,7 @@ class VHDXInspector(FileInspector):
         return next((entry for entry in self._region_entries or () if entry.guid == guid), None)
 
     def _item(self, guid: str) -> bytes:
-        """As much of a metadata item as is read; empty until it is here, short where it is cut."""
+        """The part of a metadata item that is read; empty until it is here, short if the item is cut off."""
         entry = self._items.get(guid)
         if entry is None:
             return b""

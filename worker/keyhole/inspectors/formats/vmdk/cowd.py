@@ -30,7 +30,7 @@ have one. QEMU looks for a descriptor all the same, in the 20 sectors behind the
 that is mentioned there.
 
 Wholeness: tables and grains are appended as they are written; so the table that lies highest leads, most
-probably, to the last grain. That is proof where it is the only one, and a sample where there are more.
+probably, to the last grain. This is a proof if it is the only table, and a sample if there are more.
 """
 
 from array import array
@@ -65,7 +65,7 @@ TABLE_BYTES = 4 * TABLE_ENTRIES
 MAX_GRAIN_SECTORS = 0x200000
 #: QEMU takes no directory of more entries (the same).
 MAX_ENTRIES = 32 * 1024 * 1024
-#: What is held of the grain directory: 16,384 entries, 32 GiB of disk at the usual grains of one sector.
+#: How much is held of the grain directory: 16,384 entries, 32 GiB of disk at the usual grains of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VMFS_SPARSE = "vmfsSparse"
@@ -110,7 +110,7 @@ class COWDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven where the only table was seen, sampled where there are more, if all that is there."""
+        """Proven if the only table was seen, sampled if there are more; unchecked if anything is missing."""
         if self._size is None or not self.filled("table") or self._unclean:
             return Wholeness.UNCHECKED
         if max(end for _, end in self._places()) > self._size:

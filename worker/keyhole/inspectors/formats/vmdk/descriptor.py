@@ -45,7 +45,7 @@ MAX_EXTENTS = 16 * 1024
 #: Values that are read of a setting that is stated again and again. No tool states one so often, so it then
 #: counts as misplaced: the values behind are unknown.
 MAX_VALUES = 16
-#: As much of a file's name as QEMU takes (block/vmdk.c, vmdk_parse_extents) is shown in a finding.
+#: A finding shows as much of a file's name as QEMU reads (block/vmdk.c, vmdk_parse_extents).
 SHOWN_NAME = 511
 
 NO_PARENT = "ffffffff"
@@ -55,7 +55,7 @@ NO_PARENT = "ffffffff"
 class Extent:
     """One extent line: its size in sectors, its type (`SPARSE`, `FLAT`, …), and the file that it names.
 
-    Of a line that is not understood the type is `?`, and the file the whole line.
+    If a line is not understood, its type is `?`, and its file is the whole line.
     """
 
     sectors: int

@@ -34,15 +34,15 @@ from keyhole.inspectors.formats.vmdk.header import SparseHeader
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 FOOTER_BYTES = 3 * SECTOR
-#: What a footer's marker has behind its count of sectors: no data of its own, and the type 3.
+#: The bytes after the count of sectors in a footer's marker: it has no data, and is of type 3.
 FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
-#: What is held of the end where there is a footer. The grain directory, 128 bytes for each GiB, lies in it.
+#: How much is held of the end if there is a footer. The grain directory, 128 bytes for each GiB, lies in it.
 TAIL_BYTES = 8 * 1024
 
-#: What is held of a grain directory: 16,384 entries, half a TiB at the usual 32 MiB each.
+#: How much is held of a grain directory: 16,384 entries, half a TiB at the usual 32 MiB each.
 MAX_DIRECTORY_BYTES = 64 * 1024
-#: What the descriptor and all tables may take together, if these are held whole: tables of 2 KiB, each of
-#: 32 MiB of disk, so a disk of 20 GiB beside a usual descriptor, or 10 GiB with the redundant tables.
+#: The descriptor and all tables together may take so much if the tables are held whole. A table of 2 KiB maps
+#: 32 MiB of disk, so a disk of 20 GiB fits beside a usual descriptor, or 10 GiB with the redundant tables.
 MAX_HELD_BYTES = 1400 * 1024
 #: If not all tables are held, this many bytes of the first and of the last are.
 MAX_SAMPLE_BYTES = 64 * 1024
@@ -178,7 +178,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _map_whole(self) -> bool:
-        """Whether all tables are here, but for redundant ones unless they are wanted, too."""
+        """Whether all tables are here; redundant ones count only if they are wanted, too."""
         directories = self._directories if self.thorough else self._directories[:1]
         return bool(directories) and self._map_seen and all(map(self._held_whole, directories))
 

@@ -115,7 +115,7 @@ class SparseHeader(NamedTuple):
         return (self.flags & REDUNDANT_VALID and self.redundant_directory) or self.directory
 
     def agrees(self, footer: "SparseHeader") -> bool:
-        """Whether the footer's header says the same, but for its capacity and what is known late."""
+        """Whether the footer's header says the same, except for its capacity and what is known late."""
         late = footer._replace(
             capacity=self.capacity,
             redundant_directory=self.redundant_directory,

@@ -37,8 +37,8 @@ of a table's entry tell what it is: 0 nothing, 1 unmapped, 2 zeros, 3 a grain. A
 
 The descriptor, which names a parent, is another object.
 
-Wholeness: the structures, and the grains that the grain table of the highest number leads to. That is proof
-where it is the only one, and a sample where there are more. Missing room for grains is not a
+Wholeness: the structures, and the grains that the grain table of the highest number leads to. This is a
+proof if it is the only table, and a sample if there are more. Missing room for grains is not a
 fault: the header states room for as many grains as there may ever be.
 """
 
@@ -62,14 +62,14 @@ VERSION = 0x0000000200000001
 GRAIN_SECTORS, TABLE_SECTORS = 8, 64
 GRAIN_BYTES, TABLE_BYTES = GRAIN_SECTORS * SECTOR, TABLE_SECTORS * SECTOR
 TABLE_ENTRIES = TABLE_BYTES // 8
-#: What a grain table maps.
+#: The sectors that a grain table maps.
 TABLE_COVERS = TABLE_ENTRIES * GRAIN_SECTORS
 
-#: What ESXi supports, 64 TiB (QEMU, block/vmdk.c, vmdk_add_extent).
+#: The largest disk that ESXi supports, 64 TiB (QEMU, block/vmdk.c, vmdk_add_extent).
 MAX_CAPACITY = (64 << 40) // SECTOR
 #: ESXi has the volatile header in the second sector. One that lies far behind is not followed.
 MAX_VOLATILE_END = 256 * 1024
-#: What is held of the grain directory: 8,192 entries, 128 GiB of disk.
+#: How much is held of the grain directory: 8,192 entries, 128 GiB of disk.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VOLATILE = Struct("<4Q480s")
@@ -96,7 +96,7 @@ class Area(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first sector behind it."""
+        """The first sector after it."""
         return self.start + self.sectors
 
 
@@ -140,7 +140,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven where the only table was seen, sampled where there are more, if all that is there."""
+        """Proven if the only table was seen, sampled if there are more; unchecked if anything is missing."""
         volatile = self._volatile
         if self._size is None or not self.filled("table") or not volatile or volatile[3]:
             return Wholeness.UNCHECKED

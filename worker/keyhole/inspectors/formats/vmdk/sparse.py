@@ -40,7 +40,7 @@ from keyhole.inspectors.region import CaptureRegion
 MAX_DESCRIPTOR_BYTES = 256 * 1024
 #: Where a descriptor stands: right behind the header.
 DESCRIPTOR_SECTOR = 1
-#: What QEMU reads in search of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
+#: The sectors that QEMU reads in search of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
 SEARCHED = Part(SECTOR, 21 * SECTOR, "the sectors that are searched for a parent")
 
 #: A compressed grain begins with its first sector (u64) and its length (u32).
@@ -49,8 +49,8 @@ GRAIN_MARKER_BYTES = 12
 #: An image may name thousands of extents; this many findings tell as much.
 MAX_FINDINGS = 32
 
-#: What makes an extent's name a path or a URL. Readers that open the file by its name take a plain one from
-#: the image's own folder; and images are renamed all the time.
+#: Matches an extent's name that is a path or a URL. Readers that open the file by its name look for a plain
+#: name in the image's own folder; and images are renamed all the time.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
 STREAM_OPTIMIZED = "streamOptimized"
 SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})

@@ -49,7 +49,7 @@ from keyhole.inspectors.formats.vmdk.descriptor import (
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from keyhole.inspectors.region import CaptureRegion
 
-#: As much as a probe looks at (QEMU, BLOCK_PROBE_BUF_SIZE).
+#: How much a probe looks at (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
 #: Where the pieces end that are read until one holds a NUL. In nearly every format the first does, in what is
 #: compressed or encrypted the second, and the third is all that a first GET brings.
@@ -61,8 +61,8 @@ FRONT = re.compile(
     rb"|(?:#[^\n]*\n|[ \t]*\r?\n)*+[ \t]*version[ \t]*=[ \t]*[1-3][ \t]*\r?\n",
     re.IGNORECASE,
 )
-#: What leads a string that states a `createType` anywhere: a line that begins like an extent, or a parent.
-#: The fields of an extent may stand on several lines, for QEMU's sscanf takes any white space.
+#: A string that states a `createType` leads somewhere if a line begins like an extent or states a parent.
+#: The fields of an extent may be on several lines, because QEMU's sscanf takes any white space.
 EXTENT_BEGINS = re.compile(
     rb"(?:^|[\n\r])[ \t\v\f]*+(?:RW|RDONLY|NOACCESS)\s++[+-]?[0-9]", re.IGNORECASE | re.ASCII
 )
