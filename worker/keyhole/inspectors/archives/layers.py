@@ -1,10 +1,10 @@
-"""The layers of a container image, docker's or OCI's, of which only the disks are reported.
+"""The layers of a container image (docker's or OCI's). Keyhole reports only the disks in them.
 
 Source: OCI Image Format Specification, "Image Layer Filesystem Changeset".
 
-A layer is an archive in the archive, perhaps compressed. It holds a file system's files, of which hardly one
-is a disk. Its links are relative to its own root, because it is unpacked there. The image's manifests say
-which archives are layers.
+A layer is an archive in the archive, perhaps compressed. It holds the files of a file system, and hardly any
+of them is a disk. Its links are relative to the layer's own root, because it is unpacked there. The image's
+manifests say which archives are layers.
 """
 
 from dataclasses import replace
@@ -14,12 +14,12 @@ from keyhole.inspectors.findings import Severity
 
 #: The formats of layers. A layer that contains an OVF is reported like any archive.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
-#: Findings that do not matter for a layer: it is unpacked where it does no harm, and is not a machine.
+#: Checks that do not matter for a layer, because it is unpacked where it does no harm and is not a machine.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 
 def disks_of_layer(layer: Member) -> Member | None:
-    """Return a layer with its disks alone, or nothing if it has none and is in order."""
+    """Return a layer with only its disks as members, or `None` if it has neither disks nor problems."""
     if layer.facts.format not in LAYERS:
         return layer
     inside = [

@@ -6,10 +6,10 @@ The links `d/e/s` to `../..` and `disk` to `d/e/s/../secret` both seem to stay i
 - Links are recorded in their order and judged together, because an earlier one may lead through a later one.
   In GNU tar, libarchive, Python, BusyBox and npm's tar, a later link replaces an earlier one with its name.
   7-Zip keeps the earlier one, so Keyhole tries that as well.
-- A hard link is made when it is extracted. Its folders may be links by then; a hard link to a symbolic link
-  has the same target text in another folder, and so leads elsewhere.
-- Links are judged twice: with exact names, and as if names were equal that macOS or Windows takes for the
-  same.
+- The target of a hard link is resolved when the link is extracted. The folders in the target may be links by
+  then. A hard link to a symbolic link has the same target text in another folder, and so leads elsewhere.
+- Links are judged twice: once with exact names, and once with names folded that macOS or Windows takes for
+  the same.
 - A path is followed over as many links as any system follows. The memory and the steps of all links together
   are bounded.
 """
@@ -22,11 +22,11 @@ from keyhole.inspectors.archives.names import DRIVE
 from keyhole.inspectors.archives.namesakes import folded
 from keyhole.inspectors.effort import spend
 
-#: Names and targets of an archive's links. Those of a whole Debian system take half a megabyte.
+#: Limit for the names and targets of an archive's links. Those of a whole Debian system take half a megabyte.
 MAX_BYTES = 2 * 1024**2
-#: Folders and links that the names of an archive's links lead to.
+#: Limit for the folders and links that the names of an archive's links refer to.
 MAX_PLACES = 65_536
-#: Steps from folder to folder that all links of an archive take together.
+#: Limit for the steps from folder to folder that all links of an archive take together.
 MAX_STEPS = 500_000
 #: Links on one path that a system follows: Windows 63, Linux 40, macOS 32.
 MAX_LINKS = 63
@@ -65,7 +65,7 @@ class Links:
             self._links.append(link)
 
     def leading_outside(self) -> list[Link] | None:
-        """Return the links that lead outside through others; `None` if there are more than are followed."""
+        """Return the links that lead outside through others; `None` if there are too many links to follow."""
         if self._bytes > MAX_BYTES:
             return None
         if self._judged[0] != len(self._links):
@@ -93,7 +93,7 @@ def split(path: bytes) -> list[bytes]:
 
 
 class FoldedSplit:
-    """Returns the parts of a path, equal if any file system takes them for the same."""
+    """Splits a path into folded parts: parts that any file system takes for the same are equal."""
 
     def __init__(self) -> None:
         # Cached, because the same folders appear again and again.
@@ -109,7 +109,7 @@ class FoldedSplit:
 
 
 class Place(NamedTuple):
-    """A folder or a file: a number, and how many folders further down it is, none of which is a link."""
+    """A folder or a file: a place's number, and how many folders, none of them a link, it is below that."""
 
     number: int
     further: int = 0
@@ -128,9 +128,9 @@ class Tree:
         self._links = links
         self._split = split
         self._keeps_first = keeps_first
-        #: Whether there are two links of a name.
+        #: Whether two links have the same name.
         self.replaced = False
-        # By number, from the root on: the folder above. By folder and name: what is there.
+        # The folder above each place, by the place's number; the number of a place, by its folder and name.
         self._above = [ROOT]
         self._inside: dict[tuple[int, bytes], int] = {}
         # The targets of places that are symbolic links; `None` if a target is absolute.
@@ -138,7 +138,7 @@ class Tree:
         self._steps = 0
 
     def leading_outside(self) -> Iterator[Link]:
-        """Extract the links, and return those that lead outside, except those that are known to.
+        """Simulate the extraction of the links; yield those that lead outside, except known ones.
 
         Raises:
             UnfollowedError: There are too many places, or following the links takes too many steps.
@@ -168,7 +168,7 @@ class Tree:
                 yield link
 
     def _place(self, parts: Sequence[bytes]) -> int:
-        """The number of a place, which is created if it does not exist."""
+        """Return the number of a place; create the place if it does not exist."""
         place = ROOT
         for part in parts:
             inside = self._inside.setdefault((place, part), len(self._above))
@@ -180,10 +180,10 @@ class Tree:
         return place
 
     def _follow(self, folder: int, parts: list[bytes] | None) -> Place | None:
-        """Where a path leads from a folder; `None` if it leads outside.
+        """Return where a path leads from a folder; `None` if it leads outside.
 
         Raises:
-            UnfollowedError: It takes too many steps.
+            UnfollowedError: Following the path takes too many steps.
         """
         if parts is None:
             return None
@@ -225,5 +225,5 @@ class Tree:
 
 
 def is_absolute(target: bytes) -> bool:
-    """Return whether a link leads from the root of a file system, or from a drive."""
+    """Return whether a link's target begins at the root of a file system, or at a drive."""
     return target.startswith((b"/", b"\\")) or DRIVE.match(target) is not None

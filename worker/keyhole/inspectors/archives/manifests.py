@@ -1,17 +1,17 @@
-"""The manifests of a container image in an archive: they say which of its files are layers.
+"""The manifests of a container image, which say which of the archive's files are layers.
 
 Source: OCI Image Format Specification, "Image Layout", "Image Index", "Image Manifest"; Docker Image
 Specification 1.2, "Combined Image JSON + Filesystem Changeset Format".
 
-| file | what it says |
+| file | content |
 |---|---|
 | `manifest.json` | docker's: a list of images, each with `Layers`, a list of paths |
 | `index.json` beside `oci-layout` | OCI's: `manifests`, descriptors of image manifests and of indexes |
 | `blobs/sha256/<hex>` | an image manifest, which has `layers`, or an index |
 
-A descriptor has a `digest`, `sha256:<hex>`, and a `mediaType`. Only what the archive's own manifest leads to
-is a layer: an archive that lies beside it is one like any other, whatever it is called. What cannot be read
-names nothing.
+A descriptor has a `digest`, `sha256:<hex>`, and a `mediaType`. A file is a layer only if the archive's own
+manifests lead to it. Any other archive among the files is an ordinary member, whatever its name. A manifest
+that cannot be parsed names no layers.
 """
 
 import json
@@ -27,7 +27,7 @@ INDEX, LAYOUT = b"index.json", b"oci-layout"
 BLOBS: Final = b"blobs"
 #: The longest manifest that is read. An image of 127 layers, docker's limit, has one of 30 KB.
 MAX_BYTES: Final = 128 * 1024
-#: Layers and manifests that all of them name together: as many as an archive has files.
+#: The most layers and manifests that all manifests together may name: as many as an archive has files.
 MAX_NAMED: Final = 16_384
 #: Media types of layers that are archives.
 LAYER: Final = re.compile(r"application/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\.")
@@ -36,7 +36,7 @@ DEPTH: Final = 4
 
 
 class Manifests:
-    """The manifests of an archive, which are read as they pass."""
+    """The manifests of an archive, read in the order of the archive's files."""
 
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
@@ -52,16 +52,16 @@ class Manifests:
             self._root_names.add(parts[0])
 
     def wants(self, name: bytes, size: int) -> bool:
-        """Return whether a file is to be read: it has a manifest's name, and the size of one."""
+        """Return whether to read a file, because it has the name and the size of a manifest."""
         parts = parts_of(name)
         is_manifest = parts in ([DOCKER], [INDEX]) or (len(parts) == 3 and parts[0] == BLOBS)
         return is_manifest and 0 < size <= MAX_BYTES
 
     def read(self, name: bytes, text: bytes) -> None:
-        """Read a file that is wanted."""
+        """Read a file for which `wants` is true."""
         path = b"/".join(parts_of(name))
         if path in self._read:
-            # If there are two, it depends on the reader which one counts.
+            # Readers differ on which of two files with one path counts, so neither does.
             self._named.pop(path, None)
             return
         self._read.add(path)
@@ -82,7 +82,7 @@ class Manifests:
 
     @property
     def kind(self) -> str | None:
-        """`oci` or `docker`, if the names at the archive's root say that it is a container image's."""
+        """`oci` or `docker`, if the archive has a container image's files at its root."""
         if {INDEX, LAYOUT} <= self._root_names:
             return "oci"
         return "docker" if DOCKER in self._root_names else None
@@ -108,7 +108,7 @@ def _paths(value: object) -> Iterator[tuple[bytes, bool]]:
 
 
 def _descriptors(value: object) -> Iterator[tuple[bytes, bool]]:
-    """The manifests and the layers that are archives, which an OCI index or image manifest names."""
+    """The manifests that an OCI index or image manifest names, and those of its layers that are archives."""
     if not isinstance(value, dict):
         return
     for key in ("manifests", "layers"):

@@ -1,16 +1,16 @@
-"""Which files of an archive are members, each with a report of its own, and which are only counted.
+"""Decides which files of an archive are members, with a report each, and which are only counted.
 
-A member is what some reader would open as a disk, whatever its size: it was recognised, or it bears the mark
-of a format that is not inspected, or something is wrong with it, or it has a suffix by which readers take it
-for a disk. A large file that was not recognised is a member, too. AppleDouble files of macOS are not.
+A member is a file that some reader would open as a disk, whatever its size. Its format was recognised, or it
+has the signature of a format that Keyhole does not inspect, or there is a finding on it, or it has the suffix
+of a disk. A large file is a member even if it was not recognised. AppleDouble files of macOS are not members.
 """
 
 from keyhole.inspectors.archives.apple_double import is_apple_double
 from keyhole.inspectors.facts import Member
 
-#: A file of this size that was not recognised is reported: it is too large for a readme.
+#: A file of this many bytes is reported even if it was not recognised: it is too large for a readme.
 LARGE = 1024**2
-#: Suffixes by which readers take a file for a disk: those of the formats, of raw disks, and of discs.
+#: Suffixes by which readers take a file for a disk: those of the formats, of raw disks and of optical discs.
 DISK_SUFFIXES = frozenset(
     {
         "asif",
@@ -44,7 +44,7 @@ def is_member(member: Member) -> bool:
 
 
 def is_disk_name(name: bytes) -> bool:
-    """Return whether a path ends as that of a disk."""
+    """Return whether a path has the suffix of a disk."""
     last = name.rpartition(b"/")[2].lower()
     _, dot, suffix = last.rpartition(b".")
     return bool(dot) and suffix.decode(errors="replace") in DISK_SUFFIXES

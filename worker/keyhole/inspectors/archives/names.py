@@ -1,11 +1,11 @@
-"""Names in an archive: dividing them, showing them, and finding those that lead outside."""
+"""Splits and prints names in an archive, and finds names that lead outside."""
 
 import re
 from hashlib import blake2b
 
 from keyhole.inspectors.text import printable
 
-#: The longest path of Linux. Other readers cut a longer one, or fail.
+#: The longest path on Linux, in bytes. Other readers truncate a longer one, or fail.
 MAX_NAME = 4096
 #: The deepest nesting of folders that is followed.
 MAX_PARTS = 256
@@ -13,27 +13,27 @@ MAX_PARTS = 256
 DRIVE = re.compile(rb"[A-Za-z]:")
 SEPARATORS = re.compile(rb"[/\\]")
 DIGEST_BYTES = 16
-#: Characters of a name that a finding shows.
+#: Bytes of a name that a finding shows.
 SHOWN_BYTES = 128
 
 
 def shown(name: bytes) -> str:
-    """A name as a finding shows it, in quotes."""
+    """Return a name in quotes, as a finding shows it."""
     return repr(printable(name[:SHOWN_BYTES]) + ("…" if len(name) > SHOWN_BYTES else ""))
 
 
 def parts_of(name: bytes) -> list[bytes]:
-    """The folders in a name, and what it names, without what makes no difference: `.` and doubled slashes."""
+    """Return the parts of a name between slashes, without empty parts and `.`."""
     return [part for part in name.split(b"/") if part not in {b"", b"."}]
 
 
 def digest(name: bytes) -> bytes:
-    """A digest of a name, enough to recognise the same name again."""
+    """Return a digest of a name, long enough to recognise the same name again."""
     return blake2b(b"".join(part + b"/" for part in parts_of(name)), digest_size=DIGEST_BYTES).digest()
 
 
 def unfit(name: bytes) -> str | None:
-    """Why no name or target in an archive should be like this, in words that follow the name."""
+    """Return why a name or a link's target is unacceptable, in words that follow it; `None` if it is fine."""
     if len(name) > MAX_NAME:
         return f"has {len(name)} bytes"
     if name.count(b"/") >= MAX_PARTS:
@@ -46,7 +46,7 @@ def unfit(name: bytes) -> str | None:
 
 
 def lowest(name: bytes, depth: int = 0) -> int:
-    """The depth of the highest folder on a path that begins at a depth; negative: outside."""
+    """Return the lowest depth that a path reaches if it starts at `depth`; negative if it leads outside."""
     least = depth
     for part in SEPARATORS.split(name):
         depth += (part not in {b"", b".", b".."}) - (part == b"..")
@@ -55,5 +55,5 @@ def lowest(name: bytes, depth: int = 0) -> int:
 
 
 def leads_outside(name: bytes) -> str | None:
-    """Why a name does not belong in an archive, in words that follow it; nothing if it does."""
+    """Return why a name is unacceptable in an archive, in words that follow it; `None` if it is fine."""
     return unfit(name) or ("leads to a folder above" if b".." in SEPARATORS.split(name) else None)

@@ -1,16 +1,16 @@
-r"""Files of an archive that share a name, exactly or on a file system that tells fewer names apart.
+r"""Files of an archive that share a name, either exactly or on a file system that ignores a difference.
 
-An extractor writes the later file over the earlier one, other readers take the first one. macOS and Windows
-also write `DISK.IMG` over `disk.img`: they ignore case, and each ignores further differences.
+An extractor overwrites the earlier file with the later one, and other readers take the first one. macOS and
+Windows also overwrite `disk.img` with `DISK.IMG`: both ignore case, and each ignores further differences.
 
 Source: Apple File System Reference, "Case-insensitive"; Apple TN1150, "HFS Plus names" (ignored characters);
 Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_win`.
 
-| file systems | what they do not tell apart |
+| file systems | ignored differences |
 |---|---|
-| APFS, HFS+ | case, the ways to write a letter with its accents; HFS+ also characters without width |
+| APFS, HFS+ | case, composed and decomposed accents; HFS+ also characters without width |
 | NTFS, FAT | case, dots and spaces at the end of a name; `\` and `/` both separate folders |
-| what libarchive writes on Windows | `:*?"<>|`, each of which becomes `_` |
+| files written by libarchive on Windows | `:*?"<>|`, each of which becomes `_` |
 
 Only digests of the names are kept.
 """
@@ -25,7 +25,7 @@ from keyhole.inspectors.findings import Finding, found
 SEPARATORS = re.compile(r"[/\\]")
 #: Characters that Windows does not allow in names.
 FORBIDDEN_BY_WINDOWS = str.maketrans(dict.fromkeys(':*?"<>|', "_"))
-#: Characters that HFS+ ignores: joiners, marks of direction, shapes of digits, the mark of UTF-8.
+#: Characters that HFS+ ignores: joiners, direction marks, digit shapes, the byte order mark.
 IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 ENDS_IGNORED_BY_WINDOWS = ". "
 
@@ -39,7 +39,7 @@ def folded(name: bytes) -> bytes:
 
 
 class Namesakes:
-    """The names in an archive so far, and which of them are there twice."""
+    """The names in an archive so far, and which of them occur twice."""
 
     def __init__(self) -> None:
         #: The number of the file with a name, by the name's digest; `None` if it is not a file.
@@ -52,7 +52,7 @@ class Namesakes:
         self._known: list[tuple[list[bytes], bytes]] = []
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:
-        """Note a name, and one that some readers read in its place. Files come by their numbers, from 0."""
+        """Note a name, and the name `also` that some readers read instead. File numbers count up from 0."""
         names = [digest(name), *([digest(also)] if also else [])]
         for one in names:
             if one in self.numbers:
@@ -66,7 +66,7 @@ class Namesakes:
             self._known.append((names, fold))
 
     def findings(self, files: Mapping[int, str]) -> Iterator[Finding]:
-        """Return what is wrong with the names of the files that matter, given by number with their names."""
+        """Findings on shared names among the files that matter, given as names by file number."""
         twice = [number for number in files if not self._twice.isdisjoint(self._known[number][0])]
         alike = [number for number in files if self._known[number][1] in self._alike]
         if twice:

@@ -3,14 +3,15 @@
 Source: DMTF DSP0243 2.1.1, section 6.4: the descriptor comes first, then perhaps a manifest and a
 certificate, then the files in the order of the references.
 
-An archive with a descriptor (see `ovf.appliance`) is an OVA, any other is `tar`. The descriptor's files and
-disks are compared with those in the archive. A file that it names as a disk is a member, however small. A
-file in chunks is one member in place of its chunks. XenServer's archives are recognised, too (`xva`).
+An archive with a descriptor (see `ovf.appliance`) is an OVA, any other is `tar`. The files and disks that the
+descriptor names are compared with those in the archive. A file that the descriptor names as a disk is a
+member, however small. A file in chunks is one member, and its chunks are not members. XenServer's archives
+are recognised, too (`xva`).
 
 The digests in the manifest are not checked, because that would take every byte.
 
-Wholeness: as for any tar archive. An archive without its end is also proven if it has all files that the
-descriptor names.
+Wholeness: as for any tar archive. An archive without an end mark is also proven whole if it has all files
+that the descriptor names.
 """
 
 from collections.abc import Generator, Mapping
@@ -25,7 +26,7 @@ from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange
 
-#: The ends of a walk that saw all of the archive.
+#: The ways in which a walk ends that has seen the whole archive.
 SEEN = frozenset({End.MARKED, End.UNMARKED})
 
 
@@ -41,7 +42,7 @@ class OVAInspector(TarInspector):
         return "ova" if self._machine.is_one else self.NAME
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
-        """Whether the next file gets an inspection. The machine may read a part of the file."""
+        """Whether to inspect the next file. The machine may read a part of the file to decide."""
         if self._xva.takes(name):
             return False
         look = self._machine.add(name, extents.size, extents)
@@ -50,7 +51,7 @@ class OVAInspector(TarInspector):
         return look.is_member
 
     def post_process(self) -> None:
-        """Continue the walk, and at its end join files in chunks."""
+        """Continue the walk. Once it has ended, join files in chunks."""
         super().post_process()
         if self._ended is None:
             return
@@ -63,23 +64,23 @@ class OVAInspector(TarInspector):
 
     @property
     def complete(self) -> bool:
-        """Whether all wanted bytes are here, and files in chunks were inspected."""
+        """Whether all wanted bytes are here, and all files in chunks have been joined and inspected."""
         return super().complete and (self._ended is None or self._machine.is_settled)
 
     @property
     def subformat(self) -> str | None:
-        """`xva` for XenServer's."""
+        """`xva` for an archive of XenServer."""
         return XVA_NAME if self._xva.is_one else super().subformat
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the end is marked, or all files that the descriptor names are there."""
+        """Proven if the archive has an end mark, or has all files that the descriptor names."""
         if self._ended is End.UNMARKED and self._machine.all_there:
             return Wholeness.PROVEN
         return super().wholeness
 
     def details(self) -> Mapping[str, object]:
-        """The number of disks that the descriptor has files for, and the details of any archive."""
+        """The details of any tar archive, and the number of disks for which the descriptor names a file."""
         details, disks = super().details(), self._machine.disks
         if disks is None:
             return details
@@ -98,5 +99,5 @@ class OVAInspector(TarInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members, as the descriptor takes them."""
+        """The members by number, changed by the descriptor: see `Machine.members`."""
         return self._machine.members(super()._numbered(), self._open)

@@ -1,9 +1,10 @@
 """Finds names in an archive that would be written, or read, outside the folder that it is extracted to.
 
-A member may lead outside by its name, a link by what it says, or through other links, which `tar_links`
-follows. A member whose path goes through a link is refused wherever that leads: GNU tar and Python write it
-there, libarchive, npm's tar and 7-Zip write nothing, BusyBox sometimes a folder in the link's place. So is a
-file with the name of an earlier link, through which Python writes.
+A member may lead outside by its name. A link may lead outside by its target, or through other links, which
+`links` follows. A member whose path goes through a link is refused, wherever the link leads. GNU tar and
+Python write such a member where the link leads, libarchive, npm's tar and 7-Zip write nothing, and BusyBox
+sometimes replaces the link with a folder. A file with the name of an earlier link is refused, too, because
+Python writes through the link.
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Paths:
         self._all_links: set[bytes] = set()
 
     def wrong_with(self, name: bytes, kind: bytes, link: bytes) -> Iterator[str]:
-        """Return what is wrong with the next member, in sentences."""
+        """Yield a sentence for each thing that is wrong with the next member."""
         outside = leads_outside(name)
         if outside:
             yield f"the name {shown(name)} {outside}"
@@ -48,7 +49,7 @@ class Paths:
             yield f"{shown(name)} is a file, and was a link before, through which some readers write"
 
     def findings(self) -> Iterator[Finding]:
-        """Findings on the links together, once all are known."""
+        """Findings on links that lead outside through other links. All links must be known by now."""
         outside = self._links.leading_outside()
         if outside is None:
             yield found("member_limit", "the archive has more links than are followed")
@@ -61,7 +62,7 @@ class Paths:
         if is_hard:
             outside = leads_outside(link)
         else:
-            # A link is relative to its own folder, so it may climb as many levels as the folder is deep.
+            # A target is relative to the link's folder, so it may climb as many levels as the folder is deep.
             folders = len(parts_of(name)) - 1
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:
@@ -73,11 +74,11 @@ class Paths:
         self._links.note(Link(name, link, is_hard=is_hard, is_known=outside is not None))
 
     def _is_link(self, name: bytes) -> bool:
-        """Whether a link has this name, or one that some file system takes for the same."""
+        """Whether a link has this name, or a name that some file system takes for the same."""
         return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:
-        """Whether a folder in the name is a link, or one that some file system takes for a link."""
+        """Whether a folder in the name is a symbolic link, or some file system takes it for one."""
         return bool(self._symlinks) and any(
             not self._symlinks.isdisjoint(folders(one)) for one in {name, folded(name)}
         )

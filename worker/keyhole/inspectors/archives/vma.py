@@ -1,4 +1,4 @@
-"""VMA, the archive that Proxmox VE's backup writes of a virtual machine. All fields are big-endian.
+"""VMA, the archive in which Proxmox VE backs up a virtual machine. All fields are big-endian.
 
 Source: Proxmox VE, pve-qemu, vma.h and vma_spec.txt.
 
@@ -8,12 +8,12 @@ Source: Proxmox VE, pve-qemu, vma.h and vma_spec.txt.
 | 4 | 4 | version, 1 |
 | 8 | 16 | UUID |
 | 24 | 8 | time of the backup, in seconds |
-| 56 | 4 | header size in bytes, configurations and names included |
-| 4096 | 256 x 32 | devices: where the name stands u32 (zero: no device), size in bytes u64@8 |
+| 56 | 4 | header size in bytes, including configurations and names |
+| 4096 | 256 x 32 | devices: position of the name u32 (zero: no device), size in bytes u64@8 |
 
-Extents follow, each with clusters of 64 KiB of any of the devices in the order in which they were read.
-Only the header of a backup is read, so the verdict is `unsupported_subformat`: the disks can be
-judged once `vma extract` has written them.
+Extents follow. An extent has clusters of 64 KiB from any of the devices, in the order in which the backup
+read them. Keyhole reads only the header, so the finding is `unsupported_subformat`: the disks can be
+inspected once `vma extract` has written them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,12 +28,12 @@ SIGNATURE = b"VMA\0"
 VERSION = 1
 DEVICES_AT, DEVICE = 4096, ">I4xQ16x"
 HEADER_BYTES = DEVICES_AT + 256 * 32
-#: No disks have more bytes together.
+#: The most bytes that all disks together may have.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
 class VMAInspector(HeaderInspector):
-    """VMA: the header."""
+    """Inspects the header of a VMA backup."""
 
     NAME = "vma"
 
@@ -43,7 +43,7 @@ class VMAInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the signature stands at the front."""
+        """Whether the object begins with the signature."""
         return prefix.startswith(SIGNATURE)
 
     @property

@@ -3,11 +3,11 @@
 Source: XenServer's "Understanding the XVA format" (xapi-project, xapi/import.ml and stream_vdi.ml).
 
 `ova.xml` comes first. Each disk is a folder, `Ref:23`, of chunks of 1 MiB, `00000000`, `00000001` …, each
-with its digest in a file of the same name and `.checksum` or `.xxhash`. Chunks of zeros are left out,
-but for the first and the last one. Releases before 5 have `xvda/chunk-000000000.gz`.
+with its digest in a file of the same name with the suffix `.checksum` or `.xxhash`. Chunks of zeros are left
+out, except the first and the last one. Releases before 5 have `xvda/chunk-000000000.gz`.
 
-A chunk is not a disk. Their number and length are stated in the description, which Keyhole does not read.
-So the verdict is `unsupported_subformat`, and the chunks are not inspected.
+A chunk is not a disk. The description states the number and the length of the chunks, but Keyhole does not
+read it. So the finding is `unsupported_subformat`, and the chunks are not inspected.
 """
 
 import re
@@ -21,14 +21,14 @@ CHUNK = re.compile(rb"(?:\./)?(?:Ref:[0-9]+/[0-9]{8}(?:\.checksum|\.xxhash)?|[^/
 
 
 class XVA:
-    """Recognises such an archive by the names of its files in their order."""
+    """Recognises an XVA by the names of its files and their order."""
 
     def __init__(self) -> None:
         self._described = False
         self._chunks = 0
 
     def takes(self, name: bytes) -> bool:
-        """Whether the next file is one of its chunks."""
+        """Whether the next file is a chunk of an XVA."""
         if name.removeprefix(b"./") == DESCRIPTION:
             self._described = True
         is_chunk = self._described and CHUNK.fullmatch(name) is not None
@@ -37,11 +37,11 @@ class XVA:
 
     @property
     def is_one(self) -> bool:
-        """Whether there were a description and chunks."""
+        """Whether the archive is an XVA: it has a description, and chunks after it."""
         return self._chunks > 0
 
     def findings(self) -> list[Finding]:
-        """The finding that the disks of such an archive cannot be inspected."""
+        """The finding that the disks of an XVA cannot be inspected."""
         if not self.is_one:
             return []
         message = (

@@ -1,7 +1,7 @@
-"""A member of a tar archive, by its own header and the headers before it that announce it.
+"""A member of a tar archive, as its own header and the headers before it describe it.
 
-GNU tar announces names that are too long for a header by members of the kinds `L` and `K`, pax does so by
-extended headers. If a member is announced twice, GNU tar uses the last announcement and Python the first.
+If a name is too long for a header, GNU tar announces it by a member of the kind `L` or `K`, and pax by an
+extended header. If a member is announced twice, GNU tar uses the last announcement and Python the first.
 """
 
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ from keyhole.inspectors.archives.tar.pax import REAL_SIZE, Records, parse
 #: The kinds that describe the next member, or all members.
 ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
 LINKS = frozenset({HARD_LINK, SYMLINK})
-#: The most that a header's own field can say in octal.
+#: The largest size that the octal field of a header can state.
 MAX_OCTAL = 8**11 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member. `stored` is how many bytes of it follow its header.
+    """A member. `stored` is how many bytes of data follow its header.
 
-    `also` is its name as Python reads it, if that is another.
+    `also` is the name that Python reads, if that differs from `name`.
     """
 
     header: Header
@@ -53,12 +53,12 @@ class Entry:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder, by its kind or, as in old archives, by its name."""
+        """Whether it is a folder: its kind says so, or its name ends in a slash, as in old archives."""
         return self.kind == DIRECTORY or self.name.endswith(b"/")
 
     @property
     def is_file(self) -> bool:
-        """Whether it has data. Extractors take an unknown kind for a file."""
+        """Whether it is a file, which has data. Extractors take an unknown kind for a file."""
         return self.kind not in BODILESS and not self.is_folder
 
 
@@ -73,7 +73,7 @@ class Announced:
         """Add a header that announces the next member, with its data.
 
         Raises:
-            TarError: It cannot be read, or not all readers take it the same way.
+            TarError: The header cannot be read, or readers interpret it differently.
         """
         text = data.partition(b"\0")[0]
         if header.kind == GLOBAL:
@@ -89,10 +89,10 @@ class Announced:
             raise ambiguous("a member is announced twice, and readers take the first or the last")
 
     def entry(self, header: Header) -> Entry:
-        """Return the member whose own header this is.
+        """Return the member that has this header, with all that was announced about it.
 
         Raises:
-            TarError: The member is cut off, or readers do not agree on it.
+            TarError: The member began in another archive, has no name, or readers do not agree on it.
         """
         records = self._records or Records()
         announced = records.name or self._long.get(LONG_NAME)
@@ -112,7 +112,7 @@ class Announced:
             raise ambiguous(
                 f"{shown(entry.name)} has another size to libarchive, by a key of star for sparse files"
             )
-        # To some readers an old file is a folder if only the name in its own header ends like one.
+        # Some readers take an old file for a folder if only the name in its own header ends in a slash.
         folder_to_some = header.name.endswith(b"/") or not entry.is_file
         if folder_to_some and (entry.stored or records.sparse):
             raise ambiguous(f"{shown(entry.name)} is not a file and has data, which not all readers skip")
@@ -126,11 +126,11 @@ class Announced:
 
 
 def _stored(header: Header, records: Records) -> int:
-    """How many bytes follow a header, by an extended header if that states them."""
+    """Return how many bytes follow a header. A size in an extended header overrides the header's."""
     said = records.number(b"size")
     if said is None or said == header.size:
         return header.size
     if header.size or said <= MAX_OCTAL:
-        # It was not needed for that, so it was made for those who read it, or for those who do not.
+        # The size fits the header, so the record is there to mislead readers that use it, or the others.
         raise ambiguous(f"a header says {header.size} bytes, the extended one before it {said}")
     return said

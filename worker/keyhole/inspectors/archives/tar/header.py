@@ -11,12 +11,12 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 | 148 | 8 | checksum: sum of all bytes, with spaces in this field; some programs sum signed bytes |
 | 156 | 1 | kind |
 | 157 | 100 | target of a link |
-| 257 | 8 | `ustar\0` and `00`; in GNU's format, which predates POSIX, `ustar  \0`; in older ones nothing |
+| 257 | 8 | `ustar\0` and `00`; in GNU's format, which predates POSIX, `ustar  \0`; zeros in older formats |
 | 329 | 8 | device numbers, major and minor |
-| 345 | 155 | ustar: the part before the name and a slash; GNU: times of access and change, 12 bytes each |
+| 345 | 155 | ustar: prefix, which a slash joins to the name; GNU: times of access and change, 12 bytes each |
 
-Readers are lenient in different ways, and then see different members. Keyhole refuses headers that they read
-differently; `numbers` lists the spellings of a number on which they agree.
+Readers are lenient in different ways, so they may see different members. Keyhole refuses headers that readers
+read differently; `numbers` lists the spellings of a number that they read alike.
 """
 
 import re
@@ -32,9 +32,9 @@ MAGIC = b"ustar"
 USTAR, GNU = b"ustar\0", b"ustar  \0"
 SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT, PREFIX_END = 124, 156, 157, 345, 500
 CHECKSUM_AT, CHECKSUM_END = 148, 156
-#: npm reads a checksum up to here, beyond the end of its field.
+#: npm reads a checksum up to this offset, beyond the end of the field.
 NPM_CHECKSUM_END = 160
-#: GNU tar's incremental backups have times of access and change where ustar has the beginning of the name.
+#: GNU tar's incremental backups have times of access and change where ustar has the prefix of the name.
 GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
 #: Readers use signed 64-bit offsets, so no file is longer.
 MAX_SIZE = 2**63 - 1
@@ -44,7 +44,7 @@ OTHER_NUMBERS = ((100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8))
 
 FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 DEVICES = frozenset({b"3", b"4"})
-#: The kinds that have no data, whatever size they state.
+#: The kinds of members that have no data, whatever size their headers state.
 BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
 LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
 #: Extended headers are of kind `x` in POSIX and `X` in Solaris's tar.
@@ -78,9 +78,9 @@ def ambiguous(message: str) -> TarError:
 class Header:
     """A header whose checksum is right.
 
-    `kind` is one character, `0` where old archives have a NUL. `size` is how many bytes follow the header,
-    according to it alone. `also` is the name that Python reads, if it differs: Python takes GNU's times for a
-    folder.
+    `kind` is one character; it is `0` where old archives have a NUL. `size` is how many bytes follow the
+    header, according to the header alone. `also` is the name that Python reads, if it differs from `name`
+    (Python takes GNU's times for a folder), else it is empty.
     """
 
     name: bytes
@@ -102,7 +102,7 @@ def begins_archive(block: bytes) -> bool:
 
 
 def is_header(block: bytes) -> bool:
-    """Return whether some reader takes a block for a header, because its checksum matches."""
+    """Return whether some reader takes a block for a header, because it reads a checksum that matches."""
     if len(block) < BLOCK:
         return False
     field, behind = block[CHECKSUM_AT:CHECKSUM_END], block[CHECKSUM_END:NPM_CHECKSUM_END]
@@ -110,7 +110,7 @@ def is_header(block: bytes) -> bool:
 
 
 def sums(block: bytes) -> tuple[int, int]:
-    """Return two sums of a header's bytes: as unsigned numbers, and as signed numbers."""
+    """Return the sum of a header's bytes as unsigned numbers, and their sum as signed numbers."""
     others = block[:CHECKSUM_AT] + block[CHECKSUM_END:]
     unsigned = sum(others) + (CHECKSUM_END - CHECKSUM_AT) * ord(" ")
     negative = len(others.translate(None, delete=bytes(range(128))))
@@ -146,7 +146,7 @@ def number(field: bytes) -> int:
     """Return the number in a size field, or zero if the field is empty.
 
     Raises:
-        TarError: Some reader does not read it as a number, or it is out of bounds.
+        TarError: Readers do not read the same number from the field, or the number is out of bounds.
     """
     value = tar_numbers.size(field)
     if value is None:
@@ -157,7 +157,7 @@ def number(field: bytes) -> int:
 
 
 def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
-    """The name, and the name that Python reads if that differs."""
+    """Return the name, and the name that Python reads if that differs, else nothing."""
     field = block[PREFIX_AT:PREFIX_END]
     name, prefix = _text(block[:100]), _text(field)
     if not prefix or kind == SPARSE:

@@ -1,21 +1,21 @@
-r"""Tar archives: ustar, those before it, GNU's and pax's. The headers are read, never the data between.
+r"""Tar archives: ustar, older ones, GNU's and pax's. Keyhole reads the headers and not the data between them.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Tar
 Internals". `header` has the table of a header's fields.
 
-An archive is a header of a block of 512 bytes, the member's data padded to blocks, the next header, and so
-on; two blocks of zeros end it. Extended headers and long names are members of their own that describe the
-next one.
+An archive consists of a header (a block of 512 bytes), the member's data padded to whole blocks, the next
+header, and so on. Two blocks of zeros end it. Extended headers and long names are separate members that
+describe the next member.
 
-- Every regular file has an inspection of its own. A file is a member if it was recognised, or has 1 MiB or
-  more; the others are counted.
-- The walk goes from header to header, one at a time, and ends where readers disagree about the next header: a
-  size that only some accept, two names for one member, text in place of a number. The behaviour of GNU tar
-  and Python's tarfile was tested; libarchive and BusyBox differ from both in places.
-- The archive ends with the first block of zeros. Only zeros should follow, and up to 1 MiB of them is
-  checked.
+- Every regular file is inspected by itself. A file is a member if it was recognised, or has 1 MiB or more.
+  The other files are only counted.
+- The walk goes from header to header, one at a time. It ends where readers would disagree about the next
+  header: a size that only some accept, two names for one member, text in place of a number. The behaviour of
+  GNU tar and Python's tarfile was tested; libarchive and BusyBox differ from both in places.
+- The archive ends with the first block of zeros. Only zeros should follow; Keyhole checks up to 1 MiB.
 
-Wholeness: proven when the end is seen. An archive without it may be whole, but nothing proves that.
+Wholeness: proven when the walk finds the end mark. An archive without one may be whole, but this is not
+proven.
 """
 
 from collections.abc import Generator, Mapping
@@ -50,13 +50,14 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.text import printable
 
 MIB = 1024**2
-#: Headers of an archive. A layer of a container image has some thousand.
+#: The most headers of an archive. A layer of a container image has some thousand.
 MAX_ENTRIES = 16_384
-#: The longest extended header, as for libarchive.
+#: The longest extended header in bytes. libarchive has the same limit.
 MAX_EXTENDED = MIB
-#: The longest text that says which disks a machine has.
+#: The suffix of an OVF descriptor, which says which disks a machine has.
 DESCRIPTOR_SUFFIX = b".ovf"
-#: Bytes behind the end that are checked. GNU tar pads to 10 KiB, or to the blocking factor that it is given.
+#: How many bytes after the end are checked, and how many at a time. GNU tar pads to 10 KiB, or to the
+#: blocking factor that it is given.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 
 
@@ -67,7 +68,7 @@ class End(Enum):
     MARKED = auto()
     #: The object ends where the next header would begin.
     UNMARKED = auto()
-    #: The walk stopped early, for a reason that is among the findings.
+    #: The walk stopped early. A finding says why.
     REFUSED = auto()
 
 
@@ -88,7 +89,7 @@ class TarInspector(ContainerInspector):
         self._paths = Paths()
         self._manifests = Manifests()
         self._namesakes = Namesakes()
-        # By a name's digest the number of the file that has it, or none for a link.
+        # The number of each file, by its name's digest; `None` for a link.
         self._named = self._namesakes.numbers
         # Files that are not members but whose names matter, by number.
         self._decisive: dict[int, str] = {}
@@ -99,12 +100,12 @@ class TarInspector(ContainerInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the first block is a header, by its mark or its checksum."""
+        """Whether the first block is a header: its magic number or its checksum matches."""
         return begins_archive(prefix)
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins like an archive."""
+        """Whether the object begins as an archive does."""
         return self.matches_prefix(self.region("front").data)
 
     def post_process(self) -> None:
@@ -124,7 +125,7 @@ class TarInspector(ContainerInspector):
         return is_member(member)
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - for those that do
-        """Whether the next file gets an inspection. A subclass may read a part of the file to decide."""
+        """Whether to inspect the next file. A subclass may read a part of the file to decide."""
         yield from ()
         return True
 
@@ -132,7 +133,7 @@ class TarInspector(ContainerInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the end is marked."""
+        """Proven if the archive has an end mark."""
         return Wholeness.PROVEN if self._ended is End.MARKED else Wholeness.UNCHECKED
 
     def members(self) -> tuple[Member, ...]:
@@ -145,7 +146,7 @@ class TarInspector(ContainerInspector):
         return tuple(member for member in members if member is not None)
 
     def details(self) -> Mapping[str, object]:
-        """Whether it is a container image, and how many files are not members."""
+        """The kind of container image, if it is one, and how many files are not members."""
         if not self.format_match:
             return {}
         kind = self._manifests.kind
@@ -165,7 +166,7 @@ class TarInspector(ContainerInspector):
     # The walk
 
     def _go_on(self, data: bytes) -> None:
-        """Send the walk the bytes that it asked for, and take its next request."""
+        """Send the walk the bytes that it asked for, and take its next request or its end."""
         spend()
         asked = self._asked
         try:
@@ -187,7 +188,7 @@ class TarInspector(ContainerInspector):
             self.new_region(self._asked_name, CaptureRegion(*wanted))
 
     def _steps(self) -> Walk:
-        """The walk from header to header."""
+        """Walk from header to header."""
         at, announced, kind = 0, Announced(), b""
         for _ in range(MAX_ENTRIES):
             try:
@@ -224,7 +225,7 @@ class TarInspector(ContainerInspector):
         return at + padded(header.size)
 
     def _member(self, entry: Entry, at: int) -> Step:
-        """Read a member's own header."""
+        """Check a member's name and link, and declare it if it is a file."""
         for wrong in self._paths.wrong_with(entry.name, entry.kind, entry.link):
             self._findings.add(found("member_path", wrong))
         if entry.is_file:
@@ -234,7 +235,7 @@ class TarInspector(ContainerInspector):
         return at
 
     def _file(self, entry: Entry, at: int) -> Step:
-        """Declare a file as a member, once there is room."""
+        """Declare a file as a member, once there is room for it."""
         if entry.kind == SPARSE:
             extents, end = yield from old_gnu(entry.header, at, entry.stored)
         elif entry.records.sparse:
@@ -290,12 +291,12 @@ class TarInspector(ContainerInspector):
 
 
 def is_decisive(name: bytes) -> bool:
-    """Return whether a file of this name describes the members, so that there should be only one."""
+    """Return whether a file with this name describes the members, so the name should occur only once."""
     return name.lower().endswith(DESCRIPTOR_SUFFIX) and not is_named_so(name)
 
 
 def padded(size: int) -> int:
-    """The bytes that data take in the archive, with their padding."""
+    """Return how many bytes the data take in the archive, including padding."""
     return -(-size // BLOCK) * BLOCK
 
 

@@ -1,12 +1,12 @@
-"""The extended headers of pax archives: records that replace what the next header says.
+"""The extended headers of pax archives: records that override fields of the next header.
 
 Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
 
-A record is its own length in decimal, a space, `key=value`, and a line break. If a key
-is there twice, the last value counts, except for the offsets and lengths of GNU's sparse format 0.0.
+A record is its own length in decimal, a space, `key=value`, and a line break. If a key occurs twice, the last
+value counts, except for the offsets and lengths of GNU's sparse format 0.0.
 
-npm's tar splits a header into lines before it reads lengths, so it takes a line in a value for a record. GNU
-tar skips spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
+npm's tar splits a header into lines before it reads lengths, so it takes a line within a value for a record.
+GNU tar skips spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
 """
 
 import re
@@ -16,7 +16,7 @@ from keyhole.inspectors.archives.tar.header import MAX_SIZE, TarError, ambiguous
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.text import printable
 
-#: The most digits of a record's length: enough for any header within the bound that `tar` sets.
+#: The most digits of a record's length: enough for any header within the limit of `tar.inspector`.
 LENGTH_DIGITS = 8
 SPARSE_PREFIX = b"GNU.sparse."
 SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
@@ -24,43 +24,43 @@ SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 VOLUME_PREFIX = b"GNU.volume."
 #: star's key for the size of a sparse file; `size` then states how many of its bytes are stored.
 REAL_SIZE = b"SCHILY.realsize"
-#: The keys that change which members there are. Others are dropped.
+#: The keys that change which members an archive has. Others are dropped.
 DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
 #: Numbers that matter only for extraction, in the form that GNU tar and Go accept.
 NUMBERS = {
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
 }
-#: The beginning of a line that npm's tar may read as a record: its own length, as JavaScript's `parseInt`
-#: reads it.
+#: The beginning of a line that npm's tar may read as a record: the line's length, in a form that JavaScript's
+#: `parseInt` accepts.
 LINE = re.compile(rb"\s*\+?([0-9]{1,8})")
 READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The values of one extended header by key, as far as they matter, and the pairs of a 0.0 sparse map."""
+    """The values of an extended header under the keys that matter, and the pairs of a 0.0 sparse map."""
 
     values: dict[bytes, bytes] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
 
     @property
     def decides(self) -> bool:
-        """Whether anything in it changes which members there are."""
+        """Whether the header changes which members the archive has."""
         return bool(self.values or self.pairs)
 
     @property
     def sparse(self) -> bool:
-        """Whether it describes a sparse file."""
+        """Whether the header describes a sparse file."""
         return bool(self.pairs) or any(key.startswith(SPARSE_PREFIX) for key in self.values)
 
     @property
     def name(self) -> bytes | None:
-        """The member's name; for a sparse file, the name that it has once unpacked."""
+        """The member's name; for a sparse file, its name once it is extracted."""
         return self.values.get(b"GNU.sparse.name", self.values.get(b"path"))
 
     def number(self, key: bytes) -> int | None:
-        """The number that a key has, if it is there.
+        """Return the number under a key; `None` if the key is missing.
 
         Raises:
             TarError: The value is not a number.
@@ -70,10 +70,10 @@ class Records:
 
 
 def parse(data: bytes) -> Records:
-    """The records of an extended header.
+    """Parse the records of an extended header.
 
     Raises:
-        TarError: The records are not laid out as they should be, or the archive is one of several.
+        TarError: The records are malformed or ambiguous, or the archive is one of several.
     """
     values: dict[bytes, bytes] = {}
     offsets: list[int] = []
@@ -120,7 +120,7 @@ def _check(digits: bytes, key: bytes, value: bytes) -> None:
 
 
 def _is_record_to_npm(line: bytes) -> bool:
-    """Whether a line begins with its own length, one more character, and a key that matters."""
+    """Whether a line begins with its own length, one more character, and a key that npm reads."""
     length = LINE.match(line)
     if length is None or int(length[1]) != len(line.decode(errors="replace").encode()) + 1:
         return False
@@ -128,10 +128,10 @@ def _is_record_to_npm(line: bytes) -> bool:
 
 
 def decimal(text: bytes) -> int:
-    """A number in decimal.
+    """Parse a decimal number.
 
     Raises:
-        TarError: The value is not a number, or is out of bounds.
+        TarError: The text is not a number, or the number is out of bounds.
     """
     value = int(text) if text.isdigit() and len(text) <= len(str(MAX_SIZE)) else MAX_SIZE + 1
     if value > MAX_SIZE:

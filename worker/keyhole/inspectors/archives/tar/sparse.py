@@ -1,16 +1,16 @@
-"""Sparse files in tar: a map of the stored pieces, and the pieces one behind the other.
+"""Sparse files in tar: a map of the stored pieces, and then the pieces one after the other.
 
 Source: GNU tar manual, "Storing Sparse Files": old GNU format, PAX formats 0.0, 0.1 and 1.0.
 
-| format | where the map stands |
+| format | place of the map |
 |---|---|
 | old GNU, kind `S` | in the header, 4 pairs of numbers at 386; then in blocks of 21 pairs each |
-| 0.0 | extended header: `GNU.sparse.offset` and `GNU.sparse.numbytes` by turns |
-| 0.1 | extended header: `GNU.sparse.map`, numbers with commas between |
-| 1.0 | before the data, in blocks: numbers in decimal, one a line, the first says how many pairs |
+| 0.0 | extended header: `GNU.sparse.offset` and `GNU.sparse.numbytes` alternate |
+| 0.1 | extended header: `GNU.sparse.map`, numbers separated by commas |
+| 1.0 | before the data, in blocks: decimal numbers, one a line; the first is the number of pairs |
 
-Old GNU headers also have: extended u8@482 (a block follows; in that block it is at 504), the file's own
-size@483, 12 bytes.
+Old GNU headers also have: extended u8@482 (nonzero: a block follows, which has the same field at 504), the
+file's own size@483, 12 bytes.
 """
 
 from collections.abc import Generator, Iterable
@@ -20,23 +20,24 @@ from keyhole.inspectors.archives.tar.pax import Records, decimal
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.region import ByteRange
 
-#: Pieces of one file. A disk of a terabyte, freshly installed and packed, has some ten thousand.
+#: The most pieces of one file. A terabyte disk with a fresh installation has some ten thousand.
 MAX_EXTENTS = 65_536
 PAIRS_AT, HEADER_PAIRS, EXTENDED_AT, REAL_SIZE_AT = 386, 4, 482, 483
 BLOCK_PAIRS, BLOCK_EXTENDED_AT = 21, 504
 PAIR_BYTES = 24
-#: The longest line of a map is a number of 64 bits.
+#: The longest line of a map, in bytes: a number of 64 bits.
 LINE_BYTES = 20
 
 Pair = tuple[int, int]
-#: Yields ranges of the archive, is sent their bytes, and returns the map and where the data end.
+#: Yields ranges of the archive, is sent their bytes, and returns the map and the offset where the data end.
 Reading = Generator[ByteRange | None, bytes, tuple[ExtentMap, int]]
 
 
 def old_gnu(header: Header, at: int, stored: int) -> Reading:
-    """The map of a file of kind `S`, behind whose header, at `at`, blocks with more of it may follow.
+    """Read the map of a file of kind `S`.
 
-    Behind these lie the `stored` bytes.
+    The map begins in the header. Blocks with more of it may follow the header, at `at`. The `stored` bytes
+    follow these blocks.
     """
     if not header.is_gnu:
         raise TarError("unsupported_subformat", "a sparse file has another format than GNU tar's")
@@ -52,7 +53,7 @@ def old_gnu(header: Header, at: int, stored: int) -> Reading:
 
 
 def pax(records: Records, at: int, stored: int) -> Reading:
-    """The map of a file that an extended header calls sparse; its `stored` bytes lie at `at`."""
+    """Read the map of a file that an extended header describes as sparse. Its `stored` bytes lie at `at`."""
     if b"GNU.sparse.major" in records.values or b"GNU.sparse.minor" in records.values:
         if records.pairs or {b"GNU.sparse.map", b"GNU.sparse.size"} & records.values.keys():
             raise ambiguous("a sparse file has maps of two formats")
@@ -75,10 +76,12 @@ def pax(records: Records, at: int, stored: int) -> Reading:
 
 
 def lay_out(pairs: Iterable[Pair], real_size: int, place: int, stored: int) -> tuple[ExtentMap, int]:
-    """Return where a sparse file lies, whose `stored` bytes begin at `place`, and where these end.
+    """Return where the pieces of a sparse file lie in the archive, and where its `stored` bytes end.
+
+    The stored bytes begin at `place`.
 
     Raises:
-        TarError: The map contradicts itself, or readers do not agree on what it says.
+        TarError: The map contradicts itself, or readers do not agree on its meaning.
     """
     extents = ExtentMap(real_size)
     reached, begins = 0, place
@@ -102,11 +105,11 @@ def lay_out(pairs: Iterable[Pair], real_size: int, place: int, stored: int) -> t
 
 
 def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair], bool]:
-    """The pairs in a block, and whether more follow in the next one."""
+    """Return the pairs in a block, and whether the next block has more."""
     pairs = []
     for start in range(at, at + count * PAIR_BYTES, PAIR_BYTES):
         if not block[start + 12]:
-            # GNU tar reads no further, Python does.
+            # GNU tar stops here, Python reads on.
             if extended or any(block[start : at + count * PAIR_BYTES]):
                 raise ambiguous("the map of a sparse file continues where some readers see its end")
             break
@@ -115,7 +118,7 @@ def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair]
 
 
 def _lines(at: int, stored: int) -> Generator[ByteRange | None, bytes, tuple[list[Pair], int]]:
-    """The pairs of a map that stands before the data, and how many bytes it takes there."""
+    """Read a map that lies before the data. Return its pairs and its length in bytes."""
     numbers: list[int] = []
     rest, length = b"", 0
     while not numbers or len(numbers) <= 2 * numbers[0]:
