@@ -8,7 +8,7 @@ descriptor names are compared with those in the archive. A file that the descrip
 member, however small. A file in chunks is one member, and its chunks are not members. XenServer's archives
 are recognised, too (`xva`).
 
-The digests in the manifest are not checked, because that would take every byte.
+The digests in the manifest are not checked, because that would require reading every byte.
 
 Wholeness: as for any tar archive. An archive without an end mark is also proven whole if it has all files
 that the descriptor names.

@@ -1,12 +1,13 @@
 """Finds a virtual machine's descriptor among the files of an archive.
 
-Source: virt-v2v, input/OVA.ml, `find_files`: an `.ovf` in any folder, of which there may be one; VirtualBox,
-ApplianceImplImport.cpp, `i_readFSOVA`: the first in any folder, in upper or lower case. VMware's ovftool and
-vSphere take the first, too.
+Source: virt-v2v, input/OVA.ml, `find_files`, takes an `.ovf` in any folder, and allows only one; VirtualBox,
+ApplianceImplImport.cpp, `i_readFSOVA`, takes the first in any folder, in upper or lower case. VMware's
+ovftool and vSphere take the first, too.
 
-A file that macOS adds beside another is not a descriptor, whatever its suffix. A descriptor
-in a folder does not make the archive a machine if none of its files is there, or if it is not XML (`.ovf` is
-also the suffix of OOMMF's vector fields). If it names files of the host, that is a finding in any case.
+An AppleDouble file, which macOS adds beside another file, is not a descriptor, whatever its suffix. A
+descriptor in a folder does not make the archive a machine if it is not XML (`.ovf` is also the suffix of
+OOMMF's vector fields), or if the archive has none of the files that it names. A descriptor that names files
+of the host is a finding in any case.
 """
 
 from collections.abc import Iterator
@@ -19,51 +20,51 @@ from keyhole.inspectors.archives.ovf.files import ArchiveFiles, leads_elsewhere,
 from keyhole.inspectors.findings import Finding, Severity, found
 
 SUFFIX = b".ovf"
-#: The longest descriptor that is read. VMware's and VirtualBox's have some ten kilobytes.
+#: The longest descriptor that is read, in bytes. VMware's and VirtualBox's have some ten kilobytes.
 MAX_OVF = 1024**2
-#: Bytes that are read of a longer file, to know whether it is a descriptor.
+#: How many bytes of a longer file are read, to know whether it is a descriptor.
 FRONT_BYTES = 512
-#: Descriptors of one archive that are read, and their bytes together: a mebibyte of elements takes half a
-#: second.
+#: The most descriptors of one archive that are read, and the most bytes of all of them together. A mebibyte
+#: of elements takes half a second.
 MAX_OVFS, MAX_BYTES = 32, 4 * 1024**2
-#: Bytes that may precede the first `<` of an XML text: marks, zeros, white space.
+#: Bytes that may precede the first `<` of an XML text: byte order marks, zeros, white space.
 BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 XML, XML_IN_EBCDIC = b"<", b"\x4c\x6f\xa7\x94"
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A file that may be a descriptor, and what is known of it."""
+    """A file that may be a descriptor, and what is known about it."""
 
     number: int
     name: bytes
     size: int
-    #: Whether it was read, or cannot be.
+    #: Whether it was read, or cannot be read.
     settled: bool = False
     #: Whether it is an AppleDouble file.
     is_apple: bool = False
-    #: Whether it looks like a descriptor, or cannot be read.
+    #: Whether it looks like XML, or cannot be read.
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None
-    #: The digests of all paths that its references may mean, how many files were compared with these, and
-    #: whether one of them is there.
+    #: The digests of all paths that its references may mean; how many of the archive's files were compared
+    #: with these; whether the archive has a file with one of these paths.
     _paths: frozenset[bytes] | None = None
     _compared: int = 0
     _has_files: bool = False
 
     @property
     def folder(self) -> bytes:
-        """The folder that it lies in; empty at the root."""
+        """The path of its folder; empty for the archive's root."""
         return b"/".join(parts_of(self.name)[:-1])
 
     @property
     def wanted(self) -> int:
-        """How many bytes of it are read."""
+        """How many bytes of it to read."""
         return self.size if self.size <= MAX_OVF else FRONT_BYTES
 
     def read(self, text: bytes) -> None:
-        """Read the descriptor, of as many bytes as are wanted."""
+        """Read the descriptor from its first bytes, as many as are wanted."""
         self.settled = True
         self.is_apple = is_apple_double(self.name, text)
         start = text[:FRONT_BYTES].lstrip(BEFORE_XML)
@@ -80,13 +81,13 @@ class Candidate:
             self.error = error.finding
 
     def cannot_be_read(self) -> None:
-        """Record that it has holes, or is empty."""
+        """Record that the file cannot be read, because it is empty or has holes."""
         self.settled = True
         self.is_text = self.size > 0
         self.error = found("structure", "the OVF is empty, or has holes")
 
     def describes(self, files: ArchiveFiles) -> bool:
-        """Return whether readers take it for the archive's descriptor, as far as is known."""
+        """Return whether readers take it for the archive's descriptor, judged by the files so far."""
         if self.is_apple:
             return False
         if not self.folder:
@@ -97,7 +98,7 @@ class Candidate:
             named = self.descriptor.files
             self._paths = frozenset(digest(path) for file in named for path in paths(self.folder, file.href))
             self._has_files = not named
-        # Files are only ever added.
+        # Files are never removed, so a match stays a match.
         self._has_files = self._has_files or not self._paths.isdisjoint(files.names[self._compared :])
         self._compared = len(files.names)
         return self._has_files
@@ -135,7 +136,7 @@ class Appliance:
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """Findings on the descriptors by themselves."""
+        """Findings on the descriptors, without comparing them with the archive's files."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found(

@@ -1,4 +1,4 @@
-"""Contradictions between an OVF and the files of its archive.
+"""Finds contradictions between an OVF and the files of its archive.
 
 Source for the behaviour of readers: virt-v2v, input/input_ova.ml and OVF.ml; VirtualBox, ovfreader.cpp and
 ApplianceImplImport.cpp. If a file is declared `gzip` and is not, readers that decompress it fail, and readers
@@ -16,12 +16,12 @@ from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.readers import READERS
 
-#: Formats by what their URIs contain. Others are used for several: oVirt has qcow2's for raw disks.
+#: Formats by a part of their URIs. Other URIs are used for several formats: oVirt uses qcow2's for raw disks.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
-#: Compressions that a file may declare, and the one that it may have undeclared.
+#: The declarations that mean no compression, and the only other declaration that is supported.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
-#: The kind of a hard disk in CIM.
+#: The CIM resource type of a hard disk.
 HARD_DISK = 17
 
 
@@ -29,7 +29,7 @@ HARD_DISK = 17
 class Archive:
     """An archive as the checks see it: its files, their facts, and whether all of it was seen.
 
-    `disks` are the members that files of an OVF are, by their ids.
+    `disks` has the members to which the OVF's files correspond, by the ids of the files.
     """
 
     files: ArchiveFiles
@@ -38,7 +38,7 @@ class Archive:
 
 
 def compare(descriptor: Descriptor, folder: bytes, archive: Archive) -> Iterator[Finding]:
-    """Where a descriptor that lies in a folder contradicts its archive."""
+    """Findings on contradictions between a descriptor, which lies in `folder`, and its archive."""
     if descriptor.note is not None:
         yield found("structure", descriptor.note, Severity.INFO)
     if len({file.id for file in descriptor.files}) < len(descriptor.files):
@@ -64,7 +64,7 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
             yield found("ambiguous_format", f"{name} of the OVF is in the archive as a whole and in chunks")
         yield from _of_size(file, archive.files.size(there.whole[0]), archive)
     elif not archive.all_seen:
-        # It may lie behind the place where the walk ended.
+        # The file may lie after the place where the walk ended.
         return
     elif there.chunks and file.chunk_size is not None:
         yield from _of_chunks(file, there, archive.files)
@@ -76,7 +76,7 @@ def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:
     sizes = {size}
     member = archive.disks.get(file.id)
     if file.compression == GZIP and member is not None:
-        # DSP0243 means the compressed size, which not all writers know.
+        # In DSP0243 this is the compressed size, but some writers state the uncompressed size.
         sizes |= {one.size for one in member.facts.members if one.size is not None}
     if file.size is not None and file.size not in sizes:
         message = f"the OVF says that {shown_text(file.href)} has {file.size} bytes, it has {size}"
@@ -148,7 +148,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
 
 
 def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
-    """Whether a disk has the stated capacity, by the size that any reader takes."""
+    """Compare a disk's stated capacity with the size that each reader sees."""
     sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
     wrong = tuple(
         reader
@@ -156,7 +156,7 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
         if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
     )
     for_all = len(wrong) == sum(size is not None for size in sizes.values())
-    # If the readers' sizes differ by more than rounding, each reader's own counts.
+    # If the readers' sizes differ by more than rounding, each reader's own size is compared.
     if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
         size = sizes[wrong[0]]
         message = f"the OVF says that disk {shown_text(disk.id)} has {disk.capacity} bytes, it has {size}"
@@ -164,7 +164,7 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
 
 
 def _of_resources(descriptor: Descriptor) -> Iterator[Finding]:
-    """Hard disks of the machine that the descriptor does not describe. Other drives may be empty."""
+    """Findings on the machine's hard disks that the OVF does not describe. Other drives may be empty."""
     known = {disk.id for disk in descriptor.disks}
     for resource in descriptor.resources:
         own = OWN_RESOURCE.fullmatch(resource.text)

@@ -1,23 +1,24 @@
-"""The OVF descriptor: which files a virtual machine is made of, which are disks, and what it names beside.
+"""The OVF descriptor: the files of a virtual machine, its disks, and what else the descriptor names.
 
 Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (references), 8.3 (items) and 9.1
-(disks); of version 0.9, VirtualBox, src/VBox/Main/xml/ovfreader.cpp.
+(disks); for version 0.9, VirtualBox, src/VBox/Main/xml/ovfreader.cpp.
 
 | element | what is read |
 |---|---|
 | `References/File` | `id`, `href`, `size`, `compression`, `chunkSize` |
 | `DiskSection/Disk` | `diskId`, `fileRef`, `parentRef`, `format`, `capacity`, `capacityAllocationUnits` |
 | `SharedDiskSection/SharedDisk` | the same |
-| `ProductSection/Property` | `key`, `value`: what `${key}` stands for as a capacity |
-| an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: what a device has, or where it is |
-| `Config`, `ExtraConfig` | `key`, `value`, of VMware |
-| all in `vbox:Machine` | attributes that name files; see `ovf_host` |
-| `SpecParams/path` of oVirt's, XInclude's `include` | the text, `href` |
+| `ProductSection/Property` | `key`, `value`; a capacity may be `${key}` |
+| an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: a device's kind, or its place |
+| `Config`, `ExtraConfig` of VMware | `key`, `value` |
+| all in `vbox:Machine` | attributes that name files; see `ovf.host` |
+| `SpecParams/path` of oVirt | the text |
+| `include` of XInclude | `href` |
 
-Versions 0.9 to 2 have a namespace each, and some writers none, or prefixes that they do not declare, so names
-are compared without. Version 0.9 writes `<Section xsi:type="ovf:DiskSection_Type">` for `<DiskSection>`, and
-`<Content xsi:type="ovf:VirtualSystem_Type">` for `<VirtualSystem>`. Nothing in the text is followed, and no
-tree of it is kept: it may be a mebibyte of elements.
+Versions 0.9 to 2 have a namespace each. Some writers use no namespace, or prefixes that they do not declare.
+So names are compared without their prefixes. Version 0.9 writes `<Section xsi:type="ovf:DiskSection_Type">`
+for `<DiskSection>`, and `<Content xsi:type="ovf:VirtualSystem_Type">` for `<VirtualSystem>`. Keyhole opens
+nothing that the text refers to, and keeps no tree of it, because it may be a mebibyte of elements.
 """
 
 import re
@@ -42,23 +43,23 @@ from keyhole.inspectors.effort import spend
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: Files, disks, properties and items that are read of each. A machine of VMware's has at most 256 disks.
+#: The most files, disks, properties or items that are read. A VMware machine has at most 256 disks.
 MAX_ENTRIES = 1000
-#: How much is read of an element's text.
+#: How many characters of an element's text are read.
 MAX_TEXT = 4096
-#: The attributes that count.
+#: The attributes that are read.
 READ = frozenset(
     {"id", "href", "size", "compression", "chunkSize", "diskId", "fileRef", "parentRef", "format"}
     | {"capacity", "capacityAllocationUnits", "key", "value"}
 )
-#: Those that count of a section of version 0.9, and of a setting.
+#: The attributes that are read of a section of version 0.9, and of a setting.
 KIND, SETTING = frozenset({"type"}), frozenset({"key", "value"})
 PROPERTY = re.compile(r"\$\{([^}]*)\}")
 
-#: How version 0.9 calls its sections: by an attribute.
+#: The elements whose kind version 0.9 states in an attribute, and the end of that attribute's value.
 SECTIONS = frozenset({"Section", "Content"})
 TYPED = "_Type"
-#: Where the elements stand that are read.
+#: The elements that are read, some with the element that they are in.
 FILE, PROPERTY_PATH = ("References", "File"), ("ProductSection", "Property")
 DISKS = frozenset({("DiskSection", "Disk"), ("SharedDiskSection", "SharedDisk")})
 SETTINGS = frozenset({"Config", "ExtraConfig"})
@@ -68,7 +69,7 @@ VIRTUALBOX_MACHINE = "Machine"
 
 
 class OVFError(Exception):
-    """A descriptor that cannot be read, as a finding."""
+    """The descriptor cannot be read, for the reason in `finding`."""
 
     def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
         super().__init__(message)
@@ -81,8 +82,8 @@ class OVFError(Exception):
 class File:
     """A file that belongs to the machine.
 
-    `size` in bytes, `None` if it is not stated. `chunk_size` in bytes, `None` if it is not stated, zero if
-    what is stated makes no sense.
+    `size` is in bytes, `None` if it is not stated. `chunk_size` is in bytes, `None` if it is not stated, and
+    zero if the stated value makes no sense.
     """
 
     id: str
@@ -94,7 +95,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk of the machine. `capacity` in bytes, within `unit` bytes of it; `None` if that is not known."""
+    """A disk of the machine. `capacity` is in bytes, exact to within `unit` bytes; `None` if unknown."""
 
     id: str
     file: str
@@ -106,7 +107,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A device of the machine: its CIM type, `None` if it is not stated, and its resource."""
+    """A device of the machine: its CIM type (`None` if it is not stated) and its resource."""
 
     kind: int | None
     text: str
@@ -114,7 +115,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A parsed OVF. `note` says which part of its encoding some readers reject."""
+    """A parsed OVF. `note` says why some readers reject its encoding; `None` if none do."""
 
     files: tuple[File, ...]
     disks: tuple[Disk, ...]
@@ -123,7 +124,7 @@ class Descriptor:
     note: str | None = None
 
     def referred_to(self) -> dict[str, File]:
-        """The files by what a disk refers to them by: their ids, or with oVirt their paths."""
+        """The files by the names with which disks refer to them: their ids or, in oVirt, their paths."""
         return {**{file.href: file for file in self.files}, **{file.id: file for file in self.files}}
 
 
@@ -165,7 +166,7 @@ def _parse(text: str) -> Descriptor:
 
 @dataclass(slots=True)
 class _Item:
-    """A device whose elements are still being read."""
+    """A device (an item) whose elements are still being read."""
 
     depth: int = 0
     kind: str = ""
@@ -173,7 +174,7 @@ class _Item:
 
 
 class _Reader(ContentHandler):
-    """Takes from the parser what counts, as it passes."""
+    """Collects the elements that are read while the parser goes through the text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,12 +187,12 @@ class _Reader(ContentHandler):
         self._resources: list[Resource] = []
         self._host: list[HostFile] = []
         self._item = _Item()
-        # The pieces of the text of the element that is read, their length, and how deep the element is.
+        # The text of the current element in pieces, the length of the text, and the element's depth.
         self._text: list[str] = []
         self._length = self._depth = 0
 
     def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX calls it so
-        """An element begins."""
+        """Handle the beginning of an element."""
         spend()
         name = _local(name)
         said = _attributes(attrs)
@@ -209,7 +210,7 @@ class _Reader(ContentHandler):
                 raise OVFError("structure", f"it lists more than {MAX_ENTRIES} files, disks or others")
 
     def _take(self, parent: str, name: str, said: dict[str, str]) -> None:
-        """Keep what an element says, if it is read."""
+        """Keep an element's attributes, or begin to collect its text, if Keyhole reads the element."""
         place = (parent, name)
         if place == FILE:
             self._files.append(_unambiguous(said))
@@ -228,14 +229,14 @@ class _Reader(ContentHandler):
             self._host += of_virtualbox(name, said)
 
     def characters(self, content: str) -> None:
-        """Text in an element, or a part of it."""
+        """Handle text in an element, or a part of the text."""
         if self._depth and self._length <= MAX_TEXT:
             content = content if self._length else content.lstrip()
             self._text.append(content)
             self._length += len(content)
 
     def endElement(self, _name: str) -> None:  # noqa: N802 - SAX calls it so
-        """An element ends."""
+        """Handle the end of an element."""
         name = self._path.pop()
         self._machines -= name == VIRTUALBOX_MACHINE
         if self._depth > len(self._path):
@@ -245,7 +246,7 @@ class _Reader(ContentHandler):
             self._end_item()
 
     def _in_item(self, name: str, text: str) -> None:
-        """Keep what an element of an item says, until the item ends."""
+        """Keep the text of an element in an item, until the item ends."""
         self._item.depth = len(self._path)
         if name == "ResourceType":
             self._item.kind = text
@@ -260,7 +261,7 @@ class _Reader(ContentHandler):
             self._host += of_resource(text)
 
     def descriptor(self) -> Descriptor:
-        """The descriptor that was read."""
+        """Return the descriptor that was read."""
         return Descriptor(
             tuple(_file(said) for said in self._files),
             tuple(_disk(said, self._properties) for said in self._disks),
@@ -270,7 +271,7 @@ class _Reader(ContentHandler):
 
 
 def _attributes(attrs: AttributesImpl) -> dict[str, str]:
-    """An element's attributes by their local names; of two that share one and differ, both, a NUL between."""
+    """Return an element's attributes by local name. If two with one name differ, a NUL joins their values."""
     said: dict[str, str] = {}
     for key, value in attrs.items():
         name = _local(key)
@@ -279,7 +280,7 @@ def _attributes(attrs: AttributesImpl) -> dict[str, str]:
 
 
 def _unambiguous(said: dict[str, str], read: frozenset[str] = READ) -> dict[str, str]:
-    """The attributes, of which none that counts is there twice."""
+    """Return the attributes; refuse them if one that is read has two different values."""
     for name in sorted(read.intersection(said)):
         if "\0" in said[name]:
             message = f"an element has two of {name}, and readers take either of them"

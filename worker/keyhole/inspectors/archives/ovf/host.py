@@ -1,18 +1,18 @@
-"""Files and devices of the host that an OVF names, which are not in its archive.
+"""Finds files and devices of the host that an OVF names. They are not in its archive.
 
 Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool User's Guide", for
 `ExtraConfig`, whose entries go into the machine's VMX; VirtualBox, ApplianceImplImport.cpp,
-`i_importVBoxMachine`: a `vbox:Machine` is used as it is.
+`i_importVBoxMachine`, which uses a `vbox:Machine` unchanged.
 
-| where | what is normal there |
+| where | normal value |
 |---|---|
-| `HostResource` of an item | `ovf:/disk/ID`, `ovf://disk/ID` and `/disk/ID`, the same with `file` |
-| `Config` and `ExtraConfig` with a key that names a file | `ovf:/file/ID`, a name without folders |
+| `HostResource` of an item | `ovf:/disk/ID`, `ovf://disk/ID` or `/disk/ID`, or the same with `file` |
+| `Config` and `ExtraConfig` with a key that names a file | `ovf:/file/ID`, or a name without folders |
 | attributes in `vbox:Machine` that name files | a path in the machine's own folder |
-| the `path` of a drive of oVirt's, what XInclude includes | a name without folders |
+| the `path` of an oVirt drive, the `href` of an XInclude | a name without folders |
 
-Values that do not name a file of the host are ignored: names of networks, a DVD drive, a serial port over
-TCP.
+Values that do not name a file of the host are ignored, such as the name of a network, a DVD drive, or a
+serial port over TCP.
 """
 
 import re
@@ -23,35 +23,35 @@ from keyhole.inspectors.archives.names import leads_outside
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 DATASTORE = re.compile(r"\[[^\]]*\]")
-#: An item's reference to a disk or file of the archive. virt-v2v, VirtualBox and VMware know one spelling or
-#: several.
+#: An item's reference to a disk or file of the archive. virt-v2v, VirtualBox and VMware each accept some of
+#: these spellings.
 OWN_RESOURCE = re.compile(r"(?:ovf:)?/{0,2}(disk|file)/(.+)", re.DOTALL)
 OWN_FILE = re.compile(r"ovf:/{1,2}file/.+", re.DOTALL)
 
-#: The ends of keys of a VMX that name files: `scsi0:0.fileName`, `sched.swap.dir`, `sharedFolder0.hostPath`.
+#: VMX keys with these endings name files: `scsi0:0.fileName`, `sched.swap.dir`, `sharedFolder0.hostPath`.
 FILE_KEYS = (
     *("file", "filename", "path", "dir", "directory", "nvram", "hostlog", "vmstate", "derivedname"),
     *("backing", "configfile", "device", "devicename"),
 )
-#: Settings for the guest do not concern the host.
+#: The beginning of keys of settings for the guest, which do not concern the host.
 FOR_THE_GUEST = "guestinfo."
 
-#: Attributes of VirtualBox's that name files or devices.
+#: Attributes in VirtualBox's machine that name files or devices.
 VIRTUALBOX = (
     *("location", "hostPath", "path", "imagePath", "file", "snapshotFolder", "stateFile"),
     *("tracefile", "customTable"),
 )
-#: Elements whose file is opened only if they are enabled, with the default if that is not stated.
+#: Elements whose file is opened only if they are enabled; the default of `enabled`.
 ENABLED = {"Port": "true", "VideoCapture": "false", "VideoRecording": "false"}
-#: The targets of a serial port that are not files.
+#: The modes of a serial port that use no file.
 NO_FILE = frozenset({"Disconnected", "TCP"})
-#: The names of settings whose values may be files.
+#: The beginnings of the names of settings whose values may be files.
 INTERNAL = ("VBoxInternal", "Security/")
 
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """A file or device of the host that an OVF names: where, by which value, and why it is the host's."""
+    """A file or device of the host that an OVF names: the place in the OVF, the value, and the reason."""
 
     place: str
     text: str
@@ -67,18 +67,18 @@ def outside(text: str) -> str | None:
 
 
 def of_resource(text: str) -> Iterator[HostFile]:
-    """The host's file or device that an item's `HostResource`, or the path of its drive, names."""
+    """Yield the host's file or device, if an item's `HostResource` or the path of its drive names one."""
     if not OWN_RESOURCE.fullmatch(text):
         yield from _if_outside("the host resource of an item", text)
 
 
 def of_inclusion(attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """The file that XInclude would include."""
+    """Yield the file outside the archive that XInclude would include, if any."""
     yield from _if_outside("an inclusion", attributes.get("href", "").strip())
 
 
 def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """The host's file or device that a `Config` or `ExtraConfig` names."""
+    """Yield the host's file or device, if a `Config` or `ExtraConfig` names one."""
     key, value = attributes.get("key", "").strip(), attributes.get("value", "").strip()
     lower = key.lower()
     if lower.endswith(FILE_KEYS) and not lower.startswith(FOR_THE_GUEST) and not OWN_FILE.fullmatch(value):
@@ -86,7 +86,7 @@ def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:
 
 
 def of_virtualbox(element: str, attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """The host's file or device that an element of VirtualBox's machine names."""
+    """Yield the host's files or devices that an element of VirtualBox's machine names."""
     if element in ENABLED and attributes.get("enabled", ENABLED[element]) == "false":
         return
     if element == "Port" and attributes.get("hostMode") in NO_FILE:

@@ -1,12 +1,13 @@
-"""The virtual machine that a descriptor makes of an archive's files, and its disks in chunks.
+"""The virtual machine that a descriptor and an archive's files form, and its disks in chunks.
 
-The archive adds its files in their order, each with the bytes that are wanted of it: the text of a candidate
-for a descriptor, or the first bytes of a chunk. So when a chunk comes, all descriptors before it are known.
-Only the first bytes of a declared chunk are inspected: older versions of virt-v2v take the last chunk for the
-disk, and QEMU opens it by its magic number.
+The archive adds its files in their order. With each it passes the bytes that the machine wants: the text of a
+possible descriptor, or the first bytes of a chunk. So all descriptors before a chunk are known when the chunk
+is added. Of a declared chunk, only the first bytes are inspected, because older versions of virt-v2v take the
+last chunk for the disk, and QEMU opens it by its magic number.
 
-Once all files are added, the descriptor is chosen and files in chunks are joined, because chunks lie
-anywhere. A stream has passed them by then, so it misses a disk in chunks.
+Chunks may lie anywhere in the archive, so the machine chooses the descriptor and joins files in chunks once
+all files are added. A stream has passed the chunks by then, so an inspection of a stream misses a disk in
+chunks.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -25,7 +26,7 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.text import printable
 
-#: First bytes of a chunk, by which readers that detect formats decide on its format.
+#: How many of a chunk's first bytes are read: readers that detect formats decide by these.
 FRONT_BYTES = 512
 #: Formats that a chunk may resemble by chance without leading to another file.
 HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
@@ -34,7 +35,7 @@ NOTHING = Descriptor((), ())
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to inspect a file: how many of its first bytes a machine wants, and whether it is a member."""
+    """How to inspect a file: how many first bytes the machine wants, and whether the file may be a member."""
 
     wanted: int = 0
     is_member: bool = True
@@ -45,18 +46,18 @@ class Machine:
 
     def __init__(self) -> None:
         self._appliance = Appliance()
-        # Where each file begins and how long it is, by its number.
+        # The offset (`None` if it has none) and the size of each file, by its number.
         self._places: list[tuple[int | None, int]] = []
-        # The places of files that may be chunks, by their numbers; the last file, if it may be a descriptor.
+        # The extents of files that may be chunks, by their numbers; the last file, if it may be a descriptor.
         self._pieces: dict[int, ExtentMap] = {}
         self._last: Candidate | None = None
-        # Digests of the names of files that the descriptors so far declare to be in chunks.
+        # Digests of the names of files that are in chunks, as the descriptors so far declare.
         self._declared: set[bytes] = set()
-        # The formats of chunks, recognised by their first bytes.
+        # The formats of chunks by their numbers, recognised by their first bytes.
         self._fronts: dict[int, str] = {}
-        # Set once all files are added: the descriptor; by the number of each chunk the file that it belongs
-        # to; the files that are still to be joined, and those that cannot be; the members that joined files
-        # are, by the ids of the files.
+        # Set once all files are added: the descriptor; whether all files are added; the file to which each
+        # chunk belongs, by the chunk's number; the files that are still to be joined; those that cannot be
+        # joined; the number of the member that each joined file is, by the file's id.
         self._chosen: Candidate | None = None
         self._settled = False
         self._chunks: dict[int, File] = {}
@@ -67,9 +68,9 @@ class Machine:
     # What goes in
 
     def add(self, name: bytes, size: int, extents: ExtentMap | None) -> Look:
-        """Add the archive's next file. `extents` are where it lies, `None` if that is packed.
+        """Add the archive's next file. `extents` say where it lies; `None` if it is compressed.
 
-        What is wanted of it is given by `read`, before the next file is added.
+        If bytes of the file are wanted, pass them to `read` before adding the next file.
         """
         number = len(self._places)
         self._places.append((None if extents is None else extents.place, size))
@@ -100,7 +101,7 @@ class Machine:
                 self._declared.update(digest(path) for path in paths(candidate.folder, file.href))
 
     def settle(self, *, all_seen: bool) -> None:
-        """Choose the descriptor, and find its files in chunks. All files have been added."""
+        """Choose the descriptor, and find its files in chunks. Call this once all files are added."""
         if self._settled:
             return
         self._chosen = next(iter(self._appliance.descriptors()), None)
@@ -114,7 +115,7 @@ class Machine:
                 self._unjoined.append(file)
 
     def next_joined(self) -> tuple[str, JoinedExtents] | None:
-        """Return the name of the next file in chunks, and where it lies; `None` if there is no other."""
+        """Return the name and the extents of the next file in chunks; `None` if there is no other."""
         while self._unjoined:
             file = self._unjoined[0]
             numbers = [number for _, number in sorted(self._find(file).chunks.items())]
@@ -124,7 +125,7 @@ class Machine:
         return None
 
     def join(self, number: int | None, extents: JoinedExtents) -> None:
-        """Learn the number of the member that the next file in chunks is; `None` if it cannot be one."""
+        """Record the member number of the next file in chunks; `None` if it cannot be a member."""
         file = self._unjoined.pop(0)
         if number is None:
             self._left.append(file)
@@ -141,7 +142,7 @@ class Machine:
 
     @property
     def is_one(self) -> bool:
-        """Whether the archive holds a machine, as far as is known."""
+        """Whether the archive holds a machine, judged by the files so far."""
         return self._candidate is not None
 
     @property
@@ -152,7 +153,7 @@ class Machine:
 
     @property
     def disks(self) -> int | None:
-        """How many disks have files, by the descriptor; `None` if there is none."""
+        """For how many disks the descriptor names a file; `None` if there is no readable descriptor."""
         candidate = self._candidate
         if candidate is None or candidate.descriptor is None:
             return None
@@ -160,12 +161,12 @@ class Machine:
 
     @property
     def all_there(self) -> bool:
-        """Whether the descriptor names files, and all of them are there."""
+        """Whether the descriptor names files, and the archive has all of them."""
         files = self.descriptor.files
         return bool(files) and all(self._number_of(file) is not None for file in files)
 
     def chunks(self) -> dict[int, str]:
-        """Return the chunks, by their numbers with their names."""
+        """Return the names of the chunks by their numbers."""
         places = {
             number: place
             for file in set(self._chunks.values())
@@ -174,12 +175,12 @@ class Machine:
         return {number: f"{_name(file)}.{places[number]:09}" for number, file in self._chunks.items()}
 
     def other_files(self, members: Collection[int]) -> int:
-        """Return how many files are neither members nor chunks of one."""
+        """Return how many files are neither members nor chunks of a member."""
         files = len(self._places) - len(self._joined)
         return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
 
     def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
-        """Return the members: kept files and those that the descriptor names as disks, without chunks."""
+        """Return the members: kept files, and files that the descriptor names as disks, except chunks."""
         members = dict(kept)
         files = self.descriptor.referred_to()
         for disk in self.descriptor.disks:
@@ -193,7 +194,7 @@ class Machine:
     def findings(
         self, kept: Mapping[int, Member], members: Mapping[int, Member], *, all_seen: bool
     ) -> list[Finding]:
-        """Return what is wrong with the descriptor, the chunks, and where these contradict the archive."""
+        """Findings on the descriptor and the chunks, and on contradictions between them and the archive."""
         bounded = BoundedFindings()
         for finding in (
             *self._appliance.findings(),
@@ -207,7 +208,7 @@ class Machine:
 
     @property
     def _candidate(self) -> Candidate | None:
-        """The file that readers take for the descriptor, as far as is known."""
+        """The file that readers take for the descriptor, judged by the files so far."""
         return self._chosen if self._settled else next(iter(self._appliance.descriptors()), None)
 
     def _find(self, file: File) -> Found:
@@ -215,7 +216,7 @@ class Machine:
         return self._appliance.files.find(candidate.folder if candidate is not None else b"", file)
 
     def _number_of(self, file: File) -> int | None:
-        """The number of the member that a reference means; `None` if there is none."""
+        """Return the number of the member that a reference means; `None` if there is none."""
         there = self._find(file)
         return there.whole[0] if there.whole else self._joined.get(file.id)
 
@@ -230,7 +231,7 @@ class Machine:
         yield from compare(self.descriptor, candidate.folder, Archive(self._appliance.files, disks, all_seen))
 
     def _of_chunks(self, kept: Mapping[int, Member]) -> Iterator[Finding]:
-        """Chunks that are not joined, and those that are disks by themselves."""
+        """Findings on chunks that are not joined, and on chunks that are disks by themselves."""
         for file in self._left:
             yield found("unsupported_subformat", f"the chunks of {shown_text(file.href)} cannot be joined")
         first = {self._find(file).chunks.get(0) for file in self._chunks.values()}
@@ -244,16 +245,16 @@ class Machine:
 
 
 def join_chunks(machine: Machine, archive: ContainerInspector, namesakes: Namesakes) -> None:
-    """Have an archive inspect each file in chunks as a whole, until the archive is busy."""
+    """Have an archive inspect files in chunks as a whole, until the archive is busy or no file is left."""
     while not archive.busy and (joined := machine.next_joined()) is not None:
         name, extents = joined
         number = None if archive.full else archive.new_member(name, extents)
         if number is not None:
-            # Give it a name that no file has: other files of its real name are judged elsewhere.
+            # Use a name that no file has: `checks` judges other files that have its real name.
             namesakes.give(b"\0%d" % number, number)
         machine.join(number, extents)
 
 
 def _name(file: File) -> str:
-    """A file's name as a member."""
+    """Return the name under which a file is a member."""
     return printable(file.href.encode(errors="replace"))

@@ -1,16 +1,16 @@
 """Finds the encoding of an OVF descriptor's bytes and decodes them.
 
-Source: XML 1.0, section 4.3.3 and appendix F; WHATWG, "Encoding", for the encodings that readers use for
-names such as `gb2312`.
+Source: XML 1.0, section 4.3.3 and appendix F; WHATWG, "Encoding", on which encodings readers use under names
+such as `gb2312`.
 
 | the bytes begin with | they are read as |
 |---|---|
 | a byte order mark | the mark's encoding, even if another is declared; libxml2 does the same |
 | `<` and zeros, or zeros and `<` | UTF-16 or UTF-32 without a mark |
-| anything else | the declared encoding; UTF-8 if none is declared, or UTF-16 or UTF-32 is |
+| anything else | the declared encoding; UTF-8 if UTF-16, UTF-32 or none is declared |
 
-Encodings that keep ASCII as it is are decoded by Python's codecs. All others are unsupported. Among them are
-those with escape sequences (`iso-2022-jp`, `hz`, `utf-7`): a reader that does not know such an encoding sees
+Python's codecs decode encodings that contain ASCII unchanged. All others are unsupported, including those
+with escape sequences (`iso-2022-jp`, `hz`, `utf-7`): a reader that does not know such an encoding sees
 different markup.
 """
 
@@ -26,7 +26,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-#: The first bytes of a document without a mark, in encodings of two or four bytes a character.
+#: The first bytes of a document without a mark, in encodings with two or four bytes per character.
 WIDE = (
     (b"<\0\0\0", "utf-32-le"),
     (b"\0\0\0<", "utf-32-be"),
@@ -36,18 +36,18 @@ WIDE = (
 #: `<?xml` in EBCDIC.
 EBCDIC = b"\x4c\x6f\xa7\x94"
 
-#: How far into the text the declaration is searched for, in characters.
+#: The declaration is searched for in this many characters at the beginning of the text.
 DECLARATION_CHARACTERS = 1024
 DECLARED = re.compile(r"""<\?xml\s[^>]*?\sencoding\s*=\s*["']([^"'>]{1,40})["']""")
 
-#: The names of each Unicode encoding, with or without a byte order.
+#: The names under which each Unicode encoding is declared, with or without a byte order.
 FAMILIES = {
     "utf-8": re.compile(r"utf-?8"),
     "utf-16": re.compile(r"(utf-?16|(iso-10646-)?ucs-?2|unicode)(-?[bl]e)?"),
     "utf-32": re.compile(r"(utf-?32|(iso-10646-)?ucs-?4)(-?[bl]e)?"),
 }
 
-#: Stateless codecs. EBCDIC code pages match as well; they are recognised because they do not keep ASCII.
+#: Stateless codecs. EBCDIC code pages match as well; `MARKUP` excludes them, because they do not keep ASCII.
 STATELESS = re.compile(
     r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
     r"|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)|gb(2312|k|18030)|big5(hkscs)?"
@@ -67,7 +67,7 @@ MARKUP = bytes([9, 10, 13, *range(0x20, 0x7F)])
 
 
 class EncodingError(Exception):
-    """A text that cannot be decoded; `unsupported` if the text is not at fault."""
+    """The text cannot be decoded. `unsupported` is true if the fault is not in the text."""
 
     def __init__(self, message: str, *, unsupported: bool) -> None:
         super().__init__(message)
@@ -78,8 +78,8 @@ class Text(NamedTuple):
     """The text of a descriptor.
 
     If the mark contradicts the declaration, `other` is the text for readers that believe the declaration;
-    it is `None` if they see the same text. `note` says that mark and declaration differ: some readers refuse
-    such a text.
+    it is `None` if they see the same text. `note` is a sentence that says that mark and declaration differ,
+    because some readers refuse such a text; else it is `None`.
     """
 
     text: str
@@ -121,7 +121,7 @@ def _by_declaration(raw: bytes) -> Text:
 
 
 def _other(raw: bytes, text: str) -> str | None:
-    """The text for a reader that believes the declaration and not the UTF-8 mark."""
+    """Return the text for readers that believe the declaration and not the UTF-8 mark, if it differs."""
     try:
         other = _by_declaration(raw[len(codecs.BOM_UTF8) :]).text
     except EncodingError:
@@ -130,7 +130,7 @@ def _other(raw: bytes, text: str) -> str | None:
 
 
 def _declared(text: str) -> str | None:
-    """The encoding that a document's XML declaration names."""
+    """Return the encoding that a document's XML declaration names."""
     declaration = DECLARED.match(text[:DECLARATION_CHARACTERS])
     return declaration[1].strip() if declaration else None
 
@@ -155,7 +155,7 @@ def _decoded(raw: bytes, encoding: str) -> str:
 
 
 def _codec(declared: str) -> str:
-    """The codec for the name of an encoding that keeps ASCII."""
+    """Return the codec for a declared encoding, which must keep ASCII."""
     try:
         codec = codecs.lookup(ALIASES.get(declared.lower(), declared)).name
     except (LookupError, ValueError):
@@ -168,6 +168,6 @@ def _codec(declared: str) -> str:
 
 
 def _family(encoding: str) -> str:
-    """The name of an encoding without its byte order."""
+    """Return the name of an encoding without its byte order."""
     name = encoding.lower().replace("_", "-")
     return next((family for family, names in FAMILIES.items() if names.fullmatch(name)), name)

@@ -1,17 +1,17 @@
 """Numbers and units in an OVF.
 
-Source: DMTF DSP0004 3.0, annex C.1; VirtualBox, src/VBox/Main/xml/ovfreader.cpp, for units that are older.
+Source: DMTF DSP0004 3.0, annex C.1; VirtualBox, src/VBox/Main/xml/ovfreader.cpp, for older units.
 """
 
 import re
 
-#: No disk has more bytes: the largest that any format counts.
+#: The largest capacity in bytes. No disk format can state a larger one.
 MAX_CAPACITY = 2**64 - 1
 
 #: `byte`, `byte * 2^20`, `byte*1024*1024`.
 UNITS = re.compile(r"bytes?(?:\s*\*\s*\d{1,10}(?:\^\d{1,2})?){0,4}")
 FACTOR = re.compile(r"\*\s*(\d+)(?:\^(\d+))?")
-#: Units that VMware wrote before version 1, and later in some files, and that Microsoft's tools write.
+#: Units that Microsoft's tools write, and VMware's before OVF 1 and in some later files.
 OLD_UNITS = {
     "kilobytes": 2**10,
     "megabytes": 2**20,
@@ -25,13 +25,13 @@ OLD_UNITS = {
 
 
 def number_of(text: str) -> int | None:
-    """Return a number that is written in digits; `None` if it is not, or not one of an OVF's."""
+    """Return the number that a text of at most 20 digits states; `None` for any other text."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
 def unit_of(text: str) -> int | None:
-    """Return the bytes of a unit; `None` if it is not known."""
+    """Return how many bytes a unit has; `None` if the unit is unknown."""
     text = text.strip().lower()
     if text in OLD_UNITS:
         return OLD_UNITS[text]

@@ -131,6 +131,7 @@ def _stored(header: Header, records: Records) -> int:
     if said is None or said == header.size:
         return header.size
     if header.size or said <= MAX_OCTAL:
-        # The size fits the header, so the record is there to mislead readers that use it, or the others.
+        # Only a size that does not fit the header needs a record, and the header then states zero. This
+        # record is there to mislead readers that use it, or readers that do not.
         raise ambiguous(f"a header says {header.size} bytes, the extended one before it {said}")
     return said
