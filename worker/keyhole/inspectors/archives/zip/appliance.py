@@ -1,4 +1,4 @@
-"""A virtual machine in a ZIP archive: its descriptor, compared with the archive's files.
+"""Compares the descriptor of a virtual machine in a ZIP archive with the archive's files.
 
 virt-v2v accepts an appliance in a ZIP archive like one in a tar (input/OVA.ml). The same modules find and
 check its descriptor (`ovf.appliance`, `ovf.checks`). A disk in chunks is not joined here, because each chunk
@@ -22,23 +22,23 @@ NOTHING = Descriptor((), ())
 
 
 class ZipAppliance:
-    """The files of a ZIP archive, and what its descriptor says of them."""
+    """The files of a ZIP archive, and what its descriptor says about them."""
 
     def __init__(self) -> None:
         self._appliance = Appliance()
-        # The numbers of members, by those of files.
+        # The number of each member, by its number as a file.
         self._members: dict[int, int] = {}
 
     def add(self, entry: Entry) -> Candidate | None:
-        """Add the archive's next file. Returns what may be a descriptor, to be read."""
+        """Add the archive's next file. Return it as a candidate to read if it may be a descriptor."""
         return self._appliance.add(entry.name.replace(b"\\", b"/"), entry.size)
 
     def is_member(self, number: int) -> None:
-        """Learn that the file that was added last is a member with this number."""
+        """Record that the file that was added last is a member with this number."""
         self._members[len(self._appliance.files) - 1] = number
 
     def lacking(self, kept: Mapping[int, Member]) -> dict[int, Member]:
-        """Members that the descriptor takes for disks and that are not kept, as nothing recognised them."""
+        """Return members that were not recognised and so not kept, but that the OVF names as disks."""
         files = self._descriptor.referred_to()
         named = [files[disk.file] for disk in self._descriptor.disks if disk.file in files]
         numbers = ((file, self._number_of(file)) for file in named)
@@ -50,7 +50,7 @@ class ZipAppliance:
         }
 
     def chunks(self) -> frozenset[int]:
-        """The numbers of members that are chunks of a disk."""
+        """Return the numbers of members that are chunks of a disk."""
         files = self._in_chunks()
         return frozenset(
             self._members[number]
@@ -93,7 +93,7 @@ class ZipAppliance:
         return self._appliance.files.find(self._folder, file).whole
 
     def _number_of(self, file: File) -> int | None:
-        """The number of the member that a reference means; `None` if there is none."""
+        """Return the number of the member that a reference means; `None` if there is none."""
         whole = self._whole(file)
         return self._members.get(whole[0]) if whole else None
 
@@ -105,14 +105,14 @@ class ZipAppliance:
 
 
 def read_descriptor(candidate: Candidate, entry: Entry, data: bytes) -> None:
-    """Have a candidate read, of a file's data as they lie in the archive."""
+    """Read a candidate from the data of its file, as they are stored in the archive."""
     if entry.size > MAX_OVF:
         candidate.read(XML)
         return
     try:
         candidate.read(unpacked(entry, data))
     except DecodingError:
-        # The member says so, too.
+        # The member's own inspection reports the error, too.
         candidate.cannot_be_read()
 
 

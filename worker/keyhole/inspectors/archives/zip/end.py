@@ -1,17 +1,17 @@
-"""The end of a ZIP archive: the record by which readers find its directory, wherever the archive begins.
+"""The end record of a ZIP archive, by which readers find the directory, wherever the archive begins.
 
-Readers search for it from the object's end, so bytes before the archive does not matter to them: an
-image with a ZIP behind it is both. Little-endian.
+Readers search for the record from the object's end, so bytes before the archive do not matter to them: an
+image followed by a ZIP archive is both. All fields are little-endian.
 
 | at | bytes | field of the end record |
 |---|---|---|
 | 0 | 4 | `PK` 05 06 |
 | 4 | 2 + 2 | number of this disk, and of the one on which the directory begins; FFFF: see the Zip64 record |
-| 8 | 2 + 2 | entries on this disk, and of all |
+| 8 | 2 + 2 | entries on this disk, and on all disks |
 | 12 | 4 | length of the directory in bytes, and at 16 its offset; FFFFFFFF: see the Zip64 record |
 | 20 | 2 | length of the comment that follows |
 
-With Zip64 a locator stands right before it.
+With Zip64, a locator lies right before the end record.
 
 | at | bytes | field of the Zip64 locator |
 |---|---|---|
@@ -20,9 +20,9 @@ With Zip64 a locator stands right before it.
 | 8 | 8 | offset of the Zip64 end record, which begins with `PK` 06 06 |
 | 16 | 4 | how many disks there are |
 
-Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.15 and 4.3.16; who accepts what: Python's Lib/zipfile.py,
-_EndRecData and _RealGetContents, which goes by the length of the directory before the record; Info-ZIP's
-process.c, find_ecrec, which goes by the last record and passes over what follows its comment.
+Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.15 and 4.3.16. What readers accept: Python's Lib/zipfile.py,
+_EndRecData and _RealGetContents, takes the directory as the stated number of bytes before the record;
+Info-ZIP's process.c, find_ecrec, takes the last record and ignores bytes after its comment.
 """
 
 from collections.abc import Iterator
@@ -34,20 +34,20 @@ from keyhole.inspectors.readers import ZIP_END_BYTES, ZIP_SEARCHED_BYTES
 SIGNATURE: Final = b"PK\5\6"
 LOCATOR: Final = b"PK\6\7"
 LOCATOR_BYTES: Final = 20
-#: How much to hold of an object's end: wherever a reader finds the record, the locator before it is held too.
+#: How many bytes of an object's end to hold: all that readers search for the record, and a locator before it.
 TAIL_BYTES: Final = ZIP_SEARCHED_BYTES + LOCATOR_BYTES
 CENTRAL: Final = b"PK\1\2"
-#: The shortest entry of the directory, with a name of no bytes.
+#: The shortest entry of the directory: one with an empty name.
 LEAST_ENTRY_BYTES: Final = 46
 IN_ZIP64_16, IN_ZIP64_32 = 0xFFFF, 0xFFFFFFFF
-#: Records that are returned from one tail. No archive has a comment full of them.
+#: The most records that are returned from one tail. No real archive has a comment full of them.
 MAX_RECORDS: Final = 64
 
 
 class EndRecord(NamedTuple):
-    """An end record at the absolute `offset`, with its fields as they stand there; `comment` is a length.
+    """An end record at the absolute `offset`, with its fields unchanged. `comment` is a length in bytes.
 
-    `zip64` is where the Zip64 end record is said to be, if a locator stands before the record.
+    `zip64` is the Zip64 end record's offset in the locator before the record; `None` if there is no locator.
     """
 
     offset: int
@@ -62,24 +62,24 @@ class EndRecord(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where its comment ends."""
+        """The offset where the record's comment ends."""
         return self.offset + ZIP_END_BYTES + self.comment
 
     @property
     def directory_ends(self) -> int:
-        """Where the directory ends: at the record, or at what Zip64 has before it."""
+        """The offset where the directory ends: at the record, or at the Zip64 record before it."""
         return self.offset if self.zip64 is None else self.zip64
 
     @property
     def needs_zip64(self) -> bool:
-        """Whether a field is too small for its number."""
+        """Whether a field is too small for its number, so that the Zip64 record has it."""
         return IN_ZIP64_16 in {self.disk, self.directory_disk, self.entries_here, self.entries} or (
             IN_ZIP64_32 in {self.directory_bytes, self.directory_offset}
         )
 
 
 def records(tail: bytes, size: int) -> Iterator[EndRecord]:
-    """The end records in the last bytes of an object of `size` bytes, the last one first."""
+    """Yield the end records in `tail`, the end of an object of `size` bytes; the last record first."""
     base = size - len(tail)
     at = len(tail) - ZIP_END_BYTES + len(SIGNATURE)
     for _ in range(MAX_RECORDS):
@@ -91,15 +91,15 @@ def records(tail: bytes, size: int) -> Iterator[EndRecord]:
 
 
 def archives(tail: bytes, size: int) -> Iterator[EndRecord]:
-    """The end records that a reader would go by to at least one entry, the last one first.
+    """Yield the end records that would lead a reader to at least one entry, the last record first.
 
-    The directory must lie before the record, and begin as one does where its beginning is within the tail.
+    The directory must lie before the record. If its beginning is in the tail, an entry must begin there.
     """
     return (record for record in records(tail, size) if _leads_to_entries(record, tail, size - len(tail)))
 
 
 def _zip64(tail: bytes, at: int) -> int | None:
-    """Where the locator before a record says that the Zip64 record is; `None` if there is no locator."""
+    """Return the Zip64 record's offset in the locator before a record; `None` if there is no locator."""
     start = at - LOCATOR_BYTES
     if start < 0 or not tail.startswith(LOCATOR, start):
         return None

@@ -1,4 +1,4 @@
-r"""A member of a ZIP archive as the directory describes it, and as the header before its data does.
+r"""A member of a ZIP archive, as the directory and the header before the member's data describe it.
 
 Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.9, 4.3.12, 4.4, 4.5.3 (ZIP64) and 4.6.9 (Unicode path).
 Little-endian.
@@ -6,22 +6,22 @@ Little-endian.
 | directory | local | bytes | field |
 |---|---|---|---|
 | 0 | 0 | 4 | "PK\1\2" in the directory, "PK\3\4" before the data |
-| 4 | | 2 | who made it: the upper byte is the system, 3 for Unix |
-| 6 | 4 | 2 | version that is needed |
+| 4 | | 2 | version made by: the upper byte is the system, 3 for Unix |
+| 6 | 4 | 2 | version needed to extract |
 | 8 | 6 | 2 | flags: bit 0 encrypted, 1 LZMA data have an end marker, 3 a descriptor follows the data, 6 and 13 strong encryption, 11 the name is UTF-8 |
 | 10 | 8 | 2 | method |
 | 12 | 10 | 4 | time and date |
 | 16 | 14 | 4 | CRC-32 |
 | 20 | 18 | 8 | compressed and uncompressed size |
-| 28 | 26 | 4 | lengths of the name and of the extra fields, which follow in this order |
+| 28 | 26 | 4 | lengths of the name and of the extra fields, which follow the header in this order |
 | 32 | | 2 | length of the comment, which follows these |
 | 34 | | 4 | disk, internal attributes |
 | 38 | | 4 | external attributes: the upper half is the mode on Unix |
 | 42 | | 4 | offset of the local header |
 
-Readers that seek go by the directory, readers that take a stream by the local headers. So both must say the
-same, but for what a writer that cannot seek leaves out before the data: checksum and sizes, which the
-descriptor behind the data has then (with or without "PK\7\10", with sizes of 4 or 8 bytes).
+Readers that seek use the directory, readers of a stream use the local headers. So both must agree. The
+exception is a writer that cannot seek: it leaves checksum and sizes out of the local header, and writes them
+into a descriptor after the data (with or without "PK\7\10", with sizes of 4 or 8 bytes).
 """  # noqa: E501 - the rows of the table are one line each
 
 import stat
@@ -46,7 +46,7 @@ SEPARATORS = (b"/", b"\\")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member by the directory. It takes `packed` bytes in the archive and has `size` of its own."""
+    """A member according to the directory. It has `size` bytes, and takes `packed` bytes in the archive."""
 
     name: bytes
     unicode_name: bytes | None
@@ -65,7 +65,7 @@ class Entry:
 
     @property
     def is_named_in_utf8(self) -> bool:
-        """Whether the name is UTF-8, so that it needs no other in Unicode."""
+        """Whether the name is valid UTF-8, so that it needs no second name in Unicode."""
         try:
             self.name.decode()
         except UnicodeDecodeError:
@@ -79,19 +79,20 @@ class Entry:
 
     @property
     def is_folder_to_some(self) -> bool:
-        """Whether it is a folder by its mode on Unix, and not by its name."""
+        """Whether it is a folder by its mode on Unix, but not by its name."""
         return stat.S_ISDIR(self.mode) and not self.is_folder
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a symbolic link on Unix. Not all readers ask which system it was made on."""
+        """Whether it is a symbolic link on Unix. Not all readers check that it was made on Unix."""
         return stat.S_ISLNK(self.mode)
 
     @property
     def is_device(self) -> bool:
         """Whether it is a device or a socket on Unix.
 
-        A pipe is a file: Info-ZIP states that mode for what it read from one, and all readers extract a file.
+        A pipe counts as a file: Info-ZIP states this mode for data that it read from a pipe, and all readers
+        extract a file.
         """
         kind = stat.S_IFMT(self.mode)
         return kind not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO}
@@ -101,7 +102,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
     """Read the entries of a directory.
 
     Raises:
-        ZipError: They are not as many as the end record says, or one makes no sense.
+        ZipError: The number of entries differs from the end record, or an entry makes no sense.
     """
     at = 0
     for number in range(count):
@@ -143,8 +144,8 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
 class Descriptor:
     """The descriptor that should follow a member's data: checksum and sizes.
 
-    The sizes have 8 bytes if the header has a ZIP64 field, so that a reader of a stream knows it, or if they
-    need them. It finds the end of stored data by the descriptor's mark alone.
+    The sizes have 8 bytes if they need them, or if the local header has a ZIP64 field, which tells a reader
+    of a stream. Such a reader finds the end of stored data only by the descriptor's signature.
     """
 
     entry: Entry
@@ -184,11 +185,11 @@ class Local:
 
     @property
     def length(self) -> int:
-        """How long the header is, and what follows it before the data."""
+        """The length in bytes of the header, the name and the extra fields, which precede the data."""
         return LOCAL.size + self.name_length + self.extra_length
 
     def descriptor(self, entry: Entry, rest: bytes) -> Descriptor | None:
-        """Return what should follow the data, if anything. `rest` is what follows the header.
+        """Return the descriptor that should follow the data, if any. `rest` is the name and the extra fields.
 
         Raises:
             ZipError: The extra fields make no sense.
@@ -198,7 +199,7 @@ class Local:
         return Descriptor(entry, ZIP64_FIELD in _fields(rest[self.name_length :]))
 
     def differences(self, entry: Entry, rest: bytes) -> Iterator[str]:
-        """Tell what differs from the directory. `rest` is what follows the header: name and extra fields.
+        """Yield what differs from the directory. `rest` is the name and the extra fields.
 
         Raises:
             ZipError: The extra fields make no sense.
@@ -210,7 +211,7 @@ class Local:
             yield "name"
         if self.method != entry.method:
             yield "method"
-        # For a name in ASCII it makes no difference whether it is UTF-8.
+        # An ASCII name is the same with and without the UTF-8 flag.
         if (self.flags ^ entry.flags) & ~(UTF_8 if name.isascii() else 0):
             yield "flags"
         for said, stated, what in (
@@ -223,7 +224,7 @@ class Local:
 
 
 def _fields(extra: bytes) -> Mapping[int, bytes]:
-    """The extra fields by their kinds."""
+    """Return the extra fields by their kinds."""
     fields: dict[int, bytes] = {}
     at = 0
     while at + 4 <= len(extra):
@@ -232,14 +233,14 @@ def _fields(extra: bytes) -> Mapping[int, bytes]:
         if kind in fields and kind in {ZIP64_FIELD, UNICODE_PATH_FIELD}:
             raise ZipError("ambiguous_format", "an extra field of a ZIP member is there twice")
         fields[kind] = extra[at - length : at]
-    # Bytes too few for a field are padding; Android's tools write them.
+    # Zeros that are too few for a field are padding; Android's tools write them.
     if at > len(extra) or any(extra[at:]):
         raise ZipError("structure", "an extra field of a ZIP member is longer than all of them together")
     return fields
 
 
 def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """Size, compressed size and offset: those that are all ones stand in the ZIP64 field, in this order."""
+    """Return size, compressed size and offset. Values of all ones are in the ZIP64 field, in this order."""
     field, at = extra.get(ZIP64_FIELD, b""), 0
     numbers = []
     for said in (size, packed, offset):
@@ -254,7 +255,7 @@ def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> t
 
 
 def _unicode_name(extra: Mapping[int, bytes], name: bytes) -> bytes | None:
-    """The name in the Unicode path field, which counts if it has the checksum of the name that it is for."""
+    """Return the name in the Unicode path field, if the field has the checksum of the member's name."""
     field = extra.get(UNICODE_PATH_FIELD)
     if (
         field is None

@@ -1,29 +1,29 @@
-r"""ZIP archives: the directory at the end and the local headers are read, never the data between.
+r"""ZIP archives. Keyhole reads the directory at the end and the local headers, not the data between them.
 
-Source: APPNOTE.TXT 6.3.10, section 4.3. The records at the end are read in `records`, a member's two
-headers in `entry`, the compression methods in `methods`.
+Source: APPNOTE.TXT 6.3.10, section 4.3. `records` reads the records at the end, `entry` a member's two
+headers; `methods` has the compression methods.
 
-An archive is a local header and data for each member, then the directory, which has another header for each,
-then the end records. Readers that seek go by the directory, from the end; readers that take a stream go from
-local header to local header. An archive is in order where both see the same:
+An archive has a local header and data for each member, then the directory, which has another header for each
+member, then the end records. Readers that seek start at the end and use the directory. Readers of a stream go
+from local header to local header. An archive is in order if both see the same:
 
 - there is one end record, and the directory lies right before it;
-- the members follow each other, from the first byte to the directory, with nothing but descriptors between
-  them. No members overlap; in bombs, all members share the same data;
+- the members follow each other from the first byte to the directory, with only descriptors between them.
+  Members do not overlap, unlike in bombs, where all members share the same data;
 - both headers of a member agree;
-- no name is there twice.
+- no name occurs twice.
 
-Every file has an inspection of its own: in place if it is stored, while it is unpacked if it is compressed. A
-file is a member if it was recognised, or has 1 MiB or more; the others are counted. Keyhole does not look
-into files that are encrypted or compressed by a method without a decoder, but reports them. A file that
-describes a virtual machine is compared with the others (`appliance`).
+Every file is inspected by itself: a stored file in place, a compressed file while it is decompressed. A file
+is a member if it was recognised, or has 1 MiB or more. The other files are only counted. Keyhole reports
+files that are encrypted, or compressed by a method without a decoder, but does not look into them. A file
+that describes a virtual machine is compared with the others (`appliance`).
 
-The directory comes last and leads to the members before it. So the archive's front and end are kept until
-they are asked for: two reads are enough for an archive of any length whose disk is recognised by its front. A
-stream cannot go back to other bytes.
+The directory comes last and refers to the members before it. So the archive's front and end are kept until
+the walk asks for them. Two reads are enough for an archive of any length if its disk is recognised by its
+first bytes. A stream cannot go back to bytes that are not kept.
 
 Wholeness: proven when the walk leads from the first member to the directory. Checksums of stored members are
-not compared, because that would take every byte.
+not compared, because that would require reading every byte.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,11 +51,11 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
-#: How much of the front is kept until the directory is known: as much as a scan reads first.
+#: How many bytes of the front are kept until the directory is known: as many as a scan reads first.
 KEPT_FRONT = 256 * 1024
-#: The longest path that Linux takes, and so the longest link.
+#: The longest path on Linux in bytes, and so the longest target of a link.
 MAX_LINK = 4096
-#: The kinds, as in tar, of members that are neither links nor folders.
+#: The kinds of members that are neither links nor folders, as tar writes them.
 FILE, DEVICE = b"0", b"3"
 
 
@@ -75,14 +75,14 @@ class ZipInspector(ContainerInspector):
         self._asked: ByteRange | None = None
         self._asked_name = ""
         self._ended = self._whole = False
-        # The front is kept as it passes, before anything asks for it.
+        # The front is kept when it is fed, before the walk asks for it.
         self._front: CaptureRegion | None = CaptureRegion(0, KEPT_FRONT)
         self.new_region("mark", CaptureRegion(0, 4))
         self.new_region("end", TailRegion(TAIL_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object begins with a member, or is an archive without any."""
+        """Whether the object begins with a member, or is an archive without members."""
         return prefix.startswith((LOCAL_MARK, SIGNATURE))
 
     @property
@@ -93,19 +93,19 @@ class ZipInspector(ContainerInspector):
     # What goes in
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere; see `FileInspector.feed`. Those of the front are kept for a while."""
+        """Take bytes from any offset; see `FileInspector.feed`. Bytes of the front are kept for a while."""
         if self._front is not None and data:
             self._front.put(offset, data)
         super().feed(offset, data)
         self._give()
 
     def finish(self, size: int | None = None) -> None:
-        """Make the object's length known; see `FileInspector.finish`."""
+        """Take the object's length; see `FileInspector.finish`."""
         super().finish(size)
         self._give()
 
     def _give(self) -> None:
-        """Show kept bytes until none are wanted: the bytes that were shown may lead to further ones."""
+        """Feed kept bytes until no more are wanted. Bytes that are fed may make the walk want others."""
         if self._walk is None:
             return
         while parts := [part for gap in self.missing() for part in self._passed(gap)]:
@@ -115,19 +115,19 @@ class ZipInspector(ContainerInspector):
             self._front = None
 
     def _passed(self, gap: ByteRange) -> Iterator[tuple[int, bytes]]:
-        """The kept bytes of a range."""
+        """Yield the kept bytes of a range."""
         for region in (self._front, self.region("end")):
             if region is not None:
                 yield from region.pieces(gap)
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory, and what is kept of the front."""
+        """How many bytes each region and the kept front hold in memory."""
         kept = {} if self._front is None else {"front": self._front.held}
         return {**super().context_info, **kept}
 
     def post_process(self) -> None:
-        """Go on with the walk as far as what is captured leads."""
+        """Continue the walk, as far as the captured bytes lead."""
         if not self.filled("mark") or not self.format_match or not self.filled("end"):
             return
         if self._walk is None:
@@ -158,7 +158,7 @@ class ZipInspector(ContainerInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when all members and the directory were found where they should be."""
+        """Proven if the walk found all members and the directory where they should be."""
         return Wholeness.PROVEN if self._whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
@@ -181,7 +181,7 @@ class ZipInspector(ContainerInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members: kept ones and those that a descriptor takes for disks, but no chunks."""
+        """The members: kept files, and files that a descriptor names as disks, except chunks."""
         members = super()._numbered()
         chunks = self._appliance.chunks()
         members |= self._appliance.lacking(members)
@@ -204,7 +204,7 @@ class ZipInspector(ContainerInspector):
                 self.new_region(self._asked_name, CaptureRegion(*self._asked))
 
     def _steps(self, tail: bytes) -> Walk[None]:
-        """Walk from member to member, in the order in which they lie in the archive."""
+        """Walk from member to member, in their order in the archive."""
         end = read_end(tail, self.actual_size)
         entries = yield from directory(end)
         self._entries = len(entries)
@@ -217,7 +217,7 @@ class ZipInspector(ContainerInspector):
         yield from between(at, end.directory, descriptor, self._findings)
 
     def _member(self, entry: Entry, at: int) -> Walk[None]:
-        """Judge a member whose data begin at `at`, and look at it if it has any that can be read."""
+        """Check a member whose data begin at `at`, and inspect it if it has data that can be read."""
         yield from self._judge_name(entry, at)
         if entry.is_folder:
             if entry.size or (entry.method == STORED and entry.packed):
@@ -255,7 +255,7 @@ class ZipInspector(ContainerInspector):
             read_descriptor(candidate, entry, data)
 
     def _look_at(self, entry: Entry, at: int) -> int:
-        """Declare a member; returns its number."""
+        """Declare a member. Return its number."""
         name = printable(entry.unicode_name or entry.name)
         if entry.method == STORED:
             return self.new_member(name, ExtentMap.whole(entry.packed, at))
@@ -263,7 +263,7 @@ class ZipInspector(ContainerInspector):
         return self.add_member(PackedMember(name, at, entry, unpacking))
 
     def _judge_name(self, entry: Entry, at: int) -> Walk[None]:
-        """Find out where a member would be written to, and where it leads if it is a link."""
+        """Check where a member would be written, and where it leads if it is a link."""
         names = [entry.name.replace(b"\\", b"/")]
         if entry.unicode_name not in {None, entry.name}:
             names.append(entry.unicode_name.replace(b"\\", b"/"))
@@ -280,7 +280,7 @@ class ZipInspector(ContainerInspector):
                 self._add("member_path", wrong)
 
     def _target(self, entry: Entry, at: int) -> Walk[bytes]:
-        """Where a link leads, which is its data."""
+        """Read a link's target, which is the link's data; empty if it cannot be read."""
         if entry.is_encrypted or not 0 < entry.packed <= MAX_LINK or entry.size > MAX_LINK:
             self._add("member_path", f"{shown(entry.name)} is a link whose target cannot be read")
             return b""

@@ -1,7 +1,7 @@
-"""Compressed members of a ZIP archive: their bytes are unpacked as they come.
+"""Compressed members of a ZIP archive, which are decompressed as their bytes arrive.
 
 A member is read like a compressed object (`compression.inspector`), with the same limits. At its end, the
-output is compared with the length and the checksum that the directory states.
+length and the checksum of the output are compared with those in the directory.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from keyhole.inspectors.inside import Inside
 
 
 class Unpacking(CompressedInspector):
-    """Unpacks a member and shows the output to its inspection.
+    """Decompresses a member and passes the output to the member's inspection.
 
     Args:
         entry: The member.
-        decoder: What decodes it.
+        decoder: Decodes the member's data.
         inside: How the archive's members may be inspected.
     """
 
@@ -40,18 +40,18 @@ class Unpacking(CompressedInspector):
 
     @property
     def matches(self) -> list[FileInspector]:
-        """None: a member that the archive itself compresses is not a format of its own."""
+        """None: the compression of a member is a part of the archive, not a format of its own."""
         return []
 
     def facts(self) -> Facts:
-        """The facts of the output, with findings on the packed data."""
+        """The facts of the output, and findings on the compressed data."""
         findings = tuple(self.checks())
         for inside in self.members():
             return replace(inside.facts, findings=(*inside.facts.findings, *findings))
         return Facts(None, None, None, 0, (), findings=findings, complete=False)
 
     def _look(self, replay: Replay) -> None:
-        """End at once if the output is longer than the directory states; else decide as for any stream."""
+        """Stop if the output is longer than the directory states; else decide as for any stream."""
         if self._decoder.made > self._entry.size:
             self._end("size_mismatch", self._wrong_size(f"{self._decoder.made} or more"))
         else:
@@ -68,7 +68,7 @@ class Unpacking(CompressedInspector):
             )
 
     def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - it does not matter in an archive
-        """Whether a stream lies right in a stream: an archive lies between them."""
+        """Return false. A stream in a member is not directly in a stream: the archive lies between."""
         return False
 
     def _wrong_size(self, made: str) -> Finding:
@@ -83,6 +83,6 @@ class PackedMember(PlacedMember):
         self._unpacking = unpacking
 
     def _told(self) -> Member:
-        # Its bytes do not lie in the archive uncompressed.
+        # The member has no offset, because its uncompressed bytes do not lie in the archive.
         (size,) = [member.size for member in self._unpacking.members()] or [None]
         return Member(self.name, None, size, self._unpacking.facts())

@@ -1,10 +1,10 @@
-"""How members of a ZIP archive are compressed, and what decodes them.
+"""The compression methods of a ZIP archive's members, and their decoders.
 
 Source: APPNOTE.TXT 6.3.10, sections 4.4.5 (methods) and 5.8 (LZMA: two bytes of version, the length of the
-properties, u16, and the properties: a byte and the size of the dictionary). Deflate64, PPMd and what the
-PKZIP of the eighties used are not decoded.
+properties as u16, then the properties: a byte and the size of the dictionary). Keyhole does not decode
+Deflate64, PPMd and the methods of PKZIP in the eighties.
 
-A member is one stream. Its length and checksum, which the directory states, are those of what comes out.
+A member is one stream. The directory states the length and the checksum of the stream's output.
 """
 
 import lzma
@@ -33,12 +33,12 @@ class MemberDecoder(Decoder):
 
     def __init__(self) -> None:
         super().__init__()
-        #: CRC-32 of what came out.
+        #: CRC-32 of the output so far.
         self.checksum = 0
 
     @classmethod
     def begins(cls, front: bytes) -> bool:  # noqa: ARG003 - the directory says what it is
-        """Whether a stream begins: there is no mark."""
+        """Return true: a member's stream need not begin with a signature."""
         return True
 
     def _decompress(self, stream: Stream, data: bytes, step: int) -> bytes:
@@ -48,13 +48,13 @@ class MemberDecoder(Decoder):
 
 
 class DeflateMember(MemberDecoder):
-    """Method 8."""
+    """Decodes method 8, Deflate."""
 
     NAME = "deflate"
     ERRORS = zlib.error
 
     def window(self, head: bytes) -> int:  # noqa: ARG002 - it is always the same
-        """Deflate's, and what zlib has beside it."""
+        """The window of Deflate, and what zlib needs in addition, in bytes."""
         return DEFLATE_BYTES
 
     def _open(self, head: bytes) -> Stream | None:  # noqa: ARG002 - it has no header
@@ -62,19 +62,19 @@ class DeflateMember(MemberDecoder):
 
 
 class Bzip2Member(MemberDecoder, Bzip2Decoder):
-    """Method 12."""
+    """Decodes method 12, bzip2."""
 
 
 class XzMember(MemberDecoder, XzDecoder):
-    """Method 95."""
+    """Decodes method 95, xz."""
 
 
 class ZstdMember(MemberDecoder, ZstdDecoder):
-    """Method 93."""
+    """Decodes method 93, Zstandard."""
 
 
 class _ZipLzma:
-    """LZMA as ZIP has it: liblzma is given the header of a `.lzma` file in place of ZIP's."""
+    """LZMA in ZIP's form. liblzma gets the header of a `.lzma` file in place of ZIP's."""
 
     def __init__(self, size: bytes) -> None:
         self._lzma = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_WINDOW)
@@ -88,12 +88,12 @@ class _ZipLzma:
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing more comes out unless more goes in."""
+        """Whether there is no more output without more input."""
         return self._lzma.needs_input
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes that lie behind their end."""
+        """The bytes after the end of the data."""
         return self._lzma.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
@@ -105,7 +105,7 @@ class _ZipLzma:
 
 
 class LzmaMember(MemberDecoder):
-    """Method 14."""
+    """Decodes method 14, LZMA."""
 
     NAME = "lzma"
     ERRORS = lzma.LZMAError
@@ -115,7 +115,7 @@ class LzmaMember(MemberDecoder):
         self._size = size
 
     def window(self, head: bytes) -> int:
-        """The dictionary, which ZIP's header states."""
+        """The size of the dictionary in bytes, which ZIP's header states."""
         return int.from_bytes(head[5:LZMA_HEADER], "little")
 
     def _open(self, head: bytes) -> Stream | None:
@@ -135,7 +135,7 @@ def _lzma_member(entry: Entry) -> LzmaMember:
     return LzmaMember(UNKNOWN_SIZE if entry.flags & LZMA_HAS_END else entry.size.to_bytes(8, "little"))
 
 
-#: The decoder of a member by its method.
+#: The functions that make a member's decoder, by the member's method.
 DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     8: lambda _: DeflateMember(),
     12: lambda _: Bzip2Member(),
@@ -143,20 +143,20 @@ DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     93: lambda _: ZstdMember(),
     95: lambda _: XzMember(),
 }
-#: The names of other methods.
+#: The names of methods that are not decoded.
 OTHERS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 97: "WavPack", 98: "PPMd"}
 
 
 def method_name(method: int) -> str:
-    """The name of a method that is not decoded."""
+    """Return the name of a method that is not decoded."""
     return OTHERS.get(method, f"method {method}")
 
 
 def unpacked(entry: Entry, data: bytes) -> bytes:
-    """Unpack a short member, whose data are all here.
+    """Decompress a short member. `data` are all its data.
 
     Raises:
-        DecodingError: They cannot be decoded, or more comes out than the directory states.
+        DecodingError: The data cannot be decoded, or the output is longer than the directory states.
     """
     if entry.method == STORED:
         return data

@@ -1,23 +1,23 @@
-r"""The records at the end of a ZIP archive, read so that all readers agree on them.
+r"""Reads the records at the end of a ZIP archive, and refuses records that readers read differently.
 
-Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `zip_end` finds the end records and has their fields.
-A ZIP64 record stands before the locator that stands before the end record. Little-endian:
+Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `end` finds the end records and lists their fields.
+A ZIP64 record lies before the locator, which lies before the end record. Its fields are little-endian:
 
 | offset | bytes | field |
 |---|---|---|
 | 0 | 4 | "PK\6\6" |
 | 4 | 8 | length of what follows: 44 |
 | 12 | 4 | versions |
-| 16 | 8 | number of this disk, and of the one where the directory begins |
-| 24 | 16 | entries of the directory on this disk, and on all |
+| 16 | 8 | number of this disk, and of the disk where the directory begins |
+| 24 | 16 | entries of the directory on this disk, and on all disks |
 | 40 | 16 | length and offset of the directory |
 
-Readers take the last end record that they find from the end, and differ in what they do with one that does
-not fit: Python takes any comment and moves the offsets until the directory ends where the end record begins,
-Go and Java want a comment that ends with the object or go on searching, Info-ZIP tries both offsets. Python
-believes a ZIP64 record wherever it finds one, Go only where the end record refers to it. So here the last
-end record must be the only one that fits, end with the object, and stand right behind the directory that it
-names. Zeros may follow: bsdtar pads with them what it writes into a pipe.
+Readers search for an end record backwards from the object's end. They differ if a record does not fit. Python
+takes any comment, and shifts the offsets so that the directory ends where the end record begins. Go and Java
+require that the comment ends with the object, or else search on. Info-ZIP tries both offsets. Python uses a
+ZIP64 record wherever it finds one, Go only if the end record refers to it. So Keyhole requires that the last
+end record is the only one that fits, ends with the object, and directly follows the directory that it names.
+Zeros may follow it, because bsdtar pads an archive with zeros when it writes to a pipe.
 """
 
 import struct
@@ -31,13 +31,13 @@ from keyhole.inspectors.readers import ZIP_END_BYTES
 
 LOCATOR = struct.Struct("<4xLQL")
 ZIP64_MARK, ZIP64 = b"PK\6\6", struct.Struct("<4xQ2H2L4Q")
-#: The length that the ZIP64 record states for itself: all but its first two fields.
+#: The length in bytes that the ZIP64 record states for itself, which excludes its first two fields.
 ZIP64_LENGTH = ZIP64.size - 12
 MAX_COMMENT = 2**16 - 1
-#: How much to hold of an archive's end: all of its records, a usual directory before them, and the part of
-#: the last member's end that is looked at.
+#: How many bytes of an archive's end to hold: all end records, a usual directory before them, and the part of
+#: the last member's end that is inspected.
 TAIL_BYTES = 2 * zip_end.TAIL_BYTES
-#: The value of each field, in their order, that says that its number is in the ZIP64 record.
+#: For each field in its order, the value that refers to the ZIP64 record.
 IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 
@@ -59,10 +59,10 @@ class End:
 
 
 def read_end(tail: bytes, size: int) -> End:
-    """Return what the end records say, of an object of `size` bytes that ends in `tail`.
+    """Return the end of an archive from `tail`, the last bytes of an object of `size` bytes.
 
     Raises:
-        ZipError: There is no end record, or readers differ in which one they take, or in what it says.
+        ZipError: There is no end record, or readers differ in which record they take or how they read it.
     """
     ends = [*records(tail, size)]
     if not ends:
@@ -90,7 +90,7 @@ def read_end(tail: bytes, size: int) -> End:
 
 
 def _numbers(record: EndRecord, tail: bytes, start: int) -> tuple[int, Sequence[int]]:
-    """Where the end records begin, and what they say together. `tail` begins at the object's byte `start`."""
+    """Return where the end records begin, and their combined fields. `tail` begins at byte `start`."""
     stated = record[1:7]
     beyond = [said == mark for said, mark in zip(stated, IN_ZIP64, strict=True)]
     if record.zip64 is None:

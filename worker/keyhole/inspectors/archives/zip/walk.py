@@ -1,4 +1,4 @@
-"""The walk through a ZIP archive: its directory, the header before each member, the bytes between members.
+"""Walks through a ZIP archive: its directory, the header before each member, the bytes between members.
 
 Each function is a generator that yields the ranges of the archive that it needs, and is sent their bytes.
 """
@@ -20,16 +20,16 @@ from keyhole.inspectors.archives.zip.records import End, ZipError
 from keyhole.inspectors.findings import BoundedFindings, found
 from keyhole.inspectors.region import ByteRange
 
-#: The limits of a directory: its entries, and its bytes, 128 for each. A container image has some thousand.
+#: The most entries of a directory, and its most bytes: 128 for each. A container image has some thousand.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
-#: Yields the ranges that it needs, or nothing while it waits; is sent their bytes.
+#: Yields the ranges that it needs, or `None` while it waits; is sent their bytes.
 Walk = Generator[ByteRange | None, bytes, Result]
 
 
 def directory(end: End) -> Walk[list[Entry]]:
-    """Read the directory; return its entries in the order in which their members lie."""
+    """Read the directory. Return its entries in the order of their members in the archive."""
     if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
         message = (
             f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than Keyhole reads"
@@ -42,7 +42,7 @@ def directory(end: End) -> Walk[list[Entry]]:
 def between(at: int, until: int, descriptor: Descriptor | None, findings: BoundedFindings) -> Walk[None]:
     """Check the bytes between two members, or between the last one and the directory.
 
-    Only the earlier member's descriptor may lie there, and only if its header announces it.
+    Only the earlier member's descriptor may lie there, and only if the member's header announces one.
     """
     if until < at:
         raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
@@ -68,9 +68,9 @@ def between(at: int, until: int, descriptor: Descriptor | None, findings: Bounde
 
 
 def header(entry: Entry, limit: int, findings: BoundedFindings) -> Walk[tuple[int, Descriptor | None]]:
-    """Compare the header before a member's data, which end before `limit`, with the directory's entry.
+    """Compare the header before a member's data with the directory's entry.
 
-    Returns where the data begin, and the descriptor that should follow them.
+    The data must end before `limit`. Returns where they begin, and the descriptor that should follow them.
     """
     if entry.offset + LOCAL.size > limit:
         raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
