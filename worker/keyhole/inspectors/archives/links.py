@@ -8,8 +8,8 @@ The links `d/e/s` to `../..` and `disk` to `d/e/s/../secret` both seem to stay i
   7-Zip keeps the earlier one, so Keyhole tries that as well.
 - The target of a hard link is resolved when the link is extracted. The folders in the target may be links by
   then. A hard link to a symbolic link has the same target text in another folder, and so leads elsewhere.
-- Links are judged twice: once with exact names, and once with names folded that macOS or Windows takes for
-  the same.
+- Links are judged twice: once with exact names, and once with folded names, which are equal if macOS or
+  Windows takes the names for the same.
 - A path is followed over as many links as any system follows. The memory and the steps of all links together
   are bounded.
 """
@@ -109,7 +109,11 @@ class FoldedSplit:
 
 
 class Place(NamedTuple):
-    """A folder or a file: a place's number, and how many folders, none of them a link, it is below that."""
+    """A folder or a file that a path leads to.
+
+    `number` is the number of a known place. `further` is how many folders below that place it is; none of
+    these folders is a link.
+    """
 
     number: int
     further: int = 0
@@ -121,7 +125,7 @@ class Tree:
     Args:
         links: The links, in the archive's order.
         split: Divides paths into parts; equal parts name the same file.
-        keeps_first: Whether the first of two links with one name stays.
+        keeps_first: Whether the first of two links with one name stays, in place of the second.
     """
 
     def __init__(self, links: Sequence[Link], split: Split, keeps_first: bool = False) -> None:

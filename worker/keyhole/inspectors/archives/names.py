@@ -1,4 +1,4 @@
-"""Splits and prints names in an archive, and finds names that lead outside."""
+"""Splits names in an archive, formats them for findings, and finds those that lead outside."""
 
 import re
 from hashlib import blake2b

@@ -2,9 +2,9 @@
 
 Source: XenServer's "Understanding the XVA format" (xapi-project, xapi/import.ml and stream_vdi.ml).
 
-`ova.xml` comes first. Each disk is a folder, `Ref:23`, of chunks of 1 MiB, `00000000`, `00000001` …, each
-with its digest in a file of the same name with the suffix `.checksum` or `.xxhash`. Chunks of zeros are left
-out, except the first and the last one. Releases before 5 have `xvda/chunk-000000000.gz`.
+`ova.xml` comes first. Each disk is a folder, `Ref:23`, of chunks of 1 MiB, `00000000`, `00000001` … The
+digest of each chunk is in a file with the chunk's name and the suffix `.checksum` or `.xxhash`. Chunks of
+zeros are left out, except the first and the last one. Releases before 5 have `xvda/chunk-000000000.gz`.
 
 A chunk is not a disk. The description states the number and the length of the chunks, but Keyhole does not
 read it. So the finding is `unsupported_subformat`, and the chunks are not inspected.

@@ -174,7 +174,7 @@ class _Item:
 
 
 class _Reader(ContentHandler):
-    """Collects the elements that are read while the parser goes through the text."""
+    """Collects what Keyhole reads of the elements, while the parser goes through the text."""
 
     def __init__(self) -> None:
         super().__init__()

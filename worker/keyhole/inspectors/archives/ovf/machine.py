@@ -51,7 +51,7 @@ class Machine:
         # The extents of files that may be chunks, by their numbers; the last file, if it may be a descriptor.
         self._pieces: dict[int, ExtentMap] = {}
         self._last: Candidate | None = None
-        # Digests of the names of files that are in chunks, as the descriptors so far declare.
+        # Digests of the names of files that the descriptors so far declare to be stored in chunks.
         self._declared: set[bytes] = set()
         # The formats of chunks by their numbers, recognised by their first bytes.
         self._fronts: dict[int, str] = {}

@@ -52,7 +52,7 @@ STATELESS = re.compile(
     r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
     r"|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)|gb(2312|k|18030)|big5(hkscs)?"
 )
-#: Names that XML knows and Python does not.
+#: Names of encodings in XML that Python does not know, with Python's names.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
 #: Supersets that readers use in place of the encodings that these names first meant.
 SUPERSETS = {
@@ -91,7 +91,7 @@ def decode(raw: bytes) -> Text:
     """Decode a descriptor.
 
     Raises:
-        EncodingError: The encoding is not supported, or the bytes are not in the encoding that they state.
+        EncodingError: The encoding is not supported, or the bytes are not valid in their encoding.
     """
     mark, encoding = next(((mark, name) for mark, name in MARKS if raw.startswith(mark)), (b"", None))
     encoding = encoding or next((name for start, name in WIDE if raw.startswith(start)), None)

@@ -11,7 +11,7 @@ MAX_CAPACITY = 2**64 - 1
 #: `byte`, `byte * 2^20`, `byte*1024*1024`.
 UNITS = re.compile(r"bytes?(?:\s*\*\s*\d{1,10}(?:\^\d{1,2})?){0,4}")
 FACTOR = re.compile(r"\*\s*(\d+)(?:\^(\d+))?")
-#: Units that Microsoft's tools write, and VMware's before OVF 1 and in some later files.
+#: Units that Microsoft's tools write, and that VMware's wrote before OVF 1 and in some later files.
 OLD_UNITS = {
     "kilobytes": 2**10,
     "megabytes": 2**20,

@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def kind(self) -> bytes:
-        """The kind, as a letter."""
+        """The kind, as one character."""
         return self.header.kind
 
     @property

@@ -157,7 +157,7 @@ def number(field: bytes) -> int:
 
 
 def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
-    """Return the name, and the name that Python reads if that differs, else nothing."""
+    """Return the name, and the name that Python reads; the latter is empty if they are the same."""
     field = block[PREFIX_AT:PREFIX_END]
     name, prefix = _text(block[:100]), _text(field)
     if not prefix or kind == SPARSE:

@@ -124,7 +124,7 @@ class TarInspector(ContainerInspector):
         """Whether a file is a member: some reader would open it as a disk, or it is large."""
         return is_member(member)
 
-    def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - for those that do
+    def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - subclasses use them
         """Whether to inspect the next file. A subclass may read a part of the file to decide."""
         yield from ()
         return True

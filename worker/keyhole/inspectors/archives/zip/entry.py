@@ -102,7 +102,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
     """Read the entries of a directory.
 
     Raises:
-        ZipError: The number of entries differs from the end record, or an entry makes no sense.
+        ZipError: The number of entries differs from that in the end record, or an entry makes no sense.
     """
     at = 0
     for number in range(count):
@@ -145,7 +145,8 @@ class Descriptor:
     """The descriptor that should follow a member's data: checksum and sizes.
 
     The sizes have 8 bytes if they need them, or if the local header has a ZIP64 field, which tells a reader
-    of a stream. Such a reader finds the end of stored data only by the descriptor's signature.
+    of a stream how long they are. Such a reader finds the end of stored data only by the descriptor's
+    signature.
     """
 
     entry: Entry
@@ -173,7 +174,7 @@ class Local:
 
     @classmethod
     def read(cls, data: bytes) -> "Local":
-        """Read the header without what follows it.
+        """Read the header, without the name and the extra fields that follow it.
 
         Raises:
             ZipError: The bytes are not such a header.

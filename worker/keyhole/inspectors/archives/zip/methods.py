@@ -97,7 +97,7 @@ class _ZipLzma:
         return self._lzma.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Decompress some bytes, the first of which are ZIP's header; see `Stream`."""
+        """Decompress the next bytes; see `Stream`. The first call's bytes begin with ZIP's header."""
         if not self._begun:
             self._begun = True
             data = data[4:LZMA_HEADER] + self._size + data[LZMA_HEADER:]

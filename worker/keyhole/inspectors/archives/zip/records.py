@@ -12,12 +12,13 @@ A ZIP64 record lies before the locator, which lies before the end record. Its fi
 | 24 | 16 | entries of the directory on this disk, and on all disks |
 | 40 | 16 | length and offset of the directory |
 
-Readers search for an end record backwards from the object's end. They differ if a record does not fit. Python
-takes any comment, and shifts the offsets so that the directory ends where the end record begins. Go and Java
-require that the comment ends with the object, or else search on. Info-ZIP tries both offsets. Python uses a
-ZIP64 record wherever it finds one, Go only if the end record refers to it. So Keyhole requires that the last
-end record is the only one that fits, ends with the object, and directly follows the directory that it names.
-Zeros may follow it, because bsdtar pads an archive with zeros when it writes to a pipe.
+Readers search for an end record backwards from the object's end, and take the first that they find. They
+differ if it does not fit. Python takes any comment, and shifts the offsets so that the directory ends where
+the end record begins. Go and Java require that the comment ends with the object, or else search on. Info-ZIP
+tries both offsets. Python uses a ZIP64 record wherever it finds one, Go only if the end record refers to it.
+So Keyhole requires that the last end record is the only one that fits, ends with the object, and directly
+follows the directory that it names. Zeros may follow it, because bsdtar pads an archive with zeros when it
+writes to a pipe.
 """
 
 import struct
@@ -59,7 +60,7 @@ class End:
 
 
 def read_end(tail: bytes, size: int) -> End:
-    """Return the end of an archive from `tail`, the last bytes of an object of `size` bytes.
+    """Read the end records in `tail`, the last bytes of an object of `size` bytes.
 
     Raises:
         ZipError: There is no end record, or readers differ in which record they take or how they read it.
