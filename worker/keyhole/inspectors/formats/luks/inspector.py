@@ -1,4 +1,4 @@
-"""Linux Unified Key Setup, versions 1 and 2: a header, areas of key material, and the encrypted disk behind.
+"""Linux Unified Key Setup, versions 1 and 2: a header, areas of key material, then the encrypted disk.
 
 Source: "LUKS On-Disk Format Specification" 1.2.3, section 2.3; "LUKS2 On-Disk Format Specification" 1.1.1,
 chapter 2. All fields are big-endian.
@@ -8,27 +8,27 @@ chapter 2. All fields are big-endian.
 | 0 | 6 | signature `LUKS` BA BE |
 | 6 | 2 | version, 1 |
 | 8 | 3 x 32 | cipher, its mode, and the hash, as text |
-| 104 | 4 | offset of the payload in sectors of 512 bytes; zero if it is in another file |
-| 108 | 4 | bytes of the key |
+| 104 | 4 | offset of the payload in sectors of 512 bytes; zero if the payload is in another file |
+| 108 | 4 | length of the key in bytes |
 | 168 | 40 | UUID as text |
-| 208 | 8 x 48 | key slots: state u32 (0x00AC71F3 in use, 0x0000DEAD not), offset of the key material in sectors u32@40, stripes u32@44: the material has as many times the key's bytes |
+| 208 | 8 x 48 | key slots: state u32 (0x00AC71F3 in use, 0x0000DEAD not), offset of the key material in sectors u32@40, stripes u32@44; the key material's length is the key's length times the stripes |
 
 | offset | bytes | field of version 2 |
 |---|---|---|
 | 0 | 6 | signature `LUKS` BA BE; in the second header `SKUL` BA BE |
 | 6 | 2 | version, 2 |
-| 8 | 8 | size of the header and the JSON metadata behind it: 16 KiB to 4 MiB, a power of two |
+| 8 | 8 | size of the header and the JSON metadata after it: 16 KiB to 4 MiB, a power of two |
 | 16 | 8 | sequence number; equal in both headers unless an update was interrupted |
 | 24 | 48 | label as text |
 | 72 | 32 | checksum algorithm as text |
 | 168 | 40 | UUID as text |
 | 256 | 8 | the header's own offset |
 | 448 | 64 | checksum of header and metadata, with this field zero |
-| 4096 | | JSON metadata, see `luks2_metadata` |
-| size | | second header and metadata; key slots' areas follow |
+| 4096 | | JSON metadata, see the module `metadata` |
+| size | | second header and metadata; then the areas of the key slots |
 
-Wholeness: unchecked, for nothing marks the end of the payload, which goes on to the end of the object. Only a
-LUKS2 whose metadata state the size of every segment can be proven.
+Wholeness: usually unchecked, because the payload extends to the end of the object and nothing marks its end.
+It can be proven only for a LUKS2 volume whose metadata state the size of every segment.
 """  # noqa: E501 - the rows of the tables are one line each
 
 from collections.abc import Iterator, Mapping
@@ -49,19 +49,19 @@ HEADER_BYTES_1 = 592
 SLOT_IN_USE, SLOT_UNUSED = 0x00AC71F3, 0x0000DEAD
 
 HEADER_BYTES_2 = 4096
-#: The part of the second header that has fields.
+#: How much of the second header is read: the part that has fields.
 SECOND_HEADER_BYTES = 512
-#: 16 KiB, doubled up to 4 MiB: the sizes that there are.
+#: The sizes that the specification allows: powers of two from 16 KiB to 4 MiB.
 HEADER_SIZES_2 = frozenset(1 << bits for bits in range(14, 23))
-#: The largest header whose metadata are read. cryptsetup makes 16 KiB unless told otherwise, and no object's
-#: front is fetched beyond this.
+#: The largest header whose metadata are read. cryptsetup makes headers of 16 KiB by default, and Keyhole never
+#: fetches more than this from the front of an object.
 MAX_READ_HEADER = 256 * 1024
 CHECKSUM_ALGORITHM = b"sha256"
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
 
 
 class LUKSInspector(HeaderInspector):
-    """LUKS: header and metadata; nothing of what is encrypted."""
+    """LUKS: reads the header and the metadata, but none of the encrypted content."""
 
     NAME = "luks"
     BYTE_ORDER = "big"
@@ -74,12 +74,12 @@ class LUKSInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the signature stands at the front."""
+        """Whether the object begins with the signature."""
         return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:
-        """The payload's bytes, which go on to the end of the object unless the metadata state a size."""
+        """The payload's size in bytes. The payload ends with the object unless the metadata state a size."""
         if self._version == 1 and self._held(HEADER_BYTES_1):
             payload = self._u32(104) * SECTOR
             return max(0, self.actual_size - payload) if payload else 0
@@ -94,11 +94,11 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def content(self) -> tuple[str, ...]:
-        """`crypto_LUKS`: what lies on the disk is encrypted."""
+        """`crypto_LUKS`: the content of the disk is encrypted."""
         return ("crypto_LUKS",) if self.format_match else ()
 
     def post_process(self) -> None:
-        """Once a LUKS2 header is here, declare its metadata and the second header; then read them, once."""
+        """Declare the metadata and the second header of a LUKS2 volume, then parse the metadata once."""
         if self._version != 2 or not self._held(HEADER_BYTES_2) or self._header_size not in HEADER_SIZES_2:
             return
         if not self.has_region("second"):
@@ -116,7 +116,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven only when LUKS2 metadata state the size of every segment, and all lie in the object."""
+        """Proven only if LUKS2 metadata state every segment's size, and all segments lie in the object."""
         if self._parsed is None or not self._checksum_right or self._size is None or not self._disk:
             return Wholeness.UNCHECKED
         for segment in self._parsed.segments:
@@ -152,7 +152,7 @@ class LUKSInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """That it is encrypted; whether headers, key material and payload are where they should be."""
+        """The finding that the volume is encrypted, and findings on headers, key material and payload."""
         if not self.format_match or not self.filled("header"):
             return []
         encrypted = found("encrypted", "a LUKS volume: its content cannot be inspected without the key")
@@ -168,7 +168,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def _slots(self) -> list[tuple[int, int, int]]:
-        """State, offset of the key material in sectors, and stripes, of each of the eight key slots."""
+        """For each of the eight key slots: state, offset of the key material in sectors, stripes."""
         header = self.captured("header")
         return [unpack_from(">I36xII", header, at) for at in range(208, HEADER_BYTES_1, 48)]
 
@@ -212,7 +212,7 @@ class LUKSInspector(HeaderInspector):
             yield from self._agreement(header, self.captured("second"))
 
     def _agreement(self, first: bytes, second: bytes) -> Iterator[Finding]:
-        """Whether the second header is the first one's twin."""
+        """A finding if the second header is missing or differs from the first one."""
         same = second[6:16] == first[6:16] and second[168:208] == first[168:208]
         stands_at = int.from_bytes(second[256:264], "big")
         if not second.startswith(SECOND_SIGNATURE) or stands_at != self._header_size:
@@ -248,7 +248,7 @@ class LUKSInspector(HeaderInspector):
             yield from self._segments(metadata)
 
     def _areas(self, metadata: Metadata) -> Iterator[Finding]:
-        """Whether the key slots' areas lie where they should: behind both headers, as far as stated."""
+        """Findings on the key slots' areas, which must lie after both headers, in the space that is stated."""
         first = 2 * self._header_size
         behind = first + (metadata.keyslots_size or 0)
         if metadata.json_size != self._header_size - HEADER_BYTES_2:
@@ -260,7 +260,7 @@ class LUKSInspector(HeaderInspector):
             yield found("truncated", f"key material ends at byte {end}, the object at {self._size}")
 
     def _segments(self, metadata: Metadata) -> Iterator[Finding]:
-        """Whether the disk's parts lie behind the key material and inside the object."""
+        """Findings on segments that are not after the key material and inside the object."""
         behind = 2 * self._header_size + (metadata.keyslots_size or 0)
         if not self._disk:
             yield found("structure", "the LUKS2 metadata lead to no payload")
@@ -280,7 +280,7 @@ class LUKSInspector(HeaderInspector):
                     "integrity tags lie between the payload's sectors, so its size is unknown",
                 )
 
-    # What is here
+    # What was read
 
     @property
     def _version(self) -> int:

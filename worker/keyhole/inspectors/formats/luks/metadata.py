@@ -16,12 +16,13 @@ from keyhole.inspectors.text import printable
 
 #: cryptsetup's limits, LUKS2_KEYSLOTS_MAX and LUKS2_SEGMENT_MAX.
 MAX_KEYSLOTS = MAX_SEGMENTS = 32
-#: At most so many requirements are named; LUKS2 defines four.
+#: At most this many requirements are reported; LUKS2 defines four.
 MAX_REQUIREMENTS = 8
-#: Values are counted by the commas between them. A volume with the most key slots, segments, digests and
-#: tokens has about two thousand values. Parsing as many as fit into 256 KiB takes over 10 ms.
+#: The most values in the JSON, counted by the commas between them. A volume with the most key slots,
+#: segments, digests and tokens has about two thousand values. Parsing as many as fit into 256 KiB takes over
+#: 10 ms.
 MAX_VALUES = 10_000
-#: Digits of the largest 64-bit number.
+#: The number of digits of the largest 64-bit number.
 MAX_DIGITS = 20
 #: cryptsetup's names of ciphers and requirements are a few dozen characters long.
 MAX_NAME = 128
@@ -30,15 +31,18 @@ DYNAMIC = "dynamic"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the disk: its place in the object, in bytes. If `size` is `None`, it ends with the object."""
+    """A part of the disk: offset and size in the object, in bytes.
+
+    If `size` is `None`, the segment extends to the end of the object.
+    """
 
     offset: int
     size: int | None
     encryption: str
     sector_size: int
-    #: The data are interleaved with integrity tags, so the disk is smaller than the segment.
+    #: Whether the data are interleaved with integrity tags, so that the disk is smaller than the segment.
     has_integrity: bool
-    #: The segment is kept only to return to it while the disk is being re-encrypted.
+    #: Whether the segment is only a backup, kept for recovery while the disk is being re-encrypted.
     is_backup: bool
 
 
@@ -52,7 +56,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The metadata, as far as they can be read. `problems` says in sentences what cannot be read."""
+    """The metadata, as far as they can be read. Each of `problems` is a sentence on something unreadable."""
 
     segments: tuple[Segment, ...] = ()
     areas: tuple[Area, ...] = ()
@@ -63,7 +67,7 @@ class Metadata:
 
 
 def parse(area: bytes) -> Metadata:
-    """Read the JSON area, a text that ends at the first zero byte. No content of the area raises an error."""
+    """Parse the JSON area, a text that ends at the first zero byte. No content raises an error."""
     text = area.split(b"\0", 1)[0]
     if text.count(b",") > MAX_VALUES:
         return Metadata(problems=("the LUKS2 metadata have more values than any volume needs",))
@@ -78,7 +82,7 @@ def parse(area: bytes) -> Metadata:
 
 
 class _Reader:
-    """Takes the needed values from parsed JSON, and notes those that are wrong or missing."""
+    """Takes the needed values from parsed JSON, and records which are wrong or missing."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -130,7 +134,7 @@ class _Reader:
         return list(entries.values())[:limit]
 
     def _number(self, entry: object, name: str) -> int | None:
-        """The number of bytes that a string of digits states."""
+        """The value of `name`, a number of bytes in a string of digits; `None` if it is not such a string."""
         digits = _member(entry, name)
         sound = isinstance(digits, str) and digits.isascii() and digits.isdecimal()
         if not sound or not isinstance(digits, str) or len(digits) > MAX_DIGITS:
@@ -140,7 +144,7 @@ class _Reader:
 
 
 def _integer(digits: str) -> int:
-    """Convert a JSON integer. Those of LUKS2 are small, and converting a long one would be slow."""
+    """Convert a JSON integer. LUKS2 uses only small ones, and converting a long one would be slow."""
     if len(digits) > MAX_DIGITS:
         raise ValueError("a number of too many digits")
     return int(digits)

@@ -1,8 +1,8 @@
-"""Whether the tables of a qcow2 agree: what overlaps, and which clusters are used more often than counted.
+"""Finds contradictions between the tables of a qcow2: overlaps, and clusters used more often than counted.
 
 Source: QEMU, block/qcow2-refcount.c, qcow2_check_refcounts, qcow2_check_metadata_overlap.
 
-A cluster may be pointed at several times, by snapshots, as often as its refcount says.
+Snapshots share clusters, so several entries may point to one cluster, but no more than its refcount says.
 """
 
 from array import array
@@ -16,12 +16,13 @@ from keyhole.inspectors.formats.qcow2.entries import Mapped
 from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, SNAPSHOT_BYTES, QcowMaps
 from keyhole.inspectors.formats.qcow2.refcounts import Refcounts
 
-#: Clusters of one structure whose refcounts are checked. The largest L1 table has as many, of 512 bytes.
+#: At most this many clusters of one structure are checked against their refcounts. The largest L1 table takes
+#: as many clusters if a cluster has 512 bytes.
 MAX_CLUSTERS = 65536
 
 
 def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
-    """Findings on structures that overlap, and on clusters that are pointed at more often than is counted.
+    """Findings on structures that overlap, and on clusters with more pointers than their refcount says.
 
     Args:
         maps: The tables.
@@ -56,7 +57,7 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
 
 
 def _parts(maps: QcowMaps) -> Iterator[Part]:
-    """The header and the tables, each of which lies in one piece."""
+    """The header, and the tables that are contiguous."""
     header = maps.header
     yield Part(0, header.cluster_bytes, "the header")
     yield Part(header.l1_table.offset, header.l1_table.end, "the L1 table")
@@ -68,7 +69,7 @@ def _parts(maps: QcowMaps) -> Iterator[Part]:
 
 
 def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]) -> Iterator[Finding]:
-    """A finding on a cluster that is used more often than its refcount says, as far as both are here."""
+    """A finding on a cluster that is used more often than its refcount says, as far as both are held."""
     bits, counts = maps.header.cluster_bits, _refcounts(maps)
     for part in parts:
         last = (part.end - 1) >> bits
@@ -82,7 +83,7 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
         if (shared := counts.exceeded(pointed_at, times)) is not None:
             yield found(CHECK, f"cluster {shared} is pointed at more often than its refcount says")
             return
-    # The offset of each table, and in the lowest bit whether it is written in place.
+    # The offset of each L2 table; the lowest bit says whether the table is written in place.
     entries = (entry & L1_OFFSET | entry >> 63 for entry in maps.l1_table if entry & L1_OFFSET)
     written = any(
         one | 1 == other | 1 and (one | other) & 1 for one, other in pairwise(ascending(array("Q", entries)))
@@ -92,7 +93,7 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
 
 
 def _refcounts(maps: QcowMaps) -> Refcounts:
-    """The refcounts that are here."""
+    """The refcounts that are held."""
     header, table = maps.header, maps.refcount_table
     offsets = unique(maps.refcount_blocks)
     held = {offset: block for offset in offsets if (block := maps.cluster_at(offset))}
@@ -116,7 +117,7 @@ def _snapshot_sizes(maps: QcowMaps) -> Iterator[Finding]:
 
 
 def _unique(lists: "Iterable[array[int]]") -> "array[int]":
-    """The numbers in some sorted lists, each once."""
+    """The distinct numbers of several sorted lists, in ascending order."""
     numbers = array("Q")
     for some in lists:
         numbers.extend(some)
@@ -124,12 +125,12 @@ def _unique(lists: "Iterable[array[int]]") -> "array[int]":
 
 
 def _counted(numbers: "array[int]") -> list[tuple[int, int]]:
-    """Numbers in ascending order, and how often each is there."""
+    """Pairs of a number and how often it occurs, from numbers in ascending order."""
     return [(number, sum(1 for _ in alike)) for number, alike in groupby(numbers)]
 
 
 def _pointers(groups: dict[int, Mapped]) -> "Iterator[tuple[int, array[int]]]":
-    """The clusters that L2 tables point to, with how often each of these tables is there."""
+    """The clusters that L2 tables point to, with how many L1 entries point to each of these tables."""
     for times, group in groups.items():
         yield times, group.clusters
         yield times, group.compressed

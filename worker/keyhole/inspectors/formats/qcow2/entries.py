@@ -4,19 +4,19 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 E
 
 | bits | of an L2 entry |
 |---|---|
-| 0 | version 3, not with extended entries: the cluster reads as zeros |
+| 0 | version 3 without extended entries: the cluster reads as zeros |
 | 9 to 55 | offset of the cluster; zero: it is not allocated |
 | 62 | the cluster is compressed |
-| 63 | its refcount is exactly one, so it is written in place |
+| 63 | the cluster's refcount is exactly one, so QEMU writes the cluster in place |
 
-All others are zero. For a compressed cluster, x = 62 - (cluster bits - 8):
+All other bits are zero. For a compressed cluster, x = 62 - (cluster bits - 8):
 
-| bits | of a compressed one |
+| bits | of a compressed cluster's entry |
 |---|---|
-| 0 to x - 1 | offset of the data, of any byte |
-| x to 61 | sectors of 512 bytes that it takes beyond the one in which it begins |
+| 0 to x - 1 | offset of the data, which need not be aligned |
+| x to 61 | sectors of 512 bytes that the data take after the one in which they begin |
 
-Compressed clusters share clusters of the file with each other, and with nothing else.
+Compressed clusters may share a cluster of the file with each other, but with nothing else.
 """
 
 from array import array
@@ -28,19 +28,19 @@ from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import SECTOR, big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import ascending
 
-#: Bytes of a table that count for a step of effort.
+#: Reading this many bytes of a table counts as one step of effort.
 BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00
-#: Bits that must be zero in an entry. In version 2 and in extended entries, so must the lowest bit.
+#: Bits that must be zero in an entry. In version 2 and in extended entries, the lowest bit must be zero too.
 RESERVED, LOWEST = 0x3F000000000001FE, 1
 COMPRESSED = 1 << 62
 
 
 class Mapped(NamedTuple):
-    """The clusters of the file that entries point to, by number and sorted; some several times.
+    """The numbers of the clusters that entries point to, sorted. A number may occur several times.
 
-    `in_place` says whether one that is there several times is written in place. `sound` is false if an entry
-    does not point to the beginning of a cluster, or has a bit that no version knows.
+    `in_place` says whether a cluster that occurs several times is written in place. `sound` is false if an
+    entry does not point to the beginning of a cluster, or has a bit set that must be zero.
     """
 
     clusters: "array[int]"
@@ -65,7 +65,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
             elif entry:
                 bad |= entry & reserved
                 if entry & OFFSET:
-                    # The number of the cluster, and whether it is written in place.
+                    # The number of the cluster; the lowest bit says whether it is written in place.
                     plain.append((entry & OFFSET) >> cluster_bits << 1 | entry >> 63)
     plain = ascending(plain)
     spend(CALL)
@@ -79,7 +79,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
 
 
 def _touched(entry: int, cluster_bits: int) -> Iterator[int]:
-    """The numbers of the clusters in which a compressed cluster lies."""
+    """The numbers of the clusters that hold the data of a compressed cluster."""
     shift = 62 - (cluster_bits - 8)
     start = entry & ((1 << shift) - 1)
     sectors = (entry >> shift & ((1 << (cluster_bits - 8)) - 1)) + 1

@@ -1,4 +1,4 @@
-r"""The header of a qcow2, versions 2 and 3, and the header extensions behind it. All fields are big-endian.
+r"""The header of a qcow2, versions 2 and 3, and the header extensions after it. All fields are big-endian.
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Header" and "Header extensions"; limits: block/qcow2.h.
 
@@ -34,24 +34,24 @@ from typing import NamedTuple, Self
 from keyhole.inspectors.region import ByteRange
 
 MAGIC = b"QFI\xfb"
-#: How much is held of the header. QEMU writes 112 bytes.
+#: How much of the header is held. QEMU writes 112 bytes.
 HEADER_BYTES = 512
-#: The bytes of the header in version 2, and the fewest in version 3.
+#: The length of the header in version 2, and its least length in version 3.
 HEADER_BYTES_V2, HEADER_BYTES_V3 = 72, 104
 FIELDS, FIELDS_V3 = Struct(">4xIQIIQIIQQIIQ"), Struct(">QQQII")
 #: The values that version 2 implies for the fields of version 3: no features, refcounts of 16 bits.
 FIELDS_IN_V2 = (0, 0, 0, 4, HEADER_BYTES_V2)
 
-#: The specification's limit of a backing file's name.
+#: The specification's limit for the length of a backing file's name.
 MAX_NAME_BYTES = 1023
-#: Extensions lie between header and backing name, and QEMU writes less than 1 KiB. Only so many bytes are
-#: read.
+#: At most this much of the header extensions is read. They lie between the header and the backing file's
+#: name, and QEMU writes less than 1 KiB of them.
 MAX_EXTENSION_BYTES = 16 * 1024
 #: QEMU writes at most six kinds of extension, each once.
 MAX_EXTENSIONS = 32
 
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
-#: An autoclear feature: the data file by itself is the disk.
+#: An autoclear feature: the data file is a raw image of the disk.
 RAW_DATA_FILE = 1 << 1
 
 
@@ -79,7 +79,7 @@ class Header(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
-        """The header that `raw` begins with; `None` if it is cut off."""
+        """The header at the start of `raw`; `None` if it is cut off."""
         if len(raw) < HEADER_BYTES_V2:
             return None
         fields = FIELDS.unpack_from(raw)
@@ -93,7 +93,7 @@ class Header(NamedTuple):
 
     @property
     def in_bounds(self) -> bool:
-        """Whether the sizes are within the format's limits, so that what the header leads to can be read."""
+        """Whether the sizes are within the format's limits, so that the tables can be located."""
         least = HEADER_BYTES_V2 if self.version == 2 else HEADER_BYTES_V3
         return (
             9 <= self.cluster_bits <= 21
@@ -118,22 +118,22 @@ class Header(NamedTuple):
 
     @property
     def has_data(self) -> bool:
-        """Whether clusters of the disk lie in this file."""
+        """Whether the disk's clusters lie in this file and not in an external data file."""
         return not self.incompatible & DATA_FILE
 
     @property
     def refcounts_right(self) -> bool:
-        """Whether the refcounts are said to be right."""
+        """Whether the refcounts are reliable: the image is marked neither dirty nor corrupt."""
         return not self.incompatible & (DIRTY | CORRUPT)
 
     @property
     def backing_name(self) -> ByteRange:
-        """Where the backing file's name lies, as much of it as the format allows."""
+        """Where the backing file's name lies, cut to the longest name that the format allows."""
         return ByteRange(self.backing_offset, min(self.backing_length, MAX_NAME_BYTES))
 
     @property
     def extensions(self) -> ByteRange:
-        """Where the header extensions lie, as much of them as is read."""
+        """Where the header extensions lie, cut to the part that is read."""
         end = self.cluster_bytes
         if self.length < self.backing_offset < end:
             end = self.backing_offset
@@ -163,7 +163,7 @@ class Header(NamedTuple):
 class Extensions(NamedTuple):
     """The header extensions as (type, data), and whether they end as they should.
 
-    They end with the end marker. In QEMU, they also end where there is no room for more. If an extension does
+    The end marker ends them. In QEMU, they also end where there is no room for another. If an extension does
     not fit, some readers see the extensions after it and others do not.
     """
 
@@ -172,7 +172,7 @@ class Extensions(NamedTuple):
 
     @classmethod
     def parse(cls, area: bytes, length: int) -> Self:
-        """The extensions in an area of `length` bytes, of which `area` is what the object has."""
+        """The extensions in an area of `length` bytes; `area` is shorter if the object ends within it."""
         entries: list[tuple[int, bytes]] = []
         position = 0
         while position + 8 <= len(area) and len(entries) < MAX_EXTENSIONS:

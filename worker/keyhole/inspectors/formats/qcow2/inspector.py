@@ -1,10 +1,10 @@
-"""QEMU's qcow2, versions 2 and 3. All fields are big-endian; `header` has the table of them.
+"""QEMU's qcow2, versions 2 and 3. All fields are big-endian; the module `header` lists them.
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "Host cluster management".
 
-Wholeness: the refcount table leads to the last refcount block, and the block's last nonzero entry is the last
-cluster in use: the high-water mark. That cluster may be cut short, because nothing pads a file to whole
-clusters, but it must begin inside the object. `maps` says which tables are read besides.
+Wholeness: the refcount table points to the last refcount block, and the block's last nonzero entry is the
+last cluster in use, the high-water mark. That cluster may be cut short, because nothing pads a file to whole
+clusters, but it must begin inside the object. The module `maps` says which other tables are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,7 +38,8 @@ from keyhole.inspectors.text import printable
 MAX_L1_BYTES = 32 * 1024 * 1024
 MAX_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024
 MAX_SNAPSHOTS = 65536
-#: An extended L2 entry divides a cluster into 32 subclusters, which are no smaller than the smallest cluster.
+#: An extended L2 entry divides a cluster into 32 subclusters. A subcluster has at least 512 bytes, like the
+#: smallest cluster.
 LEAST_EXTENDED_CLUSTER = 32 * SECTOR
 
 FEATURE_NAMES = {
@@ -57,7 +58,8 @@ EXTENSION_BACKING_FORMAT = 0xE2792ACA
 EXTENSION_DATA_FILE = 0x44415441
 EXTENSION_ENCRYPTION = 0x0537BE77
 EXTENSION_BITMAPS = 0x23852875
-#: Header extensions that point to a structure: its name, and where the extension has its offset and length.
+#: Header extensions that point to a structure: the structure's name, and where in the extension's data its
+#: offset and its length are.
 POINTERS = {
     EXTENSION_ENCRYPTION: ("the encryption header", 0, 8),
     EXTENSION_BITMAPS: ("the bitmap directory", 16, 8),
@@ -66,26 +68,26 @@ NO_EXTENSIONS = Extensions((), ended=True)
 
 
 class QcowInspector(HeaderInspector):
-    """QEMU qcow2: 32 bytes from the front give the virtual size, the refcounts tell whether it is whole."""
+    """QEMU qcow2: the first 32 bytes give the virtual size, the refcounts tell whether the image is whole."""
 
     NAME = "qcow2"
     BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        # Set once all of it is here; `None` if it is cut off or out of bounds.
+        # Set once the whole header is read; stays `None` if the header is cut off or out of bounds.
         self._header: Header | None = None
         self._maps: QcowMaps | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object's first 512 bytes, or fewer, begin with qcow2's magic and a version of it."""
+        """Whether the object's first 512 bytes, or fewer, begin with qcow2's magic and version 2 or 3."""
         return prefix.startswith(MAGIC) and prefix[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header, in bytes; zero until it is here."""
+        """The size field of the header, in bytes; zero until it is read."""
         return self._u64(24) if self.format_match and len(self.region("header").data) >= 32 else 0
 
     @property
@@ -94,7 +96,7 @@ class QcowInspector(HeaderInspector):
         return f"v{self._u32(4)}" if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare what the header leads to: names, extensions, and the tables, one after the other."""
+        """Declare what the header points to: backing name, extensions and, step by step, the tables."""
         if self._maps is None and self.filled("header") and self.format_match:
             header = Header.parse(self.captured("header"))
             if header is not None and header.in_bounds:
@@ -106,24 +108,27 @@ class QcowInspector(HeaderInspector):
             self._maps.declare()
 
     def _declare_beyond_header(self, name: str, wanted: ByteRange) -> None:
-        """Declare the part of a range that the header's region does not hold: a stream has passed that."""
+        """Declare the part of a range behind the header's region, because a stream has passed that region."""
         start = max(wanted.offset, HEADER_BYTES)
         self.new_region(name, CaptureRegion(start, max(0, wanted.end - start)))
 
     def _with_header(self, name: str, wanted: ByteRange) -> bytes:
-        """The bytes of a range declared so; nothing until all of them are here."""
+        """The bytes of a range that `_declare_beyond_header` declared; empty until all of them are read."""
         if not self.filled(name):
             return b""
         return self.captured("header")[wanted.offset : wanted.end] + self.captured(name)
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the refcount block was seen to its end, sampled when only its beginning was."""
+        """Proven if the refcount table and its last block were read to their ends, sampled if only in part.
+
+        A thorough inspector proves it only by all tables.
+        """
         header, maps = self._header, self._maps
         if header is None or maps is None or not self.filled("refcount_block") or not header.refcounts_right:
             return Wholeness.UNCHECKED
         if maps.last_cluster is None:
-            # The block counts no cluster, so the mark lies in an earlier block, which was not read.
+            # All counts of the block are zero, so the mark lies in an earlier block, which was not read.
             return Wholeness.UNCHECKED
         if self.thorough:
             return Wholeness.PROVEN if maps.whole else Wholeness.SAMPLED
@@ -265,7 +270,7 @@ class QcowInspector(HeaderInspector):
         if mark is not None and mark >= size:
             pointed_to = maps.pointed_to_end
             if pointed_to is not None and pointed_to < size:
-                # e2image counts clusters that it never writes. No reader looks for them.
+                # e2image counts clusters that it never writes. No reader accesses them.
                 message = f"the refcounts count clusters up to byte {mark}, which no table points to"
                 yield found("truncated", message, Severity.INFO)
             else:
@@ -278,7 +283,7 @@ class QcowInspector(HeaderInspector):
 
     @Remembered
     def _extensions(self) -> Extensions:
-        """The header extensions, as far as they are here."""
+        """The header extensions, as far as they are read."""
         if self._header is None:
             return NO_EXTENSIONS
         area = self._header.extensions

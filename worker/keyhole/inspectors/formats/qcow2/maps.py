@@ -1,18 +1,18 @@
-"""The tables of a qcow2: which of them are read, and what they point to.
+"""The tables of a qcow2: which of them Keyhole reads, and what they point to.
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Host cluster management", "Cluster mapping", "Snapshots".
 
-| offset | bytes | field of an entry of the snapshot table, which is padded to 8 |
+| offset | bytes | field of an entry of the snapshot table; entries are padded to a multiple of 8 bytes |
 |---|---|---|
 | 0 | 8 | offset of the snapshot's L1 table |
 | 8 | 4 | entries of that table |
 | 12 | 2 | length of the identifier |
 | 14 | 2 | length of the name |
-| 36 | 4 | length of further data: u64@48 the size of the disk |
+| 36 | 4 | length of further data, with the size of the disk as u64@48 |
 | 40 | | further data, identifier, name |
 
-The front of the file is held: QEMU writes the first L2 table and the first refcount block there, and a scan's
-first GET brings it. A thorough inspector reads all tables, including those of snapshots.
+The front of the file is held, because QEMU writes the first L2 table and the first refcount block there, and
+a scan's first GET fetches it. A thorough inspector reads all tables, including those of snapshots.
 """
 
 from array import array
@@ -28,25 +28,25 @@ from keyhole.inspectors.formats.qcow2.header import HEADER_BYTES, Header
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 
-#: How much is held of the front: at the default cluster size the header, one cluster of each kind of table,
-#: and the first L2 table.
+#: How much of the front is held. At the default cluster size this covers the header, one cluster of each kind
+#: of table, and the first L2 table.
 NEAR_BYTES = 320 * 1024
-#: With larger clusters no L2 table lies in the front.
+#: With larger clusters, no L2 table lies in the front, so the front is not held.
 MAX_NEAR_CLUSTER = 64 * 1024
-#: How much is held of the refcount table: 16,384 entries lead to 32 TiB of image at the default cluster size.
+#: How much of the refcount table is held: 16,384 entries lead to 32 TiB of image at the default cluster size.
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
-#: How much is held of the last refcount block: all of it at cluster sizes up to 128 KiB, else its beginning.
+#: How much of the last refcount block is held: all of it at cluster sizes up to 128 KiB, else its beginning.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
-#: How much a thorough inspector holds of the snapshot table. QEMU writes about 100 bytes for a snapshot.
+#: How much of the snapshot table a thorough inspector holds. QEMU writes about 100 bytes for a snapshot.
 MAX_SNAPSHOT_BYTES = 1024 * 1024
 #: The bits of an L1 entry that must be zero, and those of its L2 table's offset (section "L1 table entry").
 L1_RESERVED, L1_OFFSET = 0x7F000000000001FF, 0x00FFFFFFFFFFFE00
-#: An entry of the snapshot table without its texts and extra data.
+#: The bytes of an entry of the snapshot table without further data, identifier and name.
 SNAPSHOT_BYTES = 40
 
 
 class Snapshot(NamedTuple):
-    """A snapshot's L1 table, and the size of its disk if that is stated."""
+    """A snapshot's L1 table, and the size of its disk if the entry states it."""
 
     l1: ByteRange
     disk_bytes: int | None
@@ -72,7 +72,7 @@ class QcowMaps:
         self.remembered = inspector.remembered
         self._inspector = inspector
 
-    # What is read
+    # Declaring what is read
 
     def declare(self) -> None:
         """Declare the tables that can be declared now."""
@@ -83,7 +83,7 @@ class QcowMaps:
                 THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length
             )
             inspector.new_region("refcount_table", CaptureRegion(header.refcount_table.offset, length))
-            # A stream has passed the header when this is declared.
+            # When this is declared, a stream has already passed the header.
             near = NEAR_BYTES - HEADER_BYTES if header.cluster_bytes <= MAX_NEAR_CLUSTER else 0
             inspector.new_region("front", CaptureRegion(HEADER_BYTES, near))
             near = thorough or header.l1_table.end <= NEAR_BYTES
@@ -103,7 +103,7 @@ class QcowMaps:
             inspector.new_region("tables", ScatteredRegion(self._tables()))
 
     def _tables(self) -> Iterator[ByteRange]:
-        """The L2 tables and refcount blocks to read beside those in the front."""
+        """The L2 tables and refcount blocks that a thorough inspector reads."""
         if not self._inspector.thorough:
             return
         for offsets, most in ((self.l2_tables, THOROUGH_BYTES), (self.refcount_blocks, THOROUGH_BYTES // 2)):
@@ -112,7 +112,7 @@ class QcowMaps:
 
     @property
     def whole(self) -> bool:
-        """Whether all tables are here, those of snapshots among them."""
+        """Whether all tables are held, including those of snapshots."""
         header, inspector = self.header, self._inspector
         if not self.held or len(self.snapshots) < header.snapshots:
             return False
@@ -125,16 +125,16 @@ class QcowMaps:
             and len(unique(self.refcount_blocks)) * header.cluster_bytes <= THOROUGH_BYTES // 2
         )
 
-    # What is here
+    # The tables that are held
 
     @Remembered
     def l1_table(self) -> Sequence[int]:
-        """The entries of the active L1 table, where that is read."""
+        """The entries of the active L1 table; empty if it is not read."""
         return big_endian("Q", self._captured("l1_table"))
 
     @Remembered
     def last_block(self) -> LastBlock | None:
-        """The last refcount block in use; `None` if the refcount table is not here or leads to none."""
+        """The last refcount block in use; `None` if the refcount table is not held or points to none."""
         table = self._captured("refcount_table")
         used = used_bytes(table)
         if not used:
@@ -145,19 +145,22 @@ class QcowMaps:
 
     @Remembered
     def last_cluster(self) -> int | None:
-        """Where the last cluster in use begins, by the last refcount block; `None` if that counts nothing."""
+        """Where the last cluster in use begins, by the last refcount block; `None` if all counts are zero."""
         block, last = self._captured("refcount_block"), self.last_block
         used = used_bytes(block)
         if not used or last is None:
             return None
-        # Refcounts below 8 bits fill a byte from its low bits; wider ones are big-endian.
+        # Refcounts of fewer than 8 bits fill a byte from its low bits; wider ones are big-endian.
         last_bit = (used - 1) * 8 + block[used - 1].bit_length() - 1
         cluster, bits = self.header.cluster_bytes, self.header.refcount_bits
         return (last.number * (cluster * 8 // bits) + last_bit // bits) * cluster
 
     @property
     def pointed_to_end(self) -> int | None:
-        """Where the last cluster begins that an L2 table points to; `None` unless all tables are here."""
+        """Where the last L2 table, or cluster that one points to, begins; `None` unless all tables are held.
+
+        It is also `None` if the image has snapshots.
+        """
         header = self.header
         if header.snapshots or not self.held:
             return None
@@ -172,11 +175,11 @@ class QcowMaps:
 
     @property
     def held(self) -> bool:
-        """Whether all tables are here that are read."""
+        """Whether every table that is to be read is held."""
         return self._inspector.filled("tables")
 
     def mapped_by(self, tables: Iterable[int]) -> Mapped:
-        """The clusters that the L2 tables at some offsets point to, as far as the tables are here."""
+        """The clusters that the L2 tables at some offsets point to; tables that are not held are left out."""
         header = self.header
         return mapped(
             map(self.cluster_at, tables),
@@ -187,7 +190,7 @@ class QcowMaps:
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """The snapshots, as far as their table is here."""
+        """The snapshots, as far as their table is held."""
         table, position = self._captured("snapshot_table"), 0
         snapshots: list[Snapshot] = []
         while len(snapshots) < self.header.snapshots and position + SNAPSHOT_BYTES <= len(table):
@@ -203,7 +206,7 @@ class QcowMaps:
 
     @property
     def _l1_tables(self) -> list[Sequence[int]]:
-        """The entries of the L1 tables that are here: the active one's, and those of snapshots."""
+        """The entries of the L1 tables that are held: the active one and those of snapshots."""
         if not self._inspector.has_region("snapshot_l1"):
             return [self.l1_table]
         region = self._inspector.region("snapshot_l1")
@@ -222,7 +225,7 @@ class QcowMaps:
 
     @Remembered
     def refcount_table(self) -> "array[int]":
-        """The entries of the refcount table: where blocks lie, or zero."""
+        """The entries of the refcount table: the offset of each refcount block, or zero."""
         table = self._captured("refcount_table")
         used = -(-used_bytes(table) // 8) * 8
         entries = array("Q", (entry & ~0x1FF for entry in big_endian("Q", table[:used])))
@@ -230,7 +233,7 @@ class QcowMaps:
         return entries
 
     def cluster_at(self, offset: int) -> bytes:
-        """The cluster at an offset, where that is here; else nothing, or a part of it."""
+        """The cluster at an offset; empty unless all of it is held."""
         for name in ("tables", "front", "refcount_block"):
             data = self._inspector.region(name).at(offset, self.header.cluster_bytes)
             if len(data) == self.header.cluster_bytes:
@@ -242,7 +245,7 @@ class QcowMaps:
 
 
 def _first(pieces: Iterable[ByteRange], most: int) -> Iterator[ByteRange]:
-    """The first pieces, as many as have at most `most` bytes together."""
+    """The first pieces, as many as fit into `most` bytes together."""
     for piece in pieces:
         most -= piece.length
         if most < 0:

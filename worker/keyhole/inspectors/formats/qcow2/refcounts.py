@@ -1,10 +1,10 @@
-"""The refcounts of a qcow2: how often each cluster may be pointed at.
+"""The refcounts of a qcow2: how many pointers each cluster may have.
 
 Source: QEMU, docs/interop/qcow2.txt, section "Host cluster management".
 
-The refcount table points to refcount blocks, each of one cluster. A refcount has a power of two of bits: of
-less than 8 several share a byte, from its low bits on; larger ones are big-endian. A cluster that is pointed
-at more often than its refcount says is free for QEMU while something still points at it.
+The refcount table points to refcount blocks, each of one cluster. A refcount has 1, 2, 4, 8, 16, 32 or 64
+bits. Refcounts of fewer than 8 bits share a byte, the first in its low bits; wider ones are big-endian. If a
+cluster has more pointers than its refcount says, QEMU can free it while something still points to it.
 """
 
 from array import array
@@ -16,20 +16,20 @@ from operator import eq
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.fields import big_endian
 
-#: The type codes of arrays by the bits of an entry.
+#: The array type code for each width of a refcount in bits.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
 
 class Refcounts:
-    """The refcounts of the blocks that are held.
+    """The refcounts in the refcount blocks that are held.
 
     Args:
         bits: The bits of a refcount.
         per_block: How many refcounts a block has.
-        table: The offsets of the blocks, as far as the refcount table is held; zero is none.
-        blocks: The blocks that are held whole, by their offset.
+        table: The offsets of the blocks, as far as the refcount table is held; zero if there is no block.
+        blocks: The blocks that are held completely, by their offset.
         whole: Whether all of the refcount table is held.
-        shared: Whether clusters may be pointed at several times though their refcounts are not held.
+        shared: Whether clusters whose refcounts are not held may have several pointers.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Refcounts:
         self._shared = shared
 
     def exceeded(self, clusters: Sequence[int], times: int = 1) -> int | None:
-        """The number of a cluster that is pointed at more often than its refcount says; `None` if none is.
+        """The number of a cluster that has more pointers than its refcount says; `None` if there is none.
 
         Args:
-            clusters: The clusters that are pointed at, sorted; each is listed once for each pointer.
-            times: How often each of these pointers counts.
+            clusters: The numbers of the clusters, sorted; a cluster is listed once for each pointer to it.
+            times: How many pointers each list entry stands for.
         """
         start = 0
         while start < len(clusters):
@@ -69,7 +69,7 @@ class Refcounts:
         return None
 
     def _exceeded_in(self, places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
-        """The same of the places in one block."""
+        """Like `exceeded`, for places within one block, whose refcounts are `counts`."""
         if counts is None:
             if self._shared:
                 return None
@@ -97,7 +97,7 @@ def decoded(block: bytes, bits: int) -> Sequence[int]:
 
 
 def _repeated(places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
-    """One of the sorted places that is there more often than its refcount allows."""
+    """A place that the sorted list has more often than its refcount allows; `None` if there is none."""
     if not any(map(eq, places, islice(places, 1, None))):
         return None
     for place, _ in groupby(one for one, other in pairwise(places) if one == other):

@@ -1,1 +1,1 @@
-"""Microsoft VHDX."""
+"""Microsoft's VHDX: its headers, region table, metadata and block allocation table."""

@@ -1,8 +1,8 @@
 """The block allocation table (BAT) of a VHDX: where the disk's blocks and their sector bitmaps lie.
 
 Source: Microsoft, [MS-VHDX], section 2.5. Each entry has 8 bytes, little-endian: the state in bits 0 to 2,
-the offset in MiB from bit 20 on. After each group of data blocks, of as many as the chunk ratio says, follows
-the entry of the bitmap block that they share.
+the offset in MiB from bit 20 on. The chunk ratio says how many data blocks share a sector bitmap block. The
+BAT has the entries of that many data blocks, then the entry of their bitmap block, and so on.
 """
 
 from array import array
@@ -20,9 +20,9 @@ FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
 
 
 class Bat(NamedTuple):
-    """The places of the blocks and of the sector bitmaps that are present, in MiB.
+    """The offsets of the blocks and of the sector bitmaps that are present, in MiB.
 
-    `partial` says whether a block is partly a parent's.
+    `partial` says whether the content of some block lies partly in a parent image.
     """
 
     blocks: "array[int]"
@@ -32,7 +32,7 @@ class Bat(NamedTuple):
 
     @classmethod
     def of(cls, table: bytes, disk: Disk) -> "Bat":
-        """The BAT, as far as it is held and the disk needs it."""
+        """The BAT, as far as `table` holds it and the disk needs it."""
         ratio = disk.chunk_ratio
         spend(CALL)
         blocks = little_endian("Q", table[: 8 * disk.bat_entries])
@@ -48,7 +48,7 @@ class Bat(NamedTuple):
         return max((max(places) * MIB + length for places, length in pairs if places), default=0)
 
     def structures(self) -> tuple[Blocks, Blocks]:
-        """The blocks and the bitmaps, to see whether they overlap something."""
+        """The blocks and the bitmaps, for the check that nothing overlaps."""
         return (
             Blocks("a block", self.blocks, self.block_size, unit=MIB),
             Blocks("a sector bitmap", self.bitmaps, MIB, unit=MIB),

@@ -1,4 +1,4 @@
-"""Microsoft VHDX. All fields are little-endian; GUIDs have their first three parts in that order, too.
+"""Microsoft VHDX. All fields are little-endian, including the first three parts of a GUID.
 
 Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT), 2.6 (metadata region).
 
@@ -6,15 +6,15 @@ Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT
 |---|---|---|
 | 0 | 8 | file identifier `vhdxfile` |
 | 64 KiB, 128 KiB | 4096 | headers: `head`, CRC-32C u32@4, sequence u64@8, log GUID @48, version u16@66, log length u32@68, log offset u64@72 |
-| 192 KiB, 256 KiB | 64 KiB | region tables: `regi`, CRC-32C u32@4, entries u32@8, from 16 on 32 B each: GUID, offset u64@16, length u32@24, required u32@28 |
-| by the region table | 64 KiB | metadata table: `metadata`, entries u16@10, from 32 on 32 B each: GUID, offset u32@16 (in the region), length u32@20, flags u32@24 (bit 2: required) |
-| by the region table | 8 B an entry | BAT: state in bits 0 to 2 (6 fully, 7 partly present), offset in MiB from bit 20 on |
+| 192 KiB, 256 KiB | 64 KiB | region tables: `regi`, CRC-32C u32@4, entries u32@8; from byte 16 on, entries of 32 bytes: GUID, offset u64@16, length u32@24, required u32@28 |
+| where the region table says | 64 KiB | metadata table: `metadata`, entries u16@10; from byte 32 on, entries of 32 bytes: GUID, offset u32@16 (in the region), length u32@20, flags u32@24 (bit 2: required) |
+| where the region table says | 8 bytes an entry | BAT: state in bits 0 to 2 (6 fully, 7 partially present), offset in MiB from bit 20 on |
 
-The header with the higher sequence number counts, and the first region table that is intact. The metadata and
-BAT regions may lie anywhere after the first MiB.
+The header with the higher sequence number is the valid one. Keyhole uses the first region table that is
+intact. The metadata and BAT regions may lie anywhere after the first MiB.
 
-Wholeness: the highest block that the BAT leads to. Only the beginning of a BAT longer than
-`MAX_BAT_BYTES` is read.
+Wholeness: the highest block that the BAT points to must lie in the object. If the BAT is longer
+than `MAX_BAT_BYTES`, only its beginning is read.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Mapping
@@ -55,20 +55,21 @@ SIGNATURE = b"vhdxfile"
 HEADERS = {"header_1": 64 * KIB, "header_2": 128 * KIB}
 REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
 
-#: The metadata table and the items behind it, which are written right after it and take some hundred bytes.
+#: How much of the metadata region is held: the metadata table and the items. Writers put the items right
+#: after the table, and the items take a few hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
-#: How much is held of the BAT: 30,720 entries, 960 GiB at the usual block size of 32 MiB, 30 GiB at the
-#: smallest.
+#: How much of the BAT is held: 30,720 entries. They map 960 GiB at the usual block size of 32 MiB, and 30 GiB
+#: at the smallest, 1 MiB.
 MAX_BAT_BYTES = 240 * KIB
-#: A table may have thousands of entries; this many findings of one kind tell as much.
+#: The most findings of one kind. A table may have thousands of entries, but more findings would add nothing.
 MAX_FINDINGS = 8
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
-#: Headers and region tables as one more region.
+#: The header section (headers and region tables), treated like a region.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
 
 
 class VHDXInspector(FileInspector):
-    """MS VHDX: the region table leads to the metadata, and the metadata to the virtual size."""
+    """Microsoft VHDX: the region table points to the metadata, which state the virtual size."""
 
     NAME = "vhdx"
 
@@ -96,20 +97,20 @@ class VHDXInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The metadata's item `VIRTUAL_DISK_SIZE`, in bytes; zero until it is here."""
+        """The metadata's item `VIRTUAL_DISK_SIZE`, in bytes; zero until it is read."""
         return self._disk.size
 
     @property
     def subformat(self) -> str | None:
-        """`fixed`, `dynamic` or `differencing`, by the file parameters."""
+        """`fixed`, `dynamic` or `differencing`, as the file parameters say."""
         return self._disk.subformat
 
     def post_process(self) -> None:
-        """Follow the chain: region tables, metadata and BAT, then items that lie far from the metadata table.
+        """Declare the region tables, then the metadata and the BAT, then items far from the metadata table.
 
         Raises:
-            ImageFormatError: A table has more entries than the format allows, or is not the table it should
-            be.
+            ImageFormatError: The region table or the metadata table is missing or broken, or has more entries
+            than the format allows; or the region table names no metadata region.
         """
         if not self.format_match:
             return
@@ -139,7 +140,7 @@ class VHDXInspector(FileInspector):
             self.new_region("bat", CaptureRegion(bat.offset, min(bat.length, most)))
 
     def _intact_region_table(self) -> bytes | None:
-        """The first region table that is intact, once that is decided; the object may end before both."""
+        """The first intact region table; `None` until it is read, or if the object ends too early."""
         for name in REGION_TABLES:
             if not self.filled(name):
                 return None
@@ -164,14 +165,14 @@ class VHDXInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when all of the BAT was seen, sampled when its beginning was."""
+        """Proven if the whole BAT was read, sampled if only its beginning was."""
         entries = self._disk.bat_entries
         if not entries or not self.filled("bat"):
             return Wholeness.UNCHECKED
         return Wholeness.PROVEN if entries * 8 <= self.region("bat").length else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Block and sector sizes and, of a differencing image, where it says its parent is."""
+        """Block size, sector size and, for a differencing image, its parent locator."""
         facts: dict[str, object] = {}
         if len(self._item(FILE_PARAMETERS)) == 8:
             facts["block_size"] = self._disk.stated_block_size
@@ -285,7 +286,7 @@ class VHDXInspector(FileInspector):
         if bat.end > size:
             yield found("truncated", f"the BAT leads to bytes up to {bat.end}, the object has {size}")
 
-    # What the tables lead to
+    # What the tables point to
 
     @Remembered
     def _intact_headers(self) -> list[Header]:
@@ -294,12 +295,12 @@ class VHDXInspector(FileInspector):
 
     @property
     def _header(self) -> Header | None:
-        """The header that counts; `None` if neither is intact."""
+        """The valid header; `None` if neither is intact."""
         return max(self._intact_headers, key=lambda header: header.sequence, default=None)
 
     @property
     def _log_region(self) -> list[Entry]:
-        """The log as one more region; none if there is none."""
+        """A list of the log, treated like a region; empty if there is no log."""
         header = self._header
         if header is None or not header.log_length:
             return []
@@ -309,7 +310,7 @@ class VHDXInspector(FileInspector):
         return next((entry for entry in self._region_entries or () if entry.guid == guid), None)
 
     def _item(self, guid: str) -> bytes:
-        """The part of a metadata item that is read; empty until it is here, short if the item is cut off."""
+        """The part of a metadata item that Keyhole needs; empty until it is read, short if it is cut off."""
         entry = self._items.get(guid)
         if entry is None:
             return b""
@@ -319,7 +320,7 @@ class VHDXInspector(FileInspector):
 
     @Remembered
     def _disk(self) -> Disk:
-        """The disk, as far as the items that describe it are here."""
+        """The disk, as far as the items that describe it are read."""
         return Disk.of(
             self._item(self.VIRTUAL_DISK_SIZE), self._item(FILE_PARAMETERS), self._item(LOGICAL_SECTOR_SIZE)
         )

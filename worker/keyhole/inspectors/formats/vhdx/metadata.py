@@ -1,4 +1,4 @@
-"""The metadata of a VHDX: what its items say of the disk and of its parent. All fields are little-endian.
+"""The metadata of a VHDX: what its items say about the disk and its parent. All fields are little-endian.
 
 Source: Microsoft, [MS-VHDX], section 2.6 (metadata region). The metadata table names each item by a GUID.
 """
@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 from keyhole.inspectors.formats.vhdx.tables import KIB, MIB
 from keyhole.inspectors.text import printable
 
-#: Only a parent locator is longer than this; its paths are cut off.
+#: At most this much of an item is read. Only a parent locator can be longer; its paths are then cut off.
 MAX_ITEM_BYTES = 64 * KIB
-#: A parent locator has a handful of entries.
+#: At most this many entries of a parent locator are read. It usually has a handful.
 MAX_LOCATOR_ENTRIES = 16
-#: The largest disk (2.6.2.2).
+#: The size of the largest disk, 64 TiB (2.6.2.2).
 MAX_DISK_BYTES = 64 * 1024 * 1024 * MIB
 
 VIRTUAL_DISK_SIZE = "2FA54224-CD1B-4876-B211-5DBED83BF4B8"
@@ -24,7 +24,7 @@ PHYSICAL_SECTOR_SIZE = "CDA348C7-445D-4471-9CC9-E9885251C556"
 VIRTUAL_DISK_ID = "BECA12AB-B2E6-4523-93EF-C309E000C746"
 PARENT_LOCATOR = "A8D35F2D-B30B-454D-ABF7-D3D84834AB0C"
 
-#: The items that are read, each with how many of its bytes are.
+#: The items that are read, each with how many of its bytes are read.
 READ_ITEMS: Final[Mapping[str, int]] = {
     VIRTUAL_DISK_SIZE: 8,
     FILE_PARAMETERS: 8,
@@ -47,7 +47,7 @@ FIXED, DYNAMIC, DIFFERENCING = "fixed", "dynamic", "differencing"
 
 
 class Disk(NamedTuple):
-    """The disk as the metadata describe it, in bytes. Zero is unknown or out of bounds."""
+    """The disk as the metadata describe it. Sizes are in bytes; zero means unknown or out of bounds."""
 
     size: int
     stated_block_size: int
@@ -56,7 +56,7 @@ class Disk(NamedTuple):
 
     @classmethod
     def of(cls, size: bytes, parameters: bytes, sector: bytes) -> "Disk":
-        """The disk by three items: its size, the file parameters, and the logical sector size."""
+        """The disk that three items describe: the size, the file parameters, and the logical sector size."""
         block_size, flags = unpack_from("<II", parameters) if len(parameters) == 8 else (0, None)
         return cls(
             int.from_bytes(size, "little") if len(size) == 8 else 0,
@@ -78,12 +78,12 @@ class Disk(NamedTuple):
 
     @property
     def chunk_ratio(self) -> int:
-        """How many data blocks share one sector bitmap block (2.5.1); zero if that is unknown."""
+        """How many data blocks share one sector bitmap block (2.5.1); zero if their sizes are unknown."""
         return (1 << 23) * self.sector_size // self.block_size if self.block_size else 0
 
     @property
     def bat_entries(self) -> int:
-        """How many entries of the BAT the disk needs, those of bitmap blocks included; zero if unknown."""
+        """How many BAT entries the disk needs, including those of bitmap blocks; zero if unknown."""
         ratio = self.chunk_ratio
         if not ratio or not self.size:
             return 0
@@ -100,7 +100,7 @@ def _subformat(flags: int) -> str:
 
 
 def parent_locator(item: bytes) -> Iterator[tuple[str, str]]:
-    """Keys and values of the parent locator (2.6.2.6): count u16@18, 12 B entries @20, in UTF-16LE."""
+    """Keys and values of the parent locator (2.6.2.6), in UTF-16LE: count u16@18, entries of 12 bytes @20."""
     if len(item) < 20:
         return
     count = min(unpack_from("<H", item, 18)[0], MAX_LOCATOR_ENTRIES)

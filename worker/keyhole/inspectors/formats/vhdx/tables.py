@@ -1,7 +1,7 @@
-"""The tables of a VHDX as values: header, region table, metadata table; and when they are intact.
+"""Parses the tables of a VHDX: header, region table, metadata table. Checks whether they are intact.
 
 Source: Microsoft, [MS-VHDX], sections 2.2.2 (headers), 2.2.3 (region table), 2.6.1 (metadata table).
-`inspector` has the table of the fields.
+The module `inspector` lists the fields.
 """
 
 from collections import Counter
@@ -18,16 +18,17 @@ KIB = 1024
 MIB = 1024 * 1024
 
 HEADER_BYTES = 4 * KIB
-#: Region and metadata table alike.
+#: The bytes of the region table, and of the metadata table.
 TABLE_BYTES = 64 * KIB
-#: Both tables have at most this many entries (2.2.3.1, 2.6.1.1).
+#: The region table and the metadata table have at most this many entries each (2.2.3.1, 2.6.1.1).
 MAX_ENTRIES = 2047
 
+#: The flag of an entry of the metadata table that says that readers must know the item.
 REQUIRED_ITEM = 4
 
 
 class Header(NamedTuple):
-    """The fields of one of the two headers; `raw` is all of it."""
+    """The fields of one of the two headers; `raw` is the whole header."""
 
     sequence: int
     log_guid: bytes
@@ -48,7 +49,11 @@ class Header(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of the region table, or of the metadata table: there the offset is from the region's start."""
+    """An entry of the region table or the metadata table, in bytes.
+
+    In the region table, the offset counts from the start of the file; in the metadata table, it counts from
+    the start of the metadata region.
+    """
 
     guid: str
     offset: int
@@ -57,12 +62,12 @@ class Entry(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset of the first byte after it."""
+        """The offset of the first byte after what the entry describes."""
         return self.offset + self.length
 
 
 def is_region_table(table: bytes) -> bool:
-    """Whether a region table is intact."""
+    """Whether `table` is an intact region table."""
     return _intact(table, b"regi", TABLE_BYTES)
 
 
@@ -70,7 +75,7 @@ def region_entries(table: bytes) -> list[Entry]:
     """The entries of an intact region table.
 
     Raises:
-        ImageFormatError: It states more than the format allows.
+        ImageFormatError: The table states more entries than the format allows.
     """
     count = unpack_from("<I", table, 8)[0]
     if count > MAX_ENTRIES:
@@ -82,7 +87,7 @@ def metadata_entries(table: bytes) -> list[Entry]:
     """The entries of a metadata table.
 
     Raises:
-        ImageFormatError: This is not a metadata table, or it states more entries than the format allows.
+        ImageFormatError: `table` is not a metadata table, or states more entries than the format allows.
     """
     if len(table) < TABLE_BYTES or not table.startswith(b"metadata"):
         raise ImageFormatError("the VHDX metadata region holds no metadata table")
@@ -96,18 +101,18 @@ def metadata_entries(table: bytes) -> list[Entry]:
 
 
 def repeated(entries: Iterable[Entry]) -> list[str]:
-    """The GUIDs that more than one entry bears."""
+    """The GUIDs that more than one entry has."""
     return [guid for guid, times in Counter(entry.guid for entry in entries).items() if times > 1]
 
 
 def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
-    """The table entry at an offset; `place` is the form of its offset and length, behind the GUID."""
+    """The table entry at `at`; `place` is the struct format of the offset and length that follow the GUID."""
     offset, length = unpack_from(place, table, at + 16)
     return Entry(str(UUID(bytes_le=table[at : at + 16])).upper(), offset, length, bool(required))
 
 
 def _intact(structure: bytes, signature: bytes, length: int) -> bool:
-    """Whether a structure is all there, has its signature and the CRC-32C that it states at 4 to 8."""
+    """Whether a structure is complete, has its signature, and matches the CRC-32C in its bytes 4 to 7."""
     if len(structure) != length or not structure.startswith(signature):
         return False
     return bool(crc32c(structure[:4] + bytes(4) + structure[8:]) == int.from_bytes(structure[4:8], "little"))
