@@ -53,8 +53,8 @@ HEADER_BYTES_2 = 4096
 SECOND_HEADER_BYTES = 512
 #: The sizes that the specification allows: powers of two from 16 KiB to 4 MiB.
 HEADER_SIZES_2 = frozenset(1 << bits for bits in range(14, 23))
-#: The largest header whose metadata are read. cryptsetup makes headers of 16 KiB by default, and Keyhole never
-#: fetches more than this from the front of an object.
+#: The largest header whose metadata are read. cryptsetup makes headers of 16 KiB by default, and Keyhole
+#: never fetches more than this from the front of an object.
 MAX_READ_HEADER = 256 * 1024
 CHECKSUM_ALGORITHM = b"sha256"
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
@@ -248,7 +248,7 @@ class LUKSInspector(HeaderInspector):
             yield from self._segments(metadata)
 
     def _areas(self, metadata: Metadata) -> Iterator[Finding]:
-        """Findings on the key slots' areas, which must lie after both headers, in the space that is stated."""
+        """Findings on the key slots' areas, which must lie in the stated space after both headers."""
         first = 2 * self._header_size
         behind = first + (metadata.keyslots_size or 0)
         if metadata.json_size != self._header_size - HEADER_BYTES_2:

@@ -33,7 +33,7 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 NEAR_BYTES = 320 * 1024
 #: With larger clusters, no L2 table lies in the front, so the front is not held.
 MAX_NEAR_CLUSTER = 64 * 1024
-#: How much of the refcount table is held: 16,384 entries lead to 32 TiB of image at the default cluster size.
+#: How much of the refcount table is held: 16,384 entries cover 32 TiB of image at the default cluster size.
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
 #: How much of the last refcount block is held: all of it at cluster sizes up to 128 KiB, else its beginning.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024

@@ -1,4 +1,4 @@
-r"""VMware VMDK as ESX wrote it: COWD, a copy-on-write extent of a vmfsSparse disk. Fields are little-endian.
+r"""VMware COWD, the copy-on-write extent of a vmfsSparse disk, written by ESX. Fields are little-endian.
 
 Source: VMware, "Virtual Disk Format 5.0", section "ESX Server Sparse Extents"; libvmdk's documentation,
 section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_sparse. A sector has 512 bytes.
@@ -13,24 +13,25 @@ section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_s
 | 20 | 4 | grain directory: first sector, 4 |
 | 24 | 4 | entries of the grain directory |
 | 28 | 4 | next free sector |
-| 32 | 12 | of a root: cylinders, heads, sectors; zeros up to 1056 |
-| 32 | 1024 | of any other: the parent's file name |
+| 32 | 12 | in a root extent: cylinders, heads, sectors; zeros up to 1056 |
+| 32 | 1024 | in any other extent: the parent's file name |
 | 1056 | 4 | the parent's generation |
 | 1060 | 4 | generation |
 | 1064 | 60 | name |
 | 1124 | 512 | description |
-| 1648 | 4 | not closed cleanly |
+| 1648 | 4 | not zero if the extent was not closed cleanly |
 | 2048 | | end of the header |
 
-The grain directory leads to grain tables of 4,096 entries, these lead to grains; all entries are sectors of 4
-bytes, 0 where nothing is.
+The grain directory points to grain tables of 4,096 entries, and the tables point to grains. Every entry is a
+sector number of 4 bytes, or 0 if it points to nothing.
 
-The descriptor is another object, and lately a parent is named only there: so an extent that names none may
-have one. QEMU looks for a descriptor all the same, in the 20 sectors behind the first, and opens the parent
-that is mentioned there.
+The descriptor is another object. In newer disks only the descriptor names the parent, so an extent that names
+no parent may have one. QEMU nevertheless looks for a descriptor in the 20 sectors after the extent's first,
+and opens the parent that is mentioned there.
 
-Wholeness: tables and grains are appended as they are written; so the table that lies highest leads, most
-probably, to the last grain. This is a proof if it is the only table, and a sample if there are more.
+Wholeness: writers append tables and grains, so the table at the highest sector most probably points to the
+last grain, which must lie in the object. This is a proof if it is the only table, and a sample if there are
+more.
 """
 
 from array import array
@@ -53,7 +54,7 @@ VERSION = 1
 ROOT, CHECK_CAPABLE, INCONSISTENT = 1, 2, 4
 
 NAME_AT, NAME_END = 32, 1056
-#: A root's geometry stands where another's parent is named.
+#: The bytes of a root's geometry. Other extents have the parent's name in its place.
 GEOMETRY_BYTES = 12
 
 #: Where QEMU looks for a parent (block/vmdk.c, vmdk_parent_open).
@@ -61,18 +62,18 @@ MENTIONS_AT, MENTIONS_BYTES = SECTOR, 20 * SECTOR
 
 TABLE_ENTRIES = 4096
 TABLE_BYTES = 4 * TABLE_ENTRIES
-#: Grains are a power of two; QEMU's largest (block/vmdk.c, vmdk_add_extent).
+#: The largest grain that QEMU accepts (block/vmdk.c, vmdk_add_extent). Grain sizes are powers of two.
 MAX_GRAIN_SECTORS = 0x200000
-#: QEMU takes no directory of more entries (the same).
+#: The most entries of a grain directory that QEMU accepts (the same function).
 MAX_ENTRIES = 32 * 1024 * 1024
-#: How much is held of the grain directory: 16,384 entries, 32 GiB of disk at the usual grains of one sector.
+#: How much of the grain directory is held: 16,384 entries, 32 GiB of disk at the usual grains of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VMFS_SPARSE = "vmfsSparse"
 
 
 class COWDInspector(HeaderInspector):
-    """VMware COWD: the header gives size and parent, the map of its grains tells whether it is whole."""
+    """VMware COWD: the header gives size and parent, the grain map tells whether the extent is whole."""
 
     NAME = "vmdk"
 
@@ -87,16 +88,16 @@ class COWDInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The capacity in bytes; zero until the header is here."""
+        """The capacity in bytes; zero until the header is read."""
         return self._u32(12) * SECTOR if self._present else 0
 
     @property
     def subformat(self) -> str | None:
-        """The `createType` of the disks that have such extents; `None` until the header is here."""
+        """The `createType` of the disks that have such extents; `None` until the header is read."""
         return VMFS_SPARSE if self._present else None
 
     def post_process(self) -> None:
-        """Declare what QEMU reads as a descriptor, the grain directory, and the table that lies highest."""
+        """Declare what QEMU reads as a descriptor and the grain directory, then the highest grain table."""
         if not self._present:
             return
         if not self.has_region("mentions"):
@@ -110,7 +111,7 @@ class COWDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the only table was seen, sampled if there are more; unchecked if anything is missing."""
+        """Proven if the only table was read, sampled if there are more; unchecked if anything is missing."""
         if self._size is None or not self.filled("table") or self._unclean:
             return Wholeness.UNCHECKED
         if max(end for _, end in self._places()) > self._size:
@@ -119,7 +120,7 @@ class COWDInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version, grain size, whether it is a root, and the parent that it names."""
+        """Version, grain size, whether the extent is a root, and the parent that it names."""
         if not self._present:
             return {}
         facts: dict[str, object] = {
@@ -201,10 +202,10 @@ class COWDInspector(HeaderInspector):
 
     @property
     def _parent(self) -> str | None:
-        """The name where a parent's stands, empty if none does; `None` if the extent is a mere root."""
+        """The parent's name, empty if it is missing; `None` if a root has only its geometry in that place."""
         area = self.captured("header")[NAME_AT:NAME_END]
         if self._u32(8) & ROOT:
-            # A reader that does not look at the flag takes this for a name.
+            # A reader that ignores the flag takes these bytes for the parent's name.
             return printable(area.split(b"\0", 1)[0]) if any(area[GEOMETRY_BYTES:]) else None
         return printable(area.split(b"\0", 1)[0])
 
@@ -219,7 +220,7 @@ class COWDInspector(HeaderInspector):
 
     @property
     def _entries_needed(self) -> int:
-        """Entries of the grain directory that the capacity needs."""
+        """How many entries of the grain directory the capacity needs."""
         return -(-self._u32(12) // (self._u32(16) * TABLE_ENTRIES))
 
     @property
@@ -235,9 +236,9 @@ class COWDInspector(HeaderInspector):
 
     @Remembered
     def _grains(self) -> list[int]:
-        """The first sectors of the grains that the highest table leads to."""
+        """The first sectors of the grains that the table at the highest sector points to."""
         return [entry for entry in self._entries("table") if entry]
 
     def _entries(self, name: str) -> "array[int]":
-        """A region as the u32 entries of a grain directory or of a grain table."""
+        """The u32 entries in a region that holds the grain directory or a grain table."""
         return little_endian("I", self.captured(name) if self.has_region(name) else b"")

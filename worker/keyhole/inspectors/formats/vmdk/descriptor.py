@@ -7,10 +7,10 @@ A descriptor is lines: comments (`#`), settings (`name=value`, values often quot
 (`access sectors type "file" offset`). Its readers disagree about nearly everything else, so Keyhole reports
 what any of them could see:
 
-- A reader in C stops at the first NUL, readers that search bytes don't: text behind a NUL is read, too.
-- Some take names as they are written, others in any case: names are read in any case.
-- QEMU opens the parent at the first mention of `parentFileNameHint`, be it in a comment, and Glance takes the
-  first `createType="` for the type: mentions are counted, not only settings.
+- Readers in C stop at the first NUL, readers that search bytes do not. So text after a NUL is read, too.
+- Some readers match the case of names, others ignore it. So Keyhole ignores case.
+- QEMU opens the parent at the first mention of `parentFileNameHint`, even in a comment, and Glance takes the
+  first `createType="` for the type. So every mention of a name counts, not only settings.
 - A line that begins like an extent counts as one, even if its type is unknown.
 """
 
@@ -24,26 +24,26 @@ from keyhole.inspectors.text import printable
 
 CREATE_TYPE, PARENT_CID = "createType", "parentCID"
 PARENT_HINT, CHANGE_TRACK_PATH = "parentFileNameHint", "changeTrackPath"
-#: What is read of a descriptor; it may state hundreds of other things, about adapters and geometry.
+#: The settings that are read. A descriptor may have hundreds of others, about adapters and geometry.
 SETTINGS = (CREATE_TYPE, PARENT_CID, PARENT_HINT, CHANGE_TRACK_PATH)
 
 LINE_ENDS = re.compile(rb"[\r\n\0]++")
-#: A line that some reader could take for an extent.
+#: Matches a line that some reader could take for an extent.
 EXTENT_LINE = re.compile(rb"^[^\S\n]*(?:RW|RDONLY|NOACCESS)(?!\w)[^\n]*", re.IGNORECASE | re.MULTILINE)
-#: An extent as it should be; the file's name is missing in those of type ZERO. Behind the offset within a
-#: device, a partition's UUID and the device's identifier may stand (libvmdk's documentation).
+#: Matches a well-formed extent. Extents of type ZERO have no file name. After the offset within a device, a
+#: partition's UUID and the device's identifier may follow (libvmdk's documentation).
 EXTENT = re.compile(
     rb'\s*\w+\s+(\d{1,19})\s+(?:(ZERO)|(\w{1,20})\s+"([^"]*)"(?:\s+\d{1,19}(?:\s+\S+\s+\S+)?)?)\s*',
     re.IGNORECASE | re.ASCII,
 )
 VERSION = re.compile(rb"^[^\S\n]*version[^\S\n]*=[^\S\n]*(\S{1,20})", re.IGNORECASE | re.MULTILINE)
-#: The kind of an extent whose line is not as it should be.
+#: The type of an extent whose line is malformed.
 UNKNOWN = "?"
 
-#: 32 TiB in extents of 2 GiB, the shortest that tools split a disk into.
+#: The most extents that are read: 32 TiB in extents of 2 GiB, the shortest that tools split a disk into.
 MAX_EXTENTS = 16 * 1024
-#: Values that are read of a setting that is stated again and again. No tool states one so often, so it then
-#: counts as misplaced: the values behind are unknown.
+#: The most values that are read of a repeated setting. No tool repeats a setting so often. If the limit is
+#: reached, the setting also counts as misplaced, because its further values are unknown.
 MAX_VALUES = 16
 #: A finding shows as much of a file's name as QEMU reads (block/vmdk.c, vmdk_parse_extents).
 SHOWN_NAME = 511
@@ -67,8 +67,8 @@ class Extent:
 class Descriptor:
     """A parsed descriptor. If a setting is stated twice, every value is kept, in order.
 
-    `misplaced` are names of settings that stand where no setting is: in a comment, in another's value.
-    `extents` are the first `MAX_EXTENTS` of them, all unless `more_extents`.
+    `misplaced` are names that occur where they are not a setting: in a comment, or in another's value.
+    `extents` are the first `MAX_EXTENTS` extents; `more_extents` says whether there are more.
     """
 
     settings: dict[str, tuple[str, ...]]
@@ -101,8 +101,8 @@ class Descriptor:
 
 
 def parse(raw: bytes) -> Descriptor:
-    """Parse a descriptor, which may be padded with NULs. Lines that make no sense are passed over."""
-    # The padding is thousands of line ends, which the patterns below would try one by one.
+    """Parse a descriptor, which may be padded with NULs. Other lines are ignored."""
+    # Each NUL ends a line. Merge the padding, or the patterns below would try thousands of lines one by one.
     text = LINE_ENDS.sub(b"\n", raw)
     lowered = text.lower()
     settings: dict[str, tuple[str, ...]] = {}

@@ -1,21 +1,21 @@
-"""The map of a sparse VMDK: two grain directories, their grain tables, and the grains that these point to.
+"""The map of a sparse VMDK: two grain directories, their grain tables, and the grains in these tables.
 
 Source: VMware, "Virtual Disk Format 5.0", sections "Grain Directory" and "Grain Table"; QEMU, block/vmdk.c,
 vmdk_open_vmdk4, get_cluster_offset.
 
-All entries are sectors in 4 bytes. The redundant directory comes first and points to tables of its own. QEMU
-reads the other one, and writes both. Writers put the tables right behind their directory, in order, so these
-are asked for together with it and the map costs one range. Tables elsewhere are asked for once the directory
-is here.
+Every entry is a sector number of 4 bytes. The redundant directory comes first and points to tables of its
+own. QEMU reads the grain directory, and writes both. Writers put the tables in order right after their
+directory, so Keyhole requests them together with it and the map costs one range. Tables elsewhere are
+requested once the directory is read.
 
 What is held:
 
-- the tables of the grain directory, if there is room for them, else the first and the last of them;
-- the redundant tables, if there is room for both, else the first ones;
-- of a disk that has both and is too large for either, the first tables of both and the last redundant ones,
-  for these lie right in front of the grain directory and cost no request;
-- with a footer, which lies behind all tables, those that lie within the last `TAIL_BYTES`;
-- all tables where the inspector is `thorough`.
+- the tables of the grain directory if there is room for them, else the first and the last of them;
+- the redundant tables if there is room for both sets, else the first redundant ones;
+- if a disk has both sets and there is room for neither, the first tables of both and the last redundant ones,
+  because these lie right before the grain directory and cost no extra request;
+- if there is a footer, which follows all tables, the tables within the last `TAIL_BYTES`;
+- all tables if the inspector is `thorough`.
 """
 
 from array import array
@@ -34,24 +34,25 @@ from keyhole.inspectors.formats.vmdk.header import SparseHeader
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 FOOTER_BYTES = 3 * SECTOR
-#: The bytes after the count of sectors in a footer's marker: it has no data, and is of type 3.
+#: The bytes after the sector count in a footer's marker: the size of the data, 0, and the type, 3.
 FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
-#: How much is held of the end if there is a footer. The grain directory, 128 bytes for each GiB, lies in it.
+#: How much of the end is held if there is a footer. The grain directory, 128 bytes for each GiB, lies there.
 TAIL_BYTES = 8 * 1024
 
-#: How much is held of a grain directory: 16,384 entries, half a TiB at the usual 32 MiB each.
+#: How much of a grain directory is held: 16,384 entries, half a TiB at the usual 32 MiB each.
 MAX_DIRECTORY_BYTES = 64 * 1024
-#: The descriptor and all tables together may take so much if the tables are held whole. A table of 2 KiB maps
-#: 32 MiB of disk, so a disk of 20 GiB fits beside a usual descriptor, or 10 GiB with the redundant tables.
+#: All tables are held if they and the descriptor together take at most this much. A table of 2 KiB maps
+#: 32 MiB of disk. So the tables of 20 GiB fit beside a usual descriptor, or of 10 GiB if there are redundant
+#: tables.
 MAX_HELD_BYTES = 1400 * 1024
-#: If not all tables are held, this many bytes of the first and of the last are.
+#: If not all tables are held, this many bytes of the first and of the last tables are held.
 MAX_SAMPLE_BYTES = 64 * 1024
-#: Readers have 32 bits for a sector.
+#: Readers use 32 bits for a sector number, so there are this many.
 SECTORS = 1 << 32
 
 
 class Directory(NamedTuple):
-    """One of the grain directories: the prefix of its regions' names, where it begins, what it is called."""
+    """A grain directory: the prefix of its regions' names, its first sector, its name, its tables' name."""
 
     prefix: str
     sector: int
@@ -60,12 +61,12 @@ class Directory(NamedTuple):
 
 
 class GrainMapInspector(HeaderInspector):
-    """The map of a sparse VMDK, by the region `header` that a subclass declares."""
+    """Reads the map of a sparse VMDK. A subclass declares the region `header`, where this starts."""
 
-    # What is read
+    # Declaring what is read
 
     def _declare_map(self, described: int) -> None:
-        """Declare the regions of the map, of an image whose descriptor takes `described` bytes."""
+        """Declare the regions of the map. The image's descriptor takes `described` bytes."""
         header = self._header
         if header is None:
             return
@@ -80,7 +81,7 @@ class GrainMapInspector(HeaderInspector):
                 self.new_region(f"{prefix}tables_apart", ScatteredRegion(pieces))
 
     def _declare_directory(self, directory: Directory, described: int) -> None:
-        """Declare a directory and, right behind it, its tables."""
+        """Declare a directory and the tables right after it."""
         if self._footer and not self.thorough:
             return
         place, most = directory.sector * SECTOR, THOROUGH_BYTES // 2 if self.thorough else MAX_DIRECTORY_BYTES
@@ -96,7 +97,7 @@ class GrainMapInspector(HeaderInspector):
         self.new_region(f"{directory.prefix}last_tables", CaptureRegion(start + whole - last, last))
 
     def _apart(self, directory: Directory, described: int) -> Iterable[ByteRange]:
-        """The tables of a directory that are not where writers put them; the highest if they are too many."""
+        """A directory's tables if they are not where writers put them; the highest if there are too many."""
         if self._in_order(directory):
             return []
         tables = unique(self._tables(directory))
@@ -106,7 +107,7 @@ class GrainMapInspector(HeaderInspector):
         return (ByteRange(table * SECTOR, self._table_bytes) for table in tables[-most:])
 
     def _in_order(self, directory: Directory) -> bool:
-        """Whether a directory points to tables in order, right behind it, as far as it is held."""
+        """Whether the held part of a directory points to tables in order, right after the directory."""
         tables = self.region(f"{directory.prefix}tables")
         if not tables.length:
             return False
@@ -122,20 +123,20 @@ class GrainMapInspector(HeaderInspector):
         return room - self._tables_bytes if directory.prefix else room
 
     def _ends_near(self, directory: Directory, described: int) -> bool:
-        """Whether the last tables of a directory, of which not all are held, cost no request of their own."""
+        """Whether not all tables of a directory are held, and the last ones cost no extra request."""
         sampled = self._tables_bytes > MAX_HELD_BYTES - described
         return sampled and bool(directory.prefix) == (len(self._directories) > 1)
 
-    # What is here
+    # What is held
 
     @Remembered
     def _header(self) -> SparseHeader | None:
-        """The header in front; `None` until all of it is here."""
+        """The header at the front; `None` until all of it is read."""
         return SparseHeader.parse(self.region("header").data)
 
     @Remembered
     def _footer(self) -> SparseHeader | None:
-        """The header within the footer; `None` unless its marker and the end-of-stream are there, too."""
+        """The header in the footer; `None` unless the footer has its marker and the end-of-stream marker."""
         footer = self.captured("footer")[-FOOTER_BYTES:]
         if len(footer) < FOOTER_BYTES or any(footer[2 * SECTOR :]):
             return None
@@ -144,7 +145,7 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _directories(self) -> list[Directory]:
-        """The directory that readers go by, and the redundant one where there is one."""
+        """The directory that readers use, and the redundant one if there is one."""
         header = self._footer or self._header
         if header is None or (header.has_footer and not self._footer):
             return []
@@ -169,7 +170,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _map_seen(self) -> bool:
-        """Whether all that is wanted of the map is here."""
+        """Whether all regions of the map are filled."""
         return all(
             self.filled(f"{directory.prefix}{part}")
             for directory in self._directories
@@ -178,7 +179,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _map_whole(self) -> bool:
-        """Whether all tables are here; redundant ones count only if they are wanted, too."""
+        """Whether all tables are held. Only a thorough inspector also needs the redundant ones."""
         directories = self._directories if self.thorough else self._directories[:1]
         return bool(directories) and self._map_seen and all(map(self._held_whole, directories))
 
@@ -195,11 +196,11 @@ class GrainMapInspector(HeaderInspector):
         return self.region(f"{prefix}tables_apart").length == whole
 
     def _entries(self, name: str) -> "array[int]":
-        """A region as the entries of a grain directory or of grain tables."""
+        """The entries in a region that holds a grain directory or grain tables."""
         return _entries(self.captured(name) if self.has_region(name) else b"")
 
     def _tables(self, directory: Directory) -> "array[int]":
-        """The sectors of a directory's tables, as far as it is here."""
+        """The sectors of a directory's tables, as far as the directory is held."""
         name = f"{directory.prefix}directory"
         if self.has_region(name):
             entries = self._entries(name)
@@ -209,7 +210,7 @@ class GrainMapInspector(HeaderInspector):
         return array("I", filter(None, entries))
 
     def _grain_entries(self, directory: Directory) -> "array[int]":
-        """The entries of a directory's tables, as far as these are here."""
+        """The entries of a directory's tables, as far as the tables are held."""
         prefix = directory.prefix
         if self.filled(f"{prefix}tables_apart") and self._in_order(directory):
             return self._entries(f"{prefix}tables") + self._entries(f"{prefix}last_tables")
@@ -217,7 +218,7 @@ class GrainMapInspector(HeaderInspector):
         if not self.filled(within):
             return array("I")
         region, length = self.region(within), self._table_bytes
-        # Most are not here where there are millions.
+        # If there are millions of tables, most of them are not held.
         held = dict.fromkeys(table for table in self._tables(directory) if region.at(table * SECTOR, length))
         return _entries(b"".join(region.at(table * SECTOR, length) for table in held))
 
@@ -225,13 +226,14 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _grains(self) -> "array[int]":
-        """The sectors of all grains that the held tables point to: one as often as the grain directory does.
+        """The sectors of all grains that the held tables point to, one for each pointer in the first tables.
 
-        Both directories should point to the same, so of the redundant one only what differs is added.
+        The redundant tables should point to the same grains. Their grains are added only if the
+        first tables do not point to them.
         """
         first = self._first_entries
         least = self._header.least_grain if self._header else 1
-        # Most entries are zeros, which `filter` drops without a step of Python for each.
+        # Most entries are zeros. `filter` drops them without running Python code for each.
         grains = array("I", (entry for entry in filter(None, first) if entry >= least))
         known = None
         for other in self._redundant_entries:
@@ -241,12 +243,12 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _first_entries(self) -> "array[int]":
-        """The entries of the tables that readers go by, as far as these are here."""
+        """The entries of the tables that readers use, as far as the tables are held."""
         return self._grain_entries(self._directories[0]) if self._directories else array("I")
 
     @Remembered
     def _redundant_entries(self) -> "list[array[int]]":
-        """The entries of the redundant tables where these differ from the others, as far as they are here."""
+        """The entries of the redundant tables that are held; empty if they equal the other entries."""
         first = self._first_entries
         others = map(self._grain_entries, self._directories[1:])
         return [other for other in others if first[: len(other)] != other]
@@ -258,7 +260,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _directories_differ(self) -> bool:
-        """Whether a table or a grain is there by one directory and not by the other."""
+        """Whether one directory has a table or a grain that the other has not."""
         if len(self._directories) < 2 or not self._map_seen:
             return False
         first, other = (self._entries(f"{one.prefix}directory") for one in self._directories)
@@ -286,7 +288,7 @@ class GrainMapInspector(HeaderInspector):
             parts.append(Part(start, start + self._directory_bytes, directory.name))
             places = self._tables(directory)
             tables.append(Blocks(directory.table_name, places, self._table_bytes, unit=SECTOR))
-        # A compressed grain has no length that is known, but no other begins in its first sector.
+        # The length of a compressed grain is not known, but no other grain may begin in its first sector.
         length = SECTOR if header.compressed else header.grain_bytes
         grains = Blocks("a grain", self._grains, length, unit=SECTOR)
         yield from overlaps(parts, *tables, grains)

@@ -1,4 +1,4 @@
-r"""The header of a sparse VMDK as a value. It stands in front, and with a footer once more at the end.
+r"""The header of a sparse VMDK. It is at the front and, if the image has a footer, again in the footer.
 
 All fields are little-endian. A sector has 512 bytes.
 
@@ -6,16 +6,16 @@ All fields are little-endian. A sector has 512 bytes.
 |---|---|---|
 | 0 | 4 | magic `KDMV` |
 | 4 | 4 | version, 1 to 3 |
-| 8 | 4 | flags: 0x1 the line ends are valid, 0x2 the redundant grain directory is, 0x4 an entry of 1 is a grain of zeros, 0x10000 grains are compressed |
+| 8 | 4 | flags: 0x1 the line ends are valid, 0x2 the redundant grain directory is valid, 0x4 a grain table's entry of 1 means a grain of zeros, 0x10000 grains are compressed |
 | 12 | 8 | capacity in sectors |
 | 20 | 8 | grain size in sectors |
 | 28 | 8 | descriptor: first sector; zero in an extent of a split disk, whose descriptor is another file |
 | 36 | 8 | descriptor: sectors |
 | 44 | 4 | entries of a grain table, 512 |
 | 48 | 8 | redundant grain directory: first sector |
-| 56 | 8 | grain directory: first sector; all ones: a footer at the end holds the header that counts |
-| 64 | 8 | overhead: first sector behind all of this |
-| 72 | 1 | unclean shutdown |
+| 56 | 8 | grain directory: first sector; all ones if the valid header is in the footer |
+| 64 | 8 | overhead: first sector after all metadata |
+| 72 | 1 | not zero after an unclean shutdown |
 | 73 | 4 | line ends `\n`, space, `\r\n`: a transfer as text changes them |
 | 77 | 2 | compression: 0 none, 1 deflate |
 """  # noqa: E501 - the rows of the table are one line each
@@ -27,7 +27,7 @@ from keyhole.inspectors.fields import SECTOR
 
 MAGIC = b"KDMV"
 HEADER_BYTES = 512
-#: A directory so placed stands where the footer says.
+#: The grain directory's sector if only the header in the footer states the real one.
 AT_END = 0xFFFFFFFFFFFFFFFF
 
 FIELDS = Struct("<4sIIQQQQIQQQB4sH")
@@ -35,14 +35,15 @@ LINE_ENDS_VALID, REDUNDANT_VALID, ZERO_GRAINS, COMPRESSED = 0x1, 0x2, 0x4, 0x100
 LINE_ENDS = b"\n \r\n"
 NO_COMPRESSION, DEFLATE = 0, 1
 
-#: A grain is a power of two; the specification's least grain, QEMU's largest (block/vmdk.c, vmdk_add_extent).
+#: A grain size is a power of two. The least is the specification's, the largest is QEMU's (block/vmdk.c,
+#: vmdk_add_extent).
 MIN_GRAIN_SECTORS, MAX_GRAIN_SECTORS = 8, 0x200000
-#: All tables have as many; QEMU takes less, too.
+#: Every grain table has this many entries. QEMU accepts fewer, too.
 TABLE_ENTRIES = 512
 
 
 class SparseHeader(NamedTuple):
-    """The fields of a header, in its own units."""
+    """The fields of a header, in the units that the header uses."""
 
     magic: bytes
     version: int
@@ -61,29 +62,29 @@ class SparseHeader(NamedTuple):
 
     @classmethod
     def parse(cls, sector: bytes) -> Self | None:
-        """The header in a sector, or `None` if it is not all there or has another magic."""
+        """The header in a sector, or `None` if the sector is incomplete or has another magic."""
         if len(sector) < HEADER_BYTES or not sector.startswith(MAGIC):
             return None
         return cls(*FIELDS.unpack_from(sector))
 
     @property
     def compressed(self) -> bool:
-        """Whether grains are compressed, by the flag."""
+        """Whether the flag says that grains are compressed."""
         return bool(self.flags & COMPRESSED)
 
     @property
     def method_agrees(self) -> bool:
-        """Whether the compression method is what the flag says. QEMU goes by the method."""
+        """Whether the compression method is what the flag says. QEMU uses the method."""
         return self.compression == (DEFLATE if self.compressed else NO_COMPRESSION)
 
     @property
     def line_ends_intact(self) -> bool:
-        """Whether no transfer as text changed the line ends, where there are any."""
+        """Whether no transfer as text changed the line ends; true if the flag says that there are none."""
         return not self.flags & LINE_ENDS_VALID or self.line_ends == LINE_ENDS
 
     @property
     def has_footer(self) -> bool:
-        """Whether a footer holds the header that counts."""
+        """Whether the valid header is in the footer."""
         return self.directory == AT_END
 
     @property
@@ -106,16 +107,16 @@ class SparseHeader(NamedTuple):
 
     @property
     def least_grain(self) -> int:
-        """The lowest entry of a grain table that is a grain's sector. QEMU goes by the flag, too."""
+        """The lowest entry of a grain table that is a grain's sector. It depends on the flag, also in QEMU."""
         return 2 if self.flags & ZERO_GRAINS else 1
 
     @property
     def first_directory(self) -> int:
-        """The sector of the redundant grain directory where that is valid, else of the only one."""
+        """The sector of the redundant grain directory if that is valid, else of the only directory."""
         return (self.flags & REDUNDANT_VALID and self.redundant_directory) or self.directory
 
     def agrees(self, footer: "SparseHeader") -> bool:
-        """Whether the footer's header says the same, except for its capacity and what is known late."""
+        """Whether the footer's header equals this one, apart from the capacity and what is known only late."""
         late = footer._replace(
             capacity=self.capacity,
             redundant_directory=self.redundant_directory,

@@ -1,7 +1,7 @@
 r"""VMware VMDK as ESXi writes snapshots: a space-efficient sparse extent, SESparse. Fields are little-endian.
 
 The format is not published. Source: QEMU, block/vmdk.c, VMDKSESparseConstHeader, VMDKSESparseVolatileHeader,
-check_se_sparse_const_header, check_se_sparse_volatile_header, get_cluster_offset; it reads such extents and
+check_se_sparse_const_header, check_se_sparse_volatile_header, get_cluster_offset. QEMU reads such extents but
 does not write them. Places and sizes are in sectors of 512 bytes.
 
 | offset | bytes | field of the constant header |
@@ -28,18 +28,18 @@ does not write them. Places and sizes are in sectors of 512 bytes.
 | 0 | 8 | magic 0xCAFECAFE |
 | 8 | 8 | number of the next free grain table |
 | 16 | 8 | number of the next transaction |
-| 24 | 8 | the journal must be replayed |
+| 24 | 8 | not zero if the journal must be replayed |
 | 32 | 480 | zeros |
 
-A directory entry is 0, or 0x10000000 and in its lower half the number of a grain table. The highest four bits
-of a table's entry tell what it is: 0 nothing, 1 unmapped, 2 zeros, 3 a grain. A grain's number has its lowest
-12 bits in the entry's bits 48 to 59, and the others in the lowest 48.
+A directory entry is 0, or it has 0x10000000 in its upper half and the number of a grain table in its lower
+half. The highest four bits of a grain table's entry state its kind: 0 nothing, 1 unmapped, 2 zeros, 3 a
+grain. Bits 48 to 59 of that entry are the lowest 12 bits of the grain's number; bits 0 to 47 are the others.
 
 The descriptor, which names a parent, is another object.
 
-Wholeness: the structures, and the grains that the grain table of the highest number leads to. This is a
-proof if it is the only table, and a sample if there are more. Missing room for grains is not a
-fault: the header states room for as many grains as there may ever be.
+Wholeness: the structures must lie in the object, and so must the grains that the highest-numbered grain table
+points to. This is a proof if it is the only table, and a sample if there are more. The area of the grains may
+end beyond the object, because the header states room for as many grains as there may ever be.
 """
 
 from array import array
@@ -67,9 +67,9 @@ TABLE_COVERS = TABLE_ENTRIES * GRAIN_SECTORS
 
 #: The largest disk that ESXi supports, 64 TiB (QEMU, block/vmdk.c, vmdk_add_extent).
 MAX_CAPACITY = (64 << 40) // SECTOR
-#: ESXi has the volatile header in the second sector. One that lies far behind is not followed.
+#: ESXi puts the volatile header into the second sector. A volatile header that ends beyond this is not read.
 MAX_VOLATILE_END = 256 * 1024
-#: How much is held of the grain directory: 8,192 entries, 128 GiB of disk.
+#: How much of the grain directory is held: 8,192 entries, 128 GiB of disk.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VOLATILE = Struct("<4Q480s")
@@ -101,7 +101,7 @@ class Area(NamedTuple):
 
 
 class SESparseInspector(HeaderInspector):
-    """VMware SESparse: two headers give size and state, the map of its grains tells whether it is whole."""
+    """VMware SESparse: two headers give size and state, the grain map tells whether the extent is whole."""
 
     NAME = "vmdk"
 
@@ -116,16 +116,16 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The capacity in bytes; zero until the header is here."""
+        """The capacity in bytes; zero until the header is read."""
         return self._capacity * SECTOR if self._present else 0
 
     @property
     def subformat(self) -> str | None:
-        """The `createType` of the disks that have such extents; `None` until the header is here."""
+        """The `createType` of the disks that have such extents; `None` until the header is read."""
         return "seSparse" if self._present else None
 
     def post_process(self) -> None:
-        """Declare what the header leads to: volatile header, grain directory, table of the highest number."""
+        """Declare the volatile header and the grain directory, then the highest-numbered grain table."""
         if not self._present or not self._understood:
             return
         if not self.has_region("volatile"):
@@ -140,7 +140,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the only table was seen, sampled if there are more; unchecked if anything is missing."""
+        """Proven if the only table was read, sampled if there are more; unchecked if anything is missing."""
         volatile = self._volatile
         if self._size is None or not self.filled("table") or not volatile or volatile[3]:
             return Wholeness.UNCHECKED
@@ -237,7 +237,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _understood(self) -> bool:
-        """Whether the header is of the one version that is known, so that it may be followed."""
+        """Whether the header's version and sizes are the known ones, so that its other fields can be used."""
         return self._version == VERSION and self._sizes_known and self._capacity <= MAX_CAPACITY
 
     @property
@@ -264,7 +264,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _tables_needed(self) -> int:
-        """Grain tables that the capacity needs."""
+        """How many grain tables the capacity needs."""
         return -(-self._capacity // TABLE_COVERS)
 
     @property
@@ -291,7 +291,7 @@ class SESparseInspector(HeaderInspector):
 
     @Remembered
     def _grains(self) -> list[int]:
-        """The numbers of the grains that the table of the highest number leads to."""
+        """The numbers of the grains that the highest-numbered grain table points to."""
         return [
             (entry >> 48 & 0xFFF) | (entry & 0xFFFFFFFFFFFF) << 12
             for entry in self._entries("table")
@@ -300,14 +300,14 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _table_end(self) -> int:
-        """Where the table of the highest number ends, in bytes; the tables' beginning if there is none."""
+        """The end of the highest-numbered grain table in bytes; if there is none, the tables' start."""
         return self._area("grain tables").start * SECTOR + (max(self._tables, default=-1) + 1) * TABLE_BYTES
 
     @property
     def _grain_end(self) -> int:
-        """Where the grain of the highest number ends, in bytes; the grains' beginning if there is none."""
+        """The end of the highest-numbered grain in bytes; if there is none, the grains' start."""
         return self._area("grains").start * SECTOR + (max(self._grains, default=-1) + 1) * GRAIN_BYTES
 
     def _entries(self, name: str) -> "array[int]":
-        """A region as the u64 entries of the grain directory or of a grain table."""
+        """The u64 entries in a region that holds the grain directory or a grain table."""
         return little_endian("Q", self.captured(name) if self.has_region(name) else b"")

@@ -1,20 +1,21 @@
 """VMware VMDK with a sparse header: monolithicSparse and streamOptimized. All fields are little-endian.
 
 Source: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extents" and "Stream-Optimized Compressed
-Sparse Extents"; QEMU, block/vmdk.c. The header's fields stand in `header`, the descriptor's in `descriptor`.
+Sparse Extents"; QEMU, block/vmdk.c. The module `header` lists the header's fields, the module `descriptor`
+parses the descriptor.
 
-The footer is three sectors: a marker of type 3, a header like the one in front, and the end-of-stream
-marker, all zeros. Readers go by the footer's header, so it must agree with the first one, except for the
-place of the grain directory.
+The footer is three sectors: a marker of type 3, a header like the one at the front, and the end-of-stream
+marker, which is all zeros. Readers use the header in the footer, so it must agree with the first one, except
+for the place of the grain directory.
 
-QEMU looks for a parent in the 20 sectors behind the header, wherever the header says the descriptor is. So
-these are always searched, and no grain may lie in them.
+QEMU looks for a parent in the 20 sectors after the header, even if the header says that the descriptor is
+elsewhere. So Keyhole always searches these sectors, and no grain may lie in them.
 
-An extent of a split disk (`x-s001.vmdk`) has no descriptor within. QEMU takes it for a whole image and
-VMware for a part of one, so Keyhole reports it and does not judge it.
+An extent of a split disk (`x-s001.vmdk`) has no embedded descriptor. QEMU treats it as a whole image and
+VMware as a part of one, so Keyhole reports it and does not judge it.
 
-Wholeness: with a footer, the end-of-stream marker. Else the grain tables: the highest grain that they point
-to. `keyhole.inspectors.formats.vmdk.grains` says which of them are read.
+Wholeness: if the image has a footer, the end-of-stream marker must be there. Otherwise the highest grain that
+the grain tables point to must lie in the object. The module `grains` says which tables are read.
 """
 
 import re
@@ -36,30 +37,30 @@ from keyhole.inspectors.formats.vmdk.grains import FOOTER_BYTES, GrainMapInspect
 from keyhole.inspectors.formats.vmdk.header import HEADER_BYTES, MAGIC, SparseHeader
 from keyhole.inspectors.region import CaptureRegion
 
-#: Writers make room for 20 sectors (10 KiB), and QEMU reads no more.
+#: The longest descriptor that is read. Writers make room for 20 sectors (10 KiB), and QEMU reads no more.
 MAX_DESCRIPTOR_BYTES = 256 * 1024
-#: Where a descriptor stands: right behind the header.
+#: The first sector of a descriptor: right after the header.
 DESCRIPTOR_SECTOR = 1
 #: The sectors that QEMU reads in search of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
 SEARCHED = Part(SECTOR, 21 * SECTOR, "the sectors that are searched for a parent")
 
-#: A compressed grain begins with its first sector (u64) and its length (u32).
+#: A compressed grain begins with a marker: its first sector on the disk (u64) and its length (u32).
 GRAIN_MARKER_BYTES = 12
 
-#: An image may name thousands of extents; this many findings tell as much.
+#: The most findings of one kind. An image may name thousands of extents, but more findings would add nothing.
 MAX_FINDINGS = 32
 
-#: Matches an extent's name that is a path or a URL. Readers that open the file by its name look for a plain
-#: name in the image's own folder; and images are renamed all the time.
+#: Matches an extent's name that is a path or a URL. A plain name is not reported: readers that open a file by
+#: name look for a plain one in the image's own folder, and images are often renamed.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
 STREAM_OPTIMIZED = "streamOptimized"
 SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
-#: The type of the disks whose extents have no descriptor within.
+#: The `createType` of split disks, whose extents have no embedded descriptor.
 SPLIT = "twoGbMaxExtentSparse"
 
 
 class VMDKInspector(GrainMapInspector):
-    """VMware VMDK, sparse variants: the header, the descriptor behind it, and the map of its grains."""
+    """VMware VMDK, sparse variants: the header, the descriptor after it, and the map of the grains."""
 
     NAME = "vmdk"
 
@@ -75,21 +76,21 @@ class VMDKInspector(GrainMapInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The capacity in bytes; zero until the descriptor is here, or if it is of another type."""
+        """The capacity in bytes; zero until the descriptor is read, or if its type is not a supported one."""
         header = self._footer or self._header
         known = self.subformat in SUPPORTED_TYPES or self._is_split
         return header.capacity * SECTOR if header and known else 0
 
     @property
     def subformat(self) -> str | None:
-        """The descriptor's `createType`; that of split disks if there is no descriptor."""
+        """The descriptor's `createType`; that of split disks if the header states no descriptor."""
         descriptor = self._descriptor
         if self._is_split:
             return SPLIT
         return descriptor.setting(CREATE_TYPE) if descriptor else None
 
     def post_process(self) -> None:
-        """Declare what the header leads to: the descriptor, then the map of the grains."""
+        """Declare what the header points to: the descriptor, then the map of the grains."""
         header = self._header
         if header is None:
             return
@@ -109,7 +110,7 @@ class VMDKInspector(GrainMapInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven by the end-of-stream marker or by all grain tables, sampled by some of them."""
+        """Proven if the end-of-stream marker or all grain tables were read, sampled if only some were."""
         if self._header is None:
             return Wholeness.UNCHECKED
         if self._header.has_footer and not self._footer:
@@ -159,7 +160,7 @@ class VMDKInspector(GrainMapInspector):
     def _leads_outside(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
         if parent := descriptor.parent():
             yield parent
-        # QEMU takes a header without a capacity for a text that leads to other files.
+        # If the capacity is zero, QEMU treats the image as a text descriptor that names other files.
         own = self.subformat in SUPPORTED_TYPES and len(descriptor.extents) == 1 and header.capacity
         for extent in descriptor.extents[:MAX_FINDINGS]:
             if not own or extent.kind != "SPARSE" or ELSEWHERE.search(extent.file):
@@ -228,7 +229,7 @@ class VMDKInspector(GrainMapInspector):
         if footer and not header.agrees(footer):
             yield found("structure", "header and footer contradict each other")
         if self._size % SECTOR:
-            # QEMU looks for it three sectors before the end, rounded up.
+            # QEMU rounds the size up to whole sectors and looks for the footer three sectors before that end.
             yield found("structure", "the footer does not begin at a whole sector")
 
     def _truncation(self, header: SparseHeader) -> Iterator[Finding]:
@@ -266,7 +267,7 @@ class VMDKInspector(GrainMapInspector):
 
     @property
     def _is_split(self) -> bool:
-        """Whether the header says that no descriptor is within."""
+        """Whether the header says that the extent has no embedded descriptor."""
         return self._header is not None and not self._header.descriptor
 
     @property

@@ -1,32 +1,32 @@
-r"""VMware VMDK that is a text alone: a descriptor whose extents, all of the content, are other files.
+r"""VMware VMDK that is only a text descriptor: its extents, which hold all of the content, are other files.
 
 Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; libvmdk's documentation, sections
 "The descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_desc and vmdk_parse_extents.
 
-| lines | what |
+| line | meaning |
 |---|---|
-| `# Disk DescriptorFile` | customary first line; others that begin with `#` are comments |
-| `version=1` | 1 to 3 |
-| `CID=1b437686` | of the content |
-| `parentCID=ffffffff` | of the parent's content; all ones: there is no parent |
-| `parentFileNameHint="base.vmdk"` | the parent |
+| `# Disk DescriptorFile` | usual first line; other lines that begin with `#` are comments |
+| `version=1` | version of the format, 1 to 3 |
+| `CID=1b437686` | identifier of the content |
+| `parentCID=ffffffff` | identifier of the parent's content; all ones if there is no parent |
+| `parentFileNameHint="base.vmdk"` | the parent's file name |
 | `createType="monolithicFlat"` | the type of the disk |
-| `RW 131072 FLAT "disk-flat.vmdk" 0` | an extent: access, sectors of 512 bytes, type, file, offset within it in sectors |
+| `RW 131072 FLAT "disk-flat.vmdk" 0` | an extent: access, sectors of 512 bytes, type, file, offset within the file in sectors |
 | `changeTrackPath="disk-ctk.vmdk"` | the file that tracks changes |
 | `ddb.adapterType = "ide"` | the disk database: adapters, geometry, identifiers |
 
-`descriptor` reads the lines.
+The module `descriptor` parses the lines.
 
-Readers that probe know the text by comments and blank lines that end in `version=`, or by its customary first
-line, of which there are several spellings. A mark of UTF-8 in front, which editors leave, is passed over.
-QEMU told `-f vmdk` needs neither: it takes the C string that begins the object, up to the first NUL, and
-looks for `createType` anywhere in it and for extents where lines begin. So any object is read up to its first
-NUL, in `STEPS`, and is a descriptor if that string has a type and leads to an extent or a parent, whatever
-else it is.
+Readers that probe recognise a descriptor by `version=` after comments and blank lines, or by its usual first
+line, which has several spellings. Keyhole skips a UTF-8 byte order mark at the front, which editors write.
+QEMU with `-f vmdk` needs neither: it takes the C string at the start of the object, up to the first NUL, and
+looks for `createType` anywhere in it and for extents at the start of lines. So Keyhole reads every object up
+to its first NUL, in `STEPS`. The object is a descriptor if that string states a type and names an extent or a
+parent, even if the object is also of another format.
 
-All of a text that begins as one counts, for a line may stand behind any padding. The size is the sum of all
-extents, those of type ZERO and those that may not be written among them, as VMware has it; QEMU passes over
-such. Whether the extents are whole cannot be seen here.
+If an object begins like a descriptor, all of it is parsed, because a line may follow any amount of padding.
+The size is the sum of all extents, including those of type ZERO and those that are not writable, as in
+VMware; QEMU skips both. Whether the extents are whole cannot be seen here.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -49,32 +49,34 @@ from keyhole.inspectors.formats.vmdk.descriptor import (
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from keyhole.inspectors.region import CaptureRegion
 
-#: How much a probe looks at (QEMU, BLOCK_PROBE_BUF_SIZE).
+#: How much of an image a reader probes (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
-#: Where the pieces end that are read until one holds a NUL. In nearly every format the first does, in what is
-#: compressed or encrypted the second, and the third is all that a first GET brings.
+#: The ends of the pieces that are read until one holds a NUL. The first piece has a NUL in nearly every
+#: format, the second in compressed or encrypted data. The third ends where the first GET ends.
 STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
+#: The byte order mark in UTF-8.
 UTF8_MARK = b"\xef\xbb\xbf"
-#: Comments and blank lines, then the version; or blank lines, then the customary first line.
+#: Matches comments and blank lines, then the version; or blank lines, then the usual first line.
 FRONT = re.compile(
     rb"(?:[ \t]*\r?\n)*+[ \t]*#[ \t]*Disk[ \t]*Descriptor[ \t]*File"
     rb"|(?:#[^\n]*\n|[ \t]*\r?\n)*+[ \t]*version[ \t]*=[ \t]*[1-3][ \t]*\r?\n",
     re.IGNORECASE,
 )
-#: A string that states a `createType` leads somewhere if a line begins like an extent or states a parent.
-#: The fields of an extent may be on several lines, because QEMU's sscanf takes any white space.
+#: Matches the beginning of an extent. Readers follow a string that states a `createType` if this matches or
+#: the string states a parent. An extent may span several lines, because QEMU's sscanf takes any white space.
 EXTENT_BEGINS = re.compile(
     rb"(?:^|[\n\r])[ \t\v\f]*+(?:RW|RDONLY|NOACCESS)\s++[+-]?[0-9]", re.IGNORECASE | re.ASCII
 )
 
 #: QEMU keeps a disk's length in a signed 64-bit number.
 MAX_VIRTUAL_BYTES = (1 << 63) - 1
-#: A split disk may name thousands of extents; this many findings tell as much.
+#: The most findings of one kind. A split disk may name thousands of extents, but more findings would add
+#: nothing.
 MAX_FINDINGS = 32
 
 VERSIONS = frozenset({"1", "2", "3"})
 ZERO = "ZERO"
-#: Types whose descriptor stands within the extent that it describes.
+#: Types whose descriptor is embedded in the extent that it describes.
 EMBEDDED_TYPES = frozenset({"monolithicSparse", "streamOptimized"})
 #: The types that the sources list.
 TYPES = EMBEDDED_TYPES | {
@@ -101,7 +103,7 @@ TYPES = EMBEDDED_TYPES | {
 
 
 class VMDKTextInspector(HeaderInspector):
-    """VMware VMDK, a text descriptor alone: what other files it leads to, and the size of them together."""
+    """VMware VMDK, only a text descriptor: the other files that it names, and the sum of their sizes."""
 
     NAME = "vmdk"
 
@@ -118,12 +120,12 @@ class VMDKTextInspector(HeaderInspector):
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins like a descriptor, or a reader that expects one finds it."""
+        """Whether the object begins like a descriptor, or a reader that expects a descriptor accepts it."""
         return self._parsed is not None or super().format_match
 
     @property
     def virtual_size(self) -> int:
-        """The sum of the extents in bytes; zero until the text is here, or if no disk can have as many."""
+        """The sum of the extents in bytes; zero until the text is read, or if no disk can be so large."""
         total = self._extent_bytes
         return total if total <= MAX_VIRTUAL_BYTES else 0
 
@@ -133,14 +135,14 @@ class VMDKTextInspector(HeaderInspector):
         return self._parsed.setting(CREATE_TYPE) or None if self._parsed else None
 
     def post_process(self) -> None:
-        """Declare the next piece of the text until it ends, and read all of it then."""
+        """Declare the next piece of the text until the text ends, then parse all of it."""
         if self._parsed is not None or self._is_none or not self.filled("header"):
             return
         begins, text = super().format_match, b""
         for start, end in pairwise((0, *STEPS)):
             name = "header" if start == 0 else f"text to {end}"
             if not self.has_region(name):
-                # Apart from the header: a stream has passed that when it ends within it.
+                # A region that does not include the header, because a stream has already passed that.
                 self.new_region(name, CaptureRegion(start, end - start))
             if not self.filled(name):
                 if begins:
@@ -155,7 +157,7 @@ class VMDKTextInspector(HeaderInspector):
             self._parsed = vmdk_descriptor.parse(text.removeprefix(UTF8_MARK))
 
     def _read_string(self, text: bytes) -> None:
-        """Read the string that begins the object if it leads anywhere; else forget it."""
+        """Parse the string at the start of the object if it names an extent or a parent; else discard it."""
         if leads_somewhere(text):
             self._parsed = vmdk_descriptor.parse(text)
             return
@@ -248,5 +250,5 @@ def leads_somewhere(text: bytes) -> bool:
 
 
 def _nowhere(extent: Extent) -> bool:
-    """Whether an extent is zeros, which are not stored. An extent that names a file is not."""
+    """Whether an extent is zeros that no file stores. If the extent names a file, the answer is no."""
     return extent.kind == ZERO and not extent.file
