@@ -24,7 +24,7 @@ MAX_REQUIREMENTS = 8
 MAX_VALUES = 10_000
 #: The number of digits of the largest 64-bit number.
 MAX_DIGITS = 20
-#: cryptsetup's names of ciphers and requirements are a few dozen characters long.
+#: The most characters of a name that are kept. cryptsetup names ciphers and requirements in a few dozen.
 MAX_NAME = 128
 DYNAMIC = "dynamic"
 

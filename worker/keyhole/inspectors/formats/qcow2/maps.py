@@ -157,9 +157,9 @@ class QcowMaps:
 
     @property
     def pointed_to_end(self) -> int | None:
-        """Where the last L2 table, or cluster that one points to, begins; `None` unless all tables are held.
+        """The highest offset of an L2 table, or of a cluster that an L2 table points to.
 
-        It is also `None` if the image has snapshots.
+        It is `None` unless all tables are held, and if the image has snapshots.
         """
         header = self.header
         if header.snapshots or not self.held:

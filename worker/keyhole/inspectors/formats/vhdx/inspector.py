@@ -300,7 +300,7 @@ class VHDXInspector(FileInspector):
 
     @property
     def _log_region(self) -> list[Entry]:
-        """A list of the log, treated like a region; empty if there is no log."""
+        """The log as a list of one region entry; empty if there is no log."""
         header = self._header
         if header is None or not header.log_length:
             return []

@@ -101,7 +101,7 @@ class Descriptor:
 
 
 def parse(raw: bytes) -> Descriptor:
-    """Parse a descriptor, which may be padded with NULs. Other lines are ignored."""
+    """Parse a descriptor, which may be padded with NULs. Unknown lines are ignored."""
     # Each NUL ends a line. Merge the padding, or the patterns below would try thousands of lines one by one.
     text = LINE_ENDS.sub(b"\n", raw)
     lowered = text.lower()

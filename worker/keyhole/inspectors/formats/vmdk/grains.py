@@ -4,9 +4,9 @@ Source: VMware, "Virtual Disk Format 5.0", sections "Grain Directory" and "Grain
 vmdk_open_vmdk4, get_cluster_offset.
 
 Every entry is a sector number of 4 bytes. The redundant directory comes first and points to tables of its
-own. QEMU reads the grain directory, and writes both. Writers put the tables in order right after their
-directory, so Keyhole requests them together with it and the map costs one range. Tables elsewhere are
-requested once the directory is read.
+own. QEMU reads only the grain directory, but writes both. Writers put the tables in order right after their
+directory, so Keyhole requests a directory and its tables together, and the map costs one range. Tables
+elsewhere are requested once the directory is read.
 
 What is held:
 
@@ -52,7 +52,7 @@ SECTORS = 1 << 32
 
 
 class Directory(NamedTuple):
-    """A grain directory: the prefix of its regions' names, its first sector, its name, its tables' name."""
+    """A grain directory: the prefix of its regions' names, its first sector, and two names for messages."""
 
     prefix: str
     sector: int
@@ -61,7 +61,7 @@ class Directory(NamedTuple):
 
 
 class GrainMapInspector(HeaderInspector):
-    """Reads the map of a sparse VMDK. A subclass declares the region `header`, where this starts."""
+    """Reads the map of a sparse VMDK, starting at the region `header`, which a subclass declares."""
 
     # Declaring what is read
 
@@ -228,8 +228,8 @@ class GrainMapInspector(HeaderInspector):
     def _grains(self) -> "array[int]":
         """The sectors of all grains that the held tables point to, one for each pointer in the first tables.
 
-        The redundant tables should point to the same grains. Their grains are added only if the
-        first tables do not point to them.
+        The redundant tables should point to the same grains. Their grains are added only if the first tables
+        do not point to them.
         """
         first = self._first_entries
         least = self._header.least_grain if self._header else 1
@@ -260,7 +260,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _directories_differ(self) -> bool:
-        """Whether one directory has a table or a grain that the other has not."""
+        """Whether one directory has a table or a grain that the other lacks."""
         if len(self._directories) < 2 or not self._map_seen:
             return False
         first, other = (self._entries(f"{one.prefix}directory") for one in self._directories)

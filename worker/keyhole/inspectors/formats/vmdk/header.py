@@ -107,7 +107,7 @@ class SparseHeader(NamedTuple):
 
     @property
     def least_grain(self) -> int:
-        """The lowest entry of a grain table that is a grain's sector. It depends on the flag, also in QEMU."""
+        """The lowest grain table entry that is a grain's sector. It depends on the flag, also in QEMU."""
         return 2 if self.flags & ZERO_GRAINS else 1
 
     @property
@@ -116,7 +116,7 @@ class SparseHeader(NamedTuple):
         return (self.flags & REDUNDANT_VALID and self.redundant_directory) or self.directory
 
     def agrees(self, footer: "SparseHeader") -> bool:
-        """Whether the footer's header equals this one, apart from the capacity and what is known only late."""
+        """Whether the footer's header equals this one, except for the capacity and what is known late."""
         late = footer._replace(
             capacity=self.capacity,
             redundant_directory=self.redundant_directory,

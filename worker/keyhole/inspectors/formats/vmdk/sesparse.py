@@ -1,6 +1,8 @@
-r"""VMware VMDK as ESXi writes snapshots: a space-efficient sparse extent, SESparse. Fields are little-endian.
+r"""VMware SESparse, the space-efficient sparse extent that ESXi writes for snapshots.
 
-The format is not published. Source: QEMU, block/vmdk.c, VMDKSESparseConstHeader, VMDKSESparseVolatileHeader,
+All fields are little-endian. The format is not published.
+
+Source: QEMU, block/vmdk.c, VMDKSESparseConstHeader, VMDKSESparseVolatileHeader,
 check_se_sparse_const_header, check_se_sparse_volatile_header, get_cluster_offset. QEMU reads such extents but
 does not write them. Places and sizes are in sectors of 512 bytes.
 
@@ -96,7 +98,7 @@ class Area(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first sector after it."""
+        """The first sector after the area."""
         return self.start + self.sectors
 
 

@@ -47,7 +47,7 @@ SEARCHED = Part(SECTOR, 21 * SECTOR, "the sectors that are searched for a parent
 #: A compressed grain begins with a marker: its first sector on the disk (u64) and its length (u32).
 GRAIN_MARKER_BYTES = 12
 
-#: The most findings of one kind. An image may name thousands of extents, but more findings would add nothing.
+#: The most extents that are reported. An image may name thousands, but more findings would add nothing.
 MAX_FINDINGS = 32
 
 #: Matches an extent's name that is a path or a URL. A plain name is not reported: readers that open a file by

@@ -70,8 +70,7 @@ EXTENT_BEGINS = re.compile(
 
 #: QEMU keeps a disk's length in a signed 64-bit number.
 MAX_VIRTUAL_BYTES = (1 << 63) - 1
-#: The most findings of one kind. A split disk may name thousands of extents, but more findings would add
-#: nothing.
+#: The most extents that are reported. A split disk may name thousands, but more findings would add nothing.
 MAX_FINDINGS = 32
 
 VERSIONS = frozenset({"1", "2", "3"})
