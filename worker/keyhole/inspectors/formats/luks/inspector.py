@@ -260,7 +260,7 @@ class LUKSInspector(HeaderInspector):
             yield found("truncated", f"key material ends at byte {end}, the object at {self._size}")
 
     def _segments(self, metadata: Metadata) -> Iterator[Finding]:
-        """Findings on segments that are not after the key material and inside the object."""
+        """Findings on the segments, which must lie after the key material and inside the object."""
         behind = 2 * self._header_size + (metadata.keyslots_size or 0)
         if not self._disk:
             yield found("structure", "the LUKS2 metadata lead to no payload")

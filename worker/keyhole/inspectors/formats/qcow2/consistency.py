@@ -69,7 +69,7 @@ def _parts(maps: QcowMaps) -> Iterator[Part]:
 
 
 def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]) -> Iterator[Finding]:
-    """A finding on a cluster that is used more often than its refcount says, as far as both are held."""
+    """A finding if a cluster has more pointers than its refcount says, by the tables and blocks held."""
     bits, counts = maps.header.cluster_bits, _refcounts(maps)
     for part in parts:
         last = (part.end - 1) >> bits

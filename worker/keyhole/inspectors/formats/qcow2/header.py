@@ -17,9 +17,9 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Header" and "Header extensions";
 | 56 | 4 | clusters of the refcount table |
 | 60 | 4 | snapshots |
 | 64 | 8 | offset of the snapshot table |
-| 72 | 8 | v3: incompatible features: 0 dirty, 1 corrupt, 2 data file, 3 compression type, 4 extended L2 |
+| 72 | 8 | v3: incompatible features: bit 0 dirty, 1 corrupt, 2 data file, 3 compression type, 4 extended L2 |
 | 80 | 8 | v3: compatible features |
-| 88 | 8 | v3: autoclear features: 1 the data file is raw |
+| 88 | 8 | v3: autoclear features: bit 1 the data file is raw |
 | 96 | 4 | v3: refcount order, at most 6; a refcount has 2^order bits. In v2: 4 |
 | 100 | 4 | v3: header length |
 | 104 | 1 | v3, if the header is longer than 104: compression type: 0 deflate, 1 zstd |

@@ -13,8 +13,8 @@ Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT
 The header with the higher sequence number is the valid one. Keyhole uses the first region table that is
 intact. The metadata and BAT regions may lie anywhere after the first MiB.
 
-Wholeness: the highest block that the BAT points to must lie in the object. If the BAT is longer
-than `MAX_BAT_BYTES`, only its beginning is read.
+Wholeness: the highest block that the BAT points to must lie in the object. If the BAT is longer than
+`MAX_BAT_BYTES`, only its beginning is read.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Mapping

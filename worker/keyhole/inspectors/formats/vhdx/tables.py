@@ -23,7 +23,7 @@ TABLE_BYTES = 64 * KIB
 #: The region table and the metadata table have at most this many entries each (2.2.3.1, 2.6.1.1).
 MAX_ENTRIES = 2047
 
-#: The flag of an entry of the metadata table that says that readers must know the item.
+#: The flag of a metadata item that readers must know.
 REQUIRED_ITEM = 4
 
 

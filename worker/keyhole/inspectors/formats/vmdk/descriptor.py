@@ -3,7 +3,7 @@
 Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; QEMU, block/vmdk.c,
 vmdk_parse_extents and vmdk_parent_open.
 
-A descriptor is lines: comments (`#`), settings (`name=value`, values often quoted) and extents
+A descriptor consists of lines: comments (`#`), settings (`name=value`, values often quoted) and extents
 (`access sectors type "file" offset`). Its readers disagree about nearly everything else, so Keyhole reports
 what any of them could see:
 

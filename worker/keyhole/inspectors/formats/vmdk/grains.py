@@ -52,7 +52,10 @@ SECTORS = 1 << 32
 
 
 class Directory(NamedTuple):
-    """A grain directory: the prefix of its regions' names, its first sector, and two names for messages."""
+    """A grain directory, which begins at `sector`. The names of its regions begin with `prefix`.
+
+    Findings call the directory `name`, and each of its tables `table_name`.
+    """
 
     prefix: str
     sector: int
