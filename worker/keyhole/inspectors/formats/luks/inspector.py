@@ -53,8 +53,8 @@ HEADER_BYTES_2 = 4096
 SECOND_HEADER_BYTES = 512
 #: The sizes that the specification allows: powers of two from 16 KiB to 4 MiB.
 HEADER_SIZES_2 = frozenset(1 << bits for bits in range(14, 23))
-#: The largest header whose metadata are read. cryptsetup makes headers of 16 KiB by default, and Keyhole
-#: never fetches more than this from the front of an object.
+#: The largest header whose metadata are read. cryptsetup makes headers of 16 KiB by default, and no
+#: object's front is fetched beyond this.
 MAX_READ_HEADER = 256 * 1024
 CHECKSUM_ALGORITHM = b"sha256"
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64

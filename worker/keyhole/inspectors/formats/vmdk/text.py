@@ -52,7 +52,7 @@ from keyhole.inspectors.region import CaptureRegion
 #: How much of an image a reader probes (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
 #: The ends of the pieces that are read until one holds a NUL. The first piece has a NUL in nearly every
-#: format, the second in compressed or encrypted data. The third ends where the first GET ends.
+#: format, the second in compressed or encrypted data. The first GET covers the first three.
 STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
 #: The byte order mark in UTF-8.
 UTF8_MARK = b"\xef\xbb\xbf"
