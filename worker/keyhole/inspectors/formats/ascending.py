@@ -1,6 +1,6 @@
-"""Sorts the entries of maps in arrays. Four million numbers take 160 MiB as a list, and 16 MiB in an array.
+"""Sorts map entries that are held in arrays. Four million numbers take 160 MiB as a list, 16 MiB as an array.
 
-It is a radix sort, so its memory is at most three times that of the numbers.
+The radix sort needs at most three times the memory of the numbers.
 """
 
 from array import array
@@ -10,14 +10,14 @@ from operator import le
 
 from keyhole.inspectors.effort import CALL, spend
 
-#: Up to this many numbers are sorted as a list, which takes less than 3 MiB.
+#: Up to this many numbers are sorted as a list. The list takes less than 3 MiB.
 FEW = 65536
 #: Bits of the numbers that one pass sorts by.
 DIGIT_BITS = 11
 
 
 def ascending(numbers: "array[int]") -> "array[int]":
-    """The numbers in ascending order. Those of maps are not negative."""
+    """Return the numbers in ascending order. Map entries are never negative."""
     spend(CALL)
     if len(numbers) <= FEW:
         return array(numbers.typecode, sorted(numbers))
@@ -39,11 +39,11 @@ def ascending(numbers: "array[int]") -> "array[int]":
 
 
 def unique(numbers: "array[int]") -> "array[int]":
-    """The numbers in ascending order, each once."""
+    """Return the numbers in ascending order without duplicates."""
     return array(numbers.typecode, (number for number, _ in groupby(ascending(numbers))))
 
 
 def holds(numbers: "array[int]", number: int) -> bool:
-    """Whether a number is among others that are in ascending order."""
+    """Whether `numbers`, which are in ascending order, contain `number`."""
     at = bisect_left(numbers, number)
     return at < len(numbers) and numbers[at] == number

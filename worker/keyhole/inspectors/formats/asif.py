@@ -1,6 +1,6 @@
 """Apple Sparse Image Format (ASIF), of macOS 26. All fields are big-endian.
 
-Source: no specification is public; what is known was found by others: "ASIF binary specification"
+Source: there is no public specification. Others have found out what is known: "ASIF binary specification"
 (github.com/huven/asif-format) and dissect.hypervisor, disk/c_asif.py.
 
 | offset | bytes | field of the header |
@@ -11,16 +11,17 @@ Source: no specification is public; what is known was found by others: "ASIF bin
 | 16 | 2 x 8 | offsets of the two directories, in bytes |
 | 32 | 16 | UUID |
 | 48 | 8 | virtual size in sectors |
-| 56 | 8 | sectors that the disk can grow to |
+| 56 | 8 | maximum size of the disk in sectors |
 | 64 | 4 | chunk size in bytes |
 | 68 | 2 | sector size in bytes |
 
-A directory is a sequence number, u64, and then for each table the chunk that it lies in, u64; zero: none. The
-directory with the higher number counts. Tables map the disk's chunks to the file's.
+A directory begins with a sequence number, u64. Then follows a u64 for each table: the number of the chunk
+that holds the table, or zero if there is no table. The directory with the higher sequence number is in use.
+Tables map the disk's chunks to the file's.
 
-Wholeness: unchecked. Chunks lie in the file in any order, the mark of the highest is kept nowhere, and the
-tables that would tell take as many mebibytes as the disk has hundreds of gibibytes. A file that is too short
-for its directories or for the tables that they name is known to be cut; another may still be.
+Wholeness: unchecked. Chunks lie in the file in any order, and no field states which is the highest. Only the
+tables show it, and they take about 1 MiB for each 100 GiB of the disk. A file that is too short for its
+directories, or for the tables that they point to, is certainly cut off. Any other file may be cut off, too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,11 +38,12 @@ VERSION = 1
 #: The known part of the header's 512 bytes.
 HEADER_BYTES = 80
 DIRECTORIES = 2
-#: Tables looked for in a directory. At the usual chunk of 1 MiB each is for 126 GiB: a disk of 63 TiB.
+#: Tables that are read from a directory. With the usual chunk size of 1 MiB, each table maps 126 GiB, so all
+#: of them map a disk of 63 TiB.
 MAX_TABLES = 512
-#: The largest chunk believed. Seen is 1 MiB.
+#: The largest chunk size that is accepted. Known images have chunks of 1 MiB.
 MAX_CHUNK_BYTES = 1 << 30
-#: Sectors of disks.
+#: The sector sizes that disks have, in bytes.
 SECTOR_SIZES = (512, 1024, 2048, 4096)
 
 
@@ -57,16 +59,16 @@ class ASIFInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the signature stands at the front."""
+        """Whether an object that begins with `prefix` has the signature."""
         return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:
-        """The header's count of sectors, in bytes; zero until it is here, or if it makes no sense."""
+        """The header's sector count, in bytes; zero until the header is held, or if its sizes are invalid."""
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:
-        """Once the header is here and makes sense, declare both directories."""
+        """Declare both directories once the header is held and its sizes are valid."""
         if self.has_region("directory_0") or not self._tables:
             return
         for number in range(DIRECTORIES):
@@ -74,7 +76,7 @@ class ASIFInspector(HeaderInspector):
             self.new_region(f"directory_{number}", region)
 
     def details(self) -> Mapping[str, object]:
-        """Sizes and UUID."""
+        """UUID, chunk size, sector size and maximum size."""
         if not self._readable:
             return {}
         return {
@@ -85,7 +87,7 @@ class ASIFInspector(HeaderInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """Whether the header makes sense, and whether directories and tables lie inside the object."""
+        """Findings on the header, on overlaps, and on directories and tables outside the object."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._readable:
@@ -127,7 +129,7 @@ class ASIFInspector(HeaderInspector):
 
     @property
     def _active(self) -> tuple[int, ...]:
-        """The chunks of the tables, by the directory that counts; nothing until both are here."""
+        """The chunks that hold tables, from the directory in use; empty until both directories are held."""
         held = [self.captured(f"directory_{number}") for number in range(DIRECTORIES)]
         if any(len(data) < 8 for data in held):
             return ()
@@ -136,7 +138,7 @@ class ASIFInspector(HeaderInspector):
 
     @property
     def _tables(self) -> int:
-        """How many tables the disk's present size takes, up to the limit."""
+        """How many tables the disk needs at its current size, but at most `MAX_TABLES`."""
         if not self._sizes_make_sense:
             return 0
         group = 4 * self._sector

@@ -8,17 +8,17 @@ Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
 | 32 | 16 | type `Redolog` and zeros |
 | 48 | 16 | subtype `Growing`, `Undoable` or `Volatile` and zeros |
 | 64 | 4 | version 0x00010000 or 0x00020000 |
-| 68 | 4 | header size in bytes: where the catalog begins |
+| 68 | 4 | header size in bytes, which is also the offset of the catalog |
 | 72 | 4 | entries of the catalog |
 | 76 | 4 | bytes of an extent's bitmap |
 | 80 | 4 | bytes of an extent, a power of 2 from 512 to 8 MiB |
-| 84, 88 | 8 | virtual size in bytes: in version 1, in version 2 |
+| 84 or 88 | 8 | virtual size in bytes: at 84 in version 1, at 88 in version 2 |
 
-An entry of the catalog has 4 bytes: the extent's place among those stored, or all ones. Behind the catalog
-lie the extents, each with its bitmap in front; both fill whole sectors.
+An entry of the catalog has 4 bytes: the extent's number among the stored extents, or all ones if the extent
+is not stored. The extents follow the catalog. Each extent follows its bitmap, and both fill whole sectors.
 
-Wholeness: the extent that lies highest, by the catalog. Only the beginning and the end of a catalog longer
-than `MAX_CATALOG_BYTES` are read.
+Wholeness: the object must contain the highest extent that the catalog points to. If the catalog is longer
+than `MAX_CATALOG_BYTES`, only its beginning and its end are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,35 +31,35 @@ from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
 MAGIC = b"Bochs Virtual HD Image".ljust(32, b"\0")
-#: The part of the magic that counts: a text and the zero that ends it.
+#: The part of the magic that is compared: the text and its terminating zero.
 MAGIC_TEXT = MAGIC.rstrip(b"\0") + b"\0"
 HEADER_BYTES = 512
 
-#: How much is held of the catalog's beginning: 24,576 entries.
+#: Bytes held from the catalog's beginning: 24,576 entries.
 MAX_CATALOG_BYTES = 96 * 1024
-#: How much is held of its end if it is longer. Both together hold the catalog that Bochs' tool makes for a
-#: disk of 8 GiB.
+#: Bytes held from the catalog's end if the catalog is longer. Beginning and end together hold the catalog
+#: that Bochs' tool makes for a disk of 8 GiB.
 MAX_CATALOG_END_BYTES = 32 * 1024
-#: QEMU's limits (bochs_open); Bochs' tool needs this many entries of that size for 8 TiB.
+#: QEMU's limits (bochs_open). A disk of 8 TiB that Bochs' tool makes needs this many extents of 8 MiB.
 MAX_CATALOG_ENTRIES = 0x100000
 EXTENT_SIZES = frozenset(1 << bits for bits in range(9, 24))
 
 REDOLOG = b"Redolog"
 GROWING = b"Growing"
-#: Types of files that Bochs writes beside a base image; they hold only the differences from it.
+#: Subtypes of files that Bochs writes in addition to a base image. They hold only the differences from it.
 DIFFERENCES = frozenset({b"Undoable", b"Volatile"})
 VERSION_NAMES = {0x00010000: "1.0", 0x00020000: "2.0"}
 NOT_ALLOCATED = 0xFFFFFFFF
 
 
 class BochsInspector(HeaderInspector):
-    """Bochs redolog: 512 bytes give the virtual size, the catalog behind them tells whether it is whole."""
+    """Bochs redolog: the header states the virtual size, the catalog shows whether the image is whole."""
 
     NAME = "bochs"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: Extents up to the highest that the catalog leads to; `None` until it is read.
+        #: How many extents there are up to the highest that the catalog points to; `None` until it is read.
         self._extents: int | None = None
         self._doubled = False
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
@@ -71,7 +71,7 @@ class BochsInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header in whole sectors, as bytes; zero until it is here."""
+        """The header's size field in bytes, rounded down to whole sectors; zero until it is held."""
         known = self.format_match and len(self.region("header").data) >= 96
         return self._disk_bytes // SECTOR * SECTOR if known else 0
 
@@ -82,7 +82,7 @@ class BochsInspector(HeaderInspector):
         return self._text(48).decode("ascii").lower() if known else None
 
     def post_process(self) -> None:
-        """Declare what the header leads to, beginning and end of the catalog, and read it."""
+        """Declare the beginning and the end of the catalog, and read them once they are held."""
         if not self._usable:
             return
         if not self.has_region("catalog"):
@@ -95,14 +95,14 @@ class BochsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole catalog was seen, sampled if it is longer; unchecked if extents are missing."""
+        """Proven if the whole catalog was read, sampled if it is longer; unchecked if extents are missing."""
         if self._size is None or self._extents is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = 4 * self._u32(72) <= MAX_CATALOG_BYTES + MAX_CATALOG_END_BYTES
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Type, version, extent size and count."""
+        """Type, subtype, version, extent size and number of extents."""
         if not self.format_match or len(self.captured("header")) < HEADER_BYTES:
             return {}
         return {
@@ -156,7 +156,7 @@ class BochsInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -179,13 +179,13 @@ class BochsInspector(HeaderInspector):
         return self._u32(68) + 4 * self._u32(72)
 
     def _text(self, offset: int) -> bytes:
-        """A text of up to 16 bytes that a zero ends."""
+        """The zero-terminated text of at most 16 bytes at an offset in the header."""
         return self.region("header").data[offset : offset + 16].split(b"\0", 1)[0]
 
-    # What the header leads to
+    # The catalog
 
     def _read_catalog(self) -> None:
-        """Look at the catalog's entries, as far as it is held."""
+        """Read the entries in the held parts of the catalog."""
         entries = little_endian("I", self.captured("catalog") + self.captured("catalog_end"))
         different = set(entries) - {NOT_ALLOCATED}
         self._extents = max(different, default=-1) + 1
@@ -193,6 +193,6 @@ class BochsInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """How long the object must be at least, by what is held of the catalog."""
+        """The least length that the object must have, according to the held parts of the catalog."""
         sectors = -(-self._u32(76) // SECTOR) + -(-self._u32(80) // SECTOR)
         return self._data_offset + (self._extents or 0) * sectors * SECTOR

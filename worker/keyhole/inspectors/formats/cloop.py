@@ -1,19 +1,19 @@
 """The compressed loopback image, cloop, version 2. All fields are big-endian.
 
-Source: QEMU, block/cloop.c, cloop_probe, cloop_open, cloop_read_block; the older preamble: cloop,
+Source: QEMU, block/cloop.c, cloop_probe, cloop_open, cloop_read_block. The older preamble is from cloop,
 create_compressed_fs.c, CLOOP_PREAMBLE.
 
 | offset | bytes | field |
 |---|---|---|
 | 0 | 128 | a shell script that mounts the image, and zeros |
 | 128 | 4 | block size in bytes, a multiple of 512, at most 64 MiB |
-| 132 | 4 | blocks |
-| 136 | 8 each | where each block begins, and at last where the last one ends |
+| 132 | 4 | number of blocks |
+| 136 | 8 each | offset of each block, and then the offset where the last block ends |
 
-Each block is a zlib stream of its own. The virtual size is as many whole blocks.
+Each block is a zlib stream of its own. The virtual size is the number of blocks times the block size.
 
-Wholeness: the table's last entry is where the data ends. Only the beginning and the end of a table longer
-than `MAX_TABLE_BYTES` are read; the order of the entries between is not checked.
+Wholeness: the table's last entry states where the data ends. If the table is longer than `MAX_TABLE_BYTES`,
+only its beginning and its end are read, and the order of the entries between them is not checked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,24 +25,24 @@ from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
 PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
-#: How the script goes on, by its first two tools.
+#: How the script continues in the current preamble, and in the older one.
 COMMANDS = (b"modprobe cloop ", b"insmod cloop")
 HEADER_BYTES = 136
 
-#: How much is held of the table's beginning: 16,384 entries, 1 GiB at blocks of 64 KiB.
+#: Bytes held from the table's beginning: 16,384 entries, 1 GiB with blocks of 64 KiB.
 MAX_TABLE_BYTES = 128 * 1024
-#: How much is held of its end if it is longer; the last entry is what counts.
+#: Bytes held from the table's end if the table is longer. The last entry decides about wholeness.
 MAX_TABLE_END_BYTES = 64 * 1024
 #: QEMU's limits (cloop_open).
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
 MAX_COMPRESSED_BYTES = 2 * MAX_BLOCK_BYTES
 MAX_OFFSETS_BYTES = 512 * 1024 * 1024
-#: QEMU keeps the virtual size as sectors in 32 bits; beyond that readers see different sizes.
+#: QEMU keeps the number of sectors in 32 bits. Above this limit readers see different sizes.
 MAX_SECTORS = 2**32 - 1
 
 
 class CloopInspector(HeaderInspector):
-    """cloop version 2: 136 bytes give the virtual size, the table behind them where the data ends."""
+    """cloop version 2: the header states the virtual size, the table after it states where the data ends."""
 
     NAME = "cloop"
     BYTE_ORDER = "big"
@@ -58,7 +58,7 @@ class CloopInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """All blocks together, in bytes; zero until the header is here."""
+        """The size of all blocks together, in bytes; zero until the header is held."""
         known = self.format_match and len(self.region("header").data) == HEADER_BYTES
         return self._block_bytes * self._blocks if known else 0
 
@@ -68,7 +68,7 @@ class CloopInspector(HeaderInspector):
         return "V2.0" if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare what the header leads to: beginning and end of the table of offsets."""
+        """Declare the beginning and the end of the table of offsets."""
         if not self._usable or self.has_region("offsets"):
             return
         length = self._table_end - HEADER_BYTES
@@ -78,20 +78,20 @@ class CloopInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven by the table's last entry, if the data that it ends is there."""
+        """Proven if the object contains all data up to the offset in the table's last entry."""
         if self._size is None or not self._table_filled or self._end > self._size:
             return Wholeness.UNCHECKED
         held = self.region("offsets").length + self.region("offsets_end").length
         return Wholeness.SAMPLED if self.thorough and held < 8 * (self._blocks + 1) else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Block size and count."""
+        """Block size and number of blocks."""
         if not self._usable:
             return {}
         return {"block_size": self._block_bytes, "blocks": self._blocks}
 
     def checks(self) -> list[Finding]:
-        """Whether the sizes are within bounds, the offsets in order, and the data there."""
+        """Findings on sizes out of bounds, on offsets that are out of order, and on missing data."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -110,7 +110,7 @@ class CloopInspector(HeaderInspector):
         if min(lengths, default=0) < 0:
             yield found("structure", "the offsets of the blocks are not in order")
         if end and len(offsets) <= self._blocks:
-            # This step leads over the entries that are not held.
+            # This difference spans the entries that are not held, so it is not the length of one block.
             del lengths[len(begin) - 1]
         if max(lengths, default=0) > MAX_COMPRESSED_BYTES:
             yield found("structure", f"a compressed block has more than {MAX_COMPRESSED_BYTES} bytes")
@@ -119,7 +119,7 @@ class CloopInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -141,7 +141,7 @@ class CloopInspector(HeaderInspector):
     def _table_end(self) -> int:
         return HEADER_BYTES + 8 * (self._blocks + 1)
 
-    # What the header leads to
+    # The table of offsets
 
     @property
     def _table_filled(self) -> bool:
@@ -149,7 +149,7 @@ class CloopInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """How long the object must be at least: where the last block ends, or else the table."""
+        """The least length that the object must have: up to the last block's end, or else the table's end."""
         last = self.captured("offsets_end" if self.region("offsets_end").length else "offsets")
         entries = big_endian("Q", last)
         return max(self._table_end, entries[-1] if entries else 0)

@@ -1,21 +1,21 @@
 """Apple's disk images, UDIF (".dmg"). All fields are big-endian.
 
-Sources: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file"; for the search for the
-trailer, QEMU, block/dmg.c, dmg_find_koly_offset.
+Sources: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file". The search for the trailer
+follows QEMU, block/dmg.c, dmg_find_koly_offset.
 
-The file begins with data. A trailer of 512 bytes at its end makes it an image; up to 511 bytes of padding may
-follow.
+The file begins with data. It is an image if it ends with a trailer of 512 bytes; up to 511 bytes of padding
+may follow the trailer.
 
 | offset | bytes | field of the trailer |
 |---|---|---|
 | 0 | 4 | signature `koly` |
 | 4 | 4 | version, 4 |
 | 8 | 4 | size of the trailer, 512 |
-| 24 | 8 | offset of the data fork, and at 32 its length |
-| 40 | 8 | offset of the resource fork, and at 48 its length; zero if there is a property list |
-| 56 | 4 | number of this segment, and at 60 how many there are |
+| 24 | 8 | offset of the data fork; its length is at 32 |
+| 40 | 8 | offset of the resource fork, its length is at 48; zero if there is a property list |
+| 56 | 4 | number of this segment; the number of segments is at 60 |
 | 64 | 16 | UUID that all segments share |
-| 216 | 8 | offset of the XML property list that maps the disk's blocks, and at 224 its length |
+| 216 | 8 | offset of the XML property list that maps the disk's blocks; its length is at 224 |
 | 492 | 8 | virtual size in sectors of 512 bytes |
 
 A writable image (UDRW) has no trailer: it is a raw disk. The trailer of an encrypted image cannot be seen, so
@@ -44,8 +44,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-#: The first bytes of a whole trailer: signature, version, size. The four letters of the signature are not
-#: enough to recognise a trailer that is cut off.
+#: The first bytes of a whole trailer: signature, version, size. The signature alone has four letters, which
+#: is not enough to recognise a trailer that is cut off.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
 #: QEMU keeps a disk's size in a signed 64-bit number of bytes.
 MAX_SECTORS = (2**63 - 1) // SECTOR
@@ -66,12 +66,12 @@ class Trailer(NamedTuple):
         return int.from_bytes(self.data[at : at + length], "big")
 
     def part(self, at: int) -> ByteRange:
-        """The part of the file whose offset and length stand at `at`."""
+        """The part of the file whose offset is at `at` in the trailer; its length follows."""
         return ByteRange(self.number(at), self.number(at + 8))
 
 
 class DMGInspector(FileInspector):
-    """Apple UDIF: a trailer within the last 1023 bytes, and the property list that it leads to."""
+    """Apple UDIF: a trailer within the last 1023 bytes, and the property list that it points to."""
 
     NAME = "dmg"
 
@@ -82,12 +82,12 @@ class DMGInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
-        """Never: nothing at the front makes a file a DMG."""
+        """Always false: a DMG is not recognised by its first bytes."""
         return False
 
     @property
     def format_match(self) -> bool:
-        """Whether a trailer stands in the last 1023 bytes."""
+        """Whether there is a trailer in the last 1023 bytes."""
         return self._trailer is not None
 
     @property
@@ -97,7 +97,7 @@ class DMGInspector(FileInspector):
 
     @property
     def stands(self) -> bool:
-        """Whether the trailer leads a reader to a disk: it does not if it is cut off or points nowhere."""
+        """Whether the trailer is whole, and points to a resource fork or to a map with block tables."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return False
@@ -111,30 +111,30 @@ class DMGInspector(FileInspector):
 
     @property
     def begins_compressed(self) -> str | None:
-        """How the object's first bytes are compressed, if they are the first data of the disk."""
+        """The compression of the object's first bytes, if they are the first data of the disk."""
         first = self._map.first if self._map is not None else None
         return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
 
     def explains(self, other: FileInspector) -> bool:
         """Whether `other` recognises the content of the disk, or the disk's first compressed data.
 
-        If the trailer leads nowhere, it is unknown whether the first bytes are the disk's.
+        If the trailer points nowhere, it is unknown whether the object's first bytes are the disk's.
         """
         if other.LAYER in {Layer.DISK, Layer.DISC}:
             return self.is_bare or not self.stands
         return other.LAYER is Layer.COMPRESSED and self.stands and self.begins_compressed == str(other)
 
     def is_remnant_in(self, other: FileInspector) -> bool:
-        """Whether a compressor or archiver stored the trailer unchanged, so it is cut or leads nowhere."""
+        """Whether the trailer is cut off or points nowhere because `other` stored it without compression."""
         return not self.stands and (other.IS_CONTAINER or self.is_cut)
 
     def defers(self, other: FileInspector) -> bool:
-        """Whether a stream may be the disk's first data, which is unknown until the map is here."""
+        """Whether the stream `other` may be the disk's first data, which is unknown until the map is read."""
         return other.LAYER is Layer.COMPRESSED and (not self.complete or self.explains(other))
 
     @property
     def virtual_size(self) -> int:
-        """The trailer's count of sectors, in bytes; zero without a whole trailer or if it is too large."""
+        """The trailer's sector count, in bytes; zero if it is too large or the trailer is not whole."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return 0
@@ -142,7 +142,7 @@ class DMGInspector(FileInspector):
         return sectors * SECTOR if sectors <= MAX_SECTORS else 0
 
     def post_process(self) -> None:
-        """Declare the property list once the trailer is here, and parse its map once the list is here."""
+        """Declare the property list once the trailer is held, and parse the map once the list is held."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return
@@ -156,7 +156,7 @@ class DMGInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when all parts that the trailer names lie before it and the property list is there."""
+        """Proven if all parts that the trailer names lie before it, and the property list was parsed."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return Wholeness.UNCHECKED
@@ -164,7 +164,7 @@ class DMGInspector(FileInspector):
         return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Segments, and the lengths of the data fork and the property list."""
+        """Segments, the lengths of the data fork and the property list, and facts from the block map."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return {}
@@ -226,7 +226,7 @@ class DMGInspector(FileInspector):
             yield found("structure", "the property list is not where the trailer says")
 
     def _mapped(self, trailer: Trailer) -> Iterator[Finding]:
-        """Findings on the block map, and on maps that Keyhole does not read."""
+        """Findings on the block map, or on a map that Keyhole does not read."""
         if trailer.part(RESOURCE_FORK).length:
             yield found(
                 "unsupported_subformat",
@@ -243,7 +243,7 @@ class DMGInspector(FileInspector):
 
     @property
     def _trailer(self) -> Trailer | None:
-        """The trailer that QEMU takes: the first whole one in the tail, or else one that is cut off."""
+        """The trailer that QEMU uses: the first whole one in the tail, or else one that is cut off."""
         tail = self.captured("tail")
         at = tail.find(SIGNATURE, 0, max(0, len(tail) - DMG_TRAILER_BYTES) + len(SIGNATURE))
         if at < 0 or len(tail) < DMG_TRAILER_BYTES:

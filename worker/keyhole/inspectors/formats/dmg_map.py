@@ -1,25 +1,25 @@
-"""The block map of a DMG: which sectors lie where in its data fork.
+"""The block map of a DMG: where each sector of the disk lies in the data fork.
 
-The map stands in a property list, an XML text, in tables (`blkx`) that are binary and written in base64, one
-for each partition. All numbers are big-endian.
+The map is stored in a property list, which is XML. It has one table (`blkx`) for each partition, in binary
+form, encoded in base64. All numbers are big-endian.
 
 | offset | bytes | field of a table |
 |---|---|---|
 | 0 | 4 | signature `mish` |
-| 8 | 8 | first sector of the disk, and at 16 how many there are |
-| 24 | 8 | offset within the data fork that those of the chunks count from |
+| 8 | 8 | first sector on the disk; the number of sectors is at 16 |
+| 24 | 8 | offset within the data fork that the chunks' offsets are relative to |
 | 200 | 4 | number of chunks |
 | 204 | 40 each | chunks: kind u32, first sector u64@8 and sectors u64@16 within the table, offset u64@24 and length u64@32 of the data |
 
 | kind | chunk |
 |---|---|
-| 0, 2 | zeros, of which nothing is stored |
+| 0, 2 | zeros, for which no data is stored |
 | 1 | sectors as they are |
 | 80000004 to 80000008 | compressed by ADC, zlib, bzip2, LZFSE, xz |
 | 7FFFFFFE, FFFFFFFF | a comment; the end of the table |
 
-Readers differ in how they find the tables: QEMU takes every `<data>` in the text, be it in a comment, that
-begins as a table does, others those under the key `blkx`. Both must come to the same tables.
+Readers differ in how they find the tables. QEMU takes every `<data>` element whose content begins like a
+table, even inside a comment. Other readers take those under the key `blkx`. Both must find the same tables.
 
 Source: libyal, libmodi, "Mac OS disk image types", sections "XML plist" and "Block table"; QEMU, block/dmg.c,
 dmg_read_plist_xml and dmg_read_mish_block; 7-Zip, DmgHandler.cpp.
@@ -43,11 +43,12 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
 
-#: Bytes of a property list that are read: 78,000 chunks, 20 GiB in the usual ones of 256 KiB.
+#: The longest property list that is read: 78,000 chunks, 20 GiB with the usual chunks of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
-#: Signs `=`: an attribute has one, base64 up to two, and all attributes of an element are parsed in one step.
+#: Most signs `=` in a property list. An attribute has one, a base64 text has up to two. The limit exists
+#: because all attributes of an element are parsed in one step.
 MAX_SIGNS: Final = 10_000
-#: Apple's lists are six deep.
+#: Most elements nested in one another. Apple's lists have six levels.
 MAX_DEPTH: Final = 32
 
 SIGNATURE: Final = b"mish"
@@ -58,7 +59,7 @@ CHUNK: Final = Struct(">I4x4Q")
 ZEROS: Final = frozenset({0, 2})
 RAW: Final = 1
 COMMENT, END = 0x7FFFFFFE, 0xFFFFFFFF
-#: How chunks are compressed, by their kind.
+#: The compression of chunks, by their kind.
 COMPRESSED: Final = {
     0x80000004: "adc",
     0x80000005: "zlib",
@@ -68,7 +69,7 @@ COMPRESSED: Final = {
 }
 KINDS: Final = ZEROS | {RAW, COMMENT, END} | COMPRESSED.keys()
 
-#: Where a table stands in the property list: keys of dictionaries, `*` for the elements of an array.
+#: The path of a table in the property list: keys of dictionaries, and `*` for the elements of an array.
 TABLES_AT: Final = ("resource-fork", "blkx", "*", "Data")
 #: Bytes that may follow the property list.
 PADDING: Final = b"\0 \t\r\n"
@@ -77,7 +78,7 @@ LEAST_TABLE_BYTES: Final = CHUNKS_AT + CHUNK.size
 
 
 class Chunk(NamedTuple):
-    """`sectors` of the disk from `sector` on, as `data` in the object; of zeros nothing is stored."""
+    """`sectors` sectors of the disk from `sector` on, and where their data lies. Zeros have no data."""
 
     sector: int
     sectors: int
@@ -86,20 +87,20 @@ class Chunk(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first sector after it."""
+        """The first sector after the chunk."""
         return self.sector + self.sectors
 
     @property
     def stored(self) -> bool:
-        """Whether it has data."""
+        """Whether the chunk has data."""
         return self.kind not in ZEROS
 
 
 @dataclass(frozen=True, slots=True)
 class BlockMap:
-    """All chunks in the order of the disk's sectors, and what is wrong with the map by itself.
+    """All chunks in the order of the disk's sectors, and findings on the map alone.
 
-    `sectors` is how many the tables state together, `end` the last sector's number and one.
+    `sectors` is the sum of the sectors that the tables state, `end` the last sector's number plus one.
     """
 
     tables: int
@@ -114,11 +115,11 @@ class BlockMap:
         return next((chunk for chunk in self.chunks if chunk.stored), None)
 
     def checks(self, sectors: int, fork: ByteRange) -> Iterator[Finding]:
-        """Whether the map is of a disk of so many sectors, and leads into the data fork alone.
+        """Findings on the map, on a wrong disk size, on shared data, and on data outside the data fork.
 
         Args:
-            sectors: As the trailer states it.
-            fork: The data fork within the object.
+            sectors: The number of sectors that the trailer states.
+            fork: The place of the data fork in the object.
         """
         yield from self.findings
         if not self.sectors == self.end == sectors:
@@ -145,7 +146,7 @@ class BlockMap:
 def parse(plist: bytes, fork_offset: int) -> BlockMap:
     """Read the map in a property list; the data fork begins at `fork_offset`.
 
-    What is not understood is among the map's findings.
+    Parts that cannot be read become findings of the map.
     """
     findings = BoundedFindings()
     tables = _tables(plist, findings)
@@ -170,7 +171,7 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
 def _chunks(
     table: bytes, first: int, sectors: int, offset: int, findings: BoundedFindings
 ) -> Iterator[Chunk]:
-    """The chunks of one table, except comments and the end marker."""
+    """The chunks of one table, without comments and the end marker."""
     (count,) = COUNT.unpack_from(table, COUNT_AT)
     if CHUNKS_AT + count * CHUNK.size > len(table):
         findings.add(found("structure", f"a block table of {len(table)} bytes states {count} chunks"))
@@ -199,17 +200,17 @@ def _chunks(
 
 
 class _Tables:
-    """Collects the tables as a parser comes upon them; a target of `XMLParser`."""
+    """Collects the tables in the property list; a target of `XMLParser`."""
 
     def __init__(self) -> None:
         self.found: list[bytes] = []
-        #: The key or `*` that each open dictionary or array is at.
+        #: For each open dictionary its current key, for each open array `*`.
         self._path: list[str] = []
         self._open: list[str] = []
         self._text: list[str] | None = None
 
     def start(self, tag: str, _attributes: object) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         spend()
         if len(self._open) >= MAX_DEPTH:
             raise ParseError(f"more than {MAX_DEPTH} elements lie in one another")
@@ -220,12 +221,12 @@ class _Tables:
         self._text = [] if wanted else None
 
     def data(self, text: str) -> None:
-        """Some of an element's text."""
+        """Handle a part of an element's text."""
         if self._text is not None:
             self._text.append(text)
 
     def end(self, tag: str) -> None:
-        """An element ends."""
+        """Handle the end of an element."""
         self._open.pop()
         text, self._text = "".join(self._text or ()), None
         if tag in {"dict", "array"}:
@@ -236,11 +237,11 @@ class _Tables:
             self.found.append(_decoded(text.encode()))
 
     def close(self) -> None:
-        """The text ends."""
+        """Handle the end of the text."""
 
 
 def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
-    """The tables that all readers find."""
+    """The tables under the key `blkx`. A finding tells if QEMU finds others."""
     target = _Tables()
     try:
         _parse(plist.rstrip(PADDING), target)
@@ -270,7 +271,7 @@ def _parse(plist: bytes, target: _Tables) -> None:
 
 
 def _by_qemu(plist: bytes) -> Iterator[bytes]:
-    """The texts between `<data>` and `</data>`, wherever these are."""
+    """The texts between `<data>` and `</data>` anywhere in the property list."""
     at = 0
     while (begins := plist.find(DATA_BEGINS, at)) >= 0:
         begins += len(DATA_BEGINS)
@@ -285,7 +286,7 @@ def _is_table(data: bytes) -> bool:
 
 
 def _decoded(text: bytes) -> bytes:
-    """The bytes of a text in base64; empty if the text is not base64."""
+    """The bytes that a base64 text encodes; empty if the text is not base64."""
     try:
         return a2b_base64(text)
     except (Base64Error, ValueError):

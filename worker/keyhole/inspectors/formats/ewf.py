@@ -3,7 +3,7 @@
 Source: libyal, libewf, "Expert Witness Compression Format (EWF)" and "… 2 (EWF2)", sections "Segment file"
 and "The sections"; the volume section: libewf, ewf_volume.h.
 
-An image is one segment file, or several.
+An image consists of one or more segment files.
 
 | offset | bytes | field of version 1 (`EVF`) |
 |---|---|---|
@@ -14,7 +14,7 @@ An image is one segment file, or several.
 | offset | bytes | field of a section's descriptor; the section's data follow it |
 |---|---|---|
 | 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; `next` or `done` in the last |
-| 16 | 8 | offset of the next descriptor; in the last its own, or (SMART) the end of the file |
+| 16 | 8 | offset of the next descriptor; in the last one its own offset, or (SMART) the end of the file |
 | 72 | 4 | Adler-32 of the bytes before |
 
 | offset | bytes | field of the data of `volume`; `disk` and `data` are laid out like it |
@@ -24,7 +24,7 @@ An image is one segment file, or several.
 | 8 | 4 | sectors in a chunk |
 | 12 | 4 | bytes in a sector |
 | 16 | 8 | sectors |
-| 64 | 16 | UUID that all segments share (version 1 as SMART writes it: none) |
+| 64 | 16 | UUID that all segments share (not in version 1 files by SMART) |
 | last 4 | 4 | Adler-32 of the bytes before |
 
 | offset | bytes | field of version 2 (`EVF2`) |
@@ -35,14 +35,14 @@ An image is one segment file, or several.
 | 12 | 4 | number of this segment, from 1 |
 | 16 | 16 | UUID that all segments share |
 | -64 | 4 | the last section's descriptor: type, 13 for next, 15 for done |
-| -56 | 8 | offset of the descriptor before |
-| -4 | 4 | Adler-32 of the descriptor's bytes before |
+| -56 | 8 | offset of the descriptor before this one |
+| -4 | 4 | Adler-32 of the descriptor's bytes before this field |
 
-Version 2 compresses its description of the medium. The size is in it, so the size stays unknown.
+Version 2 compresses its description of the medium, which contains the size. So the size stays unknown.
 
 Wholeness: each segment ends with a descriptor `next` or `done` that states its own offset (in version 2, the
-offset of the descriptor right before). `done` ends the last segment. The tables between, hundreds of
-mebibytes apart, are not read.
+offset of the descriptor right before it). `done` ends the last segment. The chunk tables in the middle, which
+lie hundreds of mebibytes apart, are not read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,24 +61,24 @@ SIGNATURE_1 = b"EVF\t\r\n\xff\0"
 SIGNATURE_2 = b"EVF2\r\n\x81\0"
 HEADER_BYTES_1, HEADER_BYTES_2 = 13, 32
 DESCRIPTOR_BYTES_1, DESCRIPTOR_BYTES_2 = 76, 64
-#: The length of the volume section's data, in SMART's files and in all others.
+#: The possible lengths of the volume section's data: in SMART's files, and in all others.
 VOLUME_BYTES = (94, 1052)
 VOLUME_TYPES = frozenset({"volume", "disk", "data"})
 LAST_TYPES = frozenset({"next", "done"})
 LAST_TYPES_2 = {13: "next", 15: "done"}
 MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x10: "memory"}
 
-#: The volume is the third to fifth section of a first segment; those behind are read only to see that the
-#: chain holds.
+#: The volume section is the third, fourth or fifth section of a first segment. The sections after it are read
+#: only to check the chain.
 MAX_SECTIONS = 12
-#: The chain is followed no further: as much of an object as is fetched at once.
+#: The chain is followed up to this offset: this many bytes of an object are fetched at once.
 CHAIN_END = 256 * 1024
-#: No disk has more bytes than a 64-bit number counts.
+#: No disk has more bytes than a 64-bit number can count.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
 class Section(NamedTuple):
-    """A section's descriptor of version 1, and its offset."""
+    """The descriptor of a section in version 1, with its offset."""
 
     offset: int
     kind: str
@@ -92,7 +92,7 @@ class Section(NamedTuple):
 
 
 class EWFInspector(HeaderInspector):
-    """An EWF segment file: its first sections and its last."""
+    """An EWF segment file: its first sections and its last one."""
 
     NAME = "ewf"
 
@@ -102,19 +102,19 @@ class EWFInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether a signature of either version stands at the front."""
+        """Whether an object that begins with `prefix` has the signature of either version."""
         return prefix.startswith((SIGNATURE_1, SIGNATURE_2))
 
     @property
     def virtual_size(self) -> int:
-        """The volume section's sectors, in bytes; zero until the section is here, or if impossible."""
+        """The volume section's sectors, in bytes; zero until the section is held, or if impossible."""
         volume = self._volume
         size = volume.le(16, 8) * volume.le(12, 4)
         return size if size <= MAX_VIRTUAL_SIZE else 0
 
     @property
     def subformat(self) -> str | None:
-        """`E01`, `S01` (SMART's) or `Ex01`."""
+        """`E01`, `S01` (written by SMART) or `Ex01`."""
         if self._is_version_2:
             return "Ex01"
         if not self.format_match:
@@ -140,7 +140,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the only segment ends with the descriptor that says so."""
+        """Proven if the object is the first segment, and ends with the descriptor `done`."""
         whole = self._last == "done" and self._segment == 1
         if not whole:
             return Wholeness.UNCHECKED
@@ -148,7 +148,7 @@ class EWFInspector(HeaderInspector):
         return Wholeness.SAMPLED if self.thorough else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Segment, medium, geometry of the chunks."""
+        """Segment, set, medium, and the number and sizes of chunks and sectors."""
         if not self._header_held:
             return {}
         facts: dict[str, object] = {"segment": self._segment}
@@ -165,7 +165,7 @@ class EWFInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Whether this is the whole set, and whether sections, volume and end are as they should be."""
+        """Findings on missing segments, on the chain of sections, the volume section and the end."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._header_held:
@@ -245,7 +245,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _sections(self) -> list[Section]:
-        """The sections of the chain that are here, in order."""
+        """The sections of the chain whose descriptors are held, in order."""
         sections = []
         for number in range(MAX_SECTIONS):
             data = self.captured(f"section_{number}")
@@ -256,7 +256,7 @@ class EWFInspector(HeaderInspector):
 
     @staticmethod
     def _following(sections: list[Section]) -> int | None:
-        """Where the section behind these is, if the chain is followed there."""
+        """The offset of the section after these, or `None` if the chain is not followed further."""
         if not sections:
             return HEADER_BYTES_1
         last = sections[-1]
@@ -274,7 +274,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _volume(self) -> Fields:
-        """The data of the volume section, if their length is a known one."""
+        """The data of the volume section; empty if their length is not a known one."""
         data = self.captured("volume")
         section = self._volume_section(self._sections)
         if section is None or section.next_offset - section.offset - DESCRIPTOR_BYTES_1 not in VOLUME_BYTES:
@@ -283,7 +283,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _last(self) -> str:
-        """`next` or `done` if that ends the object and says so, or nothing."""
+        """The type of the valid descriptor that ends the object, `next` or `done`; empty if there is none."""
         data = Fields(self.captured("last"))
         if self._is_version_2:
             data = Fields(data[-DESCRIPTOR_BYTES_2:])

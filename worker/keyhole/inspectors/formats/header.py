@@ -8,29 +8,29 @@ from keyhole.inspectors.findings import Finding, found
 
 
 class HeaderInspector(FileInspector):
-    """An inspector of a format whose header begins the object. A subclass declares the region `header`."""
+    """An inspector of a format whose header begins the object. Each subclass declares the region `header`."""
 
     #: The byte order of the header's integers.
     BYTE_ORDER: ClassVar[Literal["little", "big"]] = "little"
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins as the format does."""
+        """Whether the object begins with the signature of the format."""
         return self.matches_prefix(self.region("header").data)
 
     def _needs(self, end: int) -> Iterator[Finding]:
-        """A finding if the object, once its length is known, ends before `end`."""
+        """Yield a finding if the object's length is known and less than `end`."""
         if self._size is not None and end > self._size:
             yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
 
     def _u16(self, at: int) -> int:
-        """The integer of 2 bytes at an offset in the header."""
+        """The unsigned 16-bit integer at an offset in the header."""
         return int.from_bytes(self.region("header").data[at : at + 2], self.BYTE_ORDER)
 
     def _u32(self, at: int) -> int:
-        """The integer of 4 bytes at an offset in the header."""
+        """The unsigned 32-bit integer at an offset in the header."""
         return int.from_bytes(self.region("header").data[at : at + 4], self.BYTE_ORDER)
 
     def _u64(self, at: int) -> int:
-        """The integer of 8 bytes at an offset in the header."""
+        """The unsigned 64-bit integer at an offset in the header."""
         return int.from_bytes(self.region("header").data[at : at + 8], self.BYTE_ORDER)

@@ -1,4 +1,4 @@
-"""Optical discs' images: ISO 9660, UDF, and both at once.
+"""Images of optical discs: ISO 9660, UDF, or both at once.
 
 Source: ECMA-119, 4th edition, section 9 (volume descriptors); "El Torito" Bootable CD-ROM Format
 Specification 1.0, figure 7; Joliet Specification, section "SVD Escape Sequences"; SUSP 1.12, section 5.3. For
@@ -11,20 +11,21 @@ first little-endian, then big-endian.
 |---|---|---|
 | 0 | 1 | type: 0 boot record, 1 primary, 2 supplementary, 255 end of the set |
 | 1 | 5 | signature `CD001`; `BEA01`, `NSR02`, `NSR03`, `TEA01` of UDF |
-| 7 | 32 | boot record: `EL TORITO SPECIFICATION`; the block of the boot catalog u32@71 |
+| 7 | 32 | boot record: `EL TORITO SPECIFICATION`; the block of the boot catalog is a u32 at 71 |
 | 40 | 32 | volume name |
 | 80 | 4 + 4 | blocks in the volume |
 | 88 | 32 | supplementary: `%/@`, `%/C` or `%/E` for Joliet |
-| 120 | 2 + 2 | volumes in the set, and at 124 which of them this is |
+| 120 | 2 + 2 | number of volumes in the set; the number of this volume is at 124 |
 | 128 | 2 + 2 | block size in bytes: 512, 1024 or 2048 |
 | 132 | 4 + 4 | bytes of the path table |
-| 158 | 4 + 4 | block of the root directory, whose first record may announce Rock Ridge at its byte 34 |
+| 158 | 4 + 4 | block of the root directory; its first record may announce Rock Ridge at byte 34 |
 
-The disk is the object: a reader sees all of its bytes, so its length is the virtual size. QEMU does the same
-for any raw disk. The volume may be shorter: padding, further sessions or a backup GPT may follow it.
+The object is the disk: a reader sees all of the object's bytes, so its length is the virtual size. QEMU does
+the same for any raw disk. The volume may be shorter, because padding, further sessions or a backup GPT may
+follow it.
 
-Wholeness: proven when the volume's blocks, or with UDF its partition and both its sequences of descriptors,
-lie inside the object.
+Wholeness: proven if all blocks of the volume lie inside the object. With UDF, the partition and both
+sequences of descriptors must lie inside the object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,34 +41,34 @@ from keyhole.inspectors.text import printable
 
 SET_OFFSET = 32768
 SECTOR = 2048
-#: Descriptors that are read. Discs have two to eight, including those of UDF.
+#: The number of descriptors that are read. Discs have two to eight, including those of UDF.
 MAX_DESCRIPTORS = 16
 SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
 SIGNATURE = b"CD001"
 BOOT_RECORD, PRIMARY, SUPPLEMENTARY, SET_ENDS = 0, 1, 2, 255
 BLOCK_SIZES_9660 = (512, 1024, 2048)
-#: The offsets of numbers that are stored twice, and the bytes of each.
+#: Offset and length in bytes of the numbers that are stored twice.
 DOUBLED = ((80, 4), (120, 2), (124, 2), (128, 2), (132, 4))
 EL_TORITO = b"EL TORITO SPECIFICATION"
 JOLIET = (b"%/@", b"%/C", b"%/E")
-#: SUSP's first entry, which Rock Ridge needs: `SP`, length, version, check bytes.
+#: The first entry of SUSP, which Rock Ridge requires: `SP`, length, version, check bytes.
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
-#: A directory's first record up to that entry's end.
+#: The bytes of a directory's first record up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
-#: How much of an object is fetched at once. Structures in this part cost no further range: the root
-#: directory, and those of UDF's structures that lie there, before the anchor that leads to them.
+#: How many bytes of an object are fetched at once. Structures in this part need no further range request: the
+#: root directory, and UDF structures that lie there, before the anchor that points to them.
 FRONT_BYTES = 256 * 1024
 
 
 class VolumeSize(NamedTuple):
-    """The number of ISO 9660's blocks, and their size in bytes."""
+    """The number of blocks in an ISO 9660 volume, and the block size in bytes."""
 
     blocks: int
     block_size: int
 
     @property
     def end(self) -> int:
-        """Where the volume ends, in bytes."""
+        """The offset where the volume ends, in bytes."""
         return self.blocks * self.block_size
 
 
@@ -85,21 +86,21 @@ class ISOInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
-        """Never: the first 32 KiB of a disc are not the format's."""
+        """Always false: the first 32 KiB of a disc do not belong to the format."""
         return False
 
     def explains(self, other: FileInspector) -> bool:
-        """Whether `other` is the partition table or volume of a hybrid disc."""
+        """Whether `other` recognises the partition table or volume of a hybrid disc."""
         return other.LAYER is Layer.DISK
 
     @property
     def format_match(self) -> bool:
-        """Whether volume descriptors of ISO 9660 or UDF stand at 32768."""
+        """Whether there are volume descriptors of ISO 9660 or UDF at 32768."""
         return self.region("set").data[1:6] == SIGNATURE or (self._udf_begins and self._has_udf)
 
     @property
     def virtual_size(self) -> int:
-        """The object's length: a disc is read as it is."""
+        """The object's length, because readers see the object as the disc."""
         return self.actual_size if self.format_match else 0
 
     @property
@@ -109,11 +110,11 @@ class ISOInspector(FileInspector):
         return tuple(name for name, there in named if there and self.format_match)
 
     def post_process(self) -> None:
-        """Declare the root directory if it is near, and with UDF the anchor and the main sequence."""
+        """Declare the root directory if it lies near the front, and for UDF the anchor and main sequence."""
         if not self.filled("set"):
             return
         if self._udf_begins and not self._has_udf and not self.has_region("second"):
-            # With blocks of 32 KiB the second descriptor lies there.
+            # With blocks of 32 KiB the second descriptor lies at this offset.
             self.new_region("second", CaptureRegion(SET_END, SECTOR))
         if not self.format_match:
             return
@@ -126,7 +127,7 @@ class ISOInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when every volume is known to its end and lies inside the object."""
+        """Proven if the end of every volume is known and lies inside the object."""
         ends = [self._volume_size.end if self._volume_size else 0] if self._primary is not None else []
         ends += [self._udf.end if self._udf is not None else 0] if self._has_udf else []
         known = self._size is not None and bool(ends) and all(ends)
@@ -134,7 +135,7 @@ class ISOInspector(FileInspector):
         return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Names and lengths of the volumes, and the extensions that were seen."""
+        """Names, lengths and block sizes of the volumes, and the extensions that were found."""
         if not self.format_match or not self.filled("set"):
             return {}
         facts: dict[str, object] = {}
@@ -158,7 +159,7 @@ class ISOInspector(FileInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Whether the descriptors agree with themselves, and the volumes with the object's length."""
+        """Findings on contradictions in the descriptors, and between volumes and the object's length."""
         if not self.format_match or not self.filled("set"):
             return []
         findings = []
@@ -213,13 +214,13 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _descriptors(self) -> list[bytes]:
-        """The whole descriptors that are held, whatever their kind."""
+        """All descriptors, of any kind, that are held completely."""
         held = self.region("set").data
         return [held[at : at + SECTOR] for at in range(0, len(held) - SECTOR + 1, SECTOR)]
 
     @Remembered
     def _descriptors_9660(self) -> list[bytes]:
-        """The descriptors of ISO 9660 up to the one that ends the set, which is the last if it is there."""
+        """The descriptors of ISO 9660, up to and including the one that ends the set."""
         descriptors = []
         for descriptor in self._descriptors:
             if descriptor[1:6] != SIGNATURE:
@@ -249,7 +250,7 @@ class ISOInspector(FileInspector):
 
     @property
     def _root_offset(self) -> int:
-        """Where the root directory begins, if behind the descriptors and near the front; else zero."""
+        """The offset of the root directory if it lies after 32768 and near the front, else zero."""
         if self._primary is None or self._volume_size is None:
             return 0
         offset = int.from_bytes(self._primary[158:162], "little") * self._volume_size.block_size
@@ -259,13 +260,13 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _identifiers(self) -> list[bytes]:
-        """The identifiers of the descriptors, whatever their kind."""
+        """The identifiers of the descriptors of any kind."""
         descriptors = [*self._descriptors, self.captured("second")]
         return [descriptor[1:6] for descriptor in descriptors]
 
     @property
     def _udf_begins(self) -> bool:
-        """Whether a recognition sequence begins where that of ISO 9660 would."""
+        """Whether a UDF recognition sequence begins at 32768, where that of ISO 9660 would begin."""
         return self.region("set").data[1:6] in IDENTIFIERS[:-1]
 
     @property
@@ -278,5 +279,5 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _udf(self) -> Volume | None:
-        """The UDF volume by its main sequence, once that is here."""
+        """The UDF volume as its main sequence describes it, once the sequence is held."""
         return self._places.volume(self._identifiers, self.captured("set") + self.captured("front"))

@@ -1,11 +1,11 @@
 """Finds structures of an image that overlap: headers, tables, and the blocks that maps point to.
 
 A reader writes a block of the disk wherever the map says, without a check. If the map points at a header or a
-table, the guest can rewrite it, and with it the name of a backing file or the place of any other block. If
-two blocks share a place, a write to one changes the other; and once a reader frees one of them, the place is
-used again for something else while the other still points there.
+table, the guest can rewrite that structure, and so change the name of a backing file or the place of any
+other block. If two blocks share a place, a write to one block changes the other. If a reader then frees one
+of the two, the place is reused for other data while the map still points there for the other block.
 
-Maps have hundreds of thousands of entries, so each is sorted once and searched by bisection.
+Maps have hundreds of thousands of entries, so each map is sorted once and searched by bisection.
 """
 
 from array import array
@@ -23,7 +23,7 @@ CHECK = "metadata_overlap"
 
 
 class Part(NamedTuple):
-    """A structure in an image: its first byte, the first byte behind it, and what a sentence calls it."""
+    """A structure in an image: its first byte, the first byte after it, and its name in findings."""
 
     start: int
     end: int
@@ -34,12 +34,12 @@ class Blocks:
     """The blocks or tables that a map points to, all of one length.
 
     Args:
-        name: What a sentence calls one of them, such as `a grain`.
-        places: Where they begin, in any order, counted in units.
-        length: The length of each in bytes.
-        unit: The bytes of a unit.
-        base: The byte from which places are counted.
-        shared: Whether the format allows several in the same place.
+        name: The name of one block in findings, such as `a grain`.
+        places: Where the blocks begin, in units, in any order.
+        length: The length of each block in bytes.
+        unit: The length of a unit in bytes.
+        base: The offset in bytes that places are relative to.
+        shared: Whether the format allows several blocks in the same place.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Blocks:
         self._unit = unit
         self._base = base
         spend(CALL)
-        # There may be millions, and a list takes five times as much.
+        # There may be millions of places. A list takes five times as much memory as an array.
         self._places: Sequence[int] = ascending(places) if isinstance(places, array) else sorted(places)
         if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
             self._places = self._places if isinstance(self._places, array) else array("Q", self._places)
@@ -68,12 +68,12 @@ class Blocks:
 
     @property
     def start(self) -> int:
-        """Where the first one begins; zero if there is none."""
+        """The offset where the first block begins; zero if there is none."""
         return self._base + self._places[0] * self._unit if self._places else 0
 
     @property
     def end(self) -> int:
-        """Where the last one ends; zero if there is none."""
+        """The offset where the last block ends; zero if there is none."""
         return self._base + self._places[-1] * self._unit + self.length if self._places else 0
 
     @property
@@ -83,18 +83,18 @@ class Blocks:
 
     @property
     def _least_distance(self) -> int:
-        """Between two neighbours, in units; more than any length where there are none."""
+        """The least distance between two neighbours, in units; more than any length if there are no two."""
         return min(map(sub, islice(self._places, 1, None), self._places), default=1 << 64)
 
     def parts(self) -> Iterator[Part]:
-        """Each of them as a part."""
+        """Each block as a part."""
         for place in self._places:
             start = self._base + place * self._unit
             yield Part(start, start + self.length, self.name)
 
     def over(self, part: Part) -> int | None:
-        """The offset of the first one that overlaps a part; `None` if none does."""
-        # The first one that ends behind the part's beginning.
+        """The offset of the first block that overlaps a part; `None` if none does."""
+        # The first block that ends after the part's beginning.
         index = bisect_left(self._places, (part.start - self.length - self._base) // self._unit + 1)
         if part.end <= part.start or index == len(self._places):
             return None
@@ -102,7 +102,7 @@ class Blocks:
         return start if start < part.end else None
 
     def doubled(self) -> int | None:
-        """The offset of one that overlaps the one before it; `None` if none does."""
+        """The offset of the first block that overlaps the block before it; `None` if none does."""
         places = self._places
         if self.shared or self._least_distance * self._unit >= self.length:
             return None
@@ -113,7 +113,7 @@ class Blocks:
 
 
 def overlaps(parts: Iterable[Part], *blocks: Blocks) -> list[Finding]:
-    """The first findings on parts that overlap each other, and on blocks that overlap parts or blocks."""
+    """Findings on overlapping parts, and on blocks that overlap parts or blocks; at most `MAX_TOLD`."""
     return list(islice(_overlaps(sorted(part for part in parts if part.start < part.end), blocks), MAX_TOLD))
 
 
@@ -131,14 +131,14 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
             yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
         yield from over(some, parts)
     for some, others in combinations(blocks, 2):
-        # Usually all tables lie in front of all blocks.
+        # Usually all tables lie before all blocks.
         if some.end > others.start and others.end > some.start:
             few, many = sorted((some, others), key=len)
             yield from islice(over(many, few.parts()), 1)
 
 
 def _parts(parts: Iterable[Part]) -> Iterator[Finding]:
-    """Findings on sorted parts that overlap: not on every pair, but on at least one if there is one."""
+    """Findings on sorted parts that overlap: not on every pair, but on at least one pair if there is any."""
     before: Part | None = None
     for part in parts:
         if before and part.start < before.end:

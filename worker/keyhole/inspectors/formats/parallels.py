@@ -1,4 +1,4 @@
-"""Parallels' expandable disk image, also ploop's. All fields are little-endian.
+"""Parallels' expandable disk image, which ploop also uses. All fields are little-endian.
 
 Source: QEMU, docs/interop/parallels, sections "Header", "BAT", "Format Extension"; block/parallels.c,
 parallels_open.
@@ -10,18 +10,19 @@ parallels_open.
 | 20 | 8 | heads and cylinders of the guest's disk |
 | 28 | 4 | cluster size in sectors of 512 bytes |
 | 32 | 4 | entries of the BAT |
-| 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` 4 bytes, then zeros |
-| 44 | 4 | in use: 0x746F6E59 while open, 0x312E3276 when closed, or 0 by old software |
-| 48 | 4 | where the data area begins, in sectors; with `WithoutFreeSpace` perhaps 0: right behind the BAT |
-| 52 | 4 | flags: 1 the image is empty |
+| 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` it has 4 bytes, and zeros follow |
+| 44 | 4 | in use: 0x746F6E59 while open, 0x312E3276 if closed, or 0 if closed by old software |
+| 48 | 4 | first sector of the data area; with `WithoutFreeSpace`, 0 means right after the BAT |
+| 52 | 4 | flags: 1 if the image is empty |
 | 56 | 8 | offset of the format extension in sectors, 0 if there is none |
 
-The BAT follows at 64: an entry of 4 bytes for each cluster, where it lies, or 0. `WithoutFreeSpace` counts
-sectors, `WithouFreSpacExt` clusters. The format extension begins with 0xAB234CEF23DCEA87 and holds dirty
-bitmaps; what it may hold beyond that can be left out of account by a reader, so it is not looked into.
+The block allocation table (BAT) follows at 64. It has an entry of 4 bytes for each cluster: where the cluster
+lies, or 0. With `WithoutFreeSpace` entries count sectors, with `WithouFreSpacExt` they count clusters. The
+format extension begins with 0xAB234CEF23DCEA87 and holds dirty bitmaps. A reader may ignore anything else in
+it, so Keyhole does not read it.
 
-Wholeness: the cluster that lies highest, by the BAT. Only the beginning and the end of a BAT longer than
-`MAX_BAT_BYTES` are read.
+Wholeness: the object must contain the highest cluster that the BAT points to. If the BAT is longer than
+`MAX_BAT_BYTES`, only its beginning and its end are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,9 +39,9 @@ EXTENDED_MAGIC = b"WithouFreSpacExt"
 HEADER_BYTES = 64
 VERSION = 2
 
-#: How much is held of the BAT's beginning: 24,576 entries, 24 GiB at the usual cluster size of 1 MiB.
+#: Bytes held from the BAT's beginning: 24,576 entries, 24 GiB with the usual cluster size of 1 MiB.
 MAX_BAT_BYTES = 96 * 1024
-#: How much is held of its end if it is longer: 8 GiB.
+#: Bytes held from the BAT's end if the BAT is longer: 8 GiB.
 MAX_BAT_END_BYTES = 32 * 1024
 #: QEMU's limits (parallels_open).
 MAX_CLUSTER_SECTORS = (2**31 - 1) // 513
@@ -52,13 +53,13 @@ EXTENSION_MAGIC = (0xAB234CEF23DCEA87).to_bytes(8, "little")
 
 
 class ParallelsInspector(HeaderInspector):
-    """Parallels: 64 bytes give the virtual size, the table behind them tells whether it is whole."""
+    """Parallels: the header states the virtual size, the BAT after it shows whether the image is whole."""
 
     NAME = "parallels"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: The entries of the BAT that lead somewhere; `None` until it is read.
+        #: The entries of the BAT that are not 0; `None` until the BAT is read.
         self._clusters: list[int] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
@@ -69,7 +70,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header, as bytes; zero until it is here."""
+        """The header's size field, in bytes; zero until it is held."""
         known = self.format_match and len(self.region("header").data) >= 44
         return self._disk_sectors * SECTOR if known else 0
 
@@ -79,7 +80,7 @@ class ParallelsInspector(HeaderInspector):
         return self.region("header").data[:16].decode("ascii") if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare beginning and end of the BAT and the extension's magic, then read the BAT."""
+        """Declare the BAT's beginning and end and the extension's magic, then read the BAT."""
         if not self._usable:
             return
         if not self.has_region("bat"):
@@ -97,7 +98,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole BAT was seen, sampled if it is longer; unchecked if its targets are missing."""
+        """Proven if the whole BAT was read, sampled if it is longer; unchecked if clusters are missing."""
         if self._size is None or self._clusters is None or self._u32(44) == IN_USE:
             return Wholeness.UNCHECKED
         if self._end > self._size:
@@ -106,7 +107,7 @@ class ParallelsInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Cluster size, entries of the BAT, and where data and extension begin."""
+        """Version, cluster size, entries of the BAT, and the offsets of data area and extension."""
         if not self._usable:
             return {}
         facts: dict[str, object] = {
@@ -182,7 +183,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -219,19 +220,19 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def _entry_sectors(self) -> int:
-        """The unit of the BAT's entries."""
+        """The unit of the BAT's entries, in sectors."""
         return self._cluster_sectors if self._extended else 1
 
-    # What the header leads to
+    # The BAT
 
     def _read_bat(self) -> None:
-        """Look at the BAT's entries, as far as it is held."""
+        """Read the entries in the held parts of the BAT."""
         entries = little_endian("I", self.captured("bat") + self.captured("bat_end"))
         self._clusters = [entry for entry in entries if entry]
 
     @property
     def _end(self) -> int:
-        """How long the object must be at least, by what is held of the BAT."""
+        """The least length that the object must have, according to the header and the held BAT entries."""
         ends = [self._bat_end, self._data_sector * SECTOR]
         if self._clusters:
             ends.append(max(self._clusters) * self._entry_sectors * SECTOR + self._cluster_bytes)

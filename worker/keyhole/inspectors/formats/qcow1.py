@@ -7,7 +7,7 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 | 0 | 4 | magic `QFI\xfb` |
 | 4 | 4 | version, 1 |
 | 8 | 8 | offset of the backing file's name, 0 if there is none |
-| 16 | 4 | length of that name, at most 1,023 |
+| 16 | 4 | length of that name in bytes, at most 1,023 |
 | 20 | 4 | time of modification |
 | 24 | 8 | virtual size in bytes |
 | 32 | 1 | cluster bits, 9 to 16 |
@@ -15,13 +15,13 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 | 36 | 4 | encryption method: 0 none, 1 AES |
 | 40 | 8 | offset of the L1 table |
 
-The L1 table has an entry of 8 bytes, the offset of an L2 table or 0, for as much of the disk as an L2 table
-maps. An entry of an L2 table is a cluster's offset, or 0; with bit 63 set the cluster is compressed: the
-next bits, as many as the cluster bits, are its length in bytes, the rest is its offset.
+Each entry of the L1 table covers as much of the disk as one L2 table maps. It has 8 bytes: the offset of that
+L2 table, or 0. An entry of an L2 table is the offset of a cluster, or 0. If bit 63 is set, the cluster is
+compressed: the next bits, as many as the field "cluster bits" states, are its length in bytes, and the
+remaining bits are its offset.
 
-Wholeness: clusters are appended as they are written, tables among them; so the L2 table that lies highest
-leads, most probably, to the last cluster. This is a proof if it is the only table, and a sample if there
-are more.
+Wholeness: clusters and tables are appended when they are written. So the highest L2 table most probably
+points to the last cluster. If it is the only table, it proves wholeness; if there are more, it is a sample.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,17 +37,17 @@ from keyhole.inspectors.text import printable
 MAGIC = b"QFI\xfb\0\0\0\1"
 HEADER_BYTES = 48
 
-#: QEMU's limit of a backing file's name (qcow_open).
+#: QEMU's limit for the length of a backing file's name (qcow_open).
 MAX_NAME_BYTES = 1023
-#: QEMU writes the name right behind the header. One that lies further back than the largest cluster is not
-#: followed.
+#: QEMU writes the name right after the header. A name that ends after this offset, the size of the largest
+#: cluster, is not read.
 MAX_NAME_END = 64 * 1024
-#: How much is held of the L1 table's beginning: 16,384 entries, 32 GiB of disk as QEMU lays it out.
+#: Bytes held from the L1 table's beginning: 16,384 entries, 32 GiB of disk in QEMU's layout.
 MAX_L1_BYTES = 128 * 1024
-#: How much is held of its end if it is longer: 16 GiB.
+#: Bytes held from the L1 table's end if the table is longer: 16 GiB.
 MAX_L1_END_BYTES = 64 * 1024
-#: QEMU writes the L1 table right behind the name. If it begins further back than this, its end is
-#: not read, because that would cost another range.
+#: QEMU writes the L1 table right after the name. If the table begins after this offset, its end is not read,
+#: because that would need another range request.
 MAX_L1_START = 64 * 1024
 #: QEMU's limit (qcow_open: INT_MAX bytes).
 MAX_L1_ENTRIES = (2**31 - 1) // 8
@@ -57,7 +57,7 @@ COMPRESSED = 1 << 63
 
 
 class QcowV1Inspector(HeaderInspector):
-    """QEMU qcow version 1: 48 bytes give the virtual size, two tables tell whether it is whole."""
+    """QEMU qcow version 1: the header states the virtual size, two tables show whether the image is whole."""
 
     NAME = "qcow"
     BYTE_ORDER = "big"
@@ -65,7 +65,7 @@ class QcowV1Inspector(HeaderInspector):
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._l2_offsets: list[int] = []
-        #: Offset and length of the clusters that the L2 table leads to; `None` until it is read.
+        #: Offset and length of the clusters that the L2 table points to; `None` until the table is read.
         self._clusters: list[tuple[int, int]] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
@@ -76,12 +76,12 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header in whole sectors, as bytes; zero until it is here."""
+        """The header's size field in bytes, rounded down to whole sectors; zero until it is held."""
         known = self.format_match and len(self.region("header").data) >= 32
         return self._u64(24) // SECTOR * SECTOR if known else 0
 
     def post_process(self) -> None:
-        """Declare what the header leads to, name and L1 table, and then the L2 table that lies highest."""
+        """Declare the backing file's name and the L1 table, and then the highest L2 table."""
         if not self._usable:
             return
         if not self.has_region("l1"):
@@ -101,14 +101,14 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all tables were seen, sampled if there are more; unchecked if a target is missing."""
+        """Proven if all tables were read, sampled if there are more; unchecked if data is missing."""
         if self._clusters is None or self._size is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = self._l1_held == self._l1_bytes and len(self._l2_offsets) <= 1
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Cluster size, L2 entries, encryption and backing file."""
+        """Version, cluster size, L2 entries, encryption and backing file."""
         if not self._usable:
             return {}
         facts: dict[str, object] = {
@@ -148,7 +148,7 @@ class QcowV1Inspector(HeaderInspector):
             yield found("structure", f"the virtual size of {self._u64(24)} bytes is not whole sectors")
         yield from self._overlaps()
         whole = self._cluster_bytes
-        # A compressed one is shorter, and lies anywhere.
+        # A compressed cluster is shorter, and may begin at any byte.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster does not begin at a whole sector")
 
@@ -165,7 +165,7 @@ class QcowV1Inspector(HeaderInspector):
             parts,
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
-            # Their lengths differ, but no two may begin at the same byte.
+            # Compressed clusters differ in length, but no two may begin at the same byte.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 
@@ -173,7 +173,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is there and within QEMU's limits, so that it may be followed."""
+        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -207,7 +207,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _name_followed(self) -> bool:
-        """Whether there is a backing file's name where it can be."""
+        """Whether there is a backing file's name of a valid length in a valid place, so that it is read."""
         offset, length = self._u64(8), self._u32(16)
         in_place = offset >= HEADER_BYTES and offset + length <= MAX_NAME_END
         return 0 < length <= MAX_NAME_BYTES and in_place
@@ -219,10 +219,10 @@ class QcowV1Inspector(HeaderInspector):
     def _u8(self, offset: int) -> int:
         return self.region("header").data[offset]
 
-    # What the header leads to
+    # The L2 table
 
     def _read_clusters(self) -> Iterator[tuple[int, int]]:
-        """Offset and length of the clusters that the L2 table leads to, as far as it is there."""
+        """Offset and length of the clusters that the held part of the L2 table points to."""
         cluster_bytes, length_shift = self._cluster_bytes, 63 - self._cluster_bits
         for entry in big_endian("Q", self.captured("l2")):
             if entry & COMPRESSED:
@@ -232,7 +232,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """How long the object must be at least, by what is held of the tables."""
+        """The least length that the object must have, according to the header and the held tables."""
         ends = [offset + length for offset, length in self._clusters or ()]
         ends.append(self._u64(40) + self._l1_bytes)
         if self._l2_offsets:

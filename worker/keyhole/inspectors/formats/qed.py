@@ -17,12 +17,11 @@ bdrv_qed_do_open.
 | 56 | 4 | offset of the backing file's name, within the header's clusters |
 | 60 | 4 | length of that name |
 
-Both kinds of table hold offsets of 8 bytes: L1 of L2 tables, L2 of data clusters. 0 is not allocated, and in
-an L2 table 1 is a cluster of zeros.
+The entries of both kinds of tables are offsets of 8 bytes. The L1 table points to L2 tables, an L2 table to
+data clusters. 0 means not allocated; in an L2 table, 1 means a cluster of zeros.
 
-Wholeness: clusters are appended as they are written, tables among them; so the L2 table that lies highest
-leads, most probably, to the last cluster. This is a proof if it is the only table, and a sample if there
-are more.
+Wholeness: clusters and tables are appended when they are written. So the highest L2 table most probably
+points to the last cluster. If it is the only table, it proves wholeness; if there are more, it is a sample.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,33 +37,33 @@ from keyhole.inspectors.text import printable
 MAGIC = b"QED\0"
 HEADER_BYTES = 64
 
-#: The length that QEMU's first versions took; qcow2 has the same.
+#: The longest name that QEMU's first versions accepted; the limit of qcow2 is the same.
 MAX_NAME_BYTES = 1023
-#: QEMU writes the name right behind the header's fields. One that lies further back is not followed.
+#: QEMU writes the name right after the header's fields. A name that ends after this offset is not read.
 MAX_NAME_END = 64 * 1024
-#: How much is held of the L1 table: 8,192 entries, 16 TiB of disk at the default sizes.
+#: Bytes held from the L1 table: 8,192 entries, 16 TiB of disk with the default sizes.
 MAX_L1_BYTES = 64 * 1024
-#: How much is held of the highest L2 table: all of it at the default sizes.
+#: Bytes held from the highest L2 table: with the default sizes the whole table.
 MAX_L2_BYTES = 256 * 1024
 
 BACKING_FILE, NEED_CHECK, NO_PROBE = 1, 2, 4
 FEATURE_NAMES = {BACKING_FILE: "backing_file", NEED_CHECK: "need_check", NO_PROBE: "backing_format_no_probe"}
 CLUSTER_SIZES = frozenset(1 << bits for bits in range(12, 27))
 TABLE_SIZES = frozenset({1, 2, 4, 8, 16})
-#: The cluster offset that stands for a cluster of zeros.
+#: The cluster offset that means a cluster of zeros.
 ZEROS = 1
 
 
 class QEDInspector(HeaderInspector):
-    """QEMU QED: 64 bytes give the virtual size, two tables tell whether it is whole."""
+    """QEMU QED: the header states the virtual size, two tables show whether the image is whole."""
 
     NAME = "qed"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: The L2 tables' offsets, each with how many of its entries the virtual size needs.
+        #: The offset of each L2 table, and the number of its entries that the virtual size needs.
         self._l2_tables: list[tuple[int, int]] = []
-        #: The offsets of the clusters that the L2 table leads to; `None` until it is read.
+        #: The offsets of the clusters that the L2 table points to; `None` until the table is read.
         self._clusters: list[int] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
@@ -75,11 +74,11 @@ class QEDInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header, in bytes; zero until it is here."""
+        """The header's size field, in bytes; zero until it is held."""
         return self._u64(48) if self.format_match and len(self.region("header").data) >= 56 else 0
 
     def post_process(self) -> None:
-        """Declare what the header leads to, name and L1 table, and then the L2 table that lies highest."""
+        """Declare the backing file's name and the L1 table, and then the highest L2 table."""
         if not self._usable:
             return
         if not self.has_region("l1"):
@@ -95,7 +94,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all tables were seen, sampled if there are more; unchecked if a target is missing."""
+        """Proven if all tables were read, sampled if there are more; unchecked if data is missing."""
         if self._clusters is None or self._size is None or self._features & NEED_CHECK:
             return Wholeness.UNCHECKED
         if self._end > self._size:
@@ -169,7 +168,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is there and within the format's limits, so that it may be followed."""
+        """Whether the header is held and within the format's limits, so that its offsets may be followed."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -197,13 +196,13 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _l1_entries(self) -> int:
-        """Entries of the L1 table that the virtual size needs."""
+        """The number of entries in the L1 table that the virtual size needs."""
         entries = self._table_bytes // 8
         return min(-(-self._u64(48) // (entries * self._cluster_bytes)), entries)
 
     @property
     def _name_followed(self) -> bool:
-        """Whether there is a backing file's name where it can be."""
+        """Whether there is a backing file's name of a valid length in a valid place, so that it is read."""
         offset, length = self._u32(56), self._u32(60)
         in_place = offset >= HEADER_BYTES and offset + length <= min(self._header_bytes, MAX_NAME_END)
         return bool(self._features & BACKING_FILE) and 0 < length <= MAX_NAME_BYTES and in_place
@@ -212,10 +211,10 @@ class QEDInspector(HeaderInspector):
     def _backing_name(self) -> bytes:
         return self.captured("backing_name") if self.has_region("backing_name") else b""
 
-    # What the header leads to
+    # The tables
 
     def _read_l1(self) -> list[tuple[int, int]]:
-        """The L2 tables that the L1 table leads to, as far as it is there."""
+        """The L2 tables that the held part of the L1 table points to."""
         most = self._table_bytes // 8
         clusters = -(-self._u64(48) // self._cluster_bytes)
         return [
@@ -226,7 +225,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """How long the object must be at least, by what is held of the tables."""
+        """The least length that the object must have, according to the header and the held tables."""
         ends = [self._u64(40) + self._table_bytes]
         if self._l2_tables:
             ends.append(max(self._l2_tables)[0] + self._table_bytes)
