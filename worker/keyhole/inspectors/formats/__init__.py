@@ -1,1 +1,1 @@
-"""Formats of disk images: one module a format, a package where one takes several files."""
+"""Formats of disk images. Each format has one module, or a package if it needs several files."""

@@ -1,15 +1,15 @@
 """Recognises raw disks, which have no header, by a partition table or a volume.
 
-A table is looked for in the first sectors (`partitions`), a volume where libblkid looks for one (`volumes`).
-If there is a table, the first partition is inspected, too. If nothing is found at the front, the superblocks
-that lie further behind are read.
+Keyhole looks for a table in the first sectors (`partitions`), and for a volume in the places where libblkid
+looks for one (`volumes`). If there is a table, the first partition is inspected, too. If nothing is found at
+the front, the superblocks that lie further into the object are read.
 
-If the object's first bytes have another format, a reader that was told that the object is a raw disk, or that
-detects it like libblkid, still sees a table or a volume in them. So both are looked for there, too, but only
-in the first bytes, where no guest's data can lie.
+If the object begins with another format, some readers still see a table or a volume in its first bytes: those
+that were told that the object is a raw disk, and those that detect formats like libblkid. So Keyhole looks
+for both there, too, but only in the first bytes, which cannot hold guest data.
 
-Wholeness: for a GPT the backup header, for other tables the end of the last partition, for a volume without a
-table the end that its superblock states, if it states one.
+Wholeness: the backup header decides for a GPT, the end of the last partition for other tables. For a volume
+without a table, the end that its superblock states decides, if it states one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,33 +27,35 @@ from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: The headers of all tables lie here: two sectors of 4,096 bytes. A Mac's may lie further behind.
+#: Two sectors of 4,096 bytes, which contain the headers of all tables. A Mac's table may continue after them.
 TABLES_BYTES: Final = 8192
-#: How much is held of the front of a volume; the first GET brings it.
+#: Bytes held from the front of a volume; the first GET fetches them.
 FRONT: Final = volumes.FRONT
-#: How far superblocks are searched for in an image of another format; that of btrfs lies at 64 KiB.
+#: How far superblocks are searched for in an image of another format. The superblock of btrfs is at 64 KiB.
 HEADERS: Final = 68 * 1024
-#: A sparse VMDK may have a guest's data there, in pieces of 64 KiB, behind as many sectors as it says.
+#: A sparse VMDK may hold guest data in this range, in pieces of 64 KiB. They follow the overhead, whose
+#: length in sectors the header states.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
-#: Where superblocks at the end lie: Linux RAID 0.90 has its own up to 128 KiB before it.
+#: Bytes at the object's end that are searched for superblocks. That of Linux RAID 0.90 lies up to 128 KiB
+#: before the end.
 END_BYTES: Final = 128 * 1024
 #: A length that is large enough for every type of volume.
 LONGEST: Final = 2**63
-#: First bytes that are reported of an object that is not recognised.
+#: How many first bytes of an unrecognised object are reported.
 FRONT_REPORTED: Final = 4096
-#: Where volumes have superblocks that lie neither in front nor at the end.
+#: The ranges of superblocks that lie neither at the front nor at the end of a volume.
 BEHIND: Final = volumes.far(None)
-#: The prefix of these regions' names.
+#: The prefix of the names of the regions that capture these ranges.
 BETWEEN: Final = "volume_between_"
-#: Where optical discs have their first descriptor, and what it says: ISO 9660, UDF.
+#: Offset and possible values of the identifier in the first descriptor of an optical disc: ISO 9660, UDF.
 DISC_AT: Final = 32_769
 DISCS: Final = frozenset(IDENTIFIERS)
-#: In libblkid's order.
+#: The parsers of partition tables, in libblkid's order.
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
-#: Volumes whose boot sector ends as an MBR does, and has code where the partitions would be.
+#: Volumes whose boot sector ends like an MBR, and has code at the place of an MBR's partitions.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
-#: LUKS is a format and a type of volume. An image of the format is not reported as the volume as well.
+#: LUKS is both an image format and a type of volume. An image of the format is not reported as a volume, too.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
@@ -63,8 +65,8 @@ class RawDiskInspector(FileInspector):
 
     Args:
         tracing: See `FileInspector`.
-        volumes: Whether to look for volumes in all their places. Callers do not if the object's first bytes
-            have another format.
+        volumes: Whether to look for volumes in all their places. Callers pass false if the object's first
+            bytes have another format.
     """
 
     NAME = "raw"
@@ -74,9 +76,9 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
-        # Found in the front once it is here: the table that is not a GPT, and a GPT's header.
+        # The table that is not a GPT, and a GPT's header, as found in the front; `None` until it is held.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
-        # The volumes that were found, and of how much.
+        # The volumes found, after the object's length and the number of held bytes that they were found in.
         self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
@@ -88,7 +90,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def content(self) -> tuple[str, ...]:
-        """The table, what the first partition holds, and the volumes that the whole disk is.
+        """The table, the content of the first partition, and the volumes that fill the whole disk.
 
         If the disk is a volume with an MBR in its free first sector, the volume comes first.
         """
@@ -100,7 +102,7 @@ class RawDiskInspector(FileInspector):
         return (*holds, table.name)
 
     def post_process(self) -> None:
-        """Declare the GPT's other parts, the first partition's front, and what lies further behind."""
+        """Declare the GPT's other parts, the first partition's front, and superblocks after the front."""
         if not self.filled("front"):
             return
         if mac.reaches(self.captured("front")) and not self.has_region("map"):
@@ -124,18 +126,18 @@ class RawDiskInspector(FileInspector):
 
     @property
     def front(self) -> bytes:
-        """The first kilobytes; all that are held if they are zeros, nothing if only the first are."""
+        """The first 4,096 bytes. If they are zeros, all held bytes if these are zeros, too, else nothing."""
         held = self.region("volume").data
         first = held[:FRONT_REPORTED]
         return first if any(first) else b"" if any(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
-        """The wanted ranges at the front and at the end. Hardly anything is found between them."""
+        """The missing ranges, without those between front and end, where hardly anything is found."""
         return [gap for name in self._but_between for gap in self.region(name).gaps(self._size)]
 
     @property
     def complete_but_between(self) -> bool:
-        """Whether all of these ranges are here."""
+        """Whether all regions except those between front and end are filled."""
         return all(self.filled(name) for name in self._but_between)
 
     @property
@@ -144,7 +146,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the GPT's backup header, or the end of the last partition, lies inside the object."""
+        """Proven by an intact backup GPT header, or by the end of the last partition or of the volume."""
         table, header = self._table, self._gpt
         if header is not None:
             proven = self.filled("backup") and header.intact_backup(self.captured("backup"))
@@ -155,7 +157,7 @@ class RawDiskInspector(FileInspector):
         return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """The partition table's kind, its sectors and partitions, and where the first begins."""
+        """The volume's length, the partition table's kind, sector size and count, and the first offset."""
         table = self._table
         details: dict[str, object] = {}
         if self._is_volume and self._volume_length is not None:
@@ -172,7 +174,7 @@ class RawDiskInspector(FileInspector):
         return details
 
     def checks(self) -> list[Finding]:
-        """Whether the partition table is intact and the disk as long as it says."""
+        """Findings on the partition table and on volumes, and on a disk that is shorter than they state."""
         return [*self._checks()]
 
     def _checks(self) -> Iterator[Finding]:
@@ -209,9 +211,9 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _by_front(self) -> tuple[Table | None, GPTHeader | None]:
-        """The front's table that is not a GPT (a GPT's MBR counts as one), and a GPT's header.
+        """The table at the front that is not a GPT (a GPT's MBR counts as such a table), and a GPT's header.
 
-        A header that the MBR does not announce is only looked for if there is no other table.
+        A GPT header that the MBR does not announce is only looked for if there is no other table.
         """
         if self._in_front is None and self.filled("front"):
             front = self.captured("front") + self.captured("map")
@@ -230,13 +232,13 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _gpt(self) -> GPTHeader | None:
-        """The primary header of a GPT. If a volume follows it and no MBR announces it, it is a leftover."""
+        """The primary header of a GPT. It is a leftover if no MBR announces it and the disk is a volume."""
         header = self._by_front[1]
         return header if self._announced or not self._holds else None
 
     @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table, for a disk of any length. A GPT has partitions once its entries are here."""
+        """The partition table, for a disk of any length. A GPT has partitions once its entries are held."""
         table, header = self._by_front[0], self._gpt
         if header is not None:
             return header.table(self.captured("entries"))
@@ -246,7 +248,7 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _table(self) -> Table | None:
-        """The partition table."""
+        """The partition table, if it counts as one for an object of this length."""
         table = self._found_table
         if table is None or not table.stands(self._size):
             return None
@@ -255,13 +257,13 @@ class RawDiskInspector(FileInspector):
         return table
 
     def _yields_to_volume(self, table: Table) -> bool:
-        """Whether what looks like an MBR is a volume's boot sector."""
+        """Whether the table, which looks like an MBR, is a volume's boot sector."""
         holds = self._holds
         return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
 
     @Remembered
     def _first(self) -> Partition | None:
-        """The partition that begins first, if it begins within the object and not at its front."""
+        """The partition that begins first, among those that begin inside the object but not at its front."""
         table, header = self._by_front
         if header is not None:
             table = header.table(self.captured("entries"))
@@ -285,7 +287,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _is_volume(self) -> bool:
-        """Whether the disk is a volume, and not divided into partitions."""
+        """Whether the disk is not divided into partitions."""
         table = self._table
         return table is None or not (table.partitions or self._gpt is not None)
 
@@ -293,17 +295,17 @@ class RawDiskInspector(FileInspector):
     def _volume_length(self) -> int | None:
         """The length in bytes that the volume's own superblock states, if the disk is one volume.
 
-        A member of a larger volume may also hold a file system, but counts as a member first.
+        A member of a larger volume may also hold a file system; the length is then that of the member.
         """
         holds = self._holds
         return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
 
     @Remembered
     def _holds(self) -> tuple[str, ...]:
-        """The volumes that the whole disk is, by libblkid's names."""
+        """The volumes that fill the whole disk, by libblkid's names."""
         if not self.filled("volume"):
             return ()
-        # More bytes or the length may change the answer; `post_process` and a second feed do not.
+        # More bytes or the object's length may change the answer. Calls without either reuse the last answer.
         known = (
             self._size,
             sum(part.held for name, part in self._regions.items() if name.startswith("volume")),
@@ -316,7 +318,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _view(self) -> RegionsView:
-        """The disk as a volume; in another format only the first bytes, which hold no guest's data."""
+        """The held bytes of the disk. For a sparse VMDK only the first ones, which hold no guest data."""
         regions = [part for name, part in self._regions.items() if name.startswith("volume")]
         front = self.captured("front")
         if not self._volumes and front.startswith(VMDK):
@@ -326,15 +328,15 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _explained(self) -> bool:
-        """Whether the front tells what this is: a volume, or a disc, whose descriptors are at 32 KiB.
+        """Whether the front shows a volume, or an optical disc, whose descriptors are at 32 KiB.
 
-        The object's length is left out of account, because it may not be known yet.
+        The object's length is not used, because it may not be known yet.
         """
         front = RegionsView([self.region("volume")], 0, LONGEST)
         return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
 
     def _look_behind(self) -> None:
-        """If the front shows no format and the object is longer, declare the end and the ranges between."""
+        """If the front is held and shows no format, declare the end and the ranges between."""
         if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
             return
         self.new_region("volume_end", TailRegion(END_BYTES))

@@ -1,4 +1,4 @@
-"""A region of many pieces: the tables of a map, which lie anywhere between what they lead to."""
+"""A region of many pieces, for the tables of a map, which lie scattered among the data that they point to."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 
 
 class ScatteredRegion(CaptureRegion):
-    """Pieces of a file that are captured together; what lies between them is not.
+    """Pieces of a file that are captured together, without the bytes between them.
 
     Args:
         pieces: The pieces, in any order. Those that touch or overlap become one.
@@ -26,11 +26,11 @@ class ScatteredRegion(CaptureRegion):
         super().__init__(merged[0].offset if merged else 0, sum(piece.length for piece in merged))
         self._pieces = [CaptureRegion(*piece) for piece in merged]
         self._starts = [piece.offset for piece in merged]
-        #: The numbers of those that are not whole yet.
+        #: The numbers of the pieces that are not complete yet.
         self._open = dict.fromkeys(range(len(merged)))
 
     def put(self, offset: int, data: bytes) -> None:
-        """Take what belongs here from bytes that begin at `offset`. Bytes already held stay as they are."""
+        """Keep those bytes of `data`, which begins at `offset`, that lie in a piece and are not held yet."""
         first = max(0, bisect_right(self._starts, offset) - 1)
         for number in range(first, bisect_left(self._starts, offset + len(data))):
             if number in self._open:
@@ -45,11 +45,11 @@ class ScatteredRegion(CaptureRegion):
 
     @property
     def data(self) -> bytes:
-        """The held bytes of the pieces in order, each piece up to its first byte that is not here yet."""
+        """The held bytes of the pieces in order, each piece up to its first missing byte."""
         return b"".join(piece.data for piece in self._pieces)
 
     def at(self, offset: int, length: int) -> bytes:
-        """The bytes captured from an absolute offset on, of the piece in which it lies."""
+        """The bytes captured from an absolute offset on, up to the end of the piece that contains it."""
         number = bisect_right(self._starts, offset) - 1
         return self._pieces[number].at(offset, length) if number >= 0 else b""
 
@@ -59,5 +59,5 @@ class ScatteredRegion(CaptureRegion):
         return sum(piece.held for piece in self._pieces)
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """The ranges that are still wanted, of an object of `size` bytes (`None`: not known yet)."""
+        """The ranges that are still missing, for an object of `size` bytes (`None`: not known yet)."""
         return [gap for number in self._open for gap in self._pieces[number].gaps(size)]

@@ -1,9 +1,9 @@
 """Apple's sparse images (".sparseimage", UDSP). All fields are big-endian.
 
-Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format"; index
-nodes and the 64-bit fields: as apfs-fuse and fsdump read and write them.
+Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format". Index
+nodes and the 64-bit fields follow what apfs-fuse and fsdump read and write.
 
-The file is a row of index nodes, 4,096 bytes each, and behind each node the bands that it numbers.
+The file is a sequence of index nodes of 4,096 bytes. After each node lie the bands that the node numbers.
 
 | offset | bytes | field of the first node |
 |---|---|---|
@@ -12,19 +12,19 @@ The file is a row of index nodes, 4,096 bytes each, and behind each node the ban
 | 8 | 4 | sectors of 512 bytes in a band |
 | 16 | 4 | virtual size in sectors, its low 32 bits |
 | 20 | 8 | offset of the next node; zero in the last one |
-| 28 | 8 | virtual size in sectors; zero in images that leave it out |
-| 64 | 1008 x 4 | for each band behind the node its number on the disk, from 1; zero: none |
+| 28 | 8 | virtual size in sectors; zero in images that do not state it |
+| 64 | 1008 x 4 | for each band after the node, its number on the disk, from 1; zero if there is no band |
 
 | offset | bytes | field of the other nodes |
 |---|---|---|
 | 0 | 4 | signature `sprs` |
 | 4 | 4 | number of the node, from 0 |
 | 12 | 8 | offset of the next node; zero in the last one |
-| 56 | 1010 x 4 | numbers of the bands behind it |
+| 56 | 1010 x 4 | numbers of the bands after it |
 
-Wholeness: bands are appended, so the last node's last band ends the file. Nodes are a gibibyte apart (at the
-usual band of 1 MiB) and chained, so for large images only the first few are read, as a sample.
-An encrypted image shows none of this and is not recognised.
+Wholeness: bands are appended, so the last band of the last node ends the file. Nodes form a chain, and with
+the usual bands of 1 MiB they are 1 GiB apart. So for large images only the first few nodes are read, as a
+sample. An encrypted image hides all of these fields and is not recognised.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,12 +41,12 @@ SIGNATURE = b"sprs"
 NODE_BYTES = 4096
 FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
 VERSION = 3
-#: The first node and two more. A chain is read one range at a time, and an image may cost two ranges.
+#: The first node and two more. Each further node needs its own range request, and an image may cost two.
 MAX_NODES = 3
 
 
 class Node(NamedTuple):
-    """An index node: its offset, the offset of the next node, and the numbers of the bands behind it."""
+    """An index node: its offset, the offset of the next node, and the numbers of the bands after it."""
 
     offset: int
     next_offset: int
@@ -54,12 +54,12 @@ class Node(NamedTuple):
 
     @property
     def used(self) -> int:
-        """How many bands the space behind the node holds: up to the last one that has a number."""
+        """How many places for bands after the node are used, up to the last one with a number."""
         return max((place for place, band in enumerate(self.bands, 1) if band), default=0)
 
 
 class SparseImageInspector(FileInspector):
-    """Apple sparse image: the first 4,096 bytes, and the nodes that they lead to."""
+    """Apple sparse image: the first index node, and the nodes that it leads to."""
 
     NAME = "sparseimage"
 
@@ -69,7 +69,7 @@ class SparseImageInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the signature stands at the front."""
+        """Whether an object that begins with `prefix` has the signature."""
         return prefix.startswith(SIGNATURE)
 
     @property
@@ -79,11 +79,11 @@ class SparseImageInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's count of sectors, in bytes; zero until it is here."""
+        """The header's sector count, in bytes; zero until the first node is held."""
         return self._sectors * SECTOR
 
     def post_process(self) -> None:
-        """Declare the next node while the chain goes on."""
+        """Declare the next node of the chain, up to `MAX_NODES`."""
         nodes = self._nodes
         if not nodes or len(nodes) >= MAX_NODES or self.has_region(f"node_{len(nodes)}"):
             return
@@ -92,7 +92,7 @@ class SparseImageInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the chain of nodes was seen to its end, sampled when only its beginning was."""
+        """Proven if the chain of nodes was read to its end, sampled if only its beginning was read."""
         nodes = self._nodes
         if not nodes or self._size is None or max(map(self._end, nodes)) > self._size:
             return Wholeness.UNCHECKED
@@ -101,7 +101,7 @@ class SparseImageInspector(FileInspector):
         return Wholeness.SAMPLED if len(nodes) == MAX_NODES else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Band size, and how many bands were seen of how many the disk has."""
+        """Band size, the number of the disk's bands, and how many of them were seen."""
         if not self._nodes:
             return {}
         return {
@@ -111,7 +111,7 @@ class SparseImageInspector(FileInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """Whether nodes and bands are where they should be, each band once."""
+        """Findings on the header, on nodes and bands in wrong places, and on bands that occur twice."""
         if not self.format_match or not self.filled("node_0"):
             return []
         if not self._nodes:
@@ -152,7 +152,7 @@ class SparseImageInspector(FileInspector):
 
     @property
     def _nodes(self) -> list[Node]:
-        """The nodes of the chain that are here, in order."""
+        """The nodes of the chain that are held, in order."""
         nodes: list[Node] = []
         for number in range(MAX_NODES):
             data = self.captured(f"node_{number}")
@@ -165,7 +165,7 @@ class SparseImageInspector(FileInspector):
         return nodes
 
     def _end(self, node: Node) -> int:
-        """Where the bands behind a node end. The disk's last band may be a part of one."""
+        """The offset where the bands after a node end. The disk's last band may be stored only in part."""
         end = node.offset + NODE_BYTES + node.used * self._band_bytes
         spare = self._disk_bands * self._band_bytes - self._sectors * SECTOR
         return end - spare if node.used and node.bands[node.used - 1] == self._disk_bands else end
@@ -184,5 +184,5 @@ class SparseImageInspector(FileInspector):
 
     @property
     def _disk_bands(self) -> int:
-        """How many bands the whole disk has."""
+        """The number of bands that the whole disk has."""
         return -(-self._sectors * SECTOR // self._band_bytes) if self._band_bytes else 0

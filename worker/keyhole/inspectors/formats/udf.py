@@ -1,27 +1,27 @@
-"""The volume structures of UDF, as far as they say how long the volume is. All fields are little-endian.
+"""The volume structures of UDF that show how long the volume is. All fields are little-endian.
 
 Source: ECMA-167, 3rd edition: part 2, section 9 (volume recognition), part 3, sections 7.2 (descriptor tag)
-and 10 (volume descriptors); OSTA UDF 2.60, section 2.2 (where the anchors are, how long the sequences are).
+and 10 (volume descriptors); OSTA UDF 2.60, section 2.2 (places of the anchors, lengths of the sequences).
 
-In the recognition sequence at 32768, one descriptor each 2,048 bytes (or each block, if blocks are larger),
-`NSR02` or `NSR03` between `BEA01` and `TEA01` says that there is a UDF volume. What it consists of hangs on
-an anchor: in block 256, in the last block N, or in N - 256, at least two of them. mkudffs makes blocks of
-512 to 32,768 bytes.
+The recognition sequence begins at 32768. It has one descriptor every 2,048 bytes, or one in every block if
+blocks are larger. `NSR02` or `NSR03` between `BEA01` and `TEA01` says that there is a UDF volume. An anchor
+points to the volume's other descriptors. There are anchors in at least two of these places: block 256, the
+last block N, and block N - 256. mkudffs makes blocks of 512 to 32,768 bytes.
 
 | offset | bytes | field of a descriptor's tag |
 |---|---|---|
 | 0 | 2 | 1 primary, 2 anchor, 3 pointer, 5 partition, 6 logical volume, 8 terminating |
-| 4 | 1 | sum of the tag's bytes but this one |
-| 8 | 2 | CRC-16 (CCITT) of the bytes behind the tag |
-| 10 | 2 | how many bytes that is of, up to the block's end |
-| 12 | 4 | the block that the descriptor stands in |
+| 4 | 1 | sum of the tag's bytes except this one |
+| 8 | 2 | CRC-16 (CCITT) of the bytes after the tag |
+| 10 | 2 | number of bytes that the CRC covers, at most up to the block's end |
+| 12 | 4 | number of the block that contains the descriptor |
 
 | descriptor | offset | bytes | field |
 |---|---|---|---|
-| anchor | 16 | 4 + 4 | main sequence of descriptors: bytes, first block |
-| anchor | 24 | 4 + 4 | the same of the reserve sequence |
-| partition | 188 | 4 + 4 | first block, blocks |
-| logical volume | 84 | 128 | name: kind of characters, characters; how many bytes of both in the last byte |
+| anchor | 16 | 4 + 4 | main sequence of descriptors: length in bytes, first block |
+| anchor | 24 | 4 + 4 | reserve sequence: length in bytes, first block |
+| partition | 188 | 4 + 4 | first block, number of blocks |
+| logical volume | 84 | 128 | name: type of characters, characters; the last byte states the length of both |
 """
 
 from binascii import crc_hqx
@@ -36,28 +36,28 @@ DESCRIPTOR_BYTES = 512
 TAG_BYTES = 16
 ANCHOR_BLOCK = 256
 ANCHOR, POINTER, PARTITION, LOGICAL_VOLUME, TERMINATING = 2, 3, 5, 6, 8
-#: UDF requires at least 16 blocks for a sequence, and tools make it that long; no more of it is read. If the
-#: blocks are large, fewer of them hold all that tools write.
+#: UDF requires at least 16 blocks for a sequence, and tools make it that long, so no more blocks are read. If
+#: blocks are large, all that tools write fits into fewer blocks.
 MAX_SEQUENCE_BLOCKS, MAX_SEQUENCE_BYTES = 16, 256 * 1024
 
 BEGINS = b"BEA01"
 RECOGNISED = (b"NSR02", b"NSR03")
-#: All that a recognition sequence consists of, and last what that of ISO 9660 does.
+#: All identifiers in a recognition sequence of UDF, and as the last one the identifier of ISO 9660.
 IDENTIFIERS = (BEGINS, *RECOGNISED, b"TEA01", b"BOOT2", b"CDW02", b"CD001")
 NOTHING = bytes(5)
 
-#: How far apart the descriptors of a recognition sequence are where blocks are not larger.
+#: The distance in bytes between descriptors of a recognition sequence, unless blocks are larger.
 APART = 2048
 LARGEST_BLOCK = 32_768
-#: The sizes of blocks tried, those at once of which an anchor costs no more. A disc of ISO 9660, too, has
-#: blocks of 2,048 bytes.
+#: Groups of block sizes that are tried in this order. Sizes in one group are tried at once, because reading
+#: their anchors costs no more than reading one. A disc that has ISO 9660, too, has blocks of 2,048 bytes.
 BLOCK_SIZES = ((512,), (1024, 2048))
 BRIDGE_BLOCK_SIZES = ((512,), (2048,), (1024,))
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The two sequences of volume descriptors, in bytes."""
+    """The two sequences of volume descriptors that an anchor points to, in bytes."""
 
     block_size: int
     main: ByteRange
@@ -65,7 +65,7 @@ class Anchor:
 
     @property
     def end(self) -> int:
-        """Where the later of both ends."""
+        """The offset where the later of the two sequences ends."""
         return max(part.end for part in (self.main, self.reserve) if part.length or part is self.main)
 
     @property
@@ -77,13 +77,13 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume by its sequence of descriptors.
+    """A volume, as its sequence of descriptors describes it.
 
     Attributes:
-        end: Where the last partition ends, in bytes (zero: there is none).
-        name: The logical volume's.
-        intact: Whether all descriptors have their checksums and places.
-        continued: Whether the sequence goes on elsewhere.
+        end: The offset where the last partition ends, in bytes; zero if there is no partition.
+        name: The name of the logical volume.
+        intact: Whether all descriptors match their checksums and their places.
+        continued: Whether the sequence continues elsewhere.
     """
 
     end: int
@@ -93,7 +93,7 @@ class Volume:
 
 
 def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
-    """The block sizes that the distance of the descriptors allows, in the order in which they are tried.
+    """The block sizes that the distance between descriptors allows, in groups in the order of trial.
 
     Args:
         identifiers: The identifiers of the structures at every 2,048 bytes from 32768 on.
@@ -107,7 +107,7 @@ def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
 
 
 def anchor_at(data: bytes, block_size: int, block: int) -> Anchor | None:
-    """The anchor in a block, if its bytes are one."""
+    """The anchor in a block, or `None` if the block is no valid anchor."""
     if not _is_descriptor(data[:block_size], block) or _identifier(data) != ANCHOR:
         return None
     main_length, main_block, reserve_length, reserve_block = unpack_from("<4I", data, 16)
@@ -147,7 +147,7 @@ def _identifier(descriptor: bytes) -> int:
 
 
 def _is_descriptor(data: bytes, block: int) -> bool:
-    """Whether a block's descriptor has its tag's sum and its CRC and stands where it says."""
+    """Whether a block's descriptor matches its tag's sum, its CRC and the block number that it states."""
     if len(data) < DESCRIPTOR_BYTES:
         return False
     checksum, crc, length, location = unpack_from("<4xBxxxHHI", data)
@@ -160,6 +160,6 @@ def _is_descriptor(data: bytes, block: int) -> bool:
 
 
 def _name(field: bytes) -> str:
-    """A name of characters of 8 or 16 bits (OSTA compressed Unicode)."""
+    """The name in a field of OSTA compressed Unicode, which has characters of 8 or 16 bits."""
     text = field[1 : min(field[127], 127)]
     return printable(text, "utf-16-be" if field[0] == 16 else "latin-1")

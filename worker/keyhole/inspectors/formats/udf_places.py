@@ -1,8 +1,8 @@
-"""Where on a disc a UDF volume's anchor and descriptors are looked for, and what is found there.
+"""Looks for the anchor and the descriptors of a UDF volume in their places on a disc.
 
-The anchor in block 256 comes first, for each block size that the recognition sequence allows. Only where none
-is one, that in the last block is looked for, and then that 256 blocks before: no tool leaves the first one
-out, but a rewritable disc may have lost it.
+First, block 256 is searched for an anchor, for each block size that the recognition sequence allows. Only if
+there is none, the last block is searched, and then the block 256 blocks before it. No tool omits the anchor
+in block 256, but a rewritable disc may have lost it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from keyhole.inspectors.formats.udf import (
 )
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: The region at the object's end, which holds the whole last block, for any block size.
+#: The name of the region at the object's end, which holds the whole last block for any block size.
 END = "udf_end"
 
 
@@ -32,8 +32,8 @@ class UDFPlaces:
 
     Args:
         disc: The disc's inspector, which holds the regions.
-        begin: The inspector has all bytes of the object from here up to `front_at`.
-        front_at: All bytes from here up to `end` are wanted, because that costs no further range.
+        begin: The inspector captures all bytes of the object from this offset up to `front_at`.
+        front_at: All bytes from this offset up to `end` are captured, too, without a further range request.
         end: See `front_at`.
     """
 
@@ -49,10 +49,10 @@ class UDFPlaces:
         return any(name in identifiers for name in RECOGNISED)
 
     def declare(self, identifiers: Sequence[bytes]) -> None:
-        """Declare what is wanted next of a volume whose recognition sequence is here."""
+        """Declare the next regions that are wanted of a volume whose recognition sequence is held."""
         groups = block_sizes(identifiers)
         if groups[0][0] <= APART:
-            # With larger blocks nothing lies there.
+            # With larger blocks this part holds no structures.
             self._want("front", self._front_at, self._end - self._front_at)
         for group in groups:
             for block_size in group:
@@ -68,7 +68,7 @@ class UDFPlaces:
             self._want("sequence", *anchor.read)
 
     def anchor(self, identifiers: Sequence[bytes]) -> Anchor | None:
-        """The anchor, the first one that is found."""
+        """The first anchor that is found: in block 256, in the last block, or 256 blocks before it."""
         sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
         for where in (self._first, self._last, self._before_last):
             for block_size in sizes:
@@ -78,7 +78,7 @@ class UDFPlaces:
         return None
 
     def volume(self, identifiers: Sequence[bytes], front: bytes) -> Volume | None:
-        """The volume by its main sequence, once that is here; `front` has the bytes from `begin` on."""
+        """The volume, once its main sequence is held; `front` has the object's bytes from `begin` on."""
         anchor = self.anchor(identifiers)
         if anchor is None or not self._disc.filled("front" if self._in_front(anchor) else "sequence"):
             return None
@@ -88,7 +88,7 @@ class UDFPlaces:
         return read_sequence(front[offset - self._begin : offset - self._begin + length], anchor)
 
     def no_anchor(self, identifiers: Sequence[bytes]) -> Iterator[Finding]:
-        """A finding on the missing anchor, once all its places are here."""
+        """Yield a finding on the missing anchor, once all of its places are held."""
         sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
         names = [*map(_name, sizes), END, *(_name(size, "before_last") for size in sizes)]
         if not all(map(self._disc.filled, names)):
@@ -128,11 +128,11 @@ class UDFPlaces:
         return anchor_at(data, block_size, self._last_block(block_size) - ANCHOR_BLOCK)
 
     def _last_block(self, block_size: int) -> int:
-        """The number of the object's last whole block. Its length is known, because its end is here."""
+        """The number of the object's last whole block. The object's length is known: its end is held."""
         return self._disc.actual_size // block_size - 1
 
     def _in_front(self, anchor: Anchor) -> bool:
-        """Whether the main sequence lies within what is held of the front."""
+        """Whether the main sequence lies within the part of the front that is captured."""
         return (
             anchor.block_size <= APART and anchor.read.offset >= self._begin and anchor.read.end <= self._end
         )

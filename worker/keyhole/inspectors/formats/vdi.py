@@ -1,6 +1,6 @@
 """VirtualBox VDI, version 1.1. All fields are little-endian.
 
-Source: QEMU, block/vdi.c, struct VdiHeader; the image types: VirtualBox, include/VBox/vd.h and
+Source: QEMU, block/vdi.c, struct VdiHeader. The image types are from VirtualBox, include/VBox/vd.h and
 Storage/VDICore.h.
 
 | offset | bytes | field |
@@ -14,21 +14,21 @@ Storage/VDICore.h.
 | 0x170 | 8 | virtual size in bytes |
 | 0x178 | 4 | block size in bytes |
 | 0x17C | 4 | extra bytes before each block, 0 |
-| 0x180 | 4 | blocks in the image |
-| 0x184 | 4 | blocks allocated |
+| 0x180 | 4 | number of blocks in the image |
+| 0x184 | 4 | number of blocks allocated |
 | 0x188 | 16 | UUID of the image |
-| 0x1A8 | 16 | UUID of the parent that it links to |
+| 0x1A8 | 16 | UUID of the image's parent |
 | 0x1B8 | 16 | UUID of the parent's last modification |
 
-The block map has a u32 for each block: its place in the data, in blocks, or one of the two largest values
-if it is free or zero.
+The block map has a u32 for each block: the block's place in the data, in blocks, or one of the two largest
+values if the block is free or zero.
 
-VirtualBox reads version 0 as well, whose header is another, and other versions of its own major number, QEMU
-does not. Some images have more bytes before each block, which QEMU does not know, either. Keyhole reports
-both and does not judge them.
+VirtualBox also reads version 0, which has a different header, and versions with its own major number and
+another minor number. QEMU reads neither. Some images have extra bytes before each block, which QEMU does not
+support, either. Keyhole reports these images and does not judge them.
 
-Wholeness: blocks are appended as they are allocated, so the data ends after as many blocks as the header
-counts. The map, as much of it as is held, must not lead further.
+Wholeness: blocks are appended when they are allocated, so the data ends after as many blocks as the header
+says are allocated. The held part of the map must not point further.
 """
 
 from array import array
@@ -48,9 +48,10 @@ HEADER_BYTES = 512
 VERSION_1_1 = 0x00010001
 #: The highest major version.
 MAJOR_VERSION = 1
-#: How much is held of the block map, which follows the header: 32,768 blocks, 32 GiB of disk.
+#: Bytes held from the block map, which follows the header: 32,768 blocks, 32 GiB of disk.
 MAX_MAP_BYTES = 128 * 1024
-#: From this entry of the map on: a block of zeros, or a free one (VDICore.h, VDI_IMAGE_BLOCK_ZERO and _FREE).
+#: Map entries from this value on mean a block of zeros or a free block (VDICore.h, VDI_IMAGE_BLOCK_ZERO and
+#: _FREE).
 NO_BLOCK = 0xFFFFFFFE
 
 DYNAMIC, STATIC, UNDO, DIFFERENCING = 1, 2, 3, 4
@@ -58,7 +59,7 @@ TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: 
 
 
 class VDIInspector(HeaderInspector):
-    """VirtualBox VDI: the first 512 bytes say everything."""
+    """VirtualBox VDI: the first 512 bytes are the header, which states everything."""
 
     NAME = "vdi"
 
@@ -73,7 +74,7 @@ class VDIInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header, in bytes; zero until it is here, or in a version without it."""
+        """The header's size field, in bytes; zero until it is held, or in a version without this field."""
         header = self.region("header").data
         known = self.format_match and len(header) >= 0x178 and self._u32(0x44) >> 16 == MAJOR_VERSION
         return self._u64(0x170) if known else 0
@@ -84,7 +85,7 @@ class VDIInspector(HeaderInspector):
         return TYPE_NAMES.get(self._u32(0x4C)) if self.format_match else None
 
     def post_process(self) -> None:
-        """Once the header is here, declare the block map."""
+        """Declare the block map once the header is held."""
         if self._read and not self.has_region("map"):
             most = THOROUGH_BYTES if self.thorough else MAX_MAP_BYTES
             self.new_region("map", CaptureRegion(self._u32(0x154), min(4 * self._u32(0x180), most)))
@@ -98,7 +99,7 @@ class VDIInspector(HeaderInspector):
         return Wholeness.SAMPLED if self.thorough and not held else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Type, block size and counts, UUIDs."""
+        """Type, block size, numbers of blocks, and the UUIDs of the image and its parent."""
         header = self.captured("header")
         if not self.format_match or len(header) < HEADER_BYTES:
             return {}
@@ -165,7 +166,7 @@ class VDIInspector(HeaderInspector):
     def _map_contradictions(self) -> Iterator[Finding]:
         map_offset, data_offset = self._u32(0x154), self._u32(0x158)
         blocks, allocated, mapped = self._u32(0x180), self._u32(0x184), self._blocks_mapped
-        # The next block that is allocated lies behind those that there are.
+        # The next block that is allocated will lie after the present ones.
         data_end = data_offset + max(allocated, 1) * self._block_bytes
         yield from overlaps(
             [
@@ -183,17 +184,17 @@ class VDIInspector(HeaderInspector):
         elif len(self.captured("map")) == 4 * blocks and places.distinct < allocated:
             yield found("structure", f"the map leads to {len(mapped)} of the {allocated} blocks allocated")
 
-    # What is here
+    # The held parts of header and map
 
     @property
     def _read(self) -> bool:
-        """Whether the header is here, of a version with these fields."""
+        """Whether the header is held, and has a version with these fields."""
         held = self.format_match and len(self.captured("header")) == HEADER_BYTES
         return held and self._u32(0x44) >> 16 == MAJOR_VERSION
 
     @property
     def _variant(self) -> str:
-        """A sentence that says why this valid image cannot be judged; empty if it can."""
+        """A sentence that says why this valid image cannot be judged; empty if it can be judged."""
         version = self._u32(0x44)
         if version != VERSION_1_1:
             return f"only VirtualBox reads version {version >> 16}.{version & 0xFFFF} of VDI"
@@ -205,11 +206,11 @@ class VDIInspector(HeaderInspector):
 
     @property
     def _block_bytes(self) -> int:
-        """The bytes of a block with those in front of it."""
+        """The length of a block in bytes, including the extra bytes before it."""
         return self._u32(0x178) + self._u32(0x17C)
 
     @property
     def _blocks_mapped(self) -> "array[int]":
-        """The places that the part of the map that is held leads to."""
+        """The places of blocks in the data, in blocks, that the held part of the map points to."""
         entries = little_endian("I", self.captured("map"))
         return array("I", (place for place in entries if place < NO_BLOCK))

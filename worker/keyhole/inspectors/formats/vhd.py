@@ -1,11 +1,11 @@
 """Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
-Format" and "Dynamic Disk Header Format". `readers` says which reader uses the current size and which the
-geometry.
+Format" and "Dynamic Disk Header Format". The module `readers` says which readers use the current size, and
+which use the geometry.
 
-The footer is the last 512 bytes (511 in images by old Virtual PC versions); dynamic and differencing images
-have a copy of it at 0.
+The footer is the last 512 bytes (511 in images by old Virtual PC versions). Dynamic and differencing images
+also have a copy of it at 0.
 
 | offset | bytes | field of the footer |
 |---|---|---|
@@ -16,7 +16,7 @@ have a copy of it at 0.
 | 48 | 8 | current size in bytes |
 | 56 | 4 | geometry: cylinders u16, heads u8, sectors per track u8 |
 | 60 | 4 | type: 2 fixed, 3 dynamic, 4 differencing |
-| 64 | 4 | checksum: one's complement of the sum of all the footer's bytes but these |
+| 64 | 4 | checksum: one's complement of the sum of all the footer's bytes except these four |
 | 68 | 16 | unique id |
 | 84 | 1 | saved state |
 
@@ -30,11 +30,12 @@ A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset
 | 32 | 4 | block size in bytes, a power of two |
 | 36 | 4 | checksum, like the footer's |
 
-The block table has a u32 for each block: the sector of its bitmap, which its data follow, or all ones.
+The block table has a u32 for each block: the sector of the block's bitmap, or all ones if there is no block.
+The block's data follow the bitmap.
 
-Wholeness: the footer at the end is written last. A fixed image is whole if the footer follows right after as
-many bytes as it states. Other images are whole if the footer equals the copy at 0, and the held part of the
-block table points to no byte behind the footer.
+Wholeness: the footer at the end is written last. A fixed image is whole if the number of bytes before the
+footer is the size that the footer states. Other images are whole if the footer equals the copy at 0, and the
+held part of the block table does not point past the beginning of the footer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,13 +60,13 @@ TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
 
 #: QEMU's limit (block/vpc.c, VHD_MAX_SECTORS) and Microsoft's: 2,040 GiB.
 MAX_SECTORS = 0xFF000000
-#: How much is held of the block table, which follows the dynamic header: 32,768 entries, 64 GiB of
-#: disk at the usual block size of 2 MiB.
+#: Bytes held from the block table, which follows the dynamic header: 32,768 entries, 64 GiB of disk with the
+#: usual block size of 2 MiB.
 MAX_TABLE_BYTES = 128 * 1024
 
 
 class VHDInspector(FileInspector):
-    """Connectix/MS VHD: 512 bytes at the front or at the end."""
+    """Connectix/MS VHD: a footer of 512 bytes at the end, or its copy at the front."""
 
     NAME = "vhd"
 
@@ -76,26 +77,26 @@ class VHDInspector(FileInspector):
 
     @property
     def head_match(self) -> bool:
-        """Whether the file begins with a footer's copy, as dynamic and differencing images do."""
+        """Whether the object begins with a copy of a footer, like dynamic and differencing images."""
         return self.region("header").data.startswith(COOKIE)
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object's first 512 bytes, or fewer, begin with a footer's copy."""
+        """Whether an object that begins with `prefix` begins with a copy of a footer."""
         return prefix.startswith(COOKIE)
 
     @property
     def format_match(self) -> bool:
-        """Whether a footer stands at the front or at the end."""
+        """Whether there is a footer at the front or at the end."""
         return self.head_match or bool(self._end_footer)
 
     @property
     def is_bare(self) -> bool:
-        """Whether the disk begins where the object does. It does not if the first sector is a header."""
+        """Whether the object begins with the disk's first sector, and not with a copy of the footer."""
         return self.subformat not in {"dynamic", "differencing"}
 
     def explains(self, other: FileInspector) -> bool:
-        """Whether `other` is what lies on the disk."""
+        """Whether `other` recognises the content of the disk."""
         return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 
     @property
@@ -104,7 +105,7 @@ class VHDInspector(FileInspector):
         return self._sizes_by_reader().get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the virtual sizes for readers that see another one; see `Facts`."""
+        """Return the virtual sizes for readers that see another size than `virtual_size`; see `Facts`."""
         return {reader: size for reader, size in self._sizes_by_reader().items() if size != self.virtual_size}
 
     @property
@@ -113,7 +114,7 @@ class VHDInspector(FileInspector):
         return TYPE_NAMES.get(self._type) if self.format_match else None
 
     def post_process(self) -> None:
-        """If the file begins with a footer's copy, declare the dynamic header, then the block table."""
+        """If the object begins with a footer's copy, declare the dynamic header, then the block table."""
         if not self.head_match or not self.filled("header") or len(self._footer) < FOOTER_BYTES:
             return
         if not self.has_region("dynamic_header"):
@@ -127,7 +128,7 @@ class VHDInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the end footer confirms the length (fixed) or the copy at the front."""
+        """Proven if the end footer confirms the object's length (fixed) or the copy at the front."""
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
         proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal and self._apart
@@ -137,7 +138,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _table_held(self) -> bool:
-        """Whether all of the block table is here, if there should be one."""
+        """Whether the whole block table is held; true for fixed images, which have none."""
         header = self._dynamic_header
         return self._type == FIXED or (
             self.filled("table") and len(self.captured("table")) == 4 * int.from_bytes(header[28:32], "big")
@@ -184,7 +185,7 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader(), self._current_size
-        # The geometry nearest below a size is smaller by less than one cylinder.
+        # The largest geometry that fits into a size is smaller than it by less than one cylinder.
         cylinder = self._footer[58] * self._footer[59] * SECTOR
         wrong = tuple(
             reader
@@ -256,7 +257,7 @@ class VHDInspector(FileInspector):
             *table.parts(),
         ]
         if self._end_footer and table.blocks_end <= self.actual_size:
-            # A block that ends behind the object was cut off; no guest can write to the footer there.
+            # A block that ends after the object was cut off, so no guest can write to the footer through it.
             parts.append(Part(self._end_offset, self.actual_size, "the footer"))
         yield from overlaps(parts, table.blocks())
 
@@ -264,7 +265,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _dynamic_header(self) -> bytes:
-        """The dynamic header; nothing unless all of it is there, with its cookie."""
+        """The dynamic header; empty unless it is held completely and has its cookie."""
         header = self.captured("dynamic_header") if self.filled("dynamic_header") else b""
         return header if len(header) == DYNAMIC_HEADER_BYTES and header.startswith(DYNAMIC_COOKIE) else b""
 
@@ -272,12 +273,15 @@ class VHDInspector(FileInspector):
 
     @property
     def _footer(self) -> bytes:
-        """The footer that counts: the copy at the front, which QEMU reads, else the one at the end."""
+        """The footer that Keyhole uses: the copy at the front, which QEMU reads, else the one at the end."""
         return self.region("header").data if self.head_match else self._end_footer
 
     @Remembered
     def _end_footer(self) -> bytes:
-        """The footer at the object's end, 512 or 511 bytes, or nothing. A stream is taken to end here."""
+        """The footer at the object's end, 512 or 511 bytes; empty if there is none.
+
+        While a stream is read, the last bytes so far are taken as the object's end.
+        """
         tail = self.region("footer").data
         for candidate in (tail, tail[1:]):
             if candidate.startswith(COOKIE) and len(candidate) >= FOOTER_BYTES - 1:
@@ -290,7 +294,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _geometry_size(self) -> int:
-        """The size of the footer's geometry, in bytes."""
+        """The size that the footer's geometry gives, in bytes."""
         footer = self._footer
         return int.from_bytes(footer[56:58], "big") * footer[58] * footer[59] * SECTOR
 
@@ -323,7 +327,7 @@ class VHDInspector(FileInspector):
 
 
 def footer_checksum(footer: bytes) -> int:
-    """The one's complement of the sum of a footer's bytes, its checksum field (64 to 68) left out."""
+    """The one's complement of the sum of a footer's bytes, without its checksum field (bytes 64 to 67)."""
     return _checksum(footer, 64)
 
 

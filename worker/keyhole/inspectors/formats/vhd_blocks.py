@@ -1,12 +1,12 @@
-"""The block table of a dynamic VHD: where the blocks of the disk lie, each with its bitmap in front.
+"""The block table of a dynamic VHD, which states where each block of the disk lies, after its bitmap.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Dynamic Disk Header
 Format", "Block Allocation Table" and "Data Blocks". All fields are big-endian.
 
-| offset | bytes | field of a parent locator, of which the dynamic header has 8 from 576 on |
+| offset | bytes | field of a parent locator; the dynamic header has 8 of them, from 576 on |
 |---|---|---|
-| 0 | 4 | platform code; 0: there is none |
-| 4 | 4 | room for the locator, in bytes (in sectors by some writers) |
+| 0 | 4 | platform code; 0 if there is no locator |
+| 4 | 4 | space for the locator, in bytes (some writers state sectors) |
 | 8 | 4 | length of the locator in bytes |
 | 16 | 8 | offset of the locator |
 """
@@ -25,7 +25,7 @@ LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 
 
 class BlockTable(NamedTuple):
-    """The block table as the dynamic header describes it, and the part of it that is held."""
+    """The block table as the dynamic header describes it, and the held part of the table."""
 
     offset: int
     blocks_count: int
@@ -35,34 +35,34 @@ class BlockTable(NamedTuple):
 
     @classmethod
     def of(cls, header: bytes, held: bytes) -> "BlockTable":
-        """The table of an intact dynamic header."""
+        """The table that an intact dynamic header describes."""
         offset, _, count, block = unpack_from(">QIII", header, 16)
         return cls(offset, count, block, held, header[LOCATORS_AT:LOCATORS_END])
 
     @property
     def end(self) -> int:
-        """Where the table ends."""
+        """The offset where the table ends."""
         return self.offset + 4 * self.blocks_count
 
     @property
     def block_is_sound(self) -> bool:
-        """Whether the block size is a power of two, and at least a sector."""
+        """Whether the block size is a power of two and at least one sector."""
         return self.block >= SECTOR and not self.block & (self.block - 1)
 
     @property
     def entries(self) -> "array[int]":
-        """The sectors of the blocks that the held part of the table points to."""
+        """The first sectors of the blocks that the held part of the table points to."""
         spend(CALL)
         return array("I", (entry for entry in big_endian("I", self.held) if entry != FREE))
 
     @property
     def bytes_of_block(self) -> int:
-        """The bytes of a block with its bitmap, which has whole sectors."""
+        """The length of a block in bytes, including its bitmap, which fills whole sectors."""
         return -(-self.block // (8 * SECTOR * SECTOR)) * SECTOR + self.block
 
     @property
     def blocks_end(self) -> int:
-        """Where the last block ends; zero if there is none."""
+        """The offset where the last block ends; zero if there is no block."""
         last = max(self.entries, default=0)
         return last * SECTOR + self.bytes_of_block if last else 0
 
