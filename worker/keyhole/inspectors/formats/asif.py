@@ -1,6 +1,6 @@
 """Apple Sparse Image Format (ASIF), of macOS 26. All fields are big-endian.
 
-Source: there is no public specification. Others have found out what is known: "ASIF binary specification"
+Source: there is no public specification. The known facts were found by others: "ASIF binary specification"
 (github.com/huven/asif-format) and dissect.hypervisor, disk/c_asif.py.
 
 | offset | bytes | field of the header |
@@ -38,8 +38,8 @@ VERSION = 1
 #: The known part of the header's 512 bytes.
 HEADER_BYTES = 80
 DIRECTORIES = 2
-#: Tables that are read from a directory. With the usual chunk size of 1 MiB, each table maps 126 GiB, so all
-#: of them map a disk of 63 TiB.
+#: The most tables that are read from a directory. With the usual chunk size of 1 MiB each table maps 126 GiB,
+#: so this many tables map a disk of 63 TiB.
 MAX_TABLES = 512
 #: The largest chunk size that is accepted. Known images have chunks of 1 MiB.
 MAX_CHUNK_BYTES = 1 << 30

@@ -9,9 +9,9 @@ Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
 | 48 | 16 | subtype `Growing`, `Undoable` or `Volatile` and zeros |
 | 64 | 4 | version 0x00010000 or 0x00020000 |
 | 68 | 4 | header size in bytes, which is also the offset of the catalog |
-| 72 | 4 | entries of the catalog |
-| 76 | 4 | bytes of an extent's bitmap |
-| 80 | 4 | bytes of an extent, a power of 2 from 512 to 8 MiB |
+| 72 | 4 | number of entries in the catalog |
+| 76 | 4 | size of an extent's bitmap in bytes |
+| 80 | 4 | size of an extent in bytes, a power of 2 from 512 bytes to 8 MiB |
 | 84 or 88 | 8 | virtual size in bytes: at 84 in version 1, at 88 in version 2 |
 
 An entry of the catalog has 4 bytes: the extent's number among the stored extents, or all ones if the extent

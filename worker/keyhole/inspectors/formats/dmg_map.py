@@ -9,12 +9,12 @@ form, encoded in base64. All numbers are big-endian.
 | 8 | 8 | first sector on the disk; the number of sectors is at 16 |
 | 24 | 8 | offset within the data fork that the chunks' offsets are relative to |
 | 200 | 4 | number of chunks |
-| 204 | 40 each | chunks: kind u32, first sector u64@8 and sectors u64@16 within the table, offset u64@24 and length u64@32 of the data |
+| 204 | 40 each | chunks: kind u32, first sector within the table u64@8, number of sectors u64@16, offset of the data u64@24, its length u64@32 |
 
 | kind | chunk |
 |---|---|
 | 0, 2 | zeros, for which no data is stored |
-| 1 | sectors as they are |
+| 1 | uncompressed sectors |
 | 80000004 to 80000008 | compressed by ADC, zlib, bzip2, LZFSE, xz |
 | 7FFFFFFE, FFFFFFFF | a comment; the end of the table |
 
@@ -241,7 +241,7 @@ class _Tables:
 
 
 def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
-    """The tables under the key `blkx`. A finding tells if QEMU finds others."""
+    """The tables under the key `blkx`; if QEMU finds other tables, add a finding."""
     target = _Tables()
     try:
         _parse(plist.rstrip(PADDING), target)

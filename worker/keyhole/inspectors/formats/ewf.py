@@ -13,19 +13,19 @@ An image consists of one or more segment files.
 
 | offset | bytes | field of a section's descriptor; the section's data follow it |
 |---|---|---|
-| 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; `next` or `done` in the last |
+| 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; `next` or `done` in the last one |
 | 16 | 8 | offset of the next descriptor; in the last one its own offset, or (SMART) the end of the file |
-| 72 | 4 | Adler-32 of the bytes before |
+| 72 | 4 | Adler-32 of the bytes before this field |
 
 | offset | bytes | field of the data of `volume`; `disk` and `data` are laid out like it |
 |---|---|---|
 | 0 | 1 | kind of medium |
-| 4 | 4 | chunks |
+| 4 | 4 | number of chunks |
 | 8 | 4 | sectors in a chunk |
 | 12 | 4 | bytes in a sector |
-| 16 | 8 | sectors |
+| 16 | 8 | number of sectors |
 | 64 | 16 | UUID that all segments share (not in version 1 files by SMART) |
-| last 4 | 4 | Adler-32 of the bytes before |
+| last 4 | 4 | Adler-32 of the bytes before this field |
 
 | offset | bytes | field of version 2 (`EVF2`) |
 |---|---|---|
@@ -71,7 +71,7 @@ MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x1
 #: The volume section is the third, fourth or fifth section of a first segment. The sections after it are read
 #: only to check the chain.
 MAX_SECTIONS = 12
-#: The chain is followed up to this offset: this many bytes of an object are fetched at once.
+#: The chain is followed up to this offset, because this many bytes of an object are fetched at once.
 CHAIN_END = 256 * 1024
 #: No disk has more bytes than a 64-bit number can count.
 MAX_VIRTUAL_SIZE = 2**64 - 1

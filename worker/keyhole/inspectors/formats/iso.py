@@ -13,11 +13,11 @@ first little-endian, then big-endian.
 | 1 | 5 | signature `CD001`; `BEA01`, `NSR02`, `NSR03`, `TEA01` of UDF |
 | 7 | 32 | boot record: `EL TORITO SPECIFICATION`; the block of the boot catalog is a u32 at 71 |
 | 40 | 32 | volume name |
-| 80 | 4 + 4 | blocks in the volume |
+| 80 | 4 + 4 | number of blocks in the volume |
 | 88 | 32 | supplementary: `%/@`, `%/C` or `%/E` for Joliet |
 | 120 | 2 + 2 | number of volumes in the set; the number of this volume is at 124 |
 | 128 | 2 + 2 | block size in bytes: 512, 1024 or 2048 |
-| 132 | 4 + 4 | bytes of the path table |
+| 132 | 4 + 4 | length of the path table in bytes |
 | 158 | 4 + 4 | block of the root directory; its first record may announce Rock Ridge at byte 34 |
 
 The object is the disk: a reader sees all of the object's bytes, so its length is the virtual size. QEMU does
@@ -55,8 +55,8 @@ JOLIET = (b"%/@", b"%/C", b"%/E")
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: The bytes of a directory's first record up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
-#: How many bytes of an object are fetched at once. Structures in this part need no further range request: the
-#: root directory, and UDF structures that lie there, before the anchor that points to them.
+#: The number of bytes of an object that are fetched at once. Structures in this part need no further range
+#: request: the root directory, and the UDF structures that lie there, before the anchor that points to them.
 FRONT_BYTES = 256 * 1024
 
 

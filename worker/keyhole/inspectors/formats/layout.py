@@ -83,7 +83,7 @@ class Blocks:
 
     @property
     def _least_distance(self) -> int:
-        """The least distance between two neighbours, in units; more than any length if there are no two."""
+        """The least distance between neighbours, in units; more than any length if there are none."""
         return min(map(sub, islice(self._places, 1, None), self._places), default=1 << 64)
 
     def parts(self) -> Iterator[Part]:

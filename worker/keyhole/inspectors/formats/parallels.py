@@ -7,9 +7,9 @@ parallels_open.
 |---|---|---|
 | 0 | 16 | magic `WithoutFreeSpace` or `WithouFreSpacExt` |
 | 16 | 4 | version, 2 |
-| 20 | 8 | heads and cylinders of the guest's disk |
+| 20 | 8 | numbers of heads and cylinders of the guest's disk |
 | 28 | 4 | cluster size in sectors of 512 bytes |
-| 32 | 4 | entries of the BAT |
+| 32 | 4 | number of entries in the BAT |
 | 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` it has 4 bytes, and zeros follow |
 | 44 | 4 | in use: 0x746F6E59 while open, 0x312E3276 if closed, or 0 if closed by old software |
 | 48 | 4 | first sector of the data area; with `WithoutFreeSpace`, 0 means right after the BAT |

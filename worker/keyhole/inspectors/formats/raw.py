@@ -27,14 +27,14 @@ from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: Two sectors of 4,096 bytes, which contain the headers of all tables. A Mac's table may continue after them.
+#: Two sectors of 4,096 bytes. They contain the headers of all tables, but a Mac's may lie after them.
 TABLES_BYTES: Final = 8192
 #: Bytes held from the front of a volume; the first GET fetches them.
 FRONT: Final = volumes.FRONT
 #: How far superblocks are searched for in an image of another format. The superblock of btrfs is at 64 KiB.
 HEADERS: Final = 68 * 1024
-#: A sparse VMDK may hold guest data in this range, in pieces of 64 KiB. They follow the overhead, whose
-#: length in sectors the header states.
+#: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
+#: Guest data may lie within the first 68 KiB, in pieces of 64 KiB, after the overhead.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 #: Bytes at the object's end that are searched for superblocks. That of Linux RAID 0.90 lies up to 128 KiB
@@ -76,9 +76,9 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
-        # The table that is not a GPT, and a GPT's header, as found in the front; `None` until it is held.
+        # The table that is not a GPT, and a GPT's header, both found in the front; `None` until it is held.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
-        # The volumes found, after the object's length and the number of held bytes that they were found in.
+        # The object's length and the number of held bytes at the last search for volumes, and what it found.
         self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
@@ -126,7 +126,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def front(self) -> bytes:
-        """The first 4,096 bytes. If they are zeros, all held bytes if these are zeros, too, else nothing."""
+        """The first 4,096 bytes unless they are zeros, all held bytes if all are zeros, or else nothing."""
         held = self.region("volume").data
         first = held[:FRONT_REPORTED]
         return first if any(first) else b"" if any(held) else held
@@ -157,7 +157,7 @@ class RawDiskInspector(FileInspector):
         return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """The volume's length, the partition table's kind, sector size and count, and the first offset."""
+        """Volume length, kind of table, sector size, number of partitions, and offset of the first one."""
         table = self._table
         details: dict[str, object] = {}
         if self._is_volume and self._volume_length is not None:
@@ -232,7 +232,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _gpt(self) -> GPTHeader | None:
-        """The primary header of a GPT. It is a leftover if no MBR announces it and the disk is a volume."""
+        """The primary header of a GPT. If no MBR announces it and the disk is a volume, it is a leftover."""
         header = self._by_front[1]
         return header if self._announced or not self._holds else None
 
@@ -287,7 +287,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _is_volume(self) -> bool:
-        """Whether the disk is not divided into partitions."""
+        """Whether the disk counts as a volume, because it is not divided into partitions."""
         table = self._table
         return table is None or not (table.partitions or self._gpt is not None)
 
@@ -318,7 +318,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _view(self) -> RegionsView:
-        """The held bytes of the disk. For a sparse VMDK only the first ones, which hold no guest data."""
+        """The disk as a volume; for an image of another format only its first bytes, without guest data."""
         regions = [part for name, part in self._regions.items() if name.startswith("volume")]
         front = self.captured("front")
         if not self._volumes and front.startswith(VMDK):

@@ -41,7 +41,7 @@ SIGNATURE = b"sprs"
 NODE_BYTES = 4096
 FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
 VERSION = 3
-#: The first node and two more. Each further node needs its own range request, and an image may cost two.
+#: The first node and two more. Each of these two needs a range request, and an image may cost two of them.
 MAX_NODES = 3
 
 

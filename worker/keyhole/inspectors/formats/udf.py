@@ -93,7 +93,7 @@ class Volume:
 
 
 def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
-    """The block sizes that the distance between descriptors allows, in groups in the order of trial.
+    """The block sizes that the distance between descriptors allows, in groups that are tried in order.
 
     Args:
         identifiers: The identifiers of the structures at every 2,048 bytes from 32768 on.

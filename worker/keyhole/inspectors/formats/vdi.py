@@ -20,8 +20,8 @@ Storage/VDICore.h.
 | 0x1A8 | 16 | UUID of the image's parent |
 | 0x1B8 | 16 | UUID of the parent's last modification |
 
-The block map has a u32 for each block: the block's place in the data, in blocks, or one of the two largest
-values if the block is free or zero.
+The block map has a u32 for each block: the block's place in the data, counted in blocks, or one of the two
+largest values if the block is free or zero.
 
 VirtualBox also reads version 0, which has a different header, and versions with its own major number and
 another minor number. QEMU reads neither. Some images have extra bytes before each block, which QEMU does not
@@ -211,6 +211,6 @@ class VDIInspector(HeaderInspector):
 
     @property
     def _blocks_mapped(self) -> "array[int]":
-        """The places of blocks in the data, in blocks, that the held part of the map points to."""
+        """The places in the data, counted in blocks, that the held part of the map points to."""
         entries = little_endian("I", self.captured("map"))
         return array("I", (place for place in entries if place < NO_BLOCK))

@@ -82,7 +82,7 @@ class VHDInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` begins with a copy of a footer."""
+        """Whether an object that begins with `prefix` has a copy of a footer at its front."""
         return prefix.startswith(COOKIE)
 
     @property
