@@ -44,8 +44,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-#: The first bytes of a whole trailer: signature, version, size. The signature alone has four letters, which
-#: is not enough to recognise a trailer that is cut off.
+#: The first bytes of a whole trailer: signature, version, size. A trailer that is cut off is only recognised
+#: by all of these, because the four letters of the signature are not enough.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
 #: QEMU keeps a disk's size in a signed 64-bit number of bytes.
 MAX_SECTORS = (2**63 - 1) // SECTOR

@@ -18,8 +18,8 @@ parallels_open.
 
 The block allocation table (BAT) follows at 64. It has an entry of 4 bytes for each cluster: where the cluster
 lies, or 0. With `WithoutFreeSpace` entries count sectors, with `WithouFreSpacExt` they count clusters. The
-format extension begins with 0xAB234CEF23DCEA87 and holds dirty bitmaps. A reader may ignore anything else in
-it, so Keyhole does not read it.
+format extension begins with 0xAB234CEF23DCEA87 and holds dirty bitmaps. A reader may ignore everything else
+in the extension, so Keyhole does not read its content.
 
 Wholeness: the object must contain the highest cluster that the BAT points to. If the BAT is longer than
 `MAX_BAT_BYTES`, only its beginning and its end are read.

@@ -17,7 +17,7 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 
 Each entry of the L1 table covers as much of the disk as one L2 table maps. It has 8 bytes: the offset of that
 L2 table, or 0. An entry of an L2 table is the offset of a cluster, or 0. If bit 63 is set, the cluster is
-compressed: the next bits, as many as the field "cluster bits" states, are its length in bytes, and the
+compressed. The next bits, as many as the field "cluster bits" states, are then its length in bytes, and the
 remaining bits are its offset.
 
 Wholeness: clusters and tables are appended when they are written. So the highest L2 table most probably

@@ -6,7 +6,7 @@ the front, the superblocks that lie further into the object are read.
 
 If the object begins with another format, some readers still see a table or a volume in its first bytes: those
 that were told that the object is a raw disk, and those that detect formats like libblkid. So Keyhole looks
-for both there, too, but only in the first bytes, which cannot hold guest data.
+for both there, too, but only in those first bytes that cannot hold guest data.
 
 Wholeness: the backup header decides for a GPT, the end of the last partition for other tables. For a volume
 without a table, the end that its superblock states decides, if it states one.
@@ -31,7 +31,7 @@ from keyhole.inspectors.volumes.view import RegionsView
 TABLES_BYTES: Final = 8192
 #: Bytes held from the front of a volume; the first GET fetches them.
 FRONT: Final = volumes.FRONT
-#: How far superblocks are searched for in an image of another format. The superblock of btrfs is at 64 KiB.
+#: First bytes that are searched for superblocks in an image of another format. That of btrfs lies at 64 KiB.
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
 #: Guest data may lie within the first 68 KiB, in pieces of 64 KiB, after the overhead.
@@ -55,7 +55,7 @@ DISCS: Final = frozenset(IDENTIFIERS)
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
 #: Volumes whose boot sector ends like an MBR, and has code at the place of an MBR's partitions.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
-#: LUKS is both an image format and a type of volume. An image of the format is not reported as a volume, too.
+#: LUKS is both an image format and a type of volume. An image of the format is not also reported as a volume.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
@@ -78,7 +78,7 @@ class RawDiskInspector(FileInspector):
         self._volumes = volumes
         # The table that is not a GPT, and a GPT's header, both found in the front; `None` until it is held.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
-        # The object's length and the number of held bytes at the last search for volumes, and what it found.
+        # The object's length and the number of held bytes at the last search, and the volumes that it found.
         self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
@@ -305,7 +305,7 @@ class RawDiskInspector(FileInspector):
         """The volumes that fill the whole disk, by libblkid's names."""
         if not self.filled("volume"):
             return ()
-        # More bytes or the object's length may change the answer. Calls without either reuse the last answer.
+        # Only more bytes or the object's length can change the answer, so other calls reuse the last answer.
         known = (
             self._size,
             sum(part.held for name, part in self._regions.items() if name.startswith("volume")),

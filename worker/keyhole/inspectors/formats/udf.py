@@ -50,7 +50,7 @@ NOTHING = bytes(5)
 APART = 2048
 LARGEST_BLOCK = 32_768
 #: Groups of block sizes that are tried in this order. Sizes in one group are tried at once, because reading
-#: their anchors costs no more than reading one. A disc that has ISO 9660, too, has blocks of 2,048 bytes.
+#: their anchors costs no more than reading one. A disc that also has ISO 9660 has blocks of 2,048 bytes.
 BLOCK_SIZES = ((512,), (1024, 2048))
 BRIDGE_BLOCK_SIZES = ((512,), (2048,), (1024,))
 
@@ -107,7 +107,7 @@ def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
 
 
 def anchor_at(data: bytes, block_size: int, block: int) -> Anchor | None:
-    """The anchor in a block, or `None` if the block is no valid anchor."""
+    """The anchor in a block, or `None` if the block does not hold a valid one."""
     if not _is_descriptor(data[:block_size], block) or _identifier(data) != ANCHOR:
         return None
     main_length, main_block, reserve_length, reserve_block = unpack_from("<4I", data, 16)

@@ -35,7 +35,7 @@ The block's data follow the bitmap.
 
 Wholeness: the footer at the end is written last. A fixed image is whole if the number of bytes before the
 footer is the size that the footer states. Other images are whole if the footer equals the copy at 0, and the
-held part of the block table does not point past the beginning of the footer.
+held part of the block table points to nothing after the beginning of the footer.
 """
 
 from collections.abc import Iterator, Mapping
