@@ -9,7 +9,7 @@ This package is a library on its own: use it with a file, a socket or a stream.
         inspection.feed(offset, read(offset, length))
     print(inspection.facts())
 
-A name is imported when it is first used, so a module of this package costs no format.
+Each name is imported on first use, so importing one module of this package does not import the formats.
 """
 
 from importlib import import_module

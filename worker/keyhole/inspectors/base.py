@@ -2,13 +2,14 @@
 
 How an inspector works, and the rules it keeps:
 
-- It declares regions (`new_region`) and is given bytes, by `eat_chunk` in the order of a stream or by `feed`
-  from anywhere. After each it looks at the regions that are filled (`post_process`) and may declare more.
-- What it knows is a function of its regions and the object's length, never of how the bytes came. So two runs
-  that end with nothing `missing()` know the same. For this, `post_process` declares a region only from
-  regions that are filled, and never depending on whether the length is known *yet*.
+- It declares regions (`new_region`). The caller passes bytes: `eat_chunk` in the order of a stream, or `feed`
+  from any offset. After each call, the inspector looks at its filled regions (`post_process`) and may declare
+  more.
+- Its facts depend only on its regions and the object's length, never on how the bytes came. So two runs that
+  end with nothing `missing()` have the same facts. To ensure this, `post_process` declares a region only by
+  the content of filled regions, and never by whether the length is known *yet*.
 - Bytes outside the declared regions are dropped. A stream can therefore pass a region before it is declared;
-  the region then stays `missing()`, and what needs it stays unknown.
+  the region then stays `missing()`, and facts that need it stay unknown.
 - An image can make an inspector raise `ImageFormatError` and nothing else.
 """
 
@@ -26,10 +27,10 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 #: Most formats need less than a dozen regions. An image that makes an inspector declare more is an attack.
 MAX_REGIONS = 64
-#: A longer region needs a permission to use memory, of so many times its length: maps and texts become
-#: numbers and names, each a Python object.
+#: For a region longer than `LONG_REGION`, the inspector asks for `MADE_OF_REGION` times its length in memory,
+#: because maps and texts become numbers and names, each a Python object.
 LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
-#: Bytes of maps that are held when all of them are read: two million entries of 8 bytes.
+#: The most bytes of maps that are held when all maps are read: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
 
 
@@ -93,14 +94,14 @@ class FileInspector:
 
     #: The name of the format, as `get_inspector` takes it.
     NAME = "raw"
-    #: An image format; or a bare disk, a disc, a compressed stream, which others may begin with.
+    #: An image format, or a bare disk, a disc or a compressed stream, with which other formats may begin.
     LAYER = Layer.IMAGE
-    #: Whether members lie in it, each with an inspection of its own.
+    #: Whether objects of this format contain members, each with an inspection of its own.
     IS_CONTAINER = False
-    #: How many times its length is held of a long region.
+    #: The memory that a long region takes, as a multiple of its length.
     MADE_OF_REGION = MADE_OF_REGION
-    #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of what is near and a sample.
-    #: Set it before any bytes come.
+    #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of only the near ones and a
+    #: sample. Set it before the first bytes arrive.
     thorough = False
 
     def __init__(self, tracing: bool = False) -> None:
@@ -110,15 +111,15 @@ class FileInspector:
         self._regions: dict[str, CaptureRegion] = {}
         #: The values of `Remembered` properties.
         self.remembered: dict[object, object] = {}
-        # The held parts of long regions, by their names.
+        # The memory held for long regions, by the regions' names.
         self._asked_for: dict[str, Held] = {}
         self._position = 0
         self._highest = 0
         self._size: int | None = None
 
     @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - for those that have a mark there
-        """Whether the object's first 512 bytes, or fewer, bear the format's magic."""
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - for formats that have a mark there
+        """Whether an object that begins with these bytes, at most 512, has the format's magic number."""
         return False
 
     def __str__(self) -> str:
@@ -130,20 +131,22 @@ class FileInspector:
         """Present the next chunk of a stream.
 
         Raises:
-            ImageFormatError: The image contradicts its format beyond use.
+            ImageFormatError: The image violates its format and cannot be inspected further.
         """
         position = self._position
         self._position += len(chunk)
         self.feed(position, chunk)
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere: `data` begins at the absolute `offset`. Any order, any overlap.
+        """Present bytes from anywhere: `data` begins at the absolute `offset`.
+
+        Calls may come in any order, and their ranges may overlap.
 
         Raises:
-            ImageFormatError: The image contradicts its format beyond use.
+            ImageFormatError: The image violates its format and cannot be inspected further.
         """
         if not data:
-            # No bytes were there, so not even that the object reaches this far is known.
+            # Without bytes, it is not even known whether the object reaches this far.
             return
         self._highest = max(self._highest, offset + len(data))
         fresh = list(self._regions.values())
@@ -156,10 +159,10 @@ class FileInspector:
                 return
 
     def finish(self, size: int | None = None) -> None:
-        """Make the object's length known: `size` bytes, or for a stream that has ended what was eaten.
+        """Set the object's length: `size` bytes or, for a stream that has ended, as many as were eaten.
 
         Raises:
-            ImageFormatError: The image contradicts its format beyond use.
+            ImageFormatError: The image violates its format and cannot be inspected further.
         """
         self._size = self._highest if size is None else size
         for region in self._regions.values():
@@ -172,11 +175,11 @@ class FileInspector:
     def post_process(self) -> None:
         """Look at what has been captured so far; a hook for subclasses, called after every piece of data.
 
-        It may declare new regions; these are shown the current piece, too, and then the hook is called again.
+        It may declare new regions. They are shown the current piece, too, and then the hook is called again.
         """
 
     def close(self) -> None:
-        """Release the memory that was asked for. Nothing more will be asked of the inspector."""
+        """Release the memory that the inspector asked for. The inspector is not used after this."""
         for held in self._asked_for.values():
             held.release()
 
@@ -186,7 +189,7 @@ class FileInspector:
         """Declare a region by name.
 
         Raises:
-            ImageFormatError: A region of that name is there already, or there are too many.
+            ImageFormatError: A region of that name is declared already, or there are too many regions.
         """
         if self.has_region(name):
             raise ImageFormatError(f"region {name!r} is declared twice")
@@ -210,18 +213,18 @@ class FileInspector:
         return self._regions[name]
 
     def filled(self, name: str) -> bool:
-        """Whether a region is declared and holds all that it ever will, or the object ends within it."""
+        """Whether a region is declared and is full, or holds all bytes up to the object's end."""
         region = self._regions.get(name)
         return region is not None and region.settled(self._size)
 
     def captured(self, name: str) -> bytes:
-        """The bytes of a filled region, empty for any other. They are fewer if the object ends within it."""
+        """The bytes of a filled region, fewer if the object ends within it; empty for any other region."""
         return self._regions[name].data if self.filled(name) else b""
 
     def missing(self) -> list[ByteRange]:
         """The absolute byte ranges that are still wanted, in no particular order.
 
-        A range from the end of the object is among them once `finish` has made the object's length known.
+        Ranges that are counted from the object's end are included once `finish` has set the object's length.
         """
         return [gap for region in self._regions.values() for gap in region.gaps(self._size)]
 
@@ -248,12 +251,12 @@ class FileInspector:
         return self.actual_size
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the virtual sizes that some readers take in place of it; see `Facts`."""
+        """Return the virtual sizes that some readers use instead of `virtual_size`; see `Facts`."""
         return {}
 
     @property
     def actual_size(self) -> int:
-        """The size in bytes of the file; of the part seen so far, until its end is known."""
+        """The file's size in bytes; until its end is known, the size of the part seen so far."""
         return self._highest if self._size is None else self._size
 
     @property
@@ -279,28 +282,28 @@ class FileInspector:
 
     @property
     def is_bare(self) -> bool:
-        """Whether the bytes of the disk are the object's own, from its first on."""
+        """Whether the object is the disk itself: its bytes are the disk's, from the first one on."""
         return False
 
-    def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that do
-        """Whether what `other` recognises is a part of this format, and no second one."""
+    def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for subclasses that do
+        """Whether what `other` recognises is a part of this format, and not a second format."""
         return False
 
-    def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that may be
-        """Whether this is only what a writer of `other` left of it, and no second format."""
+    def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for subclasses that may be
+        """Whether this is only a remnant that a writer of `other` left, and not a second format."""
         return False
 
-    def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for those that do
-        """Whether nothing is to be fetched for `other` yet, since this may explain it."""
+    def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for subclasses that do
+        """Whether to fetch nothing for `other` yet, because this format may explain what it recognises."""
         return False
 
     @property
     def wholeness(self) -> Wholeness:
-        """How far it is known that the image is whole."""
+        """How far Keyhole knows that the image is whole."""
         return Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Further facts of the format, as JSON can say them."""
+        """Further facts of the format, as values that JSON can represent."""
         return {}
 
     def checks(self) -> list[Finding]:
@@ -315,6 +318,6 @@ class FileInspector:
             self.post_process()
         finally:
             self.remembered.clear()
-        # Not earlier: `spend` may raise, and the inspector must know first of what it holds.
+        # Not earlier: `spend` may raise, and by then the inspector must have recorded what it holds.
         spend()
         return [region for name, region in self._regions.items() if name not in known]

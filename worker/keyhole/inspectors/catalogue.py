@@ -1,7 +1,7 @@
-"""The catalogue of formats: one row for each inspector, from which everything that lists formats is derived.
+"""The catalogue of formats, with one row for each inspector. All lists of formats are derived from it.
 
-To add a format, write its inspector and add a row. If an object has several formats at once, the first row
-names it.
+To add a format, write its inspector and add a row. If an object has several formats at once, the first of
+their rows names it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ FRONT_BYTES = 512
 
 
 class KnownBy(Flag):
-    """Where an object bears the marks of its format."""
+    """Where an object has the marks of its format."""
 
     #: In its first `FRONT_BYTES`, which `matches_prefix` is shown.
     PREFIX = auto()
@@ -53,7 +53,7 @@ class KnownBy(Flag):
     END = auto()
     #: In a text that may begin with any of its first bytes.
     TEXT = auto()
-    #: In volume descriptors 32 KiB behind its front.
+    #: In volume descriptors at 32 KiB.
     DISC = auto()
     #: In a partition table or a file system: the format itself has no marks.
     CONTENT = auto()
@@ -61,15 +61,15 @@ class KnownBy(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One row: an inspector, and what people call objects of its format.
+    """One row: an inspector, and the names by which people and tools call its format.
 
     Args:
         inspector: Recognises the format.
         known_by: Where its marks are.
         aliases: Other names of the format in metadata and policies; they also count as suffixes.
-        suffixes: What names of objects end in, besides the format's name and its aliases.
-        content_types: Media types. Several formats may share one; the first row is the family's name.
-        second_name: What the inspector calls some of its objects.
+        suffixes: Suffixes of objects' names, besides the format's name and its aliases.
+        content_types: Media types. Several formats may share one; the first row names the family.
+        second_name: A second format name, which the inspector gives to some objects.
     """
 
     inspector: type[FileInspector]
@@ -141,7 +141,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format(ASIFInspector, KnownBy.PREFIX, content_types=("application/x-apple-diskimage",)),
     Format(EWFInspector, KnownBy.PREFIX, suffixes=("e01", "ex01")),
     Format(VMAInspector, KnownBy.PREFIX),
-    # `application/vnd.efi.img` is not here: uploaders guess it of every `.img`.
+    # `application/vnd.efi.img` is not here, because uploaders guess it for every `.img`.
     Format(
         ISOInspector,
         KnownBy.DISC,
@@ -187,7 +187,7 @@ BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_b
 CONTAINERS: Final = tuple(
     cast("type[ContainerInspector]", inspector) for inspector in ALL if inspector.IS_CONTAINER
 )
-#: The names of these formats.
+#: The format names of containers.
 CONTAINER_FORMATS: Final = frozenset(
     name for one in FORMATS if one.inspector.IS_CONTAINER for name in one.names
 )
@@ -195,7 +195,7 @@ CONTAINER_FORMATS: Final = frozenset(
 COMPRESSED_FORMATS: Final = frozenset(
     inspector.NAME for inspector in ALL if inspector.LAYER is Layer.COMPRESSED
 )
-#: The inspectors by format name. If several share a name, the first row has it: the established class.
+#: The inspectors by format name. If several share a name, it stands for the first row's, the established one.
 INSPECTORS: Final[Mapping[str, type[FileInspector]]] = {
     name: next(each.inspector for each in FORMATS if name in each.names)
     for one in FORMATS

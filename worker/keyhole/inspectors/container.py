@@ -1,11 +1,12 @@
-"""The base of containers: members lie in them, and each has an inspection of its own.
+"""The base of containers: objects that contain members, each with an inspection of its own.
 
 A member is a range of the container, or a decoder's output. Its inspection asks for bytes by the member's own
 offsets. The container knows where these lie in the object, and passes on the bytes that arrive.
 
-- Members are declared like regions (`new_member`), from captured bytes, and are shown the current piece.
-- A member is settled once its inspection has all that it wants. Its facts are kept, if the container counts
-  it as a member (`keeps`), and its inspection is dropped.
+- The container declares members like regions (`new_member`), from captured bytes, and shows them the current
+  piece.
+- A member is settled once its inspection has all that it wants. The container then keeps the member's facts,
+  if it counts it as a member (`keeps`), and drops the inspection.
 - A container in a container is a member like any other, down to `inside.MAX_DEPTH`.
 - The number of members that are inspected at once is bounded (`busy`), and so is the number of members that
   are kept (`full`). Both bound the memory. Deferring an inspection does not change its result.
@@ -23,21 +24,21 @@ from keyhole.inspectors.facts import Member, Wholeness
 from keyhole.inspectors.inside import Inside, Look
 from keyhole.inspectors.region import ByteRange
 
-#: Members that are kept. An appliance has a handful of disks; a container image some dozen layers.
+#: The most members that are kept. An appliance has a handful of disks, a container image some dozen layers.
 MAX_MEMBERS = 1000
-#: Members that are inspected at once. A scan has two or three in flight: while it fetches a disk's end, the
-#: front of the next disk comes with it.
+#: The most members that are inspected at once. A scan has two or three open: a request for a disk's end also
+#: brings the front of the next disk.
 MAX_OPEN = 32
-#: More than a few members are inspected at once only while all together hold fewer bytes than this.
+#: More than `FEW_OPEN` members are inspected at once only while all of them hold fewer than `MAX_OPEN_BYTES`.
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
-#: First bytes that are kept of a member that was not recognised.
+#: How many first bytes of a member are kept if the member was not recognised.
 FRONT_BYTES = 4096
-#: The largest total size of all disks: no larger one fits into 64 bits.
+#: The largest total size of all disks: a larger one does not fit into 64 bits.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
 class PlacedMember:
-    """A member whose bytes lie in the container as they are.
+    """A member whose bytes are stored in the container unchanged.
 
     Args:
         name: The name that the container gives it.
@@ -54,14 +55,14 @@ class PlacedMember:
         self._known: Member | None = None
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Pass on the member's part of the container's bytes that begin at `offset`."""
+        """Take bytes of the container that begin at `offset`, and pass on those that are the member's."""
         self._known = None
         for part in self._extents.placed(offset, offset + len(data)):
             start = part.place - offset
             self.inspection.feed(part.offset, data[start : start + part.length])
 
     def reach(self, highest: int, size: int | None) -> None:
-        """Learn how far the container reaches: at least to `highest`, or that it has `size` bytes."""
+        """Take note of the container's length: `size` bytes or, while that is unknown, at least `highest`."""
         self._known = None
         available = self._extents.available(highest if size is None else size)
         if self._length is None and (size is not None or available == self._extents.size):
@@ -94,7 +95,7 @@ class PlacedMember:
     def _fill_holes(self, available: int) -> None:
         """Show the inspection the zeros of holes, until it wants no more of them.
 
-        If the member is cut off, holes behind the cut are not shown.
+        If the member is cut off, holes after the cut are not shown.
         """
         given = self._extents.sparse
         while given:
@@ -120,7 +121,7 @@ class ContainerInspector(FileInspector):
         self.inside = inside or Inside()
         self.thorough = self.inside.thorough
         self._count = 0
-        # By their numbers. Members are reported in this order.
+        # By the members' numbers, in whose order members are reported.
         self._open: dict[int, PlacedMember] = {}
         self._kept: dict[int, Member] = {}
         self._fresh: dict[int, PlacedMember] = {}
@@ -128,7 +129,7 @@ class ContainerInspector(FileInspector):
     # What subclasses call
 
     def new_member(self, name: str, extents: ExtentMap) -> int:
-        """Declare a member whose bytes lie in the container as they are, and number it, from 0."""
+        """Declare a member whose bytes are stored in the container unchanged, and number it, from 0."""
         return self.add_member(PlacedMember(name, extents, self.inside.look()))
 
     def add_member(self, member: PlacedMember) -> int:
@@ -164,7 +165,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def full(self) -> bool:
-        """Whether the container has as many members as are kept."""
+        """Whether the container has as many members as may be kept."""
         return self._most >= MAX_MEMBERS
 
     @property
@@ -174,14 +175,14 @@ class ContainerInspector(FileInspector):
 
     # What subclasses override
 
-    def keeps(self, member: Member) -> bool:  # noqa: ARG002 - for those that look at it
+    def keeps(self, member: Member) -> bool:  # noqa: ARG002 - for subclasses that look at it
         """Whether a settled file counts as a member."""
         return True
 
     # What goes in
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere; see `FileInspector.feed`. Members are shown them, too."""
+        """Present bytes from anywhere, also to the members; see `FileInspector.feed`."""
         if not data:
             return
         self._highest = max(self._highest, offset + len(data))
@@ -195,13 +196,13 @@ class ContainerInspector(FileInspector):
             self._show(self._fresh, offset, data)
 
     def finish(self, size: int | None = None) -> None:
-        """Make the object's length known; see `FileInspector.finish`. Members know then how long they are."""
+        """Set the object's length; see `FileInspector.finish`. It also settles the members' lengths."""
         super().finish(size)
         while self._settle(self._open):
             super().finish(size)
 
     def close(self) -> None:
-        """Say that nothing more is asked of it, nor of its members; see `FileInspector.close`."""
+        """Release the memory of the container and its members; see `FileInspector.close`."""
         super().close()
         for member in self._open.values():
             member.inspection.close()
@@ -217,7 +218,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory, those of members as `number/region`."""
+        """How many bytes each region holds in memory; members' regions are named `number/region`."""
         inside = {
             f"{number}/{name}": held
             for number, member in self._open.items()
@@ -233,7 +234,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The sizes of all members' disks together; zero if one is unknown, or there is none."""
+        """The total size of all members' disks; zero if the size of one is unknown, or there is no disk."""
         return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
 
     def other_sizes(self) -> Mapping[str, int]:
@@ -262,7 +263,7 @@ class ContainerInspector(FileInspector):
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
         for member in members.values():
-            # The member learns its length first: the inspection of a short member needs only that.
+            # Set the member's length first: the inspection of a short member needs only that.
             member.reach(self._highest, self._size)
             member.feed(offset, data)
         self._settle(members)
@@ -285,7 +286,7 @@ class ContainerInspector(FileInspector):
 
 
 def _total(sizes: Iterable[int | None]) -> int:
-    """The sum of sizes; zero if one is unknown, or it is more than a disk can have."""
+    """The sum of sizes; zero if one is unknown, or if the sum is more than a disk can have."""
     known = list(sizes)
     total = sum(size for size in known if size) if all(known) else 0
     return total if total <= MAX_VIRTUAL_SIZE else 0

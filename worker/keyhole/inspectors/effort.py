@@ -1,15 +1,15 @@
-"""Effort: loops that an image steers ask the caller whether the inspection may go on.
+"""Effort: loops whose length an image controls ask the caller whether the inspection may go on.
 
-The inspectors have no clock. Their loops count steps instead (`spend`), and every so many steps the watch is
-called that the caller set for its thread. It raises to end the inspection. What it raises is not an
-`ImageFormatError`, so no inspector takes it for the image's fault.
+The inspectors have no clock. Instead, their loops count steps (`spend`). Every `STEPS` steps, `spend` calls
+the watch that the caller has set for its thread. The watch raises to end the inspection. Its exception is not
+an `ImageFormatError`, so no inspector takes it for the image's fault.
 
     with watched(check_the_clock):
         inspection.feed(offset, data)
 
-- A step is one turn of a loop in Python, up to 0.1 ms. A loop over a table counts before it begins.
-- A call into a library, or one that goes through a whole table, counts `CALL` steps. Nothing can end it, so
-  its input is bounded: it takes some 10 ms, and some 100 ms for the largest maps.
+- A step is one turn of a loop in Python, up to 0.1 ms. A loop over a table counts its steps before it begins.
+- A call into a library, or a call that processes a whole table, counts `CALL` steps. Nothing can interrupt
+  it, so its input is bounded: it takes about 10 ms, and about 100 ms for the largest maps.
 - Call `spend` where an inspector may be interrupted: its facts so far are still valid.
 """
 
@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-#: Steps between two calls of the watch. A clock of CPU time costs a system call, as much as some steps.
+#: Steps between two calls of the watch. Reading the CPU time takes a system call, as long as a few steps.
 STEPS: Final = 64
-#: Steps that a call into a library counts for: the watch is called after each.
+#: The steps that a call into a library counts as. They are enough to call the watch.
 CALL: Final = STEPS
 
 
@@ -39,7 +39,7 @@ _current: ContextVar[_Effort | None] = ContextVar("effort", default=None)
 
 @contextmanager
 def watched(watch: Callable[[], object] | None) -> Iterator[None]:
-    """Have this thread's inspections call `watch` regularly; `None` calls nothing."""
+    """Have this thread's inspections call `watch` regularly; with `None`, they call nothing."""
     token = _current.set(None if watch is None else _Effort(watch))
     try:
         yield
@@ -48,7 +48,7 @@ def watched(watch: Callable[[], object] | None) -> Iterator[None]:
 
 
 def spend(steps: int = 1) -> None:
-    """Count steps that an image causes; call it before they are made.
+    """Count steps that an image causes. Call it before the steps are made.
 
     Raises:
         Exception: The watch raised it to end the inspection.

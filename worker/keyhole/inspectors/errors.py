@@ -4,5 +4,5 @@
 class ImageFormatError(Exception):
     """An unrecoverable image format error that aborts the inspection.
 
-    It is the image's fault. Any other exception that leaves an inspector is a bug of ours.
+    It is the image's fault. Any other exception that leaves an inspector is a bug in Keyhole.
     """

@@ -1,6 +1,6 @@
-"""Extents: they map stretches of a file to places in a container. The rest of the file is holes of zeros.
+"""Extents, which map ranges of a file to places in a container. The rest of the file is holes of zeros.
 
-A disk that was packed sparsely has thousands of extents, so they are kept as arrays of numbers and found by
+A disk stored as a sparse file has thousands of extents, so they are kept as arrays of numbers and found by
 bisection.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Extent(NamedTuple):
-    """`length` bytes of a file from its `offset` on, which lie in the container from `place` on."""
+    """`length` bytes of a file from `offset` on, which lie in the container from `place` on."""
 
     offset: int
     length: int
@@ -20,10 +20,10 @@ class Extent(NamedTuple):
 
 
 class ExtentMap:
-    """Where a file of `size` bytes lies. A file in one piece is a single extent.
+    """The extents of a file of `size` bytes. A file in one piece is a single extent.
 
-    Extents are added in the order of their offsets, which is also that of their places. They overlap neither
-    in the file nor in the container, and lie inside the file.
+    Extents are added in the order of their offsets, which is also the order of their places. They lie inside
+    the file, and overlap neither in the file nor in the container.
     """
 
     __slots__ = ("_lengths", "_offsets", "_places", "size", "stored")
@@ -51,7 +51,7 @@ class ExtentMap:
 
     @property
     def place(self) -> int | None:
-        """Where the file's first byte lies; `None` if that is in a hole, or there is none."""
+        """The place of the file's first byte; `None` if it is in a hole, or the file is empty."""
         return self._places[0] if self._offsets and self._offsets[0] == 0 else None
 
     @property
@@ -61,11 +61,11 @@ class ExtentMap:
 
     @property
     def end(self) -> int:
-        """Where the container's first byte behind all extents is."""
+        """The place of the container's first byte after all extents."""
         return self._places[-1] + self._lengths[-1] if self._places else 0
 
     def available(self, container_size: int) -> int:
-        """How many of the file's bytes, counted from its first, a container of this length holds."""
+        """How many bytes, from the file's first one on, lie inside a container of this length."""
         if self.end <= container_size:
             return self.size
         index = bisect_right(self._places, container_size) - 1
@@ -88,7 +88,7 @@ class ExtentMap:
             yield self._part(index, place - self._places[index], end - self._places[index])
 
     def holes(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
-        """Where holes, or parts of them, begin and end among the file's bytes from `offset` up to `end`."""
+        """The beginnings and ends of holes, or parts of them, between `offset` and `end` in the file."""
         for extent in self.within(offset, end):
             if offset < extent.offset:
                 yield offset, extent.offset
@@ -105,22 +105,22 @@ class ExtentMap:
         return range(index, len(starts))
 
     def _part(self, index: int, start: int, end: int) -> Extent:
-        """The bytes of an extent from `start` up to `end`, as far as it has them."""
+        """The part of an extent from `start` up to `end`, or as much of it as the extent has."""
         start, end = max(0, start), min(end, self._lengths[index])
         return Extent(self._offsets[index] + start, end - start, self._places[index] + start)
 
 
 class JoinedExtents(ExtentMap):
-    """Where the parts of a file lie that is stored as several smaller files, in any order.
+    """The extents of a file that is stored as several smaller files, which lie in the container in any order.
 
     Args:
-        pieces: Where the pieces lie, in the order in which they follow each other in the file.
+        pieces: The extents of each smaller file, in the order of the joined file.
     """
 
     __slots__ = ("_pieces", "_starts")
 
     def __init__(self, pieces: Iterable[ExtentMap]) -> None:
-        # Empty pieces are left out: where they lie makes no difference.
+        # Empty pieces are left out, because their place makes no difference.
         self._pieces = [piece for piece in pieces if piece.size]
         self._starts = [0, *accumulate(piece.size for piece in self._pieces)]
         super().__init__(self._starts[-1])
@@ -128,16 +128,16 @@ class JoinedExtents(ExtentMap):
 
     @property
     def place(self) -> int | None:
-        """Where the file's first byte lies; `None` if that is in a hole, or there is none."""
+        """The place of the file's first byte; `None` if it is in a hole, or the file is empty."""
         return self._pieces[0].place if self._pieces else None
 
     @property
     def end(self) -> int:
-        """Where the container's first byte behind all extents is."""
+        """The place of the container's first byte after all extents."""
         return max((piece.end for piece in self._pieces), default=0)
 
     def available(self, container_size: int) -> int:
-        """How many of the file's bytes, counted from its first, a container of this length holds."""
+        """How many bytes, from the file's first one on, lie inside a container of this length."""
         for start, piece in zip(self._starts, self._pieces, strict=False):
             available = piece.available(container_size)
             if available < piece.size:

@@ -7,16 +7,16 @@ from typing import Final
 
 from keyhole.inspectors.findings import Finding
 
-#: Why something was not seen to its end, though the data are in order.
+#: The reason in `unseen` if data without errors were not decompressed to their end.
 DECOMPRESSION_LIMIT: Final = "decompression_limit"
 
 
 class Wholeness(StrEnum):
-    """How far it is known that the whole image is there.
+    """How far Keyhole knows that the whole image is there.
 
     `PROVEN`: the format's own high-water mark lies inside the object. `SAMPLED`: a part of the format's maps
-    was read, and all that they lead to lies inside. `UNCHECKED`: the format has no such mark, or it was not
-    reached.
+    was read, and everything that this part points to lies inside. `UNCHECKED`: the format has no such mark,
+    or the mark was not reached.
     """
 
     PROVEN = "proven"
@@ -26,15 +26,15 @@ class Wholeness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts of one image. Sizes are in bytes; `None` is unknown.
+    """The facts of one image. Sizes are in bytes; `None` means unknown.
 
-    `details` holds what JSON can say. `complete` is false where something wanted was never seen, so that
-    whatever depends on it is unknown: a stream passed it before it was declared, or nobody fetched it, or
-    `unseen` says why: the name of a check, or `DECOMPRESSION_LIMIT`.
+    `details` holds values that JSON can represent. `complete` is false if wanted bytes were never seen, so
+    that facts which depend on them are unknown: a stream passed the bytes before they were declared, or
+    nobody fetched them, or `unseen` names another reason: a check, or `DECOMPRESSION_LIMIT`.
     `first_bytes` are those of an object that was not recognised, so that it can be named: up to 4 KiB, or all
-    that is held if that is nothing but zeros (and nothing if only the first 4 KiB are). `other_sizes` are the
-    virtual sizes that some readers take in place of `virtual_size`, by the reader's name in `readers`; zero
-    is unknown.
+    that are held if all of these are zeros (and none if only the first 4 KiB are zeros). `other_sizes` are
+    the virtual sizes that some readers use instead of `virtual_size`, by the reader's name in `readers`; zero
+    means unknown.
     """
 
     format: str | None
@@ -52,16 +52,16 @@ class Facts:
     other_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def virtual_size_by(self, reader: str) -> int | None:
-        """Return the virtual size that a reader takes, in bytes; `None` if it is unknown to it."""
+        """Return the virtual size in bytes that a reader uses; `None` if that is unknown."""
         return (self.other_sizes[reader] or None) if reader in self.other_sizes else self.virtual_size
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Something in a container that was inspected.
+    """An inspected member of a container.
 
-    `offset` is where it begins in the container, `None` where it does not lie there as it is; `size` is its
-    own length, `None` where that was not reached.
+    `offset` is where it begins in the container, or `None` if it is not stored there unchanged. `size` is its
+    own length, or `None` if its end was not reached.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""Integers in the structures of images: in a header, in a table, in either byte order."""
+"""Reads integers from the headers and tables of images, in either byte order."""
 
 from array import array
 from sys import byteorder
 
-#: The bytes of a sector, wherever a format does not state another size.
+#: The bytes of a sector, unless a format states another size.
 SECTOR = 512
-#: Zeros that are skipped at once at the end of a table.
+#: The zeros at the end of a table are skipped in blocks of this length.
 ZEROS = bytes(4096)
 
 
@@ -39,9 +39,9 @@ def big_endian(code: str, table: bytes) -> "array[int]":
 
 
 def used_bytes(table: bytes) -> int:
-    """How many bytes a table has in front of the zeros that end it."""
+    """The length of a table without the zeros at its end."""
     end = len(table)
-    # `rstrip` compares each byte by itself, which takes long for a table of zeros.
+    # `rstrip` compares byte by byte, which is slow for a table of zeros.
     while end >= len(ZEROS) and table.endswith(ZEROS, 0, end):
         end -= len(ZEROS)
     start = max(0, end - len(ZEROS))

@@ -1,14 +1,14 @@
 """Findings: a check's result on an image, as a code, a severity and a sentence.
 
 The table `CHECKS` is the closed list of checks. A check's code is stable: policies, tags and dashboards name
-it. What a check means for the verdict is not decided here but in `keyhole.scan.policy`.
+it. The module `keyhole.scan.policy` decides what a check means for the verdict.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Findings of one kind that are reported. A thousand sentences of one kind help nobody.
+#: The most findings of one kind that are reported. A thousand similar sentences would not help.
 MAX_TOLD = 8
 
 
@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of the table of checks: its usual severity, and what it looks for in one line."""
+    """One row of the table of checks: its usual severity and, in one line, what it looks for."""
 
     severity: Severity
     looks_for: str
@@ -31,9 +31,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: its code, the severity here, and a sentence for a person.
+    """The result of one check: its code, its severity for this image, and a sentence for a person.
 
-    `readers` are the names of the readers that it concerns, as in `readers`; none means all.
+    `readers` names the readers that the finding concerns, as the module `readers` does; empty means all.
     """
 
     check: str
@@ -42,12 +42,12 @@ class Finding:
     readers: tuple[str, ...] = ()
 
     def concerns(self, readers: Collection[str]) -> bool:
-        """Return whether it concerns one of these readers."""
+        """Return whether the finding concerns one of these readers."""
         return not self.readers or any(reader in self.readers for reader in readers)
 
 
 CHECKS: dict[str, Check] = {
-    # leads outside the object
+    # references that lead outside the object
     "backing_file": Check(
         Severity.CRITICAL, "qcow2, qcow, QED: a backing file, which programs open together with the image"
     ),
@@ -62,7 +62,7 @@ CHECKS: dict[str, Check] = {
         Severity.CRITICAL, "VMDK: an extent that is another file, which may be one of the host"
     ),
     "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file next to the image"),
-    # says more than it should
+    # features and states that a plain image does not have
     "unknown_features": Check(
         Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"
     ),
@@ -109,7 +109,7 @@ CHECKS: dict[str, Check] = {
     "checksum_mismatch": Check(Severity.ERROR, "the checksum of a structure is wrong"),
     "structure": Check(Severity.ERROR, "structures contradict each other or exceed the format's limits"),
     "size_mismatch": Check(Severity.ERROR, "two places state different sizes"),
-    # not what is wanted, or not what is said; found by the policy
+    # not what the policy accepts, or not what the metadata declare; found by the policy
     "banned_format": Check(Severity.WARNING, "a format that the policy does not accept"),
     "virtual_size_limit": Check(Severity.WARNING, "a disk larger than the policy accepts"),
     "virtual_size_multiple": Check(
@@ -130,21 +130,21 @@ def found(
 
 
 class BoundedFindings:
-    """Collects findings where there may be thousands: it keeps the first of each check and severity."""
+    """Collects findings where there may be thousands: keeps only the first few of each check and severity."""
 
     def __init__(self) -> None:
         self._told: list[Finding] = []
         self._counts: dict[tuple[str, Severity], int] = {}
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it if there are not many like it."""
+        """Count a finding, and keep it if it is one of the first `MAX_TOLD` of its kind."""
         kind = (finding.check, finding.severity)
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if self._counts[kind] <= MAX_TOLD:
             self._told.append(finding)
 
     def all(self) -> list[Finding]:
-        """The findings, and how many more there are of a kind."""
+        """The kept findings and, for each kind, one that says how many more there are."""
         more = [
             found(check, f"and {count - MAX_TOLD} more like these", severity)
             for (check, severity), count in self._counts.items()

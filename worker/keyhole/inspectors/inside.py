@@ -1,4 +1,4 @@
-"""Looking inside: what a container is given, so that the images in it are inspected.
+"""Looking inside: the means by which a container has its members inspected.
 
 A container declares its members and says where their bytes lie. It does not know what inspects them: it asks
 `Inside.look`, which opens an inspection one level deeper under the same limits.
@@ -13,7 +13,8 @@ from keyhole.inspectors.compression.limits import Decompression
 from keyhole.inspectors.facts import Facts
 from keyhole.inspectors.region import ByteRange
 
-#: A disk in an archive in a compressed archive in an image's layer. Deeper nesting is not an accident.
+#: Enough for a disk in an archive in a compressed archive in a container image's layer. Deeper nesting is
+#: not an accident.
 MAX_DEPTH = 4
 
 
@@ -49,7 +50,7 @@ class Look(Protocol):
         """The facts as they are known now."""
 
     def close(self) -> None:
-        """Release the memory. Nothing more will be asked of the inspection."""
+        """Release the memory. The inspection is not used after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,9 @@ class Inside:
         thorough: Whether all maps of an image are read, instead of a sample.
     """
 
-    #: Opens an inspection. Set by `inspection`, which alone knows all formats, when it is imported.
+    #: Opens an inspection. The module `inspection` sets it on import, because only that knows all formats.
     opener: ClassVar[Callable[["Inside"], Look]]
-    #: Names the format of a disk image by its first bytes; `None` if they bear no magic number. Set likewise.
+    #: Names the format of a disk image by its first bytes; `None` if they have no magic number. Set likewise.
     format_by_prefix: ClassVar[Callable[[bytes], str | None]]
 
     depth: int = 0

@@ -1,7 +1,7 @@
-"""All inspectors over one object at once: its format, the facts that it states, and the bytes still wanted.
+"""Runs all inspectors over one object at once: finds its format, its facts, and the bytes still wanted.
 
-Readers come to a format in several ways (see `readers`), so an inspection looks in all the places that they
-look at, even if one of them has settled the format:
+Readers decide on a format in several ways (see `readers`). So an inspection looks in all the places where
+readers look, even if one place has settled the format:
 
 - Its first bytes decide which formats with a magic number are possible.
 - The string at its beginning may be a descriptor that readers of VMDKs accept, even if the string is only a
@@ -10,8 +10,8 @@ look at, even if one of them has settled the format:
 - A disc, a partition table or a volume may lie in it.
 - Marks of formats that are not inspected (`unsupported`) are looked for at its front and end.
 
-Two formats at once are a finding. The content of a disk is not a second format: a partition table or a
-disc on a fixed VHD or in a DMG, a partition table on a hybrid ISO.
+Two formats at once are a finding. The content of a disk is not a second format. Examples are a partition
+table or a disc on a fixed VHD or in a DMG, and a partition table on a hybrid ISO.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.unsupported import UnsupportedFormats
 
-#: Checks whose findings contradict every proof that an image is whole.
+#: Checks whose findings contradict that the image is whole, even if its format proves it.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
 #: The formats that the object's first bytes decide.
 KNOWN_BY_PREFIX: frozenset[type[FileInspector]] = frozenset((*BY_PREFIX, *CONTAINERS))
-#: Formats of disks that are as long as the object, or go on to its end.
+#: Formats whose disk is as long as the object, or ends where the object ends.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 
 
@@ -43,7 +43,7 @@ def _is_part(one: FileInspector, of: FileInspector) -> bool:
 
 
 class Inspection:
-    """One object seen by every inspector.
+    """The inspection of one object by all inspectors.
 
     Args:
         tracing: Passed on to the inspectors.
@@ -77,7 +77,10 @@ class Inspection:
         self.feed(position, chunk)
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere: `data` begins at the absolute `offset`. Any order, any overlap."""
+        """Present bytes from anywhere: `data` begins at the absolute `offset`.
+
+        Calls may come in any order, and their ranges may overlap.
+        """
         if not data:
             return
         self._highest = max(self._highest, offset + len(data))
@@ -148,7 +151,7 @@ class Inspection:
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
-        # A finding for some readers only, or a mere remark, does not make the image less whole.
+        # Findings for only some readers, and findings of severity `INFO`, do not make the image less whole.
         proven = first.complete and not any(
             finding.check in NOT_WHOLE and not finding.readers and finding.severity is not Severity.INFO
             for finding in findings
@@ -169,7 +172,7 @@ class Inspection:
 
     @property
     def is_container(self) -> bool:
-        """Whether the object is a container: its members may cost more than a single image may."""
+        """Whether the object is a container, whose members may cost more than a single image may."""
         return any(inspector.IS_CONTAINER for inspector in self.matches)
 
     @property
@@ -205,7 +208,7 @@ class Inspection:
         # The content of an ISO is named first, then the partition table that makes the ISO a hybrid.
         return (*self._disc.content, *self._disk.content)
 
-    # Who takes part
+    # Which inspectors take part
 
     def _narrow(self, shown: bytes = b"") -> None:
         """Once the front is here, choose the inspectors that can match.
@@ -237,7 +240,7 @@ class Inspection:
 
     @property
     def _between_matters(self) -> bool:
-        """Whether to look for volumes between front and end: only once no format matches by the end."""
+        """Whether to look for volumes between front and end: only once it is clear that no end matches."""
         return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
     @property
@@ -248,7 +251,7 @@ class Inspection:
 
     @property
     def _following(self) -> list[FileInspector]:
-        """The candidates that the image has not made fail."""
+        """The candidates that have not failed on this image."""
         return [inspector for inspector in self._candidates if inspector not in self._errors]
 
     @property
@@ -261,7 +264,7 @@ class Inspection:
         return [one for one in following if not any(end.defers(one) for end in ends)]
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
-        """Call every candidate. If the image makes one fail, keep the error and leave the candidate out."""
+        """Call every candidate. If one fails on the image, keep the error and leave that candidate out."""
         for inspector in self._following:
             try:
                 call(inspector)

@@ -1,12 +1,12 @@
 """Memory: code that needs much memory asks the caller first, and tells it when the memory is free again.
 
-Small regions do not ask: they are bounded, and the caller allows for them. The windows of decoders ask, and
-long regions with what is made of them, because an image can make these large.
+Code does not ask for small regions: they are bounded, and the caller allows for them. It asks for the windows
+of decoders, and for long regions with what is made of them, because an image can make these large.
 
     with held_by(share):
         inspection.feed(offset, data)
 
-The caller may let the inspection wait, or raise to end it. What it raises is not an `ImageFormatError`.
+The caller may let the inspection wait, or raise to end it. Its exception is not an `ImageFormatError`.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Holder(Protocol):
     """The caller's account of one inspection's memory."""
 
     def take(self, length: int) -> int:
-        """Allow `length` more bytes, perhaps after waiting, or raise. Returns how many are counted."""
+        """Allow `length` more bytes, perhaps after waiting, or raise. Return how many bytes were counted."""
 
     def give(self, length: int) -> None:
         """Take back `length` bytes."""
@@ -48,7 +48,7 @@ class Held:
         self._holder: Holder | None = None
 
     def raise_to(self, length: int) -> None:
-        """Hold `length` bytes, or as many as are held already if that is more.
+        """Ask for memory so that `length` bytes are held in all. Do nothing if as many are held already.
 
         Raises:
             Exception: The holder raised it to end the inspection.
