@@ -1,13 +1,13 @@
 """A model of the programs that read disk images: how each decides on a format, and which bytes it looks at.
 
-`safe` holds for every reader here, so a check asks which formats any reader would take an object for. A
-reader comes to a format in one of four ways:
+The verdict `safe` must hold for every reader here. So a check asks for which formats any reader would take an
+object. A reader decides on a format in one of four ways:
 
 - It *probes*: the object's bytes decide. QEMU without `-f`, libblkid, file(1), libarchive, 7-Zip.
-- It was *told*: a suffix, a content type, glance's `disk_format`, QEMU's `-f`. It then accepts all that its
-  parser can read, which is often more than a probe accepts: QEMU's `-f vmdk` needs no first line.
+- It was *told*, by a suffix, a content type, glance's `disk_format` or QEMU's `-f`. It then accepts all that
+  its parser can read, which is often more than a probe accepts: QEMU's `-f vmdk` needs no first line.
 - It *unpacks* first, because the bytes or the suffix say so: importers, `zstd -d`, `bsdtar`.
-- It *extracts* an archive to a folder, where names and links count.
+- It *extracts* an archive to a folder, so the names and links in the archive matter.
 
 The formats are named as `get_inspector` names them; a format that is not inspected is named by its usual
 suffix. Lengths are in bytes. `front` is how many bytes from the object's beginning a reader searches for
@@ -16,14 +16,14 @@ the format's marks, and `end` how many from its end; 0 if it does not search the
 Which size of a VHD a reader uses depends on the program that created the VHD. A policy names the readers that
 it is made for.
 
-| reader | is | uses a VHD's |
+| reader | programs | size of a VHD that it uses |
 |---|---|---|
 | `qemu-10` | QEMU from 10.0 on: qemu-img, virt-v2v, nova, CDI | current size, or geometry: `BY_GEOMETRY` |
 | `qemu-9` | QEMU up to 9.2 | geometry, or current size: `BY_CURRENT_SIZE` |
 | `hyper-v` | Hyper-V, Azure, XenServer, VirtualBox, DiscUtils | current size |
 
-Sources: QEMU, block/vpc.c: `vpc_ignore_current_size` since 10.0, before that `vpc_open`; both take the
-current size at the largest geometry. VirtualBox, src/VBox/Storage/VHD.cpp, `vhdOpenImage`. Microsoft,
+Sources: QEMU, block/vpc.c: `vpc_ignore_current_size` since 10.0, before that `vpc_open`; both use the
+current size if the geometry is the largest. VirtualBox, src/VBox/Storage/VHD.cpp, `vhdOpenImage`. Microsoft,
 "Virtual Hard Disk Image Format Specification", "Current Size".
 """
 
@@ -39,7 +39,7 @@ KIB, MIB = 1024, 1024**2
 
 
 class Way(Enum):
-    """How a reader comes to take an object for a format."""
+    """How a reader decides on an object's format."""
 
     PROBES = auto()
     TOLD = auto()
@@ -59,7 +59,7 @@ class Reader:
     source: str
 
 
-#: QEMU reads so many bytes of a text descriptor, and takes them up to the first NUL.
+#: QEMU reads this many bytes as a text descriptor, which ends at the first NUL.
 VMDK_TEXT_BYTES: Final = MIB - 1
 #: A ZIP's end record has 22 bytes, and a comment of at most 65,535 may follow it. Python searches one byte
 #: further back for the record; unzip searches 66,000 bytes, and on to where its buffer of 8 KiB begins.
@@ -76,7 +76,7 @@ _STREAMS = ("gzip", "xz", "zstd", "bzip2", "lz4", "lzma")
 _ARCHIVES = ("tar", "cpio", "ar", "cab", "rar", "7z", "xar", "lha", "zip", "iso", "mtree", "warc")
 
 MODEL: Final[tuple[Reader, ...]] = (
-    # told, or by its suffix
+    # readers that were told the format, or take it from the suffix
     Reader("QEMU -f vmdk", Way.TOLD, ("vmdk",), VMDK_TEXT_BYTES, 0, "block/vmdk.c: vmdk_open, vmdk_read_desc"),
     Reader("QEMU -f vpc", Way.TOLD, ("vhd",), SECTOR, VHD_FOOTER_BYTES, "block/vpc.c: vpc_open"),
     Reader("QEMU -f dmg", Way.TOLD, ("dmg",), 0, DMG_SEARCHED_BYTES, "block/dmg.c: dmg_find_koly_offset"),
@@ -89,13 +89,13 @@ MODEL: Final[tuple[Reader, ...]] = (
     Reader("Hyper-V, Azure", Way.TOLD, ("vhd", "vhdx"), MIB, VHD_FOOTER_BYTES, "VHD 1.0: Hard Disk Footer; MS-VHDX"),
     Reader("macOS hdiutil", Way.TOLD, ("dmg",), 0, DMG_TRAILER_BYTES, "libmodi: Mac OS disk image types"),
     Reader("Proxmox VE", Way.TOLD, ("vma",), SECTOR, 0, "pve-qemu: vma-reader.c, vma_reader_read_head"),
-    # by the bytes
+    # readers that probe the bytes
     Reader("QEMU", Way.PROBES, _QEMU_PROBED, SECTOR, 0, "block.c: BLOCK_PROBE_BUF_SIZE, find_image_format"),
     Reader("glance, nova", Way.PROBES, (*_QEMU_PROBED[:8], "iso"), 64 * KIB, 0, "oslo.utils: imageutils/format_inspector"),
     Reader("libblkid", Way.PROBES, ("raw", "iso", "luks"), 2 * MIB, 128 * KIB, "libblkid/src: superblocks, partitions"),
     Reader("Linux", Way.PROBES, ("raw",), 8 * KIB, SECTOR, "block/partitions: check_part"),
     Reader("file", Way.PROBES, (*_QEMU_PROBED, *_STREAMS, *_ARCHIVES), MIB, 0, "file 5.44: magic/Magdir"),
-    # by the bytes, and then what is inside
+    # readers that probe the bytes and then unpack
     Reader("libarchive", Way.UNPACKS, (*_STREAMS, *_ARCHIVES), 64 * KIB, 17 * KIB, "archive_read_support_*.c: the bidders"),
     Reader("7-Zip", Way.UNPACKS, (*_STREAMS, *_ARCHIVES), 8 * MIB, ZIP_END_BYTES + 64 * KIB, "Archive/*Handler.cpp, *In.cpp"),
     Reader("unzip", Way.UNPACKS, ("zip",), 0, ZIP_SEARCHED_BYTES, "process.c: find_ecrec"),
@@ -107,7 +107,7 @@ MODEL: Final[tuple[Reader, ...]] = (
     Reader("bzip2", Way.UNPACKS, ("bzip2",), 10, 0, "bzip2.c: myfeof, decompress.c"),
     Reader("virt-v2v", Way.UNPACKS, ("ova", "tar", "zip", "gzip", "xz"), MIB, ZIP_SEARCHED_BYTES, "input/OVA.ml: file(1) decides"),
     Reader("KubeVirt", Way.UNPACKS, ("gzip", "xz", "zstd", "qcow2", "vmdk", "vdi", "vhd", "vhdx"), SECTOR, 0, "pkg/image/filefmt.go"),
-    # to a folder
+    # readers that extract to a folder
     Reader("GNU tar", Way.EXTRACTS, ("tar",), SECTOR, 0, "src/list.c, src/extract.c"),
     Reader("bsdtar", Way.EXTRACTS, _ARCHIVES, 64 * KIB, 17 * KIB, "tar/read.c"),
     Reader("Python tarfile", Way.EXTRACTS, ("tar",), SECTOR, 0, "Lib/tarfile.py: frombuf, extractall"),

@@ -34,15 +34,15 @@ class CaptureRegion:
         self.offset = offset
         self.length = length
         # (start, data) pairs in ascending order that neither touch nor overlap; nearly always there is one.
-        # Data that grows is a bytearray, and becomes bytes when someone asks for it, which happens often.
+        # A growing piece is a bytearray. `data` turns it into bytes and keeps these, as it is called often.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:
-        """Take what belongs here from a chunk; `current_position` is the position *after* it."""
+        """Keep the region's part of a chunk; `current_position` is the position *after* the chunk."""
         self.put(current_position - len(chunk), chunk)
 
     def put(self, offset: int, data: bytes) -> None:
-        """Take what belongs here from bytes that begin at `offset`. Bytes already held stay as they are."""
+        """Keep the region's part of bytes that begin at `offset`. Bytes already held do not change."""
         start = max(offset, self.offset)
         end = min(offset + len(data), self.offset + self.length)
         if start >= end:
@@ -57,7 +57,7 @@ class CaptureRegion:
 
     @property
     def data(self) -> bytes:
-        """The bytes captured from the region's beginning on, up to the first one that is not here yet."""
+        """The bytes captured from the region's beginning on, up to the first missing one."""
         if not self._held or self._held[0][0] != self.offset:
             return b""
         data = self._held[0][1]
@@ -67,7 +67,7 @@ class CaptureRegion:
         return data
 
     def at(self, offset: int, length: int) -> bytes:
-        """The bytes captured from an absolute offset on; fewer where the region ends or was not filled."""
+        """The bytes captured from an absolute offset on; fewer if the region ends or was not filled."""
         start = offset - self.offset
         return self.data[start : start + length] if start >= 0 else b""
 
@@ -86,12 +86,12 @@ class CaptureRegion:
         return found
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """The ranges that are still wanted, of an object of `size` bytes (`None`: not known yet)."""
+        """The ranges that are still wanted from an object of `size` bytes (`None`: not known yet)."""
         end = self.offset + self.length
         return self._holes(self.offset, end if size is None else min(end, size))
 
     def settled(self, size: int | None) -> bool:
-        """Whether the region holds all bytes that it ever will, of an object of `size` bytes."""
+        """Whether the region holds all bytes that an object of `size` bytes has for it."""
         held = self._held
         return (len(held) == 1 and len(held[0][1]) == self.length) or not self.gaps(size)
 
@@ -125,15 +125,15 @@ class CaptureRegion:
     def _join(self, index: int, data: bytearray | bytes) -> None:
         """Add bytes to the end of a piece."""
         start, piece = self._held[index]
-        piece += data  # in place, unless `data` made bytes of it
+        piece += data  # in place, unless the property `data` has turned the piece into bytes
         self._held[index] = (start, piece)
 
 
 class TailRegion(CaptureRegion):
     """The last `length` bytes of an object.
 
-    Where it begins is known once the object's length is. Until then it keeps the last bytes below the highest
-    offset seen, which is right at every moment of a stream: the real end can only lie further back.
+    Its offset is known once the object's length is known. Until then, the region keeps the last bytes below
+    the highest offset seen. In a stream this is always right: the real end can only lie at a higher offset.
     """
 
     __slots__ = ("_anchored",)
@@ -143,7 +143,7 @@ class TailRegion(CaptureRegion):
         self._anchored = False
 
     def put(self, offset: int, data: bytes) -> None:
-        """Take what belongs here; see `CaptureRegion.put`."""
+        """Keep the region's part of the bytes; see `CaptureRegion.put`."""
         if not self._anchored:
             self._slide(offset + len(data))
         super().put(offset, data)

@@ -1,13 +1,13 @@
-"""Text from outside, made fit for people: it may hold anything, terminal control codes included.
+"""Makes text from outside safe to show: such text may hold anything, including terminal control codes.
 
-What cannot be seen becomes an escape as Python writes them: control characters, marks that turn the direction
-of writing, line ends, characters of no width, and any blank but the usual one.
+Characters that cannot be seen become escapes in Python's notation: control characters, marks that change the
+direction of writing, line ends, zero-width characters, and all blanks except the ordinary space.
 """
 
-#: The longest text from an image that is shown. qcow2 allows 1,023 bytes for a file name, the longest of the
-#: formats.
+#: The longest text from an image that is shown. qcow2 allows 1,023 bytes for a file name, more than any other
+#: format.
 SHOWN_CHARACTERS = 1023
-#: At most so many bytes of a text are decoded: no encoding takes more than four for a character.
+#: The most bytes of a text that are decoded: no encoding takes more than four bytes for a character.
 DECODED_BYTES = 4 * (SHOWN_CHARACTERS + 1)
 
 
@@ -19,17 +19,17 @@ def printable(raw: bytes, encoding: str = "utf-8") -> str:
 
 
 def shown(text: str) -> str:
-    """A key, a URI or an error for display, as `printable` makes it of bytes."""
+    """Prepare a key, a URI or an error for display, as `printable` does with bytes."""
     return printable(text.encode("utf-8", "surrogatepass"))
 
 
 def escaped(text: str) -> str:
-    """Text in one line, of any length, with escapes in place of what cannot be seen."""
+    """Return text of any length in one line, with escapes in place of characters that cannot be seen."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def escaped_lines(text: str) -> str:
-    """The same for text of several lines, whose line ends stay."""
+    """Do the same as `escaped` with text of several lines, but keep the line ends."""
     return "\n".join(map(escaped, text.split("\n")))

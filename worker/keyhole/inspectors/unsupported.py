@@ -1,12 +1,12 @@
-r"""Formats that are not inspected, by their marks at an object's front and end.
+r"""Recognises formats that are not inspected, by their marks at an object's front and end.
 
 The first bytes of a raw disk, a fixed VHD, a VDI or a disc may hold anything, and any image can have data
-behind its end. An importer that unpacks by content goes by such a mark, and sees another disk than a reader
-of the disk does.
+after its end. An importer that unpacks by content follows such a mark, and sees another disk than a program
+that reads the object as a disk.
 
-A mark counts where a reader would begin to unpack. Short marks count only with the fields that readers
-compare, and an archive's end only if it leads to entries. Up to `MAX_HOPS` frames that Zstandard and LZ4 skip
-are followed, to learn which format they belong to.
+A mark counts where a reader would begin to unpack. A short mark counts only if the other fields that readers
+compare are right, too. The mark of an archive's end counts only if it leads to entries. Up to `MAX_HOPS`
+skippable frames of Zstandard and LZ4 are followed, to learn to which of the two formats they belong.
 
 Source: the probe functions in QEMU's block/*.c, which look at the first 512 bytes; libarchive's bidders
 (archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the others.
@@ -22,7 +22,7 @@ from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.compression.zstd import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: Every mark lies in the first sector. Probes look at no more.
+#: Every mark lies in the first sector. Probes look no further.
 FRONT_BYTES: Final = 512
 
 #: Formats with marks in the first bytes.
@@ -54,19 +54,19 @@ QCOW_MAGIC: Final = b"QFI\xfb"
 QCOW_INSPECTED: Final = {version.to_bytes(4, "big") for version in (1, 2, 3)}
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
-#: Frames that are followed. A seekable or parallel stream begins with one.
+#: The most skippable frames that are followed. A seekable or parallel stream begins with one.
 MAX_HOPS: Final = 8
 HOP_BYTES: Final = 8
 
-#: VirtualBox's discs made of the host's files (Storage/VISO.cpp, visoProbeWorker).
+#: VirtualBox's discs that are made of files of the host (Storage/VISO.cpp, visoProbeWorker).
 VISO: Final = re.compile(rb"\s*--iprt-iso-maker-file-marker")
 UUENCODED: Final = re.compile(rb"(?:^|\n)begin(?:-base64)? [0-7]{3,4} \S")
 LHA: Final = re.compile(rb"..-(?:l[hz][0-9sdx]|pm[012])-", re.DOTALL)
 CPIO_NEW: Final = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 CPIO_OLD: Final = re.compile(rb"070707[0-7]{70}")
-#: The longest header of a file in an ARJ archive (libarchive and 7-Zip agree).
+#: The possible lengths of a header in an ARJ archive (libarchive and 7-Zip agree).
 ARJ_HEADER_BYTES: Final = range(30, 2601)
-#: The longest block of a cloop and the most offsets of blocks that QEMU takes (block/cloop.c).
+#: The longest block of a cloop, and the most block offsets, that QEMU accepts (block/cloop.c).
 MAX_CLOOP_BLOCK: Final = 64 * 1024**2
 MAX_CLOOP_OFFSETS: Final = 512 * 1024**2 // 8
 
@@ -96,12 +96,12 @@ class UnsupportedFormats(FileInspector):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The formats whose marks the object bears."""
+        """The formats whose marks the object has."""
         named = (named_by(self.captured("front")), self._streams(), *self._ends())
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     def post_process(self) -> None:
-        """Follow frames that are to be skipped."""
+        """Follow skippable frames."""
         at, hops = self._chain()
         if at and hops < MAX_HOPS and not self.has_region(f"hop {hops}"):
             self.new_region(f"hop {hops}", CaptureRegion(at, HOP_BYTES))
@@ -115,16 +115,16 @@ class UnsupportedFormats(FileInspector):
         return at, hops
 
     def _streams(self) -> str | None:
-        """The stream that begins with frames to be skipped."""
+        """The format of a stream that begins with skippable frames; `None` if the object does not."""
         _, hops = self._chain()
         if not hops:
             return None
         head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
-        # libarchive and file(1) take such a frame for Zstandard, whatever follows, and no disk begins so.
+        # libarchive and file(1) take such a frame for Zstandard, whatever follows. No disk begins like that.
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:
-        """The formats whose marks end the object."""
+        """The formats whose marks lie at the object's end."""
         tail = self.captured("tail")
         zipped = next(zip_end.archives(tail, self.actual_size), None) is not None
         encrypted = tail.endswith(ENCRYPTED_DMG_END)
@@ -135,7 +135,7 @@ class UnsupportedFormats(FileInspector):
 
 
 def _is_compress(front: bytes) -> bool:
-    """`compress`, whose third byte has the longest code, 9 to 16 bits; `pack` and `compress -H` of SCO."""
+    """Whether it is `compress` data: the third byte states the longest code, 9 to 16 bits."""
     return (
         front[:2] == b"\x1f\x9d"
         and len(front) > 2
@@ -145,12 +145,12 @@ def _is_compress(front: bytes) -> bool:
 
 
 def _is_pack(front: bytes) -> bool:
-    """`pack`, which gzip unpacks: the length in 4 bytes, then how many levels its tree has, 1 to 25."""
+    """Whether it is `pack` data, which gzip unpacks: a length in 4 bytes, then the tree's levels, 1 to 25."""
     return front[:2] == b"\x1f\x1e" and len(front) > 6 and 0 < front[6] <= 25
 
 
 def _is_lzip(front: bytes) -> bool:
-    """Versions 0 and 1, and a dictionary of 4 KiB to 512 MiB."""
+    """Whether it is an lzip file, of version 0 or 1 and with a dictionary of 4 KiB to 512 MiB."""
     return (
         front.startswith(b"LZIP")
         and front[4:5] in {b"\0", b"\1"}
@@ -160,12 +160,12 @@ def _is_lzip(front: bytes) -> bool:
 
 
 def _is_xar(front: bytes) -> bool:
-    """Version 1, with a header of at least 28 bytes."""
+    """Whether it is a xar archive, of version 1 and with a header of at least 28 bytes."""
     return front.startswith(b"xar!") and int.from_bytes(front[4:6], "big") >= 28 and front[6:8] == b"\0\1"
 
 
 def _is_old_cpio(front: bytes) -> bool:
-    """The binary one, in either byte order: the name behind the header ends where that says."""
+    """Whether it is a binary cpio, in either byte order: the name ends where the header before it says."""
     for order in ("little", "big"):
         length = int.from_bytes(front[20:22], order)
         if int.from_bytes(front[:2], order) == 0o070707 and 1 < length <= len(front) - 26:
@@ -174,13 +174,13 @@ def _is_old_cpio(front: bytes) -> bool:
 
 
 def _is_arj(front: bytes) -> bool:
-    """A main header, by its length and its kind."""
+    """Whether it begins with the main header of an ARJ archive, by the header's length and type."""
     length = int.from_bytes(front[2:4], "little")
     return front[:2] == b"\x60\xea" and length in ARJ_HEADER_BYTES and front[10:11] == b"\2"
 
 
 def _is_cloop(front: bytes) -> bool:
-    """QEMU needs no mark if told that this is a cloop: a block size, blocks, and ascending offsets."""
+    """Whether `-f cloop` of QEMU, which needs no mark, opens it: a block size, blocks, ascending offsets."""
     if len(front) < 152:
         return False
     block, count = int.from_bytes(front[128:132], "big"), int.from_bytes(front[132:136], "big")

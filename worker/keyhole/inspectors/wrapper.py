@@ -24,8 +24,8 @@ class Eater(Protocol):
 class InfoWrapper:
     """Wraps a source, file-like or iterable, and updates a format inspector with what is read through it.
 
-    An inspector that raises is logged once and never called again; the reader goes on undisturbed. When the
-    source ends, an inspector's `finish` method is called, if it has one.
+    If an inspector raises, that is logged once and the inspector is never called again; reading goes on. When
+    the source ends, the inspector's `finish` method is called, if it has one.
 
     Args:
         source: Something with `read(size)` and `close()`, or an iterable of chunks.

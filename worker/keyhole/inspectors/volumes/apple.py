@@ -1,6 +1,6 @@
-"""Apple's file systems: their superblocks.
+"""The superblocks of Apple's file systems.
 
-Offsets are in bytes, from the volume's beginning and within the superblock. Big-endian, but apfs.
+Offsets are in bytes, from the volume's beginning and within the superblock. All but apfs are big-endian.
 
 | name | superblock | magic | what must hold |
 |---|---|---|---|
@@ -10,11 +10,13 @@ Offsets are in bytes, from the volume's beginning and within the superblock. Big
 | apfs | 0, 4096 bytes | `NXSB` @32 | Fletcher-64 u64@0 of what follows it; object type u16@24 1, subtype u32@28 0, block size u32@36 4096 |
 
 Sources: "Inside Macintosh: Files", chapter 2 (master directory block); Technical Note TN1150 "HFS Plus Volume
-Format" (volume header, HFS wrapper); "Apple File System Reference", nx_superblock_t and obj_phys_t. Which
-checks: libblkid 2.41. Two bytes and a block size from 512 on are all that it wants of an HFS+, which one of
-30,000 arbitrary sectors has; here the version counts, too, as for Linux. In a wrapped one
-it reads the volume header inside, wherever the wrapper says it is; here the wrapper is enough. Some versions do
-not check apfs's checksum; here an apfs with a wrong one is damaged.
+Format" (volume header, HFS wrapper); "Apple File System Reference", nx_superblock_t and obj_phys_t.
+
+The checks are those of libblkid 2.41, except these. Of an HFS+, libblkid checks only the two bytes of the magic
+number and a block size of at least 512, which one of 30,000 arbitrary sectors has; Keyhole checks the version,
+too, as Linux does. Of a wrapped HFS+, libblkid also reads the volume header inside, wherever the wrapper says
+that it is; for Keyhole the wrapper is enough. Some versions of libblkid do not check apfs's checksum; Keyhole
+counts an apfs with a wrong one as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.fields import SECTOR
@@ -22,7 +24,7 @@ from keyhole.inspectors.volumes.checksums import fletcher64
 from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
-#: HFS+ has version 4, HFSX 5; Linux takes either of both.
+#: HFS+ has version 4, HFSX version 5. Linux accepts either version for both.
 HFSPLUS_SIGNATURES = (b"H+", b"HX")
 HFSPLUS_VERSIONS = (4, 5)
 APFS_BLOCK = 4096

@@ -1,4 +1,4 @@
-"""The checksums of superblocks, as far as they differ from those that Python and google-crc32c bring."""
+"""The checksums of superblocks that Python and google-crc32c do not provide."""
 
 from itertools import accumulate
 from struct import unpack_from
@@ -40,7 +40,7 @@ _CRC64_TABLE = tuple(_crc64_of(byte) for byte in range(256))
 
 
 def fletcher64(data: bytes) -> int:
-    """APFS's: two sums of little-endian words, made so that a sum over data and checksum is zero."""
+    """The checksum of APFS: two sums of little-endian words that make the sum over data and checksum zero."""
     sums: tuple[int, ...] = tuple(accumulate(unpack_from(f"<{len(data) // 4}I", data)))
     low = ALL_ONES - (sums[-1] + sum(sums)) % ALL_ONES
     high = ALL_ONES - (sums[-1] + low) % ALL_ONES
@@ -48,7 +48,7 @@ def fletcher64(data: bytes) -> int:
 
 
 def rotated_sum(data: bytes) -> int:
-    """ExFAT's: the sum is rotated right by a bit before each byte is added."""
+    """The checksum of exFAT: the sum is rotated right by one bit before each byte is added."""
     total = 0
     for byte in data:
         total = ((total >> 1 | (total & 1) << 31) + byte) & ALL_ONES
@@ -56,13 +56,13 @@ def rotated_sum(data: bytes) -> int:
 
 
 def folded_sum(data: bytes) -> int:
-    """Linux RAID's: little-endian words, the odd half one included, their carry added once."""
+    """The checksum of Linux RAID: a sum of little-endian words (the last may be half) plus its carry once."""
     padded = data + bytes(-len(data) % 4)
     total: int = sum(unpack_from(f"<{len(padded) // 4}I", padded))
     return (total & ALL_ONES) + (total >> 32) & ALL_ONES
 
 
 def big_endian_sum(data: bytes) -> int:
-    """The romfs sum: big-endian words, modulo 2^32."""
+    """The checksum of romfs: the sum of big-endian words, modulo 2^32."""
     total: int = sum(unpack_from(f">{len(data) // 4}I", data))
     return total & ALL_ONES
