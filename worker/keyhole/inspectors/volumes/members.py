@@ -1,16 +1,16 @@
-"""Members of arrays, volume groups and pools, and encrypted volumes: their superblocks.
+"""The superblocks of members of arrays, volume groups and pools, and of encrypted volumes.
 
 Offsets are in bytes, from the volume's beginning or its end, and within the superblock.
 
 | name | superblock | magic | what must hold |
 |---|---|---|---|
-| linux_raid_member 0.90 | 64 KiB before the end, which is rounded down to 64 KiB, 64 bytes; either byte order | u32@0 0xA92B4EFC | the member's size u32@32 KiB fits in front of the superblock |
-| linux_raid_member 1.0, 1.1, 1.2 | 8 KiB before the end, which is rounded down to 4 KiB; 0; 4096; 256 bytes | FC 4E 2B A9 | version u32@4 1, its own sector u64@144, sum u32@216 of words up to the end of u32@220 roles of 2 bytes, at most 1,920, with itself zero |
-| bcache | 4096, 2258 bytes | C68573F6-4E1A-45CA-8265-F57F48BA6D81 @24 | its own sector u64@8 is 8, CRC-64 u64@0 of what follows up to the end of u16@206 keys of 8 bytes, at most 256, from 208 on |
+| linux_raid_member 0.90 | 64 KiB before the end, which is rounded down to 64 KiB, 64 bytes; either byte order | u32@0 0xA92B4EFC | the member's size, u32@32 in KiB, fits before the superblock |
+| linux_raid_member 1.0, 1.1, 1.2 | 8 KiB before the end, which is rounded down to 4 KiB; 0; 4096; 256 bytes | FC 4E 2B A9 | version u32@4 is 1; the superblock's own sector u64@144; sum u32@216, with itself zero, of all words up to the end of the roles, which are u32@220 of 2 bytes, at most 1,920 |
+| bcache | 4096, 2258 bytes | C68573F6-4E1A-45CA-8265-F57F48BA6D81 @24 | the superblock's own sector u64@8 is 8; CRC-64 u64@0 of what follows up to the end of the keys, which begin at 208 and are u16@206 of 8 bytes, at most 256 |
 | ceph_bluestore | 0, 26 bytes | `bluestore block device` | |
 | drbd | 4096 before the end, 104 bytes (version 9: 1392); big-endian | 8374026B, 8374026C (unclean), 8374026D (version 9) @60 | |
-| LVM2_member | 0, 512, 1024 or 1536, 512 bytes | `LABELONE` | its own sector u64@8; CRC-32 u32@16 (seed F597A6CF) of what follows it; `LVM2 001` @24 |
-| crypto_LUKS | 0, 512 bytes; big-endian | `LUKS` BA BE | in version 2 (u16@6) its own offset u64@256 |
+| LVM2_member | 0, 512, 1024 or 1536, 512 bytes | `LABELONE` | the superblock's own sector u64@8; CRC-32 u32@16 (seed F597A6CF) of what follows it; `LVM2 001` @24 |
+| crypto_LUKS | 0, 512 bytes; big-endian | `LUKS` BA BE | in version 2 (u16@6) the header's own offset u64@256 |
 | crypto_LUKS, first header lost | 16, 32, 64 or 128 KiB | `SKUL` BA BE | the same |
 | VMFS_volume_member | 1 MiB, 146 bytes | 0D D0 01 C0 | |
 | VMFS | 2 MiB, 157 bytes | 5E F1 AB 2F | |
@@ -19,8 +19,10 @@ Offsets are in bytes, from the volume's beginning or its end, and within the sup
 Sources: the Linux kernel's include/uapi/linux/raid/md_p.h (and super_1_load in drivers/md/md.c),
 drivers/md/bcache/bcache_ondisk.h; Ceph's src/os/bluestore/bluestore_types.cc; drbd-headers' drbd_meta_data.h;
 LVM2's lib/format_text/layout.h and lib/label/label.c; LUKS: see `luks`; vmfs-tools' libvmfs/vmfs_lvm.h and
-vmfs_fs.h; "ZFS On-Disk Specification", section 1.3. Which checks: libblkid 2.41. It looks for ZFS's uberblocks
-in all four labels of a pool's member, and for LUKS's second header up to 4 MiB; here only in the first 256 KiB.
+vmfs_fs.h; "ZFS On-Disk Specification", section 1.3.
+
+The checks are those of libblkid 2.41. libblkid looks for ZFS's uberblocks in all four labels of a pool's member,
+and for LUKS's second header up to 4 MiB; Keyhole looks for both only in the first 256 KiB.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.fields import SECTOR
@@ -33,7 +35,7 @@ KIB, MIB = 1024, 1024**2
 # linux_raid_member
 
 RAID_MAGIC = b"\xfc\x4e\x2b\xa9"
-#: The space that version 0.90 reserves for its superblock at the end, on such a border.
+#: The bytes that version 0.90 reserves for its superblock at the end, aligned to the same number of bytes.
 RAID_RESERVED = 64 * KIB
 #: A superblock of version 1 with its roles is at most this long.
 RAID_LONGEST = 4096
@@ -81,7 +83,7 @@ LINUX_RAID_1 = Signature(
 # bcache, ceph_bluestore, drbd
 
 BCACHE_OFFSET = 4096
-#: The versions of caches' superblocks; the others are of what they cache.
+#: The versions of caches' superblocks. The other versions are those of the devices that are cached.
 BCACHE_CACHES = (0, 3, 5)
 BCACHE_KEYS_AT, BCACHE_MOST_KEYS = 208, 256
 
@@ -150,7 +152,7 @@ LUKS = Signature(
 UBERBLOCK_MAGICS = (0x00BAB10C.to_bytes(8, "little"), 0x00BAB10C.to_bytes(8, "big"))
 UBERBLOCKS = 128
 UBERBLOCK_BYTES = 1024
-#: As few as this prove that they are not a leftover.
+#: This many uberblocks prove that they are not left over from an earlier use.
 UBERBLOCKS_WANTED = 4
 
 

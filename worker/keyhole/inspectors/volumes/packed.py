@@ -1,4 +1,4 @@
-"""File systems that are packed once and then only read: their superblocks.
+"""The superblocks of file systems that are packed once and then only read.
 
 Offsets are in bytes, from the volume's beginning and within the superblock. All are little-endian except romfs.
 
@@ -12,9 +12,12 @@ Offsets are in bytes, from the volume's beginning and within the superblock. All
 
 Sources: the Linux kernel's headers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_fs.h (and
 erofs_superblock_csum_verify), include/uapi/linux/cramfs_fs.h, include/uapi/linux/romfs_fs.h; "The squashfs
-format" for version 3. Which checks: libblkid 2.41. It wants a CRC of a whole cramfs, too, up to 64 KiB, and
-recognises none that is larger; here it is the text that mkfs writes, or the directory that Linux wants. An
-erofs or romfs with a wrong checksum is recognised, as by libblkid up to 2.39, and counts as damaged.
+format" for version 3.
+
+The checks are those of libblkid 2.41, except for cramfs. libblkid also checks the CRC of a whole cramfs of up to
+64 KiB, and recognises no larger one; Keyhole checks for the text that mkfs writes, or for the root directory that
+Linux wants. An erofs or romfs with a wrong checksum is recognised, as by libblkid up to 2.39, and counts as
+damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c

@@ -1,4 +1,4 @@
-"""How a type of volume is recognised: a magic number in its place, a superblock that agrees with itself."""
+"""Recognises a type of volume by a magic number in its place and a superblock that agrees with itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from keyhole.inspectors.fields import Fields
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.volumes.view import View
 
-#: libblkid takes volumes up to this size for floppies, and finds no RAID member on them.
+#: libblkid takes volumes up to this size for floppies, and recognises no RAID member on them.
 FLOPPY = 1440 * 1024
 
 
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 def _nothing_more(_superblock: Superblock, _place: Place, _view: View) -> bool:
-    """For formats whose superblock has nothing that can be checked but its magic number."""
+    """Accept a superblock that has nothing else to check than its magic number."""
     return True
 
 
@@ -38,20 +38,20 @@ def _no_places(_size: int) -> tuple[Place, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A type of volume. One of its places with the magic number and a sound superblock is enough.
+    """A type of volume. A volume has it if one place has the magic number and a sound superblock.
 
     Attributes:
-        name: libblkid's.
+        name: libblkid's name for the type.
         places: Places that are counted from the volume's beginning.
-        sound: Whether a superblock with the magic number agrees with itself, as far as any reader wants that:
-            libblkid, in any version, or the system whose file system it is. It reads nothing of the view
-            but what `reads` and `behind` name, and never takes unknown bytes for good ones.
-        intact: Whether one that is sound has its checksum, too, which not all readers look at.
-        tail: Places that are counted from the volume's end, by its size in bytes. It is not asked about
-            volumes that are smaller than `smallest`.
-        smallest: What is smaller, in bytes, is not this.
-        reads: What is read beside the places.
-        behind: How many bytes from a place's offset on are read, if more than the superblock has.
+        sound: Whether a superblock with the magic number agrees with itself, as far as any reader checks
+            that: libblkid, in any version, or the system whose file system it is. It reads no other bytes of
+            the view than `reads` and `behind` name, and never accepts unknown bytes as correct.
+        intact: Whether a sound superblock also has the right checksum, which not all readers check.
+        tail: Returns the places that are counted from the volume's end, for the volume's size in bytes. It
+            is not called for volumes that are smaller than `smallest`.
+        smallest: The least size of such a volume in bytes.
+        reads: Ranges that are read besides the places.
+        behind: How many bytes are read from a place's offset on, if that is more than the superblock has.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Signature:
         return self.tail(size) if size is not None and size >= self.smallest else ()
 
     def holds(self, place: Place, view: View) -> bool:
-        """Whether what stands at a place, where the magic number is, is this type's superblock."""
+        """Whether a place that has the magic number holds a superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
             return False  # a volume of unknown length may be too short
         superblock = Superblock(view.read(place.offset, place.length))
         return len(superblock) == place.length and self.sound(superblock, place, view)
 
     def is_intact(self, place: Place, view: View) -> bool:
-        """Whether the superblock that stands at a place has its checksum."""
+        """Whether the superblock at a place has the right checksum."""
         return self.intact(Superblock(view.read(place.offset, place.length)), place, view)

@@ -1,4 +1,4 @@
-"""The bytes of a volume that are known: of a whole disk, of a partition, or of what lies in an image."""
+"""The known bytes of a volume, which is a whole disk, a partition, or the content of an image."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,7 +15,7 @@ class View(Protocol):
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from `offset` within the volume on: fewer, or none, where not all are known.
+        """The bytes from `offset` within the volume on; fewer, or none, if not all are known.
 
         Offsets are never negative, but may lie beyond the volume's end.
         """
@@ -29,7 +29,7 @@ class RegionsView:
         regions: The regions of the disk.
         base: Where on the disk the volume begins.
         size: Its length in bytes; `None` while it is unknown.
-        limit: No bytes are given from this offset in the volume on; `None`: there is no limit.
+        limit: `read` returns no bytes from this offset in the volume on; `None`: there is no limit.
     """
 
     def __init__(

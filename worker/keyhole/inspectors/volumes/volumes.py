@@ -1,12 +1,12 @@
-"""Recognises what a raw disk or a partition holds: the types of volumes that libblkid knows, by its names.
+"""Recognises the volumes on a raw disk or in a partition: the types that libblkid knows, by its names.
 
 First it looks for the magic numbers, each in its places, which is quick. A superblock with a magic number
 must also agree with itself: sizes, versions, checksums (see `superblock` and the modules of the families).
-Nothing that a superblock points to is followed, so the ranges that are read are known beforehand: `wanted`
-near the front, and `far` from it.
+No pointer in a superblock is followed, so the ranges to read are known beforehand: those near the front
+(`wanted`), and those far from it (`far`).
 
-The inspector of discs recognises `iso9660` and `udf`. Libblkid's other types are not known here: members of
-RAID controllers, LVM 1, device-mapper's own volumes, bcachefs, and rare file systems.
+The inspector of discs recognises `iso9660` and `udf`. Keyhole does not recognise libblkid's other types:
+members of RAID controllers, LVM 1, device-mapper's own volumes, bcachefs, and rare file systems.
 
 Source for names and order: `blkid -k` of util-linux 2.38, `libblkid/src/superblocks/superblocks.c` of 2.41.
 """
@@ -19,9 +19,9 @@ from keyhole.inspectors.volumes import apple, linux, members, microsoft, packed,
 from keyhole.inspectors.volumes.superblock import Place, Signature
 from keyhole.inspectors.volumes.view import View
 
-#: How much of a volume's front the first read brings.
+#: How many bytes of a volume's front the first read brings.
 FRONT = 256 * 1024
-#: libblkid looks at nothing that is not larger.
+#: libblkid does not look at a volume of this size or smaller.
 TOO_SMALL = 1024
 
 #: In libblkid's order.
@@ -100,8 +100,8 @@ _ENDS = tuple((number, one) for number, one in enumerate(SIGNATURES) if one.ends
 def names(view: View) -> tuple[str, ...]:
     """The types of all signatures that a volume has, in libblkid's order; usually there is one, or none.
 
-    It depends on the known bytes alone. Types that are recognised while bytes are unknown are still
-    recognised, perhaps with others, once the bytes are known.
+    The result depends only on the known bytes. If more bytes become known, types may be added, but none is
+    removed.
     """
     if not (view.read(TOO_SMALL, 1) if view.size is None else view.size > TOO_SMALL):
         return ()
@@ -117,14 +117,14 @@ def damaged(view: View) -> tuple[str, ...]:
 
 
 def _found(view: View) -> list[tuple[int, Place]]:
-    """The places of all superblocks, with the numbers of their signatures, in these numbers' order."""
+    """The places of all superblocks, with the numbers of their signatures, in the order of these numbers."""
     return sorted(found for found in _marked(view) if SIGNATURES[found[0]].holds(found[1], view))
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
-    """Whether names contradict each other, as libblkid sees it: it refuses to name such a volume.
+    """Whether names contradict each other for libblkid, which refuses to name such a volume.
 
-    What lies in an array's or a group's member, or in an encrypted volume, does not contradict that.
+    Content in a member of an array or a group, or in an encrypted volume, is no contradiction.
     """
     return len(found) > 1 and found[0] not in FOREMOST
 
@@ -135,7 +135,7 @@ def wanted(size: int | None) -> tuple[ByteRange, ...]:
 
 
 def far(size: int | None) -> tuple[ByteRange, ...]:
-    """The ranges farther in that `names` reads, worth a request if it found nothing in front.
+    """The ranges beyond the front that `names` reads. They are worth a request if it found nothing before.
 
     Together they have 10 KiB at most: UFS at 256 KiB, VMFS at 1 and 2 MiB, and before the end the spare
     superblock of NILFS2 and those of DRBD and Linux RAID 0.90 and 1.0.
