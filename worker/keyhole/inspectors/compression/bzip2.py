@@ -8,7 +8,7 @@ import bz2
 from keyhole.inspectors.compression.decoder import Decoder, Stream
 from keyhole.inspectors.compression.inspector import CompressedInspector
 
-#: Bytes that libbz2 takes for a block of 900,000 bytes.
+#: The bytes of memory that libbz2 takes for a block of 900,000 bytes.
 BZIP2_BYTES = 4 * 1024**2
 
 
@@ -25,7 +25,7 @@ class Bzip2Decoder(Decoder):
         """Whether a stream begins here, followed by a block or by the stream's end."""
         return front.startswith(b"BZh") and front[3:4] in b"123456789" and front[4:10] in cls.MARKS
 
-    def window(self, head: bytes) -> int:  # noqa: ARG002 - the largest block's
+    def window(self, head: bytes) -> int:  # noqa: ARG002 - always that of the largest block
         """The bytes of the tables for a block."""
         return BZIP2_BYTES
 
@@ -35,7 +35,7 @@ class Bzip2Decoder(Decoder):
 
 
 class Bzip2Inspector(CompressedInspector):
-    """bzip2 streams, and what they hold."""
+    """bzip2 streams and their content."""
 
     NAME = "bzip2"
     DECODER = Bzip2Decoder

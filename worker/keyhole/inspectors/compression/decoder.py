@@ -1,7 +1,7 @@
 """The base of all decoders. Compressed bytes go in piece by piece, and bounded steps of data come out.
 
 A file of these formats is one stream or several in a row, which count as one. Padding may lie between streams
-and behind the last one. Other bytes there do not belong to the format.
+and after the last one. Other bytes there do not belong to the format.
 
 zlib, liblzma, libbz2, libzstd and liblz4 decompress. Their callers must find out where a stream begins, what
 follows it, and whether an error is the fault of the data.
@@ -22,14 +22,14 @@ from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.memory import Held
 
 KIB, MIB = 1024, 1024**2
-#: Bytes that come out at once. Larger pieces are not faster.
+#: The most bytes that come out at once. Larger steps are not faster.
 STEP = MIB
 #: Bytes of a stream that go in at once. A new stream gets few, because the library copies the bytes that it
 #: does not use and an object may have thousands of streams. Each later portion is twice as long.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
 #: Enough bytes to recognise a stream and the memory that it needs. xz headers with filters are the longest.
 HEAD_BYTES = 64
-#: Zeros that are skipped as padding.
+#: The most zeros that are skipped as padding.
 MAX_PADDING = 1 * MIB
 ZEROS = re.compile(rb"\0++")
 
@@ -55,7 +55,7 @@ class Stream(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """The input that lies behind the stream's end."""
+        """The input that lies after the stream's end."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Decompress data into at most `max_length` bytes."""
@@ -75,7 +75,7 @@ class Decoder(ABC):
         self.streams = 0
         #: Bytes of input that were used, and bytes of output.
         self.taken, self.made = 0, 0
-        #: The most bytes that will be decoded of the object: a decoder uses no more of its window.
+        #: The most bytes of output that will be decoded of the object. A decoder uses no more of its window.
         self.most_output = MAX_WINDOW
         #: The memory that the decoder holds, and the bytes that its caller holds besides the window.
         self.held, self.beside = Held(), 0
@@ -106,18 +106,18 @@ class Decoder(ABC):
         """The window of the stream that begins here, or the size of its blocks, in bytes."""
 
     def reserve(self, head: bytes) -> None:
-        """Ask for the memory of the stream that begins here. The stream before it holds none any more."""
+        """Ask for the memory of the stream that begins here. The previous stream no longer holds any."""
         self.held.raise_to(self.beside + min(self.window(head), self.most_output))
 
     def _explained(self, error: Exception) -> DecodingError:
-        """The library's error as a finding on the data."""
+        """Turn the library's error into a finding on the data."""
         return DecodingError("structure", f"the {self.NAME} data are corrupt: {error}")
 
     def decode(self, piece: bytes, *, last: bool, first_step: int = 0) -> Iterator[bytes]:
-        """Decode the next piece of the object, all of it, and yield the output in steps.
+        """Decode all of the object's next piece, and yield the output in steps.
 
         Args:
-            piece: The bytes that follow the last piece.
+            piece: The bytes that follow the previous piece.
             last: Whether the object ends with this piece.
             first_step: The length of the first step; the later ones have `STEP` bytes.
 
@@ -158,7 +158,7 @@ class Decoder(ABC):
             self._end()
 
     def close(self) -> None:
-        """Release all memory. Nothing is decoded any more."""
+        """Release all memory. The decoder is not used after this."""
         self._stream, self._left = None, b""
         self.held.release()
 
@@ -177,7 +177,7 @@ class Decoder(ABC):
         return end
 
     def _begin(self, head: bytes) -> None:
-        """Begin the stream that begins with `head`, or find that it is not a stream."""
+        """Open the stream that begins with `head`, or note what else begins there."""
         self._units += 1
         if self._units > MAX_STREAMS + self.made // LEAST_OF_STREAM:
             raise DecodingError(

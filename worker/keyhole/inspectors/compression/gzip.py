@@ -17,7 +17,7 @@ from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Strea
 from keyhole.inspectors.compression.inspector import CompressedInspector
 from keyhole.inspectors.text import printable
 
-#: Bytes that zlib takes for one stream.
+#: The bytes of memory that zlib takes for one stream.
 DEFLATE_BYTES = 64 * 1024
 
 
@@ -25,7 +25,7 @@ class Inflating:
     """A stream of deflated data, with the interface of the other libraries.
 
     Args:
-        wbits: As for `zlib.decompressobj`: tells whether the data have a gzip header or none.
+        wbits: As for `zlib.decompressobj`: says whether the data have a gzip header.
     """
 
     def __init__(self, wbits: int) -> None:
@@ -39,7 +39,7 @@ class Inflating:
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes that lie behind the member's end."""
+        """The bytes that lie after the member's end."""
         return self._zlib.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
@@ -67,7 +67,7 @@ class GzipDecoder(Decoder):
         return DEFLATE_BYTES
 
     def _open(self, head: bytes) -> Stream | None:
-        # gzip ignores a member behind zeros, Python reads it.
+        # gzip ignores a member after zeros, Python reads it.
         return Inflating(16 + zlib.MAX_WBITS) if self.begins(head) and not self._padding else None
 
     def _explained(self, error: Exception) -> DecodingError:
@@ -80,7 +80,7 @@ class GzipDecoder(Decoder):
 
 
 class GzipInspector(CompressedInspector):
-    """gzip members, and what they hold."""
+    """gzip members and their content."""
 
     NAME = "gzip"
     DECODER = GzipDecoder

@@ -1,7 +1,7 @@
 """Compressed images: gzip, xz, zstd, bzip2, LZ4 or LZMA around one member of any inspected format.
 
-The object is read in order from its front, in pieces that are each as long as all before them. The member's
-inspection is shown the output. Decompression ends as soon as one of these is true:
+The object is read in order from its front, in pieces. Each piece is as long as all pieces before it together.
+The output is shown to the member's inspection. Decompression ends as soon as one of these is true:
 
 - the object has ended, so everything is known;
 - the output or the input has reached its limit (`Decompression`);
@@ -12,8 +12,8 @@ inspection is shown the output. Decompression ends as soon as one of these is tr
 Keyhole does not believe the sizes that the object's header, index or trailer state. The member's size is
 known at the end.
 
-The object's length may become known late. So the state at the moment when the member's inspection wanted
-nothing more is kept: it is the result if the object turns out to be too long.
+The object's length may become known late. So the inspector keeps the state at the moment when the member's
+inspection wanted nothing more. That state is the result if the object turns out to be too long.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +39,7 @@ FRONT_BYTES = 512
 #: output, the output that `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
-#: The formats that make the content of a compressed object compressed again.
+#: The formats of compressed objects. If the content has one of them, it is compressed twice.
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The member's name. The names in headers are not used.
 MEMBER = "content"
@@ -181,7 +181,7 @@ class CompressedInspector(ContainerInspector):
                 found("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers"),
             )
             return
-        # Ask for everything at once: to ask for the window later would mean to wait while holding memory.
+        # Ask for all memory at once. Asking for the window later could mean waiting while holding memory.
         self._decoder.beside = min(BUFFERS, LEAST_BUFFERS + PIECES_AT_ONCE * self._longest)
         self._decoder.most_output = self.inside.decompression.output
         self._decoder.reserve(self.region("front").data)

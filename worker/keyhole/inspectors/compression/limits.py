@@ -12,8 +12,8 @@ harmless. An object is a bomb (`decompression_bomb`, unsafe) if
 An object that holds a disk image and is larger than the limit stays undecided (`decompression_limit`,
 inconclusive); a higher limit decides it.
 
-Double compression is an accident (`nested_compression`, rejected). Keyhole undoes both, and the content has a
-verdict of its own.
+Double compression counts as an accident (`nested_compression`, rejected). Keyhole undoes both compressions,
+and the content has a verdict of its own.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,21 @@ from dataclasses import dataclass
 KIB, MIB = 1024, 1024**2
 
 #: Bytes of output that are made of any object, and bytes of input that are read for them: about a fifth of a
-#: second of CPU time with gzip, and half a second on S3. The headers of all formats lie within.
+#: second of CPU time with gzip, and half a second on S3. The headers of all formats lie within these bytes.
 FREE_OUTPUT, FREE_INPUT = 64 * MIB, 32 * MIB
 #: An unusual ratio: text shrinks to a tenth, a log to a fiftieth.
 BOMB_RATIO = 100
 #: Bytes of output that a decoder may refer back to. zstd accepts no more unless told to
 #: (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`); the highest preset of xz needs half as much.
 MAX_WINDOW = 128 * MIB
-#: Streams of one object: `MAX_STREAMS`, and one more for each `LEAST_OF_STREAM` bytes of output. Tools that
-#: pack in parallel or for random access make a stream for 64 KiB or more, eStargz makes one for each file.
+#: The most streams of one object: `MAX_STREAMS`, and one more for each `LEAST_OF_STREAM` bytes of output.
+#: Tools that pack in parallel or for random access make a stream for 64 KiB or more, eStargz makes one for
+#: each file.
 MAX_STREAMS, LEAST_OF_STREAM = 1000, 512
 
 
 def _unwatched(_length: int) -> None:
-    """Ignore how many bytes were made."""
+    """Ignore the length of the output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,12 @@ class _Frame:
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing more comes out unless more goes in."""
+        """Whether more input is needed before more output comes."""
         return bool(self._lz4.needs_input)
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes that lie behind the frame's end."""
+        """The bytes that lie after the frame's end."""
         return self._lz4.unused_data or b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
@@ -63,7 +63,7 @@ class Lz4Decoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a frame begins here, or behind frames to be skipped that end within `front`."""
+        """Whether a frame begins here, or after skippable frames that end within `front`."""
         return front.startswith((MAGIC, LEGACY_MAGIC), behind_skippable(front))
 
     @staticmethod
@@ -102,7 +102,7 @@ class Lz4Decoder(Decoder):
 
 
 class Lz4Inspector(CompressedInspector):
-    """LZ4 frames, and what they hold."""
+    """LZ4 frames and their content."""
 
     NAME = "lz4"
     DECODER = Lz4Decoder

@@ -62,7 +62,7 @@ class LzmaDecoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a header stands here."""
+        """Whether a header begins here."""
         return begins_lzma(front)
 
     def window(self, head: bytes) -> int:
@@ -81,7 +81,7 @@ class LzmaDecoder(Decoder):
 
 
 class LzmaInspector(CompressedInspector):
-    """A `.lzma` file, and what it holds."""
+    """A `.lzma` file and its content."""
 
     NAME = "lzma"
     DECODER = LzmaDecoder

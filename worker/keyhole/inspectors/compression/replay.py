@@ -57,7 +57,7 @@ class Replay:
             self._held_last -= len(self._last.popleft()[1])
 
     def _give(self) -> None:
-        """Show kept bytes that the inspection wants, until it wants none of them: each may lead to more."""
+        """Show kept bytes until the inspection wants none of them: shown bytes may make it want others."""
         while parts := [part for gap in self._passed() for part in self._kept(gap)]:
             for offset, data in parts:
                 self.inspection.feed(offset, data)

@@ -11,7 +11,7 @@ from keyhole.inspectors.compression.limits import MAX_WINDOW
 
 #: The id of xz's own filter.
 XZ_LZMA2 = 0x21
-#: Bytes that liblzma takes besides the dictionary.
+#: The bytes of memory that liblzma takes besides the dictionary.
 LZMA_BYTES = 1024**2
 
 
@@ -52,8 +52,8 @@ def xz_dictionary(head: bytes) -> int:
 
     | offset | bytes | field of the block's header, which begins at 12 |
     |---|---|---|
-    | 0 | 1 | length, in units of 4 less one; zero: no block, but the index |
-    | 1 | 1 | bits 0-1: number of filters, less one; 6: the compressed size follows, 7: the uncompressed one |
+    | 0 | 1 | length in units of 4 bytes, minus one; zero: this is the index and not a block |
+    | 1 | 1 | bits 0-1: number of filters minus one; 6: the compressed size follows, 7: the uncompressed one |
     | 2 | | these sizes; then for each filter its id, the length of its properties, and the properties |
 
     Numbers have 7 bits in each byte; bit 7 is unset in the last byte. LZMA2 is the filter 0x21 and the last
@@ -75,7 +75,7 @@ def xz_dictionary(head: bytes) -> int:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """An xz number at an offset, and the offset behind it."""
+    """An xz number at an offset, and the offset after it."""
     value = shift = 0
     while at < len(data):
         value |= (data[at] & 0x7F) << shift
@@ -87,7 +87,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 class XzInspector(CompressedInspector):
-    """xz streams, and what they hold."""
+    """xz streams and their content."""
 
     NAME = "xz"
     DECODER = XzDecoder

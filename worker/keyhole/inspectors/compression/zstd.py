@@ -7,7 +7,7 @@ Source: RFC 8878, sections 3.1.1 (frames) and 3.1.2 (skippable frames).
 | 0 | 4 | 28 B5 2F FD; in a skippable frame 5x 2A 4D 18, and its length follows, u32 |
 | 4 | 1 | bits 0-1: length of the dictionary's id (0, 1, 2, 4); 5: the frame is one segment, and has no window; 6-7: length of the content's size (0, or 1 in one segment; 2, 4, 8) |
 | 5 | 1 | window: exponent - 10 in bits 3-7, eighths in bits 0-2 |
-| | | the dictionary's id, then the content's size (in two bytes: less 256) |
+| | | the dictionary's id, then the content's size (a size in two bytes: minus 256) |
 """  # noqa: E501 - the rows of the table are one line each
 
 import sys
@@ -33,7 +33,7 @@ class ZstdDecoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a frame begins here, or behind skippable frames that end within `front`."""
+        """Whether a frame begins here, or after skippable frames that end within `front`."""
         return front.startswith(cls.MAGIC, behind_skippable(front))
 
     @staticmethod
@@ -68,7 +68,7 @@ class ZstdDecoder(Decoder):
         return super()._explained(error)
 
     def window(self, head: bytes) -> int:
-        """How many bytes a frame refers back to; zero for a skippable frame."""
+        """The most bytes that a frame refers back to; zero for a skippable frame."""
         if not head.startswith(self.MAGIC):
             return 0
         if len(head) > 5 and not head[4] >> 5 & 1:
@@ -85,7 +85,7 @@ def skippable_bytes(head: bytes) -> int:
 
 
 def behind_skippable(front: bytes) -> int:
-    """Where the first frame after skippable ones begins, as far as these end within `front`."""
+    """Where the first frame after the skippable ones that end within `front` begins."""
     at = 0
     while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
         at += skipped
@@ -93,7 +93,7 @@ def behind_skippable(front: bytes) -> int:
 
 
 class ZstdInspector(CompressedInspector):
-    """Zstandard frames, and what they hold."""
+    """Zstandard frames and their content."""
 
     NAME = "zstd"
     DECODER = ZstdDecoder

@@ -1,1 +1,1 @@
-"""Partition tables, by libblkid's names: what an object's first sectors say of how a disk is divided."""
+"""Partition tables in an object's first sectors, by libblkid's names."""

@@ -1,4 +1,4 @@
-"""The BSD disklabel, `bsd`. Little-endian, as on the machines that have images.
+"""The BSD disklabel, `bsd`. Little-endian, like the machines of which there are images.
 
 Source: FreeBSD, `sys/sys/disk/bsd.h`; the places are those that libblkid looks at.
 
@@ -8,8 +8,8 @@ Source: FreeBSD, `sys/sys/disk/bsd.h`; the places are those that libblkid looks 
 | label + 148 | n x 16 | partitions: sectors u32, first sector u32@4, type u8@12 (0: unused) |
 
 By convention the third partition is the whole disk, with the type 0. First sectors count from the beginning of
-the disk. The first magic number is all that libblkid wants, sfdisk wants the second one, too; neither looks at
-the checksum. What else is wrong is said.
+the disk. libblkid checks only the first magic number, sfdisk checks the second one, too; neither checks the
+checksum. Keyhole reports other errors as findings.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def _entries(label: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
 
 
 def _end(label: bytes) -> int:
-    """Where the disk ends, by the sectors that the label counts and by the partition that is all of it."""
+    """Where the disk ends, by the label's number of sectors and by the partition that is the whole disk."""
     counted: int = unpack_from("<I", label, 60)[0]
     whole = [first + sectors for sectors, first, *_ in _entries(label) if sectors]
     return max(counted, *whole, 0) * _sector(label)

@@ -1,8 +1,8 @@
-"""The MBR, `dos`: four partitions behind boot code. Little-endian.
+"""The MBR, `dos`: four partitions after boot code. Little-endian.
 
-Source: UEFI Specification 2.10, section 5.2. For the readers' views of odd entries: Linux's
-block/partitions/msdos.c and efi.c, libblkid's partitions/dos.c and gpt.c (2.38), and what sfdisk, parted,
-sgdisk and 7-Zip say.
+Source: UEFI Specification 2.10, section 5.2. For how readers treat unusual entries: Linux's
+block/partitions/msdos.c and efi.c, libblkid's partitions/dos.c and gpt.c (2.38), and the output of sfdisk,
+parted, sgdisk and 7-Zip.
 
 | at | bytes | field |
 |---|---|---|
@@ -14,17 +14,17 @@ not followed.
 
 Each entry is judged separately:
 
-| entry | readers | here |
+| entry | readers | finding |
 |---|---|---|
-| no sectors | pass over it | information |
-| first sector 0 | take it: hybrid discs have such | nothing |
-| status other than 00, 80 | Linux, libblkid, 7-Zip see no table; sfdisk, sgdisk do | `structure`, if an entry is empty or a partition begins within the disk: else it is code, or what is compressed |
-| type EE | the disk has a GPT; Linux and UEFI want it to begin at sector 1 | `structure` if none does |
-| partitions overlap | take them, parted does not | information |
+| no sectors | ignore it | `structure`, as information |
+| first sector 0 | accept it, because hybrid discs have such entries | none |
+| status other than 00, 80 | Linux, libblkid, 7-Zip see no table; sfdisk, sgdisk do | `structure` if an entry is empty or a partition begins within the disk; otherwise the bytes are code or compressed data, and no table |
+| type EE | the disk has a GPT; Linux and UEFI want the entry to begin at sector 1 | `structure` if no such entry does |
+| partitions overlap | accept them, except parted | `structure`, as information |
 
-libblkid also recognises a table without partitions. A table is named `PMBR` if an entry has type EE; `gpt`
-says whether a GPT is there. The boot sectors of FAT, NTFS and exFAT carry 55 AA, too, so
-the caller must check whether the sector belongs to such a volume.
+libblkid also recognises a table without partitions. A table is named `PMBR` if an entry has type EE; the module
+`gpt` decides whether there is a GPT. The boot sectors of FAT, NTFS and exFAT have 55 AA, too, so the caller must
+check whether the sector belongs to such a volume.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     sectors: int
 
 
-#: The entry of FreeBSD's boot1 on a disk without slices: 50,000 sectors from the first, on any disk.
+#: The entry in FreeBSD's boot1 on a disk without slices: 50,000 sectors from sector 0 on, on any disk.
 FREEBSD_FAKE = (0xA5, 0, 50_000)
 
 
@@ -67,7 +67,7 @@ def parse(front: bytes) -> Table | None:
     if entries is None:
         return None
     long = [entry for entry in entries if entry.sectors and entry[2:] != FREEBSD_FAKE]
-    # sfdisk takes an entry without a type for a deleted one. Linux does not look at types.
+    # sfdisk takes an entry of type 0 for a deleted one. Linux ignores types.
     used = [entry for entry in long if entry.kind] or long
     table = Table(
         name=PMBR if any(entry.kind == PROTECTIVE for entry in entries) else "dos",

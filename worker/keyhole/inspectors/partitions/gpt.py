@@ -1,4 +1,4 @@
-"""The GUID partition table, `gpt`: a header behind a protective MBR, entries, and both again at the end.
+"""The GUID partition table, `gpt`: a header after a protective MBR, entries, and a copy of both at the end.
 
 Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
 
@@ -6,11 +6,12 @@ Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
 |---|---|---|
 | sector 1 | 92 … sector | header: `EFI PART`, its size u32@12, CRC-32 u32@16 (of the header with this field zero), its own sector u64@24, the backup's u64@32, the first usable sector u64@40, the last u64@48, the entries' first sector u64@72, their number u32@80 and length u32@84, their CRC-32 u32@88 |
 | by the header | 128 x 2^n | entry: type GUID (zero: unused), first sector u64@32, last sector u64@40 |
-| last sector | the same | backup header, its own sector and the other's exchanged |
+| last sector | the same | backup header: as the header, with its own sector and the backup's exchanged |
 
-A sector has 512 or 4,096 bytes, which the header's place shows. A disk may have a table for each size. Its
-content then depends on how it is attached; here, the first intact table counts. The backup is looked for
-where the header says; it need not be the object's last sector, because disks grow.
+A sector has 512 or 4,096 bytes; the header's place shows which. A disk may have a table for each size. The
+disk's content then depends on the sector size with which it is attached; Keyhole uses the first intact table.
+Keyhole looks for the backup where the header says. That need not be the object's last sector, because disks
+grow.
 
 Linux and libblkid accept only entries of 128 bytes. sgdisk accepts a header without a protective MBR.
 """  # noqa: E501 - the rows of the table are one line each
@@ -33,13 +34,13 @@ ENTRY_BYTES = 128
 UNUSED = bytes(16)
 #: The sector of the primary header, which the header states itself.
 PRIMARY = 1
-#: How much is held of the entries: 64 times the 128 that partitioning tools make room for.
+#: The most bytes of entries that are held: 64 times the 128 entries that partitioning tools make room for.
 MAX_ENTRIES_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class GPTHeader:
-    """The sector of a header, and the size of a sector in bytes."""
+    """A header: the bytes of its sector (`data`), and the size of a sector in bytes (`sector`)."""
 
     sector: int
     data: Fields
@@ -56,7 +57,7 @@ class GPTHeader:
 
     @property
     def entries(self) -> ByteRange:
-        """Where the entries lie, as far as they are held."""
+        """The range of the entries, as far as they are held."""
         return ByteRange(self.data.le(72, 8) * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
 
     @property
@@ -85,7 +86,7 @@ class GPTHeader:
 
     @property
     def intact(self) -> bool:
-        """Whether the header's checksum is right; it covers as many bytes as the header says it has."""
+        """Whether the header's checksum is right. It covers the size that the header states for itself."""
         if not self.has_size or not self.data.startswith(SIGNATURE):
             return False
         size = self.data.le(12, 4)
@@ -113,7 +114,7 @@ class GPTHeader:
         return table._replace(findings=tuple(table.overlapping()))
 
     def checks(self, entries: bytes, backup: bytes | None, size: int) -> Iterator[Finding]:
-        """Whether the table is intact, and the disk of `size` bytes as long as it says."""
+        """Check whether the table is intact, and whether the object of `size` bytes is as long as it says."""
         if not self.has_size:
             yield found(
                 "structure", f"a GPT header of {self.data.le(12, 4)} bytes, in a sector of {self.sector}"
@@ -150,12 +151,12 @@ class GPTHeader:
 
 
 def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
-    """The primary header of an object that begins with `front`, an intact one if possible; or `None`.
+    """The primary header of an object that begins with `front`, if possible an intact one; `None` if none.
 
     Args:
         front: The first two sectors, of 4,096 bytes.
-        protected: Whether the MBR announces a GPT. If not, a reader has to look for it unasked: sgdisk does,
-            in a sector of 512 bytes, and takes one that is intact.
+        protected: Whether the MBR announces a GPT. Even if it does not, sgdisk looks for a header in a sector
+            of 512 bytes, and accepts it if it is intact.
     """
     headers = [
         GPTHeader(sector, Fields(front[sector : 2 * sector]))

@@ -1,17 +1,17 @@
 """The Apple partition map, `mac`. Big-endian.
 
-Source: Inside Macintosh: Devices, "SCSI Manager", partition maps; `include/linux` has the same in
-`block/partitions/mac.h`. Which blocks: libblkid's partitions/mac.c.
+Source: Inside Macintosh: Devices, "SCSI Manager", partition maps; Linux has the same in
+`block/partitions/mac.h`. For which blocks are read: libblkid's partitions/mac.c.
 
 | at | bytes | field |
 |---|---|---|
 | 0 | 18 | driver descriptor: `ER`, block size u16@2 |
 | each block from 1 on | 512 | `PM`, entries u32@4, first block u32@8, blocks u32@12, type char[32]@48 |
 
-The map's entries are blocks of the disk, counted from 1; it lists itself and what is free, too. A disc may
-have blocks of 2,048 bytes here and a second map in blocks of 512. libblkid takes blocks of any size that an
-entry fits in, Linux those from 512 on; both count partitions in whole sectors of 512 bytes. `TS` marks the
-entries of the first Macs, whose partitions are not read.
+Each entry is one block of the disk, from block 1 on. The map lists itself and free space, too. A disc may
+have this map in blocks of 2,048 bytes and a second map in blocks of 512. libblkid accepts blocks of any size
+into which an entry fits, Linux only blocks from 512 bytes on; both count partitions in whole sectors of 512
+bytes. `TS` marks the entries of the first Macs, whose partitions are not read.
 """
 
 from struct import unpack_from
@@ -21,17 +21,17 @@ from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
 SIGNATURE, ENTRY_SIGNATURE, OLD_SIGNATURE = b"ER", b"PM", b"TS"
-#: The bytes of an entry for libblkid, and the bytes of one that are read here.
+#: The bytes of an entry for libblkid, and how many of them are read here.
 ENTRY_BYTES, LOOKED_AT = 136, 80
-#: Not volumes: the map itself, free space, drivers and their patches.
+#: The types of entries that are not volumes: the map itself, free space, drivers and their patches.
 NO_VOLUMES = (b"Apple_partition_map", b"Apple_Free", b"Apple_Driver", b"Apple_Patches", b"Apple_Void")
 
-#: Where the first two entries end if the blocks are the largest.
+#: Where the first two entries end if blocks have the largest size.
 REACH = 2 * 65536 + ENTRY_BYTES
 
 
 def reaches(front: bytes) -> bool:
-    """Whether there may be a map whose second entry lies behind the front that is held."""
+    """Whether there may be a map whose second entry lies after `front`."""
     return front.startswith(SIGNATURE) and int.from_bytes(front[2:4], "big") > len(front) // 2 - ENTRY_BYTES
 
 
@@ -63,7 +63,7 @@ def parse(front: bytes) -> Table | None:
 
 
 def _entries(front: bytes, block: int) -> int:
-    """How many entries there are, as far as they are held; none of the old kind."""
+    """How many entries there are in `front`; zero if they have the layout of the first Macs."""
     if front[block : block + 2] == OLD_SIGNATURE:
         return 0
     return min(int.from_bytes(front[block + 4 : block + 8], "big"), len(front) // block)

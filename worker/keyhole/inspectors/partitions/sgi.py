@@ -8,7 +8,7 @@ Source: Linux, `block/partitions/sgi.c`.
 | 312 | 16 x 12 | partitions: blocks u32, first block u32, type u32 (0: the header, 6: the whole disk) |
 | 504 | 4 | checksum: the sum of all 32-bit words is zero |
 
-A block has 512 bytes. sfdisk and parted take a header with another checksum, too, Linux and libblkid do not.
+A block has 512 bytes. sfdisk and parted accept a header with a wrong checksum; Linux and libblkid do not.
 """
 
 from struct import unpack
@@ -28,7 +28,7 @@ def parse(front: bytes) -> Table | None:
     if not header.startswith(MAGIC) or len(header) < SECTOR:
         return None
     entries = [unpack(">III", header[at : at + 12]) for at in range(312, 504, 12)]
-    # The whole disk comes last, so that the first is what a volume lies in.
+    # The partition of the whole disk comes last, so that the first partition is one that has a volume.
     used = [
         (blocks, first)
         for blocks, first, kind in entries

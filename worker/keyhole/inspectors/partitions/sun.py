@@ -9,8 +9,9 @@ Source: Linux, `block/partitions/sun.c`.
 | 444 | 8 x 8 | partitions: first cylinder u32, sectors u32 |
 | 508 | 4 | DA BE, checksum u16: the exclusive or of all 16-bit words is zero |
 
-By convention the third partition is the whole disk. A sector has 512 bytes. sfdisk takes a label with another
-checksum, too, Linux and libblkid do not; here it must have a VTOC then, for DA BE is little to go by.
+By convention the third partition is the whole disk. A sector has 512 bytes. sfdisk accepts a label with a
+wrong checksum; Linux and libblkid do not. Keyhole accepts such a label only if it has a VTOC, because DA BE
+alone proves little.
 """
 
 from struct import unpack

@@ -1,4 +1,4 @@
-"""A partition table, whatever its kind, and its partitions."""
+"""A partition table of any kind, and its partitions."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Partition(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first byte after it."""
+        """The offset of the first byte after the partition."""
         return self.offset + self.length
 
 
@@ -25,8 +25,8 @@ class Table(NamedTuple):
         name: libblkid's name for this kind of table.
         sector: The size of its sectors in bytes.
         partitions: The partitions in use.
-        findings: What is wrong or unusual in the table itself, whatever the disk's length.
-        doubtful: Some readers take it for a table and others do not, and the evidence is weak.
+        findings: Errors and oddities in the table itself, whatever the disk's length.
+        doubtful: Whether only some readers take it for a table, and the evidence is weak.
         likely: Whether a doubtful table looks like one. If not, it counts only if a partition begins within
             the disk.
         end: Where the disk ends, in bytes, if the table says so.
@@ -60,12 +60,12 @@ class Table(NamedTuple):
         return findings
 
     def overlapping(self) -> list[Finding]:
-        """A finding if partitions lie in each other. Linux and libblkid take them as they are."""
+        """A finding if partitions overlap. Linux and libblkid accept overlapping partitions."""
         if any(second.offset < first.end for first, second in pairwise(sorted(self.partitions))):
             return [odd("partitions overlap")]
         return []
 
 
 def odd(message: str) -> Finding:
-    """A finding about what is unusual in a table that every reader takes."""
+    """A finding about something unusual in a table that every reader accepts."""
     return found("structure", message, Severity.INFO)
