@@ -86,7 +86,7 @@ class FileInspector:
     """A disk image inspector that is shown the image piece by piece and stores as little of it as it can.
 
     This base class is the inspector of raw images: it matches everything, and its virtual size is its length.
-    Subclasses set `NAME` and override `post_process`, `format_match`, `virtual_size` and what else they know.
+    Subclasses set `NAME` and override `post_process`, `format_match`, `virtual_size` and other facts.
 
     Args:
         tracing: Log what is found, at debug level.
@@ -230,7 +230,7 @@ class FileInspector:
 
     @property
     def complete(self) -> bool:
-        """Whether everything wanted is here, or can no longer matter."""
+        """Whether everything wanted has arrived, or can no longer matter."""
         return all(region.settled(self._size) for region in self._regions.values())
 
     @property

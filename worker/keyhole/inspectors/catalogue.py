@@ -195,7 +195,8 @@ CONTAINER_FORMATS: Final = frozenset(
 COMPRESSED_FORMATS: Final = frozenset(
     inspector.NAME for inspector in ALL if inspector.LAYER is Layer.COMPRESSED
 )
-#: The inspectors by format name. If several share a name, it stands for the first row's, the established one.
+#: The inspectors by format name. If several share a name, it means the one in the first row: the established
+#: class.
 INSPECTORS: Final[Mapping[str, type[FileInspector]]] = {
     name: next(each.inspector for each in FORMATS if name in each.names)
     for one in FORMATS

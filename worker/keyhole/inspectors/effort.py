@@ -20,7 +20,7 @@ from typing import Final
 
 #: Steps between two calls of the watch. Reading the CPU time takes a system call, as long as a few steps.
 STEPS: Final = 64
-#: The steps that a call into a library counts as. They are enough to call the watch.
+#: The steps that a call into a library counts for: as many as lead to one call of the watch.
 CALL: Final = STEPS
 
 

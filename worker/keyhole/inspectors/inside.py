@@ -23,7 +23,7 @@ class Look(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether everything wanted is here, or can no longer matter."""
+        """Whether everything wanted has arrived, or can no longer matter."""
 
     @property
     def holds_much(self) -> bool:
@@ -63,7 +63,7 @@ class Inside:
         thorough: Whether all maps of an image are read, instead of a sample.
     """
 
-    #: Opens an inspection. The module `inspection` sets it on import, because only that knows all formats.
+    #: Opens an inspection. The module `inspection` sets it on import, because no other knows all formats.
     opener: ClassVar[Callable[["Inside"], Look]]
     #: Names the format of a disk image by its first bytes; `None` if they have no magic number. Set likewise.
     format_by_prefix: ClassVar[Callable[[bytes], str | None]]

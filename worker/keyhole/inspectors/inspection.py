@@ -55,8 +55,8 @@ class Inspection:
         self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
-        # In order of precedence: the first that matches names the object's format. Empty until the front is
-        # here.
+        # In order of precedence: the first that matches names the object's format. Empty until the front has
+        # arrived.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
         self._text = VMDKTextInspector(tracing)
@@ -114,7 +114,7 @@ class Inspection:
 
     @property
     def complete(self) -> bool:
-        """Whether everything wanted is here, or can no longer matter."""
+        """Whether everything wanted has arrived, or can no longer matter."""
         return self._narrowed and all(
             self._disk.complete_but_between
             if inspector is self._disk and not self._between_matters
@@ -225,8 +225,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
-        # In an image, only the first bytes may hold a volume's superblock. The bytes after them are the
-        # guest's data.
+        # If the first bytes are those of an image, only they may hold a volume's superblock. The bytes after
+        # them are the guest's data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         if len(shown) < len(front):
             self._each(lambda inspector: inspector.feed(0, front))
@@ -240,7 +240,7 @@ class Inspection:
 
     @property
     def _between_matters(self) -> bool:
-        """Whether to look for volumes between front and end: only once it is clear that no end matches."""
+        """Whether to look for volumes between front and end: only once no format can match by the end."""
         return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
     @property

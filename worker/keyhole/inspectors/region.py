@@ -34,7 +34,7 @@ class CaptureRegion:
         self.offset = offset
         self.length = length
         # (start, data) pairs in ascending order that neither touch nor overlap; nearly always there is one.
-        # A growing piece is a bytearray. `data` turns it into bytes and keeps these, as it is called often.
+        # A growing piece is a bytearray. `data` turns it into bytes for good, because `data` is read often.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:

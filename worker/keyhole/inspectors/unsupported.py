@@ -47,7 +47,7 @@ FRONTS: Final[tuple[tuple[str, bytes], ...]] = (
     ("partclone", b"partclone-image"),
     ("partimage", b"PaRtImAgE-VoLuMe"),
 )
-#: The end of an encrypted DMG of the first version (libmodi's documentation).
+#: The mark at the end of an encrypted DMG of the first version (libmodi's documentation).
 ENCRYPTED_DMG_END: Final = b"cdsaencr"
 
 QCOW_MAGIC: Final = b"QFI\xfb"

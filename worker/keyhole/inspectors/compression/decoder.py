@@ -35,7 +35,7 @@ ZEROS = re.compile(rb"\0++")
 
 
 class DecodingError(Exception):
-    """Ends the decoding of an object, for the reason in `finding`."""
+    """Ends the decoding of an object. The attribute `finding` gives the reason."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)

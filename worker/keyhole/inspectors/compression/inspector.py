@@ -73,7 +73,7 @@ class CompressedInspector(ContainerInspector):
         self._replay: Replay | None = None
         self._piece = ""
         self._header: Mapping[str, object] = {}
-        # The outcome at the moment when the member wanted nothing more within reach, and the one at the end.
+        # The outcome when the member wanted nothing more within reach, and the outcome at the end.
         self._looked: Outcome | None = None
         self._ended: Outcome | None = None
         self.new_region("front", CaptureRegion(0, FRONT_BYTES))
@@ -94,7 +94,7 @@ class CompressedInspector(ContainerInspector):
         return self._outcome is None
 
     def post_process(self) -> None:
-        """Decompress the next piece, once it is here."""
+        """Decompress the next piece once it has arrived."""
         if not self.filled("front") or not self.format_match:
             return
         if self._replay is None and self._outcome is None:

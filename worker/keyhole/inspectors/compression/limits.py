@@ -6,7 +6,7 @@ harmless. An object is a bomb (`decompression_bomb`, unsafe) if
 
 - it expands more than a hundredfold, beyond the limit, and holds no disk image that would explain the ratio;
 - it needs more memory than its own tools grant by default;
-- it consists of thousands of streams that hold next to nothing;
+- it consists of thousands of streams that hold almost no data;
 - it is compressed three times or more, which only multiplies the ratios.
 
 An object that holds a disk image and is larger than the limit stays undecided (`decompression_limit`,

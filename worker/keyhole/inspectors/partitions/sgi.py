@@ -28,7 +28,7 @@ def parse(front: bytes) -> Table | None:
     if not header.startswith(MAGIC) or len(header) < SECTOR:
         return None
     entries = [unpack(">III", header[at : at + 12]) for at in range(312, 504, 12)]
-    # The partition of the whole disk comes last, so that the first partition is one that has a volume.
+    # The partition of the whole disk comes last, so that the first one is a partition that holds a volume.
     used = [
         (blocks, first)
         for blocks, first, kind in entries

@@ -40,7 +40,7 @@ _CRC64_TABLE = tuple(_crc64_of(byte) for byte in range(256))
 
 
 def fletcher64(data: bytes) -> int:
-    """The checksum of APFS: two sums of little-endian words that make the sum over data and checksum zero."""
+    """The checksum of APFS: two sums of little-endian words, so that data and checksum sum up to zero."""
     sums: tuple[int, ...] = tuple(accumulate(unpack_from(f"<{len(data) // 4}I", data)))
     low = ALL_ONES - (sums[-1] + sum(sums)) % ALL_ONES
     high = ALL_ONES - (sums[-1] + low) % ALL_ONES

@@ -49,7 +49,7 @@ from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
 KIB, MIB = 1024, 1024**2
-#: No sector, block or cluster has more bytes than two to the power of this.
+#: No sector, block or cluster has more than two to the power of this many bytes.
 LARGEST_LOG = 32
 
 

@@ -54,7 +54,7 @@ MINIX_BITS = 1024 * 8
 MINIX_STATES = 3
 #: Where ext2 has its magic number, 53 EF.
 EXT_MAGIC_AT = ByteRange(1080, 2)
-#: An EROFS with 4,991 inodes has minix's magic number in the same place as a minix.
+#: An EROFS with 4,991 inodes has minix's magic number where minix has it.
 EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 
 

@@ -72,8 +72,8 @@ SIGNATURES: tuple[Signature, ...] = (
     linux.ZONEFS,
     packed.EROFS,
 )
-#: Types that override all others: a volume that is part of something, or encrypted, may also hold the
-#: superblock of another one.
+#: Types that override all others: a volume that is part of an array or a group, or that is encrypted, may
+#: also hold the superblock of another volume.
 FOREMOST = frozenset(
     {"linux_raid_member", "drbd", "LVM2_member", "crypto_LUKS", "VMFS_volume_member", "BitLocker"}
 )
