@@ -1,4 +1,4 @@
-"""Disk images written from their specifications, for the demo and the tests; no outside tool is needed.
+"""Build disk images from their specifications, for the demo and the tests, without outside tools.
 
 Every builder is a pure function that returns an `Image`, a sparse value. The same arguments give the same
 bytes: UUIDs and times are fixed. The images are whole and valid; to get a broken or hostile one, patch or

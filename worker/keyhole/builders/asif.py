@@ -7,9 +7,10 @@ Header (big-endian; github.com/huven/asif-format)::
     48  sectors u64                    56  sectors at most u64
     64  chunk size u32                 68  sector size u16
 
-A directory is its sequence number u64 and the chunk of each table u64; the higher number counts. With a chunk
-of 1 MiB a table is 63 groups of 2,048 data chunks u64 (two flag bits, 01: all written; place) and one bitmap
-chunk u64. Directories and their padding take chunk 0 here.
+A directory holds its sequence number u64, then the chunk number of each table u64. The directory with the
+higher sequence number is valid. With chunks of 1 MiB, a table has 63 groups; each group has 2,048 data chunk
+entries u64 (two flag bits, 01: all written; then the place) and one bitmap chunk entry u64. This builder puts
+the directories and their padding into chunk 0.
 """
 
 import struct
@@ -29,7 +30,7 @@ IMAGE_UUID = UUID("4b657968-6f6c-4000-8000-617369662d31")
 
 
 def asif(virtual_size: int, *, allocated: Allocated = 0) -> Image:
-    """An ASIF image of `virtual_size` bytes with these chunks of 1 MiB `allocated`; without metadata."""
+    """An ASIF image of `virtual_size` bytes without metadata; `allocated` 1 MiB chunks hold a pattern."""
     written = block_numbers(allocated, ceil_div(virtual_size, CHUNK_SIZE))
     tables = sorted({chunk // TABLE_CHUNKS for chunk in written})
     table_place = {table: 1 + index for index, table in enumerate(tables)}

@@ -7,8 +7,9 @@ Header, at byte 0, 512 bytes (little-endian; QEMU `block/bochs.c`, struct bochs_
      72  catalog entries u32          76  bytes of an extent's bitmap u32     80  bytes of an extent u32
      84  version 1: virtual size u64; version 2: a time u32, then the virtual size u64
 
-The catalog follows: a u32 for each extent, its place among those stored, or FFFFFFFF. Behind it each stored
-extent's bitmap, padded to a sector, with a bit for each sector that holds data, and the extent.
+The catalog follows. It has a u32 for each extent: its index among the stored extents, or FFFFFFFF if it is
+not stored. After the catalog comes each stored extent: first its bitmap, padded to a sector, with a bit for
+each sector that holds data, then its content.
 """
 
 import struct
@@ -20,7 +21,7 @@ HEADER_SIZE = 512
 EXTENT_SIZE = 1 << 20
 FREE = 0xFFFFFFFF
 VERSIONS = {1: 0x00010000, 2: 0x00020000}
-#: The first sector of an extent, which has the pattern, holds data.
+#: Bitmap of an extent whose first sector holds data: the pattern is there.
 FIRST_SECTOR = b"\1"
 
 

@@ -22,10 +22,10 @@ BLOCK_SIZE = 64 << 10
 
 
 def cloop(virtual_size: int, *, block_size: int = BLOCK_SIZE, allocated: Allocated = 0) -> Image:
-    """A cloop image of `virtual_size` bytes whose `allocated` blocks hold a pattern. All blocks are stored.
+    """A cloop image of `virtual_size` bytes. It stores all blocks; the `allocated` ones hold a pattern.
 
     Raises:
-        ValueError: the size is not whole blocks; the format has no other.
+        ValueError: the size is not a multiple of the block size, which the format requires.
     """
     blocks, rest = divmod(virtual_size, block_size)
     if rest:

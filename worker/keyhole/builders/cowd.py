@@ -1,15 +1,15 @@
-"""COWD, the copy-on-write extent of VMware's ESX: what a vmfsSparse disk's descriptor leads to.
+"""COWD, VMware ESX's copy-on-write extent, which the descriptor of a vmfsSparse disk names.
 
 Header, 2,048 bytes (little-endian; VMware "Virtual Disk Format 5.0", "ESX Server Sparse Extents")::
 
      0  "COWD"                      4  version u32 = 1                8  flags u32: 1 root, 2 can be checked
     12  capacity u32, sectors      16  grain u32, sectors            20  grain directory u32, sector
     24  its entries u32            28  next free sector u32
-    32  of a root cylinders, heads, sectors u32; of a child the parent's name, 1024
+    32  in a root: cylinders, heads, sectors u32; in a child: the parent's name, 1024
     1648  not closed cleanly u32
 
-The grain directory follows the header; then grain tables of 4,096 entries, each in front of the first grain
-that it maps. Entries are sectors, u32.
+The grain directory follows the header. Then come the grain tables of 4,096 entries; each precedes the first
+grain that it maps. An entry is a sector number u32.
 """
 
 import struct
@@ -29,7 +29,7 @@ def cowd(
 ) -> Image:
     """A COWD extent of `virtual_size` bytes whose `allocated` grains hold a pattern.
 
-    It is a root, or a child of the `parent` that it names.
+    Without `parent` it is a root; with `parent` it is a child that names this parent.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     numbers = block_numbers(allocated, ceil_div(capacity, grain_sectors))

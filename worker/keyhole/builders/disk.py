@@ -29,7 +29,7 @@ from keyhole.builders.image import Image
 GPT_ENTRIES = 128
 GPT_ENTRY_SIZE = 128
 
-#: The first partition starts at 1 MiB. Partitioning tools have aligned it so since there are 4 KiB sectors.
+#: The first partition starts at 1 MiB, where partitioning tools put it since 4 KiB sectors exist.
 FIRST_PARTITION = 1 << 20
 
 DISK_GUID = UUID("4b657968-6f6c-4000-8000-6770742d3030")
@@ -45,7 +45,7 @@ def mbr_disk(size: int, partitions: Sequence[tuple[int, int, int]] = ((0x83, 204
 
 
 def gpt_disk(size: int, *, partitions: int = 1, sector: int = SECTOR) -> Image:
-    """A disk of `size` bytes with protective MBR, both GPT headers and `partitions` equal partitions.
+    """A disk of `size` bytes with protective MBR, both GPT headers and `partitions` partitions of equal size.
 
     `size` is a multiple of `sector`, the logical sector in bytes: 512 or 4096.
     """
@@ -69,7 +69,7 @@ def gpt_disk(size: int, *, partitions: int = 1, sector: int = SECTOR) -> Image:
 
 
 def _mbr(partitions: Sequence[tuple[int, int, int]]) -> bytes:
-    # The CHS fields hold the largest value they can, which says "use the LBA fields".
+    # The CHS fields hold their largest value, which means "use the LBA fields".
     entries = b"".join(
         struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", first, sectors)
         for kind, first, sectors in partitions

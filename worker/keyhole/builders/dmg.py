@@ -22,7 +22,7 @@ from uuid import UUID
 from keyhole.builders.guest import SECTOR, Allocated, block_numbers, pattern
 from keyhole.builders.image import Image
 
-#: A mebibyte: a chunk that every reader takes.
+#: Chunks of 1 MiB, a size that every reader accepts.
 BLOCK_SIZE = 1 << 20
 RAW, IGNORE, END = 1, 2, 0xFFFFFFFF
 SEGMENT_UUID = UUID("4b657968-6f6c-4000-8000-646d672d3031")
@@ -56,9 +56,9 @@ PLIST = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def dmg(virtual_size: int, *, allocated: Allocated = 0, segments: int = 1) -> Image:
-    """A DMG of `virtual_size` bytes, whole mebibytes; its `allocated` blocks of 1 MiB are stored as they are.
+    """A DMG of `virtual_size` bytes, whole mebibytes; its `allocated` 1 MiB blocks are stored uncompressed.
 
-    More than one of `segments` says that this is the first file of several.
+    If `segments` is more than 1, the trailer says that this is the first of that many files.
     """
     blocks = virtual_size // BLOCK_SIZE
     written = block_numbers(allocated, blocks)

@@ -1,4 +1,4 @@
-"""EWF, the evidence files of EnCase: sections one behind the other, chunks of 32 KiB in one of them.
+"""EWF, EnCase's evidence files: a chain of sections, one of which holds the data in chunks of 32 KiB.
 
 File header (little-endian; libewf, "Expert Witness Compression Format")::
 
@@ -8,13 +8,14 @@ Section's descriptor, 76 bytes, then its data::
 
      0  type, 16 bytes    16  next descriptor's offset u64    24  size u64    72  Adler-32 of the rest u32
 
-The sections here: `volume` (1,052 bytes: medium u8, chunks u32@4, sectors in a chunk u32, bytes in a sector
-u32, sectors u64, GUID@64, Adler-32 at the end), `sectors` (chunks, each with its Adler-32 behind), `table`
-(entries u32, base u64@8, Adler-32@20, offsets u32 of the chunks, Adler-32), `table2` (the same again), and
-`done` or `next`, which lead to themselves.
+This builder writes the sections `volume` (1,052 bytes: medium u8, chunks u32@4, sectors per chunk u32, bytes
+per sector u32, sectors u64, GUID@64, Adler-32 at the end), `sectors` (chunks, each followed by its Adler-32),
+`table` (entries u32, base u64@8, Adler-32@20, offsets u32 of the chunks, Adler-32), `table2` (a copy of
+`table`), and `done` or `next`, whose next descriptor is itself.
 
-Version 2 ("EVF2" 0D 0A 81 00, version 2.1, compression u16, segment u32, GUID) has its descriptors, 64 bytes,
-behind the data: type u32, flags u32, descriptor before u64, size u64, 64 u32, padding u32, MD5, Adler-32@60.
+Version 2 ("EVF2" 0D 0A 81 00, version 2.1, compression u16, segment u32, GUID) puts each descriptor, 64
+bytes, after its data: type u32, flags u32, offset of the previous descriptor u64, size u64, 64 u32, padding
+u32, MD5, Adler-32@60.
 """
 
 import struct
@@ -33,9 +34,10 @@ DEVICE, DONE, NEXT = 1, 15, 13
 def ewf(
     virtual_size: int, *, allocated: Allocated = 0, segment: int = 1, last: str = "done", first: bytes = b""
 ) -> Image:
-    """An E01 of `virtual_size` bytes, whole chunks of 32 KiB, all stored; those `allocated` hold a pattern.
+    """An E01 of `virtual_size` bytes, whole 32 KiB chunks, all stored; the `allocated` ones hold a pattern.
 
-    `segment` and `last` (`next`) make it one of several files. `first` is put before all as `header`.
+    `segment`, and `last` set to `next`, make it one of several files. `first` becomes a section `header`
+    before all others.
     """
     chunks = virtual_size // CHUNK_SIZE
     written = block_numbers(allocated, chunks)
@@ -84,7 +86,7 @@ def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
 
 
 def _descriptor(kind: bytes, at: int, length: int | None) -> bytes:
-    """A descriptor at `at` with data of `length` bytes; without any it leads to itself."""
+    """A descriptor at `at` for `length` bytes of data; without data, its next descriptor is itself."""
     following, size = (at, 0) if length is None else (at + 76 + length, 76 + length)
     fields = struct.pack("<16sQQ40x", kind, following, size)
     return fields + _sum(fields)

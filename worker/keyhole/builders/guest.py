@@ -1,8 +1,8 @@
 """The content of the virtual disk: which of its blocks hold data, and the pattern in them.
 
 A block is the unit that the format allocates: a qcow2 cluster, a VHD, VHDX or VDI block, a VMDK grain.
-Only the first sector of an allocated block holds a pattern, the rest is zeros; so an image that stores
-gigabytes stays cheap.
+Only the first sector of an allocated block holds a pattern. The rest is zeros, so that an image that stores
+gigabytes takes little memory.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from keyhole.builders.image import Image, ceil_div
 
 SECTOR = 512
 
-#: A number of blocks, counted from the disk's start, or the numbers of the blocks in the order they are
-#: stored.
+#: Either how many blocks are allocated, from the disk's start, or the numbers of the allocated blocks, in the
+#: order in which they are stored.
 Allocated = int | Sequence[int]
 
 

@@ -1,8 +1,8 @@
-"""The value that every builder returns: an image as its size and the pieces of it that are not zeros.
+"""The value that every builder returns: the image's size, and the pieces of it that are not zeros.
 
-A sparse value keeps a terabyte cheap: a builder states the few kilobytes that matter, and the rest is
-implied. Images are never changed; an operation returns a new one, so a test can spoil a copy and keep the
-original.
+An image of a terabyte takes little memory: a builder gives the few kilobytes that are not zeros, and all
+other bytes are zeros. An image is never changed. Each operation returns a new one, so that a test can damage
+a copy and keep the original.
 """
 
 from bisect import bisect_right
@@ -13,16 +13,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-#: Longest piece that `Image.of` joins from touching ones: enough for any table, too little to hold a disk.
+#: The longest piece, in bytes, that `Image.of` makes by joining pieces that touch: enough for any table, too
+#: little for a disk.
 JOINED_PIECE_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """`size` bytes, zeros except for `pieces`: (offset, data) in ascending order, apart, inside the image.
+    """`size` bytes, all zeros except `pieces`: (offset, data), in ascending order, without overlaps.
 
     Raises:
-        ValueError: a piece overlaps its neighbour or reaches past the end. A builder made a mistake.
+        ValueError: a piece overlaps its neighbour or reaches past the end. The builder has a bug.
     """
 
     size: int
@@ -39,7 +40,7 @@ class Image:
 
     @classmethod
     def of(cls, size: int, pieces: Iterable[tuple[int, bytes]]) -> Self:
-        """An image of `pieces` in any order; empty ones are dropped, short ones that touch are joined."""
+        """An image of `pieces`, in any order; empty ones are dropped, short ones that touch are joined."""
         return cls(size, tuple(_joined(sorted(pieces, key=itemgetter(0)))))
 
     def read(self, offset: int, length: int) -> bytes:
@@ -69,12 +70,12 @@ class Image:
         return type(self)(min(size, self.size), tuple(self._cut(0, size)))
 
     def patched(self, offset: int, data: bytes) -> Self:
-        """The image with `data` in place of what was at `offset`; the size stays."""
+        """The image with `data` written over the bytes at `offset`; the size stays the same."""
         end = offset + len(data)
         return self.of(self.size, (*self._cut(0, offset), (offset, data), *self._cut(end, self.size)))
 
     def appended(self, data: bytes) -> Self:
-        """The image with `data` behind its end."""
+        """The image with `data` appended."""
         return self.of(self.size + len(data), (*self.pieces, (self.size, data)))
 
     def _cut(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -103,10 +104,10 @@ def _joined(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
 
 
 def round_up(value: int, unit: int) -> int:
-    """The least multiple of `unit` that is not below `value`."""
+    """Round `value` up to a multiple of `unit`."""
     return ceil_div(value, unit) * unit
 
 
 def ceil_div(value: int, unit: int) -> int:
-    """How many of `unit` it takes to hold `value`."""
+    """Divide `value` by `unit` and round up."""
     return -(-value // unit)

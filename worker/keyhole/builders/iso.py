@@ -1,4 +1,4 @@
-"""Optical discs' images: ISO 9660, UDF, or both.
+"""Images of optical discs: ISO 9660, UDF, or both.
 
 ISO 9660 (ECMA-119): descriptors of 2,048 bytes from 32768 on, numbers little-endian and again big-endian::
 
@@ -8,9 +8,10 @@ ISO 9660 (ECMA-119): descriptors of 2,048 bytes from 32768 on, numbers little-en
     132  path table's bytes u32   140  path tables: u32 little-endian, -, u32 big-endian, -
     156  the root directory's record: 34 bytes                        881  version u8 = 1
 
-UDF (ECMA-167): `BEA01`, `NSR02`, `TEA01` each in 2,048 bytes (or a block) from 32768 on, an anchor in block
-256. Each of its descriptors begins with a tag: identifier u16, version u16, sum u8, -, serial u16, CRC u16
-and how many bytes that is of u16, block u32. Here are a partition (5), a logical volume (6), the end (8).
+UDF (ECMA-167): `BEA01`, `NSR02`, `TEA01`, each in 2,048 bytes (or a block), from 32768 on; an anchor in
+block 256. Each descriptor begins with a tag: identifier u16, version u16, sum u8, -, serial u16, CRC u16, the
+number of bytes that the CRC covers u16, block u32. This builder writes a partition (5), a logical volume (6)
+and the end (8).
 """
 
 import struct
@@ -36,7 +37,7 @@ def iso(
     el_torito: bool = False,
     udf: bool = False,
 ) -> Image:
-    """An ISO 9660 volume of `blocks` blocks with an empty root directory, with `udf` a bridge disc."""
+    """An ISO 9660 volume of `blocks` blocks with an empty root directory; with `udf`, a bridge disc."""
     pieces = []
     descriptors = [_volume_descriptor(1, blocks, name)]
     if el_torito:
@@ -59,7 +60,7 @@ def iso(
 
 
 def udf(blocks: int = 400, *, block_size: int = SECTOR, name: str = "KEYHOLE") -> Image:
-    """A UDF volume of `blocks` blocks: recognition, anchor, both sequences; in the partition nothing."""
+    """A UDF volume of `blocks` blocks: recognition, anchor, both sequences, and an empty partition."""
     step = max(block_size, SECTOR)
     recognition = [
         (32768 + index * step, b"\0" + what + b"\x01")
@@ -90,7 +91,7 @@ def _volume_descriptor(kind: int, blocks: int, name: str) -> bytes:
 
 
 def _record(identifier: bytes, system_use: bytes) -> bytes:
-    """A directory's record of itself (00) or of its parent (01)."""
+    """The record in a directory for the directory itself (00) or for its parent (01)."""
     rest = (
         _both(ROOT_BLOCK, 4) + _both(SECTOR, 4) + bytes(7) + b"\x02\0\0" + _both(1, 2) + b"\x01" + identifier
     )

@@ -1,4 +1,4 @@
-"""OVAs: a tar archive of a virtual machine, whose first file describes it (DMTF DSP0243, OVF 1.1)."""
+"""OVAs: tar archives of a virtual machine; the first file describes the machine (DMTF DSP0243, OVF 1.1)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +25,7 @@ ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 class OVADisk(NamedTuple):
-    """A disk of the machine: its file's name, what that is or where a link leads, and the disk's size."""
+    """A disk of the machine: its file's name, the file's content or a link's target, and the disk's size."""
 
     name: str
     content: Image | str
@@ -33,7 +33,7 @@ class OVADisk(NamedTuple):
 
 
 def ova(disks: Sequence[OVADisk], *, descriptor: str | None = None) -> Image:
-    """An OVA with these disks, which its `descriptor` names, or another one does that is given."""
+    """An OVA with these disks and with `descriptor`, or by default with a descriptor that names the disks."""
     text = (ovf(disks) if descriptor is None else descriptor).encode()
     entries: list[Entry] = [("sample.ovf", Image.of(len(text), [(0, text)]))]
     return tar([*entries, *((disk.name, disk.content) for disk in disks)])

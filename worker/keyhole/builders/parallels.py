@@ -8,8 +8,8 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/parallels`, "Header")::
      44  in use u32: 746F6E59 open, 312E3276 closed     48  data area's first sector u32
      52  flags u32: 1 empty    56  format extension's sector u64
 
-The BAT follows ("BAT"): a u32 for each cluster, 0 if it is free, else its place in clusters, or in sectors
-with the older of the two magics.
+The BAT follows ("BAT"). It has a u32 for each cluster: 0 if the cluster is free, else its place, in clusters.
+With the older of the two magics the place is in sectors.
 """
 
 import struct
@@ -33,8 +33,8 @@ def parallels(
 ) -> Image:
     """A Parallels image of `virtual_size` bytes, whole sectors, whose `allocated` clusters hold a pattern.
 
-    `extended` chooses the newer magic, whose data begins at a whole cluster. With the older it begins in the
-    sector behind the BAT, and the header does not say where.
+    `extended` chooses the newer magic, with which the data begins at a cluster boundary. With the older magic
+    the data begins in the sector after the BAT, and the header does not say where.
     """
     entries = ceil_div(virtual_size, cluster_size)
     numbers = block_numbers(allocated, entries)

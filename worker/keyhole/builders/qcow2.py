@@ -41,12 +41,12 @@ Extension = tuple[int, bytes]
 LUKS = 2
 ZSTD = 1
 HEADER_LENGTH = {2: 72, 3: 112}
-#: Refcounts of 1 << 4 bits.
+#: A refcount has 1 << 4 bits.
 REFCOUNT_ORDER = 4
 REFCOUNT_SIZE = 2
 REFCOUNT_ONE = 1 << 63
 
-#: Every one of an extended entry's 32 subclusters is allocated, none reads as zeros ("Extended L2 Entries").
+#: All 32 subclusters of an extended entry are allocated, and none reads as zeros ("Extended L2 Entries").
 ALL_SUBCLUSTERS = 0xFFFFFFFF
 
 #: 1 January 2024, in seconds since 1970.
@@ -130,7 +130,7 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
 
 @dataclass(frozen=True, slots=True)
 class _Disk:
-    """The virtual disk as the tables divide it: its size, and the bytes of a cluster and of an L2 entry."""
+    """How the tables divide the virtual disk: its size, and the bytes of a cluster and of an L2 entry."""
 
     virtual_size: int
     cluster: int
@@ -138,17 +138,17 @@ class _Disk:
 
     @property
     def table_entries(self) -> int:
-        """The guest clusters that one L2 table maps."""
+        """The number of guest clusters that one L2 table maps."""
         return self.cluster // self.l2_entry
 
     @property
     def l1_count(self) -> int:
-        """The entries of the L1 table."""
+        """The number of entries in the L1 table."""
         return ceil_div(self.virtual_size, self.cluster * self.table_entries)
 
     @property
     def l1_size(self) -> int:
-        """The bytes of the L1 table."""
+        """The size of the L1 table in bytes."""
         return 8 * self.l1_count
 
     def l1_entries(self, l1: int, l2: Mapping[int, int], flags: int) -> Iterator[tuple[int, bytes]]:
@@ -167,10 +167,10 @@ class _Disk:
 
 
 class _Clusters:
-    """The file's clusters in order: header, refcount table, refcount blocks, and those that are taken.
+    """The file's clusters in order: header, refcount table, refcount blocks, then those that are taken.
 
-    `sizes` are the bytes of all that will be taken. They decide how many refcount blocks, and for those how
-    large a table, are needed; and these have refcounts, too.
+    `sizes` are the sizes in bytes of everything that will be taken. They decide how many refcount blocks are
+    needed, and how large a table those need. The table and the blocks have refcounts, too.
     """
 
     def __init__(self, cluster: int, sizes: Sequence[int]) -> None:
@@ -188,11 +188,11 @@ class _Clusters:
 
     @property
     def end(self) -> int:
-        """The offset behind the last cluster taken: the file's size."""
+        """The end of the last cluster taken, which is the file's size."""
         return len(self._counts) * self.cluster
 
     def take(self, size: int, *, refcount: int = 1) -> int:
-        """Take clusters for `size` bytes, return the offset of the first."""
+        """Take clusters for `size` bytes, and return the offset of the first."""
         offset = self.end
         self._counts += [refcount] * self._clusters(size)
         return offset
@@ -203,7 +203,7 @@ class _Clusters:
         blocks = range(first, first + self.blocks * self.cluster, self.cluster)
         return [
             (self.table_offset, struct.pack(f">{self.blocks}Q", *blocks)),
-            # The blocks lie behind each other, so the refcounts run on from one to the next.
+            # The blocks are contiguous, so the refcounts continue from one to the next.
             (first, struct.pack(f">{len(self._counts)}H", *self._counts)),
         ]
 
@@ -213,7 +213,7 @@ class _Clusters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
-    """The first cluster; pairs are a table's offset and clusters, or a count and the offset."""
+    """The first cluster; a pair is a table's offset and its clusters, or a count and an offset."""
 
     version: int
     cluster_bits: int
@@ -227,7 +227,7 @@ class _Header:
     backing_file: str
 
     def packed(self) -> bytes:
-        """Header, extensions and backing file's name, one behind the other."""
+        """The header, the extensions and the backing file's name, one after the other."""
         length = HEADER_LENGTH[self.version]
         extensions = b"".join(
             struct.pack(">II", kind, len(data)) + data.ljust(round_up(len(data), 8), b"\0")

@@ -9,8 +9,8 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/qed_spec`, "Header")::
      40  L1 table's offset u64                         48  virtual size u64
      56  backing name's offset u32                     60  its length u32
 
-The L1 table follows the header's cluster; then L2 tables, each in front of the first guest cluster that it
-maps. Entries are offsets, u64.
+The L1 table follows the header's cluster. Then come the L2 tables; each precedes the first guest cluster that
+it maps. An entry is an offset u64.
 """
 
 import struct
@@ -35,7 +35,7 @@ def qed(
 ) -> Image:
     """A QED image of `virtual_size` bytes whose `allocated` guest clusters hold a pattern.
 
-    `table_size` counts clusters. `features` adds feature bits to the one that a `backing_file` sets.
+    `table_size` is in clusters. `features` adds feature bits to the bit that `backing_file` sets.
     """
     table = table_size * cluster_size
     numbers = block_numbers(allocated, ceil_div(virtual_size, cluster_size))

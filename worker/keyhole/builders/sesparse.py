@@ -1,4 +1,4 @@
-"""SESparse, the space-efficient extent of VMware's ESXi: what a seSparse disk's descriptor leads to.
+"""SESparse, VMware ESXi's space-efficient extent, which the descriptor of a seSparse disk names.
 
 Constant header, at sector 0 (little-endian, places and sizes in sectors; the format is not published: QEMU
 block/vmdk.c, VMDKSESparseConstHeader)::
@@ -12,8 +12,8 @@ Volatile header: 0xCAFECAFE u64, number of the next free table u64, of the next 
 replay the journal u64.
 
 Tables and grains are numbered within their areas, in the order in which they are first written. A directory
-entry u64 is 1 << 60 and the table's number. A table's entry u64 is 3 << 60 and the grain's number, the lowest
-12 bits of it above the others.
+entry u64 is 1 << 60 plus the table's number. A table's entry u64 is 3 << 60 plus the grain's number, whose
+lowest 12 bits are stored above its other bits.
 """
 
 import struct

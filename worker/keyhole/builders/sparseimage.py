@@ -1,4 +1,4 @@
-"""Apple's sparse image: index nodes of 4,096 bytes, and behind each the bands that it numbers.
+"""Apple's sparse image: index nodes of 4,096 bytes, each followed by the bands that it numbers.
 
 First node (big-endian; libmodi, "Mac OS disk image types")::
 
@@ -23,7 +23,7 @@ FIRST_BANDS, OTHER_BANDS = 1008, 1010
 
 
 def sparseimage(virtual_size: int, *, allocated: Allocated = 0, band_size: int = BAND_SIZE) -> Image:
-    """A sparse image of `virtual_size` bytes with these bands `allocated`; above 1,008 it has more nodes."""
+    """A sparse image of `virtual_size` bytes with these `allocated` bands; above 1,008 it has more nodes."""
     written = block_numbers(allocated, ceil_div(virtual_size, band_size))
     nodes = [written[:FIRST_BANDS]]
     nodes += [written[at : at + OTHER_BANDS] for at in range(FIRST_BANDS, len(written), OTHER_BANDS)]

@@ -1,10 +1,10 @@
-r"""Tar archives, of POSIX's ustar.
+r"""Tar archives in POSIX's ustar format.
 
 Header, 512 bytes (POSIX.1-2017, pax, "ustar Interchange Format"); numbers are octal text and a NUL::
 
       0  name, 100         100  mode, owner, group, 8 each     124  size, 12        136  time, 12
-    148  checksum, 8       156  kind: 0 a file, 2 a symbolic link    157  what a link leads to, 100
-    257  "ustar\0" "00"    265  names of owner and group, 32 each    345  before the name, 155
+    148  checksum, 8       156  kind: 0 a file, 2 a symbolic link    157  target of a link, 100
+    257  "ustar\0" "00"    265  names of owner and group, 32 each    345  prefix of the name, 155
 
 The data follow, padded to a block. Two blocks of zeros end the archive, which is padded to 20 blocks.
 """
@@ -21,7 +21,7 @@ HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 MODIFIED = 1_777_636_800
 FILE, SYMLINK = b"0", b"2"
 
-#: A name and what it names; text is where a symbolic link leads.
+#: A name, and either a file's content or, as text, a symbolic link's target.
 Entry = tuple[str, Image | str]
 
 

@@ -10,7 +10,7 @@ Header, at byte 0 (little-endian; VirtualBox `VDICore.h`, version 1.1)::
     0x180  blocks u32              0x184  allocated blocks u32
     0x188  UUIDs, little-endian: own, last snapshot's, parent's, parent's snapshot
 
-The map holds one u32 for each block: its place in the data area, in blocks, or FFFFFFFF if it is free.
+The map has a u32 for each block: its place in the data area, in blocks, or FFFFFFFF if the block is free.
 """
 
 import struct
@@ -38,8 +38,8 @@ def vdi(
 ) -> Image:
     """A VDI of `virtual_size` bytes in blocks of 1 MiB.
 
-    `image_type` 2 is static: every block has its place in the file, and `allocated` says which hold a
-    pattern. `parent_uuid` goes with `image_type` 4, a differencing image, which qemu refuses to open.
+    With `image_type` 2 (fixed) the file stores every block, and `allocated` says which blocks hold a pattern.
+    `parent_uuid` is for `image_type` 4, a differencing image, which qemu refuses to open.
     """
     blocks = ceil_div(virtual_size, BLOCK_SIZE)
     written = block_numbers(allocated, blocks)

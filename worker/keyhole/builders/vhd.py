@@ -17,8 +17,8 @@ Dynamic header, 1024 bytes ("Dynamic Disk Header Format")::
     36  checksum u32           40  parent's UUID           56  parent's time u32
     64  parent's name, UTF-16BE, 512 bytes                576  eight parent locators of 24 bytes
 
-A table entry is the sector of a block's bitmap, which its data follows, or FFFFFFFF. A checksum is the one's
-complement of the sum of all other bytes. Virtual PC before 2004 wrote footers of 511 bytes.
+A table entry is the sector of a block's bitmap, or FFFFFFFF; the block's data follows its bitmap. A checksum
+is the one's complement of the sum of all other bytes. Virtual PC before 2004 wrote footers of 511 bytes.
 """
 
 import struct
@@ -33,7 +33,7 @@ DYNAMIC_HEADER_SIZE = 1024
 NOWHERE = 0xFFFFFFFFFFFFFFFF
 FREE = 0xFFFFFFFF
 
-#: The largest geometry that the footer's fields take: a disk of about 127 GiB.
+#: The largest geometry that fits into the footer's fields: a disk of about 127 GiB.
 MAX_CHS_SECTORS = 65535 * 16 * 255
 
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
@@ -52,7 +52,7 @@ def vhd_fixed(
     creator: bytes = b"qem2",
     footer_size: Literal[512, 511] = 512,
 ) -> Image:
-    """A fixed VHD: `content` (or zeros), `virtual_size` bytes of it, and a footer."""
+    """A fixed VHD: `virtual_size` bytes of `content` (or zeros), and a footer."""
     disk = content or Image(virtual_size)
     if disk.size != virtual_size:
         raise ValueError(f"the content has {disk.size} bytes, the disk {virtual_size}")
@@ -67,10 +67,10 @@ def vhd_dynamic(
     allocated: Allocated = 0,
     parent_name: str | None = None,
 ) -> Image:
-    """A dynamic VHD; with `parent_name`, a differencing one that finds its parent beside itself.
+    """A dynamic VHD; with `parent_name`, a differencing one whose parent is in the same folder.
 
-    The footer states `virtual_size` as the current size and the geometry nearest below it. qemu believes the
-    size or the geometry, depending on the `creator`.
+    The footer states `virtual_size` as the current size, and the nearest geometry that is not larger. The
+    `creator` decides whether qemu uses the size or the geometry.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)

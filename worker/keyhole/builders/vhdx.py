@@ -13,9 +13,9 @@ The rest lies at multiples of 1 MiB: the log, the metadata region, the BAT and t
 Metadata region: "metadata" + entries u16 at 10; entries of 32 bytes from 32: item GUID, offset in the region
 u32, length u32, flags u32. The items themselves start at 64 KiB.
 
-BAT entry u64: state in the low 3 bits (0 not present, 6 fully present), file offset in MiB from bit 20. After
-every chunk of payload entries follows one for the chunk's sector bitmap. A CRC-32C is taken with its own
-field zero.
+BAT entry u64: state in the low 3 bits (0 not present, 6 fully present), file offset in MiB from bit 20. Every
+chunk of payload entries is followed by one entry for the chunk's sector bitmap. A CRC-32C is computed with
+its own field zero.
 """
 
 import struct
@@ -34,7 +34,7 @@ REGION_TABLE_SIZE = 64 << 10
 LOG_SIZE = MIB
 METADATA_SIZE = MIB
 
-#: Offset of the first item in the metadata region, whose table takes what is before it.
+#: Offset of the first item in the metadata region. The region's table lies before it.
 ITEMS_OFFSET = 64 << 10
 
 #: The sectors that one sector bitmap of 1 MiB covers (section 2.5).
@@ -71,14 +71,14 @@ def vhdx(
     parent: str | None = None,
     log_guid: UUID = NO_LOG,
 ) -> Image:
-    """A dynamic VHDX of `virtual_size` bytes; `parent`, a relative path, makes it a differencing one.
+    """A dynamic VHDX of `virtual_size` bytes; with `parent`, a relative path, a differencing one.
 
-    `metadata_offset` and `bat_offset` are multiples of 1 MiB; the log takes the first free place, and the
-    payload follows whatever comes last. A nonzero `log_guid` says that the log, which is empty here, must be
-    replayed.
+    `metadata_offset` and `bat_offset` are multiples of 1 MiB. The log takes the first free place, and the
+    payload follows the last of the three. A nonzero `log_guid` says that the log, which is empty here, must
+    be replayed.
 
     Raises:
-        ValueError: the two regions lie over each other.
+        ValueError: the two regions overlap.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)
@@ -115,7 +115,7 @@ def vhdx(
 
 
 def _first_free(spans: list[tuple[int, int]]) -> int:
-    """The first place from 1 MiB on for the log, beside the regions in `spans`."""
+    """The first place for the log, from 1 MiB on, that does not overlap the regions in `spans`."""
     candidate = MIB
     for offset, length in sorted(spans):
         if candidate + LOG_SIZE <= offset:
@@ -154,7 +154,7 @@ def _with_checksum(structure: bytes) -> bytes:
 
 
 def _metadata(virtual_size: int, block_size: int, locator: bytes) -> list[tuple[int, bytes]]:
-    """The metadata table and its items (section 2.6.2), by their offset in the region."""
+    """The metadata table and its items (section 2.6.2), each with its offset in the region."""
     disk_flags = REQUIRED | VIRTUAL_DISK
     items = [
         (FILE_PARAMETERS, REQUIRED, struct.pack("<II", block_size, HAS_PARENT if locator else 0)),
@@ -176,7 +176,7 @@ def _metadata(virtual_size: int, block_size: int, locator: bytes) -> list[tuple[
 
 
 def _parent_locator(relative_path: str) -> bytes:
-    """Key-value pairs that lead to the parent (sections 2.6.2.6.1 and 2.6.2.6.3)."""
+    """Key-value pairs that locate the parent (sections 2.6.2.6.1 and 2.6.2.6.3)."""
     pairs = {"parent_linkage": f"{{{PARENT_DATA_WRITE_ID}}}", "relative_path": relative_path}
     words = [(key.encode("utf-16-le"), value.encode("utf-16-le")) for key, value in pairs.items()]
     locator = struct.pack("<16s2xH", VHDX_PARENT.bytes_le, len(words))

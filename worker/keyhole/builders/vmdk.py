@@ -9,14 +9,14 @@ Sparse extent header, at byte 0 (little-endian; VMware "Virtual Disk Format 5.0"
     48  redundant grain directory u64, sector
     56  grain directory u64, sector; all ones: see the footer
     64  overhead u64, sectors      72  unclean shutdown u8
-    73  "\n", " ", "\r\n", which a transfer as text spoils          77  compression u16: 0 none, 1 deflate
+    73  "\n", " ", "\r\n", which a transfer as text damages         77  compression u16: 0 none, 1 deflate
 
-A directory entry u32 is a grain table's sector, a table's entry u32 a grain's sector; 0 is "not there".
+A directory entry u32 is a grain table's sector; a table entry u32 is a grain's sector; 0 means "not stored".
 
-A stream-optimized extent ("Stream-Optimized Compressed Sparse Extents") is written in one pass: each grain
-with its sector and length before it, then the tables, each behind a marker of one sector (length in sectors
-u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of stream). The footer is the header
-with the directory's true place, the last sector but one.
+A stream-optimized extent ("Stream-Optimized Compressed Sparse Extents") is written in one pass. First come
+the grains, each after its sector and length; then the tables, each after a marker of one sector (length in
+sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of stream). The footer, in the
+last sector but one, is the header with the true place of the directory.
 """
 
 import struct
@@ -40,7 +40,7 @@ COMPRESSED, MARKERS = 1 << 16, 1 << 17
 
 END_OF_STREAM, GRAIN_TABLE, GRAIN_DIRECTORY, FOOTER = 0, 1, 2, 3
 
-#: A parentCID of a disk that has no parent.
+#: The parentCID of a disk without a parent.
 NO_PARENT = "ffffffff"
 
 
@@ -55,10 +55,11 @@ def vmdk_sparse(
     descriptor_sector: int = 1,
     allocated: Allocated = 0,
 ) -> Image:
-    """A sparse extent of `virtual_size` bytes with its descriptor inside, as hosted products write it.
+    """A sparse extent of `virtual_size` bytes with an embedded descriptor, as hosted products write it.
 
-    qemu looks for the descriptor at sector 1, whatever `descriptor_sector` says. `descriptor` replaces the
-    whole text; otherwise `extent_line` replaces its one extent line, and `extra_lines` follow the last line.
+    qemu looks for the descriptor at sector 1, whatever `descriptor_sector` is. `descriptor` replaces the
+    whole text. Without it, `extent_line` replaces the only extent line, and `extra_lines` follow the last
+    line.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE))
@@ -125,7 +126,7 @@ def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Ima
 
 
 def vmdk_flat_descriptor(text: str) -> Image:
-    """A lone text descriptor, such as one of a disk whose extents are other files."""
+    """A text descriptor in a file of its own, as for a disk whose extents are other files."""
     data = text.encode()
     return Image.of(len(data), [(0, data)])
 
@@ -159,7 +160,7 @@ def _descriptor(
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """The sparse extent header; all places and lengths in sectors."""
+    """The sparse extent header; all places and lengths are in sectors."""
 
     version: int
     flags: int
@@ -171,7 +172,7 @@ class _Header:
     compression: int
 
     def packed(self, *, directory: int | None = None) -> bytes:
-        """The header as it is written; as a footer, with the place of the `directory`."""
+        """The header's bytes; for a footer, with the place of the `directory`."""
         return struct.pack(
             "<4sIIQQQQIQQQB4sH",
             b"KDMV",
@@ -191,7 +192,7 @@ class _Header:
 
 
 class _Stream:
-    """The parts of a stream-optimized extent behind its overhead, in the order they are written."""
+    """The parts of a stream-optimized extent after its overhead, in the order in which they are written."""
 
     def __init__(self, first_sector: int) -> None:
         self.sector = first_sector
@@ -203,7 +204,7 @@ class _Stream:
         return self._put(struct.pack("<QI", number * GRAIN_SECTORS, len(data)) + data)
 
     def marked(self, kind: int, data: bytes) -> int:
-        """Write a marker and the metadata it announces; return the sector of the metadata."""
+        """Write a marker and the metadata after it; return the sector of the metadata."""
         self._put(struct.pack("<QII", ceil_div(len(data), SECTOR), 0, kind).ljust(SECTOR, b"\0"))
         return self._put(data)
 

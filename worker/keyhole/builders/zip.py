@@ -2,14 +2,15 @@ r"""ZIP archives of stored members, as Info-ZIP writes them on Unix.
 
 Source: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3. Little-endian. A header before each member's data::
 
-      0  "PK\3\4"    4  version that is needed, flags, method, time, date, u16 each    14  CRC-32
-     18  packed size, size, u32 each    26  length of the name and of the extra fields, u16 each, which follow
+      0  "PK\3\4"    4  version needed, flags, method, time, date, u16 each    14  CRC-32
+     18  packed size, size, u32 each    26  lengths of the name and of the extra fields, u16 each; both follow
 
-The directory has another header for each, with "PK\1\2", the maker's version before the one that is needed,
-and behind the lengths: length of the comment, disk, internal attributes, u16 each, external attributes (the
-upper half is the mode on Unix) and offset, u32 each. Behind the directory stands the end record.
+The directory has another header for each member. It begins with "PK\1\2", has the maker's version before the
+version needed, and after the lengths: length of the comment, disk, internal attributes, u16 each, external
+attributes (the upper half is the mode on Unix) and offset, u32 each. The end record follows the directory.
 
-Numbers that are too large stand in a ZIP64 field, and those of the end record in a ZIP64 record before it.
+Numbers that are too large for a header are in a ZIP64 field; those of the end record are in a ZIP64 record
+before it.
 """
 
 import struct
@@ -76,7 +77,7 @@ def directory_header(name: bytes, numbers: Numbers, mode: int) -> bytes:
 
 
 def end_records(entries: int, length: int, offset: int, comment: bytes = b"") -> bytes:
-    """The records behind the directory, which has so many entries and bytes."""
+    """The records after a directory with this many entries and bytes."""
     stated = (min(entries, MANY), min(entries, MANY), min(length, BEYOND), min(offset, BEYOND))
     end = END.pack(b"PK\5\6", 0, 0, *stated, len(comment)) + comment
     if stated == (entries, entries, length, offset):
@@ -87,7 +88,7 @@ def end_records(entries: int, length: int, offset: int, comment: bytes = b"") ->
 
 
 def checksum_of(image: Image) -> int:
-    """CRC-32 of an image, whose zeros are not written out for it."""
+    """CRC-32 of an image, computed without writing out its zeros."""
     end, checksum = 0, 0
     for at, data in (*image.pieces, (image.size, b"")):
         checksum = _zeros_behind(checksum, at - end)
@@ -97,7 +98,7 @@ def checksum_of(image: Image) -> int:
 
 
 def _zeros_behind(checksum: int, count: int) -> int:
-    """The checksum with so many bytes of zero behind what it is of."""
+    """The checksum of the same data followed by this many zero bytes."""
     register, power = checksum ^ BEYOND, 1 << 23  # x^8: a byte
     while count:
         if count & 1:
