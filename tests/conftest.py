@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real Valkey, a local S3, qemu's own opinion of an image, and images it made."""
+"""Fixtures for all tests: a real Valkey, a local S3, qemu's opinion of an image, images that qemu made."""
 
 import json
 import logging
@@ -51,13 +51,13 @@ FACTS: dict[str, dict[str, Any]] = json.loads((FIXTURE_IMAGES / "facts.json").re
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """Started in the background by a shell, we ignore Ctrl-C, and so would all that we start."""
+    """A shell's background jobs ignore Ctrl-C, and so would all processes that such a test run starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """A command that is invoked within this process configures its logs, and a test may silence Keyhole's."""
+    """A command that a test runs in this process configures logging, and a test may silence Keyhole's."""
     root = logging.getLogger()
     levels = {logger: logger.level for logger in (root, logging.getLogger("keyhole"))}
     yield
@@ -69,7 +69,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """The URL of a Valkey of this test run's own."""
+    """The URL of a Valkey that only this test run uses."""
     with ValkeyServer(port=free_port()) as server:
         yield server.connection_url
 
@@ -85,14 +85,14 @@ def valkey(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def unsynced_url() -> Iterator[str]:
-    """The URL of a Valkey that never says that data are on its disk."""
+    """The URL of a Valkey that never confirms that data are on its disk."""
     with ValkeyServer(port=free_port(), config={"appendonly": "yes", "appendfsync": "no"}) as server:
         yield server.connection_url
 
 
 @pytest.fixture
 def unsynced(unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """A client of that Valkey, which is empty. It is waited for 0.1 s."""
+    """A client of that Valkey, which is empty. Keyhole waits 0.1 s for its confirmation."""
     monkeypatch.setattr(durability, "_LONGEST_WAIT_MS", 100)
     with connect(unsynced_url) as client:
         client.flushall()
@@ -101,7 +101,7 @@ def unsynced(unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[red
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
-    """The URL of a local S3 of this test run's own."""
+    """The URL of a local S3 that only this test run uses."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it logs every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -112,7 +112,7 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture
 def s3(moto_url: str) -> "Iterator[S3Client]":
-    """A client of that S3, whose event hooks are this test's alone."""
+    """A client of that S3. Its event hooks belong to this test alone."""
     client = boto3.client(
         "s3",
         endpoint_url=moto_url,
@@ -126,16 +126,16 @@ def s3(moto_url: str) -> "Iterator[S3Client]":
 
 @pytest.fixture
 def bucket(s3: "S3Client") -> str:
-    """The name of a bucket that is empty and this test's alone."""
+    """The name of an empty bucket that only this test uses."""
     name = f"test-{uuid4().hex}"
     s3.create_bucket(Bucket=name)
     return name
 
 
 class QemuImg:
-    """The command `qemu-img`. Called with a path (and a format, or qemu guesses), it says what the image is.
+    """The command `qemu-img`. A call with a path (and a format, or qemu guesses) tells what the image is.
 
-    It runs in `folder`, from where qemu looks for what an image names by a relative path.
+    It runs in `folder`, so qemu resolves the relative paths that an image names from there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -146,7 +146,7 @@ class QemuImg:
         return json.loads(self.run("info", "--output=json", *as_format, path))
 
     def run(self, *arguments: str | Path) -> str:
-        """The output of a subcommand; if it fails, its messages are in the error."""
+        """The output of a subcommand. If the subcommand fails, the error contains its messages."""
         done = subprocess.run(
             ["qemu-img", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
         )
@@ -156,14 +156,14 @@ class QemuImg:
 
 @pytest.fixture
 def qemu_img(tmp_path: Path) -> QemuImg:
-    """qemu's opinion: skipped where it is not installed, a failure in CI."""
+    """qemu's opinion. If qemu is not installed, the test is skipped; in CI it fails."""
     need("qemu-img")
     return QemuImg(tmp_path)
 
 
 @dataclass(frozen=True)
 class QemuImage:
-    """An image that qemu-img made: where it lies, and its row in facts.json."""
+    """An image that qemu-img made: its path, and its row in facts.json."""
 
     name: str
     path: Path
@@ -171,7 +171,7 @@ class QemuImage:
 
 
 class QemuImages:
-    """All images that qemu-img made, by name. Each is unpacked once, sparsely, when it is asked for."""
+    """All images that qemu-img made, by name. Each is unpacked once, as a sparse file, on its first use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -216,7 +216,7 @@ def _recorded_moto() -> Iterator[RecordedMoto]:
 
 @pytest.fixture
 def recorded(_recorded_moto: RecordedMoto) -> RecordedMoto:
-    """A local S3 with the objects of `moto_url`'s, and a note of every request that this test makes of it."""
+    """A local S3 with the same objects as `moto_url`'s; it records every request that this test makes."""
     _recorded_moto.requests.clear()
     return _recorded_moto
 
@@ -236,7 +236,7 @@ def _scripted_s3() -> Iterator[ScriptedS3]:
 
 @pytest.fixture
 def scripted(_scripted_s3: ScriptedS3) -> Iterator[ScriptedS3]:
-    """An S3 without objects that answers as a test scripts it. Whoever retries does not wait."""
+    """An S3 without objects that answers as a test scripts it. Retries do not wait."""
     _scripted_s3.reset()
     with stamina.set_testing(True, attempts=RETRY_ATTEMPTS):
         yield _scripted_s3
@@ -250,20 +250,20 @@ def _scripted_access(_scripted_s3: ScriptedS3) -> Iterator[S3Access]:
 
 @pytest.fixture
 def scripted_access(_scripted_access: S3Access) -> S3Access:
-    """Keyhole's way to that S3, which has learned nothing about a bucket."""
+    """Keyhole's access to that S3, which has learned nothing about any bucket yet."""
     _scripted_access._routes.clear()  # a new access takes a tenth of a second
     return _scripted_access
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[HeldS3]:
-    """An S3 that notes writes of tags and holds back GETs."""
+    """An S3 that records writes of tags and can delay the answers to GETs."""
     with held_s3() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitMQ]:
-    """A real RabbitMQ: skipped where it is not installed, a failure in CI."""
+    """A real RabbitMQ. If it is not installed, the test is skipped; in CI it fails."""
     with rabbitmq_server() as server:
         yield server

@@ -1,7 +1,7 @@
 """Example images of every format and variant: one table for all tests and benches.
 
-A row builds an image of a disk of any size. Its first disk is small, for what reads whole images or many
-changed ones; the others have longer tables, for what is looked at whole and what is sampled.
+A row builds an image of a disk of any size. Its first disk is small, for tests that read whole images or many
+changed ones. The others have longer tables, to test what is read whole and what is sampled.
 """
 
 from collections.abc import Callable, Iterator
@@ -75,17 +75,18 @@ from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descr
 from tests.inspectors.compression.packed import KINDS, PACKED, lz4_frame, zstd_frame
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
-#: Block size and flags of a VHDX stand first among its metadata's items: blocks are left allocated if fixed.
+#: Offset of a VHDX's flags, which follow the block size in the first metadata item. A fixed image has the
+#: flag that leaves blocks allocated.
 VHDX_FLAGS = 2 * MIB + 64 * 1024 + 4
-#: The most bytes of a small image, and how many of them are not zero.
+#: The largest size of a small image in bytes, and how many of them may be other than zero.
 MOST_BYTES, MOST_STORED = 20 * MIB, 3 * MIB
 PARENT = UUID(int=5)
 DISC_BLOCK = 2048
-#: So many bands fit into the first node of a sparse image, and into each other one.
+#: How many bands fit into the first node of a sparse image, and how many into each other node.
 FIRST_BANDS, OTHER_BANDS = 1008, 1010
 
 Build = Callable[[int, Allocated], Image]
-#: The size of a disk in bytes, and which of its blocks are stored: so many, or those of these numbers.
+#: The size of a disk in bytes, and which of its blocks are stored: a number of them, or their numbers.
 Disk = tuple[int, Allocated]
 
 
@@ -94,12 +95,12 @@ class Example:
     """A row: a variant of a format.
 
     Args:
-        name: Tells it from the others.
-        inspector: Of the catalogue's row whose variant it is.
-        build: Builds an image of a disk. What has no disk of its own ignores its arguments.
-        disks: The first is of a small image.
-        outside: Whether it refers to other files.
-        odd: Whether a check finds something else in it that most images do not have.
+        name: Identifies the row.
+        inspector: The inspector in the catalogue's row of which this is a variant.
+        build: Builds an image of a disk. If the format has no disk of its own, the arguments are ignored.
+        disks: The disks; the first one makes a small image.
+        outside: Whether the image refers to other files.
+        odd: Whether a check finds something else in the image that most images do not have.
     """
 
     name: str
@@ -116,7 +117,7 @@ class Example:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """An image of each disk. They are built once."""
+        """An image of each disk, built once."""
         return _built(self)
 
 
@@ -126,17 +127,17 @@ def _built(example: Example) -> tuple[Image, ...]:
 
 
 def _builder(build: Callable[..., Image], **options: object) -> Build:
-    """A builder of images that takes which blocks are stored."""
+    """A builder of images that takes the blocks to store."""
     return lambda size, allocated: build(size, allocated=allocated, **options)
 
 
 def _as_large(build: Callable[[int], Image]) -> Build:
-    """A builder of images that store all blocks, or none."""
+    """A builder of images that store either all blocks or none."""
     return lambda size, _allocated: build(size)
 
 
 def _always(build: Callable[[], Image]) -> Build:
-    """A builder of what has no disk of its own."""
+    """A builder of images that have no disk of their own."""
     return lambda _size, _allocated: build()
 
 
@@ -149,7 +150,7 @@ def _fixed_vhdx(size: int, allocated: Allocated) -> Image:
 
 
 def _text(create_type: str, *lines: str, behind: bytes = b"") -> Build:
-    """A descriptor of a disk, with its size in sectors in place of `SIZE`."""
+    """A descriptor of a disk; the disk's size in sectors replaces `SIZE`."""
 
     def build(size: int, _allocated: Allocated) -> Image:
         sized = (line.replace("SIZE", str(size // 512)) for line in lines)
@@ -160,14 +161,14 @@ def _text(create_type: str, *lines: str, behind: bytes = b"") -> Build:
 
 
 def _hybrid(disc: Image, disk: Image) -> Image:
-    """A disc with a disk's partition table in what ISO 9660 leaves free."""
+    """A disc with a disk's partition table in the space that ISO 9660 leaves free."""
     for at, data in disk.pieces:
         disc = disc.patched(at, data)
     return disc
 
 
 def _machine(**changes: str) -> Image:
-    """A virtual machine with a disk, whose descriptor says other things in some places."""
+    """A virtual machine with a disk; some places of its descriptor are changed."""
     disk = OVADisk("disk.vmdk", vmdk_stream_optimized(GIB, allocated=3), GIB)
     text = ovf([disk])
     for before, after in changes.items():
@@ -190,7 +191,7 @@ def _in_chunks() -> Image:
 
 
 def _compressed_members() -> Image:
-    """A ZIP archive whose members are compressed, as a writer makes it that cannot seek."""
+    """A ZIP archive with compressed members, written as by a program that cannot seek."""
     disk, other = mbr_disk(MIB).to_bytes(), qcow2(GIB).to_bytes()
     unknown = {"crc": 0, "packed": 0, "size": 0}
     behind = descriptor(disk, len(deflated(disk)))
@@ -458,7 +459,7 @@ _OTHERS = (
     Example("bochs volatile", BochsInspector, _builder(bochs, subtype="Volatile"), outside=True),
     Example("cloop", CloopInspector, _builder(cloop), ((7 * MIB, 3), (0, 0), (4 * GIB, 3))),
     Example("cloop, 4 KiB blocks", CloopInspector, _builder(cloop, block_size=4096), ((2 * MIB, (300, 3)),)),
-    # The table is longer than what is held of it.
+    # The table is longer than the part of it that is held.
     Example("cloop, 512 B blocks", CloopInspector, _builder(cloop, block_size=512), ((40_000 * 512, 0),)),
     Example(
         "sparseimage",
@@ -600,33 +601,33 @@ _COMPRESSED = (
         outside=True,
     ),
 )
-#: By name.
+#: All examples by name.
 EXAMPLES: Final[dict[str, Example]] = {
     one.name: one for one in (*_RAW, *_QCOW2, *_VHD, *_VHDX, *_VMDK, *_OTHERS, *_COMPRESSED)
 }
-#: The checks that find what an image refers to.
+#: The checks that find an image's references to other files.
 LEADS_OUTSIDE: Final = frozenset(
     {
         *("backing_file", "data_file", "parent_image", "extent_path", "change_track_path"),
         *("member_path", "ovf_reference"),
     }
 )
-#: Data that have no format.
+#: Data without a format.
 NOTHING: Final = Image.of(70_000, [(100, b"nothing that is known")])
 
 
 def images_of(inspector: type[FileInspector]) -> list[Image]:
-    """All images of a row of the catalogue."""
+    """All images of one row of the catalogue."""
     return [image for one in EXAMPLES.values() if one.inspector is inspector for image in one.images]
 
 
 def is_small(image: Image) -> bool:
-    """Whether an image is soon read to its end, and changed."""
+    """Whether an image is small enough to be read to its end and changed quickly."""
     return image.size <= MOST_BYTES and sum(len(data) for _, data in image.pieces) <= MOST_STORED
 
 
 def whole(format_name: str) -> list[Image]:
-    """Images of a format, by the name that reports have for it, in which nothing is wrong."""
+    """Images of a format in which nothing is wrong; `format_name` is the format's name in reports."""
     return _named(format_name, outside=False)
 
 

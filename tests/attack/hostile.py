@@ -1,28 +1,28 @@
-"""Texts that do harm where they are shown as they are, and what of them must not be found in any output."""
+"""Texts that do harm if they are shown unescaped, and the parts of them that no output may contain."""
 
 SECRET = "s3cret"
-#: A URL with a password that is quoted wrongly.
+#: A URL whose password is quoted wrongly.
 URL = f"redis://user:{SECRET}/{SECRET}?{SECRET}@host:6379/0"
-#: Text that a terminal would obey, or that hides or reverses the text beside it.
+#: Texts that a terminal would execute, or that hide or reverse the text beside them.
 COMMANDS = (
     "\x1b]0;owned\x07",  # sets the title (OSC 0)
-    "\x1b]8;;http://evil.example\x1b\\",  # makes a link of what follows (OSC 8)
+    "\x1b]8;;http://evil.example\x1b\\",  # turns the text after it into a link (OSC 8)
     "\x1b]52;c;Y3VybA==\x07",  # writes the clipboard (OSC 52)
     "\x1b[2J",  # clears the screen (CSI)
     "\x9b31m",  # CSI as one byte of C1
     "\x1bP$q\x1b\\",  # DCS
-    "\x08\x08",  # overwrites what stands before
+    "\x08\x08",  # overwrites the text before it
     "\x00",
     "\x7f",
     "\u202e",  # turns the direction of writing: "gpj.exe" is read as "exe.jpg"
     "\u2066",
-    "\u200b",  # is there and not seen
+    "\u200b",  # is invisible
     "\u2028",  # ends a line
     "\x85",  # ends a line, in C1
 )
-#: A key or a metadata value with all of them, a formula, markup and a template.
+#: A key or a metadata value with all of these commands, a formula, markup and a template.
 HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> {{7*7}} [link=http://evil]x[/link] " + "".join(
     COMMANDS
 )
-#: The same without what no header of HTTP can carry.
+#: The same, without the characters that no HTTP header can carry.
 HOSTILE_METADATA = "=1+1 <b>bold</b> [red]x[/red] {{7*7}}"

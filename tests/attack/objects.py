@@ -11,15 +11,15 @@ from tests.attack.site import MINE, OTHER, UNSAFE, Site
 from tests.cli.terminal import terminal
 from tests.e2e import commands
 
-#: No program is given a NUL as a part of an argument.
+#: The system allows no NUL in a program's argument.
 ARGUMENT = HOSTILE.replace("\0", "")
 FORGED = "keyhole-status=safe&KEYHOLE-STATUS=safe&Keyhole-Image=qcow2&team=a"
-#: Wide enough that no name is folded.
+#: A terminal so wide that no name is wrapped.
 WIDE = {"COLUMNS": "2000"}
 
 
 def harmless(text: str, *, shown: bool = True) -> None:
-    """Fail if a text commands a terminal, hides something or has a secret, or if the name is not in it."""
+    """Fail if a text contains a terminal command, an invisible character or a secret, or lacks the name."""
     for command in COMMANDS:
         assert command not in text, f"{command!r} comes through"
     assert SECRET not in text
@@ -27,7 +27,7 @@ def harmless(text: str, *, shown: bool = True) -> None:
 
 
 def harmless_json(text: bytes, *, shown: bool = True) -> None:
-    """The same of JSON, which escapes all but DEL; a terminal ignores that (ECMA-48, 5.5)."""
+    """Check JSON in the same way. JSON escapes all but DEL, which a terminal ignores (ECMA-48, 5.5)."""
     assert text.isascii()
     harmless(text.decode().replace("\x7f", ""), shown=shown)
 
@@ -186,7 +186,7 @@ def on_a_terminal(site: Site, arguments: Sequence[str]) -> str:
 
 
 def event(bucket: str, key: str) -> bytes:
-    """A message as S3 sends it."""
+    """A message in the form in which S3 sends it."""
     record = {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -198,7 +198,7 @@ def event(bucket: str, key: str) -> bytes:
 
 
 def listen(site: Site, *messages: bytes) -> None:
-    """Send events, and have a listener take them over."""
+    """Send events, and let a listener process them."""
     queue = f"events-{uuid4().hex}"
     site.redis.lpush(queue, *messages)
     env = {**site.env, "KEYHOLE_DEAD_AFTER": "1"}

@@ -1,4 +1,4 @@
-"""The target of the attacks: a worker as it runs, its Valkey and its S3, with a bucket that is not Keyhole's.
+"""The target of the attacks: a running worker, its Valkey and its S3, with a bucket that is not Keyhole's.
 
 The attacker can write to the broker, put objects and their tags, and send events. It knows no key.
 """
@@ -34,20 +34,20 @@ from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
-#: A bucket of Keyhole's, and one that its credentials reach and KEYHOLE_BUCKETS leaves out.
+#: A bucket of Keyhole's, and one that its credentials can read but KEYHOLE_BUCKETS does not list.
 MINE, OTHER = "images", "payroll"
 
 Headers = dict[str, Any]
 
 
 def job(bucket: str = MINE, key: str = "safe.qcow2", **fields: object) -> Headers:
-    """The argument of `keyhole.scan`: a job of its own id."""
+    """The argument of `keyhole.scan`: a job with an id of its own."""
     name = uuid4().hex
     return {"id": name, "jobs": [{"id": name, "bucket": bucket, "key": key, **fields}], "queue": JOBS}
 
 
 def headers(argument: Mapping[str, Any], task: str = "keyhole.scan", **others: object) -> Headers:
-    """The headers of a message as Celery writes them."""
+    """The headers of a message, as Celery writes them."""
     return {
         "lang": "py",
         "task": task,
@@ -66,7 +66,7 @@ def headers(argument: Mapping[str, Any], task: str = "keyhole.scan", **others: o
 
 
 def body(*arguments: object, **options: object) -> bytes:
-    """The body of a message as Celery writes it."""
+    """The body of a message, as Celery writes it."""
     return json.dumps(
         [arguments, options, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     ).encode()
@@ -74,7 +74,7 @@ def body(*arguments: object, **options: object) -> bytes:
 
 @dataclass
 class Site:
-    """Keyhole, and what an attacker can reach of it."""
+    """A running Keyhole, and the parts of it that an attacker can reach."""
 
     env: dict[str, str]
     settings: Settings
@@ -91,7 +91,7 @@ class Site:
         self.store = RedisStore(self.redis, expiry_seconds=None, stream_length=1000)
 
     def publish(self, content: bytes, headers: Headers, *, queue: str = JOBS, **how: Any) -> None:
-        """Put a message into a queue, as anybody can who reaches the broker."""
+        """Put a message into a queue, as anyone with access to the broker can."""
         conf = configuration(self.settings)
         with (
             Connection(conf["broker_url"], transport_options=conf["broker_transport_options"]) as connection,
@@ -106,27 +106,27 @@ class Site:
             )
 
     def push(self, item: bytes, *, queue: str = JOBS) -> None:
-        """Put an item into a list of the broker's, where that is a Redis."""
+        """Put an item into one of the broker's lists, if the broker is a Redis."""
         self.redis.lpush(f"keyhole:broker:{queue}", item)
 
     def signed(
         self, content: bytes, headers: Headers, *, queue: str = JOBS, at: float | None = None
     ) -> Headers:
-        """Headers with the signature of somebody who has the key."""
+        """Headers with a signature that is made with the right key."""
         return headers | {HEADER: self.keyring.sign(queue, headers, content, at or time.time())}
 
     def says(self, text: str) -> bool:
-        """Whether the worker's log has a text."""
+        """Whether the worker's log contains a text."""
         return text in self.log.read_text()
 
     def submit(self, *arguments: str) -> list[dict[str, Any]]:
-        """Submit as an operator does, wait, and return the verdicts."""
+        """Submit objects as an operator does, wait, and return the verdicts."""
         done = commands.keyhole("submit", "--wait", "--json", *arguments, env=self.env)
         assert done.returncode in {0, 1, 3}, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def letter(self, act: Callable[[], object]) -> DeadLetter:
-        """Do something, and wait for the dead letter that comes of it."""
+        """Do something, and wait for the dead letter that results."""
         before = set(self.dead.ids())
         act()
         (letter_id,) = commands.until(lambda: set(self.dead.ids()) - before)
@@ -135,7 +135,7 @@ class Site:
         return letter
 
     def asked_of(self, bucket: str) -> list[str]:
-        """The requests about a bucket that the worker made."""
+        """The requests that the worker made for a bucket."""
         return [f"{asked.method} {asked.key}" for asked in self.moto.requests if asked.bucket == bucket]
 
     def tags(self, key: str) -> dict[str, str]:
@@ -146,7 +146,7 @@ class Site:
 
 @contextmanager
 def attacked(folder: Path, *, broker_url: str | None = None) -> Iterator[Site]:
-    """Run a site; its broker is its Valkey, unless another is named."""
+    """Run a site. Its broker is its Valkey, unless another broker is given."""
     key_file = folder / "signing.key"
     key_file.touch(mode=0o600)
     key_file.write_text(token_hex(32))

@@ -25,13 +25,13 @@ ROUNDS = 15
 
 
 def bulk(jobs: int) -> list[Entry]:
-    """Jobs as `submit` notes them at KEYHOLE_BATCH_SIZE=1: an entry each, in one round trip."""
+    """Jobs as `submit` notes them with KEYHOLE_BATCH_SIZE=1: one entry each, all in one round trip."""
     ids = [uuid4().hex for _ in range(jobs)]
     return [Entry(one, (ScanJob(id=one, bucket="images", key=f"uploads/{one}.qcow2"),)) for one in ids]
 
 
 def measured(ledger: Ledger, jobs: int, *, waits: bool) -> float:
-    """How long it takes to note a bulk, in milliseconds."""
+    """The time that it takes to note a bulk, in milliseconds."""
     ledger._durable._waits = waits
     entries = bulk(jobs)
     began = time.perf_counter()

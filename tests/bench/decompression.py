@@ -23,19 +23,19 @@ from tests.inspectors.compression.packed import (
 )
 
 ALL = Decompression(output=64 * GIB, input=64 * GIB)
-#: A disk as it is: a quarter zeros, a quarter text, a quarter half noise, a quarter noise.
+#: A typical disk: a quarter zeros, a quarter text, a quarter half noise, a quarter noise.
 DISK_MIB = 64
 
 
 def disk() -> bytes:
-    """A disk's front, and what is on disks."""
+    """The front of a disk, followed by content such as disks have."""
     text = b"".join(b"%d: a line as there are many, %x\n" % (i, i * 7919) for i in range(40_000))[:MIB]
     kinds = (bytes(MIB), text.ljust(MIB, b"."), noise(1, MIB // 2) + bytes(MIB // 2), noise(2, MIB))
     return gpt_disk(DISK_MIB * MIB).read(0, MIB) + b"".join(kinds[i % 4] for i in range(DISK_MIB - 1))
 
 
 def tiny_dynamic_blocks(count: int) -> bytes:
-    """A gzip member of blocks of some bytes each, every one with Huffman tables of its own."""
+    """A gzip member of blocks of a few bytes each; every block has its own Huffman tables."""
     compressor = zlib.compressobj(9, wbits=31)
     piece = bytes(range(97, 123)) * 3
     parts = []
@@ -59,7 +59,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 def inspected(data: bytes, decompression: Decompression) -> tuple[Facts, float]:
-    """The facts about an object, and the CPU seconds that they took."""
+    """The facts about an object, and the CPU seconds that the inspection took."""
     inspection = Inspection(inside=Inside(decompression=decompression))
     image = Image.of(len(data), [(0, data)])
     began = time.process_time()

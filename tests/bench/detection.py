@@ -31,10 +31,10 @@ from tests.inspectors.laws import MOST_RANGES, mutated
 
 HEAD_BYTES = 256 * 1024
 ROUNDS = 300
-#: As many of the changed images as took longest are measured again, as often.
+#: How many of the slowest changed images are measured again, and how many times each.
 SUSPECTS, AGAIN = 3, 5
 
-#: Every example image, those included whose tables are as large as they get.
+#: Every example image, including those with the largest possible tables.
 IMAGES: dict[str, Image] = {
     f"{name}, {naturalsize(size, binary=True)}" if len(example.disks) > 1 else name: image
     for name, example in EXAMPLES.items()
@@ -43,7 +43,7 @@ IMAGES: dict[str, Image] = {
 
 
 class Pieces:
-    """An image as a scan reads it: the head, then all that an inspection asks for."""
+    """An image as a scan reads it: first the head, then all that an inspection asks for."""
 
     def __init__(self, image: Image) -> None:
         self.size = image.size
@@ -87,7 +87,7 @@ def usual(call: Callable[[], object]) -> float:
 
 
 def slowest(image: Image, count: int) -> float:
-    """The longest that one of so many changed images takes, in milliseconds."""
+    """The time that the slowest of this many changed images takes, in milliseconds."""
     choose = Random(count)  # noqa: S311 - to choose changes, the same in every run
     changed = [mutated(image, choose) for _ in range(count)]
     suspects = nlargest(SUSPECTS, changed, key=lambda one: milliseconds(Pieces(one).inspect))

@@ -31,7 +31,7 @@ VIRTUAL = 10 * GIB
 DATA = 64 * MIB
 STREAM_CHUNK = 64 * KIB
 HEADS = (16 * KIB, 64 * KIB, 256 * KIB, 512 * KIB)
-#: A usual first byte and a usual rate of one connection to S3, for the time that a scan would take there.
+#: The usual time to the first byte and rate of one connection to S3, to estimate how long a scan takes there.
 FIRST_BYTE_SECONDS, BYTES_PER_SECOND = 0.030, 85e6
 FORMATS = {
     "qcow2": ["-O", "qcow2"],
@@ -46,7 +46,7 @@ BUCKET = "bench"
 
 
 def images(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each image in turn; the last one is gone when the next is made."""
+    """Each image in turn. Each one is deleted before the next is made."""
     source = folder / "source.raw"
     guest_disk(VIRTUAL, block_size=64 * KIB, allocated=DATA // (64 * KIB)).write_to(source)
     with source.open("r+b") as file:
@@ -57,12 +57,12 @@ def images(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, path
         path.unlink()
     source.unlink()
-    # The whole of a raw disk is stored; half a GiB of it shows what 10 GiB would.
+    # A raw disk is stored whole; half a GiB gives the same result as 10 GiB.
     yield "raw with GPT (512 MiB)", gpt_disk(512 * MIB).write_to(folder / "disk.raw")
 
 
 def streamed(path: Path) -> int:
-    """How many bytes of a stream pass until nothing more is wanted; the length is known, as S3 tells it."""
+    """How many bytes of a stream are read until nothing more is wanted. S3 has told the length before."""
     inspection = Inspection()
     inspection.finish(path.stat().st_size)
     with path.open("rb") as file:
@@ -81,7 +81,7 @@ def scanned(access: S3Access, key: str, head: int) -> Report:
 
 
 def seconds(report: Report) -> float:
-    """The time that the reads of a scan would take on S3, one after the other."""
+    """The time that the reads of a scan would take on S3 if they are made one after the other."""
     return report.requests * FIRST_BYTE_SECONDS + report.bytes_read / BYTES_PER_SECOND
 
 

@@ -1,6 +1,6 @@
-"""A real S3, Ceph's RGW, and the ways to it: a client for what others do, and Keyhole's own, recorded.
+"""A real S3, Ceph's RGW, and two ways to it: a client for what others do, and Keyhole's own, recorded.
 
-Each file of tests that runs beside another has a cluster of its own; a start takes two seconds.
+Test files that run in parallel each have a cluster of their own; a start takes two seconds.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephRgw]:
 
 @pytest.fixture(scope="session")
 def s3(rgw: CephRgw) -> "Iterator[S3Client]":
-    """A client of the bucket's owner, who goes to the server directly."""
+    """A client of the bucket's owner, which talks to the server directly."""
     client = boto3.client(
         "s3",
         endpoint_url=rgw.url,
@@ -45,7 +45,7 @@ def s3(rgw: CephRgw) -> "Iterator[S3Client]":
 
 @pytest.fixture
 def bucket(s3: "S3Client") -> str:
-    """The name of a bucket that is empty and this test's alone."""
+    """The name of an empty bucket that only this test uses."""
     name = f"test-{uuid4().hex}"
     s3.create_bucket(Bucket=name)
     return name

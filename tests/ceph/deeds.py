@@ -1,4 +1,4 @@
-"""What is done in a bucket of Ceph's, and what a message is to say of each deed."""
+"""Actions in a Ceph bucket ("deeds"), and the message that each one should cause."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 CREATED, REMOVED = EventKind.CREATED, EventKind.REMOVED
 
-#: A key that is another one if it is decoded, or encoded.
+#: A key that becomes a different one if it is decoded or encoded.
 KEY = "a/b c+\u00fc.img"
 ENCODED_KEY = "p%2Bq%20r+s.img"
-#: One that JSON must escape.
+#: A key that JSON must escape.
 QUOTED_KEY = 'n\nl\t"q"\\.img'
 BODY = b"0123456789"
 
 
 class Told(NamedTuple):
-    """What a message says was done. `size` in bytes; of what was removed, size and ETag don't count."""
+    """The content of a message. `size` is in bytes; after a removal, size and ETag are not compared."""
 
     kind: EventKind
     name: str
@@ -37,7 +37,7 @@ class Told(NamedTuple):
 
 
 class Deed(NamedTuple):
-    """Something that was done, and what is to be told of it: a message each."""
+    """An action, and the messages that it should cause, one for each item of `told`."""
 
     name: str
     told: tuple[Told, ...]
@@ -50,7 +50,7 @@ def one_event(body: bytes) -> ObjectEvent:
 
 
 def deeds(s3: "S3Client", bucket: str) -> Iterator[Deed]:
-    """Do one thing after the other in a new bucket: first without versions, then with them."""
+    """Do one deed after the other in a new bucket: first without versions, then with them."""
     yield _put(s3, "put", bucket, KEY)
     yield _put(s3, "put_encoded_key", bucket, ENCODED_KEY, b"")
     yield _put(s3, "put_quoted_key", bucket, QUOTED_KEY)
@@ -100,7 +100,9 @@ def _upload_in_parts(s3: "S3Client", name: str, bucket: str) -> Deed:
 
 
 def _created(s3: "S3Client", how: str, bucket: str, key: str, version_id: str | None) -> Told:
-    """A version is told only where `version_id` says so: RGW 16.2 names none that is a copy or in parts."""
+    """The event names a version only if `version_id` is given. RGW 16.2 names none for copies and uploads in
+    parts.
+    """
     head = s3.head_object(Bucket=bucket, Key=key)
     size, etag = head["ContentLength"], head["ETag"].strip('"')
     return Told(CREATED, f"ObjectCreated:{how}", key, size, etag, version_id)

@@ -1,4 +1,4 @@
-"""Records what RabbitMQ gets from Ceph: `python -m tests.ceph.record_messages` writes `ceph_*.json` anew."""
+"""Records Ceph's messages to RabbitMQ: `python -m tests.ceph.record_messages` writes `ceph_*.json` anew."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from tests.servers.ceph_rgw import CephRgw, ceph_rgw
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 
 RECORDED = Path(__file__).parents[1] / "intake" / "events" / "recorded"
-#: Seconds without a message after which no more will come.
+#: After this many seconds without a message, no more will come.
 PATIENCE = 30.0
 
 
 @contextmanager
 def notifying(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
-    """The bucket's owner, who can have others told."""
+    """The bucket's owner, who can subscribe others to its events."""
     access: Any = {
         "endpoint_url": rgw.url,
         "region_name": "us-east-1",
@@ -36,9 +36,9 @@ def notifying(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
 
 
 def messages_of(notifier: Notifier, bucket: str) -> tuple[list[Deed], list[bytes]]:
-    """Do all deeds in a new bucket, and return them and the messages that came of them, as they came.
+    """Do all deeds in a new bucket; return them and the messages that they caused, in order of arrival.
 
-    Nothing waits for the broker, or the deletion in bulk would abort the gateway.
+    No request waits for the broker's confirmation: otherwise the deletion in bulk would abort the gateway.
     """
     notifier.s3.create_bucket(Bucket=bucket)
     source = open_source(notifier.tell_of(bucket, ack_level="none"), listener_id="recorder")
@@ -46,7 +46,7 @@ def messages_of(notifier: Notifier, bucket: str) -> tuple[list[Deed], list[bytes
     try:
         source.receive(1, 0)
         done = list(deeds(notifier.s3, bucket))
-        # The last deed is told of, so once that has come, nothing is left behind.
+        # The last deed causes a message; once that has come, no earlier message is missing.
         while len(bodies) < sum(len(deed.told) for deed in done):
             received = source.receive(100, PATIENCE)
             if not received:

@@ -1,4 +1,4 @@
-"""The command as it is typed, and what it prints."""
+"""Runs the command as a user types it, and returns what it prints."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ class Printed:
 
     @property
     def error(self) -> str:
-        """The one line that it complained in."""
+        """The one line of its error message."""
         (line,) = self.err.splitlines()
         assert line.startswith("Error: ")
         return line.removeprefix("Error: ")
@@ -40,7 +40,7 @@ Keyhole = Callable[..., Printed]
 
 @pytest.fixture
 def env(moto_url: str, tmp_path: Path) -> dict[str, str]:
-    """An environment in which S3 is the local one, and nothing else is configured."""
+    """An environment that configures the local S3 and nothing else."""
     return commands.environment(
         KEYHOLE_S3_ENDPOINT_URL=moto_url, KEYHOLE_DATA_DIR=tmp_path / "data", **commands.S3_CREDENTIALS
     )

@@ -1,4 +1,4 @@
-"""The command on a terminal of 80 columns, where a test types and looks."""
+"""Runs the command on a terminal of 80 columns; a test types there and reads the screen."""
 
 import fcntl
 import os
@@ -34,12 +34,12 @@ class Terminal:
 
     @property
     def printed(self) -> str:
-        """All that was printed so far, with what moves the cursor."""
+        """All that was printed so far, including cursor movements."""
         return self._printed.decode(errors="replace")
 
     @property
     def text(self) -> str:
-        """The same without what moves the cursor, and without colours."""
+        """The same without cursor movements and colours."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.printed)
 
     def type(self, text: str) -> None:
@@ -55,7 +55,7 @@ class Terminal:
 
 @contextmanager
 def terminal(*arguments: str | Path, env: Mapping[str, str]) -> Iterator[Terminal]:
-    """Run a command on a terminal. What is left of it is killed."""
+    """Run a command on a terminal. What is left of it at the end is killed."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Python code run in a process of its own that is confined first."""
+"""Runs Python code in a process of its own, which is confined before."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from keyhole.confinement import landlock
 
-#: `later()` runs the shell command that was given, by a process that is not confined.
+#: `later()` lets a process that is not confined run the given shell command.
 PREAMBLE = """
 import json, os, subprocess, sys
 from pathlib import Path

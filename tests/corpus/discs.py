@@ -1,4 +1,4 @@
-"""Discs, plain and hybrid, by every tool that writes one."""
+"""Optical discs, plain and hybrid, by every tool that writes one."""
 
 from tests.corpus.recipe import Recipe, recipes
 

@@ -9,7 +9,7 @@ from tests.tools import environment
 MIB = 1024**2
 #: The size of the disk that archives and compressors get.
 DISK = 4 * MIB
-#: Made by the tools that most recipes need anyway.
+#: Scripts that make the parts, with tools that most recipes need anyway.
 SCRIPT = """
 truncate -s 24M guest.raw
 printf 'label: gpt\\n,4M,U\\n,,L\\n' | sfdisk -q --no-reread guest.raw

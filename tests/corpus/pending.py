@@ -1,3 +1,3 @@
-"""Recipes whose images are judged wrongly today, and why."""
+"""Recipes whose images Keyhole judges wrongly today, and why."""
 
 PENDING: dict[str, str] = {}

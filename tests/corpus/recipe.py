@@ -1,4 +1,4 @@
-"""A recipe: how a tool makes a good image, and what Keyhole is to say of it."""
+"""A recipe: how a tool makes a good image, and the verdict that Keyhole should give."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Recipe:
         format: The format that Keyhole finds, with a subformat if that matters: `vmdk:streamOptimized`.
         script: Lines of bash that make the file `image` in an empty folder. `$PARTS` is the folder of
             `parts.py`.
-        tools: The commands that it takes, the one that writes the image first.
+        tools: The commands that the script needs; the one that writes the image comes first.
         content: What the disk holds, by libblkid's names; `None`: not compared.
-        verdict: The status, and behind a colon the reason if it is not `safe`.
+        verdict: The status; if it is not `safe`, a colon and the reason follow.
     """
 
     name: str
@@ -47,7 +47,7 @@ def recipes(
     content: tuple[str, ...] | None = None,
     verdict: str = "safe",
 ) -> tuple[Recipe, ...]:
-    """Recipes that differ in their names and scripts alone; `tools` are separated by spaces."""
+    """Recipes that differ only in their names and scripts; `tools` are separated by spaces."""
     needed = tuple(tools.split())
     return tuple(
         Recipe(f"{needed[0]}: {name}", image_format, script, needed, content, verdict)

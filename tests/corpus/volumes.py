@@ -3,7 +3,8 @@
 from tests.corpus.recipe import Recipe, recipes
 from tests.inspectors.volumes.made import MADE
 
-#: What is not to be imported as it is, and what states no length that would prove it whole, by name.
+#: By name: volumes that must not be imported as they are, and volumes that do not state their length, so that
+#: nothing proves them whole.
 VERDICTS = {
     "luks 1": "rejected:encrypted",
     "luks 2": "rejected:encrypted",

@@ -1,4 +1,4 @@
-"""The certificates of a server, made by the commands of the reference."""
+"""A server's certificates, made with the commands in the reference."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.tools import need
 
 
 def make_certificates(folder: Path, name: str) -> None:
-    """Make `ca.pem`, and `name`.pem and `name`.key of a server that is this machine."""
+    """Make `ca.pem`, and `name`.pem and `name`.key for a server on this machine."""
     need("openssl")
     script = block("openssl req -x509").replace("valkey", "localhost")
     script += f"mv localhost.pem {name}.pem; mv localhost.key {name}.key\n"

@@ -1,4 +1,4 @@
-"""Where audits are tried: a Valkey, a synthetic S3, real workers; and what must hold at the end."""
+"""A site for tests of audits (a Valkey, a synthetic S3, real workers), and the checks at an audit's end."""
 
 import json
 import os
@@ -30,14 +30,14 @@ from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.synthetic_s3 import SyntheticS3, key_name, synthetic_s3
 
-#: The parts of an audit that stay once it is done.
+#: The parts of an audit that Redis keeps after its end.
 LASTING = {"", "totals", "objects", "findings"}
-#: Seconds from one sweep to the next, for a test that does not wait for the workers' own.
+#: Seconds between the sweeps that a test asks for, so that it need not wait for the workers' own.
 SWEEP_SECONDS = 0.5
 
 
 class NoPublisher:
-    """This process publishes no batches."""
+    """Refuse to publish: this process publishes no batches."""
 
     def publish(self, entries: Sequence[Entry]) -> None:
         """Fail."""
@@ -46,10 +46,10 @@ class NoPublisher:
 
 @dataclass
 class AuditSite:
-    """A Redis, a synthetic S3, and the settings of everyone who uses them.
+    """A Redis, a synthetic S3, and the settings of every process that uses them.
 
-    This process begins audits on it, by a Celery application of its own, so that the tests that run before
-    and after in this process keep theirs.
+    This process begins audits on the site with a Celery application of its own, so that other tests in this
+    process keep theirs.
     """
 
     settings: Settings
@@ -74,7 +74,7 @@ class AuditSite:
         return self.work.begin(AuditSpec.model_validate({"bucket": bucket, **spec}))
 
     def audit(self, audit_id: str) -> Audit:
-        """An audit as it stands."""
+        """The current state of an audit."""
         audit = self.audits.get(audit_id)
         assert audit is not None
         return audit
@@ -88,11 +88,11 @@ class AuditSite:
         return int(self.redis.llen(f"keyhole:broker:{queue}"))
 
     def in_hand(self) -> int:
-        """How many messages are delivered and not acknowledged."""
+        """How many messages are delivered but not acknowledged."""
         return int(self.redis.hlen("keyhole:broker:unacked"))
 
     def ended(self, audit_id: str, *, sweeping: bool = False) -> Audit:
-        """Wait until an audit has ended; fail when it does not get on for long."""
+        """Wait until an audit has ended. Fail if it makes no progress for long."""
         if sweeping:
             self.sweeping_until(audit_id, lambda: self.audit(audit_id).state.ended)
         else:
@@ -100,7 +100,7 @@ class AuditSite:
         return self.audit(audit_id)
 
     def sweeping_until(self, audit_id: str, condition: Callable[[], Any]) -> None:
-        """Wait until a condition holds, and ask for a sweep twice a second."""
+        """Wait until a condition holds. Ask for a sweep twice a second meanwhile."""
         swept = 0.0
 
         def met() -> Any:
@@ -113,7 +113,7 @@ class AuditSite:
         self.until(audit_id, met)
 
     def until(self, audit_id: str, condition: Callable[[], Any]) -> None:
-        """Wait until a condition holds; fail when the audit has not got on for long."""
+        """Wait until a condition holds. Fail if the audit makes no progress for long."""
         while not condition():
             before = self.audit(audit_id)
 
@@ -128,7 +128,7 @@ class AuditSite:
                 ) from error
 
     def announced(self, audit_id: str) -> Counter[str]:
-        """How often a verdict on each key was announced by a job of an audit."""
+        """How often an audit's jobs announced a verdict on each key."""
         announced: Counter[str] = Counter()
         for _, fields in self.redis.xrange(keys.VERDICTS):
             if fields[b"job"].startswith(f"{audit_id}-".encode()):
@@ -136,7 +136,7 @@ class AuditSite:
         return announced
 
     def rows(self, audit_id: str) -> Counter[str]:
-        """How often each object is in an audit, by its id."""
+        """How often each object is in the audit with this id."""
         return Counter(row.object_id for row in self.audits.rows(audit_id))
 
     def verdicts(self, bucket: str, names: Sequence[str]) -> Mapping[str, Status | None]:
@@ -145,7 +145,7 @@ class AuditSite:
         return {name: report.status if report else None for name, report in zip(names, reports, strict=True)}
 
     def left_over(self, audit_id: str) -> set[str]:
-        """The keys of an audit, except those that stay once it is done."""
+        """An audit's Redis keys, except those that stay after its end."""
         whole = keys.audit(audit_id)
         found = {name.decode() for name in self.redis.scan_iter(match=f"{whole}*", count=1000)}
         return {name for name in found if name.removeprefix(whole).removeprefix(":") not in LASTING}
@@ -155,12 +155,12 @@ class AuditSite:
 
 
 def all_keys(count: int) -> list[str]:
-    """The keys of a bucket as it was filled."""
+    """The keys that a bucket was filled with."""
     return [key_name(number) for number in range(count)]
 
 
 def assert_all_scanned_once(site: AuditSite, audit_id: str, names: Collection[str]) -> None:
-    """Every object has exactly one verdict, one row and one announcement; nothing is left over."""
+    """Assert that every object has one verdict, row and announcement, and that nothing is left over."""
     audit = site.audit(audit_id)
     totals, bucket = audit.totals, audit.spec.bucket
     assert audit.state.value == "done", audit
@@ -169,7 +169,8 @@ def assert_all_scanned_once(site: AuditSite, audit_id: str, names: Collection[st
     assert site.rows(audit_id) == dict.fromkeys((keys.object_id(bucket, name, None) for name in names), 1)
     assert site.announced(audit_id) == dict.fromkeys(names, 1)
     assert set(site.verdicts(bucket, list(names)).values()) == set(totals.statuses)
-    # A worker strikes the last batch just after the audit has ended, or a lost worker could leave it at rest.
+    # A worker removes the last batch only after the audit has ended. Otherwise a lost worker could leave the
+    # audit without work.
     commands.until(lambda: site.services.ledger.count() == 0)
     assert site.left_over(audit_id) == set()
 
@@ -182,7 +183,7 @@ def audit_site(folder: Path, s3: SyntheticS3, **settings: object) -> Iterator[Au
 
 
 def make_site(folder: Path, redis_url: str, s3: SyntheticS3, **settings: object) -> AuditSite:
-    """A site on a Valkey that is there."""
+    """A site on a Valkey that already runs."""
     values = {"redis_url": redis_url, "s3_endpoint_url": s3.url, **settings}
     env = commands.environment(
         **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()}, **commands.S3_CREDENTIALS

@@ -1,4 +1,4 @@
-"""The command `keyhole` as a person or a service manager runs it: as a process of its own."""
+"""Runs the command `keyhole` as a person or a service manager does: as a process of its own."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 KEYHOLE = (sys.executable, "-m", "keyhole")
-#: Seconds that anything may take before a test fails. The demo has taken 60 on a busy machine.
+#: Seconds that any step may take before a test fails. The demo has taken 60 on a busy machine.
 PATIENCE = 240.0
 POLL_SECONDS = 0.02
 
@@ -24,16 +24,16 @@ S3_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-#: A worker's log line when it takes work.
+#: The line that a worker logs when it is ready to take work.
 READY = b" ready."
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment without anybody's settings of Keyhole, AWS and colours, and with these."""
+    """This process's environment, with its settings of Keyhole, AWS and colours replaced by these."""
     foreign = re.compile(r"(KEYHOLE|AWS|REMAP)_|(NO_COLOR|FORCE_COLOR|COLUMNS|TERM)$")
     kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    # Nobody asks the network for credentials.
+    # No client asks the network for credentials.
     nowhere |= {"AWS_EC2_METADATA_DISABLED": "true"}
     return kept | nowhere | {name: str(value) for name, value in settings.items()}
 
@@ -58,7 +58,7 @@ def keyhole(
 
 
 def python(code: str, *, env: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a program that uses Keyhole, to its end."""
+    """Run a program that uses Keyhole to its end."""
     return subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, timeout=PATIENCE, check=False
     )
@@ -72,7 +72,7 @@ def started(
     program: Sequence[str] = KEYHOLE,
     **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command in a session of its own, its output in a file. What is left of it is killed."""
+    """Start a command in a session of its own, its output in a file. At the end, kill what is left of it."""
     with log.open("ab") as output:
         settings: dict[str, Any] = {"stdout": output, "stderr": output, "start_new_session": True} | options
         process: subprocess.Popen[bytes] = subprocess.Popen(
@@ -102,7 +102,7 @@ def worker(
 
 
 def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-    """Wait until a condition holds, and return what it returned; fail when it takes too long."""
+    """Wait until a condition is true, and return its value. Fail if that takes too long."""
     pause = Event()
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -120,7 +120,7 @@ def children(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not asked for its exit code does not."""
+    """Whether a process runs. A zombie does not: it has ended, but its parent has not read its exit code."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -128,7 +128,7 @@ def is_alive(pid: int) -> bool:
 
 
 def command_line(pid: int) -> Sequence[str]:
-    """How a process was started; empty if it has ended."""
+    """The command line of a process; empty if it has ended."""
     try:
         return [*psutil.Process(pid).cmdline()]
     except psutil.NoSuchProcess:
@@ -136,7 +136,7 @@ def command_line(pid: int) -> Sequence[str]:
 
 
 def marked(marker: str) -> list[int]:
-    """The running processes with a text in their environment or command line."""
+    """The running processes whose environment or command line contains a text."""
     return [
         process.pid for process in psutil.process_iter() if any(marker in text for text in _texts(process))
     ]

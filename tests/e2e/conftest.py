@@ -1,4 +1,4 @@
-"""Keyhole as it runs: a Valkey, an S3, a worker of real processes, and this process as one that submits."""
+"""A running Keyhole: a Valkey, an S3, a worker of real processes, and this process, which submits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from tests.ports import free_port
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: The broker's hash of what was delivered and not acknowledged, and its zset of when that was.
+#: The broker's hash of messages that are delivered but not acknowledged, and its zset of the delivery times.
 UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE = "keyhole:broker:unacked", "keyhole:broker:unacked_index"
 
 
 @dataclass
 class Site:
-    """A Redis and an S3, and the settings of everyone who uses them."""
+    """A Redis and an S3, and the settings of every process that uses them."""
 
     settings: Settings
     env: dict[str, str]
@@ -53,7 +53,7 @@ class Site:
         return name
 
     def verdicts(self, *entries: Entry, after: str = "0-0") -> dict[str, Report]:
-        """Wait for the verdicts on entries, by key. Fail when they take too long."""
+        """Wait for the verdicts on entries, by key. Fail if that takes too long."""
         found = {}
         silences = 0
         for arrived in await_verdicts(entries, self.store, self.ledger, after):
@@ -65,7 +65,7 @@ class Site:
         return found
 
     def completed(self, *entries: Entry) -> None:
-        """Wait until the work on entries is over: a verdict is announced a moment before."""
+        """Wait until the work on entries is over, which is a moment after the verdict is announced."""
         commands.until(lambda: len(self.ledger.done_among([entry.id for entry in entries])) == len(entries))
 
     def tags(self, bucket: str, key: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
     env = commands.environment(
         **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()},
         **commands.S3_CREDENTIALS,
-        # Where its workers' heartbeats are, and nobody else's.
+        # This folder has the heartbeats of this site's workers only.
         XDG_RUNTIME_DIR=log.parent,
     )
     s3 = boto3.client(
@@ -105,7 +105,7 @@ def running_site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def site(running_site: Site) -> Site:
-    """A site with a worker, on which this process submits, too, whatever other tests configured."""
+    """A site with a worker. This process submits to it, whatever other tests configured."""
     configure(running_site.settings)
     use_settings(running_site.settings)
     return running_site
@@ -113,7 +113,7 @@ def site(running_site: Site) -> Site:
 
 @pytest.fixture
 def faulty_site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
-    """A site whose workers a test starts, and ends."""
+    """A site whose workers the test starts and ends."""
     with ValkeyServer(port=free_port()) as valkey:
         s3_server.hold()
         yield _site(valkey, s3_server, tmp_path / "worker.log")
@@ -122,6 +122,6 @@ def faulty_site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def faulty_worker(faulty_site: Site) -> Iterator[Popen[bytes]]:
-    """A worker with one process, which its test may kill."""
+    """A worker with one process, which the test may kill."""
     with commands.worker(faulty_site.env, faulty_site.log) as process:
         yield process

@@ -1,4 +1,4 @@
-"""Actions of tests on a running site: submit objects, kill a worker's process, write any message."""
+"""Actions of tests on a running site: submit objects, kill a worker's process, publish any message."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.e2e.conftest import Site
 
 
 def submit(site: Site, bucket: str, *names: str) -> Entry:
-    """Submit objects in one message, as a person does."""
+    """Submit objects in one message, as a user does."""
     done = commands.keyhole("submit", "--json", *(f"s3://{bucket}/{name}" for name in names), env=site.env)
     assert done.returncode == 0, done.stderr
     jobs = tuple(ScanJob.model_validate_json(line) for line in done.stdout.splitlines())
@@ -34,7 +34,7 @@ def kill_who_scans(process: Popen[bytes]) -> int:
 
 
 def message(task: str, body: object, **headers: object) -> bytes:
-    """A message as it lies in the broker's list."""
+    """A message, encoded as in the broker's list."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     return json.dumps(
         {

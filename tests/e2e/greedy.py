@@ -1,4 +1,4 @@
-"""Objects that are made to take as much memory or CPU as they can: by default, or where all is read."""
+"""Objects that are made to take as much memory or CPU as possible: by default, or if everything is read."""
 
 import gzip
 import lzma
@@ -35,13 +35,13 @@ else:
     from backports import zstd
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
-#: More than is decompressed by default, so that all of a window that may be filled is.
+#: More than is decompressed by default, so that a decoder fills the largest window that it may have.
 LONG = 70
 #: More than the longest window.
 LONGEST = 140
 #: The number of entries in the longest map that is read: 16 MiB, at 4 bytes each.
 ENTRIES = 4 * MIB
-#: A record of a pax header that nobody reads.
+#: A record of a pax header that no reader uses.
 RECORD = b"30 SCHILY.xattr.user.a=aaaaaa\n"
 MORE_FILTERS = {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 96 * MIB}
 
@@ -51,13 +51,13 @@ def _plain(data: bytes) -> Image:
 
 
 def _repeated(compress: Callable[[bytes], bytes], flush: Callable[[], bytes], length: int) -> bytes:
-    """So many MiB, compressed."""
+    """This many MiB, compressed."""
     piece = noise(5, MIB // 16) * 16
     return b"".join(compress(piece) for _ in range(length)) + flush()
 
 
 def _places(code: str, count: int, start: int = 0, step: int = 1) -> "array[int]":
-    """The places of as many blocks as a map has, in no order."""
+    """The places of as many blocks as a map has, in random order."""
     places = array(code, range(start, start + step * count, step))
     Random(7).shuffle(places)  # noqa: S311 - the same in every run
     return places
@@ -69,7 +69,7 @@ def _big_endian(numbers: "array[int]") -> bytes:
 
 
 def _full_vdi() -> Image:
-    count = ENTRIES - 256  # so that sizes fit into their fields
+    count = ENTRIES - 256  # The sizes must fit into their fields.
     empty = vdi(count * MIB)
     header = bytearray(empty.read(0, 512))
     map_at, data_at = struct.unpack_from("<II", header, 0x154)
@@ -107,7 +107,7 @@ def _full_qcow2() -> Image:
 
 
 def _small_clusters() -> Image:
-    """A qcow2 of the smallest clusters, with an L1 table and a refcount table as long as can be."""
+    """A qcow2 of the smallest clusters, with the longest possible L1 table and refcount table."""
     header = bytearray(qcow2(64 * MIB, cluster_bits=9).read(0, 512))
     entries = ENTRIES // 2
     struct.pack_into(">QIIQQI", header, 24, entries * 32768, 0, entries, MIB, 64 * MIB, 8 * entries // 512)
@@ -118,7 +118,7 @@ def _small_clusters() -> Image:
 
 
 def _full_vmdk() -> Image:
-    """A VMDK whose two directories lead to the same grains, each in an order of its own."""
+    """A VMDK whose two directories map the same grains, each in an order of its own."""
     empty, tables, grains = vmdk_sparse(128 * GIB), 4096, 512
     *directories, first = struct.unpack_from("<QQQ", empty.read(0, 512), 48)
     pieces = [(0, empty.read(0, directories[0] * 512))]
@@ -160,7 +160,7 @@ def _long_headers() -> bytes:
 
 
 def _dmg(plist: bytes, sectors: int = 8, fork: int = 0) -> Image:
-    """A DMG with a property list behind a data fork of so many bytes."""
+    """A DMG with a property list after a data fork of this many bytes."""
     trailer = bytearray(512)
     struct.pack_into(">4sII", trailer, 0, b"koly", 4, 512)
     struct.pack_into(">QQ", trailer, 24, 0, fork)
@@ -208,7 +208,7 @@ GREEDY: dict[str, Callable[[], Image]] = {
     "vhdx": lambda: vhdx(64 * TIB, allocated=3),
 }
 
-#: Where a policy has all maps read, and 1 GiB decompressed.
+#: Objects for a policy that reads all maps and decompresses 1 GiB.
 GREEDY_IN_FULL: dict[str, Callable[[], Image]] = {
     "zstd with a full window": lambda: _plain(_zstd(LONGEST)),
     "xz with a full dictionary": lambda: _plain(_xz(LONGEST)),

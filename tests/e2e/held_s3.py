@@ -1,8 +1,8 @@
-"""moto's server as a test wants it: it notes reads of objects and writes of tags, and holds back some.
+"""moto's server under a test's control: it records reads of objects and writes of tags, and holds back some.
 
 A GET of a key that begins with `held/` is answered when the test says so. Until then the process that asked
-is in the middle of a scan, where a test can kill it, stop it, or look at it. So it is with writes of tags: a
-test may do something before and after each, or refuse it.
+is in the middle of a scan, where a test can kill it, stop it, or look at it. A test can also do something
+before and after each write of tags, or refuse the write.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-#: Seconds until a GET that nobody releases is answered, so that no thread outlives its test for long.
+#: A GET that no test releases is answered after this many seconds: no thread outlives its test for long.
 LONGEST_HOLD = 60.0
 
 
@@ -56,23 +56,23 @@ class HeldS3:
         return answer
 
     def reset(self) -> None:
-        """Do nothing before and after a write of tags, and refuse none."""
+        """Do nothing before and after writes of tags, and refuse none."""
         self.refuses_tags: Callable[[str], bool] = lambda _: False
         self.before_tag_write: Callable[[str], object] = lambda _: None
         self.after_tag_write: Callable[[str], object] = lambda _: None
 
     def hold(self) -> None:
-        """Hold back from now on, and forget who asked."""
+        """Hold back from now on, and forget earlier requests."""
         self._released.clear()
         while not self._asked.empty():
             self._asked.get()
 
     def await_request(self, timeout: float = 30.0) -> str:
-        """Wait until a held key is asked for, and return the path."""
+        """Wait until a client asks for a held key, and return the path."""
         return self._asked.get(timeout=timeout)
 
     def release(self) -> None:
-        """Answer all that is held back, and hold nothing back until `hold`."""
+        """Answer all requests that are held back, and hold none back until `hold`."""
         self._released.set()
 
 

@@ -1,6 +1,6 @@
-"""The command `keyhole`, but the scans of some objects misbehave, as their keys say: `poison/kill-7`.
+"""The command `keyhole`, changed so that scans of some objects misbehave; the key says how: `poison/kill-7`.
 
-They stand for bugs that an image can set off: in Python, in a library, in a decoder written in C.
+They simulate bugs that an image can trigger: in Python, in a library, in a decoder written in C.
 """
 
 import contextlib
@@ -28,30 +28,30 @@ def kill() -> None:
 
 
 def spin() -> None:
-    """A loop does not ask its budget."""
+    """A loop does not check its budget."""
     while True:
         pass
 
 
 def stick() -> None:
-    """A library loops, and does not let go of the interpreter."""
+    """A library loops and does not release the interpreter."""
     re.fullmatch("(a|aa)+", "a" * 100 + "b")
 
 
 def hang() -> None:
-    """A scan waits for what never comes."""
+    """A scan waits for something that never comes."""
     threading.Event().wait()
 
 
 def take() -> None:
-    """A length in the image is believed."""
+    """The code trusts a length in the image."""
     held = []
     while True:
         held.append(b"x" * (1 << 24))
 
 
 def break_out() -> None:
-    """An image takes over the process, and looks around. What it gets, it tells."""
+    """An image takes over the process, tries what it can reach, and reports what it gets."""
     got = []
     for action in (
         lambda: Path("/etc/shadow").read_bytes(),
@@ -82,7 +82,7 @@ def _misbehave(scan: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    # Or the tests would take minutes of CPU.
+    # Otherwise the tests would take minutes of CPU time.
     setattr(limits, "CPU_FACTOR", 0.3)  # noqa: B010 - a name of another module, as the next
     setattr(scanning, "scan_s3", _misbehave(scan_s3))  # noqa: B010 - as said
     main()
