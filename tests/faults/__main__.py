@@ -11,7 +11,7 @@ from tests.faults.storms import LASTING, OUTAGES, STORMS, named
 
 #: Jobs and seconds of a storm in a soak: light work, so that it may run beside other work.
 SOAK_JOBS, SOAK_SECONDS = 200, 40.0
-#: Jobs of an outage, at most: workers scan as many within the two minutes that follow it.
+#: The most jobs of an outage: workers can scan this many within the two minutes after it.
 OUTAGE_JOBS = 1000
 
 
@@ -42,7 +42,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """The run that a command line asks for.
 
     Raises:
-        ValueError: It names a storm that does not exist.
+        ValueError: The command line names a storm that does not exist.
     """
     fleet = {
         "workers": options.workers,
@@ -61,9 +61,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def main() -> int:
-    """Run, and tell what came of it."""
+    """Run, and print the outcome."""
     options = parsed()
-    # Told to stop, it ends all that it started, as on Ctrl-C.
+    # On SIGTERM it ends all that it started, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -1,8 +1,8 @@
-"""The account of a run: which jobs were accepted, how each ended, and whether what was said is true.
+"""The account of a run: which jobs were accepted, how each ended, and whether verdicts and tags are true.
 
-A job's end is its verdict in the stream or, where nobody will try it again, a dead letter. Of every accepted
-job there must be exactly one; of a job whose acceptance is uncertain (Redis died while it was asked), one at
-most.
+A job's end is its verdict in the stream or, if no worker will try it again, a dead letter. Every accepted job
+must have exactly one end. A job whose acceptance is uncertain (Redis died during the request) must have one
+at most.
 """
 
 from collections import Counter
@@ -34,12 +34,12 @@ VARYING = {
     "scanned_at",
     "last_attempt",
 }
-#: Of each kind of trouble, as many examples are told.
+#: The number of examples that are kept of each kind of trouble.
 EXAMPLES = 5
 
 
 def facts(report: Report) -> dict[str, Any]:
-    """What a report says of the bytes: the same whenever, and under whichever key, they are scanned."""
+    """The part of a report that depends only on the bytes, not on the key or the time of the scan."""
     return _without_varying(report.model_dump(mode="json"))
 
 
@@ -63,7 +63,7 @@ class Trouble:
 
 
 class Accounts:
-    """Counts the jobs of a run, from one time of rest to the next."""
+    """Counts the jobs of a run, from one rest to the next."""
 
     def __init__(self, store: RedisStore, dead_letters: DeadLetters) -> None:
         self._store = store
@@ -71,14 +71,14 @@ class Accounts:
         self._position = store.stream_position()
         self._verdicts: Counter[str] = Counter()
         self._given_up: Counter[str] = Counter()
-        #: The keys of objects with which three workers were killed, or so it is said.
+        #: The keys of objects whose verdict says that three workers were killed while scanning them.
         self.poisoned: set[str] = set()
         #: The report of an undisturbed run on each image, by the image's ETag.
         self.expected: dict[str, dict[str, Any]] = {}
         self.trouble = Trouble()
 
     def undisturbed(self) -> None:
-        """Take the verdicts that have come as those that all others must equal."""
+        """Take the verdicts that have arrived as the expected ones, which all later ones must equal."""
         for verdict in self._arrived():
             self._verdicts[verdict.job_id] += 1
             if verdict.report.etag is not None:
@@ -90,10 +90,10 @@ class Accounts:
     def settle(
         self, accepted: Iterable[ScanJob], uncertain: Iterable[ScanJob], stored: Mapping[int, Stored]
     ) -> Counter[str]:
-        """Settle the account of jobs that have come to rest, on objects that lie as `stored`.
+        """Check the ends of jobs that have come to rest; `stored` is the current state of the objects.
 
         Returns:
-            How many had which end.
+            How many jobs had which end.
         """
         ends: Counter[str] = Counter()
         by_key = {key_of(number): one for number, one in stored.items()}
@@ -108,12 +108,12 @@ class Accounts:
         return ends
 
     def tags_are_true(self, stored: Mapping[int, Stored]) -> None:
-        """See whether any tag that Keyhole wrote says `safe` of bytes that are not."""
+        """Check that no tag that Keyhole wrote says `safe` about bytes that are not."""
         for number, one in stored.items():
             self._tag_is_true(key_of(number), one)
 
     def agree(self, stored: Mapping[int, Stored]) -> None:
-        """See whether object, record and tags agree, once each object was scanned as it lies there."""
+        """Check that object, record and tags agree, after each object was scanned in its current state."""
         for number, one in stored.items():
             key, stock = key_of(number), stocks()[one.stock]
             report = self._store.get(BUCKET, key)
@@ -134,7 +134,7 @@ class Accounts:
         return len(self._given_up)
 
     def _arrived(self) -> Iterator[Verdict]:
-        """The verdicts since the last time."""
+        """The verdicts since the last call."""
         while True:
             page = self._store.read_stream(self._position)
             if page.position == self._position:
@@ -148,7 +148,7 @@ class Accounts:
             self.trouble.note("doubled", f"job {verdict.job_id}, {verdict.report.key}: a second verdict")
 
     def _judged(self, verdict: Verdict, stored: Stored | None) -> str:
-        """The kind of end that a verdict is; what is wrong with it is noted."""
+        """The kind of end that a verdict is. Notes what is wrong with the verdict."""
         report = verdict.report
         about = f"job {verdict.job_id}, {report.key}: {report.status} {' '.join(report.reasons)}"
         if report.status is Status.FAILED:
@@ -159,7 +159,7 @@ class Accounts:
                 self.poisoned.add(str(report.key))
             return kind
         if report.reasons == ("access_denied",) and stored is not None and stored.denied:
-            # S3 said so of this object.
+            # S3 said this about this object.
             return "denied"
         differing = self._differing(report)
         if differing:
@@ -193,7 +193,7 @@ class Accounts:
             self.trouble.note("lost", f"job {job.id}, {job.key}")
 
     def _tag_is_true(self, key: str, stored: Stored) -> None:
-        """Of what Keyhole wrote; a forgery stays until the object is scanned."""
+        """Check only the tags that Keyhole wrote: forged ones stay until the object is scanned."""
         said = {name: value for name, value in stored.tags.items() if is_own(name)}
         stock = stocks()[stored.stock]
         if stored.forged or said.get(STATUS) != Status.SAFE:

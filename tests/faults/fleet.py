@@ -1,4 +1,4 @@
-"""Workers as a service manager runs them, with their Valkey: what a storm strikes is started again."""
+"""Workers and their Valkey, run as by a service manager: what a storm kills is started again."""
 
 import os
 import signal
@@ -16,18 +16,19 @@ from tests.faults.storms import Strike
 from tests.faults.valkey import Valkey
 from tests.servers.rabbitmq import RabbitMQ
 
-#: Seconds from one look at the workers to the next.
+#: Seconds between two checks of the workers.
 LOOK_SECONDS = 0.5
-#: Seconds until a worker is started again that ended by itself, for the same reason perhaps.
+#: Seconds until a worker that ended by itself is started again; it may end again for the same reason.
 RESTART_SECONDS = 2.0
-#: Seconds that a frozen process is frozen: longer than a heartbeat, and now and then than a holder's silence.
+#: Seconds for which a process is frozen: longer than a heartbeat interval, and sometimes longer than the
+#: silence after which a holder is taken for lost.
 FROZEN_SECONDS = (2.0, 40.0)
-#: Seconds that Valkey is frozen, and that it is away.
+#: Seconds for which Valkey is frozen, and for which it is away.
 FROZEN_VALKEY_SECONDS, AWAY_SECONDS = (2.0, 20.0), (0.0, 3.0)
 
 
 class Fleet:
-    """Some workers. Whichever ends is started again, until `close`."""
+    """Some workers. A worker that ends is started again, until `close`."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Fleet:
         self._closed = Event()
         self._expected: set[int] = set()
         self._thread = Thread(target=self._look_after, daemon=True)
-        #: Exit codes of workers that ended without having been struck.
+        #: Exit codes of workers that ended although no strike hit them.
         self.ended: Counter[int] = Counter()
 
     @property
@@ -84,7 +85,7 @@ class Fleet:
                 _end(worker)
 
     def strike(self, strike: Strike, random: Random, over: Event) -> None:
-        """Strike once. What is frozen goes on after a while, and at once when the storm is over."""
+        """Strike once. A frozen process continues after a while, or at once when the storm is over."""
         match strike:
             case Strike.KILL_CHILD:
                 self._send(signal.SIGKILL, self._some_child(random))
@@ -165,7 +166,7 @@ class Fleet:
 
 
 def _end(worker: "subprocess.Popen[bytes]") -> None:
-    """End a worker and whatever is left of it: the children of one that was killed are in its session."""
+    """End a worker and its remaining children, which are in its session even if it was killed."""
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()

@@ -1,4 +1,4 @@
-"""The images of the storms: small, quick to scan, of every kind of verdict, and told apart by their ETags."""
+"""The images of the storms: small, quick to scan, of every kind of verdict, each with its own ETag."""
 
 from functools import cache
 from hashlib import md5
@@ -8,14 +8,14 @@ from keyhole.builders import Image
 from keyhole.demo.samples import MIB, SAMPLES
 
 BUCKET = "storms"
-#: Longer objects would cost the server more than the fault is worth that sends them whole.
+#: One fault sends an object whole; for longer objects that would cost the server too much.
 LONGEST = 17 * MIB
-#: These take a tenth of a second of CPU each, which says nothing about faults.
+#: These take a tenth of a second of CPU each, which adds nothing to a test of faults.
 LEFT_OUT = {"uploads/bomb.raw.gz", "images/compute-engine.tar.gz"}
 
 
 class Stock(NamedTuple):
-    """An image, where it comes from in the demo, and its ETag without quotes."""
+    """An image, its place in the demo, and its ETag without quotes."""
 
     name: str
     image: Image

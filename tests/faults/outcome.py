@@ -14,14 +14,14 @@ from tests.faults.storms import Storm
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is.
+    """The plan of a run.
 
-    `jobs` and `seconds` are of each storm; without seconds, a storm is as long as its jobs take.
+    `jobs` and `seconds` are for each storm; without `seconds`, a storm is as long as its jobs take.
 
     Args:
-        drains: Wait after each storm until all jobs have ended; else only after the last.
-        agrees: See after each storm whether objects, records and tags agree; else only at the end.
-        hours: For so long storms come by chance; without, each comes once.
+        drains: Wait after each storm until all jobs have ended; otherwise only after the last.
+        agrees: Check after each storm whether objects, records and tags agree; otherwise only at the end.
+        hours: Storms are drawn at random for this long; without it, each comes once.
         logs: Where the workers' logs are kept.
         settings: Keyhole's settings, where they differ from the defaults.
         rabbitmq: RabbitMQ is the broker. It is killed and frozen together with Valkey.
@@ -43,7 +43,7 @@ class Plan:
 
 @dataclass
 class Told:
-    """The outcome of a storm. Seconds: of the storm, then to the last end, then to the last tag."""
+    """The outcome of a storm. Seconds: the storm's, then until the last job's end, then to the last tag."""
 
     storm: str
     jobs: int = 0
@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether everything that is promised was kept."""
+        """Whether every promise was kept."""
         return not self.trouble.count
 
     def total(self, name: str) -> Counter[str]:
@@ -81,7 +81,7 @@ class Outcome:
         return sum((Counter(getattr(one, name)) for one in self.told), Counter())
 
     def json(self) -> str:
-        """All of it as one JSON object."""
+        """The outcome as one JSON object."""
         return json.dumps({**asdict(self), "holds": self.holds})
 
 
@@ -96,5 +96,5 @@ def line(told: Told, trouble: Trouble) -> str:
 
 
 def say(text: str) -> None:
-    """Tell how it goes."""
+    """Report progress."""
     print(text, file=sys.stderr, flush=True)

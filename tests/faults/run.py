@@ -28,21 +28,21 @@ from tests.faults.site import at_rest, drained, site, what_is_left
 from tests.faults.storms import Storm, Strike, Striking
 from tests.faults.valkey import Valkey
 
-#: Jobs of the undisturbed beginning, by which the pace is set: so many of each image.
+#: Jobs for each image in the undisturbed beginning, which sets the pace.
 CALM_ROUNDS = 8
 #: The share of the workers' undisturbed rate at which jobs are submitted in a storm …
 PACE = 0.5
-#: … and the seconds of undisturbed work, at most, that all jobs of a storm are.
+#: … and the most work that all jobs of a storm make, in seconds of undisturbed work.
 BACKLOG_SECONDS = 40.0
-#: How many jobs are submitted at once, in messages of how many: as events come, and as bulks.
+#: How many jobs are submitted at once, and how many go into one message: as events come, and as bulks.
 BULKS = ((1, 1), (4, 1), (20, 5), (50, 50))
-#: Seconds after healing within which everything must have ended, and after which nobody waits any more.
+#: Seconds after healing within which every job must have ended, and after which the run stops waiting.
 DRAIN_SECONDS, LOST_SECONDS = 120.0, 900.0
 #: The exit code of a worker that cannot use S3 when it starts.
 S3_UNUSABLE = 3
-#: Strikes that cost a process that scans.
+#: Strikes that kill a process that scans.
 KILLS = (Strike.KILL_CHILD, Strike.KILL_WORKER, Strike.STOP_WORKER)
-#: Seconds without change that are rest.
+#: Seconds without work after which the system is at rest.
 REST_SECONDS = 1.0
 POLL_SECONDS = 0.1
 
@@ -57,7 +57,7 @@ class Run:
         self._fleet = workers
         self._random = Random(plan.seed)  # noqa: S311 - a seeded choice of faults
         self._accounts = Accounts(services().store, services().dead_letters)
-        # The numbers of the objects that are still to be looked at: from the first up to the next.
+        # The numbers of the objects that are still to be checked, from `_first` up to `_next`.
         self._first = self._next = 0
         self._decided: set[str] = set()
         self._rate = 0.0
@@ -68,7 +68,7 @@ class Run:
         self.gauges = Gauges(workers, valkey)
 
     def go(self) -> Outcome:
-        """Go through all storms, and tell what came of them."""
+        """Go through all storms, and return the outcome."""
         self._begin()
         self._first = self._next
         for storm, is_last in self._storms():
@@ -106,7 +106,7 @@ class Run:
             yield self._random.choice(storms), False
 
     def _begin(self) -> None:
-        """Scan each image undisturbed, and see how fast that goes."""
+        """Scan each image undisturbed, and measure how fast that is."""
         jobs = self._upload(CALM_ROUNDS * len(stocks()))
         one_of_each, others = jobs[: len(stocks())], jobs[len(stocks()) :]
         submit(one_of_each, batch_size=len(stocks()))
@@ -122,7 +122,7 @@ class Run:
         say(f"undisturbed: {len(stocks())} images, {self._rate:.0f} jobs a second")
 
     def _rage(self, storm: Storm) -> Told:
-        """Submit a storm's jobs while it rages."""
+        """Submit a storm's jobs during the storm."""
         plan = self._plan
         told = Told(storm.name)
         pace = self._rate * PACE
@@ -145,22 +145,22 @@ class Run:
         return told
 
     def _last_until_all_struck(self, storm: Storm, struck: Mapping[str, int]) -> None:
-        """Wait until each strike of a storm has come, and each fault, unless no work is left for it.
+        """Wait until each strike and each fault of a storm has happened, or no work is left for the faults.
 
-        A slow machine makes few requests while its jobs are submitted, and a fast one is soon done with them.
+        A slow machine makes few requests while the jobs are submitted, and a fast one soon has no jobs left.
         """
         until = time.monotonic() + LOST_SECONDS
         while time.monotonic() < until:
             if all(striking.strike in struck for striking in storm.strikes):
                 if not self._s3.missing():
                     return
-                with suppress(redis.RedisError, OperationalError):  # it may be killed just now
+                with suppress(redis.RedisError, OperationalError):  # Redis or the broker may be down.
                     if at_rest():
                         return
             time.sleep(POLL_SECONDS)
 
     def _drain(self, told: Told) -> None:
-        """Wait until all jobs have ended, and settle their account."""
+        """Wait until all jobs have ended, and check their ends."""
         told.drained_seconds = self._rested(drained)
         if told.drained_seconds > DRAIN_SECONDS:
             self._accounts.trouble.note("late", f"{told.storm}: drained in {told.drained_seconds} seconds")
@@ -173,7 +173,7 @@ class Run:
         self.gauges.read()
 
     def _agree(self, told: Told) -> None:
-        """Wait for all tags, scan again what an event would tell of, and see whether all agrees then."""
+        """Wait for all tags, rescan objects for which S3 would send an event, and check that all agrees."""
         told.tagged_seconds = self._rested(at_rest)
         stored = self._stored()
         self._accounts.tags_are_true(stored)
@@ -193,11 +193,11 @@ class Run:
         self._first = self._next
 
     def _stored(self) -> dict[int, Stored]:
-        """The objects that are still to be looked at, as they lie there."""
+        """The objects that are still to be checked, in their current state."""
         return self._s3.objects(self._first, self._next - self._first)
 
     def _rested(self, is_rest: Callable[[], bool]) -> float:
-        """Wait for rest; returns the seconds until it came."""
+        """Wait for rest, and return the seconds until it began."""
         ended = began = time.monotonic()
         while True:
             now = time.monotonic()
@@ -218,7 +218,7 @@ class Run:
         return [_job(number) for number in range(first, first + count)]
 
     def _submit(self, jobs: Sequence[ScanJob], began: float, seconds: float) -> None:
-        """Submit jobs over so many seconds, in bulks of all sizes."""
+        """Submit jobs over this many seconds, in bulks of all sizes."""
         done = 0
         while done < len(jobs):
             size, batch = self._random.choice(BULKS)
@@ -245,7 +245,7 @@ class Run:
 
     @contextmanager
     def _striking(self, storm: Storm) -> Iterator[Counter[str]]:
-        """Strike for as long as the block runs, then let all go on; counts the strikes."""
+        """Strike for as long as the block runs, and count the strikes; then let everything continue."""
         over = Event()
         struck: Counter[str] = Counter()
         threads = [
@@ -256,14 +256,14 @@ class Run:
         try:
             yield struck
         finally:
-            # Also where we are interrupted: what was killed or frozen is there again, to be ended.
+            # Also after an interruption: what was killed or frozen must run again, so that it can be ended.
             over.set()
             for thread in threads:
                 thread.join()
 
     def _strike(self, storm: Storm, striking: Striking, over: Event, struck: Counter[str]) -> None:
         random = Random(f"{self._plan.seed}/{storm.name}/{striking.strike}")  # noqa: S311 - a seeded choice of faults
-        # The first comes early, so that each comes once.
+        # The first strike comes early, so that each kind comes at least once.
         pause = striking.every * random.uniform(0.1, 0.5)
         while not over.wait(pause):
             struck[striking.strike.value] += 1
@@ -272,7 +272,7 @@ class Run:
 
 
 def run(plan: Plan) -> Outcome:
-    """Start all that a run needs, go through it, and end all that was started."""
+    """Start all that a run needs, run it, and end all that was started."""
     with site(plan) as (s3, valkey, workers):
         return Run(plan, s3, valkey, workers).go()
 

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from tests.faults.objects import Stock
 from tests.servers.request import Request
 
-#: When objects were uploaded that were never replaced.
+#: The upload time of objects that were never replaced.
 UPLOADED = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CHUNK = 256 * 1024
 S3_XML = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -19,14 +19,14 @@ S3_XML = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 @dataclass
 class Stored:
-    """An object as it lies there."""
+    """The current state of an object."""
 
     stock: int
     swaps: int = 0
     tags: dict[str, str] = field(default_factory=dict)
-    #: Whether the tags came with the upload.
+    #: Whether the tags were sent with the upload.
     forged: bool = False
-    #: How often reading it was denied.
+    #: How often the server denied a read of the object.
     denied: int = 0
 
 
@@ -105,13 +105,13 @@ def whole(answer: Answer) -> Answer:
 
 
 def refusal(status: int, code: str) -> Answer:
-    """An error as S3 words it."""
+    """An error in the form in which S3 sends it."""
     body = f"<Error><Code>{code}</Code><Message>a storm</Message></Error>".encode()
     return Answer(status, {"Content-Type": "application/xml"}, body)
 
 
 def tagging(tags: Mapping[str, str]) -> bytes:
-    """A set of tags as S3 answers it."""
+    """A set of tags in the form in which S3 answers it."""
     inner = "".join(
         f"<Tag><Key>{escape(name)}</Key><Value>{escape(value)}</Value></Tag>" for name, value in tags.items()
     )
@@ -119,6 +119,6 @@ def tagging(tags: Mapping[str, str]) -> bytes:
 
 
 def parsed(body: bytes) -> dict[str, str]:
-    """A set of tags as a client sends it, which is Keyhole itself."""
+    """A set of tags in the form in which a client sends it. The client is Keyhole itself."""
     tags = ET.fromstring(body).iterfind(".//{*}Tag")  # noqa: S314 - as said
     return {tag.findtext("{*}Key", ""): tag.findtext("{*}Value", "") for tag in tags}

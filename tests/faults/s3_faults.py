@@ -1,7 +1,7 @@
-"""The faults of an S3 server, and how often they occur: the faults that a storm is made of.
+"""The faults of an S3 server that a storm consists of, and how often they occur.
 
-A storm's rules are asked in turn for every request. Whether a rule strikes is drawn from a seed, the storm's
-name and the number of the request within the storm, so the same storm strikes the same requests again.
+For every request, a storm's rules are asked in turn. A seed, the storm's name and the number of the request
+within the storm decide whether a rule strikes, so the same storm strikes the same requests again.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Kind(StrEnum):
     LOOK = "look"  # HEAD of an object
     GET_TAGS = "get_tags"
     PUT_TAGS = "put_tags"  # PutObjectTagging and DeleteObjectTagging
-    OTHER = "other"  # ListBuckets, by which workers look whether S3 can be used
+    OTHER = "other"  # ListBuckets, with which workers check whether S3 can be used
 
 
 READS = (Kind.READ,)
@@ -36,14 +36,14 @@ class Fault(StrEnum):
     ACCESS_DENIED = "access_denied"  # 403
     RESET = "reset"  # the connection is reset before the answer
     BROKEN_OFF = "broken_off"  # the connection is reset in the middle of the body
-    TRUNCATED = "truncated"  # the body ends early, in good order
+    TRUNCATED = "truncated"  # the body ends early, and the connection is closed properly
     STALL = "stall"  # half of the body, then nothing more
     TRICKLE = "trickle"  # one byte a second
-    WRONG_RANGE = "wrong_range"  # another range than the one asked for, and said so
+    WRONG_RANGE = "wrong_range"  # another range than the requested one, and the headers say so
     RANGE_IGNORED = "range_ignored"  # 200 and the whole object
     SWAP = "swap"  # the object is replaced before the answer
     SWAP_AFTER = "swap_after"  # the object is replaced after the answer
-    LOST_ANSWER = "lost_answer"  # it is done, and the connection is reset
+    LOST_ANSWER = "lost_answer"  # the request takes effect, and then the connection is reset
 
 
 #: A refusal in HTTP: status and code.
@@ -67,7 +67,7 @@ class Rule:
 
 
 def drawn(rules: Sequence[Rule], seed: str, number: int, kind: Kind) -> Fault | None:
-    """The fault that strikes a storm's request of this number, if one does."""
+    """The fault that strikes the storm's request with this number, if one does."""
     if not rules:
         return None
     random = Random(f"{seed}/{number}")  # noqa: S311 - a seeded choice of faults

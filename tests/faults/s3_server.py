@@ -1,11 +1,11 @@
-"""An S3 over loopback that breaks as it is told to, in a process of its own.
+"""An S3 on the loopback that fails on command, in a process of its own.
 
-It speaks what Keyhole asks: GET and HEAD with Range and If-Match, the three requests for an object's tags,
-ListBuckets. Objects have numbers, and are one of `objects.stocks()` each; signatures are not looked at. It
-serves from memory, some thousand requests a second, where moto's server serves about a hundred: a storm is
-to wear out the workers, not the server.
+It answers the requests that Keyhole makes: GET and HEAD with Range and If-Match, the three requests for an
+object's tags, ListBuckets. Objects have numbers, and each is one of `objects.stocks()`; signatures are not
+checked. It serves some thousand requests a second from memory, where moto's server serves about a hundred: a
+storm should load the workers, not the server.
 
-It ends with its standard input, so with whoever started it.
+It ends when its standard input closes, and so with the process that started it.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ from tests.servers.request import Request
 FORGED = {"keyhole-status": "safe"}
 #: The share of objects that are uploaded with a forgery.
 FORGERIES = 0.2
-#: An object is replaced so often in all; a scan bears as much.
+#: How often an object is replaced in all. A scan tolerates this many replacements.
 MOST_SWAPS = 2
-#: A body that comes by a byte a second has not ended when its scan's time is over.
+#: Length in bytes: a body sent at one byte a second has not ended when the scan's time is over.
 LONGEST_TRICKLE = 3600
 
 
 class FaultyS3:
-    """A harness's side of the server: each method is a command to its process, done when it returns."""
+    """The harness's side of the server: each method is a command to its process, done when it returns."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -60,7 +60,7 @@ class FaultyS3:
         self._command("upload", first=first, stock=list(stock), seed=seed)
 
     def storm(self, seed: str, rules: Sequence[Rule]) -> None:
-        """Break from now on."""
+        """Fail from now on."""
         self._command("storm", seed=seed, rules=[asdict(rule) for rule in rules])
 
     def missing(self) -> list[str]:
@@ -68,11 +68,11 @@ class FaultyS3:
         return list(self._command("missing"))
 
     def heal(self) -> Mapping[str, int]:
-        """Answer rightly from now on; returns how often each fault struck. What is stalled stays so."""
+        """Answer correctly from now on; return how often each fault struck. Stalled answers stay stalled."""
         return Counter(self._command("heal"))
 
     def objects(self, first: int, count: int) -> dict[int, Stored]:
-        """Objects by their numbers, as they lie there."""
+        """Objects by their numbers, in their current state."""
         found = self._command("objects", first=first, count=count)
         return {int(number): Stored(**stored) for number, stored in found.items()}
 
@@ -114,7 +114,7 @@ def faulty_s3() -> Iterator[FaultyS3]:
 
 
 class Server:
-    """What lies there, and how it is answered."""
+    """The stored objects, and how requests for them are answered."""
 
     def __init__(self) -> None:
         self.stocks = stocks()
@@ -156,10 +156,10 @@ class Server:
     # Requests
 
     def fault(self, kind: Kind) -> Fault | None:
-        """The fault of the next request, of this kind.
+        """The fault of the next request, which is of this kind.
 
-        A request that chance spares gets a fault that has not struck yet: however few requests come, each
-        fault of a storm strikes.
+        If no rule strikes a request, it gets a fault that has not struck yet, so that each fault of a storm
+        strikes even if there are few requests.
         """
         self.number += 1
         fault = drawn(self.rules, self.seed, self.number, kind)
@@ -176,7 +176,7 @@ class Server:
             return None
 
     def swap(self, request: Request) -> bool:
-        """Replace the object that a request is about; its tags are gone, or forged."""
+        """Replace the object that a request is about. Its new tags are none, or forged ones."""
         stored = self.find(request)
         if stored is None or stored.swaps >= MOST_SWAPS:
             return False
@@ -188,7 +188,7 @@ class Server:
         return True
 
     def answer(self, request: Request, kind: Kind, body: bytes) -> "Answer":
-        """The answer of S3 after it has done what the request asks."""
+        """S3's answer to a request, after doing what the request asks."""
         if kind is Kind.OTHER:
             text = f"<ListAllMyBucketsResult {S3_XML}><Buckets/></ListAllMyBucketsResult>"
             return Answer(200, {"Content-Type": "application/xml"}, text.encode())
@@ -277,7 +277,7 @@ class Connection(asyncio.Protocol):
             length //= 2
         for piece in answer.pieces(length):
             if self._transport.is_closing():
-                return  # whoever asked has read enough
+                return  # the client has read enough
             self._transport.write(piece)
         if fault is Fault.BROKEN_OFF:
             self._reset()
@@ -291,14 +291,14 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(1.0, self._trickle, body, at + 1)
 
     def _reset(self) -> None:
-        """End the connection by a reset, as a broken network does."""
+        """Reset the connection, as a broken network does."""
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
 
 async def serve() -> None:
-    """Serve until standard input ends, and do as it says."""
+    """Serve, and execute the commands on standard input, until it ends."""
     server = Server()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=512)

@@ -1,4 +1,4 @@
-"""All that a run needs: S3, Valkey, workers, and this process as one that submits; and whether they rest."""
+"""All that a run needs (S3, Valkey, workers, and this process, which submits), and whether it is at rest."""
 
 import logging
 import tempfile
@@ -56,13 +56,14 @@ def site(plan: Plan) -> Iterator[tuple[FaultyS3, Valkey, Fleet]]:
 def drained() -> bool:
     """Whether every job has ended: nothing is open or queued.
 
-    What a killed worker did not acknowledge may lie there for half an hour, and then does nothing.
+    Messages that a killed worker did not acknowledge may remain for half an hour. Their redelivery then does
+    nothing.
     """
     return not services().ledger.count() and not any(queue_length(app, queue) for queue in QUEUES)
 
 
 def at_rest() -> bool:
-    """Whether every job has ended, and no tags are owed or looked at once more."""
+    """Whether every job has ended, and no tags are owed or still to be checked again."""
     found = services().redis
     return drained() and not found.zcard(keys.TAGS_HELD) and not found.zcard(keys.TAGS_OWED)
 

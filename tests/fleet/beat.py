@@ -1,4 +1,4 @@
-"""Schedulers on a Redis, within the test's process: what they are told, keep and publish."""
+"""Schedulers on a Redis, in the test's process: their settings, their state and their messages."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ class Message:
 
     @classmethod
     def of(cls, message: dict[str, Any]) -> "Message":
-        """As it lies in a queue."""
+        """Parse a message from a queue."""
         headers = message["headers"]
         (name, spec), _, _ = json.loads(base64.b64decode(message["body"]))
         expires = datetime.fromisoformat(headers["expires"])
@@ -45,7 +45,7 @@ class Message:
 
 
 class Scheduling:
-    """Schedulers on one Redis and one broker, each an application of its own as in a process of its own."""
+    """Schedulers on one Redis and one broker. Each has its own application, as if it had its own process."""
 
     def __init__(self, client: redis.Redis, url: str) -> None:
         self.client, self.url, self.broker = client, url, url
@@ -54,7 +54,7 @@ class Scheduling:
     def scheduler(
         self, *schedules: Schedule, lock_seconds: int = 30, on_look: Callable[[], object] = lambda: None
     ) -> Scheduler:
-        """One that has read a file of these schedules, and has no lock yet."""
+        """A scheduler that has read a file of these schedules, and has no lock yet."""
         app = Celery("keyhole-test", set_as_current=False)
         app.conf.update(
             application.configuration(Settings(redis_url=self.url, broker_url=self.broker))
@@ -72,7 +72,7 @@ class Scheduling:
         return scheduler
 
     def make_due(self, name: str, before: timedelta = timedelta(days=2)) -> None:
-        """Have a schedule been due last so long ago, and not since."""
+        """Make a schedule's last due time this long ago."""
         due_last(self.client, name, datetime.now(UTC) - before)
 
     def messages(self) -> list[Message]:
@@ -80,11 +80,11 @@ class Scheduling:
         return [Message.of(json.loads(text)) for text in reversed(self.client.lrange(QUEUE, 0, -1))]
 
     def due(self) -> list[str]:
-        """The names of the schedules that were told of, in their order."""
+        """The names of the schedules in the published messages, in order."""
         return [message.name for message in self.messages()]
 
     def close(self) -> None:
-        """End all."""
+        """Close all schedulers."""
         for scheduler in self._schedulers:
             with suppress(redis.RedisError):
                 scheduler.close()
@@ -93,7 +93,7 @@ class Scheduling:
 
 
 def due_last(client: redis.Redis, name: str, moment: datetime) -> None:
-    """Have a schedule been due last at a moment, and not since."""
+    """Set the moment at which a schedule was last due."""
     meta = json.dumps({"last_run_at": moment}, cls=RedBeatJSONEncoder)
     client.hset(keys.beat_entry(name), "meta", meta)
     client.zadd(f"{keys.BEAT_PREFIX}:schedule", {keys.beat_entry(name): 0})

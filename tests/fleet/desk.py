@@ -1,4 +1,4 @@
-"""One consumer of a queue in Redis, by Keyhole's transport."""
+"""One consumer of a queue in Redis, through Keyhole's transport."""
 
 from contextlib import suppress
 from typing import Any
@@ -34,7 +34,7 @@ class Desk:
         self.connection.Producer(self.channel).publish({"a": 1}, exchange=JOBS, routing_key=JOBS)
 
     def take(self) -> Any:
-        """Take the next message out of it."""
+        """Take the next message out of the queue."""
         before = len(self.taken)
 
         def taken() -> bool:
