@@ -1,7 +1,7 @@
-"""Checksums made right again after a change, so that the code behind them is reached.
+"""Repairs checksums after a change, so that the fuzzer reaches the code after the checksum's test.
 
-Each repair looks for its format's structures where the image says they are; of another image it changes
-nothing.
+Each repair looks for its format's structures where the image says they are. It changes nothing in images of
+other formats.
 """
 
 import re
@@ -17,7 +17,7 @@ from google_crc32c import value as crc32c
 from keyhole.builders import Image
 
 KIB = 1024
-#: Structures beyond this are nobody's: what claims more is left as it is.
+#: The largest structure, in bytes, that is repaired. One that claims to be larger is left unchanged.
 MOST_SUMMED = 256 * KIB
 MOST_SECTIONS = 16
 MOST_BLOCKS = 8
@@ -25,7 +25,7 @@ MOST_HEADERS = 32
 OCTAL = re.compile(rb"[0-7]{1,12}")
 EWF_MAGICS = (b"EVF\x09\r\n\xff\0", b"LVF\x09\r\n\xff\0")
 
-#: The bytes to write, and their offset.
+#: An offset, and the bytes to write there.
 Patch = tuple[int, bytes]
 
 
@@ -49,7 +49,7 @@ def _vhdx(image: Image) -> Iterator[Patch]:
 
 
 def _gzip(image: Image) -> Iterator[Patch]:
-    """CRC-32 and length behind the first member's data, if its header is short (RFC 1952, 2.3)."""
+    """CRC-32 and length after the first member's data, if its header is short (RFC 1952, 2.3)."""
     data = image.read(0, MOST_SUMMED)
     if not data.startswith(b"\x1f\x8b\x08\0"):
         return
@@ -128,7 +128,7 @@ def _ewf(image: Image) -> Iterator[Patch]:
 
 
 def _udf(image: Image) -> Iterator[Patch]:
-    """CRC-16 and sum of every tag that stands at the block that it names (ECMA-167, 3/7.2)."""
+    """CRC-16 and sum of every tag that is in the block that it names (ECMA-167, 3/7.2)."""
     for block_size in (2048, 512):
         for block in _blocks(image, block_size):
             data = bytearray(image.read(block * block_size, 512))
@@ -141,7 +141,7 @@ def _udf(image: Image) -> Iterator[Patch]:
 
 
 def _tar(image: Image) -> Iterator[Patch]:
-    """The sum of each header's bytes, its own field taken for spaces (POSIX.1-2017, pax, ustar)."""
+    """The sum of each header's bytes, with spaces in the checksum field (POSIX.1-2017, pax, ustar)."""
     at = 0
     for _ in range(MOST_HEADERS):
         header = image.read(at, 512)
@@ -153,7 +153,7 @@ def _tar(image: Image) -> Iterator[Patch]:
 
 
 def _zip(image: Image) -> Iterator[Patch]:
-    """The header before each member's data, as the directory has it (APPNOTE.TXT, 4.3.7 and 4.3.12)."""
+    """The header before each member's data, made equal to the directory's (APPNOTE.TXT, 4.3.7 and 4.3.12)."""
     start = max(0, image.size - MOST_SUMMED)
     end = image.read(start, MOST_SUMMED)
     place = end.rfind(b"PK\5\6")
@@ -171,7 +171,7 @@ def _zip(image: Image) -> Iterator[Patch]:
 
 
 def _blocks(image: Image, block_size: int) -> Iterator[int]:
-    """The blocks that begin in a piece, but for those of large ones, which are no descriptors."""
+    """The blocks that begin in a piece. Large pieces are left out, because they are not descriptors."""
     for offset, data in image.pieces:
         first = -(-offset // block_size)
         if len(data) <= MOST_BLOCKS * block_size:

@@ -13,25 +13,25 @@ from keyhole.builders import Image
 from tests.examples import EXAMPLES, NOTHING, is_small
 from tests.fuzz.sparse_input import SparseInput
 
-#: Longer ones slow the fuzzer down more than they teach it.
+#: The longest input in bytes. Longer ones slow the fuzzer down and help it little.
 MAX_INPUT = 32 * 1024
 REGRESSIONS = Path(__file__).parent / "regressions"
 
 
 @cache
 def seeds() -> dict[str, SparseInput]:
-    """An input for each image, by its name, those with too much data left out."""
+    """An input for each image, by its name, except images with too much data."""
     inputs = {name: SparseInput(image, steer=number % 256) for number, (name, image) in enumerate(_images())}
     return {name: one for name, one in inputs.items() if len(one.encode()) <= MAX_INPUT}
 
 
 def regressions() -> dict[str, bytes]:
-    """Inputs that something did not hold of once, by their names."""
+    """Inputs that once broke an expectation, by their names."""
     return {path.name: path.read_bytes() for path in sorted(REGRESSIONS.glob("*")) if path.is_file()}
 
 
 def write(folder: Path) -> None:
-    """Write the seeds into a folder, which is made if need be."""
+    """Write the seeds into a folder, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, one in seeds().items():
         (folder / re.sub(r"\W+", "-", name)).write_bytes(one.encode())

@@ -29,19 +29,19 @@ TIMEOUT_SECONDS = 10
 
 
 def changed_by_fuzzer(data: bytes, _choose: Random) -> bytes:
-    """Bytes changed by libFuzzer, which remembers what the code compared."""
+    """Bytes changed by libFuzzer, which remembers the values that the code compared."""
     return bytes(atheris.Mutate(data, len(data)))
 
 
 def custom_mutator(data: bytes, max_size: int, seed: int) -> bytes:
-    """One of our changes, or where the outcome is too long, the input as it was."""
+    """The input after one of our changes, or unchanged if the result is too long."""
     choose = Random(seed)  # noqa: S311 - to choose changes
     changed = mutate(SparseInput.decode(data), choose, OTHERS, changed_by_fuzzer).encode()
     return changed if len(changed) <= max_size else data[:max_size]
 
 
 def main() -> None:
-    """Write the seeds, then fuzz until told otherwise."""
+    """Write the seeds, then fuzz until told to stop."""
     options = [argument for argument in sys.argv[1:] if argument.startswith("-")]
     places = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")]
     if not places:

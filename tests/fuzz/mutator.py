@@ -1,8 +1,8 @@
-"""Changes an input as someone would who knows what an image is made of.
+"""Changes an input with knowledge of the structure of images.
 
-A change hits a structure and not its encoding; numbers become other places in the image, its size, or a
-limit; magic numbers are put where they belong; what lies at the end stays there when the size changes. In
-half of the runs the checksums are right again afterwards.
+A change affects a structure, not its encoding. Numbers become other places in the image, its size, or a
+limit; magic numbers are written where they belong; data at the end stays there when the size changes. In half
+of the runs the checksums are repaired afterwards.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from keyhole.builders import Image
 from tests.fuzz.checksums import repaired
 from tests.fuzz.sparse_input import OFFSETS, SparseInput, image_of
 
-#: Changes bytes in place; the fuzzer's own knows which bytes the code compares with what.
+#: Changes bytes in place. libFuzzer's own function knows which bytes the code compares with which values.
 ChangeBytes = Callable[[bytes, Random], bytes]
 
 KIB, MIB = 1024, 1024**2
-#: Bytes this close to the end move with it.
+#: Bytes this close to the end move with the end.
 TAIL = 64 * KIB
-#: A change of bytes is shown this much at once.
+#: A function that changes bytes gets this many at once.
 WINDOW = 48
-#: Magic numbers and identifiers, with where they are looked for: from the end, where that is negative.
+#: The offsets at which readers look for magic numbers and identifiers; negative ones are from the end.
 MARKS: tuple[tuple[int, bytes], ...] = (
     (0, b"QFI\xfb\0\0\0\1"),
     (0, b"QFI\xfb\0\0\0\2"),
@@ -78,7 +78,7 @@ MARKS: tuple[tuple[int, bytes], ...] = (
     (38 * KIB, b"\0TEA01\1"),
     (512 * KIB, b"\2\0\2\0"),
 )
-#: What stands in texts: VMDK's descriptors, LUKS2's metadata, OVFs.
+#: Words from the texts in images: VMDK descriptors, LUKS2 metadata, OVFs.
 WORDS: tuple[bytes, ...] = (
     *(b'RW 9 FLAT "a" 0\n', b'RW 9 VMFS "a"\n', b"RW 9 ZERO\n", b"RDONLY ", b"NOACCESS "),
     *(b'createType="', b'parentFileNameHint="', b"parentCID=", b"CID=", b"version=", b'changeTrackPath="'),
@@ -103,10 +103,10 @@ def mutate(given: SparseInput, choose: Random, others: tuple[Image, ...], change
     """The input with one to four changes.
 
     Args:
-        given: What is changed.
+        given: The input to change.
         choose: Chooses the changes; the same choices give the same input.
-        others: Images of which pieces may be taken.
-        change: Changes bytes that are small enough to know nothing of.
+        others: Images from which pieces may be taken.
+        change: Changes short runs of bytes, without knowledge of their structure.
     """
     image, steer, seed = given.image, given.steer, given.seed
     for _ in range(choose.choice([1, 1, 2, 4])):
@@ -117,7 +117,7 @@ def mutate(given: SparseInput, choose: Random, others: tuple[Image, ...], change
 
 
 def simple_change(data: bytes, choose: Random) -> bytes:
-    """One byte, one bit or a run of equal bytes is another."""
+    """Change one byte or one bit, or write a run of equal bytes."""
     changed = bytearray(data)
     at = choose.randrange(len(changed))
     if choose.random() < 0.5:
@@ -136,7 +136,7 @@ def _bytes(image: Image, choose: Random, _others: tuple[Image, ...], change: Cha
 
 
 def _number(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
-    """A field becomes a place in the image, its size, its neighbour, or a limit."""
+    """Set a field to a place in the image, the image's size, a neighbouring number, or a limit."""
     width, order = choose.choice([1, 2, 4, 4, 8, 8]), choose.choice(["little", "big"])
     at = _place(image, choose) // width * width
     before = int.from_bytes(image.read(at, width), order)  # type: ignore[arg-type] # one of the two
@@ -155,7 +155,7 @@ def _number(image: Image, choose: Random, _others: tuple[Image, ...], _change: C
 
 
 def _size(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
-    """Truncated or grown; what lies at the end stays at the end in half of the runs."""
+    """Truncate or extend the image. In half of the runs, the data at the end stays at the end."""
     ends = [0, image.size, *(at for at, _ in image.pieces), *(at + len(data) for at, data in image.pieces)]
     size = choose.choice(
         [
@@ -180,7 +180,7 @@ def _mark(image: Image, choose: Random, _others: tuple[Image, ...], _change: Cha
 
 
 def _word(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
-    """Another word in a text, in the place of what was there or pushing it on."""
+    """Write a word into a text, either over the old bytes or by insertion before them."""
     texts = [piece for piece in image.pieces if piece[1][:512].count(b"\n") > 2 or b'":' in piece[1][:512]]
     if not texts:
         return image
@@ -191,7 +191,7 @@ def _word(image: Image, choose: Random, _others: tuple[Image, ...], _change: Cha
 
 
 def _copy(image: Image, choose: Random, others: tuple[Image, ...], _change: ChangeBytes) -> Image:
-    """A piece of this image or of another one, in its own place or in another."""
+    """Copy a piece of this image or of another one to its own place or another."""
     donor = choose.choice([image, *others[:1], choose.choice(others)]) if others else image
     if not donor.pieces:
         return image
@@ -211,7 +211,7 @@ CHANGES = (_bytes, _bytes, _bytes, _number, _number, _number, _size, _mark, _wor
 
 
 def _place(image: Image, choose: Random) -> int:
-    """Somewhere in a piece, more often near its beginning."""
+    """A place in a piece, more often near its beginning."""
     if not image.pieces:
         return choose.choice([0, 0, 512, 32 * KIB])
     at, data = choose.choice(image.pieces)
@@ -219,7 +219,7 @@ def _place(image: Image, choose: Random) -> int:
 
 
 def _written(image: Image, at: int, data: bytes) -> Image:
-    """The image with `data` at a place, as far as that is inside."""
+    """The image with `data` written at a place, cut at the image's end."""
     data = data[: max(0, image.size - at)]
     return image.patched(at, data) if data and at >= 0 else image
 

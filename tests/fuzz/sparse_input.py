@@ -1,15 +1,15 @@
-"""The meaning of the fuzzer's input: how an image is fed, its claimed size, and what of it is not zeros.
+"""The encoding of the fuzzer's input: how an image is fed, its claimed size, and its pieces other than zeros.
 
-A VHDX has its structures at 64 KiB and at 2 MiB, a VHD at its end; flat, such images are megabytes of zeros
-in which a random change hits nothing. So the input is the sparse image itself. Little-endian::
+A VHDX has its structures at 64 KiB and at 2 MiB, a VHD at its end. As plain files, such images are megabytes
+of zeros, in which a random change hits nothing. So the input is the sparse image itself. Little-endian::
 
-     0  steer u8: how it is fed, and which inspector is tried alone
-     1  seed u32 of the choices that are left
+     0  steer u8: how the image is fed, and which inspector is run alone
+     1  seed u32 of the remaining choices
      5  size u64, of which the lower 46 bits count: 64 TiB, more than S3 stores in one object
-    13  pieces, one behind the other: offset u64 (the lower 46 bits), length u16, data
+    13  pieces, one after the other: offset u64 (the lower 46 bits), length u16, data
 
-Any bytes are an input: what lies over an earlier piece or past the size is dropped, the last piece may be
-short.
+Any bytes are a valid input: data that overlaps an earlier piece or lies past the size is dropped, and the
+last piece may be short.
 """
 
 import re
@@ -23,7 +23,7 @@ HEADER = struct.Struct("<BIQ")
 PIECE = struct.Struct("<QH")
 OFFSETS = (1 << 46) - 1
 MAX_PIECE = 0xFFFF
-#: Zeros that are cheaper left out than written down.
+#: A run of at least this many zeros takes fewer bytes left out than written.
 GAP = re.compile(rb"\0{24,}")
 
 
@@ -37,12 +37,12 @@ class SparseInput:
 
     @classmethod
     def decode(cls, data: bytes) -> "SparseInput":
-        """The input that any bytes are."""
+        """The input that these bytes encode. Any bytes are valid."""
         steer, seed, size = HEADER.unpack(data[: HEADER.size].ljust(HEADER.size, b"\0"))
         return cls(image_of(size & OFFSETS, _pieces(data)), steer, seed)
 
     def encode(self) -> bytes:
-        """The bytes that `decode` to this."""
+        """The bytes that `decode` turns into this input."""
         parts = [HEADER.pack(self.steer, self.seed, self.image.size)]
         for offset, data in self.image.pieces:
             for start, end in _stored(data):
@@ -53,7 +53,7 @@ class SparseInput:
 
 
 def image_of(size: int, pieces: Iterable[tuple[int, bytes]]) -> Image:
-    """An image of pieces that may lie over each other or outside. Where two do, the one in front is kept."""
+    """An image of pieces that may overlap or lie outside. Where two overlap, the first one is kept."""
     kept: list[tuple[int, bytes]] = []
     reached = 0
     for offset, data in sorted(pieces, key=lambda piece: piece[0]):
@@ -75,7 +75,7 @@ def _pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _stored(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the parts of a piece begin and end that are worth storing."""
+    """The beginning and the end of each part of a piece that is worth storing."""
     start = 0
     for gap in GAP.finditer(data):
         if gap.start() > start:

@@ -1,9 +1,9 @@
-"""Checks the laws for any image, however it is fed. One input in, an exception if something does not.
+"""Checks the laws for any image, however it is fed. It takes one input, and raises if a law is broken.
 
-- `Inspection` raises nothing, a single inspector nothing but `ImageFormatError`, whatever was fed so far.
-- What is wanted and what is held stay small, and it ends after few reads.
-- The law: of two ways of feeding that end with nothing missing, both know the same.
-- What is known can be said in JSON and in a report's `details`, in printable text, and can be judged.
+- `Inspection` raises nothing, and a single inspector only `ImageFormatError`, whatever was fed before.
+- The wanted and the held bytes stay few, and the inspection ends after few reads.
+- The law: two ways of feeding that both end with nothing missing lead to the same facts.
+- The facts can be written as JSON and as a report's `details`, in printable text, and can be judged.
 """
 
 import json
@@ -34,17 +34,17 @@ KINDS = (*ALL, RawDiskInspector)
 #: How a scan reads.
 SCAN = ScanSettings()
 DETAILS = TypeAdapter(dict[str, JsonValue])
-#: A container has a header of each member, and what each of these wants.
+#: A container needs ranges for each member's header and for each member's own inspection.
 MOST_RANGES_OF_CONTAINER = 1000
-#: What is compressed is read in pieces, and some of what it becomes is kept for a while.
+#: Compressed data is read in pieces, and some of the decompressed data is held for a while.
 MOST_HELD_OF_CONTAINER = 8 * MIB
-#: Enough to come to every end that a decoder can come to, and too little to take its time.
+#: Limits that let a decoder reach every kind of end, but that are too low for long runs.
 LITTLE = Decompression(output=2 * MIB, input=256 * KIB)
-#: A claimed size may be terabytes, a stream of it is broken off.
+#: A stream ends after this many chunks, because a claimed size may be terabytes.
 MOST_CHUNKS = 48
 CHUNK_SIZES = (509, 4093, 16 * KIB, 64 * KIB, 100_003, MIB)
 
-#: Bytes that begin at an offset, or `None`: now the length is told.
+#: Each step: the offset and the number of bytes to feed, or `None` to tell the length.
 Feeding = Iterator[tuple[int, int] | None]
 Way = Callable[[Run, Image, Random], Feeding]
 
@@ -53,7 +53,7 @@ def check(data: bytes) -> None:
     """Run one input.
 
     Raises:
-        Exception: Something that is expected of every image does not hold.
+        Exception: The image breaks a law that holds for every image.
     """
     given = SparseInput.decode(data)
     way = WAYS[given.steer % len(WAYS)]
@@ -85,7 +85,7 @@ def _known(inspection: Inspection, way: Way, given: SparseInput) -> Facts:
 
 
 def _run(run: Run, way: Way, given: SparseInput) -> None:
-    """Feed an image one way, then fetch what is missing, looking on all the while."""
+    """Feed an image in one way, then fetch what is missing, and check the laws all the while."""
     image, choose = given.image, Random(given.seed)  # noqa: S311 - to choose what comes next
     for step in way(run, image, choose):
         if step is None:
@@ -127,7 +127,7 @@ def _stays_small(run: Run) -> None:
 
 
 def _looked_at_early(run: Run) -> None:
-    """A scan that runs out of budget says what it knows so far."""
+    """Check the facts known so far, which a scan reports if it runs out of budget."""
     facts = run.facts()
     if isinstance(facts, Facts):
         _can_be_told(facts)
@@ -136,7 +136,7 @@ def _looked_at_early(run: Run) -> None:
 def _can_be_told(facts: Facts) -> None:
     judge(facts)
     judge(facts, "budget")
-    # The bytes among the facts are for whoever names what they are; a report has none.
+    # Some facts are bytes, for the code that identifies the content; a report has none.
     json.dumps(asdict(facts), allow_nan=False, ensure_ascii=False, default=bytes.hex).encode()
     DETAILS.validate_python(facts.details)
     assert facts.virtual_size is None or 0 < facts.virtual_size < 2**64 * 4096
@@ -155,7 +155,7 @@ def _told_at_once(_run: Run, _image: Image, _choose: Random) -> Feeding:
 
 
 def _scanned(run: Run, _image: Image, _choose: Random) -> Feeding:
-    """As a scan does it: the head, the length, then all that is missing in as few reads as that takes."""
+    """As a scan reads: the head, the length, then everything that is missing in as few reads as possible."""
     yield 0, SCAN.head_bytes
     yield None
     for number in range(MOST_RANGES_OF_CONTAINER):
@@ -169,13 +169,13 @@ def _scanned(run: Run, _image: Image, _choose: Random) -> Feeding:
 
 
 def _streamed(_run: Run, image: Image, choose: Random) -> Feeding:
-    """From front to end, or a part of it, the length at the end."""
+    """The image from front to end, or its first part; then the length."""
     size = choose.choice(CHUNK_SIZES)
     yield from ((at, size) for at in range(0, min(image.size, MOST_CHUNKS * size), size))
 
 
 def _scattered(_run: Run, image: Image, choose: Random) -> Feeding:
-    """Pieces of it in any order, some twice, the length somewhere between."""
+    """Pieces of the image in any order, some twice, with the length told somewhere in between."""
     places = [0, image.size, *(at for at, _ in image.pieces), *(choose.randrange(3 * MIB) for _ in range(4))]
     steps: list[tuple[int, int] | None] = [None]
     for _ in range(choose.randrange(1, 12)):
@@ -186,7 +186,7 @@ def _scattered(_run: Run, image: Image, choose: Random) -> Feeding:
 
 
 def _crumbled(run: Run, image: Image, choose: Random) -> Feeding:
-    """A part at a time of what is missing, from its end or its middle, with bytes around it."""
+    """One part of a missing range at a time, from its end or its middle, with bytes around it."""
     if choose.random() < 0.5:
         yield None
     for number in range(MOST_CHUNKS):

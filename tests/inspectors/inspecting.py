@@ -1,4 +1,4 @@
-"""How tests here inspect an image: whole, by what is missing, as a scan does."""
+"""Inspects a whole image for the tests here: feeds what is missing, as a scan does."""
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
@@ -18,5 +18,5 @@ def facts_of(image: Image) -> Facts:
 
 
 def checks_of(image: Image) -> list[str]:
-    """The codes of what the checks found, in their order."""
+    """The codes of the checks' findings, in order."""
     return [finding.check for finding in facts_of(image).findings]

@@ -1,4 +1,4 @@
-"""Laws for every inspector and every image: how it is fed makes no difference, and nothing breaks it."""
+"""Laws for every inspector and image: the way of feeding makes no difference, and no image breaks it."""
 
 import random
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from keyhole.inspectors.formats.dmg_map import MAX_PLIST_BYTES
 from tests.inspectors.feeding import WAYS, Single, told_at_once
 
 KIB, MIB = 1024, 1024**2
-#: All inspectors together; a VMDK's descriptor and grain tables are most of it.
+#: The most bytes that all inspectors hold together; a VMDK's descriptor and grain tables take most of it.
 MOST_HELD = 2 * MIB
-#: A DMG's property list is held while its block map is read; without the map nothing tells its size.
+#: The same for a DMG: its property list is held while the block map, which alone tells its size, is read.
 MOST_HELD_OF_DMG = MOST_HELD + MAX_PLIST_BYTES
 MOST_RANGES = 40
-#: As much of an object as is fetched at once; what lies further on costs a range each.
+#: The bytes at an object's front that are fetched at once; everything after them costs a range each.
 FRONT = 256 * KIB
 LONGEST_MESSAGE = 2048
 INTERESTING = [
@@ -31,7 +31,7 @@ INTERESTING = [
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one inspector for an image: bytes held, ranges fetched behind the front, findings."""
+    """One inspector's limits for an image: bytes held, ranges fetched after the front, findings."""
 
     held: int = 512 * KIB
     ranges: int = 2
@@ -39,7 +39,7 @@ class Limits:
 
 
 def mutated(image: Image, choose: random.Random) -> Image:
-    """A good image with a few bytes of its structures changed, and perhaps its end cut off."""
+    """A good image with a few bytes of its structures changed, and sometimes with its end cut off."""
     places = [at for at, data in image.pieces for _ in range(1 + len(data) // 4096)]
     for _ in range(choose.randrange(1, 6)):
         at = choose.choice(places) + choose.choice([choose.randrange(128), choose.randrange(4096)])
@@ -55,7 +55,7 @@ def most_held(inspection: Inspection) -> int:
 
 
 def exhaust(image: Image) -> Inspection:
-    """An inspection of an image that never holds much or asks often."""
+    """Inspect an image, and assert that the inspection never holds much or asks often."""
     inspection = Inspection()
     inspection.finish(image.size)
     for _ in range(MOST_RANGES):
@@ -71,7 +71,7 @@ def exhaust(image: Image) -> Inspection:
 
 
 def keeps_the_law(kind: type[FileInspector], images: list[Image], data: st.DataObject) -> None:
-    """Knows the same however the bytes came, of good images and of mutated ones."""
+    """Assert that each way of feeding leads to the same facts, for good images and for mutated ones."""
     image = data.draw(st.sampled_from(images))
     choose = random.Random(data.draw(st.integers(0, 2**32)))  # noqa: S311 - to choose mutations
     if data.draw(st.booleans()):
@@ -84,7 +84,7 @@ def keeps_the_law(kind: type[FileInspector], images: list[Image], data: st.DataO
 def survives_mutations(
     kind: type[FileInspector], images: list[Image], rounds: int = 150, limits: Limits = Limits()
 ) -> None:
-    """No exception but the format's, little held, few ranges behind the front, whatever was changed."""
+    """Assert that no change causes another exception than the format's, many held bytes or many ranges."""
     choose = random.Random(kind.NAME)  # noqa: S311 - to choose mutations, the same in every run
     for number, image in enumerate(images):
         for turn in range(rounds):
@@ -97,7 +97,7 @@ def survives_mutations(
 
 
 def stays_small(inspector: FileInspector, image: Image, limits: Limits) -> None:
-    """What one inspector takes of an image is within the limits."""
+    """Assert that one inspector stays within the limits for an image."""
     run = Single(inspector)
     run.finish(image.size)
     behind = 0

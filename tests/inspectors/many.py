@@ -1,4 +1,4 @@
-"""Objects that have many of something, to see how the work on them grows."""
+"""Objects with many of something, to measure how the work on them grows."""
 
 import bz2
 import gzip
@@ -60,7 +60,7 @@ def _text(lines: str) -> Image:
     return vmdk_flat_descriptor(f'# Disk DescriptorFile\nversion=1\ncreateType="vmfs"\n{lines}')
 
 
-#: An object of so many of something, by what there is much of.
+#: Builders of an object with a given number of something, by the name of that thing.
 MANY: dict[str, Callable[[int], Image]] = {
     "small files": lambda n: tar([*((f"f{one}", SMALL) for one in range(n)), ("disk.raw", DISK)]),
     "files that are alike but for their case": lambda n: tar(

@@ -1,4 +1,4 @@
-"""How tests run one inspector alone: over images, and over files that tools made."""
+"""Runs one inspector alone, over images or over files that tools made."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound=FileInspector)
 
 
 def inspected(kind: type[Kind], image: Image) -> Kind:
-    """The inspector of an image once nothing is missing."""
+    """The inspector of an image after nothing is missing any more."""
     inspector = kind()
     run = told_at_once(Single(inspector), image)
     assert run.error is None
@@ -23,19 +23,19 @@ def inspected(kind: type[Kind], image: Image) -> Kind:
 
 
 def checks_of(kind: type[FileInspector], image: Image) -> list[str]:
-    """The codes of what the checks found, in their order."""
+    """The codes of the checks' findings, in order."""
     return [finding.check for finding in inspected(kind, image).checks()]
 
 
 def image_of(path: Path) -> Image:
-    """A file as an image: what is not zero of it."""
+    """A file as a sparse image, without its zeros."""
     with path.open("rb") as file:
         chunks = [(at, file.read(64 * KIB)) for at in range(0, path.stat().st_size, 64 * KIB)]
     return Image.of(path.stat().st_size, [(at, chunk) for at, chunk in chunks if any(chunk)])
 
 
 def run_tool(package: str, *command: str | Path, stdin: bytes = b"") -> str:
-    """The output of a tool. Skipped where it is not installed; in CI a failure."""
+    """The output of a tool. If the tool is not installed, the test is skipped; in CI it fails."""
     need(str(command[0]), package)
     done = subprocess.run(command, input=stdin, capture_output=True, check=False, env=environment())
     assert done.returncode == 0, f"{command}: {done.stdout!r}{done.stderr!r}"

@@ -1,6 +1,6 @@
-"""Where an oracle is wrong, in one list: what `qemu-img info` says otherwise than Keyhole, and why."""
+"""One list of the cases in which an oracle is wrong: where `qemu-img info` differs from Keyhole, and why."""
 
-#: A name for the case, and the reason why Keyhole does not follow.
+#: A name for the case, and the reason why Keyhole differs.
 ORACLE_EXCEPTIONS = {
     "fixed VHD": "qemu probes the first bytes alone and calls it raw, footer and all",
     "raw sizes": "qemu rounds a raw disk's size up to whole sectors; the object has as many bytes as it has",

@@ -10,7 +10,7 @@ OVA_XML = b"<?xml version='1.0'?><value><struct><member><name>version</name></me
 
 
 def xva(disk: Image | None = None, *, folder: str = "Ref:23", digests: str = ".xxhash") -> Image:
-    """A virtual machine with a disk in chunks of 1 MiB. Those of zeros are left out, but first and last."""
+    """A virtual machine with a disk in 1 MiB chunks. Inner chunks of zeros are left out."""
     content = mbr_disk(8 * MIB, [(0x83, 2048, 8192)]) if disk is None else disk
     entries: list[tuple[str, Image | str]] = [("ova.xml", Image.of(len(OVA_XML), [(0, OVA_XML)]))]
     last = content.size // MIB - 1
@@ -24,7 +24,7 @@ def xva(disk: Image | None = None, *, folder: str = "Ref:23", digests: str = ".x
 
 
 def vma(sizes: Sequence[int] = (4 * 1024 * MIB,), *, version: int = 1) -> Image:
-    """A backup of disks of these sizes: the header, and an extent."""
+    """A backup of disks with these sizes: the header, and one extent."""
     header = bytearray(12288 + 512)
     pack_into(">4sI16sq16sIII", header, 0, b"VMA\0", version, bytes(range(16)), 0, b"", 12288, 512, 12800)
     for number, size in enumerate(sizes, 1):

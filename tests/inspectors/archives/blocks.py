@@ -1,4 +1,4 @@
-"""Tar archives block by block, as no tool would write them."""
+"""Builds tar archives block by block, including ones that no tool would write."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from keyhole.builders.tar import BLOCK, summed
 
 END = bytes(2 * BLOCK)
 GNU_MAGIC = b"ustar  \0"
-#: A block that follows another: bytes, or the bytes of an image.
+#: A part of an archive: bytes, or the bytes of an image.
 Part = bytes | Image
 
 
 def archive(*parts: Part, end: bytes = END) -> Image:
-    """Parts one behind the other, each padded to a block, and the end."""
+    """The parts in order, each padded to whole blocks, and the end of the archive."""
     at, pieces = 0, []
     for part in (*parts, end):
         image = part if isinstance(part, Image) else Image.of(len(part), [(0, part)] if part else [])
@@ -28,32 +28,32 @@ def file(name: bytes, content: Part, *, kind: bytes = b"0") -> tuple[Part, Part]
 
 
 def patched(header: bytes, at: int, data: bytes) -> bytes:
-    """A header with other bytes in it, and its checksum right."""
+    """A header with some bytes replaced, and with a correct checksum."""
     return summed(header[:at] + data + header[at + len(data) :])
 
 
 def sized(header: bytes, field: bytes) -> bytes:
-    """A header whose size is written so."""
+    """A header whose size field has these bytes."""
     return patched(header, 124, field.ljust(12, b"\0"))
 
 
 def binary(value: int) -> bytes:
-    """A number as GNU tar writes one that is too long for octal."""
+    """A number in GNU tar's format for numbers that are too long for octal."""
     return b"\x80" + value.to_bytes(11, "big")
 
 
 def gnu(header: bytes) -> bytes:
-    """The header as GNU tar marks its own."""
+    """The header with GNU tar's magic."""
     return patched(header, 257, GNU_MAGIC)
 
 
 def old(header: bytes) -> bytes:
-    """The header as it was before there was a mark."""
+    """The header in the format from before there was a magic."""
     return patched(header, 257, bytes(255))
 
 
 def long_name(name: bytes, *, kind: bytes = b"L") -> tuple[Part, Part]:
-    """GNU's announcement of a name, or (`K`) of where a link leads."""
+    """GNU's member with the next member's long name, or (`K`) its long link target."""
     return gnu(tar_header(b"././@LongLink", len(name) + 1, kind=kind)), name + b"\0"
 
 
@@ -73,7 +73,7 @@ def extended(*records: tuple[bytes, bytes], kind: bytes = b"x") -> tuple[Part, P
 def old_sparse(
     name: bytes, size: int, pairs: Sequence[tuple[int, int]], stored: int, *, real_size: int | None = None
 ) -> list[Part]:
-    """The header of a sparse file in GNU's old format, and the blocks with the rest of its map."""
+    """The header of a sparse file in GNU's old format, and the blocks that continue its map."""
     fields = [binary(offset) + b"%011o\0" % length for offset, length in pairs]
     more = [fields[at : at + 21] for at in range(4, len(fields), 21)]
     header = gnu(tar_header(name, stored, kind=b"S"))

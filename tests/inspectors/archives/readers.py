@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-#: A listing's line up to the name: mode, owner, size, date, time; bsdtar has links, and two words of a date.
+#: A line of a listing: mode, owner, size, date, time, name. bsdtar adds the link count and a longer date.
 LISTED = re.compile(r"^(\S)\S+\s+\S+\s+(\S+)\s+\S+\s+\S+\s(.*)$")
 LISTED_BY_BSDTAR = re.compile(r"^(\S)\S+\s+\d+\s+\S+\s+\S+\s+(\S+)\s+\S+\s+\S+\s+\S+\s(.*)$")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}
 HERE = Path(__file__).parent
-#: Where npm's packages `tar` and `tar-stream` are installed.
+#: The variable with the folder in which npm's packages `tar` and `tar-stream` are installed.
 NODE_MODULES = "KEYHOLE_TEST_NODE_MODULES"
 #: The package of each tool.
 PACKAGES = {
@@ -32,21 +32,21 @@ PACKAGES = {
     "tar": "tar",
 }
 
-#: A member as readers list it: a name, and its size.
+#: A member in a reader's listing: its name and its size.
 Listed = tuple[str, int]
-#: The files that a reader lists; `None` if it complains.
+#: The files that a reader lists; `None` if it reports an error.
 Listing = list[Listed] | None
 
 
 def need(*tools: str) -> None:
-    """Skip the test where a tool is not installed; in CI it fails."""
+    """Skip the test if a tool is not installed; in CI, fail."""
     for tool in tools:
         if shutil.which(tool) is None:
             _give_up(f"{tool} is not there: install {PACKAGES[tool]}")
 
 
 def need_node_modules() -> None:
-    """Skip the test where npm's packages are not installed; in CI it fails."""
+    """Skip the test if npm's packages are not installed; in CI, fail."""
     need("node")
     if not os.environ.get(NODE_MODULES):
         _give_up(f"{NODE_MODULES} does not say where npm's tar and tar-stream are installed")
@@ -61,7 +61,7 @@ def by_tarfile(path: Path) -> Listing:
     """The files that Python lists."""
     try:
         with tarfile.open(path, "r:", errorlevel=2) as archive:
-            # To GNU tar what ends in a slash is a folder.
+            # GNU tar takes a name that ends in a slash for a folder.
             files = [member for member in archive if member.isreg() and not member.name.endswith("/")]
             return [(member.name, member.size) for member in files]
     except (tarfile.TarError, ValueError, EOFError, OSError):
@@ -79,7 +79,7 @@ def by_busybox(path: Path) -> Listing:
 
 
 def by_node(paths: Iterable[Path]) -> Iterator[Mapping[str, Listing]]:
-    """The files that `npm` and `tar-stream` list, of each archive. One whose reading kills them has none."""
+    """The files that `npm` and `tar-stream` list in each archive; none if reading the archive kills them."""
     waiting = list(paths)
     while waiting:
         lines = _asked(["node", HERE / "listing.cjs"], waiting)
@@ -90,12 +90,12 @@ def by_node(paths: Iterable[Path]) -> Iterator[Mapping[str, Listing]]:
 
 
 def by_go(program: Path, paths: Sequence[Path]) -> list[Listing]:
-    """The files that Go lists, of each archive, by the program that `built_by_go` made."""
+    """The files that Go lists in each archive, with the program that `built_by_go` made."""
     return [_pairs(json.loads(line)) for line in _asked([program], paths)]
 
 
 def built_by_go(folder: Path, source: str = "listing.go") -> Path:
-    """The program that lists archives by Go's library, or another one, built in a folder."""
+    """The program that lists archives with Go's library, or another Go program, built in a folder."""
     need("go")
     program = folder / Path(source).stem
     environment = {**os.environ, "GOCACHE": str(folder / "cache"), "GOFLAGS": "-mod=mod"}

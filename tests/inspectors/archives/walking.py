@@ -1,4 +1,4 @@
-"""How tests walk through an archive that has more members than other images have ranges."""
+"""Inspects archives that have more members than other images have ranges."""
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
@@ -6,11 +6,11 @@ from keyhole.scan.plan import merge
 from tests.inspectors.inspecting import facts_of
 
 KIB, MIB = 1024, 1024**2
-#: As a scan reads: so much from where something is wanted, and what lies this near together at once.
+#: How a scan reads: at least this many bytes from a wanted offset, and ranges this close together at once.
 AHEAD, GAP = 256 * KIB, MIB
 #: More rounds than any archive of a test needs.
 MANY = 5000
-#: An archive's own regions, and what those members hold that are in flight.
+#: The most bytes held: an archive's own regions, and those of the members that are being inspected.
 MOST_HELD = 4 * MIB
 
 __all__ = ["facts_of", "walk"]

@@ -1,4 +1,4 @@
-"""Every writer of tar archives that packages bring, and every dialect that it writes."""
+"""Every writer of tar archives that is packaged, and every dialect that each one writes."""
 
 import subprocess
 import tarfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.readers import HERE
 
-#: Writes the files of these names in a folder to an archive.
+#: Writes the files with these names in a folder to an archive.
 Writer = Callable[[Path, Path, Sequence[str]], None]
 
 
@@ -34,7 +34,7 @@ def busybox(folder: Path, path: Path, names: Sequence[str]) -> None:
 
 
 def seven_zip(*options: str) -> Writer:
-    """7-Zip, which leaves out the folder that a name begins with."""
+    """7-Zip, which removes the leading folder from a name."""
     return lambda folder, path, names: _run(["7zz", "a", "-ttar", "-snl", *options, path, *names], folder)
 
 
@@ -77,7 +77,7 @@ def node(dialect: str) -> Writer:
 
 
 def go(program: Path, dialect: str) -> Writer:
-    """Go's archive/tar, by the program that `readers.built_by_go` made of `writing.go`."""
+    """Go's archive/tar, with the program that `readers.built_by_go` built from `writing.go`."""
     return lambda folder, path, names: _run([program, dialect, folder, path, *names], folder)
 
 

@@ -1,4 +1,4 @@
-"""ZIP archives by hand, with anything in their headers: what no honest tool would write."""
+"""Builds ZIP archives with arbitrary headers, which no honest tool would write."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ Changes = Mapping[str, int | bytes]
 
 @dataclass(frozen=True)
 class Part:
-    """A member. `local` and `directory` are what its two headers say otherwise."""
+    """A member. `local` and `directory` are the changed fields of its two headers."""
 
     name: bytes
     data: bytes
@@ -54,7 +54,7 @@ class Part:
 
 
 def deflated(data: bytes) -> bytes:
-    """Data as ZIP's usual method has them."""
+    """Data compressed with ZIP's usual method."""
     return zlib.compress(data, 6, wbits=-15)
 
 
@@ -95,7 +95,7 @@ def zipped(
     order: Sequence[int] = (),
     **told: int,
 ) -> bytes:
-    """An archive. `between` stands before the directory, `order` is that of its entries, `told` the end's."""
+    """A ZIP. `between` precedes the directory, `order` sorts its entries, `told` sets the end's fields."""
     data, offsets = b"", []
     for part in parts:
         data += part.before
@@ -120,12 +120,12 @@ def field_of(kind: int, data: bytes) -> bytes:
 
 
 def unicode_path(name: bytes, of: bytes) -> bytes:
-    """The extra field that has a member's name in Unicode."""
+    """The extra field with a member's name in Unicode."""
     return field_of(0x7075, b"\1" + struct.pack("<L", zlib.crc32(of)) + name)
 
 
 def descriptor(data: bytes, packed: int | None = None, *, mark: bool = True, wide: bool = False) -> bytes:
-    """What stands behind the data of a member whose header did not know them yet."""
+    """The data descriptor of a member whose header was written before the checksum and sizes were known."""
     packed = len(data) if packed is None else packed
     numbers = struct.pack("<LQQ" if wide else "<LLL", zlib.crc32(data), packed, len(data))
     return (b"PK\7\10" if mark else b"") + numbers

@@ -1,6 +1,7 @@
-"""How much memory a piece of Python takes, in a process of its own.
+"""Measures how much memory a piece of Python code takes, in a process of its own.
 
-The kernel's high-water mark is asked for: what `getrusage` says, a process has from whoever started it.
+It reads the kernel's high-water mark of the process, because a process inherits the value that `getrusage`
+returns from its parent.
 """
 
 import subprocess
@@ -23,7 +24,7 @@ print(result, held() - before)
 
 
 def memory_taken(imports: str, code: str, *arguments: object) -> tuple[int, int]:
-    """The number that the code leaves in `result`, and how many bytes it takes beyond what is imported."""
+    """The number that the code leaves in `result`, and the bytes that it takes in addition to the imports."""
     if not STATUS.exists():
         pytest.skip("only Linux tells how much memory was taken at most")
     script = WATCHED.format(imports=imports, code=code)

@@ -1,4 +1,4 @@
-"""Compressed data for tests: by Python's libraries, and by hand what no honest tool would make."""
+"""Compressed data for tests, made by Python's libraries, or by hand if no honest tool would make it."""
 
 import bz2
 import gzip
@@ -32,7 +32,7 @@ def _gzip(data: bytes) -> bytes:
 
 
 def _zstd(data: bytes) -> bytes:
-    """With a checksum, as the command has it."""
+    """Compress with a checksum, as the command does."""
     return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
@@ -44,7 +44,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "lz4": lambda data: lz4.frame.compress(data, content_checksum=True, store_size=False),
     "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE, preset=0),
 }
-#: Formats of streams in a row.
+#: Formats in which several streams may follow each other.
 IN_A_ROW = [name for name in PACKED if name != "lzma"]
 UNPACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: zlib.decompress(data, wbits=31),
@@ -62,12 +62,12 @@ KINDS: dict[str, type[CompressedInspector]] = {
 
 
 def noise(seed: int, length: int) -> bytes:
-    """Bytes that do not compress, the same in every run."""
+    """Bytes that do not compress. They are the same in every run."""
     return random.Random(seed).randbytes(length)  # noqa: S311 - no secret
 
 
 def zeros(name: str, size: int) -> bytes:
-    """So many zeros, packed without ever being there."""
+    """This many zeros, compressed without being in memory all at once."""
     makers: dict[str, Callable[[], tuple[Callable[[bytes], bytes], Callable[[], bytes]]]] = {
         "gzip": lambda: _calls(zlib.compressobj(9, wbits=31)),
         "xz": lambda: _calls(lzma.LZMACompressor(preset=0)),
@@ -86,7 +86,7 @@ def _calls(compressor: object) -> tuple[Callable[[bytes], bytes], Callable[[], b
 
 
 class _Lz4:
-    """A compressor whose frame begins with its first data."""
+    """A compressor whose frame begins with the first data that it gets."""
 
     def __init__(self) -> None:
         self._lz4 = lz4.frame.LZ4FrameCompressor(block_size=lz4.frame.BLOCKSIZE_MAX4MB)
@@ -113,15 +113,15 @@ def zstd_frame(*, window_descriptor: int, dictionary: int | None = None) -> byte
 
 
 def lz4_frame(*, dictionary: int) -> bytes:
-    """The header of an LZ4 frame that is decoded by a dictionary, and the end of its blocks."""
+    """The header of an LZ4 frame that needs a dictionary, and the end of its blocks."""
     return b"\x04\x22\x4d\x18\x61\x40" + dictionary.to_bytes(4, "little") + bytes(5)
 
 
 def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:
-    """An xz stream whose first block states another size of its dictionary (LZMA2: 2^(byte / 2 + 12))."""
+    """An xz stream whose first block states a changed dictionary size (LZMA2: 2^(byte / 2 + 12))."""
     header_bytes = 4 * (packed[12] + 1)
     header = bytearray(packed[12 : 12 + header_bytes - 4])
-    # Without sizes: flags, then the filter's id, the length of its properties, and these.
+    # Without sizes: flags, then the filter's id, the length of its properties, and the properties.
     assert header[1:4] == b"\0\x21\1"
     header[4] = size_byte
     checksum = struct.pack("<I", zlib.crc32(header))
@@ -129,9 +129,9 @@ def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:
 
 
 def bzip2_of_blocks(blocks: int) -> bytes:
-    """A bzip2 stream of so many blocks of one byte each. Its checksum, at the end, is wrong."""
+    """A bzip2 stream of this many blocks of one byte each. Its checksum, at the end, is wrong."""
     bits = bin(int.from_bytes(b"\1" + bz2.compress(b"x"), "big"))[3:]
-    # Level, block, mark of the end (48 bits) and checksum (32), padding to a byte.
+    # Level, blocks, end mark (48 bits), checksum (32 bits), padding to a byte.
     end = bits.rindex(f"{0x177245385090:048b}")
     head, block = bits[:32], bits[32:end]
     stream = head + block * blocks + bits[end : end + 80]
@@ -140,7 +140,7 @@ def bzip2_of_blocks(blocks: int) -> bytes:
 
 
 def places(packed: bytes) -> Iterator[int]:
-    """Where to cut or change something: all that is short, else the ends and some places between."""
+    """Where to cut or change data: everywhere if it is short, else at the ends and some places between."""
     if len(packed) < 100:
         yield from range(len(packed))
     else:

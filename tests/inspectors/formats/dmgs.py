@@ -1,4 +1,4 @@
-"""DMGs of any chunks: compressed, in several tables as `hdiutil` lays them out, and wrong on purpose."""
+"""Builds DMGs with any chunks: compressed, in several tables as `hdiutil` writes them, wrong on purpose."""
 
 import bz2
 import lzma
@@ -34,7 +34,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of chunks: the first sector of the disk that it is for, and how many."""
+    """A table of chunks: the first disk sector that it maps, and the number of sectors."""
 
     first: int
     sectors: int
@@ -43,7 +43,7 @@ class Table:
     mark: bytes = b"mish"
 
     def to_bytes(self) -> bytes:
-        """As it stands in the property list, before base64."""
+        """The table's bytes, which the property list holds as base64."""
         entries = [
             *self.chunks,
             Stored(END, self.sectors, 0, 0, 0),
@@ -56,7 +56,7 @@ class Table:
 
 
 def plist_of(tables: Sequence[Table]) -> bytes:
-    """The property list with these tables."""
+    """A property list with these tables."""
     each = b"".join(
         b"<dict><key>Attributes</key><string>0x0050</string><key>Data</key><data>\n"
         + encodebytes(table.to_bytes())
@@ -82,7 +82,7 @@ def assembled(
     resource_fork: tuple[int, int] = (0, 0),
     fork_length: int | None = None,
 ) -> Image:
-    """An object of a data fork, a property list and a trailer."""
+    """An image that consists of a data fork, a property list and a trailer."""
     length = len(fork) if fork_length is None else fork_length
     trailer = struct.pack(
         ">4s3I5Q2I16s2I128s2Q120x2I128sIQ12x",
@@ -102,7 +102,7 @@ def assembled(
 
 
 def packed(disk: bytes, kind: int, *, chunk: int = 128 * SECTOR, cuts: Sequence[int] = ()) -> Image:
-    """A disk whose chunks are of one kind, but for those of zeros; `cuts` are sectors where tables end."""
+    """A disk whose chunks are of one kind, except those of zeros; `cuts` are sectors where tables end."""
     fork, tables = bytearray(), []
     ends = [*cuts, len(disk) // SECTOR]
     first = 0

@@ -1,4 +1,4 @@
-"""How tests of maps inspect an image: with what is read by default, and with all maps."""
+"""Inspects images for tests of maps: with the default limits, or reading all maps."""
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
@@ -26,7 +26,7 @@ def thorough_facts_of(image: Image) -> Facts:
 
 
 def overlaps_of(image: Image) -> list[str]:
-    """The sentences on overlaps, of an image that is refused for them, however much is read."""
+    """The messages about overlaps in an image. Assert that they are found by default and with all maps."""
     facts, thorough = facts_of(image), thorough_facts_of(image)
     status, reasons = judge(facts)
     assert status is Status.UNSAFE
@@ -36,7 +36,7 @@ def overlaps_of(image: Image) -> list[str]:
 
 
 def assert_good(image: Image) -> None:
-    """Assert that an image is safe by default, and where a policy wants all maps read."""
+    """Assert that an image is safe by default, and under a policy that reads all maps."""
     facts = facts_of(image)
     assert judge(facts) == (Status.SAFE, ())
     thorough = thorough_facts_of(image)

@@ -5,7 +5,7 @@ from keyhole.inspectors.formats.vhd import footer_checksum
 
 
 def with_footer(image: Image, at: int, value: bytes, *, only: int | None = None) -> Image:
-    """Change both footers of a dynamic image, or one of them, and correct the checksums."""
+    """Change one or both footers of a dynamic image, and correct the checksums."""
     for base in (0, image.size - 512) if only is None else (only,):
         footer = bytearray(image.read(base, 512))
         footer[at : at + len(value)] = value

@@ -1,7 +1,7 @@
-"""Volumes built from the specifications, where Debian has no tool that makes one of a file.
+"""Volumes built from the specifications, because Debian has no tool that makes them in a file.
 
-Each has what its specification says of the structures that tell it, and zeros behind. The sources are those
-of the tables in worker/keyhole/inspectors/volumes/; the checksums are computed here in their own way.
+Each has the structures that identify it, as its specification says, followed by zeros. The sources are those
+of the tables in worker/keyhole/inspectors/volumes/; the checksums are computed here independently.
 """
 
 from binascii import crc32
@@ -19,7 +19,7 @@ AN_ID = UUID("0f4e1f6c-6c0f-4b6d-9d0e-6a1f6a0c7d21").bytes
 
 
 def raid_0(size: int, order: str = "<") -> Image:
-    """A member with metadata 0.90 (mdp_super_t), of a machine of either byte order."""
+    """A member with metadata 0.90 (mdp_super_t), in either byte order."""
     offset = size // (64 * KIB) * (64 * KIB) - 64 * KIB
     generic = pack(
         f"{order}16I",
@@ -29,7 +29,7 @@ def raid_0(size: int, order: str = "<") -> Image:
 
 
 def raid_1(size: int, minor: int, roles: int = 384) -> Image:
-    """A member with metadata 1.0 (8 KiB before the end), 1.1 (at the front) or 1.2 (4 KiB behind it)."""
+    """A member with metadata 1.0 (8 KiB before the end), 1.1 (at the front) or 1.2 (at 4 KiB)."""
     offset = {0: size // 4096 * 4096 - 8192, 1: 0, 2: 4096}[minor]
     superblock = bytearray(256 + 2 * roles)
     pack_into("<4I16s32s", superblock, 0, 0xA92B4EFC, 1, 0, 0, AN_ID, b"host:0")
@@ -47,7 +47,7 @@ def raid_1(size: int, minor: int, roles: int = 384) -> Image:
 
 
 def lvm2(size: int, sector: int = 1) -> Image:
-    """A physical volume whose label stands in one of the first four sectors."""
+    """A physical volume whose label is in one of the first four sectors."""
     behind_crc = pack("<I8s32sQQQ", 32, b"LVM2 001", b"Jh3QtW1jmtCVNkpkrZ4dAGTcBzXZTvY2", size, MIB, 0).ljust(
         SECTOR - 20, b"\0"
     )
@@ -68,7 +68,7 @@ def _lvm2_crc(data: bytes) -> int:
 
 
 def vmfs_volume(size: int) -> Image:
-    """An extent of a VMFS, with its file system, as VMware has both on one partition."""
+    """An extent of a VMFS with its file system; VMware puts both on one partition."""
     volume = bytearray(1024)
     pack_into("<II", volume, 0, 0xC001D00D, 4)
     volume[130:146] = AN_ID
@@ -158,7 +158,7 @@ def hfsplus_wrapped(size: int) -> Image:
 
 
 def befs(size: int, order: str = "<", offset: int = SECTOR) -> Image:
-    """A superblock, on Intel behind the boot sector, and the inode of the root directory."""
+    """A superblock (on Intel, after the boot sector) and the inode of the root directory."""
     block, block_log, group_log, root_group = 2048, 11, 13, 1
     superblock = bytearray(164)
     pack_into(f"{order}32sIIIIQQIIIIII", superblock, 0, b"Haiku", 0x42465331, 0x42494745, block, block_log,
@@ -180,19 +180,19 @@ def zonefs(size: int) -> Image:
 
 
 def squashfs3(order: str = "<") -> Image:
-    """A squashfs as Linux had it before 2.6.29, of a machine of either byte order."""
+    """A squashfs of Linux before 2.6.29, in either byte order."""
     superblock = pack(f"{order}IIIIIIIHH", 0x73717368, 3, 0, 0, 0, 0, 0, 3, 1)
     return Image.of(64 * KIB, [(0, superblock.ljust(119, b"\0"))])
 
 
 def minix_big_endian(magic: int) -> Image:
-    """A Minix of version 1 or 2 of a Motorola's byte order, 1000 blocks long."""
+    """A Minix file system of version 1 or 2 in Motorola's byte order, 1000 blocks long."""
     superblock = pack(">10HI", 352, 1000, 1, 1, 16, 0, 0x1008, 0x1C00, magic, 1, 1000)
     return Image.of(1000 * KIB, [(KIB, superblock)])
 
 
 def zfs_big_endian() -> Image:
-    """A label of a SPARC's pool, with five uberblocks ("ZFS On-Disk Specification", section 1.3)."""
+    """A label of a pool made on SPARC, with five uberblocks ("ZFS On-Disk Specification", section 1.3)."""
     slots = [
         (128 * KIB + slot * KIB, pack(">QQQQQ", 0xBAB10C, 15, slot, 7, 1_200_000_000)) for slot in range(5)
     ]
@@ -200,12 +200,12 @@ def zfs_big_endian() -> Image:
 
 
 def ufs(offset: int, magic: bytes) -> Image:
-    """One of the places and marks of a superblock (FreeBSD's sys/ufs/ffs/fs.h, Linux's fs/ufs/ufs_fs.h)."""
+    """A superblock by its place and magic (FreeBSD's sys/ufs/ffs/fs.h, Linux's fs/ufs/ufs_fs.h)."""
     return Image.of(2 * MIB, [(offset + 1372, magic)])
 
 
 def built() -> Iterator[tuple[str, str, Image]]:
-    """Each with this test's name for it, and what it is."""
+    """Each volume with this test's name for it, and its type."""
     for order in "<>":
         yield f"raid 0.90 {order}", "linux_raid_member", raid_0(64 * MIB + 5 * KIB, order)
         yield f"befs {order}", "befs", befs(64 * MIB, order)

@@ -33,7 +33,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Volume:
-    """A file with a volume: what it is, the file opened for reading and writing, and a view of it."""
+    """A file with a volume: its type, the file opened for reading and writing, and a view of it."""
 
     name: str
     kind: str
@@ -52,7 +52,7 @@ class Volume:
 
 
 class Volumes:
-    """All volumes by name. Each is made when it is asked for first."""
+    """All volumes by name. Each is made on its first use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,11 +62,11 @@ class Volumes:
         (self._tree / "long").write_bytes(bytes(range(256)) * 300)
         (self._tree / "noise").write_bytes(Random(1).randbytes(20_000))  # noqa: S311 - the same at every run
         self._key.write_bytes(b"a passphrase")
-        #: What cannot be made, for its tool is missing.
+        #: The volumes that cannot be made, because their tool is missing.
         self._skipped: dict[str, BaseException] = {}
 
     def path(self, name: str) -> Path:
-        """The file, which is made if it is not there; skipped whenever its tool is missing."""
+        """The volume's file, made if it does not exist. If its tool is missing, the test is skipped."""
         path = self._folder / f"{list(KINDS).index(name)}.img"
         if name in self._skipped:
             raise self._skipped[name]
@@ -93,7 +93,7 @@ class Volumes:
 
 @pytest.fixture(scope="session")
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
-    """All volumes by name, in files of this test run's own."""
+    """All volumes by name, in files that only this test run uses."""
     return Volumes(tmp_path_factory.mktemp("volumes"))
 
 
@@ -120,7 +120,7 @@ def volume(request: pytest.FixtureRequest, open_volume: Callable[[str], Volume])
 
 @pytest.fixture(scope="session")
 def libblkid() -> LibBlkid:
-    """libblkid's opinion: skipped where it is not installed, a failure in CI."""
+    """libblkid's opinion. If libblkid is not installed, the test is skipped; in CI it fails."""
     need("blkid")
     try:
         return LibBlkid()

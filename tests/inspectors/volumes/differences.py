@@ -1,6 +1,6 @@
-"""Where Keyhole says otherwise of a damaged volume than libblkid 2.38, in one list, and why.
+"""One list of the cases in which Keyhole differs from libblkid 2.38 about a damaged volume, and why.
 
-2.38 is Debian 12's; of what a later one checks, too, Keyhole says that it is damaged.
+2.38 is Debian 12's version. What only later versions check, Keyhole reports as damage, too.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Difference:
     """Bytes of a superblock.
 
     Attributes:
-        bytes: Where in the superblock.
-        reason: Why.
-        keeps: Keyhole names a volume that libblkid does not, if these are not as they should be; otherwise it
-            is the other way round.
-        instead: What the other one takes the volume for then.
+        bytes: Their offsets in the superblock.
+        reason: Why the two differ.
+        keeps: If these bytes are wrong, Keyhole still names the volume and libblkid does not; if `keeps` is
+            false, it is the other way round.
+        instead: The type that the other one then names.
     """
 
     bytes: range
@@ -26,7 +26,7 @@ class Difference:
     instead: tuple[str, ...] = ()
 
     def explains(self, at: int, kind: str, ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
-        """Whether it is why a change of a byte leads to different names."""
+        """Whether this difference explains why a changed byte leads to different names."""
         if self.keeps:
             return at in self.bytes and ours == (kind,) and theirs == self.instead
         return at in self.bytes and ours == self.instead
@@ -44,7 +44,7 @@ EXT = (
     _stricter(24, 28, "no ext has blocks larger than 64 KiB"),
     _stricter(32, 36, "nor groups without blocks"),
 )
-#: By what the volume is.
+#: The differences by the volume's type.
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "ext2": EXT,
     "ext3": EXT,

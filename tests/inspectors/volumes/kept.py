@@ -1,9 +1,9 @@
-"""Volumes that were made once by the real tools and kept, for the tools take a daemon, or seconds.
+"""Volumes made once by the real tools and kept, because the tools need a daemon or take seconds.
 
 - `zfs_member`: zfs-fuse 0.7.0, `zpool create -m none pool /tmp/pool.img` on a file of 100 MiB, then
-  `zpool export pool`. Kept are the four labels, the first and the last 512 KiB.
+  `zpool export pool`. The four labels are kept: the first and the last 512 KiB.
 - `ceph_bluestore`: Ceph 16.2, `ceph-osd -i 0 --mkfs --osd-objectstore bluestore --bluestore-block-size
-  1073741824`. Kept is the label, the first 4 KiB of the file `block`.
+  1073741824`. The label is kept: the first 4 KiB of the file `block`.
 """
 
 import lzma

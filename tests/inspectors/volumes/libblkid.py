@@ -1,7 +1,7 @@
-"""libblkid's opinion of a volume: the command `blkid -p`, and the library itself, which takes no process.
+"""libblkid's opinion of a volume: the command `blkid -p`, and the library itself, which needs no process.
 
-The library is asked in two ways, as its own callers are: for all signatures, one after the other
-(`blkid_do_probe`), and for the one that it stands for (`blkid_do_safeprobe`), as the command does.
+The library is called in the two ways of its own callers: for all signatures, one after the other
+(`blkid_do_probe`), and for one unambiguous result (`blkid_do_safeprobe`), as the command does.
 """
 
 import ctypes
@@ -52,7 +52,7 @@ class LibBlkid:
         return tuple(found)
 
     def is_ambivalent(self, descriptor: int) -> bool:
-        """Whether the library refuses to name an open file, for it has contradicting signatures."""
+        """Whether the library refuses to name an open file because its signatures contradict each other."""
         probe = self._probe(descriptor)
         answer = self._library.blkid_do_safeprobe(probe)
         self._library.blkid_free_probe(probe)
@@ -99,7 +99,7 @@ class LibBlkid:
 
 
 def printed_by_blkid(path: Path) -> str:
-    """What the command prints as the type; nothing where it knows none."""
+    """The type that the command prints; nothing if it knows none."""
     done = subprocess.run(
         ["blkid", "-p", "-o", "value", "-s", "TYPE", path],
         capture_output=True,

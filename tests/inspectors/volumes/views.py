@@ -1,4 +1,4 @@
-"""Views of volumes, for tests: of a file, of bytes, of a part of either, and one that notes what is read."""
+"""Views of volumes for tests: of a file, of bytes, of a part of either, and one that records reads."""
 
 import os
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class FileView:
 
 @dataclass(frozen=True)
 class BytesView:
-    """The first bytes of a volume, which may be longer, or of unknown length."""
+    """The first bytes of a volume. The volume may be longer, or its length unknown."""
 
     known: bytes
     size: int | None
@@ -35,7 +35,7 @@ class BytesView:
 
 @dataclass(frozen=True)
 class PartView:
-    """A part of another view: only the bytes in some ranges that do not touch each other."""
+    """A part of another view: only the bytes in some ranges, which do not touch each other."""
 
     whole: View
     parts: Sequence[ByteRange]
@@ -50,7 +50,7 @@ class PartView:
 
 @dataclass(frozen=True)
 class ChangedView:
-    """Another view with another byte at an offset."""
+    """Another view with one byte changed at an offset."""
 
     whole: View
     at: int
@@ -69,7 +69,7 @@ class ChangedView:
 
 @dataclass(frozen=True)
 class NotingView:
-    """Another view, and what was read of it."""
+    """Another view, and the reads made of it."""
 
     whole: View
     noted: list[ByteRange] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""Descriptors as the writers of the field shape them: their namespaces, sections, items and habits.
+"""Descriptors as known programs write them, with their namespaces, sections, items and habits.
 
-Each is a text of our own, after the writer's source or documentation, with `{href}`, `{size}` and
-`{capacity}` for its disk (and `{gib}` for the capacity in GiB).
+Each is our own text, based on the program's source or documentation, with `{href}`, `{size}` and `{capacity}`
+for its disk (and `{gib}` for the capacity in GiB).
 """
 
 VMWARE_CONFIG = "".join(
@@ -180,13 +180,13 @@ REGISTRY = (
 
 
 def virtualbox(version: str, *, old: bool = False, registry: str = "", drive: str = "") -> str:
-    """VirtualBox's: no units, a disk of the form `/disk/…`, and its own machine in the system."""
+    """VirtualBox's: no units, disk references like `/disk/…`, its own machine element in the system."""
     number, item, prefix = ("2.0", "StorageItem", "sasd") if version == "2" else ("1.0", "Item", "rasd")
     uri = "http://schemas.dmtf.org/ovf/envelope/" + version
     system = VIRTUALBOX_SYSTEM.format(
         item=item, prefix=prefix, registry=registry.replace("disk1.vmdk", "{href}"), drive=drive
     )
-    # What is in braces is VirtualBox's own, but for what a test fills in.
+    # Text in braces is VirtualBox's own, except the fields that a test fills in.
     system = system.replace("{5f7b}", "{{5f7b}}").replace("{d5a1}", "{{d5a1}}")
     text = f"""<?xml version="1.0"?>
 <Envelope ovf:version="{number}" xml:lang="en-US" xmlns="{uri}" xmlns:ovf="{uri}"
@@ -243,7 +243,7 @@ OVIRT = """<?xml version="1.0" encoding="UTF-8"?>
 </ovf:Envelope>
 """
 
-#: What virt-v2v writes for RHV: version 0.9, a folder in each path, and the disk refers to the path.
+#: virt-v2v's for RHV: version 0.9, a folder in each path, and the disk refers to the path.
 VIRT_V2V = """<?xml version='1.0' encoding='utf-8'?>
 <ovf:Envelope xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
   xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
@@ -292,7 +292,7 @@ XENCENTER = """<?xml version="1.0" encoding="utf-8"?>
 </Envelope>
 """
 
-#: The export of EC2, of Nutanix and of scripts: little more than what must be there.
+#: The exports of EC2, Nutanix and scripts: little more than the required elements.
 SHORT = """<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
   xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
@@ -306,7 +306,7 @@ SHORT = """<?xml version="1.0" encoding="UTF-8"?>
 </Envelope>
 """
 
-#: COT's: prefixes everywhere, a text file, configuration profiles, an id that is a file's name.
+#: COT's: prefixes everywhere, a text file, configuration profiles, and an id that is also a file's name.
 COT = """<?xml version='1.0' encoding='utf-8'?>
 <ovf:Envelope xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:vmw="http://www.vmware.com/schema/ovf"
   xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
@@ -337,7 +337,7 @@ COT = """<?xml version='1.0' encoding='utf-8'?>
 </ovf:Envelope>
 """
 
-#: vCloud Director's: resources without text, their matter in attributes.
+#: vCloud Director's: resources without text, with their content in attributes.
 VCLOUD = """<?xml version="1.0" encoding="UTF-8"?>
 <ovf:Envelope xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
   xmlns:vcloud="http://www.vmware.com/vcloud/v1.5"
@@ -361,7 +361,7 @@ VCLOUD = """<?xml version="1.0" encoding="UTF-8"?>
 </ovf:Envelope>
 """
 
-#: VMware's first: version 0.9, before DMTF had it.
+#: VMware's first: version 0.9, before OVF was a DMTF standard.
 VMWARE_0_9 = """<?xml version="1.0" encoding="UTF-8"?>
 <ovf:Envelope xmlns:cim="http://schemas.dmtf.org/wbem/wscim/1/common"
   xmlns:ovf="http://www.vmware.com/schema/ovf/1/envelope" xmlns:vmw="http://www.vmware.com/schema/ovf"
