@@ -1,4 +1,4 @@
-"""The README, the reference and the other pages that people read, and what tests take from them."""
+"""The README, the reference and the other pages for users, and the parts of them that tests use."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def rows(page: str, first: str) -> list[list[str]]:
 
 
 def block(beginning: str) -> str:
-    """The fenced block of the README or the reference whose text begins so; there must be one."""
+    """The one fenced block of the README or the reference whose text begins with `beginning`."""
     blocks = re.findall(r"^```\w*\n(.*?)^```$", EVERYTHING, re.MULTILINE | re.DOTALL)
     (found,) = [text for text in blocks if text.startswith(beginning)]
     return str(found)

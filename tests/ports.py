@@ -1,10 +1,10 @@
-"""Ports for servers of tests that run side by side."""
+"""Ports for the servers of tests that run in parallel."""
 
 import socket
 
 
 def free_port() -> int:
-    """A port of loopback that the system gave to nobody else, and does not give again soon."""
+    """A port of the loopback that is free, and that the system will not assign again soon."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

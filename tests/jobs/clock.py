@@ -6,5 +6,5 @@ from keyhole.store import keys
 
 
 def pass_seconds(valkey: redis.Redis, seconds: float) -> None:
-    """Let the ledger's clock go on by so much."""
+    """Move the ledger's clock forward by this much."""
     valkey.hincrbyfloat(keys.LEDGER_CLOCK, "ledger", seconds)

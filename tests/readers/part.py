@@ -1,7 +1,7 @@
 """One half of a polyglot: the bytes that its readers need, and where they must lie.
 
-Zeros of a part are taken for free space: readers that decide what the object is do not look at what stands
-there. Two parts can lie in one object if their bytes do not collide.
+A part's zeros are free space: readers do not look at these bytes when they decide what the object is. Two
+parts fit into one object if their other bytes do not overlap.
 """
 
 import re
@@ -11,13 +11,13 @@ from itertools import pairwise
 
 from keyhole.builders import Image
 
-#: Zeros within a part's structures that are shorter than this belong to them.
+#: A shorter run of zeros than this belongs to the structure around it.
 SHORTEST_GAP = 16
 GAP = re.compile(rb"\0{%d,}" % SHORTEST_GAP)
 
 
 def runs(offset: int, data: bytes) -> Iterable[tuple[int, bytes]]:
-    """The parts of some bytes that are not zeros."""
+    """The pieces of some bytes that are not zeros."""
     start = 0
     for gap in GAP.finditer(data):
         if gap.start() > start:
@@ -33,12 +33,12 @@ class Part:
 
     Attributes:
         name: What tests call it.
-        size: The least length of the object.
+        size: The minimum length of the object.
         front: Bytes that lie at an offset from the front.
         end: Bytes that lie at an offset from the end; negative.
-        soft: Bytes at an offset from the front that stand there unless the other part has something there.
-        seal: Mends checksums over what the other part wrote into free fields.
-        moves: Readers find it behind other data.
+        soft: Bytes at an offset from the front that are written unless the other part has bytes there.
+        seal: Repairs checksums that cover what the other part wrote into free fields.
+        moves: Readers also find the part after other data.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Part:
         return cls(name, image.size, tuple(front), tuple(end), moves=moves)
 
     def placed(self, size: int, at: int = 0) -> list[tuple[int, bytes]]:
-        """Its bytes in an object of some length, if it begins at an offset."""
+        """The part's bytes in an object of this length, if the part begins at an offset."""
         return [
             *((at + offset, data) for offset, data in self.front),
             *((size + offset, data) for offset, data in self.end),
@@ -66,19 +66,19 @@ class Part:
 
 
 def alone(part: Part) -> Image:
-    """The object that is nothing but a part."""
+    """The object that consists of one part."""
     image = Image.of(part.size, part.placed(part.size))
     return part.seal(_with_soft(image, part, part.placed(part.size)))
 
 
 def over(first: Part, second: Part) -> Image | None:
-    """Both from the front, in one another's free space; `None` if they collide."""
+    """Both parts at the front, each in the other's free space; `None` if they overlap."""
     size = max(first.size, second.size)
     return _together(first, second, size, 0)
 
 
 def behind(first: Part, second: Part) -> Image | None:
-    """The second one behind the first one's end; `None` if that is not possible."""
+    """The second part after the first one's end; `None` if that is not possible."""
     if not second.moves or first.end:
         return None
     at = -(-first.size // 512) * 512
@@ -98,7 +98,7 @@ def _together(first: Part, second: Part, size: int, at: int) -> Image | None:
 
 
 def _with_soft(image: Image, part: Part, pieces: list[tuple[int, bytes]]) -> Image:
-    """The image with a part's soft bytes wherever it has none of `pieces`."""
+    """The image with a part's soft bytes wherever `pieces` has no bytes."""
     for start, data in part.soft:
         taken = [
             (at, at + len(other))

@@ -1,4 +1,4 @@
-"""The parts of polyglots: every format, with its free fields where other formats' bytes may stand."""
+"""The parts of polyglots: every format, with free fields that may hold other formats' bytes."""
 
 import bz2
 import gzip
@@ -31,19 +31,19 @@ from tests.readers.part import Part, runs
 from tests.tools import environment
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
-#: A file that is there, so that readers that open what an image names get that far.
+#: A file that exists, so that readers that open an image's references succeed.
 OUTSIDE = "outside"
-#: Where the hidden disk of a container begins: behind what any other part has at its front.
+#: The offset of a container's hidden disk: after everything that any other part has at its front.
 FAR = 256 * KIB
-#: The content of containers: another disk.
+#: The content of containers: a second disk.
 DISK = qcow2(2 * MIB, allocated=1).to_bytes()
 DESCRIPTOR = (
     "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
     f'createType="monolithicFlat"\nRW 8 FLAT "{OUTSIDE}" 0\n'
 ).encode()
-#: Where a VMDK's text may begin: in free bytes behind what stands first in a header.
+#: Where a VMDK's text may begin: in free bytes after the first fields of a header.
 TEXT_AT = (0, 3, 10, 100, 300, 512)
-#: The volumes of `tests/inspectors/volumes/made.py` that take part.
+#: The volumes of `tests/inspectors/volumes/made.py` that become parts.
 VOLUMES = {
     "ext4",
     "xfs",
@@ -84,7 +84,7 @@ def _part(name: str, size: int, *, footer: int = 0, moves: bool = False) -> Part
 
 
 def raws() -> Iterator[Part]:
-    """Partition tables and discs, which leave free much of the object."""
+    """Partition tables and discs, which leave much of the object free."""
     yield Part.of("mbr", mbr_disk(4 * MIB))
     yield Part.of("gpt", gpt_disk(4 * MIB), footer=33 * 512)
     yield Part.of("bsd", bsd_disk(4 * MIB))
@@ -94,7 +94,7 @@ def raws() -> Iterator[Part]:
 
 
 def volumes(folder: Path) -> Iterator[Part]:
-    """Volumes by the tools of their systems, made in a folder."""
+    """Volumes, made in a folder by the tools of their systems."""
     tree, key = folder / "tree", folder / "key"
     tree.mkdir(exist_ok=True)
     (tree / "file").write_bytes(b"text" * 999)
@@ -121,7 +121,7 @@ def sparse_image(path: Path) -> Image:
 
 
 def archives() -> Iterator[Part]:
-    """Archives of one disk, their free fields left to the other part."""
+    """Archives of one disk, which leave their free fields to the other part."""
     yield _tar()
     yield _tar_with_room()
     yield Part.of("cpio", _plain(_cpio(b"disk.img", DISK) + _cpio(b"TRAILER!!!", b"")))
@@ -137,7 +137,7 @@ def archives() -> Iterator[Part]:
 
 
 def streams() -> Iterator[Part]:
-    """What compresses one disk, plain, and with other data in front that decoders pass over."""
+    """One disk compressed, alone and after other data that decoders skip."""
     zst = zstd.compress(DISK)
     yield Part.of("zstd", _plain(zst), moves=True)
     for magic, kind in ((0x184D2A50, "zstd"), (0x184D2A5F, "zstd, the last mark")):
@@ -187,7 +187,7 @@ def _tar() -> Part:
 
 
 def _tar_with_room() -> Part:
-    """A first member that is the other part's rest, and a disk behind it."""
+    """A first member that holds the rest of the other part, followed by a disk."""
     header = tar_header(b"", FAR - 512)
     front = ((124, header[124:136]), (156, header[156:157]), (257, header[257:265]))
     disk = tar_header(b"disk.img", len(DISK)) + DISK
@@ -227,7 +227,7 @@ def _lz4(data: bytes) -> bytes:
 
 
 def _seven_zip() -> Part:
-    """One stored file, far behind the start header; by 7zFormat.txt of 7-Zip."""
+    """One stored file, far after the start header, according to 7-Zip's 7zFormat.txt."""
 
     def number(value: int) -> bytes:
         return bytes([value]) if value < 0x80 else b"\xff" + struct.pack("<Q", value)
@@ -245,5 +245,5 @@ def _seven_zip() -> Part:
 
 
 def every(folder: Path) -> list[Part]:
-    """All parts; the volumes among them are made in a folder, as far as their tools are installed."""
+    """All parts. The volumes among them are made in a folder, if their tools are installed."""
     return [*disks(), *raws(), *archives(), *streams(), *volumes(folder)]

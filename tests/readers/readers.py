@@ -1,7 +1,7 @@
-"""The disks that the field's readers open: which disk, how large, and what it names outside.
+"""The disks that known readers open: which disk, how large, and which other files it names.
 
-Partition tables, volumes, discs and fixed VHDs lie on the object's own bytes, so they are one disk, `raw`.
-`qemu-img -f raw` opens everything and is not asked.
+Partition tables, volumes, discs and fixed VHDs use the object's own bytes, so they are one disk, `raw`.
+`qemu-img -f raw` opens everything, so it is not used.
 """
 
 import json
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from tests.tools import environment
 
 SECONDS = 20
-#: The tools that are asked, besides Python's own modules.
+#: The tools that are used, besides Python's own modules.
 READERS = ("qemu-img", "blkid", "bsdtar", "tar", "7zz", "unzip", "zstd", "gzip", "xz", "lz4", "bzip2")
-#: As much of what a decompressor gives out as is compared.
+#: How much of a decompressor's output is compared.
 COMPARED = 4096
-#: What QEMU is told, and what we call the disk; a fixed VHD's bytes are the object's.
+#: QEMU's format names, which also name the disks here. The bytes of a fixed VHD are the object's own.
 QEMU_FORMATS = (
     "qcow2",
     "qcow",
@@ -39,13 +39,13 @@ QEMU_FORMATS = (
     "dmg",
 )
 RAW = "raw"
-#: What 7-Zip calls archives and streams. What it says of disks and volumes, others say better.
+#: 7-Zip's names for archives and streams. For disks and volumes, other readers are better.
 SEVEN_ZIP = {"7z", "zip", "gzip", "xz", "bzip2", "tar", "cpio", "lzma", "Rar", "Rar5", "Xar", "wim"}
 STREAMS = {"gzip", "xz", "bzip2", "lzma"}
 
 
 class Opened(NamedTuple):
-    """A disk that a reader opens: what kind, its size in bytes if the reader tells, what it names outside."""
+    """A disk that a reader opens: its kind, its size in bytes if the reader tells, other files it names."""
 
     reader: str
     kind: str
@@ -82,7 +82,7 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def _by_listing(path: Path) -> Iterator[Opened]:
-    """By the tools that name what they see."""
+    """The disks found by tools that name the type of what they read."""
     if _has("blkid") and _run("blkid", "-p", path).stdout.strip():
         yield Opened("blkid", RAW)
     for tool in ("bsdtar", "tar"):
@@ -143,10 +143,10 @@ def _of_qemu(reader: str, info: dict[str, Any], path: Path) -> Opened:
 
 
 def _by_seven_zip(path: Path) -> Iterator[Opened]:
-    """What 7-Zip opens at the front or by the end.
+    """What 7-Zip opens at the front or from the end.
 
-    It also searches the first 8 MiB of what it does not know for any archive. A volume that holds a ZIP file
-    is no ZIP for that, so what it finds behind other data does not count.
+    7-Zip also searches the first 8 MiB of an unknown file for any archive. A volume that holds a ZIP file is
+    not a ZIP, so archives that it finds after other data do not count.
     """
     if not _has("7zz"):
         return
@@ -158,14 +158,14 @@ def _by_seven_zip(path: Path) -> Iterator[Opened]:
 
 
 def _is_disc(path: Path) -> bool:
-    """Whether it is a disc, whose files libarchive lists as well."""
+    """Whether the object is a disc, whose files libarchive also lists."""
     with path.open("rb") as file:
         file.seek(32769)
         return file.read(5) in {b"CD001", b"BEA01", b"NSR02", b"NSR03"}
 
 
 def _unpacked(tool: str, path: Path) -> bytes:
-    """What a decompressor gives out first, be it before it fails."""
+    """The first output of a decompressor, even if it fails later."""
     more = ("--long=27",) if tool == "zstd" else ()
     with (
         path.open("rb") as packed,
@@ -199,7 +199,7 @@ def _by_python(path: Path) -> Iterator[Opened]:
 
 
 def pairs_that_differ(readers: list[Opened]) -> Iterator[tuple[Opened, Opened]]:
-    """Every two readers that open different disks."""
+    """Every pair of readers that open different disks."""
     for number, one in enumerate(readers):
         for other in readers[number + 1 :]:
             if one.differs(other):

@@ -31,7 +31,7 @@ from keyhole.sources.source import Source
 
 BUCKET = "images"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-#: How often the images of one kind lie in the bucket.
+#: Names that vary the images' keys: the bucket has a copy of each kind of image for each of them.
 TEAMS = ("build", "desktop", "lab", "legacy", "network", "partners", "staging")
 
 
@@ -50,11 +50,11 @@ def verdict(key: str, status: Status = Status.SAFE, **fields: Any) -> Report:
 
 
 def audited(report: Report, how: How = How.SCANNED) -> AuditedObject:
-    """The object that a report is on."""
+    """The object that a report is about."""
     return AuditedObject(how=how, status=report.status, report=report)
 
 
-#: The demo's containers, whose members have rows of their own nowhere.
+#: The demo's containers. Their members have no rows of their own in any report.
 PACKED = (".ova", ".tar", ".zip", ".gz", ".xz", ".zst", ".bz2")
 
 
@@ -142,7 +142,7 @@ def findings() -> tuple[BucketFinding, ...]:
 
 
 def totals(of: tuple[AuditedObject, ...]) -> Totals:
-    """What an audit that came to these objects counted."""
+    """The totals of an audit of these objects."""
     hows = Counter(one.how for one in of)
     kept = [one.report for one in of if one.report]
     scanned = [one.report for one in of if one.report and one.how is How.SCANNED]
@@ -166,7 +166,7 @@ def totals(of: tuple[AuditedObject, ...]) -> Totals:
 
 
 def audit(of: tuple[AuditedObject, ...] | None = None, **fields: Any) -> Audit:
-    """The audit of these objects, or of all; done, unless it is said otherwise."""
+    """The audit of these objects, or of all. It is done, unless `fields` say otherwise."""
     known = {
         "id": "20260501-images",
         "spec": AuditSpec(bucket=BUCKET, check_tags=True),

@@ -27,5 +27,5 @@ def report(status: Status = Status.SAFE, **fields: Any) -> Report:
 
 
 def foreign(count: int) -> dict[str, str]:
-    """Other people's tags."""
+    """Tags that are not Keyhole's."""
     return {f"team-{number}": f"väl{number}" for number in range(count)}

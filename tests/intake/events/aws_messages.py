@@ -1,17 +1,17 @@
-"""Messages as AWS writes them, for tests of what becomes of them."""
+"""Messages in AWS's form, for tests of their handling."""
 
 import json
 from typing import Any
 from urllib.parse import quote_plus
 
-#: A message that nobody understands.
+#: A message that Keyhole cannot parse.
 POISON = b'{"what": "is this"}'
 
 
 def record(
     key: str = "a.qcow2", *, name: str = "ObjectCreated:Put", bucket: str = "images", **about: Any
 ) -> dict[str, Any]:
-    """One record; `about` is what it says of the object beside its key."""
+    """One record; `about` is what it says about the object besides its key."""
     return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",

@@ -1,4 +1,4 @@
-"""Messages as each storage writes them: those recorded, and one for any key."""
+"""Messages as each storage writes them: the recorded ones, and messages made for any key."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def _named(recorded: Any) -> dict[str, Any]:
 
 
 RECORDED = Path(__file__).parent / "recorded"
-#: Every recorded message, by its file's name and its own: a file holds several by name, or one as it came.
+#: Every recorded message, by its file's name and its own. A file holds several named messages, or a raw one.
 MESSAGES: dict[tuple[str, str], Any] = {
     (path.stem, name): message
     for path in sorted(RECORDED.glob("*.json"))
@@ -43,14 +43,14 @@ def event_of(body: bytes) -> ObjectEvent:
 
 
 def reason_of(body: bytes) -> str:
-    """Why a message is not understood."""
+    """The reason why a message is not understood."""
     with pytest.raises(NotUnderstoodError) as error:
         parse(body)
     return error.value.reason
 
 
 def record(source: str = "aws:s3", name: str = "ObjectCreated:Put", **about: Json) -> Json:
-    """A record with what is needed, and what `about` says of the object."""
+    """A record with the required fields, and with `about` as its other facts about the object."""
     return {
         "eventVersion": "2.1",
         "eventSource": source,
@@ -73,12 +73,12 @@ def by_eventbridge(key: str, **about: Json) -> bytes:
 
 
 def aws(key: str) -> bytes:
-    """S3 leaves the `/` of a key as it is."""
+    """Quote a key as S3 does, which leaves `/` unchanged."""
     return records(record(key=quote_plus(key, safe="/")))
 
 
 def minio(key: str) -> bytes:
-    """As Go's `url.QueryEscape` writes keys, to AMQP."""
+    """Quote a key for AMQP, as Go's `url.QueryEscape` does."""
     entry = record("minio:s3", "s3:ObjectCreated:Put", key=quote_plus(key))
     return body_of({"EventName": "s3:ObjectCreated:Put", "Key": f"images/{key}", "Records": [entry]})
 
@@ -91,7 +91,7 @@ def minio_in_redis(key: str) -> bytes:
 ENCODERS: dict[str, Encoder] = {
     "aws": aws,
     "aws in SNS": lambda key: in_sns(aws(key)),
-    # moto's and localstack's way to write a key; both are read as S3's.
+    # moto and localstack write keys in this way; both are read as S3's.
     "moto": lambda key: records(record(key=quote_plus(key))),
     "localstack": lambda key: records(record(key=quote(key))),
     "eventbridge": by_eventbridge,

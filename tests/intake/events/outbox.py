@@ -21,7 +21,7 @@ WINDOW = 60
 
 
 class Outbox:
-    """A publisher that keeps what it is given, unless it is away."""
+    """A publisher that keeps what it gets, unless it is set to be away."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -56,10 +56,10 @@ class Intake:
         self.handler = Handler(self.ledger, self.outbox, self.dead, deleter, rules)
 
     def handle(self, *bodies: bytes, receives: int = 1) -> Handled:
-        """Handle messages that came together."""
+        """Handle messages that arrived together."""
         return self.handler.handle([Message(body, None, receives) for body in bodies], SOURCE)
 
     def counts(self, *bodies: bytes) -> Counter[str]:
-        """What is counted of messages, but where they came from."""
+        """The counts of messages, except their source."""
         counts = self.handle(*bodies).counts
         return Counter({name: count for name, count in counts.items() if count and "from:" not in name})

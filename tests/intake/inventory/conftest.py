@@ -1,4 +1,4 @@
-"""A bucket with inventories of another, and what lists by them."""
+"""A bucket with inventories of another bucket, and listers that read them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.intake.inventory.inventories import Inventories
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: More pages than any listing of these tests has.
+#: More pages than any listing in these tests has.
 MANY = 1000
 
 OpenLister = Callable[..., InventoryLister]
@@ -24,19 +24,19 @@ OpenLister = Callable[..., InventoryLister]
 
 @pytest.fixture
 def inventories(s3: "S3Client", bucket: str) -> Inventories:
-    """Writes inventories of `images` into a bucket that is empty and this test's alone."""
+    """Writes inventories of `images` into an empty bucket that only this test uses."""
     return Inventories(s3, f"images-{uuid4().hex}", bucket)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where parts are kept; it does not exist yet."""
+    """The folder in which parts are kept; it does not exist yet."""
     return tmp_path / "parts"
 
 
 @pytest.fixture
 def open_lister(recorded_access: S3Access, inventories: Inventories, folder: Path) -> OpenLister:
-    """Opens a lister, as another process would, of the server that notes what it is asked."""
+    """Opens a lister, as another process would, on the server that records its requests."""
 
     def open_it(manifest: S3Uri, **options: Any) -> InventoryLister:
         options = {"bucket": inventories.source} | options
@@ -47,7 +47,7 @@ def open_lister(recorded_access: S3Access, inventories: Inventories, folder: Pat
 
 @pytest.fixture
 def listed(open_lister: OpenLister) -> Callable[..., list[Listed]]:
-    """All that is listed by an inventory, each page by a lister of its own."""
+    """All objects that an inventory lists; each page is read by a new lister."""
 
     def list_all(manifest: S3Uri, **options: Any) -> list[Listed]:
         page = open_lister(manifest, **options).page(None)

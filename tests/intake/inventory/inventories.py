@@ -1,4 +1,4 @@
-"""Inventories as S3 writes them: in its three formats, with a manifest and its checksum, in a bucket."""
+"""Writes inventories to a bucket as S3 does: in its three formats, with a manifest and its checksum."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FORMATS = ("CSV", "Parquet", "ORC")
-#: The names in a CSV's schema, and the names and types of Parquet's and ORC's (S3 User Guide).
+#: The column names in a CSV's schema, and the names and types in Parquet and ORC (S3 User Guide).
 COLUMNS: Mapping[str, tuple[str, Any]] = {
     "Bucket": ("bucket", pa.string()),
     "Key": ("key", pa.string()),
@@ -113,7 +113,7 @@ class Inventories:
     Args:
         s3: A client of the server.
         source: The bucket that is listed.
-        destination: Where its inventories lie.
+        destination: The bucket that holds its inventories.
     """
 
     def __init__(self, s3: "S3Client", source: str, destination: str) -> None:
@@ -122,7 +122,7 @@ class Inventories:
     def write(
         self, file_format: str, *parts: Sequence[Row], columns: Sequence[str] = CURRENT, **fields: Any
     ) -> S3Uri:
-        """An inventory of rows, which are of the listed bucket unless they name another."""
+        """An inventory with these rows. A row belongs to the listed bucket unless it names another."""
         bodies = [
             part(file_format, [replace(row, bucket=row.bucket or self.source) for row in rows], columns)
             for rows in parts
@@ -132,7 +132,7 @@ class Inventories:
     def write_parts(
         self, file_format: str, *bodies: bytes, columns: Sequence[str] = CURRENT, **fields: Any
     ) -> S3Uri:
-        """An inventory with parts of any content; `fields` are other fields of the manifest."""
+        """An inventory with parts of any content; `fields` replace or add fields of the manifest."""
         folder = f"inventories/{self.source}/daily"
         files = []
         for number, body in enumerate(bodies):
@@ -152,7 +152,7 @@ class Inventories:
         return self.write_manifest(key, json.dumps(manifest | fields).encode())
 
     def write_manifest(self, key: str, manifest: bytes) -> S3Uri:
-        """A manifest of any content, with its checksum beside it."""
+        """A manifest with any content, and its checksum beside it."""
         self.s3.put_object(Bucket=self.destination, Key=key, Body=manifest)
         checksum = key.removesuffix(".json") + ".checksum"
         self.s3.put_object(Bucket=self.destination, Key=checksum, Body=digest(manifest).encode())
@@ -165,5 +165,5 @@ def digest(body: bytes) -> str:
 
 
 def encoded(key: str) -> str:
-    """A key as a CSV has it."""
+    """A key, quoted as in a CSV."""
     return quote_plus(key, safe="/")
