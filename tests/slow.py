@@ -1,4 +1,4 @@
-"""Parameters that only `-m slow` runs: `@pytest.mark.parametrize("how", [SIGTERM, slow(SIGINT)])`."""
+"""Parameters that run only with `-m slow`: `@pytest.mark.parametrize("how", [SIGTERM, slow(SIGINT)])`."""
 
 from typing import Any
 

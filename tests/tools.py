@@ -1,4 +1,4 @@
-"""The tools that tests run: where they are looked for, and what is done where one is not installed."""
+"""The tools that tests run: where they are searched, and what happens if one is not installed."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-#: The package of each whose package has another name.
+#: The package of each tool whose package has another name.
 PACKAGES = {
     "7zz": "7zip",
     "blkid": "util-linux",
@@ -77,13 +77,13 @@ def environment() -> Mapping[str, str]:
 
 
 def need(tool: str, package: str = "") -> None:
-    """Skip the test where a tool is not installed; in CI it fails."""
+    """Skip the test if a tool is not installed; in CI, fail."""
     if shutil.which(tool, path=environment()["PATH"]) is None:
         give_up(f"{tool} is not there: install {package or PACKAGES.get(tool, tool)}")
 
 
 def give_up(reason: str) -> NoReturn:
-    """Skip the test, for something is not installed; in CI it fails."""
+    """Skip the test because something is not installed; in CI, fail."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Files that appear only when they are whole, for code that takes a file that exists for a finished one."""
+"""Files that appear only when they are whole, for code that expects an existing file to be finished."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

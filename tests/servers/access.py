@@ -1,4 +1,4 @@
-"""Keyhole's way to a test's server, whatever AWS settings the machine has."""
+"""Keyhole's access to a test's server, independent of the machine's AWS settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import pytest
 from keyhole.sources.s3 import S3Access
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-#: What a machine may have set that decides how S3 is reached.
+#: Settings that a machine may have and that decide how S3 is reached.
 FOREIGN = [
     *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"),
@@ -19,7 +19,7 @@ FOREIGN = [
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
-    """Leave of all AWS settings these environment variables alone."""
+    """Remove all AWS settings except these environment variables."""
     for name in (*FOREIGN, *CREDENTIALS):
         monkeypatch.delenv(name, raising=False)
     nowhere = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
@@ -31,7 +31,7 @@ def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 def s3_access(
     url: str, *, expected_bucket_owner: str | None = None, requester_pays: bool = False, **variables: str
 ) -> Iterator[S3Access]:
-    """The way to the server at `url`, with credentials that it takes unless others are given."""
+    """The access to the server at `url`, with credentials that it accepts, unless others are given."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, **(variables or CREDENTIALS))
         access = S3Access(
@@ -41,7 +41,7 @@ def s3_access(
             expected_bucket_owner=expected_bucket_owner,
             requester_pays=requester_pays,
         )
-        client = access.client  # it takes the credentials now
+        client = access.client  # it reads the credentials now
     try:
         yield access
     finally:

@@ -1,4 +1,4 @@
-"""A way to an AMQP broker on which connections break as on networks; it counts the heartbeats of clients."""
+"""A relay to an AMQP broker whose connections can break as on a network. It counts clients' heartbeats."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
 class AmqpRelay:
-    """It listens on a free port of the loopback until it is closed."""
+    """A relay that listens on a free port of the loopback until it is closed."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -32,13 +32,13 @@ class AmqpRelay:
         self._ends.clear()
 
     def lose_clients(self) -> None:
-        """Cut the clients off without the server's noticing, as when a host or the network is gone."""
+        """Cut the clients off without the server noticing, as when a host or the network fails."""
         for end in self._ends[::2]:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def go_silent(self) -> None:
-        """Pass on nothing that the server says."""
+        """Pass on nothing that the server sends."""
         self._open.clear()
 
     def close(self) -> None:

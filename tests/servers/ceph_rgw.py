@@ -1,16 +1,17 @@
-"""Ceph's RGW, a real S3 server, of a test run's own: a monitor, an OSD that keeps all in memory, a gateway.
+"""Runs Ceph's RGW, a real S3 server, for a test run: a monitor, an OSD that keeps all in memory, a gateway.
 
-Debian's packages `radosgw ceph-mon ceph-osd ceph-common` (16.2), as processes of whoever runs the tests, root
-or not, in one folder, on free ports of the loopback, with cephx on. It starts in two seconds and 130 MB; by
-default it takes 13 seconds, for a new cluster agrees on some ten changes, one by one, and its monitor gathers
-more for a second before each (`paxos propose interval`). What is deleted is freed within a second, not hours
-(`rgw gc`), and an answer with a body comes in 5 ms, not 45 (`tcp_nodelay`).
+It uses Debian's packages `radosgw ceph-mon ceph-osd ceph-common` (16.2). The processes belong to the user
+who runs the tests, root or not; they use one folder and free ports of the loopback, with cephx on. A cluster
+starts in two seconds and takes 130 MB. With the default settings it takes 13 seconds, because a new cluster
+agrees on some ten changes, one by one, and its monitor waits a second before each to gather more
+(`paxos propose interval`). Deleted data is freed within a second, not hours (`rgw gc`), and an answer with a
+body comes in 5 ms, not 45 (`tcp_nodelay`).
 
-Each process is killed when the thread that started it ends, whatever ends that (`setpriv --pdeathsig`, of
-util-linux): so start it from the main thread. If pytest is killed by SIGKILL, no process is left behind, but
-a folder of 40 MB.
+Each process is killed when the thread that started it ends for any reason (`setpriv --pdeathsig`, of
+util-linux), so start it from the main thread. If pytest is killed by SIGKILL, a folder of 40 MB is left
+behind, but no process.
 
-What 16.2.15 does that a test must know: with a notification to AMQP that waits for the broker's confirmation,
+A bug in 16.2.15 that tests must avoid: with a notification to AMQP that waits for the broker's confirmation,
 or a persistent one, DeleteObjects aborts the whole gateway. Ack level `none` is fine, and so is DeleteObject.
 """
 
@@ -44,16 +45,16 @@ COMMANDS = (
 )
 PACKAGES = "radosgw ceph-mon ceph-osd ceph-common"
 
-#: Seconds that any step may take before the start has failed: a busy machine is slow, not broken.
+#: Seconds that any step may take before the start has failed; long, because a busy machine is slow.
 PATIENCE = 120.0
 POLL_SECONDS = 0.02
-#: Lines of each log that an error shows.
+#: How many lines of each log an error shows.
 LOG_LINES = 15
 
-#: The host below which the gateway takes a bucket's name from the host's.
+#: The gateway takes a bucket's name from the host name if that is a subdomain of this host.
 DNS_NAME = "s3.test"
 
-#: Who may do what within the cluster.
+#: The permissions of each user within the cluster.
 CAPABILITIES: Mapping[str, Mapping[str, str]] = {
     "mon.": {"mon": "allow *"},
     "client.admin": {"mon": "allow *", "osd": "allow *"},
@@ -61,7 +62,7 @@ CAPABILITIES: Mapping[str, Mapping[str, str]] = {
     "client.rgw.a": {"mon": "allow rw", "osd": "allow rwx"},
 }
 
-#: `{folder}`, `{fsid}`, and the ports that must be known beforehand. The OSD takes free ones of 6800 to 7300.
+#: With `{folder}`, `{fsid}` and the ports that must be known in advance. The OSD uses free ones in 6800-7300.
 CONFIGURATION = """\
 [global]
 fsid = {fsid}
@@ -109,9 +110,9 @@ rgw gc processor period = 1
 
 @dataclass(frozen=True)
 class CephRgw:
-    """A running gateway. It takes the credentials of `tests.servers.access`.
+    """A running gateway. It accepts the credentials of `tests.servers.access`.
 
-    `secure_url` is the way by TLS; the file `ca` trusts it. A bucket may also stand before `DNS_NAME`.
+    `secure_url` is its URL with TLS, and the file `ca` its CA. A bucket's name may also precede `DNS_NAME`.
     """
 
     url: str
@@ -121,7 +122,7 @@ class CephRgw:
     gateway: "Gateway"
 
     def add_user(self, name: str, access_key: str, secret_key: str) -> None:
-        """Create a user of S3, who may do nothing with the buckets of others."""
+        """Create an S3 user without permissions for other users' buckets."""
         self.cluster.run(
             "radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}",
             f"--access-key={access_key}", f"--secret={secret_key}",
@@ -134,11 +135,11 @@ class Cluster:
     def __init__(self, folder: Path, fsid: str) -> None:
         self.folder, self.fsid = folder, fsid
         self._conf = folder / "ceph.conf"
-        # What CEPH_ARGS says would be said to each of them.
+        # Each program would also use the options in CEPH_ARGS.
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("CEPH_")}
 
     def configure(self, *, mon_port: int, rgw_port: int, tls_port: int, certificate: Path) -> None:
-        """Write down the configuration, and a key of its own for everyone."""
+        """Write the configuration, and a key for each user."""
         plain = f"endpoint=127.0.0.1:{rgw_port}"
         secure = f"ssl_endpoint=127.0.0.1:{tls_port} ssl_certificate={certificate}"
         configuration = CONFIGURATION.format(
@@ -156,7 +157,7 @@ class Cluster:
             self.run("ceph-authtool", keyring, "--gen-key", "-n", name, *caps)
 
     def run(self, program: str, *arguments: str | Path) -> None:
-        """Run one of the programs to its end. It waits by itself for what it needs of the cluster."""
+        """Run one of the programs to its end. The program itself waits for what it needs from the cluster."""
         try:
             done = subprocess.run(
                 [program, "--conf", self._conf, *arguments],
@@ -174,9 +175,9 @@ class Cluster:
 
     @contextmanager
     def daemon(self, program: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """Keep one of the programs running, in a session of its own: Ctrl-C is the tests' to handle.
+        """Keep one of the programs running, in a session of its own, so that only the tests get Ctrl-C.
 
-        It is killed at the end, as what it knows is of no use any longer.
+        It is killed at the end, because its data is not needed any longer.
         """
         with (self.folder / f"{program}.out").open("wb") as output:
             process = subprocess.Popen(
@@ -210,7 +211,7 @@ class Gateway:
         self._running = ExitStack()
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+        """Start it, and wait until it accepts connections."""
         process = self._running.enter_context(self._cluster.daemon("radosgw", "-n", "client.rgw.a"))
         _await_port(self._cluster, process, self._port)
 
@@ -221,10 +222,10 @@ class Gateway:
 
 @contextmanager
 def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
-    """Run a cluster in an empty folder; skipped where it is not installed, a failure in CI.
+    """Run a cluster in an empty folder. If Ceph is not installed, the test is skipped; in CI it fails.
 
     Raises:
-        RuntimeError: It does not start; the message has the ends of its logs.
+        RuntimeError: The cluster does not start; the message has the ends of its logs.
     """
     missing = [command for command in COMMANDS if shutil.which(command) is None]
     if missing:

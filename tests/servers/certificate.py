@@ -1,4 +1,4 @@
-"""Certificates of servers that tests start."""
+"""Certificates for servers that tests start."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def certify(certificate_file: Path, key_file: Path) -> None:
-    """A certificate of 127.0.0.1, signed by itself."""
+    """A self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     # OpenSSL looks an issuer up by its name, and takes the first of several.
     common_name = f"a server of a test, {uuid4().hex}"

@@ -14,14 +14,14 @@ LIFETIME = timedelta(days=1)
 
 
 class Authority(NamedTuple):
-    """A CA: the file that trusts it, and what it signs with."""
+    """A CA: the file with its certificate, and the key that it signs with."""
 
     file: Path
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
     def sign(self, *names: str) -> Path:
-        """A file with a key and a certificate for a server of these names, of which one is an address."""
+        """A file with a key and a certificate for a server with these names, one of which is an address."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = []
         for name in names:
@@ -44,7 +44,7 @@ class Authority(NamedTuple):
 
 
 def make_authority(folder: Path, name: str = "ca") -> Authority:
-    """Make a CA whose certificate lies in a folder."""
+    """Make a CA whose certificate is in a folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} of a test")])
     certificate = (

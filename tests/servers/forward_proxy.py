@@ -1,7 +1,8 @@
-"""A proxy as companies have them: asked for a whole URL, or to pass on bytes by CONNECT; it notes each.
+"""A forward proxy such as companies use: it takes requests for whole URLs and CONNECT, and records each.
 
-Whatever host it is asked for, it goes to the one server that it was given, so names need not resolve. Where
-`bucket_in` is a host, a bucket's name in front of it is put into the path, as virtual-hosted servers do.
+It sends the requests for every host to the one server that it was given, so names need not resolve. If
+`bucket_in` is a host, the proxy moves a bucket's name before that host into the path, as virtual-hosted
+servers do.
 """
 
 import socket
@@ -16,11 +17,11 @@ PIECE_BYTES = 64 * 1024
 
 
 class ForwardProxy:
-    """The proxy's notes: the URLs that it was asked for, and `host:port` of each CONNECT."""
+    """The proxy's records: the URLs that it was asked for, and the `host:port` of each CONNECT."""
 
     def __init__(self, upstream: str | None, bucket_in: str | None) -> None:
         place = urlsplit(upstream or "")
-        #: `None` where it goes nowhere and refuses all.
+        #: `None` if it has no server and refuses all requests.
         self.upstream = (str(place.hostname), int(place.port or 0)) if upstream else None
         self.bucket_in = bucket_in
         self.url = ""
@@ -63,7 +64,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 answers.join()
 
     def _request(self) -> bytes:
-        """The next request as the server is to see it; nothing at the end of the connection."""
+        """The next request as the server should see it; nothing at the end of the connection."""
         line = self.rfile.readline()
         if not line:
             return b""

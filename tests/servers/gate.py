@@ -1,4 +1,4 @@
-"""A way by TCP to a server of the loopback. It can hold back what clients say, and end their TLS."""
+"""A TCP relay to a server on the loopback. It can hold back what clients send, and terminate their TLS."""
 
 import asyncio
 import ssl
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: Bytes that are passed on at once.
+#: How many bytes are passed on at once.
 CHUNK = 1 << 16
 
 
 class Gate:
-    """It listens on a free port, in an event loop of its own. A client whose server is away is cut off.
+    """A relay on a free port, in an event loop of its own. It disconnects clients if the server is away.
 
     Args:
-        target: The server's port. The server may come and go.
-        certificate: Files with a certificate and its key: clients speak TLS, and the server does not.
+        target: The server's port. The server may stop and start again.
+        certificate: Files with a certificate and its key: clients use TLS, and the server does not.
     """
 
     def __init__(self, target: int, certificate: tuple[Path, Path] | None = None) -> None:
@@ -33,12 +33,12 @@ class Gate:
         self.port = 0
 
     def hold(self) -> None:
-        """Hold back from now on what clients say."""
+        """Hold back what clients send from now on."""
         self._held.clear()
         self._loop.call_soon_threadsafe(self._open.clear)
 
     def await_held(self, timeout: float = 30.0) -> None:
-        """Wait until a client says something that is held back."""
+        """Wait until a client sends something that is held back."""
         assert self._held.wait(timeout), "no client says anything"
 
     def release(self) -> None:
@@ -46,12 +46,12 @@ class Gate:
         self._loop.call_soon_threadsafe(self._open.set)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         self._thread.start()
         self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
     def close(self) -> None:
-        """Cut all connections, and listen no more."""
+        """Cut all connections, and stop listening."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -68,7 +68,7 @@ class Gate:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports are closed by the loop's next turn
+        await asyncio.sleep(0)  # the loop's next iteration closes the transports
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:

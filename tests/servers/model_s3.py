@@ -1,8 +1,8 @@
-"""A model of S3's objects and their tags, with a client's methods, in which any request can go wrong.
+"""A model of S3's objects and their tags, with a client's methods, in which any request can fail.
 
-It answers as S3 does what `keyhole.results.tag_writer` asks, in some microseconds, so that a test can try
-thousands of orders. `before` is called with each request; it may change objects, and it returns what goes
-wrong with the request.
+It answers the requests of `keyhole.results.tag_writer` as S3 does, in some microseconds each, so that a test
+can try thousands of orders. It calls `before` with each request. `before` may change objects, and it returns
+the request's fault.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ class Fault(Enum):
     EXPIRED = (400, "ExpiredToken")
     #: The connection ends before the server has the request.
     RESET = "reset"
-    #: It has its effect, and the answer is lost.
+    #: The request takes effect, and the answer is lost.
     ANSWER_LOST = "answer_lost"
-    #: It has its effect, and the server answers that it failed.
+    #: The request takes effect, and the server answers that it failed.
     ANSWER_WRONG = "answer_wrong"
-    #: It has its effect, and the answer has a header that botocore's parser takes for no number.
+    #: The request takes effect, and the answer has a header in which botocore's parser finds no valid number.
     SENSELESS = "senseless"
-    #: Nobody waits for the answer any more; it has its effect later, on whatever object is there then.
+    #: The client stops waiting for the answer. The request takes effect later, on the object of that moment.
     LATE = "late"
 
 
 class Killed(BaseException):
-    """The process that asks is killed."""
+    """The process that sends the request is killed."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Stored:
 
 
 class ModelS3:
-    """One key of a bucket. `versions` has its versions, the latest last; without versioning at most one."""
+    """One key of a bucket. `versions` has its versions, the latest last; without versioning, at most one."""
 
     def __init__(self, *, versioned: bool) -> None:
         self.versioned = versioned
@@ -62,7 +62,7 @@ class ModelS3:
         self._late: list[Callable[[], object]] = []
         self._count = 0
 
-    # What others do
+    # Actions of others
 
     def put(self, body: bytes, tags: dict[str, str] | None = None) -> Stored:
         """Upload."""
@@ -76,7 +76,7 @@ class ModelS3:
         del self.versions[-1:]
 
     def take_effect(self) -> None:
-        """Let late requests have their effect."""
+        """Let late requests take effect."""
         late, self._late = self._late, []
         for act in late:
             act()
@@ -86,7 +86,7 @@ class ModelS3:
         """The latest version."""
         return self.versions[-1] if self.versions else None
 
-    # What the client under test asks
+    # Requests of the client under test
 
     def head_object(self, **address: Any) -> Any:
         return self._ask("HeadObject", address, lambda stored: {"ETag": stored.etag})

@@ -1,4 +1,4 @@
-"""Time in moto's SQS, which a test lets pass without waiting."""
+"""Lets time pass in moto's SQS without waiting."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from moto.sqs.models import sqs_backends
 
 
 def let_visibility_lapse(queue_urls: Sequence[str]) -> None:
-    """Let the visibility timeout of all messages of these queues be over.
+    """End the visibility timeout of all messages in these queues.
 
-    moto keeps its queues per process, whichever of its servers made them.
+    All of moto's servers in a process share their queues.
     """
     names = {url.rpartition("/")[2] for url in queue_urls}
     for regions in sqs_backends.values():

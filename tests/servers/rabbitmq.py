@@ -1,8 +1,8 @@
-"""A real RabbitMQ, Debian's package `rabbitmq-server`, as a process of the tests' own.
+"""Runs a real RabbitMQ, from Debian's package `rabbitmq-server`, as a process of the tests.
 
-Everything of it is in one temporary folder: data, log, the cookie (in HOME), the certificate. Its ports, the
-one of its epmd (Erlang's port mapper) among them, are free ones of the loopback, so that it meets no other
-RabbitMQ of the machine. It runs as whoever runs the tests, root or not.
+All its files are in one temporary folder: data, log, the cookie (in HOME), the certificate. Its ports,
+including that of its epmd (Erlang's port mapper), are free ports of the loopback, so that it does not
+interfere with another RabbitMQ on the machine. It runs as the user who runs the tests, root or not.
 """
 
 import json
@@ -25,16 +25,16 @@ from tests.tools import give_up
 
 #: The script itself. The one in the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-#: Seconds for a start, which takes 3 on a quiet machine, and for an orderly end.
+#: Seconds that a start or an orderly end may take. A start takes 3 on a quiet machine.
 PATIENCE = 60.0
-#: A process so started ends with the thread that started it, even if pytest is killed (util-linux).
+#: A process started with this ends with the thread that started it, even if pytest is killed (util-linux).
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 USER, PASSWORD = "guest", "guest"
-#: Beside the default one, a virtual host whose name must be quoted in URLs.
+#: In addition to the default one, a virtual host whose name must be quoted in URLs.
 VHOSTS = ("/", "keyhole", "a/b c")
 #: A virtual host whose queues are quorum queues, unless they are exclusive.
 QUORUM_VHOST = "quorum"
-#: Two threads that wait without being busy, nothing but the loopback, and the port mapper that is there.
+#: Two threads that wait without using CPU, only the loopback, and the port mapper that already runs.
 ERLANG_OPTIONS = (
     "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none"
 )
@@ -53,12 +53,12 @@ class RabbitMQ:
         certify(self.ca, folder / "key.pem")
 
     def url(self, vhost: str = "/", *, scheme: str = "amqp") -> str:
-        """Where it is, as the user that may do everything."""
+        """Its URL, for the user with all permissions."""
         port = self.tls_port if scheme == "amqps" else self.port
         return f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}/{quote(vhost, safe='')}"
 
     def connection(self, vhost: str = "/") -> amqp.Connection:
-        """A connection to it, for a test's own questions; to be closed by the test."""
+        """A connection for the test's own requests. The test closes it."""
         connection = amqp.Connection(
             f"127.0.0.1:{self.port}", USER, PASSWORD, virtual_host=vhost, connect_timeout=PATIENCE
         )
@@ -67,19 +67,19 @@ class RabbitMQ:
 
     @contextmanager
     def channel(self, vhost: str = "/") -> Iterator[amqp.Channel]:
-        """A channel for a test's own questions."""
+        """A channel for the test's own requests."""
         with self.connection(vhost) as connection, connection.channel() as channel:
             yield channel
 
     def control(self, *command: str) -> str:
-        """What its tool for administrators says to a command; AMQP knows less."""
+        """The output of a command of its administration tool, which tells more than AMQP does."""
         node = self._env["RABBITMQ_NODENAME"]
         tool = [str(SERVER.parent / "rabbitmqctl"), "--node", node, "--quiet", *command]
         return subprocess.run(tool, env=self._env, capture_output=True, text=True, check=True).stdout
 
     @contextmanager
     def port_mapper(self) -> Iterator[None]:
-        """Run the epmd that a start needs, for as long as it may be started."""
+        """Run the epmd that a start needs, for as long as the server may be started."""
         process = subprocess.Popen(
             [*WITH_US, "epmd", "-port", self._env["ERL_EPMD_PORT"], "-address", "127.0.0.1"],
             env=self._env,
@@ -95,7 +95,7 @@ class RabbitMQ:
             process.wait()
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+        """Start it, and wait until it accepts connections."""
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 [*WITH_US, SERVER],
@@ -131,11 +131,11 @@ class RabbitMQ:
             self._process = None
 
     def freeze(self) -> None:
-        """Stop all of its threads; its connections stay open."""
+        """Stop all its threads; its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -152,7 +152,7 @@ class RabbitMQ:
 
 @contextmanager
 def rabbitmq_server() -> Iterator[RabbitMQ]:
-    """Run one; skipped where it is not installed, a failure in CI."""
+    """Run a RabbitMQ. If it is not installed, the test is skipped; in CI it fails."""
     if not SERVER.exists() or shutil.which("epmd") is None:
         give_up("RabbitMQ is not there: install rabbitmq-server")
     with ExitStack() as stack:
@@ -179,7 +179,7 @@ def _environment(folder: Path, *, epmd_port: int, distribution_port: int) -> dic
         "RABBITMQ_NODENAME": "keyhole@localhost",
         "RABBITMQ_DIST_PORT": str(distribution_port),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_OPTIONS,
-        # The script then becomes the server, as under systemd; else it would wait for it, in between.
+        # With this the script becomes the server, as under systemd; else it would wait for the server.
         "NOTIFY_SOCKET": os.devnull,
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""moto's server over HTTP, in which a test decides before each request what happens, and whether it fails."""
+"""moto's server over HTTP. A test decides before each request what happens and whether the request fails."""
 
 import logging
 import socket
@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 
 from tests.servers.model_s3 import Fault
 
-#: Others' requests have this header; nothing happens before them.
+#: Requests that are not Keyhole's have this header; `before` is not called for them.
 OTHERS = "X-Others"
 
 

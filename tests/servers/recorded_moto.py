@@ -1,6 +1,6 @@
-"""moto's server, with a note of every request that it is sent.
+"""moto's server, with a record of every request that it gets.
 
-moto keeps its objects per process: what is put by way of another of its servers is here, too.
+All of moto's servers in a process share their objects.
 """
 
 import threading

@@ -1,8 +1,8 @@
-"""A proxy that passes bytes on as they are, both ways, and notes every request that goes by.
+"""A proxy that passes bytes on unchanged in both directions, and records every request.
 
-So the requests to a server are counted that is no Python and keeps no log of its own. It changes nothing, not
-even `Host`, so signatures stay right. Requests with a chunked body are not understood: boto3 and obstore send
-none to a server without TLS.
+It counts the requests to a server that is not written in Python and keeps no log of its own. It changes
+nothing, not even `Host`, so signatures stay valid. It cannot parse requests with a chunked body; boto3 and
+obstore send none to a server without TLS.
 """
 
 import socket
@@ -20,7 +20,7 @@ PIECE_BYTES = 64 * 1024
 
 
 class Requests:
-    """Finds the requests in what one client sends, however it is cut."""
+    """Finds the requests in one client's bytes, which may arrive in any pieces."""
 
     def __init__(self) -> None:
         self._bytes = b""
@@ -48,7 +48,7 @@ class Requests:
 
 
 class RecordingProxy:
-    """The proxy's notes. `before` is called with each request before it is passed on."""
+    """The proxy's records. `before` is called with each request before it is passed on."""
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self.upstream = upstream
@@ -56,7 +56,7 @@ class RecordingProxy:
         self.reset()
 
     def reset(self) -> None:
-        """No notes, and nothing is done before a request."""
+        """Clear the records, and do nothing before a request."""
         self.requests: list[Request] = []
         self.before: Callable[[Request], object] = lambda _: None
 
@@ -88,7 +88,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 @contextmanager
 def _closing_both(*ends: socket.socket) -> Iterator[None]:
-    """Whichever end closes, the other one hears of it."""
+    """When one end closes, close the other one, too."""
     try:
         yield
     finally:

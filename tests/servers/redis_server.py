@@ -1,4 +1,4 @@
-"""A real Redis or Valkey with TLS and a user of Keyhole's, as a process of the tests' own."""
+"""A real Redis or Valkey with TLS and a user for Keyhole, as a process that the tests start."""
 
 import shutil
 import subprocess
@@ -21,18 +21,18 @@ from tests.tools import give_up
 REDIS = Path("/usr/bin/redis-server")
 PASSWORD = "s3cret;/"
 QUOTED = "s3cret%3B%2F"
-#: The user with the least rules, and those that Redis 7.0 does not know.
+#: The user with the least permissions, and the rules that Redis 7.0 does not know.
 USER = "keyhole"
 NOT_IN_7_0 = frozenset({"+waitaof", "+client|setinfo"})
 
 
 class RedisServer:
-    """A server in a folder, by TCP and by TLS, and with a password.
+    """A server in a folder, with TCP and TLS ports and a password.
 
     It can be killed and started again on the same data, users and ports.
     """
 
-    #: The documented rules that it does not know.
+    #: The documented rules that this server does not know.
     unknown = NOT_IN_7_0
 
     def __init__(self, folder: Path, program: Path) -> None:
@@ -46,16 +46,16 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, *, scheme: str = "redis", user: str = "", query: str = "") -> str:
-        """Where it is."""
+        """Its URL."""
         port = self.tls_port if scheme == "rediss" else self.port
         return f"{scheme}://{user}:{QUOTED}@127.0.0.1:{port}/0{query}"
 
     def client(self) -> redis.Redis:
-        """A client for a test's own questions, which may do everything."""
+        """A client for the test's own requests, with all permissions."""
         return redis.Redis(port=self.port, password=PASSWORD, protocol=2)
 
     def add_user(self, *changes: str) -> str:
-        """Have a user with the documented rules, changed by these; return its URL. Nothing is refused yet."""
+        """Create a user with the documented rules, changed by these; return its URL. Clears `refused`."""
         kept = [rule for rule in rules().split() if rule not in self.unknown]
         with self.client() as admin:
             admin.execute_command("ACL SETUSER", USER, "reset", "on", f">{PASSWORD}", *kept, *changes)
@@ -91,7 +91,7 @@ class RedisServer:
         until(self._answers)
 
     def tls_options(self) -> dict[str, object]:
-        """How it is told to speak TLS."""
+        """The arguments that turn TLS on."""
         return {
             "tls-port": self.tls_port,
             "tls-cert-file": self.ca,
@@ -116,7 +116,7 @@ class RedisServer:
 
 
 class ValkeyServer(RedisServer):
-    """The Valkey of the wheel, which was built without TLS: a proxy before it speaks that."""
+    """The Valkey of the wheel, which is built without TLS: a proxy in front of it terminates TLS."""
 
     unknown = frozenset()
 
@@ -127,7 +127,7 @@ class ValkeyServer(RedisServer):
 
 @contextmanager
 def redis_server(*arguments: str) -> Iterator[RedisServer]:
-    """Run Debian's Redis; skipped where it is not installed, a failure in CI."""
+    """Run Debian's Redis. If it is not installed, the test is skipped; in CI it fails."""
     if not REDIS.exists():
         give_up("Redis is not there: install redis-server")
     with _running(RedisServer, REDIS, *arguments) as server:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came over the wire. Header names are in lower case."""
+    """One request as the server received it. Header names are in lower case."""
 
     method: str
     bucket: str
@@ -18,7 +18,7 @@ class Request:
 
     @classmethod
     def of(cls, method: str, target: str, headers: Mapping[str, str]) -> Self:
-        """A path-style request: `target` is `/bucket/key?query`, as the request line has it."""
+        """A path-style request. `target` is `/bucket/key?query`, as in the request line."""
         path, _, query = target.partition("?")
         bucket, _, key = unquote_to_bytes(path).decode("utf-8", "surrogateescape")[1:].partition("/")
         lowered = {name.lower(): value for name, value in headers.items()}
@@ -26,7 +26,7 @@ class Request:
 
     @property
     def range(self) -> str | None:
-        """The range asked for."""
+        """The requested range."""
         return self.headers.get("range")
 
     @property
@@ -36,5 +36,5 @@ class Request:
 
     @property
     def version_id(self) -> str | None:
-        """The version asked for."""
+        """The requested version."""
         return self.query.get("versionId")

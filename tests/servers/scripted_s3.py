@@ -1,7 +1,7 @@
-"""A small S3 over real sockets that answers ranged GETs, and what it answers can be scripted.
+"""A small S3 over real sockets that answers ranged GETs as a test scripts it.
 
 It keeps sparse images, so an object of many GiB costs nothing until it is sent. A test puts objects, scripts
-faults for the first requests or for all, and reads afterwards what was asked and how much was sent.
+faults for the first requests or for all, and then reads which requests came and how much was sent.
 """
 
 import re
@@ -26,13 +26,14 @@ LAST_MODIFIED = "Fri, 01 May 2026 12:00:00 GMT"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 PIECE_BYTES = 64 * 1024
-#: Small, so that what counts as sent was read at the other end, but for some hundred kilobytes.
+#: The send buffer in bytes. It is small, so that the client has read all but some hundred kilobytes of what
+#: counts as sent.
 SEND_BUFFER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: what it holds, and what its headers say."""
+    """An object: its content and its headers."""
 
     image: Image
     etag: str
@@ -41,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent: as body the bytes `span` of `image`. After `breaks_at` of them the connection ends."""
+    """An answer. Its body is the bytes `span` of `image`. The connection ends after `breaks_at` of them."""
 
     status: int
     headers: dict[str, str]
@@ -52,12 +53,12 @@ class Answer:
     chunked: bool = False
 
 
-#: Makes another answer of the right one.
+#: Turns the correct answer into another one.
 Fault = Callable[[Request, Answer], Answer]
 
 
 class ScriptedS3:
-    """The server's objects, its script, and its notes."""
+    """The server's objects, its script, and its records."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -65,11 +66,11 @@ class ScriptedS3:
         self.reset()
 
     def reset(self) -> None:
-        """No objects, no faults, no notes."""
+        """Clear the objects, faults and records."""
         self._objects: dict[tuple[str, str], Stored] = {}
         self._faults: Iterator[Fault] = repeat(right)
         self.requests: list[Request] = []
-        # A list of this test's own: an answer that nobody reads may still be sent when the next test begins.
+        # A new list for each test: an answer that no client reads may still be sent when the next one begins.
         self.sent: list[int] = []
 
     def put(
@@ -81,7 +82,7 @@ class ScriptedS3:
         version_id: str | None = None,
         etag: str | None = None,
     ) -> str:
-        """Store an object in a bucket, in place of an earlier one, and return its ETag."""
+        """Store an object in a bucket, or replace an earlier one, and return its ETag."""
         image = content if isinstance(content, Image) else Image.of(len(content), [(0, content)])
         digest = md5(repr((image.size, image.pieces)).encode(), usedforsecurity=False).hexdigest()
         stated = etag or f'"{digest}"'
@@ -89,18 +90,18 @@ class ScriptedS3:
         return stated
 
     def script(self, *faults: Fault, then: Fault | None = None) -> None:
-        """Answer the next requests so, one fault each, and all further ones as `then` says, or right."""
+        """Answer the next requests with one fault each, and all further ones with `then`, or correctly."""
         self._faults = chain(faults, repeat(then or right))
 
     def answer(self, request: Request) -> Answer:
-        """Note the request down and answer it as the script says."""
+        """Record the request, and answer it as the script says."""
         with self._lock:
             self.requests.append(request)
             return next(self._faults)(request, self.right_answer(request))
 
     @property
     def bytes_sent(self) -> int:
-        """How many bytes of bodies were sent, or lie in a buffer."""
+        """How many bytes of bodies were sent or are in a buffer."""
         return sum(self.sent)
 
     def right_answer(self, request: Request) -> Answer:
@@ -147,7 +148,7 @@ def right(_: Request, answer: Answer) -> Answer:
 
 
 def refusal(status: int, code: str, message: str = "as scripted", **headers: str) -> Answer:
-    """An error as S3 words it; of header names `_` stands for `-`."""
+    """An error in S3's form; in header names, `_` means `-`."""
     body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>".encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(
@@ -164,12 +165,12 @@ def refuse(status: int, code: str, message: str = "as scripted", **headers: str)
 
 
 def break_off(after: int) -> Fault:
-    """End the connection after so many bytes of the body."""
+    """End the connection after this many bytes of the body."""
     return lambda _, answer: replace(answer, breaks_at=after)
 
 
 def state(**headers: str | None) -> Fault:
-    """Send other headers than the right ones, or `None` of them; of names `_` stands for `-`."""
+    """Replace the correct headers, or remove those that are `None`; in header names, `_` means `-`."""
 
     def fault(_: Request, answer: Answer) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -180,13 +181,13 @@ def state(**headers: str | None) -> Fault:
 
 
 def ignore_range(_: Request, answer: Answer) -> Answer:
-    """Answer with the whole object, as a server does that knows no ranges."""
+    """Answer with the whole object, as a server that does not support ranges does."""
     headers = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
     return replace(answer, status=200, headers=headers, span=range(answer.image.size))
 
 
 def without_length(request: Request, answer: Answer) -> Answer:
-    """Answer with the whole object and don't say how long it is: it ends where the connection does."""
+    """Answer with the whole object without its length: the object ends when the connection ends."""
     whole = ignore_range(request, answer)
     return replace(whole, headers=whole.headers | {"Connection": "close"}, states_length=False)
 
@@ -198,7 +199,7 @@ def in_chunks(_: Request, answer: Answer) -> Answer:
 
 
 def send_too_much(_: Request, answer: Answer) -> Answer:
-    """Say that the answer is the range that was asked for, and send everything from there on."""
+    """Claim to answer the requested range, but send everything from its start on."""
     return replace(answer, span=range(answer.span.start, answer.image.size))
 
 
@@ -230,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._send_body(answer, sent)
         except ConnectionError:
-            self.close_connection = True  # the client has read what it wants
+            self.close_connection = True  # the client has read all it wants
 
     def _send_body(self, answer: Answer, sent: list[int]) -> None:
         if self.command == "HEAD":
@@ -254,12 +255,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: Any) -> None:
-        """A client that hangs up while it is answered is what some tests are about."""
+        """Ignore a client that closes the connection during the answer: some tests do so on purpose."""
 
 
 @contextmanager
 def scripted_s3(certificate: Path | None = None) -> Iterator[ScriptedS3]:
-    """Run the server in a thread, on a free port of the loopback; by TLS if it has a certificate."""
+    """Run the server in a thread, on a free port of the loopback; with TLS if a certificate is given."""
     s3 = ScriptedS3()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
     s3.url = f"http://127.0.0.1:{server.server_port}"

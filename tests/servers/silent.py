@@ -1,4 +1,4 @@
-"""A server as a firewall makes it: a connection is made, and nothing ever answers; or none is made at all."""
+"""A server that looks as if behind a firewall: it accepts connections but never answers, or accepts none."""
 
 import socket
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from contextlib import ExitStack, contextmanager, suppress
 
 @contextmanager
 def silent_server(*, swallows: bool = False) -> Iterator[int]:
-    """Yield the port of a server that accepts nothing.
+    """Yield the port of a server that never calls `accept`.
 
     Args:
-        swallows: Its queue of connections is full, so that packets get no answer; else connections are made.
+        swallows: Its queue of connections is full, so that packets get no answer; otherwise the system makes
+            connections.
     """
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0 if swallows else 64))

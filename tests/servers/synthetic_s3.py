@@ -1,14 +1,13 @@
-"""A synthetic S3: buckets of any number of objects, which cost nothing to fill, for audits of many.
+"""A synthetic S3 for large audits: its buckets hold any number of objects, and filling them costs nothing.
 
 It answers ListObjectsV2 (start-after, continuation-token, max-keys, prefix, encoding-type), GET and HEAD
-(Range, If-Match) over loopback, from a process of its own, so that no test's threads hold it up: some
-thousand requests a second. It counts what it is asked, holds answers back or slows them down, refuses every
-n-th request with 503, and lets a test change what lies there.
+(Range, If-Match) over the loopback, some thousand requests a second. It runs in a process of its own, so that
+no test's threads slow it down. It counts its requests, holds answers back or slows them down, refuses every
+n-th request with 503, and lets a test change its objects.
 
-It is synthetic: keys are made up by number, every object is the same small image, and who asks, by which
-signature, is not looked at. It has no writes over HTTP, tags, versions, archives or permissions; whatever
-else of S3 is not named above is answered by 501. Where a server's own behaviour is the question, the tests
-use Ceph's RGW or moto.
+It is synthetic: keys are made from numbers, every object is the same small image, and it checks neither users
+nor signatures. It has no writes over HTTP, tags, versions, archives or permissions, and answers 501 to every
+S3 request not named above. Tests that depend on a server's own behaviour use Ceph's RGW or moto.
 """
 
 import asyncio
@@ -34,20 +33,20 @@ from xml.sax.saxutils import escape
 
 from keyhole.builders import vdi
 
-#: The content of every object: a whole image that one GET tells all about.
+#: The content of every object: a whole image about which one GET tells everything.
 IMAGE = vdi(1024**3).to_bytes()
-#: When objects were last modified that were never replaced.
+#: The modification time of objects that were never replaced.
 MODIFIED = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PAGE_KEYS = 1000
 
 
 def key_name(number: int) -> str:
-    """The key of an object of a bucket as it was filled."""
+    """The key of an object that a bucket was filled with."""
     return f"images/{number:09}.vdi"
 
 
 class SyntheticS3:
-    """A test's side of the server: each method is a command to its process, done when it returns.
+    """The test's side of the server: each method is a command to its process, done when it returns.
 
     A kind of request is `LIST`, `GET`, `HEAD` or `other`.
     """
@@ -58,11 +57,11 @@ class SyntheticS3:
         self.url = f"http://127.0.0.1:{self._answer()}"
 
     def fill(self, bucket: str, count: int) -> None:
-        """Make a bucket with so many objects, in place of an earlier one of this name."""
+        """Make a bucket with this many objects, replacing an earlier one with this name."""
         self._command("fill", bucket=bucket, count=count)
 
     def put(self, bucket: str, key: str) -> None:
-        """Add an object, or replace one: it has another ETag and is modified later."""
+        """Add an object, or replace one. The new one has another ETag and a later modification time."""
         self._command("put", bucket=bucket, key=key)
 
     def delete(self, bucket: str, key: str) -> None:
@@ -70,39 +69,39 @@ class SyntheticS3:
         self._command("delete", bucket=bucket, key=key)
 
     def counts(self) -> Mapping[str, int]:
-        """How many requests came of each kind, and how many of all were `refused`, since `forget`."""
+        """How many requests of each kind came, and how many in all were `refused`, since `forget`."""
         return Counter(self._command("counts"))
 
     def gets(self) -> Mapping[str, int]:
-        """How many GETs came of each `bucket/key`, since `forget`."""
+        """How many GETs came for each `bucket/key`, since `forget`."""
         return Counter(self._command("gets"))
 
     def forget(self) -> None:
-        """Count from nothing."""
+        """Reset all counts."""
         self._command("forget")
 
     def hold(self, kind: str, containing: str = "") -> None:
-        """Answer no request of a kind whose path contains a text, until `release`."""
+        """Hold back requests of this kind whose path contains a text, until `release`."""
         self._command("hold", kind=kind, containing=containing)
 
     def held(self) -> int:
-        """How many requests are held back whose sender is still there."""
+        """How many requests are held back whose client is still connected."""
         return int(self._command("held"))
 
     def release(self) -> None:
-        """Answer all that is held back, and hold nothing back until `hold`."""
+        """Answer all requests that are held back, and hold none back until `hold`."""
         self._command("release")
 
     def slow_down(self, kind: str, seconds: float) -> None:
-        """Answer a kind of request so many seconds after it came."""
+        """Answer requests of this kind with a delay of this many seconds."""
         self._command("slow_down", kind=kind, seconds=seconds)
 
     def fail_every(self, n: int) -> None:
-        """Refuse every n-th request by 503 SlowDown; 0 for none."""
+        """Refuse every n-th request with 503 SlowDown; 0 refuses none."""
         self._command("fail_every", n=n)
 
     def list_at_most(self, keys: int) -> None:
-        """List so many keys at once and no more, however many are asked for."""
+        """List at most this many keys at once, even if a request asks for more."""
         self._command("list_at_most", keys=keys)
 
     def _command(self, name: str, **arguments: object) -> Any:
@@ -121,7 +120,7 @@ class SyntheticS3:
 
 @contextmanager
 def synthetic_s3() -> Iterator[SyntheticS3]:
-    """Run it on a free port of the loopback. It ends with its standard input, so with this process."""
+    """Run it on a free port of the loopback. It ends when its standard input closes, so with this process."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.servers.synthetic_s3"],
         stdin=subprocess.PIPE,
@@ -140,12 +139,12 @@ def synthetic_s3() -> Iterator[SyntheticS3]:
 
 @dataclass
 class Bucket:
-    """Objects by number, but for those that were deleted, and those that were put since, in order."""
+    """The keys in order: those that the bucket was filled with, less deleted ones, plus those put since."""
 
     count: int
     deleted: set[str] = field(default_factory=set)
     added: list[str] = field(default_factory=list)
-    #: How often each key was put.
+    #: How many times each key was put.
     times_put: Counter[str] = field(default_factory=Counter)
 
     def put(self, key: str) -> None:
@@ -170,7 +169,7 @@ class Bucket:
         return at < len(self.added) and self.added[at] == key
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
-        """The keys with a prefix after a key, in order."""
+        """The keys with a prefix that come after a key, in order."""
         numbers = range(self.count)
         at = max(bisect_left(numbers, prefix, key=key_name), bisect_right(numbers, after, key=key_name))
         at_added = max(bisect_left(self.added, prefix), bisect_right(self.added, after))
@@ -193,7 +192,7 @@ class Bucket:
 
 @dataclass
 class Request:
-    """A request, as far as it matters here. Header names are in lower case."""
+    """The parts of a request that matter here. Header names are in lower case."""
 
     method: str
     path: str
@@ -216,14 +215,14 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """By what it is counted."""
+        """The kind under which the request is counted."""
         if self.method == "GET" and self.query.get("list-type") == "2":
             return "LIST"
         return self.method if self.method in {"GET", "HEAD"} and not self.query.keys() - {"x-id"} else "other"
 
 
 class Server:
-    """What lies there, what was asked, and how it is answered."""
+    """The buckets, the counts of requests, and how requests are answered."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, Bucket] = {}
@@ -259,7 +258,7 @@ class Server:
             self.send(transport, request)
 
     def send(self, transport: asyncio.Transport, request: Request) -> None:
-        """Answer a request, if its sender is still there."""
+        """Answer a request if its client is still connected."""
         if not transport.is_closing():
             transport.write(self.answer(request))
 
@@ -319,7 +318,7 @@ class Server:
 
 @cache
 def etag(times_put: int) -> str:
-    """The ETag of an object that was put so often; as all hold the same, they share it."""
+    """The ETag of every object that was put this many times. Their content is the same."""
     return md5(b"%d" % times_put + IMAGE, usedforsecurity=False).hexdigest()
 
 
@@ -373,7 +372,7 @@ def content(request: Request, etag: str, modified: datetime) -> bytes:
 
 
 def refusal(request: Request, status: int, code: str) -> bytes:
-    """An error as S3 words it."""
+    """An error in S3's form."""
     body = f"<Error><Code>{code}</Code><Message>synthetic</Message></Error>".encode()
     return answer(
         status,
@@ -384,7 +383,7 @@ def refusal(request: Request, status: int, code: str) -> bytes:
 
 
 def answer(status: int, body: bytes, headers: Mapping[str, str], *, length: int | None = None) -> bytes:
-    """A whole answer. `length`: of a body that is not sent, as HEAD tells it."""
+    """A whole answer. `length` is that of a body that is not sent, for answers to HEAD."""
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Content-Length: {len(body) if length is None else length}",
@@ -412,7 +411,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve until standard input ends, and do as it says."""
+    """Serve, and execute the commands on standard input, until it ends."""
     server = Server()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0)
