@@ -22,7 +22,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         url = server.url("keyhole")
     with attacked(tmp_path_factory.mktemp("attacked"), broker_url=url) as site:
         yield site
-        # Whatever was tried, the worker works, and has left the other bucket alone.
+        # After all attacks the worker still works, and has not touched the other bucket.
         (verdict,) = site.submit(f"s3://{MINE}/safe.qcow2")
         assert verdict["status"] == "safe"
         assert site.asked_of(OTHER) == []

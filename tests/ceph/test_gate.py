@@ -1,4 +1,4 @@
-"""The bucket policy for Ceph, on a real RGW: nobody but Keyhole reads what is not safe, or calls it safe."""
+"""The bucket policy for Ceph, on a real RGW: only Keyhole can read unsafe objects or tag them as safe."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ FORGED: Any = {"TagSet": [{"Key": "keyhole-status", "Value": "safe"}]}
 
 
 class Gated:
-    """A bucket behind the gate, and who uses it. Keyhole's user is `keyhole`; another one may do all."""
+    """A bucket with the policy, and its users. Keyhole's user is `keyhole`; another one may do all."""
 
     def __init__(self, user: "S3Client", bucket: str, access: S3Access) -> None:
         self.user, self.bucket, self._access = user, bucket, access

@@ -105,7 +105,7 @@ class TestListing:
     def test_page_by_page_none_is_missing_and_none_comes_twice(
         self, look_alikes: str, access: S3Access, recorded: RecordingProxy, page_size: int
     ) -> None:
-        """One request a page, of which each goes on from the last key, whatever it is."""
+        """There is one request for each page. Each continues from the last key, with any characters in it."""
         found = pages(ObjectLister(access.client, look_alikes, "", page_size=page_size))
         assert [len(page) for page in found[:-1]] == [page_size] * (len(found) - 1)
         assert [each.key for page in found for each in page] == sorted(KEYS, key=str.encode)
@@ -118,7 +118,7 @@ class TestListing:
     def test_a_page_that_ends_on_what_xml_cannot_carry_is_an_error_that_is_told(
         self, unspeakable: str, access: S3Access
     ) -> None:
-        """The server's answer is no XML then. Nothing is left out in silence."""
+        """The server's answer is not valid XML then. No key is left out silently."""
         lister = ObjectLister(access.client, unspeakable, "", page_size=1)
         with stamina.set_testing(True, attempts=1), pytest.raises(TransientError) as raised:
             lister.page(None)

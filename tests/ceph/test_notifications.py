@@ -1,4 +1,4 @@
-"""What Ceph's RGW tells RabbitMQ of a bucket is read as what was done, and leads to verdicts.
+"""Ceph RGW's messages to RabbitMQ about a bucket are read as the right events, and lead to verdicts.
 
 Keys come as they are: RGW encodes nothing but what JSON must escape. No other file needs RabbitMQ, which
 takes five seconds to start.
@@ -93,7 +93,7 @@ class Site(NamedTuple):
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def put(self, key: str, body: bytes) -> Any:
-        """Store an object, as its owner does; RGW answers once RabbitMQ has confirmed the message."""
+        """Store an object as its owner. RGW answers once RabbitMQ has confirmed the message."""
         return self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
 

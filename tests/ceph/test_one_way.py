@@ -1,4 +1,4 @@
-"""A real server behind TLS, and with buckets in its name: all of Keyhole's clients reach it alike."""
+"""All of Keyhole's clients reach a real server alike: with TLS, and with buckets in the host name."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
 
 
 def use(access: S3Access, bucket: str) -> None:
-    """List a bucket, and scan and tag what lies there."""
+    """List a bucket, and scan and tag its objects."""
     assert sorted(listed.key for listed in list_objects(access.client, bucket, "")) == KEYS
     for key in KEYS:
         report = scan_s3(access, bucket, key, None, ScanSettings())

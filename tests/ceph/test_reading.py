@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 MIB = 1024**2
 BODY = bytes(range(256)) * 40
-#: What the two clients call themselves, by a key that each of them is to read.
+#: The two clients' user agents, by a key that each of them should read.
 AGENTS = {"image": "keyhole", "images//image": "Boto3"}
 
 Open = Callable[..., S3Source]
@@ -85,7 +85,7 @@ class TestRanges:
     def test_a_range_is_read_in_one_request(
         self, put: Put, source: Open, recorded: RecordingProxy, key: str, offset: int, length: int
     ) -> None:
-        """The last one ends behind the object, and is cut."""
+        """The last range ends after the object's end, and is cut."""
         put(BODY)
         assert source().read(offset, length) == BODY[offset : offset + length]
         assert agents(recorded) == [AGENTS[key]]

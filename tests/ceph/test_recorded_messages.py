@@ -1,4 +1,4 @@
-"""What RabbitMQ got from Ceph, as it was recorded, is read as what was done; no Ceph is needed for it."""
+"""Ceph's recorded messages to RabbitMQ are read as the right events; the tests need no Ceph."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""From a job to the verdict and the tags, by real processes and a real S3 behind TLS."""
+"""From a job to the verdict and the tags, with real processes and a real S3 with TLS."""
 
 import json
 from collections.abc import Iterator

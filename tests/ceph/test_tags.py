@@ -1,4 +1,4 @@
-"""Verdicts as tags in a real S3: on the object that was scanned, on its version, beside other people's."""
+"""Verdicts as tags in a real S3: on the scanned object, on its version, and next to other people's tags."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 MIB = 1024**2
 SAFE = qcow2(MIB).to_bytes()
 UNSAFE = qcow2(2 * MIB, backing_file="/etc/shadow").to_bytes()
-#: The requests of a write where nothing is in the way: of the tags, and of the object that has them.
+#: The requests of a write without conflicts: for the tags, and for the object that has them.
 FIRST_WRITE = ["GET ?tagging", "HEAD", "PUT ?tagging", "GET ?tagging", "HEAD"]
 
 
@@ -44,7 +44,7 @@ class Tagged:
         return self._s3.put_object(Bucket=self.bucket, Key=self.key, Body=body).get("VersionId")
 
     def scan(self, version_id: str | None = None) -> Report:
-        """What Keyhole says of it."""
+        """Keyhole's report on the object."""
         return scan_s3(self._access, self.bucket, self.key, version_id, ScanSettings())
 
     def listed(self) -> Listed:
@@ -129,7 +129,7 @@ def test_the_limit_of_ten_is_kept(tagged: Tagged, write: Write, others: int, our
 
 
 def test_the_etag_stays_and_the_time_of_modification_does_not(tagged: Tagged, write: Write) -> None:
-    """So RGW 16.2 does, unlike S3: an audit scans what was tagged once more, and then the verdict stands."""
+    """RGW 16.2 does this, unlike S3: an audit scans tagged objects once more, and then keeps the verdict."""
     # Given an object that was scanned and tagged
     tagged.put(SAFE)
     before = tagged.listed()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-#: What a report says of the place and the time, and not of the image.
+#: The fields of a report about the place and the time, not about the image.
 WHERE_AND_WHEN = {
     *("target", "bucket", "key", "version_id", "etag", "last_modified"),
     *("requests", "elapsed_ms", "cpu_ms", "scanned_at"),

@@ -1,4 +1,4 @@
-"""`keyhole dead`: what could not be worked on is listed, shown, sent again, dropped."""
+"""`keyhole dead` lists, shows, resends and drops messages that could not be processed."""
 
 import json
 from base64 import b64decode

@@ -1,4 +1,4 @@
-"""`keyhole doctor`: what it says of the work that is there."""
+"""`keyhole doctor`: its findings about the existing work."""
 
 import json
 import os
@@ -65,7 +65,7 @@ class TestWork:
         ledger.claim_sweep(9)
         assert told(keyhole, "jobs")[0][0] == "ok"
 
-        # The ledger's clock stands still without workers.
+        # The ledger's clock does not advance without workers.
         valkey.hincrbyfloat(keys.LEDGER_CLOCK, "server", -10_000)
 
         ((state, message),) = told(keyhole, "jobs")
@@ -324,10 +324,10 @@ class TestIntakes:
 
 
 class TestAnyTrouble:
-    """Whatever a check raises, the others are told."""
+    """If a check raises any exception, the others are still reported."""
 
     class PanicError(BaseException):
-        """As pyo3's, which is no Exception."""
+        """Like pyo3's, which is not an `Exception`."""
 
     @pytest.mark.parametrize(
         "check",

@@ -1,4 +1,4 @@
-"""`keyhole submit`: jobs into the queue, for workers that are there, or for one of the command's own."""
+"""`keyhole submit` puts jobs into the queue, for running workers or for a worker that the command starts."""
 
 import os
 import signal

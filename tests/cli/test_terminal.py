@@ -86,7 +86,7 @@ def test_a_worker_takes_no_unknown_queue(env: dict[str, str]) -> None:
 
 
 def test_a_key_that_is_no_text_is_an_error_in_one_line(env: dict[str, str]) -> None:
-    """What the shell passes on need not be UTF-8; S3's keys are."""
+    """A shell's arguments need not be UTF-8; S3's keys are."""
     done = subprocess.run(
         [*commands.KEYHOLE, "inspect", b"s3://bucket/\xff"], env=env, capture_output=True, check=False
     )

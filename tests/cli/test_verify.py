@@ -1,4 +1,4 @@
-"""`keyhole verify`: an object, the verdict on it and its tags agree, or what differs is told."""
+"""`keyhole verify` confirms that an object, its verdict and its tags agree, or tells how they differ."""
 
 import json
 from datetime import UTC, datetime

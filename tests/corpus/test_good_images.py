@@ -14,9 +14,9 @@ from tests.corpus.recipe import IMAGE, Recipe
 from tests.tools import environment, need
 
 ALL = (*qemu.RECIPES, *disks.RECIPES, *discs.RECIPES, *volumes.RECIPES, *archives.RECIPES, *packed.RECIPES)
-#: Every so many of them is in the default run.
+#: The default run has one of every this many recipes.
 SAMPLED = 12
-#: What the parts are made with.
+#: The tools that make the parts.
 PARTS_TOOLS = ("sfdisk", "mke2fs", "qemu-img", "mkfs.fat")
 
 
@@ -32,7 +32,7 @@ def laid_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder; what is made in it is removed at once, as some of it is large."""
+    """An empty folder. Its files are removed right after the test, because some are large."""
     yield tmp_path
     subprocess.run(["rm", "-rf", tmp_path], check=True)
 

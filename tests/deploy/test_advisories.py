@@ -1,4 +1,4 @@
-"""CI says plainly what was audited: that nothing could be is no good news."""
+"""CI says plainly what was audited; an audit that could check nothing is not good news."""
 
 import importlib.util
 import json

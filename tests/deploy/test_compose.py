@@ -19,7 +19,7 @@ from tests.tools import give_up
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})
 OF_DEMO = services(DEMO)
-#: What talks to the Valkey of docker-compose.yml.
+#: The services that talk to the Valkey of docker-compose.yml.
 CLIENTS = ("worker", "listener", "scheduler")
 #: Every service, by its name in a test's.
 ALL = SERVICES | {f"demo-{name}": service for name, service in OF_DEMO.items()}

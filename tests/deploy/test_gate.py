@@ -1,4 +1,4 @@
-"""The bucket policies that let nobody read what is not safe.
+"""The bucket policies that prevent everyone from reading objects that are not safe.
 
 That of Ceph is tried on a real server (`tests/ceph/test_gate.py`). That of AWS is checked here: its actions
 by the list of cfn-lint, its logic by the rules of AWS for the few operators that it uses.

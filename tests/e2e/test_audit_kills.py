@@ -1,4 +1,4 @@
-"""Whoever works on an audit is killed: it ends by itself, and counts every object once."""
+"""If the processes that work on an audit are killed, the audit still ends and counts every object once."""
 
 import os
 import random
@@ -25,7 +25,7 @@ BUCKET = "images"
 MANY, FEW = 20_000, 3000
 #: Seed of the moments, kinds and targets of the kills.
 SEED = 4
-#: What a killed worker held is sent again when nobody gave a heartbeat for it for so many seconds.
+#: A killed worker's messages are redelivered after this many seconds without a heartbeat.
 RESEND_SECONDS = 30
 
 

@@ -1,4 +1,4 @@
-"""Events end to end: what S3 says is new gets its verdict, once, whoever dies meanwhile."""
+"""Events end to end: an object that S3 reports as new gets one verdict, even if processes die meanwhile."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The health of a worker and of a scheduler, as Docker and Kubernetes ask for it."""
+"""The health checks of a worker and of a scheduler, as Docker and Kubernetes run them."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""By TLS, as a user with the least rules: every role of Keyhole's does its work, and is refused nothing.
+"""Every role of Keyhole works over TLS as a user with the least permissions, and no command is refused.
 
 On Redis and on Valkey, and with messages that are signed.
 """

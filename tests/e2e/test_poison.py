@@ -1,4 +1,4 @@
-"""Objects that kill or hang whoever scans them end as poison, and harm no other object."""
+"""Objects that kill or hang the process that scans them end as poison, and affect no other object."""
 
 import time
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ def stopped(worker: Popen[bytes]) -> int:
 
 @pytest.mark.parametrize("deed", ["hang", "stick"])
 def test_a_scan_hangs(site: Site, deed: str) -> None:
-    """What was done is not done again."""
+    """Finished work is not repeated."""
     poison = f"poison/{deed}-1"
     with commands.worker(site.env, site.log, program=misbehaving.PROGRAM) as worker:
         bucket = submitted(site, poison)

@@ -1,4 +1,4 @@
-"""End to end: what is submitted gets its verdict, in Redis and on the object, and gets it once."""
+"""End to end: each submitted object gets its verdict once, in Redis and on the object."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Signals that arrive while something is started are not lost, and leave nothing behind."""
+"""Signals that arrive while a process is being started are not lost, and no process is left behind."""
 
 import os
 import signal

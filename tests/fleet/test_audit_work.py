@@ -60,7 +60,7 @@ LONGEST_TURN = 60.0
 
 
 class KilledError(BaseException):
-    """The process is no more. Nothing handles it, as it is no `Exception`."""
+    """The process has died. No code handles this, because it is not an `Exception`."""
 
 
 class Fuse:
@@ -127,7 +127,7 @@ class Runner(Fuse):
 
 
 class MortalRedis(redis.Redis):
-    """A client each of whose commands is a step, and so is each of a pipeline that is no transaction."""
+    """A client in which each command is a step, also each command of a pipeline without a transaction."""
 
     fuse: Fuse
 
