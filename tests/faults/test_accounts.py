@@ -1,4 +1,4 @@
-"""The account notices what must not be: a job without an end or with two, a wrong verdict, a false tag."""
+"""The account finds errors: a job without an end or with two, a wrong verdict, a false tag."""
 
 from datetime import UTC, datetime
 

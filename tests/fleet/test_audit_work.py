@@ -1,4 +1,4 @@
-"""An audit's work is interrupted at every one of its steps: what follows makes the same of it.
+"""An audit's work is interrupted at each of its steps, and still ends with the same result.
 
 A process here is a set of services whose Redis and broker end it before a step. Then it does nothing more, as
 if by SIGKILL. What it had in hand is lost, or delivered again; what it held grows old; another process

@@ -1,4 +1,4 @@
-"""The consumer: a message that it refuses becomes a dead letter, also where Redis fails at first."""
+"""The consumer: a message that it refuses becomes a dead letter, even if Redis fails at first."""
 
 import os
 from collections.abc import Iterator

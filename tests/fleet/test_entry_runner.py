@@ -1,4 +1,4 @@
-"""The work on an entry: every job gets one verdict, whatever happens to others and to who works on them."""
+"""The work on an entry: every job gets one verdict, even if other jobs or the worker fail."""
 
 import signal
 import threading

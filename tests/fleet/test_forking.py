@@ -1,4 +1,4 @@
-"""A worker forks while none of its threads is in the middle of something, or its child would wait forever."""
+"""A worker forks only while none of its threads holds a lock; otherwise its child would wait forever."""
 
 import os
 import threading

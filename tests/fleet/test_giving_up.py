@@ -1,4 +1,4 @@
-"""A job that is given up is a dead letter: its retries are spent, or it kills whoever works on it."""
+"""A job that is given up becomes a dead letter: its retries are spent, or it kills its processes."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A worker's heartbeat of life says what hangs."""
+"""A worker's heartbeat says which part of the worker hangs."""
 
 import time
 from pathlib import Path

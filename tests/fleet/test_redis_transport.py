@@ -1,4 +1,4 @@
-"""The transport by Redis: what becomes of a message, also where Redis does not take it."""
+"""The Redis transport: what happens to a message, even if Redis does not accept it."""
 
 import os
 import signal

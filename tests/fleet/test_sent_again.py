@@ -1,4 +1,4 @@
-"""A batch of long scans is sent again with what is left of it, which is no failure of anybody's."""
+"""The rest of a batch of long scans is sent again, which does not count as a failure."""
 
 import os
 from collections.abc import Iterator

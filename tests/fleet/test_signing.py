@@ -1,4 +1,4 @@
-"""What this process publishes is signed, and a worker refuses what is not."""
+"""This process signs the messages that it publishes, and a worker refuses unsigned ones."""
 
 import json
 from base64 import b64decode

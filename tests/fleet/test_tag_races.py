@@ -1,4 +1,4 @@
-"""Races for an object's tags: whatever happens at any request, no tag says `safe` of bytes that are not.
+"""Races for an object's tags: no event at any request leads to a tag `safe` on bytes that are not.
 
 A seed decides what happens at each request of a scan, its tags, and all that follows: the object is replaced
 by other bytes (with forged tags, too), deleted, tagged by others, scanned by another process; the request

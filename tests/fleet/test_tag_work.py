@@ -1,4 +1,4 @@
-"""The work on tags: a verdict stands whatever becomes of them, and what is owed is written without a scan."""
+"""The work on tags: a verdict stays valid even if they fail, and owed tags are written without a scan."""
 
 import os
 from collections.abc import Iterator

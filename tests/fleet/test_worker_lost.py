@@ -1,4 +1,4 @@
-"""A task whose process was lost is sent again, and nobody waits for that."""
+"""A task whose process was lost is sent again, and no process waits for that."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The fuzzer's target without the fuzzer: what failed once, our own images, a few hundred changed ones."""
+"""The fuzzer's target without the fuzzer: inputs that once failed, our own images, changed ones."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""An inspection can be ended at every step, and tells then what it knows."""
+"""An inspection can be ended at every step, and then reports the facts known so far."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What is known of an image can be asked for at any time, in whatever order its ranges came."""
+"""The known facts about an image can be read at any time, for any order of its ranges."""
 
 import pytest
 

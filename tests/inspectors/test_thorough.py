@@ -1,4 +1,4 @@
-"""Where all maps are read: the law holds, no image breaks an inspector, and what is held is bounded."""
+"""With all maps read, the law holds, no image breaks an inspector, and the held bytes are bounded."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Dead letters: what could not be worked on is kept as it came, counted, found, and dropped on demand."""
+"""Dead letters: messages that cannot be processed are kept unchanged, counted, found, dropped on demand."""
 
 import json
 from base64 import b64decode

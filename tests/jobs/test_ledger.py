@@ -1,4 +1,4 @@
-"""The ledger: what was accepted stays findable until its verdicts stand."""
+"""The ledger: accepted jobs can be found until their verdicts are stored."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Signatures of messages: what the key's owner sent is known, and anything else is not."""
+"""Signatures of messages: messages signed with the key are accepted, and no others."""
 
 import json
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""The sweep: what a broker lost is sent again, what waits is not, what is in vain is given up."""
+"""The sweep: it resends messages that the broker lost, not those that wait, and gives up hopeless ones."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""No object that two of the field's readers open as different disks is safe.
+"""An object that two known readers open as different disks is never safe.
 
 Every two formats are laid into one object wherever they fit: over one another, in each other's free bytes,
 and one behind the other. What Keyhole calls safe is shown to all readers at hand.

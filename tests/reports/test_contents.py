@@ -1,4 +1,4 @@
-"""What the page says of an audit as a whole."""
+"""The page's statements about an audit as a whole."""
 
 from datetime import timedelta
 

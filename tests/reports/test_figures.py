@@ -1,4 +1,4 @@
-"""Figures for people: rounded, but not to a lie."""
+"""Figures for people: rounded, but never misleading."""
 
 from datetime import UTC, datetime, timedelta
 

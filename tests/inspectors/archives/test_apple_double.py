@@ -1,4 +1,4 @@
-"""What macOS packs beside a file is no member, unless it is something else under such a name."""
+"""The AppleDouble files that macOS packs are not members, unless the content is something else."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What hypervisors export is told by its name, and is no cut disk."""
+"""Hypervisors' exports are recognised by name, and are not reported as truncated disks."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Names and links in an archive that lead where it is not unpacked to."""
+"""Names and links in an archive that lead outside the folder of extraction."""
 
 import pytest
 

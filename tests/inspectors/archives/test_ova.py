@@ -1,4 +1,4 @@
-"""OVAs: what the descriptor says of files and disks is what is in the archive."""
+"""OVAs: the descriptor's files and disks agree with the archive's content."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""What every writer of tar archives makes of good disks is safe, in each of its dialects."""
+"""Good disks in tar archives are safe, for every writer and each of its dialects."""
 
 import gzip
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the tools of the field write as ZIP is read, and what Keyhole does not read of it is named."""
+"""Keyhole reads the ZIP archives of known tools, and names what it cannot read in them."""
 
 import io
 import shlex

@@ -1,4 +1,4 @@
-"""ZIP archives that readers see differently, that lead outside, or that exhaust who unpacks them."""
+"""ZIP archives that readers see differently, that lead outside, or that exhaust an unpacking program."""
 
 import struct
 import zipfile

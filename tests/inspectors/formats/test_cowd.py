@@ -1,4 +1,4 @@
-"""COWD: what each check says, of an extent that fails it and of one that only looks as if."""
+"""COWD: each check's finding, for an extent that fails it and for one that only seems to."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""DMG: what each check says, of an image that fails it and of one that only looks as if."""
+"""DMG: each check's finding, for an image that fails it and for one that only seems to."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""EWF: what each check says, of files that fail it or only look as if; what ewfacquire makes."""
+"""EWF: each check's finding, for files that fail it or only seem to; files that ewfacquire makes."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""ISO 9660 and UDF: what each check says, of discs that fail it or only look as if; what tools make."""
+"""ISO 9660 and UDF: each check's finding, for discs that fail it or only seem to; files that tools make."""
 
 import random
 from binascii import crc_hqx

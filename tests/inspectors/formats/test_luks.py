@@ -1,4 +1,4 @@
-"""LUKS: what each check says, of volumes that fail it or only look as if; what cryptsetup makes."""
+"""LUKS: each check's finding, for volumes that fail it or only seem to; files that cryptsetup makes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""qcow2: what each check says, of an image that fails it and of one that only looks as if."""
+"""qcow2: each check's finding, for an image that fails it and for one that only seems to."""
 
 import pytest
 

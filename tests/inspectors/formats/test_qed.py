@@ -1,4 +1,4 @@
-"""QED: what each check says, of an image that fails it and of one that only looks as if."""
+"""QED: each check's finding, for an image that fails it and for one that only seems to."""
 
 from functools import partial
 from pathlib import Path

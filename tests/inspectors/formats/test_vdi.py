@@ -1,4 +1,4 @@
-"""VDI: the header says everything."""
+"""VDI: the header has all facts."""
 
 from uuid import UUID
 

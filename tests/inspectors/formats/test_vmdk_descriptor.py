@@ -1,4 +1,4 @@
-"""A VMDK's descriptor, whatever is in it."""
+"""A VMDK's descriptor, with any content."""
 
 import pytest
 from hypothesis import given

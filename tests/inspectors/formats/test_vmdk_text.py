@@ -1,4 +1,4 @@
-"""VMDK, a text alone: what each check says, of a text that fails it and of one that only looks as if."""
+"""VMDK, a text alone: each check's finding, for a text that fails it and for one that only seems to."""
 
 import time
 from functools import partial

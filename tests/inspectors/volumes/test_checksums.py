@@ -1,4 +1,4 @@
-"""The checksums, by values that others have published, and by what is true of them."""
+"""The checksums, tested with published values and with their mathematical laws."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Damaged volumes: nothing raises, and libblkid agrees, but for the differences that are listed."""
+"""Damaged volumes: nothing raises, and libblkid agrees, except for the listed differences."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

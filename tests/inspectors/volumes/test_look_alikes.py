@@ -1,4 +1,4 @@
-"""What looks like a volume, or like anything else, and is none."""
+"""Data that looks like a volume or another format, but is not."""
 
 import gzip
 import io

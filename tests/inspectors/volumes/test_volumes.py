@@ -1,4 +1,4 @@
-"""Volumes of all kinds: what they are is what blkid says they are."""
+"""Volumes of all kinds: Keyhole and blkid name the same type."""
 
 import sys
 from pathlib import Path

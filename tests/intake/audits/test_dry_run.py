@@ -1,4 +1,4 @@
-"""A dry run says what the audit would do, and asks for nothing but LISTs."""
+"""A dry run says what the audit would do, and makes no requests except LISTs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Audits in Redis: every step happens once, whoever takes it twice or is lost between two."""
+"""Audits in Redis: every step happens once, even if it is repeated or a process dies between two steps."""
 
 import random
 from datetime import UTC, datetime, timedelta

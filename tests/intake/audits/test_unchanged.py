@@ -1,4 +1,4 @@
-"""When a verdict still speaks of what is listed."""
+"""When a verdict still applies to the listed object."""
 
 from datetime import UTC, datetime, timedelta
 

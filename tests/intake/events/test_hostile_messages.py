@@ -1,4 +1,4 @@
-"""Whatever bytes come: events, each with its job, or a reason for a person."""
+"""Any bytes as a message lead to events, each with its job, or to a readable reason."""
 
 import json
 from collections.abc import Iterator

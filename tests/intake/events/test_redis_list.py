@@ -1,4 +1,4 @@
-"""A list in Redis as a source: nothing is lost or doubled, whoever dies, and whichever answer gets lost."""
+"""A list in Redis as a source: nothing is lost or doubled, even if any process dies or any answer is lost."""
 
 import threading
 from collections import Counter
