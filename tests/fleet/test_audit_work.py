@@ -253,12 +253,12 @@ class World:
                 done.result()
 
     def grow_old(self) -> None:
-        """Let the time pass in which whoever works would have given a sign of life."""
+        """Let the time pass in which a living process would have given a heartbeat."""
         self.valkey.delete(keys.audit(AUDIT, "page"))
         pass_seconds(self.valkey, 1000)
 
     def end(self) -> None:
-        """Let processes that nobody kills bring the audit to its end."""
+        """Let processes that are not killed finish the audit."""
         for _ in range(MOST_LIVES):
             self.grow_old()
             self.live(Fuse())

@@ -146,7 +146,7 @@ class TestOnce:
         assert sorted(site.scanned) == sorted(ALL_SAFE)
 
     def test_jobs_with_a_verdict_are_skipped(self, site: Site) -> None:
-        """What the last worker did before it was lost."""
+        """The last worker's actions before it was lost."""
         site.ledger.mark_done("job-0")
         site.ledger.mark_done("job-2")
 
@@ -206,7 +206,7 @@ class TestFinishing:
 
 
 class TestUndecided:
-    """A fault of ours, of the network or of S3 is no verdict."""
+    """A fault of ours, of the network or of S3 is not a verdict."""
 
     @pytest.mark.parametrize(
         "reason",
@@ -586,7 +586,7 @@ class TestTheProcessMustEnd:
         assert site.ledger.count_postponed() == 1
 
     def test_memory_runs_out(self, site: Site) -> None:
-        """Whose fault that is, nobody can tell."""
+        """It is impossible to tell which job caused it."""
 
         other = Event()
 

@@ -155,7 +155,7 @@ def _commands(valkey: redis.Redis) -> dict[str, int]:
 class TestOwed:
     @pytest.mark.parametrize("fault", list(Fault))
     def test_a_verdict_stands_though_its_tags_cannot_be_written(self, site: Site, fault: Fault) -> None:
-        """The job is done, and nobody scans again."""
+        """The job is done, and no worker scans again."""
         report = site.upload()
         site.fail_writes(fault)
 

@@ -281,7 +281,7 @@ def answered(xml: str) -> Answer:
 
 
 def says(xml: str) -> Fault:
-    """Answer with a document, whatever was asked."""
+    """Answer every request with the same document."""
     return lambda *_: answered(xml)
 
 

@@ -34,7 +34,7 @@ max_requests = 100
 max_dollars = 2.5
 """
 )
-#: What the settings say where a schedule says nothing.
+#: The settings' values, which apply if a schedule sets none.
 SETTINGS = {"rate": 500.0, "outstanding": 8, "batch_size": 100}
 
 

@@ -197,7 +197,7 @@ class TestSendingAgain:
 
 class TestSilence:
     def test_the_longest_idle_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """A sweep takes so many at a time, and only those idle for so long."""
+        """A sweep takes a limited number at a time, and only entries that were idle long enough."""
         for entry_id, seconds in ("new", 0), ("older", 100), ("oldest", 200), ("old", 50):
             ledger.record(Entry(entry_id, JOBS))
             age(valkey, entry_id, seconds)
@@ -211,7 +211,7 @@ class TestSilence:
         assert 200 <= (WorkStatus(valkey).longest_idle() or 0) < 260
 
     def test_a_heartbeat_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """What was sent again is not sent again by the next sweep."""
+        """The next sweep does not resend what this one has sent again."""
         ledger.record(BATCH)
         age(valkey, "batch", 100)
 
@@ -429,7 +429,7 @@ class TestPostponing:
 
 
 class TestSplitting:
-    """What may have killed a worker goes on alone."""
+    """A job that may have killed a worker continues alone."""
 
     def test_the_parts_are_sent_in_its_place_until_all_is_done(self, ledger: Ledger) -> None:
         ledger.record(BATCH)

@@ -34,7 +34,7 @@ class Site:
         self.sent += [entry.id for entry in entries]
 
     def record(self, entry_id: str, queue: str = queues.JOBS, *, ago: float) -> Entry:
-        """An entry that was recorded, and last active, so many seconds ago."""
+        """An entry that was recorded, and last active, this many seconds ago."""
         entry = Entry(entry_id, JOBS, queue)
         self.ledger.record(entry)
         recorded, _, text = (self._valkey.hget(keys.LEDGER_ENTRIES, entry_id) or b"").partition(b" ")
@@ -88,7 +88,7 @@ def test_it_is_sent_once_until_it_is_idle_again(site: Site) -> None:
 
 
 def test_what_waits_in_a_busy_queue_is_not_sent_again(site: Site) -> None:
-    """A backlog of hours is no loss."""
+    """A backlog of hours is not taken for a loss."""
     site.record("waiting", ago=10_000)
     site.waiting[queues.JOBS] = 1
 

@@ -221,7 +221,7 @@ class TestLostWriters:
 
 
 class TestWritesWithoutAnAnswer:
-    """They may have their effect later, on whatever object is there then."""
+    """They may take effect later, on the object that is there then."""
 
     @pytest.fixture(autouse=True)
     def _unanswered(self, debts: TagDebts) -> None:

@@ -70,7 +70,7 @@ class TestTheBareKey:
         assert store.counts()[Status.DAMAGED] == 1
 
     def test_a_pointer_goes_and_the_version_stays(self, store: RedisStore, drops: Drops) -> None:
-        """A delete marker lies over the object."""
+        """A delete marker hides the object."""
         report = verdict(version_id="v1")
         store.write(report, job_id="1", sequencer=None)
 

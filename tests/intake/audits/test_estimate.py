@@ -141,7 +141,7 @@ LISTINGS = st.lists(LISTED, max_size=30)
 def test_an_estimate_of_two_listings_is_the_sum_of_both(
     first: list[Listed], second: list[Listed], tagged: bool
 ) -> None:
-    """In whichever order they come."""
+    """In any order."""
     one, two = estimate(*first, lists=1, tags=tagged), estimate(*second, lists=2, tags=tagged)
     both = estimate(*reversed(second), *first, lists=3, tags=tagged)
 

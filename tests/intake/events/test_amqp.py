@@ -31,7 +31,7 @@ def relay(rabbitmq: RabbitMQ) -> Iterator[AmqpRelay]:
 
 @pytest.fixture
 def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
-    """What somebody else does at the broker."""
+    """Another client's actions at the broker."""
     with rabbitmq.channel() as channel:
         yield channel
 
@@ -77,7 +77,7 @@ def one(source: AmqpSource) -> Message:
 
 
 def several(source: AmqpSource, count: int) -> list[Message]:
-    """So many, however many calls it takes."""
+    """This many messages, in any number of calls."""
     messages: list[Message] = []
     while len(messages) < count:
         batch = source.receive(count - len(messages), PATIENCE)
@@ -103,7 +103,7 @@ class TestTheQueue:
         assert one(source).body == b"a"
 
     def test_one_that_is_deleted_is_missed(self, listen: Listen, channel: Any, queue: str) -> None:
-        """The broker ends the subscription, which nobody asked for."""
+        """The broker ends the subscription without a request."""
         source = listen(queue=queue)
         source.receive(1, 0)
 
@@ -115,7 +115,7 @@ class TestTheQueue:
             source.receive(1, PATIENCE)
 
     def test_is_taken_as_it_was_declared(self, listen: Listen, channel: Any) -> None:
-        """Whatever its arguments are, binding it again changes none."""
+        """Binding it again changes none of its arguments."""
         name = uuid4().hex
         channel.queue_declare(name, durable=True, auto_delete=False, arguments={"x-max-length": 5})
         source = listen(queue=name, binding=Binding("amq.topic", name))

@@ -72,7 +72,7 @@ class TestRecordedMessages:
     def test_what_is_removed_is_the_version_that_is_gone(
         self, way: str, name: str, version: str | None
     ) -> None:
-        """A delete marker's own version is no object's: under it, the object is gone and no version is."""
+        """A delete marker's version is not an object's: the object is gone, but no version of it is."""
         if version == "put":
             version = event_of(message(way, "versioned put")).version_id
             assert version

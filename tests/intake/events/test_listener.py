@@ -72,7 +72,7 @@ def here(valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def times(count: int, error: Exception, then: Callable[..., object]) -> Callable[..., object]:
-    """A function that fails so many times, and then does what it is for."""
+    """A function that fails this many times, and then works."""
     left = [count]
 
     def fails(*args: object, **kwargs: object) -> object:

@@ -77,7 +77,7 @@ def test_our_own_jobs_mean_what_they_say(way: str, key: str) -> None:
 
 
 def test_a_key_that_is_no_form_is_read_as_it_is() -> None:
-    """`%FF` is no UTF-8, so nobody can have meant it as a byte of a key."""
+    """`%FF` is not UTF-8, so it cannot be an encoded byte of a key."""
     event = event_of(records(record(key="50%FF+1")))
     assert (event.key, event.other_key) == ("50%FF+1", None)
 
@@ -122,7 +122,7 @@ class TestJobs:
     @pytest.mark.parametrize(
         ("first", "second"),
         [
-            # A version never changes, whatever else is told of it.
+            # A version never changes, even if the events about it differ.
             (record(versionId="1", eTag="1", sequencer="1"), record(versionId="1")),
             (record(eTag='"1"', sequencer="0A"), record(eTag="1", sequencer="0a00")),
             (record(eTag="1", versionId="null"), record(eTag="1", versionId="")),

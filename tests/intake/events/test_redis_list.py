@@ -169,7 +169,7 @@ class TestAListenerDies:
 
 class TestAnAnswerGetsLost:
     def test_what_it_brought_is_handed_out_next(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """The message was moved, and nobody was told."""
+        """The message was moved, and the answer was lost."""
         listener = listen("one")
         listener.receive(1, 0)
         valkey.rpush(key, "a", "b", "c")
@@ -360,7 +360,7 @@ class Life(RuleBasedStateMachine):
     def begin(self) -> None:
         self.key = uuid4().hex
         self.valkey = connect(self.url)
-        #: What was put and not acknowledged.
+        #: The messages that were put and not acknowledged.
         self.left: Counter[bytes] = Counter()
         self.alive: list[RedisListSource] = []
         self.dead: list[RedisListSource] = []

@@ -53,7 +53,7 @@ class Queue(Protocol):
 
     @abstractmethod
     def put(self, *bodies: bytes) -> None:
-        """What a storage does."""
+        """A storage's actions."""
 
     @abstractmethod
     def let_time_pass(self) -> None:
@@ -150,7 +150,7 @@ def source(queue: Queue) -> Iterator[MessageSource]:
 
 
 def receive(source: MessageSource, count: int) -> list[Message]:
-    """So many messages, however many calls it takes."""
+    """This many messages, in any number of calls."""
     messages: list[Message] = []
     deadline = time.monotonic() + PATIENCE
     while len(messages) < count:
@@ -179,7 +179,7 @@ def is_empty(queue: Queue) -> bool:
 
 class TestReceiving:
     def test_what_was_put_comes_in_its_order(self, queue: Queue, source: MessageSource) -> None:
-        """It is no promise, but nothing disturbs it here."""
+        """The order is not guaranteed, but nothing disturbs it here."""
         queue.put(*numbered(7))
 
         assert bodies(receive(source, 7)) == numbered(7)

@@ -23,7 +23,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sqs(recorded: RecordedMoto) -> Iterator[Any]:
-    """What somebody else does at SQS."""
+    """Another client's actions at SQS."""
     client = boto3.client(
         "sqs",
         endpoint_url=recorded.url,
