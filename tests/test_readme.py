@@ -139,7 +139,8 @@ def test_the_schedules_that_it_shows_are_valid(tmp_path: Path) -> None:
 
 
 def test_the_types_that_state_no_length_are_named() -> None:
-    sentence = FORMATS.partition("nothing proves them whole:")[2].partition("a backing device")[0]
+    text = " ".join(FORMATS.split())
+    sentence = text.partition("nothing proves them whole:")[2].partition("a backing device")[0]
     assert sorted(re.findall("`([^`]+)`", sentence)) == sorted({one.name for one in SIGNATURES} - STATED)
 
 
