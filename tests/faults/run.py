@@ -47,6 +47,15 @@ REST_SECONDS = 1.0
 POLL_SECONDS = 0.1
 
 
+def schedule(plan: Plan, rate: float) -> tuple[float, int]:
+    """Return the seconds and the jobs of a storm, given the undisturbed rate in jobs a second."""
+    pace = rate * PACE
+    most = min(plan.jobs, int(rate * BACKLOG_SECONDS))
+    if plan.seconds is None:
+        return plan.jobs / pace, most
+    return plan.seconds, min(most, int(pace * plan.seconds))
+
+
 class Run:
     """A run in progress."""
 
@@ -125,9 +134,7 @@ class Run:
         """Submit a storm's jobs during the storm."""
         plan = self._plan
         told = Told(storm.name)
-        pace = self._rate * PACE
-        seconds = plan.jobs / pace if plan.seconds is None else plan.seconds
-        count = min(plan.jobs, int(min(pace * seconds, self._rate * BACKLOG_SECONDS)))
+        seconds, count = schedule(plan, self._rate)
         began = time.monotonic()
         before = len(self._accepted), len(self._uncertain)
         self._s3.storm(f"{plan.seed}/{storm.name}", storm.rules)

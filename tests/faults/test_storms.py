@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.outcome import Plan
-from tests.faults.run import run
+from tests.faults.run import run, schedule
 from tests.faults.s3_faults import READS, Fault, Kind, Rule, drawn
 from tests.faults.s3_server import Server
 from tests.faults.storms import STORMS, Strike, squalls
@@ -30,6 +30,12 @@ def test_every_job_has_exactly_one_end_and_the_right_verdict() -> None:
     assert sum(told.jobs for told in outcome.told) == JOBS
     assert set(outcome.total("faults")) == set(Fault)
     assert set(outcome.total("strikes")) == set(Strike)
+
+
+def test_a_storm_without_a_time_has_all_its_jobs_at_any_rate() -> None:
+    plan = Plan(seed=1, storms=squalls(1, rate=0.3, every=12.0), jobs=350)
+
+    assert {schedule(plan, 10 + number / 7)[1] for number in range(2000)} == {350}
 
 
 def test_the_same_seed_draws_the_same_faults() -> None:
