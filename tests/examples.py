@@ -375,7 +375,7 @@ _OTHERS = (
         "qcow",
         QcowV1Inspector,
         _builder(qcow1),
-        ((7 * MIB, 3), (MIB, 0), (GIB, (3, 8000)), (100 * GIB, (0, 5_000_000))),
+        ((7 * MIB, 3), (MIB, 0), (GIB, (8000, 3, 4000)), (100 * GIB, (0, 5_000_000))),
     ),
     Example(
         "qcow, compressed",
@@ -394,7 +394,7 @@ _OTHERS = (
         "qed",
         QEDInspector,
         _builder(qed),
-        ((7 * MIB, 3), (MIB, 0), (8 * GIB, (3, 70_000)), (33 * TIB, (0, 5_000_000))),
+        ((7 * MIB, 3), (MIB, 0), (8 * GIB, (70_000, 3, 40_000)), (33 * TIB, (0, 5_000_000))),
     ),
     Example("qed, 4 KiB clusters", QEDInspector, _builder(qed, cluster_size=4096), ((4 * MIB, 3),)),
     Example(
@@ -408,13 +408,13 @@ _OTHERS = (
         "parallels",
         ParallelsInspector,
         _builder(parallels),
-        ((7 * MIB, 3), (MIB, 0), (GIB, 3), (TIB, (0, 500_000))),
+        ((7 * MIB, 3), (MIB, 0), (GIB, (900, 3, 500)), (TIB, (0, 500_000))),
     ),
     Example(
         "parallels, old",
         ParallelsInspector,
         _builder(parallels, extended=False),
-        ((7 * MIB, 3), (TIB, (0, 500_000))),
+        ((7 * MIB, (6, 0, 3)), (TIB, (0, 500_000))),
     ),
     Example(
         "parallels, 64 KiB clusters",
@@ -446,7 +446,7 @@ _OTHERS = (
         "bochs",
         BochsInspector,
         _builder(bochs),
-        ((7 * MIB, 3), (MIB, 0), (GIB, 3), (TIB, 3), (512 * GIB, (0, 500_000))),
+        ((7 * MIB, 3), (MIB, 0), (GIB, (900, 3, 500)), (TIB, 3), (512 * GIB, (0, 500_000))),
     ),
     Example("bochs, version 1", BochsInspector, _builder(bochs, version=1)),
     Example(

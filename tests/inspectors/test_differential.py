@@ -21,15 +21,38 @@ from keyhole.builders import (
     vhd_geometry,
 )
 from keyhole.builders.image import round_up
-from keyhole.inspectors import Facts
+from keyhole.inspectors import Facts, FileInspector
+from keyhole.inspectors.formats.bochs import BochsInspector
+from keyhole.inspectors.formats.cloop import CloopInspector
+from keyhole.inspectors.formats.parallels import ParallelsInspector
+from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
+from keyhole.inspectors.formats.qcow2.inspector import QcowInspector
+from keyhole.inspectors.formats.qed import QEDInspector
+from keyhole.inspectors.formats.vdi import VDIInspector
+from keyhole.inspectors.formats.vhdx.inspector import VHDXInspector
 from keyhole.reasons import Status
 from keyhole.scan.policy import judge
 from tests.conftest import QemuImg
+from tests.examples import EXAMPLES
+from tests.inspectors import one_inspector
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.one_inspector import image_of
 from tests.inspectors.oracles import ORACLE_EXCEPTIONS
 
 KIB, MIB = 1024, 1024**2
+#: Formats of which qemu opens the examples, with qemu's names.
+QEMU_NAMES: dict[type[FileInspector], str] = {
+    QcowV1Inspector: "qcow",
+    QEDInspector: "qed",
+    ParallelsInspector: "parallels",
+    BochsInspector: "bochs",
+    CloopInspector: "cloop",
+    QcowInspector: "qcow2",
+    VDIInspector: "vdi",
+    VHDXInspector: "vhdx",
+}
+#: Examples that qemu does not open: parts of a disk, which need another file.
+QEMU_REFUSES = {"bochs undoable", "bochs volatile", "vdi differencing", "vhdx, parent"}
 #: Keyhole's names of the formats that qemu names otherwise.
 KEYHOLE_NAMES = {"vpc": "vhd"}
 SECRET = ("--object", "secret,id=k,data=secret")
@@ -266,6 +289,19 @@ def test_keyhole_and_qemu_say_the_same(qemu_img: QemuImg, guest: Image, case: Ca
     status, _ = judge(facts)
     assert (status is Status.SAFE) == (set(case.found) <= {"snapshots"} and case.size != "0")
     assert (status is Status.INCONCLUSIVE) == (case.size == "0")
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "name",
+    [one.name for one in EXAMPLES.values() if one.inspector in QEMU_NAMES and one.name not in QEMU_REFUSES],
+)
+def test_qemu_reads_the_same_size_in_every_example(qemu_img: QemuImg, name: str) -> None:
+    example = EXAMPLES[name]
+    for image in example.images:
+        path = image.write_to(qemu_img.folder / IMAGE)
+        info = qemu_img(path, QEMU_NAMES[example.inspector])
+        assert info["virtual-size"] == one_inspector.inspected(example.inspector, image).virtual_size
 
 
 @pytest.mark.qemu

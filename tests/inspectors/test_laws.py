@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole.builders import Image, vhdx
-from keyhole.inspectors import FileInspector, ImageFormatError, Inspection
+from keyhole.inspectors import FileInspector, ImageFormatError, Inspection, Wholeness
 from keyhole.inspectors.archives.ova import OVAInspector
 from keyhole.inspectors.archives.vma import VMAInspector
 from keyhole.inspectors.archives.zip.inspector import ZipInspector
@@ -58,6 +58,7 @@ from tests.inspectors.laws import (
     stays_small,
     survives_mutations,
 )
+from tests.inspectors.one_inspector import inspected
 from tests.slow import slow
 
 KIB, MIB = 1024, 1024**2
@@ -109,6 +110,27 @@ MARKS: dict[type[FileInspector], int] = {
     LzmaInspector: 14,
 }
 each_with_marks = pytest.mark.parametrize("kind", MARKS, ids=lambda kind: kind.__name__)
+#: Offsets of bytes at the front that are not marks: text, a version of two, a file's name, a block size.
+NO_MARKS: dict[type[FileInspector], set[int]] = {
+    QcowInspector: {7},
+    VDIInspector: set(range(64)),
+    OVAInspector: set(range(257)),
+    Bzip2Inspector: {3},
+    LzmaInspector: {0, 3},
+}
+#: Inspectors that find every cut, because the format's structures lead to the last byte.
+FIND_EVERY_CUT = (
+    *(COWDInspector, SESparseInspector, QcowV1Inspector, QEDInspector, ParallelsInspector),
+    *(BochsInspector, CloopInspector, SparseImageInspector, EWFInspector, ZipInspector),
+    *(GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector),
+)
+#: Examples, each with the number of its disk, whose last byte is in a part of a table that is not read.
+#: The last two examples are streams without content, whose only error is the missing dictionary.
+END_NOT_READ = {
+    *(("parallels", 3), ("parallels, old", 1), ("bochs", 4)),
+    *(("sparseimage", 3), ("sparseimage, 512 B bands", 1)),
+    *(("lz4, dictionary", 0), ("zstd, dictionary", 0)),
+}
 
 
 @cache
@@ -298,6 +320,48 @@ def test_the_front_alone_tells_whether_it_is_one(kind: type[FileInspector]) -> N
         for length in range(FRONT_BYTES + 1):
             assert kind.matches_prefix(front[:length]) == (length >= MARKS[kind]), length
         assert not kind.matches_prefix(front[1:])
+
+
+@each_with_marks
+def test_a_front_with_another_mark_is_another_format(kind: type[FileInspector]) -> None:
+    for front in fronts(kind):
+        for at in set(range(MARKS[kind])) - NO_MARKS.get(kind, set()):
+            for change in (1, 2, 3, 0x20, 0x80, 0xFF):
+                other = front[:at] + bytes([front[at] ^ change]) + front[at + 1 :]
+                assert not kind.matches_prefix(other), (at, change)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MARKS if kind is not VHDInspector], ids=lambda kind: kind.__name__
+)
+def test_an_inspector_finds_nothing_in_an_image_with_another_mark(kind: type[FileInspector]) -> None:
+    """VHD is the exception, because a dynamic VHD has a copy of its first bytes at its end."""
+    for image in small_images(kind):
+        at = MARKS[kind] - 1 if kind is not QcowInspector else 3
+        inspector = inspected(kind, image.patched(at, bytes([image.read(at, 1)[0] ^ 0x80])))
+        assert not inspector.format_match
+        assert inspector.checks() == []
+
+
+@pytest.mark.parametrize("kind", FIND_EVERY_CUT, ids=lambda kind: kind.__name__)
+def test_every_cut_is_found(kind: type[FileInspector]) -> None:
+    """Cuts in the header and the tables, next to the ends of what the builder wrote, and between them."""
+    for one in EXAMPLES.values():
+        for number, image in enumerate(one.images if one.inspector is kind else ()):
+            if (one.name, number) in END_NOT_READ:
+                continue
+            for size in cuts(kind, image):
+                inspector = inspected(kind, image.truncated(size))
+                assert "truncated" in [finding.check for finding in inspector.checks()], (one.name, size)
+                assert inspector.wholeness is Wholeness.UNCHECKED, (one.name, size)
+
+
+def cuts(kind: type[FileInspector], image: Image) -> list[int]:
+    """Lengths in bytes to which an image is cut, none of them within the marks of its format."""
+    ends = [at + more for at, data in image.pieces for more in (1, len(data) - 1, len(data))]
+    near = [*range(MARKS[kind], 3000, 13), *ends[:60], *ends[-60:], image.size - 1]
+    far = range(3000, image.size, max(97, image.size // 50))
+    return sorted(size for size in {*near, *far} if MARKS[kind] <= size < image.size)
 
 
 def fronts(kind: type[FileInspector]) -> list[bytes]:

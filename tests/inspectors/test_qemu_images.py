@@ -53,12 +53,13 @@ def test_format_size_and_findings_are_what_qemu_made(qemu_images: QemuImages, na
     assert facts.wholeness is not Wholeness.UNCHECKED or name in UNPROVEN
 
 
-@pytest.mark.parametrize("name", sorted(name for name in INSPECTED if "backing_file" in FACTS[name]))
+@pytest.mark.parametrize("name", INSPECTED)
 def test_what_an_image_leads_to_is_named_as_qemu_names_it(qemu_images: QemuImages, name: str) -> None:
+    """Keyhole also names no backing file in an image in which qemu names none."""
     image = qemu_images[name]
     details = inspect(image).details
     named = details.get("backing_file", details.get("parent_file_name_hint"))
-    assert named == image.facts["backing_file"]
+    assert named == image.facts.get("backing_file")
 
 
 @pytest.mark.parametrize("name", [name for name in INSPECTED if "data" in name and name not in EXPECTED])

@@ -128,28 +128,6 @@ def test_the_place_of_the_size_depends_on_the_version(version: int) -> None:
     assert inspected(image).virtual_size == MIB
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 2), (900, 3, 500)])
-def test_every_cut_is_noticed(numbers: tuple[int, ...]) -> None:
-    image = bochs(GIB, allocated=numbers)
-    for size in [*range(24, 700, 13), *range(700, image.size, 40_009), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
-def test_a_magic_that_goes_on_is_another() -> None:
-    image = bochs(GIB).patched(22, b"s")
-    assert not inspected(image).format_match
-    assert checks_of(image) == []
-
-
-@pytest.mark.qemu
-@pytest.mark.parametrize("number", range(len(IMAGES)))
-def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
-    path = IMAGES[number].write_to(tmp_path / "image")
-    assert qemu_img(path, "bochs")["virtual-size"] == inspected(IMAGES[number]).virtual_size
-
-
 @pytest.mark.qemu
 @pytest.mark.parametrize(
     "options", [{}, {"version": 1}, {"extent_size": 4096}, {"extent_size": 64 * KIB}], ids=str

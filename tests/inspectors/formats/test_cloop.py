@@ -136,26 +136,6 @@ def test_what_the_entries_that_are_not_held_lead_over_is_no_block() -> None:
     assert checks_of(LONG.patched(end - 64 * KIB, moved)) == ["truncated"]
 
 
-def test_every_cut_is_noticed() -> None:
-    image = cloop(7 * MIB, allocated=(3, 50))
-    for size in [*range(40, image.size, 13), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
-def test_a_cut_in_a_long_image_is_noticed() -> None:
-    for size in [*range(137, LONG.size, 30_011), LONG.size - 1]:
-        assert checks_of(LONG.truncated(size)) == ["truncated"], size
-
-
-@pytest.mark.qemu
-@pytest.mark.parametrize("number", range(len(IMAGES)))
-def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
-    path = IMAGES[number].write_to(tmp_path / "image")
-    assert qemu_img(path, "cloop")["virtual-size"] == inspected(IMAGES[number]).virtual_size
-
-
 @pytest.mark.qemu
 @pytest.mark.parametrize("options", [{}, {"block_size": 512}, {"block_size": 32 * KIB}], ids=str)
 def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: QemuImg, tmp_path: Path) -> None:

@@ -142,21 +142,6 @@ def test_an_object_may_be_longer_than_what_is_in_use() -> None:
     assert checks_of(cowd(GIB, allocated=3).appended(bytes(16 * MIB))) == ALWAYS
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 2), (9000, 3, 5000)])
-def test_every_cut_is_noticed(numbers: tuple[int, ...]) -> None:
-    image = cowd(64 * MIB, allocated=numbers)
-    for size in [*range(4, 3000, 61), *range(3000, image.size, 997), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
-def test_another_magic_is_another_format() -> None:
-    image = cowd(GIB).patched(3, b"E")
-    assert not inspected(image).format_match
-    assert checks_of(image) == []
-
-
 @pytest.mark.qemu
 @pytest.mark.parametrize("grain_sectors", [1, 8, 128])
 def test_qemu_reads_what_the_guest_wrote(grain_sectors: int, qemu_img: QemuImg, tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ import pytest
 from keyhole.builders import Image, guest_disk, parallels
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.parallels import ParallelsInspector
-from tests.conftest import FACTS, QemuImages, QemuImg
+from tests.conftest import QemuImg
 from tests.examples import images_of
 from tests.inspectors import one_inspector
-from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
@@ -169,29 +168,6 @@ def test_a_format_extension_beyond_the_end_is_missing() -> None:
     assert checks_of(image.patched(56, u64(2**64 - 1))) == ["truncated"]
 
 
-@BOTH
-@pytest.mark.parametrize("numbers", [(0, 1, 2), (900, 3, 500)])
-def test_every_cut_is_noticed(extended: bool, numbers: tuple[int, ...]) -> None:
-    image = parallels(GIB, allocated=numbers, extended=extended)
-    for size in [*range(16, 700, 13), *range(700, image.size, 40_009), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
-def test_a_magic_between_the_two_is_none() -> None:
-    image = parallels(GIB).patched(0, b"WithoutFreSpaExt")
-    assert not inspected(image).format_match
-    assert checks_of(image) == []
-
-
-@pytest.mark.qemu
-@pytest.mark.parametrize("number", range(len(IMAGES)))
-def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
-    path = IMAGES[number].write_to(tmp_path / "image")
-    assert qemu_img(path, "parallels")["virtual-size"] == inspected(IMAGES[number]).virtual_size
-
-
 @pytest.mark.qemu
 @pytest.mark.parametrize(
     "options",
@@ -205,16 +181,3 @@ def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: Qemu
         tmp_path / "raw"
     )
     qemu_img.run("compare", "-f", "parallels", "-F", "raw", image, raw)
-
-
-@pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "parallels"))
-def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
-    facts = FACTS[name]
-    inspector = inspected(image_of(qemu_images[name].path))
-    assert inspector.virtual_size == facts["virtual_size"]
-    assert inspector.details().get("backing_file") == facts.get("backing_file")
-    expected = {"dirty": "dirty"}
-    assert [finding.check for finding in inspector.checks()] == [
-        check for check, reason in expected.items() if facts.get(reason)
-    ]
-    assert inspector.wholeness is not Wholeness.UNCHECKED

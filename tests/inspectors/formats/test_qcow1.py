@@ -9,10 +9,9 @@ import pytest
 from keyhole.builders import guest_disk, qcow1
 from keyhole.inspectors import Severity, Wholeness
 from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
-from tests.conftest import FACTS, QemuImages, QemuImg
+from tests.conftest import QemuImg
 from tests.examples import images_of
 from tests.inspectors import one_inspector
-from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -160,32 +159,8 @@ def test_a_compressed_cluster_may_lie_anywhere_behind_the_tables() -> None:
     assert checks_of(qcow1(MIB, allocated=5, compressed=True)) == []
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("numbers", [(0, 1, 2), (2000, 3, 1000)])
-def test_every_cut_is_noticed(compressed: bool, numbers: tuple[int, ...]) -> None:
-    image = qcow1(8 * MIB, allocated=numbers, compressed=compressed)
-    for size in [*range(8, image.size, 97), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
 def test_what_lies_behind_the_last_cluster_is_not_needed() -> None:
     assert checks_of(qcow1(8 * MIB, allocated=3).appended(bytes(4096))) == []
-
-
-@pytest.mark.parametrize("version", [0, 2, 3, 2**32 - 1])
-def test_other_versions_are_another_format(version: int) -> None:
-    image = qcow1(GIB).patched(4, u32(version))
-    assert not inspected(image).format_match
-    assert checks_of(image) == []
-
-
-@pytest.mark.qemu
-@pytest.mark.parametrize("number", range(len(IMAGES)))
-def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
-    path = IMAGES[number].write_to(tmp_path / "image")
-    assert qemu_img(path, "qcow")["virtual-size"] == inspected(IMAGES[number]).virtual_size
 
 
 @pytest.mark.qemu
@@ -199,16 +174,3 @@ def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: Qemu
         tmp_path / "raw"
     )
     qemu_img.run("compare", "-f", "qcow", "-F", "raw", image, raw)
-
-
-@pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "qcow"))
-def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
-    facts = FACTS[name]
-    inspector = inspected(image_of(qemu_images[name].path))
-    assert inspector.virtual_size == facts["virtual_size"]
-    assert inspector.details().get("backing_file") == facts.get("backing_file")
-    expected = {"backing_file": "backing_file", "encrypted": "encrypted"}
-    assert [finding.check for finding in inspector.checks()] == [
-        check for check, reason in expected.items() if facts.get(reason)
-    ]
-    assert inspector.wholeness is not Wholeness.UNCHECKED

@@ -9,10 +9,9 @@ import pytest
 from keyhole.builders import guest_disk, qed
 from keyhole.inspectors import Severity, Wholeness
 from keyhole.inspectors.formats.qed import QEDInspector
-from tests.conftest import FACTS, QemuImages, QemuImg
+from tests.conftest import QemuImg
 from tests.examples import images_of
 from tests.inspectors import one_inspector
-from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
@@ -151,28 +150,6 @@ def test_a_cluster_of_zeros_lies_nowhere() -> None:
     assert checks_of(qed(GIB, allocated=2).patched(L2 + 16, u64(1))) == []
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 2), (40_000, 3, 20_000)])
-def test_every_cut_is_noticed(numbers: tuple[int, ...]) -> None:
-    image = qed(4 * GIB, allocated=numbers)
-    for size in [*range(8, 700, 13), *range(700, image.size, 4001), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
-def test_another_magic_is_another_format() -> None:
-    image = qed(GIB).patched(3, b"1")
-    assert not inspected(image).format_match
-    assert checks_of(image) == []
-
-
-@pytest.mark.qemu
-@pytest.mark.parametrize("number", range(len(IMAGES)))
-def test_qemu_reads_the_image_and_its_size(number: int, qemu_img: QemuImg, tmp_path: Path) -> None:
-    path = IMAGES[number].write_to(tmp_path / "image")
-    assert qemu_img(path, "qed")["virtual-size"] == inspected(IMAGES[number]).virtual_size
-
-
 @pytest.mark.qemu
 @pytest.mark.parametrize(
     "options",
@@ -186,16 +163,3 @@ def test_qemu_reads_what_the_guest_wrote(options: dict[str, Any], qemu_img: Qemu
         tmp_path / "raw"
     )
     qemu_img.run("compare", "-f", "qed", "-F", "raw", image, raw)
-
-
-@pytest.mark.parametrize("name", sorted(name for name in FACTS if FACTS[name]["format"] == "qed"))
-def test_an_image_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: str) -> None:
-    facts = FACTS[name]
-    inspector = inspected(image_of(qemu_images[name].path))
-    assert inspector.virtual_size == facts["virtual_size"]
-    assert inspector.details().get("backing_file") == facts.get("backing_file")
-    expected = {"backing_file": "backing_file"}
-    assert [finding.check for finding in inspector.checks()] == [
-        check for check, reason in expected.items() if facts.get(reason)
-    ]
-    assert inspector.wholeness is not Wholeness.UNCHECKED

@@ -132,21 +132,6 @@ def test_a_volatile_header_far_behind_is_not_followed() -> None:
     assert inspector.wholeness is Wholeness.UNCHECKED
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 2), (9000, 3, 5000)])
-def test_every_cut_is_noticed(numbers: tuple[int, ...]) -> None:
-    image = sesparse(64 * MIB, allocated=numbers)
-    for size in [*range(8, 3000, 61), *range(3000, image.size, 9973), image.size - 1]:
-        inspector = inspected(image.truncated(size))
-        assert "truncated" in [finding.check for finding in inspector.checks()], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
-
-
-def test_another_magic_is_another_format() -> None:
-    image = sesparse(GIB).patched(7, b"\1")
-    assert not inspected(image).format_match
-    assert checks_of(image) == []
-
-
 @pytest.mark.qemu
 def test_qemu_reads_what_the_guest_wrote(qemu_img: QemuImg, tmp_path: Path) -> None:
     """QEMU opens an extent by a descriptor."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyhole.builders import Image, sparseimage
+from keyhole.builders import sparseimage
 from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.sparseimage import SparseImageInspector
 from tests.inspectors.one_inspector import GIB, KIB, MIB, TIB, checks_of, inspected
@@ -45,14 +45,6 @@ def test_a_longer_chain_is_a_sample() -> None:
     )
     assert inspector.wholeness is Wholeness.SAMPLED
     assert inspector.checks() == []
-
-
-@pytest.mark.parametrize("image", [SCATTERED, CHAINED], ids=["one node", "chain"])
-def test_every_cut_is_noticed(image: Image) -> None:
-    for size in [4, 64, 4095, *range(4096, image.size, image.size // 97), image.size - 1]:
-        inspector = inspected(SparseImageInspector, image.truncated(size))
-        assert [finding.check for finding in inspector.checks()] == ["truncated"], size
-        assert inspector.wholeness is Wholeness.UNCHECKED
 
 
 def test_a_cut_in_a_sample_is_noticed_up_to_the_next_node() -> None:
