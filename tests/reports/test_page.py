@@ -221,7 +221,10 @@ def test_what_needs_attention_comes_with_its_sentence() -> None:
     articles = [words(one.text) for one in parsed(html()).all("article")]
 
     assert articles[0].startswith("unsafe backing_file 6 objects")
-    assert "build/uploads/backing.qcow2the image is opened together with '/etc/shadow'" in articles[0]
+    assert (
+        "build/uploads/backing.qcow2opening the image also opens its backing file '/etc/shadow'"
+        in articles[0]
+    )
     assert articles[0].endswith("and 3 more")
     assert [one.split()[0] for one in articles] == sorted(
         (one.split()[0] for one in articles),

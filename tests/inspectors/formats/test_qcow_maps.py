@@ -89,10 +89,10 @@ def test_clusters_that_are_shared_beyond_their_refcounts_are_found() -> None:
     cluster, table = struct.pack(">Q", COPIED | 5 * 65536), struct.pack(">Q", COPIED | 4 * 65536)
     image = image.patched(4 * 65536, cluster * 8192).patched(3 * 65536, table * 1024)
     assert facts_of(image).virtual_size == 512 * GIB
-    assert overlaps_of(image) == ["cluster 4 is pointed at more often than its refcount says"]
+    assert overlaps_of(image) == ["cluster 4 has more references than its refcount"]
     # As wide as they can be, refcounts allow less.
     allowed = image.patched(2 * 65536 + 2 * 4, b"\xff" * 4)
-    assert overlaps_of(allowed) == ["cluster 5 is pointed at more often than its refcount says"]
+    assert overlaps_of(allowed) == ["cluster 5 has more references than its refcount"]
 
 
 @pytest.mark.parametrize("written", [False, True])
@@ -104,7 +104,9 @@ def test_clusters_may_be_shared_as_often_as_the_refcounts_say(written: bool) -> 
     counted = image.patched(2 * 65536 + 2 * 5, struct.pack(">H", 2))
     assert overlaps_of(image)
     if written:
-        assert overlaps_of(counted) == ["a cluster is pointed at several times, but is written in place"]
+        assert overlaps_of(counted) == [
+            "several entries point to a cluster, but one of them states that its refcount is one"
+        ]
     else:
         assert_good(counted)
 

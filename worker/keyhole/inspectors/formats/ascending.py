@@ -1,6 +1,7 @@
-"""Sorts map entries that are held in arrays. Four million numbers take 160 MiB as a list, 16 MiB as an array.
+"""Sort arrays of map entries with little memory.
 
-The radix sort needs at most three times the memory of the numbers.
+Four million numbers of 32 bits take 160 MiB as a list, but only 16 MiB as an array. A long array is sorted
+with a radix sort, which needs at most three times the memory of the array.
 """
 
 from array import array
@@ -10,14 +11,14 @@ from operator import le
 
 from keyhole.inspectors.effort import CALL, spend
 
-#: Up to this many numbers are sorted as a list. The list takes less than 3 MiB.
+#: An array of at most this many numbers is sorted as a list, which takes less than 3 MiB.
 FEW = 65536
-#: Bits of the numbers that one pass sorts by.
+#: The number of bits that one pass of the radix sort sorts by.
 DIGIT_BITS = 11
 
 
 def ascending(numbers: "array[int]") -> "array[int]":
-    """Return the numbers in ascending order. Map entries are never negative."""
+    """Return the numbers in ascending order. The numbers must not be negative."""
     spend(CALL)
     if len(numbers) <= FEW:
         return array(numbers.typecode, sorted(numbers))
@@ -44,6 +45,6 @@ def unique(numbers: "array[int]") -> "array[int]":
 
 
 def holds(numbers: "array[int]", number: int) -> bool:
-    """Whether `numbers`, which are in ascending order, contain `number`."""
+    """Return whether `number` is in `numbers`, which must be in ascending order."""
     at = bisect_left(numbers, number)
     return at < len(numbers) and numbers[at] == number

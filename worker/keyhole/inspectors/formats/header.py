@@ -1,4 +1,4 @@
-"""The base of inspectors of formats that have a header at the object's first byte."""
+"""The base class of inspectors for formats whose header begins at the object's first byte."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -8,29 +8,32 @@ from keyhole.inspectors.findings import Finding, found
 
 
 class HeaderInspector(FileInspector):
-    """An inspector of a format whose header begins the object. Each subclass declares the region `header`."""
+    """The base class of inspectors for formats whose header begins at the object's first byte.
+
+    Each subclass declares the region `header`.
+    """
 
     #: The byte order of the header's integers.
     BYTE_ORDER: ClassVar[Literal["little", "big"]] = "little"
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins with the signature of the format."""
+        """Whether the object begins with the format's signature."""
         return self.matches_prefix(self.region("header").data)
 
     def _needs(self, end: int) -> Iterator[Finding]:
-        """Yield a finding if the object's length is known and less than `end`."""
+        """Yield a finding if the object's length is known and is less than `end` bytes."""
         if self._size is not None and end > self._size:
             yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
 
     def _u16(self, at: int) -> int:
-        """The unsigned 16-bit integer at an offset in the header."""
+        """Return the unsigned 16-bit integer at offset `at` of the header."""
         return int.from_bytes(self.region("header").data[at : at + 2], self.BYTE_ORDER)
 
     def _u32(self, at: int) -> int:
-        """The unsigned 32-bit integer at an offset in the header."""
+        """Return the unsigned 32-bit integer at offset `at` of the header."""
         return int.from_bytes(self.region("header").data[at : at + 4], self.BYTE_ORDER)
 
     def _u64(self, at: int) -> int:
-        """The unsigned 64-bit integer at an offset in the header."""
+        """Return the unsigned 64-bit integer at offset `at` of the header."""
         return int.from_bytes(self.region("header").data[at : at + 8], self.BYTE_ORDER)

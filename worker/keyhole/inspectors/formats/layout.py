@@ -1,11 +1,12 @@
-"""Finds structures of an image that overlap: headers, tables, and the blocks that maps point to.
+"""Find structures of an image that overlap: headers, tables, and the blocks that maps point to.
 
-A reader writes a block of the disk wherever the map says, without a check. If the map points at a header or a
-table, the guest can rewrite that structure, and so change the name of a backing file or the place of any
-other block. If two blocks share a place, a write to one block changes the other. If a reader then frees one
-of the two, the place is reused for other data while the map still points there for the other block.
+A reader such as QEMU writes a block of the disk to the offset that the map states, and does not check what is
+stored there. If a map entry points to a header or a table, the guest can overwrite that header or table. The
+guest can then change the name of a backing file, or every other map entry. If two map entries point to the
+same offset, a write to one block changes the other block. If the reader then frees one of the two blocks, it
+reuses the space for other data, although the map still points to it for the other block.
 
-Maps have hundreds of thousands of entries, so each map is sorted once and searched by bisection.
+Maps have hundreds of thousands of entries. So each map is sorted once, and then searched by bisection.
 """
 
 from array import array
@@ -23,7 +24,10 @@ CHECK = "metadata_overlap"
 
 
 class Part(NamedTuple):
-    """A structure in an image: its first byte, the first byte after it, and its name in findings."""
+    """A structure in an image: the offset of its first byte, the offset after its last byte, and its name.
+
+    Findings use the name.
+    """
 
     start: int
     end: int
@@ -35,11 +39,11 @@ class Blocks:
 
     Args:
         name: The name of one block in findings, such as `a grain`.
-        places: Where the blocks begin, in units, in any order.
+        places: The position of the first byte of each block, counted in units from `base`, in any order.
         length: The length of each block in bytes.
         unit: The length of a unit in bytes.
-        base: The offset in bytes that places are relative to.
-        shared: Whether the format allows several blocks in the same place.
+        base: The offset in bytes at which position 0 is.
+        shared: Whether the format allows several map entries to point to the same block.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Blocks:
         self._unit = unit
         self._base = base
         spend(CALL)
-        # There may be millions of places. A list takes five times as much memory as an array.
+        # There can be millions of places. A list takes five times as much memory as an array.
         self._places: Sequence[int] = ascending(places) if isinstance(places, array) else sorted(places)
         if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
             self._places = self._places if isinstance(self._places, array) else array("Q", self._places)
@@ -68,33 +72,33 @@ class Blocks:
 
     @property
     def start(self) -> int:
-        """The offset where the first block begins; zero if there is none."""
+        """The offset of the first block in bytes; zero if there are no blocks."""
         return self._base + self._places[0] * self._unit if self._places else 0
 
     @property
     def end(self) -> int:
-        """The offset where the last block ends; zero if there is none."""
+        """The offset after the last block in bytes; zero if there are no blocks."""
         return self._base + self._places[-1] * self._unit + self.length if self._places else 0
 
     @property
     def distinct(self) -> int:
-        """How many different places there are."""
+        """The number of different places."""
         return sum(1 for _ in groupby(self._places))
 
     @property
     def _least_distance(self) -> int:
-        """The least distance between neighbours, in units; more than any length if there are none."""
+        """The least distance between the starts of two blocks, in units; 2^64 for fewer than two blocks."""
         return min(map(sub, islice(self._places, 1, None), self._places), default=1 << 64)
 
     def parts(self) -> Iterator[Part]:
-        """Each block as a part."""
+        """Yield each block as a part."""
         for place in self._places:
             start = self._base + place * self._unit
             yield Part(start, start + self.length, self.name)
 
     def over(self, part: Part) -> int | None:
-        """The offset of the first block that overlaps a part; `None` if none does."""
-        # The first block that ends after the part's beginning.
+        """Return the offset of the first block that overlaps `part`, or `None` if no block does."""
+        # The index of the first block that ends after the part begins.
         index = bisect_left(self._places, (part.start - self.length - self._base) // self._unit + 1)
         if part.end <= part.start or index == len(self._places):
             return None
@@ -102,7 +106,10 @@ class Blocks:
         return start if start < part.end else None
 
     def doubled(self) -> int | None:
-        """The offset of the first block that overlaps the block before it; `None` if none does."""
+        """Return the offset of the first block that overlaps the block before it, or `None` if no block does.
+
+        If the format allows shared blocks, the result is `None`.
+        """
         places = self._places
         if self.shared or self._least_distance * self._unit >= self.length:
             return None
@@ -113,12 +120,15 @@ class Blocks:
 
 
 def overlaps(parts: Iterable[Part], *blocks: Blocks) -> list[Finding]:
-    """Findings on overlapping parts, and on blocks that overlap parts or blocks; at most `MAX_TOLD`."""
+    """Return findings on parts that overlap each other, and on blocks that overlap parts or other blocks.
+
+    At most `MAX_TOLD` findings are returned.
+    """
     return list(islice(_overlaps(sorted(part for part in parts if part.start < part.end), blocks), MAX_TOLD))
 
 
 def over(blocks: Blocks, parts: Iterable[Part]) -> Iterator[Finding]:
-    """Findings on blocks that overlap parts, one for each part."""
+    """Yield one finding for each part that a block overlaps."""
     for part in parts:
         if (at := blocks.over(part)) is not None:
             yield found(CHECK, f"{blocks.name} at byte {at} overlaps {part.name}")
@@ -131,14 +141,17 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
             yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
         yield from over(some, parts)
     for some, others in combinations(blocks, 2):
-        # Usually all tables lie before all blocks.
+        # Usually all blocks of one map lie before all blocks of the other map, so the search can be skipped.
         if some.end > others.start and others.end > some.start:
             few, many = sorted((some, others), key=len)
             yield from islice(over(many, few.parts()), 1)
 
 
 def _parts(parts: Iterable[Part]) -> Iterator[Finding]:
-    """Findings on sorted parts that overlap: not on every pair, but on at least one pair if there is any."""
+    """Yield findings on parts that overlap; `parts` must be sorted.
+
+    If parts overlap, at least one overlapping pair gets a finding. Not every pair does.
+    """
     before: Part | None = None
     for part in parts:
         if before and part.start < before.end:

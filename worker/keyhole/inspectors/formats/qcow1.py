@@ -7,21 +7,22 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 | 0 | 4 | magic `QFI\xfb` |
 | 4 | 4 | version, 1 |
 | 8 | 8 | offset of the backing file's name, 0 if there is none |
-| 16 | 4 | length of that name in bytes, at most 1,023 |
-| 20 | 4 | time of modification |
+| 16 | 4 | length of the backing file's name in bytes, at most 1,023 |
+| 20 | 4 | time of the last modification |
 | 24 | 8 | virtual size in bytes |
 | 32 | 1 | cluster bits, 9 to 16 |
 | 33 | 1 | L2 bits: an L2 table has 2^bits entries, 6 to 13 |
 | 36 | 4 | encryption method: 0 none, 1 AES |
 | 40 | 8 | offset of the L1 table |
 
-Each entry of the L1 table covers as much of the disk as one L2 table maps. It has 8 bytes: the offset of that
-L2 table, or 0. An entry of an L2 table is the offset of a cluster, or 0. If bit 63 is set, the cluster is
-compressed. The next bits, as many as the field "cluster bits" states, are then its length in bytes, and the
-remaining bits are its offset.
+Entries of both tables have 8 bytes. An L1 entry is the offset of an L2 table, or 0 if there is no L2 table.
+An L2 entry is the offset of a cluster, or 0 if the cluster is not allocated. If bit 63 of an L2 entry is set,
+the cluster is compressed. The bits below bit 63, as many as the field "cluster bits" states, are then the
+length of the compressed data in bytes. The remaining bits are the offset of the compressed data.
 
-Wholeness: clusters and tables are appended when they are written. So the highest L2 table most probably
-points to the last cluster. If it is the only table, it proves wholeness; if there are more, it is a sample.
+Wholeness: QEMU appends clusters and tables to the file. So the L2 table at the highest offset most probably
+points to the last cluster. Keyhole reads only this L2 table. If it is the only L2 table, it proves wholeness.
+If there are more L2 tables, it is a sample.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,17 +40,17 @@ HEADER_BYTES = 48
 
 #: QEMU's limit for the length of a backing file's name (qcow_open).
 MAX_NAME_BYTES = 1023
-#: QEMU writes the name right after the header. A name that ends after this offset, the size of the largest
-#: cluster, is not read.
+#: A backing file's name that ends after this offset is not read. QEMU writes the name right after the header.
 MAX_NAME_END = 64 * 1024
-#: Bytes held from the L1 table's beginning: 16,384 entries, 32 GiB of disk in QEMU's layout.
+#: At most this many bytes are read from the beginning of the L1 table: 16,384 entries, which map 32 GiB of
+#: the disk in QEMU's layout.
 MAX_L1_BYTES = 128 * 1024
-#: Bytes held from the L1 table's end if the table is longer: 16 GiB.
+#: If the L1 table is longer, at most this many bytes are read from its end. They map 16 GiB of the disk.
 MAX_L1_END_BYTES = 64 * 1024
-#: QEMU writes the L1 table right after the name. If the table begins after this offset, its end is not read,
-#: because that would need another range request.
+#: If the L1 table begins after this offset, its end is not read, because that would need another range
+#: request. QEMU writes the L1 table right after the backing file's name.
 MAX_L1_START = 64 * 1024
-#: QEMU's limit (qcow_open: INT_MAX bytes).
+#: QEMU's limit for the L1 table (qcow_open: INT_MAX bytes).
 MAX_L1_ENTRIES = (2**31 - 1) // 8
 
 AES = 1
@@ -57,7 +58,10 @@ COMPRESSED = 1 << 63
 
 
 class QcowV1Inspector(HeaderInspector):
-    """QEMU qcow version 1: the header states the virtual size, two tables show whether the image is whole."""
+    """QEMU qcow version 1: the header states the virtual size.
+
+    The L1 table and the highest L2 table show whether the image is whole.
+    """
 
     NAME = "qcow"
     BYTE_ORDER = "big"
@@ -65,23 +69,23 @@ class QcowV1Inspector(HeaderInspector):
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._l2_offsets: list[int] = []
-        #: Offset and length of the clusters that the L2 table points to; `None` until the table is read.
+        #: Offset and length in bytes of each cluster that the L2 table points to; `None` until it is read.
         self._clusters: list[tuple[int, int]] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has the magic and version 1."""
+        """Return whether an object that begins with `prefix` has qcow's magic and version 1."""
         return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field in bytes, rounded down to whole sectors; zero until it is held."""
+        """The header's size field in bytes, rounded down to whole sectors; zero until the field is read."""
         known = self.format_match and len(self.region("header").data) >= 32
         return self._u64(24) // SECTOR * SECTOR if known else 0
 
     def post_process(self) -> None:
-        """Declare the backing file's name and the L1 table, and then the highest L2 table."""
+        """Declare regions for the backing file's name and the L1 table, and then for the highest L2 table."""
         if not self._usable:
             return
         if not self.has_region("l1"):
@@ -101,14 +105,14 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all tables were read, sampled if there are more; unchecked if data is missing."""
+        """Proven if all tables were read, sampled if some were not read; unchecked if data is missing."""
         if self._clusters is None or self._size is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = self._l1_held == self._l1_bytes and len(self._l2_offsets) <= 1
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version, cluster size, L2 entries, encryption and backing file."""
+        """The version, the cluster size, the entries in an L2 table, the encryption and the backing file."""
         if not self._usable:
             return {}
         facts: dict[str, object] = {
@@ -123,7 +127,7 @@ class QcowV1Inspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on other files that the image needs, unknown features, and contradictions."""
+        """Return findings on the backing file, on encryption, and on contradictions in the image."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -135,7 +139,7 @@ class QcowV1Inspector(HeaderInspector):
     def _states(self) -> Iterator[Finding]:
         if self._u64(8):
             name = printable(self._backing_name)
-            yield found("backing_file", f"the image is opened together with {name!r}")
+            yield found("backing_file", f"opening the image also opens its backing file {name!r}")
         if self._u32(36) == AES:
             yield found("encrypted", "the content is encrypted (aes)")
         elif self._u32(36):
@@ -143,17 +147,17 @@ class QcowV1Inspector(HeaderInspector):
 
     def _contradictions(self) -> Iterator[Finding]:
         if self._u64(8) and not self._name_followed:
-            yield found("structure", "the backing file's name does not lie behind the header")
+            yield found("structure", "the backing file's name has an invalid offset or length")
         if self._u64(24) % SECTOR:
             yield found("structure", f"the virtual size of {self._u64(24)} bytes is not whole sectors")
         yield from self._overlaps()
         whole = self._cluster_bytes
-        # A compressed cluster is shorter, and may begin at any byte.
+        # The data of a compressed cluster are shorter, and may begin at any byte.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster does not begin at a whole sector")
 
     def _overlaps(self) -> list[Finding]:
-        """Findings on clusters that overlap the header, the name, a table or each other."""
+        """Return findings on clusters that overlap the header, the name, a table or another cluster."""
         parts = [
             Part(0, HEADER_BYTES, "the header"),
             Part(self._u64(40), self._u64(40) + self._l1_bytes, "the L1 table"),
@@ -165,7 +169,7 @@ class QcowV1Inspector(HeaderInspector):
             parts,
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
-            # Compressed clusters differ in length, but no two may begin at the same byte.
+            # Compressed clusters differ in length, so Keyhole only finds those that begin at the same byte.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 
@@ -173,7 +177,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
+        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -201,13 +205,13 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _l1_held(self) -> int:
-        """How many bytes of the L1 table are read."""
+        """The number of bytes of the L1 table that are read."""
         most = MAX_L1_BYTES + (MAX_L1_END_BYTES if self._u64(40) <= MAX_L1_START else 0)
         return min(self._l1_bytes, most)
 
     @property
     def _name_followed(self) -> bool:
-        """Whether there is a backing file's name of a valid length in a valid place, so that it is read."""
+        """Whether the backing file's name has a valid offset and length, so that the name is read."""
         offset, length = self._u64(8), self._u32(16)
         in_place = offset >= HEADER_BYTES and offset + length <= MAX_NAME_END
         return 0 < length <= MAX_NAME_BYTES and in_place
@@ -222,7 +226,7 @@ class QcowV1Inspector(HeaderInspector):
     # The L2 table
 
     def _read_clusters(self) -> Iterator[tuple[int, int]]:
-        """Offset and length of the clusters that the held part of the L2 table points to."""
+        """Yield offset and length in bytes of each cluster that the L2 table points to."""
         cluster_bytes, length_shift = self._cluster_bytes, 63 - self._cluster_bits
         for entry in big_endian("Q", self.captured("l2")):
             if entry & COMPRESSED:
@@ -232,7 +236,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length that the object must have, according to the header and the held tables."""
+        """The least length in bytes that the object must have, according to the header and the tables."""
         ends = [offset + length for offset, length in self._clusters or ()]
         ends.append(self._u64(40) + self._l1_bytes)
         if self._l2_offsets:

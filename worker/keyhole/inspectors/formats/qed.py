@@ -9,19 +9,21 @@ bdrv_qed_do_open.
 | 4 | 4 | cluster size in bytes, a power of 2 from 2^12 to 2^26 |
 | 8 | 4 | table size in clusters, a power of 2 from 1 to 16 |
 | 12 | 4 | header size in clusters |
-| 16 | 8 | features: 1 backing file, 2 needs a check, 4 the backing file is raw and must not be probed |
+| 16 | 8 | features: 1 backing file, 2 needs a check, 4 QEMU must open the backing file as raw |
 | 24 | 8 | compatible features |
 | 32 | 8 | autoclear features |
 | 40 | 8 | offset of the L1 table |
 | 48 | 8 | virtual size in bytes |
 | 56 | 4 | offset of the backing file's name, within the header's clusters |
-| 60 | 4 | length of that name |
+| 60 | 4 | length of the backing file's name in bytes |
 
-The entries of both kinds of tables are offsets of 8 bytes. The L1 table points to L2 tables, an L2 table to
-data clusters. 0 means not allocated; in an L2 table, 1 means a cluster of zeros.
+L1 and L2 entries are offsets of 8 bytes. An L1 entry points to an L2 table, and an L2 entry points to a data
+cluster. The offset 0 means that the table or cluster is not allocated. In an L2 table, 1 means a cluster of
+zeros.
 
-Wholeness: clusters and tables are appended when they are written. So the highest L2 table most probably
-points to the last cluster. If it is the only table, it proves wholeness; if there are more, it is a sample.
+Wholeness: QEMU appends clusters and tables to the file. So the L2 table at the highest offset most probably
+points to the last cluster. Keyhole reads only this L2 table. If it is the only L2 table, it proves wholeness.
+If there are more L2 tables, it is a sample.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,48 +39,53 @@ from keyhole.inspectors.text import printable
 MAGIC = b"QED\0"
 HEADER_BYTES = 64
 
-#: The longest name that QEMU's first versions accepted; the limit of qcow2 is the same.
+#: The longest backing file's name that QEMU's first versions accepted. The limit of qcow2 is the same.
 MAX_NAME_BYTES = 1023
-#: QEMU writes the name right after the header's fields. A name that ends after this offset is not read.
+#: A backing file's name that ends after this offset is not read. QEMU writes the name right after the
+#: header's fields.
 MAX_NAME_END = 64 * 1024
-#: Bytes held from the L1 table: 8,192 entries, 16 TiB of disk with the default sizes.
+#: At most this many bytes of the L1 table are read: 8,192 entries, which map 16 TiB of the disk if clusters
+#: and tables have their default sizes.
 MAX_L1_BYTES = 64 * 1024
-#: Bytes held from the highest L2 table: with the default sizes the whole table.
+#: At most this many bytes of the highest L2 table are read. A table of the default size is read completely.
 MAX_L2_BYTES = 256 * 1024
 
 BACKING_FILE, NEED_CHECK, NO_PROBE = 1, 2, 4
 FEATURE_NAMES = {BACKING_FILE: "backing_file", NEED_CHECK: "need_check", NO_PROBE: "backing_format_no_probe"}
 CLUSTER_SIZES = frozenset(1 << bits for bits in range(12, 27))
 TABLE_SIZES = frozenset({1, 2, 4, 8, 16})
-#: The cluster offset that means a cluster of zeros.
+#: The L2 entry that means a cluster of zeros.
 ZEROS = 1
 
 
 class QEDInspector(HeaderInspector):
-    """QEMU QED: the header states the virtual size, two tables show whether the image is whole."""
+    """QEMU QED: the header states the virtual size.
+
+    The L1 table and the highest L2 table show whether the image is whole.
+    """
 
     NAME = "qed"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: The offset of each L2 table, and the number of its entries that the virtual size needs.
+        #: For each L2 table, its offset and the number of its entries that the virtual size needs.
         self._l2_tables: list[tuple[int, int]] = []
-        #: The offsets of the clusters that the L2 table points to; `None` until the table is read.
+        #: The offsets of the clusters that the highest L2 table points to; `None` until the table is read.
         self._clusters: list[int] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has QED's magic."""
+        """Return whether an object that begins with `prefix` has QED's magic."""
         return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field, in bytes; zero until it is held."""
+        """The header's size field, in bytes; zero until the field is read."""
         return self._u64(48) if self.format_match and len(self.region("header").data) >= 56 else 0
 
     def post_process(self) -> None:
-        """Declare the backing file's name and the L1 table, and then the highest L2 table."""
+        """Declare regions for the backing file's name and the L1 table, and then for the highest L2 table."""
         if not self._usable:
             return
         if not self.has_region("l1"):
@@ -94,7 +101,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all tables were read, sampled if there are more; unchecked if data is missing."""
+        """Proven if all tables were read, sampled if some were not read; unchecked if data is missing."""
         if self._clusters is None or self._size is None or self._features & NEED_CHECK:
             return Wholeness.UNCHECKED
         if self._end > self._size:
@@ -104,7 +111,7 @@ class QEDInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Cluster and table size, features and backing file."""
+        """The cluster size, the table size, the features and the backing file."""
         if not self._usable:
             return {}
         facts: dict[str, object] = {
@@ -119,7 +126,7 @@ class QEDInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on other files that the image needs, unknown features, and contradictions."""
+        """Return findings on the backing file, on the features, and on contradictions in the image."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -132,7 +139,7 @@ class QEDInspector(HeaderInspector):
         if self._features & BACKING_FILE:
             how = "as a raw disk" if self._features & NO_PROBE else "in the format that QEMU detects"
             name = printable(self._backing_name)
-            yield found("backing_file", f"the image is opened together with {name!r}, {how}")
+            yield found("backing_file", f"opening the image also opens its backing file {name!r}, {how}")
         unknown = self._features & ~(BACKING_FILE | NEED_CHECK | NO_PROBE)
         if unknown:
             yield found("unknown_features", f"feature bits {unknown:#x} are unknown")
@@ -141,20 +148,20 @@ class QEDInspector(HeaderInspector):
 
     def _contradictions(self) -> Iterator[Finding]:
         if self._features & BACKING_FILE and not self._name_followed:
-            yield found("structure", "the backing file's name does not lie within the header")
+            yield found("structure", "the backing file's name has an invalid offset or length")
         if self._u64(48) % SECTOR:
             yield found("structure", f"the virtual size of {self._u64(48)} bytes is not whole sectors")
         if self._u64(48) > (self._table_bytes // 8) ** 2 * self._cluster_bytes:
             yield found("structure", "the tables are too short for the virtual size")
         l1 = self._u64(40)
         if l1 % self._cluster_bytes:
-            yield found("structure", f"the L1 table's offset {l1} is not a cluster's")
+            yield found("structure", f"the L1 table's offset {l1} is not the start of a cluster")
         tables = [offset for offset, _ in self._l2_tables]
         clusters, within = self._clusters or [], self._cluster_bytes - 1
         if any(map(within.__and__, tables)):
-            yield found("structure", "the L1 table leads to an offset that is not the start of a cluster")
+            yield found("structure", "an L1 entry does not point to the start of a cluster")
         if any(map(within.__and__, clusters)):
-            yield found("structure", "an L2 table leads to an offset that is not the start of a cluster")
+            yield found("structure", "an L2 entry does not point to the start of a cluster")
         yield from overlaps(
             [
                 Part(0, self._header_bytes, "the header"),
@@ -168,13 +175,13 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is held and within the format's limits, so that its offsets may be followed."""
+        """Whether the header has been read and is within the format's limits, so that offsets can be used."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
             and self._cluster_bytes in CLUSTER_SIZES
             and self._u32(8) in TABLE_SIZES
-            # QEMU keeps the header's size in 32 bits.
+            # QEMU stores the header's size in 32 bits.
             and 0 < self._header_bytes < 1 << 32
         )
 
@@ -196,13 +203,13 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _l1_entries(self) -> int:
-        """The number of entries in the L1 table that the virtual size needs."""
+        """The number of L1 entries that the virtual size needs."""
         entries = self._table_bytes // 8
         return min(-(-self._u64(48) // (entries * self._cluster_bytes)), entries)
 
     @property
     def _name_followed(self) -> bool:
-        """Whether there is a backing file's name of a valid length in a valid place, so that it is read."""
+        """Whether the backing file's name has a valid offset and length, so that the name is read."""
         offset, length = self._u32(56), self._u32(60)
         in_place = offset >= HEADER_BYTES and offset + length <= min(self._header_bytes, MAX_NAME_END)
         return bool(self._features & BACKING_FILE) and 0 < length <= MAX_NAME_BYTES and in_place
@@ -214,7 +221,7 @@ class QEDInspector(HeaderInspector):
     # The tables
 
     def _read_l1(self) -> list[tuple[int, int]]:
-        """The L2 tables that the held part of the L1 table points to."""
+        """Return the L2 tables that the L1 table points to, as pairs like those of `_l2_tables`."""
         most = self._table_bytes // 8
         clusters = -(-self._u64(48) // self._cluster_bytes)
         return [
@@ -225,7 +232,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length that the object must have, according to the header and the held tables."""
+        """The least length in bytes that the object must have, according to the header and the tables."""
         ends = [self._u64(40) + self._table_bytes]
         if self._l2_tables:
             ends.append(max(self._l2_tables)[0] + self._table_bytes)

@@ -1,4 +1,4 @@
-"""A region of many pieces, for the tables of a map, which lie scattered among the data that they point to."""
+"""A region that consists of separate pieces, for tables that are scattered among the data of an image."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 
 
 class ScatteredRegion(CaptureRegion):
-    """Pieces of a file that are captured together, without the bytes between them.
+    """A region of several pieces of a file, without the bytes between the pieces.
 
     Args:
-        pieces: The pieces, in any order. Those that touch or overlap become one.
+        pieces: The pieces, in any order. Pieces that touch or overlap are merged.
     """
 
     __slots__ = ("_open", "_pieces", "_starts")
@@ -30,7 +30,12 @@ class ScatteredRegion(CaptureRegion):
         self._open = dict.fromkeys(range(len(merged)))
 
     def put(self, offset: int, data: bytes) -> None:
-        """Keep those bytes of `data`, which begins at `offset`, that lie in a piece and are not held yet."""
+        """Store the bytes of `data` that lie in a piece and are not stored yet.
+
+        Args:
+            offset: The absolute offset of the first byte of `data`.
+            data: Bytes of the file.
+        """
         first = max(0, bisect_right(self._starts, offset) - 1)
         for number in range(first, bisect_left(self._starts, offset + len(data))):
             if number in self._open:
@@ -45,19 +50,26 @@ class ScatteredRegion(CaptureRegion):
 
     @property
     def data(self) -> bytes:
-        """The held bytes of the pieces in order, each piece up to its first missing byte."""
+        """The captured bytes of all pieces in order, each piece up to its first missing byte."""
         return b"".join(piece.data for piece in self._pieces)
 
     def at(self, offset: int, length: int) -> bytes:
-        """The bytes captured from an absolute offset on, up to the end of the piece that contains it."""
+        """Return at most `length` captured bytes from an absolute offset on.
+
+        The result ends at the latest with the piece that contains the offset.
+        """
         number = bisect_right(self._starts, offset) - 1
         return self._pieces[number].at(offset, length) if number >= 0 else b""
 
     @property
     def held(self) -> int:
-        """How many bytes are held in memory."""
+        """The number of bytes in memory."""
         return sum(piece.held for piece in self._pieces)
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """The ranges that are still missing, for an object of `size` bytes (`None`: not known yet)."""
+        """Return the ranges that are still missing.
+
+        Args:
+            size: The object's length in bytes, or `None` if it is not known yet.
+        """
         return [gap for number in self._open for gap in self._pieces[number].gaps(size)]

@@ -1,8 +1,9 @@
-"""Finds contradictions between the tables of a qcow2: overlaps, and clusters used more often than counted.
+"""Find contradictions between the tables of a qcow2: overlaps, and clusters with too many references.
 
 Source: QEMU, block/qcow2-refcount.c, qcow2_check_refcounts, qcow2_check_metadata_overlap.
 
-Snapshots share clusters, so several entries may point to one cluster, but no more than its refcount says.
+Snapshots share clusters, so several entries may point to the same cluster. The cluster's refcount states how
+many references there are. It is an error if there are more references.
 """
 
 from array import array
@@ -16,29 +17,32 @@ from keyhole.inspectors.formats.qcow2.entries import Mapped
 from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, SNAPSHOT_BYTES, QcowMaps
 from keyhole.inspectors.formats.qcow2.refcounts import Refcounts
 
-#: At most this many clusters of one structure are checked against their refcounts. The largest L1 table takes
-#: as many clusters if a cluster has 512 bytes.
+#: The refcounts of at most this many clusters are checked for each structure. The largest L1 table has this
+#: many clusters if a cluster has 512 bytes.
 MAX_CLUSTERS = 65536
 
 
 def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
-    """Findings on structures that overlap, and on clusters with more pointers than their refcount says.
+    """Yield findings on structures that overlap, and on clusters with more references than their refcount.
 
     Args:
-        maps: The tables.
-        others: Structures that the header points to, other than the tables.
+        maps: The tables of the image.
+        others: The structures that header extensions point to.
     """
     header, cluster = maps.header, maps.header.cluster_bytes
     if not maps.held:
         return
     tables = ascending(maps.l2_tables)
     counted = _counted(tables)
+    # The clusters that L2 tables point to, by the number of L1 entries that point to each of these tables.
     groups = {
         times: maps.mapped_by(offset for offset, count in counted if count == times)
         for times in sorted({count for _, count in counted})
     }
     if any(not group.sound for group in groups.values()):
-        yield found("structure", "an entry of an L2 table does not lead to the start of a cluster")
+        yield found(
+            "structure", "an L2 entry has reserved bits set or does not point to the start of a cluster"
+        )
     if not header.has_data:
         groups = {}
     parts = [*_parts(maps), *others]
@@ -57,7 +61,7 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
 
 
 def _parts(maps: QcowMaps) -> Iterator[Part]:
-    """The header, and the tables that are contiguous."""
+    """Yield the header and the tables that are contiguous."""
     header = maps.header
     yield Part(0, header.cluster_bytes, "the header")
     yield Part(header.l1_table.offset, header.l1_table.end, "the L1 table")
@@ -69,31 +73,41 @@ def _parts(maps: QcowMaps) -> Iterator[Part]:
 
 
 def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]) -> Iterator[Finding]:
-    """A finding if a cluster has more pointers than its refcount says, by the tables and blocks held."""
+    """Yield one finding if a cluster has more references than its refcount.
+
+    Only the tables and refcount blocks that have been read are compared.
+
+    Args:
+        maps: The tables of the image.
+        parts: The contiguous structures, each of which occupies clusters.
+        groups: The clusters that L2 tables point to, by the number of L1 entries that point to these tables.
+    """
     bits, counts = maps.header.cluster_bits, _refcounts(maps)
     for part in parts:
         last = (part.end - 1) >> bits
         clusters = range(part.start >> bits, min(last + 1, (part.start >> bits) + MAX_CLUSTERS))
         if part.end > part.start and (free := counts.exceeded(clusters)) is not None:
-            yield found(CHECK, f"cluster {free} holds a part of {part.name}, and is free by its refcount")
+            yield found(CHECK, f"cluster {free} contains a part of {part.name}, but its refcount is zero")
             return
     tables = array("Q", (offset >> bits for offset in maps.l2_tables))
     blocks = array("Q", (offset >> bits for offset in unique(maps.refcount_blocks)))
     for times, pointed_at in ((1, ascending(tables)), (1, blocks), *_pointers(groups)):
         if (shared := counts.exceeded(pointed_at, times)) is not None:
-            yield found(CHECK, f"cluster {shared} is pointed at more often than its refcount says")
+            yield found(CHECK, f"cluster {shared} has more references than its refcount")
             return
-    # The offset of each L2 table; the lowest bit says whether the table is written in place.
+    # The offsets of the L2 tables. The lowest bit is a copy of bit 63 of the L1 entry: the refcount is one.
     entries = (entry & L1_OFFSET | entry >> 63 for entry in maps.l1_table if entry & L1_OFFSET)
     written = any(
         one | 1 == other | 1 and (one | other) & 1 for one, other in pairwise(ascending(array("Q", entries)))
     )
     if written or any(group.in_place for group in groups.values()):
-        yield found(CHECK, "a cluster is pointed at several times, but is written in place")
+        yield found(
+            CHECK, "several entries point to a cluster, but one of them states that its refcount is one"
+        )
 
 
 def _refcounts(maps: QcowMaps) -> Refcounts:
-    """The refcounts that are held."""
+    """Return the refcounts that have been read."""
     header, table = maps.header, maps.refcount_table
     offsets = unique(maps.refcount_blocks)
     held = {offset: block for offset in offsets if (block := maps.cluster_at(offset))}
@@ -108,7 +122,7 @@ def _refcounts(maps: QcowMaps) -> Refcounts:
 
 
 def _snapshot_sizes(maps: QcowMaps) -> Iterator[Finding]:
-    """A finding on a snapshot whose L1 table is too short for its disk."""
+    """Yield a finding if the L1 table of a snapshot is too short for the size of the snapshot's disk."""
     covered = maps.header.bytes_per_l1_entry
     for one in maps.snapshots:
         if one.disk_bytes is not None and one.l1.length // 8 * covered < one.disk_bytes:
@@ -117,7 +131,7 @@ def _snapshot_sizes(maps: QcowMaps) -> Iterator[Finding]:
 
 
 def _unique(lists: "Iterable[array[int]]") -> "array[int]":
-    """The distinct numbers of several sorted lists, in ascending order."""
+    """Return the distinct numbers of several arrays in ascending order."""
     numbers = array("Q")
     for some in lists:
         numbers.extend(some)
@@ -125,12 +139,12 @@ def _unique(lists: "Iterable[array[int]]") -> "array[int]":
 
 
 def _counted(numbers: "array[int]") -> list[tuple[int, int]]:
-    """Pairs of a number and how often it occurs, from numbers in ascending order."""
+    """Return each distinct number and how often it occurs; `numbers` must be in ascending order."""
     return [(number, sum(1 for _ in alike)) for number, alike in groupby(numbers)]
 
 
 def _pointers(groups: dict[int, Mapped]) -> "Iterator[tuple[int, array[int]]]":
-    """The clusters that L2 tables point to, with how many L1 entries point to each of these tables."""
+    """Yield pairs (times, clusters): clusters of L2 tables to each of which `times` L1 entries point."""
     for times, group in groups.items():
         yield times, group.clusters
         yield times, group.compressed

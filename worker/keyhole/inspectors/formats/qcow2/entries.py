@@ -2,21 +2,22 @@
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 Entries".
 
-| bits | of an L2 entry |
+| bits | field of an L2 entry |
 |---|---|
 | 0 | version 3 without extended entries: the cluster reads as zeros |
-| 9 to 55 | offset of the cluster; zero: it is not allocated |
+| 9 to 55 | offset of the cluster, or zero if the cluster is not allocated |
 | 62 | the cluster is compressed |
 | 63 | the cluster's refcount is exactly one, so QEMU writes the cluster in place |
 
-All other bits are zero. For a compressed cluster, x = 62 - (cluster bits - 8):
+All other bits must be zero. The entry of a compressed cluster is different; x = 62 - (cluster bits - 8):
 
-| bits | of a compressed cluster's entry |
+| bits | field of a compressed cluster's entry |
 |---|---|
 | 0 to x - 1 | offset of the data, which need not be aligned |
-| x to 61 | sectors of 512 bytes that the data take after the one in which they begin |
+| x to 61 | number of 512-byte sectors that the data occupy, not counting the first one |
 
-Compressed clusters may share a cluster of the file with each other, but with nothing else.
+The data of several compressed clusters may be stored in the same cluster of the file. Other data must not be
+stored in that cluster.
 """
 
 from array import array
@@ -28,7 +29,7 @@ from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import SECTOR, big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import ascending
 
-#: Reading this many bytes of a table counts as one step of effort.
+#: For every this many bytes of a table, `spend` is charged one step of effort.
 BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00
 #: Bits that must be zero in an entry. In version 2 and in extended entries, the lowest bit must be zero too.
@@ -37,10 +38,16 @@ COMPRESSED = 1 << 62
 
 
 class Mapped(NamedTuple):
-    """The numbers of the clusters that entries point to, sorted. A number may occur several times.
+    """The numbers of the clusters that entries point to, in ascending order.
 
-    `in_place` says whether a cluster that occurs several times is written in place. `sound` is false if an
-    entry does not point to the beginning of a cluster, or has a bit set that must be zero.
+    A cluster's number occurs once for each entry that points to the cluster.
+
+    Attributes:
+        clusters: The uncompressed clusters.
+        compressed: The clusters of the file that contain compressed data.
+        in_place: Whether several entries point to the same cluster although one of the entries states that
+            the cluster's refcount is one. QEMU overwrites such a cluster in place.
+        sound: False if an entry does not point to the start of a cluster, or if a reserved bit is set.
     """
 
     clusters: "array[int]"
@@ -50,10 +57,17 @@ class Mapped(NamedTuple):
 
 
 def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, version: int) -> Mapped:
-    """The clusters that the entries of some L2 tables point to."""
+    """Return the clusters that the entries of L2 tables point to.
+
+    Args:
+        tables: The bytes of each L2 table.
+        cluster_bits: The binary logarithm of the cluster size in bytes.
+        extended: Whether entries have 16 bytes instead of 8.
+        version: The version of the image, 2 or 3.
+    """
     within = (1 << cluster_bits) - 1
     reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
-    # Arrays, because there may be two million entries.
+    # There can be two million entries, and a list would need five times the memory of an array.
     plain, packed = array("Q"), array("Q")
     bad = 0
     for table in tables:
@@ -65,7 +79,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
             elif entry:
                 bad |= entry & reserved
                 if entry & OFFSET:
-                    # The number of the cluster; the lowest bit says whether it is written in place.
+                    # The number of the cluster, and bit 63 of the entry as the lowest bit.
                     plain.append((entry & OFFSET) >> cluster_bits << 1 | entry >> 63)
     plain = ascending(plain)
     spend(CALL)
@@ -79,7 +93,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
 
 
 def _touched(entry: int, cluster_bits: int) -> Iterator[int]:
-    """The numbers of the clusters that hold the data of a compressed cluster."""
+    """Yield the numbers of the clusters of the file that contain the data of a compressed cluster."""
     shift = 62 - (cluster_bits - 8)
     start = entry & ((1 << shift) - 1)
     sectors = (entry >> shift & ((1 << (cluster_bits - 8)) - 1)) + 1

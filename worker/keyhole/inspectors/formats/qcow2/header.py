@@ -7,25 +7,25 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Header" and "Header extensions";
 | 0 | 4 | magic `QFI\xfb` |
 | 4 | 4 | version, 2 or 3 |
 | 8 | 8 | offset of the backing file's name, 0 if there is none |
-| 16 | 4 | length of that name, at most 1,023 |
+| 16 | 4 | length of that name in bytes, at most 1,023 |
 | 20 | 4 | cluster bits, 9 to 21 |
 | 24 | 8 | virtual size in bytes |
 | 32 | 4 | encryption method: 0 none, 1 AES, 2 LUKS |
-| 36 | 4 | entries of the active L1 table |
+| 36 | 4 | number of entries in the active L1 table |
 | 40 | 8 | offset of the active L1 table |
 | 48 | 8 | offset of the refcount table |
-| 56 | 4 | clusters of the refcount table |
-| 60 | 4 | snapshots |
+| 56 | 4 | number of clusters in the refcount table |
+| 60 | 4 | number of snapshots |
 | 64 | 8 | offset of the snapshot table |
 | 72 | 8 | v3: incompatible features: bit 0 dirty, 1 corrupt, 2 data file, 3 compression type, 4 extended L2 |
 | 80 | 8 | v3: compatible features |
 | 88 | 8 | v3: autoclear features: bit 1 the data file is raw |
 | 96 | 4 | v3: refcount order, at most 6; a refcount has 2^order bits. In v2: 4 |
-| 100 | 4 | v3: header length |
-| 104 | 1 | v3, if the header is longer than 104: compression type: 0 deflate, 1 zstd |
+| 100 | 4 | v3: header length in bytes |
+| 104 | 1 | v3, if the header is longer than 104 bytes: compression type: 0 deflate, 1 zstd |
 
-Header extensions follow the header (after 72 bytes in v2): type u32, length u32, data padded to 8; type 0
-ends them.
+Header extensions follow the header, which has 72 bytes in v2. Each extension has a type (u32), a length (u32)
+and data padded to a multiple of 8 bytes. Type 0 marks the end of the extensions.
 """
 
 from struct import Struct, unpack_from
@@ -34,7 +34,7 @@ from typing import NamedTuple, Self
 from keyhole.inspectors.region import ByteRange
 
 MAGIC = b"QFI\xfb"
-#: How much of the header is held. QEMU writes 112 bytes.
+#: The number of header bytes that are read. QEMU writes 112 bytes.
 HEADER_BYTES = 512
 #: The length of the header in version 2, and its least length in version 3.
 HEADER_BYTES_V2, HEADER_BYTES_V3 = 72, 104
@@ -44,10 +44,10 @@ FIELDS_IN_V2 = (0, 0, 0, 4, HEADER_BYTES_V2)
 
 #: The specification's limit for the length of a backing file's name.
 MAX_NAME_BYTES = 1023
-#: At most this much of the header extensions is read. They lie between the header and the backing file's
-#: name, and QEMU writes less than 1 KiB of them.
+#: At most this many bytes of header extensions are read. The extensions are between the header and the
+#: backing file's name, and QEMU writes less than 1 KiB of extensions.
 MAX_EXTENSION_BYTES = 16 * 1024
-#: QEMU writes at most six kinds of extension, each once.
+#: At most this many extensions are read. QEMU writes at most six kinds of extension, each kind once.
 MAX_EXTENSIONS = 32
 
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
@@ -79,7 +79,7 @@ class Header(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
-        """The header at the start of `raw`; `None` if it is cut off."""
+        """Return the header at the start of `raw`, or `None` if `raw` ends within the header."""
         if len(raw) < HEADER_BYTES_V2:
             return None
         fields = FIELDS.unpack_from(raw)
@@ -103,22 +103,22 @@ class Header(NamedTuple):
 
     @property
     def cluster_bytes(self) -> int:
-        """The bytes of a cluster."""
+        """The cluster size in bytes."""
         return 1 << self.cluster_bits
 
     @property
     def refcount_bits(self) -> int:
-        """The bits of a refcount."""
+        """The width of a refcount in bits."""
         return 1 << self.refcount_order
 
     @property
     def extended(self) -> bool:
-        """Whether entries of L2 tables have 16 bytes."""
+        """Whether entries of L2 tables have 16 bytes instead of 8."""
         return bool(self.incompatible & EXTENDED_L2)
 
     @property
     def has_data(self) -> bool:
-        """Whether the disk's clusters lie in this file and not in an external data file."""
+        """Whether the disk's clusters are in this file and not in an external data file."""
         return not self.incompatible & DATA_FILE
 
     @property
@@ -128,12 +128,12 @@ class Header(NamedTuple):
 
     @property
     def backing_name(self) -> ByteRange:
-        """Where the backing file's name lies, cut to the longest name that the format allows."""
+        """The range of the backing file's name, cut to the longest name that the format allows."""
         return ByteRange(self.backing_offset, min(self.backing_length, MAX_NAME_BYTES))
 
     @property
     def extensions(self) -> ByteRange:
-        """Where the header extensions lie, cut to the part that is read."""
+        """The range of the header extensions, cut to the part that is read."""
         end = self.cluster_bytes
         if self.length < self.backing_offset < end:
             end = self.backing_offset
@@ -141,30 +141,33 @@ class Header(NamedTuple):
 
     @property
     def l1_table(self) -> ByteRange:
-        """Where the active L1 table lies."""
+        """The range of the active L1 table."""
         return ByteRange(self.l1_offset, 8 * self.l1_entries)
 
     @property
     def bytes_per_l1_entry(self) -> int:
-        """The bytes of the disk that one entry of an L1 table maps."""
+        """The number of bytes of the disk that one L1 entry maps."""
         return self.cluster_bytes // (16 if self.extended else 8) * self.cluster_bytes
 
     @property
     def l1_entries_needed(self) -> int:
-        """How many entries of the L1 table the virtual size needs."""
+        """The number of L1 entries that the virtual size needs."""
         return -(-self.disk_bytes // self.bytes_per_l1_entry)
 
     @property
     def refcount_table(self) -> ByteRange:
-        """Where the refcount table lies."""
+        """The range of the refcount table."""
         return ByteRange(self.refcount_table_offset, self.refcount_table_clusters * self.cluster_bytes)
 
 
 class Extensions(NamedTuple):
-    """The header extensions as (type, data), and whether they end as they should.
+    """The header extensions.
 
-    The end marker ends them. In QEMU, they also end where there is no room for another. If an extension does
-    not fit, some readers see the extensions after it and others do not.
+    Attributes:
+        entries: A pair (type, data) for each extension.
+        ended: Whether the list of extensions ends correctly: with the end marker or, as QEMU also accepts, at
+            the end of the area for extensions. If an extension is longer than the rest of the area, readers
+            differ in which extensions they see.
     """
 
     entries: tuple[tuple[int, bytes], ...]
@@ -172,7 +175,12 @@ class Extensions(NamedTuple):
 
     @classmethod
     def parse(cls, area: bytes, length: int) -> Self:
-        """The extensions in an area of `length` bytes; `area` is shorter if the object ends within it."""
+        """Return the extensions in `area`.
+
+        Args:
+            area: The bytes of the area for extensions; fewer than `length` if the object ends within it.
+            length: The length of the area in bytes.
+        """
         entries: list[tuple[int, bytes]] = []
         position = 0
         while position + 8 <= len(area) and len(entries) < MAX_EXTENSIONS:
@@ -184,6 +192,6 @@ class Extensions(NamedTuple):
                 return cls(tuple(entries), ended=True)
             entries.append((kind, area[position : position + size]))
             position += -(-size // 8) * 8
-        # If the object ends within the area, another finding says so.
+        # If the object ends within the area, another check reports it.
         short = len(area) < length and len(entries) < MAX_EXTENSIONS
         return cls(tuple(entries), short or length <= position < MAX_EXTENSION_BYTES)

@@ -2,9 +2,9 @@
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "Host cluster management".
 
-Wholeness: the refcount table points to the last refcount block, and the block's last nonzero entry is the
-last cluster in use, the high-water mark. That cluster may be cut short, because nothing pads a file to whole
-clusters, but it must begin inside the object. The module `maps` says which other tables are read.
+Wholeness: the last refcount block shows which cluster is the last one in use, because the block's last
+nonzero refcount belongs to this cluster. The cluster must begin inside the object. Its end may be missing,
+because QEMU does not pad a file to whole clusters. The module `maps` states which other tables are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,8 +38,8 @@ from keyhole.inspectors.text import printable
 MAX_L1_BYTES = 32 * 1024 * 1024
 MAX_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024
 MAX_SNAPSHOTS = 65536
-#: An extended L2 entry divides a cluster into 32 subclusters. A subcluster has at least 512 bytes, like the
-#: smallest cluster.
+#: The smallest cluster size in bytes that allows extended L2 entries. An extended L2 entry divides a cluster
+#: into 32 subclusters, and a subcluster has at least 512 bytes.
 LEAST_EXTENDED_CLUSTER = 32 * SECTOR
 
 FEATURE_NAMES = {
@@ -58,8 +58,8 @@ EXTENSION_BACKING_FORMAT = 0xE2792ACA
 EXTENSION_DATA_FILE = 0x44415441
 EXTENSION_ENCRYPTION = 0x0537BE77
 EXTENSION_BITMAPS = 0x23852875
-#: Header extensions that point to a structure: the structure's name, and where in the extension's data its
-#: offset and its length are.
+#: Header extensions that point to a structure. Each value is the structure's name, and the positions of the
+#: structure's offset and length in the extension's data.
 POINTERS = {
     EXTENSION_ENCRYPTION: ("the encryption header", 0, 8),
     EXTENSION_BITMAPS: ("the bitmap directory", 16, 8),
@@ -68,26 +68,26 @@ NO_EXTENSIONS = Extensions((), ended=True)
 
 
 class QcowInspector(HeaderInspector):
-    """QEMU qcow2: the first 32 bytes give the virtual size, the refcounts tell whether the image is whole."""
+    """QEMU qcow2: the header states the virtual size, and the refcounts show whether the image is whole."""
 
     NAME = "qcow2"
     BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        # Set once the whole header is read; stays `None` if the header is cut off or out of bounds.
+        # `None` until the whole header has been read, and also if the header is cut off or out of bounds.
         self._header: Header | None = None
         self._maps: QcowMaps | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object's first 512 bytes, or fewer, begin with qcow2's magic and version 2 or 3."""
+        """Return whether an object that begins with `prefix` has qcow2's magic and version 2 or 3."""
         return prefix.startswith(MAGIC) and prefix[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
 
     @property
     def virtual_size(self) -> int:
-        """The size field of the header, in bytes; zero until it is read."""
+        """The header's size field, in bytes; zero until the field has been read."""
         return self._u64(24) if self.format_match and len(self.region("header").data) >= 32 else 0
 
     @property
@@ -96,7 +96,7 @@ class QcowInspector(HeaderInspector):
         return f"v{self._u32(4)}" if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare what the header points to: backing name, extensions and, step by step, the tables."""
+        """Declare regions for header extensions, the backing file's name and, step by step, the tables."""
         if self._maps is None and self.filled("header") and self.format_match:
             header = Header.parse(self.captured("header"))
             if header is not None and header.in_bounds:
@@ -108,27 +108,31 @@ class QcowInspector(HeaderInspector):
             self._maps.declare()
 
     def _declare_beyond_header(self, name: str, wanted: ByteRange) -> None:
-        """Declare the part of a range behind the header's region, because a stream has passed that region."""
+        """Declare a region for the part of `wanted` that is after the region `header`.
+
+        A stream has already passed the bytes of the region `header`, so they cannot be captured again.
+        """
         start = max(wanted.offset, HEADER_BYTES)
         self.new_region(name, CaptureRegion(start, max(0, wanted.end - start)))
 
     def _with_header(self, name: str, wanted: ByteRange) -> bytes:
-        """The bytes of a range that `_declare_beyond_header` declared; empty until all of them are read."""
+        """Return the bytes of a range that `_declare_beyond_header` declared; empty until all are read."""
         if not self.filled(name):
             return b""
         return self.captured("header")[wanted.offset : wanted.end] + self.captured(name)
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the refcount table and its last block were read to their ends, sampled if only in part.
+        """Proven if the refcount table and its last block were read completely, sampled if only in part.
 
-        A thorough inspector proves it only by all tables.
+        For a thorough inspector, it is proven only if all tables were read.
         """
         header, maps = self._header, self._maps
         if header is None or maps is None or not self.filled("refcount_block") or not header.refcounts_right:
             return Wholeness.UNCHECKED
         if maps.last_cluster is None:
-            # All counts of the block are zero, so the mark lies in an earlier block, which was not read.
+            # All refcounts of the block are zero. So an earlier block, which was not read, counts the last
+            # cluster in use.
             return Wholeness.UNCHECKED
         if self.thorough:
             return Wholeness.PROVEN if maps.whole else Wholeness.SAMPLED
@@ -184,12 +188,13 @@ class QcowInspector(HeaderInspector):
     def _leads_outside(self, header: Header) -> Iterator[Finding]:
         details = self.details()
         if header.backing_offset:
-            yield found("backing_file", f"the image is opened together with {details['backing_file']!r}")
+            name = details["backing_file"]
+            yield found("backing_file", f"opening the image also opens its backing file {name!r}")
         elif "backing_format" in details:
-            yield found("structure", "a backing format is stated, but no backing file")
+            yield found("structure", "the image states the format of a backing file, but has no backing file")
         if not header.has_data or "data_file" in details:
             name = details.get("data_file", "an unnamed file")
-            yield found("data_file", f"the content lies in another file: {name!r}")
+            yield found("data_file", f"the disk's content is in another file: {name!r}")
 
     def _states(self, header: Header) -> Iterator[Finding]:
         unknown = header.incompatible & ~KNOWN_INCOMPATIBLE
@@ -219,14 +224,14 @@ class QcowInspector(HeaderInspector):
         if bool(header.compression) != bool(header.incompatible & COMPRESSION):
             yield found("structure", "the compression type and its feature bit contradict each other")
         if header.autoclear & RAW_DATA_FILE and header.has_data:
-            yield found("structure", "the header says that the data file is raw, and that there is none")
+            yield found("structure", "the header marks the data file as raw, but there is no data file")
         if header.extended and cluster < LEAST_EXTENDED_CLUSTER:
             yield found("structure", f"clusters of {cluster} bytes cannot have extended L2 entries")
         if not self._extensions.ended:
-            yield found("structure", "the header extensions do not end where they should")
+            yield found("structure", "the list of header extensions has no valid end")
         kinds = {kind for kind, _ in self._extensions.entries}
         if header.encryption != LUKS and EXTENSION_ENCRYPTION in kinds:
-            yield found("structure", "the image has a LUKS header, but another encryption method")
+            yield found("structure", "the image has a LUKS header, but its encryption method is not LUKS")
 
     def _table_contradictions(self, header: Header, maps: QcowMaps) -> Iterator[Finding]:
         cluster = header.cluster_bytes
@@ -235,21 +240,23 @@ class QcowInspector(HeaderInspector):
             ("refcount table", header.refcount_table, True),
         ):
             if table.offset % cluster or (needed and not table.offset):
-                yield found("structure", f"the {name}'s offset {table.offset} is not a cluster's")
+                yield found("structure", f"the {name}'s offset {table.offset} is not valid for a cluster")
         if header.l1_table.length > MAX_L1_BYTES:
             yield found("structure", f"the L1 table has {header.l1_entries} entries, more than qcow2 allows")
         elif header.l1_entries < header.l1_entries_needed:
             yield found("size_mismatch", "the L1 table is too short for the virtual size")
         if any(entry & L1_RESERVED or (entry & L1_OFFSET) % cluster for entry in maps.l1_table):
-            yield found("structure", "an entry of the L1 table does not lead to the start of a cluster")
+            message = "an L1 entry has reserved bits set or does not point to the start of a cluster"
+            yield found("structure", message)
         if not 0 < header.refcount_table.length <= MAX_REFCOUNT_TABLE_BYTES:
-            yield found("structure", f"the refcount table has {header.refcount_table_clusters} clusters")
+            clusters = header.refcount_table_clusters
+            yield found("structure", f"a refcount table of {clusters} clusters is not allowed")
         block = maps.last_block
         if block and (not block.offset or block.offset % cluster):
-            yield found("structure", f"the refcount block's offset {block.offset} is not a cluster's")
+            yield found("structure", f"the refcount block's offset {block.offset} is not valid for a cluster")
         snapshots, table_offset = header.snapshots, header.snapshot_table_offset
         if snapshots > MAX_SNAPSHOTS or table_offset % cluster or (snapshots and not table_offset):
-            yield found("structure", "the snapshot table is too large, or does not begin a cluster")
+            yield found("structure", "the snapshot table is too large, or its offset is not valid")
 
     def _truncation(self, header: Header, maps: QcowMaps) -> Iterator[Finding]:
         size = self._size
@@ -270,27 +277,27 @@ class QcowInspector(HeaderInspector):
         if mark is not None and mark >= size:
             pointed_to = maps.pointed_to_end
             if pointed_to is not None and pointed_to < size:
-                # e2image counts clusters that it never writes. No reader accesses them.
-                message = f"the refcounts count clusters up to byte {mark}, which no table points to"
+                # e2image sets refcounts of clusters that it never writes. No reader accesses these clusters.
+                message = f"the refcounts mark the cluster at byte {mark} as used, but no table points to it"
                 yield found("truncated", message, Severity.INFO)
             else:
                 places.append(("last cluster in use", mark))
         for name, offset in places:
             if offset >= size:
                 yield found(
-                    "truncated", f"the {name} at byte {offset} lies beyond the object's end at {size}"
+                    "truncated", f"the {name} at byte {offset} is beyond the object's end at byte {size}"
                 )
 
     @Remembered
     def _extensions(self) -> Extensions:
-        """The header extensions, as far as they are read."""
+        """The header extensions that have been read."""
         if self._header is None:
             return NO_EXTENSIONS
         area = self._header.extensions
         return Extensions.parse(self._with_header("extensions", area), area.length)
 
     def _pointed_at(self) -> Iterator[Part]:
-        """The structures that header extensions point to."""
+        """Yield the structures that header extensions point to."""
         for kind, body in self._extensions.entries:
             name, offset_at, length_at = POINTERS.get(kind, ("", 0, 0))
             if name and len(body) >= max(offset_at, length_at) + 8:

@@ -1,18 +1,19 @@
-"""The tables of a qcow2: which of them Keyhole reads, and what they point to.
+"""The tables of a qcow2. Selects the tables to read, and parses them.
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Host cluster management", "Cluster mapping", "Snapshots".
 
 | offset | bytes | field of an entry of the snapshot table; entries are padded to a multiple of 8 bytes |
 |---|---|---|
 | 0 | 8 | offset of the snapshot's L1 table |
-| 8 | 4 | entries of that table |
+| 8 | 4 | number of entries in that table |
 | 12 | 2 | length of the identifier |
 | 14 | 2 | length of the name |
-| 36 | 4 | length of further data, with the size of the disk as u64@48 |
+| 36 | 4 | length of the further data, which contain the size of the snapshot's disk as a u64 at 48 |
 | 40 | | further data, identifier, name |
 
-The front of the file is held, because QEMU writes the first L2 table and the first refcount block there, and
-a scan's first GET fetches it. A thorough inspector reads all tables, including those of snapshots.
+The inspector captures the front of the file, where QEMU writes the first L2 table and the first refcount
+block. These bytes cost no extra request, because the first GET of a scan fetches them. A thorough inspector
+reads all tables, including the tables of snapshots.
 """
 
 from array import array
@@ -28,25 +29,29 @@ from keyhole.inspectors.formats.qcow2.header import HEADER_BYTES, Header
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 
-#: How much of the front is held. At the default cluster size this covers the header, one cluster of each kind
-#: of table, and the first L2 table.
+#: The length of the file's front. At the default cluster size, the front contains the header, one cluster of
+#: each kind of table, and the first L2 table.
 NEAR_BYTES = 320 * 1024
-#: With larger clusters, no L2 table lies in the front, so the front is not held.
+#: With clusters larger than this, the front contains no L2 table, so the inspector does not capture it.
 MAX_NEAR_CLUSTER = 64 * 1024
-#: How much of the refcount table is held: 16,384 entries cover 32 TiB of image at the default cluster size.
+#: At most this many bytes of the refcount table are read: 16,384 entries. At the default cluster size, these
+#: entries cover an image file of 32 TiB.
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
-#: How much of the last refcount block is held: all of it at cluster sizes up to 128 KiB, else its beginning.
+#: At most this many bytes of the last refcount block are read. If clusters are larger, only the beginning of
+#: the block is read.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
-#: How much of the snapshot table a thorough inspector holds. QEMU writes about 100 bytes for a snapshot.
+#: A thorough inspector reads at most this many bytes of the snapshot table. QEMU writes about 100 bytes for
+#: each snapshot.
 MAX_SNAPSHOT_BYTES = 1024 * 1024
-#: The bits of an L1 entry that must be zero, and those of its L2 table's offset (section "L1 table entry").
+#: The bits of an L1 entry that must be zero, and the bits that contain the L2 table's offset (section "L1
+#: table entry").
 L1_RESERVED, L1_OFFSET = 0x7F000000000001FF, 0x00FFFFFFFFFFFE00
-#: The bytes of an entry of the snapshot table without further data, identifier and name.
+#: The length in bytes of a snapshot table entry without further data, identifier and name.
 SNAPSHOT_BYTES = 40
 
 
 class Snapshot(NamedTuple):
-    """A snapshot's L1 table, and the size of its disk if the entry states it."""
+    """A snapshot's L1 table, and the size of its disk in bytes, or `None` if the entry does not state it."""
 
     l1: ByteRange
     disk_bytes: int | None
@@ -60,11 +65,11 @@ class LastBlock(NamedTuple):
 
 
 class QcowMaps:
-    """The tables of one image, in regions of its inspector.
+    """The tables of one image.
 
     Args:
-        inspector: The image's inspector, which holds the regions.
-        header: The image's header, within the format's limits.
+        inspector: The image's inspector, in which the regions for the tables are declared.
+        header: The image's header, whose sizes are within the format's limits.
     """
 
     def __init__(self, inspector: FileInspector, header: Header) -> None:
@@ -75,7 +80,7 @@ class QcowMaps:
     # Declaring what is read
 
     def declare(self) -> None:
-        """Declare the tables that can be declared now."""
+        """Declare the regions for the tables whose offset and length are known by now."""
         inspector, header = self._inspector, self.header
         thorough = inspector.thorough
         if not inspector.has_region("refcount_table"):
@@ -83,7 +88,7 @@ class QcowMaps:
                 THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length
             )
             inspector.new_region("refcount_table", CaptureRegion(header.refcount_table.offset, length))
-            # When this is declared, a stream has already passed the header.
+            # The front begins after the region `header`, which a stream has passed when this code runs.
             near = NEAR_BYTES - HEADER_BYTES if header.cluster_bytes <= MAX_NEAR_CLUSTER else 0
             inspector.new_region("front", CaptureRegion(HEADER_BYTES, near))
             near = thorough or header.l1_table.end <= NEAR_BYTES
@@ -103,7 +108,7 @@ class QcowMaps:
             inspector.new_region("tables", ScatteredRegion(self._tables()))
 
     def _tables(self) -> Iterator[ByteRange]:
-        """The L2 tables and refcount blocks that a thorough inspector reads."""
+        """Yield the ranges of the L2 tables and refcount blocks that a thorough inspector reads."""
         if not self._inspector.thorough:
             return
         for offsets, most in ((self.l2_tables, THOROUGH_BYTES), (self.refcount_blocks, THOROUGH_BYTES // 2)):
@@ -112,7 +117,7 @@ class QcowMaps:
 
     @property
     def whole(self) -> bool:
-        """Whether all tables are held, including those of snapshots."""
+        """Whether all tables have been read, including the tables of snapshots."""
         header, inspector = self.header, self._inspector
         if not self.held or len(self.snapshots) < header.snapshots:
             return False
@@ -125,16 +130,16 @@ class QcowMaps:
             and len(unique(self.refcount_blocks)) * header.cluster_bytes <= THOROUGH_BYTES // 2
         )
 
-    # The tables that are held
+    # The tables that have been read
 
     @Remembered
     def l1_table(self) -> Sequence[int]:
-        """The entries of the active L1 table; empty if it is not read."""
+        """The entries of the active L1 table; empty if the table has not been read."""
         return big_endian("Q", self._captured("l1_table"))
 
     @Remembered
     def last_block(self) -> LastBlock | None:
-        """The last refcount block in use; `None` if the refcount table is not held or points to none."""
+        """The last refcount block in use; `None` if the refcount table has not been read or is empty."""
         table = self._captured("refcount_table")
         used = used_bytes(table)
         if not used:
@@ -145,21 +150,24 @@ class QcowMaps:
 
     @Remembered
     def last_cluster(self) -> int | None:
-        """Where the last cluster in use begins, by the last refcount block; `None` if all counts are zero."""
+        """The offset of the last cluster in use, according to the last refcount block.
+
+        It is `None` if the block has not been read, or if all its refcounts are zero.
+        """
         block, last = self._captured("refcount_block"), self.last_block
         used = used_bytes(block)
         if not used or last is None:
             return None
-        # Refcounts of fewer than 8 bits fill a byte from its low bits; wider ones are big-endian.
+        # Refcounts of fewer than 8 bits fill a byte from its lowest bits on. Wider refcounts are big-endian.
         last_bit = (used - 1) * 8 + block[used - 1].bit_length() - 1
         cluster, bits = self.header.cluster_bytes, self.header.refcount_bits
         return (last.number * (cluster * 8 // bits) + last_bit // bits) * cluster
 
     @property
     def pointed_to_end(self) -> int | None:
-        """The highest offset of an L2 table, or of a cluster that an L2 table points to.
+        """The highest offset in bytes of the L2 tables and of the clusters that L2 tables point to.
 
-        It is `None` unless all tables are held, and if the image has snapshots.
+        It is `None` if a table has not been read, or if the image has snapshots.
         """
         header = self.header
         if header.snapshots or not self.held:
@@ -175,11 +183,15 @@ class QcowMaps:
 
     @property
     def held(self) -> bool:
-        """Whether every table that is to be read is held."""
+        """Whether every table that the inspector wants to read has been read."""
         return self._inspector.filled("tables")
 
     def mapped_by(self, tables: Iterable[int]) -> Mapped:
-        """The clusters that the L2 tables at some offsets point to; tables that are not held are left out."""
+        """Return the clusters that L2 tables point to, without tables that have not been read.
+
+        Args:
+            tables: The offsets of the L2 tables.
+        """
         header = self.header
         return mapped(
             map(self.cluster_at, tables),
@@ -190,7 +202,7 @@ class QcowMaps:
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """The snapshots, as far as their table is held."""
+        """The snapshots in the part of the snapshot table that has been read."""
         table, position = self._captured("snapshot_table"), 0
         snapshots: list[Snapshot] = []
         while len(snapshots) < self.header.snapshots and position + SNAPSHOT_BYTES <= len(table):
@@ -206,7 +218,7 @@ class QcowMaps:
 
     @property
     def _l1_tables(self) -> list[Sequence[int]]:
-        """The entries of the L1 tables that are held: the active one and those of snapshots."""
+        """The entries of the active L1 table and of the snapshots' L1 tables; empty for tables not read."""
         if not self._inspector.has_region("snapshot_l1"):
             return [self.l1_table]
         region = self._inspector.region("snapshot_l1")
@@ -214,7 +226,7 @@ class QcowMaps:
 
     @Remembered
     def l2_tables(self) -> "array[int]":
-        """The offsets of the L2 tables, one for each L1 entry that points to one."""
+        """The offset of an L2 table for each L1 entry that points to an L2 table."""
         offsets = (entry & L1_OFFSET for table in self._l1_tables for entry in table)
         return array("Q", filter(None, offsets))
 
@@ -233,7 +245,7 @@ class QcowMaps:
         return entries
 
     def cluster_at(self, offset: int) -> bytes:
-        """The cluster at an offset; empty unless all of it is held."""
+        """Return the bytes of the cluster at an offset; empty if not all of them have been read."""
         for name in ("tables", "front", "refcount_block"):
             data = self._inspector.region(name).at(offset, self.header.cluster_bytes)
             if len(data) == self.header.cluster_bytes:
@@ -245,7 +257,7 @@ class QcowMaps:
 
 
 def _first(pieces: Iterable[ByteRange], most: int) -> Iterator[ByteRange]:
-    """The first pieces, as many as fit into `most` bytes together."""
+    """Yield pieces from the first one on, as long as their total length is at most `most` bytes."""
     for piece in pieces:
         most -= piece.length
         if most < 0:

@@ -1,10 +1,11 @@
-"""The refcounts of a qcow2: how many pointers each cluster may have.
+"""The refcounts of a qcow2. A cluster's refcount states how many references to the cluster there are.
 
 Source: QEMU, docs/interop/qcow2.txt, section "Host cluster management".
 
-The refcount table points to refcount blocks, each of one cluster. A refcount has 1, 2, 4, 8, 16, 32 or 64
-bits. Refcounts of fewer than 8 bits share a byte, the first in its low bits; wider ones are big-endian. If a
-cluster has more pointers than its refcount says, QEMU can free it while something still points to it.
+The refcount table points to refcount blocks. Each block has the size of a cluster. A refcount has 1, 2, 4, 8,
+16, 32 or 64 bits. Several refcounts of fewer than 8 bits share a byte, and the first of these refcounts is in
+the lowest bits. Refcounts of 16 bits and more are big-endian. If a cluster has more references than its
+refcount, QEMU can free the cluster while an entry still points to it.
 """
 
 from array import array
@@ -16,20 +17,20 @@ from operator import eq
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.fields import big_endian
 
-#: The array type code for each width of a refcount in bits.
+#: The array type code for each width of a refcount in bits. Narrower refcounts share a byte.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
 
 class Refcounts:
-    """The refcounts in the refcount blocks that are held.
+    """The refcounts in the refcount blocks that have been read.
 
     Args:
-        bits: The bits of a refcount.
-        per_block: How many refcounts a block has.
-        table: The offsets of the blocks, as far as the refcount table is held; zero if there is no block.
-        blocks: The blocks that are held completely, by their offset.
-        whole: Whether all of the refcount table is held.
-        shared: Whether clusters whose refcounts are not held may have several pointers.
+        bits: The width of a refcount in bits.
+        per_block: The number of refcounts in a block.
+        table: The entries of the refcount table that have been read: offsets of blocks, or zero for no block.
+        blocks: The blocks that have been read completely, by their offset.
+        whole: Whether the whole refcount table has been read.
+        shared: Whether a cluster may have several references if its refcount has not been read.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class Refcounts:
         self._shared = shared
 
     def exceeded(self, clusters: Sequence[int], times: int = 1) -> int | None:
-        """The number of a cluster that has more pointers than its refcount says; `None` if there is none.
+        """Return the number of a cluster that has more references than its refcount, or `None`.
 
         Args:
-            clusters: The numbers of the clusters, sorted; a cluster is listed once for each pointer to it.
-            times: How many pointers each list entry stands for.
+            clusters: The numbers of the clusters in ascending order. A number may occur several times.
+            times: The number of references for each time that a cluster's number occurs.
         """
         start = 0
         while start < len(clusters):
@@ -69,7 +70,13 @@ class Refcounts:
         return None
 
     def _exceeded_in(self, places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
-        """Like `exceeded`, for places within one block, whose refcounts are `counts`."""
+        """Return the place of a cluster that has more references than its refcount, or `None`.
+
+        Args:
+            places: The places of the clusters' refcounts within one block, in ascending order.
+            counts: The refcounts of the block, or `None` if the block has not been read.
+            times: The number of references for each time that a place occurs.
+        """
         if counts is None:
             if self._shared:
                 return None
@@ -79,7 +86,7 @@ class Refcounts:
         return _repeated(places, counts, times)
 
     def _counts(self, block: int) -> "Sequence[int] | None":
-        """The refcounts in a block; `None` if they are not held."""
+        """Return the refcounts in a block, or `None` if they have not been read."""
         if block >= len(self._table):
             return bytes(self._per_block) if self._whole else None
         if not self._table[block]:
@@ -89,7 +96,7 @@ class Refcounts:
 
 
 def decoded(block: bytes, bits: int) -> Sequence[int]:
-    """The refcounts of a block."""
+    """Return the refcounts in a block; `bits` is the width of a refcount."""
     if bits in CODES:
         return big_endian(CODES[bits], block)
     mask, shifts = (1 << bits) - 1, range(0, 8, bits)
@@ -97,7 +104,10 @@ def decoded(block: bytes, bits: int) -> Sequence[int]:
 
 
 def _repeated(places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
-    """A place that the sorted list has more often than its refcount allows; `None` if there is none."""
+    """Return a place that occurs several times and has more references than its refcount, or `None`.
+
+    If `counts` is `None`, every place that occurs several times has too many references.
+    """
     if not any(map(eq, places, islice(places, 1, None))):
         return None
     for place, _ in groupby(one for one, other in pairwise(places) if one == other):
