@@ -89,7 +89,7 @@ def test_a_failure_is_trouble_unless_it_is_poison(
     accounts: Accounts, store: RedisStore, letters: DeadLetters
 ) -> None:
     store.write(report(Status.FAILED, etag=None, reason="network"), job_id="other", sequencer=None)
-    letters.add(Dead.entry(Entry(JOB.id, (JOB,)), "poison: 3 workers were lost with it"))
+    letters.add(Dead.entry(Entry(JOB.id, (JOB,)), "poison: workers lost while they scanned it: 3"))
     assert accounts.settle([JOB], [], STORED) == {"failed": 1}
     assert accounts.trouble.count == {"failed": 1}
 

@@ -265,7 +265,9 @@ class TestUndecided:
         site.run(BATCH, patience=0)
 
         assert site.statuses() == ALL_SAFE | {"job-1": [Status.FAILED]}
-        assert site.given_up == {"job-1": "network: 2 times network. The last error: no route"}
+        assert site.given_up == {
+            "job-1": "network: attempts that failed with network: 2. The last error: no route"
+        }
         assert site.ledger.is_done(BATCH.id)
 
     def test_a_bug_of_ours_is_given_up_after_a_few_times(self, site: Site) -> None:
@@ -369,7 +371,7 @@ class TestLostWorkers:
         site.run(alone)
 
         assert site.recorded["job-0"][0].reasons == ("poison",)
-        assert site.given_up == {"job-0": f"poison: {MAX_LOST} workers were lost with it"}
+        assert site.given_up == {"job-0": f"poison: workers lost while they scanned it: {MAX_LOST}"}
         assert site.scanned == []
         assert site.ledger.is_done("alone")
 

@@ -82,9 +82,10 @@ class TestUndecided:
         attempts.undecided("job", "network", "no route")
 
         assert str(attempts.history("job")) == (
-            "1 workers were lost with it; 1 times network; 1 times slow_down. The last error: no route"
+            "workers lost while they scanned it: 1; attempts that failed with network: 1; "
+            "attempts that failed with slow_down: 1. The last error: no route"
         )
-        assert str(attempts.history("unknown")) == "no attempt is known"
+        assert str(attempts.history("unknown")) == "no attempts are recorded"
 
     def test_an_error_of_any_length_and_text_is_kept_in_part(self, attempts: Attempts) -> None:
         attempts.undecided("job", "network", "\udcff" + "x" * 100_000)

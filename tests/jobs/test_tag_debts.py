@@ -98,7 +98,9 @@ class TestOwed:
         assert owed.times == 2
         assert owed.since is not None
         assert (
-            str(owed.history) == "1 times network; 1 times slow_down. The last error: the connection failed"
+            str(owed.history)
+            == "attempts that failed with network: 1; attempts that failed with slow_down: 1. "
+            "The last error: the connection failed"
         )
 
     def test_nothing_is_known_of_an_object_that_owes_nothing(self, debts: TagDebts) -> None:

@@ -1,1 +1,1 @@
-"""Jobs, and the ledger of those that have no verdict yet."""
+"""Scan jobs, and the ledger, which records the jobs that have no verdict yet."""

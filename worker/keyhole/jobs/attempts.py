@@ -1,14 +1,14 @@
-"""Attempts: which worker scans a job, how many workers were lost with it, and why it is still undecided.
+"""Attempts to scan a job: the worker that scans it, the workers lost meanwhile, and the failures of S3.
 
-- The start of an attempt is recorded before the work, because a job that kills its worker leaves no other
-  trace. If the next start finds an attempt that never ended, and its worker is dead, that worker counts as
-  lost.
-- An attempt without a verdict is *released* or *undecided*, and does not count as lost. It is released if it
-  was interrupted, for example by a time limit or because the worker was told to stop. It is undecided if S3
-  or the network failed.
+- A worker records the start of an attempt before it scans, because a job that kills its worker leaves no
+  other trace. If the next attempt finds that the previous one never ended, and the worker of the previous
+  attempt is dead, then that worker is counted as lost.
+- An attempt that ends without a verdict is *released* or *undecided*; its worker is not counted as lost. The
+  attempt is released if it was interrupted, for example by a time limit or by the shutdown of the worker. It
+  is undecided if S3 or the network failed.
 
-What it can't do: `start` records the new worker before it counts a lost one. If the new worker is killed in
-between, the lost one is not counted.
+What it can't do: `start` records the new worker before it counts the lost worker. If the new worker is killed
+between these two steps, the lost worker is never counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ import redis
 from keyhole.jobs import ledger_scripts
 from keyhole.store import keys
 
-#: The longest error that is kept, in characters.
+#: Longer error messages are cut to this number of characters.
 LONGEST_ERROR: Final = 2000
 
 
 class Start(NamedTuple):
-    """The start of an attempt: how many workers were lost with the job, and the run of the Redis server.
+    """The start of an attempt: the number of workers lost so far while they scanned the job, and a run id.
 
-    Each start of a Redis server has an id of its own, its `run_id`.
+    `run` is the `run_id` of the Redis server, which changes whenever the server restarts.
     """
 
     lost: int
@@ -36,7 +36,11 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """The undecided attempts at a job: all, those for the last reason, and seconds since the first."""
+    """The number of undecided attempts at a job.
+
+    `times` counts all of them; `alike` counts those with the same reason as the last one. `seconds` is the
+    time since the first undecided attempt.
+    """
 
     times: int
     alike: int
@@ -45,7 +49,11 @@ class Undecided:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All attempts at a job. `reasons` counts the undecided ones by reason; `error` is the last error."""
+    """A summary of all attempts at a job.
+
+    `lost` is the number of lost workers, `undecided` the number of undecided attempts. `reasons` counts the
+    undecided attempts by reason code. `error` is the last error message.
+    """
 
     lost: int
     undecided: int
@@ -53,15 +61,17 @@ class History:
     error: str
 
     def __str__(self) -> str:
-        """The history in one sentence, for a dead letter."""
-        told = [f"{self.lost} workers were lost with it"] if self.lost else []
-        told += [f"{times} times {reason}" for reason, times in sorted(self.reasons.items())]
-        attempts = "; ".join(told) or "no attempt is known"
+        """The history in one line, for a dead letter."""
+        told = [f"workers lost while they scanned it: {self.lost}"] if self.lost else []
+        told += [
+            f"attempts that failed with {reason}: {times}" for reason, times in sorted(self.reasons.items())
+        ]
+        attempts = "; ".join(told) or "no attempts are recorded"
         return f"{attempts}. The last error: {self.error}" if self.error else attempts
 
 
 class Attempts:
-    """The attempts at jobs in Redis, which are kept for `seconds` after the last one."""
+    """The attempts at jobs, stored in Redis. A job's attempts expire `seconds` after the last one."""
 
     def __init__(self, client: redis.Redis, *, seconds: int) -> None:
         self._client = client
@@ -71,10 +81,10 @@ class Attempts:
         self._undecided = client.register_script(ledger_scripts.UNDECIDED)
 
     def start(self, job_id: str, worker: str, is_alive: Callable[[str], bool]) -> Start:
-        """Record that a worker starts an attempt, and return how many workers were lost with the job.
+        """Record that a worker starts an attempt, and return how many workers this job has lost so far.
 
-        `is_alive` returns whether the worker of a name is alive. A worker that is alive was not lost: the job
-        was delivered twice, and both workers scan it.
+        `is_alive` takes the name of a worker and returns whether it is alive. If the worker of an unfinished
+        attempt is alive, it was not lost: the broker delivered the job twice, and both workers scan it.
         """
         before, lost, run = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
         name = bytes(before).decode(errors="replace")
@@ -83,9 +93,9 @@ class Attempts:
         return Start(int(lost), bytes(run).decode())
 
     def release(self, job_ids: Sequence[str], worker: str) -> None:
-        """Record that a worker's attempts at jobs were interrupted.
+        """Record that a worker's attempts at these jobs were interrupted.
 
-        If another worker has started a job since, its attempt is not changed.
+        If another worker has started an attempt at one of the jobs since then, that attempt is not changed.
         """
         if not job_ids:
             return
@@ -95,7 +105,10 @@ class Attempts:
             pipe.execute()
 
     def undecided(self, job_id: str, reason: str, error: str, *, bucket: str = "") -> Undecided:
-        """Record that an attempt was undecided, and why; `bucket` counts it as a failure of that bucket."""
+        """Record an undecided attempt and its reason code.
+
+        If `bucket` is not empty, also count a failure of that bucket for the current minute.
+        """
         times, alike, seconds = self._undecided(
             keys=[keys.attempts(job_id), keys.LEDGER_CLOCK],
             args=[
@@ -109,20 +122,20 @@ class Attempts:
         return Undecided(int(times), int(alike), float(seconds))
 
     def record_error(self, job_id: str, error: str) -> None:
-        """Record the error of an attempt that does not end."""
+        """Record an error message of an attempt, but not the attempt's end."""
         self._client.hset(
             keys.attempts(job_id), "error", error[:LONGEST_ERROR].encode(errors="backslashreplace")
         )
 
     def unfinished_among(self, job_ids: Sequence[str]) -> set[str]:
-        """Return those of the jobs that have an attempt that never ended."""
+        """Return the ids of the jobs whose last attempt has no recorded end."""
         with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hexists(keys.attempts(job_id), "started")
             return {job_id for job_id, lost in zip(job_ids, pipe.execute(), strict=True) if lost}
 
     def history(self, job_id: str) -> History:
-        """Return all that is known of the attempts at a job."""
+        """Return a summary of the attempts at a job."""
         found = cast("dict[bytes, bytes]", self._client.hgetall(keys.attempts(job_id)))
         fields = {name.decode(): value for name, value in found.items()}
         reasons = {

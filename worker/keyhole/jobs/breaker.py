@@ -1,7 +1,7 @@
-"""A circuit breaker for each bucket. It opens if most scans end undecided; then one object probes the bucket.
+"""A circuit breaker for each bucket. It opens if most scans of the bucket end undecided.
 
-Each process has breakers of its own, so a worker with a broken network does not stop workers with a healthy
-one.
+While a breaker is open, work on its bucket is postponed, and every few seconds the worker scans one object as
+a probe. Breakers are local to a process, so a worker with a broken network does not stop other workers.
 """
 
 import logging
@@ -14,14 +14,14 @@ from typing import Final
 
 _log = logging.getLogger(__name__)
 
-#: The last scans of a bucket that count, and the fewest that can open its breaker.
+#: A breaker considers the last WINDOW scans of its bucket, and opens only after at least MIN_SCANS scans.
 WINDOW, MIN_SCANS = 20, 8
-#: The share of undecided scans above which the breaker opens.
+#: The breaker opens if more than this fraction of the scans is undecided.
 MAX_UNDECIDED_SHARE: Final = 0.5
 #: Seconds between two probes.
 PROBE_SECONDS: Final = 5.0
-#: Seconds by which work on a bucket with an open breaker is postponed: as long as it has been open, within
-#: these limits.
+#: The limits, in seconds, of the delay of work on a bucket with an open breaker. Within them, the delay is
+#: the time for which the breaker has been open.
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0
 
 
@@ -33,9 +33,9 @@ class _Bucket:
 
 
 class Breaker:
-    """The breakers of all buckets that this process has scanned. Threads may share it.
+    """The breakers of all buckets that this process has scanned. Threads can share this object.
 
-    `on_open` is called whenever a breaker opens, and whenever a probe fails.
+    `on_open` is called whenever a breaker opens, and whenever a probe of an open breaker fails.
     """
 
     def __init__(
@@ -47,7 +47,10 @@ class Breaker:
         self._buckets: dict[str, _Bucket] = {}
 
     def allows(self, bucket: str) -> bool:
-        """Whether an object of the bucket may be scanned now. An open breaker allows a probe now and then."""
+        """Whether the caller can scan an object of the bucket now.
+
+        An open breaker allows one probe every `PROBE_SECONDS`.
+        """
         with self._lock:
             state = self._buckets.get(bucket)
             if state is None or state.opened_at is None:
@@ -59,7 +62,7 @@ class Breaker:
             return True
 
     def retry_after(self, bucket: str) -> float:
-        """Seconds after which to try the bucket again."""
+        """Seconds to wait before the next attempt at an object of the bucket."""
         with self._lock:
             state = self._buckets.get(bucket)
             if state is None or state.opened_at is None:
@@ -73,13 +76,13 @@ class Breaker:
             return tuple(name for name, state in self._buckets.items() if state.opened_at is not None)
 
     def record(self, bucket: str, *, decided: bool, reason: str = "") -> None:
-        """Record how a scan of the bucket ended."""
+        """Record whether a scan of the bucket led to a verdict; if not, `reason` is its reason code."""
         with self._lock:
             state = self._buckets.setdefault(bucket, _Bucket())
             state.decided.append(decided)
             if state.opened_at is not None:
                 if decided:
-                    _log.warning("bucket %s answers again; its objects are scanned", bucket)
+                    _log.warning("bucket %s responds again; its objects are scanned again", bucket)
                     state.opened_at = None
                     state.decided.clear()
                 else:
@@ -91,8 +94,8 @@ class Breaker:
                 state.opened_at = self._clock()
                 state.next_probe_at = state.opened_at + PROBE_SECONDS
                 _log.error(
-                    "%d of the last %d scans of bucket %s ended undecided (%s); its work is postponed, "
-                    "and one object every %d seconds tries again",
+                    "%d of the last %d scans of bucket %s ended without a verdict (%s); its work is "
+                    "postponed, and one object is scanned every %d seconds as a probe",
                     undecided,
                     len(state.decided),
                     bucket,

@@ -1,9 +1,10 @@
-"""Watches running attempts, and finds those that use more CPU time than any budget allows.
+"""Watches running attempts, and finds the attempts that use more CPU time than every budget allows.
 
-A scan checks its budget itself. If it does not, because it loops in a library or has a bug, the CPU time of
-its thread shows that. An attempt that only waits ends at the time limit of its message.
+A scan normally checks its own budget. If it does not, because a library loops or the scan has a bug, the CPU
+time of its thread exceeds the budget. An attempt that only waits uses no CPU time; the time limit of its
+message ends it.
 
-If the system has no clocks for threads (macOS), no attempt is found.
+On systems without a CPU clock per thread (macOS), this module finds no attempts.
 """
 
 import threading
@@ -16,7 +17,7 @@ _HAS_CLOCKS: Final = hasattr(time, "pthread_getcpuclockid")
 
 
 class _Attempt(NamedTuple):
-    """The thread of an attempt, the clock of its CPU time if there is one, and that clock's first reading."""
+    """A running attempt: its thread, the thread's CPU clock (`None` on macOS), and the clock at the start."""
 
     thread: int
     clock: int | None
@@ -24,10 +25,10 @@ class _Attempt(NamedTuple):
 
 
 class CpuWatch:
-    """The attempts that run in this process's threads, by the ids of their jobs.
+    """The attempts that run in this process's threads, identified by their job ids.
 
     Args:
-        cpu_seconds: More CPU time than any attempt may use by its budget.
+        cpu_seconds: A limit of CPU time that is higher than every attempt's budget.
     """
 
     def __init__(self, cpu_seconds: float) -> None:
@@ -37,7 +38,7 @@ class CpuWatch:
         self._interrupted: list[str] = []
 
     def begin(self, job_id: str) -> None:
-        """Record that this thread begins an attempt."""
+        """Record that the calling thread begins an attempt."""
         thread = threading.get_ident()
         clock = time.pthread_getcpuclockid(thread) if _HAS_CLOCKS else None
         attempt = _Attempt(thread, clock, time.thread_time())
@@ -45,7 +46,7 @@ class CpuWatch:
             self._running[job_id] = attempt
 
     def end(self, job_id: str, *, known: bool) -> None:
-        """Record that an attempt ended. `known` is false if it raised, so that its outcome is unknown."""
+        """Record that an attempt ended. If `known` is false, its outcome is unknown; see `unfinished`."""
         with self._lock:
             del self._running[job_id]
             if not known:
@@ -53,18 +54,18 @@ class CpuWatch:
 
     @property
     def running(self) -> dict[str, int]:
-        """The jobs whose attempts have not ended, and their threads."""
+        """The ids of the jobs whose attempts are running, and the thread of each."""
         with self._lock:
             return {job_id: attempt.thread for job_id, attempt in self._running.items()}
 
     @property
     def unfinished(self) -> list[str]:
-        """The jobs whose attempts have raised or have not ended."""
+        """The ids of the jobs whose attempts are still running or ended with an unknown outcome."""
         with self._lock:
             return [*self._interrupted, *self._running]
 
     def overdue(self) -> Collection[str]:
-        """The jobs whose attempts have used too much CPU time."""
+        """The ids of the jobs whose running attempts have used more than `cpu_seconds` of CPU time."""
         with self._lock:
             running = dict(self._running)
         return {job_id for job_id, attempt in running.items() if self._used(attempt) > self._cpu_seconds}

@@ -1,19 +1,20 @@
-"""Delays between attempts: exponential back-off with jitter."""
+"""Delays between attempts, by exponential back-off with jitter."""
 
 import random
 from typing import Final
 
-#: Seconds of the first delay, and of the longest.
+#: The first delay and the longest delay, in seconds.
 FIRST_DELAY, LONGEST_DELAY = 5.0, 60.0
-#: The jitter, as a share of the delay. Without it, all failed work would be due at the same moment.
+#: The largest jitter, as a fraction of the delay. Without jitter, all work that failed at the same time would
+#: also be tried again at the same time.
 _JITTER: Final = 0.25
 
 
 def delay_after(times: int) -> float:
-    """Return the seconds to wait after `times` failed attempts (at least one)."""
+    """Return the delay in seconds after `times` failed attempts; `times` is at least 1."""
     return min(FIRST_DELAY * 2.0 ** min(times - 1, 10), LONGEST_DELAY)
 
 
 def jittered(seconds: float) -> float:
-    """Add jitter to a delay."""
+    """Return a delay with random jitter added or subtracted."""
     return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret

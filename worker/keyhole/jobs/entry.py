@@ -1,4 +1,4 @@
-"""An entry of the ledger: the jobs that travel in one message."""
+"""An entry of the ledger, which consists of the jobs of one message."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,16 +9,17 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
 
-#: Seconds without a heartbeat after which the lease of an entry has expired: six heartbeats.
+#: The lease of an entry expires after this many seconds without a heartbeat: the time of six heartbeats.
 LEASE_SECONDS: Final = 30.0
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The jobs of one message, its queue, and the audit that it belongs to. The same id is the same work.
+    """The jobs of one message, the message's queue, and the id of the audit that it belongs to, if any.
 
-    `part_of` is the id of the entry that was split into this one and others.
+    Two entries with the same id are the same work. `part_of` is set if this entry is a part of an entry that
+    was split; it is the id of that original entry.
     """
 
     id: str
@@ -28,13 +29,13 @@ class Entry:
     part_of: str | None = None
 
 
-#: An entry as JSON, in messages and in the ledger. Unknown fields are refused.
+#: Converts entries to the JSON of messages and of the ledger, and back. Unknown fields are refused.
 ENTRY: Final = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenEntry:
-    """An entry that lacks verdicts, and the time of its last activity (UTC, by the ledger's clock)."""
+    """An open entry and the time of its last activity (UTC, by the ledger's clock)."""
 
     entry: Entry
     last_active_at: datetime

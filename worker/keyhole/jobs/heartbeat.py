@@ -1,7 +1,7 @@
-"""The heartbeat of a worker process, which renews the leases of all entries that the process works on.
+"""The heartbeat of a worker process renews the leases of all entries that the process works on.
 
-One thread in a process sends it every few seconds. If the heartbeats of an entry end, the sweep reclaims its
-lease (`jobs.sweep`).
+One thread in each process sends heartbeats every few seconds. If the heartbeats for an entry stop, the sweep
+reclaims its lease (`jobs.sweep`).
 """
 
 import logging
@@ -20,7 +20,7 @@ from keyhole.jobs.liveness import Liveness
 
 _log = logging.getLogger(__name__)
 
-#: Seconds from one heartbeat to the next. A lease expires after six failed heartbeats.
+#: Seconds between two heartbeats. A lease expires after six missing heartbeats.
 BEAT_SECONDS: Final = 5.0
 
 
@@ -32,10 +32,11 @@ class Heartbeat:
         self._liveness = liveness
         self._seconds = seconds
         self._lock = threading.Lock()
-        # When this process began to work on an entry, by queue and entry id.
+        # For each queue and entry id, when this process began to work on the entry (`time.monotonic`).
         self._held: dict[str, dict[str, float]] = {}
         self._unreleased: list[tuple[Entry, str, list[str]]] = []
-        # Held while pending entries are released, so that none of these entries is begun meanwhile.
+        # A thread holds this lock while it releases pending entries, so that no other thread begins one of
+        # these entries at the same time.
         self._releasing = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -56,19 +57,21 @@ class Heartbeat:
     def release(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
         """Release an entry whose work was interrupted, and the attempts at its jobs.
 
-        If Redis does not answer, release them when it answers again: these attempts must not count as lost.
-        If a worker gets the entry's message in the meantime, it finds a valid lease and drops the message. So
-        the entry is postponed only briefly.
+        If Redis does not respond, the release is repeated when it responds again. Without the release, these
+        attempts would be counted as lost workers.
+
+        The entry is also postponed, by a few seconds: if another worker received the entry's message before
+        the release, that worker found a valid lease and dropped the message.
         """
         try:
             self._release(entry, worker, job_ids)
         except redis.RedisError as error:
-            _log.warning("entry %s is released later, because Redis is away: %s", entry.id, error)
+            _log.warning("Redis does not respond; entry %s will be released later: %s", entry.id, error)
             with self._lock:
                 self._unreleased.append((entry, worker, job_ids))
 
     def release_pending(self) -> None:
-        """Release the entries that could not be released before."""
+        """Release the entries whose release failed before."""
         with self._releasing:
             with self._lock:
                 unreleased, self._unreleased = self._unreleased, []
@@ -76,12 +79,12 @@ class Heartbeat:
                 self.release(*interrupted)
 
     def release_before(self, entry: Entry) -> None:
-        """Do a pending release of an entry that this process is about to begin again.
+        """Complete the pending release of an entry that this process is about to begin again.
 
-        If it were done later, it would end the new lease.
+        A later release would end the new lease.
 
         Raises:
-            redis.RedisError: Redis still does not answer.
+            redis.RedisError: Redis still does not respond.
         """
         with self._releasing:
             with self._lock:
@@ -108,4 +111,4 @@ class Heartbeat:
                     self._liveness.beat(busy_seconds=time.monotonic() - began)
                     self._ledger.leases.renew(queue, ids)
                 except redis.RedisError as error:
-                    _log.warning("no heartbeat for %d entries of %s: %s", len(ids), queue, error)
+                    _log.warning("the heartbeat for %d entries of %s failed: %s", len(ids), queue, error)

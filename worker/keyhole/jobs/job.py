@@ -1,7 +1,7 @@
-"""A scan job: one object to scan.
+"""A scan job, which names one object to scan.
 
-A job is JSON in a Celery message and in the ledger. So every field is plain data, and unknown fields are
-refused.
+Celery messages and the ledger contain jobs as JSON. So every field is plain data, and a job with unknown
+fields is refused.
 """
 
 from uuid import uuid4
@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 class ScanJob(BaseModel):
     """One object to scan.
 
-    `id` identifies the work: the same id is the same work, and its verdict is written once. `sequencer` is
-    from the S3 event, if one led to the job; it orders the changes of one key (hexadecimal, compared as text
-    after padding).
-    `other_key` is set if it is unclear whether the event URL-encoded the key; it is scanned if no object has
-    the first key. `storage_class` is from a listing and decides the price; `None` is S3 Standard.
+    `id` identifies the job: two jobs with the same id are the same work, and their verdict is written only
+    once. `sequencer` comes from the S3 event that led to the job, if there was an event. It orders the
+    changes of one key: pad two values to the same length, and compare these hexadecimal digits as text.
+
+    `other_key` is set if it is unclear whether the event's key is URL-encoded. If no object has the key
+    `key`, the worker scans the object with the key `other_key`. `storage_class` comes from a listing and
+    determines the price of requests; `None` means S3 Standard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,11 +1,11 @@
-"""Leases: which worker process works on an entry. So no two work on it, and a lost worker is noticed.
+"""Leases on entries: only one worker process works on an entry, and the sweep notices if the process dies.
 
     acquired ──► renewed by each heartbeat ──► released, or released and postponed
                       │
                       └──► no heartbeat for LEASE_SECONDS: reclaimed by the sweep, which sends the entry again
 
-The holder stays recorded after a reclaim: the next worker that acquires the entry learns that a worker was
-lost with it.
+When the sweep reclaims a lease, the name of the holder stays recorded. It tells the next worker that acquires
+the entry that the previous worker was lost.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Holder(NamedTuple):
 
 
 class Leases:
-    """The leases in Redis, through a client of `keyhole.store.connection.connect`."""
+    """The leases in Redis. The client comes from `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -38,12 +38,13 @@ class Leases:
         self._reclaim = client.register_script(ledger_scripts.RECLAIM)
 
     def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
-        """Acquire the lease of an entry, unless another process has a valid one and `force` is false.
+        """Acquire the lease of an entry, unless another process has a valid lease and `force` is false.
 
-        Also record that workers have come as far as this entry in its queue (see `Ledger.overtaken`).
+        Acquiring a lease also records that a worker has begun this entry of the queue (see
+        `Ledger.overtaken`).
 
         Returns:
-            The process that held the entry before and did not release it; `None` if there is none.
+            The process that held the lease before and did not release it; `None` if there is no such process.
         """
         before, beats = self._acquire(
             keys=[
@@ -67,7 +68,10 @@ class Leases:
         )
 
     def release(self, entry: Entry, holder: str, *, postponed: float | None = None) -> None:
-        """Release a lease, if this holder still has it. `postponed`: seconds until it is due again."""
+        """Release a lease if `holder` still has it.
+
+        If `postponed` is given, postpone the entry by that many seconds.
+        """
         self._release(
             keys=[
                 keys.ledger_open(entry.queue),
@@ -80,7 +84,7 @@ class Leases:
         )
 
     def reclaim(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """End up to `limit` leases without a heartbeat for `seconds`, and return their entries."""
+        """End up to `limit` leases whose last heartbeat is `seconds` old, and return their entries."""
         until = float(self._clock(keys=[keys.LEDGER_CLOCK])) - seconds
         expired = ids_by_activity(self._client, keys.ledger_held(queue), limit=limit, until=until)
         found = read_records(self._client, expired)
@@ -89,6 +93,6 @@ class Leases:
         return found
 
     def holder(self, entry_id: str) -> str | None:
-        """The process that works on an entry, or that was lost with it."""
+        """The process that works on an entry, or that was lost while it worked on it."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_HOLDERS, entry_id))
         return None if value is None else value.decode(errors="replace")

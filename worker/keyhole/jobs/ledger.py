@@ -1,43 +1,51 @@
-"""The ledger: all accepted work without a verdict, so that work survives a lost message or a lost worker.
+"""The ledger in Redis: it records all accepted work until its verdicts are written.
+
+If the broker loses a message or a worker dies, the work is still in the ledger and is sent again.
 
 Glossary:
 
 - *Job*: one object to scan.
-- *Entry*: the jobs of one message: one job, or a batch. It is *open* until all its verdicts are written.
-- *Record*: an entry as the ledger keeps it (`ledger_format`).
-- *Delivery*: the broker hands an entry's message to a worker. An entry may be delivered several times.
-- *Lease*: a worker process works on the entry. It holds the lease and renews it by heartbeats (`leases`).
+- *Entry*: the jobs of one message: a single job or a batch. It is *open* until all its verdicts are written.
+- *Record*: an entry as it is stored in Redis (`ledger_format`).
+- *Delivery*: the broker sends an entry's message to a worker. The broker can deliver an entry several times.
+- *Lease*: the right of one worker process to work on an entry. Its heartbeats renew the lease (`leases`).
 - *Attempt*: one scan of one job (`attempts`).
-- *Undecided*: an attempt that learned nothing of the object, because S3, the network or Redis failed.
-- *Postponed*: an entry with undecided jobs, which is due again later.
-- *Complete*: all verdicts of the entry are written. A marker stays, so that a late delivery is recognised.
-- *Activity*: an entry is recorded, sent again, acquired, renewed or released. *Idle* is the time since then.
-- *Sweep*: every few seconds one worker sends lost and due entries again (`sweep`).
-- *Dead letter*: work that is given up and kept for a person (`keyhole.intake.dead_letters`).
+- *Undecided*: an attempt without a verdict, because S3, the network or Redis failed.
+- *Postponed*: an entry with undecided jobs, which a worker will try again later.
+- *Complete*: all verdicts of the entry are written. A marker remains in Redis; it identifies a late delivery
+  of the same entry.
+- *Activity*: recording, resending, acquiring, renewing or releasing an entry. An entry is *idle* for the time
+  since its last activity.
+- *Sweep*: every few seconds, one worker resends the lost entries and the postponed entries that are due
+  (`sweep`).
+- *Dead letter*: a record of work that Keyhole gave up. A person decides what to do with it
+  (`keyhole.intake.dead_letters`).
 
 The life of an entry:
 
     recorded ──► published ──► leased: a worker works on it ──► complete: all its verdicts are written
       ▲                          │         │           │
-      │                          │         │           └──► split: its jobs go on as entries of their own
-      │                          │         └──► postponed: some objects are undecided; due later
+      │                          │         │           └──► split: new entries, its parts, replace it
+      │                          │         └──► postponed: some jobs are undecided; it is due later
       └── sent again ────────────┴── lost: its lease expired, or the broker lost its message
 
-- An entry is recorded *before* it is published. Recording it again changes nothing. Recording a complete
-  entry does not open it again.
-- The ledger has a clock of its own. It follows the server's clock, but never goes back and never jumps
-  (`ledger_scripts.NOW`), so the clocks of the hosts and of the server may be wrong.
-- A lost message is found by the order of its queue, which is first in, first out: an entry is overtaken if a
-  worker has begun another one that was recorded after its last activity. Its message must be gone.
-- An entry that is sent again too often without progress is discarded: it is neither open nor complete.
-- A Redis server that crashes loses its last writes, while workers live on. So a job is marked as done only in
-  the same run of the server in which its attempt began, and an entry is completed only if all its jobs are
-  marked. The marker is written after the verdict: if the marker is there, the verdict is, too.
+- An entry is recorded *before* it is published. Recording an open entry again changes nothing. Recording a
+  complete entry does not open it again.
+- The ledger uses its own clock. This clock follows the clock of the Redis server, but never goes back and
+  never jumps (`ledger_scripts.NOW`). So the ledger works even if the clocks of the hosts or of the server are
+  wrong.
+- Queues are first in, first out. So if a worker has begun an entry that was recorded after the last activity
+  of entry A, and no worker has begun A, then A was *overtaken*: the broker must have lost A's message.
+- An entry that was resent too often without progress is discarded: it is neither open nor complete.
+- If the Redis server crashes, it loses its last writes, while the workers keep running. So a job is marked as
+  done only if the server has not restarted since the attempt began, and an entry is completed only if all
+  its jobs are marked. The marker is written after the verdict, so a marker proves that the verdict is in
+  Redis.
 
-What it can't do: it is as durable as its Redis. If the server supports `WAITAOF`, recording waits until the
-entry is on its disk. FLUSHDB, eviction, or a fail-over to a replica that lags lose entries without a trace.
-Markers expire after `done_seconds`; a message that is delivered later is worked on again. That costs
-requests, but does not lead to a second verdict.
+What it can't do: it is only as durable as its Redis. If the server supports `WAITAOF`, `record` waits until
+the entry is on the server's disk. FLUSHDB, eviction, or a fail-over to a replica that lags lose entries
+without a trace. Markers expire after `done_seconds`. If the broker delivers a message after that, a worker
+scans its objects again. That costs requests, but does not write a second verdict.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,18 +61,20 @@ from keyhole.jobs.ledger_format import ids_by_activity, read_record, read_record
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: Ids in one MGET: the answer has some kilobytes, and the command does not hold up the server.
+#: The most ids in one MGET. The answer then has a few kilobytes, and the command does not block the server.
 _IDS_PER_COMMAND: Final = 1000
-#: Entries that were recorded less than this many seconds apart may be begun in another order: a bulk is
-#: recorded before it is published, and several consumers take its messages at once.
+#: Workers can begin two entries in a different order than they were recorded if these were recorded less than
+#: this many seconds apart: a bulk is recorded before it is published, and several workers consume its
+#: messages in parallel.
 _OUT_OF_ORDER_SECONDS: Final = 10.0
 
 
 class Ledger:
-    """The ledger in Redis, through a client of `keyhole.store.connection.connect`.
+    """The ledger in Redis. The client comes from `keyhole.store.connection.connect`.
 
-    Markers and attempts are kept for `done_seconds`. This must be longer than the broker may take to
-    deliver a message again (its visibility timeout); otherwise that message is worked on again.
+    Markers and attempts expire after `done_seconds`. This must be longer than the broker's visibility
+    timeout, after which it delivers a message again. Otherwise a worker scans the objects of that message
+    again.
     """
 
     def __init__(self, client: redis.Redis, *, done_seconds: int) -> None:
@@ -85,13 +95,18 @@ class Ledger:
     # Open entries
 
     def record(self, entry: Entry) -> bool:
-        """Record an entry before it is published; false if it is complete and need not be published."""
+        """Record an entry before it is published.
+
+        Returns:
+            False if the entry is already complete. Then the caller need not publish it.
+        """
         return bool(self.record_many([entry]))
 
     def record_many(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Record entries in one round trip, and return those that are not complete already.
+        """Record entries in one round trip, and return the entries that are not already complete.
 
-        When it returns, they are on the server's disk, if the server can tell (see `durability`).
+        If the server supports `WAITAOF`, the entries are on its disk when this method returns (see
+        `durability`).
         """
         if not entries:
             return []
@@ -114,7 +129,7 @@ class Ledger:
         )
 
     def get(self, entry_id: str) -> Entry | None:
-        """Return an open entry; `None` if it is not open, or cannot be read."""
+        """Return an open entry; `None` if the entry is not open, or its record cannot be parsed."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_ENTRIES, entry_id))
         return None if value is None else read_record(entry_id, value)
 
@@ -131,10 +146,10 @@ class Ledger:
         return self._client.zcard(keys.LEDGER_LATER)
 
     def split(self, entry: Entry, parts: Sequence[Entry]) -> list[Entry]:
-        """Record the parts of an entry, which are sent in its place, and return those to be published.
+        """Record the parts that replace an entry, and return the parts that the caller must publish.
 
-        The entry stays open until all of its jobs are done. If the entry is a part itself, it is complete at
-        once, and the new parts belong to the same whole entry.
+        The entry stays open until all of its jobs are done. If the entry is itself a part of another entry,
+        it becomes complete at once, and the new parts belong to that other entry.
         """
         with self._client.pipeline(transaction=True) as pipe:
             for part in parts:
@@ -156,10 +171,10 @@ class Ledger:
         return [part for part, opened in zip(parts, is_open, strict=True) if opened]
 
     def complete(self, entry: Entry, *, if_done: bool = False) -> bool:
-        """Complete an entry: remove it and its jobs' attempts, and leave a marker. It may be called twice.
+        """Complete an entry: remove it and its jobs' attempts, and write a marker. A second call is harmless.
 
-        With `if_done`, do so only if all of its jobs are marked, and return false if they are not: Redis may
-        have lost markers.
+        With `if_done`, complete it only if all of its jobs are marked as done. Otherwise return false: Redis
+        may have lost markers, and the verdicts with them.
         """
         completed = self._complete(
             keys=[
@@ -184,7 +199,7 @@ class Ledger:
         return bool(completed)
 
     def discard(self, entry: Entry) -> None:
-        """Remove an entry that is not complete and must not be sent again."""
+        """Remove an entry that is not complete, so that the sweep does not send it again."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.zrem(keys.ledger_open(entry.queue), entry.id)
             pipe.zrem(keys.ledger_held(entry.queue), entry.id)
@@ -202,21 +217,25 @@ class Ledger:
         return bool(self._client.exists(keys.entry_done(entry_id)))
 
     def is_done_or_split(self, entry_id: str) -> bool:
-        """Whether a delivery of this entry has nothing to do: the entry is complete, or its parts go on."""
+        """Whether a worker can drop a message with this entry.
+
+        That is so if the entry is complete, or if it was split: then its parts have their own messages.
+        """
         with self._client.pipeline(transaction=False) as pipe:
             pipe.exists(keys.entry_done(entry_id))
             pipe.sismember(keys.LEDGER_SPLIT, entry_id)
             return any(pipe.execute())
 
     def done_among(self, entry_ids: Sequence[str]) -> set[str]:
-        """Return those of the entries that were completed."""
+        """Return the ids of the entries that were completed within the last `done_seconds`."""
         return self._marked(entry_ids, keys.entry_done)
 
     def mark_done(self, job_id: str, *, run: str | None = None) -> bool:
-        """Mark a job of an open entry: its verdict is written, and the next delivery skips it.
+        """Mark a job of an open entry as done after its verdict is written. The next delivery skips the job.
 
-        `run` is the run of the Redis server in which the attempt began (`Attempts.start`). In another run the
-        job is not marked, and this returns false: the server may have lost the verdict.
+        `run` is the id of the run of the Redis server in which the attempt began (`Attempts.start`). If the
+        server was restarted since then, do not mark the job, and return false: the server may have lost the
+        verdict.
         """
         if run is not None:
             return bool(self._mark(keys=[keys.job_done(job_id)], args=[self._done_seconds, run]))
@@ -224,26 +243,26 @@ class Ledger:
         return True
 
     def job_done(self, job_id: str) -> bool:
-        """Whether a job of an open entry is marked. If the entry is complete, call `is_done` instead."""
+        """Whether a job of an open entry is marked as done. For a complete entry, call `is_done` instead."""
         return bool(self._client.exists(keys.job_done(job_id)))
 
     def jobs_done(self, entry: Entry) -> set[str]:
-        """Return the ids of those of an open entry's jobs that are marked."""
+        """Return the ids of the jobs of an open entry that are marked as done."""
         return self._marked([job.id for job in entry.jobs], keys.job_done)
 
     def mark_published(self, entry_ids: Sequence[str], seconds: int) -> None:
-        """Remember for `seconds` that entries were published, so that duplicates are not published."""
+        """Record for `seconds` that entries were published, so that the caller can skip duplicates."""
         with self._client.pipeline(transaction=False) as pipe:
             for entry_id in entry_ids:
                 pipe.set(keys.entry_published(entry_id), "1", ex=seconds)
             pipe.execute()
 
     def published_among(self, entry_ids: Sequence[str]) -> set[str]:
-        """Return those of the entries that `mark_published` still remembers."""
+        """Return the ids of the entries that have an unexpired marker of `mark_published`."""
         return self._marked(entry_ids, keys.entry_published)
 
     def _marked(self, of_ids: Sequence[str], marker_of: Callable[[str], str]) -> set[str]:
-        """Return those of the ids that have a marker."""
+        """Return the ids that have a marker."""
         marked: set[str] = set()
         for start in range(0, len(of_ids), _IDS_PER_COMMAND):
             ids = of_ids[start : start + _IDS_PER_COMMAND]
@@ -258,20 +277,20 @@ class Ledger:
         return bool(self._claim_sweep(keys=[keys.SWEEP, keys.LEDGER_CLOCK], args=[seconds]))
 
     def idle(self, queue: str, limit: int, *, seconds: float = 0.0) -> list[OpenEntry]:
-        """Return up to `limit` entries of a queue that have been idle for `seconds`, the longest first."""
+        """Return up to `limit` entries of a queue that have been idle for `seconds`, longest idle first."""
         return self._idle_until(queue, limit, self._now() - seconds)
 
     def overtaken(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """Return those entries of `idle` whose messages must be gone.
+        """Return the entries of `idle` that were overtaken: the broker must have lost their messages.
 
-        A worker has begun an entry of the queue that was recorded at least ten seconds after their last
-        activity.
+        An entry was overtaken if a worker has begun another entry of the queue that was recorded at least ten
+        seconds after the last activity of the first.
         """
         latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))
 
     def pop_due(self, limit: int) -> list[Entry]:
-        """Return up to `limit` postponed entries that are due. They are postponed no longer."""
+        """Return up to `limit` postponed entries that are due, and end their postponement."""
         due = self._pop_due(
             keys=[keys.LEDGER_LATER, keys.LEDGER_ENTRIES, keys.LEDGER_CLOCK],
             args=[limit, keys.LEDGER_OPEN_PREFIX],
@@ -279,9 +298,9 @@ class Ledger:
         return [found.entry for found in read_records(self._client, [(entry_id, 0.0) for entry_id in due])]
 
     def count_resend(self, entry: Entry) -> int:
-        """Count that an entry was sent again, and return the number of resends since it last made progress.
+        """Count a resend of an entry, and return the number of resends since it last made progress.
 
-        This counts as activity.
+        The call also updates the entry's last activity.
         """
         return int(
             self._count_resend(
@@ -296,12 +315,12 @@ class Ledger:
         )
 
     def resend_count(self, entry: Entry) -> int:
-        """Return what `count_resend` last returned for an open entry; 0 if it was not sent again."""
+        """Return the number of resends that `count_resend` recorded last for an open entry; 0 for none."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id))
         return int(value.partition(b" ")[0]) if value else 0
 
     def made_progress(self, entry: Entry) -> bool:
-        """Whether jobs of an open entry were done since it was last sent again."""
+        """Whether jobs of an open entry were marked as done since its last resend."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id)) or b""
         return len(self.jobs_done(entry)) > int(value.partition(b" ")[2] or 0)
 
@@ -310,5 +329,5 @@ class Ledger:
         return read_records(self._client, found)
 
     def _now(self) -> float:
-        """The ledger's clock, in epoch seconds."""
+        """The time of the ledger's clock, in epoch seconds."""
         return float(self._clock(keys=[keys.LEDGER_CLOCK]))

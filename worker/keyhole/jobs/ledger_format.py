@@ -1,13 +1,14 @@
-"""How a record of the ledger is written in Redis. Only this module knows it.
+"""The format of the ledger's records in Redis. No other module depends on it.
 
-A record is the time when it was made, a space, and the entry:
+A record consists of the time of its creation, a space, and the entry:
 
     1764340000.123456 {"id": "…", "jobs": […], "queue": "…", …}
 
 - The time is in epoch seconds, by the ledger's clock.
 - The entry is `keyhole.jobs.entry.ENTRY` as JSON.
 
-Lua scripts use the functions in `LUA`; Python uses `read_record` and `read_records`.
+Lua scripts read and write records with the functions in `LUA`. Python reads them with `read_record` and
+`read_records`.
 """
 
 import logging
@@ -25,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 #: Lua functions that write and read records.
 LUA: Final = """
--- Adds an entry to the ledger, unless it is there already.
--- `open`: zset of the queue's open entries; `records`: hash of all records; `at`: the ledger's clock
+-- Adds an entry to the ledger, unless the ledger already has it.
+-- `open`: zset of the queue's open entries; `records`: hash of all records; `at`: time by the ledger's clock
 local function open_entry(open, records, id, json, at)
     local recorded = string.format('%.6f', at)
     if redis.call('HSETNX', records, id, recorded .. ' ' .. json) == 1 then
@@ -34,12 +35,12 @@ local function open_entry(open, records, id, json, at)
     end
 end
 
--- When a record was made; nil if it cannot be read.
+-- The creation time of a record; nil if it cannot be parsed.
 local function recorded_at(record)
     return tonumber(string.match(record, '^[%d.]+'))
 end
 
--- The entry of a record as a table; nil if there is no record, or it cannot be read.
+-- The entry in a record as a table; nil if there is no record, or the entry cannot be parsed.
 local function entry_of(record)
     local readable, entry = pcall(cjson.decode, string.match(record or '', '{.*') or '')
     return readable and type(entry) == 'table' and entry or nil
@@ -48,19 +49,19 @@ end
 
 
 def read_record(entry_id: bytes | str, record: bytes) -> Entry | None:
-    """Return the entry of a record. If it cannot be read, log that and return `None`."""
+    """Return the entry in a record. If the record cannot be parsed, log a warning and return `None`."""
     try:
         return ENTRY.validate_json(record.partition(b" ")[2])
-    except ValueError as error:  # pydantic's ValidationError is one, and so is a wrong encoding
+    except ValueError as error:  # ValidationError and UnicodeDecodeError are subclasses of ValueError
         _log.warning("ledger entry %r cannot be read and is not changed: %s", entry_id, _reason(error))
         return None
 
 
 def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
-    """Return the entries of these ids, each of which comes with its last activity in epoch seconds.
+    """Return the open entries with these ids. `found` has ids and times of last activity (epoch seconds).
 
-    Entries that are complete by now are left out. So are unreadable ones, such as those of a later version;
-    they are logged and stay in the ledger.
+    The result does not contain entries that have become complete. It does not contain entries that cannot be
+    parsed either, such as those of a later version; they are logged and stay in the ledger.
     """
     if not found:
         return []
@@ -76,9 +77,9 @@ def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> l
 def ids_by_activity(
     client: redis.Redis, zset: str, *, limit: int, until: float | None = None
 ) -> list[tuple[bytes, float]]:
-    """Return up to `limit` ids of a zset, the least recently active first, with that time (epoch seconds).
+    """Return up to `limit` ids of a zset and their last activity (epoch seconds), least recent first.
 
-    With `until`, only those whose last activity was before that time.
+    With `until`, return only ids whose last activity was at or before that time.
     """
     found = client.zrange(
         zset,
@@ -89,12 +90,12 @@ def ids_by_activity(
         num=limit,
         withscores=True,
     )
-    # redis-py's type covers every option and protocol; with scores and protocol 2 it is this.
+    # redis-py's declared type covers all options and protocols. With scores and protocol 2 the type is this.
     return cast("list[tuple[bytes, float]]", found)
 
 
 def _reason(error: ValueError) -> str:
-    """The first problem of a record, in one line."""
+    """The first error in a record, in one line."""
     if isinstance(error, ValidationError):
         return error.errors(include_url=False, include_context=False)[0]["msg"]
     return str(error)

@@ -1,24 +1,25 @@
-"""The Lua scripts by which the ledger takes each step atomically. `store.keys` says what the keys hold.
+"""Lua scripts that make each step of the ledger atomic. `store.keys` documents the keys.
 
-Every script that needs the time takes it from the ledger's clock (`NOW`). That clock follows the server's
-clock but never goes back and never jumps forward. So no entry looks idle because the server's clock was set
-or the server was frozen.
+Scripts read the time from the ledger's clock (`NOW`). The ledger's clock follows the clock of the Redis
+server, but never goes back and never jumps forward. So if someone sets the server's clock, or the server is
+frozen for a while, entries do not appear to have been idle.
 """
 
 from typing import Final
 
 from keyhole.jobs.ledger_format import LUA
 
-#: The clock's largest step. Workers sweep and send heartbeats more often than this. A longer gap means that
-#: the server was frozen, its clock was set, or no worker ran; entries did not become idle in that time.
+#: The largest step of the ledger's clock, in seconds. Sweeps and heartbeats read the clock more often than
+#: this. A longer gap means that the server was frozen, its clock was set, or no worker ran. Such a gap must
+#: not make entries idle.
 MAX_STEP_SECONDS: Final = 10
 
-#: Seconds for which the failures of a minute are kept.
+#: Seconds after which the failure counts of a minute expire.
 FAILURES_SECONDS: Final = 1800
 
 NOW: Final = f"""
--- The ledger's clock in epoch seconds: `clock` is a hash of `server` (the server's clock at the last reading)
--- and `ledger` (this clock at that moment).
+-- Reads the ledger's clock, in epoch seconds. `clock` is the key of a hash with the values of the last
+-- reading: `server` (the server's clock) and `ledger` (the ledger's clock).
 local function now(clock)
     local time = redis.call('TIME')
     local server = time[1] + time[2] / 1e6
@@ -33,8 +34,8 @@ local function text(seconds) return string.format('%.6f', seconds) end
 """
 
 RUN: Final = """
--- The id of this run of the server. After a restart, writes of this run that were not on disk may be lost.
--- Empty if INFO is forbidden.
+-- The id of the server's current run, which changes when the server restarts. A restart can lose writes that
+-- were not on disk. The id is empty if the server forbids INFO.
 local function run()
     local info = redis.pcall('INFO', 'server')
     return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
@@ -43,16 +44,16 @@ end
 
 READ_CLOCK: Final = f"""
 -- KEYS[1]  the clock
--- returns its time as text
+-- returns the clock's time as text
 {NOW}
 return text(now(KEYS[1]))
 """
 
 CLAIM_SWEEP: Final = f"""
--- KEYS[1]  when the ledger was last swept, by its clock
+-- KEYS[1]  the time of the last sweep, by the ledger's clock
 -- KEYS[2]  the clock
--- ARGV[1]  seconds within which no other process sweeps
--- returns 1 if the caller is to sweep, 0 if another process claimed a sweep a moment ago
+-- ARGV[1]  the shortest time between two sweeps, in seconds
+-- returns 1 if the caller must sweep, 0 if a process claimed a sweep within the last ARGV[1] seconds
 {NOW}
 local at = now(KEYS[2])
 local last = tonumber(redis.call('GET', KEYS[1]) or nil)
@@ -62,13 +63,13 @@ return 1
 """
 
 RECORD: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
 -- KEYS[2]  hash: records of open entries
 -- KEYS[3]  the marker that the entry is complete
 -- KEYS[4]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  the entry, a JSON object
--- returns 1 if the entry is open now, 0 if it is complete
+-- returns 1 if the entry is now open, 0 if the entry is already complete
 {NOW}{LUA}
 if redis.call('EXISTS', KEYS[3]) == 1 then
     return 0
@@ -78,8 +79,8 @@ return 1
 """
 
 RENEW: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last activity
--- KEYS[2]  zset: leased entries of the queue by their holder's last heartbeat
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
+-- KEYS[2]  zset: leased entries of the queue, scored by the holder's last heartbeat
 -- KEYS[3]  the clock
 -- ARGV     entry ids
 {NOW}
@@ -91,20 +92,20 @@ end
 """
 
 ACQUIRE: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
 -- KEYS[2]  hash: records of open entries
--- KEYS[3]  hash: for each queue, when the newest of the entries that workers have begun was recorded
--- KEYS[4]  zset: leased entries of the queue by their holder's last heartbeat
--- KEYS[5]  hash: the holder of an entry
--- KEYS[6]  zset: postponed entries by when they are due
+-- KEYS[3]  hash: for each queue, the latest recording time among the entries that workers have begun
+-- KEYS[4]  zset: leased entries of the queue, scored by the holder's last heartbeat
+-- KEYS[5]  hash: the holder of each entry
+-- KEYS[6]  zset: postponed entries, scored by due time
 -- KEYS[7]  the clock
 -- ARGV[1]  entry id
 -- ARGV[2]  the queue
 -- ARGV[3]  the new holder
 -- ARGV[4]  seconds for which a lease is valid after the last heartbeat
--- ARGV[5]  1 to take a valid lease, too
--- returns the last holder that did not release the lease (empty: none), and 1 if that holder keeps its valid
--- lease, else 0
+-- ARGV[5]  1: acquire the lease even if another holder has a valid one
+-- returns the last holder that did not release the lease (empty: none), and 1 if that holder's lease is valid
+-- and was not taken, else 0
 {NOW}{LUA}
 local at = now(KEYS[7])
 local record = redis.call('HGET', KEYS[2], ARGV[1])
@@ -127,14 +128,14 @@ return {{holder, 0}}
 """
 
 RELEASE_LEASE: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last activity
--- KEYS[2]  zset: leased entries of the queue by their holder's last heartbeat
--- KEYS[3]  hash: the holder of an entry
--- KEYS[4]  zset: postponed entries by when they are due
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
+-- KEYS[2]  zset: leased entries of the queue, scored by the holder's last heartbeat
+-- KEYS[3]  hash: the holder of each entry
+-- KEYS[4]  zset: postponed entries, scored by due time
 -- KEYS[5]  the clock
 -- ARGV[1]  entry id
--- ARGV[2]  seconds by which it is postponed; empty: it is not
--- ARGV[3]  the holder that releases it
+-- ARGV[2]  seconds by which the entry is postponed; empty: it is not postponed
+-- ARGV[3]  the holder that releases the entry
 {NOW}
 local at = now(KEYS[5])
 if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[3] then return end
@@ -148,21 +149,21 @@ end
 """
 
 RECLAIM: Final = """
--- KEYS[1]  zset: leased entries of the queue by their holder's last heartbeat
+-- KEYS[1]  zset: leased entries of the queue, scored by the holder's last heartbeat
 -- ARGV     entry ids
--- The holder stays recorded, so that the next one learns that a worker was lost.
+-- The name of the holder stays recorded. It tells the next holder that a worker was lost.
 for _, entry in ipairs(ARGV) do
     redis.call('ZREM', KEYS[1], entry)
 end
 """
 
 POP_DUE: Final = f"""
--- KEYS[1]  zset: postponed entries by when they are due
+-- KEYS[1]  zset: postponed entries, scored by due time
 -- KEYS[2]  hash: records of open entries
 -- KEYS[3]  the clock
--- ARGV[1]  the largest number of entries
--- ARGV[2]  the key of a queue's open entries, without the queue's name at its end
--- returns the ids of the due entries, which are not postponed any longer
+-- ARGV[1]  the largest number of entries to return
+-- ARGV[2]  the prefix of the keys of open entries; the queue's name follows it
+-- returns the ids of the due entries, whose postponement this script has ended
 {NOW}{LUA}
 local at = text(now(KEYS[3]))
 local due = redis.call('ZRANGE', KEYS[1], '-inf', at, 'BYSCORE', 'LIMIT', 0, ARGV[1])
@@ -179,9 +180,9 @@ return due
 START: Final = f"""
 -- KEYS[1]  hash: the job's attempts
 -- ARGV[1]  the worker process that starts an attempt
--- ARGV[2]  seconds that the hash is kept
--- returns the worker whose attempt never ended (empty: none), how many workers were lost with the job, and
--- the run of the server
+-- ARGV[2]  seconds until the hash expires
+-- returns the worker whose last attempt has no recorded end (empty: none), the number of workers that were
+-- lost while they scanned the job, and the id of the server's run
 {RUN}
 local before = redis.call('HMGET', KEYS[1], 'started', 'lost')
 redis.call('HSET', KEYS[1], 'started', ARGV[1])
@@ -199,9 +200,10 @@ end
 
 MARK: Final = f"""
 -- KEYS[1]  the marker that the job is done
--- ARGV[1]  seconds that the marker is kept
--- ARGV[2]  the run of the server in which the attempt began
--- returns 1 if the job is marked, 0 if the server was restarted since, and may have lost the verdict
+-- ARGV[1]  seconds until the marker expires
+-- ARGV[2]  the id of the server's run when the attempt began
+-- returns 1 if the job is now marked, 0 if the server was restarted since the attempt began: the restart may
+-- have lost the verdict
 {RUN}
 if run() ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])
@@ -213,11 +215,11 @@ UNDECIDED: Final = f"""
 -- KEYS[2]  the clock
 -- ARGV[1]  the reason code
 -- ARGV[2]  the error, one line
--- ARGV[3]  seconds that the hash is kept
--- ARGV[4]  the bucket whose failures are counted; empty: none
--- ARGV[5]  the key of a minute's failures, without the minute at its end
--- returns the number of undecided attempts, their number for this reason, and the seconds since the first of
--- them (as text)
+-- ARGV[3]  seconds until the hash expires
+-- ARGV[4]  the bucket for which a failure is counted; empty: no failure is counted
+-- ARGV[5]  the prefix of the keys of failure counts; the minute follows it
+-- returns the number of undecided attempts, the number of undecided attempts with this reason, and the
+-- seconds since the first undecided attempt (as text)
 {NOW}
 local at = now(KEYS[2])
 redis.call('HDEL', KEYS[1], 'started')
@@ -235,13 +237,14 @@ return {{times, alike, text(at - redis.call('HGET', KEYS[1], 'since'))}}
 """
 
 COUNT_RESEND: Final = f"""
--- KEYS[1]  hash: for each open entry, the number of resends, a space, the number of its jobs done then
--- KEYS[2]  zset: open entries of the queue by their last activity
+-- KEYS[1]  hash: for each open entry, the number of resends, a space, and how many of its jobs were done at
+--          the last resend
+-- KEYS[2]  zset: open entries of the queue, scored by last activity
 -- KEYS[3]  the clock
 -- KEYS[4]  hash: records of open entries
 -- ARGV[1]  entry id
 -- ARGV[2]  how many of its jobs are done
--- returns the number of resends since it last made progress; 0 if it is not open
+-- returns the number of resends since the entry last made progress; 0 if the entry is not open
 {NOW}
 if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 0 then return 0 end
 local times, done = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+)$')
@@ -253,17 +256,17 @@ return times
 """
 
 SPLIT: Final = """
--- KEYS[1]  zset: open entries of the queue by their last activity
--- KEYS[2]  zset: leased entries of the queue by their holder's last heartbeat
--- KEYS[3]  hash: the holder of an entry
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
+-- KEYS[2]  zset: leased entries of the queue, scored by the holder's last heartbeat
+-- KEYS[3]  hash: the holder of each entry
 -- KEYS[4]  set: entries that were split
 -- KEYS[5]  hash: records of open entries
 -- KEYS[6]  the marker that the entry is complete
 -- KEYS[7]  hash: how often open entries were sent again
 -- ARGV[1]  entry id
--- ARGV[2]  seconds that the marker is kept; empty: the entry is not a part of another
--- A whole entry stays recorded, but only its parts are sent. A part that is split is complete: the new parts
--- belong to the whole entry.
+-- ARGV[2]  seconds until the marker expires; empty: the entry is not a part of another entry
+-- An entry that is not a part stays recorded, but from now on only its parts are sent. A part that is split
+-- again becomes complete: its own parts belong to the original entry.
 if ARGV[2] == '' then
     redis.call('SADD', KEYS[4], ARGV[1])
 else
@@ -277,21 +280,21 @@ redis.call('HDEL', KEYS[3], ARGV[1])
 """
 
 COMPLETE: Final = f"""
--- KEYS[1]  zset: open entries of the queue by their last activity
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
 -- KEYS[2]  hash: records of open entries
 -- KEYS[3]  the marker that the entry is complete
 -- KEYS[4]  hash: how often open entries were sent again
--- KEYS[5]  zset: leased entries of the queue by their holder's last heartbeat
--- KEYS[6]  hash: the holder of an entry
--- KEYS[7]  zset: postponed entries by when they are due
+-- KEYS[5]  zset: leased entries of the queue, scored by the holder's last heartbeat
+-- KEYS[6]  hash: the holder of each entry
+-- KEYS[7]  zset: postponed entries, scored by due time
 -- KEYS[8]  set: entries that were split
--- KEYS[9]  the marker that the whole entry is complete; KEYS[3] if this entry is not a part
+-- KEYS[9]  the marker that the original entry is complete; the same as KEYS[3] if this entry is not a part
 -- ARGV[1]  entry id
--- ARGV[2]  seconds that the marker is kept
--- ARGV[3]  the key of a job's marker, without the job's id at its end
--- ARGV[4]  the key of a job's attempts, without the job's id at its end
--- ARGV[5]  1 to complete it only if all of its jobs are marked, or the whole entry is complete
--- returns 1 if it is complete
+-- ARGV[2]  seconds until the marker expires
+-- ARGV[3]  the prefix of the keys of job markers; the job's id follows it
+-- ARGV[4]  the prefix of the keys of job attempts; the job's id follows it
+-- ARGV[5]  1: complete the entry only if all of its jobs are marked, or the original entry is complete
+-- returns 1 if the entry is now complete, else 0
 {LUA}
 local entry = entry_of(redis.call('HGET', KEYS[2], ARGV[1]))
 if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 and entry then
@@ -300,7 +303,7 @@ if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 and entry then
     end
 end
 redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
--- The markers of a part's jobs are removed with the whole entry.
+-- The job markers of a part are removed later, when the original entry is completed.
 if entry and not entry.part_of then
     for _, job in ipairs(entry.jobs or {{}}) do
         redis.call('DEL', ARGV[3] .. job.id, ARGV[4] .. job.id)

@@ -1,8 +1,9 @@
-"""The names of worker processes, and whether the process of a name is still alive.
+"""Names of worker processes, and a check whether the process with a given name is still alive.
 
-A name is `host/pid-namespace:pid:start`, so no two processes ever share one. On the same host the kernel
-knows whether a process is alive. A process on another host has a marker in Redis, which it renews while it
-is busy and which expires `MARKER_SECONDS` after its last heartbeat.
+A name is `host/pid-namespace:pid:start`, so no two processes ever have the same name. For a process on the
+same host, the kernel tells whether the process is alive. For a process on another host, a marker in Redis
+does: a process renews its marker while it is busy, and the marker expires `MARKER_SECONDS` after the last
+heartbeat.
 
 Source: proc(5), `/proc/self/ns/pid`.
 """
@@ -18,12 +19,12 @@ import redis
 from keyhole.health import start_of
 from keyhole.store import keys
 
-#: Six heartbeats.
+#: Seconds after which a marker expires: the time of six heartbeats.
 MARKER_SECONDS: Final = 30
 
 
 class Liveness:
-    """This process's name, and whether others are alive. Create it after the fork."""
+    """The name of this process, and a check whether other processes are alive. Create it after the fork."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -34,11 +35,14 @@ class Liveness:
         return f"{_place()}:{os.getpid()}:{start_of(os.getpid())}"
 
     def beat(self, *, busy_seconds: float) -> None:
-        """Renew the marker of this process, with the age of its oldest lease."""
+        """Renew the marker of this process, and store the age of its oldest lease in it."""
         self._client.set(keys.alive(self.name), f"{busy_seconds:.0f}", ex=MARKER_SECONDS)
 
     def is_alive(self, name: str) -> bool:
-        """Whether the process of that name is alive, as far as this host can tell."""
+        """Whether the process with this name is alive.
+
+        For another host, true means only that the process sent a heartbeat less than `MARKER_SECONDS` ago.
+        """
         place, _, process = name.partition(":")
         if place != _place():
             return bool(self._client.exists(keys.alive(name)))

@@ -1,4 +1,4 @@
-"""The port through which entries are published. `fleet` implements it with Celery."""
+"""The interface that publishes entries. The package `fleet` implements it with Celery."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,18 +8,18 @@ from keyhole.jobs.entry import Entry
 
 
 class DeliveryUncertainError(KeyholeError):
-    """The broker failed while entries were published: each of them may have arrived or not.
+    """The broker failed during publishing, so it is unknown which of the entries it accepted.
 
-    Nothing is lost. The entries are in the ledger, and the sweep sends those again that get no verdict.
+    Nothing is lost: all entries are in the ledger, and the sweep resends the entries that get no verdict.
     """
 
 
 class Publisher(Protocol):
-    """Publishes entries of the ledger, one message each."""
+    """Publishes entries of the ledger as one message per entry."""
 
     def publish(self, entries: Sequence[Entry]) -> None:
         """Publish entries that are recorded in the ledger.
 
         Raises:
-            DeliveryUncertainError: The broker failed; the ledger has all of them.
+            DeliveryUncertainError: The broker failed. All entries are still in the ledger.
         """

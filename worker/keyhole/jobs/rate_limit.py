@@ -1,11 +1,11 @@
-"""A limit for the requests to a bucket per second, shared by all workers: a token bucket in Redis.
+"""A limit on the requests per second to one bucket, which all workers share through Redis.
 
-Redis assigns each request a time slot, in the order in which requests ask for one: `rate` slots per second,
-and after a quiet time up to a second's worth at once. Callers with different rates share the bucket; each one
-takes slots of the length that its own rate gives. (This is the generic cell rate algorithm, ITU-T I.371.)
+Redis assigns each request a time slot, first come, first served. There are `rate` slots per second. After a
+quiet time, up to one second's slots begin at once. If callers use different rates for the same bucket, each
+caller takes slots of the length `1 / rate`. This is the generic cell rate algorithm (ITU-T I.371).
 
-Waiting does not count against a scan's budget, but the message of its batch has a time limit. A scan that
-cannot have a slot in time takes none. Its object is tried again later, when fewer requests compete.
+Waiting does not count against a scan's budget, but the message of its batch has a time limit. If the next
+slot begins too late for a scan, the scan takes no slot and ends undecided. Its object is tried again later.
 """
 
 import time
@@ -19,12 +19,13 @@ from keyhole.sources.errors import TransientError
 from keyhole.store import keys
 
 _TAKE_SLOT: Final = """
--- KEYS[1]  string: when the next slot of this bucket begins, a space, when that was written (microseconds
---          since 1970), so that a clock that is set back is noticed
+-- KEYS[1]  string: the start of the bucket's next free slot, a space, and the time when this value was
+--          written. Both times are microseconds since 1970. The second time shows if the server's clock was
+--          set back.
 -- ARGV[1]  the length of a slot in microseconds
--- ARGV[2]  microseconds by which slots may begin early after a quiet time
--- ARGV[3]  microseconds that the caller can wait, at most; no slot is taken that begins later
--- returns the microseconds until the slot begins; -1 if none is taken
+-- ARGV[2]  microseconds by which slots can begin early after a quiet time
+-- ARGV[3]  the longest time that the caller can wait, in microseconds
+-- returns the microseconds until the slot begins; -1 if it begins too late, and then the slot stays free
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local begins, said = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
@@ -38,9 +39,9 @@ local kept = string.format('%.0f %.0f', ends, now)
 redis.call('SET', KEYS[1], kept, 'PX', math.ceil((ends - now) / 1000) + 60000)
 return math.max(0, math.ceil(begins - now))
 """
-#: The longest wait, in microseconds: a year, which means no limit.
+#: The longest wait in microseconds. It is one year, which is as good as no limit.
 _LONGEST: Final = 365 * 86400 * 1_000_000
-#: Seconds between two heartbeats. A longer wait is split into steps.
+#: Seconds between two heartbeats. A longer wait is split into steps of this length.
 _STEP: Final = 10.0
 
 
@@ -50,9 +51,9 @@ class RateLimiter:
     Args:
         client: A client of `keyhole.store.connection.connect`.
         bucket: The bucket.
-        rate: Requests per second; 0 for no limit.
-        heartbeat: Called every ten seconds while it waits.
-        until: When waiting must end, by `time.monotonic`.
+        rate: Requests per second; 0 means no limit.
+        heartbeat: Called every ten seconds during a wait.
+        until: The latest time for a slot to begin, on the clock `time.monotonic`.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class RateLimiter:
         """Wait for the next slot.
 
         Raises:
-            TransientError: The next slot would begin too late; no slot is taken.
+            TransientError: The next slot begins too late. No slot was taken.
         """
         if not self._rate:
             return
@@ -85,7 +86,7 @@ class RateLimiter:
         if left < 0:
             raise TransientError(
                 Reason.RATE,
-                f"too many requests compete for {self._rate:g} per second; none was possible in time",
+                f"too many requests share the limit of {self._rate:g} per second; no time slot was free",
             )
         while left > 0:
             time.sleep(min(left, _STEP))

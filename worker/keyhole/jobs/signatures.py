@@ -1,23 +1,23 @@
-"""Signatures of messages, so that workers accept only messages of publishers that have the key.
+"""Signatures of messages: workers accept a message only if its publisher has the signing key.
 
 A message carries the header `keyhole-signature`:
 
     v1 KEY-ID TIME MAC
 
-    KEY-ID  the first 8 hexadecimal digits of SHA-256 of a fixed text and the key
+    KEY-ID  the first 8 hexadecimal digits of the SHA-256 of a fixed text followed by the key
     TIME    when the message was signed, in seconds since 1970, UTC
-    MAC     HMAC-SHA-256, hexadecimal, of a JSON array in one line, a line feed, and the body as it is sent;
-            the array has "v1", KEY-ID, TIME, the queue, and the headers of `SIGNED`
+    MAC     HMAC-SHA-256, in hexadecimal, of a JSON array in one line, a line feed, and the body as sent. The
+            elements of the array are "v1", KEY-ID, TIME, the queue, and the headers in `SIGNED`
 
-The MAC leaves out only headers that do not change the work: names for logs, headers that brokers add, and
-time limits, which a worker removes from every message.
+The MAC does not cover headers that do not change the work: names for logs, headers that brokers add, and time
+limits, which a worker removes from every message.
 
-A file has one or two keys, one per line. The first one signs and both verify, so a key can be replaced
-without a pause: add the new key as the second one everywhere; make it the first one everywhere; remove the
-old one when no message that it signed is waiting.
+A key file contains one or two keys, one per line. Publishers sign with the first key; workers accept both. So
+an operator can replace a key without a pause: first add the new key as the second key on every host, then
+make it the first key on every host, and remove the old key when no message signed with it is waiting.
 
-An attacker can replay a signed message. While the ledger remembers its work, a replay changes nothing. After
-that, the message is refused (`keyhole.fleet.signing`).
+An attacker can replay a signed message. As long as the ledger has the message's work or its marker, the
+replay changes nothing. After that, workers refuse the message because of its age (`keyhole.fleet.signing`).
 """
 
 import binascii
@@ -37,39 +37,44 @@ from keyhole.errors import KeyholeError
 
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
-#: The headers that decide the work, and whether and when it is done (Celery's protocol 2).
+#: The headers that determine the work, whether it is done, and when (Celery's message protocol 2).
 SIGNED: Final = ("task", "id", "eta", "expires", "retries")
-#: The shortest key, in bytes: as long as the MAC (RFC 2104, section 3).
+#: The minimum length of a key in bytes, which is the length of the MAC (RFC 2104, section 3).
 KEY_BYTES: Final = 32
-#: The fewest different bytes in a key. Only one in 10**9 random keys of 32 bytes has fewer than 20.
+#: The minimum number of different byte values in a key. Among random keys of 32 bytes, only 1 in 10**9 has
+#: fewer than 20.
 DIFFERENT_BYTES: Final = 20
-#: Seconds by which a publisher's clock may be ahead of the worker's. S3 has the same tolerance.
+#: The most seconds by which a publisher's clock can be ahead of the worker's clock. S3 tolerates the same
+#: difference.
 CLOCK_SECONDS: Final = 900
-#: The longest file that is read.
+#: The maximum size of a key file, in bytes.
 _LONGEST_FILE: Final = 4096
 
 _VERSION: Final = "v1"
 _SIGNATURE: Final = re.compile(r"v1 ([0-9a-f]{8}) (\d{1,12}) ([0-9a-f]{64})")
-_EXAMPLE: Final = "make one by: openssl rand -hex 32"
+_EXAMPLE: Final = "create a key with: openssl rand -hex 32"
 
 
 class UnsignedError(KeyholeError):
-    """A message has no valid signature. The text says why."""
+    """A message has no valid signature. The error message states the reason."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
-    """A key, which never appears in logs."""
+    """A signing key. Its `repr` does not show the secret, so the secret cannot get into a log."""
 
     secret: bytes
 
     @property
     def id(self) -> str:
-        """The key's name in signatures. It does not reveal the key."""
+        """The key's id in signatures. It does not reveal the key."""
         return sha256(b"keyhole signing key " + self.secret).hexdigest()[:8]
 
     def mac(self, queue: str, headers: Mapping[str, Any], body: bytes, time: int) -> str:
-        """The MAC of a message that is signed at `time`. `headers` are AMQP's, of every type."""
+        """The MAC of a message that is signed at `time` (seconds since 1970).
+
+        `headers` are AMQP headers, with all types of values.
+        """
         what = [_VERSION, self.id, time, queue, *(headers.get(name) for name in SIGNED)]
         line = json.dumps(what, separators=(",", ":"), default=str).encode()
         return hmac.new(self.secret, line + b"\n" + body, sha256).hexdigest()
@@ -77,20 +82,22 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys of a file: the first one signs, all verify."""
+    """The keys of a file. Messages are signed with the first key and verified with all keys."""
 
     keys: Sequence[Key]
 
     def sign(self, queue: str, headers: Mapping[str, Any], body: bytes, now: float) -> str:
-        """The signature of a message. `headers` are AMQP's, of every type."""
+        """The signature of a message. `headers` are AMQP headers, with all types of values."""
         key = self.keys[0]
         return f"{_VERSION} {key.id} {int(now)} {key.mac(queue, headers, body, int(now))}"
 
     def verify(self, queue: str, headers: Mapping[str, Any], body: bytes, now: float) -> int:
-        """When a message was signed. Times are in seconds since 1970; `headers` are AMQP's, of every type.
+        """Verify a message's signature, and return when it was signed. Times are in seconds since 1970.
+
+        `headers` are AMQP headers, with all types of values.
 
         Raises:
-            UnsignedError: None of the keys signed this message, or it was signed in the future.
+            UnsignedError: The message is not signed with one of the keys, or it was signed in the future.
         """
         signature = headers.get(HEADER)
         if signature is None:
@@ -110,11 +117,11 @@ class Keyring:
 
 
 def read_keys(path: Path) -> Keyring:
-    """Return the keys of a file.
+    """Return the keys in a file.
 
     Raises:
         ValueError: The file has no usable keys, or users other than its owner and group can read it. The
-            message shows nothing of the keys.
+            error message does not contain any part of a key.
     """
     try:
         with path.open("rb") as file:
@@ -132,7 +139,7 @@ def read_keys(path: Path) -> Keyring:
 
 
 def _secret(line: bytes, number: int) -> bytes:
-    """The bytes of a key, which is written as hexadecimal digits or as base64."""
+    """The bytes of a key, which the file contains as hexadecimal digits or as base64."""
     try:
         is_hex = re.fullmatch(rb"[0-9A-Fa-f]+", line) is not None
         secret = binascii.unhexlify(line) if is_hex else b64decode(line, validate=True)

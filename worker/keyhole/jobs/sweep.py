@@ -1,12 +1,12 @@
-"""The sweep: sends lost and due entries again, and gives up entries that make no progress.
+"""The sweep resends lost entries, sends postponed entries that are due, and gives up hopeless entries.
 
 | entry | is lost if |
 |---|---|
-| leased | its holder has sent no heartbeat for `LEASE_SECONDS`; the queue does not matter |
-| not leased | it has been idle for `idle_seconds`, and its message cannot be waiting any longer: the queue is empty, or workers have begun entries that were recorded later |
+| leased | its holder has sent no heartbeat for `LEASE_SECONDS` |
+| not leased | it has been idle for `idle_seconds`, and its message cannot still be in the queue: the queue is empty, or workers have begun entries that were recorded later |
 
-A long queue alone is not a reason to send anything again. If an entry was not lost after all, sending it again
-costs one delivery, and does not lead to a second verdict.
+So entries that only wait in a long queue are not sent again. If the sweep resends an entry that was not lost,
+this costs one delivery and does not lead to a second verdict.
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
@@ -21,9 +21,10 @@ from keyhole.jobs.queues import QUEUES
 
 log = logging.getLogger(__name__)
 
-#: The most resends of an entry without progress. An entry that was lost by accident succeeds at once.
+#: The most resends of an entry without progress. If only a message was lost, the first resend succeeds.
 MAX_RESENDS: Final = 5
-#: Entries of a queue in one step, and steps of one sweep. The next sweep takes the others.
+#: The most entries in one step of a sweep, and the most steps for postponed entries. The next sweep takes the
+#: remaining entries.
 _PAGE, _PAGES = 1000, 20
 
 
@@ -34,9 +35,9 @@ class Sweeper:
     Args:
         ledger: The ledger.
         publisher: Publishes entries to their queues.
-        queue_length: Returns how many messages wait in a queue.
-        give_up: Called with an entry that is not sent again, and the reason, before the entry is discarded.
-        idle_seconds: How long an entry without a lease must have been idle.
+        queue_length: Returns the number of messages in a queue.
+        give_up: Called with an entry and a reason before the sweep discards an entry that it gives up.
+        idle_seconds: The idle time, in seconds, after which an entry without a lease can be lost.
     """
 
     ledger: Ledger
@@ -46,7 +47,7 @@ class Sweeper:
     idle_seconds: float
 
     def sweep(self) -> int:
-        """Sweep once, and return how many entries were sent again.
+        """Sweep once, and return the number of entries that were sent.
 
         Raises:
             DeliveryUncertainError: The broker failed; the next sweep tries again.
@@ -58,7 +59,7 @@ class Sweeper:
         return sent
 
     def _send_due(self) -> int:
-        """Send postponed entries that are due. If the broker fails, a later sweep treats them as lost."""
+        """Send postponed entries that are due. If the broker fails, a later sweep finds them lost."""
         sent = 0
         for _ in range(_PAGES):
             due = self.ledger.pop_due(_PAGE)
@@ -76,30 +77,31 @@ class Sweeper:
             else:
                 self._give_up(entry)
         if again:
-            log.warning("%d entries of %s are sent again: %s", len(again), queue, why)
+            log.warning("sending %d entries of %s again: %s", len(again), queue, why)
             self.publisher.publish(again)
-            # Count afterwards: an entry that the broker did not take has not been tried.
+            # Count after publishing: if the broker did not accept an entry, that was no attempt.
             for entry in again:
                 self.ledger.count_resend(entry)
         return len(again)
 
     def _may_succeed(self, entry: Entry) -> bool:
-        """Whether an entry has made progress, or has not been sent again too often."""
+        """Whether an entry made progress since its last resend, or has resends left."""
         return self.ledger.resend_count(entry) < MAX_RESENDS or self.ledger.made_progress(entry)
 
     def _give_up(self, entry: Entry) -> None:
         reason = f"it was sent again {MAX_RESENDS} times without progress"
-        log.error("entry %s is given up: %s", entry.id, reason)
+        log.error("giving up entry %s: %s", entry.id, reason)
         try:
             self.give_up(entry, reason)
         except Exception:
-            log.exception("entry %s cannot be given up; the next sweep tries again", entry.id)
+            log.exception("giving up entry %s failed; the next sweep tries again", entry.id)
         else:
             self.ledger.discard(entry)
 
     def _lost_with_worker(self, queue: str) -> Iterator[Entry]:
         for open_entry in self.ledger.leases.reclaim(queue, _PAGE, seconds=LEASE_SECONDS):
-            # If it was sent too often, a message of it may still wait. It is given up when that is lost, too.
+            # If it was sent too often, do not give it up yet: its last message may still be in the queue. The
+            # sweep gives it up when that message is lost, too.
             if self._may_succeed(open_entry.entry):
                 yield open_entry.entry
 

@@ -1,27 +1,27 @@
-"""The Lua scripts by which tag debts take each step atomically. `store.keys` says what the keys hold.
+"""Lua scripts that make each step of a tag debt atomic. `store.keys` documents the keys.
 
-They use the ledger's clock (`ledger_scripts.NOW`).
+The scripts use the ledger's clock (`ledger_scripts.NOW`).
 """
 
 from typing import Final
 
 from keyhole.jobs.ledger_scripts import NOW
 
-#: Seconds until a write without an answer has taken effect, or never does.
+#: An unanswered write takes effect within this many seconds, or never.
 LATE_SECONDS: Final = 60
 
 HOLD: Final = f"""
 -- KEYS[1]  hash: the debt
--- KEYS[2]  zset: debts that a writer holds, by when the writer counts as lost
--- KEYS[3]  zset: debts that are owed, by when they are due
--- KEYS[4]  zset: debts whose tags are correct, by when they are checked once more
+-- KEYS[2]  zset: debts that a writer holds, scored by the time at which the writer is considered lost
+-- KEYS[3]  zset: debts that are owed, scored by due time
+-- KEYS[4]  zset: debts whose tags are correct, scored by the time of their second check
 -- KEYS[5]  the clock
 -- ARGV[1]  object id
 -- ARGV[2]  the writer's token
--- ARGV[3]  seconds until the writer counts as lost
--- ARGV[4]  the debt (JSON), which replaces the recorded one; empty: the recorded one
--- returns the debt, the token of the process that recorded it, how often writing failed, for how many seconds
--- (text); 0 if another writer holds it, nil if there is none
+-- ARGV[3]  seconds without a heartbeat until the writer is considered lost
+-- ARGV[4]  the debt (JSON), which replaces the recorded debt; empty: hold the recorded debt
+-- returns the debt, the token of the process that recorded it, the number of failed writes, and the seconds
+-- since the first failure (text); 0 if another writer holds the debt; nil if the object has no debt
 {NOW}
 local at = now(KEYS[5])
 local lost_at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -36,7 +36,7 @@ elseif redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('ZREM', KEYS[4], ARGV[1])
     return nil
 end
--- The last write of a lost writer may still take effect.
+-- The previous writer was lost. Its last write may still take effect.
 if before[2] then redis.call('HSET', KEYS[1], 'late_until', text(at + {LATE_SECONDS})) end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -50,7 +50,7 @@ RENEW: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  object id
 -- ARGV[2]  the writer's token
--- ARGV[3]  seconds until the writer counts as lost
+-- ARGV[3]  seconds without a heartbeat until the writer is considered lost
 {NOW}
 local at = now(KEYS[5])
 if redis.call('HGET', KEYS[1], 'holder') == ARGV[2] then
@@ -61,9 +61,10 @@ end
 RECORD: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  object id
--- ARGV[2]  token of the process that records it
--- ARGV[3]  the debt (JSON), which replaces the recorded one
--- It is due at once. A writer that holds the older debt goes on, and finds the new one when it is done.
+-- ARGV[2]  token of the process that records the debt
+-- ARGV[3]  the debt (JSON), which replaces the recorded debt
+-- The new debt is due at once. A writer that holds the older debt continues; when it releases the debt, the
+-- script finds the new debt and leaves it owed.
 {NOW}
 local before = redis.call('HMGET', KEYS[1], 'late_until', 'holder')
 redis.call('DEL', KEYS[1])
@@ -73,15 +74,16 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: How a writer releases a debt. If the writer counted as lost in the meantime, its last write may have undone
-#: that of another writer: then the debt is owed, even if the other writer found correct tags.
+#: The common first part of the scripts that release a debt. If the writer was considered lost in the
+#: meantime, its last write may have overwritten the tags of another writer. Then the debt becomes owed again,
+#: even if the other writer has read correct tags back.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  object id
 -- ARGV[2]  the writer's token
 -- ARGV[3]  token of the process that recorded the debt
 -- ARGV[4]  the debt (JSON)
--- ARGV[5]  1 if a write got no answer, so that it may take effect later
+-- ARGV[5]  1 if S3 did not respond to a write, so that the write may take effect later
 {NOW}
 local at = now(KEYS[5])
 local is_lost = redis.call('HGET', KEYS[1], 'holder') ~= ARGV[2]
@@ -94,13 +96,13 @@ if is_lost then
 end
 redis.call('HDEL', KEYS[1], 'holder')
 redis.call('ZREM', KEYS[2], ARGV[1])
--- Another verdict was recorded in the meantime: its debt is owed already.
+-- Another process has recorded a newer debt in the meantime, and that debt is already owed.
 if redis.call('HGET', KEYS[1], 'noted') ~= ARGV[3] then return end
 """
 
 SETTLE: Final = f"""
 {_RELEASE}
--- If a write may still take effect, correct tags are checked once more.
+-- If an unanswered write may still take effect, the correct tags are checked once more.
 local late_until = redis.call('HGET', KEYS[1], 'late_until')
 if late_until and tonumber(late_until) > at then
     redis.call('HDEL', KEYS[1], 'times', 'since')
@@ -113,7 +115,7 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 
 POSTPONE: Final = f"""
 {_RELEASE}
--- ARGV[6]  seconds until it is due
+-- ARGV[6]  seconds until the debt is due
 -- ARGV[7]  the reason code
 -- ARGV[8]  the error, one line
 redis.call('ZADD', KEYS[3], text(at + ARGV[6]), ARGV[1])
@@ -130,13 +132,13 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 """
 
 TAKE_DUE: Final = f"""
--- KEYS[1]  zset: debts that a writer holds, by when the writer counts as lost
--- KEYS[2]  zset: debts that are owed, by when they are due
--- KEYS[3]  zset: debts whose tags are correct, by when they are checked once more
+-- KEYS[1]  zset: debts that a writer holds, scored by the time at which the writer is considered lost
+-- KEYS[2]  zset: debts that are owed, scored by due time
+-- KEYS[3]  zset: debts whose tags are correct, scored by the time of their second check
 -- KEYS[4]  the clock
--- ARGV[1]  how many at most
--- ARGV[2]  seconds after which they are due again if no writer holds them
--- returns the ids of the objects, those of lost writers included
+-- ARGV[1]  the largest number of ids to return
+-- ARGV[2]  seconds after which a returned debt is due again if no writer holds it by then
+-- returns the ids of the objects with due debts, including the debts of lost writers
 {NOW}
 local at = now(KEYS[4])
 local due = redis.call('ZRANGE', KEYS[3], '-inf', text(at), 'BYSCORE', 'LIMIT', 0, ARGV[1])
@@ -157,7 +159,7 @@ return due
 
 COUNT_DUE: Final = f"""
 -- KEYS     as for TAKE_DUE
--- returns how many debts are due
+-- returns the number of due debts
 {NOW}
 local at = text(now(KEYS[4]))
 local count = 0

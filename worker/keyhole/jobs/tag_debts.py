@@ -1,20 +1,22 @@
-"""Tag debts: the tags that objects are to have, recorded before the first write and kept until it succeeded.
+"""Tag debts: for each object, the tags that Keyhole still has to write to it.
 
-    held: a writer writes the tags ──► settled: the tags were read back, on the object of the verdict
+A debt is recorded before the first attempt to write the tags, and removed when the tags are on the object.
+
+    held: a writer writes the tags ──► settled: the writer read the correct tags back from the object
       ▲       │        │
       │       │        └──► lost: the writer sends no heartbeats ──┐
       │       ▼                                                    │
       └──── owed: due later, after a growing delay ◄───────────────┘
 
-- One writer at a time holds an object's debt. Another writer waits, or records its own verdict in place of
-  the first one, and that debt is owed.
-- A writer that is killed between its write and its last check leaves a held debt. It is due when the writer
-  counts as lost.
-- A write that got no answer may take effect later. So tags that are correct are checked once more,
+- Only one writer at a time holds an object's debt. A second writer waits, or replaces the debt with the tags
+  of its own verdict. The new debt is then *owed*: nobody holds it, and a worker writes its tags later.
+- If a writer is killed between its write and its last check, its debt stays held. The debt becomes due when
+  the writer's heartbeats have been missing for `LOST_SECONDS`.
+- A write to which S3 did not respond can still take effect later. So correct tags are checked once more,
   `LATE_SECONDS` after the last such write, even if another verdict was recorded in the meantime.
 
-What it can't do: like the ledger, it is as durable as its Redis. It does not notice a write that takes effect
-later than `LATE_SECONDS`.
+What it can't do: like the ledger, a debt is only as durable as its Redis. If a write takes effect later than
+`LATE_SECONDS`, Keyhole does not notice.
 """
 
 import time
@@ -32,19 +34,20 @@ from keyhole.jobs.delays import delay_after, jittered
 from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 
-#: Seconds without a heartbeat after which a writer counts as lost, and between two heartbeats.
+#: A writer without a heartbeat for LOST_SECONDS is lost. Writers send a heartbeat every RENEW_SECONDS.
 LOST_SECONDS, RENEW_SECONDS = 60.0, 10.0
-#: Seconds to wait for another writer, which makes about five requests; and between two polls.
+#: Seconds to wait for another writer, which sends about five requests; seconds between two polls.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
-#: Seconds after which a due debt is due again if no writer holds it by then.
+#: `take_due` returns a debt again after this many seconds if no writer holds it by then.
 _TAKEN_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A debt that a writer holds, the failed attempts to write its tags, and the seconds of failure so far.
+    """A debt that a writer holds.
 
-    `token` is the writer's; `recorded_by` is the token of the process that recorded the debt.
+    `token` identifies the writer; `recorded_by` is the token of the process that recorded the debt. `times`
+    counts the failed attempts to write the tags; `owed_for` is the time since the first failure, in seconds.
     """
 
     debt: TagDebt
@@ -56,7 +59,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """The failed attempts to write an object's tags."""
+    """The failed attempts to write an object's tags; `since` is the time of the first failure."""
 
     times: int
     since: datetime | None
@@ -64,7 +67,7 @@ class Owed:
 
 
 class TagDebts:
-    """The debts in Redis, through a client of `keyhole.store.connection.connect`."""
+    """The debts in Redis. The client comes from `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -78,10 +81,10 @@ class TagDebts:
         self._count_due = client.register_script(tag_debt_scripts.COUNT_DUE)
 
     def hold(self, debt: TagDebt) -> Hold | None:
-        """Record a debt in place of an older one of the object, and hold it.
+        """Record a debt, which replaces an older debt of the same object, and hold it.
 
         Returns:
-            `None` if another writer holds the object's debt for too long. Then nothing is recorded.
+            `None` if another writer still holds the object's debt after 15 seconds. Then nothing is recorded.
         """
         until = time.monotonic() + _WAIT_SECONDS
         while (hold := self._held(_id(debt), _json(debt))) is None:
@@ -91,26 +94,26 @@ class TagDebts:
         return hold
 
     def hold_recorded(self, object_id: str) -> Hold | None:
-        """Hold the recorded debt of an object; `None` if there is none, or another writer holds it."""
+        """Hold the recorded debt of an object; `None` if it has no debt, or another writer holds the debt."""
         return self._held(object_id, b"")
 
     def renew(self, hold: Hold) -> None:
-        """Send a heartbeat of the writer."""
+        """Send a heartbeat for the writer of a held debt."""
         self._renew(keys=_keys(_id(hold.debt)), args=[_id(hold.debt), hold.token, LOST_SECONDS])
 
     def record(self, debt: TagDebt) -> None:
-        """Record a debt that is owed from now on, in place of an older one of the object."""
+        """Record a debt without holding it, in place of an older debt of the object. It is due at once."""
         self._record(keys=_keys(_id(debt)), args=[_id(debt), uuid4().hex, _json(debt)])
 
     def settle(self, hold: Hold, *, unanswered: bool = False) -> None:
-        """Settle a debt: the tags are correct.
+        """Settle a debt whose tags are now correct.
 
-        If a write without an answer may still take effect, the debt is kept, and is due once more after that.
+        If an unanswered write can still take effect, keep the debt: its tags are checked once more later.
         """
         self._settle(keys=_keys(_id(hold.debt)), args=_args(hold, unanswered=unanswered))
 
     def postpone(self, hold: Hold, reason: str, error: str, *, unanswered: bool = False) -> None:
-        """Postpone a debt, with a delay that grows."""
+        """Postpone a debt after a failed attempt. The delay grows with each failure."""
         seconds = jittered(delay_after(hold.times + 1))
         text = error[:LONGEST_ERROR].encode(errors="backslashreplace")
         self._postpone(
@@ -119,11 +122,14 @@ class TagDebts:
         )
 
     def give_up(self, hold: Hold) -> None:
-        """Remove a debt whose tags are not written."""
+        """Remove a debt although its tags were not written."""
         self._give_up(keys=_keys(_id(hold.debt)), args=_args(hold, unanswered=False))
 
     def take_due(self, limit: int) -> list[str]:
-        """Return the ids of up to `limit` objects whose debts are due. They are not due again for a while."""
+        """Return the ids of up to `limit` objects whose debts are due.
+
+        The debts are not due again for 120 seconds, so that other callers do not get the same ids.
+        """
         due = self._take_due(
             keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK],
             args=[limit, _TAKEN_SECONDS],
@@ -131,23 +137,23 @@ class TagDebts:
         return [bytes(object_id).decode() for object_id in due]
 
     def count_due(self) -> int:
-        """The number of debts that are due."""
+        """The number of due debts."""
         return int(self._count_due(keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK]))
 
     def count(self) -> int:
-        """The number of debts that are owed: no writer holds them, and their tags are not correct yet."""
+        """The number of owed debts, which no writer holds and whose tags are not correct yet."""
         return self._client.zcard(keys.TAGS_OWED)
 
     def count_late(self) -> int:
-        """The number of debts with correct tags that are checked once more."""
+        """The number of debts whose tags are correct and will be checked once more."""
         return self._client.zcard(keys.TAGS_LATE)
 
     def owed(self, bucket: str, key: str, version_id: str | None) -> Owed | None:
-        """Return the failed attempts of an object's debt; `None` if it has no debt."""
+        """Return the failed attempts to write an object's tags; `None` if the object has no debt."""
         return self.owed_among([(bucket, key, version_id)])[0]
 
     def owed_among(self, objects: Sequence[tuple[str, str, str | None]]) -> list[Owed | None]:
-        """Return what `owed` returns for each of the objects (bucket, key, version), in their order."""
+        """Return the result of `owed` for each of the objects (bucket, key, version), in the same order."""
         pipeline = self._client.pipeline(transaction=False)
         for bucket, key, version_id in objects:
             pipeline.hgetall(keys.tag_debt(keys.object_id(bucket, key, version_id)))
@@ -158,7 +164,7 @@ class TagDebts:
         found = self._hold(keys=_keys(object_id), args=[object_id, token, LOST_SECONDS, debt])
         if not found:
             return None
-        # As HOLD returns it.
+        # The four values that the script HOLD returns.
         json, recorded_by, times, owed_for = cast("tuple[bytes, bytes, int, bytes]", found)
         return Hold(TAG_DEBT.validate_json(json), token, recorded_by.decode(), times, float(owed_for))
 
@@ -185,7 +191,7 @@ def _keys(object_id: str) -> list[str]:
 
 
 def _args(hold: Hold, *, unanswered: bool) -> list[bytes | str | float]:
-    """The arguments of every script by which a writer releases a debt."""
+    """The arguments that all scripts that release a debt have in common."""
     return [_id(hold.debt), hold.token, hold.recorded_by, _json(hold.debt), int(unanswered)]
 
 

@@ -1,4 +1,8 @@
-"""Waits for verdicts: reads the stream of verdicts, and asks the ledger for jobs that the stream misses."""
+"""Waits for the verdicts of submitted jobs.
+
+It reads the stream of verdicts. It also checks the ledger, because the stream does not report every job that
+is done.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,13 +14,13 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 
-#: Milliseconds to wait for the stream before the ledger is asked: the stream does not have a verdict that is
-#: older than the recorded one. On a busy stream the ledger is asked as often.
+#: Milliseconds between two checks of the ledger. The checks are necessary because a verdict that is older
+#: than the recorded verdict of the same object is not added to the stream.
 BLOCK_MS = 500
 
 
 class Arrived(NamedTuple):
-    """A job that is done. `report` is `None` if verdicts are not kept in Redis."""
+    """A job that is done. `report` is `None` if Redis has no verdict of the object."""
 
     job: ScanJob
     report: Report | None
@@ -25,13 +29,13 @@ class Arrived(NamedTuple):
 def await_verdicts(
     entries: Sequence[Entry], store: RedisStore, ledger: Ledger, after: str
 ) -> Iterator[Arrived | None]:
-    """Yield each job when it is done, until all are. Yield `None` if nothing came for a while.
+    """Yield each job when it is done, until all jobs are done. Yield `None` after a while without a new one.
 
     Args:
         entries: The entries that were submitted.
         store: The store of verdicts.
-        ledger: The ledger, which has the entries.
-        after: The stream's position before they were submitted.
+        ledger: The ledger, in which the entries are recorded.
+        after: The position in the stream before the entries were submitted.
     """
     waiting = {job.id: job for entry in entries for job in entry.jobs}
     opened = {entry.id: entry for entry in entries}

@@ -1,7 +1,8 @@
-"""The status of the work: what waits, which workers are busy, what failed lately.
+"""The status of the work: the open entries, the busy workers, and the latest failures.
 
-Reading it writes nothing, so it also works if Redis refuses writes. The ledger's clock stands still while no
-worker uses it. To compute ages, this module adds the time that has passed on the server's clock since then.
+This module only reads, so it also works while Redis refuses writes. The ledger's clock advances only when a
+script reads it, and it stops while no worker runs. So to compute ages, this module takes the clock's last
+reading and adds the time that has passed on the server's clock since then.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ import redis
 from keyhole.jobs.queues import QUEUES
 from keyhole.store import keys
 
-#: Failures of this many minutes are shown.
+#: `failures` covers this many minutes.
 MINUTES: Final = 10
 
 
@@ -22,10 +23,10 @@ class Busy:
     """A worker process that holds leases.
 
     Args:
-        name: The process (`liveness`).
-        entries: How many leases it holds.
+        name: The name of the process (`liveness`).
+        entries: The number of leases that it holds.
         silent_seconds: The time since its last heartbeat.
-        busy_seconds: How long it has held its oldest lease; `None` if its marker has expired.
+        busy_seconds: The age of its oldest lease; `None` if its liveness marker has expired.
     """
 
     name: str
@@ -45,7 +46,7 @@ class WorkStatus:
         return int(self._client.hlen(keys.LEDGER_ENTRIES))
 
     def longest_idle(self) -> float | None:
-        """Return the seconds for which the longest idle entry has been idle; `None` if no entry is open."""
+        """Return the idle time, in seconds, of the entry that is idle longest; `None` if no entry is open."""
         with self._client.pipeline(transaction=False) as pipe:
             for queue in QUEUES:
                 pipe.zrange(keys.ledger_open(queue), 0, 0, withscores=True)
@@ -53,18 +54,18 @@ class WorkStatus:
         return None if not active else max(0.0, self._now() - min(active))
 
     def swept_seconds_ago(self) -> float | None:
-        """Seconds since workers last swept the ledger; `None` if they never did."""
+        """Seconds since the last sweep of the ledger; `None` if it was never swept."""
         value = cast("bytes | None", self._client.get(keys.SWEEP))
         return None if value is None else max(0.0, self._now() - float(value))
 
     def busy(self) -> list[Busy]:
-        """The processes that hold leases, by name."""
+        """The processes that hold leases, sorted by name."""
         holders = cast("dict[bytes, bytes]", self._client.hgetall(keys.LEDGER_HOLDERS))
         beats: dict[bytes, float] = {}
         for queue in QUEUES:
             found = self._client.zrange(keys.ledger_held(queue), 0, -1, withscores=True)
             beats.update(cast("list[tuple[bytes, float]]", found))
-        # A lost worker stays recorded as the holder of an entry whose lease was reclaimed.
+        # LEDGER_HOLDERS also has lost workers, whose leases were reclaimed. They are left out.
         held = [(holders[entry], beat) for entry, beat in beats.items() if entry in holders]
         names = sorted({name for name, _ in held})
         if not names:
@@ -82,7 +83,7 @@ class WorkStatus:
         ]
 
     def failures(self) -> dict[str, Counter[str]]:
-        """The undecided scans of the last minutes, by bucket and reason."""
+        """The number of undecided scans in the last `MINUTES` minutes, by bucket and reason code."""
         this = int(self._now() // 60)
         with self._client.pipeline(transaction=False) as pipe:
             for minute in range(this - MINUTES + 1, this + 1):
@@ -96,7 +97,7 @@ class WorkStatus:
         return found
 
     def _now(self) -> float:
-        """The ledger's time in epoch seconds, including the time since its clock was last read."""
+        """The ledger's time in epoch seconds, plus the time since the last reading of its clock."""
         (seconds, microseconds), (server, ledger) = cast(
             "tuple[tuple[int, int], tuple[bytes | None, bytes | None]]",
             (self._client.time(), self._client.hmget(keys.LEDGER_CLOCK, ["server", "ledger"])),
