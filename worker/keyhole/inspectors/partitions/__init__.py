@@ -1,1 +1,1 @@
-"""Partition tables in an object's first sectors, by libblkid's names."""
+"""Parsers for the partition tables in an object's first sectors. The tables have libblkid's names."""

@@ -1,15 +1,20 @@
-"""The BSD disklabel, `bsd`. Little-endian, like the machines of which there are images.
+"""Parses the BSD disklabel, `bsd`.
 
-Source: FreeBSD, `sys/sys/disk/bsd.h`; the places are those that libblkid looks at.
+Keyhole reads only little-endian labels, because the machines whose disks are stored as images are
+little-endian. Source: FreeBSD, `sys/sys/disk/bsd.h`. The offsets of the label are the offsets that libblkid
+searches.
 
 | at | bytes | field |
 |---|---|---|
 | 512, 64 or 128 | 404 | label: magic u32 0x82564557, sector size u32@40, sectors u32@60, magic again u32@132, checksum u16@136 (the exclusive or of all 16-bit words up to the last partition is zero), partitions u16@138 |
 | label + 148 | n x 16 | partitions: sectors u32, first sector u32@4, type u8@12 (0: unused) |
 
-By convention the third partition is the whole disk, with the type 0. First sectors count from the beginning of
-the disk. libblkid checks only the first magic number, sfdisk checks the second one, too; neither checks the
-checksum. Keyhole reports other errors as findings.
+By convention, the third partition has the type 0 and spans the whole disk. A partition's first sector counts
+from the beginning of the disk.
+
+libblkid checks only the first magic number. sfdisk checks both magic numbers. Neither tool checks the
+checksum. So Keyhole accepts a label with the first magic number, and reports a wrong second magic number,
+sector size, number of partitions or checksum as a finding.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator
@@ -21,13 +26,13 @@ from keyhole.inspectors.partitions.table import Partition, Table
 MAGIC = (0x82564557).to_bytes(4, "little")
 PLACES = (512, 64, 128)
 LABEL_BYTES, ENTRY_BYTES = 148, 16
-#: The most partitions that any BSD makes.
+#: The largest number of partitions that a BSD system writes.
 MOST_PARTITIONS = 22
 SECTORS = (512, 1024, 2048, 4096)
 
 
 def parse(front: bytes) -> Table | None:
-    """The partition table of an object that begins with `front`; `None` if it has no disklabel."""
+    """Return the partition table of an object that begins with `front`, or `None` if it has no disklabel."""
     for at in PLACES:
         label = front[at : at + LABEL_BYTES + MOST_PARTITIONS * ENTRY_BYTES]
         if label.startswith(MAGIC) and len(label) >= LABEL_BYTES:
@@ -63,7 +68,10 @@ def _entries(label: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
 
 
 def _end(label: bytes) -> int:
-    """Where the disk ends, by the label's number of sectors and by the partition that is the whole disk."""
+    """Return the length of the disk in bytes: the stated length or the end of the last partition.
+
+    The larger of the two values is returned.
+    """
     counted: int = unpack_from("<I", label, 60)[0]
     whole = [first + sectors for sectors, first, *_ in _entries(label) if sectors]
     return max(counted, *whole, 0) * _sector(label)

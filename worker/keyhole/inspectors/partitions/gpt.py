@@ -1,17 +1,17 @@
-"""The GUID partition table, `gpt`: a header after a protective MBR, entries, and a copy of both at the end.
+"""Parses the GUID partition table, `gpt`: a header after a protective MBR, the entries, and a backup of both.
 
 Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
 
 | at | bytes | field |
 |---|---|---|
 | sector 1 | 92 … sector | header: `EFI PART`, its size u32@12, CRC-32 u32@16 (of the header with this field zero), its own sector u64@24, the backup's u64@32, the first usable sector u64@40, the last u64@48, the entries' first sector u64@72, their number u32@80 and length u32@84, their CRC-32 u32@88 |
-| by the header | 128 x 2^n | entry: type GUID (zero: unused), first sector u64@32, last sector u64@40 |
-| last sector | the same | backup header: as the header, with its own sector and the backup's exchanged |
+| the sector that the header states | 128 x 2^n each | entries: type GUID (zero: unused), first sector u64@32, last sector u64@40 |
+| last sector | 92 … sector | backup header: like the primary header, but the fields for its own sector and for the backup's sector are exchanged |
 
-A sector has 512 or 4,096 bytes; the header's place shows which. A disk may have a table for each size. The
-disk's content then depends on the sector size with which it is attached; Keyhole uses the first intact table.
-Keyhole looks for the backup where the header says. That need not be the object's last sector, because disks
-grow.
+A sector has 512 or 4,096 bytes. The offset of the header shows the sector size. A disk can have one table for
+each sector size. The disk's content then depends on the sector size with which the disk is attached, and
+Keyhole uses the first intact table. Keyhole reads the backup header from the sector that the primary header
+states. After a disk has grown, this is no longer the object's last sector.
 
 Linux and libblkid accept only entries of 128 bytes. sgdisk accepts a header without a protective MBR.
 """  # noqa: E501 - the rows of the table are one line each
@@ -32,47 +32,48 @@ SMALLEST_HEADER = 92
 ENTRY_BYTES = 128
 #: The type GUID of an entry that is not in use.
 UNUSED = bytes(16)
-#: The sector of the primary header, which the header states itself.
+#: The sector number of the primary header. The header contains the same number.
 PRIMARY = 1
-#: The most bytes of entries that are held: 64 times the 128 entries that partitioning tools make room for.
+#: Keyhole reads at most this many bytes of entries: 64 times the space of the 128 entries for which
+#: partitioning tools make room.
 MAX_ENTRIES_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class GPTHeader:
-    """A header: the bytes of its sector (`data`), and the size of a sector in bytes (`sector`)."""
+    """A primary or backup header. `data` is the content of its sector, `sector` the sector size in bytes."""
 
     sector: int
     data: Fields
 
     @property
     def own(self) -> int:
-        """The sector in which the header says that it lies."""
+        """The sector number that the header states for itself."""
         return self.data.le(24, 8)
 
     @property
     def backup(self) -> ByteRange:
-        """The sector of the backup header."""
+        """The byte range of the backup header, one sector."""
         return ByteRange(self.data.le(32, 8) * self.sector, self.sector)
 
     @property
     def entries(self) -> ByteRange:
-        """The range of the entries, as far as they are held."""
+        """The byte range of the entries, cut to the first `MAX_ENTRIES_BYTES`."""
         return ByteRange(self.data.le(72, 8) * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
 
     @property
     def entries_bytes(self) -> int:
-        """How long the entries are, by their number and length."""
+        """The length of all entries in bytes: their number times the length of one entry."""
         return self.data.le(80, 4) * self.entry_bytes
 
     @property
     def entry_bytes(self) -> int:
-        """How long an entry is."""
+        """The length of one entry in bytes."""
         return self.data.le(84, 4)
 
     @property
     def in_bounds(self) -> bool:
-        """Whether the length of the entries is valid, and all of them are held."""
+        """Whether the stated length of an entry is valid, and all entries fit into `MAX_ENTRIES_BYTES`."""
         return 0 < self.entries_bytes <= MAX_ENTRIES_BYTES and self._entry_is_sound
 
     @property
@@ -86,7 +87,7 @@ class GPTHeader:
 
     @property
     def intact(self) -> bool:
-        """Whether the header's checksum is right. It covers the size that the header states for itself."""
+        """Whether the header's signature and checksum are correct, and its stated size is valid."""
         if not self.has_size or not self.data.startswith(SIGNATURE):
             return False
         size = self.data.le(12, 4)
@@ -94,12 +95,15 @@ class GPTHeader:
         return len(zeroed) == size and crc32(zeroed) == self.data.le(16, 4)
 
     def intact_backup(self, backup: bytes) -> bool:
-        """Whether these bytes are this header's backup."""
+        """Return whether `backup`, the content of a sector, is an intact backup of this header."""
         header = GPTHeader(self.sector, Fields(backup))
         return header.intact and header.own == self.data.le(32, 8)
 
     def table(self, entries: bytes) -> Table:
-        """The table, with the partitions that the entries say are in use."""
+        """Return the table with all partitions whose entries are in use.
+
+        The table has no partitions if `entries` does not contain all entries.
+        """
         if not self.in_bounds or len(entries) < self.entries_bytes:
             return Table("gpt", self.sector, ())
         places = range(0, self.entries_bytes, self.entry_bytes)
@@ -114,7 +118,13 @@ class GPTHeader:
         return table._replace(findings=tuple(table.overlapping()))
 
     def checks(self, entries: bytes, backup: bytes | None, size: int) -> Iterator[Finding]:
-        """Check whether the table is intact, and whether the object of `size` bytes is as long as it says."""
+        """Yield findings if the table is damaged or if the object of `size` bytes is shorter than the disk.
+
+        Args:
+            entries: The bytes of the entries.
+            backup: The content of the backup header's sector, or `None` if it was not read.
+            size: The length of the object in bytes.
+        """
         if not self.has_size:
             yield found(
                 "structure", f"a GPT header of {self.data.le(12, 4)} bytes, in a sector of {self.sector}"
@@ -122,13 +132,13 @@ class GPTHeader:
         elif not self.intact:
             yield found("checksum_mismatch", "the GPT header does not match its checksum")
         if self.own != PRIMARY:
-            yield found("structure", f"the GPT header says that it lies in sector {self.own}, not 1")
+            yield found("structure", f"the GPT header states that it is in sector {self.own}, not 1")
         first, last = self.data.le(40, 8), self.data.le(48, 8)
         end = (max(self.data.le(32, 8), last) + 1) * self.sector
         if end > size:
             yield found("truncated", f"the GPT describes a disk of {end} bytes, the object has {size}")
         elif backup is not None and not self.intact_backup(backup):
-            yield found("structure", "the backup GPT header is not where the GPT says")
+            yield found("structure", "there is no intact backup GPT header in the sector that the GPT states")
         if first > last:
             yield found("structure", f"the GPT's usable sectors begin at {first} and end at {last}")
         yield from self._entries_checks(entries, size)
@@ -137,7 +147,7 @@ class GPTHeader:
         if not self.entries_bytes or not self._entry_is_sound:
             yield found(
                 "structure",
-                f"GPT entries of {self.entry_bytes} bytes, {self.entries_bytes} together, are not possible",
+                f"GPT entries of {self.entry_bytes} bytes each, {self.entries_bytes} in total, are invalid",
             )
         elif not self.in_bounds:
             check = "structure" if self.entries_bytes > size else "unsupported_subformat"
@@ -151,12 +161,14 @@ class GPTHeader:
 
 
 def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
-    """The primary header of an object that begins with `front`, if possible an intact one; `None` if none.
+    """Return the primary header of an object that begins with `front`, or `None` if there is no header.
+
+    If the object has two headers, one for each sector size, an intact header is preferred.
 
     Args:
-        front: The first two sectors, of 4,096 bytes.
-        protected: Whether the MBR announces a GPT. Even if it does not, sgdisk looks for a header in a sector
-            of 512 bytes, and accepts it if it is intact.
+        front: The object's first 8,192 bytes, which are two of the larger sectors.
+        protected: Whether the MBR announces a GPT. If it does not, only an intact header for sectors of 512
+            bytes is returned, because sgdisk accepts this header without a protective MBR.
     """
     headers = [
         GPTHeader(sector, Fields(front[sector : 2 * sector]))
@@ -170,7 +182,12 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
 
 
 def at_end(end: bytes, size: int) -> GPTHeader | None:
-    """The backup header in the last sector of an object of `size` bytes that ends with `end`; else `None`."""
+    """Return the intact backup header in the last sector of an object, or `None` if there is none.
+
+    Args:
+        end: The last bytes of the object.
+        size: The length of the object in bytes.
+    """
     for sector in SECTORS:
         header = GPTHeader(sector, Fields(end[-sector:]))
         if header.intact and header.own == size // sector - 1:

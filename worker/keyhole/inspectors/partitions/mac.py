@@ -1,17 +1,21 @@
-"""The Apple partition map, `mac`. Big-endian.
+"""Parses the Apple partition map, `mac`. All fields are big-endian.
 
-Source: Inside Macintosh: Devices, "SCSI Manager", partition maps; Linux has the same in
-`block/partitions/mac.h`. For which blocks are read: libblkid's partitions/mac.c.
+Source: Inside Macintosh: Devices, "SCSI Manager", partition maps; Linux, `block/partitions/mac.h`. The choice
+of the blocks to read follows libblkid's partitions/mac.c.
 
 | at | bytes | field |
 |---|---|---|
 | 0 | 18 | driver descriptor: `ER`, block size u16@2 |
 | each block from 1 on | 512 | `PM`, entries u32@4, first block u32@8, blocks u32@12, type char[32]@48 |
 
-Each entry is one block of the disk, from block 1 on. The map lists itself and free space, too. A disc may
-have this map in blocks of 2,048 bytes and a second map in blocks of 512. libblkid accepts blocks of any size
-into which an entry fits, Linux only blocks from 512 bytes on; both count partitions in whole sectors of 512
-bytes. `TS` marks the entries of the first Macs, whose partitions are not read.
+Each entry occupies one block of the disk. The first entry is in block 1. The map also lists itself and the
+free space. An optical disc can have one map in blocks of 2,048 bytes and a second map in blocks of 512 bytes.
+libblkid accepts every block size that is large enough for an entry. Linux accepts only blocks of at least 512
+bytes. libblkid and Linux convert block numbers into sectors of 512 bytes, and round the block size down to
+whole sectors.
+
+In maps of the first Macs, entries begin with `TS` and have another layout. Keyhole does not read their
+partitions.
 """
 
 from struct import unpack_from
@@ -21,22 +25,22 @@ from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
 SIGNATURE, ENTRY_SIGNATURE, OLD_SIGNATURE = b"ER", b"PM", b"TS"
-#: The bytes of an entry for libblkid, and how many of them are read here.
+#: The length of an entry in libblkid, and the number of its first bytes that contain the fields used here.
 ENTRY_BYTES, LOOKED_AT = 136, 80
-#: The types of entries that are not volumes: the map itself, free space, drivers and their patches.
+#: The beginnings of the types that are not volumes: the map itself, free space, drivers and their patches.
 NO_VOLUMES = (b"Apple_partition_map", b"Apple_Free", b"Apple_Driver", b"Apple_Patches", b"Apple_Void")
 
-#: Where the first two entries end if blocks have the largest size.
+#: The offset at which the second entry ends if blocks have the largest possible size.
 REACH = 2 * 65536 + ENTRY_BYTES
 
 
 def reaches(front: bytes) -> bool:
-    """Whether there may be a map whose second entry lies after `front`."""
+    """Return whether the object can have a map whose second entry ends after `front`."""
     return front.startswith(SIGNATURE) and int.from_bytes(front[2:4], "big") > len(front) // 2 - ENTRY_BYTES
 
 
 def parse(front: bytes) -> Table | None:
-    """The partition table of an object that begins with `front`; `None` if it has no such map."""
+    """Return the partition table of an object that begins with `front`, or `None` if it has no such map."""
     if not front.startswith(SIGNATURE) or len(front) < 4:
         return None
     block = int.from_bytes(front[2:4], "big")
@@ -63,7 +67,7 @@ def parse(front: bytes) -> Table | None:
 
 
 def _entries(front: bytes, block: int) -> int:
-    """How many entries there are in `front`; zero if they have the layout of the first Macs."""
+    """Return how many entries `front` contains; zero if they have the layout of the first Macs."""
     if front[block : block + 2] == OLD_SIGNATURE:
         return 0
     return min(int.from_bytes(front[block + 4 : block + 8], "big"), len(front) // block)

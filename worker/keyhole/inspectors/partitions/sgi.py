@@ -1,4 +1,4 @@
-"""The volume header of IRIX, `sgi`. Big-endian.
+"""Parses the volume header of IRIX, `sgi`. All fields are big-endian.
 
 Source: Linux, `block/partitions/sgi.c`.
 
@@ -8,7 +8,8 @@ Source: Linux, `block/partitions/sgi.c`.
 | 312 | 16 x 12 | partitions: blocks u32, first block u32, type u32 (0: the header, 6: the whole disk) |
 | 504 | 4 | checksum: the sum of all 32-bit words is zero |
 
-A block has 512 bytes. sfdisk and parted accept a header with a wrong checksum; Linux and libblkid do not.
+A block has 512 bytes. sfdisk and parted accept a header with a wrong checksum, but Linux and libblkid reject
+it.
 """
 
 from struct import unpack
@@ -23,12 +24,12 @@ WRONG = found("checksum_mismatch", "the volume header does not match its checksu
 
 
 def parse(front: bytes) -> Table | None:
-    """The partition table of an object that begins with `front`; `None` if it has no such header."""
+    """Return the partition table of an object that begins with `front`, or `None` if there is no table."""
     header = front[:SECTOR]
     if not header.startswith(MAGIC) or len(header) < SECTOR:
         return None
     entries = [unpack(">III", header[at : at + 12]) for at in range(312, 504, 12)]
-    # The partition of the whole disk comes last, so that the first one is a partition that holds a volume.
+    # The partition that spans the whole disk is moved to the end, so that the list begins with a real volume.
     used = [
         (blocks, first)
         for blocks, first, kind in entries

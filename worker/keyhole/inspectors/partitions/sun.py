@@ -1,17 +1,17 @@
-"""The label of SunOS and Solaris on SPARC, `sun`. Big-endian.
+"""Parses the disk label of SunOS and Solaris on SPARC, `sun`. All fields are big-endian.
 
 Source: Linux, `block/partitions/sun.c`.
 
 | at | bytes | field |
 |---|---|---|
 | 128 | 76 | VTOC: version u32 (1), partitions u16@12, sanity u32@60 (0x600DDEEE); zero in old labels |
-| 436 | 4 | tracks a cylinder u16, sectors a track u16 |
+| 436 | 4 | tracks per cylinder u16, sectors per track u16 |
 | 444 | 8 x 8 | partitions: first cylinder u32, sectors u32 |
 | 508 | 4 | DA BE, checksum u16: the exclusive or of all 16-bit words is zero |
 
-By convention the third partition is the whole disk. A sector has 512 bytes. sfdisk accepts a label with a
-wrong checksum; Linux and libblkid do not. Keyhole accepts such a label only if it has a VTOC, because DA BE
-alone proves little.
+By convention, the third partition spans the whole disk. A sector has 512 bytes. sfdisk accepts a label with a
+wrong checksum, but Linux and libblkid reject it. Keyhole accepts a label with a wrong checksum only if the
+label has a VTOC, because the two bytes DA BE can also occur by chance.
 """
 
 from struct import unpack
@@ -26,7 +26,7 @@ WRONG = found("checksum_mismatch", "the disklabel does not match its checksum")
 
 
 def parse(front: bytes) -> Table | None:
-    """The partition table of an object that begins with `front`; `None` if it has no such label."""
+    """Return the partition table of an object that begins with `front`, or `None` if it has no such label."""
     label = front[:SECTOR]
     if label[508:510] != MAGIC or len(label) < SECTOR:
         return None

@@ -1,4 +1,4 @@
-"""A partition table of any kind, and its partitions."""
+"""The partition table that all parsers of this package return, and its partitions."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from keyhole.inspectors.findings import Finding, Severity, found
 
 
 class Partition(NamedTuple):
-    """A part of the disk, in bytes from its beginning."""
+    """A partition: its offset from the beginning of the disk, and its length, both in bytes."""
 
     offset: int
     length: int
@@ -22,14 +22,15 @@ class Table(NamedTuple):
     """A partition table.
 
     Attributes:
-        name: libblkid's name for this kind of table.
-        sector: The size of its sectors in bytes.
+        name: libblkid's name for this type of table.
+        sector: The sector size in bytes.
         partitions: The partitions in use.
-        findings: Errors and oddities in the table itself, whatever the disk's length.
-        doubtful: Whether only some readers take it for a table, and the evidence is weak.
-        likely: Whether a doubtful table looks like one. If not, it counts only if a partition begins within
-            the disk.
-        end: Where the disk ends, in bytes, if the table says so.
+        findings: Errors and unusual values in the table that do not depend on the disk's length.
+        doubtful: Whether the bytes could also be something other than a table, such as code or compressed
+            data. Only some readers accept a doubtful table.
+        likely: Whether the bytes of a doubtful table nevertheless look like a table. A doubtful table that is
+            not likely is accepted only if one of its partitions begins within the disk.
+        end: The length of the disk in bytes that the table states; zero if it states none.
     """
 
     name: str
@@ -41,15 +42,21 @@ class Table(NamedTuple):
     end: int = 0
 
     def stands(self, size: int | None) -> bool:
-        """Whether it counts as the table of a disk of `size` bytes; `None`: not known yet."""
+        """Return whether Keyhole accepts this table for a disk of `size` bytes (`None`: not known yet).
+
+        A doubtful table without partitions is never accepted.
+        """
         if not self.doubtful:
             return True
         return any(self.likely or size is None or one.offset < size for one in self.partitions)
 
     def beyond(self, size: int) -> list[Finding]:
-        """A finding for every partition that ends beyond a disk of `size` bytes, and for the table itself."""
+        """Return a finding for every partition that ends after `size`, the object's length in bytes.
+
+        If there is no such partition but the table states a longer disk, return one finding about that.
+        """
         findings = [
-            found("truncated", f"partition {number} ends at byte {partition.end}, the object at {size}")
+            found("truncated", f"partition {number} ends at byte {partition.end}, the object ends at {size}")
             for number, partition in enumerate(self.partitions, 1)
             if partition.end > size
         ]
@@ -60,12 +67,12 @@ class Table(NamedTuple):
         return findings
 
     def overlapping(self) -> list[Finding]:
-        """A finding if partitions overlap. Linux and libblkid accept overlapping partitions."""
+        """Return a finding if partitions overlap. Linux and libblkid accept overlapping partitions."""
         if any(second.offset < first.end for first, second in pairwise(sorted(self.partitions))):
             return [odd("partitions overlap")]
         return []
 
 
 def odd(message: str) -> Finding:
-    """A finding about something unusual in a table that every reader accepts."""
+    """Return a finding about an unusual value in a table that readers nevertheless accept."""
     return found("structure", message, Severity.INFO)

@@ -1,1 +1,1 @@
-"""Volumes: file systems, swap, and members of arrays, recognised by their superblocks (`volumes.names`)."""
+"""Recognises volumes by their superblocks: file systems, swap space, and members of arrays."""

@@ -1,22 +1,27 @@
-"""The superblocks of Apple's file systems.
+"""The signatures of Apple's file systems.
 
-Offsets are in bytes, from the volume's beginning and within the superblock. All but apfs are big-endian.
+Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
+offset (after `@`) from the beginning of the superblock. The fields of apfs are little-endian, all other
+fields are big-endian.
 
-| name | superblock | magic | what must hold |
+| name | superblock | magic | conditions |
 |---|---|---|---|
-| hfs | 1024, 130 bytes | `BD` | allocation block size u32@20 a multiple of 512; no HFS+ embedded: @124 neither `H+` nor `HX` |
-| hfsplus | 1024, 512 bytes | `H+`, `HX` | version u16@2 is 4 or 5; block size u32@40 a power of two from 512 on |
-| hfsplus in a wrapper | 1024, 130 bytes | `BD` | `H+` or `HX` @124; allocation block size as in hfs; the extent of blocks u16@126, u16@128 lies within the blocks u16@18 |
-| apfs | 0, 4096 bytes | `NXSB` @32 | Fletcher-64 u64@0 of what follows it; object type u16@24 1, subtype u32@28 0, block size u32@36 4096 |
+| hfs | 1024, 130 bytes | `BD` | the allocation block size u32@20 is a multiple of 512; no HFS+ is embedded: @124 is neither `H+` nor `HX` |
+| hfsplus | 1024, 512 bytes | `H+`, `HX` | the version u16@2 is 4 or 5; the block size u32@40 is a power of two, at least 512 |
+| hfsplus in a wrapper | 1024, 130 bytes | `BD` | @124 is `H+` or `HX`; the allocation block size u32@20 is a multiple of 512; the embedded volume (first block u16@126, number of blocks u16@128) lies within the number of blocks u16@18 |
+| apfs | 0, 4096 bytes | `NXSB` @32 | the object type u16@24 is 1, the subtype u32@28 is 0, the block size u32@36 is 4096; the Fletcher-64 u64@0 matches the rest of the superblock |
 
 Sources: "Inside Macintosh: Files", chapter 2 (master directory block); Technical Note TN1150 "HFS Plus Volume
 Format" (volume header, HFS wrapper); "Apple File System Reference", nx_superblock_t and obj_phys_t.
 
-The checks are those of libblkid 2.41, except these. Of an HFS+, libblkid checks only the two bytes of the magic
-number and a block size of at least 512, which one of 30,000 arbitrary sectors has; Keyhole checks the version,
-too, as Linux does. Of a wrapped HFS+, libblkid also reads the volume header inside, wherever the wrapper says
-that it is; for Keyhole the wrapper is enough. Some versions of libblkid do not check apfs's checksum; Keyhole
-counts an apfs with a wrong one as damaged.
+Keyhole checks the same fields as libblkid 2.41, with these exceptions:
+
+- In an HFS+, libblkid checks only the two bytes of the magic number and that the block size is at least 512.
+  About one in 30,000 random sectors passes these checks, so Keyhole also checks the version, like Linux.
+- In a wrapped HFS+, libblkid also reads the volume header inside the wrapper, at the place that the wrapper
+  states. Keyhole reads only the wrapper.
+- Some versions of libblkid do not check the checksum of apfs. Keyhole recognises an apfs with a wrong
+  checksum and reports it as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.fields import SECTOR

@@ -1,4 +1,4 @@
-"""The checksums of superblocks that Python and google-crc32c do not provide."""
+"""The checksums of superblocks, as far as neither Python nor google-crc32c provides them."""
 
 from itertools import accumulate
 from struct import unpack_from
@@ -12,17 +12,17 @@ CRC64_POLYNOMIAL = 0x42F0E1EBA9EA3693
 
 
 def raw_crc32(seed: int, data: bytes) -> int:
-    """CRC-32 from a seed, inverted neither before nor after: the Linux kernel's `crc32_le`."""
+    """Return the CRC-32 with a start value and without inversions, like the Linux kernel's `crc32_le`."""
     return crc32(data, seed ^ ALL_ONES) ^ ALL_ONES
 
 
 def inverted_crc32c(data: bytes) -> int:
-    """CRC-32C without the inversion at its end: the Linux kernel's `crc32c(~0, …)`."""
+    """Return the CRC-32C without the inversion at its end, like the Linux kernel's `crc32c(~0, …)`."""
     return int(crc32c(data)) ^ ALL_ONES
 
 
 def crc64(data: bytes) -> int:
-    """CRC-64/WE: most significant bit first, inverted before and after."""
+    """Return the CRC-64/WE, which starts with the most significant bit and is inverted before and after."""
     crc = (1 << 64) - 1
     for byte in data:
         crc = _CRC64_TABLE[crc >> 56 ^ byte] ^ (crc << 8) & (1 << 64) - 1
@@ -40,7 +40,7 @@ _CRC64_TABLE = tuple(_crc64_of(byte) for byte in range(256))
 
 
 def fletcher64(data: bytes) -> int:
-    """The checksum of APFS: two sums of little-endian words, so that data and checksum sum up to zero."""
+    """Return the checksum of APFS, a Fletcher-64 over little-endian 32-bit words."""
     sums: tuple[int, ...] = tuple(accumulate(unpack_from(f"<{len(data) // 4}I", data)))
     low = ALL_ONES - (sums[-1] + sum(sums)) % ALL_ONES
     high = ALL_ONES - (sums[-1] + low) % ALL_ONES
@@ -48,7 +48,7 @@ def fletcher64(data: bytes) -> int:
 
 
 def rotated_sum(data: bytes) -> int:
-    """The checksum of exFAT: the sum is rotated right by one bit before each byte is added."""
+    """Return the checksum of exFAT: before each byte is added, the sum is rotated right by one bit."""
     total = 0
     for byte in data:
         total = ((total >> 1 | (total & 1) << 31) + byte) & ALL_ONES
@@ -56,13 +56,16 @@ def rotated_sum(data: bytes) -> int:
 
 
 def folded_sum(data: bytes) -> int:
-    """The checksum of Linux RAID: a sum of little-endian words (the last may be half) plus its carry once."""
+    """Return the checksum of Linux RAID: the sum of little-endian 32-bit words plus the sum's upper half.
+
+    The data can end with half a word.
+    """
     padded = data + bytes(-len(data) % 4)
     total: int = sum(unpack_from(f"<{len(padded) // 4}I", padded))
     return (total & ALL_ONES) + (total >> 32) & ALL_ONES
 
 
 def big_endian_sum(data: bytes) -> int:
-    """The checksum of romfs: the sum of big-endian words, modulo 2^32."""
+    """Return the checksum of romfs: the sum of big-endian 32-bit words, modulo 2^32."""
     total: int = sum(unpack_from(f">{len(data) // 4}I", data))
     return total & ALL_ONES

@@ -1,44 +1,45 @@
-"""The length that a volume's own superblock states: its high-water mark, for the types that state one.
+"""Reads the length of a volume from the volume's superblock, for the types that state a length.
 
-Offsets are within the superblock. The modules of the families say where that lies. `2^n` is two to the power n.
+Offsets (after `@`) count from the beginning of the superblock, whose place is in the module with the
+signature. `2^n` is two to the power of n.
 
-| type | bytes | source |
+| type | length in bytes | source |
 |---|---|---|
-| `ext2` `ext3` `ext4` `ext4dev` `jbd` | blocks u32@4 (with 64BIT, 0x80 in u32@96, and u32@336) x (1024 << u32@24) | Linux, Documentation/filesystems/ext4/super.rst |
+| `ext2` `ext3` `ext4` `ext4dev` `jbd` | blocks u32@4 x (1024 << u32@24); with the feature 64BIT (0x80 in u32@96), u32@336 is the upper half of the number of blocks | Linux, Documentation/filesystems/ext4/super.rst |
 | `xfs` | blocks u64@8 x u32@4 | XFS Algorithms & Data Structures, 13.1 |
 | `btrfs` | the device's length u64@209 | Linux, include/uapi/linux/btrfs_tree.h |
 | `f2fs` | blocks u64@36 << u32@16 | Linux, include/linux/f2fs_fs.h |
 | `nilfs2` | u64@32 | Linux, include/uapi/linux/nilfs2_ondisk.h |
-| `jfs` | the highest end of: the sectors, u64@8 x u32@24; the log and the check's space, by their extents at 72 and 80 (blocks u24, first block u8@3 << 32 and u32@4), in blocks of u32@16 bytes | Linux, fs/jfs/jfs_superblock.h |
+| `jfs` | the highest of three ends: the sectors, u64@8 x u32@24; the log, whose extent is at 72; the working space of fsck, whose extent is at 80. An extent states its blocks u24@0 and its first block (u8@3 << 32) + u32@4, in blocks of u32@16 bytes | Linux, fs/jfs/jfs_superblock.h |
 | `reiserfs` | blocks u32@0 x u16@44 | Linux 6.12, fs/reiserfs/reiserfs.h |
-| `reiser4` | blocks u64@0 of format40's superblock, which is the next block, x u16@18 | reiser4progs, plugin/format/format40 |
+| `reiser4` | blocks x block size u16@18; the number of blocks is u64@0 of the next block, which is the superblock of format40 | reiser4progs, plugin/format/format40 |
 | `ocfs2` | clusters u32@20 x 2^u32@252 | Linux, fs/ocfs2/ocfs2_fs.h |
-| `minix` | blocks u16@2, in versions 2 and 3 u32@20; a block has 1024 bytes, in version 3 u16@28 | Linux, include/uapi/linux/minix_fs.h |
+| `minix` | blocks u16@2, in versions 2 and 3 u32@20; a block has 1024 bytes, in version 3 u16@28 bytes | Linux, include/uapi/linux/minix_fs.h |
 | `erofs` | blocks u32@36 x 2^u8@12 | Linux, fs/erofs/erofs_fs.h |
 | `squashfs` `squashfs3` | u64@40; in version 3 u64@63, in earlier versions u32@8 | Linux, fs/squashfs/squashfs_fs.h; squashfs-tools 3 |
 | `cramfs` `romfs` | u32@4; u32@8 | Linux, include/uapi/linux/cramfs_fs.h, romfs_fs.h |
 | `vfat` | sectors (u16@19, or u32@32 if that is zero) x u16@11 | FAT specification 1.03, 3.1 |
 | `exfat` | sectors u64@72 x 2^u8@108 | exFAT specification, 3.1 |
-| `ntfs` | (sectors u64@40 + 1 for the copy of the boot sector) x u16@11 | NTFS documentation, boot sector |
+| `ntfs` | (sectors u64@40 + 1 for the backup of the boot sector) x u16@11 | NTFS documentation, boot sector |
 | `ReFS` | sectors u64@24 x u32@32 | libfsrefs' documentation, 2.1 |
 | `hpfs` | sectors u32@16 of 512 bytes | Linux, fs/hpfs/hpfs.h |
-| `hfs`, `hfsplus` in a wrapper | sectors u16@28 before the first block + blocks u16@18 x u32@20 + two sectors | Inside Macintosh: Files, 2 |
+| `hfs`, `hfsplus` in a wrapper | the sectors before the first block (u16@28) + blocks u16@18 x u32@20 + two sectors | Inside Macintosh: Files, 2 |
 | `hfsplus` | blocks u32@44 x u32@40 | Apple, Technical Note 1150 |
 | `apfs` | blocks u64@40 x u32@36 | Apple File System Reference, nx_superblock_t |
 | `ufs` | fragments (u32@36, in UFS2 u64@1080) x u32@52 | FreeBSD, sys/ufs/ffs/fs.h |
-| `bfs` | last byte u32@8 | Linux, include/uapi/linux/bfs_fs.h |
+| `bfs` | the offset of the last byte u32@8 + 1 | Linux, include/uapi/linux/bfs_fs.h |
 | `befs` | blocks u64@48 x u32@40 | Practical File System Design, 4 |
-| `swap` `swsuspend` | (last page u32@1028 + 1) x page size, which is where the magic number ends | Linux, include/linux/swap.h |
-| `LVM2_member` | the device's length u64@64 of the label | LVM2, lib/format_text/layout.h |
-| `linux_raid_member` | version 1: sectors before the data u64@128 + sectors of the data u64@136; if the superblock lies at the end: up to its end | Linux, include/uapi/linux/raid/md_p.h |
-| `drbd` | up to the end of its superblock, which lies at the end | drbd-headers, drbd_meta_data.h |
-| `bcache` | of a cache: buckets u64@184 of u16@194 sectors | Linux, drivers/md/bcache/bcache_ondisk.h |
+| `swap` `swsuspend` | (last page u32@1028 + 1) x page size; the page size is the offset at which the magic number ends | Linux, include/linux/swap.h |
+| `LVM2_member` | the device's length, u64@64 of the label | LVM2, lib/format_text/layout.h |
+| `linux_raid_member` | version 0.90: the end of the area for the superblock; version 1: the sectors before the data u64@128 + the sectors of the data u64@136, or the end of the superblock if that is larger | Linux, include/uapi/linux/raid/md_p.h |
+| `drbd` | the end of the superblock's block, which is at the end of the volume | drbd-headers, drbd_meta_data.h |
+| `bcache` | for a caching device: buckets u64@184 of u16@194 sectors | Linux, drivers/md/bcache/bcache_ondisk.h |
 | `ceph_bluestore` | u64@82 | Ceph, src/os/bluestore/bluestore_types.cc |
-| `zfs_member` | of a disk or a mirror: the space that can be allocated (`asize` in the label) + 4.5 MiB for the labels and the boot block | ZFS On-Disk Specification, 1.2 |
+| `zfs_member` | for a disk or a mirror: the space that can be allocated (`asize` in the label) + 4.5 MiB for the labels and the boot block | ZFS On-Disk Specification, 1.2 |
 
-These state no length, or only where Keyhole does not read: `gfs2` (its index of resource groups has it),
-`zonefs`, `VMFS`, `VMFS_volume_member`, `BitLocker`, a backing device of `bcache`, a device of ZFS's RAID-Z.
-`crypto_LUKS` is the format `luks`.
+These types state no length, or state it in a structure that Keyhole does not read: `gfs2` (in its index of
+resource groups), `zonefs`, `VMFS`, `VMFS_volume_member`, `BitLocker`, a backing device of `bcache`, and a
+device of ZFS's RAID-Z. The inspector of the format `luks` determines the length of `crypto_LUKS`.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable, Iterator
@@ -49,12 +50,12 @@ from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
 KIB, MIB = 1024, 1024**2
-#: No sector, block or cluster has more than two to the power of this many bytes.
+#: A sector, block or cluster has at most two to the power of this many bytes.
 LARGEST_LOG = 32
 
 
 def stated_length(name: str, view: View) -> int | None:
-    """The length in bytes that a volume of a recognised type states; `None` if it states none."""
+    """Return the length in bytes that a volume of type `name` states, or `None` if it states no length."""
     for signature, length in _BY_SIGNATURE:
         if signature.name == name:
             for place in _found(signature, view):
@@ -63,7 +64,7 @@ def stated_length(name: str, view: View) -> int | None:
 
 
 def _found(signature: Signature, view: View) -> Iterator[Place]:
-    """The places that hold a superblock of a type."""
+    """Yield the places that contain a sound superblock of a type."""
     for place in (*signature.places, *signature.ends(view.size)):
         marked = view.read(place.offset + place.at, len(place.magic)) == place.magic
         if marked and signature.holds(place, view):
@@ -71,7 +72,7 @@ def _found(signature: Signature, view: View) -> Iterator[Place]:
 
 
 def _power(exponent: int) -> int:
-    """Two to the power of an exponent; zero for exponents that do not occur."""
+    """Return two to the power of an exponent, or zero if the exponent is larger than `LARGEST_LOG`."""
     return 1 << exponent if exponent <= LARGEST_LOG else 0
 
 
@@ -249,7 +250,8 @@ def _bluestore(_superblock: Superblock, _place: Place, view: View) -> int:
     return Superblock(view.read(82, 8)).le(0, 8)
 
 
-#: A pair in a label's list: the name's length, the name, the type (a 64-bit number), how many numbers (one).
+#: The beginning of the pair for `asize` in a label's list: the name's length, the name, the type (a 64-bit
+#: number), and how many numbers follow (one).
 ZFS_ASIZE = b"\0\0\0\5asize\0\0\0\0\0\0\x08\0\0\0\1"
 ZFS_LABEL, ZFS_LABEL_BYTES = 16 * KIB, 112 * KIB
 ZFS_AROUND = 4 * MIB + 512 * KIB

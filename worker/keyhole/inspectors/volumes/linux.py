@@ -1,36 +1,38 @@
-"""The superblocks of Linux's file systems, including those that were ported to Linux.
+"""The signatures of Linux's file systems, including file systems that were ported to Linux.
 
-Offsets are in bytes, from the volume's beginning and within the superblock. All but xfs and gfs2 are
-little-endian.
+Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
+offset (after `@`) from the beginning of the superblock. The fields of xfs and gfs2 are big-endian, all other
+fields are little-endian, except where the table says otherwise. A checksum is computed with its own field
+zero.
 
-| name | superblock | magic | what must hold |
+| name | superblock | magic | conditions |
 |---|---|---|---|
-| ext2 … jbd | 1024, 1024 bytes | 53 EF @56 | log2(block size / 1024) u32@24 at most 6, blocks per group u32@32 not zero; with feature metadata_csum (read-only compatible u32@100, 0x400) the CRC-32C u32@1020 of what stands before it, not inverted at the end |
-| jbd | | | incompatible u32@96 has journal_dev, 0x8 |
-| ext2, ext3 | | | without / with has_journal (compatible u32@92, 0x4), and no features except those that they know: incompatible filetype 0x2, meta_bg 0x10, in ext3 also recover 0x4; read-only compatible sparse_super 0x1, large_file 0x2, btree_dir 0x4 |
-| ext4 | | | a feature that ext3 does not know, no journal_dev, flags u32@352 without test_filesys, 0x4 |
+| ext2 … jbd | 1024, 1024 bytes | 53 EF @56 | log2(block size / 1024) u32@24 is at most 6; blocks per group u32@32 is not zero; if the feature metadata_csum is set (read-only compatible features u32@100, 0x400), the CRC-32C u32@1020 matches the bytes before it; it is not inverted at the end |
+| jbd | | | the incompatible features u32@96 contain journal_dev, 0x8 |
+| ext2, ext3 | | | the compatible features u32@92 contain has_journal, 0x4, in ext3, and not in ext2; no further features are set, except incompatible: filetype 0x2, meta_bg 0x10, in ext3 also recover 0x4; read-only compatible: sparse_super 0x1, large_file 0x2, btree_dir 0x4 |
+| ext4 | | | at least one feature that ext3 does not support; no journal_dev; the flags u32@352 do not contain test_filesys, 0x4 |
 | ext4dev | | | test_filesys, no journal_dev |
-| xfs | 0, 272 bytes | `XFSB` | sizes of sectors u16@102, blocks u32@4 and inodes u16@104 within bounds and in agreement with their logarithms u8@121, @120, @122; inodes per block u8@123; realtime extent u32@80; inode percentage u8@127; blocks u64@8 fit groups u32@88 of u32@84 blocks. Version (u16@100 & 15) 5: features say so (u32@200, 0x100), CRC-32C u32@224 (little-endian) of the sector with itself zero |
-| btrfs | 64 KiB, 4096 bytes | `_BHRfS_M` @64 | checksum @0 of what follows it from 32 on, by kind u16@196: 0 CRC-32C, 2 SHA-256, 3 BLAKE2b-256 (1, xxHash, is not computed); sector size u32@144 not zero |
-| f2fs | 1024, 1148 bytes | 10 20 F5 F2 | except in version 1.0: CRC-32 (seed F2F52010) of what stands before it, at the offset u32@32, unless that is zero |
-| nilfs2 | 1024, 1024 bytes; spare 4096 before the end | 34 34 @6 | CRC-32 u32@16, with seed u32@12, of the first u16@8 bytes with itself zero; the spare states the volume's size u64@32 |
-| jfs | 32 KiB, 184 bytes | `JFS1` | sizes of blocks u32@16 and sectors u32@24 in agreement with their logarithms u16@20 and u16@28, and with the logarithms' difference u16@22 |
-| reiserfs | 64 KiB, 116 bytes | `ReIsErFs`, `ReIsEr2Fs`, `ReIsEr3Fs` @52 | block size u16@44 at least 512; the superblock's block does not lie after the journal's, u32@12 |
-| reiserfs 3.5 | 8 KiB | `ReIsErFs` @52, @20 | the same |
+| xfs | 0, 272 bytes | `XFSB` | the sizes of sectors u16@102, blocks u32@4 and inodes u16@104 are within bounds and match their logarithms u8@121, u8@120 and u8@122; the logarithm u8@123 of the inodes per block matches; the realtime extent u32@80 and the inode percentage u8@127 are within bounds; the number of blocks u64@8 fits u32@88 groups of u32@84 blocks. In version 5 (u16@100 & 15): the features u32@200 contain the CRC, 0x100, and the CRC-32C u32@224 (little-endian) of the sector matches |
+| btrfs | 64 KiB, 4096 bytes | `_BHRfS_M` @64 | the sector size u32@144 is not zero; the checksum @0 matches the bytes from 32 on. Its type u16@196 is 0 CRC-32C, 2 SHA-256, 3 BLAKE2b-256, or 1 xxHash, which Keyhole does not check |
+| f2fs | 1024, 1148 bytes | 10 20 F5 F2 | except in version 1.0, or if u32@32 is zero: the CRC-32 (seed F2F52010) at the offset u32@32 matches the bytes before it |
+| nilfs2 | 1024, 1024 bytes; spare superblock 4096 before the end | 34 34 @6 | the CRC-32 u32@16 (seed u32@12) matches the first u16@8 bytes; in the spare superblock, u64@32 is the volume's size |
+| jfs | 32 KiB, 184 bytes | `JFS1` | the sizes of blocks u32@16 and sectors u32@24 match their logarithms u16@20 and u16@28; u16@22 is the difference of the logarithms |
+| reiserfs | 64 KiB, 116 bytes | `ReIsErFs`, `ReIsEr2Fs`, `ReIsEr3Fs` @52 | the block size u16@44 is at least 512; the superblock is not after the journal's first block u32@12 |
+| reiserfs 3.5 | 8 KiB | `ReIsErFs` @52, @20 | as for reiserfs |
 | reiser4 | 64 KiB, 60 bytes | `ReIsEr4` | |
-| gfs2 | 64 KiB, 272 bytes | 01 16 19 70 | formats u32@24 in 1800…1899 and u32@28 in 1900…1999 |
+| gfs2 | 64 KiB, 272 bytes | 01 16 19 70 | the formats u32@24 and u32@28 are in 1800…1899 and in 1900…1999 |
 | ocfs2 | 1, 2, 4 or 8 KiB, 352 bytes | `OCFSV2` | |
-| zonefs | 0, 4096 bytes | `SFOZ` | CRC-32 u32@4, not inverted at the end, with itself zero |
+| zonefs | 0, 4096 bytes | `SFOZ` | the CRC-32 u32@4 of the superblock matches; it is not inverted at the end |
 
 Sources: the Linux kernel's headers: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h (and xfs_validate_sb_common),
 include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nilfs2_ondisk.h,
 fs/jfs/jfs_superblock.h, fs/reiserfs/reiserfs.h (of Linux 6.12), include/uapi/linux/gfs2_ondisk.h,
-fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; "ext4 Data Structures and Algorithms" for the features' meaning.
-reiser4: plugin/disk_format of reiser4progs.
+fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; for the meaning of the features, "ext4 Data Structures and
+Algorithms"; for reiser4, plugin/disk_format of reiser4progs.
 
-The checks are those of libblkid 2.41, except that libblkid does not check the sizes of ext, whose magic number
-has only two bytes. An ext, xfs, btrfs, f2fs or zonefs with a wrong checksum is recognised, as by libblkid up to
-2.39, and counts as damaged.
+Keyhole checks the same fields as libblkid 2.41. In addition, it checks the sizes of ext, because the magic
+number of ext has only two bytes. Keyhole recognises an ext, xfs, btrfs, f2fs or zonefs with a wrong checksum,
+like libblkid up to 2.39, and reports it as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable
@@ -82,7 +84,10 @@ def _is_test(superblock: Superblock) -> bool:
 
 
 def _known(superblock: Superblock, incompatible: int) -> bool:
-    """Whether ext2, or ext3, knows all features; `incompatible` are the incompatible ones that it knows."""
+    """Return whether ext2 or ext3 supports all features that are set.
+
+    `incompatible` contains the incompatible features that this file system supports.
+    """
     return not superblock.le(96, 4) & ~incompatible and not superblock.le(100, 4) & ~EXT3_READ_ONLY
 
 
@@ -142,7 +147,7 @@ def _xfs_blocks_fit(superblock: Superblock) -> bool:
 
 
 def _xfs_intact(superblock: Superblock, _place: Place, view: View) -> bool:
-    """Whether a superblock of version 5 has the right checksum; other versions have none."""
+    """Return whether a version 5 superblock has the correct checksum. Other versions have no checksum."""
     version = superblock.be(100, 2)
     if version & 0xF != 5:
         return True
@@ -153,7 +158,7 @@ def _xfs_intact(superblock: Superblock, _place: Place, view: View) -> bool:
 
 
 def _is_power(value: int, exponent: int) -> bool:
-    """Whether a value is two to the power of an exponent. No value in a superblock is larger than 2^31."""
+    """Return whether a value is two to the power of an exponent; false if the exponent is 32 or larger."""
     return exponent < 32 and value == 1 << exponent
 
 
@@ -205,7 +210,7 @@ def _zonefs_intact(superblock: Superblock, _place: Place, _view: View) -> bool:
     return raw_crc32(ALL_ONES, superblock[:4] + bytes(4) + superblock[8:]) == superblock.le(4, 4)
 
 
-#: The most bytes from the beginning of an f2fs superblock to the end of its checksum.
+#: The largest number of bytes from the beginning of an f2fs superblock to the end of its checksum.
 F2FS_SUPERBLOCK = 3 * KIB
 
 BTRFS = Signature(

@@ -1,28 +1,30 @@
-"""The superblocks of members of arrays, volume groups and pools, and of encrypted volumes.
+"""The signatures of members of arrays, volume groups and pools, and of encrypted volumes.
 
-Offsets are in bytes, from the volume's beginning or its end, and within the superblock.
+Offsets and lengths are in bytes. A superblock's offset counts from the beginning or the end of the volume, a
+field's offset (after `@`) from the beginning of the superblock.
 
-| name | superblock | magic | what must hold |
+| name | superblock | magic | conditions |
 |---|---|---|---|
-| linux_raid_member 0.90 | 64 KiB before the end, which is rounded down to 64 KiB, 64 bytes; either byte order | u32@0 0xA92B4EFC | the member's size, u32@32 in KiB, fits before the superblock |
-| linux_raid_member 1.0, 1.1, 1.2 | 8 KiB before the end, which is rounded down to 4 KiB; 0; 4096; 256 bytes | FC 4E 2B A9 | version u32@4 is 1; the superblock's own sector u64@144; sum u32@216, with itself zero, of all words up to the end of the roles, which are u32@220 of 2 bytes, at most 1,920 |
-| bcache | 4096, 2258 bytes | C68573F6-4E1A-45CA-8265-F57F48BA6D81 @24 | the superblock's own sector u64@8 is 8; CRC-64 u64@0 of what follows up to the end of the keys, which begin at 208 and are u16@206 of 8 bytes, at most 256 |
+| linux_raid_member 0.90 | 64 KiB before the end, which is first rounded down to 64 KiB; 64 bytes, in either byte order | u32@0 0xA92B4EFC | the member's size u32@32, in KiB, is not larger than the superblock's offset |
+| linux_raid_member 1.0, 1.1, 1.2 | version 1.0: 8 KiB before the end, which is first rounded down to 4 KiB; 1.1: at 0; 1.2: at 4096; 256 bytes | FC 4E 2B A9 | the version u32@4 is 1; u64@144 is the superblock's own sector; the sum u32@216 matches. It covers all words, with this field zero, up to the end of the roles. There are u32@220 roles of 2 bytes each, at most 1,920 |
+| bcache | 4096, 2258 bytes | C68573F6-4E1A-45CA-8265-F57F48BA6D81 @24 | the superblock's own sector u64@8 is 8; the CRC-64 u64@0 matches. It covers the bytes after it, up to the end of the keys. The keys begin at 208; there are u16@206 keys of 8 bytes each, at most 256 |
 | ceph_bluestore | 0, 26 bytes | `bluestore block device` | |
 | drbd | 4096 before the end, 104 bytes (version 9: 1392); big-endian | 8374026B, 8374026C (unclean), 8374026D (version 9) @60 | |
-| LVM2_member | 0, 512, 1024 or 1536, 512 bytes | `LABELONE` | the superblock's own sector u64@8; CRC-32 u32@16 (seed F597A6CF) of what follows it; `LVM2 001` @24 |
-| crypto_LUKS | 0, 512 bytes; big-endian | `LUKS` BA BE | in version 2 (u16@6) the header's own offset u64@256 |
-| crypto_LUKS, first header lost | 16, 32, 64 or 128 KiB | `SKUL` BA BE | the same |
+| LVM2_member | 0, 512, 1024 or 1536, 512 bytes | `LABELONE` | u64@8 is the superblock's own sector; the CRC-32 u32@16 (seed F597A6CF) matches the bytes after it; `LVM2 001` @24 |
+| crypto_LUKS | 0, 512 bytes; big-endian | `LUKS` BA BE | in version 2 (u16@6), u64@256 is the header's own offset |
+| crypto_LUKS, first header lost | 16, 32, 64 or 128 KiB | `SKUL` BA BE | as for crypto_LUKS |
 | VMFS_volume_member | 1 MiB, 146 bytes | 0D D0 01 C0 | |
 | VMFS | 2 MiB, 157 bytes | 5E F1 AB 2F | |
-| zfs_member | 128 KiB, 128 slots of 1024 bytes; either byte order | none | u64@0 is 0x00BAB10C in four slots or more |
+| zfs_member | 128 KiB, 128 slots of 1024 bytes; either byte order | none | u64@0 of at least four slots is 0x00BAB10C |
 
 Sources: the Linux kernel's include/uapi/linux/raid/md_p.h (and super_1_load in drivers/md/md.c),
 drivers/md/bcache/bcache_ondisk.h; Ceph's src/os/bluestore/bluestore_types.cc; drbd-headers' drbd_meta_data.h;
-LVM2's lib/format_text/layout.h and lib/label/label.c; LUKS: see `luks`; vmfs-tools' libvmfs/vmfs_lvm.h and
-vmfs_fs.h; "ZFS On-Disk Specification", section 1.3.
+LVM2's lib/format_text/layout.h and lib/label/label.c; for LUKS, the sources of the package `luks`;
+vmfs-tools' libvmfs/vmfs_lvm.h and vmfs_fs.h; "ZFS On-Disk Specification", section 1.3.
 
-The checks are those of libblkid 2.41. libblkid looks for ZFS's uberblocks in all four labels of a pool's member,
-and for LUKS's second header up to 4 MiB; Keyhole looks for both only in the first 256 KiB.
+Keyhole checks the same fields as libblkid 2.41, but it searches fewer places. libblkid searches all four
+labels of a ZFS member for uberblocks, and searches up to 4 MiB for LUKS's second header. Keyhole searches
+only the first 256 KiB for uberblocks and for LUKS's second header.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.fields import SECTOR
@@ -35,9 +37,10 @@ KIB, MIB = 1024, 1024**2
 # linux_raid_member
 
 RAID_MAGIC = b"\xfc\x4e\x2b\xa9"
-#: The bytes that version 0.90 reserves for its superblock at the end, aligned to the same number of bytes.
+#: The length in bytes of the area that version 0.90 reserves for its superblock near the end of the volume.
+#: The area's offset is a multiple of the same number.
 RAID_RESERVED = 64 * KIB
-#: A superblock of version 1 with its roles is at most this long.
+#: The largest length in bytes of a version 1 superblock and its roles.
 RAID_LONGEST = 4096
 RAID_HEADER = 256
 
@@ -83,7 +86,7 @@ LINUX_RAID_1 = Signature(
 # bcache, ceph_bluestore, drbd
 
 BCACHE_OFFSET = 4096
-#: The versions of caches' superblocks. The other versions are those of the devices that are cached.
+#: The superblock versions of caching devices. The other versions belong to backing devices.
 BCACHE_CACHES = (0, 3, 5)
 BCACHE_KEYS_AT, BCACHE_MOST_KEYS = 208, 256
 
@@ -152,7 +155,7 @@ LUKS = Signature(
 UBERBLOCK_MAGICS = (0x00BAB10C.to_bytes(8, "little"), 0x00BAB10C.to_bytes(8, "big"))
 UBERBLOCKS = 128
 UBERBLOCK_BYTES = 1024
-#: This many uberblocks prove that they are not left over from an earlier use.
+#: libblkid requires this many uberblocks, because fewer could be left over from an earlier use of the disk.
 UBERBLOCKS_WANTED = 4
 
 

@@ -1,28 +1,29 @@
-"""The boot sectors of Microsoft's and OS/2's file systems and of BitLocker.
+"""The signatures of the file systems of Microsoft and OS/2, and of BitLocker.
 
-Offsets are in bytes, from the volume's beginning. All fields are little-endian.
+Offsets are in bytes and count from the beginning of the volume. All fields are little-endian.
 
-| name | magic | what must hold |
+| name | magic | conditions |
 |---|---|---|
-| vfat (FAT12, 16, 32) | one of: `MSWIN`, `FAT32   ` @82; `MSDOS`, `FAT16   `, `FAT12   `, `FAT     ` @54; EB or E9 @0; 55 AA @510 | sector size u16@11 a power of two, 512 to 4096; sectors per cluster u8@13 a power of two; reserved sectors u16@14, FATs u8@16 not zero; media u8@21 F0 or F8…FF; clusters (sectors u16@19 or u32@32, less reserved, FATs of u16@22 or u32@36 sectors, root directory of u16@17 entries of 32) not more than the FAT's width allows. If one of the last three magics (EB, E9, 55 AA) matched: also 55 AA @510, neither `HPFS    ` nor `JFS     ` @54 |
-| exfat | `EXFAT   ` @3 | EB 76 90 @0, zeros @11…63, 55 AA @510; log2(sector size) u8@108 9 to 12, plus log2(sectors per cluster) u8@109 at most 25; the checksum of the first 11 sectors, without the bytes 106, 107 and 112, is each word of the 12th |
-| ntfs | `NTFS    ` @3 | sector size u16@11 a power of two, 256 to 4096; sectors per cluster u8@13 a power of two, or F0…F9, which means two to the power of 256 minus the field; clusters up to 2 MiB; zeros: u16@14, u8@16, u16@17, u16@19, u16@22, u32@32; record size u8@64 a power of two up to 64 clusters, or E1…F7; MFT u64@48 and its mirror u64@56 within sectors u64@40 |
+| vfat (FAT12, 16, 32) | one of: `MSWIN`, `FAT32   ` @82; `MSDOS`, `FAT16   `, `FAT12   `, `FAT     ` @54; EB or E9 @0; 55 AA @510 | the sector size u16@11 is a power of two from 512 to 4096; sectors per cluster u8@13 is a power of two; neither the number of reserved sectors u16@14 nor the number of FATs u8@16 is zero; the media type u8@21 is F0 or F8…FF; the number of clusters is not larger than the FAT's width allows. The clusters take all sectors (u16@19, or u32@32 if that is zero), except the reserved sectors, the FATs (each u16@22 sectors, or u32@36 if that is zero), and the root directory (u16@17 entries of 32 bytes). If only EB, E9 or 55 AA matched, also: 55 AA @510, and @54 is neither `HPFS    ` nor `JFS     ` |
+| exfat | `EXFAT   ` @3 | EB 76 90 @0, zeros @11…63, 55 AA @510; log2(sector size) u8@108 is 9 to 12; the sum of this logarithm and log2(sectors per cluster) u8@109 is at most 25; every u32 of the 12th sector is the checksum of the first 11 sectors, without the bytes 106, 107 and 112 |
+| ntfs | `NTFS    ` @3 | the sector size u16@11 is a power of two from 256 to 4096; sectors per cluster u8@13 is a power of two, or F0…F9, which means two to the power of 256 minus the field; a cluster has at most 2 MiB; these fields are zero: u16@14, u8@16, u16@17, u16@19, u16@22, u32@32; the record size u8@64 is a power of two up to 64 clusters, or E1…F7; the clusters of the MFT u64@48 and of its mirror u64@56 lie within the sectors u64@40 |
 | hpfs | 49 E8 95 F9 @8192 | 49 18 91 F9 @8704 |
 | ReFS | 00 00 00 `ReFS` 00 @0 | |
 | BitLocker | EB 52 90 `-FVE-FS-` @0 (Windows Vista) | |
-| BitLocker | EB 58 90 `-FVE-FS-` @0 (Windows 7 and later) | metadata's offset u64@176 not zero |
-| BitLocker | EB 58 90 `MSWIN4.1` @0 (To Go) | BitLocker's GUID @424, metadata's offset u64@440 not zero |
+| BitLocker | EB 58 90 `-FVE-FS-` @0 (Windows 7 and later) | the metadata's offset u64@176 is not zero |
+| BitLocker | EB 58 90 `MSWIN4.1` @0 (To Go) | BitLocker's GUID @424; the metadata's offset u64@440 is not zero |
 
-A BitLocker volume is not a vfat, although its boot sector looks like one.
+The boot sector of a BitLocker volume looks like that of a vfat, so Keyhole recognises a vfat only if the boot
+sector is not BitLocker's.
 
 Sources: "FAT: General Overview of On-Disk Format" 1.03 (fatgen103); "exFAT file system specification",
-sections 3.1 and 3.4; "[MS-NTFS]"-derived layout in Linux's fs/ntfs3/ntfs.h; fs/hpfs/hpfs.h; libbde's "BitLocker
-Drive Encryption (BDE) format", sections 2.1 to 2.3.
+sections 3.1 and 3.4; "[MS-NTFS]"-derived layout in Linux's fs/ntfs3/ntfs.h; fs/hpfs/hpfs.h; libbde's
+"BitLocker Drive Encryption (BDE) format", sections 2.1 to 2.3.
 
-The checks are those of libblkid 2.41, except that Keyhole does not follow the boot sector to other structures:
-the MFT (which Windows puts 3 GiB into the volume), BitLocker's metadata, and the sector with FAT32's free space,
-without which Linux mounts the volume, too. An exFAT with a wrong checksum of its boot region is recognised and
-counts as damaged.
+Keyhole checks the same fields as libblkid 2.41, but it does not read the structures that the boot sector
+points to. These are the MFT, which Windows places 3 GiB after the beginning of the volume, BitLocker's
+metadata, and the sector that states the free space of a FAT32. Linux also mounts a FAT32 without that sector.
+Keyhole recognises an exFAT with a wrong checksum of the boot region, and reports it as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from struct import unpack_from
@@ -89,9 +90,9 @@ VFAT = Signature(
 
 # exFAT
 
-#: The boot region: eleven sectors, and one with their sum.
+#: The sectors of the boot region: eleven sectors, and one sector with their checksum.
 EXFAT_SECTORS = 12
-#: Bytes that change while the volume is in use.
+#: The offsets of bytes that the checksum does not cover, because they change while the volume is in use.
 EXFAT_NOT_SUMMED = (106, 107, 112)
 
 
@@ -158,10 +159,10 @@ NTFS = Signature("ntfs", (Place(0, SECTOR, b"NTFS    ", 3),), _ntfs_sound)
 HPFS_SPARE = ByteRange(8704, 4)
 BITLOCKER_NAME = b"-FVE-FS-"
 BITLOCKER_VISTA = b"\xeb\x52\x90-FVE-FS-"
-#: The offset of the GUID, by the first bytes of the volume. The metadata's offset follows the GUID.
+#: Maps the first bytes of the volume to the offset of the GUID. The metadata's offset follows the GUID.
 BITLOCKER_GUIDS_AT = {b"\xeb\x58\x90-FVE-FS-": 160, b"\xeb\x58\x90MSWIN4.1": 424}
-#: 4967D63B-2E29-4AD8-8399-F6A339E3D001, or 92A84D3B-DD80-4D0E-9E4E-B1E3284EAED8 if only used space is
-#: encrypted.
+#: 4967D63B-2E29-4AD8-8399-F6A339E3D001, or 92A84D3B-DD80-4D0E-9E4E-B1E3284EAED8 if BitLocker encrypts only
+#: the used space.
 BITLOCKER_GUIDS = {
     bytes.fromhex("3bd66749292ed84a8399f6a339e3d001"),
     bytes.fromhex("3b4da89280dd0e4d9e4eb1e3284eaed8"),

@@ -1,23 +1,25 @@
-"""The superblocks of file systems that are packed once and then only read.
+"""The signatures of read-only file systems, which a tool packs once.
 
-Offsets are in bytes, from the volume's beginning and within the superblock. All are little-endian except romfs.
+Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
+offset (after `@`) from the beginning of the superblock. All fields are little-endian, except those of romfs
+and where the table says otherwise.
 
-| name | superblock | magic | what must hold |
+| name | superblock | magic | conditions |
 |---|---|---|---|
-| squashfs | 0, 32 bytes | `hsqs` | version u16@28 at least 4 |
-| squashfs3 | 0, 32 bytes | `sqsh` (big-endian), `hsqs` | version u16@28 at most 3 |
-| erofs | 1024, 128 bytes | E2 E1 F5 E0 | log2(block size) u8@12 at most 16; with feature sb_csum (u32@8, 0x1) the CRC-32C u32@4, not inverted at the end, of the block from here on with itself zero |
-| cramfs | 0, 76 bytes | 45 3D CD 28 or 28 CD 3D 45 (big-endian) | `Compressed ROMFS` @16, or the root's mode u16@64 is a directory's |
-| romfs | 0, 32 bytes | `-rom1fs-` | the first 512 bytes (u32@8 if that is less, but 32 at least) as words add up to zero |
+| squashfs | 0, 32 bytes | `hsqs` | the version u16@28 is at least 4 |
+| squashfs3 | 0, 32 bytes | `sqsh` (big-endian), `hsqs` | the version u16@28 is at most 3 |
+| erofs | 1024, 128 bytes | E2 E1 F5 E0 | log2(block size) u8@12 is at most 16; if the feature sb_csum is set (u32@8, 0x1), the CRC-32C u32@4 matches. It covers the block from the superblock on, with this field zero, and is not inverted at the end |
+| cramfs | 0, 76 bytes | 45 3D CD 28 or 28 CD 3D 45 (big-endian) | `Compressed ROMFS` @16, or the mode u16@64 of the root is that of a directory |
+| romfs | 0, 32 bytes | `-rom1fs-` | the sum of 32-bit words is zero. It covers the first 512 bytes, or fewer if the size u32@8 is smaller, but at least 32 bytes |
 
 Sources: the Linux kernel's headers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_fs.h (and
 erofs_superblock_csum_verify), include/uapi/linux/cramfs_fs.h, include/uapi/linux/romfs_fs.h; "The squashfs
 format" for version 3.
 
-The checks are those of libblkid 2.41, except for cramfs. libblkid also checks the CRC of a whole cramfs of up to
-64 KiB, and recognises no larger one; Keyhole checks for the text that mkfs writes, or for the root directory that
-Linux wants. An erofs or romfs with a wrong checksum is recognised, as by libblkid up to 2.39, and counts as
-damaged.
+Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid recognises only a cramfs of up to
+64 KiB, and checks the CRC of all of it. Keyhole checks instead that the superblock contains the text that
+mkfs writes, or that its root is a directory, which Linux requires. Keyhole recognises an erofs or a romfs
+with a wrong checksum, like libblkid up to 2.39, and reports it as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c
@@ -28,7 +30,7 @@ EROFS_OFFSET = 1024
 EROFS_LARGEST_BLOCK_LOG = 16
 ROMFS_SUMMED = 512
 CRAMFS_LITTLE = b"\x45\x3d\xcd\x28"
-#: The four upper bits of a directory's mode.
+#: The upper four bits of the mode, if the file is a directory.
 DIRECTORY = 0o4
 
 

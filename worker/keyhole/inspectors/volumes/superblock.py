@@ -1,4 +1,4 @@
-"""Recognises a type of volume by a magic number in its place and a superblock that agrees with itself."""
+"""Describes how a type of volume is recognised: by a magic number and consistent fields in a superblock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,25 @@ from keyhole.inspectors.fields import Fields
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.volumes.view import View
 
-#: libblkid takes volumes up to this size for floppies, and recognises no RAID member on them.
+#: libblkid treats volumes of at most this many bytes as floppies, and recognises no RAID members on floppies.
 FLOPPY = 1440 * 1024
 
 
 class Superblock(Fields):
-    """The bytes of a superblock."""
+    """The bytes of a superblock, with the methods of `Fields` to read its fields."""
 
     __slots__ = ()
 
 
 class Place(NamedTuple):
-    """Where a superblock may stand: `length` bytes from `offset`, the magic number `at` bytes into them."""
+    """A possible place of a superblock in a volume.
+
+    Attributes:
+        offset: The superblock's offset from the beginning of the volume, in bytes.
+        length: The superblock's length in bytes.
+        magic: The magic number.
+        at: The offset of the magic number within the superblock.
+    """
 
     offset: int
     length: int
@@ -28,7 +35,7 @@ class Place(NamedTuple):
 
 
 def _nothing_more(_superblock: Superblock, _place: Place, _view: View) -> bool:
-    """Accept a superblock that has nothing else to check than its magic number."""
+    """Accept every superblock, for types of which only the magic number is checked."""
     return True
 
 
@@ -38,20 +45,23 @@ def _no_places(_size: int) -> tuple[Place, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A type of volume. A volume has it if one place has the magic number and a sound superblock.
+    """A type of volume. A volume has this type if one place contains the magic number and a sound superblock.
 
     Attributes:
         name: libblkid's name for the type.
-        places: Places that are counted from the volume's beginning.
-        sound: Whether a superblock with the magic number agrees with itself, as far as any reader checks
-            that: libblkid, in any version, or the system whose file system it is. It reads no other bytes of
-            the view than `reads` and `behind` name, and never accepts unknown bytes as correct.
-        intact: Whether a sound superblock also has the right checksum, which not all readers check.
-        tail: Returns the places that are counted from the volume's end, for the volume's size in bytes. It
-            is not called for volumes that are smaller than `smallest`.
-        smallest: The least size of such a volume in bytes.
-        reads: Ranges that are read besides the places.
-        behind: How many bytes are read from a place's offset on, if that is more than the superblock has.
+        places: The possible places whose offsets do not depend on the volume's size.
+        sound: Returns whether the fields of a superblock with the magic number are consistent. A field is
+            checked if a version of libblkid checks it, or the operating system that uses this file system.
+            The function reads only the superblock, `reads`, and the bytes that `behind` adds. It must return
+            false if it needs bytes that are not known.
+        intact: Returns whether a sound superblock also has the correct checksum. Some readers check this, and
+            some do not.
+        tail: Returns the places near the end of a volume of the given size in bytes. It is not called for
+            volumes that are smaller than `smallest`.
+        smallest: The minimum size of a volume of this type in bytes.
+        reads: Ranges that `sound` and `intact` read in addition to the superblocks.
+        behind: How many bytes from a place's offset on `sound` and `intact` read, if this is more than the
+            length of the place.
     """
 
     name: str
@@ -64,16 +74,16 @@ class Signature:
     intact: Callable[[Superblock, Place, View], bool] = _nothing_more
 
     def ends(self, size: int | None) -> tuple[Place, ...]:
-        """The places counted from the end of a volume of `size` bytes; none while that is unknown."""
+        """Return the places near the end of a volume of `size` bytes; none if the size is `None`."""
         return self.tail(size) if size is not None and size >= self.smallest else ()
 
     def holds(self, place: Place, view: View) -> bool:
-        """Whether a place that has the magic number holds a superblock of this type."""
+        """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # a volume of unknown length may be too short
+            return False  # a volume of unknown length could be too short
         superblock = Superblock(view.read(place.offset, place.length))
         return len(superblock) == place.length and self.sound(superblock, place, view)
 
     def is_intact(self, place: Place, view: View) -> bool:
-        """Whether the superblock at a place has the right checksum."""
+        """Return whether the superblock at a place has the correct checksum."""
         return self.intact(Superblock(view.read(place.offset, place.length)), place, view)

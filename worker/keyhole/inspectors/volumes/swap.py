@@ -1,17 +1,17 @@
-"""Linux's swap space, and a suspended system that may be stored in it.
+"""The signatures of Linux's swap space, and of a suspended system that is stored in swap space.
 
-Offsets are in bytes, from the volume's beginning. The magic number lies at the end of the first page. The size
-of a page depends on the machine: 4, 8, 16, 32 or 64 KiB. Numbers have the machine's byte order.
+Offsets are in bytes and count from the beginning of the volume. The magic number is at the end of the first
+page. The page size depends on the machine: 4, 8, 16, 32 or 64 KiB. Numbers have the machine's byte order.
 
-| name | magic, 10 bytes before the page's end | what must hold |
+| name | magic, 10 bytes before the page's end | conditions |
 |---|---|---|
-| swap | `SWAP-SPACE` | nothing more: this is version 0 |
-| swap | `SWAPSPACE2` | version u32@1024 is 1 in either byte order, last page u32@1028 not zero |
-| swsuspend | `S1SUSPEND`, `S2SUSPEND`, `ULSUSPEND`, `LINHIB0001` | nothing more: the suspended system replaced swap's magic number by this one, and keeps swap's elsewhere |
-| swsuspend | ED C3 02 E9 98 56 E5 0C @0 | nothing more: TuxOnIce leaves swap's magic number in its place |
+| swap | `SWAP-SPACE` | none: this is version 0 |
+| swap | `SWAPSPACE2` | the version u32@1024 is 1 in one of the two byte orders; the last page u32@1028 is not zero |
+| swsuspend | `S1SUSPEND`, `S2SUSPEND`, `ULSUSPEND`, `LINHIB0001` | none: suspending replaces the magic number of the swap space by this one, and stores the replaced number elsewhere |
+| swsuspend | ED C3 02 E9 98 56 E5 0C @0 | none: TuxOnIce does not replace the magic number of the swap space |
 
 Sources: the Linux kernel's include/linux/swap.h (union swap_header) and kernel/power/swap.c (HIBERNATE_SIG);
-the suspend package's swsusp.h. libblkid 2.41 for TuxOnIce, and for all checks.
+the suspend package's swsusp.h; for TuxOnIce and for all conditions, libblkid 2.41.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.region import ByteRange
@@ -19,7 +19,7 @@ from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
 PAGES = (4096, 8192, 16384, 32768, 65536)
-#: Linux accepts no swap space of fewer than ten pages.
+#: Linux rejects a swap space of fewer than ten pages.
 SMALLEST = 10 * 4096
 HEADER = ByteRange(1024, 516)
 TUXONICE = b"\xed\xc3\x02\xe9\x98\x56\xe5\x0c"

@@ -1,21 +1,23 @@
-"""The superblocks of file systems of BSD, Minix, BeOS and UnixWare.
+"""The signatures of the file systems of BSD, Minix, BeOS and UnixWare.
 
-Offsets are in bytes, from the volume's beginning and within the superblock. Numbers have the byte order of the
-machine that made the volume. The magic number shows which one.
+Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
+offset (after `@`) from the beginning of the superblock. Numbers have the byte order of the machine that made
+the volume. The byte order of the magic number shows it.
 
-| name | superblock | magic | what must hold |
+| name | superblock | magic | conditions |
 |---|---|---|---|
-| ufs | 0, 8, 64 or 256 KiB, 1377 bytes | u32@1372: 0x00011954, UFS2 0x19540119; 0x00195612, 0x00095014, 0x00612195, 0x05231994 | |
-| minix 1, 2 | 1024, 32 bytes | u16@16: 0x137F, 0x138F; 0x2468, 0x2478 | inodes u16@0 1 to 65534 and blocks (u16@2, in version 2 u32@20; minus the first block of data, u16@8) fit the bitmaps of u16@4 and u16@6 blocks of 1024; zone size u16@10 0; state u16@18 at most 3; not 53 EF @56, the magic number of ext2 |
-| minix 3 | 1024, 32 bytes | u16@24: 0x4D5A, little-endian | the same with inodes u32@0, blocks u32@20, bitmaps u16@6 and u16@8, first block u16@10, zone size u16@12 |
+| ufs | 0, 8, 64 or 256 KiB, 1377 bytes | u32@1372: 0x00011954, 0x19540119 (UFS2), 0x00195612, 0x00095014, 0x00612195 or 0x05231994 | |
+| minix 1, 2 | 1024, 32 bytes | u16@16: 0x137F, 0x138F; 0x2468, 0x2478 | the number of inodes u16@0 is 1 to 65534 and fits the inode bitmap, which has u16@4 blocks of 1024 bytes; the number of blocks (u16@2, in version 2 u32@20) minus the first data block u16@8 fits the block bitmap, which has u16@6 blocks; the zone size u16@10 is 0; the state u16@18 is at most 3; @56 is not 53 EF, the magic number of ext2 |
+| minix 3 | 1024, 32 bytes | u16@24: 0x4D5A, little-endian | as for minix 1, with inodes u32@0, blocks u32@20, bitmaps u16@6 and u16@8, first data block u16@10, zone size u16@12, and no state |
 | bfs | 0, 4 bytes | CE FA AD 1B | |
-| befs | 0 or 512, 164 bytes | u32@32: 0x42465331 | u32@36 0x42494745, u32@68 0xDD121031, u32@112 0x15B6830E; block size u32@40 1024 to 8192, in agreement with its logarithm u32@44 and the same as the inodes' size u32@64; used blocks u64@56 at most all blocks, u64@48 |
+| befs | 0 or 512, 164 bytes | u32@32: 0x42465331 | u32@36 is 0x42494745, u32@68 is 0xDD121031, u32@112 is 0x15B6830E; the block size u32@40 is 1024 to 8192, matches its logarithm u32@44, and equals the inode size u32@64; the number of used blocks u64@56 is not larger than the number of blocks u64@48 |
 
 Sources: FreeBSD's sys/ufs/ffs/fs.h and Linux's fs/ufs/ufs_fs.h; Linux's include/uapi/linux/minix_fs.h and
 bfs_fs.h, fs/befs/befs_fs_types.h; "Practical File System Design with the Be File System", chapter 4.
 
-The checks are those of libblkid 2.41, except for befs. libblkid also reads the root directory's inode, wherever
-the superblock says that it is; for Keyhole the superblock must agree with itself instead.
+Keyhole checks the same fields as libblkid 2.41, except for befs. libblkid also reads the inode of the root
+directory, at the place that the superblock states. Keyhole does not, and checks instead that the sizes in the
+superblock are consistent.
 """  # noqa: E501 - the rows of the table are one line each
 
 from typing import NamedTuple
@@ -48,18 +50,19 @@ MINIX_OFFSET, MINIX_LENGTH = 1024, 32
 MINIX_1 = (0x137F, 0x138F)
 MINIX_2 = (0x2468, 0x2478)
 MINIX_3 = b"\x5a\x4d"
-#: The bits in a block of a bitmap.
+#: The number of bits in one block of a bitmap.
 MINIX_BITS = 1024 * 8
-#: All bits of the state: valid 1, with errors 2.
+#: The largest valid state, with both flags set: valid (1), with errors (2).
 MINIX_STATES = 3
 #: Where ext2 has its magic number, 53 EF.
 EXT_MAGIC_AT = ByteRange(1080, 2)
-#: An EROFS with 4,991 inodes has minix's magic number where minix has it.
+#: The magic number of EROFS. An EROFS with 4,991 inodes also contains minix's magic number, at the same
+#: offset.
 EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 
 
 class MinixSizes(NamedTuple):
-    """The sizes in a superblock, in blocks, except `inodes`, which is a number of inodes."""
+    """The sizes in a superblock, in blocks, except `inodes`, the number of inodes, and `zone_size`."""
 
     inodes: int
     blocks: int
@@ -67,7 +70,7 @@ class MinixSizes(NamedTuple):
     block_map: int
     first_block: int
     zone_size: int
-    #: The number of inodes if it was never set.
+    #: The invalid number of inodes of a field whose bits are all ones.
     all_ones: int
 
 

@@ -1,4 +1,4 @@
-"""The known bytes of a volume, which is a whole disk, a partition, or the content of an image."""
+"""Gives access to the bytes of a volume: of a whole disk, a partition, or the content of an image."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,29 +7,29 @@ from keyhole.inspectors.region import CaptureRegion
 
 
 class View(Protocol):
-    """The bytes of a volume, as far as they are known."""
+    """Gives access to the bytes of a volume that were read so far."""
 
     @property
     def size(self) -> int | None:
-        """The volume's length in bytes; None while it is unknown."""
+        """The volume's length in bytes; `None` while it is unknown."""
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from `offset` within the volume on; fewer, or none, if not all are known.
+        """Return up to `length` bytes from `offset` in the volume; fewer, or none, if not all are known.
 
-        Offsets are never negative, but may lie beyond the volume's end.
+        The offset is never negative, but it can be after the volume's end.
         """
         ...
 
 
 class RegionsView:
-    """A volume that lies on a disk, as far as an inspector's regions hold its bytes.
+    """A volume on a disk, whose bytes are in the regions that an inspector has captured.
 
     Args:
-        regions: The regions of the disk.
-        base: Where on the disk the volume begins.
-        size: Its length in bytes; `None` while it is unknown.
-        limit: `read` returns no bytes from this offset in the volume on; `None`: there is no limit.
+        regions: The captured regions of the disk.
+        base: The offset in bytes at which the volume begins on the disk.
+        size: The length of the volume in bytes; `None` while it is unknown.
+        limit: `read` returns only bytes before this offset in the volume; `None` if there is no limit.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class RegionsView:
 
     @property
     def size(self) -> int | None:
-        """The volume's length."""
+        """The volume's length in bytes; `None` while it is unknown."""
         return self._size
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes that are held from `offset` on."""
+        """Return up to `length` bytes from `offset` on, from the first region that contains this offset."""
         if self._limit is not None:
             length = max(0, min(length, self._limit - offset))
         start = self._base + offset

@@ -1,14 +1,18 @@
-"""Recognises the volumes on a raw disk or in a partition: the types that libblkid knows, by its names.
+"""Recognises the volumes on a raw disk or in a partition. Types have libblkid's names.
 
-First it looks for the magic numbers, each in its places, which is quick. A superblock with a magic number
-must also agree with itself: sizes, versions, checksums (see `superblock` and the modules of the families).
-No pointer in a superblock is followed, so the ranges to read are known beforehand: those near the front
-(`wanted`), and those far from it (`far`).
+A fast first step searches all possible places for magic numbers. Then the sizes, versions and checksums in
+each superblock with a magic number must be consistent. The module `superblock` and the modules with
+signatures describe these checks.
 
-The inspector of discs recognises `iso9660` and `udf`. Keyhole does not recognise libblkid's other types:
-members of RAID controllers, LVM 1, device-mapper's own volumes, bcachefs, and rare file systems.
+Keyhole does not read the structures that a superblock points to. So it knows which ranges to read before it
+has read anything: the ranges near the front (`wanted`), and the ranges far from the front (`far`).
 
-Source for names and order: `blkid -k` of util-linux 2.38, `libblkid/src/superblocks/superblocks.c` of 2.41.
+`iso9660` and `udf` are recognised by the inspector for optical discs. Keyhole does not recognise libblkid's
+other types: members of RAID controllers, LVM 1, the volumes of device-mapper itself, bcachefs, and rare file
+systems.
+
+The names and their order come from `blkid -k` of util-linux 2.38 and from
+`libblkid/src/superblocks/superblocks.c` of util-linux 2.41.
 """
 
 from collections import defaultdict
@@ -19,12 +23,12 @@ from keyhole.inspectors.volumes import apple, linux, members, microsoft, packed,
 from keyhole.inspectors.volumes.superblock import Place, Signature
 from keyhole.inspectors.volumes.view import View
 
-#: How many bytes of a volume's front the first read brings.
+#: How many bytes of a volume's front are fetched with the first read.
 FRONT = 256 * 1024
-#: libblkid does not look at a volume of this size or smaller.
+#: libblkid ignores volumes of at most this many bytes.
 TOO_SMALL = 1024
 
-#: In libblkid's order.
+#: All signatures, in libblkid's order.
 SIGNATURES: tuple[Signature, ...] = (
     members.LINUX_RAID_0,
     members.LINUX_RAID_1,
@@ -72,18 +76,18 @@ SIGNATURES: tuple[Signature, ...] = (
     linux.ZONEFS,
     packed.EROFS,
 )
-#: Types that override all others: a volume that is part of an array or a group, or that is encrypted, may
-#: also hold the superblock of another volume.
+#: Types that take precedence over all other types. A member of an array or a volume group, or an encrypted
+#: volume, can also contain the superblock of another type, which is then its content.
 FOREMOST = frozenset(
     {"linux_raid_member", "drbd", "LVM2_member", "crypto_LUKS", "VMFS_volume_member", "BitLocker"}
 )
 
-#: A magic number, the number of its signature, and the place of the superblock.
+#: A magic number, the index of its signature in `SIGNATURES`, and the place of the superblock.
 Candidate = tuple[bytes, int, Place]
 
 
 def _by_offset(places: Iterable[tuple[int, Place]]) -> dict[int, list[Candidate]]:
-    """Places, each with its signature's number, by the offset of the magic number."""
+    """Group places by the offset of the magic number. Each place comes with the index of its signature."""
     candidates = defaultdict(list)
     for number, place in places:
         candidates[place.offset + place.at].append((place.magic, number, place))
@@ -91,17 +95,17 @@ def _by_offset(places: Iterable[tuple[int, Place]]) -> dict[int, list[Candidate]
 
 
 _FIXED = _by_offset((number, place) for number, one in enumerate(SIGNATURES) for place in one.places)
-#: The magic numbers that may stand at an offset, and the length of the longest.
+#: For each offset: the magic numbers that are possible there, and the length of the longest magic number.
 _MAGICS = {at: tuple({magic for magic, _, _ in some}) for at, some in _FIXED.items()}
 _LONGEST = {at: max(map(len, magics)) for at, magics in _MAGICS.items()}
 _ENDS = tuple((number, one) for number, one in enumerate(SIGNATURES) if one.ends(1 << 62))
 
 
 def names(view: View) -> tuple[str, ...]:
-    """The types of all signatures that a volume has, in libblkid's order; usually there is one, or none.
+    """Return the types of all signatures that match a volume, in libblkid's order; usually one or none.
 
-    The result depends only on the known bytes. If more bytes become known, types may be added, but none is
-    removed.
+    The result depends only on the bytes that were read so far. If more bytes are read, the result can gain
+    types, but it never loses a type.
     """
     if not (view.read(TOO_SMALL, 1) if view.size is None else view.size > TOO_SMALL):
         return ()
@@ -109,7 +113,7 @@ def names(view: View) -> tuple[str, ...]:
 
 
 def damaged(view: View) -> tuple[str, ...]:
-    """The types of a volume that have no superblock with a correct checksum."""
+    """Return the types of a volume for which no superblock has a correct checksum."""
     intact = {
         SIGNATURES[number].name for number, place in _found(view) if SIGNATURES[number].is_intact(place, view)
     }
@@ -117,34 +121,39 @@ def damaged(view: View) -> tuple[str, ...]:
 
 
 def _found(view: View) -> list[tuple[int, Place]]:
-    """The places of all superblocks, with the numbers of their signatures, in the order of these numbers."""
+    """Return all superblocks: the indexes of their signatures and their places, sorted by the index."""
     return sorted(found for found in _marked(view) if SIGNATURES[found[0]].holds(found[1], view))
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
-    """Whether names contradict each other for libblkid, which refuses to name such a volume.
+    """Return whether libblkid reports an ambivalent volume, because it has several types.
 
-    Content in a member of an array or a group, or in an encrypted volume, is no contradiction.
+    A member of an array or a volume group, or an encrypted volume, is not ambivalent if it contains the
+    superblock of another type.
     """
     return len(found) > 1 and found[0] not in FOREMOST
 
 
 def wanted(size: int | None) -> tuple[ByteRange, ...]:
-    """The ranges within the first 256 KiB of a volume of `size` bytes that `names` reads: 200 KiB at most."""
+    """Return the ranges that `names` reads and that begin in the first 256 KiB of a volume of `size` bytes.
+
+    Together they have at most 200 KiB.
+    """
     return tuple(_merged(part for part in _reads(size) if part.offset < FRONT))
 
 
 def far(size: int | None) -> tuple[ByteRange, ...]:
-    """The ranges beyond the front that `names` reads. They are worth a request if it found nothing before.
+    """Return the ranges that `names` reads and that end after the first 256 KiB of a volume of `size` bytes.
 
-    Together they have 10 KiB at most: UFS at 256 KiB, VMFS at 1 and 2 MiB, and before the end the spare
-    superblock of NILFS2 and those of DRBD and Linux RAID 0.90 and 1.0.
+    Callers request these ranges only if `names` found nothing in the front. Together they have at most 10
+    KiB: UFS at 256 KiB, VMFS at 1 and 2 MiB, and near the end of the volume the spare superblock of NILFS2
+    and the superblocks of DRBD and of Linux RAID 0.90 and 1.0.
     """
     return tuple(_merged(part for part in _reads(size) if part.end > FRONT))
 
 
 def _marked(view: View) -> Iterator[tuple[int, Place]]:
-    """The places where the magic number is, each with its signature's number."""
+    """Yield each place that contains the magic number, with the index of its signature."""
     for at, candidates in _FIXED.items():
         held = view.read(at, _LONGEST[at])
         if held.startswith(_MAGICS[at]):
@@ -156,7 +165,7 @@ def _marked(view: View) -> Iterator[tuple[int, Place]]:
 
 
 def _reads(size: int | None) -> Iterator[ByteRange]:
-    """All ranges that lie in a volume of that size, whole or in part."""
+    """Yield all ranges that `names` reads, cut to a volume of `size` bytes (`None`: not known yet)."""
     for signature in SIGNATURES:
         if size is not None and size < signature.smallest:
             continue
@@ -173,7 +182,7 @@ def _within(part: ByteRange, size: int | None) -> Iterator[ByteRange]:
 
 
 def _merged(parts: Iterable[ByteRange]) -> Iterator[ByteRange]:
-    """The ranges in ascending order; those that touch or overlap become one."""
+    """Yield the ranges in ascending order. Ranges that touch or overlap are merged."""
     merged: ByteRange | None = None
     for part in sorted(parts):
         if merged is None or part.offset > merged.end:
