@@ -1,7 +1,7 @@
-"""Apple Sparse Image Format (ASIF), of macOS 26. All fields are big-endian.
+"""Apple Sparse Image Format (ASIF), introduced with macOS 26. All fields are big-endian.
 
-Source: there is no public specification. The known facts were found by others: "ASIF binary specification"
-(github.com/huven/asif-format) and dissect.hypervisor, disk/c_asif.py.
+Source: Apple has not published a specification. Two projects found out the fields below: "ASIF binary
+specification" (github.com/huven/asif-format) and dissect.hypervisor, disk/c_asif.py.
 
 | offset | bytes | field of the header |
 |---|---|---|
@@ -15,13 +15,14 @@ Source: there is no public specification. The known facts were found by others: 
 | 64 | 4 | chunk size in bytes |
 | 68 | 2 | sector size in bytes |
 
-A directory begins with a sequence number, u64. Then follows a u64 for each table: the number of the chunk
-that holds the table, or zero if there is no table. The directory with the higher sequence number is in use.
-Tables map the disk's chunks to the file's.
+A directory begins with a sequence number (u64). A u64 for each table follows: the number of the chunk that
+contains the table, or zero if there is no table. The directory with the higher sequence number is in use. The
+tables map the chunks of the disk to the chunks of the file.
 
-Wholeness: unchecked. Chunks lie in the file in any order, and no field states which is the highest. Only the
-tables show it, and they take about 1 MiB for each 100 GiB of the disk. A file that is too short for its
-directories, or for the tables that they point to, is certainly cut off. Any other file may be cut off, too.
+Wholeness: unchecked. The file stores chunks in any order, and no field states which chunk is the last one.
+Only the tables show it, and Keyhole does not read the tables: they have about 1 MiB for each 100 GiB of the
+disk. If a file is too short for its directories, or for the tables that the directories point to, it is cut
+off. Other files can be cut off without a finding.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,20 +36,20 @@ from keyhole.inspectors.region import CaptureRegion
 
 SIGNATURE = b"shdw"
 VERSION = 1
-#: The known part of the header's 512 bytes.
+#: The fields of the header's first 80 bytes are known. The header has 512 bytes.
 HEADER_BYTES = 80
 DIRECTORIES = 2
-#: The most tables that are read from a directory. With the usual chunk size of 1 MiB each table maps 126 GiB,
-#: so this many tables map a disk of 63 TiB.
+#: At most this many directory entries are read. With the usual chunk size of 1 MiB, a table maps 126 GiB of
+#: the disk, so this many tables map a disk of 63 TiB.
 MAX_TABLES = 512
-#: The largest chunk size that is accepted. Known images have chunks of 1 MiB.
+#: The largest chunk size that Keyhole accepts. All known images have chunks of 1 MiB.
 MAX_CHUNK_BYTES = 1 << 30
-#: The sector sizes that disks have, in bytes.
+#: The valid sector sizes in bytes.
 SECTOR_SIZES = (512, 1024, 2048, 4096)
 
 
 class ASIFInspector(HeaderInspector):
-    """ASIF: the header, and the beginnings of the two directories."""
+    """ASIF: reads the header and the beginning of each directory."""
 
     NAME = "asif"
     BYTE_ORDER = "big"
@@ -59,16 +60,16 @@ class ASIFInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has the signature."""
+        """Return whether an object that begins with `prefix` has the ASIF signature."""
         return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:
-        """The header's sector count, in bytes; zero until the header is held, or if its sizes are invalid."""
+        """The header's sector count, in bytes; zero until the header is read, or if its sizes are invalid."""
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:
-        """Declare both directories once the header is held and its sizes are valid."""
+        """Declare regions for both directories once the header has been read, if its sizes are valid."""
         if self.has_region("directory_0") or not self._tables:
             return
         for number in range(DIRECTORIES):
@@ -76,7 +77,7 @@ class ASIFInspector(HeaderInspector):
             self.new_region(f"directory_{number}", region)
 
     def details(self) -> Mapping[str, object]:
-        """UUID, chunk size, sector size and maximum size."""
+        """The UUID, the chunk size, the sector size and the maximum size of the disk."""
         if not self._readable:
             return {}
         return {
@@ -87,7 +88,7 @@ class ASIFInspector(HeaderInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """Findings on the header, on overlaps, and on directories and tables outside the object."""
+        """Return findings on the header, on overlaps, and on directories and tables outside the object."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._readable:
@@ -101,13 +102,13 @@ class ASIFInspector(HeaderInspector):
         if not self._sizes_make_sense:
             yield found(
                 "structure",
-                f"chunks of {self._chunk} bytes and sectors of {self._sector} bytes are not possible",
+                f"chunks of {self._chunk} bytes with sectors of {self._sector} bytes are not valid",
             )
         if self._u64(48) > self._u64(56):
-            yield found("structure", "the disk is larger than it can grow")
+            yield found("structure", "the virtual size is larger than the maximum size in the header")
 
     def _overlaps(self) -> list[Finding]:
-        """Findings on tables that overlap the header, a directory or each other."""
+        """Return findings on tables that overlap the header, a directory or another table."""
         directories = [f"directory_{number}" for number in range(DIRECTORIES)]
         held = [self.region(name) for name in directories if self.has_region(name)]
         parts = [Part(one.offset, one.offset + one.length, "a directory") for one in held]
@@ -120,16 +121,19 @@ class ASIFInspector(HeaderInspector):
         for number in range(DIRECTORIES):
             name = f"directory_{number}"
             if self.has_region(name) and self.region(name).offset + 8 > self._size:
-                yield found("truncated", f"directory {number} lies beyond the end of the object")
+                yield found("truncated", f"directory {number} is beyond the end of the object")
         end = (max(self._active, default=0) + 1) * self._chunk
         if self._active and end > self._size:
-            yield found("truncated", f"a table ends at byte {end}, the object at {self._size}")
+            yield found("truncated", f"a table ends at byte {end}, but the object ends at byte {self._size}")
 
     # Header and directories
 
     @property
     def _active(self) -> tuple[int, ...]:
-        """The chunks that hold tables, from the directory in use; empty until both directories are held."""
+        """The numbers of the chunks that contain tables, according to the directory in use.
+
+        It is empty until both directories have been read.
+        """
         held = [self.captured(f"directory_{number}") for number in range(DIRECTORIES)]
         if any(len(data) < 8 for data in held):
             return ()
@@ -138,7 +142,7 @@ class ASIFInspector(HeaderInspector):
 
     @property
     def _tables(self) -> int:
-        """How many tables the disk needs at its current size, but at most `MAX_TABLES`."""
+        """The number of tables that the disk needs at its current size, but at most `MAX_TABLES`."""
         if not self._sizes_make_sense:
             return 0
         group = 4 * self._sector

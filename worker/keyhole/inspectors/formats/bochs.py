@@ -1,4 +1,4 @@
-"""Bochs' redolog image. All fields are little-endian.
+"""The redolog image of the emulator Bochs. All fields are little-endian.
 
 Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
 
@@ -14,8 +14,9 @@ Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
 | 80 | 4 | size of an extent in bytes, a power of 2 from 512 bytes to 8 MiB |
 | 84 or 88 | 8 | virtual size in bytes: at 84 in version 1, at 88 in version 2 |
 
-An entry of the catalog has 4 bytes: the extent's number among the stored extents, or all ones if the extent
-is not stored. The extents follow the catalog. Each extent follows its bitmap, and both fill whole sectors.
+The catalog has an entry of 4 bytes for each extent of the disk: the extent's number among the stored extents,
+or 0xFFFFFFFF if the extent is not stored. The stored extents follow the catalog. A bitmap precedes each
+stored extent. Bitmap and extent each occupy a whole number of sectors.
 
 Wholeness: the object must contain the highest extent that the catalog points to. If the catalog is longer
 than `MAX_CATALOG_BYTES`, only its beginning and its end are read.
@@ -31,47 +32,48 @@ from keyhole.inspectors.region import CaptureRegion
 from keyhole.inspectors.text import printable
 
 MAGIC = b"Bochs Virtual HD Image".ljust(32, b"\0")
-#: The part of the magic that is compared: the text and its terminating zero.
+#: The part of the magic that Keyhole compares: the text and its terminating zero.
 MAGIC_TEXT = MAGIC.rstrip(b"\0") + b"\0"
 HEADER_BYTES = 512
 
-#: Bytes held from the catalog's beginning: 24,576 entries.
+#: At most this many bytes are read from the beginning of the catalog: 24,576 entries.
 MAX_CATALOG_BYTES = 96 * 1024
-#: Bytes held from the catalog's end if the catalog is longer. Beginning and end together hold the catalog
-#: that Bochs' tool makes for a disk of 8 GiB.
+#: If the catalog is longer, at most this many bytes are read from its end. Beginning and end together are the
+#: whole catalog that Bochs' tool bximage writes for a disk of 8 GiB.
 MAX_CATALOG_END_BYTES = 32 * 1024
-#: QEMU's limits (bochs_open). A disk of 8 TiB that Bochs' tool makes needs this many extents of 8 MiB.
+#: QEMU's limits (bochs_open). This many extents of 8 MiB, as bximage writes them, make a disk of 8 TiB.
 MAX_CATALOG_ENTRIES = 0x100000
 EXTENT_SIZES = frozenset(1 << bits for bits in range(9, 24))
 
 REDOLOG = b"Redolog"
 GROWING = b"Growing"
-#: Subtypes of files that Bochs writes in addition to a base image. They hold only the differences from it.
+#: Subtypes of files that contain only the differences from a base image.
 DIFFERENCES = frozenset({b"Undoable", b"Volatile"})
 VERSION_NAMES = {0x00010000: "1.0", 0x00020000: "2.0"}
 NOT_ALLOCATED = 0xFFFFFFFF
 
 
 class BochsInspector(HeaderInspector):
-    """Bochs redolog: the header states the virtual size, the catalog shows whether the image is whole."""
+    """Bochs redolog: the header states the virtual size, and the catalog shows whether the image is whole."""
 
     NAME = "bochs"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: How many extents there are up to the highest that the catalog points to; `None` until it is read.
+        #: The highest extent number in the catalog plus one; `None` until the catalog has been read.
         self._extents: int | None = None
+        #: Whether two entries of the catalog point to the same extent.
         self._doubled = False
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has Bochs' magic."""
+        """Return whether an object that begins with `prefix` has Bochs' magic."""
         return prefix.startswith(MAGIC_TEXT)
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field in bytes, rounded down to whole sectors; zero until it is held."""
+        """The header's size field in bytes, rounded down to whole sectors; zero until the field is read."""
         known = self.format_match and len(self.region("header").data) >= 96
         return self._disk_bytes // SECTOR * SECTOR if known else 0
 
@@ -82,7 +84,7 @@ class BochsInspector(HeaderInspector):
         return self._text(48).decode("ascii").lower() if known else None
 
     def post_process(self) -> None:
-        """Declare the beginning and the end of the catalog, and read them once they are held."""
+        """Declare regions for the catalog's beginning and end, and parse both once they are captured."""
         if not self._usable:
             return
         if not self.has_region("catalog"):
@@ -95,14 +97,17 @@ class BochsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole catalog was read, sampled if it is longer; unchecked if extents are missing."""
+        """Proven if the whole catalog was read, sampled if only a part of it was read.
+
+        It is unchecked if an extent lies beyond the end of the object.
+        """
         if self._size is None or self._extents is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = 4 * self._u32(72) <= MAX_CATALOG_BYTES + MAX_CATALOG_END_BYTES
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Type, subtype, version, extent size and number of extents."""
+        """The type, the subtype, the version, the extent size and the number of catalog entries."""
         if not self.format_match or len(self.captured("header")) < HEADER_BYTES:
             return {}
         return {
@@ -114,7 +119,7 @@ class BochsInspector(HeaderInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """Findings on the header, and on contradictions between it and the catalog."""
+        """Return findings on the header, and on contradictions between header and catalog."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -123,7 +128,7 @@ class BochsInspector(HeaderInspector):
         if unknown:
             return unknown
         if not self._usable:
-            return [found("structure", "the sizes of header, catalog, bitmap or extent are out of bounds")]
+            return [found("structure", "the size of the header, catalog, bitmap or extents is out of bounds")]
         return [*self._states(), *self._contradictions(), *self._needs(self._end)]
 
     def _unknowns(self) -> Iterator[Finding]:
@@ -137,33 +142,34 @@ class BochsInspector(HeaderInspector):
     def _states(self) -> Iterator[Finding]:
         if self._text(48) in DIFFERENCES:
             yield found(
-                "parent_image", f"an {self.subformat} redolog holds only what differs from its base image"
+                "parent_image", f"this {self.subformat} redolog stores only the differences from a base image"
             )
 
     def _contradictions(self) -> Iterator[Finding]:
         if self._disk_bytes % SECTOR:
             yield found("structure", f"the virtual size of {self._disk_bytes} bytes is not whole sectors")
         if self._u32(72) * self._u32(80) < self.virtual_size:
-            yield found("structure", f"{self._u32(72)} extents cannot hold the virtual size")
+            yield found("structure", f"the virtual size needs more than {self._u32(72)} extents")
         if self._u32(76) * 8 * SECTOR < self._u32(80):
             yield found("structure", "an extent's bitmap is too short for its sectors")
         if self._extents is not None and self._extents > self._u32(72):
-            yield found("structure", f"the catalog leads to {self._extents} extents, it has {self._u32(72)}")
+            numbers = f"extent number {self._extents - 1}, but there are {self._u32(72)} extents"
+            yield found("structure", f"the catalog points to {numbers}")
         if self._doubled:
-            yield found("metadata_overlap", "two entries of the catalog lead to the same extent")
+            yield found("metadata_overlap", "two entries of the catalog point to the same extent")
 
     # The header's fields
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
+        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
             and not list(self._unknowns())
             and self._u32(68) >= HEADER_BYTES
             and self._u32(72) <= MAX_CATALOG_ENTRIES
-            # QEMU keeps the data's offset in 32 bits.
+            # QEMU stores the offset of the extents in 32 bits.
             and self._data_offset < 1 << 32
             and self._u32(76) > 0
             and self._u32(80) in EXTENT_SIZES
@@ -179,13 +185,13 @@ class BochsInspector(HeaderInspector):
         return self._u32(68) + 4 * self._u32(72)
 
     def _text(self, offset: int) -> bytes:
-        """The zero-terminated text of at most 16 bytes at an offset in the header."""
+        """Return the zero-terminated text of at most 16 bytes at an offset in the header."""
         return self.region("header").data[offset : offset + 16].split(b"\0", 1)[0]
 
     # The catalog
 
     def _read_catalog(self) -> None:
-        """Read the entries in the held parts of the catalog."""
+        """Parse the entries in the captured parts of the catalog."""
         entries = little_endian("I", self.captured("catalog") + self.captured("catalog_end"))
         different = set(entries) - {NOT_ALLOCATED}
         self._extents = max(different, default=-1) + 1
@@ -193,6 +199,6 @@ class BochsInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length that the object must have, according to the held parts of the catalog."""
+        """The least length in bytes that the object must have, according to header and catalog."""
         sectors = -(-self._u32(76) // SECTOR) + -(-self._u32(80) // SECTOR)
         return self._data_offset + (self._extents or 0) * sectors * SECTOR

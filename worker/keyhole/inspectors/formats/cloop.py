@@ -10,10 +10,11 @@ create_compressed_fs.c, CLOOP_PREAMBLE.
 | 132 | 4 | number of blocks |
 | 136 | 8 each | offset of each block, and then the offset where the last block ends |
 
-Each block is a zlib stream of its own. The virtual size is the number of blocks times the block size.
+Each block is a separate zlib stream. The virtual size is the number of blocks times the block size.
 
-Wholeness: the table's last entry states where the data ends. If the table is longer than `MAX_TABLE_BYTES`,
-only its beginning and its end are read, and the order of the entries between them is not checked.
+Wholeness: the last entry of the offset table is the offset where the data ends. If the table is longer than
+`MAX_TABLE_BYTES`, only its beginning and its end are read. The order of the entries in between is then not
+checked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,24 +26,25 @@ from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
 PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
-#: How the script continues in the current preamble, and in the older one.
+#: The next bytes of the script, in the current preamble and in the older one.
 COMMANDS = (b"modprobe cloop ", b"insmod cloop")
 HEADER_BYTES = 136
 
-#: Bytes held from the table's beginning: 16,384 entries, 1 GiB with blocks of 64 KiB.
+#: At most this many bytes are read from the beginning of the offset table: 16,384 entries, which map 1 GiB
+#: of the disk with blocks of 64 KiB.
 MAX_TABLE_BYTES = 128 * 1024
-#: Bytes held from the table's end if the table is longer. The last entry decides about wholeness.
+#: If the table is longer, at most this many bytes are read from its end. The last entry decides wholeness.
 MAX_TABLE_END_BYTES = 64 * 1024
 #: QEMU's limits (cloop_open).
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
 MAX_COMPRESSED_BYTES = 2 * MAX_BLOCK_BYTES
 MAX_OFFSETS_BYTES = 512 * 1024 * 1024
-#: QEMU keeps the number of sectors in 32 bits. Above this limit readers see different sizes.
+#: QEMU stores the number of sectors in 32 bits. Above this limit, readers see different virtual sizes.
 MAX_SECTORS = 2**32 - 1
 
 
 class CloopInspector(HeaderInspector):
-    """cloop version 2: the header states the virtual size, the table after it states where the data ends."""
+    """cloop version 2: the header states the virtual size, the offset table states where the data ends."""
 
     NAME = "cloop"
     BYTE_ORDER = "big"
@@ -53,22 +55,22 @@ class CloopInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has a preamble of cloop, version 2."""
+        """Return whether an object that begins with `prefix` has a preamble of cloop version 2."""
         return prefix.startswith(PREAMBLE) and prefix.startswith(COMMANDS, len(PREAMBLE))
 
     @property
     def virtual_size(self) -> int:
-        """The size of all blocks together, in bytes; zero until the header is held."""
+        """The total size of all blocks in bytes; zero until the header has been read."""
         known = self.format_match and len(self.region("header").data) == HEADER_BYTES
         return self._block_bytes * self._blocks if known else 0
 
     @property
     def subformat(self) -> str | None:
-        """`V2.0`."""
+        """Always `V2.0`."""
         return "V2.0" if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare the beginning and the end of the table of offsets."""
+        """Declare regions for the beginning and the end of the offset table."""
         if not self._usable or self.has_region("offsets"):
             return
         length = self._table_end - HEADER_BYTES
@@ -78,39 +80,42 @@ class CloopInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the object contains all data up to the offset in the table's last entry."""
+        """Proven if the object contains all data up to the offset in the table's last entry.
+
+        If a thorough inspector read only a part of the table, it is sampled.
+        """
         if self._size is None or not self._table_filled or self._end > self._size:
             return Wholeness.UNCHECKED
         held = self.region("offsets").length + self.region("offsets_end").length
         return Wholeness.SAMPLED if self.thorough and held < 8 * (self._blocks + 1) else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Block size and number of blocks."""
+        """The block size and the number of blocks."""
         if not self._usable:
             return {}
         return {"block_size": self._block_bytes, "blocks": self._blocks}
 
     def checks(self) -> list[Finding]:
-        """Findings on sizes out of bounds, on offsets that are out of order, and on missing data."""
+        """Return findings on sizes out of bounds, on offsets that are out of order, and on missing data."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
             return [found("truncated", "the object ends within the cloop header")]
         if not self._usable:
-            return [found("structure", "the header's block size or count is out of bounds")]
+            return [found("structure", "the header's block size or number of blocks is out of bounds")]
         return [*self._contradictions(), *self._needs(self._end)]
 
     def _contradictions(self) -> Iterator[Finding]:
         begin, end = big_endian("Q", self.captured("offsets")), big_endian("Q", self.captured("offsets_end"))
         if begin and begin[0] < self._table_end:
-            yield found("metadata_overlap", "the first block overlaps the table of offsets")
+            yield found("metadata_overlap", "the first block overlaps the offset table")
         offsets = begin + end
         later = offsets[1:]
         lengths = [stop - start for start, stop in zip(offsets, later, strict=False)]
         if min(lengths, default=0) < 0:
-            yield found("structure", "the offsets of the blocks are not in order")
+            yield found("structure", "the offsets of the blocks are not in ascending order")
         if end and len(offsets) <= self._blocks:
-            # This difference spans the entries that are not held, so it is not the length of one block.
+            # This difference spans the entries that are not read, so it is not the length of one block.
             del lengths[len(begin) - 1]
         if max(lengths, default=0) > MAX_COMPRESSED_BYTES:
             yield found("structure", f"a compressed block has more than {MAX_COMPRESSED_BYTES} bytes")
@@ -119,7 +124,7 @@ class CloopInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
+        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -141,7 +146,7 @@ class CloopInspector(HeaderInspector):
     def _table_end(self) -> int:
         return HEADER_BYTES + 8 * (self._blocks + 1)
 
-    # The table of offsets
+    # The offset table
 
     @property
     def _table_filled(self) -> bool:
@@ -149,7 +154,10 @@ class CloopInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length that the object must have: up to the last block's end, or else the table's end."""
+        """The offset where the last block ends, or where the offset table ends, whichever is higher.
+
+        The object must have at least this length in bytes.
+        """
         last = self.captured("offsets_end" if self.region("offsets_end").length else "offsets")
         entries = big_endian("Q", last)
         return max(self._table_end, entries[-1] if entries else 0)

@@ -1,4 +1,4 @@
-"""Parallels' expandable disk image, which ploop also uses. All fields are little-endian.
+"""Parallels' expandable disk image, which is also the image format of ploop. All fields are little-endian.
 
 Source: QEMU, docs/interop/parallels, sections "Header", "BAT", "Format Extension"; block/parallels.c,
 parallels_open.
@@ -10,16 +10,17 @@ parallels_open.
 | 20 | 8 | numbers of heads and cylinders of the guest's disk |
 | 28 | 4 | cluster size in sectors of 512 bytes |
 | 32 | 4 | number of entries in the BAT |
-| 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` it has 4 bytes, and zeros follow |
+| 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` it has 4 bytes, followed by 4 zero bytes |
 | 44 | 4 | in use: 0x746F6E59 while open, 0x312E3276 if closed, or 0 if closed by old software |
 | 48 | 4 | first sector of the data area; with `WithoutFreeSpace`, 0 means right after the BAT |
 | 52 | 4 | flags: 1 if the image is empty |
 | 56 | 8 | offset of the format extension in sectors, 0 if there is none |
 
-The block allocation table (BAT) follows at 64. It has an entry of 4 bytes for each cluster: where the cluster
-lies, or 0. With `WithoutFreeSpace` entries count sectors, with `WithouFreSpacExt` they count clusters. The
-format extension begins with 0xAB234CEF23DCEA87 and holds dirty bitmaps. A reader may ignore everything else
-in the extension, so Keyhole does not read its content.
+The block allocation table (BAT) begins at 64. It has an entry of 4 bytes for each cluster of the disk: the
+position of the cluster in the file, or 0 if the cluster is not allocated. With `WithoutFreeSpace` positions
+count sectors, with `WithouFreSpacExt` they count clusters. The format extension begins with
+0xAB234CEF23DCEA87 and contains dirty bitmaps. A reader may ignore all other content of the extension, so
+Keyhole reads only this magic number.
 
 Wholeness: the object must contain the highest cluster that the BAT points to. If the BAT is longer than
 `MAX_BAT_BYTES`, only its beginning and its end are read.
@@ -39,9 +40,10 @@ EXTENDED_MAGIC = b"WithouFreSpacExt"
 HEADER_BYTES = 64
 VERSION = 2
 
-#: Bytes held from the BAT's beginning: 24,576 entries, 24 GiB with the usual cluster size of 1 MiB.
+#: At most this many bytes are read from the beginning of the BAT: 24,576 entries, which map 24 GiB of the
+#: disk with the usual cluster size of 1 MiB.
 MAX_BAT_BYTES = 96 * 1024
-#: Bytes held from the BAT's end if the BAT is longer: 8 GiB.
+#: If the BAT is longer, at most this many bytes are read from its end. They map 8 GiB of the disk.
 MAX_BAT_END_BYTES = 32 * 1024
 #: QEMU's limits (parallels_open).
 MAX_CLUSTER_SECTORS = (2**31 - 1) // 513
@@ -53,24 +55,24 @@ EXTENSION_MAGIC = (0xAB234CEF23DCEA87).to_bytes(8, "little")
 
 
 class ParallelsInspector(HeaderInspector):
-    """Parallels: the header states the virtual size, the BAT after it shows whether the image is whole."""
+    """Parallels: the header states the virtual size, and the BAT shows whether the image is whole."""
 
     NAME = "parallels"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: The entries of the BAT that are not 0; `None` until the BAT is read.
+        #: The BAT entries that are not 0; `None` until the BAT has been read.
         self._clusters: list[int] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has one of the two magics."""
+        """Return whether an object that begins with `prefix` has one of the format's two magics."""
         return prefix.startswith((MAGIC, EXTENDED_MAGIC))
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field, in bytes; zero until it is held."""
+        """The header's size field, in bytes; zero until the field is read."""
         known = self.format_match and len(self.region("header").data) >= 44
         return self._disk_sectors * SECTOR if known else 0
 
@@ -80,7 +82,7 @@ class ParallelsInspector(HeaderInspector):
         return self.region("header").data[:16].decode("ascii") if self.format_match else None
 
     def post_process(self) -> None:
-        """Declare the BAT's beginning and end and the extension's magic, then read the BAT."""
+        """Declare regions for the BAT and the extension's magic, and parse the BAT once it is captured."""
         if not self._usable:
             return
         if not self.has_region("bat"):
@@ -98,7 +100,10 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole BAT was read, sampled if it is longer; unchecked if clusters are missing."""
+        """Proven if the whole BAT was read, sampled if only a part of it was read.
+
+        It is unchecked if the image is in use, or if a cluster lies beyond the end of the object.
+        """
         if self._size is None or self._clusters is None or self._u32(44) == IN_USE:
             return Wholeness.UNCHECKED
         if self._end > self._size:
@@ -107,7 +112,7 @@ class ParallelsInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version, cluster size, entries of the BAT, and the offsets of data area and extension."""
+        """The version, the cluster size, the number of BAT entries, and the offsets of data and extension."""
         if not self._usable:
             return {}
         facts: dict[str, object] = {
@@ -121,7 +126,7 @@ class ParallelsInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on the header, and on contradictions between it and the BAT."""
+        """Return findings on the header, and on contradictions between header and BAT."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -129,7 +134,7 @@ class ParallelsInspector(HeaderInspector):
         if self._u32(16) != VERSION:
             return [found("unknown_features", f"Parallels version {self._u32(16)} is unknown")]
         if not self._usable:
-            return [found("structure", "the header's cluster size or count of entries is out of bounds")]
+            return [found("structure", "the header's cluster size or number of entries is out of bounds")]
         return [*self._states(), *self._contradictions(), *self._extension(), *self._needs(self._end)]
 
     def _states(self) -> Iterator[Finding]:
@@ -140,24 +145,24 @@ class ParallelsInspector(HeaderInspector):
 
     def _contradictions(self) -> Iterator[Finding]:
         if self._u32(44) not in {IN_USE, CLOSED, CLOSED_BY_OLD}:
-            yield found("structure", f"the image is neither in use nor closed, but {self._u32(44):#x}")
+            yield found("structure", f"the header's field `in use` has the invalid value {self._u32(44):#x}")
         if not self._extended and self._u32(40):
             yield found("structure", "the virtual size has more than the 32 bits that this format allows")
         if self._u32(32) * self._cluster_sectors < self._disk_sectors:
-            yield found("structure", f"{self._u32(32)} clusters cannot hold the virtual size")
+            yield found("structure", f"the virtual size needs more than {self._u32(32)} clusters")
         yield from self._overlaps()
         if self._extended and self._data_sector % self._cluster_sectors:
-            yield found("structure", "the data does not begin at a whole cluster")
+            yield found("structure", "the data area does not begin at the start of a cluster")
         if not self._clusters:
             return
         if min(self._clusters) * self._entry_sectors < self._data_sector:
-            yield found("structure", "the BAT leads to a cluster in front of the data")
+            yield found("structure", "the BAT points to a cluster before the data area")
         if self._u32(52) & EMPTY:
-            yield found("structure", "the header says that the image is empty, but it has clusters")
+            yield found("structure", "the header states that the image is empty, but it has clusters")
 
     def _overlaps(self) -> list[Finding]:
-        """Findings on clusters that overlap the header, the BAT, the extension or each other."""
-        # The next cluster that is allocated may be the first of the data area.
+        """Return findings on clusters that overlap the header, the BAT, the extension or another cluster."""
+        # QEMU may allocate the next cluster at the beginning of the data area.
         data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
         parts = [
             Part(0, HEADER_BYTES, "the header"),
@@ -174,16 +179,16 @@ class ParallelsInspector(HeaderInspector):
         if not self._u64(56):
             return
         if self._u64(56) < self._data_sector:
-            yield found("structure", "the format extension lies in front of the data")
+            yield found("structure", "the format extension begins before the data area")
         magic = self.captured("extension")
         if len(magic) == len(EXTENSION_MAGIC) and magic != EXTENSION_MAGIC:
-            yield found("structure", "there is no format extension where the header says")
+            yield found("structure", "there is no format extension at the offset that the header states")
 
     # The header's fields
 
     @property
     def _usable(self) -> bool:
-        """Whether the header is held and within QEMU's limits, so that its offsets may be followed."""
+        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -226,13 +231,13 @@ class ParallelsInspector(HeaderInspector):
     # The BAT
 
     def _read_bat(self) -> None:
-        """Read the entries in the held parts of the BAT."""
+        """Parse the entries in the captured parts of the BAT."""
         entries = little_endian("I", self.captured("bat") + self.captured("bat_end"))
         self._clusters = [entry for entry in entries if entry]
 
     @property
     def _end(self) -> int:
-        """The least length that the object must have, according to the header and the held BAT entries."""
+        """The least length in bytes that the object must have, according to the header and the BAT."""
         ends = [self._bat_end, self._data_sector * SECTOR]
         if self._clusters:
             ends.append(max(self._clusters) * self._entry_sectors * SECTOR + self._cluster_bytes)

@@ -3,7 +3,7 @@
 Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format". Index
 nodes and the 64-bit fields follow what apfs-fuse and fsdump read and write.
 
-The file is a sequence of index nodes of 4,096 bytes. After each node lie the bands that the node numbers.
+The file is a sequence of index nodes of 4,096 bytes. The bands whose numbers a node lists follow the node.
 
 | offset | bytes | field of the first node |
 |---|---|---|
@@ -13,18 +13,19 @@ The file is a sequence of index nodes of 4,096 bytes. After each node lie the ba
 | 16 | 4 | virtual size in sectors, its low 32 bits |
 | 20 | 8 | offset of the next node; zero in the last one |
 | 28 | 8 | virtual size in sectors; zero in images that do not state it |
-| 64 | 1008 x 4 | for each band after the node, its number on the disk, from 1; zero if there is no band |
+| 64 | 1008 x 4 | for each band after the node, its number on the disk (from 1), or zero if there is no band |
 
 | offset | bytes | field of the other nodes |
 |---|---|---|
 | 0 | 4 | signature `sprs` |
 | 4 | 4 | number of the node, from 0 |
 | 12 | 8 | offset of the next node; zero in the last one |
-| 56 | 1010 x 4 | numbers of the bands after it |
+| 56 | 1010 x 4 | numbers of the bands after the node |
 
-Wholeness: bands are appended, so the last band of the last node ends the file. Nodes form a chain, and with
-the usual bands of 1 MiB they are 1 GiB apart. So for large images only the first few nodes are read, as a
-sample. An encrypted image hides all of these fields and is not recognised.
+Wholeness: a writer appends bands, so the file ends with the last band of the last node. The nodes form a
+chain. With the usual bands of 1 MiB, nodes are 1 GiB apart, and each node costs a range request. So for large
+images Keyhole reads only the first few nodes, as a sample. Keyhole does not recognise encrypted images,
+because encryption hides all of these fields.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +42,8 @@ SIGNATURE = b"sprs"
 NODE_BYTES = 4096
 FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
 VERSION = 3
-#: The first node and two more. Each of these two needs a range request, and an image may cost two of them.
+#: At most this many nodes are read: the first one and two more. Each of these two nodes needs a range
+#: request, and two additional range requests are allowed for an image.
 MAX_NODES = 3
 
 
@@ -54,12 +56,12 @@ class Node(NamedTuple):
 
     @property
     def used(self) -> int:
-        """How many places for bands after the node are used, up to the last one with a number."""
+        """The number of places for bands that the node uses, up to and including the last band."""
         return max((place for place, band in enumerate(self.bands, 1) if band), default=0)
 
 
 class SparseImageInspector(FileInspector):
-    """Apple sparse image: the first index node, and the nodes that it leads to."""
+    """Apple sparse image: reads the first index node, and the next nodes of its chain."""
 
     NAME = "sparseimage"
 
@@ -69,21 +71,21 @@ class SparseImageInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has the signature."""
+        """Return whether an object that begins with `prefix` has the signature of a sparse image."""
         return prefix.startswith(SIGNATURE)
 
     @property
     def format_match(self) -> bool:
-        """Whether the file begins with `sprs`."""
+        """Whether the object begins with the signature `sprs`."""
         return self.matches_prefix(self.region("node_0").data)
 
     @property
     def virtual_size(self) -> int:
-        """The header's sector count, in bytes; zero until the first node is held."""
+        """The header's sector count, in bytes; zero until the first node has been read."""
         return self._sectors * SECTOR
 
     def post_process(self) -> None:
-        """Declare the next node of the chain, up to `MAX_NODES`."""
+        """Declare a region for the next node of the chain, for at most `MAX_NODES` nodes."""
         nodes = self._nodes
         if not nodes or len(nodes) >= MAX_NODES or self.has_region(f"node_{len(nodes)}"):
             return
@@ -92,7 +94,7 @@ class SparseImageInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the chain of nodes was read to its end, sampled if only its beginning was read."""
+        """Proven if the whole chain of nodes was read, sampled if only its beginning was read."""
         nodes = self._nodes
         if not nodes or self._size is None or max(map(self._end, nodes)) > self._size:
             return Wholeness.UNCHECKED
@@ -101,7 +103,7 @@ class SparseImageInspector(FileInspector):
         return Wholeness.SAMPLED if len(nodes) == MAX_NODES else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Band size, the number of the disk's bands, and how many of them were seen."""
+        """The band size, the number of bands that the disk has, and the number of bands in the nodes read."""
         if not self._nodes:
             return {}
         return {
@@ -111,7 +113,7 @@ class SparseImageInspector(FileInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """Findings on the header, on nodes and bands in wrong places, and on bands that occur twice."""
+        """Return findings on the header, on nodes and bands in wrong places, and on duplicate bands."""
         if not self.format_match or not self.filled("node_0"):
             return []
         if not self._nodes:
@@ -125,17 +127,17 @@ class SparseImageInspector(FileInspector):
         if version != VERSION:
             yield found("unknown_features", f"sparse image version {version} is unknown")
         if full and low != full & 0xFFFFFFFF:
-            yield found("size_mismatch", f"the header states {low} and {full} sectors")
+            yield found("size_mismatch", f"the header's two size fields state {low} and {full} sectors")
         if not self._band_bytes or not self._sectors:
-            yield found("structure", "the disk or its bands have no size")
+            yield found("structure", "the virtual size or the band size is zero")
 
     def _chain(self) -> Iterator[Finding]:
         nodes = self._nodes
         last = nodes[-1]
         if last.next_offset and last.next_offset < self._end(last):
-            yield found("metadata_overlap", "the next index node lies among the bands of the one before")
+            yield found("metadata_overlap", "an index node overlaps the bands of the previous index node")
         elif self.filled(name := f"node_{len(nodes)}") and len(self.captured(name)) == NODE_BYTES:
-            yield found("structure", "there is no index node where the one before says")
+            yield found("structure", "there is no index node at the offset that the previous node states")
         end = max(*map(self._end, nodes), last.next_offset + NODE_BYTES if last.next_offset else 0)
         if self._size is not None and end > self._size:
             yield found("truncated", f"the image needs {end} bytes, the object has {self._size}")
@@ -144,15 +146,15 @@ class SparseImageInspector(FileInspector):
         numbers = [band for node in self._nodes for band in node.bands if band]
         last = self._disk_bands
         if max(numbers, default=0) > last:
-            yield found("structure", f"a band has a number above {last}, the disk's last")
+            yield found("structure", f"a band's number is higher than {last}, the number of the last band")
         if len(set(numbers)) < len(numbers):
-            yield found("structure", "two bands are for the same part of the disk")
+            yield found("structure", "two bands have the same number")
 
     # The nodes
 
     @property
     def _nodes(self) -> list[Node]:
-        """The nodes of the chain that are held, in order."""
+        """The nodes of the chain that have been read, in order."""
         nodes: list[Node] = []
         for number in range(MAX_NODES):
             data = self.captured(f"node_{number}")
@@ -165,7 +167,7 @@ class SparseImageInspector(FileInspector):
         return nodes
 
     def _end(self, node: Node) -> int:
-        """The offset where the bands after a node end. The disk's last band may be stored only in part."""
+        """Return the offset where the bands after a node end. The disk's last band may be shorter."""
         end = node.offset + NODE_BYTES + node.used * self._band_bytes
         spare = self._disk_bands * self._band_bytes - self._sectors * SECTOR
         return end - spare if node.used and node.bands[node.used - 1] == self._disk_bands else end
