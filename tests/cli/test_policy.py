@@ -18,7 +18,7 @@ MIB = 1024**2
 
 def test_profiles_are_listed_and_shown_with_their_sources() -> None:
     assert CliRunner().invoke(keyhole, ["policy", "list"]).output.split() == list(PROFILES)
-    assert "# What Azure takes" in CliRunner().invoke(keyhole, ["policy", "show", "azure"]).output
+    assert "# What Azure accepts" in CliRunner().invoke(keyhole, ["policy", "show", "azure"]).output
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,1 +1,1 @@
-"""Scans one object: plans the ranges, fetches them, feeds the inspection, stops early, and judges."""
+"""Scans one object: fetches the byte ranges that its inspection needs, and turns the facts into a verdict."""

@@ -1,7 +1,10 @@
-"""Compares what an object is declared to be, by its name, content type and metadata, with what it is.
+"""Compares an object's declared format with its real format.
 
-The dangerous case is an image of another format that is declared raw: an importer that believes it gives
-the image's first bytes to a guest that may rewrite them, or to a reader that guesses the format.
+An uploader declares a format in the object's name, content type, content encoding and metadata.
+
+The dangerous case is an image of another format that is declared raw. An importer that believes the
+declaration gives the image's header to a guest, which can rewrite it, or to a program that guesses the format
+from it.
 """
 
 from collections.abc import Iterator
@@ -17,7 +20,7 @@ from keyhole.inspectors.facts import Facts
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: The format of an object with a content coding. Some of them have no inspector.
+#: For each content coding, the format of an object that has it. Some of these formats have no inspector.
 CODINGS = {
     "gzip": "gzip",
     "x-gzip": "gzip",
@@ -30,14 +33,14 @@ CODINGS = {
     "compress": "compress",
     "x-compress": "compress",
 }
-#: The metadata keys with a format, in the spellings that are in use.
+#: The metadata keys that declare a format. Uploaders use both spellings.
 METADATA_KEYS = ("disk_format", "disk-format")
-#: The most bytes of an unknown name in a finding.
+#: The maximum number of bytes of an unknown format name that a finding shows.
 SHOWN_BYTES = 32
 
 
 class Declared(NamedTuple):
-    """The declarations of the uploader about an object."""
+    """What an uploader declares about an object: the parts of its metadata that can state a format."""
 
     key: str | None = None
     content_type: str | None = None
@@ -46,22 +49,26 @@ class Declared(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """The source of a declaration, and the formats that fit it; the first one is the family's name."""
+    """One declaration: its source, such as a content type, and the formats that it allows.
+
+    If it allows several formats, findings name the first one.
+    """
 
     source: str
     formats: tuple[str, ...]
 
 
 def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """Yield the declarations that contradict the facts; none if the format is unknown."""
+    """Yield a finding for each declaration that contradicts the facts. Unknown formats yield no findings."""
     if facts.format is None:
         return
     statements = [*_by_metadata(declared), *_by_content_type(declared)]
     for source, formats in statements:
-        # An ISO is a raw image of a disc. A compressed object may be declared as the format that it holds,
-        # but not as a raw disk: an importer that believes it gives the compressed bytes to a guest.
+        # An ISO may be declared raw, because it is a raw image of a disc.
         if facts.format in formats or {formats[0], facts.format} == {"raw", "iso"}:
             continue
+        # A compressed object may be declared as the format of its content. Only "raw" is not allowed: an
+        # importer that believes it would give the compressed bytes to a guest.
         if formats[0] != "raw" and not _compressed(facts).isdisjoint(formats):
             continue
         severity = Severity.CRITICAL if formats[0] == "raw" else None
@@ -79,11 +86,11 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
 
 
 def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """Compare the object with its content encoding, whose last coding is the outermost.
+    """Yield a finding if the object's formats differ from its `Content-Encoding`.
 
-    Clients of S3 read the stored bytes. Browsers and HTTP libraries decode them first, and fail if they
-    cannot. They ignore codings that are not in `CODINGS`, such as `aws-chunked`, which uploads leave
-    behind.
+    The last coding in that header is the outermost one. S3 clients read the stored bytes and ignore the
+    header. Browsers and HTTP libraries decode the bytes, and fail if the header is wrong. They ignore codings
+    that are not in `CODINGS`. An example is `aws-chunked`, which some upload clients leave in the header.
     """
     stated = [coding.strip().lower() for coding in (declared.content_encoding or "").split(",")]
     layer: Facts | None = facts
@@ -91,17 +98,17 @@ def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
         if layer is None or layer.format is None:
             return
         if layer.format != CODINGS[coding]:
-            where = "the object" if layer is facts else "what it holds"
+            where = "the object" if layer is facts else "its decompressed content"
             yield found("format_mismatch", f"content encoding says {coding}, but {where} is {layer.format}")
             return
         layer = layer.members[0].facts if len(layer.members) == 1 else None
 
 
 def _renamed(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """Find a sparse VMDK whose descriptor has another file name than the object.
+    """Yield a finding if a sparse VMDK's descriptor names a file, and the object has a different name.
 
-    QEMU and VirtualBox ignore that name; libvmdk opens a file of that name beside the image. Uploads are
-    often renamed, so it is only information.
+    QEMU and VirtualBox ignore the name in the descriptor. libvmdk opens the file with that name in the
+    image's folder. Images are often renamed for an upload, so the severity is only "info".
     """
     extents = facts.details.get("extents")
     single = isinstance(extents, list) and len(extents) == 1 and facts.subformat == "monolithicSparse"
@@ -113,16 +120,17 @@ def _renamed(declared: Declared, facts: Facts) -> Iterator[Finding]:
 
 
 def _compressed(facts: Facts) -> set[str | None]:
-    """The formats that a compressed object holds.
+    """Return the formats of a compressed object's content; an empty set if the object is not compressed.
 
-    Uploaders derive the content type of a name such as `disk.iso.gz` from the part before `.gz`.
+    Declaring one of these formats is legitimate: many upload tools derive the content type of `disk.iso.gz`
+    from `disk.iso`.
     """
     inside = [member.facts for member in facts.members] if facts.format in COMPRESSED_FORMATS else []
     return {kind for one in inside for kind in (one.format, *_compressed(one))}
 
 
 def _by_metadata(declared: Declared) -> Iterator[Statement]:
-    """The declared formats of metadata. An unknown name contradicts every format."""
+    """Yield the formats that the metadata declare. An unknown name is kept, and contradicts every format."""
     for key, value in declared.metadata:
         name = value.strip().lower()
         if key.lower() in METADATA_KEYS and name:

@@ -1,6 +1,7 @@
-"""The media type of an object that is not a disk image, such as a PDF.
+"""Guesses the media type of an object that is not a disk image, such as a PDF.
 
-A library guesses it from the first bytes, for people. The verdict only says that the object is not an image.
+The library puremagic guesses the type from the first bytes. Reports show it to help people. The verdict does
+not depend on which type it is.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ _NO_TEXT: Final = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0C, 0x0D, 0x1B})
 
 
 def unrecognized_reason(facts: Facts) -> Reason:
-    """Return why nothing was recognised."""
+    """Return the reason code for an object in which no format was recognised."""
     if not facts.actual_size:
         return Reason.EMPTY
     if not facts.first_bytes:
@@ -27,17 +28,17 @@ def unrecognized_reason(facts: Facts) -> Reason:
 
 
 def details(facts: Facts) -> Mapping[str, object]:
-    """The details of a report about what the object is instead: `mime_type`, if it is known."""
+    """Return the report details for an object that is not an image: its `mime_type`, or none if unknown."""
     kind = media_type(facts.first_bytes) if facts.format is None else None
     return {"mime_type": kind} if kind else {}
 
 
 def media_type(front: bytes) -> str | None:
-    """The media type of an object with these first bytes; `None` if it is unknown."""
+    """Return the media type of an object with these first bytes; `None` if it is unknown."""
     if not any(front):
         return None
     try:
-        # The library sorts matches by confidence; less confident ones often have no type.
+        # puremagic sorts its matches by confidence, the best one first. Some matches have no media type.
         found = next((match.mime_type for match in puremagic.magic_string(front) if match.mime_type), None)
     except (puremagic.PureError, ValueError):
         found = None
@@ -50,6 +51,6 @@ def _is_text(front: bytes) -> bool:
     try:
         front.decode()
     except UnicodeDecodeError as error:
-        # The last character may be cut.
+        # `front` can end in the middle of a UTF-8 character.
         return len(front) - error.start < 4 and error.reason == "unexpected end of data"
     return True

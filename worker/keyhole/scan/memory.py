@@ -1,16 +1,17 @@
-"""The memory that the scans of one process share, so that their total is bounded.
+"""A pool that limits the total memory of all scans in one process.
 
-The memory of a usual image, about 2 MiB, is not counted, because the number of threads is limited.
-Decoders, large maps and long texts are counted. Each scan has a share of the pool. It takes memory before
-it allocates much, waits if there is not enough, and gives everything back at its end. Scans are served in
-order, but a scan that holds memory comes before those that hold none, because it will give memory back.
+The pool does not count the memory of an ordinary image, about 2 MiB: the number of threads already limits
+that. It counts decoders, large maps and long texts. Each scan has a share of the pool. A scan takes memory
+from the pool before it allocates a large amount, and waits if too little is free. When the scan ends, it
+gives all its memory back. The pool serves requests in the order of their arrival, with one exception: scans
+that already hold memory come first, because the sooner they finish, the sooner they give memory back.
 
-Containers nest, so scans that hold memory can wait for each other. If all scans that hold memory would
-wait, the last one to ask is ended, and its memory serves the others. It is undecided, because there may be
-enough at another time.
+Scans can deadlock, because a scan of nested containers takes memory several times. If every scan that holds
+memory is waiting for more, the pool refuses the latest request. That scan ends, and the others get its
+memory. Its object is undecided and is tried again later, when enough memory may be free.
 
-A scan that needs much more than the whole pool gets all of it, and uses more than is counted. Only one
-process of a worker does so at a time.
+A scan that needs more than the whole pool gets the whole pool, and the memory beyond the pool is not counted.
+If that is more than `SLACK_BYTES`, the scan also needs a lock that all processes of a worker share.
 """
 
 import threading
@@ -23,19 +24,20 @@ from keyhole.reasons import Reason
 from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.errors import TransientError
 
-#: The size of a share after which freed memory is returned to the system.
+#: If a scan held at least this many bytes, the process returns freed memory to the operating system after it.
 TRIM_BYTES: Final = 16 * 1024 * 1024
-#: Bytes beyond the whole pool that need no lock: the buffers beside a decoder's window.
+#: How many bytes beyond the whole pool a scan may use without the lock. Enough for the buffers that a decoder
+#: needs in addition to its window.
 SLACK_BYTES: Final = 12 * 1024 * 1024
 
 
 class MemoryPool:
-    """A number of bytes that scans share.
+    """A fixed number of bytes that the scans of one process share.
 
     Args:
-        capacity: The number of bytes. A scan that needs more gets all of them.
-        process_lock: The lock that lets one process at a time use much more.
-        trim: Returns freed memory to the system after a scan that held much.
+        capacity: The number of bytes. A scan that needs more gets the whole pool.
+        process_lock: Lets one process at a time use much more than `capacity`. `None` for no such limit.
+        trim: Returns freed memory to the operating system; called after a scan that held much.
     """
 
     def __init__(
@@ -49,14 +51,18 @@ class MemoryPool:
         self._capacity = self._free = capacity
         self._process_lock = process_lock
         self._changed = threading.Condition()
-        # Waiting requests in their order: of shares that hold nothing, and of shares that hold memory.
+        # The waiting requests, oldest first. `_new`: requests from shares that hold no memory yet;
+        # `_growing`: from shares that hold some. `_holding` is the number of shares that hold memory.
         self._new: list[_Request] = []
         self._growing: list[_Request] = []
         self._holding = 0
 
     @contextmanager
     def share(self, seconds: Callable[[], float]) -> Iterator["MemoryShare"]:
-        """The share of one scan, which waits for up to `seconds()`. The end of the block gives it back."""
+        """Give a scan its share of the pool, which is empty at first. When the block ends, it is given back.
+
+        `seconds` returns how long a request for memory may wait; it is called for every request.
+        """
         share = MemoryShare(self, seconds)
         try:
             yield share
@@ -66,28 +72,33 @@ class MemoryPool:
             self.give(share, share.held)
 
     def scan_ended(self) -> None:
-        """Return freed memory to the system after a large scan. Call it when its inspection is released."""
+        """Return freed memory to the operating system if a large scan has ended.
+
+        Call this once the scan's inspection is no longer referenced; before that, its memory is not free.
+        """
         if self._trim_needed.is_set():
             self._trim_needed.clear()
             self._trim()
 
     def take(self, share: "MemoryShare", length: int, seconds: float) -> int:
-        """Add memory to a share, if necessary after a wait, and return how much was added.
+        """Add up to `length` bytes to a share and return how many were added; wait at most `seconds`.
 
         Raises:
-            TransientError: There was not enough in time, or never would be.
+            TransientError: Too little memory was free in time, or all scans that hold memory were waiting.
         """
         until = time.monotonic() + seconds
         taken = self._take(share, length, seconds)
         share.uncounted += length - taken
         if self._process_lock is None or share.uncounted <= SLACK_BYTES or share.has_process_lock:
             return taken
-        # It holds all of the pool, so no other share of this process holds the lock or waits for it.
+        # This share holds the whole pool, so no other share of this process holds the lock or waits for it.
         share.has_process_lock = self._process_lock.acquire(until - time.monotonic())
         if not share.has_process_lock:
             self.give(share, taken)
             raise TransientError(
-                Reason.MEMORY, f"other processes hold so much that {length} bytes wait for them"
+                Reason.MEMORY,
+                f"another process of this worker uses more memory than its pool, so {length} bytes did not "
+                "become available in time",
             )
         return taken
 
@@ -99,7 +110,9 @@ class MemoryPool:
             try:
                 self._changed.wait_for(lambda: self._can_have(request) or self._is_stuck(request), seconds)
                 if not self._can_have(request):
-                    message = f"scans hold so much that {request.length} bytes more were not to be had"
+                    message = (
+                        f"other scans used up the memory; {request.length} more bytes were not available"
+                    )
                     raise TransientError(Reason.MEMORY, message)
                 self._holding += not share.held and request.length > 0
                 self._free -= request.length
@@ -111,14 +124,14 @@ class MemoryPool:
                 self._changed.notify_all()
 
     def give(self, share: "MemoryShare", length: int) -> None:
-        """Return memory of a share to the pool."""
+        """Return up to `length` bytes of a share to the pool."""
         with self._changed:
             if length >= share.held:
                 share.uncounted = 0
                 if share.has_process_lock and self._process_lock is not None:
                     self._process_lock.release()
                     share.has_process_lock = False
-            # The end of the scan gives everything back, and an inspector may give back some of it later.
+            # An inspector can give memory back after the scan has ended and the whole share was given back.
             length = min(length, share.held)
             if length:
                 share.held -= length
@@ -131,7 +144,11 @@ class MemoryPool:
         return in_turn and request.length <= self._free
 
     def _is_stuck(self, request: "_Request") -> bool:
-        """Whether all shares that hold memory wait forever, and this request is the latest one."""
+        """Return whether this request must fail to end a deadlock.
+
+        There is a deadlock if every share that holds memory is waiting for more than is free. The latest
+        request fails.
+        """
         return (
             self._growing[-1:] == [request]
             and len(self._growing) == self._holding
@@ -140,7 +157,7 @@ class MemoryPool:
 
 
 class _Request:
-    """A request for a number of bytes, compared by identity."""
+    """A request for a number of bytes. Two requests for the same number are not equal."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -153,18 +170,18 @@ class MemoryShare:
         self._pool = pool
         self._seconds = seconds
         self.held = self.most = 0
-        #: Bytes that were requested but are not counted, because the pool is smaller; and the lock for them.
+        #: Bytes that the scan uses beyond the whole pool, and whether it holds the lock that this needs.
         self.uncounted = 0
         self.has_process_lock = False
 
     def take(self, length: int) -> int:
-        """Take memory from the pool, and return how much: less than `length` if the whole pool is smaller.
+        """Take `length` bytes from the pool, or all that the pool can give if it is smaller; return how many.
 
         Raises:
-            TransientError: There was not enough in time, or never would be.
+            TransientError: Too little memory was free in time, or all scans that hold memory were waiting.
         """
         return self._pool.take(self, length, self._seconds())
 
     def give(self, length: int) -> None:
-        """Give memory back to the pool."""
+        """Give `length` bytes back to the pool."""
         self._pool.give(self, length)

@@ -1,17 +1,18 @@
-"""Plans the ranges to fetch: merges those that an inspection needs if one request is cheaper than two."""
+"""Plans the ranges to fetch: merges two ranges if one longer request is cheaper than two requests."""
 
 from collections.abc import Iterable
 
 from keyhole.inspectors.region import ByteRange
 
-#: The longest merged range. Its body is in memory twice while it is received.
+#: The longest merged range, in bytes. While its body is being received, it is in memory twice.
 MAX_MERGED = 2 * 1024 * 1024
 
 
 def merge(wanted: Iterable[ByteRange], gap: int) -> list[ByteRange]:
-    """Return ranges in ascending order that cover all wanted ones.
+    """Return ranges, in ascending order, that cover all wanted ranges.
 
-    Two ranges become one if at most `gap` bytes lie between them, and the result is not too long.
+    Two ranges are merged if the gap between them has at most `gap` bytes, and the merged range has at most
+    `MAX_MERGED` bytes. A range that lies within its predecessor is always merged.
     """
     merged: list[ByteRange] = []
     for part in sorted(wanted):

@@ -1,7 +1,8 @@
-"""Turns facts into a verdict, by a table that maps every check to a status.
+"""Turns the facts about an object into a verdict.
 
-A rule (`keyhole.scan.rules`) adds findings for what it forbids, and may change the severity of others. Then
-the table decides.
+First a rule of the policy (`keyhole.scan.rules`) adds a finding for each property that the rule forbids. The
+rule can also change the severity of other findings. Then `STATUS_OF_CHECK` maps the check of each finding to
+a status, and the worst status is the verdict.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,15 +16,17 @@ from keyhole.scan import media_type
 from keyhole.scan.declared import Declared, compare
 from keyhole.scan.rules import Policy, Rule
 
-#: The version of the rules below. It changes whenever the same facts could lead to another verdict.
+#: The version of the rules in this module. Increase it with every change after which the same facts can lead
+#: to a different verdict.
 RULESET = "5"
 
 
 def ruleset(policy: Policy) -> str:
-    """The rules of a verdict: the version of Keyhole's own rules, and the name of the policy."""
+    """Return the `ruleset` of a report: the version of Keyhole's own rules, and the name of the policy."""
     return f"{RULESET}:{policy.name}"
 
 
+#: The status that a finding of each check leads to, unless the finding's severity is `info` or `critical`.
 STATUS_OF_CHECK: dict[str, Status] = {
     "backing_file": Status.UNSAFE,
     "data_file": Status.UNSAFE,
@@ -56,20 +59,26 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "format_mismatch": Status.REJECTED,
 }
 
-#: Formats without a high-water mark: the data after a LUKS header may end anywhere. (An ASIF has one in its
-#: tables, which are not read, so an ASIF may be cut off and is not here.)
+#: Formats that do not record where their data end, so nothing can prove that an image is whole. The data
+#: after a LUKS header can have any length. (ASIF is not in this set: its tables record where its data end.
+#: Keyhole does not read these tables, so it cannot tell whether an ASIF was cut off.)
 UNPROVABLE = frozenset({"luks"})
 
-#: The order of statuses: if there are several, the first one is the verdict.
+#: If an object has several statuses, the first one in this order is the verdict.
 PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIVE, Status.UNRECOGNIZED)
 
 
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
-    """Apply a rule: add findings for what it forbids, and set the severity of each finding.
+    """Return the facts with the findings, severities and virtual size that a rule of the policy gives them.
 
-    The virtual size is that of the rule's first reader. A finding that the rule makes information, or that
-    concerns none of its readers, stays in the report. `around` has the formats of the enclosing containers,
-    from the outside in.
+    The rule adds a finding for each property that it forbids. It lowers a finding to `info` if the finding
+    concerns none of the rule's readers. The virtual size is the one that the rule's first reader uses.
+
+    Args:
+        rule: The rule for the object.
+        facts: The facts of the inspection.
+        declared: What the uploader declares about the object.
+        around: The formats of the containers that enclose the image, outermost first.
     """
     facts = replace(facts, virtual_size=facts.virtual_size_by(rule.readers[0]))
     is_disk = facts.format is not None and facts.format not in CONTAINER_FORMATS
@@ -81,59 +90,66 @@ def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = 
 
 
 def _weighed(rule: Rule, finding: Finding) -> Finding:
-    """A finding with the severity that a rule gives it."""
+    """Return a finding with the severity that the rule gives it."""
     concerns = finding.concerns(rule.readers)
     severity = rule.severity.get(finding.check, finding.severity) if concerns else Severity.INFO
     return replace(finding, severity=severity)
 
 
 def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
-    """Yield what a rule forbids of an image. Properties that were not seen lead to no finding."""
+    """Yield a finding for each property of an image that the rule forbids.
+
+    An interrupted inspection does not know every property. Unknown properties yield no finding.
+    """
     if facts.format is None:
         return
     known = facts.complete or facts.subformat is not None or not rule.accepts_some(facts.format)
     if known and not rule.accepts(facts.format, facts.subformat):
         name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
-        yield found("banned_format", f"the policy does not take {name}")
+        yield found("banned_format", f"the policy does not accept {name}")
     if facts.format in CONTAINER_FORMATS:
-        # A container has no disk of its own: the rule's sizes apply to its members.
+        # The rule's sizes apply to the disks in a container, not to the container.
         return
     size = facts.virtual_size
     if size is None:
         if facts.complete and (rule.max_virtual_size or rule.virtual_size_multiple):
-            yield found("virtual_size_limit", "the policy limits the disk's size, which is unknown or zero")
+            yield found(
+                "virtual_size_limit", "the policy limits the disk size, which is unknown or zero here"
+            )
         return
     if rule.max_virtual_size is not None and size > rule.max_virtual_size:
         yield found(
-            "virtual_size_limit", f"the disk has {size} bytes, the policy takes {rule.max_virtual_size}"
+            "virtual_size_limit",
+            f"the disk has {size} bytes; the policy accepts at most {rule.max_virtual_size}",
         )
     if rule.virtual_size_multiple is not None and size % rule.virtual_size_multiple:
         yield found(
-            "virtual_size_multiple", f"the disk has {size} bytes, no multiple of {rule.virtual_size_multiple}"
+            "virtual_size_multiple",
+            f"the disk has {size} bytes; the policy requires a multiple of {rule.virtual_size_multiple}",
         )
 
 
 def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding if the rule does not accept a disk in these containers, or with this name."""
+    """Yield a finding if the rule does not accept a disk in these containers, or with this member name."""
     if not rule.accepts_placement(around):
-        place = f"in {'/'.join(around)}" if around else "that lies in nothing"
-        yield found("banned_format", f"the policy takes no disk {place}")
+        place = f"inside {'/'.join(around)}" if around else "outside a container"
+        yield found("banned_format", f"the policy does not accept a disk {place}")
     elif around and rule.member_name is not None and name != rule.member_name:
-        yield found("banned_format", f"the policy takes a disk that is called {rule.member_name!r}")
+        yield found("banned_format", f"the policy requires the disk to have the name {rule.member_name!r}")
 
 
 def judge(
     facts: Facts, unfinished: str | None = None, rule: Rule | None = None
 ) -> tuple[Status, tuple[str, ...]]:
-    """Return the status and its reasons, the most important first, each once.
+    """Return the status of an object, and the reason codes for it, most important first.
 
     Args:
-        facts: The facts of the inspection, with a rule applied.
-        unfinished: The reason code if the inspection was interrupted.
-        rule: The rule, which says how much proof of wholeness `safe` needs.
+        facts: The facts of the inspection, as returned by `apply`.
+        unfinished: Why the inspection was interrupted, as a reason code; `None` if it was not.
+        rule: The rule for the object. It defines how well the wholeness of a `safe` image must be proven.
     """
     grounds: list[tuple[Status, str]] = [
-        # A critical finding is unsafe, whatever the check, so a rule can make any check unsafe.
+        # A critical finding of any check makes the object unsafe. A rule can use this for every check.
         (
             Status.UNSAFE if finding.severity is Severity.CRITICAL else STATUS_OF_CHECK[finding.check],
             finding.check,
@@ -149,7 +165,7 @@ def judge(
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         other = Reason.NO_KNOWN_FORMAT
     elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:
-        # No rule can waive this: if the size is unknown, the other checks mean nothing.
+        # No rule can turn this off: without the size, the other checks prove nothing.
         other = Reason.SIZE_UNKNOWN
     elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
         other = Reason.WHOLENESS_UNCHECKED
@@ -164,7 +180,10 @@ def judge(
 def worst(
     verdicts: Sequence[tuple[Status, tuple[str, ...]]],
 ) -> tuple[Status, tuple[str, ...]]:
-    """Return the verdict on a container: the worst of its own and those of its members, with all reasons."""
+    """Return the verdict on a container: the worst of the given verdicts, with the reasons of all of them.
+
+    `verdicts` are the container's own verdict and the verdicts on its members.
+    """
     decided = [verdict for verdict in verdicts if verdict[0] is not Status.SAFE]
     if not decided:
         return Status.SAFE, ()
@@ -173,7 +192,7 @@ def worst(
 
 
 def _members_in_doubt(facts: Facts) -> bool:
-    """Whether a container has incomplete members, whose own reports have the reasons."""
+    """Return whether the inspection of any member is incomplete. That member's own report has the reason."""
     return any(not member.facts.complete for member in facts.members)
 
 

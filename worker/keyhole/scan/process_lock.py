@@ -1,8 +1,8 @@
-"""A lock that one process at a time holds. Processes that are forked after it was made share it.
+"""A lock that one process at a time can hold, shared by a process and its forked children.
 
-The kernel releases it however its process ends: it is a lock on a file without a name.
+It is a lock on an unnamed temporary file, so the kernel releases it when the process ends for any reason.
 
-Source: fcntl_locking(2): such locks belong to a process, and a child does not inherit them.
+Source: fcntl_locking(2): such a lock belongs to one process, and a forked child does not inherit it.
 """
 
 import fcntl
@@ -16,14 +16,17 @@ LOOK_SECONDS: Final = 0.05
 
 
 class ProcessLock:
-    """The lock. A process that holds it can take it again, so its threads must use a lock of their own."""
+    """A lock between processes, not between threads: a process that holds it can acquire it again.
+
+    Create it before forking. The threads of one process need a lock of their own in addition.
+    """
 
     def __init__(self) -> None:
         with TemporaryFile() as file:
             self._file = os.dup(file.fileno())
 
     def acquire(self, seconds: float) -> bool:
-        """Wait for the lock for at most `seconds`, and return whether this process has it."""
+        """Wait for the lock for at most `seconds`. Return whether this process now holds it."""
         until = time.monotonic() + seconds
         while True:
             try:

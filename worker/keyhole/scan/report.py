@@ -1,6 +1,6 @@
-"""The report: the JSON object that says what an object is and whether it is safe to import.
+"""The report: a JSON object that states an S3 object's format, properties and verdict.
 
-It is the same in `keyhole inspect --json`, in Redis, in the stream of verdicts and in the Python API.
+`keyhole inspect --json`, the records in Redis, the stream of verdicts and the Python API all use it.
 """
 
 from datetime import datetime
@@ -13,12 +13,12 @@ from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.reasons import Status
 
-#: The version that makes reports.
+#: The program and version in each report.
 SCANNER: Final = f"keyhole/{__version__}"
 
 
 class LastAttempt(BaseModel):
-    """A later scan that failed, and so does not change the verdict."""
+    """A scan that failed after the verdict was reached. It does not change the verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class LastAttempt(BaseModel):
 
     @classmethod
     def of(cls, report: "Report") -> Self:
-        """Return the attempt of a report."""
+        """Return the failed attempt that a report describes."""
         error = report.details.get("error")
         return cls(
             status=report.status,
@@ -40,10 +40,10 @@ class LastAttempt(BaseModel):
 
 
 class Report(BaseModel):
-    """The report on one object. Sizes are in bytes, times in UTC.
+    """The report on one object, or on one member of a container. Sizes are in bytes, times in UTC.
 
-    `actual_size` is the length of the inspected data: for an object it equals `size`, for a member of a
-    container it is the member's length.
+    `actual_size` is the length of the inspected data. For an object it equals `size`. For a member of a
+    container it is the length of the member.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,11 +72,11 @@ class Report(BaseModel):
     requests: int = 0
     bytes_read: int = 0
     elapsed_ms: float = 0.0
-    #: CPU time of the thread that scanned; zero in older records.
+    #: CPU time of the thread that scanned the object; zero in records of older versions.
     cpu_ms: float = 0.0
     scanned_at: datetime
     scanner: str
     ruleset: str
 
-    #: Set if a later scan of the object failed.
+    #: The latest scan of the object, if it failed after this verdict was reached.
     last_attempt: LastAttempt | None = None

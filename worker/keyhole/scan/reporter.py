@@ -1,4 +1,4 @@
-"""Builds reports: facts and a policy become a verdict, with what the scan cost."""
+"""Builds the report on a scan: applies the policy to the facts, and adds what the scan cost."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,14 +29,14 @@ class Target(NamedTuple):
 
 
 class _Enclosing(NamedTuple):
-    """The containers of a member: the name of the innermost one, and the formats from the outside in."""
+    """The containers that enclose a member: the name of the innermost, and all formats, outermost first."""
 
     name: str
     formats: tuple[str, ...]
 
 
 def build_report(target: Target, ruleset: str, **fields: object) -> Report:
-    """Return a report that is made now, by this version."""
+    """Return a report with the current time and this version of Keyhole. `fields` are its other fields."""
     return Report.model_validate(
         {
             "target": target.name,
@@ -52,7 +52,7 @@ def build_report(target: Target, ruleset: str, **fields: object) -> Report:
 
 
 def failure(target: Target, reason: Reason, message: str) -> Report:
-    """Return the report of an object that could not be scanned because of a fault of Keyhole."""
+    """Return the report on an object that was not scanned because of an error in Keyhole or its workers."""
     return Reporter(target, Meter(Budget()), load_policy("default")).unread(
         SourceError(reason, message), None
     )
@@ -67,7 +67,10 @@ class Reporter:
         self._policy = policy
 
     def judged(self, facts: Facts, identity: Identity | None, unfinished: str | None = None) -> Report:
-        """Return the report of an inspection. `unfinished` is the reason why it did not come to its end."""
+        """Return the report on an inspection.
+
+        `unfinished` is the reason code if the inspection was interrupted.
+        """
         name = self._target.key or self._target.name
         rule = self._policy.rule_for(self._target.bucket, name)
         known = identity or Identity(0)
@@ -77,14 +80,14 @@ class Reporter:
         return self._report(identity, **_verdict(facts, members, unfinished, rule))
 
     def _member(self, member: Member, rule: Rule, unfinished: str | None, enclosing: _Enclosing) -> Report:
-        """Return the report of a member of a container. It has no costs: only the container was read."""
+        """Return the report on a member of a container. Only the container's report states the costs."""
         spend(CALL)
         facts = apply(rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
         within = _Enclosing(f"{enclosing.name}!/{member.name}", (*enclosing.formats, str(facts.format)))
-        # Bytes of the member that were not seen are missing in its own members, too.
+        # If bytes of this member were not read, the same bytes are missing in the members inside it.
         unseen = facts.unseen or unfinished
         members = tuple(self._member(inner, rule, unseen, within) for inner in facts.members)
-        # A member that has all that it needs is decided, even if the budget ran out.
+        # A complete member gets its verdict, even if the scan's budget ran out before the container's end.
         verdict = _verdict(facts, members, None if facts.complete else unfinished, rule)
         offset = {} if member.offset is None else {"offset": member.offset}
         verdict["details"] = {"name": member.name, **offset, **verdict["details"]}
@@ -92,18 +95,18 @@ class Reporter:
         return build_report(target, ruleset(self._policy), size=member.size, **verdict)
 
     def interrupted(self, error: SourceError, source: Source | None, inspection: Inspection) -> Report:
-        """Return the report of an inspection that ran out of budget, with what is known so far."""
+        """Return the report on an inspection whose budget ran out, with the facts that are known so far."""
         identity = source.identity if source else None
         self._meter.extend_cpu()
         try:
             with watched(self._meter.work):
                 return self.judged(inspection.facts(), identity, error.reason)
         except BudgetExhaustedError:
-            # Even a report of what is known takes too long.
+            # Even the report on the known facts takes too much CPU time.
             return self.unread(error, source)
 
     def unread(self, error: SourceError, source: Source | None) -> Report:
-        """Return the report of an object that could not be read to its end."""
+        """Return the report on an object that could not be read. It has no facts."""
         return self._report(
             source.identity if source else None,
             status=error.reason.status,
@@ -129,8 +132,8 @@ class Reporter:
 
 def _verdict(
     facts: Facts, members: Sequence[Report], unfinished: str | None, rule: Rule
-) -> dict[str, Any]:  # a report's fields, which are of every type
-    """The fields of a report that follow from facts, and from the reports of members."""
+) -> dict[str, Any]:  # the fields of a report have many types
+    """Return the fields of a report that depend on the facts and on the reports of the members."""
     status, reasons = judge(facts, unfinished, rule)
     if members:
         status, reasons = worst([(status, reasons), *((one.status, one.reasons) for one in members)])

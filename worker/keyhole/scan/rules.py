@@ -1,7 +1,8 @@
-"""The policy: which images an importer accepts, as rules in a TOML file; and the shipped profiles.
+"""The policy: rules for which images an importer accepts, from a TOML file or from a shipped profile.
 
-A file names a profile and has rules. The first rule whose globs match bucket and key applies. Fields that a
-rule does not set are those of the profile. If no rule matches, the profile applies.
+A policy file names a profile and contains rules. A rule applies to an object if its globs match the object's
+bucket and key. If several rules match, the first one applies; if none matches, the profile applies. A field
+that a rule does not set has the profile's value.
 
     profile = "default"
 
@@ -14,8 +15,8 @@ rule does not set are those of the profile. If no rule matches, the profile appl
     [rules.severity]
     encrypted = "info"
 
-In a glob `*` is any text, `/` and line breaks included, as in S3's policies; `?` is one character, `[…]`
-one of several, `[[]` a bracket. Case matters.
+In a glob, `*` matches any text, including `/` and line breaks, as in S3's bucket policies. `?` matches one
+character, `[…]` one of the listed characters, and `[[]` the character `[`. Globs are case-sensitive.
 """
 
 from collections.abc import Sequence
@@ -41,40 +42,46 @@ from keyhole.scan.sizes import Size
 from keyhole.toml_files import parse_as, read_text
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
-#: The name for a disk outside of any container.
+#: The entry in `Rule.containers` that accepts a disk outside a container.
 BARE = "bare"
 
 
-#: A size that limits something, so that zero would allow nothing.
+#: A size in bytes that is greater than zero. As a limit, zero would exclude every image.
 Limit = Annotated[Size, Field(gt=0, strict=True)]
 
 
 class Rule(BaseModel):
-    """The rule for a set of objects. A format is written `vmdk`, or `vmdk:streamOptimized`."""
+    """A rule of the policy, and the objects to which it applies. Sizes are in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bucket: str = "*"
     key: str = "*"
-    #: `None`: every format that Keyhole knows.
+    #: The accepted formats, such as `vmdk`, or with a variant, `vmdk:streamOptimized`. `None` accepts every
+    #: format that Keyhole knows.
     formats: tuple[str, ...] | None = None
-    #: The containers in which disks are accepted, from the outside in, such as `gzip/tar`; `bare`: none.
-    #: `None`: any.
+    #: The containers in which a disk is accepted. An entry lists the formats of nested containers, outermost
+    #: first, such as `gzip/tar`. The entry `bare` accepts disks outside a container. `None` accepts a disk in
+    #: every container.
     containers: tuple[str, ...] | None = None
-    #: The name that a disk in an archive must have; `None`: any.
+    #: The name that a disk in an archive must have. `None` accepts every name.
     member_name: str | None = None
     max_virtual_size: Limit | None = None
     virtual_size_multiple: Limit | None = None
-    #: The most bytes that are decompressed to inspect a compressed object in full; `None`: as many as are
-    #: cheap.
+    #: The maximum number of bytes to decompress from a compressed object, in order to inspect all of its
+    #: content. `None` decompresses only a small amount (`keyhole.inspectors.compression.limits`).
     decompress: Limit | None = None
-    #: The programs that open an imported disk, by their names in `keyhole.inspectors.readers`. The virtual
-    #: size is that of the first one; a finding that concerns none of them is information.
+    #: The programs that will read the imported disk, as named in `keyhole.inspectors.readers`. The report
+    #: states the virtual size that the first program uses. A finding that concerns none of these programs
+    #: gets the severity `info`.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: The proof of wholeness that `safe` needs. `provable`: a proof, or a sampled one, if the format has it.
+    #: The proof of wholeness that the verdict `safe` requires. `provable` requires at least `sampled`, except
+    #: for formats in which nothing can prove it.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
+    #: New severities for the findings of some checks.
     severity: dict[str, Severity] = {}
-    #: Whether metadata, content type and suffix are compared with what the object is.
+    #: Whether Keyhole compares the real format with the declared one: metadata, content type, content
+    #: encoding and suffix.
     compare_declared: StrictBool = True
 
     @field_validator("formats")
@@ -92,7 +99,7 @@ class Rule(BaseModel):
             if entry != BARE and not CONTAINER_FORMATS.issuperset(entry.split("/")):
                 names = ", ".join(sorted(CONTAINER_FORMATS))
                 raise ValueError(
-                    f"{entry!r} cannot contain disks; write {BARE}, or formats of {names}, such as 'gzip/tar'"
+                    f"{entry!r} cannot contain disks; write {BARE} or formats from {names}, as in 'gzip/tar'"
                 )
         return value
 
@@ -113,11 +120,11 @@ class Rule(BaseModel):
         return value
 
     def is_for(self, bucket: str | None, key: str | None) -> bool:
-        """Whether the rule applies to an object. A file outside of S3 has its path as key."""
+        """Return whether the rule's globs match an object. The key of a local file is its path."""
         return fnmatchcase(bucket or "", self.bucket) and fnmatchcase(key or "", self.key)
 
     def accepts(self, image_format: str, subformat: str | None) -> bool:
-        """Whether a format is accepted."""
+        """Return whether the rule accepts a format in this variant."""
         return (
             self.formats is None
             or image_format in self.formats
@@ -125,25 +132,25 @@ class Rule(BaseModel):
         )
 
     def accepts_placement(self, around: Sequence[str]) -> bool:
-        """Whether a disk in these containers is accepted, which are given from the outside in."""
+        """Return whether the rule accepts a disk in these nested containers, outermost first."""
         return self.containers is None or ("/".join(around) or BARE) in self.containers
 
     def accepts_some(self, image_format: str) -> bool:
-        """Whether a format is accepted, in all or some of its variants."""
+        """Return whether the rule accepts at least one variant of a format."""
         return self.formats is None or any(entry.partition(":")[0] == image_format for entry in self.formats)
 
 
 class PolicyFile(BaseModel):
-    """A policy as it is written."""
+    """The content of a policy file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # the names stand in one place
+    profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # a constant has the names
     rules: tuple[Rule, ...] = ()
 
 
 class Policy(BaseModel):
-    """Rules in the order in which they are tried. The last one applies to every object."""
+    """A named list of rules, in the order in which Keyhole tries them. The last rule matches every object."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -151,20 +158,20 @@ class Policy(BaseModel):
     rules: tuple[Rule, ...]
 
     def rule_for(self, bucket: str | None, key: str | None) -> Rule:
-        """Return the first rule that applies to an object."""
+        """Return the first rule that matches an object."""
         return next(rule for rule in self.rules if rule.is_for(bucket, key))
 
 
 @lru_cache
 def load_policy(name: str) -> Policy:
-    """Return the policy of a profile, by its name, or of a file, by its path.
+    """Return a policy. `name` is the name of a profile, or the path of a policy file.
 
     Raises:
-        FileError: The policy does not exist, or is not valid.
+        FileError: The file cannot be read, or the policy in it is not valid.
     """
     if name in PROFILES:
         return Policy(name=name, rules=(parse_as(Rule, profile_text(name), f"profile {name}"),))
-    text = read_text(name, f"is neither a profile ({', '.join(PROFILES)}) nor a file that can be read")
+    text = read_text(name, f"is neither a profile ({', '.join(PROFILES)}) nor a readable file")
     written = parse_as(PolicyFile, text, name)
     base = load_policy(written.profile).rules[0]
     rules = tuple(_completed(rule, base) for rule in written.rules)
@@ -173,11 +180,11 @@ def load_policy(name: str) -> Policy:
 
 
 def profile_text(name: str) -> str:
-    """The text of a shipped profile, with its sources in comments."""
+    """Return the TOML text of a shipped profile. Its comments name the source of each value."""
     return resources.files("keyhole.scan").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _completed(rule: Rule, base: Rule) -> Rule:
-    """A rule with the fields and severities of the profile that it does not set."""
+    """Return a rule whose unset fields and severities have the values of the profile."""
     stated = {field: getattr(rule, field) for field in rule.model_fields_set}
     return base.model_copy(update={**stated, "severity": {**base.severity, **rule.severity}})

@@ -1,4 +1,4 @@
-"""Scans one object: fetches the ranges that the inspection asks for, until it asks for no more."""
+"""Scans one object: fetches the ranges that its inspection needs until the inspection is complete."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,10 +25,11 @@ from keyhole.sources.errors import (
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.source import Identity, Source
 
-#: The most starts of a scan, which starts over if the object was replaced in the meantime.
+#: How many times a scan may start. It starts again if the object was replaced while it was being read.
 MAX_STARTS = 3
-#: Rounds of fetches. Every round fills a region, and no inspection has so many regions; one that needs more
-#: has a bug. For containers, and if all maps are read, the budget is the limit.
+#: The maximum number of rounds of fetches. Each round completes at least one region, and the inspection of an
+#: image has fewer than 32 regions, so an inspection that needs more rounds has a bug. The inspection of a
+#: container, or of an image whose maps are all read, can have many more; there the budget limits the rounds.
 MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 
 
@@ -39,14 +40,14 @@ def scan(
     rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
 ) -> Report:
-    """Scan one object. If that fails, the report's status says so.
+    """Scan one object and return its report. If the scan fails, the report has the status of the failure.
 
     Args:
         target: The object, for the report.
-        open_source: Opens the object; called again if the object changed during the scan.
+        open_source: Opens the object. It is called again if the object changed during the scan.
         settings: The sizes of reads, the budgets and the policy.
         rate_limiter: Called before every request; it may sleep.
-        memory: The memory that all scans of the process share.
+        memory: The pool of memory that all scans of the process share; `None` for no limit.
     """
     try:
         return _scan(target, open_source, settings, rate_limiter, memory)
@@ -64,7 +65,7 @@ def _scan(
 ) -> Report:
     rule = settings.policy.rule_for(target.bucket, target.key or target.name)
     container_budget = settings.container_budget_by(rule)
-    # The first GET may already contain compressed data.
+    # The response to the first GET can contain compressed data, before the object is known to be a container.
     meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), rate_limiter)
     decompression = _decompression(rule, meter.decompressed)
     reporter = Reporter(target, meter, settings.policy)
@@ -82,7 +83,8 @@ def _scan(
             changed = error
         except BudgetExhaustedError as error:
             if meter.trouble is not None:
-                # Without the faults the budget might have been enough, so the object is undecided.
+                # Failures of the server used up a part of the budget. Without them, the budget might have
+                # been enough. So the report states the failure, and a worker scans the object again.
                 return reporter.unread(meter.trouble, source)
             return reporter.interrupted(error, source, inspection)
         except SourceError as error:
@@ -91,9 +93,10 @@ def _scan(
 
 
 def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Report:
-    """Scan a stream to its end.
+    """Scan a stream to its end and return the report.
 
-    A range that the inspection asks for after the stream has passed it is missed.
+    Earlier bytes of a stream cannot be read again. If the inspection needs some, they count as missed, and
+    the verdict is not `safe`.
     """
     meter = Meter(Budget())
     rule = policy.rule_for(target.bucket, target.key or target.name)
@@ -106,21 +109,28 @@ def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Repo
 
 
 def _decompression(rule: Rule, watch: Callable[[int], None] = lambda _length: None) -> Decompression:
-    """The limits of decompression under a rule. Compressed data are not longer than what they hold."""
+    """Return the limits of decompression under a rule.
+
+    The rule's limit on the output also limits the input, because compressed data are not longer than their
+    content. `watch` is called with the length of every piece of output.
+    """
     allowed = rule.decompress or 0
     return Decompression(max(allowed, FREE_OUTPUT), max(allowed, FREE_INPUT), watch)
 
 
 def _thorough(rule: Rule) -> bool:
-    """Whether a rule needs all maps of an image read, because a sample does not prove wholeness."""
+    """Return whether a rule requires that all maps of an image are read.
+
+    Only the full maps prove wholeness; a sample of them does not.
+    """
     return rule.wholeness == "proven"
 
 
 @contextmanager
 def _sharing(memory: MemoryPool | None, meter: Meter) -> Iterator[None]:
-    """Take the memory of an inspection from the pool that all scans share.
+    """Let the inspection in this block take its memory from the pool that all scans share.
 
-    A scan waits for memory for at most half of its remaining time, so that some is left for the work.
+    A request for memory waits for at most half of the scan's remaining time. The other half is for the scan.
     """
     if memory is None:
         yield
@@ -130,11 +140,16 @@ def _sharing(memory: MemoryPool | None, meter: Meter) -> Iterator[None]:
 
 
 def _check_budget(meter: Meter, inspection: Inspection, widen: Callable[[], None]) -> None:
-    """Raise if a scan has used its budget, which is larger once the object is known to be a container."""
+    """Check the CPU time that a scan has used. `widen` gives it the larger budget of a container.
+
+    Raises:
+        BudgetExhaustedError: The scan has used up its CPU time.
+    """
     try:
         meter.work()
     except BudgetExhaustedError:
-        # The first bytes alone can identify a container and take long to decompress.
+        # The first bytes of a container can take longer to decompress than the budget of an image allows.
+        # This function is then called before `_inspect` has widened the budget.
         with watched(None):
             is_container = inspection.is_container
         if is_container:
@@ -149,10 +164,14 @@ def _inspect(
     widen: Callable[[], None],
     thorough: bool,
 ) -> None:
-    """Fetch until the inspection needs nothing more. `widen` gives it the budget of a container."""
+    """Fetch ranges and feed them to the inspection until it needs no more bytes.
+
+    `widen` gives the scan the larger budget of a container.
+    """
     head = source.read(0, settings.head_bytes)
     size = source.identity.size if source.identity else len(head)
-    # Report the length first, so that no memory is requested for regions beyond the end.
+    # Set the length before feeding the first bytes: the inspection then requests no memory for regions beyond
+    # the end of the object.
     inspection.finish(size)
     inspection.feed(0, head)
     for number in range(MAX_CONTAINER_ROUNDS):
@@ -173,9 +192,13 @@ def _inspect(
 
 
 def _extended(missing: list[ByteRange], size: int, settings: ScanSettings) -> list[ByteRange]:
-    """Return the ranges to fetch of a container. One GET reads a member's header and the head after it.
+    """Return the ranges to fetch from a container, each `head_bytes` long or longer.
 
-    Ranges are not merged over gaps longer than a head: with hundreds of members that would exceed the budget.
+    A range is shorter only at the end of the object.
+
+    An archive stores each member's header in front of the member's data. So the GET for a header also fetches
+    the first bytes of the data, which the inspection needs next. Ranges are merged only over gaps of at most
+    `head_bytes`. With hundreds of members, fetching longer gaps would use up the budget.
     """
     gap = min(settings.gap_bytes, settings.head_bytes)
     ahead = (

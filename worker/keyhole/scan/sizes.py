@@ -1,4 +1,4 @@
-"""Sizes as people write them, such as `2 TiB`."""
+"""Parses sizes that people write, such as `2 TiB`."""
 
 import re
 from typing import Annotated
@@ -10,10 +10,12 @@ _SIZE = re.compile(r"(\d{1,19}) ?([KMGTP]iB|B)?")
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of a size, which is written as a number of them, or with a unit in powers of 1024.
+    """Return the number of bytes that a text states: digits, perhaps with a unit, such as `4096` or `2 TiB`.
+
+    The units are powers of 1024.
 
     Raises:
-        ValueError: It is not a size; the message says what one looks like.
+        ValueError: The text is not a size. The message shows the two ways to write one.
     """
     size = _SIZE.fullmatch(text)
     if size is None:
@@ -25,5 +27,5 @@ def _bytes(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
-#: A field of bytes: a number, or a text such as `2 TiB`.
+#: The type of a field that holds a number of bytes. Its input can be a number, or a text such as `2 TiB`.
 Size = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]

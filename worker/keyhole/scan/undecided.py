@@ -1,12 +1,12 @@
-"""Reports that say nothing about the object, because Keyhole, the network or S3 failed."""
+"""Recognises reports that do not judge the object, because Keyhole, the network or S3 failed."""
 
 from typing import Final
 
 from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
 
-#: Reasons of `failed` reports after which the object is as unknown as before. A request that S3 refuses
-#: whatever the object is (`request`) stays a verdict: trying again changes nothing.
+#: The reasons of `failed` reports that another attempt can change. `request` is not among them: S3 would
+#: refuse the same request again, so a report with that reason is final.
 UNDECIDED: Final = frozenset(
     {
         Reason.NETWORK,
@@ -24,5 +24,5 @@ UNDECIDED: Final = frozenset(
 
 
 def is_undecided(report: Report) -> bool:
-    """Return whether a scan left its object undecided, so that it must be tried again."""
+    """Return whether a scan reached no verdict on its object, so that Keyhole must scan it again."""
     return report.status is Status.FAILED and not UNDECIDED.isdisjoint(report.reasons)
