@@ -61,7 +61,7 @@ def test_another_status_is_told(s3: "S3Client", bucket: str) -> None:
     TagWriter(s3).write(TagDebt.of(unsafe))
     tag(s3, unsafe, keyhole_status="safe")
 
-    assert messages(s3, unsafe) == [f"the verdict is unsafe, the tag {STATUS} says safe"]
+    assert messages(s3, unsafe) == [f"the verdict is unsafe, but the tag {STATUS} says safe"]
 
 
 def test_a_tag_of_an_earlier_object_is_told(s3: "S3Client", bucket: str) -> None:
@@ -79,7 +79,7 @@ def test_none_are_told_where_some_are_expected(s3: "S3Client", bucket: str) -> N
     one = report(s3, bucket, "a")
     tag(s3, one, owner="me")
 
-    assert messages(s3, one) == [f"the verdict is safe, and there is no tag {STATUS}"]
+    assert messages(s3, one) == [f"the verdict is safe, but there is no tag {STATUS}"]
     assert messages(s3, one, expected=False) == [None]
 
 
@@ -97,7 +97,7 @@ def test_tags_that_cannot_be_read_are_told(s3: "S3Client", bucket: str) -> None:
     (message,) = messages(s3, one)
 
     assert message is not None
-    assert message.startswith("its tags cannot be read: ")
+    assert message.startswith("the object's tags cannot be read: ")
 
 
 @pytest.mark.parametrize("count", [0, 1, 30])

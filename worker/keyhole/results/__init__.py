@@ -1,1 +1,1 @@
-"""Where verdicts go: records, indexes and a stream in Redis; tags on the object itself."""
+"""Writes verdicts: to records, indexes and a stream in Redis, and to tags on the objects."""

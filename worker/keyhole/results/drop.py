@@ -1,11 +1,12 @@
-"""Drops verdicts on deleted objects, unless another verdict was written in between.
+"""Drops the verdicts on deleted objects from Redis.
 
-A caller looks at a verdict, decides, and drops it. A verdict that was written since the look stays. If a
-version's verdict is dropped, so is the bare key's pointer to it. If a pointer is dropped, the versions'
-verdicts stay.
+A caller reads a record with `Drops.look`, decides that its object no longer exists, and calls `Drops.drop`.
+If another verdict was written in the meantime, `drop` does nothing. Dropping the verdict on a version also
+drops the pointer from the bare key (the key without a version) to that verdict. Dropping a pointer does not
+drop the verdict to which it points.
 
-Known limit: when the newest version is dropped, the bare key does not point to the version before it. It has
-no verdict until it is scanned again.
+Known limit: after the verdict on the newest version was dropped, the bare key has no verdict until the key is
+scanned again. Keyhole does not find the version before it.
 """
 
 import re
@@ -18,17 +19,17 @@ from keyhole.reasons import Status
 from keyhole.results.lookup import Name
 from keyhole.store import keys
 
-#: Records in one answer: under a megabyte, because a report has a few kilobytes.
+#: Records per request. A report has a few kilobytes, so Redis's answer stays below a megabyte.
 _PAGE: Final = 100
 _SEQUENCER: Final = re.compile(r"[0-9a-fA-F]{1,128}")
 
 _DROP: Final = r"""
--- KEYS[1]   record of the object, or of one of its versions
--- KEYS[2]   record of the bare key: the same one, if no version is dropped
--- KEYS[3..] indexes of all statuses
--- ARGV[1]   object id of the first
--- ARGV[2]   the header line that was looked at
--- returns 1 if the record was dropped, 0 if there is none, or another one
+-- KEYS[1]   the record to drop: of an object, or of one of its versions
+-- KEYS[2]   the record of the bare key; equal to KEYS[1] if that is not the record of a version
+-- KEYS[3..] the indexes of all statuses
+-- ARGV[1]   the object id of KEYS[1]
+-- ARGV[2]   the header line that the caller read from KEYS[1]
+-- returns 1 if the record was dropped, 0 if it does not exist or has a different header line
 local function first_line(value)
     return string.match(value, '^[^\n]*')
 end
@@ -50,44 +51,44 @@ return 1
 
 
 class Standing(NamedTuple):
-    """A record that is stored under a name: a verdict, or a pointer to a version's verdict."""
+    """The name and the header line of a stored record: a verdict, or a pointer to a version's verdict."""
 
     name: Name
     header: bytes
 
     @property
     def sequencer(self) -> int | None:
-        """Return the number of the event that led to the verdict; `None` if none did, or it has no number."""
+        """Return the sequencer of the S3 event that caused the scan, as a number; `None` if it is unknown."""
         fields = self.header.split(b"|")
         return order(fields[1].decode("ascii", "replace")) if len(fields) > 1 else None
 
 
 def order(sequencer: str | None) -> int | None:
-    """Return a sequencer as a number; `None` if it is unknown, or not hexadecimal."""
+    """Return the sequencer of an S3 event as a number; `None` if it is missing or not hexadecimal."""
     return int(sequencer, 16) if sequencer and _SEQUENCER.fullmatch(sequencer) else None
 
 
 class Drops:
-    """Drops verdicts, through a client made by `keyhole.store.connection.connect`."""
+    """Reads and drops records in Redis. `client` comes from `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._drop = client.register_script(_DROP)
 
     def look(self, names: Sequence[Name]) -> list[Standing | None]:
-        """Return the record under each name, in their order."""
+        """Return the record of each name, in the order of the names; `None` for a name without a record."""
         found: list[Standing | None] = []
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
             values = self._client.mget([keys.record(keys.object_id(*name)) for name in page])
             for name, value in zip(
                 page, cast("list[bytes | None]", values), strict=True
-            ):  # `connect` asks for bytes
+            ):  # clients of `connect` return bytes
                 found.append(None if value is None else Standing(name, value.partition(b"\n")[0]))
         return found
 
     def drop(self, standing: Standing) -> bool:
-        """Drop a record that was looked at. Return false if it is gone or was replaced."""
+        """Drop a record that `look` returned. Return false if it was dropped or replaced in the meantime."""
         object_id = keys.object_id(*standing.name)
         bare_id = keys.object_id(standing.name.bucket, standing.name.key, None)
         dropped = self._drop(

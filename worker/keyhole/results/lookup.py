@@ -1,4 +1,4 @@
-"""Reads many verdicts in one round trip, and lists the keys of a bucket that have verdicts."""
+"""Reads many verdicts in one or two requests to Redis, and lists the keys of a bucket that have verdicts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, cast
@@ -9,12 +9,12 @@ from keyhole.results.record import CorruptRecordError, Record
 from keyhole.scan.report import Report
 from keyhole.store import keys
 
-#: Keys in one answer: at most a megabyte.
+#: Keys per request. S3's keys have at most 1024 bytes, so Redis's answer has about a megabyte at most.
 _PAGE: Final = 1000
 
 
 class Name(NamedTuple):
-    """An object, or one of its versions."""
+    """The name of an object or, with `version_id`, of one of its versions."""
 
     bucket: str
     key: str
@@ -22,20 +22,21 @@ class Name(NamedTuple):
 
 
 class Lookup:
-    """Finds verdicts, through a client made by `keyhole.store.connection.connect`."""
+    """Reads verdicts from Redis. `client` comes from `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def reports(self, names: Sequence[Name]) -> list[Report | None]:
-        """Return the verdict on each object, in their order. Without a version, it is the newest known one's.
+        """Return the verdict on each object, in the order of the names; `None` if there is none.
 
-        A record that cannot be read counts as missing: a scan replaces it.
+        For a name without a version, this is the verdict on the newest version that Keyhole has scanned. A
+        record that cannot be parsed is treated as missing, so that the object is scanned again.
         """
         return self.reports_by_id([keys.object_id(*name) for name in names])
 
     def reports_by_id(self, object_ids: Sequence[str]) -> list[Report | None]:
-        """Return the verdict on each object id, in their order."""
+        """Return the verdict on each object id, in the order of the ids; `None` if there is none."""
         records = self._records(object_ids)
         pointers = {
             number: target
@@ -47,15 +48,15 @@ class Lookup:
         return [_report(record) for record in records]
 
     def keys_between(self, bucket: str, prefix: str, after: str | None, until: str | None) -> Iterator[str]:
-        """Yield the keys with this prefix that have verdicts, in the order of their bytes.
+        """Yield the keys with this prefix that have verdicts, sorted by their UTF-8 bytes.
 
-        Only keys after `after` are yielded (`None`: all), up to and including `until` (`None`: to the last).
+        Yield only keys that sort after `after`, up to `until`, which is included. `None` means no bound.
         """
         first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
         last = b"[" + until.encode() if until is not None else b"+"
         while True:
             found = self._client.zrange(keys.key_index(bucket), first, last, bylex=True, offset=0, num=_PAGE)
-            page = cast("list[bytes]", found)  # `connect` asks for bytes
+            page = cast("list[bytes]", found)  # clients of `connect` return bytes
             for name in page:
                 key = name.decode()
                 if not key.startswith(prefix):
@@ -66,7 +67,7 @@ class Lookup:
             first = b"(" + page[-1]
 
     def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
-        """Remove keys without a record from the index."""
+        """Remove keys from the index of a bucket's keys. Call it for keys that no longer have a record."""
         if names:
             self._client.zrem(keys.key_index(bucket), *names)
 
@@ -74,7 +75,9 @@ class Lookup:
         if not object_ids:
             return []
         found = self._client.mget([keys.record(object_id) for object_id in object_ids])
-        return [_parsed(value) for value in cast("list[bytes | None]", found)]  # `connect` asks for bytes
+        return [
+            _parsed(value) for value in cast("list[bytes | None]", found)
+        ]  # clients of `connect` return bytes
 
 
 def _parsed(value: bytes | None) -> Record | None:

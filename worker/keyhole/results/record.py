@@ -1,32 +1,37 @@
-"""The record of one object in Redis, and the rules that decide which of two verdicts stays.
+"""The record of one object in Redis, and the rules for which of two verdicts on an object is stored.
 
-A record is a string: a header line, a line feed, a body; perhaps a line feed and a failed attempt.
+A record is a string of two or three lines: a header, a body and, if there is one, the latest failed attempt.
 
     last_modified_ms|sequencer|scanned_at_ms|status|etag|job_id
     {"target":"s3://bucket/key", ...
     scanned_at_ms|{"target":"s3://bucket/key", ...
 
-The body is the report as JSON or, in a pointer, `@` and the id of another record. Unknown fields are empty.
-The sequencer is in lower case without leading zeros, and ETag and job id are percent-encoded, so that all
-compare as text and none can hold a separator. (The record is a string, because a hash with one field above 64
-bytes takes three times the memory.)
+The body is the report as JSON. In a pointer, the body is `@` and the object id of another record. An unknown
+header field is empty. The sequencer is in lower case and has no leading zeros. The ETag and the job id are
+percent-encoded, so no field can contain a separator. (A record is not a Redis hash, because a hash with a
+field of more than 64 bytes takes three times the memory.)
 
-Scans of one object can overtake each other. So a script writes the record, and refuses the older verdict:
+Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
+with the stored one, and stores the newer one. The first rule that decides applies:
 
-0. A failed scan says nothing about the object. It never replaces a verdict, unless both have an ETag or a
-   time of modification and these differ. Any verdict replaces it. The same holds for a scan that found the
-   object unreadable, if it was provably the same object: the ETags are equal, or it is one version. The last
-   such attempt is kept beside the verdict.
-1. If both know when the object was last modified, the later modification wins; then the later sequencer, if
-   both have one; then the later scan.
-2. If one does not know it (the object could not be read), the later scan wins.
-3. If all is equal, the greater job id wins, so that every order of arrival ends in the same record.
+0. A failed scan does not judge the object. It does not replace a verdict, and every verdict replaces it.
+   There is one exception: if both scans know the ETag, or both know the time of modification, and the two
+   values differ, then the scans read different objects, and the rules below decide. A scan that found the
+   object unreadable is treated like a failed scan if both scans certainly tried the same object: their ETags
+   are equal, or they name the same version. The latest such attempt is stored beside the verdict.
+1. If both scans know when the object was last modified, the later modification wins. If these times are equal
+   and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal, the later scan
+   wins.
+2. If one scan does not know when the object was last modified, because it could not read the object, the
+   later scan wins.
+3. If all these values are equal, the greater job id wins. So the order of arrival does not matter.
 
-The same job id again is a redelivery and changes nothing, unless the first one failed.
+A verdict with the job id of the stored verdict is a redelivery. It changes nothing, unless the stored scan
+failed.
 
-Rule 2 depends on the hosts' clocks: every order of arrival ends the same only if no later scan saw an older
-object. And the sequencer is that of the event that asked for the scan; the object that the scan then saw may
-be younger.
+Known limits: rule 2 depends on the clocks of the hosts. The order of arrival does not matter only if no later
+scan read an older object. And the sequencer belongs to the event that requested the scan: the scan can have
+read a newer object than the object of that event.
 """
 
 import re
@@ -45,7 +50,7 @@ _HEADER_FIELDS: Final = ("last_modified_ms", "sequencer", "scanned_at_ms", "stat
 
 WRITE_SCRIPT: Final = r"""
 -- KEYS[1]   record of the object
--- KEYS[2]   record of the bare key: the same one, if the object has no version
+-- KEYS[2]   record of the bare key; equal to KEYS[1] if the object has no version
 -- KEYS[3]   stream of verdicts
 -- KEYS[4]   index of the bucket's keys
 -- KEYS[5]   index of the verdict's status
@@ -57,14 +62,14 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[5]   job id
 -- ARGV[6]   time of the scan in epoch seconds
 -- ARGV[7]   seconds until a record expires, 0 for never
--- ARGV[8]   length of the stream
+-- ARGV[8]   approximate number of entries that the stream keeps
 -- ARGV[9]   the object's key
 -- ARGV[10]  1 if the version identifies the object: it is not `null`, and the object is not missing
--- returns 1 if the verdict was written, 2 if it failed and is kept beside the one that stands, 0 if the one
--- that stands is of the same job or newer
+-- returns 1 if the verdict was written; 2 if the scan failed, and was stored as an attempt beside the
+-- existing verdict; 0 if the existing verdict is newer, or has the same job id
 
--- A record's header, its body, and the failed attempt beside it; nil if it isn't a record, so that a corrupt
--- one gives way to any verdict.
+-- Returns a record's header fields, its body, and its failed attempt. Returns nil for a corrupt record, so
+-- that every verdict replaces it.
 local function parse(value)
     local modified, sequencer, scanned, status, etag, job, rest = string.match(
         value, '^(%-?%d*)|(%x*)|(%-?%d+)|(%l*)|([^|\n]*)|([^|\n]*)(.*)$')
@@ -84,8 +89,8 @@ local function same(one, two)
     return ARGV[10] == '1' or (one.etag ~= '' and one.etag == two.etag and not other(one, two))
 end
 
--- Whether an attempt says nothing against a verdict: a failure unless it is of another object, an unreadable
--- object if it is provably the same.
+-- Whether rule 0 keeps an attempt from replacing a verdict: the attempt failed, and not provably on another
+-- object; or it found the object unreadable, and this is certainly the object of the verdict.
 local function idle(attempt, verdict)
     if attempt.status == 'failed' then return verdict.status ~= 'failed' and not other(attempt, verdict) end
     return attempt.status == 'unreadable' and not unread(verdict) and same(attempt, verdict)
@@ -98,7 +103,7 @@ local function newer(new, old)
     if new.job == old.job then return false end
     if new.modified and old.modified then
         if new.modified ~= old.modified then return new.modified > old.modified end
-        -- Hexadecimal without leading zeros: the longer is the greater.
+        -- Sequencers are hexadecimal without leading zeros, so the longer one is greater.
         if new.sequencer ~= '' and old.sequencer ~= '' and new.sequencer ~= old.sequencer then
             if #new.sequencer ~= #old.sequencer then return #new.sequencer > #old.sequencer end
             return new.sequencer > old.sequencer
@@ -125,7 +130,8 @@ local function unindex(id)
     for i = 5, #KEYS do redis.call('ZREM', KEYS[i], id) end
 end
 
--- The later one of two attempts, if it is later than the verdict: as `time of the scan|report as JSON`.
+-- Returns the later one of two attempts, if that is later than the verdict; otherwise an empty string. An
+-- attempt is written as `time of the scan|report as JSON`.
 local function latest(verdict, one, two)
     local function at(attempt) return tonumber(string.match(attempt, '^%-?%d+') or '') or -math.huge end
     local later = at(one) > at(two) and one or two
@@ -162,11 +168,11 @@ return 1
 
 
 class CorruptRecordError(KeyholeError):
-    """A record that Keyhole did not write, or that a later version of it wrote."""
+    """A record that cannot be parsed: Keyhole did not write it, or a later version of Keyhole wrote it."""
 
 
 class Record(NamedTuple):
-    """A stored record, with the parts of its header that readers need."""
+    """A stored record: the status from its header, its body, and its failed attempt. Both are JSON."""
 
     status: str
     body: bytes
@@ -177,26 +183,26 @@ class Record(NamedTuple):
         """Parse a record as it is stored in Redis.
 
         Raises:
-            CorruptRecordError: it doesn't begin with a header line.
+            CorruptRecordError: The first line is not a header line.
         """
         line, _, rest = value.partition(b"\n")
         body, _, attempt = rest.partition(b"\n")
         fields = line.split(b"|")
         if len(fields) != len(_HEADER_FIELDS):
-            raise CorruptRecordError(f"its first line does not have the fields {'|'.join(_HEADER_FIELDS)}")
+            raise CorruptRecordError(f"the first line does not have the fields {'|'.join(_HEADER_FIELDS)}")
         status = fields[_HEADER_FIELDS.index("status")]
         return cls(status.decode("ascii", "replace"), body, attempt.partition(b"|")[2])
 
     @property
     def points_to(self) -> str | None:
-        """Return the object id that a pointer names; `None` if this is not a pointer."""
+        """Return the object id to which this record points; `None` if this is not a pointer."""
         return self.body[1:].decode("ascii", "replace") if self.body.startswith(b"@") else None
 
     def report(self) -> Report:
-        """Return the report, with the last attempt if that failed.
+        """Return the report. If a later scan failed, the report's `last_attempt` describes it.
 
         Raises:
-            CorruptRecordError: the body is not a report.
+            CorruptRecordError: The body or the attempt is not a report.
         """
         try:
             report = Report.model_validate_json(self.body)
@@ -211,7 +217,7 @@ class Record(NamedTuple):
 
 
 def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
-    """Return the header line of a report's record. A sequencer that is not hexadecimal is left out."""
+    """Return the header line of a report's record. Without a hexadecimal sequencer, that field is empty."""
     modified_ms = "" if report.last_modified is None else epoch_ms(report.last_modified)
     order = (sequencer or "").lower()
     order = (order.lstrip("0") or "0") if _HEX.fullmatch(order) else ""
@@ -221,13 +227,14 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 
 
 def is_fixed(report: Report) -> bool:
-    """Return whether the version is enough to identify the object of a report.
+    """Return whether a report's version id identifies exactly one object.
 
-    The object of the version `null` can be replaced, and a missing object is no longer that version.
+    The version `null` does not, because S3 can replace its object. The id of a missing object does not
+    either, because that version no longer exists.
     """
     return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 
 
 def epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970."""
+    """Return a time as milliseconds since 1970 (UTC)."""
     return round(moment.timestamp() * 1000)

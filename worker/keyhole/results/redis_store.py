@@ -1,12 +1,13 @@
-"""Verdicts in Redis: one record an object, an index by status, and a stream of all verdicts.
+"""Stores verdicts in Redis: one record per object, an index for each status, and a stream of all verdicts.
 
-`keyhole.results.record` defines records, and which of two verdicts on an object stays.
+`keyhole.results.record` defines the records, and the rules for which of two verdicts on an object is stored.
 
-A verdict on a version is that version's record. The bare key (no version) then holds a pointer to the newest
-version; or, if it was scanned without a version, a record of its own.
+Each version of an object has its own record. The bare key (the key without a version) then has a record that
+points to the newest version's record. If the bare key was scanned without a version, its record contains the
+verdict.
 
-Known limit: if the answer to a write is lost, the write is sent again, finds its own record, and returns
-false although it wrote.
+Known limit: if Redis's answer to a write is lost, the client sends the write again. The second write finds
+the record of the first one, so `write` returns false, although it wrote the verdict.
 """
 
 import heapq
@@ -26,16 +27,19 @@ _log = logging.getLogger(__name__)
 
 #: The position before a stream's first entry.
 STREAM_START: Final = "0-0"
-#: The longest wait for the stream in one command, in milliseconds. The connection's own timeout is longer.
+#: The longest wait of one command for the stream, in milliseconds. It is shorter than the connection's
+#: timeout.
 LONGEST_BLOCK_MS: Final = 10_000
-#: Records, index members or stream entries in one answer: under a megabyte, because a report has some kB.
+#: Records, index members or stream entries per request. A report has a few kilobytes, so Redis's answer stays
+#: below a megabyte.
 _PAGE: Final = 100
 
 _PRUNE_SCRIPT: Final = """
--- KEYS[1]   an index
--- ARGV[1]   the key of a record, without the object id at its end
--- ARGV[2..] object ids
--- returns how many had no record and were taken out of the index
+-- Removes the members of an index that have no record.
+-- KEYS[1]   the index
+-- ARGV[1]   the prefix of the keys of records, which an object id follows
+-- ARGV[2..] the object ids to check
+-- returns the number of object ids that it removed
 local pruned = 0
 for i = 2, #ARGV do
     if redis.call('EXISTS', ARGV[1] .. ARGV[i]) == 0 then
@@ -55,14 +59,17 @@ class Verdict(NamedTuple):
 
 
 class StreamPage(NamedTuple):
-    """Verdicts of the stream, oldest first, and the position to continue from, past foreign entries."""
+    """Some verdicts of the stream, oldest first, and the position after which to read the next ones.
+
+    `position` is that of the last entry read, even if Keyhole did not write that entry.
+    """
 
     position: str
     verdicts: tuple[Verdict, ...]
 
 
 class _Member(NamedTuple):
-    """A member of a status index. `scanned_at` in epoch seconds."""
+    """A member of the index of a status. `scanned_at` is in epoch seconds."""
 
     scanned_at: float
     object_id: str
@@ -70,10 +77,12 @@ class _Member(NamedTuple):
 
 
 class RedisStore:
-    """Writes and finds verdicts, through a client made by `keyhole.store.connection.connect`.
+    """Writes verdicts to Redis and finds them there. Errors of Redis are raised as `redis.exceptions`.
 
-    A record is kept for `expiry_seconds`, or forever if `None`. `stream_length` is approximately how many
-    verdicts the stream keeps. Errors of Redis are raised as `redis.exceptions`.
+    Args:
+        client: A client from `keyhole.store.connection.connect`.
+        expiry_seconds: Seconds after which Redis deletes a record; `None` for never.
+        stream_length: The approximate number of verdicts that the stream keeps.
     """
 
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None, stream_length: int) -> None:
@@ -84,14 +93,18 @@ class RedisStore:
         self._prune_script = client.register_script(_PRUNE_SCRIPT)
 
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
-        """Record a verdict and announce it in the stream; return false if the same or a newer one is there.
+        """Store a verdict and append it to the stream; return whether it was stored.
 
-        The result is also false if the scan failed. It is then kept as an attempt beside the verdict.
+        A verdict is not stored if the existing verdict is newer or has the same job id. A failed scan is not
+        stored as the verdict if the object already has one; it becomes the attempt beside that verdict.
 
-        `sequencer` is that of the S3 event that led to the scan, if any.
+        Args:
+            report: The report with the verdict.
+            job_id: The id of the scan's job.
+            sequencer: The sequencer of the S3 event that caused the scan; `None` if no event caused it.
 
         Raises:
-            ValueError: the report is not of an object in a bucket.
+            ValueError: The report is not about an object in a bucket.
         """
         if report.bucket is None or report.key is None:
             raise ValueError(f"{report.target} is not an object in a bucket, so it has no record")
@@ -122,10 +135,12 @@ class RedisStore:
         return int(written) == 1
 
     def get(self, bucket: str, key: str, version_id: str | None = None) -> Report | None:
-        """Return the verdict on an object. Without a version, it is the newest known version's.
+        """Return the verdict on an object; `None` if there is none.
+
+        Without `version_id`, this is the verdict on the newest version that Keyhole has scanned.
 
         Raises:
-            CorruptRecordError: The record cannot be read.
+            CorruptRecordError: The record cannot be parsed.
         """
         object_id = keys.object_id(bucket, key, version_id)
         try:
@@ -143,10 +158,15 @@ class RedisStore:
     def find(
         self, status: Status | None = None, *, limit: int | None = None, offset: int = 0
     ) -> Iterator[Report]:
-        """Yield verdicts with this status (or any), the latest scan first, without the first `offset` ones.
+        """Yield the verdicts with this status, or all verdicts if it is `None`, in order of the latest scan.
 
-        Index members whose record has expired are skipped, and pruned after the last verdict. A record that
-        cannot be read is logged and skipped.
+        A record that cannot be parsed is logged and skipped. An index member whose record has expired is
+        skipped, and removed from the index after the last verdict.
+
+        Args:
+            status: The status of the verdicts.
+            limit: The maximum number of verdicts; `None` for all.
+            offset: The number of verdicts to skip at the beginning.
         """
         orphans: list[_Member] = []
         stop = None if limit is None else offset + limit
@@ -156,7 +176,7 @@ class RedisStore:
             self._prune(keys.status_index(of_status), ids)
 
     def counts(self) -> dict[Status, int]:
-        """Return how many objects have which status. Records that have expired are not counted."""
+        """Return the number of objects with each status. Expired records are not counted."""
         for status in Status:
             self._prune_expired(keys.status_index(status))
         with self._client.pipeline(transaction=False) as pipe:
@@ -165,36 +185,39 @@ class RedisStore:
             return dict(zip(Status, pipe.execute(), strict=True))
 
     def read_stream(self, after: str, *, block_ms: int = 0) -> StreamPage:
-        """Return the next verdicts after a position. The wait for the first is at most `LONGEST_BLOCK_MS`.
+        """Return the next verdicts after a position in the stream.
 
-        Entries that are not Keyhole's are skipped. Continue from the page's position even if it is empty.
+        If there are none yet, wait for up to `block_ms` milliseconds, but not for longer than
+        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. Read on from the page's position,
+        even if the page has no verdicts.
         """
-        block = min(block_ms, LONGEST_BLOCK_MS) or None  # to Redis, zero means for ever
+        block = min(block_ms, LONGEST_BLOCK_MS) or None  # Redis would wait without end for BLOCK 0
         found = self._client.xread({keys.VERDICTS: after}, count=_PAGE, block=block)
-        # redis-py's type covers every protocol; with protocol 2 it is this.
+        # redis-py declares one type for all protocols; with protocol 2 the answer has this type.
         streams = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", found)
         entries = streams[0][1] if streams else []
         position = entries[-1][0].decode() if entries else after
         return StreamPage(position, tuple(_verdicts(entries)))
 
     def stream_position(self) -> str:
-        """Return the position of the stream's last entry. Later verdicts are read after it."""
+        """Return the position of the stream's last entry. `read_stream` then returns later verdicts."""
         found = self._client.xrevrange(keys.VERDICTS, count=1)
-        # redis-py's type covers every protocol; with protocol 2 it is this.
+        # redis-py declares one type for all protocols; with protocol 2 the answer has this type.
         entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
         return entries[0][0].decode() if entries else STREAM_START
 
     def _record(self, object_id: str) -> Record | None:
-        value = cast("bytes | None", self._client.get(keys.record(object_id)))  # `connect` asks for bytes
+        # clients of `connect` return bytes
+        value = cast("bytes | None", self._client.get(keys.record(object_id)))
         return None if value is None else Record.parse(value)
 
     def _reports(self, status: Status | None, orphans: list[_Member]) -> Iterator[Report]:
-        """Yield reports, the latest first. Members without a record are added to `orphans`."""
+        """Yield reports, the latest scan first. Append index members without a record to `orphans`."""
         indexes = map(self._members, Status if status is None else [status])
         members = heapq.merge(*indexes, key=lambda member: member.scanned_at, reverse=True)
         while page := list(islice(members, _PAGE)):
             found = self._client.mget([keys.record(member.object_id) for member in page])
-            values = cast("list[bytes | None]", found)  # `connect` asks for bytes
+            values = cast("list[bytes | None]", found)  # clients of `connect` return bytes
             for member, value in zip(page, values, strict=True):
                 if value is None:
                     orphans.append(member)
@@ -208,7 +231,11 @@ class RedisStore:
                     _log.warning("%s cannot be read: %s", keys.record(member.object_id), error)
 
     def _members(self, status: Status) -> Iterator[_Member]:
-        """Yield the members of an index, the latest first, paged by score, so that new ones shift nothing."""
+        """Yield the members of an index, the latest scan first.
+
+        Each page begins at the lowest score of the page before. If pages began at an offset from the newest
+        member, members that are added between two requests would shift the pages.
+        """
         ceiling: float | str = "+inf"
         seen_at_ceiling = 0
         while True:
@@ -225,7 +252,7 @@ class RedisStore:
             ceiling = lowest
 
     def _prune_expired(self, index: str) -> None:
-        """Prune index members that were scanned so long ago that their records may have expired."""
+        """Remove index members without a record, of those that are old enough for their record to expire."""
         if self._expiry_seconds is None:
             return
         now, _ = self._client.time()
@@ -237,14 +264,20 @@ class RedisStore:
                 return
 
     def _prune(self, index: str, object_ids: list[str]) -> int:
-        """Remove index members without a record; in a script, because a record may be written meanwhile."""
+        """Remove those of the given index members that have no record. Return how many were removed.
+
+        A script checks and removes them in one step, because a worker can write a record at any time.
+        """
         pages = (object_ids[start : start + _PAGE] for start in range(0, len(object_ids), _PAGE))
         return sum(int(self._prune_script(keys=[index], args=[keys.RECORD_PREFIX, *page])) for page in pages)
 
     def _index_page(
         self, index: str, first: float | str, last: float | str, offset: int, *, latest_first: bool
     ) -> list[tuple[bytes, float]]:
-        """Return a page of an index between two scores: object ids, with the epoch seconds of their scans."""
+        """Return a page of the index members between two scores: object ids and scores.
+
+        A score is the time of the scan in epoch seconds.
+        """
         found = self._client.zrange(
             index,
             first,
@@ -255,7 +288,8 @@ class RedisStore:
             num=_PAGE,
             withscores=True,
         )
-        # redis-py's type covers every option and protocol; with scores and protocol 2 it is this.
+        # redis-py declares one type for all options and protocols; with scores and protocol 2 the answer has
+        # this type.
         return cast("list[tuple[bytes, float]]", found)
 
 
@@ -265,5 +299,5 @@ def _verdicts(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[V
         try:
             report = Report.model_validate_json(fields[b"report"])
             yield Verdict(position.decode(), fields[b"job"].decode(), report)
-        except (KeyError, ValueError):  # errors of pydantic's and of `decode` are ValueErrors
+        except (KeyError, ValueError):  # pydantic and `decode` raise subclasses of ValueError
             _log.warning("entry %s of %s is not a verdict", position.decode(), keys.VERDICTS)

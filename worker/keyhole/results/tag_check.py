@@ -1,4 +1,4 @@
-"""Compares the tags of objects with their verdicts: one request an object, several at once."""
+"""Compares the tags of objects with their verdicts. It sends one request per object, several in parallel."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 
 class TagFinding(NamedTuple):
-    """How an object's tags contradict its verdict (`None`: they do not), and the number of requests."""
+    """The result for one object: how its tags contradict its verdict, and the number of requests to S3.
+
+    `message` is `None` if the tags do not contradict the verdict.
+    """
 
     message: str | None
     requests: int
 
 
 class TagCheck:
-    """Compares tags with verdicts.
+    """Compares the tags of objects with their verdicts.
 
     Args:
         s3: A client that threads may share.
-        expected: Whether Keyhole writes tags, so that an object without any is a finding.
-        threads: How many requests are made at once.
+        expected: Whether Keyhole writes tags. If so, an object without Keyhole's tags is a finding, too.
+        threads: The number of parallel requests.
         rate_limiter: Called before every request; it may sleep.
     """
 
@@ -39,7 +42,7 @@ class TagCheck:
         self._rate_limiter = rate_limiter
 
     def __call__(self, reports: Sequence[Report]) -> list[TagFinding]:
-        """Return a finding for each object, in their order. Unreadable tags are a finding, too."""
+        """Return the result for each object, in the order of the reports. Unreadable tags are a finding."""
         if not reports:
             return []
         with ThreadPoolExecutor(self._threads, thread_name_prefix="tags") as pool:
@@ -53,5 +56,5 @@ class TagCheck:
         try:
             tags = read_tags(self._s3, **address)
         except BOTO_ERRORS as error:
-            return TagFinding(f"its tags cannot be read: {explain(error)}", 1)
+            return TagFinding(f"the object's tags cannot be read: {explain(error)}", 1)
         return TagFinding(disagreement(report, tags, expected=self._expected), 1)

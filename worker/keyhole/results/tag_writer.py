@@ -1,23 +1,26 @@
-"""Writes a verdict's tags to its object.
+"""Writes the tags of a verdict to its object.
 
-S3 replaces an object's whole tag set, without any condition. So a writer reads the tags, checks which object
-they are on, writes the right ones, and repeats that until it reads the right ones:
+S3's PutObjectTagging replaces all tags of an object, and accepts no condition such as `If-Match`. So a writer
+reads the tags, reads the object's ETag, and writes the correct tags. It repeats this until the tags that it
+reads are correct:
 
-    read the tags ──► look at the ETag ──► right? ──► done
-          ▲                                  │ no
-          └──────────────────────────────────┴──► write them
+    read the tags ──► read the ETag ──► correct? ──► done
+          ▲                                │ no
+          └── write the correct tags ◄─────┘
 
-- Other people's tags survive. Tags that cannot be read are never overwritten.
-- The look comes last, so tags count as right only on the object that the verdict is about. If a writer is
-  interrupted between its write and the next look, a debt remains (`keyhole.jobs.tag_debts`), and another
-  writer continues.
-- If the object was replaced meanwhile, it gets the tags of the verdict on the new object. If there is no such
-  verdict yet, Keyhole's tags are removed: they came with the upload, or our write reached the new object.
-- A version cannot be replaced, so there is no look, except for the version `null`.
+- Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
+- The writer reads the ETag after the tags. So it accepts tags as correct only if they are on the object of
+  the verdict. If a writer is interrupted before it has read correct tags, its debt remains
+  (`keyhole.jobs.tag_debts`), and another writer continues.
+- If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If there
+  is no verdict on it yet, Keyhole's tags are removed: either they came with the upload, or this writer wrote
+  them to the new object.
+- A version cannot be replaced, so the writer does not read its ETag. The version `null` is an exception.
 
-Known limits: if the object is replaced between the look and the write, its new bytes have the old tags for a
-moment. And if somebody else writes tags between our read and our write, theirs are lost. A reader who cannot
-accept that moment compares the ETag in `keyhole-scan`, or reads by version.
+Known limits: if somebody replaces the object after the writer has read the ETag and before it writes, the
+new object has the old tags until the writer's next round. If somebody else writes tags after the writer has
+read the tags and before it writes, their tags are lost. A program that must not trust old tags compares the
+ETag in `keyhole-scan` with the object's, or reads by version.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,12 +39,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
 
-#: Seconds that one request may take.
+#: The time limit of one request, in seconds.
 LONGEST_REQUEST: Final = 10.0
-#: Writes before Keyhole gives up because somebody keeps overwriting its tags. If the object was replaced,
-#: there is one more write, so that none of Keyhole's tags stay on the new object.
+#: The maximum number of writes to one object, because somebody else could overwrite its tags again and again.
+#: If the object was replaced, one more write is allowed, to remove wrong tags from the new object.
 _WRITES: Final = 4
-#: How many times the object may be replaced while its tags are written.
+#: How many times the object may be replaced before the writer gives up.
 _REPLACEMENTS: Final = 1
 
 
@@ -50,18 +53,18 @@ class TagOutcome(StrEnum):
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    #: The object is gone or was replaced. A new one has the tags of its own verdict, or none.
+    #: The object was deleted or replaced. A new object has the tags of its own verdict, or none of Keyhole's.
     SKIPPED_CHANGED = "skipped_changed"
-    #: Ten tags belong to others.
+    #: The object already has ten tags of other programs, and S3 allows no more.
     SKIPPED_FULL = "skipped_full"
-    #: This storage does not support tags.
+    #: The storage does not support tags.
     SKIPPED_UNSUPPORTED = "skipped_unsupported"
-    #: Somebody else keeps overwriting them, or keeps replacing the object.
+    #: Somebody else overwrites the tags, or replaces the object, again and again.
     FAILED_CONTENDED = "failed_contended"
 
 
 class TagRequest(StrEnum):
-    """A kind of request that is made to write tags."""
+    """A kind of request that the writer sends to S3."""
 
     READ = "GetObjectTagging"
     WRITE = "PutObjectTagging"
@@ -73,7 +76,7 @@ VerdictOn = Callable[[str], Mapping[str, str] | None]
 
 
 class Address(TypedDict):
-    """The parameters that name an object in a request."""
+    """The parameters of a request that identify an object or a version."""
 
     Bucket: str
     Key: str
@@ -81,11 +84,11 @@ class Address(TypedDict):
 
 
 class TagWriter:
-    """Writes tags through an S3 client with the caller's timeouts and without retries.
+    """Writes tags to objects. The caller configures the S3 client's timeouts, and turns off its retries.
 
-    Answers of S3 that are not a `TagOutcome` (denied, throttled, broken, unreachable) are raised as
-    botocore's errors. It is always safe to start again. Two writers of one object at the same time disturb
-    each other: see `keyhole.jobs.tag_debts`.
+    If S3 denies or throttles a request, does not answer, or answers with an error that no `TagOutcome`
+    describes, botocore's exception is raised. The caller can always start again. Two writers must not work on
+    the same object at the same time; `keyhole.jobs.tag_debts` prevents that.
     """
 
     def __init__(self, s3: "S3Client") -> None:
@@ -97,9 +100,13 @@ class TagWriter:
         verdict_on: VerdictOn | None = None,
         asked: Callable[[TagRequest], object] = lambda _: None,
     ) -> TagOutcome:
-        """Give an object the tags of its verdict. By default, only the debt's own verdict is known.
+        """Write the tags of an object's verdict, unless the object already has them.
 
-        `asked` is called before every request.
+        Args:
+            debt: The object and its tags.
+            verdict_on: Finds the tags for an object that was replaced. By default, only the debt's tags are
+                known.
+            asked: Called before every request to S3.
         """
         try:
             return _Writing(self._s3, debt, verdict_on or _only(debt), asked).converge()
@@ -116,7 +123,7 @@ def _only(debt: TagDebt) -> VerdictOn:
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """One object's tags while they are written."""
+    """The work on the tags of one object."""
 
     s3: "S3Client"
     debt: TagDebt
@@ -124,7 +131,7 @@ class _Writing:
     asked: Callable[[TagRequest], object]
 
     def converge(self) -> TagOutcome:
-        """Read, look and write, until the tags that are read are right."""
+        """Read the tags and the ETag, and write, until the tags that were read are correct."""
         etag, writes, replacements = self.debt.etag, 0, 0
         while True:
             tags = self._read()
@@ -132,7 +139,7 @@ class _Writing:
             if found is None:
                 return TagOutcome.SKIPPED_CHANGED
             if found != etag:
-                # The tags may have been those of the old object: read again.
+                # The tags may be those of the old object, so read them again.
                 etag, replacements = found, replacements + 1
                 if replacements > _REPLACEMENTS:
                     return TagOutcome.FAILED_CONTENDED
@@ -151,9 +158,10 @@ class _Writing:
             writes += 1
 
     def _look(self) -> str | None:
-        """Return the ETag of the object that is there now; `None` if there is none.
+        """Return the ETag of the current object; `None` if it was deleted.
 
-        No request is made for a version, which cannot be replaced, nor for an object that could not be read.
+        For a version, which cannot be replaced, and for an object that the scan could not read, return the
+        debt's ETag without a request.
         """
         if not self.debt.etag or self.debt.version_id not in {None, "", "null"}:
             return self.debt.etag
@@ -166,7 +174,7 @@ class _Writing:
                 return None
             raise
         if "ETag" not in head:
-            raise ResponseParserError("the answer has no ETag")
+            raise ResponseParserError("S3's answer has no ETag")
         return unquoted(head["ETag"])
 
     def _read(self) -> dict[str, str]:
@@ -177,7 +185,7 @@ class _Writing:
         self.asked(TagRequest.WRITE)
         with deadline(LONGEST_REQUEST):
             if not tags:
-                # Some servers refuse an empty set; this request has the same effect.
+                # Some servers refuse an empty tag set. DeleteObjectTagging has the same effect.
                 self.s3.delete_object_tagging(**self._address)
                 return
             tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
@@ -195,19 +203,19 @@ def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
     """Return the tags of an object.
 
     Raises:
-        ResponseParserError: The answer has no set of tags, not even an empty one. Ceph's RGW 16.2 does so
-            if it cannot read tags that came with a multipart upload.
-        Exception: As botocore raises it.
+        ResponseParserError: S3's answer has no tag set, not even an empty one. Ceph's RGW 16.2 answers like
+            this if it cannot read the tags of a multipart upload.
+        Exception: botocore raised it.
     """
     with deadline(LONGEST_REQUEST):
         answer = s3.get_object_tagging(**address)
     if "TagSet" not in answer:
-        raise ResponseParserError("the answer has no set of tags")
+        raise ResponseParserError("S3's answer has no tag set")
     return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
 
 def _outcome(error: ClientError) -> TagOutcome | None:
-    """Return the outcome that an error of S3 means; `None` if the error may pass."""
+    """Return the outcome for an error from S3; `None` if another attempt can succeed."""
     if error.response["Error"]["Code"] in {"NotImplemented", "MethodNotAllowed"}:
         return TagOutcome.SKIPPED_UNSUPPORTED
     match http_status(error.response):

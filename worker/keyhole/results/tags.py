@@ -1,12 +1,12 @@
-"""The tags that state an object's verdict, and how they are merged with other people's tags.
+"""Builds the tags that state an object's verdict, and merges them with the object's other tags.
 
-- S3 allows ten tags. Other people's have priority: Keyhole drops its own, the least important first. If
-  an object has ten others, Keyhole writes none.
-- The time of the scan does not count: tags that differ only in this are right.
-- Keyhole's names in another spelling count as Keyhole's, because policies in S3 compare names of tags without
-  case.
+- S3 allows ten tags on an object. The tags of other programs have priority: Keyhole leaves out its least
+  important tags if there is no room for all of them. If an object has ten other tags, Keyhole writes none.
+- Tags that differ from the correct ones only in the time of the scan are treated as correct.
+- A tag whose name is one of Keyhole's names in another spelling is treated as Keyhole's, because S3's
+  policies ignore the case of tag names.
 
-`keyhole.results.tag_writer` writes them.
+`keyhole.results.tag_writer` writes the tags.
 """
 
 import re
@@ -24,15 +24,16 @@ SCAN: Final = "keyhole-scan"
 REASON: Final = "keyhole-reason"
 IMAGE: Final = "keyhole-image"
 
-#: Keyhole's tags, the most important first: the verdict, the object it is about, the reason, the image.
+#: The names of Keyhole's tags, the most important one first.
 OWN_TAGS: Final = (STATUS, SCAN, REASON, IMAGE)
 
-#: S3's limits: tags on an object, UTF-16 units in a value.
+#: S3's limits: the number of tags on an object, and the number of UTF-16 code units in a value.
 _TAG_LIMIT: Final = 10
 _VALUE_LIMIT: Final = 256
-#: Characters that a value may not have. S3 takes letters of any script, but not every S3 server does.
+#: Characters that Keyhole does not write into a value. AWS accepts letters of all scripts in a tag, but some
+#: other S3 servers accept only these.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
-#: Characters that may replace the hyphen in a spelling of Keyhole's names.
+#: Characters that another spelling of Keyhole's names can have in place of the hyphen.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
 
 
@@ -43,10 +44,10 @@ class TagDebt:
 
     Args:
         bucket, key, version_id: The object.
-        etag: The ETag of the object that was scanned, without quotes. Empty if it could not be read; then
-            Keyhole's tags are removed.
+        etag: The ETag of the scanned object, without quotes. It is empty if the scan could not read the
+            object; Keyhole's tags are then removed.
         tags: Keyhole's tags for that object.
-        rate: The most requests a second to the bucket, its audits included; 0 for no limit.
+        rate: The maximum number of requests per second to the bucket, shared with its audits; 0 for no limit.
     """
 
     bucket: str
@@ -58,10 +59,10 @@ class TagDebt:
 
     @classmethod
     def of(cls, report: Report, *, rate: float = 0) -> Self:
-        """Return the tags that state a verdict.
+        """Return the debt for a report: the tags that state its verdict.
 
         Raises:
-            ValueError: The report is not of an object in a bucket.
+            ValueError: The report is not about an object in a bucket.
         """
         if report.bucket is None or report.key is None:
             raise ValueError(f"{report.target} is not an object in a bucket, so it has no tags")
@@ -69,7 +70,7 @@ class TagDebt:
         return cls(report.bucket, report.key, report.version_id, etag, own_tags(report) if etag else {}, rate)
 
 
-#: A debt as JSON, in Redis and in dead letters.
+#: Converts a debt to JSON and back. Redis and dead letters contain this JSON.
 TAG_DEBT: Final = TypeAdapter(TagDebt)
 
 
@@ -79,14 +80,14 @@ def is_own(name: str) -> bool:
 
 
 def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
-    """Return whether Keyhole's tags say that they belong to the object with this ETag."""
+    """Return whether the tag `keyhole-scan` has this ETag, so that the tags belong to the object with it."""
     return tags.get(SCAN, "").rpartition(" ")[2] == _value(unquoted(etag))
 
 
 def own_tags(report: Report) -> dict[str, str]:
-    """Return Keyhole's tags for a report with an ETag. Unknown values have no tag.
+    """Return Keyhole's tags for a report with an ETag. There is no tag for an unknown value.
 
-    `keyhole-scan` is the time, the scanner and the ETag, in this order, separated by spaces.
+    The value of `keyhole-scan` is the time, the scanner and the ETag, in this order, separated by spaces.
     """
     scanned_at = report.scanned_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     scanner = report.scanner.replace(" ", "_")
@@ -102,12 +103,15 @@ def own_tags(report: Report) -> dict[str, str]:
 
 
 def foreign_tags(present: Mapping[str, str]) -> dict[str, str]:
-    """Return other people's tags."""
+    """Return the tags that are not Keyhole's."""
     return {name: value for name, value in present.items() if not is_own(name)}
 
 
 def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | None:
-    """Return other people's tags with the most important of Keyhole's that fit; `None` if none fits."""
+    """Return the tags of other programs, and as many of Keyhole's tags as there is room for.
+
+    `None` if there is no room.
+    """
     foreign = foreign_tags(present)
     room = _TAG_LIMIT - len(foreign)
     if room <= 0:
@@ -117,9 +121,9 @@ def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]
 
 
 def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> str | None:
-    """Return how an object's tags contradict its verdict, in a sentence; `None` if they do not.
+    """Return a sentence that states how an object's tags contradict its verdict; `None` if they do not.
 
-    With `expected`, Keyhole writes tags, so that missing tags are a contradiction, too.
+    With `expected`, Keyhole writes tags, so missing tags are a contradiction, too.
     """
     wanted = merged(tags, own_tags(report))
     if wanted is not None and without_time(wanted) == without_time(tags):
@@ -128,19 +132,19 @@ def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> 
     if said is None:
         if not expected or wanted is None:
             return None
-        return f"the verdict is {report.status}, and there is no tag {STATUS}"
+        return f"the verdict is {report.status}, but there is no tag {STATUS}"
     if said != report.status:
-        return f"the verdict is {report.status}, the tag {STATUS} says {said}"
+        return f"the verdict is {report.status}, but the tag {STATUS} says {said}"
     return f"the tags {REASON}, {IMAGE} or {SCAN} differ from the verdict"
 
 
 def without_time(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags without the time of the scan."""
+    """Return the tags, without the time of the scan in `keyhole-scan`."""
     return {name: value.partition(" ")[2] if name == SCAN else value for name, value in tags.items()}
 
 
 def _joined(reasons: tuple[str, ...]) -> str:
-    """Return as many reasons as fit into a value, separated by spaces."""
+    """Return the first reasons, separated by spaces, as many as fit into the value of a tag."""
     joined = ""
     for reason in map(_value, reasons):
         longer = f"{joined} {reason}".strip()
@@ -151,10 +155,13 @@ def _joined(reasons: tuple[str, ...]) -> str:
 
 
 def _value(text: str) -> str:
-    """Return text as a tag's value: other characters become one UTF-16 unit each; it is cut at the limit."""
+    """Return a text as the value of a tag.
+
+    Each character that is not allowed becomes `_`. A text that is too long for a tag is cut off.
+    """
     return _FOREIGN_CHARACTERS.sub("_", text)[:_VALUE_LIMIT]
 
 
 def unquoted(etag: str) -> str:
-    """Return an ETag without its quotes: some servers give it with, some without."""
+    """Return an ETag without its quotes. Some S3 servers return ETags with quotes, some without."""
     return etag.strip('"')

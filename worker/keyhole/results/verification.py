@@ -1,4 +1,4 @@
-"""Compares an object with its recorded verdict and its tags."""
+"""Compares an object in S3 with its recorded verdict and its tags, for `keyhole verify`."""
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -23,18 +23,18 @@ class Agreement(StrEnum):
 
     AGREE = "agree"
     DIFFER = "differ"
-    #: There is nothing to compare, or it cannot be read.
+    #: The object, its verdict or its tags are missing or cannot be read.
     UNKNOWN = "unknown"
 
 
 class Code(StrEnum):
-    """The kind of a difference, or of something unknown."""
+    """The kind of a difference, or of missing information."""
 
     NO_OBJECT = "no_object"
     OBJECT_UNREADABLE = "object_unreadable"
     TAGS_UNREADABLE = "tags_unreadable"
     NO_VERDICT = "no_verdict"
-    #: The verdict is on an object that no longer exists, or on an unknown one.
+    #: The verdict is on an object that was deleted or replaced.
     OTHER_OBJECT = "other_object"
     FORGED_TAGS = "forged_tags"
     MISSPELT_TAGS = "misspelt_tags"
@@ -42,12 +42,12 @@ class Code(StrEnum):
     TAGS_OWED = "tags_owed"
 
 
-#: With these, it is unknown whether all agree.
+#: The codes for missing information. They do not prove a difference.
 _UNKNOWN: Final = frozenset({Code.NO_OBJECT, Code.OBJECT_UNREADABLE, Code.TAGS_UNREADABLE, Code.NO_VERDICT})
 
 
 class Difference(BaseModel):
-    """A difference, or something unknown: a stable code and a sentence."""
+    """A difference, or missing information: a stable code, and a sentence for people."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,10 @@ class Difference(BaseModel):
 
 
 class Seen(NamedTuple):
-    """An object as S3 shows it. `etag` has no quotes; `trouble` says why its tags cannot be read."""
+    """The state of an object in S3. `size` is in bytes. `etag` has no quotes.
+
+    `trouble` is the error if the object's tags cannot be read.
+    """
 
     etag: str
     size: int
@@ -66,12 +69,15 @@ class Seen(NamedTuple):
 
     @property
     def own_tags(self) -> dict[str, str]:
-        """Return Keyhole's tags, in any spelling."""
+        """Return Keyhole's tags, including those whose names are spelled differently."""
         return {name: value for name, value in self.tags.items() if is_own(name)}
 
 
 class Verification(BaseModel):
-    """The result for one object. `tags` are only Keyhole's; `status` is that of the recorded verdict."""
+    """The result for one object.
+
+    `status` is the status of the recorded verdict. `tags` contains only Keyhole's tags. `size` is in bytes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,7 +94,7 @@ class Verification(BaseModel):
     def of(
         cls, target: str, seen: Seen | None, report: Report | None, differences: tuple[Difference, ...]
     ) -> Self:
-        """Sum up the differences."""
+        """Return the result that follows from the differences of an object."""
         if any(difference.code not in _UNKNOWN for difference in differences):
             state = Agreement.DIFFER
         else:
@@ -106,10 +112,12 @@ class Verification(BaseModel):
 
 
 def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen | None:
-    """Look at an object and its tags; `None` if it does not exist.
+    """Read an object's metadata and tags from S3; return `None` if the object does not exist.
+
+    If only the tags cannot be read, `Seen.trouble` states the error.
 
     Raises:
-        SourceError: The object cannot be looked at. If only its tags cannot be read, `Seen.trouble` says why.
+        SourceError: The object's metadata cannot be read.
     """
     address = Address(Bucket=bucket, Key=key)
     if version_id:
@@ -123,7 +131,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
             return None
         raise found from error
     if not {"ETag", "ContentLength"} <= head.keys():
-        raise explain(ResponseParserError("the answer has no ETag or no length"))
+        raise explain(ResponseParserError("S3's answer has no ETag or no length"))
     version_id = head.get("VersionId")
     if version_id:
         address["VersionId"] = version_id
@@ -137,62 +145,66 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
 
 
 def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bool) -> tuple[Difference, ...]:
-    """Return what differs between an object and its verdict, or is unknown.
+    """Return the differences between an object, its verdict and its tags, and which information is missing.
 
     Args:
         seen: The object; `None` if it does not exist.
         report: The recorded verdict; `None` if there is none.
-        records: Whether verdicts are recorded.
-        tags: Whether verdicts are written as tags.
+        records: Whether Keyhole records verdicts.
+        tags: Whether Keyhole writes verdicts as tags.
     """
     if seen is None:
         if report is None:
             return (Difference(code=Code.NO_OBJECT, message="there is no such object"),)
-        message = f"the object does not exist, and the verdict on it is {report.status}"
+        message = f"the object does not exist, but there is a verdict on it: {report.status}"
         return (Difference(code=Code.OTHER_OBJECT, message=message),)
     if seen.trouble is not None:
-        unread = Difference(code=Code.TAGS_UNREADABLE, message=f"its tags cannot be read: {seen.trouble}")
+        message = f"the object's tags cannot be read: {seen.trouble}"
+        unread = Difference(code=Code.TAGS_UNREADABLE, message=message)
         return (*_of_record(seen, report, records=records), *((unread,) if tags else ()))
     return (*_of_record(seen, report, records=records), *_of_tags(seen, report, records=records, tags=tags))
 
 
 def _of_record(seen: Seen, report: Report | None, *, records: bool) -> Iterator[Difference]:
-    """Return the differences between the recorded verdict and this object."""
+    """Yield the differences between the recorded verdict and this object."""
     if not records:
         return
     if report is None:
-        yield Difference(code=Code.NO_VERDICT, message="there is no verdict on it; try `keyhole submit`")
+        message = "there is no verdict on this object; try `keyhole submit`"
+        yield Difference(code=Code.NO_VERDICT, message=message)
     elif report.etag is None:
         message = (
-            f"the verdict is {report.status}: the object could not be read, so it is unknown which one it was"
+            f"the verdict is {report.status}: the scan could not read the object, so its ETag is unknown"
         )
         yield Difference(code=Code.NO_VERDICT, message=message)
     elif unquoted(report.etag) != seen.etag:
         message = (
-            f"the verdict {report.status} is on the ETag {unquoted(report.etag)}, the object has {seen.etag}"
+            f"the verdict {report.status} is on the ETag {unquoted(report.etag)}, "
+            f"but the object's ETag is {seen.etag}"
         )
         yield Difference(code=Code.OTHER_OBJECT, message=message)
 
 
 def _of_tags(seen: Seen, report: Report | None, *, records: bool, tags: bool) -> Iterator[Difference]:
-    """Return the differences between the tags and this object's verdict."""
+    """Yield the differences between the tags and this object's verdict."""
     misspelt = sorted(seen.own_tags.keys() - set(OWN_TAGS))
     if misspelt:
-        message = f"tags that a policy may mistake for Keyhole's: {', '.join(misspelt)}"
+        message = f"S3's policies could mistake these tags for Keyhole's: {', '.join(misspelt)}"
         yield Difference(code=Code.MISSPELT_TAGS, message=message)
     rest = {name: value for name, value in seen.tags.items() if name not in misspelt}
     says = f"the tag {STATUS} says {rest[STATUS]}" if STATUS in rest else f"there is no tag {STATUS}"
     has_own = any(map(is_own, rest))
     if not records:
         if STATUS not in rest or SCAN not in rest:
-            message = f"{says}, and no verdicts are recorded"
+            message = f"{says}, and Keyhole records no verdicts"
             yield Difference(code=Code.NO_VERDICT, message=message)
         elif not speaks_of(rest, seen.etag):
-            message = f"{says}, {SCAN} says {rest[SCAN]}, the object has the ETag {seen.etag}"
+            message = f"{says}, but for another object: {SCAN} says {rest[SCAN]}, this ETag is {seen.etag}"
             yield Difference(code=Code.OTHER_TAGS, message=message)
     elif report is None or report.etag is None or unquoted(report.etag) != seen.etag:
         if has_own:
-            yield Difference(code=Code.FORGED_TAGS, message=f"{says} of an object without a verdict")
+            message = f"{says}, but Keyhole has recorded no verdict on this object"
+            yield Difference(code=Code.FORGED_TAGS, message=message)
     else:
         against = disagreement(report, rest, expected=tags)
         if against is not None:
