@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real Valkey, a local S3, qemu's opinion of an image, images that qemu made."""
+"""Fixtures for all tests: a real Valkey, a local S3, qemu-img, and images that qemu-img made."""
 
 import json
 import logging
@@ -37,9 +37,9 @@ from tests.written import written_whole
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# No deadlines: this machine may be busy, and a law is not about speed. CI takes the full number of examples:
-# pytest -m hypothesis --hypothesis-profile=full
-# For a longer look: pytest -m hypothesis --hypothesis-profile=thorough
+# No deadlines, because the machine can be busy and the laws are not about speed. CI runs more examples:
+# pytest -m hypothesis --hypothesis-profile=full. For a longer search: pytest -m hypothesis
+# --hypothesis-profile=thorough
 hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
@@ -51,13 +51,21 @@ FACTS: dict[str, dict[str, Any]] = json.loads((FIXTURE_IMAGES / "facts.json").re
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """A shell's background jobs ignore Ctrl-C, and so would all processes that such a test run starts."""
+    """Restore the usual handling of Ctrl-C.
+
+    A shell starts background jobs with SIGINT ignored, and all processes that the tests start would inherit
+    that.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """A command that a test runs in this process configures logging, and a test may silence Keyhole's."""
+    """Restore the logging configuration after each test.
+
+    A test can run a command in this process, which configures logging, and a test can silence Keyhole's
+    logger.
+    """
     root = logging.getLogger()
     levels = {logger: logger.level for logger in (root, logging.getLogger("keyhole"))}
     yield
@@ -76,7 +84,7 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture
 def valkey(valkey_url: str) -> Iterator[redis.Redis]:
-    """A client of that Valkey, which is empty."""
+    """A client of that Valkey, emptied before the test."""
     client = connect(valkey_url)
     client.flushall()
     yield client
@@ -85,14 +93,14 @@ def valkey(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def unsynced_url() -> Iterator[str]:
-    """The URL of a Valkey that never confirms that data are on its disk."""
+    """The URL of a Valkey that never confirms that it has written data to its disk."""
     with ValkeyServer(port=free_port(), config={"appendonly": "yes", "appendfsync": "no"}) as server:
         yield server.connection_url
 
 
 @pytest.fixture
 def unsynced(unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """A client of that Valkey, which is empty. Keyhole waits 0.1 s for its confirmation."""
+    """A client of that Valkey, emptied before the test. Keyhole waits 0.1 s for the confirmation."""
     monkeypatch.setattr(durability, "_LONGEST_WAIT_MS", 100)
     with connect(unsynced_url) as client:
         client.flushall()
@@ -102,7 +110,7 @@ def unsynced(unsynced_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[red
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     """The URL of a local S3 that only this test run uses."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it logs every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -112,7 +120,7 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture
 def s3(moto_url: str) -> "Iterator[S3Client]":
-    """A client of that S3. Its event hooks belong to this test alone."""
+    """A client of that S3. A test can register event hooks on it without affecting other tests."""
     client = boto3.client(
         "s3",
         endpoint_url=moto_url,
@@ -133,9 +141,10 @@ def bucket(s3: "S3Client") -> str:
 
 
 class QemuImg:
-    """The command `qemu-img`. A call with a path (and a format, or qemu guesses) tells what the image is.
+    """Runs `qemu-img`. A call returns what `qemu-img info` reports about a file.
 
-    It runs in `folder`, so qemu resolves the relative paths that an image names from there.
+    If no format is given, qemu detects it. The command runs in `folder`, so qemu resolves relative paths in
+    an image from there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -146,7 +155,7 @@ class QemuImg:
         return json.loads(self.run("info", "--output=json", *as_format, path))
 
     def run(self, *arguments: str | Path) -> str:
-        """The output of a subcommand. If the subcommand fails, the error contains its messages."""
+        """Return the output of a subcommand. If the subcommand fails, the error contains the output."""
         done = subprocess.run(
             ["qemu-img", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
         )
@@ -156,14 +165,14 @@ class QemuImg:
 
 @pytest.fixture
 def qemu_img(tmp_path: Path) -> QemuImg:
-    """qemu's opinion. If qemu is not installed, the test is skipped; in CI it fails."""
+    """qemu-img. If it is not installed, the test is skipped; in CI it fails."""
     need("qemu-img")
     return QemuImg(tmp_path)
 
 
 @dataclass(frozen=True)
 class QemuImage:
-    """An image that qemu-img made: its path, and its row in facts.json."""
+    """An image that qemu-img made: its name, its path, and its entry in facts.json."""
 
     name: str
     path: Path
@@ -171,7 +180,7 @@ class QemuImage:
 
 
 class QemuImages:
-    """All images that qemu-img made, by name. Each is unpacked once, as a sparse file, on its first use."""
+    """All images that qemu-img made, by name. An image is unpacked as a sparse file when it is first used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -203,7 +212,7 @@ def qemu_images(tmp_path_factory: pytest.TempPathFactory) -> QemuImages:
 
 @pytest.fixture(params=sorted(FACTS))
 def qemu_image(request: pytest.FixtureRequest, qemu_images: QemuImages) -> QemuImage:
-    """Each of those images in turn."""
+    """Each image that qemu-img made, in turn."""
     return qemu_images[request.param]
 
 
@@ -216,14 +225,14 @@ def _recorded_moto() -> Iterator[RecordedMoto]:
 
 @pytest.fixture
 def recorded(_recorded_moto: RecordedMoto) -> RecordedMoto:
-    """A local S3 with the same objects as `moto_url`'s; it records every request that this test makes."""
+    """A local S3 with the same objects as the one of `moto_url`. It records the requests of this test."""
     _recorded_moto.requests.clear()
     return _recorded_moto
 
 
 @pytest.fixture(scope="session")
 def recorded_access(_recorded_moto: RecordedMoto) -> Iterator[S3Access]:
-    """Keyhole's way to that S3."""
+    """Keyhole's S3 client for that server."""
     with s3_access(_recorded_moto.url) as access:
         yield access
 
@@ -236,7 +245,7 @@ def _scripted_s3() -> Iterator[ScriptedS3]:
 
 @pytest.fixture
 def scripted(_scripted_s3: ScriptedS3) -> Iterator[ScriptedS3]:
-    """An S3 without objects that answers as a test scripts it. Retries do not wait."""
+    """An S3 without objects that gives the answers that a test specifies. Retries do not wait."""
     _scripted_s3.reset()
     with stamina.set_testing(True, attempts=RETRY_ATTEMPTS):
         yield _scripted_s3
@@ -250,14 +259,14 @@ def _scripted_access(_scripted_s3: ScriptedS3) -> Iterator[S3Access]:
 
 @pytest.fixture
 def scripted_access(_scripted_access: S3Access) -> S3Access:
-    """Keyhole's access to that S3, which has learned nothing about any bucket yet."""
-    _scripted_access._routes.clear()  # a new access takes a tenth of a second
+    """Keyhole's S3 client for that server. It has not learned a route to a bucket yet."""
+    _scripted_access._routes.clear()  # making a new client takes 0.1 s
     return _scripted_access
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[HeldS3]:
-    """An S3 that records writes of tags and can delay the answers to GETs."""
+    """A local S3 that records writes of tags and can delay its answers to GETs."""
     with held_s3() as server:
         yield server
 

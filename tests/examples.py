@@ -1,7 +1,7 @@
-"""Example images of every format and variant: one table for all tests and benches.
+"""Example images of every format and variant, in one table for all tests and benchmarks.
 
-A row builds an image of a disk of any size. Its first disk is small, for tests that read whole images or many
-changed ones. The others have longer tables, to test what is read whole and what is sampled.
+A row builds images of disks of different sizes. The first disk is small, for tests that read the whole image
+or change it many times. The others have longer tables, to test what is read whole and what is sampled.
 """
 
 from collections.abc import Callable, Iterator
@@ -75,32 +75,32 @@ from tests.inspectors.archives.zips import DEFLATED, LINK, Part, deflated, descr
 from tests.inspectors.compression.packed import KINDS, PACKED, lz4_frame, zstd_frame
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
-#: Offset of a VHDX's flags, which follow the block size in the first metadata item. A fixed image has the
-#: flag that leaves blocks allocated.
+#: Offset of a VHDX's flags, which follow the block size in the first metadata item. In a fixed image, the
+#: flag LeaveBlocksAllocated is set.
 VHDX_FLAGS = 2 * MIB + 64 * 1024 + 4
-#: The largest size of a small image in bytes, and how many of them may be other than zero.
+#: A small image has at most this many bytes, and at most this many bytes in its stored pieces.
 MOST_BYTES, MOST_STORED = 20 * MIB, 3 * MIB
 PARENT = UUID(int=5)
 DISC_BLOCK = 2048
-#: How many bands fit into the first node of a sparse image, and how many into each other node.
+#: The number of bands in the first node of a sparse image, and in each further node.
 FIRST_BANDS, OTHER_BANDS = 1008, 1010
 
 Build = Callable[[int, Allocated], Image]
-#: The size of a disk in bytes, and which of its blocks are stored: a number of them, or their numbers.
+#: The size of a disk in bytes, and the blocks that are stored: how many, or the numbers of the blocks.
 Disk = tuple[int, Allocated]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row: a variant of a format.
+    """A variant of a format: one row of the table.
 
     Args:
         name: Identifies the row.
-        inspector: The inspector in the catalogue's row of which this is a variant.
-        build: Builds an image of a disk. If the format has no disk of its own, the arguments are ignored.
-        disks: The disks; the first one makes a small image.
-        outside: Whether the image refers to other files.
-        odd: Whether a check finds something else in the image that most images do not have.
+        inspector: The inspector that recognises the images, as listed in the catalogue.
+        build: Builds the image of a disk. If the format has no disk of its own, it ignores its arguments.
+        disks: The disks. The first one makes a small image.
+        outside: Whether the images refer to other files.
+        odd: Whether a check reports something else that is unusual in the images.
     """
 
     name: str
@@ -127,17 +127,17 @@ def _built(example: Example) -> tuple[Image, ...]:
 
 
 def _builder(build: Callable[..., Image], **options: object) -> Build:
-    """A builder of images that takes the blocks to store."""
+    """Return a builder of images that is told which blocks to store."""
     return lambda size, allocated: build(size, allocated=allocated, **options)
 
 
 def _as_large(build: Callable[[int], Image]) -> Build:
-    """A builder of images that store either all blocks or none."""
+    """Return a builder of images that always store the same blocks."""
     return lambda size, _allocated: build(size)
 
 
 def _always(build: Callable[[], Image]) -> Build:
-    """A builder of images that have no disk of their own."""
+    """Return a builder of images whose disk is fixed."""
     return lambda _size, _allocated: build()
 
 
@@ -150,7 +150,7 @@ def _fixed_vhdx(size: int, allocated: Allocated) -> Image:
 
 
 def _text(create_type: str, *lines: str, behind: bytes = b"") -> Build:
-    """A descriptor of a disk; the disk's size in sectors replaces `SIZE`."""
+    """Return a builder of VMDK descriptors. It replaces `SIZE` with the disk's size in sectors."""
 
     def build(size: int, _allocated: Allocated) -> Image:
         sized = (line.replace("SIZE", str(size // 512)) for line in lines)
@@ -161,14 +161,14 @@ def _text(create_type: str, *lines: str, behind: bytes = b"") -> Build:
 
 
 def _hybrid(disc: Image, disk: Image) -> Image:
-    """A disc with a disk's partition table in the space that ISO 9660 leaves free."""
+    """A disc with a disk's partition table in the system area, which ISO 9660 leaves unused."""
     for at, data in disk.pieces:
         disc = disc.patched(at, data)
     return disc
 
 
 def _machine(**changes: str) -> Image:
-    """A virtual machine with a disk; some places of its descriptor are changed."""
+    """An OVA with one disk. In its OVF descriptor, the given texts are replaced."""
     disk = OVADisk("disk.vmdk", vmdk_stream_optimized(GIB, allocated=3), GIB)
     text = ovf([disk])
     for before, after in changes.items():
@@ -177,7 +177,7 @@ def _machine(**changes: str) -> Image:
 
 
 def _in_chunks() -> Image:
-    """A virtual machine with a disk in chunks, in a folder, as macOS packs it."""
+    """An OVA with a disk in chunks, in a folder, packed as macOS's tar does it."""
     disk = vmdk_stream_optimized(GIB, allocated=3).to_bytes()
     text = ovf([OVADisk("disk.vmdk", _plain(disk), GIB)]).replace("<File ", '<File ovf:chunkSize="40000" ')
     parts = [disk[at : at + 40000] for at in range(0, len(disk), 40000)]
@@ -191,7 +191,7 @@ def _in_chunks() -> Image:
 
 
 def _compressed_members() -> Image:
-    """A ZIP archive with compressed members, written as by a program that cannot seek."""
+    """A ZIP archive with compressed members, as a writer to a stream makes it."""
     disk, other = mbr_disk(MIB).to_bytes(), qcow2(GIB).to_bytes()
     unknown = {"crc": 0, "packed": 0, "size": 0}
     behind = descriptor(disk, len(deflated(disk)))
@@ -459,7 +459,7 @@ _OTHERS = (
     Example("bochs volatile", BochsInspector, _builder(bochs, subtype="Volatile"), outside=True),
     Example("cloop", CloopInspector, _builder(cloop), ((7 * MIB, 3), (0, 0), (4 * GIB, 3))),
     Example("cloop, 4 KiB blocks", CloopInspector, _builder(cloop, block_size=4096), ((2 * MIB, (300, 3)),)),
-    # The table is longer than the part of it that is held.
+    # The table is longer than the part that the inspector stores.
     Example("cloop, 512 B blocks", CloopInspector, _builder(cloop, block_size=512), ((40_000 * 512, 0),)),
     Example(
         "sparseimage",
@@ -612,27 +612,27 @@ LEADS_OUTSIDE: Final = frozenset(
         *("member_path", "ovf_reference"),
     }
 )
-#: Data without a format.
+#: Data of no known format.
 NOTHING: Final = Image.of(70_000, [(100, b"nothing that is known")])
 
 
 def images_of(inspector: type[FileInspector]) -> list[Image]:
-    """All images of one row of the catalogue."""
+    """All example images for an inspector."""
     return [image for one in EXAMPLES.values() if one.inspector is inspector for image in one.images]
 
 
 def is_small(image: Image) -> bool:
-    """Whether an image is small enough to be read to its end and changed quickly."""
+    """Whether a test can read the image to its end, and change it many times, within milliseconds."""
     return image.size <= MOST_BYTES and sum(len(data) for _, data in image.pieces) <= MOST_STORED
 
 
 def whole(format_name: str) -> list[Image]:
-    """Images of a format in which nothing is wrong; `format_name` is the format's name in reports."""
+    """Example images in which the checks find nothing; `format_name` is the format's name in reports."""
     return _named(format_name, outside=False)
 
 
 def outside(format_name: str) -> list[Image]:
-    """Images of a format that refer to other files."""
+    """Example images of a format that refer to other files."""
     return _named(format_name, outside=True)
 
 
@@ -646,7 +646,7 @@ def _named(format_name: str, *, outside: bool) -> list[Image]:
 
 
 def _format_of(example: Example) -> str:
-    """The format's name in reports: the inspector of tar archives has two."""
+    """The format's name in reports. The inspector of tar archives reports two formats."""
     if example.inspector is OVAInspector:
         return example.name.partition(",")[0]
     return example.inspector.NAME

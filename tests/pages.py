@@ -1,4 +1,4 @@
-"""The README, the reference and the other pages for users, and the parts of them that tests use."""
+"""The README and the pages of the reference, and functions to find parts of them."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: The folder of the reference, and its pages by topic.
 FOLDER = Path(str(docs.PAGES))
 REFERENCE = {topic: (FOLDER / f"{topic}.md").read_text(encoding="utf-8") for topic in docs.topics()}
-#: The README and the reference in one.
+#: The README and the reference as one text.
 EVERYTHING = "\n\n".join([README, *REFERENCE.values()])
 
 

@@ -4,7 +4,7 @@ import socket
 
 
 def free_port() -> int:
-    """A port of the loopback that is free, and that the system will not assign again soon."""
+    """Return a free TCP port of the loopback interface. The system will not assign it again soon."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

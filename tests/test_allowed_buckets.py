@@ -1,4 +1,4 @@
-"""KEYHOLE_BUCKETS: whatever asks for another bucket, not one request goes there."""
+"""No request goes to a bucket that KEYHOLE_BUCKETS does not allow, whatever asks for it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -57,12 +57,12 @@ class TestGlobs:
 
 @pytest.fixture
 def site(
-    valkey: redis.Redis,  # noqa: ARG001 - it is emptied
+    valkey: redis.Redis,  # noqa: ARG001 - the fixture empties it
     valkey_url: str,
     recorded: RecordedMoto,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Services]:
-    """Keyhole that may touch buckets like `images-*`, and an S3 with an object in `payroll`."""
+    """Keyhole, allowed to use only buckets like `images-*`, and an S3 with an object in `payroll`."""
     isolate(monkeypatch, **CREDENTIALS)
     monkeypatch.setattr(services_module, "_services", None)
     settings = {
@@ -82,14 +82,14 @@ def site(
 
 
 @pytest.fixture
-def _objects(s3: "S3Client", site: Services) -> None:  # noqa: ARG001 - after its credentials
+def _objects(s3: "S3Client", site: Services) -> None:  # noqa: ARG001 - the fixture `site` sets the credentials first
     for bucket in (MINE, OTHER):
         s3.create_bucket(Bucket=bucket)
         s3.put_object(Bucket=bucket, Key="key", Body=b"x")
 
 
 def asked_of(recorded: RecordedMoto, bucket: str) -> list[str]:
-    """The requests of Keyhole's that named a bucket."""
+    """The requests from Keyhole that named a bucket."""
     return [request.method for request in recorded.requests if request.bucket == bucket]
 
 

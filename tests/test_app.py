@@ -1,4 +1,4 @@
-"""The Celery application's settings, where they depend on each other or on ours."""
+"""The Celery application's settings, as far as they depend on each other or on Keyhole's settings."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ class TestTimes:
         assert Settings().done_seconds > VISIBILITY * (MAX_RETRIES + 1)
 
     def test_the_usual_batch_is_done_in_one_delivery(self) -> None:
-        """Though every object of it takes ten seconds, where most take a tenth of one."""
+        """This is true even if every object takes ten seconds. Most objects take a tenth of a second."""
         settings = Settings()
         rounds = -(-settings.batch_size // settings.scan_threads)
 
@@ -69,7 +69,7 @@ class TestTimes:
         assert SHUTDOWN < LAST_SHUTDOWN < STOP_SECONDS
 
     def test_a_job_is_given_up_before_its_message_is(self) -> None:
-        """Or it would stay without a verdict."""
+        """Otherwise the job would get no verdict."""
         assert MAX_LOST <= MAX_RETRIES
         assert scan.max_retries == scan_batch.max_retries == MAX_RETRIES
 
@@ -87,7 +87,7 @@ def test_a_message_cannot_carry_code() -> None:
 
 
 def test_a_program_that_submits_jobs_keeps_its_own_decoders() -> None:
-    """Only a worker refuses what is compressed."""
+    """Only a worker refuses compressed messages."""
     code = (
         "import keyhole.tasks; from kombu.compression import compress, decompress; "
         "print(decompress(compress(b'x', 'gzip')[0], 'gzip'))"

@@ -1,4 +1,4 @@
-"""The rooms' arrows run down only, and the inspectors' room has no windows."""
+"""A room imports only from the rooms below it, and `inspectors` imports nothing from other rooms."""
 
 import ast
 import graphlib
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "worker" / "keyhole"
-#: From the bottom up. A room imports from itself and from what stands before it.
+#: The rooms, lowest first. A room can import itself and the rooms listed before it.
 ROOMS = [
     "health",
     "inspectors",
@@ -32,7 +32,7 @@ ROOMS = [
     "tasks",
     "cli",
 ]
-#: What may be beside the rooms: what it may import, beyond what stands for itself.
+#: Modules outside this order, with the rooms that each can import in addition to itself.
 ASIDE = {
     "": set(),
     "logs": {"inspectors", "masking"},
@@ -41,17 +41,17 @@ ASIDE = {
     "embedded": {"errors", "results", "settings"},
     "__main__": {"cli", "health"},
 }
-#: The rooms of the inspectors, from the bottom up.
+#: The rooms of the inspectors, lowest first.
 INNER_ROOMS = ["volumes", "partitions", "compression", "formats", "archives"]
-#: The core of the inspectors, which imports only itself. What else is beside the rooms is the machinery.
+#: The core of the inspectors, which imports only itself. All other modules next to the rooms use the rooms.
 CORE = {
     *("base", "effort", "errors", "extents", "facts", "fields", "findings"),
     *("memory", "readers", "region", "text", "wrapper"),
 }
-#: Where Celery is imported. `recurrence` only parses crontabs by it.
+#: The only modules that import Celery. `recurrence` uses it only to parse crontabs.
 CELERY = {"fleet", "app.py", "tasks.py", "intake/recurrence.py", "cli/worker.py"}
-#: What the library of inspectors imports from outside; the first two are CRC-32C, which Python lacks, and XML
-#: that can do no harm. Of `urllib` and `xml` it is what reads text.
+#: All modules that the inspectors import from outside Keyhole. `google_crc32c` computes CRC-32C, which Python
+#: lacks. `defusedxml` parses XML safely. From `urllib` and `xml`, the inspectors use only parsers.
 OUTSIDE = {
     "google_crc32c",
     "defusedxml",
@@ -71,7 +71,7 @@ OUTSIDE = {
     "functools",
     "hashlib",
     "heapq",
-    "importlib",  # the public names are imported when they are used
+    "importlib",  # the public names are imported on first use
     "itertools",
     "json",
     "logging",
@@ -98,12 +98,12 @@ def room_of(module: str) -> str:
 
 @cache
 def nodes(path: Path) -> tuple[ast.AST, ...]:
-    """All nodes of a file's syntax tree."""
+    """Return all nodes of a file's syntax tree."""
     return tuple(ast.walk(ast.parse(path.read_text())))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules that a file imports, wherever it does."""
+    """Return the modules that a file imports, at the top or inside functions."""
     for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -121,14 +121,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def rooms_above(path: Path) -> set[str]:
-    """The rooms that a file imports, and must not."""
+    """Return the rooms that a file imports although they are above its own."""
     place = path.relative_to(ROOT).with_suffix("").parts
     room = "" if place == ("__init__",) else place[0]
     used = {room_of(module) for module in imports(path) if module.split(".")[0] == "keyhole"} - {room, ""}
     if room not in ROOMS:
         return used - ASIDE[room]
     below = set(ROOMS[: ROOMS.index(room)])
-    # The command stands on top of everything, the application reads its settings and writes a log.
+    # `cli` is above all rooms. `app` reads the settings and configures the log.
     return used - below - (set(ASIDE) if room in {"cli", "app"} else set())
 
 
@@ -142,7 +142,7 @@ def module_of(path: Path) -> str:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports within functions and under TYPE_CHECKING count as well."""
+    """Imports inside functions and under TYPE_CHECKING are included."""
     modules = {module_of(path): path for path in FILES}
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for module, path in modules.items():
@@ -171,7 +171,7 @@ def test_only_the_edge_reads_settings() -> None:
 
 
 def test_commands_print_tables_by_the_console_that_escapes() -> None:
-    """`rich`'s own lets control characters through."""
+    """`rich`'s own console prints control characters unchanged."""
     for path in (ROOT / "cli").glob("*.py"):
         calls = {getattr(node.func, "id", "") for node in nodes(path) if isinstance(node, ast.Call)}
         assert "Console" not in calls, path
@@ -198,14 +198,14 @@ def test_celery_is_imported_only_where_work_is_published_and_done() -> None:
 
 
 def test_only_audits_know_prices() -> None:
-    """The others load the table, and pass it on."""
+    """The other modules only load the price table and pass it on."""
     users = {path.relative_to(ROOT) for path in FILES if "keyhole.intake.audits.prices" in imports(path)}
     outside = {str(path) for path in users if path.parts[:2] != ("intake", "audits")}
     assert outside == {"settings.py", "fleet/services.py"}
 
 
 def test_no_test_module_is_a_library() -> None:
-    """Code that tests share is in modules of its own."""
+    """Code that several tests use is in modules whose names do not begin with `test_`."""
     tests = ROOT.parents[1] / "tests"
     library = re.compile(
         r"^\s*(?:from|import) tests(?:[.\w]*\.test_\w+|[.\w]* import .*\btest_\w+)", re.MULTILINE

@@ -1,4 +1,4 @@
-"""Signs of life: what a process shows of itself, and what a check makes of it."""
+"""Liveness of a process: the signs of life that it writes, and the check that reads them."""
 
 import os
 import subprocess

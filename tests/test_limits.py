@@ -1,4 +1,4 @@
-"""The limits of a message follow from the budgets, and those that contradict each other are refused."""
+"""The time limits of a message follow from the budgets, and contradictory limits are refused."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""The pages that people read lead somewhere: every relative link, every anchor and every path."""
+"""Every relative link, anchor and path in the pages for readers exists."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ PAGES = [
     *sorted((ROOT / ".github").glob("*.md")),
     ROOT / "tests" / "faults" / "README.md",
 ]
-#: What a reader makes, and what the page about a new format invents.
+#: Files that the reader creates: the example in the page about adding a format.
 NOT_THERE = {"worker/keyhole/inspectors/formats/toy.py", "tests/inspectors/formats/test_toy.py"}
 
 
@@ -22,12 +22,12 @@ def name(path: Path) -> str:
 
 
 def prose(path: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page without its fenced code blocks."""
     return re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that GitHub gives to the headings of a page; those of equal headings are numbered."""
+    """Return the anchors that GitHub gives to a page's headings. It numbers the anchors of equal headings."""
     found: list[str] = []
     for heading in re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE):
         words = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", heading).lower()
@@ -51,7 +51,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=name)
 def test_a_page_of_the_reference_links_only_to_the_reference(page: Path) -> None:
-    """Those who read it by `keyhole docs` have nothing else."""
+    """Users who read the page with `keyhole docs` do not have the other files."""
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         assert re.match(r"https?:|#", link) or (page.parent / link.partition("#")[0]).parent == FOLDER
 

@@ -1,4 +1,4 @@
-"""Events that are logged, and at which level."""
+"""Log events and their levels."""
 
 import logging
 
@@ -16,12 +16,12 @@ from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 def test_a_retry_is_one_line_at_debug(
     scripted: ScriptedS3, scripted_access: S3Access, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Given a server that fails, and all logs
+    # Given a server that fails, and all log levels enabled
     scripted.script(then=refuse(503, "SlowDown"))
     logs.configure("debug")
-    # When an object is scanned
+    # When Keyhole scans an object
     report = scan_s3(scripted_access, BUCKET, "image", None, ScanSettings())
-    # Then each retry is a line that says why, and nothing is louder
+    # Then each retry is a log line that states the cause, and no line has a higher level
     assert report.status is Status.FAILED
     told = [record for record in caplog.records if record.name == "keyhole.sources.retries"]
     assert len(told) == RETRY_ATTEMPTS - 1

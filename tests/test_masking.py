@@ -1,4 +1,4 @@
-"""No secret of a URL is shown, in part or as a whole, however the URL is written."""
+"""No message shows a password in a URL, or a part of it, however the URL is written."""
 
 from itertools import product
 
@@ -12,7 +12,7 @@ from keyhole.sources.errors import SourceError
 from tests.slow import slow
 
 SECRET = "s3cret"
-#: What ends a password, or is taken for something else, where it is not quoted.
+#: Characters that end a password or have another meaning if they are not percent-encoded.
 MARKS = ["/", "@", "#", "?", ":", "%", "[", "]", "\\", "&", "=", ";", "'", '"', "%zz", "//", "://", "a:1/"]
 SCHEMES = ["redis", "rediss", "unix", "amqp", "amqps", "sqs", "http", "https", "redis+socket", "HTTPS"]
 

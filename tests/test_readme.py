@@ -1,4 +1,4 @@
-"""The README and the reference are true where a machine can tell."""
+"""The README and the reference are true, as far as a test can check."""
 
 import re
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_the_table_of_settings_is_the_codes_own() -> None:
 
 
 def test_a_newcomer_reads_the_readme_in_five_minutes() -> None:
-    """It had 800 lines once; the reference is in `worker/keyhole/docs`."""
+    """The README once had 800 lines. The reference is now in `worker/keyhole/docs`."""
     assert len(README.splitlines()) <= 220
 
 
@@ -77,7 +77,7 @@ def test_every_command_that_it_shows_takes_the_options_that_it_shows(name: str) 
 def test_every_command_has_a_help_text_with_an_example(name: str) -> None:
     result = CliRunner().invoke(keyhole, [name, "--help"])
     assert result.exit_code == 0
-    # Once in the usage line, and at least once as an example.
+    # The name is once in the usage line, and at least once in an example.
     assert result.output.count(f"keyhole {name}") >= 2
 
 
@@ -97,7 +97,7 @@ def test_the_table_of_formats_has_a_row_for_each() -> None:
 
 @pytest.mark.parametrize("name", INSPECTORS)
 def test_the_row_of_a_format_says_what_its_images_show(name: str) -> None:
-    """The variants that are told apart, what leads outside, and how far wholeness is known."""
+    """The row lists the variants, the references to other files, and how far wholeness is proven."""
     (row,) = [row for row in rows(FORMATS, "format") if row[0] == f"`{name}`"]
     good, others = [[facts_of(image) for image in kind(name)] for kind in (whole, outside)]
     assert {facts.format for facts in good + others} == {name}

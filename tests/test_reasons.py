@@ -1,4 +1,4 @@
-"""The statuses and the reasons, and what is said of them."""
+"""The statuses and the reasons, and the sentences that explain them."""
 
 from keyhole.inspectors.findings import CHECKS
 from keyhole.reasons import STATUSES, Reason, Status, meaning

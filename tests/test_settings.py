@@ -1,4 +1,4 @@
-"""Settings come from the environment, and what is wrong there is refused."""
+"""Keyhole reads its settings from the environment, and refuses wrong values."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from keyhole.settings import Settings
 
 @pytest.fixture(autouse=True)
 def _nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None are set but the test's."""
+    """Unset all settings, so that each test sets its own."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"KEYHOLE_{name.upper()}", raising=False)
 
@@ -77,7 +77,7 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str,
 
 
 def test_blanks_around_an_endpoint_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one behind it obstore panics."""
+    """obstore panics if a blank follows the endpoint."""
     monkeypatch.setenv("KEYHOLE_S3_ENDPOINT_URL", " http://127.0.0.1:9000 ")
 
     assert Settings().s3_endpoint_url == "http://127.0.0.1:9000"

@@ -1,4 +1,4 @@
-"""What becomes of a task's arguments, and of what a process makes for itself."""
+"""The tasks turn their arguments into jobs, and each process makes its own services."""
 
 import os
 
@@ -28,7 +28,7 @@ class TestTheEntryOfACall:
         assert job.version_id == "v"
 
     def test_a_job_keeps_its_id(self) -> None:
-        """The same job is the same work, however often it is submitted."""
+        """The id identifies the work, so submitting the same job twice is not more work."""
         assert scan.entry([JOB], "id", JOBS) == Entry("job", (JOB,))
 
     def test_many_objects(self) -> None:
@@ -56,7 +56,7 @@ class TestServices:
         assert services().store is services().store
 
     def test_a_forked_child_makes_its_own(self, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
-        """A connection that two processes share mixes up their answers."""
+        """If two processes share a connection, each can receive the other's answers."""
         parents = Services(Settings(redis_url=valkey_url), os.getpid() + 1)
         monkeypatch.setattr(module, "_services", parents)
 
@@ -64,7 +64,7 @@ class TestServices:
         assert services().pid == os.getpid()
 
     def test_a_forked_child_has_the_same_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Those that a command chose, such as the embedded Valkey's URL, are not the environment's."""
+        """A command can choose settings that are not in the environment, such as an embedded Valkey's URL."""
         chosen = Settings(redis_url="redis://chosen", sinks=("tags",))
         monkeypatch.setattr(module, "_services", Services(chosen, os.getpid() + 1))
 

@@ -1,4 +1,4 @@
-"""A warning that pyproject.toml lets pass: CPython gives it, for a socket that no program can close."""
+"""The ResourceWarning that pyproject.toml ignores: CPython leaves a socket open that no program can close."""
 
 import gc
 import socket
@@ -10,9 +10,10 @@ import pytest
 
 
 def test_a_socket_that_is_reset_before_the_handshake_is_left_to_the_collector() -> None:
-    """`SSLSocket._create` (CPython 3.11) raises and drops its socket, which has no peer, without closing it.
+    """`SSLSocket._create` (CPython 3.11) raises an error and drops its unconnected socket without closing it.
 
-    A server that ends at the wrong moment does that to any client; the warning then comes in another test.
+    A server that ends between connect and handshake causes this in every client. The warning appears later,
+    in another test.
     """
     reset_when_closed = struct.pack("ii", 1, 0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,4 +1,4 @@
-"""The tools that tests run: where they are searched, and what happens if one is not installed."""
+"""Run external tools: where they are searched, and what happens if a tool is not installed."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-#: The package of each tool whose package has another name.
+#: The Debian package of each tool, if the package's name is not the tool's name.
 PACKAGES = {
     "7zz": "7zip",
     "blkid": "util-linux",
@@ -67,9 +67,9 @@ PACKAGES = {
 
 
 def environment() -> Mapping[str, str]:
-    """The environment with more on the PATH: the tools of Python packages, and `sbin` beside each `bin`.
+    """The environment with more folders on the PATH: Python's scripts, and `sbin` next to each `bin`.
 
-    Debian has tools in `sbin`, which not all users have on their PATH.
+    Debian installs some tools in `sbin`, which not all users have on their PATH.
     """
     folders = [Path(sys.executable).parent, *map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))]
     beside = [folder.with_name("sbin") for folder in folders if folder.name == "bin"]
@@ -90,7 +90,7 @@ def give_up(reason: str) -> NoReturn:
 
 
 def run(command: str, folder: Path) -> None:
-    """Run a command line to its end in a folder."""
+    """Run a command line in a folder, and wait until it ends. If it fails, so does the test."""
     words = shlex.split(command)
     need(words[0])
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Files that appear only when they are whole, for code that expects an existing file to be finished."""
+"""Write files so that other code never sees an unfinished file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield the path to write to, and rename it to `path` at the end. If writing fails, nothing is left."""
+    """Yield a temporary path to write to, and rename it to `path` at the end. If writing fails, delete it."""
     draft = path.with_name(f"{path.name}.draft")
     try:
         yield draft

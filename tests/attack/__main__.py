@@ -1,7 +1,7 @@
-"""Attack a worker as it runs, and print how each attack was met: `python -m tests.attack [NAME...]`.
+"""Attack a running worker, and print how it defends itself: `python -m tests.attack [NAME...]`.
 
-It starts a Valkey, an S3 and a worker of its own, and takes some minutes. Exit code: 0 all attacks were in
-vain, 1 some were not.
+The attack starts its own Valkey, S3 and worker, and takes some minutes. The exit code is 0 if every attack
+failed and 1 if an attack succeeded.
 """
 
 import logging
@@ -19,7 +19,7 @@ from tests.attack.site import MINE, OTHER, attacked
 
 
 def main(names: list[str]) -> int:
-    """Try the attacks with these names, or all."""
+    """Run the attacks with these names, or all attacks."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     table = Table("attack", "how it was met", "", box=None, padding=(0, 2, 0, 0))
     failed = 0
@@ -29,7 +29,7 @@ def main(names: list[str]) -> int:
                 continue
             try:
                 met, word = attack(site), Text("in vain", style="green")
-            except Exception as error:  # noqa: BLE001 - whatever it is, the attack was not met
+            except Exception as error:  # noqa: BLE001 - every error means that the attack worked
                 met, word = f"{type(error).__name__}: {error}", Text("WORKS", style="bold red")
                 failed += 1
             told = (attack.__doc__ or "").strip().splitlines()[0].rstrip(".")

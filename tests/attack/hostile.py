@@ -1,7 +1,7 @@
-"""Texts that do harm if they are shown unescaped, and the parts of them that no output may contain."""
+"""Texts that do harm if they are shown unescaped, and the characters that no output can contain."""
 
 SECRET = "s3cret"
-#: A URL whose password is quoted wrongly.
+#: A URL whose password is not correctly percent-encoded.
 URL = f"redis://user:{SECRET}/{SECRET}?{SECRET}@host:6379/0"
 #: Texts that a terminal would execute, or that hide or reverse the text beside them.
 COMMANDS = (
@@ -14,15 +14,15 @@ COMMANDS = (
     "\x08\x08",  # overwrites the text before it
     "\x00",
     "\x7f",
-    "\u202e",  # turns the direction of writing: "gpj.exe" is read as "exe.jpg"
+    "\u202e",  # reverses the direction of writing: "gpj.exe" is displayed as "exe.jpg"
     "\u2066",
     "\u200b",  # is invisible
     "\u2028",  # ends a line
     "\x85",  # ends a line, in C1
 )
-#: A key or a metadata value with all of these commands, a formula, markup and a template.
+#: A key or metadata value that contains all these commands, a formula, markup and a template.
 HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> {{7*7}} [link=http://evil]x[/link] " + "".join(
     COMMANDS
 )
-#: The same, without the characters that no HTTP header can carry.
+#: The same text without the characters that an HTTP header cannot contain.
 HOSTILE_METADATA = "=1+1 <b>bold</b> [red]x[/red] {{7*7}}"

@@ -1,4 +1,7 @@
-"""Attacks by messages to the broker. Each function tries one, says how it ended, and raises if it works."""
+"""Attacks by messages to the broker. Each function tries one attack, and raises if it succeeds.
+
+It returns a text that states how the attack ended.
+"""
 
 import pickle
 import time
@@ -15,7 +18,7 @@ from tests.e2e import commands
 
 
 def refused(site: Site, content: bytes, about: Headers, says: str, *, queue: str = JOBS) -> str:
-    """Publish a message; it must become a dead letter that says why, and no request must follow from it."""
+    """Publish a message. It must become a dead letter with this reason, and cause no request to S3."""
     asked = len(site.moto.requests)
     letter = site.letter(lambda: site.publish(content, about, queue=queue))
     assert says in letter.reason, letter.reason
@@ -39,7 +42,7 @@ def signed_by_another_key(site: Site) -> str:
 
 
 def signed_by_another_key_of_the_same_id(site: Site) -> str:
-    """The same, under the name of the right key."""
+    """A job that is signed with the attacker's key, under the id of the right key."""
     argument = job()
     own = Key(bytes(range(32)))
     about = headers(argument)
@@ -50,7 +53,7 @@ def signed_by_another_key_of_the_same_id(site: Site) -> str:
 
 
 def changed(site: Site) -> str:
-    """A signed job in which another object is written."""
+    """A signed job whose object was replaced after signing."""
     argument = job()
     about = site.signed(body(argument), headers(argument))
     argument["jobs"][0]["key"] = "other.qcow2"
@@ -58,21 +61,21 @@ def changed(site: Site) -> str:
 
 
 def moved_to_another_queue(site: Site) -> str:
-    """A signed job of one queue in another one, before all others."""
+    """A signed job that was moved from its queue to a more urgent queue."""
     argument = job()
     about = site.signed(body(argument), headers(argument))
     return refused(site, body(argument), about, "its signature is wrong", queue=EVENTS)
 
 
 def made_another_task(site: Site) -> str:
-    """The signed arguments of one task, given to another."""
+    """The signed arguments of one task, sent to another task."""
     argument = job()
     about = site.signed(body(argument), headers(argument)) | {"task": "keyhole.scan_batch"}
     return refused(site, body(argument), about, "its signature is wrong")
 
 
 def replayed(site: Site) -> str:
-    """A recorded message of a job that is done, sent again within the day."""
+    """A recorded message of a finished job, sent again within a day."""
     argument = job()
     about = site.signed(body(argument), headers(argument))
     site.publish(body(argument), about)
@@ -87,7 +90,7 @@ def replayed(site: Site) -> str:
 
 
 def replayed_late(site: Site) -> str:
-    """The same, after the ledger has forgotten the job."""
+    """A recorded message, sent again after the ledger has forgotten the job."""
     argument = job()
     yesterday = time.time() - site.settings.done_seconds - 60
     about = site.signed(body(argument), headers(argument), at=yesterday)
@@ -95,28 +98,28 @@ def replayed_late(site: Site) -> str:
 
 
 def in_the_future(site: Site) -> str:
-    """A message that is signed for next year, to be replayed until then."""
+    """A message whose signature has a date in the next year, so that it could be sent again until then."""
     argument = job()
     about = site.signed(body(argument), headers(argument), at=time.time() + 365 * 86_400)
     return refused(site, body(argument), about, "in the future")
 
 
 def of_another_bucket(site: Site) -> str:
-    """A job for a bucket that KEYHOLE_BUCKETS leaves out, signed by a program that does not care."""
+    """A job for a bucket that KEYHOLE_BUCKETS does not allow, correctly signed."""
     argument = job(OTHER)
     about = site.signed(body(argument), headers(argument))
     return refused(site, body(argument), about, "does not allow the bucket 'payroll'")
 
 
 def of_another_bucket_by_a_schedule(site: Site) -> str:
-    """The same by the task that begins audits."""
+    """An audit of such a bucket, by the task that starts scheduled audits."""
     content = body("nightly", {"bucket": OTHER})
     about = site.signed(content, headers({}, "keyhole.audit_due"), queue=HOUSEKEEPING)
     return refused(site, content, about, "does not allow the bucket 'payroll'", queue=HOUSEKEEPING)
 
 
 def of_another_bucket_by_its_key(site: Site) -> str:
-    """A job whose key climbs out of its bucket."""
+    """A job whose key contains `../`, to leave its bucket."""
     (verdict,) = site.submit(f"s3://{MINE}/../{OTHER}/safe.qcow2")
     assert site.asked_of(OTHER) == []
     assert verdict["status"] == "unreadable", verdict
@@ -124,14 +127,14 @@ def of_another_bucket_by_its_key(site: Site) -> str:
 
 
 def of_another_endpoint(site: Site) -> str:
-    """A job that names an S3 server of the attacker's, to be sent the credentials' signature."""
+    """A job that names the attacker's S3 server, which would then receive signed requests."""
     argument = job(endpoint_url="http://127.0.0.1:1")
     about = site.signed(body(argument), headers(argument))
     return refused(site, body(argument), about, "cannot be called with its arguments")
 
 
 def of_another_endpoint_by_option(site: Site) -> str:
-    """The same as an option of the task."""
+    """A job with the attacker's S3 server in an option of the task."""
     argument = job()
     content = body(argument, endpoint_url="http://127.0.0.1:1")
     return refused(
@@ -153,13 +156,13 @@ def oversized(site: Site) -> str:
 
 
 def compressed(site: Site) -> str:
-    """A message that is little compressed and 256 MiB decompressed."""
+    """A message that is small while compressed, and 256 MiB after decompression."""
     content = compress(b"[" * 256 * 1024**2)
     return refused(site, content, headers({}, compression="application/x-gzip"), "it is compressed")
 
 
 def pickled(site: Site) -> str:
-    """A message of the type that can carry code."""
+    """A message in the pickle format, which can contain code."""
     letter = site.letter(
         lambda: site.publish(
             pickle.dumps([[], {}, {}]),
@@ -172,7 +175,7 @@ def pickled(site: Site) -> str:
 
 
 def no_json(site: Site) -> str:
-    """Items in the queue that are no JSON, or JSON and no message."""
+    """Items in the queue that are not JSON, or JSON but not a message."""
     said = set()
     for item in (b"\xff\x00", b"[" * 100_000, b"{}", b'"text"', b'{"properties": 1, "body": 2}'):
         said.add(site.letter(partial(site.push, item)).reason)
@@ -180,18 +183,18 @@ def no_json(site: Site) -> str:
 
 
 def a_task_of_celerys(site: Site) -> str:
-    """A task that Celery brings along, and that tries again for ever."""
+    """A task that is built into Celery and retries forever."""
     content = body("group", {})
     return refused(site, content, headers({}, "celery.chord_unlock"), "names the task 'celery.chord_unlock'")
 
 
 def a_task_that_is_none(site: Site) -> str:
-    """The name of a function of the operating system's."""
+    """A task with the name of a function from Python's `os` module."""
     return refused(site, body("id"), headers({}, "os.system"), "names the task 'os.system'")
 
 
 def remote_commands(site: Site) -> str:
-    """Celery's commands to workers: shut down, restart the pool, revoke, limit."""
+    """Celery's remote control commands to workers: shut down, restart the pool, revoke, limit."""
     conf = configuration(site.settings)
     commanded: dict[str, Headers] = {
         "shutdown": {},

@@ -1,4 +1,4 @@
-"""Attacks by objects, their tags, their names and their metadata, and by events about them."""
+"""Attacks by objects, by their tags, names and metadata, and by events about them."""
 
 import io
 import json
@@ -11,10 +11,10 @@ from tests.attack.site import MINE, OTHER, UNSAFE, Site
 from tests.cli.terminal import terminal
 from tests.e2e import commands
 
-#: The system allows no NUL in a program's argument.
+#: The operating system does not allow NUL in a program's argument.
 ARGUMENT = HOSTILE.replace("\0", "")
 FORGED = "keyhole-status=safe&KEYHOLE-STATUS=safe&Keyhole-Image=qcow2&team=a"
-#: A terminal so wide that no name is wrapped.
+#: The columns of a terminal that is so wide that no name is wrapped.
 WIDE = {"COLUMNS": "2000"}
 
 
@@ -27,13 +27,13 @@ def harmless(text: str, *, shown: bool = True) -> None:
 
 
 def harmless_json(text: bytes, *, shown: bool = True) -> None:
-    """Check JSON in the same way. JSON escapes all but DEL, which a terminal ignores (ECMA-48, 5.5)."""
+    """Check JSON in the same way. JSON encoders escape all but DEL, which terminals ignore (ECMA-48, 5.5)."""
     assert text.isascii()
     harmless(text.decode().replace("\x7f", ""), shown=shown)
 
 
 def tagged_safe(site: Site) -> str:
-    """An unsafe image whose uploader gives it the tags of a safe one."""
+    """An unsafe image that its uploader tags as safe."""
     site.s3.put_object(Bucket=MINE, Key="forged.qcow2", Body=UNSAFE, Tagging=FORGED)
     (verdict,) = site.submit(f"s3://{MINE}/forged.qcow2")
     tags = site.tags("forged.qcow2")
@@ -44,7 +44,7 @@ def tagged_safe(site: Site) -> str:
 
 
 def tagged_safe_and_no_image(site: Site) -> str:
-    """The same on something that is no image at all."""
+    """An object that is not an image and that its uploader tags as safe."""
     site.s3.put_object(Bucket=MINE, Key="forged.txt", Body=b"text\n" * 99, Tagging=FORGED)
     (verdict,) = site.submit(f"s3://{MINE}/forged.txt")
     tags = site.tags("forged.txt")
@@ -54,7 +54,7 @@ def tagged_safe_and_no_image(site: Site) -> str:
 
 
 def named_with_commands(site: Site) -> str:
-    """A key full of terminal commands, markup and formulas, in every table and page of the command line."""
+    """A key that contains terminal commands, markup and formulas, in every table and page."""
     key, uri = ARGUMENT, f"s3://{MINE}/{ARGUMENT}"
     site.s3.put_object(Bucket=MINE, Key=key, Body=UNSAFE, Metadata={"format": HOSTILE_METADATA})
     shown = 0
@@ -78,7 +78,7 @@ def named_with_commands(site: Site) -> str:
 
 
 def named_in_errors(site: Site) -> str:
-    """Names full of commands in arguments that are wrong."""
+    """Invalid arguments that contain terminal commands, shown in error messages."""
     for arguments in (
         ("show", f"s3://{MINE}/none/{ARGUMENT}"),
         ("inspect", f"s3://{ARGUMENT}"),
@@ -116,21 +116,21 @@ def named_in_reports(site: Site) -> str:
     assert "\"'=cmd" in table
     assert '"=cmd' not in table
     harmless_json(reports["jsonl"])
-    # Parquet is for programs: the key is exactly what it is.
+    # Parquet is read by programs, so the key is stored unchanged.
     rows = pq.read_table(io.BytesIO(reports["parquet"])).to_pylist()
     assert HOSTILE in {row["key"] for row in rows}
     return "escaped in page and CSV, no formula, no markup; exact in JSON Lines and Parquet"
 
 
 def logged(site: Site) -> str:
-    """Names full of commands, in the worker's log."""
+    """Names that contain terminal commands, in the worker's log."""
     lines = [line for line in site.log.read_bytes().splitlines() if line.startswith(b"{")]
     harmless_json(b"\n".join(lines), shown=False)
     return f"{len(lines)} lines of JSON in ASCII"
 
 
 def events_of_another_bucket(site: Site) -> str:
-    """An event, as S3 writes it, about a bucket that KEYHOLE_BUCKETS leaves out."""
+    """An event, in S3's format, about a bucket that KEYHOLE_BUCKETS does not allow."""
     letter = site.letter(lambda: listen(site, event(OTHER, "safe.qcow2")))
     assert "does not allow the bucket 'payroll'" in letter.reason
     assert site.asked_of(OTHER) == []
@@ -138,7 +138,7 @@ def events_of_another_bucket(site: Site) -> str:
 
 
 def events_full_of_commands(site: Site) -> str:
-    """Events that nobody understands, full of commands, in the tables and pages of dead letters."""
+    """Unparsable events that contain terminal commands, in the tables and pages of dead letters."""
     content = json.dumps({"eventName": HOSTILE, "Records": [{"eventSource": HOSTILE + URL}]})
     site.letter(lambda: listen(site, f"{URL} {HOSTILE}".encode()))
     letter = site.letter(lambda: listen(site, content.encode()))
@@ -151,7 +151,7 @@ def events_full_of_commands(site: Site) -> str:
 
 
 def passwords_in_urls(site: Site) -> str:
-    """Passwords in the URLs of settings, quoted wrongly or in the wrong place, in errors and findings."""
+    """Passwords in the URLs of settings, wrongly encoded or misplaced, in error messages and findings."""
     shown = []
     for name, url, arguments in (
         ("KEYHOLE_REDIS_URL", URL, ("results",)),

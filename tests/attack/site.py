@@ -1,6 +1,6 @@
-"""The target of the attacks: a running worker, its Valkey and its S3, with a bucket that is not Keyhole's.
+"""The target of the attacks: a running worker, its Valkey and its S3, with a bucket that it must not read.
 
-The attacker can write to the broker, put objects and their tags, and send events. It knows no key.
+The attacker can write to the broker, put objects and their tags, and send events. It has no signing key.
 """
 
 import json
@@ -34,14 +34,14 @@ from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
-#: A bucket of Keyhole's, and one that its credentials can read but KEYHOLE_BUCKETS does not list.
+#: A bucket that Keyhole can use, and a bucket that its credentials can read but KEYHOLE_BUCKETS excludes.
 MINE, OTHER = "images", "payroll"
 
 Headers = dict[str, Any]
 
 
 def job(bucket: str = MINE, key: str = "safe.qcow2", **fields: object) -> Headers:
-    """The argument of `keyhole.scan`: a job with an id of its own."""
+    """The argument of `keyhole.scan`: a job with a new id."""
     name = uuid4().hex
     return {"id": name, "jobs": [{"id": name, "bucket": bucket, "key": key, **fields}], "queue": JOBS}
 
@@ -74,7 +74,7 @@ def body(*arguments: object, **options: object) -> bytes:
 
 @dataclass
 class Site:
-    """A running Keyhole, and the parts of it that an attacker can reach."""
+    """A running Keyhole: its worker, and the servers that an attacker can reach."""
 
     env: dict[str, str]
     settings: Settings
@@ -91,7 +91,7 @@ class Site:
         self.store = RedisStore(self.redis, expiry_seconds=None, stream_length=1000)
 
     def publish(self, content: bytes, headers: Headers, *, queue: str = JOBS, **how: Any) -> None:
-        """Put a message into a queue, as anyone with access to the broker can."""
+        """Put a message into a queue. Everyone with access to the broker can do this."""
         conf = configuration(self.settings)
         with (
             Connection(conf["broker_url"], transport_options=conf["broker_transport_options"]) as connection,
@@ -112,7 +112,7 @@ class Site:
     def signed(
         self, content: bytes, headers: Headers, *, queue: str = JOBS, at: float | None = None
     ) -> Headers:
-        """Headers with a signature that is made with the right key."""
+        """The headers with a signature by the right key."""
         return headers | {HEADER: self.keyring.sign(queue, headers, content, at or time.time())}
 
     def says(self, text: str) -> bool:
@@ -126,7 +126,7 @@ class Site:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def letter(self, act: Callable[[], object]) -> DeadLetter:
-        """Do something, and wait for the dead letter that results."""
+        """Call a function, and wait for the dead letter that it causes."""
         before = set(self.dead.ids())
         act()
         (letter_id,) = commands.until(lambda: set(self.dead.ids()) - before)
@@ -146,7 +146,7 @@ class Site:
 
 @contextmanager
 def attacked(folder: Path, *, broker_url: str | None = None) -> Iterator[Site]:
-    """Run a site. Its broker is its Valkey, unless another broker is given."""
+    """Run a site. Its broker is its own Valkey unless another broker is given."""
     key_file = folder / "signing.key"
     key_file.touch(mode=0o600)
     key_file.write_text(token_hex(32))

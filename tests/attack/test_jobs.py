@@ -1,4 +1,4 @@
-"""Forged messages are refused by a worker as it runs, on each broker, and it works on as before."""
+"""A running worker refuses forged messages on each broker, and continues to work."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         url = server.url("keyhole")
     with attacked(tmp_path_factory.mktemp("attacked"), broker_url=url) as site:
         yield site
-        # After all attacks the worker still works, and has not touched the other bucket.
+        # After all attacks the worker still works, and has sent no request for the other bucket.
         (verdict,) = site.submit(f"s3://{MINE}/safe.qcow2")
         assert verdict["status"] == "safe"
         assert site.asked_of(OTHER) == []

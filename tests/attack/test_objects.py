@@ -1,4 +1,4 @@
-"""Forged tags, hostile names and secrets: refused, or shown harmlessly in every output."""
+"""Forged tags are refused; hostile names and secrets are harmless in every output."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site on which all attacks are tried, one after the other."""
+    """A site for all attacks, which run one after the other."""
     with attacked(tmp_path_factory.mktemp("attacked")) as site:
         yield site
         assert site.asked_of(OTHER) == []

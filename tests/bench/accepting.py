@@ -1,10 +1,11 @@
-"""What it costs to accept jobs durably: noting them with and without a wait for the server's disk.
+"""The cost of accepting jobs durably: recording them with and without waiting for the server's disk.
 
 Run it from the repository's root:
 
     python -m tests.bench.accepting [jobs]
 
-Each row is the median of several bulks of each kind, which take turns, on a Valkey of its own.
+Each row is the median of several bulks of each kind. The kinds take turns, on a Valkey that only the
+benchmark uses.
 """
 
 import argparse
@@ -25,13 +26,13 @@ ROUNDS = 15
 
 
 def bulk(jobs: int) -> list[Entry]:
-    """Jobs as `submit` notes them with KEYHOLE_BATCH_SIZE=1: one entry each, all in one round trip."""
+    """Record jobs as `submit` does with KEYHOLE_BATCH_SIZE=1: one entry each, all in one round trip."""
     ids = [uuid4().hex for _ in range(jobs)]
     return [Entry(one, (ScanJob(id=one, bucket="images", key=f"uploads/{one}.qcow2"),)) for one in ids]
 
 
 def measured(ledger: Ledger, jobs: int, *, waits: bool) -> float:
-    """The time that it takes to note a bulk, in milliseconds."""
+    """The time that it takes to record a bulk, in milliseconds."""
     ledger._durable._waits = waits
     entries = bulk(jobs)
     began = time.perf_counter()

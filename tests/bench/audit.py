@@ -1,12 +1,13 @@
-"""What an audit takes: objects a second, requests, and Redis's memory for an object.
+"""The cost of an audit: objects per second, requests, and Redis memory per object.
 
 Run it from the repository's root:
 
     python -m tests.bench.audit [objects]
 
-The S3 is a synthetic one (`tests/servers/synthetic_s3.py`), in a process of its own on the loopback: it
-answers at once and its objects are small, so what is measured is Keyhole and Redis. Real S3 takes 30 ms for a
-GET; sixteen threads of a process then ask for 500 a second at most. All share this machine's processors.
+The S3 server is synthetic (`tests/servers/synthetic_s3.py`) and runs in its own process on the loopback
+interface. It answers at once and its objects are small, so the benchmark measures Keyhole and Redis. A GET to
+a real S3 takes about 30 ms, so a process with sixteen threads sends at most 500 per second. All processes
+share this machine's processors.
 """
 
 import argparse
@@ -22,7 +23,7 @@ PROCESSES = (1, 2)
 
 
 def audited(site: AuditSite, objects: int) -> tuple[float, dict[str, int]]:
-    """How long an audit took in seconds, and how many requests of each kind the server counted."""
+    """The duration of an audit in seconds, and the requests of each kind that the server counted."""
     site.s3.forget()
     began = time.perf_counter()
     audit = site.ended(site.begin(BUCKET))

@@ -1,4 +1,4 @@
-"""The CPU that compressed images take: megabytes a second, and what hostile ones cost a mebibyte.
+"""The CPU cost of compressed images: megabytes per second, and the CPU time per MiB of hostile images.
 
 Run it from the repository's root: python -m tests.bench.decompression
 """
@@ -23,12 +23,12 @@ from tests.inspectors.compression.packed import (
 )
 
 ALL = Decompression(output=64 * GIB, input=64 * GIB)
-#: A typical disk: a quarter zeros, a quarter text, a quarter half noise, a quarter noise.
+#: A typical disk: a quarter each of zeros, of text, of half noise, and of noise.
 DISK_MIB = 64
 
 
 def disk() -> bytes:
-    """The front of a disk, followed by content such as disks have."""
+    """The front of a disk with a partition table, followed by typical content."""
     text = b"".join(b"%d: a line as there are many, %x\n" % (i, i * 7919) for i in range(40_000))[:MIB]
     kinds = (bytes(MIB), text.ljust(MIB, b"."), noise(1, MIB // 2) + bytes(MIB // 2), noise(2, MIB))
     return gpt_disk(DISK_MIB * MIB).read(0, MIB) + b"".join(kinds[i % 4] for i in range(DISK_MIB - 1))

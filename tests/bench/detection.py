@@ -1,4 +1,4 @@
-"""What an inspection costs in CPU time, by format, and what the worst of many changed images costs.
+"""The CPU time of an inspection by format, and the CPU time of the slowest of many changed images.
 
 Run it from the repository's root:
 
@@ -6,11 +6,12 @@ Run it from the repository's root:
     python -m tests.bench.detection --changed 2000          with more changed images of each
     python -m tests.bench.detection --profile "vhdx, 1.0 GiB" where the time of a whole inspection goes
 
-Detection: the object's first 256 KiB are fed, its length is told, and what matches is known. Whole: until
-nothing is missing, and the facts. Both are medians. What is fed was read before, which is not measured.
+"Detection" feeds the object's first 256 KiB and its length, and ends when the format is known. "Whole"
+continues until nothing is missing, and includes making the facts. Both are medians. Reading the bytes is not
+included.
 
-Slowest: of changed images the one whose whole inspection took longest. It is measured again, and the least
-time counts, so that it is the image's doing.
+"Slowest" is the changed image whose whole inspection took longest. It is measured several times, and the
+shortest time is shown, because other processes can only add to it.
 """
 
 import argparse
@@ -31,10 +32,10 @@ from tests.inspectors.laws import MOST_RANGES, mutated
 
 HEAD_BYTES = 256 * 1024
 ROUNDS = 300
-#: How many of the slowest changed images are measured again, and how many times each.
+#: How many of the slowest changed images are measured again, and how often each is measured.
 SUSPECTS, AGAIN = 3, 5
 
-#: Every example image, including those with the largest possible tables.
+#: Every example image, including those with the longest possible tables.
 IMAGES: dict[str, Image] = {
     f"{name}, {naturalsize(size, binary=True)}" if len(example.disks) > 1 else name: image
     for name, example in EXAMPLES.items()
@@ -43,7 +44,7 @@ IMAGES: dict[str, Image] = {
 
 
 class Pieces:
-    """An image as a scan reads it: first the head, then all that an inspection asks for."""
+    """An image as a scan reads it: first the head, then all ranges that an inspection requests."""
 
     def __init__(self, image: Image) -> None:
         self.size = image.size
@@ -55,11 +56,11 @@ class Pieces:
             inspection.feed(*self.pieces[-1])
 
     def detect(self) -> list[str]:
-        """The formats of the object, by its first bytes."""
+        """Detect the object's formats by its first bytes."""
         return [str(inspector) for inspector in self._begun().matches]
 
     def inspect(self) -> Facts:
-        """All that is known of the object."""
+        """Inspect the whole object."""
         inspection = self._begun()
         for offset, data in self.pieces[1:]:
             inspection.missing()
@@ -82,12 +83,12 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 
 def usual(call: Callable[[], object]) -> float:
-    """The median of many calls, in milliseconds."""
+    """The median CPU time of many calls, in milliseconds."""
     return median(milliseconds(call) for _ in range(ROUNDS))
 
 
 def slowest(image: Image, count: int) -> float:
-    """The time that the slowest of this many changed images takes, in milliseconds."""
+    """The time of the slowest of this many changed images, in milliseconds."""
     choose = Random(count)  # noqa: S311 - to choose changes, the same in every run
     changed = [mutated(image, choose) for _ in range(count)]
     suspects = nlargest(SUSPECTS, changed, key=lambda one: milliseconds(Pieces(one).inspect))

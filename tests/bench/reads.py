@@ -1,13 +1,13 @@
-"""What a scan of a 10 GiB disk reads, by format, against streaming the same object from its front.
+"""The bytes that a scan of a 10 GiB disk reads, by format, compared with streaming the object.
 
 Run it from the repository's root, with qemu-img installed:
 
     python -m tests.bench.reads                  the table of `keyhole docs cost`
     python -m tests.bench.reads --heads          the same for several lengths of the first GET
 
-The images hold 64 MiB of data and are made by qemu-img; the partitioned disk and the fixed VHD by our own
-builders. They lie in a local S3, and are read there. Streaming ends, as ours does, when nothing more is
-wanted.
+qemu-img makes the images, with 64 MiB of data each. Keyhole's builders make the partitioned disk and the
+fixed VHD. The images are stored in a local S3 and read from there. Both ways of reading end when the
+inspection needs no more bytes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ VIRTUAL = 10 * GIB
 DATA = 64 * MIB
 STREAM_CHUNK = 64 * KIB
 HEADS = (16 * KIB, 64 * KIB, 256 * KIB, 512 * KIB)
-#: The usual time to the first byte and rate of one connection to S3, to estimate how long a scan takes there.
+#: Typical time to the first byte and rate of one connection to S3, to estimate the duration of a scan.
 FIRST_BYTE_SECONDS, BYTES_PER_SECOND = 0.030, 85e6
 FORMATS = {
     "qcow2": ["-O", "qcow2"],
@@ -46,7 +46,7 @@ BUCKET = "bench"
 
 
 def images(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each image in turn. Each one is deleted before the next is made."""
+    """Yield each image in turn, and delete it before making the next one."""
     source = folder / "source.raw"
     guest_disk(VIRTUAL, block_size=64 * KIB, allocated=DATA // (64 * KIB)).write_to(source)
     with source.open("r+b") as file:
@@ -57,12 +57,12 @@ def images(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, path
         path.unlink()
     source.unlink()
-    # A raw disk is stored whole; half a GiB gives the same result as 10 GiB.
+    # A raw disk is stored whole. 0.5 GiB gives the same result as 10 GiB.
     yield "raw with GPT (512 MiB)", gpt_disk(512 * MIB).write_to(folder / "disk.raw")
 
 
 def streamed(path: Path) -> int:
-    """How many bytes of a stream are read until nothing more is wanted. S3 has told the length before."""
+    """The bytes of a stream that are read until the inspection needs no more. The length is known."""
     inspection = Inspection()
     inspection.finish(path.stat().st_size)
     with path.open("rb") as file:
@@ -81,7 +81,7 @@ def scanned(access: S3Access, key: str, head: int) -> Report:
 
 
 def seconds(report: Report) -> float:
-    """The time that the reads of a scan would take on S3 if they are made one after the other."""
+    """The time that a scan's reads would take on S3, one after the other."""
     return report.requests * FIRST_BYTE_SECONDS + report.bytes_read / BYTES_PER_SECOND
 
 

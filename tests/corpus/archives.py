@@ -1,11 +1,11 @@
-"""Archives with disks (OVAs, Vagrant boxes, Compute Engine's disk.raw), by every writer in every dialect."""
+"""Archives with disks (OVAs, Vagrant boxes, Compute Engine's disk.raw), by every writer and dialect."""
 
 from tests.corpus.recipe import Recipe, recipes
 
 OVA = "cp $PARTS/disk.vmdk.ovf box.ovf\ncp $PARTS/disk.vmdk .\n"
 BOX = "cp $PARTS/data.qcow2 box.img\ncp $PARTS/Vagrantfile $PARTS/metadata.json .\n"
 RAW = "cp --sparse=always $PARTS/disk.raw disk.raw\n"
-#: The command line of each writer, by its dialect; the members follow it.
+#: The command line of each writer, by its dialect. The names of the members follow it.
 WRITERS = {
     "bsdtar": {
         "no options": "bsdtar -cf image",

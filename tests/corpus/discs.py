@@ -1,4 +1,4 @@
-"""Optical discs, plain and hybrid, by every tool that writes one."""
+"""Optical discs, plain and hybrid, by every tool that writes discs."""
 
 from tests.corpus.recipe import Recipe, recipes
 

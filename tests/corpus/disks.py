@@ -1,8 +1,8 @@
-"""Raw disks: partition tables by every tool that writes one, with volumes in their first partition."""
+"""Raw disks: partition tables by every tool that writes them, with a volume in the first partition."""
 
 from tests.corpus.recipe import Recipe, recipes
 
-#: A volume in the file `part`, by libblkid's name.
+#: Commands that make a volume in the file `part`, by libblkid's name.
 VOLUMES = {
     "ext4": ("mke2fs", "truncate -s 16M part\nmke2fs -q -t ext4 part"),
     "vfat": ("mkfs.fat", "truncate -s 16M part\nmkfs.fat part"),
@@ -21,7 +21,8 @@ VOLUMES = {
         ),
     ),
 }
-#: A table over `image`, whose first partition begins at 1 MiB: tool, libblkid's name, commands.
+#: Commands that write a table to `image` whose first partition begins at 1 MiB: tool, libblkid's name,
+#: commands.
 TABLES = {
     "sfdisk dos": ("sfdisk", "dos", "printf 'label: dos\\n2048,,L,*\\n' | sfdisk -q image"),
     "sfdisk gpt": ("sfdisk", "gpt", "printf 'label: gpt\\n2048,,L\\n' | sfdisk -q image"),

@@ -1,4 +1,4 @@
-"""Compressed disks, by every compressor with the extremes of its options."""
+"""Compressed disks, by every compressor with extreme options."""
 
 from tests.corpus.recipe import Recipe, recipes
 

@@ -1,4 +1,4 @@
-"""Parts that the recipes put into their images: disks, a tree of files, a key, an OVF descriptor."""
+"""Parts that the recipes use in their images: disks, a tree of files, a key, an OVF descriptor."""
 
 import subprocess
 from pathlib import Path
@@ -7,9 +7,9 @@ from keyhole.builders import Image, OVADisk, mbr_disk, ovf
 from tests.tools import environment
 
 MIB = 1024**2
-#: The size of the disk that archives and compressors get.
+#: The size of the disk that recipes pack into archives and compress.
 DISK = 4 * MIB
-#: Scripts that make the parts, with tools that most recipes need anyway.
+#: Scripts that make the parts. They use tools that most recipes need too.
 SCRIPT = """
 truncate -s 24M guest.raw
 printf 'label: gpt\\n,4M,U\\n,,L\\n' | sfdisk -q --no-reread guest.raw
@@ -24,7 +24,7 @@ mkfs.fat efi.img
 
 
 def make(folder: Path) -> None:
-    """Lay out the parts in an empty folder.
+    """Make the parts in an empty folder.
 
     Raises:
         CalledProcessError: A tool failed.

@@ -1,3 +1,3 @@
-"""Recipes whose images Keyhole judges wrongly today, and why."""
+"""Recipes for images that Keyhole currently judges wrongly, with the reasons."""
 
 PENDING: dict[str, str] = {}

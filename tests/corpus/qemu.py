@@ -1,4 +1,4 @@
-"""Images that qemu-img and qemu-io write: every format, empty, converted, and written to as a guest does."""
+"""Images that qemu-img and qemu-io write: every format, empty, converted, and with a guest's writes."""
 
 from tests.corpus.recipe import Recipe, recipes
 
@@ -31,7 +31,7 @@ OPTIONS = {
     "parallels": ("cluster_size=64k", "cluster_size=1M"),
 }
 NAMES = {"vpc": "vhd"}
-#: A guest's actions: writes of every alignment, zeros, discards, and further writes after them.
+#: A guest's actions: writes of every alignment, zero writes, discards, and further writes after them.
 GUEST = (
     "-c 'write -P 7 0 64k' -c 'write -P 8 1234432 3k' -c 'write -z 4M 1M' -c 'discard 64k 128k' "
     "-c 'write -P 9 5M 1M' -c flush"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: The file that a recipe's script makes.
+#: The name of the file that a recipe's script makes.
 IMAGE = "image"
 
 
@@ -12,13 +12,13 @@ class Recipe:
     """A good image that a tool makes.
 
     Attributes:
-        name: What pytest calls it; unique.
+        name: The id of the test; unique.
         format: The format that Keyhole finds, with a subformat if that matters: `vmdk:streamOptimized`.
         script: Lines of bash that make the file `image` in an empty folder. `$PARTS` is the folder of
             `parts.py`.
-        tools: The commands that the script needs; the one that writes the image comes first.
-        content: What the disk holds, by libblkid's names; `None`: not compared.
-        verdict: The status; if it is not `safe`, a colon and the reason follow.
+        tools: The commands that the script needs. The command that writes the image comes first.
+        content: The disk's content as libblkid's names. `None`: not compared.
+        verdict: The status. If it is not `safe`, a colon and the reason follow.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Recipe:
 
     @property
     def subformat(self) -> str | None:
-        """The subformat that is expected, or `None` if any will do."""
+        """The expected subformat, or `None` if every subformat is accepted."""
         return self.format.partition(":")[2] or None
 
 
@@ -47,7 +47,7 @@ def recipes(
     content: tuple[str, ...] | None = None,
     verdict: str = "safe",
 ) -> tuple[Recipe, ...]:
-    """Recipes that differ only in their names and scripts; `tools` are separated by spaces."""
+    """Return recipes that differ only in names and scripts; `tools` are separated by spaces."""
     needed = tuple(tools.split())
     return tuple(
         Recipe(f"{needed[0]}: {name}", image_format, script, needed, content, verdict)

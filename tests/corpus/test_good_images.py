@@ -1,4 +1,4 @@
-"""Good images of many tools are safe, or get the policy's rejection that their recipe states."""
+"""Good images that many tools make are safe, or rejected for the reason that their recipe states."""
 
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.corpus.recipe import IMAGE, Recipe
 from tests.tools import environment, need
 
 ALL = (*qemu.RECIPES, *disks.RECIPES, *discs.RECIPES, *volumes.RECIPES, *archives.RECIPES, *packed.RECIPES)
-#: The default run has one of every this many recipes.
+#: The default run tests one in this many recipes.
 SAMPLED = 12
 #: The tools that make the parts.
 PARTS_TOOLS = ("sfdisk", "mke2fs", "qemu-img", "mkfs.fat")
@@ -22,7 +22,7 @@ PARTS_TOOLS = ("sfdisk", "mke2fs", "qemu-img", "mkfs.fat")
 
 @pytest.fixture(scope="session")
 def laid_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the parts."""
+    """The folder that contains the parts."""
     for tool in PARTS_TOOLS:
         need(tool)
     folder = tmp_path_factory.mktemp("parts")

@@ -3,8 +3,8 @@
 from tests.corpus.recipe import Recipe, recipes
 from tests.inspectors.volumes.made import MADE
 
-#: By name: volumes that must not be imported as they are, and volumes that do not state their length, so that
-#: nothing proves them whole.
+#: Volumes with another verdict, by name: some must not be imported as they are, and some do not state their
+#: length, so nothing proves that they are whole.
 VERDICTS = {
     "luks 1": "rejected:encrypted",
     "luks 2": "rejected:encrypted",

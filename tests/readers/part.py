@@ -1,7 +1,7 @@
-"""One half of a polyglot: the bytes that its readers need, and where they must lie.
+"""One half of a polyglot: the bytes that its readers need, and the offsets of these bytes.
 
-A part's zeros are free space: readers do not look at these bytes when they decide what the object is. Two
-parts fit into one object if their other bytes do not overlap.
+A part's zeros are free space: readers do not read these bytes when they detect the format. Two parts fit into
+one object if their other bytes do not overlap.
 """
 
 import re
@@ -11,13 +11,13 @@ from itertools import pairwise
 
 from keyhole.builders import Image
 
-#: A shorter run of zeros than this belongs to the structure around it.
+#: A run of zeros that is shorter than this belongs to the structure around it.
 SHORTEST_GAP = 16
 GAP = re.compile(rb"\0{%d,}" % SHORTEST_GAP)
 
 
 def runs(offset: int, data: bytes) -> Iterable[tuple[int, bytes]]:
-    """The pieces of some bytes that are not zeros."""
+    """The pieces of some bytes between long runs of zeros."""
     start = 0
     for gap in GAP.finditer(data):
         if gap.start() > start:
@@ -32,13 +32,13 @@ class Part:
     """The bytes of an object that one format needs.
 
     Attributes:
-        name: What tests call it.
+        name: The name in test ids.
         size: The minimum length of the object.
-        front: Bytes that lie at an offset from the front.
-        end: Bytes that lie at an offset from the end; negative.
+        front: Bytes at an offset from the front.
+        end: Bytes at a negative offset, which is relative to the end.
         soft: Bytes at an offset from the front that are written unless the other part has bytes there.
-        seal: Repairs checksums that cover what the other part wrote into free fields.
-        moves: Readers also find the part after other data.
+        seal: Changes free fields so that checksums over the other part's bytes are right.
+        moves: Whether readers also find the part after other data.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Part:
 
     @classmethod
     def of(cls, name: str, image: Image, footer: int = 0, *, moves: bool = False) -> "Part":
-        """A part that is an image; `footer` bytes of it lie at the end of the object."""
+        """A part made from an image. The last `footer` bytes are placed at the end of the object."""
         body = image.size - footer
         front = [run for at, data in image.truncated(body).pieces for run in runs(at, data)]
         end = [(at - footer, data) for at, data in runs(0, image.read(body, footer))]
@@ -66,19 +66,19 @@ class Part:
 
 
 def alone(part: Part) -> Image:
-    """The object that consists of one part."""
+    """An object that consists of one part."""
     image = Image.of(part.size, part.placed(part.size))
     return part.seal(_with_soft(image, part, part.placed(part.size)))
 
 
 def over(first: Part, second: Part) -> Image | None:
-    """Both parts at the front, each in the other's free space; `None` if they overlap."""
+    """Both parts at the front, each in the other's free space. `None` if they overlap."""
     size = max(first.size, second.size)
     return _together(first, second, size, 0)
 
 
 def behind(first: Part, second: Part) -> Image | None:
-    """The second part after the first one's end; `None` if that is not possible."""
+    """The second part after the end of the first part. `None` if that is not possible."""
     if not second.moves or first.end:
         return None
     at = -(-first.size // 512) * 512
@@ -98,7 +98,7 @@ def _together(first: Part, second: Part, size: int, at: int) -> Image | None:
 
 
 def _with_soft(image: Image, part: Part, pieces: list[tuple[int, bytes]]) -> Image:
-    """The image with a part's soft bytes wherever `pieces` has no bytes."""
+    """The image, with a part's soft bytes wherever `pieces` has no bytes."""
     for start, data in part.soft:
         taken = [
             (at, at + len(other))

@@ -1,4 +1,4 @@
-"""The parts of polyglots: every format, with free fields that may hold other formats' bytes."""
+"""The parts of polyglots: every format, with free fields that can contain another format's bytes."""
 
 import bz2
 import gzip
@@ -33,7 +33,7 @@ from tests.tools import environment
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 #: A file that exists, so that readers that open an image's references succeed.
 OUTSIDE = "outside"
-#: The offset of a container's hidden disk: after everything that any other part has at its front.
+#: The offset of a container's hidden disk. It is after everything that other parts have at their fronts.
 FAR = 256 * KIB
 #: The content of containers: a second disk.
 DISK = qcow2(2 * MIB, allocated=1).to_bytes()
@@ -41,9 +41,9 @@ DESCRIPTOR = (
     "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
     f'createType="monolithicFlat"\nRW 8 FLAT "{OUTSIDE}" 0\n'
 ).encode()
-#: Where a VMDK's text may begin: in free bytes after the first fields of a header.
+#: Offsets at which a VMDK's text can begin: in free bytes after the first fields of a header.
 TEXT_AT = (0, 3, 10, 100, 300, 512)
-#: The volumes of `tests/inspectors/volumes/made.py` that become parts.
+#: The volumes of `tests/inspectors/volumes/made.py` that are used as parts.
 VOLUMES = {
     "ext4",
     "xfs",
@@ -57,7 +57,7 @@ VOLUMES = {
     "swap, pages of 4096 bytes",
 }
 
-#: Partition tables that our builders do not make.
+#: Partition tables that Keyhole's builders do not make.
 TABLES = tuple(
     Made(f"{table} table", table, 4 * MIB, f"parted -s {{image}} mklabel {label} mkpart {name} 2MiB 3MiB")
     for table, label, name in (("mac", "mac", "p"), ("sun", "sun", ""), ("sgi", "dvh", "primary"))
@@ -65,7 +65,7 @@ TABLES = tuple(
 
 
 def disks() -> Iterator[Part]:
-    """The formats of disks."""
+    """Parts for the disk formats."""
     yield from (_part(name, GIB) for name in ("qcow2", "qed", "vdi", "vmdk sparse", "vmdk stream"))
     yield from (_part(name, GIB) for name in ("cowd", "sesparse", "vhdx", "parallels", "bochs"))
     yield from (_part(name, GIB) for name in ("sparseimage", "asif"))
@@ -79,12 +79,12 @@ def disks() -> Iterator[Part]:
 
 
 def _part(name: str, size: int, *, footer: int = 0, moves: bool = False) -> Part:
-    """An example image as a part."""
+    """Return an example image as a part."""
     return Part.of(name, EXAMPLES[name].build(size, 1 if name == "dmg" else 2), footer=footer, moves=moves)
 
 
 def raws() -> Iterator[Part]:
-    """Partition tables and discs, which leave much of the object free."""
+    """Parts for partition tables and discs, which leave most of the object free."""
     yield Part.of("mbr", mbr_disk(4 * MIB))
     yield Part.of("gpt", gpt_disk(4 * MIB), footer=33 * 512)
     yield Part.of("bsd", bsd_disk(4 * MIB))
@@ -94,7 +94,7 @@ def raws() -> Iterator[Part]:
 
 
 def volumes(folder: Path) -> Iterator[Part]:
-    """Volumes, made in a folder by the tools of their systems."""
+    """Parts for volumes, which the tools of their operating systems make in a folder."""
     tree, key = folder / "tree", folder / "key"
     tree.mkdir(exist_ok=True)
     (tree / "file").write_bytes(b"text" * 999)
@@ -109,7 +109,7 @@ def volumes(folder: Path) -> Iterator[Part]:
 
 
 def sparse_image(path: Path) -> Image:
-    """A file as an image; its holes are not read."""
+    """Return a file as an image. Its holes are not read."""
     pieces: list[tuple[int, bytes]] = []
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
@@ -121,7 +121,7 @@ def sparse_image(path: Path) -> Image:
 
 
 def archives() -> Iterator[Part]:
-    """Archives of one disk, which leave their free fields to the other part."""
+    """Parts for archives of one disk, with fields that are free for the other part."""
     yield _tar()
     yield _tar_with_room()
     yield Part.of("cpio", _plain(_cpio(b"disk.img", DISK) + _cpio(b"TRAILER!!!", b"")))
@@ -137,7 +137,7 @@ def archives() -> Iterator[Part]:
 
 
 def streams() -> Iterator[Part]:
-    """One disk compressed, alone and after other data that decoders skip."""
+    """Parts for a compressed disk, alone and after data that decoders skip."""
     zst = zstd.compress(DISK)
     yield Part.of("zstd", _plain(zst), moves=True)
     for magic, kind in ((0x184D2A50, "zstd"), (0x184D2A5F, "zstd, the last mark")):
@@ -187,7 +187,7 @@ def _tar() -> Part:
 
 
 def _tar_with_room() -> Part:
-    """A first member that holds the rest of the other part, followed by a disk."""
+    """A tar archive whose first member contains the rest of the other part, followed by a disk."""
     header = tar_header(b"", FAR - 512)
     front = ((124, header[124:136]), (156, header[156:157]), (257, header[257:265]))
     disk = tar_header(b"disk.img", len(DISK)) + DISK
@@ -220,14 +220,14 @@ def _zip() -> bytes:
 
 
 def _lz4(data: bytes) -> bytes:
-    """A frame of stored blocks of 64 KiB without checksums; the header's checksum is of xxHash-32."""
+    """An LZ4 frame of stored 64 KiB blocks without checksums. The header's checksum is xxHash-32."""
     blocks = [data[at : at + 64 * KIB] for at in range(0, len(data), 64 * KIB)]
     body = b"".join(struct.pack("<I", 0x80000000 | len(block)) + block for block in blocks)
     return b"\x04\x22\x4d\x18\x60\x40\x82" + body + bytes(4)
 
 
 def _seven_zip() -> Part:
-    """One stored file, far after the start header, according to 7-Zip's 7zFormat.txt."""
+    """A 7z archive of one stored file, far after the start header (7-Zip's 7zFormat.txt)."""
 
     def number(value: int) -> bytes:
         return bytes([value]) if value < 0x80 else b"\xff" + struct.pack("<Q", value)
@@ -245,5 +245,5 @@ def _seven_zip() -> Part:
 
 
 def every(folder: Path) -> list[Part]:
-    """All parts. The volumes among them are made in a folder, if their tools are installed."""
+    """Return all parts. Volumes are made in a folder, if their tools are installed."""
     return [*disks(), *raws(), *archives(), *streams(), *volumes(folder)]

@@ -1,7 +1,7 @@
-"""The disks that known readers open: which disk, how large, and which other files it names.
+"""Which disk each installed reader opens in a file, its size, and the other files that it names.
 
-Partition tables, volumes, discs and fixed VHDs use the object's own bytes, so they are one disk, `raw`.
-`qemu-img -f raw` opens everything, so it is not used.
+Partition tables, volumes, discs and fixed VHDs use the object's own bytes, so they are all the same disk,
+`raw`. `qemu-img -f raw` opens every file, so it is not used.
 """
 
 import json
@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 from tests.tools import environment
 
 SECONDS = 20
-#: The tools that are used, besides Python's own modules.
+#: The external tools that are used. Python's own modules are used too.
 READERS = ("qemu-img", "blkid", "bsdtar", "tar", "7zz", "unzip", "zstd", "gzip", "xz", "lz4", "bzip2")
-#: How much of a decompressor's output is compared.
+#: How many bytes of a decompressor's output are compared.
 COMPARED = 4096
-#: QEMU's format names, which also name the disks here. The bytes of a fixed VHD are the object's own.
+#: QEMU's format names, which this module uses for disks. A fixed VHD is `raw`, because its disk is the
+#: object's own bytes.
 QEMU_FORMATS = (
     "qcow2",
     "qcow",
@@ -39,13 +40,13 @@ QEMU_FORMATS = (
     "dmg",
 )
 RAW = "raw"
-#: 7-Zip's names for archives and streams. For disks and volumes, other readers are better.
+#: 7-Zip's names for archives and streams. Other readers are more reliable for disks and volumes.
 SEVEN_ZIP = {"7z", "zip", "gzip", "xz", "bzip2", "tar", "cpio", "lzma", "Rar", "Rar5", "Xar", "wim"}
 STREAMS = {"gzip", "xz", "bzip2", "lzma"}
 
 
 class Opened(NamedTuple):
-    """A disk that a reader opens: its kind, its size in bytes if the reader tells, other files it names."""
+    """A disk that a reader opens: its kind, its size in bytes if reported, and other files it names."""
 
     reader: str
     kind: str
@@ -53,7 +54,7 @@ class Opened(NamedTuple):
     outside: frozenset[str] = frozenset()
 
     def differs(self, other: "Opened") -> bool:
-        """Whether another reader opens another disk."""
+        """Return whether another reader opens a different disk."""
         if self.kind != other.kind:
             return True
         if self.outside != other.outside and "7zz" not in {self.reader, other.reader}:
@@ -68,12 +69,12 @@ def _has(tool: str) -> bool:
 
 
 def there() -> list[str]:
-    """The readers that are installed."""
+    """Return the readers that are installed."""
     return [tool for tool in READERS if _has(tool)]
 
 
 def opened(path: Path) -> Iterator[Opened]:
-    """The disks that each installed reader opens."""
+    """Return the disks that each installed reader opens."""
     yield from _by_qemu(path)
     yield from _by_listing(path)
     yield from _by_seven_zip(path)
@@ -82,7 +83,7 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def _by_listing(path: Path) -> Iterator[Opened]:
-    """The disks found by tools that name the type of what they read."""
+    """Disks that are found by tools that print the type of a file."""
     if _has("blkid") and _run("blkid", "-p", path).stdout.strip():
         yield Opened("blkid", RAW)
     for tool in ("bsdtar", "tar"):
@@ -143,10 +144,10 @@ def _of_qemu(reader: str, info: dict[str, Any], path: Path) -> Opened:
 
 
 def _by_seven_zip(path: Path) -> Iterator[Opened]:
-    """What 7-Zip opens at the front or from the end.
+    """The archive that 7-Zip opens at the front or from the end.
 
-    7-Zip also searches the first 8 MiB of an unknown file for any archive. A volume that holds a ZIP file is
-    not a ZIP, so archives that it finds after other data do not count.
+    7-Zip also searches the first 8 MiB of an unknown file for archives. A volume that contains a ZIP file is
+    not a ZIP, so archives after other data are ignored.
     """
     if not _has("7zz"):
         return
@@ -158,14 +159,14 @@ def _by_seven_zip(path: Path) -> Iterator[Opened]:
 
 
 def _is_disc(path: Path) -> bool:
-    """Whether the object is a disc, whose files libarchive also lists."""
+    """Whether the object is a disc. libarchive lists the files of a disc too."""
     with path.open("rb") as file:
         file.seek(32769)
         return file.read(5) in {b"CD001", b"BEA01", b"NSR02", b"NSR03"}
 
 
 def _unpacked(tool: str, path: Path) -> bytes:
-    """The first output of a decompressor, even if it fails later."""
+    """The first bytes of a decompressor's output, even if the decompressor fails later."""
     more = ("--long=27",) if tool == "zstd" else ()
     with (
         path.open("rb") as packed,
@@ -199,7 +200,7 @@ def _by_python(path: Path) -> Iterator[Opened]:
 
 
 def pairs_that_differ(readers: list[Opened]) -> Iterator[tuple[Opened, Opened]]:
-    """Every pair of readers that open different disks."""
+    """Yield every pair of readers that open different disks."""
     for number, one in enumerate(readers):
         for other in readers[number + 1 :]:
             if one.differs(other):

@@ -1,7 +1,7 @@
 """An object that two known readers open as different disks is never safe.
 
-Every two formats are laid into one object wherever they fit: over one another, in each other's free bytes,
-and one behind the other. What Keyhole calls safe is shown to all readers at hand.
+The test combines every two formats in one object wherever they fit: one over the other, in each other's free
+bytes, and one after the other. If Keyhole calls an object safe, all installed readers open it.
 """
 
 import os
@@ -23,17 +23,17 @@ from tests.readers.part import Part, alone, behind, over
 from tests.readers.readers import RAW, READERS, Opened, opened, pairs_that_differ, there
 from tests.tools import need
 
-#: Polyglots in the default run.
+#: The number of polyglots in a run that is not the full one.
 SAMPLE = 100
-#: Fewer would mean that the parts no longer fit together.
+#: If fewer polyglots are made, the parts no longer fit together.
 LEAST_FITTING = 700
-#: What Keyhole says of containers, in the readers' words.
+#: The readers' names for containers, by Keyhole's names.
 CONTAINERS = {"tar": "archive", "ova": "archive", "zip": "archive"}
-#: Nobody here opens these but Keyhole: too old, or of systems whose tools are not free.
+#: No reader except Keyhole opens these formats here: they are old, or their systems' tools are not free.
 NO_READER = {"cowd", "sesparse", "sparseimage", "asif", "ewf", "bsd"}
 
 
-#: Where Keyhole does not follow, by a part and what it calls the object, and why.
+#: Known differences: a part, the format that Keyhole reports, and the reason.
 EXCEPTIONS = {
     ("btrfs", "other"): "its mark lies 64 KiB in, where guests' data lie in images of other formats",
     ("dmg", "dmg"): "what lies on the object's own bytes is taken for what the DMG holds",
@@ -41,21 +41,21 @@ EXCEPTIONS = {
 
 
 class Polyglot(NamedTuple):
-    """Two parts in one object."""
+    """An object that contains two parts."""
 
     name: str
     image: Image
     parts: frozenset[str]
 
     def is_excepted(self, facts: Facts) -> bool:
-        """Whether it is one of the exceptions."""
+        """Whether the polyglot is one of the known differences."""
         kind = facts.format if facts.format in {RAW, "iso", "dmg"} else "other"
         return any((part, kind) in EXCEPTIONS for part in self.parts)
 
 
 @pytest.fixture(scope="module")
 def every_part(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
-    """All parts whose tools are there."""
+    """All parts whose tools are installed."""
     if os.environ.get("CI"):
         for reader in READERS:
             need(reader)
@@ -64,13 +64,13 @@ def every_part(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with the file that images name."""
+    """A folder with the file that the images refer to."""
     (tmp_path / parts.OUTSIDE).write_bytes(bytes(8192))
     return tmp_path
 
 
 def polyglots(every: list[Part]) -> Iterator[Polyglot]:
-    """Every two parts that fit into one object."""
+    """Yield every two parts that fit into one object."""
     for number, first in enumerate(every):
         for second in every[number + 1 :]:
             if (image := over(first, second)) is not None:
@@ -85,7 +85,7 @@ def polyglots(every: list[Part]) -> Iterator[Polyglot]:
 
 
 def called_safe_wrongly(chosen: list[Polyglot], place: Path) -> list[str]:
-    """What two readers open as different disks and Keyhole calls safe."""
+    """Polyglots that Keyhole calls safe although two readers open different disks."""
 
     def ask(numbered: tuple[int, Polyglot]) -> str | None:
         number, polyglot = numbered
@@ -103,7 +103,7 @@ def called_safe_wrongly(chosen: list[Polyglot], place: Path) -> list[str]:
 
 
 def _by_keyhole(facts: Facts) -> Iterator[Opened]:
-    """What Keyhole says, as a reader's opinion; of what is compressed the decompressors say more."""
+    """Keyhole's result as a reader's result. For compressed objects, only decompressors' results count."""
     assert facts.format is not None
     if facts.format in {RAW, "iso"} or facts.subformat == "fixed":
         yield Opened("keyhole", RAW)
@@ -118,7 +118,7 @@ def test_of_a_sample_of_polyglots_none_that_readers_open_differently_is_safe(
     every_part: list[Part], place: Path
 ) -> None:
     every = [*polyglots(every_part)]
-    chosen = Random(5).sample(every, SAMPLE)  # noqa: S311 - the same ones in every run
+    chosen = Random(5).sample(every, SAMPLE)  # noqa: S311 - the same polyglots in every run
     assert called_safe_wrongly(chosen, place) == []
 
 
