@@ -1,6 +1,6 @@
-"""A real S3, Ceph's RGW, and two ways to it: a client for what others do, and Keyhole's own, recorded.
+"""Ceph's RGW as a real S3, a client for the test's own requests, and Keyhole's client, recorded.
 
-Test files that run in parallel each have a cluster of their own; a start takes two seconds.
+Test files that run in parallel have separate clusters. A start takes two seconds.
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephRgw]:
-    """The server."""
+    """The running gateway."""
     with ceph_rgw(tmp_path_factory.mktemp("ceph")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def s3(rgw: CephRgw) -> "Iterator[S3Client]":
-    """A client of the bucket's owner, which talks to the server directly."""
+    """A client of the bucket's owner. Its requests are not recorded."""
     client = boto3.client(
         "s3",
         endpoint_url=rgw.url,
@@ -53,20 +53,20 @@ def bucket(s3: "S3Client") -> str:
 
 @pytest.fixture
 def versioned(s3: "S3Client", bucket: str) -> None:
-    """The bucket keeps versions."""
+    """Enable versioning for the bucket."""
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitMQ]:
-    """Who is told of what happens in buckets."""
+    """The RabbitMQ that receives the events of buckets."""
     with rabbitmq_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def notifier(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
-    """Has it told."""
+    """Configures the gateway to send events to RabbitMQ."""
     with notifying(rgw, rabbitmq) as notifier:
         yield notifier
 
@@ -79,13 +79,13 @@ def _proxy(rgw: CephRgw) -> Iterator[RecordingProxy]:
 
 @pytest.fixture
 def recorded(_proxy: RecordingProxy) -> RecordingProxy:
-    """Every request that this test makes by way of `access`."""
+    """The proxy that records every request that this test makes through `access`."""
     _proxy.reset()
     return _proxy
 
 
 @pytest.fixture(scope="session")
 def access(_proxy: RecordingProxy) -> Iterator[S3Access]:
-    """Keyhole's way to the server."""
+    """Keyhole's S3 client for the server."""
     with s3_access(_proxy.url) as access:
         yield access

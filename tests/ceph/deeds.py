@@ -1,4 +1,4 @@
-"""Actions in a Ceph bucket ("deeds"), and the message that each one should cause."""
+"""Actions in a Ceph bucket ("deeds"), and the message that each action should cause."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 CREATED, REMOVED = EventKind.CREATED, EventKind.REMOVED
 
-#: A key that becomes a different one if it is decoded or encoded.
+#: A key that becomes another key if it is decoded or encoded.
 KEY = "a/b c+\u00fc.img"
 ENCODED_KEY = "p%2Bq%20r+s.img"
-#: A key that JSON must escape.
+#: A key with characters that JSON must escape.
 QUOTED_KEY = 'n\nl\t"q"\\.img'
 BODY = b"0123456789"
 
 
 class Told(NamedTuple):
-    """The content of a message. `size` is in bytes; after a removal, size and ETag are not compared."""
+    """The content of a message. `size` is in bytes. After a removal, size and ETag are not compared."""
 
     kind: EventKind
     name: str
@@ -31,26 +31,26 @@ class Told(NamedTuple):
 
     @classmethod
     def of(cls, event: ObjectEvent) -> Self:
-        """The fields of an event."""
+        """The fields of an event that tests compare."""
         of_object = (event.size, event.etag) if event.kind is CREATED else (None, None)
         return cls(event.kind, event.name, str(event.key), *of_object, event.version_id)
 
 
 class Deed(NamedTuple):
-    """An action, and the messages that it should cause, one for each item of `told`."""
+    """An action, and the messages that it should cause: one for each item of `told`."""
 
     name: str
     told: tuple[Told, ...]
 
 
 def one_event(body: bytes) -> ObjectEvent:
-    """The one event of a message."""
+    """Return the only event of a message."""
     (event,) = parse(body)
     return event
 
 
 def deeds(s3: "S3Client", bucket: str) -> Iterator[Deed]:
-    """Do one deed after the other in a new bucket: first without versions, then with them."""
+    """Do the deeds in a new bucket and yield each: first without versions, then with versions."""
     yield _put(s3, "put", bucket, KEY)
     yield _put(s3, "put_encoded_key", bucket, ENCODED_KEY, b"")
     yield _put(s3, "put_quoted_key", bucket, QUOTED_KEY)
@@ -100,8 +100,10 @@ def _upload_in_parts(s3: "S3Client", name: str, bucket: str) -> Deed:
 
 
 def _created(s3: "S3Client", how: str, bucket: str, key: str, version_id: str | None) -> Told:
-    """The event names a version only if `version_id` is given. RGW 16.2 names none for copies and uploads in
-    parts.
+    """What a creation should cause.
+
+    The event names a version only if `version_id` is given. RGW 16.2 names no version for copies and
+    multipart uploads.
     """
     head = s3.head_object(Bucket=bucket, Key=key)
     size, etag = head["ContentLength"], head["ETag"].strip('"')

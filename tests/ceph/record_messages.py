@@ -1,4 +1,4 @@
-"""Records Ceph's messages to RabbitMQ: `python -m tests.ceph.record_messages` writes `ceph_*.json` anew."""
+"""Records Ceph's messages to RabbitMQ: `python -m tests.ceph.record_messages` overwrites `ceph_*.json`."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from tests.servers.ceph_rgw import CephRgw, ceph_rgw
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 
 RECORDED = Path(__file__).parents[1] / "intake" / "events" / "recorded"
-#: After this many seconds without a message, no more will come.
+#: If no message arrives for this many seconds, all messages have arrived.
 PATIENCE = 30.0
 
 
 @contextmanager
 def notifying(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
-    """The bucket's owner, who can subscribe others to its events."""
+    """Yield a client of the bucket's owner, which can subscribe a broker to events."""
     access: Any = {
         "endpoint_url": rgw.url,
         "region_name": "us-east-1",
@@ -36,9 +36,9 @@ def notifying(rgw: CephRgw, rabbitmq: RabbitMQ) -> Iterator[Notifier]:
 
 
 def messages_of(notifier: Notifier, bucket: str) -> tuple[list[Deed], list[bytes]]:
-    """Do all deeds in a new bucket; return them and the messages that they caused, in order of arrival.
+    """Do all deeds in a new bucket. Return them and the messages that they caused, in order of arrival.
 
-    No request waits for the broker's confirmation: otherwise the deletion in bulk would abort the gateway.
+    No request waits for the broker's confirmation: otherwise DeleteObjects would abort the gateway.
     """
     notifier.s3.create_bucket(Bucket=bucket)
     source = open_source(notifier.tell_of(bucket, ack_level="none"), listener_id="recorder")
@@ -46,7 +46,7 @@ def messages_of(notifier: Notifier, bucket: str) -> tuple[list[Deed], list[bytes
     try:
         source.receive(1, 0)
         done = list(deeds(notifier.s3, bucket))
-        # The last deed causes a message; once that has come, no earlier message is missing.
+        # The last deed causes a message. When it has arrived, all earlier messages have arrived too.
         while len(bodies) < sum(len(deed.told) for deed in done):
             received = source.receive(100, PATIENCE)
             if not received:
@@ -59,7 +59,7 @@ def messages_of(notifier: Notifier, bucket: str) -> tuple[list[Deed], list[bytes
 
 
 def record() -> None:
-    """Write each message into a file of its own, byte for byte."""
+    """Write each message to its own file, unchanged."""
     with (
         tempfile.TemporaryDirectory() as folder,
         ceph_rgw(Path(folder)) as rgw,

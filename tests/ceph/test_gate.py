@@ -1,4 +1,4 @@
-"""The bucket policy for Ceph, on a real RGW: only Keyhole can read unsafe objects or tag them as safe."""
+"""The bucket policy for Ceph, on a real RGW: only Keyhole can read unsafe objects or tag objects as safe."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,27 +31,27 @@ FORGED: Any = {"TagSet": [{"Key": "keyhole-status", "Value": "safe"}]}
 
 
 class Gated:
-    """A bucket with the policy, and its users. Keyhole's user is `keyhole`; another one may do all."""
+    """A bucket with the policy. Its owner is `user`, and Keyhole uses the user `keyhole`."""
 
     def __init__(self, user: "S3Client", bucket: str, access: S3Access) -> None:
         self.user, self.bucket, self._access = user, bucket, access
 
     def put(self, body: bytes, **options: Any) -> str | None:
-        """Upload as the user."""
+        """Upload an object as the user."""
         return self.user.put_object(Bucket=self.bucket, Key="a", Body=body, **options).get("VersionId")
 
     def scan(self, key: str = "a") -> TagOutcome:
-        """Scan and tag as Keyhole."""
+        """Scan and tag the object as Keyhole."""
         report = scan_s3(self._access, self.bucket, key, None, ScanSettings())
         return TagWriter(self._access.client).write(TagDebt.of(report))
 
     def reads(self, key: str = "a", **version: Any) -> bool:
-        """Whether the user can read."""
+        """Whether the user can read the object."""
         return allowed(lambda: self.user.get_object(Bucket=self.bucket, Key=key, **version))
 
 
 def allowed(act: Callable[[], object]) -> bool:
-    """Whether S3 does it, rather than deny it."""
+    """Whether S3 allows a request."""
     try:
         act()
     except ClientError as error:
@@ -124,7 +124,10 @@ def test_nobody_else_writes_tags(gated: Gated) -> None:
 
 
 def test_no_upload_brings_a_verdict(gated: Gated) -> None:
-    """Nor does a copy. RGW 16.2 does not check the tags of an upload in parts, and cannot read them."""
+    """Copies cannot set a verdict either.
+
+    RGW 16.2 does not check the tags of a multipart upload, but it cannot read these tags afterwards.
+    """
     assert not allowed(lambda: gated.put(UNSAFE, Tagging="keyhole-status=safe"))
     elsewhere = f"test-{uuid4().hex}"
     gated.user.create_bucket(Bucket=elsewhere)

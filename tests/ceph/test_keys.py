@@ -1,4 +1,4 @@
-"""Look-alike keys in a real S3: each is read as itself, listed as itself, and tagged as itself."""
+"""Look-alike keys in a real S3: Keyhole reads, lists and tags each as itself."""
 
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -44,9 +44,10 @@ KEYS = [
     *("a\tb", "a\nb", "a\r\nb", "a\rb", "\n", "a\x7fb", "a\x85b", "a\u2028b"),
     *("null", "?tagging", "?versions", "bucket/a"),
 ]
-#: XML cannot carry these, and RGW 16.2 encodes them as keys, but not where it says on which one a page ends.
+#: Keys that XML cannot contain. RGW 16.2 encodes them in lists of keys, but not in the marker that states on
+#: which key a page ends.
 UNSPEAKABLE = ["a\x01b", "a\x1bb", "\uffff"]
-#: A virtual size of its own for each of them.
+#: Each key's image has another virtual size.
 SIZES = {key: number * MIB for number, key in enumerate(KEYS + UNSPEAKABLE, start=1)}
 
 
@@ -61,18 +62,18 @@ def filled(s3: "S3Client", keys: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def look_alikes(s3: "S3Client") -> str:
-    """A bucket with all keys that XML can carry."""
+    """A bucket with all keys that XML can contain."""
     return filled(s3, KEYS)
 
 
 @pytest.fixture(scope="module")
 def unspeakable(s3: "S3Client") -> str:
-    """A bucket with the others."""
+    """A bucket with the keys that XML cannot contain."""
     return filled(s3, UNSPEAKABLE)
 
 
 def pages(lister: Lister) -> list[tuple[Listed, ...]]:
-    """All pages that a lister has, each asked for by the cursor that the one before gave."""
+    """Return all pages of a lister. Each request uses the cursor of the page before."""
     page = lister.page(None)
     found = [page.objects]
     while page.cursor is not None:
@@ -85,7 +86,7 @@ def pages(lister: Lister) -> list[tuple[Listed, ...]]:
 def test_each_is_read_as_itself_in_one_request(
     look_alikes: str, unspeakable: str, access: S3Access, recorded: RecordingProxy, key: str
 ) -> None:
-    """By the client that can name it."""
+    """Keyhole uses the client that can request the key: obstore or boto3."""
     bucket = unspeakable if key in UNSPEAKABLE else look_alikes
     report = scan_s3(access, bucket, key, None, ScanSettings())
     assert (report.virtual_size, report.key) == (SIZES[key], key)
@@ -105,7 +106,9 @@ class TestListing:
     def test_page_by_page_none_is_missing_and_none_comes_twice(
         self, look_alikes: str, access: S3Access, recorded: RecordingProxy, page_size: int
     ) -> None:
-        """There is one request for each page. Each continues from the last key, with any characters in it."""
+        """Each page needs one request, which continues after the last key, whatever characters that key
+        contains.
+        """
         found = pages(ObjectLister(access.client, look_alikes, "", page_size=page_size))
         assert [len(page) for page in found[:-1]] == [page_size] * (len(found) - 1)
         assert [each.key for page in found for each in page] == sorted(KEYS, key=str.encode)
@@ -118,14 +121,17 @@ class TestListing:
     def test_a_page_that_ends_on_what_xml_cannot_carry_is_an_error_that_is_told(
         self, unspeakable: str, access: S3Access
     ) -> None:
-        """The server's answer is not valid XML then. No key is left out silently."""
+        """The server's answer is then not valid XML.
+
+        Keyhole reports an error instead of omitting a key silently.
+        """
         lister = ObjectLister(access.client, unspeakable, "", page_size=1)
         with stamina.set_testing(True, attempts=1), pytest.raises(TransientError) as raised:
             lister.page(None)
         assert raised.value.reason == "server_error"
 
     def test_it_states_what_a_read_states(self, look_alikes: str, access: S3Access) -> None:
-        """Or nothing would ever count as unchanged."""
+        """Otherwise no object would be recognised as unchanged."""
         listed = {each.key: each for each in list_objects(access.client, look_alikes, "")}
         for key in ("a", "a//b", "a\nb"):
             report = scan_s3(access, look_alikes, key, None, ScanSettings())
@@ -149,7 +155,7 @@ class TestListingVersions:
     def test_every_version_is_listed_once_and_no_delete_marker(
         self, s3: "S3Client", bucket: str, access: S3Access, recorded: RecordingProxy, page_size: int
     ) -> None:
-        """However the pages cut the versions of a key, the newest first."""
+        """The versions of a key come newest first, wherever a page ends."""
         versions = []
         for key in ("a\nb", "a", "a+b", "caf\u00e9"):
             of_key = [

@@ -1,7 +1,7 @@
-"""Ceph RGW's messages to RabbitMQ about a bucket are read as the right events, and lead to verdicts.
+"""Keyhole reads Ceph RGW's messages to RabbitMQ as the right events, which lead to verdicts.
 
-Keys come as they are: RGW encodes nothing but what JSON must escape. No other file needs RabbitMQ, which
-takes five seconds to start.
+RGW does not encode keys, except for what JSON must escape. Only this test file needs RabbitMQ with Ceph,
+because RabbitMQ takes five seconds to start.
 """
 
 import json
@@ -40,7 +40,7 @@ UNSAFE = qcow2(2 * MIB, backing_file="/etc/shadow").to_bytes()
 
 
 class Came(NamedTuple):
-    """All that was done, and all that came of it."""
+    """All actions, and all messages that they caused."""
 
     done: list[Deed]
     bodies: list[bytes]
@@ -48,13 +48,13 @@ class Came(NamedTuple):
 
 @pytest.fixture(scope="module")
 def came(notifier: Notifier) -> Came:
-    """Everything done in a bucket, and everything that RabbitMQ got of it."""
+    """All actions in a bucket, and all messages that RabbitMQ received about it."""
     return Came(*messages_of(notifier, "events"))
 
 
 class TestMessages:
     def test_each_says_what_was_done_in_this_order(self, came: Came) -> None:
-        """Which version only where an object was put or a version removed; and nothing is said of tags."""
+        """A message names a version only if an object was put or a version removed. Tags cause no message."""
         assert [Told.of(one_event(body)) for body in came.bodies] == [
             each for deed in came.done for each in deed.told
         ]
@@ -65,7 +65,10 @@ class TestMessages:
         }
 
     def test_a_later_one_has_the_greater_sequencer(self, came: Came) -> None:
-        """As it is read; as it is written, the least byte comes first, and it orders nothing."""
+        """The sequencer is compared as Keyhole reads it.
+
+        In RGW's text, the least significant byte comes first.
+        """
         sequencers = [int(str(one_event(body).sequencer), 16) for body in came.bodies]
         assert all(earlier < later for earlier, later in pairwise(sequencers))
 
@@ -76,7 +79,7 @@ class TestMessages:
 
 
 class Site(NamedTuple):
-    """A bucket that is listened to, and where its verdicts go."""
+    """A bucket whose events a listener receives, and the store with the verdicts."""
 
     s3: "S3Client"
     bucket: str
@@ -88,12 +91,12 @@ class Site(NamedTuple):
         return report
 
     def tags(self, key: str, **version: Any) -> dict[str, str]:
-        """The tags of an object as they are."""
+        """The object's current tags."""
         answer = self.s3.get_object_tagging(Bucket=self.bucket, Key=key, **version)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def put(self, key: str, body: bytes) -> Any:
-        """Store an object as its owner. RGW answers once RabbitMQ has confirmed the message."""
+        """Upload an object as its owner. RGW answers when RabbitMQ has confirmed the message."""
         return self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
 
@@ -101,12 +104,12 @@ class Site(NamedTuple):
 def site(
     rgw: CephRgw, notifier: Notifier, s3: "S3Client", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """A listener and a worker, as processes of their own, and a bucket whose events they get."""
+    """Start a listener and a worker in their own processes, and a bucket whose events they receive."""
     folder: Path = tmp_path_factory.mktemp("listening")
     bucket = f"listened-to-{uuid4().hex}"
     s3.create_bucket(Bucket=bucket)
     url = notifier.tell_of(bucket, ack_level="broker")
-    # The queue is there before the first event, or that would be lost.
+    # Create the queue before the first event, because an event without a queue would be lost.
     source = open_source(url, listener_id="a test")
     source.receive(1, 0)
     source.close()
@@ -129,14 +132,14 @@ def site(
 
 
 class TestVerdicts:
-    """A listener and a worker, as processes of their own."""
+    """A listener and a worker in their own processes."""
 
     @pytest.mark.parametrize("key", [KEY, ENCODED_KEY, QUOTED_KEY])
     def test_what_is_uploaded_has_its_verdict_in_redis_and_on_itself(self, site: Site, key: str) -> None:
         site.put(key, UNSAFE)
         report = site.verdict(key)
         assert (report.status, report.key, report.virtual_size) == (Status.UNSAFE, key, 2 * MIB)
-        # Tags are written before the verdict is.
+        # Keyhole writes tags before it stores the verdict.
         assert site.tags(key) == own_tags(report)
 
     def test_what_is_uploaded_in_parts_or_copied_has_its_verdict(self, site: Site) -> None:
@@ -164,7 +167,7 @@ class TestVerdicts:
         until(lambda: site.store.get(site.bucket, "deleted") is None)
 
     def test_each_version_has_its_verdict_and_its_tags(self, site: Site) -> None:
-        """Below a delete marker, too; but the key itself then has none."""
+        """This includes versions below a delete marker. The key itself then has no verdict."""
         site.s3.put_bucket_versioning(Bucket=site.bucket, VersioningConfiguration={"Status": "Enabled"})
         statuses = {SAFE: Status.SAFE, UNSAFE: Status.UNSAFE}
         versions = {site.put("versioned", body)["VersionId"]: status for body, status in statuses.items()}

@@ -1,4 +1,4 @@
-"""All of Keyhole's clients reach a real server alike: with TLS, and with buckets in the host name."""
+"""All of Keyhole's S3 clients reach a real server alike: with TLS, and with buckets as subdomains."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 MIB = 1024**2
-#: One that obstore reads, and one that boto3 must.
+#: A key that obstore reads, and a key that only boto3 can read.
 KEYS = ["image", "images//image"]
 
 Way = Callable[..., S3Access]
@@ -32,7 +32,7 @@ Way = Callable[..., S3Access]
 
 @pytest.fixture
 def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
-    """Makes a way to a server under environment variables."""
+    """Makes a client of a server with these environment variables."""
     made: list[S3Access] = []
 
     def make(url: str, variables: dict[str, str]) -> S3Access:
@@ -77,7 +77,7 @@ def test_a_ca_of_the_company_is_trusted_by_all(way: Way, rgw: CephRgw, filled: s
 def test_a_ca_in_the_systems_store_is_trusted_by_all(
     way: Way, rgw: CephRgw, filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before, reads worked, and listings and tags did not."""
+    """Earlier, reads worked with such a CA, but listings and tags did not."""
     monkeypatch.setattr("keyhole.sources.trust.SYSTEM_STORES", (str(rgw.ca),))
     use(way(rgw.secure_url, {}), filled)
 
@@ -89,7 +89,7 @@ def test_an_unknown_ca_is_the_reason(way: Way, rgw: CephRgw, filled: str) -> Non
 
 
 def test_buckets_in_the_servers_name_are_read_listed_and_tagged(way: Way, rgw: CephRgw, filled: str) -> None:
-    """The names need not resolve: a proxy is asked for them."""
+    """The names need not resolve, because all requests go to a proxy."""
     with forward_proxy(rgw.url) as proxy:
         access = way(f"http://{DNS_NAME}", {"HTTP_PROXY": proxy.url})
         use(access, filled)

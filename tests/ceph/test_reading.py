@@ -1,4 +1,4 @@
-"""Objects by range from a real S3 server: which bytes, of which object, in how many requests."""
+"""Ranges of objects in a real S3: the bytes, the object that they belong to, and the number of requests."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 MIB = 1024**2
 BODY = bytes(range(256)) * 40
-#: The two clients' user agents, by a key that each of them should read.
+#: The user agents of the two clients, by a key that the client should read.
 AGENTS = {"image": "keyhole", "images//image": "Boto3"}
 
 Open = Callable[..., S3Source]
@@ -42,7 +42,7 @@ def key(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def put(s3: "S3Client", bucket: str, key: str) -> Put:
-    """Puts the object and returns its version's id."""
+    """Puts the object, and returns its version id."""
 
     def put_it(body: bytes) -> str | None:
         return s3.put_object(Bucket=bucket, Key=key, Body=body).get("VersionId")
@@ -73,7 +73,7 @@ def scan(access: S3Access, recorded: RecordingProxy, bucket: str, key: str) -> C
 
 
 def agents(recorded: RecordingProxy) -> list[str]:
-    """Who made each request."""
+    """The user agents of all requests."""
     return [request.headers["user-agent"].split("/")[0] for request in recorded.requests]
 
 
@@ -85,7 +85,7 @@ class TestRanges:
     def test_a_range_is_read_in_one_request(
         self, put: Put, source: Open, recorded: RecordingProxy, key: str, offset: int, length: int
     ) -> None:
-        """The last range ends after the object's end, and is cut."""
+        """The last range ends after the object's end, so S3 shortens it."""
         put(BODY)
         assert source().read(offset, length) == BODY[offset : offset + length]
         assert agents(recorded) == [AGENTS[key]]
@@ -94,13 +94,13 @@ class TestRanges:
     def test_a_tail_is_read_in_one_request(
         self, put: Put, source: Open, recorded: RecordingProxy, key: str, length: int
     ) -> None:
-        """The last one is longer than the object."""
+        """The last tail is longer than the object."""
         put(BODY)
         assert source().tail(length) == BODY[-length:]
         assert agents(recorded) == [AGENTS[key]]
 
     def test_behind_the_end_of_what_was_read_there_is_another_object(self, put: Put, source: Open) -> None:
-        """Only an object that was replaced has no byte where the first had one: 416."""
+        """An offset that existed before gives 416 only if the object was replaced by a shorter one."""
         put(BODY)
         image = source()
         image.read(0, 512)
@@ -111,7 +111,7 @@ class TestRanges:
     def test_an_empty_object_is_read_as_nothing(
         self, put: Put, source: Open, recorded: RecordingProxy, key: str, first: str
     ) -> None:
-        """No range of it is valid, so it is asked for without one."""
+        """An empty object has no valid range, so the request has no range."""
         put(b"")
         empty = source()
         assert (empty.tail(512) if first == "tail" else empty.read(0, 512)) == b""
@@ -161,7 +161,7 @@ class TestWhichObject:
     def test_replaced_under_the_scan_the_new_one_gets_the_verdict(
         self, put: Put, scan: Callable[..., Report], recorded: RecordingProxy
     ) -> None:
-        # Given a disk that takes several GETs, and is replaced before the second
+        # Given a disk that needs several GETs and is replaced before the second
         put(gpt_disk(2 * MIB).to_bytes())
 
         def replace(request: Request) -> None:
@@ -172,7 +172,7 @@ class TestWhichObject:
         recorded.before = replace
         # When it is scanned
         report = scan()
-        # Then all that is said is of the new one, and every request is counted
+        # Then the report is about the new object, and includes every request
         assert (report.status, report.virtual_size, report.size) == (Status.SAFE, 3 * MIB, 3 * MIB)
         assert report.requests == len(recorded.requests)
         starts = [place for place, request in enumerate(recorded.requests) if request.if_match is None]
@@ -182,7 +182,7 @@ class TestWhichObject:
     def test_replaced_under_every_scan_it_is_inconclusive(
         self, put: Put, scan: Callable[..., Report], recorded: RecordingProxy
     ) -> None:
-        """Nobody knows what the next one is."""
+        """A further scan could again find another object."""
         put(gpt_disk(2 * MIB).to_bytes())
         sizes = iter(range(3, 100))
         recorded.before = lambda request: (
@@ -225,7 +225,9 @@ class TestVersions:
     def test_below_a_delete_marker_there_is_nothing_and_the_version_before_is_still_there(
         self, put: Put, scan: Callable[..., Report], s3: "S3Client", bucket: str, key: str
     ) -> None:
-        """RGW 16.2 says that the key is missing, also where the marker itself is asked for, and no more."""
+        """RGW 16.2 only reports that the key does not exist, even if the delete marker's version is
+        requested.
+        """
         old = put(qcow2(MIB).to_bytes())
         marker = s3.delete_object(Bucket=bucket, Key=key)["VersionId"]
         found = [scan(), scan(marker), scan(old)]
@@ -263,7 +265,7 @@ class TestRefused:
     def test_wrong_credentials_are_named(
         self, rgw: CephRgw, put: Put, bucket: str, key: str, access_key: str, secret_key: str
     ) -> None:
-        """Whatever the object is: the server checks signatures."""
+        """This is true even if the object does not exist, because the server checks the signature first."""
         put(BODY)
         with s3_access(rgw.url, AWS_ACCESS_KEY_ID=access_key, AWS_SECRET_ACCESS_KEY=secret_key) as wrong:
             report = scan_s3(wrong, bucket, key, None, ScanSettings())

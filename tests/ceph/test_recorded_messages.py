@@ -1,4 +1,4 @@
-"""Ceph's recorded messages to RabbitMQ are read as the right events; the tests need no Ceph."""
+"""Keyhole reads Ceph's recorded messages to RabbitMQ as the right events. These tests do not need Ceph."""
 
 from itertools import pairwise
 
@@ -8,8 +8,8 @@ from keyhole.intake.events.event import EventKind, ObjectEvent
 from tests.ceph.deeds import CREATED, ENCODED_KEY, KEY, QUOTED_KEY, REMOVED, Told, one_event
 from tests.ceph.record_messages import RECORDED
 
-#: What each recorded message says: of which kind it is, what it calls itself, the key, the size of what is
-#: created, and whether it names a version.
+#: The expected event for each recorded message: its kind, its name, the key, the size of a created object,
+#: and whether it names a version.
 RECORDINGS: dict[str, tuple[EventKind, str, str, int | None, bool]] = {
     "put": (CREATED, "ObjectCreated:Put", KEY, 10, False),
     "put_encoded_key": (CREATED, "ObjectCreated:Put", ENCODED_KEY, 0, False),
@@ -32,7 +32,7 @@ RECORDINGS: dict[str, tuple[EventKind, str, str, int | None, bool]] = {
 
 
 def recorded(name: str) -> ObjectEvent:
-    """The event of a recorded message."""
+    """Return the event of a recorded message."""
     return one_event((RECORDED / f"ceph_{name}.json").read_bytes())
 
 

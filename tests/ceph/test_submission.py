@@ -32,7 +32,7 @@ def image(s3: "S3Client", bucket: str) -> str:
 
 @contextmanager
 def site(rgw: CephRgw, folder: Path, **variables: str) -> Iterator[dict[str, str]]:
-    """A worker that writes tags; the environment of it, and of all who use it."""
+    """A worker that writes tags. Returns the environment of the worker and of the other commands."""
     with ValkeyServer(port=free_port()) as valkey:
         env = commands.environment(
             KEYHOLE_REDIS_URL=valkey.connection_url,
@@ -66,7 +66,7 @@ def test_an_object_behind_a_companys_ca_gets_its_verdict_and_its_tags(
 def test_who_waits_is_told_of_tags_that_cannot_be_written(
     rgw: CephRgw, s3: "S3Client", bucket: str, image: str, tmp_path: Path
 ) -> None:
-    # Given a user who may read the object, and not tag it
+    # Given a user who can read the object but not tag it
     name = f"reader-{bucket}"
     rgw.add_user(name, access_key=name, secret_key="secret")
     statement = {
@@ -82,7 +82,7 @@ def test_who_waits_is_told_of_tags_that_cannot_be_written(
     # When the object is submitted
     with site(rgw, tmp_path, SSL_CERT_FILE=str(rgw.ca), **credentials) as env:
         done = commands.keyhole("submit", "--wait", "--json", image, env=env)
-    # Then the verdict is safe, and it is told that the tags do not say so
+    # Then the verdict is safe, and the report states that the tags could not be written
     assert json.loads(done.stdout)["status"] == "safe"
     assert done.returncode == 3
     assert b"tags" in done.stderr

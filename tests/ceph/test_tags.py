@@ -1,4 +1,4 @@
-"""Verdicts as tags in a real S3: on the scanned object, on its version, and next to other people's tags."""
+"""Verdicts as tags in a real S3: on the scanned object, on its version, and next to other tags."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,50 +28,50 @@ pytestmark = pytest.mark.slow
 MIB = 1024**2
 SAFE = qcow2(MIB).to_bytes()
 UNSAFE = qcow2(2 * MIB, backing_file="/etc/shadow").to_bytes()
-#: The requests of a write without conflicts: for the tags, and for the object that has them.
+#: The requests of a write without conflicts: about the tags, and about the object.
 FIRST_WRITE = ["GET ?tagging", "HEAD", "PUT ?tagging", "GET ?tagging", "HEAD"]
 
 
 class Tagged:
-    """An object to tag, and what others do to it."""
+    """An object to tag, and the actions of other clients on it."""
 
     def __init__(self, s3: "S3Client", access: S3Access, bucket: str, key: str) -> None:
         self._s3, self._access = s3, access
         self.bucket, self.key = bucket, key
 
     def put(self, body: bytes) -> str | None:
-        """Store the object, and return its version's id."""
+        """Put the object, and return its version id."""
         return self._s3.put_object(Bucket=self.bucket, Key=self.key, Body=body).get("VersionId")
 
     def scan(self, version_id: str | None = None) -> Report:
-        """Keyhole's report on the object."""
+        """Scan the object, and return Keyhole's report."""
         return scan_s3(self._access, self.bucket, self.key, version_id, ScanSettings())
 
     def listed(self) -> Listed:
-        """What a listing says of it."""
+        """The object's entry in a listing."""
         (listed,) = list_objects(self._access.client, self.bucket, self.key)
         return listed
 
     def tag(self, tags: dict[str, str]) -> None:
-        """Replace all tags."""
+        """Replace all tags of the object."""
         tag_set: Any = [{"Key": name, "Value": value} for name, value in tags.items()]
         self._s3.put_object_tagging(Bucket=self.bucket, Key=self.key, Tagging={"TagSet": tag_set})
 
     def tags(self, **version: Any) -> dict[str, str]:
-        """The tags as they are."""
+        """The object's current tags."""
         answer = self._s3.get_object_tagging(Bucket=self.bucket, Key=self.key, **version)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
 
 @pytest.fixture(params=["a.qcow2", "a/b c+\u00fc%2F\n.img", "//a/"])
 def tagged(request: pytest.FixtureRequest, s3: "S3Client", bucket: str, access: S3Access) -> Tagged:
-    """An object to tag, by a plain name and by odd ones."""
+    """An object to tag, with an ordinary key and with unusual keys."""
     return Tagged(s3, access, bucket, request.param)
 
 
 @pytest.fixture
 def write(access: S3Access, recorded: RecordingProxy) -> Callable[[Report], TagOutcome]:
-    """Writes a report as tags. `recorded` has the requests of the last time alone."""
+    """Writes a report as tags. `recorded` then contains only the requests of this write."""
 
     def write_it(report: Report) -> TagOutcome:
         recorded.requests.clear()
@@ -81,7 +81,7 @@ def write(access: S3Access, recorded: RecordingProxy) -> Callable[[Report], TagO
 
 
 def sent(recorded: RecordingProxy) -> list[str]:
-    """What was asked, the question mark only where it was of tags."""
+    """The methods of the requests, with a question mark for requests about tags."""
     return [
         f"{request.method} ?tagging" if "tagging" in request.query else request.method
         for request in recorded.requests
@@ -101,12 +101,12 @@ def test_the_tags_are_written_once_and_found_right_after(
     assert tagged.tags() == own_tags(report)
     assert tagged.tags()["keyhole-status"] == "unsafe"
     assert write(tagged.scan()) is TagOutcome.UNCHANGED
-    # That they are right is said only of the object that was scanned.
+    # Keyhole compares tags only with the report on the object that it scanned.
     assert sent(recorded) == ["GET ?tagging", "HEAD"]
 
 
 def test_other_peoples_tags_survive(tagged: Tagged, write: Write) -> None:
-    """Whatever is in them that S3 allows, and also what merely looks like Keyhole's."""
+    """Other tags can contain everything that S3 allows, and can have names that look like Keyhole's."""
     others = {"owner": "Zo\u00eb", "team/a b": "x+y=z", "keyhole-team": "blue", "empty": ""}
     tagged.put(SAFE)
     tagged.tag(others)
@@ -117,7 +117,7 @@ def test_other_peoples_tags_survive(tagged: Tagged, write: Write) -> None:
 
 @pytest.mark.parametrize(("others", "ours"), [(10, 0), (9, 1), (8, 2), (7, 3), (6, 4)], ids=str)
 def test_the_limit_of_ten_is_kept(tagged: Tagged, write: Write, others: int, ours: int) -> None:
-    """The server refuses an eleventh. Keyhole's give way, the least important first."""
+    """S3 refuses an eleventh tag. Keyhole omits its own tags, the least important ones first."""
     tagged.put(UNSAFE)
     foreign = {f"team-{number}": "x" for number in range(others)}
     tagged.tag(foreign)
@@ -129,18 +129,18 @@ def test_the_limit_of_ten_is_kept(tagged: Tagged, write: Write, others: int, our
 
 
 def test_the_etag_stays_and_the_time_of_modification_does_not(tagged: Tagged, write: Write) -> None:
-    """RGW 16.2 does this, unlike S3: an audit scans tagged objects once more, and then keeps the verdict."""
+    """RGW 16.2 changes the modification time, unlike S3. An audit scans tagged objects again, once."""
     # Given an object that was scanned and tagged
     tagged.put(SAFE)
     before = tagged.listed()
     assert write(tagged.scan()) is TagOutcome.WRITTEN
-    # Then it is listed as modified, but not as another
+    # Then its listed modification time has changed, but not its ETag
     after = tagged.listed()
     assert before.last_modified
     assert after.last_modified
     assert after.last_modified > before.last_modified
     assert after.etag == before.etag
-    # And when it is scanned again, its tags are right, and no audit need look at it a third time
+    # And after a second scan, its tags are still right, and a further audit skips it
     report = tagged.scan()
     assert write(report) is TagOutcome.UNCHANGED
     assert still_stands(report, tagged.listed(), report.ruleset)
@@ -149,7 +149,7 @@ def test_the_etag_stays_and_the_time_of_modification_does_not(tagged: Tagged, wr
 @pytest.mark.usefixtures("versioned")
 class TestVersions:
     def test_each_has_tags_of_its_own(self, tagged: Tagged, write: Write, recorded: RecordingProxy) -> None:
-        """Nothing can take a version's place, so no HEAD is spent on it."""
+        """No object can take a version's place, so Keyhole sends no HEAD request."""
         old, new = tagged.put(UNSAFE), tagged.put(SAFE)
         reports = {version: tagged.scan(version) for version in (old, new)}
         for report in reports.values():
@@ -160,7 +160,7 @@ class TestVersions:
         assert tagged.tags()["keyhole-status"] == "safe"
 
     def test_what_was_the_current_one_is_tagged_below_a_newer_one(self, tagged: Tagged, write: Write) -> None:
-        """Also where the scan was not told of a version."""
+        """This is also true if the scan was not given a version."""
         old = tagged.put(UNSAFE)
         report = tagged.scan()
         tagged.put(SAFE)
@@ -180,7 +180,7 @@ class TestAnotherObject:
     def test_one_replaced_between_look_and_write_loses_our_tags_again(
         self, tagged: Tagged, write: Write, recorded: RecordingProxy
     ) -> None:
-        """For a moment `safe` stood on it."""
+        """The new object is tagged `safe` for a moment."""
         tagged.put(SAFE)
         report = tagged.scan()
 

@@ -1,4 +1,4 @@
-"""The demo's samples in a real S3: the verdicts of local files, in the same number of requests."""
+"""The demo's samples in a real S3 get the same verdicts as local files, with the same number of requests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-#: The fields of a report about the place and the time, not about the image.
+#: The fields of a report that depend on the place and the time, not on the image.
 WHERE_AND_WHEN = {
     *("target", "bucket", "key", "version_id", "etag", "last_modified"),
     *("requests", "elapsed_ms", "cpu_ms", "scanned_at"),
 }
-#: An object without a byte has no range to ask for: obstore's try, boto3's, and one without a range.
+#: An object of 0 bytes has no valid range: obstore's request, boto3's request, and a request without a range.
 REQUESTS_FOR_NOTHING = 3
 
 
 def what(report: Report) -> dict[str, object]:
-    """What a report says of the object, and of what lies in it."""
+    """The report on an object and on its members, without the fields that depend on the place."""
     return report.model_dump(exclude=WHERE_AND_WHEN) | {"members": [what(one) for one in report.members]}
 
 
@@ -40,17 +40,18 @@ def test_a_sample_is_what_it_is_as_a_file(
     image = sample.build()
     s3.put_object(Bucket=bucket, Key=sample.key, Body=image.to_bytes())
     file = image.write_to(tmp_path / "image")
-    # When both are scanned
+    # When Keyhole scans both
     report = scan_s3(access, bucket, sample.key, None, ScanSettings())
     local = scan_path(file, ScanSettings())
-    # Then the object's verdict is the file's
+    # Then both get the same verdict
     assert report.status is sample.verdict
     assert what(report) == what(local)
-    # And the server was asked as often as the report says, and by obstore alone where it can name the key
+    # And the server received as many requests as the report states, from obstore only if it can request the
+    # key
     assert report.requests == len(recorded.requests)
     assert report.requests == (local.requests if image.size else REQUESTS_FOR_NOTHING)
     agents = {request.headers["user-agent"].split("/")[0] for request in recorded.requests}
     if image.size:
         assert agents == ({"keyhole"} if can_name(sample.key) else {"Boto3"})
-    # The server's memory is this machine's.
+    # Server and tests share this machine's memory.
     s3.delete_object(Bucket=bucket, Key=sample.key)

@@ -1,4 +1,4 @@
-"""Keyhole's access to a test's server, independent of the machine's AWS settings."""
+"""Keyhole's S3 client for a test server, independent of the machine's AWS settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import pytest
 from keyhole.sources.s3 import S3Access
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-#: Settings that a machine may have and that decide how S3 is reached.
+#: AWS settings of the environment that decide how a client reaches S3.
 FOREIGN = [
     *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"),
@@ -31,7 +31,9 @@ def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 def s3_access(
     url: str, *, expected_bucket_owner: str | None = None, requester_pays: bool = False, **variables: str
 ) -> Iterator[S3Access]:
-    """The access to the server at `url`, with credentials that it accepts, unless others are given."""
+    """Yield a client of the server at `url`, with credentials that the server accepts, unless others are
+    given.
+    """
     with pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, **(variables or CREDENTIALS))
         access = S3Access(
@@ -41,7 +43,7 @@ def s3_access(
             expected_bucket_owner=expected_bucket_owner,
             requester_pays=requester_pays,
         )
-        client = access.client  # it reads the credentials now
+        client = access.client  # the client reads the credentials now
     try:
         yield access
     finally:

@@ -1,16 +1,16 @@
-"""A relay to an AMQP broker whose connections can break as on a network. It counts clients' heartbeats."""
+"""A relay to an AMQP broker. It can break connections in ways a network does, and counts heartbeats."""
 
 import socket
 import threading
 from contextlib import suppress
 
-#: A frame of the protocol: its type is the first of seven bytes, its length the last four.
+#: An AMQP frame: the first byte is the frame's type, the last four bytes of seven are its length.
 HEARTBEAT = 8
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
 class AmqpRelay:
-    """A relay that listens on a free port of the loopback until it is closed."""
+    """A relay that listens on a free port of the loopback interface until it is closed."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -24,7 +24,7 @@ class AmqpRelay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Cut all connections."""
+        """Close all connections."""
         for end in self._ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -32,13 +32,13 @@ class AmqpRelay:
         self._ends.clear()
 
     def lose_clients(self) -> None:
-        """Cut the clients off without the server noticing, as when a host or the network fails."""
+        """Drop the clients' connections without telling the server, as a failed host or network does."""
         for end in self._ends[::2]:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def go_silent(self) -> None:
-        """Pass on nothing that the server sends."""
+        """Stop passing on the server's bytes."""
         self._open.clear()
 
     def close(self) -> None:

@@ -1,18 +1,19 @@
-"""Runs Ceph's RGW, a real S3 server, for a test run: a monitor, an OSD that keeps all in memory, a gateway.
+"""Runs Ceph's RGW, a real S3 server, for a test run: a monitor, an OSD in memory, and a gateway.
 
-It uses Debian's packages `radosgw ceph-mon ceph-osd ceph-common` (16.2). The processes belong to the user
-who runs the tests, root or not; they use one folder and free ports of the loopback, with cephx on. A cluster
-starts in two seconds and takes 130 MB. With the default settings it takes 13 seconds, because a new cluster
-agrees on some ten changes, one by one, and its monitor waits a second before each to gather more
-(`paxos propose interval`). Deleted data is freed within a second, not hours (`rgw gc`), and an answer with a
-body comes in 5 ms, not 45 (`tcp_nodelay`).
+It uses Debian's packages `radosgw ceph-mon ceph-osd ceph-common` (16.2). The processes run as the user who
+runs the tests, root or not. They use one folder and free ports of the loopback interface, with cephx enabled.
+A cluster starts in two seconds and uses 130 MB. With the default settings the start takes 13 seconds, because
+a new cluster agrees on about ten changes, one after the other, and its monitor waits a second before each
+change to collect more (`paxos propose interval`). Deleted data is freed within a second instead of hours
+(`rgw gc`). An answer with a body takes 5 ms instead of 45 (`tcp_nodelay`).
 
-Each process is killed when the thread that started it ends for any reason (`setpriv --pdeathsig`, of
-util-linux), so start it from the main thread. If pytest is killed by SIGKILL, a folder of 40 MB is left
-behind, but no process.
+The system kills each process when the thread that started it ends (`setpriv --pdeathsig`, of util-linux), so
+start the cluster from the main thread. If pytest is killed with SIGKILL, a folder of 40 MB remains, but no
+process.
 
-A bug in 16.2.15 that tests must avoid: with a notification to AMQP that waits for the broker's confirmation,
-or a persistent one, DeleteObjects aborts the whole gateway. Ack level `none` is fine, and so is DeleteObject.
+Tests must avoid a bug in 16.2.15. DeleteObjects aborts the gateway if the bucket has a persistent
+notification to AMQP, or one that waits for the broker's confirmation. Ack level `none` has no such problem,
+and neither has DeleteObject.
 """
 
 import os
@@ -45,13 +46,13 @@ COMMANDS = (
 )
 PACKAGES = "radosgw ceph-mon ceph-osd ceph-common"
 
-#: Seconds that any step may take before the start has failed; long, because a busy machine is slow.
+#: The timeout of each step of the start, in seconds. It is long, because a busy machine is slow.
 PATIENCE = 120.0
 POLL_SECONDS = 0.02
 #: How many lines of each log an error shows.
 LOG_LINES = 15
 
-#: The gateway takes a bucket's name from the host name if that is a subdomain of this host.
+#: If the host name of a request is a subdomain of this host, RGW takes the bucket's name from it.
 DNS_NAME = "s3.test"
 
 #: The permissions of each user within the cluster.
@@ -62,7 +63,8 @@ CAPABILITIES: Mapping[str, Mapping[str, str]] = {
     "client.rgw.a": {"mon": "allow rw", "osd": "allow rwx"},
 }
 
-#: With `{folder}`, `{fsid}` and the ports that must be known in advance. The OSD uses free ones in 6800-7300.
+#: The configuration, with `{folder}`, `{fsid}` and the ports that must be known in advance. The OSD uses free
+#: ports in 6800-7300.
 CONFIGURATION = """\
 [global]
 fsid = {fsid}
@@ -112,7 +114,8 @@ rgw gc processor period = 1
 class CephRgw:
     """A running gateway. It accepts the credentials of `tests.servers.access`.
 
-    `secure_url` is its URL with TLS, and the file `ca` its CA. A bucket's name may also precede `DNS_NAME`.
+    `secure_url` is its URL with TLS, and `ca` the file with the CA's certificate. A bucket's name can also be
+    a subdomain of `DNS_NAME`.
     """
 
     url: str
@@ -122,7 +125,7 @@ class CephRgw:
     gateway: "Gateway"
 
     def add_user(self, name: str, access_key: str, secret_key: str) -> None:
-        """Create an S3 user without permissions for other users' buckets."""
+        """Create an S3 user who cannot use other users' buckets."""
         self.cluster.run(
             "radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}",
             f"--access-key={access_key}", f"--secret={secret_key}",
@@ -130,12 +133,12 @@ class CephRgw:
 
 
 class Cluster:
-    """Ceph's programs in one folder, with one configuration."""
+    """A folder with one configuration, in which Ceph's programs run."""
 
     def __init__(self, folder: Path, fsid: str) -> None:
         self.folder, self.fsid = folder, fsid
         self._conf = folder / "ceph.conf"
-        # Each program would also use the options in CEPH_ARGS.
+        # Each program would also use options from CEPH_ARGS.
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("CEPH_")}
 
     def configure(self, *, mon_port: int, rgw_port: int, tls_port: int, certificate: Path) -> None:
@@ -157,7 +160,7 @@ class Cluster:
             self.run("ceph-authtool", keyring, "--gen-key", "-n", name, *caps)
 
     def run(self, program: str, *arguments: str | Path) -> None:
-        """Run one of the programs to its end. The program itself waits for what it needs from the cluster."""
+        """Run a program to its end. The program itself waits until the cluster is ready for it."""
         try:
             done = subprocess.run(
                 [program, "--conf", self._conf, *arguments],
@@ -175,9 +178,9 @@ class Cluster:
 
     @contextmanager
     def daemon(self, program: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """Keep one of the programs running, in a session of its own, so that only the tests get Ctrl-C.
+        """Run a program in its own session, so that Ctrl-C reaches only the tests.
 
-        It is killed at the end, because its data is not needed any longer.
+        It is killed at the end, because its data is no longer needed.
         """
         with (self.folder / f"{program}.out").open("wb") as output:
             process = subprocess.Popen(
@@ -195,7 +198,7 @@ class Cluster:
             process.wait()
 
     def failure(self, sentence: str) -> RuntimeError:
-        """An error with the ends of all logs."""
+        """Return an error that contains the last lines of all logs."""
         logs = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
         ends = {log.name: log.read_text(errors="replace").splitlines()[-LOG_LINES:] for log in sorted(logs)}
         return RuntimeError(
@@ -204,19 +207,19 @@ class Cluster:
 
 
 class Gateway:
-    """The process that speaks S3. It can be killed and started again; the OSD keeps the objects."""
+    """The gateway process. It can be killed and started again. The OSD keeps the objects."""
 
     def __init__(self, cluster: Cluster, port: int) -> None:
         self._cluster, self._port = cluster, port
         self._running = ExitStack()
 
     def start(self) -> None:
-        """Start it, and wait until it accepts connections."""
+        """Start the gateway, and wait until it accepts connections."""
         process = self._running.enter_context(self._cluster.daemon("radosgw", "-n", "client.rgw.a"))
         _await_port(self._cluster, process, self._port)
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the gateway."""
         self._running.close()
 
 
@@ -225,7 +228,7 @@ def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
     """Run a cluster in an empty folder. If Ceph is not installed, the test is skipped; in CI it fails.
 
     Raises:
-        RuntimeError: The cluster does not start; the message has the ends of its logs.
+        RuntimeError: The cluster does not start. The message contains the last lines of its logs.
     """
     missing = [command for command in COMMANDS if shutil.which(command) is None]
     if missing:
@@ -248,7 +251,7 @@ def ceph_rgw(folder: Path) -> Iterator[CephRgw]:
         daemons.callback(gateway.kill)
         gateway.start()
         yield rgw
-    # Useless to readers of the logs.
+    # These warnings do not help readers of the logs.
     shutil.rmtree(folder / "mon")
 
 

@@ -12,9 +12,9 @@ from cryptography.x509.oid import NameOID
 
 
 def certify(certificate_file: Path, key_file: Path) -> None:
-    """A self-signed certificate for 127.0.0.1."""
+    """Write a self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
-    # OpenSSL looks an issuer up by its name, and takes the first of several.
+    # OpenSSL finds an issuer by its name, and uses the first of several certificates with that name.
     common_name = f"a server of a test, {uuid4().hex}"
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     address = x509.IPAddress(IPv4Address("127.0.0.1"))

@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and servers' certificates that it signs."""
+"""A certificate authority for one test, and the server certificates that it signs."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -14,14 +14,14 @@ LIFETIME = timedelta(days=1)
 
 
 class Authority(NamedTuple):
-    """A CA: the file with its certificate, and the key that it signs with."""
+    """A CA: the file with its certificate, and the key with which it signs."""
 
     file: Path
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
     def sign(self, *names: str) -> Path:
-        """A file with a key and a certificate for a server with these names, one of which is an address."""
+        """Write a key and a certificate for these names, which include one address, to a file."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = []
         for name in names:
@@ -44,7 +44,7 @@ class Authority(NamedTuple):
 
 
 def make_authority(folder: Path, name: str = "ca") -> Authority:
-    """Make a CA whose certificate is in a folder."""
+    """Make a CA, and write its certificate to a folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} of a test")])
     certificate = (

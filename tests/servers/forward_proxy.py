@@ -1,8 +1,8 @@
-"""A forward proxy such as companies use: it takes requests for whole URLs and CONNECT, and records each.
+"""A forward proxy like those in companies. It accepts absolute URLs and CONNECT, and records each request.
 
-It sends the requests for every host to the one server that it was given, so names need not resolve. If
-`bucket_in` is a host, the proxy moves a bucket's name before that host into the path, as virtual-hosted
-servers do.
+It sends all requests to the server that it was started with, so host names need not resolve. If `bucket_in`
+is a host, the proxy moves the bucket's name from the host name into the path, as S3 servers with virtual
+hosting do.
 """
 
 import socket
@@ -17,11 +17,11 @@ PIECE_BYTES = 64 * 1024
 
 
 class ForwardProxy:
-    """The proxy's records: the URLs that it was asked for, and the `host:port` of each CONNECT."""
+    """The proxy's records: the URLs that clients requested, and the `host:port` of each CONNECT."""
 
     def __init__(self, upstream: str | None, bucket_in: str | None) -> None:
         place = urlsplit(upstream or "")
-        #: `None` if it has no server and refuses all requests.
+        #: `None` if the proxy refuses all requests.
         self.upstream = (str(place.hostname), int(place.port or 0)) if upstream else None
         self.bucket_in = bucket_in
         self.url = ""
@@ -29,7 +29,7 @@ class ForwardProxy:
         self.authorizations: list[str] = []
 
     def path(self, url: str) -> str:
-        """The path to ask the server for."""
+        """Return the path to request from the server."""
         place = urlsplit(url)
         path = url.partition("://")[2].partition("/")[2]
         bucket = str(place.hostname).removesuffix(f".{self.bucket_in}")
@@ -64,7 +64,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 answers.join()
 
     def _request(self) -> bytes:
-        """The next request as the server should see it; nothing at the end of the connection."""
+        """Return the next request as the server should receive it; empty if the connection has ended."""
         line = self.rfile.readline()
         if not line:
             return b""
@@ -97,7 +97,10 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def forward_proxy(upstream: str | None, *, bucket_in: str | None = None) -> Iterator[ForwardProxy]:
-    """Run the proxy in threads, on a free port of the loopback; without a server it refuses all."""
+    """Run the proxy in threads, on a free port of the loopback interface.
+
+    Without a server it refuses all requests.
+    """
     proxy = ForwardProxy(upstream, bucket_in)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -1,4 +1,4 @@
-"""A TCP relay to a server on the loopback. It can hold back what clients send, and terminate their TLS."""
+"""A TCP relay to a server on the loopback interface. It can delay clients' bytes, and terminate TLS."""
 
 import asyncio
 import ssl
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: How many bytes are passed on at once.
+#: The maximum number of bytes that the relay reads at once.
 CHUNK = 1 << 16
 
 
 class Gate:
-    """A relay on a free port, in an event loop of its own. It disconnects clients if the server is away.
+    """A relay on a free port, with its own event loop. If the server is not running, it disconnects clients.
 
     Args:
-        target: The server's port. The server may stop and start again.
-        certificate: Files with a certificate and its key: clients use TLS, and the server does not.
+        target: The server's port. The server can stop and start again.
+        certificate: Files with a certificate and its key. If given, clients use TLS, and the server does not.
     """
 
     def __init__(self, target: int, certificate: tuple[Path, Path] | None = None) -> None:
@@ -33,25 +33,25 @@ class Gate:
         self.port = 0
 
     def hold(self) -> None:
-        """Hold back what clients send from now on."""
+        """From now on, do not pass on what clients send."""
         self._held.clear()
         self._loop.call_soon_threadsafe(self._open.clear)
 
     def await_held(self, timeout: float = 30.0) -> None:
-        """Wait until a client sends something that is held back."""
+        """Wait until the relay holds back something from a client."""
         assert self._held.wait(timeout), "no client says anything"
 
     def release(self) -> None:
-        """Pass on what is held back, and hold nothing back until `hold`."""
+        """Pass on everything that was held back, and what clients send from now on."""
         self._loop.call_soon_threadsafe(self._open.set)
 
     def start(self) -> None:
-        """Start to listen."""
+        """Start listening."""
         self._thread.start()
         self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
     def close(self) -> None:
-        """Cut all connections, and stop listening."""
+        """Close all connections, and stop listening."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -68,7 +68,7 @@ class Gate:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # the loop's next iteration closes the transports
+        await asyncio.sleep(0)  # in its next iteration, the loop closes the transports
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
@@ -98,7 +98,7 @@ class Gate:
 
 @contextmanager
 def gate(target: int, certificate: tuple[Path, Path] | None = None) -> Iterator[Gate]:
-    """Run one."""
+    """Run a relay."""
     opened = Gate(target, certificate)
     opened.start()
     try:

@@ -1,8 +1,8 @@
-"""A model of S3's objects and their tags, with a client's methods, in which any request can fail.
+"""A model of S3's objects and tags with the methods of boto3's client. Every request can fail.
 
-It answers the requests of `keyhole.results.tag_writer` as S3 does, in some microseconds each, so that a test
-can try thousands of orders. It calls `before` with each request. `before` may change objects, and it returns
-the request's fault.
+It answers the requests of `keyhole.results.tag_writer` as S3 does, in a few microseconds each, so that a test
+can try thousands of orders of events. The model calls `before` for each request. `before` can change objects,
+and returns the fault of the request or `None`.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ class Fault(Enum):
     SLOW_DOWN = (503, "SlowDown")
     DENIED = (403, "AccessDenied")
     EXPIRED = (400, "ExpiredToken")
-    #: The connection ends before the server has the request.
+    #: The connection ends before the server receives the request.
     RESET = "reset"
-    #: The request takes effect, and the answer is lost.
+    #: The request takes effect, but its answer is lost.
     ANSWER_LOST = "answer_lost"
-    #: The request takes effect, and the server answers that it failed.
+    #: The request takes effect, but the server reports a failure.
     ANSWER_WRONG = "answer_wrong"
-    #: The request takes effect, and the answer has a header in which botocore's parser finds no valid number.
+    #: The request takes effect, but a header of the answer has no valid number, so botocore's parser raises.
     SENSELESS = "senseless"
-    #: The client stops waiting for the answer. The request takes effect later, on the object of that moment.
+    #: The client times out. The request takes effect later, on the object that exists then.
     LATE = "late"
 
 
 class Killed(BaseException):
-    """The process that sends the request is killed."""
+    """Raised when the process that sends the request is killed."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Stored:
 
 
 class ModelS3:
-    """One key of a bucket. `versions` has its versions, the latest last; without versioning, at most one."""
+    """One key of a bucket. `versions` contains its versions, oldest first; at most one without versioning."""
 
     def __init__(self, *, versioned: bool) -> None:
         self.versioned = versioned
@@ -62,21 +62,21 @@ class ModelS3:
         self._late: list[Callable[[], object]] = []
         self._count = 0
 
-    # Actions of others
+    # Actions of other clients
 
     def put(self, body: bytes, tags: dict[str, str] | None = None) -> Stored:
-        """Upload."""
+        """Upload an object."""
         self._count += 1
         stored = Stored(body, f"v{self._count}" if self.versioned else None, dict(tags or {}))
         self.versions = [*self.versions, stored] if self.versioned else [stored]
         return stored
 
     def delete(self) -> None:
-        """Delete the latest version for good."""
+        """Delete the latest version permanently."""
         del self.versions[-1:]
 
     def take_effect(self) -> None:
-        """Let late requests take effect."""
+        """Let the late requests take effect."""
         late, self._late = self._late, []
         for act in late:
             act()
@@ -139,7 +139,7 @@ class ModelS3:
         raise _error(status, code, operation)
 
     def find(self, version_id: str | None) -> Stored | None:
-        """A version; by default the latest."""
+        """Return a version; by default the latest."""
         if not version_id:
             return self.current
         return next((stored for stored in self.versions if stored.version_id == version_id), None)

@@ -1,4 +1,4 @@
-"""Lets time pass in moto's SQS without waiting."""
+"""Ends visibility timeouts in moto's SQS without waiting."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from moto.sqs.models import sqs_backends
 
 
 def let_visibility_lapse(queue_urls: Sequence[str]) -> None:
-    """End the visibility timeout of all messages in these queues.
+    """End the visibility timeout of all messages in all queues.
 
-    All of moto's servers in a process share their queues.
+    All moto servers in a process share their queues.
     """
     names = {url.rpartition("/")[2] for url in queue_urls}
     for regions in sqs_backends.values():

@@ -1,8 +1,8 @@
 """Runs a real RabbitMQ, from Debian's package `rabbitmq-server`, as a process of the tests.
 
-All its files are in one temporary folder: data, log, the cookie (in HOME), the certificate. Its ports,
-including that of its epmd (Erlang's port mapper), are free ports of the loopback, so that it does not
-interfere with another RabbitMQ on the machine. It runs as the user who runs the tests, root or not.
+All its files are in one temporary folder: data, log, the cookie (in HOME), the certificate. Its ports, and
+the port of its epmd (Erlang's port mapper), are free ports of the loopback interface. It does not interfere
+with another RabbitMQ on the machine. It runs as the user who runs the tests, root or not.
 """
 
 import json
@@ -23,25 +23,26 @@ from tests.ports import free_port
 from tests.servers.certificate import certify
 from tests.tools import give_up
 
-#: The script itself. The one in the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
+#: The server's own script. The script on the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-#: Seconds that a start or an orderly end may take. A start takes 3 on a quiet machine.
+#: Timeout for a start or an orderly stop, in seconds. A start takes 3 seconds on an idle machine.
 PATIENCE = 60.0
-#: A process started with this ends with the thread that started it, even if pytest is killed (util-linux).
+#: The prefix of a command that ends with the thread that started it, even if pytest is killed (util-linux).
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 USER, PASSWORD = "guest", "guest"
-#: In addition to the default one, a virtual host whose name must be quoted in URLs.
+#: A second virtual host. Its name must be percent-encoded in URLs.
 VHOSTS = ("/", "keyhole", "a/b c")
-#: A virtual host whose queues are quorum queues, unless they are exclusive.
+#: A virtual host in which all queues except exclusive ones are quorum queues.
 QUORUM_VHOST = "quorum"
-#: Two threads that wait without using CPU, only the loopback, and the port mapper that already runs.
+#: Erlang's options: two scheduler threads that wait without using CPU, only the loopback interface, and the
+#: port mapper that already runs.
 ERLANG_OPTIONS = (
     "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none"
 )
 
 
 class RabbitMQ:
-    """A server in a folder, which can be stopped, killed and started again on the same data and ports."""
+    """A server in a folder. It can be stopped, killed and started again with the same data and ports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,12 +54,12 @@ class RabbitMQ:
         certify(self.ca, folder / "key.pem")
 
     def url(self, vhost: str = "/", *, scheme: str = "amqp") -> str:
-        """Its URL, for the user with all permissions."""
+        """The server's URL, for the user with all permissions."""
         port = self.tls_port if scheme == "amqps" else self.port
         return f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}/{quote(vhost, safe='')}"
 
     def connection(self, vhost: str = "/") -> amqp.Connection:
-        """A connection for the test's own requests. The test closes it."""
+        """A connection for the test's own requests. The caller closes it."""
         connection = amqp.Connection(
             f"127.0.0.1:{self.port}", USER, PASSWORD, virtual_host=vhost, connect_timeout=PATIENCE
         )
@@ -72,14 +73,14 @@ class RabbitMQ:
             yield channel
 
     def control(self, *command: str) -> str:
-        """The output of a command of its administration tool, which tells more than AMQP does."""
+        """Return the output of a command of the administration tool, which reports more than AMQP does."""
         node = self._env["RABBITMQ_NODENAME"]
         tool = [str(SERVER.parent / "rabbitmqctl"), "--node", node, "--quiet", *command]
         return subprocess.run(tool, env=self._env, capture_output=True, text=True, check=True).stdout
 
     @contextmanager
     def port_mapper(self) -> Iterator[None]:
-        """Run the epmd that a start needs, for as long as the server may be started."""
+        """Run epmd, which a start needs, as long as the server can be started."""
         process = subprocess.Popen(
             [*WITH_US, "epmd", "-port", self._env["ERL_EPMD_PORT"], "-address", "127.0.0.1"],
             env=self._env,
@@ -95,7 +96,7 @@ class RabbitMQ:
             process.wait()
 
     def start(self) -> None:
-        """Start it, and wait until it accepts connections."""
+        """Start the server, and wait until it accepts connections."""
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 [*WITH_US, SERVER],
@@ -110,20 +111,23 @@ class RabbitMQ:
         assert self._process.poll() is None, (self.folder / "output").read_text()
 
     def add_quorum_vhost(self) -> None:
-        """Add it; definitions of RabbitMQ 3.10 do not."""
+        """Add the virtual host.
+
+        RabbitMQ 3.10 cannot import one with this queue type from its definitions file.
+        """
         if QUORUM_VHOST not in self.control("list_vhosts").split():
             self.control("add_vhost", QUORUM_VHOST, "--default-queue-type", "quorum")
             self.control("set_permissions", "--vhost", QUORUM_VHOST, USER, ".*", ".*", ".*")
 
     def stop(self) -> None:
-        """End it as a service manager does."""
+        """Stop the server as a service manager does."""
         assert self._process is not None
         self._process.terminate()
         self._process.wait(PATIENCE)
         self.kill()
 
     def kill(self) -> None:
-        """Kill all that is left of it."""
+        """Kill the server's remaining processes."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -131,11 +135,11 @@ class RabbitMQ:
             self._process = None
 
     def freeze(self) -> None:
-        """Stop all its threads; its connections stay open."""
+        """Stop all threads of the server. Its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it continue."""
+        """Let the server continue."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -179,7 +183,8 @@ def _environment(folder: Path, *, epmd_port: int, distribution_port: int) -> dic
         "RABBITMQ_NODENAME": "keyhole@localhost",
         "RABBITMQ_DIST_PORT": str(distribution_port),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_OPTIONS,
-        # With this the script becomes the server, as under systemd; else it would wait for the server.
+        # With this option the script is replaced by the server, as under systemd. Otherwise it would wait for
+        # the server.
         "NOTIFY_SOCKET": os.devnull,
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""moto's server over HTTP. A test decides before each request what happens and whether the request fails."""
+"""moto's server over HTTP. Before each request, a test decides what happens and whether the request fails."""
 
 import logging
 import socket
@@ -12,12 +12,15 @@ from werkzeug.serving import make_server
 
 from tests.servers.model_s3 import Fault
 
-#: Requests that are not Keyhole's have this header; `before` is not called for them.
+#: The test's own requests have this header. `before` is not called for them.
 OTHERS = "X-Others"
 
 
 class RacingMoto:
-    """A WSGI application around moto's. `before` is called with the number of each of Keyhole's requests."""
+    """A WSGI application that calls `before`, with the number of the request, for each of Keyhole's requests.
+
+    moto then answers the request.
+    """
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -48,8 +51,8 @@ class RacingMoto:
 
 @contextmanager
 def racing_moto() -> Iterator[RacingMoto]:
-    """Run it in a thread, on a free port of the loopback."""
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # or it logs every request
+    """Run the server in a thread, on a free port of the loopback interface."""
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # otherwise it logs every request
     application = RacingMoto()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]  # a threaded one has it

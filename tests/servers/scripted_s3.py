@@ -1,7 +1,8 @@
-"""A small S3 over real sockets that answers ranged GETs as a test scripts it.
+"""A small S3 over real sockets that answers ranged GETs as a test specifies.
 
-It keeps sparse images, so an object of many GiB costs nothing until it is sent. A test puts objects, scripts
-faults for the first requests or for all, and then reads which requests came and how much was sent.
+It stores sparse images, so an object of many GiB needs no memory until it is sent. A test puts objects,
+specifies faults for the first requests or for all requests, and then reads the recorded requests and the
+number of bytes sent.
 """
 
 import re
@@ -26,8 +27,8 @@ LAST_MODIFIED = "Fri, 01 May 2026 12:00:00 GMT"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 PIECE_BYTES = 64 * 1024
-#: The send buffer in bytes. It is small, so that the client has read all but some hundred kilobytes of what
-#: counts as sent.
+#: The send buffer in bytes. It is small, so that the client has read all of the bytes counted as sent, except
+#: some hundred kilobytes.
 SEND_BUFFER_BYTES = 64 * 1024
 
 
@@ -42,7 +43,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer. Its body is the bytes `span` of `image`. The connection ends after `breaks_at` of them."""
+    """An answer. Its body is the bytes `span` of `image`. The connection ends after `breaks_at` bytes."""
 
     status: int
     headers: dict[str, str]
@@ -53,12 +54,12 @@ class Answer:
     chunked: bool = False
 
 
-#: Turns the correct answer into another one.
+#: A function that turns the correct answer into a faulty one.
 Fault = Callable[[Request, Answer], Answer]
 
 
 class ScriptedS3:
-    """The server's objects, its script, and its records."""
+    """The server's objects, its faults, and its records."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -70,7 +71,8 @@ class ScriptedS3:
         self._objects: dict[tuple[str, str], Stored] = {}
         self._faults: Iterator[Fault] = repeat(right)
         self.requests: list[Request] = []
-        # A new list for each test: an answer that no client reads may still be sent when the next one begins.
+        # Each test gets a new list: the answer to a client that reads nothing can still be sending when the
+        # next test begins.
         self.sent: list[int] = []
 
     def put(
@@ -82,7 +84,7 @@ class ScriptedS3:
         version_id: str | None = None,
         etag: str | None = None,
     ) -> str:
-        """Store an object in a bucket, or replace an earlier one, and return its ETag."""
+        """Store an object in a bucket, replacing an earlier one, and return its ETag."""
         image = content if isinstance(content, Image) else Image.of(len(content), [(0, content)])
         digest = md5(repr((image.size, image.pieces)).encode(), usedforsecurity=False).hexdigest()
         stated = etag or f'"{digest}"'
@@ -90,22 +92,22 @@ class ScriptedS3:
         return stated
 
     def script(self, *faults: Fault, then: Fault | None = None) -> None:
-        """Answer the next requests with one fault each, and all further ones with `then`, or correctly."""
+        """Answer the next requests with one fault each, and all later ones with `then`, or correctly."""
         self._faults = chain(faults, repeat(then or right))
 
     def answer(self, request: Request) -> Answer:
-        """Record the request, and answer it as the script says."""
+        """Record the request, and answer it correctly or with the next fault."""
         with self._lock:
             self.requests.append(request)
             return next(self._faults)(request, self.right_answer(request))
 
     @property
     def bytes_sent(self) -> int:
-        """How many bytes of bodies were sent or are in a buffer."""
+        """The number of bytes of bodies that were sent or are in a buffer."""
         return sum(self.sent)
 
     def right_answer(self, request: Request) -> Answer:
-        """The answer of S3."""
+        """The answer that S3 would give."""
         stored = self._objects.get((request.bucket, request.key))
         if stored is None:
             return refusal(404, "NoSuchKey")
@@ -170,7 +172,7 @@ def break_off(after: int) -> Fault:
 
 
 def state(**headers: str | None) -> Fault:
-    """Replace the correct headers, or remove those that are `None`; in header names, `_` means `-`."""
+    """Replace headers of the answer, or remove them if `None`. In header names, `_` means `-`."""
 
     def fault(_: Request, answer: Answer) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -199,7 +201,7 @@ def in_chunks(_: Request, answer: Answer) -> Answer:
 
 
 def send_too_much(_: Request, answer: Answer) -> Answer:
-    """Claim to answer the requested range, but send everything from its start on."""
+    """Announce the requested range, but send everything from its start to the object's end."""
     return replace(answer, span=range(answer.span.start, answer.image.size))
 
 
@@ -231,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._send_body(answer, sent)
         except ConnectionError:
-            self.close_connection = True  # the client has read all it wants
+            self.close_connection = True  # the client has read as much as it wanted
 
     def _send_body(self, answer: Answer, sent: list[int]) -> None:
         if self.command == "HEAD":
@@ -255,12 +257,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: Any) -> None:
-        """Ignore a client that closes the connection during the answer: some tests do so on purpose."""
+        """Ignore clients that close the connection during an answer, because some tests do so."""
 
 
 @contextmanager
 def scripted_s3(certificate: Path | None = None) -> Iterator[ScriptedS3]:
-    """Run the server in a thread, on a free port of the loopback; with TLS if a certificate is given."""
+    """Run the server in a thread, on a free port of the loopback interface; with a certificate, with TLS."""
     s3 = ScriptedS3()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
     s3.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""A real sentinel, Debian's, that watches a Redis that the tests start."""
+"""A real Sentinel, from Debian, that monitors a Redis of the tests."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.servers.redis_server import PASSWORD, REDIS, RedisServer
 
 @contextmanager
 def sentinel(primary: RedisServer) -> Iterator[int]:
-    """Yield the port of a sentinel that watches a primary under the name `keyhole`."""
+    """Yield the port of a Sentinel that monitors a primary under the name `keyhole`."""
     port = free_port()
     configuration = primary.folder / f"sentinel-{port}.conf"
     configuration.write_text(

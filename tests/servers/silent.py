@@ -1,4 +1,4 @@
-"""A server that looks as if behind a firewall: it accepts connections but never answers, or accepts none."""
+"""A server that behaves as if a firewall were in front of it: it never answers."""
 
 import socket
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ def silent_server(*, swallows: bool = False) -> Iterator[int]:
     """Yield the port of a server that never calls `accept`.
 
     Args:
-        swallows: Its queue of connections is full, so that packets get no answer; otherwise the system makes
-            connections.
+        swallows: Whether the server's queue of connections is full, so that packets get no answer. Otherwise
+            the system accepts connections.
     """
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0 if swallows else 64))

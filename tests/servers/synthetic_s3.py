@@ -1,13 +1,13 @@
-"""A synthetic S3 for large audits: its buckets hold any number of objects, and filling them costs nothing.
+"""A synthetic S3 for large audits. Its buckets have any number of objects, and filling them costs nothing.
 
 It answers ListObjectsV2 (start-after, continuation-token, max-keys, prefix, encoding-type), GET and HEAD
-(Range, If-Match) over the loopback, some thousand requests a second. It runs in a process of its own, so that
-no test's threads slow it down. It counts its requests, holds answers back or slows them down, refuses every
-n-th request with 503, and lets a test change its objects.
+(Range, If-Match) over the loopback interface, some thousand requests per second. It runs in its own process,
+so that the threads of tests do not slow it down. It counts requests. It can hold answers back, delay them,
+and refuse every n-th request with 503. A test can change its objects.
 
-It is synthetic: keys are made from numbers, every object is the same small image, and it checks neither users
-nor signatures. It has no writes over HTTP, tags, versions, archives or permissions, and answers 501 to every
-S3 request not named above. Tests that depend on a server's own behaviour use Ceph's RGW or moto.
+The server makes keys from numbers, every object is the same small image, and it checks neither users nor
+signatures. It has no writes over HTTP, tags, versions, archives or permissions, and answers 501 to all S3
+requests that are not named above. Tests that depend on a server's own behaviour use Ceph's RGW or moto.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ from xml.sax.saxutils import escape
 
 from keyhole.builders import vdi
 
-#: The content of every object: a whole image about which one GET tells everything.
+#: The content of every object: a whole image that one GET decides.
 IMAGE = vdi(1024**3).to_bytes()
-#: The modification time of objects that were never replaced.
+#: The modification time of objects that were not replaced.
 MODIFIED = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PAGE_KEYS = 1000
 
 
 def key_name(number: int) -> str:
-    """The key of an object that a bucket was filled with."""
+    """The key of an object with which a bucket was filled."""
     return f"images/{number:09}.vdi"
 
 
 class SyntheticS3:
-    """The test's side of the server: each method is a command to its process, done when it returns.
+    """The test's side of the server. Each method sends a command to the process and waits until it is done.
 
     A kind of request is `LIST`, `GET`, `HEAD` or `other`.
     """
@@ -61,7 +61,7 @@ class SyntheticS3:
         self._command("fill", bucket=bucket, count=count)
 
     def put(self, bucket: str, key: str) -> None:
-        """Add an object, or replace one. The new one has another ETag and a later modification time."""
+        """Add or replace an object. The new object has another ETag and a later modification time."""
         self._command("put", bucket=bucket, key=key)
 
     def delete(self, bucket: str, key: str) -> None:
@@ -69,11 +69,11 @@ class SyntheticS3:
         self._command("delete", bucket=bucket, key=key)
 
     def counts(self) -> Mapping[str, int]:
-        """How many requests of each kind came, and how many in all were `refused`, since `forget`."""
+        """The number of requests of each kind, and of all `refused` requests, since `forget`."""
         return Counter(self._command("counts"))
 
     def gets(self) -> Mapping[str, int]:
-        """How many GETs came for each `bucket/key`, since `forget`."""
+        """The number of GETs for each `bucket/key` since `forget`."""
         return Counter(self._command("gets"))
 
     def forget(self) -> None:
@@ -85,23 +85,23 @@ class SyntheticS3:
         self._command("hold", kind=kind, containing=containing)
 
     def held(self) -> int:
-        """How many requests are held back whose client is still connected."""
+        """The number of requests that are held back and whose clients are still connected."""
         return int(self._command("held"))
 
     def release(self) -> None:
-        """Answer all requests that are held back, and hold none back until `hold`."""
+        """Answer all requests that were held back, and hold back no more until `hold`."""
         self._command("release")
 
     def slow_down(self, kind: str, seconds: float) -> None:
-        """Answer requests of this kind with a delay of this many seconds."""
+        """Delay answers to requests of this kind by this many seconds."""
         self._command("slow_down", kind=kind, seconds=seconds)
 
     def fail_every(self, n: int) -> None:
-        """Refuse every n-th request with 503 SlowDown; 0 refuses none."""
+        """Refuse every n-th request with 503 SlowDown. 0 refuses no request."""
         self._command("fail_every", n=n)
 
     def list_at_most(self, keys: int) -> None:
-        """List at most this many keys at once, even if a request asks for more."""
+        """List at most this many keys per request, even if the client requests more."""
         self._command("list_at_most", keys=keys)
 
     def _command(self, name: str, **arguments: object) -> Any:
@@ -120,7 +120,10 @@ class SyntheticS3:
 
 @contextmanager
 def synthetic_s3() -> Iterator[SyntheticS3]:
-    """Run it on a free port of the loopback. It ends when its standard input closes, so with this process."""
+    """Run the server on a free port of the loopback interface, until its standard input closes.
+
+    The input also closes when the tests' process ends.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "tests.servers.synthetic_s3"],
         stdin=subprocess.PIPE,
@@ -139,12 +142,12 @@ def synthetic_s3() -> Iterator[SyntheticS3]:
 
 @dataclass
 class Bucket:
-    """The keys in order: those that the bucket was filled with, less deleted ones, plus those put since."""
+    """The keys in order: those with which the bucket was filled, less deleted ones, plus later ones."""
 
     count: int
     deleted: set[str] = field(default_factory=set)
     added: list[str] = field(default_factory=list)
-    #: How many times each key was put.
+    #: How often each key was put.
     times_put: Counter[str] = field(default_factory=Counter)
 
     def put(self, key: str) -> None:
@@ -156,7 +159,7 @@ class Bucket:
         self.times_put[key] += 1
 
     def delete(self, key: str) -> None:
-        """Delete an object, if it is there."""
+        """Delete an object, if it exists."""
         if self._is_numbered(key):
             self.deleted.add(key)
         elif key in self:
@@ -169,7 +172,7 @@ class Bucket:
         return at < len(self.added) and self.added[at] == key
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
-        """The keys with a prefix that come after a key, in order."""
+        """The keys with a prefix that follow a key, in order."""
         numbers = range(self.count)
         at = max(bisect_left(numbers, prefix, key=key_name), bisect_right(numbers, after, key=key_name))
         at_added = max(bisect_left(self.added, prefix), bisect_right(self.added, after))
@@ -182,7 +185,7 @@ class Bucket:
         return etag(self.times_put[key])
 
     def modified(self, key: str) -> datetime:
-        """When an object was last modified."""
+        """The time of an object's last modification."""
         return MODIFIED + timedelta(seconds=self.times_put[key])
 
     def _is_numbered(self, key: str) -> bool:
@@ -192,7 +195,7 @@ class Bucket:
 
 @dataclass
 class Request:
-    """The parts of a request that matter here. Header names are in lower case."""
+    """The parts of a request that the server uses. Header names are in lower case."""
 
     method: str
     path: str
@@ -201,7 +204,7 @@ class Request:
 
     @classmethod
     def parse(cls, head: bytes) -> "Request":
-        """Parse what comes before the empty line."""
+        """Parse a request's head, without the empty line."""
         line, *fields = head.decode("latin-1").split("\r\n")
         method, target, _ = line.split(" ")
         path, _, query = target.partition("?")
@@ -215,14 +218,14 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """The kind under which the request is counted."""
+        """The kind by which the request is counted."""
         if self.method == "GET" and self.query.get("list-type") == "2":
             return "LIST"
         return self.method if self.method in {"GET", "HEAD"} and not self.query.keys() - {"x-id"} else "other"
 
 
 class Server:
-    """The buckets, the counts of requests, and how requests are answered."""
+    """The buckets, the counts of requests, and the commands that change answers."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, Bucket] = {}
@@ -263,7 +266,7 @@ class Server:
             transport.write(self.answer(request))
 
     def answer(self, request: Request) -> bytes:
-        """The answer of S3."""
+        """Return the answer that S3 would give."""
         name, _, key = request.path.partition("/")
         bucket = self.buckets.get(name)
         if request.kind == "other":
@@ -318,12 +321,12 @@ class Server:
 
 @cache
 def etag(times_put: int) -> str:
-    """The ETag of every object that was put this many times. Their content is the same."""
+    """The ETag of all objects that were put this many times. Their content is the same."""
     return md5(b"%d" % times_put + IMAGE, usedforsecurity=False).hexdigest()
 
 
 def listing(name: str, bucket: Bucket, query: Mapping[str, str], most: int) -> bytes:
-    """An answer to ListObjectsV2. A continuation token is the last key that was listed."""
+    """The body of an answer to ListObjectsV2. A continuation token is the last listed key."""
     prefix, most = query.get("prefix", ""), min(most, int(query.get("max-keys", most)))
     encode: Callable[[str], str] = quote if query.get("encoding-type") == "url" else escape
     after = query.get("continuation-token") or query.get("start-after", "")
@@ -347,7 +350,7 @@ def listing(name: str, bucket: Bucket, query: Mapping[str, str], most: int) -> b
 
 
 def content(request: Request, etag: str, modified: datetime) -> bytes:
-    """An answer to GET or HEAD of an object."""
+    """The answer to GET or HEAD of an object."""
     if request.headers.get("if-match", etag).strip('"') != etag:
         return refusal(request, 412, "PreconditionFailed")
     headers = {
@@ -383,7 +386,7 @@ def refusal(request: Request, status: int, code: str) -> bytes:
 
 
 def answer(status: int, body: bytes, headers: Mapping[str, str], *, length: int | None = None) -> bytes:
-    """A whole answer. `length` is that of a body that is not sent, for answers to HEAD."""
+    """A whole answer. If the body is not sent, as for HEAD, `length` is the body's length."""
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Content-Length: {len(body) if length is None else length}",
@@ -393,7 +396,7 @@ def answer(status: int, body: bytes, headers: Mapping[str, str], *, length: int 
 
 
 class Connection(asyncio.Protocol):
-    """A client, one request after the other."""
+    """A client's connection. Its requests are answered one after the other."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -411,7 +414,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve, and execute the commands on standard input, until it ends."""
+    """Answer requests, and execute the commands from standard input, until the input ends."""
     server = Server()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0)
