@@ -1,6 +1,7 @@
-"""Inspectors: bytes in, facts out. No I/O, no clock, no settings, no Celery.
+"""Inspectors recognise disk images and report facts about them. They do no I/O.
 
-This package is a library on its own: use it with a file, a socket or a stream.
+This package is a library that does not depend on the rest of Keyhole: it uses no clock, no settings and no
+Celery. The caller reads bytes from a file, a socket or a stream, and passes them to an inspection:
 
     inspection = Inspection()
     inspection.finish(size_of_the_object)
@@ -9,7 +10,8 @@ This package is a library on its own: use it with a file, a socket or a stream.
         inspection.feed(offset, read(offset, length))
     print(inspection.facts())
 
-Each name is imported on first use, so importing one module of this package does not import the formats.
+Each public name is imported on first use, so importing one module of this package does not import the
+inspectors of all formats.
 """
 
 from importlib import import_module
@@ -52,7 +54,7 @@ __all__ = [
     "get_inspector",
 ]
 
-#: The module of each public name.
+#: The module that defines each public name.
 _HOMES = {
     "FileInspector": "base",
     "TraceDisabled": "base",

@@ -1,16 +1,17 @@
-"""The base of all inspectors: bytes come in, regions fill, facts become known. No I/O, no clock, no settings.
+"""The base class of all inspectors, which capture regions of an image and derive facts from them.
 
-How an inspector works, and the rules it keeps:
+An inspector does no I/O and uses neither a clock nor settings. It works according to these rules:
 
-- It declares regions (`new_region`). The caller passes bytes: `eat_chunk` in the order of a stream, or `feed`
-  from any offset. After each call, the inspector looks at its filled regions (`post_process`) and may declare
-  more.
-- Its facts depend only on its regions and the object's length, never on how the bytes came. So two runs that
-  end with nothing `missing()` have the same facts. To ensure this, `post_process` declares a region only by
-  the content of filled regions, and never by whether the length is known *yet*.
-- Bytes outside the declared regions are dropped. A stream can therefore pass a region before it is declared;
-  the region then stays `missing()`, and facts that need it stay unknown.
-- An image can make an inspector raise `ImageFormatError` and nothing else.
+- The inspector declares the regions that it needs (`new_region`). The caller passes bytes, either in the
+  order of a stream (`eat_chunk`) or from any offset (`feed`). After each call, the inspector reads its filled
+  regions (`post_process`) and can declare more regions.
+- The facts depend only on the regions and on the object's length, never on the order or size of the pieces
+  that the caller passed. So two runs that end with nothing `missing()` report the same facts. To ensure this,
+  `post_process` may use the content of filled regions to decide whether to declare a region, but not whether
+  the length is known *yet*.
+- The inspector drops bytes outside the declared regions. A stream can therefore pass a region before the
+  inspector declares the region. The region then stays `missing()`, and the facts that need it stay unknown.
+- The only exception that an image can make an inspector raise is `ImageFormatError`.
 """
 
 import logging
@@ -25,12 +26,14 @@ from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.memory import Held
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
-#: Most formats need less than a dozen regions. An image that makes an inspector declare more is an attack.
+#: The most regions of one inspector. Most formats need fewer than a dozen regions, so an image that needs
+#: more than 64 was made to exhaust memory.
 MAX_REGIONS = 64
-#: For a region longer than `LONG_REGION`, the inspector asks for `MADE_OF_REGION` times its length in memory,
-#: because maps and texts become numbers and names, each a Python object.
+#: For each region longer than `LONG_REGION` bytes, the inspector reserves memory of `MADE_OF_REGION` times
+#: the region's length, because it parses the maps and texts in the region into Python objects, which take
+#: more memory than the bytes themselves.
 LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
-#: The most bytes of maps that are held when all maps are read: two million entries of 8 bytes.
+#: The most bytes of maps that a thorough inspector keeps in memory: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
 
 
@@ -53,13 +56,14 @@ class Remembers(Protocol):
 
     @property
     def remembered(self) -> dict[object, object]:
-        """The values of its `Remembered` properties, which the inspector clears."""
+        """The cached values of its `Remembered` properties. The inspector clears them."""
 
 
 class Remembered(Generic[Value]):
-    """A property whose value is kept until the inspector receives bytes, a region or the object's length.
+    """A property whose value is cached until the inspector receives bytes, a region or the object's length.
 
-    Use it for facts that are costly and asked for often. The value may depend on nothing else.
+    Use it for facts that are costly to compute and requested often. The value must depend on nothing but the
+    bytes, the regions and the length.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:
@@ -74,7 +78,7 @@ class Remembered(Generic[Value]):
 
 
 class Layer(Enum):
-    """The kind of a format, which decides whether it may be part of another."""
+    """The kind of a format. It decides whether the format can be a part of another format."""
 
     IMAGE = auto()
     DISC = auto()
@@ -83,25 +87,26 @@ class Layer(Enum):
 
 
 class FileInspector:
-    """A disk image inspector that is shown the image piece by piece and stores as little of it as it can.
+    """A disk image inspector, which receives the image piece by piece and keeps only the regions it needs.
 
-    This base class is the inspector of raw images: it matches everything, and its virtual size is its length.
-    Subclasses set `NAME` and override `post_process`, `format_match`, `virtual_size` and other facts.
+    This base class is the inspector of raw images: it matches every object, and the virtual size is the
+    object's length. Subclasses set `NAME` and override `post_process`, `format_match`, `virtual_size` and
+    other facts.
 
     Args:
-        tracing: Log what is found, at debug level.
+        tracing: Log at debug level what the inspector finds.
     """
 
-    #: The name of the format, as `get_inspector` takes it.
+    #: The name of the format, which `get_inspector` accepts.
     NAME = "raw"
-    #: An image format, or a bare disk, a disc or a compressed stream, with which other formats may begin.
+    #: The kind of the format. Objects of other formats can begin with a disk, a disc or a compressed stream.
     LAYER = Layer.IMAGE
-    #: Whether objects of this format contain members, each with an inspection of its own.
+    #: Whether objects of this format contain members, which are inspected separately.
     IS_CONTAINER = False
-    #: The memory that a long region takes, as a multiple of its length.
+    #: The memory that is reserved for a long region, as a multiple of the region's length.
     MADE_OF_REGION = MADE_OF_REGION
-    #: Whether to read all maps of the image, up to `THOROUGH_BYTES`, instead of only the near ones and a
-    #: sample. Set it before the first bytes arrive.
+    #: Whether to read all maps of the image, up to `THOROUGH_BYTES`. Otherwise the inspector reads the maps
+    #: near the front and a sample of the others. Set this attribute before the first bytes arrive.
     thorough = False
 
     def __init__(self, tracing: bool = False) -> None:
@@ -109,26 +114,26 @@ class FileInspector:
             logging.getLogger(f"{__name__}.{self.NAME}") if tracing else TraceDisabled()
         )
         self._regions: dict[str, CaptureRegion] = {}
-        #: The values of `Remembered` properties.
+        #: The cached values of the `Remembered` properties.
         self.remembered: dict[object, object] = {}
-        # The memory held for long regions, by the regions' names.
+        # The memory reserved for each long region, by the region's name.
         self._asked_for: dict[str, Held] = {}
         self._position = 0
         self._highest = 0
         self._size: int | None = None
 
     @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - for formats that have a mark there
-        """Whether an object that begins with these bytes, at most 512, has the format's magic number."""
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - subclasses use it
+        """Whether an object that begins with `prefix` (at most 512 bytes) has the format's magic number."""
         return False
 
     def __str__(self) -> str:
         return self.NAME
 
-    # What goes in
+    # Input
 
     def eat_chunk(self, chunk: bytes) -> None:
-        """Present the next chunk of a stream.
+        """Pass the next chunk of a stream to the inspector.
 
         Raises:
             ImageFormatError: The image violates its format and cannot be inspected further.
@@ -138,15 +143,15 @@ class FileInspector:
         self.feed(position, chunk)
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere: `data` begins at the absolute `offset`.
+        """Pass bytes from any place in the object: `data` begins at the absolute `offset`.
 
-        Calls may come in any order, and their ranges may overlap.
+        The caller can pass ranges in any order, and the ranges can overlap.
 
         Raises:
             ImageFormatError: The image violates its format and cannot be inspected further.
         """
         if not data:
-            # Without bytes, it is not even known whether the object reaches this far.
+            # An empty read does not prove that the object is `offset` bytes long, so leave `_highest` alone.
             return
         self._highest = max(self._highest, offset + len(data))
         fresh = list(self._regions.values())
@@ -159,7 +164,9 @@ class FileInspector:
                 return
 
     def finish(self, size: int | None = None) -> None:
-        """Set the object's length: `size` bytes or, for a stream that has ended, as many as were eaten.
+        """Set the object's length to `size` bytes or, without `size`, to the end of the bytes passed so far.
+
+        Call it without `size` when a stream has ended.
 
         Raises:
             ImageFormatError: The image violates its format and cannot be inspected further.
@@ -173,13 +180,14 @@ class FileInspector:
             pass
 
     def post_process(self) -> None:
-        """Look at what has been captured so far; a hook for subclasses, called after every piece of data.
+        """Process the bytes captured so far; a hook for subclasses, called after every piece of data.
 
-        It may declare new regions. They are shown the current piece, too, and then the hook is called again.
+        The hook can declare new regions. `feed` then passes the current piece to the new regions, too, and
+        calls the hook again.
         """
 
     def close(self) -> None:
-        """Release the memory that the inspector asked for. The inspector is not used after this."""
+        """Release the reserved memory. The inspector must not be used afterwards."""
         for held in self._asked_for.values():
             held.release()
 
@@ -189,7 +197,7 @@ class FileInspector:
         """Declare a region by name.
 
         Raises:
-            ImageFormatError: A region of that name is declared already, or there are too many regions.
+            ImageFormatError: A region with this name is already declared, or there are too many regions.
         """
         if self.has_region(name):
             raise ImageFormatError(f"region {name!r} is declared twice")
@@ -205,112 +213,116 @@ class FileInspector:
         self.remembered.clear()
 
     def has_region(self, name: str) -> bool:
-        """Whether a region of that name has been declared."""
+        """Whether a region with this name is declared."""
         return name in self._regions
 
     def region(self, name: str) -> CaptureRegion:
-        """The region of that name; `KeyError` if there is none."""
+        """Return the region with this name.
+
+        Raises:
+            KeyError: No region with this name is declared.
+        """
         return self._regions[name]
 
     def filled(self, name: str) -> bool:
-        """Whether a region is declared and is full, or holds all bytes up to the object's end."""
+        """Whether a region is declared and has captured all of its bytes, or all up to the object's end."""
         region = self._regions.get(name)
         return region is not None and region.settled(self._size)
 
     def captured(self, name: str) -> bytes:
-        """The bytes of a filled region, fewer if the object ends within it; empty for any other region."""
+        """Return the bytes of a region, fewer if the object ends within it; `b""` if it is not filled yet."""
         return self._regions[name].data if self.filled(name) else b""
 
     def missing(self) -> list[ByteRange]:
-        """The absolute byte ranges that are still wanted, in no particular order.
+        """Return the absolute byte ranges that the inspector still needs, in no particular order.
 
-        Ranges that are counted from the object's end are included once `finish` has set the object's length.
+        Ranges at the object's end are included once `finish` has set the object's length.
         """
         return [gap for region in self._regions.values() for gap in region.gaps(self._size)]
 
     @property
     def complete(self) -> bool:
-        """Whether everything wanted has arrived, or can no longer matter."""
+        """Whether the inspector needs no more bytes."""
         return all(region.settled(self._size) for region in self._regions.values())
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory, for auditing."""
+        """How many bytes of each region are in memory, so that the caller can check the memory use."""
         return {name: region.held for name, region in self._regions.items()}
 
-    # What comes out
+    # Facts
 
     @property
     def format_match(self) -> bool:
-        """Whether the file appears to be of this format."""
+        """Whether the object appears to have this format."""
         return True
 
     @property
     def virtual_size(self) -> int:
-        """The size in bytes of the disk that the image describes, or zero if unknown."""
+        """The size in bytes of the disk that the image contains, or zero if unknown."""
         return self.actual_size
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the virtual sizes that some readers use instead of `virtual_size`; see `Facts`."""
+        """Return the virtual sizes in bytes that some readers use instead of `virtual_size`; see `Facts`."""
         return {}
 
     @property
     def actual_size(self) -> int:
-        """The file's size in bytes; until its end is known, the size of the part seen so far."""
+        """The object's length in bytes or, until it is known, the end of the bytes passed so far."""
         return self._highest if self._size is None else self._size
 
     @property
     def subformat(self) -> str | None:
-        """The variant of the format, in the format's own words."""
+        """The variant of the format, by the name that the format's specification uses."""
         return None
 
     @property
     def content(self) -> tuple[str, ...]:
-        """The partition table and volumes on the disk, by libblkid's names."""
+        """The names of the partition table and the volumes on the disk. The names are those of libblkid."""
         return ()
 
     def members(self) -> tuple[Member, ...]:
-        """The members of a container, in its order."""
+        """Return the members of a container, in the order of the container."""
         return ()
 
     @property
     def holds_much(self) -> bool:
-        """Whether something is being decompressed, which takes much memory."""
+        """Whether the inspector is decompressing data, which takes much memory."""
         return False
 
-    # How it relates to other inspectors that recognise the same object
+    # Relations to other inspectors that recognise the same object
 
     @property
     def is_bare(self) -> bool:
-        """Whether the object is the disk itself: its bytes are the disk's, from the first one on."""
+        """Whether the object's bytes are the disk's bytes, from the first byte on."""
         return False
 
-    def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for subclasses that do
-        """Whether what `other` recognises is a part of this format, and not a second format."""
+    def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
+        """Whether `other` recognises a part of this format, and not a second format."""
         return False
 
-    def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for subclasses that may be
-        """Whether this is only a remnant that a writer of `other` left, and not a second format."""
+    def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
+        """Whether this format is only a remnant left by a program that wrote `other`, not a second format."""
         return False
 
-    def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - for subclasses that do
-        """Whether to fetch nothing for `other` yet, because this format may explain what it recognises."""
+    def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
+        """Whether to fetch nothing for `other` yet, because `explains(other)` may still become true."""
         return False
 
     @property
     def wholeness(self) -> Wholeness:
-        """How far Keyhole knows that the image is whole."""
+        """Whether Keyhole has proven that the image is whole, has sampled it, or has not checked it."""
         return Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Further facts of the format, as values that JSON can represent."""
+        """Return more facts that are specific to the format. JSON can represent the values."""
         return {}
 
     def checks(self) -> list[Finding]:
-        """The findings of the format's checks, each once, in a fixed order."""
+        """Return the findings of the format's checks in a fixed order, without duplicates."""
         return []
 
-    # How it works
+    # Internals
 
     def _advance(self) -> list[CaptureRegion]:
         known = set(self._regions)
@@ -318,6 +330,6 @@ class FileInspector:
             self.post_process()
         finally:
             self.remembered.clear()
-        # Not earlier: `spend` may raise, and by then the inspector must have recorded what it holds.
+        # Call `spend` last: it can raise, and the inspector's state must be consistent when it does.
         spend()
         return [region for name, region in self._regions.items() if name not in known]

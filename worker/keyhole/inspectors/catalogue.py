@@ -1,7 +1,7 @@
 """The catalogue of formats, with one row for each inspector. All lists of formats are derived from it.
 
-To add a format, write its inspector and add a row. If an object has several formats at once, the first of
-their rows names it.
+To add a format, write an inspector and add a row. The order of the rows matters: if an object has several
+formats at once, Keyhole reports the format whose row comes first.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,36 +40,37 @@ from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
 from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
 from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
 
-#: The bytes that `matches_prefix` is shown: one sector, because QEMU's probes read no more either.
+#: How many bytes the caller passes to `matches_prefix`: one sector, because QEMU's probes also read only one
+#: sector.
 FRONT_BYTES = 512
 
 
 class KnownBy(Flag):
-    """Where an object has the marks of its format."""
+    """The place in an object where the marks of its format lie."""
 
-    #: In its first `FRONT_BYTES`, which `matches_prefix` is shown.
+    #: In the first `FRONT_BYTES` bytes, which `matches_prefix` receives.
     PREFIX = auto()
-    #: In a footer or trailer at its end.
+    #: In a footer or trailer at the end.
     END = auto()
-    #: In a text that may begin with any of its first bytes.
+    #: In a text at the beginning, which has no fixed first bytes.
     TEXT = auto()
     #: In volume descriptors at 32 KiB.
     DISC = auto()
-    #: In a partition table or a file system: the format itself has no marks.
+    #: In a partition table or a file system, because the format itself has no marks.
     CONTENT = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One row: an inspector, and the names by which people and tools call its format.
+    """One row of the catalogue: an inspector, and the names that people and tools use for its format.
 
     Args:
-        inspector: Recognises the format.
-        known_by: Where its marks are.
-        aliases: Other names of the format in metadata and policies; they also count as suffixes.
-        suffixes: Suffixes of objects' names, besides the format's name and its aliases.
-        content_types: Media types. Several formats may share one; the first row names the family.
-        second_name: A second format name, which the inspector gives to some objects.
+        inspector: The inspector that recognises the format.
+        known_by: The place of the format's marks.
+        aliases: Other names of the format in metadata and policies. Keyhole also accepts them as suffixes.
+        suffixes: The suffixes of objects' names, besides the format's name and its aliases.
+        content_types: The media types. If several formats share a media type, the first row names the family.
+        second_name: A second format name, which the inspector reports for some objects.
     """
 
     inspector: type[FileInspector]
@@ -81,7 +82,7 @@ class Format:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the format, as `get_inspector` takes them."""
+        """The names of the format, which `get_inspector` accepts."""
         return (self.inspector.NAME, *((self.second_name,) if self.second_name else ()))
 
 
@@ -141,7 +142,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format(ASIFInspector, KnownBy.PREFIX, content_types=("application/x-apple-diskimage",)),
     Format(EWFInspector, KnownBy.PREFIX, suffixes=("e01", "ex01")),
     Format(VMAInspector, KnownBy.PREFIX),
-    # `application/vnd.efi.img` is not here, because uploaders guess it for every `.img`.
+    # `application/vnd.efi.img` is missing on purpose: upload tools assign it to every `.img` file.
     Format(
         ISOInspector,
         KnownBy.DISC,
@@ -175,15 +176,16 @@ def _inspectors(of: Iterable[Format]) -> tuple[type[FileInspector], ...]:
     return tuple(one.inspector for one in of)
 
 
-#: Every inspector that can recognise an object by itself.
+#: The inspectors of all rows.
 ALL: Final = _inspectors(FORMATS)
-#: Images that are known by their first bytes. If an object has several formats, the first one names it.
+#: The inspectors of images that are recognised by their first bytes. If an object matches several inspectors,
+#: Keyhole reports the format of the first one.
 BY_PREFIX: Final = _inspectors(
     one for one in FORMATS if KnownBy.PREFIX in one.known_by and not one.inspector.IS_CONTAINER
 )
-#: Images that are known by their ends.
+#: The inspectors of images that are recognised by their last bytes.
 BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_by)
-#: Archives and compressed images, whose members have inspections of their own.
+#: The inspectors of archives and compressed images. Their members are inspected separately.
 CONTAINERS: Final = tuple(
     cast("type[ContainerInspector]", inspector) for inspector in ALL if inspector.IS_CONTAINER
 )
@@ -195,25 +197,24 @@ CONTAINER_FORMATS: Final = frozenset(
 COMPRESSED_FORMATS: Final = frozenset(
     inspector.NAME for inspector in ALL if inspector.LAYER is Layer.COMPRESSED
 )
-#: The inspectors by format name. If several share a name, it means the one in the first row: the established
-#: class.
+#: The inspector for each format name. If several inspectors share a name, the first row decides.
 INSPECTORS: Final[Mapping[str, type[FileInspector]]] = {
     name: next(each.inspector for each in FORMATS if name in each.names)
     for one in FORMATS
     for name in one.names
 }
-#: The format for every name that clouds and tools use.
+#: The format name for every name that clouds and tools use for a format.
 FORMAT_OF_NAME: Final[Mapping[str, str]] = {
     name: one.inspector.NAME if name in one.aliases else name
     for one in FORMATS
     for name in (*one.names, *one.aliases)
 }
-#: The format that a name's suffix stands for, without its dot.
+#: The format name for each suffix of an object's name. The suffixes are written without a dot.
 FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {
     **FORMAT_OF_NAME,
     **{suffix: one.inspector.NAME for one in FORMATS for suffix in one.suffixes},
 }
-#: The formats that a content type stands for, the family's name first.
+#: The format names for each content type. The family's name is the first one.
 FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     content_type: tuple(name for one in FORMATS if content_type in one.content_types for name in one.names)
     for content_type in sorted({each for one in FORMATS for each in one.content_types})
@@ -221,5 +222,8 @@ FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def get_inspector(format_name: str) -> type[FileInspector] | None:
-    """The class for a format name (`raw qcow2 vhd vhdx vmdk vdi …`), or `None` if it is not supported."""
+    """Return the inspector class for a format name (`raw qcow2 vhd vhdx vmdk vdi …`).
+
+    Return `None` if the format is not supported.
+    """
     return INSPECTORS.get(format_name)

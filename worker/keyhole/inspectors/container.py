@@ -1,17 +1,19 @@
-"""The base of containers: objects that contain members, each with an inspection of its own.
+"""The base class of inspectors of containers. The members of a container are inspected separately.
 
-A member is a range of the container, or a decoder's output. Its inspection asks for bytes by the member's own
-offsets. The container knows where these lie in the object, and passes on the bytes that arrive.
+A member is a range of the container, or the output of a decoder. The member's inspection requests bytes by
+offsets within the member. The container's inspector translates them into offsets within the object, and
+passes the bytes that arrive to the member's inspection.
 
-- The container declares members like regions (`new_member`), from captured bytes, and shows them the current
-  piece.
-- A member is settled once its inspection has all that it wants. The container then keeps the member's facts,
-  if it counts it as a member (`keeps`), and drops the inspection.
-- A container in a container is a member like any other, down to `inside.MAX_DEPTH`.
-- The number of members that are inspected at once is bounded (`busy`), and so is the number of members that
-  are kept (`full`). Both bound the memory. Deferring an inspection does not change its result.
-- The inspection learns the member's length once all of the member is known to lie inside the object, or once
-  the object's length is known. If the member is cut off, the inspection sees the part that is there.
+- The container's inspector declares members (`new_member`) when captured bytes describe them, as it declares
+  regions. It passes the current piece to the new members, too.
+- A member is settled once its inspection needs no more bytes. The container's inspector then closes the
+  member's inspection, and keeps the member's facts if `keeps` returns true.
+- A container can be a member of another container, up to a depth of `inside.MAX_DEPTH`.
+- To bound the memory, the number of members that are inspected at once is limited (`busy`), and so is the
+  number of members that are kept (`full`). Deferring an inspection does not change its result.
+- A member's inspection receives the member's length as soon as the whole member is known to lie inside the
+  object, or the object's length is known. If the object ends within the member, the inspection sees only the
+  part inside the object.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,16 +26,18 @@ from keyhole.inspectors.facts import Member, Wholeness
 from keyhole.inspectors.inside import Inside, Look
 from keyhole.inspectors.region import ByteRange
 
-#: The most members that are kept. An appliance has a handful of disks, a container image some dozen layers.
+#: The most members that are kept. An appliance has a handful of disks, and a container image a few dozen
+#: layers.
 MAX_MEMBERS = 1000
-#: The most members that are inspected at once. A scan has two or three open: a request for a disk's end also
-#: brings the front of the next disk.
+#: The most members that are inspected at once. A scan usually needs two or three, because a request for the
+#: end of one disk also returns the front of the next disk.
 MAX_OPEN = 32
-#: More than `FEW_OPEN` members are inspected at once only while all of them hold fewer than `MAX_OPEN_BYTES`.
+#: More than `FEW_OPEN` members are inspected at once only while the open members together hold fewer than
+#: `MAX_OPEN_BYTES` bytes in memory.
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
-#: How many first bytes of a member are kept if the member was not recognised.
+#: The number of first bytes that are kept of a member that was not recognised.
 FRONT_BYTES = 4096
-#: The largest total size of all disks: a larger one does not fit into 64 bits.
+#: The largest total size of all disks in bytes, because the sum must fit into 64 bits.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
@@ -41,9 +45,9 @@ class PlacedMember:
     """A member whose bytes are stored in the container unchanged.
 
     Args:
-        name: The name that the container gives it.
-        extents: Where its bytes lie.
-        inspection: The inspection of its bytes.
+        name: The member's name in the container.
+        extents: The places of the member's bytes in the container.
+        inspection: The inspection of the member's bytes.
     """
 
     def __init__(self, name: str, extents: ExtentMap, inspection: Look) -> None:
@@ -51,18 +55,18 @@ class PlacedMember:
         self.inspection = inspection
         self._extents = extents
         self._length: int | None = None
-        # The facts, cached until bytes arrive, because callers and outer containers ask for them often.
+        # The facts, cached until bytes arrive, because callers and outer containers request them often.
         self._known: Member | None = None
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Take bytes of the container that begin at `offset`, and pass on those that are the member's."""
+        """Pass the member's part of `data` to the inspection. `data` begins at `offset` in the container."""
         self._known = None
         for part in self._extents.placed(offset, offset + len(data)):
             start = part.place - offset
             self.inspection.feed(part.offset, data[start : start + part.length])
 
     def reach(self, highest: int, size: int | None) -> None:
-        """Take note of the container's length: `size` bytes or, while that is unknown, at least `highest`."""
+        """Update the container's length: `size` bytes or, while `size` is unknown, at least `highest`."""
         self._known = None
         available = self._extents.available(highest if size is None else size)
         if self._length is None and (size is not None or available == self._extents.size):
@@ -71,18 +75,18 @@ class PlacedMember:
         self._fill_holes(available)
 
     def missing(self) -> Iterator[ByteRange]:
-        """The ranges of the container that the inspection wants."""
+        """Yield the ranges of the container that the member's inspection still needs."""
         for wanted in self.inspection.missing():
             for part in self._extents.within(wanted.offset, wanted.end):
                 yield ByteRange(part.place, part.length)
 
     @property
     def complete(self) -> bool:
-        """Whether the inspection has all that it wants."""
+        """Whether the member's length is known and its inspection needs no more bytes."""
         return self._length is not None and self.inspection.complete
 
     def known(self) -> Member:
-        """The member with its facts as they are known now."""
+        """Return the member with the facts that are known so far."""
         if self._known is None:
             self._known = self._told()
         return self._known
@@ -93,9 +97,9 @@ class PlacedMember:
         return Member(self.name, self._extents.place, self._extents.size, facts)
 
     def _fill_holes(self, available: int) -> None:
-        """Show the inspection the zeros of holes, until it wants no more of them.
+        """Pass zeros for the member's holes to the inspection, until it needs no more bytes in holes.
 
-        If the member is cut off, holes after the cut are not shown.
+        If the object ends within the member, holes after the member's first missing byte are left out.
         """
         given = self._extents.sparse
         while given:
@@ -107,11 +111,11 @@ class PlacedMember:
 
 
 class ContainerInspector(FileInspector):
-    """The inspector of a container, with the inspections of its members.
+    """The inspector of a container, which also runs the inspections of the container's members.
 
     Args:
-        tracing: Passed on to the members' inspections, too.
-        inside: How its members may be inspected.
+        tracing: See `FileInspector`.
+        inside: The container's depth and the limits for the inspection of its members.
     """
 
     IS_CONTAINER = True
@@ -121,31 +125,31 @@ class ContainerInspector(FileInspector):
         self.inside = inside or Inside()
         self.thorough = self.inside.thorough
         self._count = 0
-        # By the members' numbers, in whose order members are reported.
+        # The keys are the members' numbers. Members are reported in the order of their numbers.
         self._open: dict[int, PlacedMember] = {}
         self._kept: dict[int, Member] = {}
         self._fresh: dict[int, PlacedMember] = {}
 
-    # What subclasses call
+    # For subclasses to call
 
     def new_member(self, name: str, extents: ExtentMap) -> int:
-        """Declare a member whose bytes are stored in the container unchanged, and number it, from 0."""
+        """Declare a member whose bytes are stored unchanged in the container. Return its number, from 0."""
         return self.add_member(PlacedMember(name, extents, self.inside.look()))
 
     def add_member(self, member: PlacedMember) -> int:
-        """Declare a member, and number it."""
+        """Declare a member. Return its number."""
         number = self._count
         self._count += 1
         self._open[number] = self._fresh[number] = member
         return number
 
     def skip_member(self) -> int:
-        """Number a member that is not inspected."""
+        """Return the next number, for a member that is not inspected."""
         self._count += 1
         return self._count - 1
 
     def take(self, name: str) -> bytes:
-        """Return the bytes of a filled region and forget the region, so that it may be declared again."""
+        """Return the bytes of a filled region and remove the region, so that its name can be used again."""
         data = self.captured(name)
         del self._regions[name]
         if name in self._asked_for:
@@ -154,35 +158,35 @@ class ContainerInspector(FileInspector):
 
     @property
     def busy(self) -> bool:
-        """Whether the next member must wait until an earlier one is settled."""
+        """Whether the inspection of the next member must wait until an earlier member is settled."""
         many = len(self._open) >= MAX_OPEN or (bool(self._open) and self._most >= MAX_MEMBERS)
         return many or self.holds_much or (len(self._open) >= FEW_OPEN and self._open_bytes >= MAX_OPEN_BYTES)
 
     @property
     def _open_bytes(self) -> int:
-        """How many bytes the open members hold."""
+        """How many bytes the inspections of the open members hold in memory."""
         return sum(sum(member.inspection.context_info.values()) for member in self._open.values())
 
     @property
     def full(self) -> bool:
-        """Whether the container has as many members as may be kept."""
+        """Whether the number of members has reached `MAX_MEMBERS`."""
         return self._most >= MAX_MEMBERS
 
     @property
     def holds_much(self) -> bool:
-        """Whether a member is being decompressed. That takes much memory, so it is done one at a time."""
+        """Whether a member is being decompressed. This takes much memory, so only one is at any time."""
         return any(member.inspection.holds_much for member in self._open.values())
 
-    # What subclasses override
+    # For subclasses to override
 
-    def keeps(self, member: Member) -> bool:  # noqa: ARG002 - for subclasses that look at it
-        """Whether a settled file counts as a member."""
+    def keeps(self, member: Member) -> bool:  # noqa: ARG002 - subclasses use it
+        """Whether to report this settled file as a member."""
         return True
 
-    # What goes in
+    # Input
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere, also to the members; see `FileInspector.feed`."""
+        """Pass bytes to the container and to its members; see `FileInspector.feed`."""
         if not data:
             return
         self._highest = max(self._highest, offset + len(data))
@@ -192,11 +196,12 @@ class ContainerInspector(FileInspector):
             super().feed(offset, data)
             if not self._fresh:
                 return
-            # Show the piece to the members declared just now. Once they are settled, more may be declared.
+            # Pass the piece to the members that were just declared. If this settles them, `post_process` can
+            # declare more members.
             self._show(self._fresh, offset, data)
 
     def finish(self, size: int | None = None) -> None:
-        """Set the object's length; see `FileInspector.finish`. It also settles the members' lengths."""
+        """Set the object's length and so the lengths of the members; see `FileInspector.finish`."""
         super().finish(size)
         while self._settle(self._open):
             super().finish(size)
@@ -208,17 +213,17 @@ class ContainerInspector(FileInspector):
             member.inspection.close()
 
     def missing(self) -> list[ByteRange]:
-        """The ranges that the container and its members want."""
+        """Return the ranges that the container and its members still need; see `FileInspector.missing`."""
         return [*super().missing(), *(part for member in self._open.values() for part in member.missing())]
 
     @property
     def complete(self) -> bool:
-        """Whether the container and all its members have what they want."""
+        """Whether neither the container nor its members need more bytes."""
         return super().complete and not self._open
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory; members' regions are named `number/region`."""
+        """How many bytes of each region are in memory. Members' regions are named `number/region`."""
         inside = {
             f"{number}/{name}": held
             for number, member in self._open.items()
@@ -226,50 +231,50 @@ class ContainerInspector(FileInspector):
         }
         return {**super().context_info, **inside}
 
-    # What comes out
+    # Facts
 
     def members(self) -> tuple[Member, ...]:
-        """The members, in their order, including those that are not fully inspected yet."""
+        """Return the members in the order of their numbers, including members still being inspected."""
         return tuple(self._numbered().values())
 
     @property
     def virtual_size(self) -> int:
-        """The total size of all members' disks; zero if the size of one is unknown, or there is no disk."""
+        """The total size in bytes of all members' disks; zero if one size is unknown or there is no disk."""
         return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the virtual size for each reader that sees another size for some member's disk."""
+        """Return the total virtual size for each reader that uses another size for a member's disk."""
         facts = [member.facts for member in self.members() if member.facts.format]
         readers = sorted({reader for one in facts for reader in one.other_sizes})
         return {reader: _total(one.virtual_size_by(reader) for one in facts) for reader in readers}
 
     @property
     def wholeness(self) -> Wholeness:
-        """Whether the container itself is whole. Each member has a wholeness of its own."""
+        """The wholeness of the container itself. The facts of each member state the member's wholeness."""
         return Wholeness.UNCHECKED
 
-    # How it works
+    # Internals
 
     def _numbered(self) -> dict[int, Member]:
-        """The members by their numbers."""
+        """Return the members, by number."""
         unsettled = ((number, member.known()) for number, member in self._open.items())
         known = {**self._kept, **{number: member for number, member in unsettled if self.keeps(member)}}
         return {number: known[number] for number in sorted(known)}
 
     @property
     def _most(self) -> int:
-        """How many members there would be if all open ones were kept."""
+        """How many members there are if all open members will be kept."""
         return len(self._kept) + len(self._open)
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
         for member in members.values():
-            # Set the member's length first: the inspection of a short member needs only that.
+            # Set the member's length first, because some inspections need only the length of a short member.
             member.reach(self._highest, self._size)
             member.feed(offset, data)
         self._settle(members)
 
     def _settle(self, members: dict[int, PlacedMember]) -> bool:
-        """Keep the facts of complete members, and close their inspections. Return whether there were any."""
+        """Keep the facts of complete members and close their inspections. Return whether any was complete."""
         settled = []
         for number, member in members.items():
             member.reach(self._highest, self._size)
@@ -286,7 +291,7 @@ class ContainerInspector(FileInspector):
 
 
 def _total(sizes: Iterable[int | None]) -> int:
-    """The sum of sizes; zero if one is unknown, or if the sum is more than a disk can have."""
+    """Return the sum of the sizes; zero if one is unknown, or if the sum exceeds `MAX_VIRTUAL_SIZE`."""
     known = list(sizes)
     total = sum(size for size in known if size) if all(known) else 0
     return total if total <= MAX_VIRTUAL_SIZE else 0

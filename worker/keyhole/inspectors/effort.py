@@ -1,16 +1,20 @@
-"""Effort: loops whose length an image controls ask the caller whether the inspection may go on.
+"""Lets the caller of an inspection end it after a time limit, because an image can prolong an inspection.
 
-The inspectors have no clock. Instead, their loops count steps (`spend`). Every `STEPS` steps, `spend` calls
-the watch that the caller has set for its thread. The watch raises to end the inspection. Its exception is not
-an `ImageFormatError`, so no inspector takes it for the image's fault.
+The inspectors do not read a clock. Instead, every loop whose length the image controls counts its steps by
+calling `spend`. Every `STEPS` steps, `spend` calls the function that the caller has set for its thread (the
+watch). The watch raises an exception to end the inspection. This exception is not an `ImageFormatError`, so
+no inspector mistakes it for an error in the image.
 
     with watched(check_the_clock):
         inspection.feed(offset, data)
 
-- A step is one turn of a loop in Python, up to 0.1 ms. A loop over a table counts its steps before it begins.
+- A step is one iteration of a Python loop, which takes up to 0.1 ms. A loop over a table counts all of its
+  steps before it begins.
 - A call into a library, or a call that processes a whole table, counts `CALL` steps. Nothing can interrupt
-  it, so its input is bounded: it takes about 10 ms, and about 100 ms for the largest maps.
-- Call `spend` where an inspector may be interrupted: its facts so far are still valid.
+  such a call. Its input is therefore bounded, so the call takes about 10 ms, and about 100 ms for the largest
+  maps.
+- Call `spend` only at points where the inspector's state is consistent, because the facts must stay valid if
+  the watch raises.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,14 +22,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-#: Steps between two calls of the watch. Reading the CPU time takes a system call, as long as a few steps.
+#: Steps between two calls of the watch. The watch reads the CPU time, and this system call takes as long as a
+#: few steps.
 STEPS: Final = 64
-#: The steps that a call into a library counts for: as many as lead to one call of the watch.
+#: The number of steps to count for a call into a library. It is large enough that `spend` calls the watch.
 CALL: Final = STEPS
 
 
 class _Effort:
-    """The watch of one thread, and how many steps are left until it is called."""
+    """The watch of one thread, and the number of steps until its next call."""
 
     __slots__ = ("left", "watch")
 
@@ -39,7 +44,7 @@ _current: ContextVar[_Effort | None] = ContextVar("effort", default=None)
 
 @contextmanager
 def watched(watch: Callable[[], object] | None) -> Iterator[None]:
-    """Have this thread's inspections call `watch` regularly; with `None`, they call nothing."""
+    """Make this thread's inspections call `watch` every `STEPS` steps. With `None`, nothing is called."""
     token = _current.set(None if watch is None else _Effort(watch))
     try:
         yield
@@ -48,10 +53,10 @@ def watched(watch: Callable[[], object] | None) -> Iterator[None]:
 
 
 def spend(steps: int = 1) -> None:
-    """Count steps that an image causes. Call it before the steps are made.
+    """Count steps of a loop whose length the image controls. Call `spend` before the steps are executed.
 
     Raises:
-        Exception: The watch raised it to end the inspection.
+        Exception: The exception that the watch raises to end the inspection.
     """
     effort = _current.get()
     if effort is None:

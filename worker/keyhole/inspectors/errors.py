@@ -1,8 +1,8 @@
-"""The one error that an image can cause."""
+"""The only error that an image can cause in an inspector."""
 
 
 class ImageFormatError(Exception):
-    """An unrecoverable image format error that aborts the inspection.
+    """The image violates its format so that it cannot be inspected further.
 
-    It is the image's fault. Any other exception that leaves an inspector is a bug in Keyhole.
+    Every other exception that an inspector raises is a bug in Keyhole, not an error in the image.
     """

@@ -7,16 +7,16 @@ from typing import Final
 
 from keyhole.inspectors.findings import Finding
 
-#: The reason in `unseen` if data without errors were not decompressed to their end.
+#: The value of `unseen` if the compressed data have no errors but were not decompressed to the end.
 DECOMPRESSION_LIMIT: Final = "decompression_limit"
 
 
 class Wholeness(StrEnum):
-    """How far Keyhole knows that the whole image is there.
+    """Whether the object contains the whole image, according to what Keyhole has read.
 
-    `PROVEN`: the format's own high-water mark lies inside the object. `SAMPLED`: a part of the format's maps
-    was read, and everything that this part points to lies inside. `UNCHECKED`: the format has no such mark,
-    or the mark was not reached.
+    `PROVEN`: the format states where its last data lie, and they lie inside the object. `SAMPLED`: Keyhole
+    has read a part of the format's maps, and all data that this part points to lie inside the object.
+    `UNCHECKED`: the format does not state where its last data lie, or Keyhole has not read this statement.
     """
 
     PROVEN = "proven"
@@ -28,13 +28,17 @@ class Wholeness(StrEnum):
 class Facts:
     """The facts of one image. Sizes are in bytes; `None` means unknown.
 
-    `details` holds values that JSON can represent. `complete` is false if wanted bytes were never seen, so
-    that facts which depend on them are unknown: a stream passed the bytes before they were declared, or
-    nobody fetched them, or `unseen` names another reason: a check, or `DECOMPRESSION_LIMIT`.
-    `first_bytes` are those of an object that was not recognised, so that it can be named: up to 4 KiB, or all
-    that are held if all of these are zeros (and none if only the first 4 KiB are zeros). `other_sizes` are
-    the virtual sizes that some readers use instead of `virtual_size`, by the reader's name in `readers`; zero
-    means unknown.
+    Attributes:
+        details: More facts of the format, as values that JSON can represent.
+        complete: False if the inspection did not receive all bytes that it needed, so some facts are unknown.
+            Either a stream passed the bytes before the inspector declared them, or the caller did not fetch
+            them, or `unseen` states the reason.
+        unseen: The reason why a part of a container was not inspected: the name of a check, or
+            `DECOMPRESSION_LIMIT`.
+        first_bytes: The first 4 KiB of an object that was not recognised, so that the caller can determine
+            what it is. If these 4 KiB are zeros: all captured bytes if they are zeros, too, else `b""`.
+        other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
+            readers' names from the module `readers`; a size of zero means unknown.
     """
 
     format: str | None
@@ -52,7 +56,7 @@ class Facts:
     other_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def virtual_size_by(self, reader: str) -> int | None:
-        """Return the virtual size in bytes that a reader uses; `None` if that is unknown."""
+        """Return the virtual size in bytes that a reader uses; `None` if the size is unknown."""
         return (self.other_sizes[reader] or None) if reader in self.other_sizes else self.virtual_size
 
 
@@ -60,8 +64,10 @@ class Facts:
 class Member:
     """An inspected member of a container.
 
-    `offset` is where it begins in the container, or `None` if it is not stored there unchanged. `size` is its
-    own length, or `None` if its end was not reached.
+    Attributes:
+        offset: The place of the member's first byte in the container; `None` if the member is not stored
+            there unchanged.
+        size: The member's length in bytes; `None` if its end was not reached.
     """
 
     name: str

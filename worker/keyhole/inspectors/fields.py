@@ -3,43 +3,43 @@
 from array import array
 from sys import byteorder
 
-#: The bytes of a sector, unless a format states another size.
+#: The length of a sector in bytes, unless a format states another length.
 SECTOR = 512
-#: The zeros at the end of a table are skipped in blocks of this length.
+#: A block of zeros. `used_bytes` skips the zeros at the end of a table in blocks of this length.
 ZEROS = bytes(4096)
 
 
 class Fields(bytes):
-    """The bytes of a structure, and the integers in them."""
+    """The bytes of a structure, with methods that read integers from them."""
 
     __slots__ = ()
 
     def le(self, at: int, length: int) -> int:
-        """The little-endian integer of `length` bytes at an offset."""
+        """Return the little-endian integer of `length` bytes at offset `at`."""
         return int.from_bytes(self[at : at + length], "little")
 
     def be(self, at: int, length: int) -> int:
-        """The big-endian integer of `length` bytes at an offset."""
+        """Return the big-endian integer of `length` bytes at offset `at`."""
         return int.from_bytes(self[at : at + length], "big")
 
 
 def little_endian(code: str, table: bytes) -> "array[int]":
-    """The little-endian integers of a table, without a partial one at its end.
+    """Return the little-endian integers of a table. Leave out a partial integer at the end.
 
     Args:
-        code: The type code of an array: `I` for 4 bytes, `Q` for 8.
+        code: The type code for the module `array`: `I` for integers of 4 bytes, `Q` for 8 bytes.
         table: The bytes of the table.
     """
     return _integers(code, table, swapped=byteorder == "big")
 
 
 def big_endian(code: str, table: bytes) -> "array[int]":
-    """The big-endian integers of a table, without a partial one at its end; see `little_endian`."""
+    """Return the big-endian integers of a table; see `little_endian`."""
     return _integers(code, table, swapped=byteorder == "little")
 
 
 def used_bytes(table: bytes) -> int:
-    """The length of a table without the zeros at its end."""
+    """Return the length of a table in bytes without the zeros at its end."""
     end = len(table)
     # `rstrip` compares byte by byte, which is slow for a table of zeros.
     while end >= len(ZEROS) and table.endswith(ZEROS, 0, end):

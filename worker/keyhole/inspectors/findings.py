@@ -1,19 +1,19 @@
-"""Findings: a check's result on an image, as a code, a severity and a sentence.
+"""Findings: the problems that checks find in an image, each with a code, a severity and a message.
 
-The table `CHECKS` is the closed list of checks. A check's code is stable: policies, tags and dashboards name
-it. The module `keyhole.scan.policy` decides what a check means for the verdict.
+The table `CHECKS` lists all checks by code. The codes must not change, because policies, tags and dashboards
+use them. The module `keyhole.scan.policy` decides which status the verdict has after a finding.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: The most findings of one kind that are reported. A thousand similar sentences would not help.
+#: The most findings with the same check and severity that are reported, so that a report stays readable.
 MAX_TOLD = 8
 
 
 class Severity(StrEnum):
-    """How much a finding weighs. `INFO` never changes a verdict."""
+    """The severity of a finding. A finding with severity `INFO` never changes the verdict."""
 
     INFO = "info"
     WARNING = "warning"
@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of the table of checks: its usual severity and, in one line, what it looks for."""
+    """One row of the table of checks: the usual severity, and one line about the problem that it finds."""
 
     severity: Severity
     looks_for: str
@@ -31,9 +31,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: its code, its severity for this image, and a sentence for a person.
+    """One problem in an image: the code of the check, the severity, and a message for the user.
 
-    `readers` names the readers that the finding concerns, as the module `readers` does; empty means all.
+    `readers` contains the names of the readers that the finding concerns (see the module `readers`). An empty
+    tuple means that the finding concerns all readers.
     """
 
     check: str
@@ -47,29 +48,31 @@ class Finding:
 
 
 CHECKS: dict[str, Check] = {
-    # references that lead outside the object
+    # references to data outside the object
     "backing_file": Check(
-        Severity.CRITICAL, "qcow2, qcow, QED: a backing file, which programs open together with the image"
+        Severity.CRITICAL,
+        "qcow2, qcow, QED: the image names a backing file, which programs open together with it",
     ),
     "data_file": Check(
         Severity.CRITICAL,
-        "content in another file: qcow2's data file, a segment of EWF or DMG, a LUKS payload",
+        "the content is in another file: qcow2's data file, a segment of EWF or DMG, a LUKS payload",
     ),
     "parent_image": Check(
-        Severity.CRITICAL, "VHD, VHDX, VDI, VMDK, bochs: the image only has the differences to a parent image"
+        Severity.CRITICAL,
+        "VHD, VHDX, VDI, VMDK, bochs: the image contains only the differences from a parent image",
     ),
     "extent_path": Check(
-        Severity.CRITICAL, "VMDK: an extent that is another file, which may be one of the host"
+        Severity.CRITICAL, "VMDK: an extent is another file, which can be a file of the host"
     ),
-    "change_track_path": Check(Severity.CRITICAL, "VMDK: a change tracking file next to the image"),
+    "change_track_path": Check(Severity.CRITICAL, "VMDK: the image names a change tracking file"),
     # features and states that a plain image does not have
     "unknown_features": Check(
-        Severity.CRITICAL, "feature bits, versions or required items unknown to Keyhole"
+        Severity.CRITICAL, "feature bits, versions or required items that Keyhole does not know"
     ),
     "log_replay": Check(
-        Severity.WARNING, "VHDX, SESparse: a log that must be replayed before the content is correct"
+        Severity.WARNING, "VHDX, SESparse: a log must be replayed before the content is correct"
     ),
-    "saved_state": Check(Severity.WARNING, "VHD: the image belongs to a suspended machine"),
+    "saved_state": Check(Severity.WARNING, "VHD: the image belongs to a suspended virtual machine"),
     "dirty": Check(Severity.WARNING, "the image was not closed cleanly"),
     "corrupt_flag": Check(Severity.ERROR, "qcow2: the image is marked corrupt"),
     "encrypted": Check(Severity.WARNING, "the content is encrypted, so it cannot be inspected"),
@@ -77,47 +80,47 @@ CHECKS: dict[str, Check] = {
     "unsupported_subformat": Check(Severity.WARNING, "a variant whose size and wholeness cannot be decided"),
     "member_path": Check(
         Severity.CRITICAL,
-        "tar, ZIP: a name or a link that leads outside the archive, through a link, or to a device",
+        "tar, ZIP: a name or link leads outside the archive, through a link, or to a device",
     ),
     "ovf_reference": Check(
         Severity.ERROR,
-        "OVA: the OVF names a file that the archive lacks; critical if it is outside or belongs to the host",
+        "OVA: the OVF names a file that is not in the archive; critical if the name leads outside it",
     ),
-    # two things at once
+    # contradictory interpretations, and data outside the format's structures
     "ambiguous_format": Check(
         Severity.CRITICAL,
         "two formats at once, or an archive in which different programs see different members",
     ),
     "metadata_overlap": Check(
         Severity.CRITICAL,
-        "a map points at headers or tables, or twice at one place, so that the guest can overwrite them",
+        "a map points at headers or tables, or twice at the same place, so the guest can overwrite them",
     ),
     "trailing_data": Check(
         Severity.WARNING,
-        "data after the end or between members; critical if it is an archive that some programs read",
+        "data after the end or between members; critical if some programs read the data as an archive",
     ),
     "member_limit": Check(
-        Severity.WARNING, "an archive with more members or deeper nesting than Keyhole looks at"
+        Severity.WARNING, "an archive has more members or deeper nesting than Keyhole inspects"
     ),
     "decompression_bomb": Check(
         Severity.CRITICAL,
-        "expands to far more data than it stores and holds no disk image, or has members that overlap",
+        "expands to far more data than it stores and contains no disk image, or has overlapping members",
     ),
-    "nested_compression": Check(Severity.WARNING, "data that are compressed twice"),
-    # not whole
+    "nested_compression": Check(Severity.WARNING, "the data are compressed twice"),
+    # incomplete or inconsistent images
     "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
     "checksum_mismatch": Check(Severity.ERROR, "the checksum of a structure is wrong"),
     "structure": Check(Severity.ERROR, "structures contradict each other or exceed the format's limits"),
     "size_mismatch": Check(Severity.ERROR, "two places state different sizes"),
-    # not what the policy accepts, or not what the metadata declare; found by the policy
-    "banned_format": Check(Severity.WARNING, "a format that the policy does not accept"),
-    "virtual_size_limit": Check(Severity.WARNING, "a disk larger than the policy accepts"),
+    # contradictions to the policy or to the object's metadata, which `keyhole.scan.policy` finds
+    "banned_format": Check(Severity.WARNING, "the policy does not accept the format"),
+    "virtual_size_limit": Check(Severity.WARNING, "the disk is larger than the policy accepts"),
     "virtual_size_multiple": Check(
-        Severity.WARNING, "a disk whose size is not a multiple of what the policy says"
+        Severity.WARNING, "the disk's size is not a multiple of the size that the policy requires"
     ),
     "format_mismatch": Check(
         Severity.WARNING,
-        "metadata, content type or encoding declare another format; critical if they declare raw",
+        "metadata, content type or encoding declare another format; critical if the declared format is raw",
     ),
 }
 
@@ -125,26 +128,29 @@ CHECKS: dict[str, Check] = {
 def found(
     check: str, message: str, severity: Severity | None = None, readers: tuple[str, ...] = ()
 ) -> Finding:
-    """A finding of a check in `CHECKS`, with the check's usual severity unless another is given."""
+    """Return a finding of a check in `CHECKS`. Without `severity`, it has the check's usual severity."""
     return Finding(check, severity or CHECKS[check].severity, message, readers)
 
 
 class BoundedFindings:
-    """Collects findings where there may be thousands: keeps only the first few of each check and severity."""
+    """Collects findings, but keeps only the first `MAX_TOLD` with the same check and severity.
+
+    Without this limit, an image could cause thousands of similar findings.
+    """
 
     def __init__(self) -> None:
         self._told: list[Finding] = []
         self._counts: dict[tuple[str, Severity], int] = {}
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it if it is one of the first `MAX_TOLD` of its kind."""
+        """Count a finding. Keep it if it is one of the first `MAX_TOLD` with its check and severity."""
         kind = (finding.check, finding.severity)
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if self._counts[kind] <= MAX_TOLD:
             self._told.append(finding)
 
     def all(self) -> list[Finding]:
-        """The kept findings and, for each kind, one that says how many more there are."""
+        """Return the kept findings and, for each check and severity, one with the number of dropped ones."""
         more = [
             found(check, f"and {count - MAX_TOLD} more like these", severity)
             for (check, severity), count in self._counts.items()

@@ -1,17 +1,18 @@
-"""Runs all inspectors over one object at once: finds its format, its facts, and the bytes still wanted.
+"""Runs all inspectors on one object to find its format, its facts, and the ranges that are still needed.
 
-Readers decide on a format in several ways (see `readers`). So an inspection looks in all the places where
-readers look, even if one place has settled the format:
+Readers determine an object's format in several ways (see `readers`). An inspection therefore checks every
+place where a reader searches for a format, even if the format is already known from another place:
 
-- Its first bytes decide which formats with a magic number are possible.
-- The string at its beginning may be a descriptor that readers of VMDKs accept, even if the string is only a
-  part of the object.
-- A footer or trailer at its end makes it a VHD or a DMG.
-- A disc, a partition table or a volume may lie in it.
-- Marks of formats that are not inspected (`unsupported`) are looked for at its front and end.
+- The first bytes show which formats with a magic number are possible.
+- The text at the beginning can be a VMDK descriptor. Some readers accept a descriptor that other data follow,
+  so the inspection checks the text even if the object is longer.
+- A footer or trailer at the end shows that the object is a VHD or a DMG.
+- An optical disc, a partition table or a volume can lie in the object.
+- The first and last bytes can contain marks of formats that Keyhole does not inspect (`unsupported`).
 
-Two formats at once are a finding. The content of a disk is not a second format. Examples are a partition
-table or a disc on a fixed VHD or in a DMG, and a partition table on a hybrid ISO.
+An object with two formats gets a finding. But the content of a disk does not count as a second format.
+Examples of such content are a partition table or an optical disc on a fixed VHD or in a DMG, and a partition
+table on a hybrid ISO.
 """
 
 from collections.abc import Callable
@@ -29,16 +30,17 @@ from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.unsupported import UnsupportedFormats
 
-#: Checks whose findings contradict that the image is whole, even if its format proves it.
+#: If one of these checks has a finding, the image does not count as whole, even if the format's inspector
+#: reports that it is.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
-#: The formats that the object's first bytes decide.
+#: The inspectors that recognise their format by the object's first bytes.
 KNOWN_BY_PREFIX: frozenset[type[FileInspector]] = frozenset((*BY_PREFIX, *CONTAINERS))
-#: Formats whose disk is as long as the object, or ends where the object ends.
+#: Formats in which the size of the disk depends on the length of the object.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
 
 
 def _is_part(one: FileInspector, of: FileInspector) -> bool:
-    """Whether what `one` recognises is part of the format `of`, and not a second format."""
+    """Return whether `one` recognises only a part of the format of `of`, and not a second format."""
     return of.explains(one) or (type(of) in KNOWN_BY_PREFIX and one.is_remnant_in(of))
 
 
@@ -46,8 +48,8 @@ class Inspection:
     """The inspection of one object by all inspectors.
 
     Args:
-        tracing: Passed on to the inspectors.
-        inside: How deep the object lies in containers, and how its content may be inspected.
+        tracing: See `FileInspector`.
+        inside: How deep the object is nested in containers, and the limits for inspecting its content.
     """
 
     def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
@@ -55,8 +57,8 @@ class Inspection:
         self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
-        # In order of precedence: the first that matches names the object's format. Empty until the front has
-        # arrived.
+        # In order of precedence: the object has the format of the first inspector that matches. The list is
+        # empty until the front has arrived.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
         self._text = VMDKTextInspector(tracing)
@@ -68,18 +70,18 @@ class Inspection:
         self._highest = 0
         self._size: int | None = None
 
-    # What goes in
+    # Input
 
     def eat_chunk(self, chunk: bytes) -> None:
-        """Present the next chunk of a stream."""
+        """Pass the next chunk of a stream to the inspection."""
         position = self._position
         self._position += len(chunk)
         self.feed(position, chunk)
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Present bytes from anywhere: `data` begins at the absolute `offset`.
+        """Pass bytes from any place in the object: `data` begins at the absolute `offset`.
 
-        Calls may come in any order, and their ranges may overlap.
+        The caller can pass ranges in any order, and the ranges can overlap.
         """
         if not data:
             return
@@ -90,20 +92,23 @@ class Inspection:
         self._each(lambda inspector: inspector.feed(offset, data))
 
     def finish(self, size: int | None = None) -> None:
-        """Set the object's length: `size` bytes or, for a stream that has ended, as many as were eaten."""
+        """Set the object's length to `size` bytes or, without `size`, to the end of the bytes passed so far.
+
+        Call it without `size` when a stream has ended.
+        """
         self._size = self._highest if size is None else size
         self._each(lambda inspector: inspector.finish(self._size))
         self._narrow()
 
     def close(self) -> None:
-        """Release the memory; see `FileInspector.close`."""
+        """Release the reserved memory; see `FileInspector.close`."""
         for inspector in self._candidates:
             inspector.close()
 
-    # What is still wanted
+    # Missing ranges
 
     def missing(self) -> list[ByteRange]:
-        """The absolute byte ranges that are still wanted, in ascending order; they may overlap."""
+        """Return the absolute byte ranges that are still needed, in ascending order. They can overlap."""
         wanted = set(self._front.gaps(self._size))
         for inspector in self._wanting:
             if inspector is self._disk and not self._between_matters:
@@ -114,7 +119,7 @@ class Inspection:
 
     @property
     def complete(self) -> bool:
-        """Whether everything wanted has arrived, or can no longer matter."""
+        """Whether the inspection needs no more bytes."""
         return self._narrowed and all(
             self._disk.complete_but_between
             if inspector is self._disk and not self._between_matters
@@ -124,23 +129,26 @@ class Inspection:
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each inspector's regions hold in memory, as `format:region`."""
+        """How many bytes of each region are in memory. The keys are `format:region`."""
         return {
             f"{inspector}:{name}": held
             for inspector in self._candidates
             for name, held in inspector.context_info.items()
         }
 
-    # What comes out
+    # Facts
 
     @property
     def matches(self) -> list[FileInspector]:
-        """The inspectors that recognise the object, except those that match only the content of the disk."""
+        """The inspectors that recognise the object, except inspectors that match only a part of a format."""
         matches = [inspector for inspector in self._candidates if inspector.format_match]
         return [one for one in matches if not any(_is_part(one, of) for of in matches)]
 
     def facts(self) -> Facts:
-        """The facts as they are known now. They are final once the length is known and nothing is missing."""
+        """Return the facts that are known so far.
+
+        The facts are final once the caller has set the length and `missing` returns no ranges.
+        """
         matches = self.matches
         size = self._highest if self._size is None else self._size
         if not matches:
@@ -151,7 +159,7 @@ class Inspection:
         first = matches[0]
         broken = first in self._errors
         findings = tuple(self._findings(matches))
-        # Findings for only some readers, and findings of severity `INFO`, do not make the image less whole.
+        # Findings that concern only some readers, and findings with severity `INFO`, do not affect wholeness.
         proven = first.complete and not any(
             finding.check in NOT_WHOLE and not finding.readers and finding.severity is not Severity.INFO
             for finding in findings
@@ -172,12 +180,12 @@ class Inspection:
 
     @property
     def is_container(self) -> bool:
-        """Whether the object is a container, whose members may cost more than a single image may."""
+        """Whether the object is a container, so that the scan uses the larger budget for containers."""
         return any(inspector.IS_CONTAINER for inspector in self.matches)
 
     @property
     def holds_much(self) -> bool:
-        """Whether the object, or something inside it, is being decompressed."""
+        """Whether the object or one of its members is being decompressed."""
         return any(inspector.holds_much for inspector in self._by_front)
 
     def _virtual_size(self, first: FileInspector) -> int | None:
@@ -200,20 +208,21 @@ class Inspection:
         return findings
 
     def _content(self, first: FileInspector) -> tuple[str, ...]:
-        """The content of the disk, if the disk's bytes are the object's own."""
+        """Return the content of the disk if its bytes are stored unchanged in the object."""
         if first in self._by_front or first is self._text:
             return first.content
         if not first.is_bare:
             return ()
-        # The content of an ISO is named first, then the partition table that makes the ISO a hybrid.
+        # Report the content of an ISO before the partition table of a hybrid ISO.
         return (*self._disc.content, *self._disk.content)
 
-    # Which inspectors take part
+    # The choice of inspectors
 
     def _narrow(self, shown: bytes = b"") -> None:
-        """Once the front is here, choose the inspectors that can match.
+        """Choose the inspectors that can match the object, as soon as the front has arrived.
 
-        Feed them the front, unless the caller is about to feed them `shown`, which includes the front.
+        Pass the front to these inspectors, unless `shown` contains the whole front. In this case, the caller
+        passes `shown` to them afterwards.
         """
         if self._narrowed or self._front.gaps(self._size):
             return
@@ -225,8 +234,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
-        # If the first bytes are those of an image, only they may hold a volume's superblock. The bytes after
-        # them are the guest's data.
+        # If the first bytes are the header of an image, search for a volume's superblock only in the header.
+        # The bytes after the header are the guest's data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         if len(shown) < len(front):
             self._each(lambda inspector: inspector.feed(0, front))
@@ -240,7 +249,10 @@ class Inspection:
 
     @property
     def _between_matters(self) -> bool:
-        """Whether to look for volumes between front and end: only once no format can match by the end."""
+        """Whether to search for volumes between front and end.
+
+        This is necessary only after all inspectors that recognise a format by the object's end have failed.
+        """
         return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
     @property
@@ -251,12 +263,12 @@ class Inspection:
 
     @property
     def _following(self) -> list[FileInspector]:
-        """The candidates that have not failed on this image."""
+        """The candidates that have not raised an `ImageFormatError`."""
         return [inspector for inspector in self._candidates if inspector not in self._errors]
 
     @property
     def _wanting(self) -> list[FileInspector]:
-        """The inspectors whose missing ranges are worth fetching now."""
+        """The inspectors whose missing ranges the caller should fetch now."""
         following = self._following
         if self._size is None:
             return following
@@ -264,7 +276,7 @@ class Inspection:
         return [one for one in following if not any(end.defers(one) for end in ends)]
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
-        """Call every candidate. If one fails on the image, keep the error and leave that candidate out."""
+        """Call `call` for every candidate, and store the error of each candidate that raises one."""
         for inspector in self._following:
             try:
                 call(inspector)

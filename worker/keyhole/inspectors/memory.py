@@ -1,12 +1,14 @@
-"""Memory: code that needs much memory asks the caller first, and tells it when the memory is free again.
+"""Lets the caller limit the memory of inspections: an inspector reserves large memory before it uses it.
 
-Code does not ask for small regions: they are bounded, and the caller allows for them. It asks for the windows
-of decoders, and for long regions with what is made of them, because an image can make these large.
+An inspector reserves memory for the window of a decoder, and for a long region together with the objects that
+it parses from the region, because an image can make these large. It does not reserve memory for short
+regions: their total length is bounded, and the caller adds a fixed amount for them.
 
     with held_by(share):
         inspection.feed(offset, data)
 
-The caller may let the inspection wait, or raise to end it. Its exception is not an `ImageFormatError`.
+The caller passes a `Holder`, which grants each reservation. To grant it later, the holder blocks. To end the
+inspection, it raises an exception that is not an `ImageFormatError`.
 """
 
 from collections.abc import Iterator
@@ -16,13 +18,17 @@ from typing import Protocol
 
 
 class Holder(Protocol):
-    """The caller's account of one inspection's memory."""
+    """Grants memory to one inspection on behalf of the caller."""
 
     def take(self, length: int) -> int:
-        """Allow `length` more bytes, perhaps after waiting, or raise. Return how many bytes were counted."""
+        """Reserve `length` more bytes, perhaps after waiting. Return how many bytes were reserved.
+
+        Raises:
+            Exception: The inspection must end.
+        """
 
     def give(self, length: int) -> None:
-        """Take back `length` bytes."""
+        """Release `length` reserved bytes."""
 
 
 _current: ContextVar[Holder | None] = ContextVar("holder", default=None)
@@ -30,7 +36,7 @@ _current: ContextVar[Holder | None] = ContextVar("holder", default=None)
 
 @contextmanager
 def held_by(holder: Holder) -> Iterator[None]:
-    """Have this thread's inspections ask `holder`."""
+    """Make this thread's inspections reserve their memory with `holder`."""
     token = _current.set(holder)
     try:
         yield
@@ -39,7 +45,7 @@ def held_by(holder: Holder) -> Iterator[None]:
 
 
 class Held:
-    """The memory of one user, which may need more later."""
+    """The memory reserved for one region or decoder. The reservation can grow."""
 
     __slots__ = ("_counted", "_holder", "length")
 
@@ -48,10 +54,10 @@ class Held:
         self._holder: Holder | None = None
 
     def raise_to(self, length: int) -> None:
-        """Ask for memory so that `length` bytes are held in all. Do nothing if as many are held already.
+        """Increase the reservation to `length` bytes. Do nothing if it is already as large.
 
         Raises:
-            Exception: The holder raised it to end the inspection.
+            Exception: The exception that the holder raises to end the inspection.
         """
         more = length - self.length
         holder = self._holder or _current.get()
@@ -62,7 +68,7 @@ class Held:
         self.length = length
 
     def release(self) -> None:
-        """Release all memory."""
+        """Release the whole reservation."""
         if self._holder is not None:
             self._holder.give(self._counted)
         self._holder, self.length, self._counted = None, 0, 0

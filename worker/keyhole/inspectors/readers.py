@@ -1,30 +1,36 @@
-"""A model of the programs that read disk images: how each decides on a format, and which bytes it looks at.
+"""Programs that read disk images: how each program determines a format, and which bytes it reads for this.
 
-The verdict `safe` must hold for every reader here. So a check asks for which formats any reader would take an
-object. A reader decides on a format in one of four ways:
+An object is `safe` only if every program in this list reads it as the same image. So the inspectors have to
+find every format that one of the programs would recognise in the object. A program (a "reader") determines a
+format in one of four ways:
 
-- It *probes*: the object's bytes decide. QEMU without `-f`, libblkid, file(1), libarchive, 7-Zip.
-- It was *told*, by a suffix, a content type, glance's `disk_format` or QEMU's `-f`. It then accepts all that
-  its parser can read, which is often more than a probe accepts: QEMU's `-f vmdk` needs no first line.
-- It *unpacks* first, because the bytes or the suffix say so: importers, `zstd -d`, `bsdtar`.
-- It *extracts* an archive to a folder, so the names and links in the archive matter.
+- The reader *probes*: it determines the format from the object's bytes. Examples are QEMU without `-f`,
+  libblkid, file(1), libarchive and 7-Zip.
+- The reader is *told* the format by a suffix, a content type, glance's `disk_format` or QEMU's `-f`. It then
+  accepts every object that its parser can read, which is often more than a probe accepts. For example, QEMU
+  with `-f vmdk` accepts a descriptor without the usual first line.
+- The reader *unpacks* the object first if the bytes or the suffix name a compressed format or an archive.
+  Examples are importers, `zstd -d` and `bsdtar`.
+- The reader *extracts* an archive to a folder, so the names and links in the archive matter.
 
-The formats are named as `get_inspector` names them; a format that is not inspected is named by its usual
-suffix. Lengths are in bytes. `front` is how many bytes from the object's beginning a reader searches for
-the format's marks, and `end` how many from its end; 0 if it does not search there.
+The format names are those of `get_inspector`. A format that Keyhole does not inspect is named by its usual
+suffix. `front` is the number of bytes at the object's beginning in which a reader searches for the format's
+marks, and `end` is the number of bytes at the object's end. A value of 0 means that the reader does not
+search there.
 
-Which size of a VHD a reader uses depends on the program that created the VHD. A policy names the readers that
-it is made for.
+A VHD states its size twice: as the current size and as a geometry of cylinders, heads and sectors. The table
+shows which size each reader uses. For QEMU, the size depends on the program that created the VHD. A policy
+can name the readers that its verdicts apply to.
 
 | reader | programs | size of a VHD that it uses |
 |---|---|---|
-| `qemu-10` | QEMU from 10.0 on: qemu-img, virt-v2v, nova, CDI | current size, or geometry: `BY_GEOMETRY` |
-| `qemu-9` | QEMU up to 9.2 | geometry, or current size: `BY_CURRENT_SIZE` |
+| `qemu-10` | QEMU from 10.0 on: qemu-img, virt-v2v, nova, CDI | geometry for `BY_GEOMETRY`, else current size |
+| `qemu-9` | QEMU up to 9.2 | current size for `BY_CURRENT_SIZE`, else geometry |
 | `hyper-v` | Hyper-V, Azure, XenServer, VirtualBox, DiscUtils | current size |
 
-Sources: QEMU, block/vpc.c: `vpc_ignore_current_size` since 10.0, before that `vpc_open`; both use the
-current size if the geometry is the largest. VirtualBox, src/VBox/Storage/VHD.cpp, `vhdOpenImage`. Microsoft,
-"Virtual Hard Disk Image Format Specification", "Current Size".
+Sources: QEMU, block/vpc.c: `vpc_ignore_current_size` since 10.0, before that `vpc_open`. Both versions use
+the current size if the geometry has its largest value. VirtualBox, src/VBox/Storage/VHD.cpp, `vhdOpenImage`.
+Microsoft, "Virtual Hard Disk Image Format Specification", "Current Size".
 """
 
 # ruff: noqa: E501 - a table, one reader a row
@@ -39,7 +45,7 @@ KIB, MIB = 1024, 1024**2
 
 
 class Way(Enum):
-    """How a reader decides on an object's format."""
+    """The way in which a reader determines an object's format."""
 
     PROBES = auto()
     TOLD = auto()
@@ -49,7 +55,10 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A reader of one format, or of several that it looks for in the same places."""
+    """A reader of one format, or of several formats whose marks it searches for in the same ranges.
+
+    `front` and `end` are lengths in bytes. `source` names the source code or document.
+    """
 
     name: str
     way: Way
@@ -59,16 +68,18 @@ class Reader:
     source: str
 
 
-#: QEMU reads this many bytes as a text descriptor, which ends at the first NUL.
+#: The number of bytes that QEMU reads of a text descriptor. The descriptor ends at the first NUL.
 VMDK_TEXT_BYTES: Final = MIB - 1
-#: A ZIP's end record has 22 bytes, and a comment of at most 65,535 may follow it. Python searches one byte
-#: further back for the record; unzip searches 66,000 bytes, and on to where its buffer of 8 KiB begins.
+#: The length of a ZIP's end record. A comment of up to 65,535 bytes can follow the record, and Python
+#: searches one byte further back than the longest comment requires.
 ZIP_END_BYTES: Final = 22
+#: The number of bytes that unzip searches for the end record: 66,000, and the rest of its buffer of 8 KiB.
 ZIP_SEARCHED_BYTES: Final = 66_000 + 8 * KIB
-#: A DMG's trailer, and the most padding after it that QEMU skips.
+#: The length of a DMG's trailer, and the number of bytes that QEMU searches for the trailer. QEMU accepts up
+#: to 511 bytes of padding after it.
 DMG_TRAILER_BYTES: Final = SECTOR
 DMG_SEARCHED_BYTES: Final = DMG_TRAILER_BYTES + 511
-#: A VHD's footer; old versions of Virtual PC left out its last byte.
+#: The length of a VHD's footer. Old versions of Virtual PC left out its last byte.
 VHD_FOOTER_BYTES: Final = SECTOR
 
 _QEMU_PROBED = ("qcow2", "qcow", "qed", "vmdk", "vdi", "vhd", "vhdx", "parallels", "luks", "bochs", "cloop")
@@ -76,7 +87,7 @@ _STREAMS = ("gzip", "xz", "zstd", "bzip2", "lz4", "lzma")
 _ARCHIVES = ("tar", "cpio", "ar", "cab", "rar", "7z", "xar", "lha", "zip", "iso", "mtree", "warc")
 
 MODEL: Final[tuple[Reader, ...]] = (
-    # readers that were told the format, or take it from the suffix
+    # readers that are told the format, for example by the suffix
     Reader("QEMU -f vmdk", Way.TOLD, ("vmdk",), VMDK_TEXT_BYTES, 0, "block/vmdk.c: vmdk_open, vmdk_read_desc"),
     Reader("QEMU -f vpc", Way.TOLD, ("vhd",), SECTOR, VHD_FOOTER_BYTES, "block/vpc.c: vpc_open"),
     Reader("QEMU -f dmg", Way.TOLD, ("dmg",), 0, DMG_SEARCHED_BYTES, "block/dmg.c: dmg_find_koly_offset"),
@@ -115,29 +126,29 @@ MODEL: Final[tuple[Reader, ...]] = (
 )  # fmt: skip
 
 QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
-#: All readers. The first one decides if a policy names none.
+#: The readers that a policy can name. If a policy names none, the first reader decides.
 READERS: Final = (QEMU, QEMU_9, HYPER_V)
 
-#: QEMU uses the geometry of VHDs with these creators.
+#: The creators of VHDs of which QEMU from 10.0 on uses the geometry.
 BY_GEOMETRY = frozenset({b"vpc ", b"qemu"})
-#: QEMU up to 9.2 uses the current size of VHDs with these creators.
+#: The creators of VHDs of which QEMU up to 9.2 uses the current size.
 BY_CURRENT_SIZE = frozenset({b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"})
-#: The largest geometry that can be stated: 65,535 cylinders, 16 heads, 255 sectors.
+#: The size in bytes of the largest geometry: 65,535 cylinders, 16 heads and 255 sectors of 512 bytes.
 LARGEST_GEOMETRY_BYTES = 65535 * 16 * 255 * 512
 
 
 def farthest_front(*formats: str, way: Way | None = None) -> int:
-    """How many bytes from the beginning any reader of these formats searches for their marks."""
+    """Return the largest number of bytes at the beginning that a reader of these formats searches."""
     return max((one.front for one in _readers(formats, way)), default=0)
 
 
 def farthest_end(*formats: str, way: Way | None = None) -> int:
-    """How many bytes from the end any reader of these formats searches for their marks."""
+    """Return the largest number of bytes at the end that a reader of these formats searches."""
     return max((one.end for one in _readers(formats, way)), default=0)
 
 
 def readers_of(image_format: str, way: Way | None = None) -> tuple[str, ...]:
-    """The names of the readers of a format, in the model's order."""
+    """Return the names of the readers of a format, in the order of `MODEL`."""
     return tuple(dict.fromkeys(one.name for one in _readers((image_format,), way)))
 
 
@@ -146,12 +157,12 @@ def _readers(formats: tuple[str, ...], way: Way | None) -> list[Reader]:
 
 
 def vhd_sizes(creator: bytes, current: int, geometry: int) -> dict[str, int]:
-    """Return a VHD's virtual size in bytes, for each reader.
+    """Return the virtual size in bytes that each reader uses for a VHD.
 
     Args:
-        creator: The four characters of the creator application.
-        current: The current size, in bytes.
-        geometry: The size that the geometry states, in bytes.
+        creator: The four bytes that identify the program that created the VHD.
+        current: The current size in bytes.
+        geometry: The size in bytes that follows from the geometry.
     """
     largest = geometry == LARGEST_GEOMETRY_BYTES
     return {

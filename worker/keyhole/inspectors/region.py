@@ -1,7 +1,7 @@
-"""Regions: the byte ranges of an image that an inspector wants to keep, and how they fill.
+"""Regions, which are the byte ranges of an image that an inspector captures.
 
-A region takes bytes from anywhere in any order, keeps those that lie in it and drops the rest. So the memory
-of an inspection is bounded by the regions that it declared, and not by the object.
+A region receives bytes in any order. It keeps the bytes that lie inside its range and drops the rest. So the
+declared regions limit the memory of an inspection, whatever the length of the object.
 """
 
 from bisect import bisect_left
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class ByteRange(NamedTuple):
-    """`length` bytes from the absolute `offset` on."""
+    """A range of `length` bytes that begins at the absolute `offset`."""
 
     offset: int
     length: int
@@ -21,11 +21,11 @@ class ByteRange(NamedTuple):
 
 
 class CaptureRegion:
-    """A region of a file that we want to capture.
+    """A byte range of an object that an inspector captures.
 
     Args:
         offset: The absolute offset of the region's first byte.
-        length: How many bytes long the region is.
+        length: The region's length in bytes.
     """
 
     __slots__ = ("_held", "length", "offset")
@@ -33,16 +33,17 @@ class CaptureRegion:
     def __init__(self, offset: int, length: int) -> None:
         self.offset = offset
         self.length = length
-        # (start, data) pairs in ascending order that neither touch nor overlap; nearly always there is one.
-        # A growing piece is a bytearray. `data` turns it into bytes for good, because `data` is read often.
+        # The captured pieces as pairs of start and data, in ascending order. The pieces neither touch nor
+        # overlap, and nearly always there is only one. A growing piece is a bytearray. The property `data`
+        # replaces it with bytes, so that later reads of `data` do not copy it again.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:
-        """Keep the region's part of a chunk; `current_position` is the position *after* the chunk."""
+        """Keep the region's part of a chunk. `current_position` is the position *after* the chunk."""
         self.put(current_position - len(chunk), chunk)
 
     def put(self, offset: int, data: bytes) -> None:
-        """Keep the region's part of bytes that begin at `offset`. Bytes already held do not change."""
+        """Keep the region's part of `data`, which begins at `offset`. Do not replace captured bytes."""
         start = max(offset, self.offset)
         end = min(offset + len(data), self.offset + self.length)
         if start >= end:
@@ -57,7 +58,7 @@ class CaptureRegion:
 
     @property
     def data(self) -> bytes:
-        """The bytes captured from the region's beginning on, up to the first missing one."""
+        """The captured bytes from the region's beginning up to the first missing byte."""
         if not self._held or self._held[0][0] != self.offset:
             return b""
         data = self._held[0][1]
@@ -67,17 +68,17 @@ class CaptureRegion:
         return data
 
     def at(self, offset: int, length: int) -> bytes:
-        """The bytes captured from an absolute offset on; fewer if the region ends or was not filled."""
+        """Return up to `length` bytes of `data` from an absolute offset on."""
         start = offset - self.offset
         return self.data[start : start + length] if start >= 0 else b""
 
     @property
     def held(self) -> int:
-        """How many bytes are held in memory."""
+        """How many captured bytes are in memory."""
         return sum(len(piece) for _, piece in self._held)
 
     def pieces(self, wanted: ByteRange) -> list[tuple[int, bytes]]:
-        """The held bytes of a range, as pieces with their offsets."""
+        """Return the captured bytes of a range, as pairs of absolute offset and bytes."""
         found = []
         for start, piece in self._held:
             first, end = max(start, wanted.offset), min(start + len(piece), wanted.end)
@@ -86,17 +87,17 @@ class CaptureRegion:
         return found
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """The ranges that are still wanted from an object of `size` bytes (`None`: not known yet)."""
+        """Return the ranges that are still missing, if the object has `size` bytes (`None`: unknown)."""
         end = self.offset + self.length
         return self._holes(self.offset, end if size is None else min(end, size))
 
     def settled(self, size: int | None) -> bool:
-        """Whether the region holds all bytes that an object of `size` bytes has for it."""
+        """Whether all bytes of the region that lie in an object of `size` bytes have been captured."""
         held = self._held
         return (len(held) == 1 and len(held[0][1]) == self.length) or not self.gaps(size)
 
     def _holes(self, start: int, end: int) -> list[ByteRange]:
-        """The parts of `start` to `end` that are not held."""
+        """Return the parts of the range from `start` to `end` that have not been captured."""
         holes = []
         for piece_start, piece in self._held:
             if piece_start >= end:
@@ -109,13 +110,13 @@ class CaptureRegion:
         return holes
 
     def _insert(self, start: int, data: bytes) -> None:
-        """Add bytes that lie in a hole, joining them with the pieces that they touch."""
+        """Add bytes that lie in a hole, and join them with the pieces that they touch."""
         index = bisect_left(self._held, start, key=lambda piece: piece[0])
         if index and self._held[index - 1][0] + len(self._held[index - 1][1]) == start:
             index -= 1
             self._join(index, data)
         else:
-            # A whole region is not copied: it may be megabytes.
+            # Do not copy a whole region, because it can have megabytes.
             self._held.insert(index, (start, data if len(data) == self.length else bytearray(data)))
         if index + 1 < len(self._held):
             joined_start, joined = self._held[index]
@@ -125,15 +126,16 @@ class CaptureRegion:
     def _join(self, index: int, data: bytearray | bytes) -> None:
         """Add bytes to the end of a piece."""
         start, piece = self._held[index]
-        piece += data  # in place, unless the property `data` has turned the piece into bytes
+        piece += data  # in place, unless the property `data` has replaced the bytearray with bytes
         self._held[index] = (start, piece)
 
 
 class TailRegion(CaptureRegion):
     """The last `length` bytes of an object.
 
-    Its offset is known once the object's length is known. Until then, the region keeps the last bytes below
-    the highest offset seen. In a stream this is always right: the real end can only lie at a higher offset.
+    The region's offset is known once the object's length is known. Until then, the region keeps the last
+    `length` bytes below the highest offset that it has seen. A stream loses nothing by this, because the
+    object's end can only lie at a higher offset.
     """
 
     __slots__ = ("_anchored",)
@@ -143,19 +145,19 @@ class TailRegion(CaptureRegion):
         self._anchored = False
 
     def put(self, offset: int, data: bytes) -> None:
-        """Keep the region's part of the bytes; see `CaptureRegion.put`."""
+        """Keep the region's part of `data`; see `CaptureRegion.put`."""
         if not self._anchored:
             self._slide(offset + len(data))
         super().put(offset, data)
 
     def anchor(self, size: int) -> None:
-        """Fix the region to the end of an object of `size` bytes."""
+        """Move the region to the end of an object of `size` bytes, for good."""
         self._slide(size)
         self._anchored = True
         self.length = min(self.length, size)
 
     def gaps(self, size: int | None) -> list[ByteRange]:
-        """The ranges that are still wanted; none while the object's length is unknown."""
+        """Return the ranges that are still missing; none while the object's length is unknown."""
         return super().gaps(size) if self._anchored else []
 
     @property
@@ -163,12 +165,15 @@ class TailRegion(CaptureRegion):
         """Whether the object's length is known and every byte of the region has been captured."""
         return self._anchored and super().complete
 
-    def settled(self, size: int | None) -> bool:  # noqa: ARG002 - `anchor` was given it
-        """Whether the object's length is known and the region holds all of its bytes."""
+    def settled(self, size: int | None) -> bool:  # noqa: ARG002 - `anchor` has already received the size
+        """Whether the object's length is known and every byte of the region has been captured."""
         return self.complete
 
     def _slide(self, end: int) -> None:
-        """Move the region so that it ends at `end`, if that is further on, and drop what is left behind."""
+        """Move the region forward so that it ends at `end`, and drop captured bytes before the new range.
+
+        Do nothing if the region already ends at or after `end`.
+        """
         offset = max(self.offset, end - self.length)
         if offset == self.offset:
             return

@@ -1,15 +1,17 @@
-r"""Recognises formats that are not inspected, by their marks at an object's front and end.
+r"""Recognises formats that Keyhole does not inspect, by their marks at an object's front and end.
 
-The first bytes of a raw disk, a fixed VHD, a VDI or a disc may hold anything, and any image can have data
-after its end. An importer that unpacks by content follows such a mark, and sees another disk than a program
-that reads the object as a disk.
+An attacker can put the mark of such a format into a disk image. The first bytes of a raw disk, a fixed VHD, a
+VDI or an optical disc can have any value, and data can follow the end of every image. An importer that finds
+the mark unpacks the object and imports the unpacked disk. A program that reads the object as a disk image
+sees another disk.
 
-A mark counts where a reader would begin to unpack. A short mark counts only if the other fields that readers
-compare are right, too. The mark of an archive's end counts only if it leads to entries. Up to `MAX_HOPS`
-skippable frames of Zstandard and LZ4 are followed, to learn to which of the two formats they belong.
+A mark is recognised only in the places where a reader would begin to unpack. If a mark is short, the other
+fields that readers check must also be valid. The end record of an archive is recognised only if it leads to
+entries. Zstandard and LZ4 share the same skippable frames. So up to `MAX_HOPS` skippable frames are followed
+to the next frame, which shows which of the two formats the object has.
 
-Source: the probe functions in QEMU's block/*.c, which look at the first 512 bytes; libarchive's bidders
-(archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the others.
+Source: the probe functions in QEMU's block/*.c, which read the first 512 bytes; libarchive's bidders
+(archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the other formats.
 """
 
 import re
@@ -22,10 +24,10 @@ from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.compression.zstd import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: Every mark lies in the first sector. Probes look no further.
+#: The number of first bytes that are searched for marks. Probes read no more than the first sector.
 FRONT_BYTES: Final = 512
 
-#: Formats with marks in the first bytes.
+#: Formats, and the first bytes by which they are recognised.
 FRONTS: Final[tuple[tuple[str, bytes], ...]] = (
     ("cloop", b"#!/bin/sh\n#V2.0 Format\n"),
     ("zip", b"PK\7\x08PK\3\4"),
@@ -47,32 +49,34 @@ FRONTS: Final[tuple[tuple[str, bytes], ...]] = (
     ("partclone", b"partclone-image"),
     ("partimage", b"PaRtImAgE-VoLuMe"),
 )
-#: The mark at the end of an encrypted DMG of the first version (libmodi's documentation).
+#: The last bytes of an encrypted DMG of the first version (libmodi's documentation).
 ENCRYPTED_DMG_END: Final = b"cdsaencr"
 
 QCOW_MAGIC: Final = b"QFI\xfb"
 QCOW_INSPECTED: Final = {version.to_bytes(4, "big") for version in (1, 2, 3)}
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
-#: The most skippable frames that are followed. A seekable or parallel stream begins with one.
+#: The most skippable frames that are followed. Seekable streams and streams from parallel compression begin
+#: with one skippable frame.
 MAX_HOPS: Final = 8
 HOP_BYTES: Final = 8
 
-#: VirtualBox's discs that are made of files of the host (Storage/VISO.cpp, visoProbeWorker).
+#: The mark of VISO, with which VirtualBox builds an optical disc from files of the host (Storage/VISO.cpp,
+#: visoProbeWorker).
 VISO: Final = re.compile(rb"\s*--iprt-iso-maker-file-marker")
 UUENCODED: Final = re.compile(rb"(?:^|\n)begin(?:-base64)? [0-7]{3,4} \S")
 LHA: Final = re.compile(rb"..-(?:l[hz][0-9sdx]|pm[012])-", re.DOTALL)
 CPIO_NEW: Final = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 CPIO_OLD: Final = re.compile(rb"070707[0-7]{70}")
-#: The possible lengths of a header in an ARJ archive (libarchive and 7-Zip agree).
+#: The valid lengths of a header in an ARJ archive, according to libarchive and 7-Zip.
 ARJ_HEADER_BYTES: Final = range(30, 2601)
-#: The longest block of a cloop, and the most block offsets, that QEMU accepts (block/cloop.c).
+#: The longest block of a cloop image, and the most block offsets, that QEMU accepts (block/cloop.c).
 MAX_CLOOP_BLOCK: Final = 64 * 1024**2
 MAX_CLOOP_OFFSETS: Final = 512 * 1024**2 // 8
 
 
 def named_by(front: bytes) -> str | None:
-    """The uninspected format whose mark is in an object's first 512 bytes; `None` if there is none."""
+    """Return the uninspected format whose mark an object's first 512 bytes contain, or `None`."""
     if front.startswith(QCOW_MAGIC) and front[4:8] not in QCOW_INSPECTED:
         return "qcow2 (another version)"
     marked = next((name for name, magic in FRONTS if front.startswith(magic)), None)
@@ -80,7 +84,7 @@ def named_by(front: bytes) -> str | None:
 
 
 class UnsupportedFormats(FileInspector):
-    """Looks for the marks of formats that are not inspected. It matches nothing itself."""
+    """Finds the marks of formats that Keyhole does not inspect. This inspector itself never matches."""
 
     NAME = "unsupported"
 
@@ -91,23 +95,23 @@ class UnsupportedFormats(FileInspector):
 
     @property
     def format_match(self) -> bool:
-        """Never: these formats are named, not inspected."""
+        """Always false, because these formats are only named."""
         return False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The formats whose marks the object has."""
+        """The uninspected formats whose marks the object has."""
         named = (named_by(self.captured("front")), self._streams(), *self._ends())
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     def post_process(self) -> None:
-        """Follow skippable frames."""
+        """Declare a region for the beginning of the frame after the last skippable frame."""
         at, hops = self._chain()
         if at and hops < MAX_HOPS and not self.has_region(f"hop {hops}"):
             self.new_region(f"hop {hops}", CaptureRegion(at, HOP_BYTES))
 
     def _chain(self) -> tuple[int, int]:
-        """Where the next frame begins, and how many frames lie before it."""
+        """Return the offset after the known skippable frames, and the number of these frames."""
         at, head, hops = 0, self.captured("front"), 0
         while skipped := skippable_bytes(head[:HOP_BYTES]):
             at, hops = at + skipped, hops + 1
@@ -115,27 +119,28 @@ class UnsupportedFormats(FileInspector):
         return at, hops
 
     def _streams(self) -> str | None:
-        """The format of a stream that begins with skippable frames; `None` if the object does not."""
+        """Return the format of a stream that begins with skippable frames, or `None`."""
         _, hops = self._chain()
         if not hops:
             return None
         head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
-        # libarchive and file(1) take such a frame for Zstandard, whatever follows. No disk begins like that.
+        # libarchive and file(1) report Zstandard for every skippable frame, whatever follows the frame. No
+        # disk begins with a skippable frame.
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:
-        """The formats whose marks lie at the object's end."""
+        """Return the formats whose marks lie at the object's end."""
         tail = self.captured("tail")
         zipped = next(zip_end.archives(tail, self.actual_size), None) is not None
         encrypted = tail.endswith(ENCRYPTED_DMG_END)
         return ("zip",) * zipped + ("encrypted dmg",) * encrypted
 
 
-# Marks that are too short to count without further fields
+# Formats with short marks, for which more fields are checked
 
 
 def _is_compress(front: bytes) -> bool:
-    """Whether it is `compress` data: the third byte states the longest code, 9 to 16 bits."""
+    """Return whether this is `compress` data. The third byte contains the longest code, 9 to 16 bits."""
     return (
         front[:2] == b"\x1f\x9d"
         and len(front) > 2
@@ -145,12 +150,15 @@ def _is_compress(front: bytes) -> bool:
 
 
 def _is_pack(front: bytes) -> bool:
-    """Whether it is `pack` data, which gzip unpacks: a length in 4 bytes, then the tree's levels, 1 to 25."""
+    """Return whether this is `pack` data, which gzip unpacks.
+
+    After the mark follow the length of the data in 4 bytes and the number of levels of the tree, 1 to 25.
+    """
     return front[:2] == b"\x1f\x1e" and len(front) > 6 and 0 < front[6] <= 25
 
 
 def _is_lzip(front: bytes) -> bool:
-    """Whether it is an lzip file, of version 0 or 1 and with a dictionary of 4 KiB to 512 MiB."""
+    """Return whether this is an lzip file of version 0 or 1 with a dictionary of 4 KiB to 512 MiB."""
     return (
         front.startswith(b"LZIP")
         and front[4:5] in {b"\0", b"\1"}
@@ -160,12 +168,15 @@ def _is_lzip(front: bytes) -> bool:
 
 
 def _is_xar(front: bytes) -> bool:
-    """Whether it is a xar archive, of version 1 and with a header of at least 28 bytes."""
+    """Return whether this is a xar archive of version 1 with a header of at least 28 bytes."""
     return front.startswith(b"xar!") and int.from_bytes(front[4:6], "big") >= 28 and front[6:8] == b"\0\1"
 
 
 def _is_old_cpio(front: bytes) -> bool:
-    """Whether it is a binary cpio, in either byte order: the name ends where the header before it says."""
+    """Return whether this is a binary cpio archive in either byte order.
+
+    The header states the length of the first name, and a NUL must end the name there.
+    """
     for order in ("little", "big"):
         length = int.from_bytes(front[20:22], order)
         if int.from_bytes(front[:2], order) == 0o070707 and 1 < length <= len(front) - 26:
@@ -174,13 +185,16 @@ def _is_old_cpio(front: bytes) -> bool:
 
 
 def _is_arj(front: bytes) -> bool:
-    """Whether it begins with the main header of an ARJ archive, by the header's length and type."""
+    """Return whether this is an ARJ archive: the main header must have a valid length and type."""
     length = int.from_bytes(front[2:4], "little")
     return front[:2] == b"\x60\xea" and length in ARJ_HEADER_BYTES and front[10:11] == b"\2"
 
 
 def _is_cloop(front: bytes) -> bool:
-    """Whether `-f cloop` of QEMU, which needs no mark, opens it: a block size, blocks, ascending offsets."""
+    """Return whether QEMU with `-f cloop` opens the object, for which QEMU does not require a mark.
+
+    QEMU checks the block size, the number of blocks, and that the offsets of the blocks ascend.
+    """
     if len(front) < 152:
         return False
     block, count = int.from_bytes(front[128:132], "big"), int.from_bytes(front[132:136], "big")

@@ -1,4 +1,4 @@
-"""A file-like object that shows everything it passes on to an inspector."""
+"""A file-like object that passes all bytes read through it to an inspector."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -8,28 +8,29 @@ log = logging.getLogger(__name__)
 
 
 class Readable(Protocol):
-    """A source that is read."""
+    """A source of bytes with a `read` method."""
 
     def read(self, size: int, /) -> bytes:
-        """Read up to `size` bytes; empty at the end."""
+        """Read up to `size` bytes. Return `b""` at the end."""
 
 
 class Eater(Protocol):
-    """An object that takes the chunks of a stream."""
+    """An object that receives the chunks of a stream."""
 
     def eat_chunk(self, chunk: bytes, /) -> object:
-        """Take the next chunk."""
+        """Receive the next chunk."""
 
 
 class InfoWrapper:
-    """Wraps a source, file-like or iterable, and updates a format inspector with what is read through it.
+    """Wraps a source, which is file-like or iterable, and passes all bytes read from it to an inspector.
 
-    If an inspector raises, that is logged once and the inspector is never called again; reading goes on. When
-    the source ends, the inspector's `finish` method is called, if it has one.
+    If the inspector raises an exception, the wrapper logs the exception and does not call the inspector
+    again. Reading continues. When the source ends, the wrapper calls the inspector's `finish` method, if
+    there is one.
 
     Args:
-        source: Something with `read(size)` and `close()`, or an iterable of chunks.
-        fmt: The inspector, or anything with `eat_chunk(chunk)`.
+        source: An object with the methods `read(size)` and `close()`, or an iterable of chunks.
+        fmt: An inspector, or another object with the method `eat_chunk(chunk)`.
     """
 
     def __init__(self, source: Readable | Iterable[bytes], fmt: Eater) -> None:
@@ -53,7 +54,7 @@ class InfoWrapper:
         return chunk
 
     def read(self, size: int) -> bytes:
-        """Read up to `size` bytes from the source; empty at its end."""
+        """Read up to `size` bytes from the source. Return `b""` at its end."""
         chunk = cast("Readable", self._source).read(size)
         if chunk:
             self._show(chunk)
@@ -73,8 +74,7 @@ class InfoWrapper:
         try:
             self._format.eat_chunk(chunk)
         except Exception:
-            # Reading must continue even if the inspector fails; the error is logged with its
-            # traceback.
+            # Reading must continue even if the inspector fails.
             log.exception("the %s inspector failed and is left out from here on", self._format)
             self._muted = True
 
