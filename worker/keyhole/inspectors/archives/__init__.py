@@ -1,1 +1,1 @@
-"""Archives: files that hold other files, such as tar, ZIP, OVA and container images."""
+"""Archives: files that contain other files, such as tar, ZIP, OVA and container images."""

@@ -1,11 +1,11 @@
-"""AppleDouble files, which macOS adds beside a file to keep attributes that other systems lack.
+"""Recognises AppleDouble files, in which macOS stores a file's attributes that other systems do not support.
 
 Source: RFC 1740, appendix A, "AppleSingle/AppleDouble"; libarchive's manual page bsdtar(1), `--mac-metadata`.
 
-On macOS, `tar` writes `folder/._disk.vmdk` before `folder/disk.vmdk`, and the Finder writes ZIP archives with
-`__MACOSX/folder/._disk.vmdk`. Neither is a disk or a descriptor, whatever its suffix. The name alone proves
-nothing, because a reader on another system opens a disk of that name like any other. So the content must
-match, too.
+On macOS, `tar` writes `folder/._disk.vmdk` before `folder/disk.vmdk`, and the Finder adds
+`__MACOSX/folder/._disk.vmdk` to ZIP archives. These AppleDouble files end in `.vmdk`, but they are neither
+disks nor descriptors. The name is not enough to recognise an AppleDouble file: a real disk can have such a
+name, and readers on other systems would open it. So Keyhole also compares the first bytes.
 """
 
 #: The magic number at the beginning of the file, big-endian.
@@ -14,11 +14,11 @@ PREFIX, FOLDER = b"._", b"__MACOSX"
 
 
 def is_named_so(name: bytes) -> bool:
-    """Return whether a path in an archive has the form that macOS gives to an AppleDouble file."""
+    """Return whether a path in an archive is one that macOS would give to an AppleDouble file."""
     folder, _, last = name.rpartition(b"/")
     return last.startswith(PREFIX) or FOLDER in folder.split(b"/")
 
 
 def is_apple_double(name: bytes, front: bytes) -> bool:
-    """Return whether a file with this path whose first bytes are `front` is an AppleDouble file."""
+    """Return whether the file `name`, which begins with the bytes `front`, is an AppleDouble file."""
     return is_named_so(name) and front.startswith(MARK)

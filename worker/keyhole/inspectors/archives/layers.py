@@ -1,10 +1,11 @@
-"""The layers of a container image (docker's or OCI's). Keyhole reports only the disks in them.
+"""Reduces the layers of a container image (Docker's or OCI's) to the disk images in them.
 
 Source: OCI Image Format Specification, "Image Layer Filesystem Changeset".
 
-A layer is an archive in the archive, perhaps compressed. It holds the files of a file system, and hardly any
-of them is a disk. Its links are relative to the layer's own root, because it is unpacked there. The image's
-manifests say which archives are layers.
+A container image is an archive, and each layer in it is an archive too, often a compressed one. A layer
+contains the files of a file system. Very few of these files are disk images, so Keyhole reports only those. A
+container runtime unpacks each layer into a root folder, and the layer's links are relative to this folder.
+The image's manifests state which archives are layers.
 """
 
 from dataclasses import replace
@@ -12,14 +13,15 @@ from dataclasses import replace
 from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Severity
 
-#: The formats of layers. A layer that contains an OVF is reported like any archive.
+#: The formats that a layer can have. A layer is an `ova` if it contains an OVF descriptor.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
-#: Checks that do not matter for a layer, because it is unpacked where it does no harm and is not a machine.
+#: The checks whose findings are only information in a layer. Links and paths do no harm, because the runtime
+#: unpacks the layer into its own root folder. An OVF descriptor in a layer does not describe the image.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 
 def disks_of_layer(layer: Member) -> Member | None:
-    """Return a layer with only its disks as members, or `None` if it has neither disks nor problems."""
+    """Return a layer with only its disks as members; `None` if the layer has neither disks nor problems."""
     if layer.facts.format not in LAYERS:
         return layer
     inside = [

@@ -1,17 +1,20 @@
-"""Follows an archive's links through each other, to see whether one leads outside once it is extracted.
+"""Finds links of an archive that, after extraction, lead out of the folder that the archive is extracted to.
 
-The links `d/e/s` to `../..` and `disk` to `d/e/s/../secret` both seem to stay inside. A reader that opens
-`disk` reaches the folder above.
+A link can lead outside through another link. For example, an archive has the link `d/e/s` to `../..` and the
+link `disk` to `d/e/s/../secret`. Each target on its own stays inside the folder. But `d/e/s` leads to the
+extraction folder itself, so a reader that opens `disk` opens `secret` in the folder above it.
 
-- Links are recorded in their order and judged together, because an earlier one may lead through a later one.
-  In GNU tar, libarchive, Python, BusyBox and npm's tar, a later link replaces an earlier one with its name.
-  7-Zip keeps the earlier one, so Keyhole tries that as well.
-- The target of a hard link is resolved when the link is extracted. The folders in the target may be links by
-  then. A hard link to a symbolic link has the same target text in another folder, and so leads elsewhere.
-- Links are judged twice: once with exact names, and once with folded names, which are equal if macOS or
-  Windows takes the names for the same.
-- A path is followed over as many links as any system follows. The memory and the steps of all links together
-  are bounded.
+- Keyhole records all links in the archive's order and then follows them together, because an earlier link can
+  lead through a later link. If two links have the same name, GNU tar, libarchive, Python, BusyBox and npm's
+  tar replace the earlier link with the later one. 7-Zip keeps the earlier link. So Keyhole follows the links
+  in both ways.
+- Extractors resolve the target of a hard link when they extract the hard link. The folders in this target can
+  be links that were extracted before. A hard link to a symbolic link is a second symbolic link with the same
+  target text. If it is in another folder, a relative target leads to another place.
+- Keyhole follows the links twice: once with exact names, and once with folded names. The folded forms of two
+  names are equal if macOS or Windows treats both names as the same file.
+- Keyhole follows up to 63 links on one path, the highest limit of all operating systems. It also limits the
+  memory and the number of steps for all links of an archive together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,27 +25,32 @@ from keyhole.inspectors.archives.names import DRIVE
 from keyhole.inspectors.archives.namesakes import folded
 from keyhole.inspectors.effort import spend
 
-#: Limit for the names and targets of an archive's links. Those of a whole Debian system take half a megabyte.
+#: The most bytes that the names and targets of an archive's links may have together. In an archive of a whole
+#: Debian system they have half a megabyte.
 MAX_BYTES = 2 * 1024**2
-#: Limit for the folders and links that the names of an archive's links refer to.
+#: The most folders and links that the names of an archive's links may contain together.
 MAX_PLACES = 65_536
-#: Limit for the steps from folder to folder that all links of an archive take together.
+#: The most steps from folder to folder that Keyhole takes to follow all links of an archive.
 MAX_STEPS = 500_000
-#: Links on one path that a system follows: Windows 63, Linux 40, macOS 32.
+#: The most links on one path that Keyhole follows. The limits of operating systems: Windows 63, Linux 40,
+#: macOS 32.
 MAX_LINKS = 63
 ROOT = 0
 
-#: Divides a path into parts. Equal parts name the same file.
+#: A function that splits a path into its parts. Two equal parts in one folder are the same file.
 Split = Callable[[bytes], list[bytes]]
 
 
 class UnfollowedError(Exception):
-    """The links take more steps than the limit."""
+    """There are too many links, or following them takes more steps than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link as its member states it. `is_known` says that its own target already leads outside."""
+    """A link of the archive.
+
+    `is_known` is true if a finding already reports that the target leads outside.
+    """
 
     name: bytes
     target: bytes
@@ -51,7 +59,7 @@ class Link:
 
 
 class Links:
-    """The links of an archive, in their order."""
+    """The links of an archive, in the archive's order."""
 
     def __init__(self) -> None:
         self._links: list[Link] = []
@@ -59,13 +67,13 @@ class Links:
         self._judged: tuple[int, list[Link] | None] = (0, [])
 
     def note(self, link: Link) -> None:
-        """Note the next link."""
+        """Record the next link."""
         self._bytes += len(link.name) + len(link.target)
         if self._bytes <= MAX_BYTES:
             self._links.append(link)
 
     def leading_outside(self) -> list[Link] | None:
-        """Return the links that lead outside through others; `None` if there are too many links to follow."""
+        """Return the links that lead outside through other links; `None` if there are too many links."""
         if self._bytes > MAX_BYTES:
             return None
         if self._judged[0] != len(self._links):
@@ -93,14 +101,17 @@ def split(path: bytes) -> list[bytes]:
 
 
 class FoldedSplit:
-    """Splits a path into folded parts: parts that any file system takes for the same are equal."""
+    """Splits a path into folded parts.
+
+    Two folded parts are equal if macOS or Windows treats them as the same name.
+    """
 
     def __init__(self) -> None:
-        # Cached, because the same folders appear again and again.
+        # The folded form of each part so far. The paths of an archive share most of their folders.
         self._folded: dict[bytes, bytes] = {b"..": b".."}
 
     def __call__(self, path: bytes) -> list[bytes]:
-        """Divide a path."""
+        """Return the folded parts of a path."""
         parts = split(path.replace(b"\\", b"/"))
         for part in parts:
             if part not in self._folded:
@@ -111,8 +122,9 @@ class FoldedSplit:
 class Place(NamedTuple):
     """A folder or a file that a path leads to.
 
-    `number` is the number of a known place. `further` is how many folders below that place it is; none of
-    these folders is a link.
+    The names of the archive's links create numbered places, so a path can lead to a folder that has no
+    number. Then `number` is the nearest numbered place above this folder, and `further` is how many folders
+    the path goes down from there. None of these folders is a link.
     """
 
     number: int
@@ -120,12 +132,12 @@ class Place(NamedTuple):
 
 
 class Tree:
-    """Follows where links lead when the archive's members are extracted one after the other.
+    """The folders and links of an archive, created in the order in which an extractor creates them.
 
     Args:
         links: The links, in the archive's order.
-        split: Divides paths into parts; equal parts name the same file.
-        keeps_first: Whether the first of two links with one name stays, in place of the second.
+        split: Splits paths into parts. Two equal parts in one folder are the same file.
+        keeps_first: Whether the first of two links with the same name stays, and not the second.
     """
 
     def __init__(self, links: Sequence[Link], split: Split, keeps_first: bool = False) -> None:
@@ -134,15 +146,16 @@ class Tree:
         self._keeps_first = keeps_first
         #: Whether two links have the same name.
         self.replaced = False
-        # The folder above each place, by the place's number; the number of a place, by its folder and name.
+        # `_above` has the number of the folder above each place, by the place's number. `_inside` has the
+        # number of each place, by the number of the folder above and the place's name.
         self._above = [ROOT]
         self._inside: dict[tuple[int, bytes], int] = {}
-        # The targets of places that are symbolic links; `None` if a target is absolute.
+        # The targets of the places that are links, by the place's number. `None` means an absolute target.
         self._leads: dict[int, list[bytes] | None] = {}
         self._steps = 0
 
     def leading_outside(self) -> Iterator[Link]:
-        """Simulate the extraction of the links; yield those that lead outside, except known ones.
+        """Simulate the extraction of the links. Yield the links that lead outside and are not known yet.
 
         Raises:
             UnfollowedError: There are too many places, or following the links takes too many steps.
@@ -172,7 +185,11 @@ class Tree:
                 yield link
 
     def _place(self, parts: Sequence[bytes]) -> int:
-        """Return the number of a place; create the place if it does not exist."""
+        """Return the number of the place with this path; create missing places on the way.
+
+        Raises:
+            UnfollowedError: There are too many places.
+        """
         place = ROOT
         for part in parts:
             inside = self._inside.setdefault((place, part), len(self._above))
@@ -184,7 +201,7 @@ class Tree:
         return place
 
     def _follow(self, folder: int, parts: list[bytes] | None) -> Place | None:
-        """Return where a path leads from a folder; `None` if it leads outside.
+        """Return the place to which a path leads from a folder; `None` if it leads outside.
 
         Raises:
             UnfollowedError: Following the path takes too many steps.
@@ -214,7 +231,7 @@ class Tree:
                     return None
                 links += 1
                 if links > MAX_LINKS:
-                    # The links form a circle.
+                    # The links form a circle, or a chain that no system follows.
                     return place
                 to_go = self._pushed(to_go, leads)
         return place
@@ -229,5 +246,5 @@ class Tree:
 
 
 def is_absolute(target: bytes) -> bool:
-    """Return whether a link's target begins at the root of a file system, or at a drive."""
+    """Return whether a link's target is an absolute path, on Unix or on Windows."""
     return target.startswith((b"/", b"\\")) or DRIVE.match(target) is not None

@@ -1,17 +1,18 @@
-"""The manifests of a container image, which say which of the archive's files are layers.
+"""Reads the manifests of a container image, which state which of the archive's files are layers.
 
 Source: OCI Image Format Specification, "Image Layout", "Image Index", "Image Manifest"; Docker Image
 Specification 1.2, "Combined Image JSON + Filesystem Changeset Format".
 
 | file | content |
 |---|---|
-| `manifest.json` | docker's: a list of images, each with `Layers`, a list of paths |
-| `index.json` beside `oci-layout` | OCI's: `manifests`, descriptors of image manifests and of indexes |
-| `blobs/sha256/<hex>` | an image manifest, which has `layers`, or an index |
+| `manifest.json` | Docker's manifest: a list of images, each with `Layers`, a list of paths |
+| `index.json` beside `oci-layout` | OCI's index: `manifests`, descriptors of image manifests and of indexes |
+| `blobs/sha256/<hex>` | an image manifest, which has `layers`, or another index |
 
-A descriptor has a `digest`, `sha256:<hex>`, and a `mediaType`. A file is a layer only if the archive's own
-manifests lead to it. Any other archive among the files is an ordinary member, whatever its name. A manifest
-that cannot be parsed names no layers.
+A descriptor has a `digest`, such as `sha256:<hex>`, and a `mediaType`. Keyhole treats a file as a layer only
+if Docker's manifest names the file, or if `index.json` leads to it, directly or through other manifests. All
+other archives among the files are ordinary members. If a manifest cannot be parsed, Keyhole finds no layers
+in it.
 """
 
 import json
@@ -25,9 +26,11 @@ from keyhole.inspectors.effort import CALL, spend
 DOCKER: Final = b"manifest.json"
 INDEX, LAYOUT = b"index.json", b"oci-layout"
 BLOBS: Final = b"blobs"
-#: The longest manifest that is read. An image of 127 layers, docker's limit, has one of 30 KB.
+#: The longest manifest that Keyhole reads, in bytes. The manifest of an image with 127 layers, Docker's
+#: limit, has 30 KB.
 MAX_BYTES: Final = 128 * 1024
-#: The most layers and manifests that all manifests together may name: as many as an archive has files.
+#: The most layers and manifests that Keyhole reads from all manifests of an archive together: as many as an
+#: archive may have files.
 MAX_NAMED: Final = 16_384
 #: Media types of layers that are archives.
 LAYER: Final = re.compile(r"application/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\.")
@@ -36,23 +39,24 @@ DEPTH: Final = 4
 
 
 class Manifests:
-    """The manifests of an archive, read in the order of the archive's files."""
+    """The manifests of an archive. Keyhole reads them in the order in which the archive contains them."""
 
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
         self._read: set[bytes] = set()
-        # The files that each manifest names, by the manifest's path; some are layers.
+        # The files that each manifest names, by the manifest's path. The value is true if the file is a
+        # layer.
         self._named: dict[bytes, Mapping[bytes, bool]] = {}
         self._room = MAX_NAMED
 
     def note(self, name: bytes) -> None:
-        """Note the path of a file or a link of the archive."""
+        """Record the path of a file or a link of the archive."""
         parts = parts_of(name)
         if len(parts) == 1:
             self._root_names.add(parts[0])
 
     def wants(self, name: bytes, size: int) -> bool:
-        """Return whether to read a file, because it has the name and the size of a manifest."""
+        """Return whether a file has the path and the size of a manifest, so that Keyhole reads it."""
         parts = parts_of(name)
         is_manifest = parts in ([DOCKER], [INDEX]) or (len(parts) == 3 and parts[0] == BLOBS)
         return is_manifest and 0 < size <= MAX_BYTES
@@ -61,7 +65,8 @@ class Manifests:
         """Read a file for which `wants` is true."""
         path = b"/".join(parts_of(name))
         if path in self._read:
-            # Readers differ on which of two files with one path counts, so neither does.
+            # Some readers use the first of two files with the same path, and some use the last. So use
+            # neither.
             self._named.pop(path, None)
             return
         self._read.add(path)
@@ -82,13 +87,13 @@ class Manifests:
 
     @property
     def kind(self) -> str | None:
-        """`oci` or `docker`, if the archive has a container image's files at its root."""
+        """`oci` or `docker` if the archive's root has the files of such a container image; else `None`."""
         if {INDEX, LAYOUT} <= self._root_names:
             return "oci"
         return "docker" if DOCKER in self._root_names else None
 
     def layers(self) -> set[bytes]:
-        """Return the paths of the layers that the archive's own manifests lead to."""
+        """Return the paths of the layers that Docker's manifest or the OCI index leads to."""
         layers: set[bytes] = set()
         manifests = {DOCKER} | ({INDEX} if LAYOUT in self._root_names else set())
         for _ in range(DEPTH):
@@ -99,7 +104,7 @@ class Manifests:
 
 
 def _paths(value: object) -> Iterator[tuple[bytes, bool]]:
-    """The layers that docker's manifest names."""
+    """Yield the paths that Docker's manifest names. All of them are layers."""
     for image in value if isinstance(value, list) else []:
         layers = image.get("Layers") if isinstance(image, dict) else None
         for path in layers if isinstance(layers, list) else []:
@@ -108,7 +113,10 @@ def _paths(value: object) -> Iterator[tuple[bytes, bool]]:
 
 
 def _descriptors(value: object) -> Iterator[tuple[bytes, bool]]:
-    """The manifests that an OCI index or image manifest names, and those of its layers that are archives."""
+    """Yield the files that an OCI index or image manifest names, and whether each is a layer.
+
+    The layers that are not archives are left out.
+    """
     if not isinstance(value, dict):
         return
     for key in ("manifests", "layers"):

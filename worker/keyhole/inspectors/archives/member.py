@@ -1,16 +1,20 @@
-"""Decides which files of an archive are members, with a report each, and which are only counted.
+"""Decides which files of an archive are members. Each member gets a report; all other files are only counted.
 
-A member is a file that some reader would open as a disk, whatever its size. Its format was recognised, or it
-has the signature of a format that Keyhole does not inspect, or there is a finding on it, or it has the suffix
-of a disk. A large file is a member even if it was not recognised. AppleDouble files of macOS are not members.
+A file is a member if at least one of these conditions is true:
+
+- Keyhole recognised its format, or the signature of a format that Keyhole does not inspect.
+- There is a finding on it, or its inspection is not complete.
+- Its name has the suffix of a disk, such as `.img`, and it is not an AppleDouble file of macOS.
+- It has 1 MiB or more, and it is not an AppleDouble file of macOS.
 """
 
 from keyhole.inspectors.archives.apple_double import is_apple_double
 from keyhole.inspectors.facts import Member
 
-#: A file of this many bytes is reported even if it was not recognised: it is too large for a readme.
+#: A file of this many bytes or more is a member even if Keyhole did not recognise it: such a file can be a
+#: disk, and it is too large for a readme.
 LARGE = 1024**2
-#: Suffixes by which readers take a file for a disk: those of the formats, of raw disks and of optical discs.
+#: The suffixes of files that readers open as disks: disk formats, raw disks and optical discs.
 DISK_SUFFIXES = frozenset(
     {
         "asif",

@@ -1,39 +1,42 @@
-"""Splits names in an archive, formats them for findings, and finds those that lead outside."""
+"""Splits the names in an archive, formats them for findings, and finds names that lead out of the archive."""
 
 import re
 from hashlib import blake2b
 
 from keyhole.inspectors.text import printable
 
-#: The longest path on Linux, in bytes. Other readers truncate a longer one, or fail.
+#: The longest path that Linux allows, in bytes. Some readers truncate a longer path, and others fail.
 MAX_NAME = 4096
-#: The deepest nesting of folders that is followed.
+#: The most folders that a path may contain.
 MAX_PARTS = 256
-#: Beginnings that make a path absolute on Windows.
+#: The beginning of a path with a drive letter, which is absolute on Windows.
 DRIVE = re.compile(rb"[A-Za-z]:")
 SEPARATORS = re.compile(rb"[/\\]")
 DIGEST_BYTES = 16
-#: Bytes of a name that a finding shows.
+#: The most bytes of a name that a finding shows.
 SHOWN_BYTES = 128
 
 
 def shown(name: bytes) -> str:
-    """Return a name in quotes, as a finding shows it."""
+    """Return a name as findings show it: printable, shortened and in quotes."""
     return repr(printable(name[:SHOWN_BYTES]) + ("…" if len(name) > SHOWN_BYTES else ""))
 
 
 def parts_of(name: bytes) -> list[bytes]:
-    """Return the parts of a name between slashes, without empty parts and `.`."""
+    """Return the parts of a name that slashes separate, without empty parts and without `.`."""
     return [part for part in name.split(b"/") if part not in {b"", b"."}]
 
 
 def digest(name: bytes) -> bytes:
-    """Return a digest of a name, long enough to recognise the same name again."""
+    """Return a digest of a name. Names that differ only in empty parts and `.` have the same digest."""
     return blake2b(b"".join(part + b"/" for part in parts_of(name)), digest_size=DIGEST_BYTES).digest()
 
 
 def unfit(name: bytes) -> str | None:
-    """Return why a name or a link's target is unacceptable, in words that follow it; `None` if it is fine."""
+    """Return why a name or a link's target is not allowed; `None` if it is allowed.
+
+    The text is a predicate, such as "is absolute", that a message appends to the name.
+    """
     if len(name) > MAX_NAME:
         return f"has {len(name)} bytes"
     if name.count(b"/") >= MAX_PARTS:
@@ -46,7 +49,10 @@ def unfit(name: bytes) -> str | None:
 
 
 def lowest(name: bytes, depth: int = 0) -> int:
-    """Return the lowest depth that a path reaches if it starts at `depth`; negative if it leads outside."""
+    """Return the lowest folder depth that a path reaches from a folder at `depth`.
+
+    The result is negative if the path leads outside, even if it comes back.
+    """
     least = depth
     for part in SEPARATORS.split(name):
         depth += (part not in {b"", b".", b".."}) - (part == b"..")
@@ -55,5 +61,5 @@ def lowest(name: bytes, depth: int = 0) -> int:
 
 
 def leads_outside(name: bytes) -> str | None:
-    """Return why a name is unacceptable in an archive, in words that follow it; `None` if it is fine."""
+    """Return why a member may not have this name, as a predicate for a message; `None` if it may."""
     return unfit(name) or ("leads to a folder above" if b".." in SEPARATORS.split(name) else None)

@@ -1,7 +1,8 @@
-r"""Files of an archive that share a name, either exactly or on a file system that ignores a difference.
+r"""Finds files of an archive that have the same name, or names that some file systems treat as the same.
 
-An extractor overwrites the earlier file with the later one, and other readers take the first one. macOS and
-Windows also overwrite `disk.img` with `DISK.IMG`: both ignore case, and each ignores further differences.
+If two files have the same name, an extractor overwrites the first file with the second, while some other
+readers open the first file. On macOS and Windows, an extractor also overwrites `disk.img` with `DISK.IMG`,
+because these systems ignore case. They ignore further differences:
 
 Source: Apple File System Reference, "Case-insensitive"; Apple TN1150, "HFS Plus names" (ignored characters);
 Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_win`.
@@ -10,9 +11,9 @@ Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_
 |---|---|
 | APFS, HFS+ | case, composed and decomposed accents; HFS+ also characters without width |
 | NTFS, FAT | case, dots and spaces at the end of a name; `\` and `/` both separate folders |
-| files written by libarchive on Windows | `:*?"<>|`, each of which becomes `_` |
+| NTFS and FAT, written by libarchive | `:*?"<>|`, because libarchive on Windows replaces each with `_` |
 
-Only digests of the names are kept.
+To save memory, Keyhole stores digests of the names and not the names.
 """
 
 import re
@@ -31,7 +32,7 @@ ENDS_IGNORED_BY_WINDOWS = ". "
 
 
 def folded(name: bytes) -> bytes:
-    """Return a name without the differences that any of these file systems ignores."""
+    """Return the folded form of a name: equal for names that one of these file systems treats as the same."""
     text = IGNORED.sub("", name.decode(errors="surrogateescape").translate(FORBIDDEN_BY_WINDOWS))
     alike = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
     parts = (part.rstrip(ENDS_IGNORED_BY_WINDOWS) for part in SEPARATORS.split(alike))
@@ -39,20 +40,25 @@ def folded(name: bytes) -> bytes:
 
 
 class Namesakes:
-    """The names in an archive so far, and which of them occur twice."""
+    """The names that the archive has so far, and which of these names occur twice."""
 
     def __init__(self) -> None:
-        #: The number of the file with a name, by the name's digest; `None` if it is not a file.
+        #: The number of the file with each name, by the name's digest; `None` if the name is not that of a
+        #: file.
         self.numbers: dict[bytes, int | None] = {}
         self._twice: set[bytes] = set()
-        # The digest of the first name with each folded name.
+        # For each digest of a folded name: the digest of the first name that has this folded form.
         self._folded: dict[bytes, bytes] = {}
         self._alike: set[bytes] = set()
-        # The digests of each numbered file's names, and that of its folded name.
+        # For each numbered file: the digests of its names, and the digest of its folded name.
         self._known: list[tuple[list[bytes], bytes]] = []
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:
-        """Note a name, and the name `also` that some readers read instead. File numbers count up from 0."""
+        """Record a name, and the name `also` that some readers read in its place.
+
+        Files must come in the order of their numbers, which start at 0. `number` is `None` if the name is not
+        that of a file.
+        """
         names = [digest(name), *([digest(also)] if also else [])]
         for one in names:
             if one in self.numbers:
@@ -66,18 +72,21 @@ class Namesakes:
             self._known.append((names, fold))
 
     def findings(self, files: Mapping[int, str]) -> Iterator[Finding]:
-        """Findings on shared names among the files that matter, given as names by file number."""
+        """Yield findings if some of the given files share a name with another file.
+
+        `files` has the names of the files that matter, by number.
+        """
         twice = [number for number in files if not self._twice.isdisjoint(self._known[number][0])]
         alike = [number for number in files if self._known[number][1] in self._alike]
         if twice:
-            yield found("ambiguous_format", f"there are two of {_first_of(files[one] for one in twice)}")
+            names = _first_of(files[one] for one in twice)
+            yield found("ambiguous_format", f"the archive has more than one file with the name {names}")
         if alike:
-            yield found(
-                "ambiguous_format",
-                f"some file systems do not tell {_first_of(files[one] for one in alike)} from another name",
-            )
+            names = _first_of(files[one] for one in alike)
+            message = f"another file has a name that some file systems treat as equal to {names}"
+            yield found("ambiguous_format", message)
 
 
 def _first_of(names: Iterable[str]) -> str:
     first, *others = names
-    return repr(first) + (f" and of {len(others)} others" if others else "")
+    return repr(first) + (f" (also {len(others)} more names)" if others else "")

@@ -1,17 +1,17 @@
-"""OVA: a virtual machine in a tar archive, with a descriptor that names its files.
+"""Inspects OVA files: a tar archive with a virtual machine and a descriptor that names the machine's files.
 
-Source: DMTF DSP0243 2.1.1, section 6.4: the descriptor comes first, then perhaps a manifest and a
-certificate, then the files in the order of the references.
+Source: DMTF DSP0243 2.1.1, section 6.4. The descriptor comes first, then an optional manifest and an optional
+certificate, then the files in the order in which the descriptor names them.
 
-An archive with a descriptor (see `ovf.appliance`) is an OVA, any other is `tar`. The files and disks that the
-descriptor names are compared with those in the archive. A file that the descriptor names as a disk is a
-member, however small. A file in chunks is one member, and its chunks are not members. XenServer's archives
-are recognised, too (`xva`).
+A tar archive with a descriptor (see `ovf.appliance`) is an `ova`; a tar archive without one is a `tar`.
+Keyhole compares the files and disks that the descriptor names with the files in the archive. Every file that
+the descriptor names as a disk is a member, even a small one. If the archive stores a file in chunks, the
+joined file is a member, and its chunks are not. Keyhole also recognises the archives of XenServer (`xva`).
 
-The digests in the manifest are not checked, because that would require reading every byte.
+Keyhole does not check the digests in the manifest, because it would have to read every byte of the files.
 
-Wholeness: as for any tar archive. An archive without an end mark is also proven whole if it has all files
-that the descriptor names.
+Wholeness: proven if the archive has an end mark, as for every tar archive. If the archive has no end mark and
+ends between two members, it is proven whole if it has all files that the descriptor names.
 """
 
 from collections.abc import Generator, Mapping
@@ -26,12 +26,12 @@ from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange
 
-#: The ways in which a walk ends that has seen the whole archive.
+#: The ways in which a walk can end after it has seen all members of the archive.
 SEEN = frozenset({End.MARKED, End.UNMARKED})
 
 
 class OVAInspector(TarInspector):
-    """A tar archive, which is an OVA if it has a descriptor."""
+    """Inspects a tar archive. The archive is an OVA if it contains an OVF descriptor."""
 
     def __init__(self, tracing: bool = False, inside: Inside | None = None) -> None:
         super().__init__(tracing, inside)
@@ -42,7 +42,10 @@ class OVAInspector(TarInspector):
         return "ova" if self._machine.is_one else self.NAME
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
-        """Whether to inspect the next file. The machine may read a part of the file to decide."""
+        """Return whether to inspect the next file as a member.
+
+        The generator can request a part of the file, because the content decides.
+        """
         if self._xva.takes(name):
             return False
         look = self._machine.add(name, extents.size, extents)
@@ -51,7 +54,7 @@ class OVAInspector(TarInspector):
         return look.is_member
 
     def post_process(self) -> None:
-        """Continue the walk. Once it has ended, join files in chunks."""
+        """Continue the walk. After its end, join and inspect the files that are stored in chunks."""
         super().post_process()
         if self._ended is None:
             return
@@ -64,30 +67,30 @@ class OVAInspector(TarInspector):
 
     @property
     def complete(self) -> bool:
-        """Whether all wanted bytes are here, and all files in chunks have been joined and inspected."""
+        """Whether all wanted bytes have arrived, and all files in chunks have been joined and inspected."""
         return super().complete and (self._ended is None or self._machine.is_settled)
 
     @property
     def subformat(self) -> str | None:
-        """`xva` for an archive of XenServer."""
+        """`xva` if XenServer or XCP-ng wrote the archive."""
         return XVA_NAME if self._xva.is_one else super().subformat
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the archive has an end mark, or has all files that the descriptor names."""
+        """Proven if the archive has an end mark, or all files that the descriptor names."""
         if self._ended is End.UNMARKED and self._machine.all_there:
             return Wholeness.PROVEN
         return super().wholeness
 
     def details(self) -> Mapping[str, object]:
-        """The details of any tar archive, and the number of disks for which the descriptor names a file."""
+        """The details of a tar archive, and the number of disks for which the descriptor names a file."""
         details, disks = super().details(), self._machine.disks
         if disks is None:
             return details
         return {"disks": disks, **details, "other_files": self._machine.other_files(self._numbered())}
 
     def checks(self) -> list[Finding]:
-        """Findings on the archive, and on contradictions between it and the descriptor."""
+        """Findings on the archive, and on contradictions between the archive and the descriptor."""
         if not self.format_match:
             return []
         kept, members = super()._numbered(), self._numbered()
@@ -99,5 +102,5 @@ class OVAInspector(TarInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members by number, changed by the descriptor: see `Machine.members`."""
+        """The members by number, after the descriptor has added and removed some: see `Machine.members`."""
         return self._machine.members(super()._numbered(), self._open)

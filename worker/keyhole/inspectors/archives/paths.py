@@ -1,10 +1,11 @@
-"""Finds names in an archive that would be written, or read, outside the folder that it is extracted to.
+"""Finds names and links that lead out of the folder that an archive is extracted to.
 
-A member may lead outside by its name. A link may lead outside by its target, or through other links, which
-`links` follows. A member whose path goes through a link is refused, wherever the link leads. GNU tar and
-Python write such a member where the link leads, libarchive, npm's tar and 7-Zip write nothing, and BusyBox
-sometimes replaces the link with a folder. A file with the name of an earlier link is refused, too, because
-Python writes through the link.
+- A name can lead outside, for example `../disk`.
+- A link's target can lead outside, directly or through other links. The module `links` follows such chains.
+- A member's path can go through a link. Keyhole reports every such path, because readers differ: GNU tar and
+  Python write the member to the place to which the link leads, libarchive, npm's tar and 7-Zip do not write
+  the member, and BusyBox sometimes replaces the link with a folder.
+- A file can have the name of an earlier link. Keyhole reports it, because Python writes through the link.
 """
 
 from collections.abc import Iterator
@@ -26,16 +27,16 @@ from keyhole.inspectors.findings import Finding, found
 
 
 class Paths:
-    """The paths of an archive so far, and which of them are links."""
+    """The links that the archive has so far. Checks each member's path against them."""
 
     def __init__(self) -> None:
         self._links = Links()
-        # Digests of the links' names, and of their folded names.
+        # Digests of the links' names and of the folded names, for symbolic links and for all links.
         self._symlinks: set[bytes] = set()
         self._all_links: set[bytes] = set()
 
     def wrong_with(self, name: bytes, kind: bytes, link: bytes) -> Iterator[str]:
-        """Yield a sentence for each thing that is wrong with the next member."""
+        """Yield one sentence for each problem with the next member's name, kind or link target."""
         outside = leads_outside(name)
         if outside:
             yield f"the name {shown(name)} {outside}"
@@ -46,23 +47,25 @@ class Paths:
         elif kind in {HARD_LINK, SYMLINK}:
             yield from self._wrong_with_link(name, link, is_hard=kind == HARD_LINK)
         elif kind not in BODILESS and self._is_link(name):
-            yield f"{shown(name)} is a file, and was a link before, through which some readers write"
+            yield f"{shown(name)} is a file with the name of a link, so some readers write through the link"
 
     def findings(self) -> Iterator[Finding]:
-        """Findings on links that lead outside through other links. All links must be known by now."""
+        """Yield findings on links that lead outside through other links. Call this after the last member."""
         outside = self._links.leading_outside()
         if outside is None:
-            yield found("member_limit", "the archive has more links than are followed")
+            yield found("member_limit", "the archive has more links than Keyhole follows")
             return
         for link in outside:
-            text = f"{shown(link.name)} is a link to {shown(link.target)}, which leads outside through others"
+            name, target = shown(link.name), shown(link.target)
+            text = f"{name} is a link to {target}, which leads outside through other links"
             yield found("member_path", text)
 
     def _wrong_with_link(self, name: bytes, link: bytes, *, is_hard: bool) -> Iterator[str]:
         if is_hard:
             outside = leads_outside(link)
         else:
-            # A target is relative to the link's folder, so it may climb as many levels as the folder is deep.
+            # The target is relative to the folder of the link, so it may go up as many levels as this folder
+            # is deep.
             folders = len(parts_of(name)) - 1
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:
@@ -74,18 +77,18 @@ class Paths:
         self._links.note(Link(name, link, is_hard=is_hard, is_known=outside is not None))
 
     def _is_link(self, name: bytes) -> bool:
-        """Whether a link has this name, or a name that some file system takes for the same."""
+        """Return whether a link has this name, or a name that some file systems treat as the same."""
         return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:
-        """Whether a folder in the name is a symbolic link, or some file system takes it for one."""
+        """Return whether a folder in the name is a symbolic link, also on file systems that ignore case."""
         return bool(self._symlinks) and any(
             not self._symlinks.isdisjoint(folders(one)) for one in {name, folded(name)}
         )
 
 
 def folders(name: bytes) -> Iterator[bytes]:
-    """Yield the digests of the folders in a name, from the top."""
+    """Yield the digest of each folder's path in a name, the topmost folder first."""
     so_far = blake2b(digest_size=DIGEST_BYTES)
     for part in parts_of(name)[:-1]:
         so_far.update(part + b"/")

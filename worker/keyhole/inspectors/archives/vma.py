@@ -1,4 +1,4 @@
-"""VMA, the archive in which Proxmox VE backs up a virtual machine. All fields are big-endian.
+"""Inspects the header of VMA, the format of Proxmox VE's backups. All fields are big-endian.
 
 Source: Proxmox VE, pve-qemu, vma.h and vma_spec.txt.
 
@@ -11,9 +11,9 @@ Source: Proxmox VE, pve-qemu, vma.h and vma_spec.txt.
 | 56 | 4 | header size in bytes, including configurations and names |
 | 4096 | 256 x 32 | devices: position of the name u32 (zero: no device), size in bytes u64@8 |
 
-Extents follow. An extent has clusters of 64 KiB from any of the devices, in the order in which the backup
-read them. Keyhole reads only the header, so the finding is `unsupported_subformat`: the disks can be
-inspected once `vma extract` has written them.
+After the header come extents. An extent contains clusters of 64 KiB from all devices, in the order in which
+the backup read them. Keyhole reads only the header and reports the finding `unsupported_subformat`. To
+inspect the disks, extract them with `vma extract` first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ SIGNATURE = b"VMA\0"
 VERSION = 1
 DEVICES_AT, DEVICE = 4096, ">I4xQ16x"
 HEADER_BYTES = DEVICES_AT + 256 * 32
-#: The most bytes that all disks together may have.
+#: The most bytes that all devices together may have.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
@@ -59,13 +59,13 @@ class VMAInspector(HeaderInspector):
         return {"uuid": str(UUID(bytes=self.captured("header")[8:24])), "devices": len(self._devices)}
 
     def checks(self) -> list[Finding]:
-        """The finding that a backup cannot be inspected, and findings on the header."""
+        """The finding that Keyhole does not inspect the disks of a backup, and findings on the header."""
         return [*self._checks()] if self.format_match and self.filled("header") else []
 
     def _checks(self) -> Iterator[Finding]:
         yield found(
             "unsupported_subformat",
-            "a backup of Proxmox VE (VMA): its disks can be inspected once `vma extract` has written them",
+            "a backup of Proxmox VE (VMA): Keyhole can inspect its disks after `vma extract` wrote them",
         )
         if not self._readable:
             yield found("truncated", "the object ends within the VMA header")
@@ -74,7 +74,7 @@ class VMAInspector(HeaderInspector):
 
     @property
     def _devices(self) -> list[int]:
-        """The size of each device."""
+        """The size of each device in bytes; empty if the header cannot be read."""
         devices = (
             iter_unpack(DEVICE, self.captured("header")[DEVICES_AT:HEADER_BYTES]) if self._readable else ()
         )

@@ -1,1 +1,1 @@
-"""OVF: the descriptor of a virtual machine, and how it fits the files beside it."""
+"""OVF: parses the descriptor of a virtual machine and compares it with the files of its archive."""

@@ -1,13 +1,18 @@
 """Finds a virtual machine's descriptor among the files of an archive.
 
-Source: virt-v2v, input/OVA.ml, `find_files`, takes an `.ovf` in any folder, and allows only one; VirtualBox,
-ApplianceImplImport.cpp, `i_readFSOVA`, takes the first in any folder, in upper or lower case. VMware's
-ovftool and vSphere take the first, too.
+Source for the behaviour of readers: virt-v2v, input/OVA.ml, `find_files`, accepts an `.ovf` file in every
+folder, but only one such file; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the first such file
+in any folder, with the suffix in upper or lower case. VMware's ovftool and vSphere use the first one, too.
 
-An AppleDouble file, which macOS adds beside another file, is not a descriptor, whatever its suffix. A
-descriptor in a folder does not make the archive a machine if it is not XML (`.ovf` is also the suffix of
-OOMMF's vector fields), or if the archive has none of the files that it names. A descriptor that names files
-of the host is a finding in any case.
+An `.ovf` file is not always the descriptor of the archive:
+
+- An AppleDouble file, which macOS adds beside another file, is not a descriptor.
+- A file in a folder is not a descriptor if it is not XML. OOMMF's vector fields have the suffix `.ovf`, too.
+- A descriptor in a folder does not describe this archive if the archive has none of the files that the
+  descriptor names.
+
+If a descriptor names files of the host, Keyhole reports a finding even if the descriptor does not describe
+this archive.
 """
 
 from collections.abc import Iterator
@@ -20,12 +25,12 @@ from keyhole.inspectors.archives.ovf.files import ArchiveFiles, leads_elsewhere,
 from keyhole.inspectors.findings import Finding, Severity, found
 
 SUFFIX = b".ovf"
-#: The longest descriptor that is read, in bytes. VMware's and VirtualBox's have some ten kilobytes.
+#: The longest descriptor that Keyhole reads, in bytes. VMware and VirtualBox write about ten kilobytes.
 MAX_OVF = 1024**2
-#: How many bytes of a longer file are read, to know whether it is a descriptor.
+#: How many bytes of a longer file Keyhole reads, to find out whether the file is a descriptor.
 FRONT_BYTES = 512
-#: The most descriptors of one archive that are read, and the most bytes of all of them together. A mebibyte
-#: of elements takes half a second.
+#: The most descriptors of one archive that Keyhole reads, and the most bytes that these may have together. To
+#: parse one mebibyte of XML elements takes half a second.
 MAX_OVFS, MAX_BYTES = 32, 4 * 1024**2
 #: Bytes that may precede the first `<` of an XML text: byte order marks, zeros, white space.
 BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
@@ -34,37 +39,37 @@ XML, XML_IN_EBCDIC = b"<", b"\x4c\x6f\xa7\x94"
 
 @dataclass(slots=True)
 class Candidate:
-    """A file that may be a descriptor, and what is known about it."""
+    """A file that may be a descriptor, and the facts that Keyhole has found out about the file."""
 
     number: int
     name: bytes
     size: int
-    #: Whether it was read, or cannot be read.
+    #: Whether Keyhole has read the file, or found that it cannot read the file.
     settled: bool = False
-    #: Whether it is an AppleDouble file.
+    #: #: Whether the file is an AppleDouble file.
     is_apple: bool = False
-    #: Whether it looks like XML, or cannot be read.
+    #: Whether the file begins like XML; also true if the file cannot be read because it has holes.
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None
-    #: The digests of all paths that its references may mean; how many of the archive's files were compared
-    #: with these; whether the archive has a file with one of these paths.
+    #: The digests of all paths to which the descriptor's references can lead; how many names of the archive's
+    #: files were compared with these digests; whether the archive has a file with one of these paths.
     _paths: frozenset[bytes] | None = None
     _compared: int = 0
     _has_files: bool = False
 
     @property
     def folder(self) -> bytes:
-        """The path of its folder; empty for the archive's root."""
+        """The path of the file's folder; empty for the archive's root."""
         return b"/".join(parts_of(self.name)[:-1])
 
     @property
     def wanted(self) -> int:
-        """How many bytes of it to read."""
+        """How many bytes of the file to read, from its beginning."""
         return self.size if self.size <= MAX_OVF else FRONT_BYTES
 
     def read(self, text: bytes) -> None:
-        """Read the descriptor from its first bytes, as many as are wanted."""
+        """Parse the descriptor. `text` has the first bytes of the file, as many as `wanted` states."""
         self.settled = True
         self.is_apple = is_apple_double(self.name, text)
         start = text[:FRONT_BYTES].lstrip(BEFORE_XML)
@@ -72,7 +77,7 @@ class Candidate:
         if self.is_apple:
             return
         if self.size > MAX_OVF:
-            message = f"the OVF has {self.size} bytes, at most {MAX_OVF} are read"
+            message = f"the OVF has {self.size} bytes, and Keyhole reads at most {MAX_OVF}"
             self.error = found("unsupported_subformat", message)
             return
         try:
@@ -81,13 +86,13 @@ class Candidate:
             self.error = error.finding
 
     def cannot_be_read(self) -> None:
-        """Record that the file cannot be read, because it is empty or has holes."""
+        """Record that Keyhole cannot read the file, because the file is empty or has holes."""
         self.settled = True
         self.is_text = self.size > 0
         self.error = found("structure", "the OVF is empty, or has holes")
 
     def describes(self, files: ArchiveFiles) -> bool:
-        """Return whether readers take it for the archive's descriptor, judged by the files so far."""
+        """Return whether readers treat the file as the archive's descriptor. `files` are the files so far."""
         if self.is_apple:
             return False
         if not self.folder:
@@ -98,14 +103,14 @@ class Candidate:
             named = self.descriptor.files
             self._paths = frozenset(digest(path) for file in named for path in paths(self.folder, file.href))
             self._has_files = not named
-        # Files are never removed, so a match stays a match.
+        # `files` only grows, so compare only the names that were added since the last call.
         self._has_files = self._has_files or not self._paths.isdisjoint(files.names[self._compared :])
         self._compared = len(files.names)
         return self._has_files
 
 
 class Appliance:
-    """The files of an archive, and which of them describes a machine."""
+    """The files of an archive. Finds the descriptors among them."""
 
     def __init__(self) -> None:
         self.files = ArchiveFiles()
@@ -113,7 +118,7 @@ class Appliance:
         self._too_many = False
 
     def add(self, name: bytes, size: int) -> Candidate | None:
-        """Add the archive's next file; return it as a candidate if it may be a descriptor."""
+        """Add the archive's next file. Return a candidate if the file may be a descriptor; else `None`."""
         number = len(self.files)
         self.files.add(name, size)
         if not name.lower().endswith(SUFFIX):
@@ -132,19 +137,20 @@ class Appliance:
         return all(one.settled for one in self._candidates)
 
     def descriptors(self) -> list[Candidate]:
-        """The files that readers take for the archive's descriptor, in their order."""
+        """Return the files that readers treat as the archive's descriptor, in the archive's order."""
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """Findings on the descriptors, without comparing them with the archive's files."""
+        """Yield findings on the descriptors. These do not compare a descriptor with the archive's files."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found(
-                "ambiguous_format", f"there are {len(taken)} OVFs, and readers differ in which they take"
+                "ambiguous_format", f"the archive has {len(taken)} OVFs, and readers use different ones"
             )
         if self._too_many:
             yield found(
-                "member_limit", f"the archive has more than {MAX_OVFS} OVFs, or {MAX_BYTES} bytes of them"
+                "member_limit",
+                f"the archive has more than {MAX_OVFS} OVFs, or its OVFs have more than {MAX_BYTES} bytes",
             )
         before = {one.number for one in self._candidates if one.is_apple}
         if taken and any(number not in before for number in range(taken[0].number)):
@@ -159,7 +165,7 @@ class Appliance:
 
 
 def _of_host(descriptor: Descriptor) -> Iterator[Finding]:
-    """Findings on files that a descriptor names outside the archive."""
+    """Yield findings on the files outside the archive that a descriptor names."""
     for file in descriptor.files:
         reason = leads_elsewhere(file.href)
         if reason:

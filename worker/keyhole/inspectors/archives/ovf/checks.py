@@ -1,9 +1,11 @@
 """Finds contradictions between an OVF and the files of its archive.
 
 Source for the behaviour of readers: virt-v2v, input/input_ova.ml and OVF.ml; VirtualBox, ovfreader.cpp and
-ApplianceImplImport.cpp. If a file is declared `gzip` and is not, readers that decompress it fail, and readers
-that ignore the declaration open it. If a file is gzip and not declared so, only readers that detect it open
-the disk.
+ApplianceImplImport.cpp.
+
+Readers treat a wrong declaration of the compression differently. If the OVF declares a file as `gzip` and the
+file is not gzip, then readers that decompress it fail, and readers that ignore the declaration open it. If a
+file is gzip and the OVF does not declare it, only readers that detect gzip open the disk in it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,9 +18,10 @@ from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.readers import READERS
 
-#: Formats by a part of their URIs. Other URIs are used for several formats: oVirt uses qcow2's for raw disks.
+#: The formats that a part of the format URI proves. Other URIs do not prove a format: for example, oVirt uses
+#: the URI of qcow2 for raw disks, too.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
-#: The declarations that mean no compression, and the only other declaration that is supported.
+#: The values of `compression` that mean no compression, and the only other value that Keyhole supports.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The CIM resource type of a hard disk.
@@ -27,9 +30,10 @@ HARD_DISK = 17
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive as the checks see it: its files, their facts, and whether all of it was seen.
+    """The archive with which an OVF is compared.
 
-    `disks` has the members to which the OVF's files correspond, by the ids of the files.
+    `disks` has the members that are files of the OVF, by the files' ids in the OVF. `all_seen` is true if
+    Keyhole has seen all files of the archive.
     """
 
     files: ArchiveFiles
@@ -38,7 +42,7 @@ class Archive:
 
 
 def compare(descriptor: Descriptor, folder: bytes, archive: Archive) -> Iterator[Finding]:
-    """Findings on contradictions between a descriptor, which lies in `folder`, and its archive."""
+    """Yield findings on contradictions between a descriptor in the folder `folder` and its archive."""
     if descriptor.note is not None:
         yield found("structure", descriptor.note, Severity.INFO)
     if len({file.id for file in descriptor.files}) < len(descriptor.files):
@@ -58,13 +62,15 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
         compression = shown_text(file.compression)
         yield found("unsupported_subformat", f"the OVF says that {name} is compressed by {compression}")
     if len(there.whole) > 1:
-        yield found("ambiguous_format", f"{name} of the OVF is a different file to different readers")
+        yield found("ambiguous_format", f"readers open different files of the archive for {name} in the OVF")
     if there.whole:
         if file.chunk_size and there.chunks:
-            yield found("ambiguous_format", f"{name} of the OVF is in the archive as a whole and in chunks")
+            yield found(
+                "ambiguous_format", f"the archive has {name} of the OVF both as one file and in chunks"
+            )
         yield from _of_size(file, archive.files.size(there.whole[0]), archive)
     elif not archive.all_seen:
-        # The file may lie after the place where the walk ended.
+        # The file can be in the part of the archive that Keyhole did not see.
         return
     elif there.chunks and file.chunk_size is not None:
         yield from _of_chunks(file, there, archive.files)
@@ -76,7 +82,7 @@ def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:
     sizes = {size}
     member = archive.disks.get(file.id)
     if file.compression == GZIP and member is not None:
-        # In DSP0243 this is the compressed size, but some writers state the uncompressed size.
+        # DSP0243 defines `size` as the compressed size, but some writers state the uncompressed size.
         sizes |= {one.size for one in member.facts.members if one.size is not None}
     if file.size is not None and file.size not in sizes:
         message = f"the OVF says that {shown_text(file.href)} has {file.size} bytes, it has {size}"
@@ -117,11 +123,11 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         parent = shown_text(disk.parent)
         yield found("parent_image", f"the OVF says that disk {name} is a difference to {parent}")
     if not disk.file:
-        # Such a disk is created together with the machine.
+        # The disk is empty: the hypervisor creates it when it creates the machine.
         return
     file = files.get(disk.file)
     if file is None:
-        # To oVirt the reference is a path.
+        # In oVirt, `fileRef` can be a path.
         severity = Severity.CRITICAL if leads_elsewhere(disk.file) else None
         message = (
             f"disk {name} of the OVF has the file {shown_text(disk.file)}, which is not in its references"
@@ -148,7 +154,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
 
 
 def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
-    """Compare a disk's stated capacity with the size that each reader sees."""
+    """Compare the capacity that the OVF states for a disk with the disk's size according to each reader."""
     sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
     wrong = tuple(
         reader
@@ -156,7 +162,8 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
         if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
     )
     for_all = len(wrong) == sum(size is not None for size in sizes.values())
-    # If the readers' sizes differ by more than rounding, each reader's own size is compared.
+    # A `size_mismatch` means that the readers' sizes differ by more than rounding. Only then report a
+    # capacity that is wrong for some readers and right for others.
     if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
         size = sizes[wrong[0]]
         message = f"the OVF says that disk {shown_text(disk.id)} has {disk.capacity} bytes, it has {size}"
@@ -164,7 +171,10 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
 
 
 def _of_resources(descriptor: Descriptor) -> Iterator[Finding]:
-    """Findings on the machine's hard disks that the OVF does not describe. Other drives may be empty."""
+    """Yield findings on hard disks of the machine that the OVF does not describe.
+
+    Only hard disks are checked, because a CD or floppy drive can be empty.
+    """
     known = {disk.id for disk in descriptor.disks}
     for resource in descriptor.resources:
         own = OWN_RESOURCE.fullmatch(resource.text)

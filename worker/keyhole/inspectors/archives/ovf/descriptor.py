@@ -1,4 +1,4 @@
-"""The OVF descriptor: the files of a virtual machine, its disks, and what else the descriptor names.
+"""Parses OVF descriptors: a virtual machine's files and disks, and the host's files that the text names.
 
 Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (references), 8.3 (items) and 9.1
 (disks); for version 0.9, VirtualBox, src/VBox/Main/xml/ovfreader.cpp.
@@ -7,18 +7,21 @@ Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (referenc
 |---|---|
 | `References/File` | `id`, `href`, `size`, `compression`, `chunkSize` |
 | `DiskSection/Disk` | `diskId`, `fileRef`, `parentRef`, `format`, `capacity`, `capacityAllocationUnits` |
-| `SharedDiskSection/SharedDisk` | the same |
+| `SharedDiskSection/SharedDisk` | the same attributes |
 | `ProductSection/Property` | `key`, `value`; a capacity may be `${key}` |
-| an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: a device's kind, or its place |
+| an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: a device's kind, or its file |
 | `Config`, `ExtraConfig` of VMware | `key`, `value` |
-| all in `vbox:Machine` | attributes that name files; see `ovf.host` |
+| all elements in `vbox:Machine` | attributes that name files; see `ovf.host` |
 | `SpecParams/path` of oVirt | the text |
 | `include` of XInclude | `href` |
 
-Versions 0.9 to 2 have a namespace each. Some writers use no namespace, or prefixes that they do not declare.
-So names are compared without their prefixes. Version 0.9 writes `<Section xsi:type="ovf:DiskSection_Type">`
-for `<DiskSection>`, and `<Content xsi:type="ovf:VirtualSystem_Type">` for `<VirtualSystem>`. Keyhole opens
-nothing that the text refers to, and keeps no tree of it, because it may be a mebibyte of elements.
+Each of the versions 0.9 to 2 has another XML namespace, and some writers use no namespace, or prefixes that
+they do not declare. So Keyhole compares the names of elements without their prefixes. Version 0.9 writes
+`<Section xsi:type="ovf:DiskSection_Type">` in place of `<DiskSection>`, and
+`<Content xsi:type="ovf:VirtualSystem_Type">` in place of `<VirtualSystem>`.
+
+Keyhole does not open files or URLs to which the text refers. To save memory, it does not build a tree of the
+elements, which can fill a mebibyte.
 """
 
 import re
@@ -43,23 +46,24 @@ from keyhole.inspectors.effort import spend
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: The most files, disks, properties or items that are read. A VMware machine has at most 256 disks.
+#: The most files, disks, properties, items or names of host files that an OVF may have, each counted for
+#: itself. A VMware machine has at most 256 disks.
 MAX_ENTRIES = 1000
-#: How many characters of an element's text are read.
+#: After this many characters, Keyhole ignores further pieces of an element's text.
 MAX_TEXT = 4096
-#: The attributes that are read.
+#: The attributes that Keyhole reads.
 READ = frozenset(
     {"id", "href", "size", "compression", "chunkSize", "diskId", "fileRef", "parentRef", "format"}
     | {"capacity", "capacityAllocationUnits", "key", "value"}
 )
-#: The attributes that are read of a section of version 0.9, and of a setting.
+#: The attributes that Keyhole reads from a section of version 0.9 and from a setting.
 KIND, SETTING = frozenset({"type"}), frozenset({"key", "value"})
 PROPERTY = re.compile(r"\$\{([^}]*)\}")
 
-#: The elements whose kind version 0.9 states in an attribute, and the end of that attribute's value.
+#: The elements for which version 0.9 states the kind in the attribute `type`, and the suffix of this kind.
 SECTIONS = frozenset({"Section", "Content"})
 TYPED = "_Type"
-#: The elements that are read, some with the element that they are in.
+#: The elements that Keyhole reads. Where there are two names, the first is that of the enclosing element.
 FILE, PROPERTY_PATH = ("References", "File"), ("ProductSection", "Property")
 DISKS = frozenset({("DiskSection", "Disk"), ("SharedDiskSection", "SharedDisk")})
 SETTINGS = frozenset({"Config", "ExtraConfig"})
@@ -73,7 +77,7 @@ class OVFError(Exception):
 
     def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
         super().__init__(message)
-        # The parser's message may quote the text.
+        # The parser's message can quote the descriptor, so make all its characters printable.
         shown = printable(f"the OVF cannot be read: {message}".encode(errors="backslashreplace"))
         self.finding: Finding = found(check, shown, severity)
 
@@ -82,8 +86,8 @@ class OVFError(Exception):
 class File:
     """A file that belongs to the machine.
 
-    `size` is in bytes, `None` if it is not stated. `chunk_size` is in bytes, `None` if it is not stated, and
-    zero if the stated value makes no sense.
+    `size` is in bytes, or `None` if the OVF does not state it as a number. `chunk_size` is in bytes: `None`
+    if the OVF does not state it, and zero if the stated value is not a number.
     """
 
     id: str
@@ -95,7 +99,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk of the machine. `capacity` is in bytes, exact to within `unit` bytes; `None` if unknown."""
+    """A disk of the machine.
+
+    `file` is the id of the disk's file, and `parent` the id of the disk that it is based on; both can be
+    empty. `capacity` is in bytes and rounded to units of `unit` bytes; `None` if unknown.
+    """
 
     id: str
     file: str
@@ -107,7 +115,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A device of the machine: its CIM type (`None` if it is not stated) and its resource."""
+    """A device of the machine: its CIM resource type (`None` if the OVF states none) and its resource."""
 
     kind: int | None
     text: str
@@ -115,7 +123,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A parsed OVF. `note` says why some readers reject its encoding; `None` if none do."""
+    """A parsed OVF. `note` states why some readers reject the encoding; `None` if all readers accept it."""
 
     files: tuple[File, ...]
     disks: tuple[Disk, ...]
@@ -124,15 +132,16 @@ class Descriptor:
     note: str | None = None
 
     def referred_to(self) -> dict[str, File]:
-        """The files by the names with which disks refer to them: their ids or, in oVirt, their paths."""
+        """Return the files by the names that disks use to refer to them: ids or, in oVirt, paths."""
         return {**{file.href: file for file in self.files}, **{file.id: file for file in self.files}}
 
 
 def parse(raw: bytes) -> Descriptor:
-    """Read a descriptor.
+    """Parse a descriptor.
 
     Raises:
-        OVFError: The text is not XML, not an OVF, in an unsupported encoding, or hostile.
+        OVFError: The text is not XML, is not an OVF, has an unsupported encoding, declares a document type,
+            has too many entries, or means different things to different readers.
     """
     try:
         text = decode(raw)
@@ -142,7 +151,7 @@ def parse(raw: bytes) -> Descriptor:
     if text.other is not None and _parse(text.other) != descriptor:
         raise OVFError(
             "ambiguous_format",
-            "its byte order mark and its declared encoding differ, and readers go by either",
+            "its byte order mark and its declared encoding differ, and some readers use one, some the other",
         )
     return replace(descriptor, note=text.note)
 
@@ -166,7 +175,7 @@ def _parse(text: str) -> Descriptor:
 
 @dataclass(slots=True)
 class _Item:
-    """A device (an item) whose elements are still being read."""
+    """A device (an item in the OVF) of which the parser has not reached the end."""
 
     depth: int = 0
     kind: str = ""
@@ -174,7 +183,7 @@ class _Item:
 
 
 class _Reader(ContentHandler):
-    """Collects what Keyhole reads of the elements, while the parser goes through the text."""
+    """Collects attributes and texts while the parser goes through the descriptor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +196,8 @@ class _Reader(ContentHandler):
         self._resources: list[Resource] = []
         self._host: list[HostFile] = []
         self._item = _Item()
-        # The text of the current element in pieces, the length of the text, and the element's depth.
+        # The text of the element that is being collected, in pieces; the length of the text; the element's
+        # depth, or zero if no text is being collected.
         self._text: list[str] = []
         self._length = self._depth = 0
 
@@ -207,10 +217,10 @@ class _Reader(ContentHandler):
         self._take(parent, name, said)
         for entries in (self._files, self._disks, self._properties, self._resources, self._host):
             if len(entries) > MAX_ENTRIES:
-                raise OVFError("structure", f"it lists more than {MAX_ENTRIES} files, disks or others")
+                raise OVFError("structure", f"it has more than {MAX_ENTRIES} files, disks or other entries")
 
     def _take(self, parent: str, name: str, said: dict[str, str]) -> None:
-        """Keep an element's attributes, or begin to collect its text, if Keyhole reads the element."""
+        """Store the attributes of an element that Keyhole reads, or begin to collect the element's text."""
         place = (parent, name)
         if place == FILE:
             self._files.append(_unambiguous(said))
@@ -229,7 +239,7 @@ class _Reader(ContentHandler):
             self._host += of_virtualbox(name, said)
 
     def characters(self, content: str) -> None:
-        """Handle text in an element, or a part of the text."""
+        """Handle a piece of an element's text."""
         if self._depth and self._length <= MAX_TEXT:
             content = content if self._length else content.lstrip()
             self._text.append(content)
@@ -246,7 +256,7 @@ class _Reader(ContentHandler):
             self._end_item()
 
     def _in_item(self, name: str, text: str) -> None:
-        """Keep the text of an element in an item, until the item ends."""
+        """Store the text of an item's element until the item ends."""
         self._item.depth = len(self._path)
         if name == "ResourceType":
             self._item.kind = text
@@ -261,7 +271,7 @@ class _Reader(ContentHandler):
             self._host += of_resource(text)
 
     def descriptor(self) -> Descriptor:
-        """Return the descriptor that was read."""
+        """Return the parsed descriptor. Call this at the end of the text."""
         return Descriptor(
             tuple(_file(said) for said in self._files),
             tuple(_disk(said, self._properties) for said in self._disks),
@@ -271,7 +281,10 @@ class _Reader(ContentHandler):
 
 
 def _attributes(attrs: AttributesImpl) -> dict[str, str]:
-    """Return an element's attributes by local name. If two with one name differ, a NUL joins their values."""
+    """Return an element's attributes by local name.
+
+    If two attributes have the same local name and different values, a NUL joins their values.
+    """
     said: dict[str, str] = {}
     for key, value in attrs.items():
         name = _local(key)
@@ -280,10 +293,14 @@ def _attributes(attrs: AttributesImpl) -> dict[str, str]:
 
 
 def _unambiguous(said: dict[str, str], read: frozenset[str] = READ) -> dict[str, str]:
-    """Return the attributes; refuse them if one that is read has two different values."""
+    """Return the attributes unchanged.
+
+    Raises:
+        OVFError: An attribute in `read` has two different values.
+    """
     for name in sorted(read.intersection(said)):
         if "\0" in said[name]:
-            message = f"an element has two of {name}, and readers take either of them"
+            message = f"an element has two values of {name}, and some readers use the first, some the last"
             raise OVFError("ovf_reference", message, Severity.CRITICAL)
     return said
 

@@ -1,9 +1,9 @@
-"""Resolves the references of an OVF to files of its archive.
+"""Finds the files of an archive to which the references of its OVF lead.
 
-Source: DMTF DSP0243 2.1.1, section 7.1. A reference is a path relative to the OVF's folder; to VirtualBox it
-is relative to the archive's root. A file may be stored in chunks, `disk.vmdk.000000000` and so on. Each of
-them has `chunkSize` bytes, except the last. If there is one chunk and no `chunkSize`, virt-v2v takes it for
-the whole file.
+Source: DMTF DSP0243 2.1.1, section 7.1. A reference is a path relative to the OVF's folder. VirtualBox treats
+it as relative to the archive's root. An archive can store a file in chunks, `disk.vmdk.000000000` and so on.
+Each chunk except the last one has `chunkSize` bytes. If the OVF states no `chunkSize` and there is only one
+chunk, virt-v2v treats this chunk as the whole file.
 """
 
 import re
@@ -15,16 +15,16 @@ from keyhole.inspectors.archives.names import digest, leads_outside, shown
 from keyhole.inspectors.archives.ovf.descriptor import File
 from keyhole.inspectors.archives.ovf.host import URL
 
-#: The name of a chunk: the file's name, then the chunk's number with nine digits.
+#: The name of a chunk: the file's name, a dot, and the chunk's number with nine digits.
 CHUNK = re.compile(rb"(.+)\.(\d{9})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The numbers of the files that a reference may mean.
+    """The numbers of the archive's files to which a reference can lead.
 
-    `whole` has each file that the reference may mean by itself; there should be only one. `chunks` has the
-    files that it means together, by the chunk's number.
+    `whole` has the files that contain the referenced file as a whole. More than one means that readers open
+    different files. `chunks` has the files that are chunks of the referenced file, by the chunk's number.
     """
 
     whole: tuple[int, ...]
@@ -32,7 +32,7 @@ class Found:
 
     @property
     def missing_chunk(self) -> int | None:
-        """The number of the first chunk that is missing before the last one; `None` if there is none."""
+        """The number of the first missing chunk before the last chunk; `None` if none is missing."""
         return next((place for place in range(len(self.chunks)) if place not in self.chunks), None)
 
 
@@ -41,17 +41,18 @@ class ArchiveFiles:
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
-        #: The digests of the names under which the files may be referred to, in the files' order.
+        #: The digests of the names by which an OVF can refer to the files, in the files' order.
         self.names: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
-        # The numbers of the chunks of each file, by the digest of the file's name and the chunk's number.
+        # For each file in chunks, by the digest of its name: the number of each chunk in the archive, by the
+        # chunk's number in the file.
         self._chunks: dict[bytes, dict[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def add(self, name: bytes, size: int) -> None:
-        """Add the next file. Its number is how many files were added before."""
+        """Add the archive's next file. Files are numbered from 0 in the order in which they are added."""
         number = len(self._sizes)
         self._sizes.append(size)
         self._numbers[digest(name)] = number
@@ -66,7 +67,7 @@ class ArchiveFiles:
         return self._sizes[number]
 
     def find(self, folder: bytes, file: File) -> Found:
-        """Find the files that a reference may mean. `folder` is the OVF's folder."""
+        """Find the files to which a reference of the OVF can lead. `folder` is the OVF's folder."""
         names = [digest(path) for path in paths(folder, file.href)]
         whole = tuple(dict.fromkeys(self._numbers[name] for name in names if name in self._numbers))
         chunks = next((self._chunks[name] for name in names if name in self._chunks), {})
@@ -76,24 +77,24 @@ class ArchiveFiles:
 
 
 def shown_text(text: str) -> str:
-    """Return a text of an OVF in quotes, as a finding shows it."""
+    """Return a text of an OVF as findings show it: printable, shortened and in quotes."""
     return shown(text.encode(errors="replace"))
 
 
 def leads_elsewhere(href: str) -> str | None:
-    """Return why a reference leads outside the archive, in words that follow it; `None` if it does not."""
+    """Return why a reference leads out of the archive, as a predicate for a message; otherwise `None`."""
     if URL.match(href):
         return "is a URL"
     return next(filter(None, map(leads_outside, _readings(href))), None)
 
 
 def _readings(href: str) -> tuple[bytes, bytes]:
-    """Return the paths that a reference may mean: as written, and with percent-encoding decoded."""
+    """Return the two readings of a reference: the text unchanged, and with percent-encoding decoded."""
     return href.encode(errors="replace"), unquote_to_bytes(href)
 
 
 def paths(folder: bytes, href: str) -> Iterator[bytes]:
-    """Yield the paths in the archive that a reference of an OVF may mean, likely ones first."""
+    """Yield the paths in the archive to which a reference can lead, the most likely path first."""
     for start in (folder, b"") if folder else (b"",):
         for reading in _readings(href):
             yield start + b"/" + reading if start else reading

@@ -1,17 +1,17 @@
-"""Finds files and devices of the host that an OVF names. They are not in its archive.
+"""Finds the files and devices of the host, outside the archive, that an OVF names.
 
 Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool User's Guide", for
-`ExtraConfig`, whose entries go into the machine's VMX; VirtualBox, ApplianceImplImport.cpp,
-`i_importVBoxMachine`, which uses a `vbox:Machine` unchanged.
+`ExtraConfig`, the entries of which VMware copies into the machine's VMX file; VirtualBox,
+ApplianceImplImport.cpp, `i_importVBoxMachine`, which uses a `vbox:Machine` element unchanged.
 
-| where | normal value |
+| place in the OVF | value that names nothing outside the archive |
 |---|---|
-| `HostResource` of an item | `ovf:/disk/ID`, `ovf://disk/ID` or `/disk/ID`, or the same with `file` |
+| `HostResource` of an item | `ovf:/disk/ID`, `ovf://disk/ID`, `/disk/ID`, and the same with `file` |
 | `Config` and `ExtraConfig` with a key that names a file | `ovf:/file/ID`, or a name without folders |
 | attributes in `vbox:Machine` that name files | a path in the machine's own folder |
 | the `path` of an oVirt drive, the `href` of an XInclude | a name without folders |
 
-Values that do not name a file of the host are ignored, such as the name of a network, a DVD drive, or a
+Keyhole ignores values that cannot name a file of the host, such as the name of a network, a DVD drive, or a
 serial port over TCP.
 """
 
@@ -23,35 +23,40 @@ from keyhole.inspectors.archives.names import leads_outside
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 DATASTORE = re.compile(r"\[[^\]]*\]")
-#: An item's reference to a disk or file of the archive. virt-v2v, VirtualBox and VMware each accept some of
-#: these spellings.
+#: The reference of an item to a disk or file of the archive. Each of virt-v2v, VirtualBox and VMware accepts
+#: some of these spellings.
 OWN_RESOURCE = re.compile(r"(?:ovf:)?/{0,2}(disk|file)/(.+)", re.DOTALL)
 OWN_FILE = re.compile(r"ovf:/{1,2}file/.+", re.DOTALL)
 
-#: VMX keys with these endings name files: `scsi0:0.fileName`, `sched.swap.dir`, `sharedFolder0.hostPath`.
+#: VMX keys with these suffixes name files. Examples: `scsi0:0.fileName`, `sched.swap.dir`,
+#: `sharedFolder0.hostPath`.
 FILE_KEYS = (
     *("file", "filename", "path", "dir", "directory", "nvram", "hostlog", "vmstate", "derivedname"),
     *("backing", "configfile", "device", "devicename"),
 )
-#: The beginning of keys of settings for the guest, which do not concern the host.
+#: The prefix of VMX keys that pass values to the guest and not to the host.
 FOR_THE_GUEST = "guestinfo."
 
-#: Attributes in VirtualBox's machine that name files or devices.
+#: The attributes in `vbox:Machine` that name files or devices.
 VIRTUALBOX = (
     *("location", "hostPath", "path", "imagePath", "file", "snapshotFolder", "stateFile"),
     *("tracefile", "customTable"),
 )
-#: Elements whose file is opened only if they are enabled; the default of `enabled`.
+#: The elements for which VirtualBox opens the file only if `enabled` is true, with the default of `enabled`.
 ENABLED = {"Port": "true", "VideoCapture": "false", "VideoRecording": "false"}
 #: The modes of a serial port that use no file.
 NO_FILE = frozenset({"Disconnected", "TCP"})
-#: The beginnings of the names of settings whose values may be files.
+#: The prefixes of the VirtualBox settings that can name files.
 INTERNAL = ("VBoxInternal", "Security/")
 
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """A file or device of the host that an OVF names: the place in the OVF, the value, and the reason."""
+    """A file or device of the host that an OVF names.
+
+    `place` is the place in the OVF, `text` the value there, and `reason` states why the value leads out of
+    the archive.
+    """
 
     place: str
     text: str
@@ -59,7 +64,7 @@ class HostFile:
 
 
 def outside(text: str) -> str | None:
-    """Return why a text leads outside the archive, in words that follow it; `None` if it does not."""
+    """Return why a value leads out of the archive, as a predicate for a message; `None` if it does not."""
     reason = leads_outside(text.encode(errors="replace"))
     if reason is None and URL.match(text):
         return "is a URL"
@@ -67,18 +72,18 @@ def outside(text: str) -> str | None:
 
 
 def of_resource(text: str) -> Iterator[HostFile]:
-    """Yield the host's file or device, if an item's `HostResource` or the path of its drive names one."""
+    """Yield the file or device of the host that an item's `HostResource` or the path of its drive names."""
     if not OWN_RESOURCE.fullmatch(text):
         yield from _if_outside("the host resource of an item", text)
 
 
 def of_inclusion(attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """Yield the file outside the archive that XInclude would include, if any."""
+    """Yield the file outside the archive that an XInclude element names."""
     yield from _if_outside("an inclusion", attributes.get("href", "").strip())
 
 
 def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """Yield the host's file or device, if a `Config` or `ExtraConfig` names one."""
+    """Yield the file or device of the host that a `Config` or `ExtraConfig` element names."""
     key, value = attributes.get("key", "").strip(), attributes.get("value", "").strip()
     lower = key.lower()
     if lower.endswith(FILE_KEYS) and not lower.startswith(FOR_THE_GUEST) and not OWN_FILE.fullmatch(value):
@@ -86,7 +91,7 @@ def of_setting(attributes: Mapping[str, str]) -> Iterator[HostFile]:
 
 
 def of_virtualbox(element: str, attributes: Mapping[str, str]) -> Iterator[HostFile]:
-    """Yield the host's files or devices that an element of VirtualBox's machine names."""
+    """Yield the files and devices of the host that an element in `vbox:Machine` names."""
     if element in ENABLED and attributes.get("enabled", ENABLED[element]) == "false":
         return
     if element == "Port" and attributes.get("hostMode") in NO_FILE:

@@ -1,13 +1,14 @@
-"""The virtual machine that a descriptor and an archive's files form, and its disks in chunks.
+"""The virtual machine in an archive: chooses the descriptor, and joins the disks that are stored in chunks.
 
-The archive adds its files in their order. With each it passes the bytes that the machine wants: the text of a
-possible descriptor, or the first bytes of a chunk. So all descriptors before a chunk are known when the chunk
-is added. Of a declared chunk, only the first bytes are inspected, because older versions of virt-v2v take the
-last chunk for the disk, and QEMU opens it by its magic number.
+The tar inspector adds the archive's files in the archive's order. For each file it also passes the bytes that
+the machine requests: the text of a possible descriptor, or the first bytes of a chunk. So when a chunk is
+added, the machine has read all descriptors before it. If such a descriptor declares the chunk, Keyhole
+inspects only the chunk's first bytes. They matter because older versions of virt-v2v use the last chunk as
+the disk, and QEMU then chooses the disk's format by the magic number in this chunk.
 
-Chunks may lie anywhere in the archive, so the machine chooses the descriptor and joins files in chunks once
-all files are added. A stream has passed the chunks by then, so an inspection of a stream misses a disk in
-chunks.
+Chunks can be anywhere in the archive. So the machine waits until all files are added; then it chooses the
+descriptor and joins the files in chunks. If Keyhole inspects a stream, the chunks have passed by then, so it
+cannot inspect a disk in chunks.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -26,38 +27,47 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.text import printable
 
-#: How many of a chunk's first bytes are read: readers that detect formats decide by these.
+#: How many first bytes of a chunk Keyhole reads: the bytes by which readers detect a format.
 FRONT_BYTES = 512
-#: Formats that a chunk may resemble by chance without leading to another file.
+#: Formats that are no finding for a chunk: a chunk can look like one by chance, and neither format can refer
+#: to another file.
 HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
 NOTHING = Descriptor((), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to inspect a file: how many first bytes the machine wants, and whether the file may be a member."""
+    """How to inspect a file.
+
+    `wanted` is how many first bytes of the file to pass to the machine. `is_member` is whether the file may
+    be a member.
+    """
 
     wanted: int = 0
     is_member: bool = True
 
 
 class Machine:
-    """The machine that an archive may hold."""
+    """The virtual machine of an archive, if the archive contains a descriptor."""
 
     def __init__(self) -> None:
         self._appliance = Appliance()
-        # The offset (`None` if it has none) and the size of each file, by its number.
+        # The offset and the size in bytes of each file, by the file's number. The offset is `None` if the
+        # file is compressed, is empty, or begins with a hole.
         self._places: list[tuple[int | None, int]] = []
-        # The extents of files that may be chunks, by their numbers; the last file, if it may be a descriptor.
+        # `_pieces` has the extents of the files that may be chunks, by the files' numbers. `_last` is the
+        # last file, if it may be a descriptor.
         self._pieces: dict[int, ExtentMap] = {}
         self._last: Candidate | None = None
-        # Digests of the names of files that the descriptors so far declare to be stored in chunks.
+        # Digests of the names of the files in chunks that the descriptors so far declare.
         self._declared: set[bytes] = set()
-        # The formats of chunks by their numbers, recognised by their first bytes.
+        # The formats of declared chunks, recognised by their first bytes, by the chunks' numbers in the
+        # archive.
         self._fronts: dict[int, str] = {}
-        # Set once all files are added: the descriptor; whether all files are added; the file to which each
-        # chunk belongs, by the chunk's number; the files that are still to be joined; those that cannot be
-        # joined; the number of the member that each joined file is, by the file's id.
+        # `settle` sets these, after all files are added. `_chosen` is the descriptor. `_settled` is true
+        # after the call. `_chunks` has the file to which each chunk belongs, by the chunk's number in the
+        # archive. `_unjoined` has the files that are still to be joined, and `_left` the files that cannot be
+        # joined. `_joined` has the member number of each joined file, by the file's id.
         self._chosen: Candidate | None = None
         self._settled = False
         self._chunks: dict[int, File] = {}
@@ -68,9 +78,10 @@ class Machine:
     # What goes in
 
     def add(self, name: bytes, size: int, extents: ExtentMap | None) -> Look:
-        """Add the archive's next file. `extents` say where it lies; `None` if it is compressed.
+        """Add the archive's next file, and return how to inspect it.
 
-        If bytes of the file are wanted, pass them to `read` before adding the next file.
+        `extents` is the place of the file's bytes in the archive; `None` if the file is compressed. If the
+        result requests bytes of the file, pass them to `read` before you add the next file.
         """
         number = len(self._places)
         self._places.append((None if extents is None else extents.place, size))
@@ -88,7 +99,7 @@ class Machine:
         return Look(min(size, FRONT_BYTES) if int(chunk[2]) else 0, is_member=False)
 
     def read(self, data: bytes) -> None:
-        """Take the first bytes of the last file, as many as were wanted."""
+        """Read the first bytes of the file that was added last, as many as `add` requested."""
         candidate = self._last
         if candidate is None:
             kind = Inside.format_by_prefix(data)
@@ -101,7 +112,7 @@ class Machine:
                 self._declared.update(digest(path) for path in paths(candidate.folder, file.href))
 
     def settle(self, *, all_seen: bool) -> None:
-        """Choose the descriptor, and find its files in chunks. Call this once all files are added."""
+        """Choose the descriptor and find its files in chunks. Call this after the last file is added."""
         if self._settled:
             return
         self._chosen = next(iter(self._appliance.descriptors()), None)
@@ -125,7 +136,7 @@ class Machine:
         return None
 
     def join(self, number: int | None, extents: JoinedExtents) -> None:
-        """Record the member number of the next file in chunks; `None` if it cannot be a member."""
+        """Record the member number of the next file in chunks; `None` if the archive is full."""
         file = self._unjoined.pop(0)
         if number is None:
             self._left.append(file)
@@ -137,23 +148,23 @@ class Machine:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all files in chunks have been joined."""
+        """Whether `settle` was called and all files in chunks have been joined or given up."""
         return self._settled and not self._unjoined
 
     @property
     def is_one(self) -> bool:
-        """Whether the archive holds a machine, judged by the files so far."""
+        """Whether the files so far contain a virtual machine's descriptor."""
         return self._candidate is not None
 
     @property
     def descriptor(self) -> Descriptor:
-        """The parsed descriptor; an empty one if there is none, or it cannot be read."""
+        """The parsed descriptor; an empty descriptor if there is none, or Keyhole cannot read it."""
         candidate = self._candidate
         return (candidate.descriptor or NOTHING) if candidate is not None else NOTHING
 
     @property
     def disks(self) -> int | None:
-        """For how many disks the descriptor names a file; `None` if there is no readable descriptor."""
+        """The number of disks for which the descriptor names a file; `None` without a readable descriptor."""
         candidate = self._candidate
         if candidate is None or candidate.descriptor is None:
             return None
@@ -161,12 +172,12 @@ class Machine:
 
     @property
     def all_there(self) -> bool:
-        """Whether the descriptor names files, and the archive has all of them."""
+        """Whether the descriptor names files and the archive has all of them, as whole files or joined."""
         files = self.descriptor.files
         return bool(files) and all(self._number_of(file) is not None for file in files)
 
     def chunks(self) -> dict[int, str]:
-        """Return the names of the chunks by their numbers."""
+        """Return the names of the chunks by the chunks' numbers in the archive."""
         places = {
             number: place
             for file in set(self._chunks.values())
@@ -175,12 +186,12 @@ class Machine:
         return {number: f"{_name(file)}.{places[number]:09}" for number, file in self._chunks.items()}
 
     def other_files(self, members: Collection[int]) -> int:
-        """Return how many files are neither members nor chunks of a member."""
+        """Return how many files of the archive are neither members nor chunks."""
         files = len(self._places) - len(self._joined)
         return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
 
     def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
-        """Return the members: kept files, and files that the descriptor names as disks, except chunks."""
+        """Return the kept files and the files that the descriptor names as disks, without chunks."""
         members = dict(kept)
         files = self.descriptor.referred_to()
         for disk in self.descriptor.disks:
@@ -194,7 +205,7 @@ class Machine:
     def findings(
         self, kept: Mapping[int, Member], members: Mapping[int, Member], *, all_seen: bool
     ) -> list[Finding]:
-        """Findings on the descriptor and the chunks, and on contradictions between them and the archive."""
+        """Return findings on the descriptor and the chunks, and on contradictions to the archive's files."""
         bounded = BoundedFindings()
         for finding in (
             *self._appliance.findings(),
@@ -208,7 +219,7 @@ class Machine:
 
     @property
     def _candidate(self) -> Candidate | None:
-        """The file that readers take for the descriptor, judged by the files so far."""
+        """The file that readers treat as the descriptor, chosen from the files so far."""
         return self._chosen if self._settled else next(iter(self._appliance.descriptors()), None)
 
     def _find(self, file: File) -> Found:
@@ -216,7 +227,7 @@ class Machine:
         return self._appliance.files.find(candidate.folder if candidate is not None else b"", file)
 
     def _number_of(self, file: File) -> int | None:
-        """Return the number of the member that a reference means; `None` if there is none."""
+        """Return the number of the member to which a reference leads; `None` if there is no such member."""
         there = self._find(file)
         return there.whole[0] if there.whole else self._joined.get(file.id)
 
@@ -231,7 +242,7 @@ class Machine:
         yield from compare(self.descriptor, candidate.folder, Archive(self._appliance.files, disks, all_seen))
 
     def _of_chunks(self, kept: Mapping[int, Member]) -> Iterator[Finding]:
-        """Findings on chunks that are not joined, and on chunks that are disks by themselves."""
+        """Yield findings on files whose chunks cannot be joined, and on chunks that begin like a disk."""
         for file in self._left:
             yield found("unsupported_subformat", f"the chunks of {shown_text(file.href)} cannot be joined")
         first = {self._find(file).chunks.get(0) for file in self._chunks.values()}
@@ -240,21 +251,22 @@ class Machine:
             kind = self._fronts.get(number) or by_itself
             if kind is not None and kind not in HARMLESS_CHUNKS:
                 name = shown_text(self._chunks[number].href)
-                message = f"a chunk of {name} is {kind} by itself, which some readers take for the disk"
+                message = f"a chunk of {name} begins like {kind}, and some readers use it as the disk"
                 yield found("ambiguous_format", message)
 
 
 def join_chunks(machine: Machine, archive: ContainerInspector, namesakes: Namesakes) -> None:
-    """Have an archive inspect files in chunks as a whole, until the archive is busy or no file is left."""
+    """Join and inspect files in chunks, one after the other, until the archive is busy or no file is left."""
     while not archive.busy and (joined := machine.next_joined()) is not None:
         name, extents = joined
         number = None if archive.full else archive.new_member(name, extents)
         if number is not None:
-            # Use a name that no file has: `checks` judges other files that have its real name.
+            # Give the joined file a name that no other file has. Otherwise it would be reported as a second
+            # file with the same name. `checks` reports other files with the joined file's real name.
             namesakes.give(b"\0%d" % number, number)
         machine.join(number, extents)
 
 
 def _name(file: File) -> str:
-    """Return the name under which a file is a member."""
+    """Return the name that the report shows for a file of the OVF."""
     return printable(file.href.encode(errors="replace"))

@@ -1,24 +1,24 @@
-"""Finds the encoding of an OVF descriptor's bytes and decodes them.
+"""Decodes the bytes of an OVF descriptor, after it has found their encoding.
 
-Source: XML 1.0, section 4.3.3 and appendix F; WHATWG, "Encoding", on which encodings readers use under names
-such as `gb2312`.
+Source: XML 1.0, section 4.3.3 and appendix F. WHATWG, "Encoding", lists the encodings that readers use for
+names such as `gb2312`.
 
-| the bytes begin with | they are read as |
+| the bytes begin with | Keyhole decodes them as |
 |---|---|
-| a byte order mark | the mark's encoding, even if another is declared; libxml2 does the same |
+| a byte order mark | the mark's encoding, even if the text declares another encoding, like libxml2 |
 | `<` and zeros, or zeros and `<` | UTF-16 or UTF-32 without a mark |
-| anything else | the declared encoding; UTF-8 if UTF-16, UTF-32 or none is declared |
+| other bytes | the declared encoding; UTF-8 if the text declares UTF-16, UTF-32 or no encoding |
 
-Python's codecs decode encodings that contain ASCII unchanged. All others are unsupported, including those
-with escape sequences (`iso-2022-jp`, `hz`, `utf-7`): a reader that does not know such an encoding sees
-different markup.
+Keyhole supports a declared encoding only if Python has a codec for it and the encoding contains ASCII
+unchanged. It does not support encodings with escape sequences (`iso-2022-jp`, `hz`, `utf-7`), because a
+reader without support for such an encoding sees different markup.
 """
 
 import codecs
 import re
 from typing import NamedTuple
 
-#: Longest first, because the UTF-32-LE mark begins with the UTF-16-LE mark.
+#: The byte order marks. UTF-32-LE comes before UTF-16-LE, because its mark begins with the mark of UTF-16-LE.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -36,25 +36,26 @@ WIDE = (
 #: `<?xml` in EBCDIC.
 EBCDIC = b"\x4c\x6f\xa7\x94"
 
-#: The declaration is searched for in this many characters at the beginning of the text.
+#: Keyhole searches for the XML declaration in this many characters at the beginning of the text.
 DECLARATION_CHARACTERS = 1024
 DECLARED = re.compile(r"""<\?xml\s[^>]*?\sencoding\s*=\s*["']([^"'>]{1,40})["']""")
 
-#: The names under which each Unicode encoding is declared, with or without a byte order.
+#: The names that declare each Unicode encoding, with or without a byte order.
 FAMILIES = {
     "utf-8": re.compile(r"utf-?8"),
     "utf-16": re.compile(r"(utf-?16|(iso-10646-)?ucs-?2|unicode)(-?[bl]e)?"),
     "utf-32": re.compile(r"(utf-?32|(iso-10646-)?ucs-?4)(-?[bl]e)?"),
 }
 
-#: Stateless codecs. EBCDIC code pages match as well; `MARKUP` excludes them, because they do not keep ASCII.
+#: The names of codecs without escape sequences. EBCDIC code pages match, too, but the test with `MARKUP`
+#: excludes them, because they do not contain ASCII unchanged.
 STATELESS = re.compile(
     r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
     r"|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)|gb(2312|k|18030)|big5(hkscs)?"
 )
-#: Names of encodings in XML that Python does not know, with Python's names.
+#: Names of encodings in XML for which Python uses other names, with Python's names.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: Supersets that readers use in place of the encodings that these names first meant.
+#: Codecs and the larger codecs that readers use in their place.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
@@ -62,12 +63,16 @@ SUPERSETS = {
     "gbk": "gb18030",
     "big5": "cp950",
 }
-#: The ASCII characters that XML allows. A declared encoding is supported only if it keeps them.
+#: The ASCII characters that XML allows. Keyhole supports a declared encoding only if it contains these
+#: unchanged.
 MARKUP = bytes([9, 10, 13, *range(0x20, 0x7F)])
 
 
 class EncodingError(Exception):
-    """The text cannot be decoded. `unsupported` is true if the fault is not in the text."""
+    """The text cannot be decoded.
+
+    `unsupported` is true if the text is not proven invalid: Keyhole does not support its encoding.
+    """
 
     def __init__(self, message: str, *, unsupported: bool) -> None:
         super().__init__(message)
@@ -77,9 +82,9 @@ class EncodingError(Exception):
 class Text(NamedTuple):
     """The text of a descriptor.
 
-    If the mark contradicts the declaration, `other` is the text for readers that believe the declaration;
-    it is `None` if they see the same text. `note` is a sentence that says that mark and declaration differ,
-    because some readers refuse such a text; else it is `None`.
+    If the UTF-8 mark contradicts the declaration, `other` is the text that readers see if they follow the
+    declaration; `None` if they see the same text. `note` is a sentence for the report if the bytes contradict
+    the declaration, because some readers refuse such a text; otherwise it is `None`.
     """
 
     text: str
@@ -108,7 +113,7 @@ def decode(raw: bytes) -> Text:
 
 
 def _by_declaration(raw: bytes) -> Text:
-    """Decode a text without a mark in an encoding that contains ASCII."""
+    """Decode a text that has no byte order mark, in an encoding that contains ASCII."""
     if raw.startswith(EBCDIC):
         raise EncodingError("it is in EBCDIC, which is not supported", unsupported=True)
     declared = _declared(raw[:DECLARATION_CHARACTERS].decode("latin-1"))
@@ -121,7 +126,10 @@ def _by_declaration(raw: bytes) -> Text:
 
 
 def _other(raw: bytes, text: str) -> str | None:
-    """Return the text for readers that believe the declaration and not the UTF-8 mark, if it differs."""
+    """Return the text that readers see if they follow the declaration and ignore the UTF-8 mark.
+
+    `None` if this text is the same, or cannot be decoded.
+    """
     try:
         other = _by_declaration(raw[len(codecs.BOM_UTF8) :]).text
     except EncodingError:
@@ -130,7 +138,7 @@ def _other(raw: bytes, text: str) -> str | None:
 
 
 def _declared(text: str) -> str | None:
-    """Return the encoding that a document's XML declaration names."""
+    """Return the encoding that the XML declaration states; `None` if it states no encoding."""
     declaration = DECLARED.match(text[:DECLARATION_CHARACTERS])
     return declaration[1].strip() if declaration else None
 
@@ -144,18 +152,22 @@ def _declared_text(raw: bytes, declared: str) -> str:
             return raw.decode(name) if name else ""
         except UnicodeDecodeError:
             continue
-    raise EncodingError(f"it is not valid in {declared}, by the tables that are known here", unsupported=True)
+    raise EncodingError(f"it is not valid in {declared} according to Python's codecs", unsupported=True)
 
 
 def _decoded(raw: bytes, encoding: str) -> str:
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
-        raise EncodingError(f"it is no {encoding}: {error.reason}", unsupported=False) from None
+        raise EncodingError(f"it is not valid {encoding}: {error.reason}", unsupported=False) from None
 
 
 def _codec(declared: str) -> str:
-    """Return the codec for a declared encoding, which must keep ASCII."""
+    """Return the codec for a declared encoding.
+
+    Raises:
+        EncodingError: Keyhole does not support the encoding.
+    """
     try:
         codec = codecs.lookup(ALIASES.get(declared.lower(), declared)).name
     except (LookupError, ValueError):

@@ -1,6 +1,6 @@
-"""Numbers and units in an OVF.
+"""Parses the numbers and the units of capacity in an OVF.
 
-Source: DMTF DSP0004 3.0, annex C.1; VirtualBox, src/VBox/Main/xml/ovfreader.cpp, for older units.
+Source: DMTF DSP0004 3.0, annex C.1; VirtualBox, src/VBox/Main/xml/ovfreader.cpp, for the older units.
 """
 
 import re
@@ -11,7 +11,7 @@ MAX_CAPACITY = 2**64 - 1
 #: `byte`, `byte * 2^20`, `byte*1024*1024`.
 UNITS = re.compile(r"bytes?(?:\s*\*\s*\d{1,10}(?:\^\d{1,2})?){0,4}")
 FACTOR = re.compile(r"\*\s*(\d+)(?:\^(\d+))?")
-#: Units that Microsoft's tools write, and that VMware's wrote before OVF 1 and in some later files.
+#: Units that Microsoft's tools write. VMware's tools wrote them before OVF 1, and sometimes later.
 OLD_UNITS = {
     "kilobytes": 2**10,
     "megabytes": 2**20,
@@ -31,7 +31,7 @@ def number_of(text: str) -> int | None:
 
 
 def unit_of(text: str) -> int | None:
-    """Return how many bytes a unit has; `None` if the unit is unknown."""
+    """Return the number of bytes in a unit; `None` if Keyhole does not support the unit."""
     text = text.strip().lower()
     if text in OLD_UNITS:
         return OLD_UNITS[text]

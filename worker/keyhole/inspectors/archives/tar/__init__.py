@@ -1,1 +1,1 @@
-"""Tar archives: headers, extended headers, sparse maps."""
+"""Tar archives: reads headers, extended headers and the maps of sparse files."""

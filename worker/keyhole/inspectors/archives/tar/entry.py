@@ -1,7 +1,9 @@
-"""A member of a tar archive, as its own header and the headers before it describe it.
+"""Combines a member's header in a tar archive with the headers before it that describe the same member.
 
-If a name is too long for a header, GNU tar announces it by a member of the kind `L` or `K`, and pax by an
-extended header. If a member is announced twice, GNU tar uses the last announcement and Python the first.
+If a name is too long for a header, GNU tar writes the name into a member of kind `L` or `K` before the
+header, and pax writes it into an extended header. In this module, a header that describes the next member
+"announces" it. If a member is announced twice, GNU tar uses the last announcement, and Python uses the first.
+So Keyhole refuses an archive with such a member.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from keyhole.inspectors.archives.tar.header import (
 )
 from keyhole.inspectors.archives.tar.pax import REAL_SIZE, Records, parse
 
-#: The kinds that describe the next member, or all members.
+#: The kinds of headers that describe the next member, or all members.
 ANNOUNCING = frozenset({*EXTENDED, GLOBAL, LONG_NAME, LONG_LINK})
 LINKS = frozenset({HARD_LINK, SYMLINK})
 #: The largest size that the octal field of a header can state.
@@ -34,9 +36,10 @@ MAX_OCTAL = 8**11 - 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member. `stored` is how many bytes of data follow its header.
+    """A member of an archive.
 
-    `also` is the name that Python reads, if that differs from `name`.
+    `stored` is how many bytes of data follow the member's header. `also` is the name that Python reads; it is
+    empty if Python reads `name`.
     """
 
     header: Header
@@ -48,17 +51,17 @@ class Entry:
 
     @property
     def kind(self) -> bytes:
-        """The kind, as one character."""
+        """The kind of the member, one character."""
         return self.header.kind
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder: its kind says so, or its name ends in a slash, as in old archives."""
+        """Whether the member is a folder, by its kind or by a slash at the end of its name (old archives)."""
         return self.kind == DIRECTORY or self.name.endswith(b"/")
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, which has data. Extractors take an unknown kind for a file."""
+        """Whether the member is a file. Extractors treat a member of an unknown kind as a file."""
         return self.kind not in BODILESS and not self.is_folder
 
 
@@ -73,26 +76,26 @@ class Announced:
         """Add a header that announces the next member, with its data.
 
         Raises:
-            TarError: The header cannot be read, or readers interpret it differently.
+            TarError: Keyhole cannot read the data, or readers interpret the header differently.
         """
         text = data.partition(b"\0")[0]
         if header.kind == GLOBAL:
             if self._records or self._long or parse(data).decides:
-                raise ambiguous("not all readers apply what an extended header states for all members")
+                raise ambiguous("an extended header describes all members, and not all readers apply it")
         elif header.kind in EXTENDED and self._records is None and not self._long:
             self._records = parse(data)
             if header.kind == SOLARIS_EXTENDED and self._records.decides:
-                raise ambiguous("an extended header has Solaris's type, which Go and others take for a file")
+                raise ambiguous("an extended header has Solaris's type, which Go and others read as a file")
         elif header.kind in {LONG_NAME, LONG_LINK} - self._long.keys() and text and self._records is None:
             self._long[header.kind] = text
         else:
-            raise ambiguous("a member is announced twice, and readers take the first or the last")
+            raise ambiguous("a member is announced twice, and some readers use the first, some the last")
 
     def entry(self, header: Header) -> Entry:
-        """Return the member that has this header, with all that was announced about it.
+        """Return the member with this header, completed with the facts that earlier headers announced.
 
         Raises:
-            TarError: The member began in another archive, has no name, or readers do not agree on it.
+            TarError: The member began in another archive, has no name, or is different for different readers.
         """
         records = self._records or Records()
         announced = records.name or self._long.get(LONG_NAME)
@@ -110,28 +113,30 @@ class Announced:
             raise TarError("structure", "a member has no name")
         if records.number(REAL_SIZE) not in {None, entry.stored} and not records.sparse:
             raise ambiguous(
-                f"{shown(entry.name)} has another size to libarchive, by a key of star for sparse files"
+                f"libarchive reads another size of {shown(entry.name)}, from star's key for sparse files"
             )
-        # Some readers take an old file for a folder if only the name in its own header ends in a slash.
+        # If the name in the member's own header ends in a slash, some readers treat the member as a folder,
+        # even if an earlier header announces another name.
         folder_to_some = header.name.endswith(b"/") or not entry.is_file
         if folder_to_some and (entry.stored or records.sparse):
             raise ambiguous(f"{shown(entry.name)} is not a file and has data, which not all readers skip")
         if entry.link and entry.kind not in LINKS:
-            raise ambiguous(f"{shown(entry.name)} is not a link and has a target, to which BusyBox links it")
+            raise ambiguous(f"{shown(entry.name)} is not a link but has a target, so BusyBox makes a link")
         if entry.also and entry.kind in LINKS:
-            raise ambiguous(f"{shown(entry.name)} is a link that Python sees in another folder")
+            raise ambiguous(f"{shown(entry.name)} is a link for which Python reads another folder")
         if entry.kind == SPARSE and records.sparse:
             raise ambiguous(f"{shown(entry.name)} is sparse in two formats")
         return entry
 
 
 def _stored(header: Header, records: Records) -> int:
-    """Return how many bytes follow a header. A size in an extended header overrides the header's."""
+    """Return how many bytes follow a header. A size in an extended header overrides the header's size."""
     said = records.number(b"size")
     if said is None or said == header.size:
         return header.size
     if header.size or said <= MAX_OCTAL:
-        # Only a size that does not fit the header needs a record, and the header then states zero. This
-        # record is there to mislead readers that use it, or readers that do not.
-        raise ambiguous(f"a header says {header.size} bytes, the extended one before it {said}")
+        # A writer needs a size in an extended header only if the size does not fit into the header. Then it
+        # writes zero into the header. Here both are stated and differ, so readers that support extended
+        # headers and readers that do not would see different members.
+        raise ambiguous(f"a header states {header.size} bytes, the extended header before it {said}")
     return said

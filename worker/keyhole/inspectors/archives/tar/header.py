@@ -1,4 +1,4 @@
-r"""The header of a member of a tar archive: one block of 512 bytes, with numbers as octal text.
+r"""Parses the header of a tar archive's member: one block of 512 bytes, with numbers as octal text.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format" (tar.h).
 
@@ -13,10 +13,11 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 | 157 | 100 | target of a link |
 | 257 | 8 | `ustar\0` and `00`; in GNU's format, which predates POSIX, `ustar  \0`; zeros in older formats |
 | 329 | 8 | device numbers, major and minor |
-| 345 | 155 | ustar: prefix, which a slash joins to the name; GNU: times of access and change, 12 bytes each |
+| 345 | 155 | ustar: prefix, joined to the name by a slash; GNU: times of access and change, 12 bytes each |
 
-Readers are lenient in different ways, so they may see different members. Keyhole refuses headers that readers
-read differently; `numbers` lists the spellings of a number that they read alike.
+Readers accept different deviations from the standard, so two readers can see different members in the same
+bytes. Keyhole refuses every header that readers interpret differently. `numbers` lists the spellings of a
+number that all readers interpret in the same way.
 """
 
 import re
@@ -27,24 +28,24 @@ from keyhole.inspectors.findings import Finding, Severity, found
 
 BLOCK = 512
 MAGIC_AT = 257
-#: The magic numbers of all dialects begin with this.
+#: The magic numbers of POSIX's and GNU's dialects begin with these bytes.
 MAGIC = b"ustar"
 USTAR, GNU = b"ustar\0", b"ustar  \0"
 SIZE_AT, KIND_AT, LINK_AT, PREFIX_AT, PREFIX_END = 124, 156, 157, 345, 500
 CHECKSUM_AT, CHECKSUM_END = 148, 156
-#: npm reads a checksum up to this offset, beyond the end of the field.
+#: npm's tar reads a checksum up to this offset, which is after the end of the field.
 NPM_CHECKSUM_END = 160
-#: GNU tar's incremental backups have times of access and change where ustar has the prefix of the name.
+#: The times of access and change that GNU tar's incremental backups have in place of ustar's prefix.
 GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
-#: Readers use signed 64-bit offsets, so no file is longer.
+#: The longest file in bytes. Readers use signed 64-bit offsets.
 MAX_SIZE = 2**63 - 1
 
-#: Mode, owner, group, time, device numbers.
+#: Offset and length of the fields for mode, owner, group, time and device numbers.
 OTHER_NUMBERS = ((100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8))
 
 FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 DEVICES = frozenset({b"3", b"4"})
-#: The kinds of members that have no data, whatever size their headers state.
+#: The kinds of members that have no data, even if their headers state a size.
 BODILESS = frozenset({HARD_LINK, SYMLINK, *DEVICES, DIRECTORY, b"6"})
 LONG_NAME, LONG_LINK, SPARSE, CONTINUED = b"L", b"K", b"S", b"M"
 #: Extended headers are of kind `x` in POSIX and `X` in Solaris's tar.
@@ -54,7 +55,7 @@ GLOBAL = b"g"
 
 
 class TarError(Exception):
-    """Ends the reading of an archive, for the reason in `finding`."""
+    """Keyhole cannot read the archive further, for the reason in `finding`."""
 
     def __init__(self, check: str, message: str, severity: Severity | None = None) -> None:
         super().__init__(message)
@@ -62,7 +63,7 @@ class TarError(Exception):
 
 
 class CutError(TarError):
-    """The archive ends within the requested range; `data` is the part that is there."""
+    """The archive ends within the requested range. `data` is the part of the range that exists."""
 
     def __init__(self, data: bytes, message: str) -> None:
         super().__init__("truncated", message)
@@ -70,17 +71,17 @@ class CutError(TarError):
 
 
 def ambiguous(message: str) -> TarError:
-    """Return the error for an archive in which two readers would see different members."""
+    """Return the error for an archive in which two readers see different members."""
     return TarError("ambiguous_format", message)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header whose checksum is right.
+    """A header with a correct checksum.
 
-    `kind` is one character; it is `0` where old archives have a NUL. `size` is how many bytes follow the
-    header, according to the header alone. `also` is the name that Python reads, if it differs from `name`
-    (Python takes GNU's times for a folder), else it is empty.
+    `kind` is one character; it is `0` if the header has a NUL, which old archives use for files. `size` is
+    how many bytes of data follow, if no extended header overrides it. `also` is the name that Python reads,
+    if GNU's times are in the header, because Python treats the times as a folder; otherwise it is empty.
     """
 
     name: bytes
@@ -97,12 +98,12 @@ class Header:
 
 
 def begins_archive(block: bytes) -> bool:
-    """Return whether some reader takes an object with this first block for an archive."""
+    """Return whether at least one reader treats an object with this first block as an archive."""
     return block[MAGIC_AT:].startswith(MAGIC) or is_header(block)
 
 
 def is_header(block: bytes) -> bool:
-    """Return whether some reader takes a block for a header, because it reads a checksum that matches."""
+    """Return whether at least one reader accepts a block as a header: it reads a matching checksum."""
     if len(block) < BLOCK:
         return False
     field, behind = block[CHECKSUM_AT:CHECKSUM_END], block[CHECKSUM_END:NPM_CHECKSUM_END]
@@ -110,7 +111,7 @@ def is_header(block: bytes) -> bool:
 
 
 def sums(block: bytes) -> tuple[int, int]:
-    """Return the sum of a header's bytes as unsigned numbers, and their sum as signed numbers."""
+    """Return the two checksums that readers accept: the sums of the header's unsigned and signed bytes."""
     others = block[:CHECKSUM_AT] + block[CHECKSUM_END:]
     unsigned = sum(others) + (CHECKSUM_END - CHECKSUM_AT) * ord(" ")
     negative = len(others.translate(None, delete=bytes(range(128))))
@@ -121,7 +122,7 @@ def decode(block: bytes) -> Header:
     """Parse a block as a header.
 
     Raises:
-        TarError: The checksum does not match, or readers do not agree on the numbers in the block.
+        TarError: The checksum does not match, or readers interpret a field of the block differently.
     """
     if not is_header(block):
         raise TarError("checksum_mismatch", "a header does not match its checksum")
@@ -129,7 +130,7 @@ def decode(block: bytes) -> Header:
         raise ambiguous("a header has a checksum that not all readers accept")
     for at, length in OTHER_NUMBERS:
         if not tar_numbers.is_agreed(block[at : at + length]):
-            raise TarError("structure", f"a header has no number where one belongs, at byte {at}")
+            raise TarError("structure", f"a header has text in place of a number, at byte {at}")
     kind = block[KIND_AT : KIND_AT + 1].replace(b"\0", FILE)
     name, also = _names(block, kind)
     return Header(
@@ -146,18 +147,18 @@ def number(field: bytes) -> int:
     """Return the number in a size field, or zero if the field is empty.
 
     Raises:
-        TarError: Readers do not read the same number from the field, or the number is out of bounds.
+        TarError: Readers read different numbers from the field, or the number is too large.
     """
     value = tar_numbers.size(field)
     if value is None:
-        raise TarError("structure", "a header states a size that not all readers can read as a number")
+        raise TarError("structure", "a header states its size in a form that not all readers can read")
     if value > MAX_SIZE:
         raise TarError("structure", f"a header states a size of {value} bytes")
     return value
 
 
 def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
-    """Return the name, and the name that Python reads; the latter is empty if they are the same."""
+    """Return the name, and the name that Python reads; the second name is empty if both are the same."""
     field = block[PREFIX_AT:PREFIX_END]
     name, prefix = _text(block[:100]), _text(field)
     if not prefix or kind == SPARSE:
@@ -167,7 +168,7 @@ def _names(block: bytes, kind: bytes) -> tuple[bytes, bytes]:
         return joined, b""
     if block[MAGIC_AT:].startswith(GNU) and GNU_TIMES.fullmatch(field):
         return name, joined
-    raise ambiguous("a header has bytes where some readers look for the beginning of the name")
+    raise ambiguous("a header has bytes that only some readers read as the beginning of the name")
 
 
 def _text(field: bytes) -> bytes:

@@ -1,21 +1,23 @@
-r"""Tar archives: ustar, older ones, GNU's and pax's. Keyhole reads the headers and not the data between them.
+r"""Inspects tar archives in all dialects: old tar, ustar, GNU's and pax's.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Tar
 Internals". `header` has the table of a header's fields.
 
-An archive consists of a header (a block of 512 bytes), the member's data padded to whole blocks, the next
-header, and so on. Two blocks of zeros end it. Extended headers and long names are separate members that
-describe the next member.
+An archive is a sequence of members. Each member is a header (a block of 512 bytes), followed by the member's
+data, padded to whole blocks. Two blocks of zeros end the archive. Extended headers and long names are
+separate members that describe the next member.
 
-- Every regular file is inspected by itself. A file is a member if it was recognised, or has 1 MiB or more.
-  The other files are only counted.
-- The walk goes from header to header, one at a time. It ends where readers would disagree about the next
-  header: a size that only some accept, two names for one member, text in place of a number. The behaviour of
-  GNU tar and Python's tarfile was tested; libarchive and BusyBox differ from both in places.
-- The archive ends with the first block of zeros. Only zeros should follow; Keyhole checks up to 1 MiB.
+- Keyhole inspects every regular file on its own. `archives.member` decides which files are members with a
+  report. The other files are only counted.
+- Keyhole walks from header to header and skips the data between them. It stops at a header that readers
+  interpret differently: for example, a size that only some readers accept, or two names for one member. The
+  behaviour of GNU tar and Python's tarfile was tested. libarchive and BusyBox behave differently in some
+  cases.
+- To Keyhole, the archive ends at the first block of zeros. Only zeros should follow. Keyhole checks up to
+  1 MiB of them.
 
-Wholeness: proven when the walk finds the end mark. An archive without one may be whole, but this is not
-proven.
+Wholeness: proven if the walk finds a block of zeros, the end mark. An archive without an end mark can be
+whole, but its bytes do not prove it.
 """
 
 from collections.abc import Generator, Mapping
@@ -50,36 +52,37 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.text import printable
 
 MIB = 1024**2
-#: The most headers of an archive. A layer of a container image has some thousand.
+#: The most headers that Keyhole reads in an archive. A layer of a container image has some thousands.
 MAX_ENTRIES = 16_384
-#: The longest extended header in bytes. libarchive has the same limit.
+#: The longest extended header that Keyhole reads, in bytes. libarchive has the same limit.
 MAX_EXTENDED = MIB
-#: The suffix of an OVF descriptor, which says which disks a machine has.
+#: The suffix of an OVF descriptor, which states the disks of a virtual machine.
 DESCRIPTOR_SUFFIX = b".ovf"
-#: How many bytes after the end are checked, and how many at a time. GNU tar pads to 10 KiB, or to the
-#: blocking factor that it is given.
+#: How many bytes after the end Keyhole checks, and how many it reads at a time. GNU tar pads an archive to a
+#: multiple of 10 KiB, or of the blocking factor in its options.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 
 
 class End(Enum):
     """How the walk ended."""
 
-    #: With a block of zeros.
+    #: At a block of zeros.
     MARKED = auto()
-    #: The object ends where the next header would begin.
+    #: At the end of the object, after the last member's data and without a block of zeros.
     UNMARKED = auto()
-    #: The walk stopped early. A finding says why.
+    #: Early. A finding states the reason, unless the object is not an archive.
     REFUSED = auto()
 
 
-#: Yields ranges of the archive, or nothing while it waits; is sent their bytes.
+#: A generator that walks through an archive. It yields the range of the archive that it needs next, and is
+#: sent the bytes of this range. It yields `None` if it must wait until the inspector is not busy.
 Walk = Generator[ByteRange | None, bytes, End]
-#: A part of the walk; it returns the offset of the next header.
+#: A part of the walk that returns the offset of the next header.
 Step = Generator[ByteRange | None, bytes, int]
 
 
 class TarInspector(ContainerInspector):
-    """A tar archive: its headers, and its files as members."""
+    """Inspects a tar archive: its headers, and its files as members."""
 
     NAME = "tar"
 
@@ -89,9 +92,9 @@ class TarInspector(ContainerInspector):
         self._paths = Paths()
         self._manifests = Manifests()
         self._namesakes = Namesakes()
-        # The number of each file, by its name's digest; `None` for a link.
+        # The number of each file, by the digest of its name; `None` for a link or a device.
         self._named = self._namesakes.numbers
-        # Files that are not members but whose names matter, by number.
+        # The names of OVF descriptors, by file number. A second file with such a name is a finding.
         self._decisive: dict[int, str] = {}
         self._ended: End | None = None
         self.new_region("front", CaptureRegion(0, BLOCK))
@@ -100,16 +103,16 @@ class TarInspector(ContainerInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the first block is a header: its magic number or its checksum matches."""
+        """Whether the first block is a header: it has the magic number or a matching checksum."""
         return begins_archive(prefix)
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins as an archive does."""
+        """Whether the object begins like a tar archive."""
         return self.matches_prefix(self.region("front").data)
 
     def post_process(self) -> None:
-        """Continue the walk, as far as the captured bytes lead."""
+        """Continue the walk until it needs bytes that have not been captured yet."""
         while self._ended is None:
             if self._asked is None:
                 if self.busy:
@@ -121,11 +124,11 @@ class TarInspector(ContainerInspector):
                 return
 
     def keeps(self, member: Member) -> bool:
-        """Whether a file is a member: some reader would open it as a disk, or it is large."""
+        """Return whether a file is a member; see `archives.member`."""
         return is_member(member)
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:  # noqa: ARG002 - subclasses use them
-        """Whether to inspect the next file. A subclass may read a part of the file to decide."""
+        """Return whether to inspect the next file. A subclass can request a part of the file to decide."""
         yield from ()
         return True
 
@@ -133,11 +136,11 @@ class TarInspector(ContainerInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the archive has an end mark."""
+        """Proven if the walk found the end mark of the archive."""
         return Wholeness.PROVEN if self._ended is End.MARKED else Wholeness.UNCHECKED
 
     def members(self) -> tuple[Member, ...]:
-        """The members. The layers of a container image are reduced to their disks."""
+        """The members of the archive. The layers of a container image have only their disks as members."""
         layers = {self._named.get(digest(name)) for name in self._manifests.layers()}
         members = (
             disks_of_layer(member) if number in layers else member
@@ -146,7 +149,7 @@ class TarInspector(ContainerInspector):
         return tuple(member for member in members if member is not None)
 
     def details(self) -> Mapping[str, object]:
-        """The kind of container image, if it is one, and how many files are not members."""
+        """The kind of a container image, and how many files of the archive are not members."""
         if not self.format_match:
             return {}
         kind = self._manifests.kind
@@ -166,12 +169,12 @@ class TarInspector(ContainerInspector):
     # The walk
 
     def _go_on(self, data: bytes) -> None:
-        """Send the walk the bytes that it asked for, and take its next request or its end."""
+        """Send the walk the bytes that it requested, and record its next request or its result."""
         spend()
         asked = self._asked
         try:
             if asked is not None and len(data) < asked.length:
-                message = f"the archive goes on to byte {asked.end} at least, the object has {self._size}"
+                message = f"the archive has at least {asked.end} bytes, but the object has only {self._size}"
                 self._ask(self._walk.throw(CutError(data, message)))
             else:
                 self._ask(self._walk.send(data))
@@ -199,7 +202,9 @@ class TarInspector(ContainerInspector):
                 block = b""
             if not any(block):
                 if kind in ANNOUNCING:
-                    raise TarError("structure", "the archive ends where a member was announced")
+                    raise TarError(
+                        "structure", "the archive ends after a header that describes the next member"
+                    )
                 if not block:
                     return End.UNMARKED
                 yield from self._behind_end(at + BLOCK)
@@ -216,16 +221,17 @@ class TarInspector(ContainerInspector):
         raise TarError("member_limit", f"the archive has more than {MAX_ENTRIES} headers")
 
     def _announcement(self, header: Header, at: int, announced: Announced) -> Step:
-        """Read a header that describes the next member, and add it to the announcement."""
+        """Read the data of a header that describes the next member, and add them to `announced`."""
         if header.size > MAX_EXTENDED:
             raise TarError(
-                "structure", f"{header.size} bytes are more than Keyhole reads of an extended header"
+                "structure",
+                f"an extended header has {header.size} bytes, and Keyhole reads at most {MAX_EXTENDED}",
             )
         announced.add(header, (yield ByteRange(at, header.size)) if header.size else b"")
         return at + padded(header.size)
 
     def _member(self, entry: Entry, at: int) -> Step:
-        """Check a member's name and link, and declare it if it is a file."""
+        """Check a member's name and link target. If the member is a file, inspect it."""
         for wrong in self._paths.wrong_with(entry.name, entry.kind, entry.link):
             self._findings.add(found("member_path", wrong))
         if entry.is_file:
@@ -235,7 +241,7 @@ class TarInspector(ContainerInspector):
         return at
 
     def _file(self, entry: Entry, at: int) -> Step:
-        """Declare a file as a member, once there is room for it."""
+        """Start the inspection of a file as soon as the number of open inspections allows it."""
         if entry.kind == SPARSE:
             extents, end = yield from old_gnu(entry.header, at, entry.stored)
         elif entry.records.sparse:
@@ -249,7 +255,8 @@ class TarInspector(ContainerInspector):
         if self.inside.too_deep:
             raise TarError("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
         looked_at = yield from self.looks_at(entry.name, extents)
-        # An empty file has nothing to inspect, and archives of empty files are cheap to make.
+        # Do not inspect an empty file, unless it has the suffix of a disk: it has no bytes, and an archive
+        # with very many empty files is small.
         looked_at = looked_at and (extents.size > 0 or is_disk_name(entry.name))
         number = self.new_member(printable(entry.name), extents) if looked_at else self.skip_member()
         self._give_name(entry, number)
@@ -268,7 +275,7 @@ class TarInspector(ContainerInspector):
         self._manifests.note(entry.name)
 
     def _behind_end(self, at: int) -> Generator[ByteRange | None, bytes, None]:
-        """Check that only zeros follow the end, up to a limit."""
+        """Check that only zeros follow the end mark, up to the limit `MAX_PADDING`."""
         limit = at + MAX_PADDING
         while at < limit:
             try:
@@ -291,17 +298,17 @@ class TarInspector(ContainerInspector):
 
 
 def is_decisive(name: bytes) -> bool:
-    """Return whether a file with this name describes the members, so the name should occur only once."""
+    """Return whether a file with this name can be an OVF descriptor. Such a name must occur only once."""
     return name.lower().endswith(DESCRIPTOR_SUFFIX) and not is_named_so(name)
 
 
 def padded(size: int) -> int:
-    """Return how many bytes the data take in the archive, including padding."""
+    """Return the number of bytes that `size` bytes of data take in the archive, including the padding."""
     return -(-size // BLOCK) * BLOCK
 
 
 def _trailing(at: int, block: bytes) -> Finding:
     if is_header(block):
-        message = f"another archive begins at byte {at}, behind the end; some readers go on there"
+        message = f"another archive begins at byte {at}, after the end mark; some readers continue there"
         return found("trailing_data", message, Severity.CRITICAL)
     return found("trailing_data", f"at byte {at}, unexpected data follows the archive's end")

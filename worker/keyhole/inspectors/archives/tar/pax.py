@@ -1,12 +1,14 @@
-"""The extended headers of pax archives: records that override fields of the next header.
+"""Parses the extended headers of pax archives, which have records that override fields of the next header.
 
 Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
 
-A record is its own length in decimal, a space, `key=value`, and a line break. If a key occurs twice, the last
-value counts, except for the offsets and lengths of GNU's sparse format 0.0.
+A record is its own length in bytes as a decimal number, a space, `key=value`, and a line break. If a key
+occurs twice, readers use the last value. Only in GNU's sparse format 0.0, the keys for offsets and lengths
+occur once for each piece.
 
-npm's tar splits a header into lines before it reads lengths, so it takes a line within a value for a record.
-GNU tar skips spaces before a key. libarchive takes star's `SCHILY.realsize` for the size of any file.
+Readers deviate from the standard: npm's tar splits the header into lines before it reads the lengths, so it
+can read a line within a value as a record. GNU tar skips spaces before a key. libarchive uses star's
+`SCHILY.realsize` as the size of every file that has this key, not only of sparse files.
 """
 
 import re
@@ -16,22 +18,23 @@ from keyhole.inspectors.archives.tar.header import MAX_SIZE, TarError, ambiguous
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.text import printable
 
-#: The most digits of a record's length: enough for any header within the limit of `tar.inspector`.
+#: The most digits of a record's length: enough for the longest header that `tar.inspector` reads.
 LENGTH_DIGITS = 8
 SPARSE_PREFIX = b"GNU.sparse."
 SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 #: The keys of a member that is split over several archives.
 VOLUME_PREFIX = b"GNU.volume."
-#: star's key for the size of a sparse file; `size` then states how many of its bytes are stored.
+#: star's key for the size of a sparse file. The key `size` then states how many bytes the archive stores.
 REAL_SIZE = b"SCHILY.realsize"
-#: The keys that change which members an archive has. Others are dropped.
+#: The keys that change which members an archive has. Keyhole stores the values of these keys and of the keys
+#: for sparse files.
 DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
-#: Numbers that matter only for extraction, in the form that GNU tar and Go accept.
+#: The keys of numbers that matter only for extraction, with the form that GNU tar and Go accept.
 NUMBERS = {
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
 }
-#: The beginning of a line that npm's tar may read as a record: the line's length, in a form that JavaScript's
+#: The beginning of a line that npm's tar can read as a record: a length in a form that JavaScript's
 #: `parseInt` accepts.
 LINE = re.compile(rb"\s*\+?([0-9]{1,8})")
 READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
@@ -39,7 +42,10 @@ READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The values of an extended header under the keys that matter, and the pairs of a 0.0 sparse map."""
+    """The values of an extended header that Keyhole uses.
+
+    `values` has the values by their keys. `pairs` has the offsets and lengths of a sparse map of format 0.0.
+    """
 
     values: dict[bytes, bytes] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
@@ -56,11 +62,11 @@ class Records:
 
     @property
     def name(self) -> bytes | None:
-        """The member's name; for a sparse file, its name once it is extracted."""
+        """The member's name; for a sparse file, the name of the extracted file; `None` if there is none."""
         return self.values.get(b"GNU.sparse.name", self.values.get(b"path"))
 
     def number(self, key: bytes) -> int | None:
-        """Return the number under a key; `None` if the key is missing.
+        """Return the number that is the value of a key; `None` if the header does not have the key.
 
         Raises:
             TarError: The value is not a number.
@@ -73,7 +79,8 @@ def parse(data: bytes) -> Records:
     """Parse the records of an extended header.
 
     Raises:
-        TarError: The records are malformed or ambiguous, or the archive is one of several.
+        TarError: The records are malformed, readers interpret them differently, or the archive is only one of
+            several that store a file in parts.
     """
     values: dict[bytes, bytes] = {}
     offsets: list[int] = []
@@ -86,11 +93,11 @@ def parse(data: bytes) -> Records:
         end = at + int(digits) if digits.isdigit() else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not space < end <= len(data) or data[end - 1 : end] != b"\n" or not equals:
-            raise TarError("structure", "an extended header is not made of records")
+            raise TarError("structure", "an extended header has bytes that are not a record")
         at = end
         _check(digits, key, value)
         if key.startswith(VOLUME_PREFIX):
-            raise TarError("data_file", "the archive is one of several, which hold parts of a file")
+            raise TarError("data_file", "the archive is one of several that contain parts of one file")
         if key in {SPARSE_OFFSET, SPARSE_LENGTH}:
             (offsets if key == SPARSE_OFFSET else lengths).append(decimal(value))
         elif key in DECISIVE or key.startswith(SPARSE_PREFIX):
@@ -106,7 +113,11 @@ def parse(data: bytes) -> Records:
 
 
 def _check(digits: bytes, key: bytes, value: bytes) -> None:
-    """Refuse a record that not all readers read, or that some read as another record."""
+    """Check that all readers read a record in the same way.
+
+    Raises:
+        TarError: Readers read the record differently, or a number in the record is malformed.
+    """
     if digits.startswith(b"0") or key[:1].isspace():
         raise ambiguous(
             "an extended header has a record with a length or a key that readers read in two ways"
@@ -114,13 +125,13 @@ def _check(digits: bytes, key: bytes, value: bytes) -> None:
     if any(map(_is_record_to_npm, value.split(b"\n")[1:])):
         raise ambiguous(f"an extended header has a line in {printable(key)} that npm takes for a record")
     if key == b"path" and b"\n" in value:
-        raise ambiguous("an extended header has a name of several lines, which not all readers read")
+        raise ambiguous("an extended header has a name with line breaks, which not all readers accept")
     if key in NUMBERS and not NUMBERS[key].fullmatch(value):
-        raise TarError("structure", f"an extended header has no number for {printable(key)}")
+        raise TarError("structure", f"an extended header has text in place of a number for {printable(key)}")
 
 
 def _is_record_to_npm(line: bytes) -> bool:
-    """Whether a line begins with its own length, one more character, and a key that npm reads."""
+    """Return whether npm's tar reads a line as a record: its length, a character, and a key that npm uses."""
     length = LINE.match(line)
     if length is None or int(length[1]) != len(line.decode(errors="replace").encode()) + 1:
         return False
@@ -131,7 +142,7 @@ def decimal(text: bytes) -> int:
     """Parse a decimal number.
 
     Raises:
-        TarError: The text is not a number, or the number is out of bounds.
+        TarError: The text is not a number, or the number is too large.
     """
     value = int(text) if text.isdigit() and len(text) <= len(str(MAX_SIZE)) else MAX_SIZE + 1
     if value > MAX_SIZE:

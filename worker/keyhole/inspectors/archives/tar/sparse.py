@@ -1,16 +1,19 @@
-"""Sparse files in tar: a map of the stored pieces, and then the pieces one after the other.
+"""Reads the maps of sparse files in tar archives.
+
+An archive stores only the pieces of a sparse file that are not holes, one after the other. A map has the
+offset and the length of each piece in the file.
 
 Source: GNU tar manual, "Storing Sparse Files": old GNU format, PAX formats 0.0, 0.1 and 1.0.
 
-| format | place of the map |
+| format of the map | place of the map |
 |---|---|
 | old GNU, kind `S` | in the header, 4 pairs of numbers at 386; then in blocks of 21 pairs each |
 | 0.0 | extended header: `GNU.sparse.offset` and `GNU.sparse.numbytes` alternate |
 | 0.1 | extended header: `GNU.sparse.map`, numbers separated by commas |
 | 1.0 | before the data, in blocks: decimal numbers, one a line; the first is the number of pairs |
 
-Old GNU headers also have: extended u8@482 (nonzero: a block follows, which has the same field at 504), the
-file's own size@483, 12 bytes.
+An old GNU header has two more fields: `extended`, u8 at 482 (nonzero: a block with more pairs follows, which
+has the same field at 504), and the size of the file with its holes, 12 bytes at 483.
 """
 
 from collections.abc import Generator, Iterable
@@ -20,27 +23,29 @@ from keyhole.inspectors.archives.tar.pax import Records, decimal
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.region import ByteRange
 
-#: The most pieces of one file. A terabyte disk with a fresh installation has some ten thousand.
+#: The most pieces that a file may have. A disk of one terabyte with a fresh installation has some ten
+#: thousand.
 MAX_EXTENTS = 65_536
 PAIRS_AT, HEADER_PAIRS, EXTENDED_AT, REAL_SIZE_AT = 386, 4, 482, 483
 BLOCK_PAIRS, BLOCK_EXTENDED_AT = 21, 504
 PAIR_BYTES = 24
-#: The longest line of a map, in bytes: a number of 64 bits.
+#: The longest line of a map of format 1.0, in bytes: the digits of a number of 64 bits.
 LINE_BYTES = 20
 
 Pair = tuple[int, int]
-#: Yields ranges of the archive, is sent their bytes, and returns the map and the offset where the data end.
+#: A generator that yields the ranges of the archive that it needs, and is sent their bytes. It returns the
+#: map and the offset at which the file's data end in the archive.
 Reading = Generator[ByteRange | None, bytes, tuple[ExtentMap, int]]
 
 
 def old_gnu(header: Header, at: int, stored: int) -> Reading:
     """Read the map of a file of kind `S`.
 
-    The map begins in the header. Blocks with more of it may follow the header, at `at`. The `stored` bytes
-    follow these blocks.
+    The map begins in the header. It can continue in blocks after the header, which begin at the offset `at`.
+    After these blocks come the file's data, which have `stored` bytes.
     """
     if not header.is_gnu:
-        raise TarError("unsupported_subformat", "a sparse file has another format than GNU tar's")
+        raise TarError("unsupported_subformat", "a sparse file is in a format that is not GNU tar's")
     pairs, more = _pairs(header.block, PAIRS_AT, HEADER_PAIRS, header.block[EXTENDED_AT])
     while more:
         block = yield ByteRange(at, BLOCK)
@@ -53,7 +58,10 @@ def old_gnu(header: Header, at: int, stored: int) -> Reading:
 
 
 def pax(records: Records, at: int, stored: int) -> Reading:
-    """Read the map of a file that an extended header describes as sparse. Its `stored` bytes lie at `at`."""
+    """Read the map of a file that an extended header describes as sparse.
+
+    `stored` bytes follow the file's header, from the offset `at`. In format 1.0 they begin with the map.
+    """
     if b"GNU.sparse.major" in records.values or b"GNU.sparse.minor" in records.values:
         if records.pairs or {b"GNU.sparse.map", b"GNU.sparse.size"} & records.values.keys():
             raise ambiguous("a sparse file has maps of two formats")
@@ -76,19 +84,19 @@ def pax(records: Records, at: int, stored: int) -> Reading:
 
 
 def lay_out(pairs: Iterable[Pair], real_size: int, place: int, stored: int) -> tuple[ExtentMap, int]:
-    """Return where the pieces of a sparse file lie in the archive, and where its `stored` bytes end.
+    """Return the extents of a sparse file in the archive, and the offset at which its data end.
 
-    The stored bytes begin at `place`.
+    The data begin at the offset `place` and have `stored` bytes.
 
     Raises:
-        TarError: The map contradicts itself, or readers do not agree on its meaning.
+        TarError: The map contradicts itself, or readers interpret it differently.
     """
     extents = ExtentMap(real_size)
     reached, begins = 0, place
     for offset, length in pairs:
         if offset < reached or offset + length > real_size:
             raise TarError(
-                "structure", "the map of a sparse file is not in order, or leads beyond the file's end"
+                "structure", "the map of a sparse file is not in order, or has a piece after the file's end"
             )
         reached = offset + length
         if not length:
@@ -99,17 +107,19 @@ def lay_out(pairs: Iterable[Pair], real_size: int, place: int, stored: int) -> t
         place += length
     if extents.stored != stored:
         raise TarError(
-            "structure", f"the map of a sparse file has {extents.stored} bytes, but {stored} are stored"
+            "structure",
+            f"the pieces in a sparse file's map have {extents.stored} bytes, but {stored} are stored",
         )
     return extents, place
 
 
 def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair], bool]:
-    """Return the pairs in a block, and whether the next block has more."""
+    """Return the pairs in a block, and whether the next block has more pairs."""
     pairs = []
     for start in range(at, at + count * PAIR_BYTES, PAIR_BYTES):
         if not block[start + 12]:
-            # GNU tar stops here, Python reads on.
+            # GNU tar ends the map here, and Python continues. Both see the same map only if no more pairs
+            # follow.
             if extended or any(block[start : at + count * PAIR_BYTES]):
                 raise ambiguous("the map of a sparse file continues where some readers see its end")
             break
@@ -118,7 +128,7 @@ def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair]
 
 
 def _lines(at: int, stored: int) -> Generator[ByteRange | None, bytes, tuple[list[Pair], int]]:
-    """Read a map that lies before the data. Return its pairs and its length in bytes."""
+    """Read a map of format 1.0, which precedes the data. Return its pairs and its length in bytes."""
     numbers: list[int] = []
     rest, length = b"", 0
     while not numbers or len(numbers) <= 2 * numbers[0]:
@@ -135,7 +145,7 @@ def _lines(at: int, stored: int) -> Generator[ByteRange | None, bytes, tuple[lis
 def _real_size(records: Records, key: bytes) -> int:
     size = records.number(key)
     if size is None:
-        raise TarError("structure", "a sparse file does not say how long it is")
+        raise TarError("structure", "a sparse file does not state its size")
     return size
 
 

@@ -1,1 +1,1 @@
-"""ZIP archives: directory, members, compression methods."""
+"""ZIP archives: reads the directory and the members, and decompresses the members."""

@@ -1,8 +1,8 @@
 """Compares the descriptor of a virtual machine in a ZIP archive with the archive's files.
 
-virt-v2v accepts an appliance in a ZIP archive like one in a tar (input/OVA.ml). The same modules find and
-check its descriptor (`ovf.appliance`, `ovf.checks`). A disk in chunks is not joined here, because each chunk
-is compressed by itself.
+virt-v2v accepts a virtual machine in a ZIP archive, as it does in a tar archive (input/OVA.ml). So Keyhole
+finds and checks the descriptor with the same modules (`ovf.appliance`, `ovf.checks`). It does not join a disk
+in chunks, because the archive compresses each chunk separately.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,23 +22,23 @@ NOTHING = Descriptor((), ())
 
 
 class ZipAppliance:
-    """The files of a ZIP archive, and what its descriptor says about them."""
+    """The virtual machine in a ZIP archive: the archive's files, and the descriptor that describes them."""
 
     def __init__(self) -> None:
         self._appliance = Appliance()
-        # The number of each member, by its number as a file.
+        # The number of each member, by its position among the archive's files.
         self._members: dict[int, int] = {}
 
     def add(self, entry: Entry) -> Candidate | None:
-        """Add the archive's next file. Return it as a candidate to read if it may be a descriptor."""
+        """Add the archive's next file. Return a candidate if the file may be a descriptor; else `None`."""
         return self._appliance.add(entry.name.replace(b"\\", b"/"), entry.size)
 
     def is_member(self, number: int) -> None:
-        """Record that the file that was added last is a member with this number."""
+        """Record the member number of the file that was added last."""
         self._members[len(self._appliance.files) - 1] = number
 
     def lacking(self, kept: Mapping[int, Member]) -> dict[int, Member]:
-        """Return members that were not recognised and so not kept, but that the OVF names as disks."""
+        """Return the members that the OVF names as disks, except those in `kept`, which were recognised."""
         files = self._descriptor.referred_to()
         named = [files[disk.file] for disk in self._descriptor.disks if disk.file in files]
         numbers = ((file, self._number_of(file)) for file in named)
@@ -50,7 +50,7 @@ class ZipAppliance:
         }
 
     def chunks(self) -> frozenset[int]:
-        """Return the numbers of members that are chunks of a disk."""
+        """Return the numbers of the members that are chunks of a disk."""
         files = self._in_chunks()
         return frozenset(
             self._members[number]
@@ -60,7 +60,7 @@ class ZipAppliance:
         )
 
     def findings(self, members: Mapping[int, Member], *, all_seen: bool) -> list[Finding]:
-        """Findings on the descriptor, and on contradictions between it and the archive."""
+        """Return findings on the descriptor, and on contradictions between the descriptor and the archive."""
         numbers = [(file.id, self._number_of(file)) for file in self._descriptor.files]
         disks = {
             name: members[number] for name, number in numbers if number is not None and number in members
@@ -71,7 +71,7 @@ class ZipAppliance:
         for one in compare(self._descriptor, self._folder, Archive(self._appliance.files, disks, all_seen)):
             findings.add(one)
         for file in self._in_chunks():
-            message = f"{shown_text(file.href)} is in chunks, which are not joined in a ZIP archive"
+            message = f"{shown_text(file.href)} is in chunks, which Keyhole does not join in a ZIP archive"
             findings.add(found("unsupported_subformat", message))
         return findings.all()
 
@@ -93,7 +93,7 @@ class ZipAppliance:
         return self._appliance.files.find(self._folder, file).whole
 
     def _number_of(self, file: File) -> int | None:
-        """Return the number of the member that a reference means; `None` if there is none."""
+        """Return the number of the member to which a reference leads; `None` if there is no such member."""
         whole = self._whole(file)
         return self._members.get(whole[0]) if whole else None
 
@@ -105,14 +105,14 @@ class ZipAppliance:
 
 
 def read_descriptor(candidate: Candidate, entry: Entry, data: bytes) -> None:
-    """Read a candidate from the data of its file, as they are stored in the archive."""
+    """Decompress and parse a candidate. `data` is the file's data as the archive stores them."""
     if entry.size > MAX_OVF:
         candidate.read(XML)
         return
     try:
         candidate.read(unpacked(entry, data))
     except DecodingError:
-        # The member's own inspection reports the error, too.
+        # The inspection of the member reports the error.
         candidate.cannot_be_read()
 
 

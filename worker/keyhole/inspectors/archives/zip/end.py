@@ -1,17 +1,18 @@
-"""The end record of a ZIP archive, by which readers find the directory, wherever the archive begins.
+"""Finds the end record of a ZIP archive, which leads readers to the directory.
 
-Readers search for the record from the object's end, so bytes before the archive do not matter to them: an
-image followed by a ZIP archive is both. All fields are little-endian.
+Readers search for the end record backwards from the end of the object. So they ignore bytes before the
+archive, and a disk image followed by a ZIP archive is valid as an image and as an archive. All fields are
+little-endian.
 
 | at | bytes | field of the end record |
 |---|---|---|
 | 0 | 4 | `PK` 05 06 |
-| 4 | 2 + 2 | number of this disk, and of the one on which the directory begins; FFFF: see the Zip64 record |
+| 4 | 2 + 2 | number of this disk, and of the disk where the directory begins; FFFF: see the Zip64 record |
 | 8 | 2 + 2 | entries on this disk, and on all disks |
 | 12 | 4 | length of the directory in bytes, and at 16 its offset; FFFFFFFF: see the Zip64 record |
 | 20 | 2 | length of the comment that follows |
 
-With Zip64, a locator lies right before the end record.
+In a Zip64 archive, a locator directly precedes the end record.
 
 | at | bytes | field of the Zip64 locator |
 |---|---|---|
@@ -20,9 +21,9 @@ With Zip64, a locator lies right before the end record.
 | 8 | 8 | offset of the Zip64 end record, which begins with `PK` 06 06 |
 | 16 | 4 | how many disks there are |
 
-Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.15 and 4.3.16. What readers accept: Python's Lib/zipfile.py,
-_EndRecData and _RealGetContents, takes the directory as the stated number of bytes before the record;
-Info-ZIP's process.c, find_ecrec, takes the last record and ignores bytes after its comment.
+Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.15 and 4.3.16. Behaviour of readers: Python's Lib/zipfile.py,
+`_EndRecData` and `_RealGetContents`, reads as the directory the stated number of bytes that precede the
+record. Info-ZIP's process.c, `find_ecrec`, uses the last record and ignores bytes after the record's comment.
 """
 
 from collections.abc import Iterator
@@ -34,20 +35,22 @@ from keyhole.inspectors.readers import ZIP_END_BYTES, ZIP_SEARCHED_BYTES
 SIGNATURE: Final = b"PK\5\6"
 LOCATOR: Final = b"PK\6\7"
 LOCATOR_BYTES: Final = 20
-#: How many bytes of an object's end to hold: all that readers search for the record, and a locator before it.
+#: How many bytes of an object's end Keyhole captures: all bytes in which readers search for the record, and a
+#: locator before the record.
 TAIL_BYTES: Final = ZIP_SEARCHED_BYTES + LOCATOR_BYTES
 CENTRAL: Final = b"PK\1\2"
-#: The shortest entry of the directory: one with an empty name.
+#: The length in bytes of the shortest entry of a directory, which has an empty name.
 LEAST_ENTRY_BYTES: Final = 46
 IN_ZIP64_16, IN_ZIP64_32 = 0xFFFF, 0xFFFFFFFF
-#: The most records that are returned from one tail. No real archive has a comment full of them.
+#: The most end records that `records` yields. Only a comment or data made for this purpose contain more.
 MAX_RECORDS: Final = 64
 
 
 class EndRecord(NamedTuple):
-    """An end record at the absolute `offset`, with its fields unchanged. `comment` is a length in bytes.
+    """An end record and its fields.
 
-    `zip64` is the Zip64 end record's offset in the locator before the record; `None` if there is no locator.
+    `offset` is the record's offset in the object. `comment` is the length of the comment in bytes. `zip64` is
+    the offset of the Zip64 end record, as the locator states it; `None` if there is no locator.
     """
 
     offset: int
@@ -62,17 +65,17 @@ class EndRecord(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset where the record's comment ends."""
+        """The offset at which the record's comment ends."""
         return self.offset + ZIP_END_BYTES + self.comment
 
     @property
     def directory_ends(self) -> int:
-        """The offset where the directory ends: at the record, or at the Zip64 record before it."""
+        """The offset at which the directory ends: the Zip64 record's if there is one, else this record's."""
         return self.offset if self.zip64 is None else self.zip64
 
     @property
     def needs_zip64(self) -> bool:
-        """Whether a field is too small for its number, so that the Zip64 record has it."""
+        """Whether a number is too large for its field, so that the Zip64 record has the number."""
         return IN_ZIP64_16 in {self.disk, self.directory_disk, self.entries_here, self.entries} or (
             IN_ZIP64_32 in {self.directory_bytes, self.directory_offset}
         )
@@ -91,15 +94,16 @@ def records(tail: bytes, size: int) -> Iterator[EndRecord]:
 
 
 def archives(tail: bytes, size: int) -> Iterator[EndRecord]:
-    """Yield the end records that would lead a reader to at least one entry, the last record first.
+    """Yield the end records that lead a reader to at least one entry, the last record first.
 
-    The directory must lie before the record. If its beginning is in the tail, an entry must begin there.
+    The directory must precede the record. If the tail contains the directory's beginning, an entry must begin
+    there.
     """
     return (record for record in records(tail, size) if _leads_to_entries(record, tail, size - len(tail)))
 
 
 def _zip64(tail: bytes, at: int) -> int | None:
-    """Return the Zip64 record's offset in the locator before a record; `None` if there is no locator."""
+    """Return the Zip64 record's offset from the locator before a record; `None` if there is no locator."""
     start = at - LOCATOR_BYTES
     if start < 0 or not tail.startswith(LOCATOR, start):
         return None

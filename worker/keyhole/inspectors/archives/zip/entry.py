@@ -1,7 +1,7 @@
-r"""A member of a ZIP archive, as the directory and the header before the member's data describe it.
+r"""Parses the two headers of a ZIP archive's member: its entry in the directory, and its local header.
 
-Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.9, 4.3.12, 4.4, 4.5.3 (ZIP64) and 4.6.9 (Unicode path).
-Little-endian.
+Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.9, 4.3.12, 4.4, 4.5.3 (ZIP64) and 4.6.9 (Unicode path). The
+local header precedes the member's data. All fields are little-endian.
 
 | directory | local | bytes | field |
 |---|---|---|---|
@@ -19,9 +19,10 @@ Little-endian.
 | 38 | | 4 | external attributes: the upper half is the mode on Unix |
 | 42 | | 4 | offset of the local header |
 
-Readers that seek use the directory, readers of a stream use the local headers. So both must agree. The
-exception is a writer that cannot seek: it leaves checksum and sizes out of the local header, and writes them
-into a descriptor after the data (with or without "PK\7\10", with sizes of 4 or 8 bytes).
+Readers that can seek use the directory, and readers of a stream use the local headers. So Keyhole requires
+that both agree. There is one exception: a writer that cannot seek leaves the checksum and the sizes out of
+the local header, and writes them into a descriptor after the data. The descriptor can begin with "PK\7\10",
+and its sizes have 4 or 8 bytes.
 """  # noqa: E501 - the rows of the table are one line each
 
 import stat
@@ -35,7 +36,7 @@ from keyhole.inspectors.archives.zip.records import ZipError
 DIRECTORY_MARK, DIRECTORY = b"PK\1\2", struct.Struct("<4s6H3L5H2L")
 LOCAL_MARK, LOCAL = b"PK\3\4", struct.Struct("<4s5H3L2H")
 DESCRIPTOR_MARK = b"PK\7\10"
-#: The longest descriptor: mark, checksum and two sizes of 8 bytes.
+#: The length in bytes of the longest descriptor: mark, checksum and two sizes of 8 bytes.
 MAX_DESCRIPTOR = 24
 ENCRYPTED, DESCRIBED, STRONG, UTF_8, MASKED = 1 << 0, 1 << 3, 1 << 6, 1 << 11, 1 << 13
 ZIP64_FIELD, UNICODE_PATH_FIELD = 0x0001, 0x7075
@@ -46,7 +47,10 @@ SEPARATORS = (b"/", b"\\")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member according to the directory. It has `size` bytes, and takes `packed` bytes in the archive."""
+    """A member according to the directory.
+
+    The member has `size` bytes. Its data have `packed` bytes in the archive. Its local header is at `offset`.
+    """
 
     name: bytes
     unicode_name: bytes | None
@@ -65,7 +69,7 @@ class Entry:
 
     @property
     def is_named_in_utf8(self) -> bool:
-        """Whether the name is valid UTF-8, so that it needs no second name in Unicode."""
+        """Whether the name is valid UTF-8. Then the member needs no second name in a Unicode field."""
         try:
             self.name.decode()
         except UnicodeDecodeError:
@@ -74,41 +78,44 @@ class Entry:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder, by its name."""
+        """Whether the member is a folder: its name ends in a slash or a backslash."""
         return self.name.endswith(SEPARATORS)
 
     @property
     def is_folder_to_some(self) -> bool:
-        """Whether it is a folder by its mode on Unix, but not by its name."""
+        """Whether the member is a folder according to its mode on Unix, but not according to its name."""
         return stat.S_ISDIR(self.mode) and not self.is_folder
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a symbolic link on Unix. Not all readers check that it was made on Unix."""
+        """Whether the member is a symbolic link according to its mode on Unix.
+
+        The system that made the archive does not matter, because not all readers check that it was Unix.
+        """
         return stat.S_ISLNK(self.mode)
 
     @property
     def is_device(self) -> bool:
-        """Whether it is a device or a socket on Unix.
+        """Whether the member is a device or a socket according to its mode on Unix.
 
-        A pipe counts as a file: Info-ZIP states this mode for data that it read from a pipe, and all readers
-        extract a file.
+        A pipe is treated as a file: Info-ZIP writes the mode of a pipe for data that it read from a pipe, and
+        all readers extract a file.
         """
         kind = stat.S_IFMT(self.mode)
         return kind not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO}
 
 
 def read_directory(data: bytes, count: int) -> Iterator[Entry]:
-    """Read the entries of a directory.
+    """Parse the entries of a directory. `count` is the number of entries that the end record states.
 
     Raises:
-        ZipError: The number of entries differs from that in the end record, or an entry makes no sense.
+    ZipError: The directory has another number of entries, or an entry makes no sense.
     """
     at = 0
     for number in range(count):
         if not data.startswith(DIRECTORY_MARK, at) or at + DIRECTORY.size > len(data):
             raise ZipError(
-                "structure", f"the ZIP directory has {number} entries, the end record says {count}"
+                "structure", f"the ZIP directory has {number} entries, the end record states {count}"
             )
         fields = DIRECTORY.unpack_from(data, at)
         name_length, extra_length, comment_length, disk = fields[10:14]
@@ -116,7 +123,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
         extra_at = name_at + name_length
         at = extra_at + extra_length + comment_length
         if at > len(data):
-            raise ZipError("structure", "an entry of the ZIP directory ends behind the directory")
+            raise ZipError("structure", "an entry of the ZIP directory ends after the directory")
         if disk not in {0, 0xFFFF}:
             raise ZipError("unsupported_subformat", "the ZIP archive is one of several files")
         name = data[name_at:extra_at]
@@ -136,24 +143,24 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
     if at != len(data):
         raise ZipError(
             "ambiguous_format",
-            f"the ZIP directory continues behind the {count} entries that the end record counts",
+            f"the ZIP directory continues after the {count} entries that the end record states",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """The descriptor that should follow a member's data: checksum and sizes.
+    """The descriptor that should follow a member's data. It has the checksum and the sizes.
 
-    The sizes have 8 bytes if they need them, or if the local header has a ZIP64 field, which tells a reader
-    of a stream how long they are. Such a reader finds the end of stored data only by the descriptor's
-    signature.
+    The sizes have 8 bytes if a size does not fit into 4 bytes, or if the local header has a ZIP64 field. This
+    field tells a reader of a stream the length of the sizes. If the data are not compressed, the descriptor
+    must begin with its mark, because only the mark tells such a reader where the data end.
     """
 
     entry: Entry
     has_zip64: bool
 
     def is_all_of(self, data: bytes) -> bool:
-        """Whether these bytes are the descriptor, and nothing else."""
+        """Return whether the bytes are exactly this descriptor."""
         entry = self.entry
         wide = self.has_zip64 or max(entry.packed, entry.size) > BEYOND
         numbers = struct.pack("<LQQ" if wide else "<LLL", entry.checksum, entry.packed, entry.size)
@@ -162,7 +169,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """The header before a member's data."""
+    """The local header, which precedes a member's data."""
 
     flags: int
     method: int
@@ -174,13 +181,13 @@ class Local:
 
     @classmethod
     def read(cls, data: bytes) -> "Local":
-        """Read the header, without the name and the extra fields that follow it.
+        """Parse the header, without the name and the extra fields that follow the header.
 
         Raises:
-            ZipError: The bytes are not such a header.
+            ZipError: The bytes are not a local header.
         """
         if len(data) < LOCAL.size or not data.startswith(LOCAL_MARK):
-            raise ZipError("structure", "the ZIP directory leads to a place where no member begins")
+            raise ZipError("structure", "the ZIP directory refers to an offset where no member begins")
         fields = LOCAL.unpack(data)
         return cls(fields[2], fields[3], *fields[6:11])
 
@@ -190,7 +197,9 @@ class Local:
         return LOCAL.size + self.name_length + self.extra_length
 
     def descriptor(self, entry: Entry, rest: bytes) -> Descriptor | None:
-        """Return the descriptor that should follow the data, if any. `rest` is the name and the extra fields.
+        """Return the descriptor that should follow the data; `None` if the header announces none.
+
+        `rest` has the name and the extra fields.
 
         Raises:
             ZipError: The extra fields make no sense.
@@ -200,7 +209,7 @@ class Local:
         return Descriptor(entry, ZIP64_FIELD in _fields(rest[self.name_length :]))
 
     def differences(self, entry: Entry, rest: bytes) -> Iterator[str]:
-        """Yield what differs from the directory. `rest` is the name and the extra fields.
+        """Yield the fields that differ from the directory. `rest` has the name and the extra fields.
 
         Raises:
             ZipError: The extra fields make no sense.
@@ -225,30 +234,39 @@ class Local:
 
 
 def _fields(extra: bytes) -> Mapping[int, bytes]:
-    """Return the extra fields by their kinds."""
+    """Return the extra fields by their kinds.
+
+    Raises:
+        ZipError: The fields make no sense, or readers interpret them differently.
+    """
     fields: dict[int, bytes] = {}
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         at += 4 + length
         if kind in fields and kind in {ZIP64_FIELD, UNICODE_PATH_FIELD}:
-            raise ZipError("ambiguous_format", "an extra field of a ZIP member is there twice")
+            raise ZipError("ambiguous_format", "a ZIP member has the same extra field twice")
         fields[kind] = extra[at - length : at]
-    # Zeros that are too few for a field are padding; Android's tools write them.
+    # Up to three zeros at the end are padding, which Android's tools write. They are too few for a field.
     if at > len(extra) or any(extra[at:]):
-        raise ZipError("structure", "an extra field of a ZIP member is longer than all of them together")
+        raise ZipError(
+            "structure", "an extra field of a ZIP member is longer than the space for extra fields"
+        )
     return fields
 
 
 def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """Return size, compressed size and offset. Values of all ones are in the ZIP64 field, in this order."""
+    """Return size, compressed size and offset.
+
+    For each value with all bits set, the real value is in the ZIP64 field, in this order.
+    """
     field, at = extra.get(ZIP64_FIELD, b""), 0
     numbers = []
     for said in (size, packed, offset):
         if said != BEYOND:
             numbers.append(said)
         elif at + 8 > len(field):
-            raise ZipError("structure", "a ZIP member refers to a ZIP64 field, and has none")
+            raise ZipError("structure", "a ZIP member refers to a ZIP64 field but has none")
         else:
             numbers.append(int.from_bytes(field[at : at + 8], "little"))
             at += 8
@@ -256,7 +274,10 @@ def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> t
 
 
 def _unicode_name(extra: Mapping[int, bytes], name: bytes) -> bytes | None:
-    """Return the name in the Unicode path field, if the field has the checksum of the member's name."""
+    """Return the name in the Unicode path field; `None` if the field does not belong to the member's name.
+
+    The field belongs to the name if it has the name's checksum.
+    """
     field = extra.get(UNICODE_PATH_FIELD)
     if (
         field is None

@@ -1,29 +1,31 @@
-r"""ZIP archives. Keyhole reads the directory at the end and the local headers, not the data between them.
+r"""Inspects ZIP archives: reads the directory at the end, and then each member's local header and data.
 
-Source: APPNOTE.TXT 6.3.10, section 4.3. `records` reads the records at the end, `entry` a member's two
-headers; `methods` has the compression methods.
+Source: APPNOTE.TXT 6.3.10, section 4.3. `records` parses the records at the end, and `entry` a member's two
+headers. `methods` has the compression methods.
 
 An archive has a local header and data for each member, then the directory, which has another header for each
-member, then the end records. Readers that seek start at the end and use the directory. Readers of a stream go
-from local header to local header. An archive is in order if both see the same:
+member, then the end records. Readers that can seek start at the end and use the directory. Readers of a
+stream go from local header to local header. Keyhole checks that all readers see the same archive:
 
-- there is one end record, and the directory lies right before it;
-- the members follow each other from the first byte to the directory, with only descriptors between them.
-  Members do not overlap, unlike in bombs, where all members share the same data;
-- both headers of a member agree;
-- no name occurs twice.
+- There is one end record, and the directory directly precedes the end records.
+- The members follow each other from the first byte to the directory, with only descriptors between them.
+  Members do not overlap. In a ZIP bomb, many members share the same data.
+- Both headers of a member agree.
+- No name occurs twice.
 
-Every file is inspected by itself: a stored file in place, a compressed file while it is decompressed. A file
-is a member if it was recognised, or has 1 MiB or more. The other files are only counted. Keyhole reports
-files that are encrypted, or compressed by a method without a decoder, but does not look into them. A file
-that describes a virtual machine is compared with the others (`appliance`).
+Keyhole inspects every file on its own: a stored file in place, and a compressed file while it decompresses
+the file. `archives.member` decides which files are members with a report. The other files are only counted.
+Keyhole reports files that are encrypted, or compressed by a method that it cannot decode, and does not
+inspect their content. If a file describes a virtual machine, Keyhole compares it with the other files
+(`appliance`).
 
-The directory comes last and refers to the members before it. So the archive's front and end are kept until
-the walk asks for them. Two reads are enough for an archive of any length if its disk is recognised by its
-first bytes. A stream cannot go back to bytes that are not kept.
+The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
+front and the end of the archive in memory until the walk requests them. If a disk is recognised by its first
+bytes, two reads are enough for an archive of any length. From a stream, Keyhole cannot read the bytes that it
+did not keep, because they have passed.
 
-Wholeness: proven when the walk leads from the first member to the directory. Checksums of stored members are
-not compared, because that would require reading every byte.
+Wholeness: proven if the walk leads from the first member to the directory. Keyhole does not compare the
+checksums of stored members, because it would have to read every byte.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,16 +53,16 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
-#: How many bytes of the front are kept until the directory is known: as many as a scan reads first.
+#: How many bytes of the front Keyhole keeps until it has read the directory: as many as a scan reads first.
 KEPT_FRONT = 256 * 1024
-#: The longest path on Linux in bytes, and so the longest target of a link.
+#: The longest target of a link in bytes: the longest path that Linux allows.
 MAX_LINK = 4096
-#: The kinds of members that are neither links nor folders, as tar writes them.
+#: Kinds of members in tar's notation, which `Paths` expects.
 FILE, DEVICE = b"0", b"3"
 
 
 class ZipInspector(ContainerInspector):
-    """A ZIP archive: its directory, and its files as members."""
+    """Inspects a ZIP archive: its directory, and its files as members."""
 
     NAME = "zip"
 
@@ -75,25 +77,25 @@ class ZipInspector(ContainerInspector):
         self._asked: ByteRange | None = None
         self._asked_name = ""
         self._ended = self._whole = False
-        # The front is kept when it is fed, before the walk asks for it.
+        # Stores the front as soon as it is fed, because the walk requests it later.
         self._front: CaptureRegion | None = CaptureRegion(0, KEPT_FRONT)
         self.new_region("mark", CaptureRegion(0, 4))
         self.new_region("end", TailRegion(TAIL_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object begins with a member, or is an archive without members."""
+        """Whether the object begins with a local header or, without members, with an end record."""
         return prefix.startswith((LOCAL_MARK, SIGNATURE))
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins as an archive does."""
+        """Whether the object begins like a ZIP archive."""
         return self.matches_prefix(self.region("mark").data)
 
     # What goes in
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Take bytes from any offset; see `FileInspector.feed`. Bytes of the front are kept for a while."""
+        """Take bytes from any offset; see `FileInspector.feed`. The front is stored for the walk."""
         if self._front is not None and data:
             self._front.put(offset, data)
         super().feed(offset, data)
@@ -105,7 +107,10 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Feed kept bytes until no more are wanted. Bytes that are fed may make the walk want others."""
+        """Feed stored bytes of the front and the end that the walk wants now.
+
+        After each round, the walk can want further bytes, so repeat this until it wants no stored bytes.
+        """
         if self._walk is None:
             return
         while parts := [part for gap in self.missing() for part in self._passed(gap)]:
@@ -115,19 +120,19 @@ class ZipInspector(ContainerInspector):
             self._front = None
 
     def _passed(self, gap: ByteRange) -> Iterator[tuple[int, bytes]]:
-        """Yield the kept bytes of a range."""
+        """Yield the stored parts of a range, with their offsets."""
         for region in (self._front, self.region("end")):
             if region is not None:
                 yield from region.pieces(gap)
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region and the kept front hold in memory."""
+        """The number of bytes in memory for each region and for the stored front."""
         kept = {} if self._front is None else {"front": self._front.held}
         return {**super().context_info, **kept}
 
     def post_process(self) -> None:
-        """Continue the walk, as far as the captured bytes lead."""
+        """Continue the walk until it needs bytes that have not been captured yet."""
         if not self.filled("mark") or not self.format_match or not self.filled("end"):
             return
         if self._walk is None:
@@ -147,22 +152,22 @@ class ZipInspector(ContainerInspector):
 
     @property
     def complete(self) -> bool:
-        """Whether the walk has ended and all members have what they want, or this is not an archive."""
+        """Whether the walk has ended and all members have their bytes, or the object is not an archive."""
         return super().complete and (self._ended or (self.filled("mark") and not self.format_match))
 
     def keeps(self, member: Member) -> bool:
-        """Whether a file is a member: some reader would open it as a disk, or it is large."""
+        """Return whether a file is a member; see `archives.member`."""
         return is_member(member)
 
     # What comes out
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the walk found all members and the directory where they should be."""
+        """Proven if the walk found all members and the directory at the expected offsets."""
         return Wholeness.PROVEN if self._whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """How many entries are not members."""
+        """How many entries of the directory are not members."""
         return {"other_files": self._entries - len(self.members())} if self.format_match else {}
 
     def checks(self) -> list[Finding]:
@@ -181,7 +186,7 @@ class ZipInspector(ContainerInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members: kept files, and files that a descriptor names as disks, except chunks."""
+        """The kept files and the files that a descriptor names as disks, without chunks, by number."""
         members = super()._numbered()
         chunks = self._appliance.chunks()
         members |= self._appliance.lacking(members)
@@ -190,7 +195,7 @@ class ZipInspector(ContainerInspector):
     # The walk
 
     def _hear(self, call: Callable[[], ByteRange | None]) -> None:
-        """Take the next range that the walk wants, or its end."""
+        """Advance the walk by `call`. Record the next range that it requests, or its end."""
         try:
             self._asked = call()
         except StopIteration:
@@ -204,7 +209,7 @@ class ZipInspector(ContainerInspector):
                 self.new_region(self._asked_name, CaptureRegion(*self._asked))
 
     def _steps(self, tail: bytes) -> Walk[None]:
-        """Walk from member to member, in their order in the archive."""
+        """Walk from member to member in the archive's order."""
         end = read_end(tail, self.actual_size)
         entries = yield from directory(end)
         self._entries = len(entries)
@@ -217,7 +222,7 @@ class ZipInspector(ContainerInspector):
         yield from between(at, end.directory, descriptor, self._findings)
 
     def _member(self, entry: Entry, at: int) -> Walk[None]:
-        """Check a member whose data begin at `at`, and inspect it if it has data that can be read."""
+        """Check a member whose data begin at the offset `at`. Inspect the data if Keyhole can read them."""
         yield from self._judge_name(entry, at)
         if entry.is_folder:
             if entry.size or (entry.method == STORED and entry.packed):
@@ -236,7 +241,9 @@ class ZipInspector(ContainerInspector):
             self._give_name(entry, None)
             return
         if entry.method == STORED and entry.packed != entry.size:
-            self._add("ambiguous_format", f"{shown(entry.name)} is stored, and has two sizes")
+            self._add(
+                "ambiguous_format", f"{shown(entry.name)} is not compressed, but has two different sizes"
+            )
         while self.busy:
             yield None
         if self.full:
@@ -248,14 +255,14 @@ class ZipInspector(ContainerInspector):
         self._give_name(entry, number)
 
     def _describe(self, entry: Entry, at: int) -> Walk[None]:
-        """Read a file that may describe a virtual machine."""
+        """Add a file to the appliance, and read the file if it may be an OVF descriptor."""
         candidate = self._appliance.add(entry)
         if candidate is not None and not entry.is_encrypted:
             data = (yield ByteRange(at, entry.packed)) if 0 < entry.packed <= MAX_OVF else b""
             read_descriptor(candidate, entry, data)
 
     def _look_at(self, entry: Entry, at: int) -> int:
-        """Declare a member. Return its number."""
+        """Start the inspection of a file. Return its member number."""
         name = printable(entry.unicode_name or entry.name)
         if entry.method == STORED:
             return self.new_member(name, ExtentMap.whole(entry.packed, at))
@@ -263,7 +270,7 @@ class ZipInspector(ContainerInspector):
         return self.add_member(PackedMember(name, at, entry, unpacking))
 
     def _judge_name(self, entry: Entry, at: int) -> Walk[None]:
-        """Check where a member would be written, and where it leads if it is a link."""
+        """Check the path to which an extractor writes a member and, for a link, the link's target."""
         names = [entry.name.replace(b"\\", b"/")]
         if entry.unicode_name not in {None, entry.name}:
             names.append(entry.unicode_name.replace(b"\\", b"/"))
@@ -280,7 +287,7 @@ class ZipInspector(ContainerInspector):
                 self._add("member_path", wrong)
 
     def _target(self, entry: Entry, at: int) -> Walk[bytes]:
-        """Read a link's target, which is the link's data; empty if it cannot be read."""
+        """Return a link's target, which is stored as the link's data; empty if Keyhole cannot read it."""
         if entry.is_encrypted or not 0 < entry.packed <= MAX_LINK or entry.size > MAX_LINK:
             self._add("member_path", f"{shown(entry.name)} is a link whose target cannot be read")
             return b""

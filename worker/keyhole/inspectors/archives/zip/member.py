@@ -1,7 +1,7 @@
-"""Compressed members of a ZIP archive, which are decompressed as their bytes arrive.
+"""Decompresses the members of a ZIP archive while their bytes arrive.
 
-A member is read like a compressed object (`compression.inspector`), with the same limits. At its end, the
-length and the checksum of the output are compared with those in the directory.
+Keyhole reads a member like a compressed object (`compression.inspector`), with the same limits. At the
+member's end, it compares the length and the checksum of the output with the values in the directory.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Unpacking(CompressedInspector):
     Args:
         entry: The member.
         decoder: Decodes the member's data.
-        inside: How the archive's members may be inspected.
+        inside: Makes the inspections of the files in the archive.
     """
 
     DECODER = MemberDecoder
@@ -40,7 +40,7 @@ class Unpacking(CompressedInspector):
 
     @property
     def matches(self) -> list[FileInspector]:
-        """None: the compression of a member is a part of the archive, not a format of its own."""
+        """Empty, because a member's compression is part of the archive and not a format of its own."""
         return []
 
     def facts(self) -> Facts:
@@ -51,7 +51,7 @@ class Unpacking(CompressedInspector):
         return Facts(None, None, None, 0, (), findings=findings, complete=False)
 
     def _look(self, replay: Replay) -> None:
-        """Stop if the output is longer than the directory states; else decide as for any stream."""
+        """Stop if the output is longer than the directory states; else decide as for a compressed object."""
         if self._decoder.made > self._entry.size:
             self._end("size_mismatch", self._wrong_size(f"{self._decoder.made} or more"))
         else:
@@ -62,17 +62,18 @@ class Unpacking(CompressedInspector):
         if self._decoder.made != self._entry.size:
             yield self._wrong_size(str(self._decoder.made))
         elif self._decoder.checksum != self._entry.checksum:
-            yield found(
-                "checksum_mismatch",
-                "the unpacked data do not match the checksum in the ZIP directory",
-            )
+            message = "the decompressed data do not match the checksum in the ZIP directory"
+            yield found("checksum_mismatch", message)
 
     def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - it does not matter in an archive
-        """Return false. A stream in a member is not directly in a stream: the archive lies between."""
+        """Return false. Compressed data in a member are not a finding, unlike data compressed twice."""
         return False
 
     def _wrong_size(self, made: str) -> Finding:
-        return found("size_mismatch", f"the ZIP directory states {self._entry.size} bytes, {made} came out")
+        return found(
+            "size_mismatch",
+            f"the ZIP directory states {self._entry.size} bytes, but decompression gave {made}",
+        )
 
 
 class PackedMember(PlacedMember):

@@ -1,10 +1,11 @@
 """The compression methods of a ZIP archive's members, and their decoders.
 
-Source: APPNOTE.TXT 6.3.10, sections 4.4.5 (methods) and 5.8 (LZMA: two bytes of version, the length of the
-properties as u16, then the properties: a byte and the size of the dictionary). Keyhole does not decode
-Deflate64, PPMd and the methods of PKZIP in the eighties.
+Source: APPNOTE.TXT 6.3.10, sections 4.4.5 (methods) and 5.8. According to 5.8, LZMA data begin with two bytes
+of version, the length of the properties as u16, and the properties: one byte and the size of the dictionary.
+Keyhole does not decode Deflate64, PPMd and the methods of PKZIP in the eighties.
 
-A member is one stream. The directory states the length and the checksum of the stream's output.
+The data of a member are one compressed stream. The directory states the length and the checksum of its
+output.
 """
 
 import lzma
@@ -27,7 +28,7 @@ UNKNOWN_SIZE = b"\xff" * 8
 
 
 class MemberDecoder(Decoder):
-    """A decoder that computes the checksum of its output. There is no padding between streams."""
+    """A decoder that computes the checksum of its output. It accepts no padding after the data."""
 
     PADDING = 0
 
@@ -38,7 +39,7 @@ class MemberDecoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:  # noqa: ARG003 - the directory says what it is
-        """Return true: a member's stream need not begin with a signature."""
+        """Return true, because a member's data do not always begin with a signature."""
         return True
 
     def _decompress(self, stream: Stream, data: bytes, step: int) -> bytes:
@@ -54,7 +55,7 @@ class DeflateMember(MemberDecoder):
     ERRORS = zlib.error
 
     def window(self, head: bytes) -> int:  # noqa: ARG002 - it is always the same
-        """The window of Deflate, and what zlib needs in addition, in bytes."""
+        """The memory that zlib needs for Deflate, in bytes: the window and zlib's own data."""
         return DEFLATE_BYTES
 
     def _open(self, head: bytes) -> Stream | None:  # noqa: ARG002 - it has no header
@@ -74,7 +75,7 @@ class ZstdMember(MemberDecoder, ZstdDecoder):
 
 
 class _ZipLzma:
-    """LZMA in ZIP's form. liblzma gets the header of a `.lzma` file in place of ZIP's."""
+    """Decompresses a ZIP archive's LZMA data. Gives liblzma a `.lzma` file's header in place of ZIP's."""
 
     def __init__(self, size: bytes) -> None:
         self._lzma = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_WINDOW)
@@ -88,16 +89,16 @@ class _ZipLzma:
 
     @property
     def needs_input(self) -> bool:
-        """Whether there is no more output without more input."""
+        """Whether the decompressor needs more input before it can make more output."""
         return self._lzma.needs_input
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes after the end of the data."""
+        """The input bytes after the end of the compressed data."""
         return self._lzma.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Decompress the next bytes; see `Stream`. The first call's bytes begin with ZIP's header."""
+        """Decompress the next bytes; see `Stream`. The bytes of the first call begin with ZIP's header."""
         if not self._begun:
             self._begun = True
             data = data[4:LZMA_HEADER] + self._size + data[LZMA_HEADER:]
@@ -135,7 +136,7 @@ def _lzma_member(entry: Entry) -> LzmaMember:
     return LzmaMember(UNKNOWN_SIZE if entry.flags & LZMA_HAS_END else entry.size.to_bytes(8, "little"))
 
 
-#: The functions that make a member's decoder, by the member's method.
+#: For each method that Keyhole decodes, the function that makes a member's decoder.
 DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     8: lambda _: DeflateMember(),
     12: lambda _: Bzip2Member(),
@@ -143,20 +144,20 @@ DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     93: lambda _: ZstdMember(),
     95: lambda _: XzMember(),
 }
-#: The names of methods that are not decoded.
+#: The names of methods that Keyhole does not decode.
 OTHERS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 97: "WavPack", 98: "PPMd"}
 
 
 def method_name(method: int) -> str:
-    """Return the name of a method that is not decoded."""
+    """Return the name of a method that Keyhole does not decode."""
     return OTHERS.get(method, f"method {method}")
 
 
 def unpacked(entry: Entry, data: bytes) -> bytes:
-    """Decompress a short member. `data` are all its data.
+    """Decompress a short member at once. `data` has all data of the member.
 
     Raises:
-        DecodingError: The data cannot be decoded, or the output is longer than the directory states.
+        DecodingError: Keyhole cannot decode the data, or the output is longer than the directory states.
     """
     if entry.method == STORED:
         return data
@@ -167,5 +168,5 @@ def unpacked(entry: Entry, data: bytes) -> bytes:
         for piece in decoder.decode(data, last=True):
             made += piece
             if len(made) > entry.size:
-                raise DecodingError("size_mismatch", f"more than {entry.size} bytes came out")
+                raise DecodingError("size_mismatch", f"decompression gave more than {entry.size} bytes")
     return made

@@ -1,24 +1,27 @@
-r"""Reads the records at the end of a ZIP archive, and refuses records that readers read differently.
+r"""Parses the records at the end of a ZIP archive, and refuses records that readers interpret differently.
 
-Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `end` finds the end records and lists their fields.
-A ZIP64 record lies before the locator, which lies before the end record. Its fields are little-endian:
+Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `end` finds the end records and lists their fields. A
+ZIP64 archive has a ZIP64 record, then a locator, then the end record. The fields of the ZIP64 record are
+little-endian:
 
 | offset | bytes | field |
 |---|---|---|
 | 0 | 4 | "PK\6\6" |
-| 4 | 8 | length of what follows: 44 |
+| 4 | 8 | length of the rest of the record: 44 |
 | 12 | 4 | versions |
 | 16 | 8 | number of this disk, and of the disk where the directory begins |
 | 24 | 16 | entries of the directory on this disk, and on all disks |
 | 40 | 16 | length and offset of the directory |
 
-Readers search for an end record backwards from the object's end, and take the first that they find. They
-differ if it does not fit. Python takes any comment, and shifts the offsets so that the directory ends where
-the end record begins. Go and Java require that the comment ends with the object, or else search on. Info-ZIP
-tries both offsets. Python uses a ZIP64 record wherever it finds one, Go only if the end record refers to it.
-So Keyhole requires that the last end record is the only one that fits, ends with the object, and directly
-follows the directory that it names. Zeros may follow it, because bsdtar pads an archive with zeros when it
-writes to a pipe.
+Readers search for an end record backwards from the object's end, and use the first record that they find.
+They differ if this record does not fit the object. Python accepts every length of the comment, and shifts the
+offsets so that the directory ends where the end record begins. Go and Java require that the comment ends at
+the object's end; otherwise they continue the search. Info-ZIP tries both offsets. Python uses every ZIP64
+record that it finds, and Go uses it only if the end record refers to it.
+
+So Keyhole has three requirements: no earlier end record ends at the object's end; the last end record ends
+there; and the end records directly follow the directory. Zeros may follow the last end record, because bsdtar
+pads an archive with zeros when it writes to a pipe.
 """
 
 import struct
@@ -32,18 +35,18 @@ from keyhole.inspectors.readers import ZIP_END_BYTES
 
 LOCATOR = struct.Struct("<4xLQL")
 ZIP64_MARK, ZIP64 = b"PK\6\6", struct.Struct("<4xQ2H2L4Q")
-#: The length in bytes that the ZIP64 record states for itself, which excludes its first two fields.
+#: The length in bytes that the ZIP64 record states, which excludes the signature and the length field.
 ZIP64_LENGTH = ZIP64.size - 12
 MAX_COMMENT = 2**16 - 1
-#: How many bytes of an archive's end to hold: all end records, a usual directory before them, and the part of
-#: the last member's end that is inspected.
+#: How many bytes of an archive's end Keyhole captures: all end records, a directory of usual length before
+#: them, and the end of the last member, which the member's inspection reads.
 TAIL_BYTES = 2 * zip_end.TAIL_BYTES
-#: For each field in its order, the value that refers to the ZIP64 record.
+#: For each field of the end record, in their order, the value that refers to the ZIP64 record.
 IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 
 class ZipError(Exception):
-    """Ends the reading of an archive, for the reason in `finding`."""
+    """Keyhole cannot read the archive further, for the reason in `finding`."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
@@ -52,7 +55,7 @@ class ZipError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where an archive's directory lies, and how many entries it has."""
+    """The offset and the length of an archive's directory in bytes, and the number of its entries."""
 
     directory: int
     length: int
@@ -60,10 +63,11 @@ class End:
 
 
 def read_end(tail: bytes, size: int) -> End:
-    """Read the end records in `tail`, the last bytes of an object of `size` bytes.
+    """Parse the end records in `tail`, the last bytes of an object of `size` bytes.
 
     Raises:
-        ZipError: There is no end record, or readers differ in which record they take or how they read it.
+        ZipError: There is no end record, or readers use different records or interpret the record
+            differently.
     """
     ends = [*records(tail, size)]
     if not ends:
@@ -71,7 +75,7 @@ def read_end(tail: bytes, size: int) -> End:
     last = ends[0]
     if any(record.end == size for record in ends[1:]):
         raise ZipError(
-            "ambiguous_format", "the ZIP archive has two end records, and readers take either of them"
+            "ambiguous_format", "the ZIP archive has two end records, and readers use different ones"
         )
     if last.end > size:
         raise ZipError("truncated", f"{last.end - size} bytes of the ZIP archive's comment are missing")
@@ -91,12 +95,17 @@ def read_end(tail: bytes, size: int) -> End:
 
 
 def _numbers(record: EndRecord, tail: bytes, start: int) -> tuple[int, Sequence[int]]:
-    """Return where the end records begin, and their combined fields. `tail` begins at byte `start`."""
+    """Return the offset at which the end records begin, and their combined fields.
+
+    `tail` begins at the offset `start` of the object.
+    """
     stated = record[1:7]
     beyond = [said == mark for said, mark in zip(stated, IN_ZIP64, strict=True)]
     if record.zip64 is None:
         if any(beyond):
-            raise ZipError("structure", "the ZIP archive's end record refers to a ZIP64 record, and has none")
+            raise ZipError(
+                "structure", "the end record of the ZIP archive refers to a ZIP64 record that is missing"
+            )
         return record.offset, stated
     place = record.offset - start - LOCATOR_BYTES
     disk, offset, disks = LOCATOR.unpack_from(tail, place)
@@ -104,7 +113,7 @@ def _numbers(record: EndRecord, tail: bytes, start: int) -> tuple[int, Sequence[
         raise ZipError("unsupported_subformat", "the ZIP archive is one of several files")
     place -= ZIP64.size
     if place < 0 or offset != start + place or not tail.startswith(ZIP64_MARK, place):
-        raise ZipError("ambiguous_format", f"not all readers look for the ZIP64 record at byte {offset}")
+        raise ZipError("ambiguous_format", f"not all readers find the ZIP64 record at byte {offset}")
     length, _, _, *larger = ZIP64.unpack_from(tail, place)
     differs = any(
         one != two and not is_beyond for one, two, is_beyond in zip(stated, larger, beyond, strict=True)

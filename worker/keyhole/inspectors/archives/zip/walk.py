@@ -1,4 +1,4 @@
-"""Walks through a ZIP archive: its directory, the header before each member, the bytes between members.
+"""Walks through a ZIP archive: its directory, each member's local header, and the bytes between members.
 
 Each function is a generator that yields the ranges of the archive that it needs, and is sent their bytes.
 """
@@ -20,16 +20,18 @@ from keyhole.inspectors.archives.zip.records import End, ZipError
 from keyhole.inspectors.findings import BoundedFindings, found
 from keyhole.inspectors.region import ByteRange
 
-#: The most entries of a directory, and its most bytes: 128 for each. A container image has some thousand.
+#: The most entries of a directory that Keyhole reads, and the most bytes of a directory: 128 for each entry.
+#: The archive of a container image has some thousand entries.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
-#: Yields the ranges that it needs, or `None` while it waits; is sent their bytes.
+#: A generator that yields the ranges that it needs and is sent their bytes. It yields `None` if it must wait
+#: until the inspector is not busy.
 Walk = Generator[ByteRange | None, bytes, Result]
 
 
 def directory(end: End) -> Walk[list[Entry]]:
-    """Read the directory. Return its entries in the order of their members in the archive."""
+    """Read the directory. Return its entries in the order in which the members are in the archive."""
     if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
         message = (
             f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than Keyhole reads"
@@ -40,24 +42,29 @@ def directory(end: End) -> Walk[list[Entry]]:
 
 
 def between(at: int, until: int, descriptor: Descriptor | None, findings: BoundedFindings) -> Walk[None]:
-    """Check the bytes between two members, or between the last one and the directory.
+    """Check the bytes between two members, or between the last member and the directory.
 
-    Only the earlier member's descriptor may lie there, and only if the member's header announces one.
+    Only the descriptor of the earlier member may be there, and only if the member's local header announces
+    it.
     """
     if until < at:
         raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
     name = shown(descriptor.entry.name) if descriptor else ""
     if until == at:
         if descriptor:
-            _add(findings, "ambiguous_format", f"no descriptor follows {name}, though its header says so")
+            _add(
+                findings,
+                "ambiguous_format",
+                f"no descriptor follows {name}, although its header announces one",
+            )
         return
     data = yield ByteRange(at, min(until - at, MAX_DESCRIPTOR))
     if descriptor and len(data) == until - at and descriptor.is_all_of(data):
         return
     if data.startswith(LOCAL_MARK):
-        _add(findings, "ambiguous_format", f"at byte {at} begins a member that is not in the ZIP directory")
+        _add(findings, "ambiguous_format", f"a member that is not in the ZIP directory begins at byte {at}")
     elif descriptor:
-        message = f"not all readers see the descriptor behind {name}, or it contradicts the ZIP directory"
+        message = f"not all readers see the descriptor after {name}, or it contradicts the ZIP directory"
         _add(findings, "ambiguous_format", message)
     else:
         _add(
@@ -68,12 +75,13 @@ def between(at: int, until: int, descriptor: Descriptor | None, findings: Bounde
 
 
 def header(entry: Entry, limit: int, findings: BoundedFindings) -> Walk[tuple[int, Descriptor | None]]:
-    """Compare the header before a member's data with the directory's entry.
+    """Compare a member's local header with the member's entry in the directory.
 
-    The data must end before `limit`. Returns where they begin, and the descriptor that should follow them.
+    The member's data must end before the offset `limit`. Returns the offset of the data, and the descriptor
+    that should follow them.
     """
     if entry.offset + LOCAL.size > limit:
-        raise ZipError("structure", f"{shown(entry.name)} should lie behind the ZIP directory")
+        raise ZipError("structure", f"the ZIP directory states that {shown(entry.name)} begins after it")
     local = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
     if entry.offset + local.length + entry.packed > limit:
         raise ZipError("structure", f"the data of {shown(entry.name)} overlap the ZIP directory")
