@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.table import Table
 from tests.e2e.audit_site import AuditSite, synthetic_site
 
 BUCKET = "bench"
@@ -32,34 +33,31 @@ def audited(site: AuditSite, objects: int) -> tuple[float, dict[str, int]]:
     return took, dict(site.s3.counts())
 
 
-def row(
-    processes: int, what: str, objects: int, took: float, asked: dict[str, int], memory: int | None
-) -> str:
-    """A line of the table, as Markdown."""
-    kept = "" if memory is None else f"{memory / objects:,.0f} B"
-    return (
-        f"| {processes} | {what} | {took:.1f} s | {objects / took:,.0f} | {asked.get('LIST', 0):,} "
-        f"| {asked.get('GET', 0):,} | {kept} |"
+def run(objects: int) -> list[Table]:
+    """Return the table: an audit of a new bucket, and the next audit of the same bucket, unchanged."""
+    table = Table(
+        f"An audit of {objects:,} objects",
+        ("processes", "audit", "seconds", "objects/s", "LISTs", "GETs", "Redis, bytes an object"),
     )
+    for processes in PROCESSES:
+        with tempfile.TemporaryDirectory() as folder, synthetic_site(Path(folder)) as site:
+            site.s3.fill(BUCKET, objects)
+            with site.worker(concurrency=processes):
+                for what in ("first", "unchanged"):
+                    before = site.redis.info("memory")["used_memory"]
+                    took, asked = audited(site, objects)
+                    memory = site.redis.info("memory")["used_memory"] - before
+                    gets = asked.get("GET", 0)
+                    kept = memory / objects if what == "first" else None
+                    table.add(processes, what, took, objects / took, asked.get("LIST", 0), gets, kept)
+    return [table]
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("objects", type=int, nargs="?", default=OBJECTS)
-    objects = parser.parse_args().objects
-    print("| processes | audit | took | objects/s | LISTs | GETs | Redis, an object |")
-    print("|---|---|---|---|---|---|---|")
-    for processes in PROCESSES:
-        with tempfile.TemporaryDirectory() as folder, synthetic_site(Path(folder)) as site:
-            site.s3.fill(BUCKET, objects)
-            with site.worker(concurrency=processes):
-                before = site.redis.info("memory")["used_memory"]
-                took, asked = audited(site, objects)
-                memory = site.redis.info("memory")["used_memory"] - before
-                print(row(processes, "first", objects, took, asked, memory), flush=True)
-                took, asked = audited(site, objects)
-                print(row(processes, "repeated", objects, took, asked, None), flush=True)
+    print(*run(parser.parse_args().objects))
 
 
 if __name__ == "__main__":
