@@ -122,7 +122,7 @@ def test_two_trailers_are_a_contradiction() -> None:
 def test_a_dmg_of_segments_names_which_it_is() -> None:
     inspector = inspected(DMGInspector, dmg(7 * MIB, segments=3))
     assert [finding.message for finding in inspector.checks()] == [
-        "this is segment 1 of 3; the others are other files"
+        "this is segment 1 of 3; the other segments are separate files"
     ]
 
 

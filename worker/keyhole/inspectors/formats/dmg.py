@@ -3,30 +3,31 @@
 Sources: libyal, libmodi, "Mac OS disk image types", section "UDIF resource file". The search for the trailer
 follows QEMU, block/dmg.c, dmg_find_koly_offset.
 
-The file begins with data. It is an image if it ends with a trailer of 512 bytes; up to 511 bytes of padding
-may follow the trailer.
+The file begins with data and ends with a trailer of 512 bytes. Up to 511 bytes of padding may follow the
+trailer.
 
 | offset | bytes | field of the trailer |
 |---|---|---|
 | 0 | 4 | signature `koly` |
 | 4 | 4 | version, 4 |
 | 8 | 4 | size of the trailer, 512 |
-| 24 | 8 | offset of the data fork; its length is at 32 |
-| 40 | 8 | offset of the resource fork, its length is at 48; zero if there is a property list |
-| 56 | 4 | number of this segment; the number of segments is at 60 |
+| 24 | 8 + 8 | offset and length of the data fork |
+| 40 | 8 + 8 | offset and length of the resource fork; zero if there is a property list |
+| 56 | 4 + 4 | number of this segment, number of segments |
 | 64 | 16 | UUID that all segments share |
-| 216 | 8 | offset of the XML property list that maps the disk's blocks; its length is at 224 |
+| 216 | 8 + 8 | offset and length of the XML property list that maps the disk's blocks |
 | 492 | 8 | virtual size in sectors of 512 bytes |
 
-A writable image (UDRW) has no trailer: it is a raw disk. The trailer of an encrypted image cannot be seen, so
-such an image is not recognised.
+A writable image (UDRW) has no trailer: it is a raw disk. The trailer of an encrypted image is encrypted, too,
+so Keyhole does not recognise encrypted images.
 
-The property list maps the disk's sectors (`dmg_map`). Its tables must map as many sectors as the trailer
-states, and must point only into the data fork. Old images have a resource fork instead of the property list;
-it is not read.
+The property list maps the disk's sectors; the module `dmg_map` describes it. Its tables must map as many
+sectors as the trailer states, and must point only to data in the data fork. Old images have a resource fork
+instead of the property list. Keyhole does not read the resource fork.
 
-Wholeness: the trailer is written last and states where each part ends. All parts must lie before the trailer,
-the property list must be where the trailer says, and the data of all chunks must lie in the data fork.
+Wholeness: the trailer is written last and states where each part of the file ends. All parts must be before
+the trailer, the property list must be at the offset that the trailer states, and the data of all chunks must
+be in the data fork.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,34 +45,34 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-#: The first bytes of a whole trailer: signature, version, size. A trailer that is cut off is only recognised
-#: by all of these, because the four letters of the signature are not enough.
+#: The first bytes of a trailer: signature, version and size. A trailer that is cut off is recognised by all
+#: of these bytes, because the four letters of the signature alone can occur by chance.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
-#: QEMU keeps a disk's size in a signed 64-bit number of bytes.
+#: QEMU stores a disk's size in bytes as a signed 64-bit integer.
 MAX_SECTORS = (2**63 - 1) // SECTOR
 
-#: The trailer's fields that hold the offsets of the parts.
+#: The positions of the fields in the trailer that state the offsets of the file's parts.
 DATA_FORK, RESOURCE_FORK, PLIST = 24, 40, 216
 PLIST_STARTS = (b"<?xml", b"<!DOC", b"<plis")
 
 
 class Trailer(NamedTuple):
-    """The trailer, or the beginning of one that is cut off, and its offset in the object."""
+    """The trailer and its offset in the object. If the trailer is cut off, `data` is its beginning."""
 
     offset: int
     data: bytes
 
     def number(self, at: int, length: int = 8) -> int:
-        """The big-endian number at an offset within the trailer."""
+        """Return the big-endian number at an offset within the trailer."""
         return int.from_bytes(self.data[at : at + length], "big")
 
     def part(self, at: int) -> ByteRange:
-        """The part of the file whose offset is at `at` in the trailer; its length follows."""
+        """Return the range of a part of the file, whose offset and length the trailer states at `at`."""
         return ByteRange(self.number(at), self.number(at + 8))
 
 
 class DMGInspector(FileInspector):
-    """Apple UDIF: a trailer within the last 1023 bytes, and the property list that it points to."""
+    """Apple UDIF: reads the trailer within the last 1023 bytes, and the property list."""
 
     NAME = "dmg"
 
@@ -82,12 +83,12 @@ class DMGInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
-        """Always false: a DMG is not recognised by its first bytes."""
+        """Return false, because the first bytes do not show that an object is a DMG."""
         return False
 
     @property
     def format_match(self) -> bool:
-        """Whether there is a trailer in the last 1023 bytes."""
+        """Whether the last 1023 bytes contain a trailer."""
         return self._trailer is not None
 
     @property
@@ -105,7 +106,7 @@ class DMGInspector(FileInspector):
 
     @property
     def is_bare(self) -> bool:
-        """Whether the object's first bytes are those of the disk, stored as they are."""
+        """Whether the object begins with the disk's first bytes, uncompressed."""
         first = self._map.first if self._map is not None else None
         return first is not None and (first.kind, first.sector, first.data.offset) == (RAW, 0, 0)
 
@@ -116,25 +117,33 @@ class DMGInspector(FileInspector):
         return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
 
     def explains(self, other: FileInspector) -> bool:
-        """Whether `other` recognises the content of the disk, or the disk's first compressed data.
+        """Return whether `other` recognises the content of the disk, or the disk's first compressed data.
 
-        If the trailer points nowhere, it is unknown whether the object's first bytes are the disk's.
+        If the trailer does not lead to a map, any content is accepted, because it is then unknown whether the
+        object begins with the disk's first bytes.
         """
         if other.LAYER in {Layer.DISK, Layer.DISC}:
             return self.is_bare or not self.stands
         return other.LAYER is Layer.COMPRESSED and self.stands and self.begins_compressed == str(other)
 
     def is_remnant_in(self, other: FileInspector) -> bool:
-        """Whether the trailer is cut off or points nowhere because `other` stored it without compression."""
+        """Return whether the trailer belongs to data that `other` stores without compression.
+
+        This is so if the trailer is cut off, or if `other` is a container and the trailer does not lead to a
+        map.
+        """
         return not self.stands and (other.IS_CONTAINER or self.is_cut)
 
     def defers(self, other: FileInspector) -> bool:
-        """Whether the stream `other` may be the disk's first data, which is unknown until the map is read."""
+        """Return whether the compressed stream that `other` recognises may be the disk's first data.
+
+        Before the map has been read, every compressed stream may be.
+        """
         return other.LAYER is Layer.COMPRESSED and (not self.complete or self.explains(other))
 
     @property
     def virtual_size(self) -> int:
-        """The trailer's sector count, in bytes; zero if it is too large or the trailer is not whole."""
+        """The trailer's sector count, in bytes; zero if it is too large or if the trailer is cut off."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return 0
@@ -142,7 +151,7 @@ class DMGInspector(FileInspector):
         return sectors * SECTOR if sectors <= MAX_SECTORS else 0
 
     def post_process(self) -> None:
-        """Declare the property list once the trailer is held, and parse the map once the list is held."""
+        """Declare a region for the property list once the trailer is read, then parse the property list."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return
@@ -156,7 +165,7 @@ class DMGInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all parts that the trailer names lie before it, and the property list was parsed."""
+        """Proven if all parts that the trailer names are before it, and the property list was parsed."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return Wholeness.UNCHECKED
@@ -164,7 +173,7 @@ class DMGInspector(FileInspector):
         return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Segments, the lengths of the data fork and the property list, and facts from the block map."""
+        """The segments, the lengths of data fork and property list, and facts from the block map."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return {}
@@ -183,7 +192,7 @@ class DMGInspector(FileInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on the trailer, and on the parts that it names."""
+        """Return findings on the trailer, on the parts of the file that it names, and on the block map."""
         trailer = self._trailer
         if trailer is None:
             return []
@@ -198,18 +207,18 @@ class DMGInspector(FileInspector):
             yield found(
                 "data_file",
                 f"this is segment {trailer.number(56, 4)} of {trailer.number(60, 4)}; "
-                "the others are other files",
+                "the other segments are separate files",
             )
         if trailer.number(8, 4) != DMG_TRAILER_BYTES:
             yield found("structure", f"the DMG trailer states a size of {trailer.number(8, 4)} bytes")
         if not 0 < trailer.number(492) <= MAX_SECTORS:
-            yield found("structure", f"no disk has {trailer.number(492)} sectors")
+            yield found("structure", f"the trailer states an impossible size: {trailer.number(492)} sectors")
         last = self.captured("tail")[-DMG_TRAILER_BYTES:]
         if last.startswith(SIGNATURE) and trailer.offset != self.actual_size - DMG_TRAILER_BYTES:
-            yield found("structure", "there are two DMG trailers, and readers differ in which they take")
+            yield found("structure", "there are two DMG trailers, and readers differ in which one they use")
 
     def _parts(self, trailer: Trailer) -> Iterator[Finding]:
-        """Findings on the parts that the trailer names."""
+        """Yield findings on the parts of the file that the trailer names."""
         parts = {
             "data fork": trailer.part(DATA_FORK),
             "resource fork": trailer.part(RESOURCE_FORK),
@@ -218,15 +227,16 @@ class DMGInspector(FileInspector):
         for name, part in parts.items():
             if part.length and part.end > trailer.offset:
                 yield found(
-                    "truncated", f"the {name} ends at byte {part.end}, behind the trailer at {trailer.offset}"
+                    "truncated",
+                    f"the {name} ends at byte {part.end}, after the trailer's offset {trailer.offset}",
                 )
         if not parts["property list"].length and not parts["resource fork"].length:
-            yield found("structure", "neither a property list nor a resource fork maps the disk's blocks")
+            yield found("structure", "no property list and no resource fork maps the disk's blocks")
         if self.filled("plist") and not self.captured("plist").startswith(PLIST_STARTS):
-            yield found("structure", "the property list is not where the trailer says")
+            yield found("structure", "there is no property list at the offset that the trailer states")
 
     def _mapped(self, trailer: Trailer) -> Iterator[Finding]:
-        """Findings on the block map, or on a map that Keyhole does not read."""
+        """Yield findings on the block map, and on maps that Keyhole does not read."""
         if trailer.part(RESOURCE_FORK).length:
             yield found(
                 "unsupported_subformat",
@@ -234,7 +244,8 @@ class DMGInspector(FileInspector):
             )
         if trailer.part(PLIST).length > MAX_PLIST_BYTES:
             yield found(
-                "unsupported_subformat", f"a property list of more than {MAX_PLIST_BYTES} bytes is not read"
+                "unsupported_subformat",
+                f"Keyhole does not read property lists of more than {MAX_PLIST_BYTES} bytes",
             )
         if self._map is not None:
             yield from self._map.checks(trailer.number(492), trailer.part(DATA_FORK))
@@ -243,7 +254,7 @@ class DMGInspector(FileInspector):
 
     @property
     def _trailer(self) -> Trailer | None:
-        """The trailer that QEMU uses: the first whole one in the tail, or else one that is cut off."""
+        """The first complete trailer in the tail, which QEMU uses, or else a trailer that is cut off."""
         tail = self.captured("tail")
         at = tail.find(SIGNATURE, 0, max(0, len(tail) - DMG_TRAILER_BYTES) + len(SIGNATURE))
         if at < 0 or len(tail) < DMG_TRAILER_BYTES:

@@ -1,13 +1,13 @@
-"""The block map of a DMG: where each sector of the disk lies in the data fork.
+"""The block map of a DMG. It maps the disk's sectors to chunks of data in the data fork.
 
-The map is stored in a property list, which is XML. It has one table (`blkx`) for each partition, in binary
-form, encoded in base64. All numbers are big-endian.
+The map is stored in a property list, which is XML. It has one table (`blkx`) for each partition. A table is
+binary and encoded in base64. All numbers are big-endian.
 
 | offset | bytes | field of a table |
 |---|---|---|
 | 0 | 4 | signature `mish` |
 | 8 | 8 | first sector on the disk; the number of sectors is at 16 |
-| 24 | 8 | offset within the data fork that the chunks' offsets are relative to |
+| 24 | 8 | base for the chunks' offsets, relative to the start of the data fork |
 | 200 | 4 | number of chunks |
 | 204 | 40 each | chunks: kind u32, first sector within the table u64@8, number of sectors u64@16, offset of the data u64@24, its length u64@32 |
 
@@ -16,10 +16,12 @@ form, encoded in base64. All numbers are big-endian.
 | 0, 2 | zeros, for which no data is stored |
 | 1 | uncompressed sectors |
 | 80000004 to 80000008 | compressed by ADC, zlib, bzip2, LZFSE, xz |
-| 7FFFFFFE, FFFFFFFF | a comment; the end of the table |
+| 7FFFFFFE | a comment |
+| FFFFFFFF | the end of the table |
 
-Readers differ in how they find the tables. QEMU takes every `<data>` element whose content begins like a
-table, even inside a comment. Other readers take those under the key `blkx`. Both must find the same tables.
+Readers differ in how they find the tables. QEMU uses every `<data>` element whose content begins like a
+table, even inside a comment. Other readers use the tables under the key `blkx`. It is an error if the two
+methods find different tables.
 
 Source: libyal, libmodi, "Mac OS disk image types", sections "XML plist" and "Block table"; QEMU, block/dmg.c,
 dmg_read_plist_xml and dmg_read_mish_block; 7-Zip, DmgHandler.cpp.
@@ -45,10 +47,10 @@ from keyhole.inspectors.text import printable
 
 #: The longest property list that is read: 78,000 chunks, 20 GiB with the usual chunks of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
-#: Most signs `=` in a property list. An attribute has one, a base64 text has up to two. The limit exists
-#: because all attributes of an element are parsed in one step.
+#: The most characters `=` in a property list. An attribute has one `=`, a base64 text has up to two. The
+#: limit is needed because the XML parser parses all attributes of an element in one step.
 MAX_SIGNS: Final = 10_000
-#: Most elements nested in one another. Apple's lists have six levels.
+#: The most levels of nested elements. Property lists by Apple have six levels.
 MAX_DEPTH: Final = 32
 
 SIGNATURE: Final = b"mish"
@@ -59,7 +61,7 @@ CHUNK: Final = Struct(">I4x4Q")
 ZEROS: Final = frozenset({0, 2})
 RAW: Final = 1
 COMMENT, END = 0x7FFFFFFE, 0xFFFFFFFF
-#: The compression of chunks, by their kind.
+#: The compression method for each kind of compressed chunk.
 COMPRESSED: Final = {
     0x80000004: "adc",
     0x80000005: "zlib",
@@ -69,7 +71,7 @@ COMPRESSED: Final = {
 }
 KINDS: Final = ZEROS | {RAW, COMMENT, END} | COMPRESSED.keys()
 
-#: The path of a table in the property list: keys of dictionaries, and `*` for the elements of an array.
+#: The path to a table in the property list: keys of dictionaries, and `*` for the elements of an array.
 TABLES_AT: Final = ("resource-fork", "blkx", "*", "Data")
 #: Bytes that may follow the property list.
 PADDING: Final = b"\0 \t\r\n"
@@ -78,7 +80,10 @@ LEAST_TABLE_BYTES: Final = CHUNKS_AT + CHUNK.size
 
 
 class Chunk(NamedTuple):
-    """`sectors` sectors of the disk from `sector` on, and where their data lies. Zeros have no data."""
+    """A run of `sectors` sectors of the disk that begins at `sector`, and the range of its data.
+
+    A chunk of zeros has no data.
+    """
 
     sector: int
     sectors: int
@@ -98,9 +103,14 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BlockMap:
-    """All chunks in the order of the disk's sectors, and findings on the map alone.
+    """The block map of a disk.
 
-    `sectors` is the sum of the sectors that the tables state, `end` the last sector's number plus one.
+    Attributes:
+        tables: The number of tables.
+        chunks: All chunks, ordered by the disk's sectors.
+        sectors: The sum of the numbers of sectors that the tables state.
+        end: The number of the last sector plus one.
+        findings: Findings on the map itself, without regard to the trailer.
     """
 
     tables: int
@@ -115,17 +125,18 @@ class BlockMap:
         return next((chunk for chunk in self.chunks if chunk.stored), None)
 
     def checks(self, sectors: int, fork: ByteRange) -> Iterator[Finding]:
-        """Findings on the map, on a wrong disk size, on shared data, and on data outside the data fork.
+        """Yield findings on the map, on a wrong disk size, on shared data, and on data outside the data fork.
 
         Args:
             sectors: The number of sectors that the trailer states.
-            fork: The place of the data fork in the object.
+            fork: The range of the data fork in the object.
         """
         yield from self.findings
         if not self.sectors == self.end == sectors:
             yield found(
                 "size_mismatch",
-                f"the trailer states {sectors} sectors, the block tables {self.sectors} up to {self.end}",
+                f"the trailer states {sectors} sectors, but the block tables state {self.sectors} sectors "
+                f"and end at sector {self.end}",
             )
         outside = BoundedFindings()
         reached = 0
@@ -134,7 +145,7 @@ class BlockMap:
                 outside.add(
                     found(
                         "structure",
-                        f"a chunk's data, bytes {data.offset} to {data.end}, lie outside the data fork",
+                        f"a chunk's data, bytes {data.offset} to {data.end}, are outside the data fork",
                     )
                 )
             if data.offset < reached:
@@ -144,9 +155,9 @@ class BlockMap:
 
 
 def parse(plist: bytes, fork_offset: int) -> BlockMap:
-    """Read the map in a property list; the data fork begins at `fork_offset`.
+    """Parse the block map in a property list. The data fork begins at `fork_offset`.
 
-    Parts that cannot be read become findings of the map.
+    For each part that cannot be parsed, the map has a finding.
     """
     findings = BoundedFindings()
     tables = _tables(plist, findings)
@@ -171,28 +182,34 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
 def _chunks(
     table: bytes, first: int, sectors: int, offset: int, findings: BoundedFindings
 ) -> Iterator[Chunk]:
-    """The chunks of one table, without comments and the end marker."""
+    """Yield the chunks of one table, without comments and without the end of the table."""
     (count,) = COUNT.unpack_from(table, COUNT_AT)
     if CHUNKS_AT + count * CHUNK.size > len(table):
-        findings.add(found("structure", f"a block table of {len(table)} bytes states {count} chunks"))
+        findings.add(
+            found("structure", f"a block table of {len(table)} bytes is too short for its {count} chunks")
+        )
         return
     covered = 0
     for at in range(CHUNKS_AT, CHUNKS_AT + count * CHUNK.size, CHUNK.size):
         spend()
         kind, sector, length, place, stored = CHUNK.unpack_from(table, at)
         if kind not in KINDS:
-            findings.add(found("unknown_features", f"a chunk of kind {kind:#x} is unknown"))
+            findings.add(found("unknown_features", f"the chunk kind {kind:#x} is unknown"))
         if kind in {COMMENT, END} or not length:
             continue
         covered += length
         if sector + length > sectors:
-            findings.add(found("structure", f"a chunk ends at sector {sector + length} of {sectors}"))
+            findings.add(
+                found("structure", f"a chunk ends at sector {sector + length}, its table at sector {sectors}")
+            )
         if kind == RAW and stored != length * SECTOR:
-            findings.add(found("structure", f"a chunk has {length} sectors in {stored} bytes"))
+            findings.add(
+                found("structure", f"an uncompressed chunk has {length} sectors, but {stored} bytes of data")
+            )
         yield Chunk(first + sector, length, kind, ByteRange(offset + place, stored))
     if covered != sectors:
         findings.add(
-            found("size_mismatch", f"a block table states {sectors} sectors, its chunks have {covered}")
+            found("size_mismatch", f"a block table states {sectors} sectors, but its chunks have {covered}")
         )
 
 
@@ -200,11 +217,11 @@ def _chunks(
 
 
 class _Tables:
-    """Collects the tables in the property list; a target of `XMLParser`."""
+    """A target of `XMLParser` that collects the tables in the property list."""
 
     def __init__(self) -> None:
         self.found: list[bytes] = []
-        #: For each open dictionary its current key, for each open array `*`.
+        #: The current key of each open dictionary, and `*` for each open array.
         self._path: list[str] = []
         self._open: list[str] = []
         self._text: list[str] | None = None
@@ -213,7 +230,7 @@ class _Tables:
         """Handle the start of an element."""
         spend()
         if len(self._open) >= MAX_DEPTH:
-            raise ParseError(f"more than {MAX_DEPTH} elements lie in one another")
+            raise ParseError(f"elements are nested more than {MAX_DEPTH} levels deep")
         self._open.append(tag)
         if tag in {"dict", "array"}:
             self._path.append("*" if tag == "array" else "")
@@ -241,21 +258,24 @@ class _Tables:
 
 
 def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
-    """The tables under the key `blkx`; if QEMU finds other tables, add a finding."""
+    """Return the tables under the key `blkx`. If QEMU finds different tables, add a finding."""
     target = _Tables()
     try:
         _parse(plist.rstrip(PADDING), target)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         findings.add(
-            found("structure", f"the property list cannot be read: {printable(str(error).encode())}")
+            found("structure", f"the property list cannot be parsed: {printable(str(error).encode())}")
         )
     tables = [table for table in target.found if _is_table(table)]
     if len(tables) < len(target.found):
-        findings.add(found("structure", "a block table does not begin as one"))
+        findings.add(found("structure", "a block table has no signature or is too short"))
     others = [data for data in map(_decoded, _by_qemu(plist)) if _is_table(data)]
     if others != tables:
         findings.add(
-            found("ambiguous_format", f"QEMU finds {len(others)} block tables, others find {len(tables)}")
+            found(
+                "ambiguous_format",
+                f"QEMU finds {len(others)} block tables, but other readers find {len(tables)} different ones",
+            )
         )
     if not tables and not others:
         findings.add(found("structure", "the property list has no block table"))
@@ -264,14 +284,14 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
 
 def _parse(plist: bytes, target: _Tables) -> None:
     if plist.count(b"=") > MAX_SIGNS:
-        raise ParseError("it has more attributes than any that Apple writes")
+        raise ParseError(f"it has more than {MAX_SIGNS} characters `=`")
     parser = DefusedXMLParser(target=target, forbid_dtd=False)
     parser.feed(plist)
     parser.close()
 
 
 def _by_qemu(plist: bytes) -> Iterator[bytes]:
-    """The texts between `<data>` and `</data>` anywhere in the property list."""
+    """Yield all texts between `<data>` and `</data>` in the property list, as QEMU finds them."""
     at = 0
     while (begins := plist.find(DATA_BEGINS, at)) >= 0:
         begins += len(DATA_BEGINS)
@@ -286,7 +306,7 @@ def _is_table(data: bytes) -> bool:
 
 
 def _decoded(text: bytes) -> bytes:
-    """The bytes that a base64 text encodes; empty if the text is not base64."""
+    """Return the bytes that a base64 text encodes; empty if the text is not base64."""
     try:
         return a2b_base64(text)
     except (Base64Error, ValueError):

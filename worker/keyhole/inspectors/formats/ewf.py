@@ -1,9 +1,11 @@
-"""Expert Witness Compression Format (EWF): evidence files ".E01", ".s01", ".Ex01". Fields are little-endian.
+"""Expert Witness Compression Format (EWF): evidence files ".E01", ".s01", ".Ex01".
+
+All fields are little-endian.
 
 Source: libyal, libewf, "Expert Witness Compression Format (EWF)" and "… 2 (EWF2)", sections "Segment file"
 and "The sections"; the volume section: libewf, ewf_volume.h.
 
-An image consists of one or more segment files.
+An image consists of one or more segment files. A segment file is a chain of sections.
 
 | offset | bytes | field of version 1 (`EVF`) |
 |---|---|---|
@@ -11,20 +13,20 @@ An image consists of one or more segment files.
 | 9 | 2 | number of this segment, from 1 |
 | 13 | 76 | the first section's descriptor |
 
-| offset | bytes | field of a section's descriptor; the section's data follow it |
+| offset | bytes | field of a section's descriptor; the section's data follow the descriptor |
 |---|---|---|
-| 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; `next` or `done` in the last one |
-| 16 | 8 | offset of the next descriptor; in the last one its own offset, or (SMART) the end of the file |
+| 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; the last section has `next` or `done` |
+| 16 | 8 | offset of the next descriptor; in the last section its own offset or, by SMART, the file's end |
 | 72 | 4 | Adler-32 of the bytes before this field |
 
-| offset | bytes | field of the data of `volume`; `disk` and `data` are laid out like it |
+| offset | bytes | field of the data of a section `volume`, `disk` or `data` |
 |---|---|---|
 | 0 | 1 | kind of medium |
 | 4 | 4 | number of chunks |
 | 8 | 4 | sectors in a chunk |
 | 12 | 4 | bytes in a sector |
 | 16 | 8 | number of sectors |
-| 64 | 16 | UUID that all segments share (not in version 1 files by SMART) |
+| 64 | 16 | UUID that all segments share; not in files written by SMART |
 | last 4 | 4 | Adler-32 of the bytes before this field |
 
 | offset | bytes | field of version 2 (`EVF2`) |
@@ -35,14 +37,15 @@ An image consists of one or more segment files.
 | 12 | 4 | number of this segment, from 1 |
 | 16 | 16 | UUID that all segments share |
 | -64 | 4 | the last section's descriptor: type, 13 for next, 15 for done |
-| -56 | 8 | offset of the descriptor before this one |
-| -4 | 4 | Adler-32 of the descriptor's bytes before this field |
+| -56 | 8 | the last section's descriptor: offset of the previous descriptor |
+| -4 | 4 | the last section's descriptor: Adler-32 of its other bytes |
 
-Version 2 compresses its description of the medium, which contains the size. So the size stays unknown.
+In version 2, the description of the medium is compressed. It contains the virtual size, so the size stays
+unknown.
 
-Wholeness: each segment ends with a descriptor `next` or `done` that states its own offset (in version 2, the
-offset of the descriptor right before it). `done` ends the last segment. The chunk tables in the middle, which
-lie hundreds of mebibytes apart, are not read.
+Wholeness: each segment ends with a descriptor `next` or `done`, which states its own offset (in version 2,
+the offset of the previous descriptor). `done` ends the last segment. Keyhole does not read the chunk tables
+in the middle, which are hundreds of mebibytes apart.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,24 +64,28 @@ SIGNATURE_1 = b"EVF\t\r\n\xff\0"
 SIGNATURE_2 = b"EVF2\r\n\x81\0"
 HEADER_BYTES_1, HEADER_BYTES_2 = 13, 32
 DESCRIPTOR_BYTES_1, DESCRIPTOR_BYTES_2 = 76, 64
-#: The possible lengths of the volume section's data: in SMART's files, and in all others.
+#: The possible lengths of the volume section's data in bytes: in files written by SMART, and in other files.
 VOLUME_BYTES = (94, 1052)
 VOLUME_TYPES = frozenset({"volume", "disk", "data"})
 LAST_TYPES = frozenset({"next", "done"})
 LAST_TYPES_2 = {13: "next", 15: "done"}
 MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x10: "memory"}
 
-#: The volume section is the third, fourth or fifth section of a first segment. The sections after it are read
-#: only to check the chain.
+#: At most this many sections are read. The volume section is the third, fourth or fifth section of a first
+#: segment. The sections after it are read only to check the chain.
 MAX_SECTIONS = 12
-#: The chain is followed up to this offset, because this many bytes of an object are fetched at once.
+#: The chain is followed up to this offset. A scan fetches this many bytes with its first request, so these
+#: sections cost no further request.
 CHAIN_END = 256 * 1024
-#: No disk has more bytes than a 64-bit number can count.
+#: A virtual size must fit into a 64-bit number of bytes.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 
 class Section(NamedTuple):
-    """The descriptor of a section in version 1, with its offset."""
+    """The descriptor of a section in version 1, and the descriptor's offset in the file.
+
+    `intact` is whether the descriptor matches its checksum.
+    """
 
     offset: int
     kind: str
@@ -87,12 +94,12 @@ class Section(NamedTuple):
 
     @property
     def ends_chain(self) -> bool:
-        """Whether the descriptor points to itself or to its own end."""
+        """Whether the descriptor points to itself or, as SMART writes it, to its own end."""
         return self.next_offset - self.offset in {0, DESCRIPTOR_BYTES_1}
 
 
 class EWFInspector(HeaderInspector):
-    """An EWF segment file: its first sections and its last one."""
+    """EWF: reads the first sections and the last section of a segment file."""
 
     NAME = "ewf"
 
@@ -102,12 +109,12 @@ class EWFInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has the signature of either version."""
+        """Return whether an object that begins with `prefix` has the signature of version 1 or 2."""
         return prefix.startswith((SIGNATURE_1, SIGNATURE_2))
 
     @property
     def virtual_size(self) -> int:
-        """The volume section's sectors, in bytes; zero until the section is held, or if impossible."""
+        """The volume section's sector count, in bytes; zero until it is read, or if it is too large."""
         volume = self._volume
         size = volume.le(16, 8) * volume.le(12, 4)
         return size if size <= MAX_VIRTUAL_SIZE else 0
@@ -122,7 +129,7 @@ class EWFInspector(HeaderInspector):
         return "S01" if len(self._volume) == VOLUME_BYTES[0] else "E01"
 
     def post_process(self) -> None:
-        """Follow the chain of sections from the front, and declare the descriptor at the end."""
+        """Declare regions for the sections at the front, one after the other, and for the last descriptor."""
         if not self.format_match or not self.filled("header"):
             return
         if not self.has_region("last"):
@@ -140,15 +147,18 @@ class EWFInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the object is the first segment, and ends with the descriptor `done`."""
+        """Proven if the object is the first segment and ends with the descriptor `done`.
+
+        For a thorough inspector it is only sampled.
+        """
         whole = self._last == "done" and self._segment == 1
         if not whole:
             return Wholeness.UNCHECKED
-        # The tables of the chunks are not read.
+        # The chunk tables are not read.
         return Wholeness.SAMPLED if self.thorough else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Segment, set, medium, and the number and sizes of chunks and sectors."""
+        """The segment, the UUID of the set, the medium, and the sizes of chunks and sectors."""
         if not self._header_held:
             return {}
         facts: dict[str, object] = {"segment": self._segment}
@@ -165,7 +175,7 @@ class EWFInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on missing segments, on the chain of sections, the volume section and the end."""
+        """Return findings on missing segments, the chain of sections, the volume section and the end."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._header_held:
@@ -174,17 +184,18 @@ class EWFInspector(HeaderInspector):
 
     def _set(self) -> Iterator[Finding]:
         if self._segment == 0:
-            yield found("structure", "segments are numbered from 1; this one is 0")
+            yield found("structure", "this segment has the number 0, but segments are numbered from 1")
         if self._segment > 1:
             yield found(
-                "data_file", f"this is segment {self._segment} of an image; the others are other files"
+                "data_file",
+                f"this is segment {self._segment} of an image; the other segments are separate files",
             )
         elif self._last == "next":
             yield found("data_file", "the content continues in another segment file")
 
     def _end(self) -> Iterator[Finding]:
         if self.filled("last") and not self._last:
-            yield found("truncated", "the section that ends every segment file does not end the object")
+            yield found("truncated", "the object does not end with a section `next` or `done`")
 
     def _medium_1(self) -> Iterator[Finding]:
         sections = self._sections
@@ -199,33 +210,36 @@ class EWFInspector(HeaderInspector):
             return
         last = sections[-1]
         if not last.intact:
-            yield found("checksum_mismatch", f"the section at {last.offset} does not match its checksum")
+            yield found("checksum_mismatch", f"the section at byte {last.offset} does not match its checksum")
         elif last.kind in LAST_TYPES:
             if not last.ends_chain:
                 yield found("structure", f"the section {last.kind} does not end the chain of sections")
         elif last.next_offset < last.offset + DESCRIPTOR_BYTES_1:
-            yield found("structure", f"the section behind {last.kind} lies before its end")
+            yield found("structure", f"the section after {last.kind} begins before the end of {last.kind}")
         elif self._last and last.next_offset > self.actual_size - DESCRIPTOR_BYTES_1:
-            yield found("structure", f"the section behind {last.kind} lies behind the last one")
+            yield found("structure", f"the section after {last.kind} begins after the last section")
 
     def _contradictions(self) -> Iterator[Finding]:
         volume = self._volume
         if not volume:
-            yield found("structure", "the volume section does not have the length that it should have")
+            yield found("structure", "the length of the volume section is not valid")
             return
         if adler32(volume[:-4]) != volume.le(len(volume) - 4, 4):
             yield found("checksum_mismatch", "the volume section does not match its checksum")
         chunks, chunk_sectors, sectors = volume.le(4, 4), volume.le(8, 4), volume.le(16, 8)
         if chunks * chunk_sectors < sectors or not volume.le(12, 4):
-            yield found("structure", f"{chunks} chunks of {chunk_sectors} sectors cannot hold {sectors}")
+            sizes = f"{chunks} chunks of {chunk_sectors} sectors of {volume.le(12, 4)} bytes"
+            yield found("structure", f"{sizes} are too small for {sectors} sectors")
         elif sectors * volume.le(12, 4) > MAX_VIRTUAL_SIZE:
-            yield found("structure", f"no medium has {sectors} sectors of {volume.le(12, 4)} bytes")
+            yield found(
+                "structure", f"{sectors} sectors of {volume.le(12, 4)} bytes are too large for a disk"
+            )
 
     def _medium_2(self) -> Iterator[Finding]:
         major, minor = self.captured("header")[8:10]
         if major != 2:
             yield found("unknown_features", f"EWF version {major}.{minor} is unknown")
-        yield found("unsupported_subformat", "Ex01 files compress the medium's size, so it is unknown")
+        yield found("unsupported_subformat", "Keyhole cannot read the size of Ex01 files: it is compressed")
 
     # Header and sections
 
@@ -245,7 +259,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _sections(self) -> list[Section]:
-        """The sections of the chain whose descriptors are held, in order."""
+        """The sections of the chain whose descriptors have been read, in order."""
         sections = []
         for number in range(MAX_SECTIONS):
             data = self.captured(f"section_{number}")
@@ -256,7 +270,7 @@ class EWFInspector(HeaderInspector):
 
     @staticmethod
     def _following(sections: list[Section]) -> int | None:
-        """The offset of the section after these, or `None` if the chain is not followed further."""
+        """Return the offset of the next section, or `None` if the chain is not followed further."""
         if not sections:
             return HEADER_BYTES_1
         last = sections[-1]
@@ -274,7 +288,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _volume(self) -> Fields:
-        """The data of the volume section; empty if their length is not a known one."""
+        """The data of the volume section; empty if its length is not one of `VOLUME_BYTES`."""
         data = self.captured("volume")
         section = self._volume_section(self._sections)
         if section is None or section.next_offset - section.offset - DESCRIPTOR_BYTES_1 not in VOLUME_BYTES:
@@ -283,7 +297,10 @@ class EWFInspector(HeaderInspector):
 
     @property
     def _last(self) -> str:
-        """The type of the valid descriptor that ends the object, `next` or `done`; empty if there is none."""
+        """The type of the descriptor at the object's end: `next` or `done`.
+
+        It is empty if there is no valid descriptor.
+        """
         data = Fields(self.captured("last"))
         if self._is_version_2:
             data = Fields(data[-DESCRIPTOR_BYTES_2:])

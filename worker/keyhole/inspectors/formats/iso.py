@@ -1,31 +1,33 @@
-"""Images of optical discs: ISO 9660, UDF, or both at once.
+"""Images of optical discs with ISO 9660, UDF or both.
 
 Source: ECMA-119, 4th edition, section 9 (volume descriptors); "El Torito" Bootable CD-ROM Format
-Specification 1.0, figure 7; Joliet Specification, section "SVD Escape Sequences"; SUSP 1.12, section 5.3. For
-UDF see `udf`.
+Specification 1.0, figure 7; Joliet Specification, section "SVD Escape Sequences"; SUSP 1.12, section 5.3. The
+module `udf` documents UDF.
 
-From 32768 on, there is a volume descriptor every 2,048 bytes. Numbers in volume descriptors are stored twice,
-first little-endian, then big-endian.
+From byte 32768 on, there is a volume descriptor every 2,048 bytes. Numbers in volume descriptors are stored
+twice, first little-endian, then big-endian.
 
 | offset | bytes | field |
 |---|---|---|
 | 0 | 1 | type: 0 boot record, 1 primary, 2 supplementary, 255 end of the set |
-| 1 | 5 | signature `CD001`; `BEA01`, `NSR02`, `NSR03`, `TEA01` of UDF |
-| 7 | 32 | boot record: `EL TORITO SPECIFICATION`; the block of the boot catalog is a u32 at 71 |
+| 1 | 5 | signature: `CD001`; for UDF `BEA01`, `NSR02`, `NSR03` or `TEA01` |
+| 7 | 32 | boot record: `EL TORITO SPECIFICATION` |
+| 71 | 4 | boot record: block of the boot catalog |
 | 40 | 32 | volume name |
 | 80 | 4 + 4 | number of blocks in the volume |
 | 88 | 32 | supplementary: `%/@`, `%/C` or `%/E` for Joliet |
-| 120 | 2 + 2 | number of volumes in the set; the number of this volume is at 124 |
+| 120 | 2 + 2 | number of volumes in the set |
+| 124 | 2 + 2 | number of this volume |
 | 128 | 2 + 2 | block size in bytes: 512, 1024 or 2048 |
 | 132 | 4 + 4 | length of the path table in bytes |
-| 158 | 4 + 4 | block of the root directory; its first record may announce Rock Ridge at byte 34 |
+| 158 | 4 + 4 | block of the root directory, whose first record can have the mark of Rock Ridge at byte 34 |
 
-The object is the disk: a reader sees all of the object's bytes, so its length is the virtual size. QEMU does
-the same for any raw disk. The volume may be shorter, because padding, further sessions or a backup GPT may
-follow it.
+A reader sees all bytes of the object as the disc, so the object's length is the virtual size. QEMU does the
+same with every raw disk. The volume may be shorter than the object, because padding, further sessions or a
+backup GPT may follow the volume.
 
-Wholeness: proven if all blocks of the volume lie inside the object. With UDF, the partition and both
-sequences of descriptors must lie inside the object.
+Wholeness: proven if all blocks of the volume are inside the object. With UDF, the partition and both
+sequences of descriptors must be inside the object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +43,7 @@ from keyhole.inspectors.text import printable
 
 SET_OFFSET = 32768
 SECTOR = 2048
-#: The number of descriptors that are read. Discs have two to eight, including those of UDF.
+#: At most this many descriptors are read. Discs have two to eight, including the descriptors of UDF.
 MAX_DESCRIPTORS = 16
 SET_END = SET_OFFSET + MAX_DESCRIPTORS * SECTOR
 SIGNATURE = b"CD001"
@@ -51,12 +53,13 @@ BLOCK_SIZES_9660 = (512, 1024, 2048)
 DOUBLED = ((80, 4), (120, 2), (124, 2), (128, 2), (132, 4))
 EL_TORITO = b"EL TORITO SPECIFICATION"
 JOLIET = (b"%/@", b"%/C", b"%/E")
-#: The first entry of SUSP, which Rock Ridge requires: `SP`, length, version, check bytes.
+#: The first SUSP entry of a disc with Rock Ridge: `SP`, length, version, check bytes.
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
-#: The bytes of a directory's first record up to the end of the entry `SP`.
+#: The length of a directory's first record in bytes, up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
-#: The number of bytes of an object that are fetched at once. Structures in this part need no further range
-#: request: the root directory, and the UDF structures that lie there, before the anchor that points to them.
+#: The number of bytes that the first range request for an object fetches. The root directory and the UDF
+#: structures in this part need no further request. The UDF structures are before the anchor that points to
+#: them.
 FRONT_BYTES = 256 * 1024
 
 
@@ -68,12 +71,12 @@ class VolumeSize(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset where the volume ends, in bytes."""
+        """The offset in bytes where the volume ends."""
         return self.blocks * self.block_size
 
 
 class ISOInspector(FileInspector):
-    """ISO 9660 and UDF: the volume descriptors, and UDF's anchor and main sequence."""
+    """ISO 9660 and UDF: reads the volume descriptors, and UDF's anchor and main sequence."""
 
     NAME = "iso"
     LAYER = Layer.DISC
@@ -86,21 +89,21 @@ class ISOInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
-        """Always false: the first 32 KiB of a disc do not belong to the format."""
+        """Return false, because the first 32 KiB of a disc do not belong to the format."""
         return False
 
     def explains(self, other: FileInspector) -> bool:
-        """Whether `other` recognises the partition table or volume of a hybrid disc."""
+        """Return whether `other` recognises a partition table or a volume, as hybrid discs have it."""
         return other.LAYER is Layer.DISK
 
     @property
     def format_match(self) -> bool:
-        """Whether there are volume descriptors of ISO 9660 or UDF at 32768."""
+        """Whether there are volume descriptors of ISO 9660 or UDF at byte 32768."""
         return self.region("set").data[1:6] == SIGNATURE or (self._udf_begins and self._has_udf)
 
     @property
     def virtual_size(self) -> int:
-        """The object's length, because readers see the object as the disc."""
+        """The object's length in bytes, because readers see all bytes of the object as the disc."""
         return self.actual_size if self.format_match else 0
 
     @property
@@ -110,11 +113,11 @@ class ISOInspector(FileInspector):
         return tuple(name for name, there in named if there and self.format_match)
 
     def post_process(self) -> None:
-        """Declare the root directory if it lies near the front, and for UDF the anchor and main sequence."""
+        """Declare regions for a root directory near the front, and for UDF's anchor and main sequence."""
         if not self.filled("set"):
             return
         if self._udf_begins and not self._has_udf and not self.has_region("second"):
-            # With blocks of 32 KiB the second descriptor lies at this offset.
+            # With blocks of 32 KiB, the second descriptor is at this offset.
             self.new_region("second", CaptureRegion(SET_END, SECTOR))
         if not self.format_match:
             return
@@ -127,7 +130,7 @@ class ISOInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the end of every volume is known and lies inside the object."""
+        """Proven if the end of every volume is known and is inside the object."""
         ends = [self._volume_size.end if self._volume_size else 0] if self._primary is not None else []
         ends += [self._udf.end if self._udf is not None else 0] if self._has_udf else []
         known = self._size is not None and bool(ends) and all(ends)
@@ -135,7 +138,7 @@ class ISOInspector(FileInspector):
         return Wholeness.PROVEN if whole else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Names, lengths and block sizes of the volumes, and the extensions that were found."""
+        """The names, lengths and block sizes of the volumes, and the extensions of ISO 9660 in use."""
         if not self.format_match or not self.filled("set"):
             return {}
         facts: dict[str, object] = {}
@@ -159,7 +162,7 @@ class ISOInspector(FileInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on contradictions in the descriptors, and between volumes and the object's length."""
+        """Return findings on contradictions in the descriptors, and on volumes longer than the object."""
         if not self.format_match or not self.filled("set"):
             return []
         findings = []
@@ -172,7 +175,7 @@ class ISOInspector(FileInspector):
         if not ended and len(self.captured("set")) < MAX_DESCRIPTORS * SECTOR:
             yield found("truncated", "the object ends within the volume descriptors")
         elif not ended:
-            yield found("structure", "the volume descriptors have no end")
+            yield found("structure", "no volume descriptor ends the set of volume descriptors")
         elif primary is None:
             yield found("structure", "there is no primary volume descriptor")
 
@@ -185,11 +188,11 @@ class ISOInspector(FileInspector):
             != int.from_bytes(primary[at + length : at + 2 * length], "big")
             for at, length in DOUBLED
         ):
-            yield found("structure", "little-endian and big-endian numbers of the volume differ")
+            yield found("structure", "a little-endian number of the volume differs from its big-endian copy")
         if size.block_size not in BLOCK_SIZES_9660:
-            yield found("structure", f"the volume has blocks of {size.block_size} bytes")
+            yield found("structure", f"the volume's block size of {size.block_size} bytes is not valid")
         elif size.end < SET_OFFSET + SECTOR * len(self._descriptors_9660):
-            yield found("structure", f"a volume of {size.end} bytes ends before its own descriptors do")
+            yield found("structure", f"a volume of {size.end} bytes is too short for its own descriptors")
         elif self._size is not None and size.end > self._size:
             yield found("truncated", f"the volume has {size.end} bytes, the object has {self._size}")
 
@@ -203,10 +206,13 @@ class ISOInspector(FileInspector):
             yield found("truncated", f"the UDF volume needs {end} bytes, the object has {self._size}")
         elif volume is not None and not volume.intact:
             yield found(
-                "checksum_mismatch", "a UDF volume descriptor does not match its checksum or its place"
+                "checksum_mismatch", "a UDF volume descriptor does not match its checksum or its block number"
             )
         elif volume is not None and volume.continued and not volume.end:
-            yield found("unsupported_subformat", "the UDF volume descriptors continue elsewhere")
+            yield found(
+                "unsupported_subformat",
+                "the UDF volume descriptors continue in another sequence, which Keyhole does not read",
+            )
         elif volume is not None and not volume.end:
             yield found("structure", "the UDF volume descriptors name no partition")
 
@@ -214,13 +220,13 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _descriptors(self) -> list[bytes]:
-        """All descriptors, of any kind, that are held completely."""
+        """All descriptors of ISO 9660 and UDF that have been read completely."""
         held = self.region("set").data
         return [held[at : at + SECTOR] for at in range(0, len(held) - SECTOR + 1, SECTOR)]
 
     @Remembered
     def _descriptors_9660(self) -> list[bytes]:
-        """The descriptors of ISO 9660, up to and including the one that ends the set."""
+        """The descriptors of ISO 9660, up to and including the descriptor that ends the set."""
         descriptors = []
         for descriptor in self._descriptors:
             if descriptor[1:6] != SIGNATURE:
@@ -250,7 +256,7 @@ class ISOInspector(FileInspector):
 
     @property
     def _root_offset(self) -> int:
-        """The offset of the root directory if it lies after 32768 and near the front, else zero."""
+        """The offset of the root directory if it is after byte 32768 and near the front, else zero."""
         if self._primary is None or self._volume_size is None:
             return 0
         offset = int.from_bytes(self._primary[158:162], "little") * self._volume_size.block_size
@@ -260,13 +266,13 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _identifiers(self) -> list[bytes]:
-        """The identifiers of the descriptors of any kind."""
+        """The identifiers of all descriptors of ISO 9660 and UDF."""
         descriptors = [*self._descriptors, self.captured("second")]
         return [descriptor[1:6] for descriptor in descriptors]
 
     @property
     def _udf_begins(self) -> bool:
-        """Whether a UDF recognition sequence begins at 32768, where that of ISO 9660 would begin."""
+        """Whether the first descriptor, at byte 32768, belongs to a UDF recognition sequence."""
         return self.region("set").data[1:6] in IDENTIFIERS[:-1]
 
     @property
@@ -279,5 +285,5 @@ class ISOInspector(FileInspector):
 
     @Remembered
     def _udf(self) -> Volume | None:
-        """The UDF volume as its main sequence describes it, once the sequence is held."""
+        """The UDF volume that the main sequence describes; `None` until the sequence has been read."""
         return self._places.volume(self._identifiers, self.captured("set") + self.captured("front"))

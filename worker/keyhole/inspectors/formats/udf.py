@@ -3,17 +3,17 @@
 Source: ECMA-167, 3rd edition: part 2, section 9 (volume recognition), part 3, sections 7.2 (descriptor tag)
 and 10 (volume descriptors); OSTA UDF 2.60, section 2.2 (places of the anchors, lengths of the sequences).
 
-The recognition sequence begins at 32768. It has one descriptor every 2,048 bytes, or one in every block if
-blocks are larger. `NSR02` or `NSR03` between `BEA01` and `TEA01` says that there is a UDF volume. An anchor
-points to the volume's other descriptors. There are anchors in at least two of these places: block 256, the
-last block N, and block N - 256. mkudffs makes blocks of 512 to 32,768 bytes.
+The recognition sequence begins at byte 32768. It has a descriptor every 2,048 bytes, or one in every block if
+blocks are larger. If there is a UDF volume, a descriptor `NSR02` or `NSR03` is between `BEA01` and `TEA01`.
+An anchor points to the volume's other descriptors. A disc has an anchor in at least two of these blocks:
+block 256, the last block N, and block N - 256. The tool mkudffs writes blocks of 512 to 32,768 bytes.
 
 | offset | bytes | field of a descriptor's tag |
 |---|---|---|
 | 0 | 2 | 1 primary, 2 anchor, 3 pointer, 5 partition, 6 logical volume, 8 terminating |
-| 4 | 1 | sum of the tag's bytes except this one |
+| 4 | 1 | sum of the tag's other bytes, modulo 256 |
 | 8 | 2 | CRC-16 (CCITT) of the bytes after the tag |
-| 10 | 2 | number of bytes that the CRC covers, at most up to the block's end |
+| 10 | 2 | number of bytes that the CRC covers; these bytes must be in the same block |
 | 12 | 4 | number of the block that contains the descriptor |
 
 | descriptor | offset | bytes | field |
@@ -21,7 +21,7 @@ last block N, and block N - 256. mkudffs makes blocks of 512 to 32,768 bytes.
 | anchor | 16 | 4 + 4 | main sequence of descriptors: length in bytes, first block |
 | anchor | 24 | 4 + 4 | reserve sequence: length in bytes, first block |
 | partition | 188 | 4 + 4 | first block, number of blocks |
-| logical volume | 84 | 128 | name: type of characters, characters; the last byte states the length of both |
+| logical volume | 84 | 128 | name: character type (1 byte), characters; the last byte is the length of both |
 """
 
 from binascii import crc_hqx
@@ -36,28 +36,29 @@ DESCRIPTOR_BYTES = 512
 TAG_BYTES = 16
 ANCHOR_BLOCK = 256
 ANCHOR, POINTER, PARTITION, LOGICAL_VOLUME, TERMINATING = 2, 3, 5, 6, 8
-#: UDF requires at least 16 blocks for a sequence, and tools make it that long, so no more blocks are read. If
-#: blocks are large, all that tools write fits into fewer blocks.
+#: At most this many blocks and bytes of a sequence are read. UDF requires at least 16 blocks for a sequence,
+#: and tools write exactly 16. If blocks are large, the descriptors that tools write need fewer blocks.
 MAX_SEQUENCE_BLOCKS, MAX_SEQUENCE_BYTES = 16, 256 * 1024
 
 BEGINS = b"BEA01"
 RECOGNISED = (b"NSR02", b"NSR03")
-#: All identifiers in a recognition sequence of UDF, and as the last one the identifier of ISO 9660.
+#: All identifiers in a recognition sequence of UDF, followed by the identifier of ISO 9660.
 IDENTIFIERS = (BEGINS, *RECOGNISED, b"TEA01", b"BOOT2", b"CDW02", b"CD001")
 NOTHING = bytes(5)
 
-#: The distance in bytes between descriptors of a recognition sequence, unless blocks are larger.
+#: The distance in bytes between two descriptors of a recognition sequence, unless blocks are larger.
 APART = 2048
 LARGEST_BLOCK = 32_768
-#: Groups of block sizes that are tried in this order. Sizes in one group are tried at once, because reading
-#: their anchors costs no more than reading one. A disc that also has ISO 9660 has blocks of 2,048 bytes.
+#: Groups of block sizes, in the order in which Keyhole tries them. All sizes of a group are tried at once,
+#: because reading all their anchors costs no more than reading one anchor. A disc that also has ISO 9660
+#: usually has blocks of 2,048 bytes.
 BLOCK_SIZES = ((512,), (1024, 2048))
 BRIDGE_BLOCK_SIZES = ((512,), (2048,), (1024,))
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The two sequences of volume descriptors that an anchor points to, in bytes."""
+    """An anchor: the block size in bytes, and the ranges of the two sequences that it points to."""
 
     block_size: int
     main: ByteRange
@@ -65,25 +66,25 @@ class Anchor:
 
     @property
     def end(self) -> int:
-        """The offset where the later of the two sequences ends."""
+        """The higher of the offsets in bytes where the two sequences end."""
         return max(part.end for part in (self.main, self.reserve) if part.length or part is self.main)
 
     @property
     def read(self) -> ByteRange:
-        """The part of the main sequence that is read."""
+        """The range of the main sequence, cut to the part that is read."""
         most = min(MAX_SEQUENCE_BLOCKS * self.block_size, MAX_SEQUENCE_BYTES)
         return ByteRange(self.main.offset, min(self.main.length, most))
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume, as its sequence of descriptors describes it.
+    """The facts about a volume that its main sequence of descriptors states.
 
     Attributes:
-        end: The offset where the last partition ends, in bytes; zero if there is no partition.
+        end: The offset in bytes where the last partition ends; zero if there is no partition.
         name: The name of the logical volume.
-        intact: Whether all descriptors match their checksums and their places.
-        continued: Whether the sequence continues elsewhere.
+        intact: Whether all descriptors match their checksums and their block numbers.
+        continued: Whether a descriptor points to another sequence that continues this one.
     """
 
     end: int
@@ -93,10 +94,13 @@ class Volume:
 
 
 def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
-    """The block sizes that the distance between descriptors allows, in groups that are tried in order.
+    """Return the possible block sizes in bytes, in groups to try in this order.
+
+    If the descriptors of the recognition sequence are more than 2,048 bytes apart, their distance is the only
+    possible block size.
 
     Args:
-        identifiers: The identifiers of the structures at every 2,048 bytes from 32768 on.
+        identifiers: The five bytes where each 2,048 bytes from 32768 on would have a descriptor's identifier.
     """
     begins = identifiers.index(BEGINS) if BEGINS in identifiers else 0
     behind = (number for number, name in enumerate(identifiers[begins + 1 :], 1) if name in IDENTIFIERS)
@@ -107,7 +111,13 @@ def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
 
 
 def anchor_at(data: bytes, block_size: int, block: int) -> Anchor | None:
-    """The anchor in a block, or `None` if the block does not hold a valid one."""
+    """Return the anchor in a block, or `None` if the block does not contain a valid anchor.
+
+    Args:
+        data: The bytes from the beginning of the block on.
+        block_size: The block size in bytes.
+        block: The number of the block.
+    """
     if not _is_descriptor(data[:block_size], block) or _identifier(data) != ANCHOR:
         return None
     main_length, main_block, reserve_length, reserve_block = unpack_from("<4I", data, 16)
@@ -119,7 +129,7 @@ def anchor_at(data: bytes, block_size: int, block: int) -> Anchor | None:
 
 
 def read_sequence(data: bytes, anchor: Anchor) -> Volume:
-    """Read the main sequence, up to its terminating descriptor."""
+    """Parse the main sequence of descriptors in `data`, up to the terminating descriptor."""
     end, name, intact, continued = 0, "", True, False
     for block, descriptor in _descriptors(data, anchor):
         identifier = _identifier(descriptor)
@@ -147,7 +157,7 @@ def _identifier(descriptor: bytes) -> int:
 
 
 def _is_descriptor(data: bytes, block: int) -> bool:
-    """Whether a block's descriptor matches its tag's sum, its CRC and the block number that it states."""
+    """Return whether a block contains a descriptor whose sum, CRC and block number are correct."""
     if len(data) < DESCRIPTOR_BYTES:
         return False
     checksum, crc, length, location = unpack_from("<4xBxxxHHI", data)
@@ -160,6 +170,6 @@ def _is_descriptor(data: bytes, block: int) -> bool:
 
 
 def _name(field: bytes) -> str:
-    """The name in a field of OSTA compressed Unicode, which has characters of 8 or 16 bits."""
+    """Return the name in a field of OSTA compressed Unicode, which has characters of 8 or 16 bits."""
     text = field[1 : min(field[127], 127)]
     return printable(text, "utf-16-be" if field[0] == 16 else "latin-1")

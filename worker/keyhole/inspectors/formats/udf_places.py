@@ -1,8 +1,8 @@
-"""Looks for the anchor and the descriptors of a UDF volume in their places on a disc.
+"""Find the anchor and the descriptors of a UDF volume on a disc.
 
-First, block 256 is searched for an anchor, for each block size that the recognition sequence allows. Only if
-there is none, the last block is searched, and then the block 256 blocks before it. No tool omits the anchor
-in block 256, but a rewritable disc may have lost it.
+Keyhole first looks for an anchor in block 256, for each block size that the recognition sequence allows. If
+there is no anchor, Keyhole looks in the last block, and in the block 256 blocks before the last block. All
+tools write an anchor to block 256, but on a rewritable disc it may have been overwritten.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,19 @@ from keyhole.inspectors.formats.udf import (
 )
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: The name of the region at the object's end, which holds the whole last block for any block size.
+#: The name of the region at the object's end. It contains the whole last block for every block size.
 END = "udf_end"
 
 
 class UDFPlaces:
-    """A UDF volume on a disc, in regions of the disc's inspector.
+    """The structures of a UDF volume on a disc.
 
     Args:
-        disc: The disc's inspector, which holds the regions.
-        begin: The inspector captures all bytes of the object from this offset up to `front_at`.
-        front_at: All bytes from this offset up to `end` are captured, too, without a further range request.
-        end: See `front_at`.
+        disc: The disc's inspector, in which the regions for the structures are declared.
+        begin: The inspector already captures the bytes from this offset up to `front_at`.
+        front_at: The bytes from this offset up to `end` are captured in the region `front`. They cost no
+            further range request.
+        end: The offset where the region `front` ends.
     """
 
     def __init__(self, disc: FileInspector, begin: int, front_at: int, end: int) -> None:
@@ -45,14 +46,18 @@ class UDFPlaces:
 
     @staticmethod
     def there(identifiers: Sequence[bytes]) -> bool:
-        """Whether a recognition sequence says that there is a UDF volume."""
+        """Return whether the recognition sequence shows that there is a UDF volume."""
         return any(name in identifiers for name in RECOGNISED)
 
     def declare(self, identifiers: Sequence[bytes]) -> None:
-        """Declare the next regions that are wanted of a volume whose recognition sequence is held."""
+        """Declare the next regions to read, once the recognition sequence has been read.
+
+        Args:
+            identifiers: The identifiers in the recognition sequence; see `block_sizes`.
+        """
         groups = block_sizes(identifiers)
         if groups[0][0] <= APART:
-            # With larger blocks this part holds no structures.
+            # With larger blocks, this part of the object contains no UDF structures.
             self._want("front", self._front_at, self._end - self._front_at)
         for group in groups:
             for block_size in group:
@@ -68,7 +73,7 @@ class UDFPlaces:
             self._want("sequence", *anchor.read)
 
     def anchor(self, identifiers: Sequence[bytes]) -> Anchor | None:
-        """The first anchor that is found: in block 256, in the last block, or 256 blocks before it."""
+        """Return the anchor in block 256, or else in the last block, or else 256 blocks before that."""
         sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
         for where in (self._first, self._last, self._before_last):
             for block_size in sizes:
@@ -78,7 +83,12 @@ class UDFPlaces:
         return None
 
     def volume(self, identifiers: Sequence[bytes], front: bytes) -> Volume | None:
-        """The volume, once its main sequence is held; `front` has the object's bytes from `begin` on."""
+        """Return the volume, or `None` until its main sequence has been read.
+
+        Args:
+            identifiers: The identifiers in the recognition sequence; see `block_sizes`.
+            front: The bytes of the object from `begin` on.
+        """
         anchor = self.anchor(identifiers)
         if anchor is None or not self._disc.filled("front" if self._in_front(anchor) else "sequence"):
             return None
@@ -88,7 +98,7 @@ class UDFPlaces:
         return read_sequence(front[offset - self._begin : offset - self._begin + length], anchor)
 
     def no_anchor(self, identifiers: Sequence[bytes]) -> Iterator[Finding]:
-        """Yield a finding on the missing anchor, once all of its places are held."""
+        """Yield a finding on the missing anchor, once all blocks that can contain it have been read."""
         sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
         names = [*map(_name, sizes), END, *(_name(size, "before_last") for size in sizes)]
         if not all(map(self._disc.filled, names)):
@@ -96,7 +106,9 @@ class UDFPlaces:
         if any(len(self._disc.captured(name)) < DESCRIPTOR_BYTES for name in map(_name, sizes)):
             yield found("truncated", "the object ends before the anchor of the UDF volume")
         else:
-            yield found("unsupported_subformat", "the UDF volume has no anchor in any of its places")
+            yield found(
+                "unsupported_subformat", "none of the usual blocks contains an anchor of the UDF volume"
+            )
 
     def _declare_end(self, identifiers: Sequence[bytes]) -> None:
         if not self._disc.has_region(END):
@@ -128,11 +140,14 @@ class UDFPlaces:
         return anchor_at(data, block_size, self._last_block(block_size) - ANCHOR_BLOCK)
 
     def _last_block(self, block_size: int) -> int:
-        """The number of the object's last whole block. The object's length is known: its end is held."""
+        """Return the number of the object's last whole block.
+
+        Call it only once the region `END` has been captured, because the object's length is known only then.
+        """
         return self._disc.actual_size // block_size - 1
 
     def _in_front(self, anchor: Anchor) -> bool:
-        """Whether the main sequence lies within the part of the front that is captured."""
+        """Return whether the main sequence is between `begin` and `end`, which are captured anyway."""
         return (
             anchor.block_size <= APART and anchor.read.offset >= self._begin and anchor.read.end <= self._end
         )
