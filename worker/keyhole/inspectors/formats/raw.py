@@ -1,15 +1,17 @@
 """Recognises raw disks, which have no header, by a partition table or a volume.
 
-Keyhole looks for a table in the first sectors (`partitions`), and for a volume in the places where libblkid
-looks for one (`volumes`). If there is a table, the first partition is inspected, too. If nothing is found at
-the front, the superblocks that lie further into the object are read.
+Keyhole searches the first sectors for a partition table (`partitions`), and the places that libblkid searches
+for a volume (`volumes`). If there is a table, Keyhole also searches the first partition for a volume. If the
+front contains neither a table nor a volume, Keyhole reads the superblocks that are further into the object.
 
-If the object begins with another format, some readers still see a table or a volume in its first bytes: those
-that were told that the object is a raw disk, and those that detect formats like libblkid. So Keyhole looks
-for both there, too, but only in those first bytes that cannot hold guest data.
+If the object begins with another format, two types of readers can still find a table or a volume in its first
+bytes: readers that are configured to treat the object as a raw disk, and readers that detect formats like
+libblkid. So Keyhole also searches the first bytes of other formats, but only the bytes that cannot contain
+guest data.
 
-Wholeness: the backup header decides for a GPT, the end of the last partition for other tables. For a volume
-without a table, the end that its superblock states decides, if it states one.
+Wholeness: a disk with a GPT is whole if the backup header is intact. A disk with another table is whole if
+the last partition ends inside the object. A volume without a table is whole if the length that its superblock
+states is not larger than the object. If the superblock states no length, the wholeness is unchecked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,46 +29,47 @@ from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: Two sectors of 4,096 bytes. They contain the headers of all tables, but a Mac's may lie after them.
+#: Two sectors of 4,096 bytes. They contain the headers of all tables, except of some Apple partition maps.
 TABLES_BYTES: Final = 8192
-#: Bytes held from the front of a volume; the first GET fetches them.
+#: How many bytes of a volume's front are kept. The first GET fetches them.
 FRONT: Final = volumes.FRONT
-#: First bytes that are searched for superblocks in an image of another format. That of btrfs lies at 64 KiB.
+#: How many first bytes of another format are searched for superblocks. The one of btrfs is at 64 KiB.
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
-#: Guest data may lie within the first 68 KiB, in pieces of 64 KiB, after the overhead.
+#: After the overhead, guest data can follow within the first 68 KiB.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
-#: Bytes at the object's end that are searched for superblocks. That of Linux RAID 0.90 lies up to 128 KiB
-#: before the end.
+#: How many bytes at the object's end are searched for superblocks. The superblock of Linux RAID 0.90 is up to
+#: 128 KiB before the end.
 END_BYTES: Final = 128 * 1024
-#: A length that is large enough for every type of volume.
+#: A length in bytes that is large enough for every type of volume.
 LONGEST: Final = 2**63
 #: How many first bytes of an unrecognised object are reported.
 FRONT_REPORTED: Final = 4096
-#: The ranges of superblocks that lie neither at the front nor at the end of a volume.
+#: The ranges of the superblocks that are neither at the front nor at the end of a volume.
 BEHIND: Final = volumes.far(None)
 #: The prefix of the names of the regions that capture these ranges.
 BETWEEN: Final = "volume_between_"
-#: Offset and possible values of the identifier in the first descriptor of an optical disc: ISO 9660, UDF.
+#: The offset and the possible values of the identifier in the first descriptor of an ISO 9660 or UDF disc.
 DISC_AT: Final = 32_769
 DISCS: Final = frozenset(IDENTIFIERS)
 #: The parsers of partition tables, in libblkid's order.
 TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
-#: Volumes whose boot sector ends like an MBR, and has code at the place of an MBR's partitions.
+#: Volumes whose boot sector ends like an MBR, but contains code where an MBR contains partition entries.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
-#: LUKS is both an image format and a type of volume. An image of the format is not also reported as a volume.
+#: The signature of LUKS and the type of a LUKS volume. LUKS is both an image format and a type of volume, and
+#: an image that has the format `luks` is not also reported as a volume.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
 
 class RawDiskInspector(FileInspector):
-    """A raw disk, recognised by its partition table, or by the volume that fills it.
+    """Inspects a raw disk, which is recognised by its partition table or by the volume that fills it.
 
     Args:
         tracing: See `FileInspector`.
-        volumes: Whether to look for volumes in all their places. Callers pass false if the object's first
-            bytes have another format.
+        volumes: Whether to search all places for superblocks. Callers pass false if the object begins with
+            another format.
     """
 
     NAME = "raw"
@@ -76,9 +79,9 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
-        # The table that is not a GPT, and a GPT's header, both found in the front; `None` until it is held.
+        # The value of `_by_front`; `None` until all bytes that it needs are held.
         self._in_front: tuple[Table | None, GPTHeader | None] | None = None
-        # The object's length and the number of held bytes at the last search, and the volumes that it found.
+        # The object's length and the number of held bytes at the last search, and the volumes found then.
         self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
@@ -90,9 +93,10 @@ class RawDiskInspector(FileInspector):
 
     @property
     def content(self) -> tuple[str, ...]:
-        """The table, the content of the first partition, and the volumes that fill the whole disk.
+        """The table, the volumes in the first partition, and the volumes that fill the whole disk.
 
-        If the disk is a volume with an MBR in its free first sector, the volume comes first.
+        If the disk is a volume that leaves its first sector free, and that sector contains an MBR, the volume
+        comes before the table.
         """
         table, holds = self._table, self._holds
         if table is None:
@@ -102,7 +106,7 @@ class RawDiskInspector(FileInspector):
         return (*holds, table.name)
 
     def post_process(self) -> None:
-        """Declare the GPT's other parts, the first partition's front, and superblocks after the front."""
+        """Declare the rest of the GPT, the front of the first partition, and superblocks after the front."""
         if not self.filled("front"):
             return
         if mac.reaches(self.captured("front")) and not self.has_region("map"):
@@ -126,18 +130,18 @@ class RawDiskInspector(FileInspector):
 
     @property
     def front(self) -> bytes:
-        """The first 4,096 bytes unless they are zeros, all held bytes if all are zeros, or else nothing."""
+        """The first 4,096 bytes. If they are zeros: all held bytes if all are zeros, or else no bytes."""
         held = self.region("volume").data
         first = held[:FRONT_REPORTED]
         return first if any(first) else b"" if any(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
-        """The missing ranges, without those between front and end, where hardly anything is found."""
+        """Return the missing ranges, except between front and end, where superblocks are rare."""
         return [gap for name in self._but_between for gap in self.region(name).gaps(self._size)]
 
     @property
     def complete_but_between(self) -> bool:
-        """Whether all regions except those between front and end are filled."""
+        """Whether all regions are filled, except the regions between front and end."""
         return all(self.filled(name) for name in self._but_between)
 
     @property
@@ -146,7 +150,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven by an intact backup GPT header, or by the end of the last partition or of the volume."""
+        """Proven if the backup GPT header is intact, or another table or the superblock states an end."""
         table, header = self._table, self._gpt
         if header is not None:
             proven = self.filled("backup") and header.intact_backup(self.captured("backup"))
@@ -157,7 +161,7 @@ class RawDiskInspector(FileInspector):
         return Wholeness.PROVEN if proven else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Volume length, kind of table, sector size, number of partitions, and offset of the first one."""
+        """Return the volume's length, facts about the table, and the offset of the first partition."""
         table = self._table
         details: dict[str, object] = {}
         if self._is_volume and self._volume_length is not None:
@@ -174,7 +178,7 @@ class RawDiskInspector(FileInspector):
         return details
 
     def checks(self) -> list[Finding]:
-        """Findings on the partition table and on volumes, and on a disk that is shorter than they state."""
+        """Return findings about the partition table, the volumes, and a disk that is too short for them."""
         return [*self._checks()]
 
     def _checks(self) -> Iterator[Finding]:
@@ -190,11 +194,11 @@ class RawDiskInspector(FileInspector):
             yield from header.checks(self.captured("entries"), backup, self._size)
             yield from dos.protective_findings(self.captured("front"))
         elif self._announced:
-            where = "only its backup is" if table.name == "gpt" else "nor is its backup"
+            where = "but its backup exists" if table.name == "gpt" else "and so is its backup"
             yield found("structure", f"the header of the GPT that the MBR announces is missing, {where}")
             return
         elif table.name == "dos" and gpt.parse(self.captured("front"), protected=False):
-            yield odd("a GPT header follows an MBR with partitions that does not announce it")
+            yield odd("a GPT header follows an MBR that has partitions but does not announce a GPT")
         yield from table.findings
         yield from table.beyond(self._size)
 
@@ -203,17 +207,17 @@ class RawDiskInspector(FileInspector):
         if volumes.ambivalent(holds):
             yield found("ambiguous_format", f"the volume is {' and '.join(holds)} at once")
         for name in volumes.damaged(self._view) if holds else ():
-            yield found("checksum_mismatch", f"the {name} does not match its checksum")
+            yield found("checksum_mismatch", f"the {name} superblock does not match its checksum")
         if self._volume_length is not None and self._volume_length > size:
-            yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object {size}")
+            yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object has {size}")
 
     # The table
 
     @property
     def _by_front(self) -> tuple[Table | None, GPTHeader | None]:
-        """The table at the front that is not a GPT (a GPT's MBR counts as such a table), and a GPT's header.
+        """The table at the front that is not a GPT, such as the MBR before a GPT, and the header of a GPT.
 
-        A GPT header that the MBR does not announce is only looked for if there is no other table.
+        A GPT header that the MBR does not announce is returned only if there is no other table.
         """
         if self._in_front is None and self.filled("front"):
             front = self.captured("front") + self.captured("map")
@@ -227,18 +231,18 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _announced(self) -> bool:
-        """Whether the MBR says that there is a GPT."""
+        """Whether the MBR announces a GPT."""
         return dos.is_protective(self.captured("front"))
 
     @property
     def _gpt(self) -> GPTHeader | None:
-        """The primary header of a GPT. If no MBR announces it and the disk is a volume, it is a leftover."""
+        """The primary GPT header. On a volume, a header that no MBR announces is old and is ignored."""
         header = self._by_front[1]
         return header if self._announced or not self._holds else None
 
     @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table, for a disk of any length. A GPT has partitions once its entries are held."""
+        """The partition table, for every disk length. A GPT has no partitions until its entries are held."""
         table, header = self._by_front[0], self._gpt
         if header is not None:
             return header.table(self.captured("entries"))
@@ -248,7 +252,7 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _table(self) -> Table | None:
-        """The partition table, if it counts as one for an object of this length."""
+        """The partition table, if Keyhole accepts it for an object of this length."""
         table = self._found_table
         if table is None or not table.stands(self._size):
             return None
@@ -257,13 +261,13 @@ class RawDiskInspector(FileInspector):
         return table
 
     def _yields_to_volume(self, table: Table) -> bool:
-        """Whether the table, which looks like an MBR, is a volume's boot sector."""
+        """Return whether the sector that looks like an MBR belongs to a volume, so there is no table."""
         holds = self._holds
         return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
 
     @Remembered
     def _first(self) -> Partition | None:
-        """The partition that begins first, among those that begin inside the object but not at its front."""
+        """The first partition, among the partitions that begin inside the object but not at offset 0."""
         table, header = self._by_front
         if header is not None:
             table = header.table(self.captured("entries"))
@@ -287,15 +291,15 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _is_volume(self) -> bool:
-        """Whether the disk counts as a volume, because it is not divided into partitions."""
+        """Whether Keyhole treats the whole disk as one volume, because the disk has no partitions."""
         table = self._table
         return table is None or not (table.partitions or self._gpt is not None)
 
     @Remembered
     def _volume_length(self) -> int | None:
-        """The length in bytes that the volume's own superblock states, if the disk is one volume.
+        """The length in bytes that the superblock of the volume states, if the whole disk is one volume.
 
-        A member of a larger volume may also hold a file system; the length is then that of the member.
+        If a member of an array or a group also contains a file system, the length is the member's length.
         """
         holds = self._holds
         return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
@@ -305,7 +309,7 @@ class RawDiskInspector(FileInspector):
         """The volumes that fill the whole disk, by libblkid's names."""
         if not self.filled("volume"):
             return ()
-        # Only more bytes or the object's length can change the answer, so other calls reuse the last answer.
+        # The result changes only if more bytes are held or the object's length becomes known.
         known = (
             self._size,
             sum(part.held for name, part in self._regions.items() if name.startswith("volume")),
@@ -318,7 +322,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _view(self) -> RegionsView:
-        """The disk as a volume; for an image of another format only its first bytes, without guest data."""
+        """The whole disk as one volume. If the image has another format, only bytes without guest data."""
         regions = [part for name, part in self._regions.items() if name.startswith("volume")]
         front = self.captured("front")
         if not self._volumes and front.startswith(VMDK):
@@ -328,15 +332,15 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _explained(self) -> bool:
-        """Whether the front shows a volume, or an optical disc, whose descriptors are at 32 KiB.
+        """Whether the front contains a volume, or an optical disc's descriptor, which is at 32 KiB.
 
-        The object's length is not used, because it may not be known yet.
+        The object's length is not used, because it can still be unknown.
         """
         front = RegionsView([self.region("volume")], 0, LONGEST)
         return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
 
     def _look_behind(self) -> None:
-        """If the front is held and shows no format, declare the end and the ranges between."""
+        """Declare the end and the ranges between front and end, if the front is held and shows no format."""
         if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
             return
         self.new_region("volume_end", TailRegion(END_BYTES))

@@ -21,14 +21,15 @@ Storage/VDICore.h.
 | 0x1B8 | 16 | UUID of the parent's last modification |
 
 The block map has a u32 for each block: the block's place in the data, counted in blocks, or one of the two
-largest values if the block is free or zero.
+largest values if the block is free or contains only zeros.
 
-VirtualBox also reads version 0, which has a different header, and versions with its own major number and
-another minor number. QEMU reads neither. Some images have extra bytes before each block, which QEMU does not
-support, either. Keyhole reports these images and does not judge them.
+VirtualBox also reads version 0, which has a different header, and versions 1.x other than 1.1. QEMU reads
+only version 1.1. Some images have extra bytes before each block, which VirtualBox supports and QEMU does not.
+Keyhole reports these images as unsupported, and does not decide whether they are whole.
 
-Wholeness: blocks are appended when they are allocated, so the data ends after as many blocks as the header
-says are allocated. The held part of the map must not point further.
+Wholeness: VirtualBox appends blocks to the data when it allocates them. So the data area has as many blocks
+as the header states as allocated. The object must contain all of this area, and the map must not point beyond
+it. Keyhole checks the part of the map that it holds.
 """
 
 from array import array
@@ -48,7 +49,8 @@ HEADER_BYTES = 512
 VERSION_1_1 = 0x00010001
 #: The highest major version.
 MAJOR_VERSION = 1
-#: Bytes held from the block map, which follows the header: 32,768 blocks, 32 GiB of disk.
+#: How many bytes of the block map are held. The map follows the header. This many bytes are the entries of
+#: 32,768 blocks, which are 32 GiB of disk at the usual block size of 1 MiB.
 MAX_MAP_BYTES = 128 * 1024
 #: Map entries from this value on mean a block of zeros or a free block (VDICore.h, VDI_IMAGE_BLOCK_ZERO and
 #: _FREE).
@@ -59,7 +61,7 @@ TYPE_NAMES = {DYNAMIC: "dynamic", STATIC: "static", UNDO: "undo", DIFFERENCING: 
 
 
 class VDIInspector(HeaderInspector):
-    """VirtualBox VDI: the first 512 bytes are the header, which states everything."""
+    """Inspects VirtualBox VDI images. The header in the first 512 bytes states all sizes and offsets."""
 
     NAME = "vdi"
 
@@ -69,12 +71,15 @@ class VDIInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object's first 512 bytes, or fewer, have VDI's signature at 0x40."""
+        """Return whether `prefix`, the object's first bytes, has VDI's signature at 0x40."""
         return prefix[0x40:0x44] == SIGNATURE
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field, in bytes; zero until it is held, or in a version without this field."""
+        """The virtual size that the header states, in bytes.
+
+        Zero until this field is held, and in versions that do not have it.
+        """
         header = self.region("header").data
         known = self.format_match and len(header) >= 0x178 and self._u32(0x44) >> 16 == MAJOR_VERSION
         return self._u64(0x170) if known else 0
@@ -92,14 +97,18 @@ class VDIInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven by the count of allocated blocks, once the header and the object's length are known."""
+        """Proven once the header and the object's length are known, because the header counts the blocks.
+
+        A thorough inspection that holds only a part of the block map is a sample. `checks` reports a
+        truncated object.
+        """
         if not self._read or self._size is None or self._variant:
             return Wholeness.UNCHECKED
         held = self.region("map").length == 4 * self._u32(0x180)
         return Wholeness.SAMPLED if self.thorough and not held else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Type, block size, numbers of blocks, and the UUIDs of the image and its parent."""
+        """Return the type, the block size, the numbers of blocks, and the UUIDs of image and parent."""
         header = self.captured("header")
         if not self.format_match or len(header) < HEADER_BYTES:
             return {}
@@ -115,7 +124,7 @@ class VDIInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on the header, and on contradictions between it and the block map."""
+        """Return findings about the header, the block map, and contradictions between the two."""
         if not self.format_match or not self.filled("header"):
             return []
         if len(self.captured("header")) < HEADER_BYTES:
@@ -131,7 +140,7 @@ class VDIInspector(HeaderInspector):
         kind = self._u32(0x4C)
         parent = any(self.captured("header")[0x1A8:0x1C8])
         if kind in {UNDO, DIFFERENCING} or parent:
-            yield found("parent_image", "a differencing VDI holds only what differs from its parent image")
+            yield found("parent_image", "a differencing VDI stores only the changes to its parent image")
         elif kind not in TYPE_NAMES:
             yield found("unknown_features", f"VDI type {kind} is unknown")
         if self._u32(0x44) >> 16 > MAJOR_VERSION:
@@ -146,7 +155,7 @@ class VDIInspector(HeaderInspector):
         if not 0 <= room - self._u64(0x170) < max(block_size, 1):
             yield found(
                 "size_mismatch",
-                f"the header states {self._u64(0x170)} bytes, and {blocks} blocks of {block_size}",
+                f"the header states {self._u64(0x170)} bytes, but {blocks} blocks of {block_size} bytes",
             )
         if (
             self._u64(0x170) % SECTOR
@@ -166,7 +175,7 @@ class VDIInspector(HeaderInspector):
     def _map_contradictions(self) -> Iterator[Finding]:
         map_offset, data_offset = self._u32(0x154), self._u32(0x158)
         blocks, allocated, mapped = self._u32(0x180), self._u32(0x184), self._blocks_mapped
-        # The next block that is allocated will lie after the present ones.
+        # A writer puts the next allocated block right after the present blocks.
         data_end = data_offset + max(allocated, 1) * self._block_bytes
         yield from overlaps(
             [
@@ -178,30 +187,28 @@ class VDIInspector(HeaderInspector):
         places = Blocks("a block", mapped, 1)
         yield from overlaps((), places)
         if any(place >= allocated for place in mapped):
-            yield found(
-                "structure", f"the map leads further than to the {allocated} blocks that are allocated"
-            )
+            yield found("structure", f"the block map points beyond the {allocated} allocated blocks")
         elif len(self.captured("map")) == 4 * blocks and places.distinct < allocated:
-            yield found("structure", f"the map leads to {len(mapped)} of the {allocated} blocks allocated")
+            yield found(
+                "structure", f"the block map points to {len(mapped)} of the {allocated} allocated blocks"
+            )
 
-    # The held parts of header and map
+    # The held parts of the header and the map
 
     @property
     def _read(self) -> bool:
-        """Whether the header is held, and has a version with these fields."""
+        """Whether the header is held, and its version has the fields of version 1.1."""
         held = self.format_match and len(self.captured("header")) == HEADER_BYTES
         return held and self._u32(0x44) >> 16 == MAJOR_VERSION
 
     @property
     def _variant(self) -> str:
-        """A sentence that says why this valid image cannot be judged; empty if it can be judged."""
+        """The reason why Keyhole cannot judge this variant; empty if it can."""
         version = self._u32(0x44)
         if version != VERSION_1_1:
             return f"only VirtualBox reads version {version >> 16}.{version & 0xFFFF} of VDI"
         if self._u32(0x17C):
-            return (
-                f"each block has {self._u32(0x17C)} bytes of another kind in front, which QEMU does not know"
-            )
+            return f"{self._u32(0x17C)} extra bytes precede each block, which QEMU does not support"
         return ""
 
     @property
@@ -211,6 +218,6 @@ class VDIInspector(HeaderInspector):
 
     @property
     def _blocks_mapped(self) -> "array[int]":
-        """The places in the data, counted in blocks, that the held part of the map points to."""
+        """The places in the held part of the map, counted in blocks from the beginning of the data."""
         entries = little_endian("I", self.captured("map"))
         return array("I", (place for place in entries if place < NO_BLOCK))

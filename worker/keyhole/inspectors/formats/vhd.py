@@ -1,11 +1,11 @@
 """Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
-Format" and "Dynamic Disk Header Format". The module `readers` says which readers use the current size, and
-which use the geometry.
+Format" and "Dynamic Disk Header Format". The module `readers` states which readers use the current size as
+the virtual size, and which readers use the geometry.
 
-The footer is the last 512 bytes (511 in images by old Virtual PC versions). Dynamic and differencing images
-also have a copy of it at 0.
+The footer is the last 512 bytes of the object, or the last 511 bytes if an old version of Virtual PC wrote
+the image. Dynamic and differencing images also have a copy of the footer at offset 0.
 
 | offset | bytes | field of the footer |
 |---|---|---|
@@ -16,7 +16,7 @@ also have a copy of it at 0.
 | 48 | 8 | current size in bytes |
 | 56 | 4 | geometry: cylinders u16, heads u8, sectors per track u8 |
 | 60 | 4 | type: 2 fixed, 3 dynamic, 4 differencing |
-| 64 | 4 | checksum: one's complement of the sum of all the footer's bytes except these four |
+| 64 | 4 | checksum: one's complement of the sum of all bytes of the footer, except the checksum |
 | 68 | 16 | unique id |
 | 84 | 1 | saved state |
 
@@ -28,14 +28,14 @@ A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset
 | 16 | 8 | offset of the block table |
 | 28 | 4 | entries of the block table |
 | 32 | 4 | block size in bytes, a power of two |
-| 36 | 4 | checksum, like the footer's |
+| 36 | 4 | checksum, computed like the checksum of the footer |
 
-The block table has a u32 for each block: the sector of the block's bitmap, or all ones if there is no block.
-The block's data follow the bitmap.
+The block table has a u32 for each block: the sector of the block's bitmap, or all ones if the block is not
+allocated. The data of the block follow the bitmap.
 
-Wholeness: the footer at the end is written last. A fixed image is whole if the number of bytes before the
-footer is the size that the footer states. Other images are whole if the footer equals the copy at 0, and the
-held part of the block table points to nothing after the beginning of the footer.
+Wholeness: writers write the footer at the end last. A fixed image is whole if the number of bytes before the
+footer is the size that the footer states. A dynamic or differencing image is whole if the footer equals its
+copy at offset 0, and no block in the held part of the block table ends after the beginning of the footer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -58,15 +58,15 @@ DYNAMIC_HEADER_BYTES = 1024
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
 
-#: QEMU's limit (block/vpc.c, VHD_MAX_SECTORS) and Microsoft's: 2,040 GiB.
+#: The largest virtual size, 2,040 GiB, according to QEMU (block/vpc.c, VHD_MAX_SECTORS) and Microsoft.
 MAX_SECTORS = 0xFF000000
-#: Bytes held from the block table, which follows the dynamic header: 32,768 entries, 64 GiB of disk with the
-#: usual block size of 2 MiB.
+#: How many bytes of the block table are held. The table follows the dynamic header. This many bytes are
+#: 32,768 entries, which are 64 GiB of disk at the usual block size of 2 MiB.
 MAX_TABLE_BYTES = 128 * 1024
 
 
 class VHDInspector(FileInspector):
-    """Connectix/MS VHD: a footer of 512 bytes at the end, or its copy at the front."""
+    """Inspects VHD images: the footer of 512 bytes at the end, and its copy at the front if there is one."""
 
     NAME = "vhd"
 
@@ -77,12 +77,12 @@ class VHDInspector(FileInspector):
 
     @property
     def head_match(self) -> bool:
-        """Whether the object begins with a copy of a footer, like dynamic and differencing images."""
+        """Whether the object begins with a copy of a footer, as dynamic and differencing images do."""
         return self.region("header").data.startswith(COOKIE)
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has a copy of a footer at its front."""
+        """Return whether an object that begins with `prefix` begins with a copy of a footer."""
         return prefix.startswith(COOKIE)
 
     @property
@@ -96,7 +96,7 @@ class VHDInspector(FileInspector):
         return self.subformat not in {"dynamic", "differencing"}
 
     def explains(self, other: FileInspector) -> bool:
-        """Whether `other` recognises the content of the disk."""
+        """Return whether `other` recognised the disk's content, and not a second format of the object."""
         return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 
     @property
@@ -105,7 +105,7 @@ class VHDInspector(FileInspector):
         return self._sizes_by_reader().get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the virtual sizes for readers that see another size than `virtual_size`; see `Facts`."""
+        """Return the virtual sizes for the readers that use another size than `virtual_size`; see `Facts`."""
         return {reader: size for reader, size in self._sizes_by_reader().items() if size != self.virtual_size}
 
     @property
@@ -114,7 +114,7 @@ class VHDInspector(FileInspector):
         return TYPE_NAMES.get(self._type) if self.format_match else None
 
     def post_process(self) -> None:
-        """If the object begins with a footer's copy, declare the dynamic header, then the block table."""
+        """If the object begins with a copy of a footer, declare the dynamic header, then the block table."""
         if not self.head_match or not self.filled("header") or len(self._footer) < FOOTER_BYTES:
             return
         if not self.has_region("dynamic_header"):
@@ -128,7 +128,10 @@ class VHDInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the end footer confirms the object's length (fixed) or the copy at the front."""
+        """Proven if the footer at the end matches the object's length (fixed) or the copy at the front.
+
+        A thorough inspection that holds only a part of the block table is a sample.
+        """
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
         proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal and self._apart
@@ -138,14 +141,14 @@ class VHDInspector(FileInspector):
 
     @property
     def _table_held(self) -> bool:
-        """Whether the whole block table is held; true for fixed images, which have none."""
+        """Whether the whole block table is held; true for fixed images, which have no block table."""
         header = self._dynamic_header
         return self._type == FIXED or (
             self.filled("table") and len(self.captured("table")) == 4 * int.from_bytes(header[28:32], "big")
         )
 
     def details(self) -> Mapping[str, object]:
-        """Type, creator, sizes and unique id."""
+        """Return the type, the creator, the sizes and the unique id that the footer states."""
         footer = self._footer
         if len(footer) < FOOTER_BYTES - 1:
             return {}
@@ -159,7 +162,7 @@ class VHDInspector(FileInspector):
         }
 
     def checks(self) -> list[Finding]:
-        """Findings on the footers, the dynamic header and the block table."""
+        """Return findings about the footers, the dynamic header and the block table."""
         if not self.format_match:
             return []
         if len(self._footer) < FOOTER_BYTES - 1:
@@ -173,7 +176,7 @@ class VHDInspector(FileInspector):
     def _states(self) -> Iterator[Finding]:
         footer = self._footer
         if self._type == DIFFERENCING:
-            yield found("parent_image", "a differencing VHD holds only what differs from its parent image")
+            yield found("parent_image", "a differencing VHD stores only the changes to its parent image")
         elif self._type not in TYPE_NAMES:
             yield found("unknown_features", f"VHD type {self._type} is unknown")
         if footer[84]:
@@ -185,7 +188,7 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader(), self._current_size
-        # The largest geometry that fits into a size is smaller than it by less than one cylinder.
+        # Writers use the largest geometry that fits into the size. It is smaller by less than one cylinder.
         cylinder = self._footer[58] * self._footer[59] * SECTOR
         wrong = tuple(
             reader
@@ -193,33 +196,35 @@ class VHDInspector(FileInspector):
             if not size or (size != current and not 0 <= current - size < cylinder)
         )
         if wrong:
-            message = f"the footer states {current} bytes, and a geometry of {self._geometry_size}"
+            message = f"the footer states {current} bytes, but a geometry of {self._geometry_size} bytes"
             yield found("size_mismatch", message, readers=() if len(wrong) == len(sizes) else wrong)
         if max(sizes.values()) > MAX_SECTORS * SECTOR:
             size = max(sizes.values())
-            yield found("structure", f"a VHD has at most {MAX_SECTORS * SECTOR} bytes, this one {size}")
+            yield found(
+                "structure", f"the VHD has {size} bytes, but at most {MAX_SECTORS * SECTOR} are allowed"
+            )
 
     def _agreement(self) -> Iterator[Finding]:
         if self._size is None or not self.filled("footer"):
             return
         if not self._end_footer or (self._type != FIXED and not self._apart):
-            yield found("truncated", "the VHD footer that should end the object is not there")
+            yield found("truncated", "the object does not end with a VHD footer")
         elif self.head_match and not self._footers_equal:
             same_size = self.region("header").data[48:60] == self._end_footer[48:60]
             check = "structure" if same_size else "size_mismatch"
             yield found(check, "the VHD footer at the end differs from its copy at the front")
         elif self._type == FIXED and self.head_match:
-            yield found("structure", "a fixed VHD does not begin with a footer; this one does")
+            yield found("structure", "the fixed VHD begins with a footer, which only other types have there")
         elif self._type == FIXED and not self._fixed_length_fits:
             yield found(
                 "size_mismatch",
                 f"the footer states {self._current_size} bytes, the object has {self._end_offset}",
             )
         if self._type in {DYNAMIC, DIFFERENCING} and not self.head_match:
-            yield found("structure", "a dynamic VHD begins with a copy of its footer; this one does not")
+            yield found("structure", "the dynamic VHD does not begin with a copy of its footer")
 
     def _blocks(self) -> Iterator[Finding]:
-        """Findings on the dynamic header and the block table, which QEMU reads before it opens an image."""
+        """Yield findings about the dynamic header and the block table, which QEMU reads to open an image."""
         if self._size is None or not self.filled("dynamic_header"):
             return
         header = self._dynamic_header
@@ -227,14 +232,14 @@ class VHDInspector(FileInspector):
             if len(self.captured("dynamic_header")) < DYNAMIC_HEADER_BYTES:
                 yield found("truncated", f"the dynamic header ends beyond the object's end at {self._size}")
             else:
-                yield found("structure", "there is no dynamic header where the footer says")
+                yield found("structure", "there is no dynamic header at the offset that the footer states")
             return
         if int.from_bytes(header[36:40], "big") != _checksum(header, 36):
             yield found("checksum_mismatch", "the dynamic header does not match its checksum")
         table = BlockTable.of(header, self.captured("table"))
         if not table.block_is_sound:
             yield found(
-                "structure", f"the block size {table.block} is not a power of two, or is below a sector"
+                "structure", f"the block size {table.block} is not a power of two, or less than 512 bytes"
             )
         else:
             yield from self._table(table)
@@ -242,14 +247,15 @@ class VHDInspector(FileInspector):
             yield found("truncated", f"the block table ends beyond the object's end at {self._size}")
 
     def _table(self, table: BlockTable) -> Iterator[Finding]:
-        """Findings on the block table, if the block size is valid."""
+        """Yield findings about the block table of an image with a valid block size."""
         if table.blocks_count * table.block < max(self.virtual_size, self._current_size):
             yield found(
                 "size_mismatch",
                 f"{table.blocks_count} blocks of {table.block} bytes cannot hold the virtual size",
             )
         elif table.blocks_end > self._end_offset:
-            yield found("truncated", f"blocks end at byte {table.blocks_end}, behind {self._end_offset}")
+            end = self._end_offset
+            yield found("truncated", f"blocks end at byte {table.blocks_end}, but the data must end at {end}")
         place = int.from_bytes(self._footer[16:24], "big")
         parts = [
             Part(0, FOOTER_BYTES, "the copy of the footer"),
@@ -257,7 +263,8 @@ class VHDInspector(FileInspector):
             *table.parts(),
         ]
         if self._end_footer and table.blocks_end <= self.actual_size:
-            # A block that ends after the object was cut off, so no guest can write to the footer through it.
+            # If a block ends after the object, the object is truncated, which has been reported above. The
+            # block is not reported again because it overlaps the footer.
             parts.append(Part(self._end_offset, self.actual_size, "the footer"))
         yield from overlaps(parts, table.blocks())
 
@@ -265,7 +272,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _dynamic_header(self) -> bytes:
-        """The dynamic header; empty unless it is held completely and has its cookie."""
+        """The dynamic header; empty unless all of it is held and it begins with its cookie."""
         header = self.captured("dynamic_header") if self.filled("dynamic_header") else b""
         return header if len(header) == DYNAMIC_HEADER_BYTES and header.startswith(DYNAMIC_COOKIE) else b""
 
@@ -273,14 +280,14 @@ class VHDInspector(FileInspector):
 
     @property
     def _footer(self) -> bytes:
-        """The footer that Keyhole uses: the copy at the front, which QEMU reads, else the one at the end."""
+        """The footer that Keyhole uses: the copy at the front, as in QEMU, or else the footer at the end."""
         return self.region("header").data if self.head_match else self._end_footer
 
     @Remembered
     def _end_footer(self) -> bytes:
-        """The footer at the object's end, 512 or 511 bytes; empty if there is none.
+        """The footer at the object's end, 512 or 511 bytes; empty if there is no footer.
 
-        While a stream is read, the last bytes so far are taken as the object's end.
+        Until the object's length is known, the last bytes read so far are treated as the object's end.
         """
         tail = self.region("footer").data
         for candidate in (tail, tail[1:]):
@@ -294,7 +301,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _geometry_size(self) -> int:
-        """The size that the footer's geometry gives, in bytes."""
+        """The size in bytes according to the footer's geometry."""
         footer = self._footer
         return int.from_bytes(footer[56:58], "big") * footer[58] * footer[59] * SECTOR
 
@@ -308,7 +315,10 @@ class VHDInspector(FileInspector):
 
     @property
     def _apart(self) -> bool:
-        """Whether the footer at the end is not the copy at the front: a dynamic header fits between them."""
+        """Whether there is room for a dynamic header between the copy at the front and the footer at the end.
+
+        If there is no room, the footer at the end can be the copy at the front itself.
+        """
         return self._end_offset >= FOOTER_BYTES + DYNAMIC_HEADER_BYTES
 
     @property
@@ -317,7 +327,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _footers_equal(self) -> bool:
-        # A footer of 511 bytes lacks the last reserved byte.
+        # A footer of 511 bytes lacks the last of the reserved bytes.
         end = self._end_footer
         return bool(end) and self.region("header").data[: len(end)] == end
 
@@ -327,7 +337,7 @@ class VHDInspector(FileInspector):
 
 
 def footer_checksum(footer: bytes) -> int:
-    """The one's complement of the sum of a footer's bytes, without its checksum field (bytes 64 to 67)."""
+    """Return the checksum of a footer: the one's complement of the sum of all bytes except bytes 64 to 67."""
     return _checksum(footer, 64)
 
 

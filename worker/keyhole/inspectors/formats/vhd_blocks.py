@@ -1,4 +1,4 @@
-"""The block table of a dynamic VHD, which states where each block of the disk lies, after its bitmap.
+"""The block table of a dynamic VHD, which states the place of each block and of the bitmap before it.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Dynamic Disk Header
 Format", "Block Allocation Table" and "Data Blocks". All fields are big-endian.
@@ -25,7 +25,15 @@ LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 
 
 class BlockTable(NamedTuple):
-    """The block table as the dynamic header describes it, and the held part of the table."""
+    """The block table according to the dynamic header, and the held part of its entries.
+
+    Attributes:
+        offset: The offset of the table in bytes.
+        blocks_count: The number of entries.
+        block: The size of a block in bytes, without its bitmap.
+        held: The held bytes of the table.
+        locators: The parent locators in the dynamic header.
+    """
 
     offset: int
     blocks_count: int
@@ -35,13 +43,13 @@ class BlockTable(NamedTuple):
 
     @classmethod
     def of(cls, header: bytes, held: bytes) -> "BlockTable":
-        """The table that an intact dynamic header describes."""
+        """Return the table that a dynamic header of 1,024 bytes describes, with the table's held bytes."""
         offset, _, count, block = unpack_from(">QIII", header, 16)
         return cls(offset, count, block, held, header[LOCATORS_AT:LOCATORS_END])
 
     @property
     def end(self) -> int:
-        """The offset where the table ends."""
+        """The offset of the first byte after the table."""
         return self.offset + 4 * self.blocks_count
 
     @property
@@ -51,7 +59,7 @@ class BlockTable(NamedTuple):
 
     @property
     def entries(self) -> "array[int]":
-        """The first sectors of the blocks that the held part of the table points to."""
+        """The first sectors of the allocated blocks, according to the held part of the table."""
         spend(CALL)
         return array("I", (entry for entry in big_endian("I", self.held) if entry != FREE))
 
@@ -62,16 +70,16 @@ class BlockTable(NamedTuple):
 
     @property
     def blocks_end(self) -> int:
-        """The offset where the last block ends; zero if there is no block."""
+        """The offset of the first byte after the last block; zero if no block is allocated."""
         last = max(self.entries, default=0)
         return last * SECTOR + self.bytes_of_block if last else 0
 
     def blocks(self) -> Blocks:
-        """The blocks, each with its bitmap."""
+        """Return the blocks, each with its bitmap, for the search for overlaps."""
         return Blocks("a block", self.entries, self.bytes_of_block, unit=SECTOR)
 
     def parts(self) -> Iterator[Part]:
-        """The table, and the parent locators that the dynamic header names."""
+        """Yield the table and the parent locators that the dynamic header describes."""
         yield Part(self.offset, self.end, "the block table")
         for at in range(0, len(self.locators), LOCATOR_BYTES):
             code, length, start = unpack_from(">I4xI4xQ", self.locators, at)

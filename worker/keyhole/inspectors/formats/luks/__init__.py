@@ -1,1 +1,1 @@
-"""Linux Unified Key Setup, versions 1 and 2."""
+"""Inspects volumes of Linux Unified Key Setup (LUKS), versions 1 and 2."""

@@ -1,4 +1,4 @@
-"""Linux Unified Key Setup, versions 1 and 2: a header, areas of key material, then the encrypted disk.
+"""Inspects LUKS volumes, versions 1 and 2: a header, areas of key material, and the encrypted disk.
 
 Source: "LUKS On-Disk Format Specification" 1.2.3, section 2.3; "LUKS2 On-Disk Format Specification" 1.1.1,
 chapter 2. All fields are big-endian.
@@ -8,27 +8,27 @@ chapter 2. All fields are big-endian.
 | 0 | 6 | signature `LUKS` BA BE |
 | 6 | 2 | version, 1 |
 | 8 | 3 x 32 | cipher, its mode, and the hash, as text |
-| 104 | 4 | offset of the payload in sectors of 512 bytes; zero if the payload is in another file |
+| 104 | 4 | offset of the payload (the encrypted disk) in sectors of 512 bytes; zero if the payload is in another file |
 | 108 | 4 | length of the key in bytes |
 | 168 | 40 | UUID as text |
-| 208 | 8 x 48 | key slots: state u32 (0x00AC71F3 in use, 0x0000DEAD not), offset of the key material in sectors u32@40, stripes u32@44; the key material's length is the key's length times the stripes |
+| 208 | 8 x 48 | key slots: state u32 (0x00AC71F3 in use, 0x0000DEAD not in use), offset of the key material in sectors u32@40, number of stripes u32@44; the key material is as long as the key, times the number of stripes |
 
 | offset | bytes | field of version 2 |
 |---|---|---|
 | 0 | 6 | signature `LUKS` BA BE; in the second header `SKUL` BA BE |
 | 6 | 2 | version, 2 |
 | 8 | 8 | size of the header and the JSON metadata after it: 16 KiB to 4 MiB, a power of two |
-| 16 | 8 | sequence number; equal in both headers unless an update was interrupted |
+| 16 | 8 | sequence number; the same in both headers, unless an update was interrupted |
 | 24 | 48 | label as text |
 | 72 | 32 | checksum algorithm as text |
 | 168 | 40 | UUID as text |
 | 256 | 8 | the header's own offset |
 | 448 | 64 | checksum of header and metadata, with this field zero |
 | 4096 | | JSON metadata, see the module `metadata` |
-| size | | second header and metadata; then the areas of the key slots |
+| size of the first header | | second header and metadata; then the areas with the key material of the key slots |
 
-Wholeness: usually unchecked, because the payload extends to the end of the object and nothing marks its end.
-It can be proven only for a LUKS2 volume whose metadata state the size of every segment.
+Wholeness: usually unchecked, because the payload extends to the end of the object and nothing marks the
+payload's end. Wholeness can be proven only for a LUKS2 volume whose metadata state the size of every segment.
 """  # noqa: E501 - the rows of the tables are one line each
 
 from collections.abc import Iterator, Mapping
@@ -49,19 +49,20 @@ HEADER_BYTES_1 = 592
 SLOT_IN_USE, SLOT_UNUSED = 0x00AC71F3, 0x0000DEAD
 
 HEADER_BYTES_2 = 4096
-#: How much of the second header is read: the part that has fields.
+#: How many bytes of the second header are read. These bytes contain all fields.
 SECOND_HEADER_BYTES = 512
 #: The sizes that the specification allows: powers of two from 16 KiB to 4 MiB.
 HEADER_SIZES_2 = frozenset(1 << bits for bits in range(14, 23))
-#: The largest header whose metadata are read. cryptsetup makes headers of 16 KiB by default, and no
-#: object's front is fetched beyond this.
+#: The largest header, in bytes, whose JSON metadata Keyhole reads. cryptsetup makes headers of 16 KiB by
+#: default. If the header is larger than this limit, the report contains the finding `unsupported_subformat`,
+#: because only the metadata state where the payload is.
 MAX_READ_HEADER = 256 * 1024
 CHECKSUM_ALGORITHM = b"sha256"
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
 
 
 class LUKSInspector(HeaderInspector):
-    """LUKS: reads the header and the metadata, but none of the encrypted content."""
+    """Inspects LUKS volumes. It reads the header and the metadata, but not the encrypted content."""
 
     NAME = "luks"
     BYTE_ORDER = "big"
@@ -74,12 +75,15 @@ class LUKSInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object begins with the signature."""
+        """Return whether an object that begins with `prefix` has the signature of LUKS."""
         return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:
-        """The payload's size in bytes. The payload ends with the object unless the metadata state a size."""
+        """The payload's size in bytes; zero if it is unknown.
+
+        If the metadata state no size, the payload ends at the end of the object.
+        """
         if self._version == 1 and self._held(HEADER_BYTES_1):
             payload = self._u32(104) * SECTOR
             return max(0, self.actual_size - payload) if payload else 0
@@ -89,16 +93,16 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def subformat(self) -> str | None:
-        """`luks1` or `luks2`."""
+        """`luks1` or `luks2`; `None` for other versions."""
         return f"luks{self._version}" if self._version in {1, 2} else None
 
     @property
     def content(self) -> tuple[str, ...]:
-        """`crypto_LUKS`: the content of the disk is encrypted."""
+        """The content's name in libblkid, which is `crypto_LUKS` for an encrypted disk."""
         return ("crypto_LUKS",) if self.format_match else ()
 
     def post_process(self) -> None:
-        """Declare the metadata and the second header of a LUKS2 volume, then parse the metadata once."""
+        """Declare the metadata and the second header of a LUKS2 volume, then parse the metadata."""
         if self._version != 2 or not self._held(HEADER_BYTES_2) or self._header_size not in HEADER_SIZES_2:
             return
         if not self.has_region("second"):
@@ -116,7 +120,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven only if LUKS2 metadata state every segment's size, and all segments lie in the object."""
+        """Proven only if LUKS2 metadata state every segment's size, and the object contains all segments."""
         if self._parsed is None or not self._checksum_right or self._size is None or not self._disk:
             return Wholeness.UNCHECKED
         for segment in self._parsed.segments:
@@ -125,7 +129,7 @@ class LUKSInspector(HeaderInspector):
         return Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
-        """Version, cipher, UUID, and where the payload begins."""
+        """Return the version, the cipher, the UUID, the payload's offset, and facts about the key slots."""
         header = self.captured("header")
         if self._version == 1 and self._held(HEADER_BYTES_1):
             return {
@@ -152,10 +156,10 @@ class LUKSInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """The finding that the volume is encrypted, and findings on headers, key material and payload."""
+        """Return the finding that the volume is encrypted, and findings about its headers and areas."""
         if not self.format_match or not self.filled("header"):
             return []
-        encrypted = found("encrypted", "a LUKS volume: its content cannot be inspected without the key")
+        encrypted = found("encrypted", "the content of a LUKS volume cannot be inspected without the key")
         if not self._held(HEADER_BYTES_2 if self._version == 2 else HEADER_BYTES_1):
             return [encrypted, found("truncated", "the object ends within the LUKS header")]
         if self._version == 1:
@@ -168,7 +172,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def _slots(self) -> list[tuple[int, int, int]]:
-        """For each of the eight key slots: state, offset of the key material in sectors, stripes."""
+        """The eight key slots: state, offset of the key material in sectors, and number of stripes."""
         header = self.captured("header")
         return [unpack_from(">I36xII", header, at) for at in range(208, HEADER_BYTES_1, 48)]
 
@@ -177,13 +181,15 @@ class LUKSInspector(HeaderInspector):
         for number, (state, sector, stripes) in enumerate(self._slots):
             end = sector * SECTOR + self._u32(108) * stripes
             if state not in {SLOT_IN_USE, SLOT_UNUSED}:
-                yield found("structure", f"key slot {number} is neither in use nor unused")
+                yield found("structure", f"key slot {number} has the unknown state {state:#x}")
             elif state == SLOT_UNUSED:
                 continue
             elif not stripes or sector * SECTOR < HEADER_BYTES_1 or (payload and end > payload):
-                yield found("structure", f"the key material of slot {number} overlaps header or payload")
+                yield found(
+                    "structure", f"the key material of slot {number} overlaps the header or the payload"
+                )
             elif self._size is not None and end > self._size:
-                yield found("truncated", f"key material ends at byte {end}, the object at {self._size}")
+                yield found("truncated", f"key material ends at byte {end}, the object ends at {self._size}")
 
     def _payload_checks_1(self) -> Iterator[Finding]:
         payload = self._u32(104) * SECTOR
@@ -194,7 +200,7 @@ class LUKSInspector(HeaderInspector):
         elif self._size is not None and payload >= self._size:
             yield found("truncated", f"the payload begins at byte {payload}, the object ends at {self._size}")
         if not self._u32(108):
-            yield found("structure", "the key has no bytes")
+            yield found("structure", "the header states a key length of zero bytes")
 
     # Version 2
 
@@ -202,23 +208,23 @@ class LUKSInspector(HeaderInspector):
         header = self.captured("header")
         size = self._header_size
         if size not in HEADER_SIZES_2:
-            yield found("structure", f"no LUKS2 header has {size} bytes")
+            yield found("structure", f"the LUKS2 header states an invalid size of {size} bytes")
             return
         if self._u64(256):
-            yield found("structure", f"the header at byte 0 says that it lies at byte {self._u64(256)}")
+            yield found("structure", f"the header at byte 0 states that it is at byte {self._u64(256)}")
         if self._size is not None and 2 * size > self._size:
             yield found("truncated", "the object ends within the LUKS2 headers")
         elif self.filled("second"):
             yield from self._agreement(header, self.captured("second"))
 
     def _agreement(self, first: bytes, second: bytes) -> Iterator[Finding]:
-        """A finding if the second header is missing or differs from the first one."""
+        """Yield a finding if the second header is missing or does not match the first header."""
         same = second[6:16] == first[6:16] and second[168:208] == first[168:208]
         stands_at = int.from_bytes(second[256:264], "big")
         if not second.startswith(SECOND_SIGNATURE) or stands_at != self._header_size:
-            yield found("structure", "there is no second LUKS2 header where it should be")
+            yield found("structure", "there is no second LUKS2 header right after the first header")
         elif not same:
-            yield found("structure", "the second LUKS2 header is another volume's")
+            yield found("structure", "the second LUKS2 header belongs to another volume")
         elif second[16:24] != first[16:24]:
             yield found(
                 "dirty", "an update of the LUKS2 headers was interrupted; opening the volume completes it"
@@ -230,7 +236,7 @@ class LUKSInspector(HeaderInspector):
             if self._header_size in HEADER_SIZES_2 and self._header_size > MAX_READ_HEADER:
                 yield found(
                     "unsupported_subformat",
-                    f"LUKS2 metadata of {self._header_size} bytes are not read, so the size is unknown",
+                    f"a LUKS2 header of {self._header_size} bytes is not read, so the disk's size is unknown",
                 )
             return
         if _raw_text(self.captured("header")[72:104]) != CHECKSUM_ALGORITHM:
@@ -238,32 +244,36 @@ class LUKSInspector(HeaderInspector):
                 "unsupported_subformat", "the LUKS2 header's checksum is not SHA-256 and was not checked"
             )
         elif not self._checksum_right:
-            yield found("checksum_mismatch", "LUKS2 header and metadata do not match their checksum")
+            yield found("checksum_mismatch", "the LUKS2 header and metadata do not match their checksum")
         for problem in metadata.problems:
             yield found("structure", problem)
         for requirement in metadata.requirements:
-            yield found("unknown_features", f"to be opened, the volume requires {requirement!r}")
+            yield found("unknown_features", f"a reader that opens the volume must support {requirement!r}")
         if not metadata.problems:
             yield from self._areas(metadata)
             yield from self._segments(metadata)
 
     def _areas(self, metadata: Metadata) -> Iterator[Finding]:
-        """Findings on the key slots' areas, which must lie in the stated space after both headers."""
+        """Yield findings about the areas of the key slots.
+
+        The areas must be in the space for key slots, whose length the metadata state. It follows both
+        headers.
+        """
         first = 2 * self._header_size
         behind = first + (metadata.keyslots_size or 0)
         if metadata.json_size != self._header_size - HEADER_BYTES_2:
-            yield found("size_mismatch", "header and metadata state different sizes of the metadata")
+            yield found("size_mismatch", "the header and the metadata state different sizes of the metadata")
         if any(area.offset < first or area.offset + area.size > behind for area in metadata.areas):
-            yield found("structure", "the key material of a slot is outside the area for it")
+            yield found("structure", "the key material of a slot is outside the space for key slots")
         end = max((area.offset + area.size for area in metadata.areas), default=0)
         if self._size is not None and end > self._size:
-            yield found("truncated", f"key material ends at byte {end}, the object at {self._size}")
+            yield found("truncated", f"key material ends at byte {end}, the object ends at {self._size}")
 
     def _segments(self, metadata: Metadata) -> Iterator[Finding]:
-        """Findings on the segments, which must lie after the key material and inside the object."""
+        """Yield findings about the segments, which must be after the key material and inside the object."""
         behind = 2 * self._header_size + (metadata.keyslots_size or 0)
         if not self._disk:
-            yield found("structure", "the LUKS2 metadata lead to no payload")
+            yield found("structure", "the LUKS2 metadata list no segment with the payload")
         for segment in metadata.segments:
             end = segment.offset + (segment.size or 0)
             if not segment.offset:
@@ -272,7 +282,7 @@ class LUKSInspector(HeaderInspector):
                 yield found("metadata_overlap", "the payload overlaps the key material")
             elif self._size is not None and (end > self._size or segment.offset >= self._size):
                 yield found(
-                    "truncated", f"the payload ends at byte {end} or later, the object at {self._size}"
+                    "truncated", f"the payload ends at byte {end} or later, the object ends at {self._size}"
                 )
             if segment.has_integrity:
                 yield found(
@@ -288,7 +298,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def _header_size(self) -> int:
-        """The size of a LUKS2 header and its metadata, as stated."""
+        """The size in bytes that a LUKS2 header states for itself and its metadata."""
         return self._u64(8)
 
     @property
@@ -297,7 +307,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def _disk(self) -> list[Segment]:
-        """The segments that make up the disk of a LUKS2, in order."""
+        """The segments that together are the disk of a LUKS2 volume, in order."""
         return [segment for segment in self._parsed.segments if not segment.is_backup] if self._parsed else []
 
     def _segment_bytes(self, segment: Segment) -> int:

@@ -1,7 +1,7 @@
-"""The JSON metadata of LUKS version 2, which may be hostile.
+"""Parses the JSON metadata of LUKS version 2, which an attacker can have written.
 
-Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". Numbers of bytes are stored as
-strings of decimal digits, because large JSON numbers lose digits.
+Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". LUKS2 stores numbers of bytes
+as strings of decimal digits, because some JSON parsers cannot represent large numbers exactly.
 
     {"segments": {"0": {"type": "crypt", "offset": "16777216", "size": "dynamic", "sector_size": 512,
                         "encryption": "aes-xts-plain64", "integrity": {…}, "flags": ["backup-…"]}},
@@ -16,22 +16,22 @@ from keyhole.inspectors.text import printable
 
 #: cryptsetup's limits, LUKS2_KEYSLOTS_MAX and LUKS2_SEGMENT_MAX.
 MAX_KEYSLOTS = MAX_SEGMENTS = 32
-#: At most this many requirements are reported; LUKS2 defines four.
+#: At most this many requirements are reported. LUKS2 defines four requirements.
 MAX_REQUIREMENTS = 8
-#: The most values in the JSON, counted by the commas between them. A volume with the most key slots,
-#: segments, digests and tokens has about two thousand values. Parsing as many as fit into 256 KiB takes over
-#: 10 ms.
+#: The largest number of commas in the JSON text, as a measure for the number of values. A volume with as many
+#: key slots, segments, digests and tokens as cryptsetup allows has about two thousand values. Without this
+#: limit, parsing the values that fit into 256 KiB would take more than 10 ms.
 MAX_VALUES = 10_000
 #: The number of digits of the largest 64-bit number.
 MAX_DIGITS = 20
-#: The most characters of a name that are kept. cryptsetup names ciphers and requirements in a few dozen.
+#: Names are cut to this many characters. cryptsetup's names for ciphers and requirements have a few dozen.
 MAX_NAME = 128
 DYNAMIC = "dynamic"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the disk: offset and size in the object, in bytes.
+    """A part of the encrypted disk. `offset` and `size` are its place in the object, in bytes.
 
     If `size` is `None`, the segment extends to the end of the object.
     """
@@ -40,15 +40,15 @@ class Segment:
     size: int | None
     encryption: str
     sector_size: int
-    #: Whether the data are interleaved with integrity tags, so that the disk is smaller than the segment.
+    #: Whether integrity tags are stored between the data, so that the disk is smaller than the segment.
     has_integrity: bool
-    #: Whether the segment is only a backup, kept for recovery while the disk is being re-encrypted.
+    #: Whether the segment is only a backup, which LUKS2 needs to recover an interrupted re-encryption.
     is_backup: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Where a key slot's key material lies in the object, in bytes."""
+    """The place of a key slot's key material in the object, in bytes."""
 
     offset: int
     size: int
@@ -56,7 +56,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The metadata, as far as they can be read. Each of `problems` is a sentence on something unreadable."""
+    """The readable parts of the metadata. `problems` contains a sentence for each unreadable part."""
 
     segments: tuple[Segment, ...] = ()
     areas: tuple[Area, ...] = ()
@@ -67,7 +67,10 @@ class Metadata:
 
 
 def parse(area: bytes) -> Metadata:
-    """Parse the JSON area, a text that ends at the first zero byte. No content raises an error."""
+    """Parse the JSON area, which contains a text that ends at the first zero byte.
+
+    This function raises no error for invalid content. `Metadata.problems` describes what is invalid.
+    """
     text = area.split(b"\0", 1)[0]
     if text.count(b",") > MAX_VALUES:
         return Metadata(problems=("the LUKS2 metadata have more values than any volume needs",))
@@ -82,7 +85,7 @@ def parse(area: bytes) -> Metadata:
 
 
 class _Reader:
-    """Takes the needed values from parsed JSON, and records which are wrong or missing."""
+    """Reads the values that Keyhole needs from the parsed JSON, and records invalid and missing values."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -124,17 +127,19 @@ class _Reader:
         return None if offset is None or size is None else Area(offset, size)
 
     def _entries(self, root: object, name: str, limit: int) -> list[object]:
-        """The values of the object `name`, up to `limit`."""
+        """Return the first `limit` values of the JSON object `name`."""
         entries = _member(root, name)
         if not isinstance(entries, dict):
             self._problems.append(f"the LUKS2 metadata have no {name}")
             return []
         if len(entries) > limit:
-            self._problems.append(f"the LUKS2 metadata have {len(entries)} {name}; {limit} are the most")
+            self._problems.append(
+                f"the LUKS2 metadata have {len(entries)} {name}, but at most {limit} are valid"
+            )
         return list(entries.values())[:limit]
 
     def _number(self, entry: object, name: str) -> int | None:
-        """The value of `name`, a number of bytes in a string of digits; `None` if it is not such a string."""
+        """Return the value of `name`, a number of bytes, or `None` if the value is not a string of digits."""
         digits = _member(entry, name)
         sound = isinstance(digits, str) and digits.isascii() and digits.isdecimal()
         if not sound or not isinstance(digits, str) or len(digits) > MAX_DIGITS:
@@ -144,7 +149,11 @@ class _Reader:
 
 
 def _integer(digits: str) -> int:
-    """Convert a JSON integer. LUKS2 uses only small ones, and converting a long one would be slow."""
+    """Convert a JSON integer to `int`. LUKS2 uses only small integers, and converting a long one is slow.
+
+    Raises:
+        ValueError: The integer has more than `MAX_DIGITS` digits.
+    """
     if len(digits) > MAX_DIGITS:
         raise ValueError("a number of too many digits")
     return int(digits)

@@ -1,1 +1,1 @@
-"""Microsoft's VHDX: its headers, region table, metadata and block allocation table."""
+"""Inspects Microsoft's VHDX: the headers, the region table, the metadata and the block allocation table."""

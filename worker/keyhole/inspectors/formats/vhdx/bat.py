@@ -1,8 +1,9 @@
-"""The block allocation table (BAT) of a VHDX: where the disk's blocks and their sector bitmaps lie.
+"""The block allocation table (BAT) of a VHDX: the places of the disk's blocks and of their sector bitmaps.
 
 Source: Microsoft, [MS-VHDX], section 2.5. Each entry has 8 bytes, little-endian: the state in bits 0 to 2,
-the offset in MiB from bit 20 on. The chunk ratio says how many data blocks share a sector bitmap block. The
-BAT has the entries of that many data blocks, then the entry of their bitmap block, and so on.
+the offset in MiB from bit 20 on. The chunk ratio is the number of data blocks that share one sector bitmap
+block. The BAT consists of groups: the entries of the data blocks that share a bitmap block, then the entry of
+this bitmap block.
 """
 
 from array import array
@@ -20,9 +21,9 @@ FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
 
 
 class Bat(NamedTuple):
-    """The offsets of the blocks and of the sector bitmaps that are present, in MiB.
+    """The offsets of the blocks and the sector bitmaps that are present, in MiB.
 
-    `partial` says whether the content of some block lies partly in a parent image.
+    `block_size` is in bytes. `partial` is true if part of a block's content is in a parent image.
     """
 
     blocks: "array[int]"
@@ -32,7 +33,7 @@ class Bat(NamedTuple):
 
     @classmethod
     def of(cls, table: bytes, disk: Disk) -> "Bat":
-        """The BAT, as far as `table` holds it and the disk needs it."""
+        """Return the BAT of a disk. `table` are the held bytes of the BAT; unneeded entries are ignored."""
         ratio = disk.chunk_ratio
         spend(CALL)
         blocks = little_endian("Q", table[: 8 * disk.bat_entries])
@@ -43,12 +44,12 @@ class Bat(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The end of the last block or bitmap, in bytes; zero if there is none."""
+        """The end of the last block or bitmap, in bytes; zero if no block and no bitmap is present."""
         pairs = ((self.blocks, self.block_size), (self.bitmaps, MIB))
         return max((max(places) * MIB + length for places, length in pairs if places), default=0)
 
     def structures(self) -> tuple[Blocks, Blocks]:
-        """The blocks and the bitmaps, for the check that nothing overlaps."""
+        """Return the blocks and the bitmaps, for the search for overlaps."""
         return (
             Blocks("a block", self.blocks, self.block_size, unit=MIB),
             Blocks("a sector bitmap", self.bitmaps, MIB, unit=MIB),

@@ -1,4 +1,4 @@
-"""Microsoft VHDX. All fields are little-endian, including the first three parts of a GUID.
+"""Inspects Microsoft VHDX images. All fields are little-endian, including the first three parts of a GUID.
 
 Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT), 2.6 (metadata region).
 
@@ -7,14 +7,14 @@ Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT
 | 0 | 8 | file identifier `vhdxfile` |
 | 64 KiB, 128 KiB | 4096 | headers: `head`, CRC-32C u32@4, sequence u64@8, log GUID @48, version u16@66, log length u32@68, log offset u64@72 |
 | 192 KiB, 256 KiB | 64 KiB | region tables: `regi`, CRC-32C u32@4, entries u32@8; from byte 16 on, entries of 32 bytes: GUID, offset u64@16, length u32@24, required u32@28 |
-| where the region table says | 64 KiB | metadata table: `metadata`, entries u16@10; from byte 32 on, entries of 32 bytes: GUID, offset u32@16 (in the region), length u32@20, flags u32@24 (bit 2: required) |
-| where the region table says | 8 bytes an entry | BAT: state in bits 0 to 2 (6 fully, 7 partially present), offset in MiB from bit 20 on |
+| stated in the region table | 64 KiB | metadata table: `metadata`, number of entries u16@10; from byte 32 on, entries of 32 bytes: GUID, offset u32@16 (in the region), length u32@20, flags u32@24 (bit 2: required) |
+| stated in the region table | 8 bytes per entry | BAT: state in bits 0 to 2 (6 fully, 7 partially present), offset in MiB from bit 20 on |
 
-The header with the higher sequence number is the valid one. Keyhole uses the first region table that is
-intact. The metadata and BAT regions may lie anywhere after the first MiB.
+The intact header with the higher sequence number is the valid header. Keyhole uses the first region table
+that is intact. The metadata region and the BAT region can be anywhere after the first MiB.
 
-Wholeness: the highest block that the BAT points to must lie in the object. If the BAT is longer than
-`MAX_BAT_BYTES`, only its beginning is read.
+Wholeness: an image is whole if the last block that the BAT points to ends inside the object. If the BAT is
+longer than `MAX_BAT_BYTES`, only its beginning is read.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Mapping
@@ -55,21 +55,22 @@ SIGNATURE = b"vhdxfile"
 HEADERS = {"header_1": 64 * KIB, "header_2": 128 * KIB}
 REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
 
-#: How much of the metadata region is held: the metadata table and the items. Writers put the items right
-#: after the table, and the items take a few hundred bytes.
+#: How many bytes of the metadata region are held: the metadata table and the items. Writers put the items
+#: right after the table, and the items take a few hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
-#: How much of the BAT is held: 30,720 entries. They map 960 GiB at the usual block size of 32 MiB, and 30 GiB
-#: at the smallest, 1 MiB.
+#: How many bytes of the BAT are held: 30,720 entries. They map 960 GiB of disk at the usual block size of 32
+#: MiB, and 30 GiB at the smallest block size of 1 MiB.
 MAX_BAT_BYTES = 240 * KIB
-#: The most findings of one kind. A table may have thousands of entries, but more findings would add nothing.
+#: At most this many findings of one type are reported. A table can have thousands of entries, but further
+#: findings would not change the verdict.
 MAX_FINDINGS = 8
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
-#: The header section (headers and region tables), treated like a region.
+#: The header section, which contains the headers and the region tables, as if it were a region.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
 
 
 class VHDXInspector(FileInspector):
-    """Microsoft VHDX: the region table points to the metadata, which state the virtual size."""
+    """Inspects Microsoft VHDX images. The region table points to the metadata with the virtual size."""
 
     NAME = "vhdx"
 
@@ -87,30 +88,30 @@ class VHDXInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object's first 512 bytes, or fewer, begin with `vhdxfile`."""
+        """Return whether `prefix`, the object's first bytes, begins with `vhdxfile`."""
         return prefix.startswith(SIGNATURE)
 
     @property
     def format_match(self) -> bool:
-        """Whether the file begins with `vhdxfile`."""
+        """Whether the object begins with `vhdxfile`."""
         return self.matches_prefix(self.region("ident").data)
 
     @property
     def virtual_size(self) -> int:
-        """The metadata's item `VIRTUAL_DISK_SIZE`, in bytes; zero until it is read."""
+        """The size in bytes in the metadata item `VIRTUAL_DISK_SIZE`; zero until this item is read."""
         return self._disk.size
 
     @property
     def subformat(self) -> str | None:
-        """`fixed`, `dynamic` or `differencing`, as the file parameters say."""
+        """`fixed`, `dynamic` or `differencing`, according to the file parameters."""
         return self._disk.subformat
 
     def post_process(self) -> None:
-        """Declare the region tables, then the metadata and the BAT, then items far from the metadata table.
+        """Declare the headers and region tables, the metadata and the BAT, and items far from their table.
 
         Raises:
-            ImageFormatError: The region table or the metadata table is missing or broken, or has more entries
-            than the format allows; or the region table names no metadata region.
+            ImageFormatError: The region table or the metadata table is missing, is damaged, or has more
+                entries than the format allows; or the region table lists no metadata region.
         """
         if not self.format_match:
             return
@@ -131,7 +132,7 @@ class VHDXInspector(FileInspector):
         entries = region_entries(table)
         metadata = next((entry for entry in entries if entry.guid == self.METAREGION), None)
         if metadata is None:
-            raise ImageFormatError("the VHDX region table names no metadata region")
+            raise ImageFormatError("the VHDX region table lists no metadata region")
         self._region_entries = entries
         bat = self._region_entry(BAT_REGION)
         self.new_region("metadata", CaptureRegion(metadata.offset, min(metadata.length, MAX_METADATA_BYTES)))
@@ -140,7 +141,11 @@ class VHDXInspector(FileInspector):
             self.new_region("bat", CaptureRegion(bat.offset, min(bat.length, most)))
 
     def _intact_region_table(self) -> bytes | None:
-        """The first intact region table; `None` until it is read, or if the object ends too early."""
+        """Return the first intact region table, or `None` until it is read or if the object ends before it.
+
+        Raises:
+            ImageFormatError: Both region tables are read, and neither is intact.
+        """
         for name in REGION_TABLES:
             if not self.filled(name):
                 return None
@@ -155,7 +160,7 @@ class VHDXInspector(FileInspector):
         if len(table) < min(TABLE_BYTES, self.region("metadata").length):
             return
         self._item_entries = metadata_entries(table)
-        # If an item is stated twice, the first one counts.
+        # If the table lists an item twice, its first entry is used.
         self._items = {entry.guid: entry for entry in reversed(self._item_entries)}
         for guid, longest in READ_ITEMS.items():
             entry = self._items.get(guid)
@@ -165,14 +170,17 @@ class VHDXInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole BAT was read, sampled if only its beginning was."""
+        """Proven if the whole BAT was read, sampled if only the beginning of the BAT was read.
+
+        `checks` reports a truncated image.
+        """
         entries = self._disk.bat_entries
         if not entries or not self.filled("bat"):
             return Wholeness.UNCHECKED
         return Wholeness.PROVEN if entries * 8 <= self.region("bat").length else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Block size, sector size and, for a differencing image, its parent locator."""
+        """Return the block size, the sector size, and the parent locator of a differencing image."""
         facts: dict[str, object] = {}
         if len(self._item(FILE_PARAMETERS)) == 8:
             facts["block_size"] = self._disk.stated_block_size
@@ -184,7 +192,7 @@ class VHDXInspector(FileInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on the headers, the tables and the BAT."""
+        """Return findings about the headers, the tables and the BAT."""
         if not self.format_match or self._size is None:
             return []
         disk = self._disk
@@ -209,14 +217,15 @@ class VHDXInspector(FileInspector):
         if header.version != 1:
             yield found("unknown_features", f"VHDX version {header.version} is unknown")
         if header.log_version:
-            yield found("structure", f"the log's version is {header.log_version}, the only one is 0")
+            yield found("structure", f"the log's version is {header.log_version}, but must be 0")
         if header.log_offset < MIB or header.log_offset % MIB or header.log_length % MIB:
             yield found(
-                "structure", f"the log at {header.log_offset} does not lie at whole MiB behind the first one"
+                "structure",
+                f"the log at {header.log_offset} is in the first MiB or does not consist of whole MiB",
             )
         intact = self._intact_headers
         if len({one.sequence for one in intact}) < len({one.raw for one in intact}):
-            yield found("structure", "two VHDX headers of one sequence number contradict each other")
+            yield found("structure", "two different VHDX headers have the same sequence number")
 
     def _regions_stated(self) -> Iterator[Finding]:
         entries = self._region_entries
@@ -226,14 +235,15 @@ class VHDXInspector(FileInspector):
         for guid in unknown[:MAX_FINDINGS]:
             yield found("unknown_features", f"the image requires the unknown region {guid}")
         if self._region_entry(BAT_REGION) is None:
-            yield found("structure", "the VHDX region table names no BAT region")
+            yield found("structure", "the VHDX region table lists no BAT region")
         for guid in repeated(entries)[:MAX_FINDINGS]:
-            yield found("structure", f"the VHDX region table names the region {guid} twice")
+            yield found("structure", f"the VHDX region table lists the region {guid} twice")
         first, second = (self.captured(name) for name in REGION_TABLES)
         first_intact, second_intact = map(is_region_table, (first, second))
         if second_intact and len(first) == TABLE_BYTES and not first_intact:
             yield found(
-                "checksum_mismatch", "the first region table is broken, and some readers know no other"
+                "checksum_mismatch",
+                "the first region table is damaged, and some readers use only this one",
             )
         if first_intact and second_intact and first != second:
             yield found("structure", "the two VHDX region tables contradict each other")
@@ -246,18 +256,20 @@ class VHDXInspector(FileInspector):
         for guid in unknown[:MAX_FINDINGS]:
             yield found("unknown_features", f"the image requires the unknown metadata item {guid}")
         if self.subformat == DIFFERENCING or PARENT_LOCATOR in self._items:
-            yield found("parent_image", "a differencing VHDX holds only what differs from its parent image")
+            yield found("parent_image", "a differencing VHDX stores only the changes to its parent image")
         for guid in repeated(entries)[:MAX_FINDINGS]:
-            yield found("structure", f"the VHDX metadata table names the item {guid} twice")
+            yield found("structure", f"the VHDX metadata table lists the item {guid} twice")
         for guid, length in REQUIRED_ITEMS.items():
             item = self._items.get(guid)
             if item is None or item.length != length:
-                yield found("structure", f"the metadata item {guid} is missing, or not of {length} bytes")
+                yield found(
+                    "structure", f"the metadata item {guid} is missing or does not have {length} bytes"
+                )
             elif item.offset < TABLE_BYTES or item.end > region.length:
-                yield found("structure", f"the metadata item {guid} lies outside of its region")
+                yield found("structure", f"the metadata item {guid} is outside the space for items")
 
     def _disk_contradictions(self, disk: Disk, bat: Bat) -> Iterator[Finding]:
-        """Findings on impossible sizes, and on a BAT that does not fit the disk."""
+        """Yield findings about impossible sizes, and about a BAT that does not match the disk."""
         if self._item_entries is None or not all(map(self.filled, filter(self.has_region, READ_ITEMS))):
             return
         region, needed = self._region_entry(BAT_REGION), disk.bat_entries
@@ -267,11 +279,11 @@ class VHDXInspector(FileInspector):
             )
         elif region and region.length < 8 * needed:
             yield found(
-                "structure", f"a BAT of {region.length} bytes cannot hold the {needed} entries needed"
+                "structure", f"a BAT of {region.length} bytes is too short for the {needed} entries needed"
             )
         elif disk.subformat != DIFFERENCING and bat.partial:
             yield found(
-                "structure", "the BAT says that a block is partly in a parent, but the image has none"
+                "structure", "the BAT states that a block is partly in a parent, but the image has no parent"
             )
 
     def _truncation(self, bat: Bat) -> Iterator[Finding]:
@@ -284,9 +296,9 @@ class VHDXInspector(FileInspector):
         for entry in beyond[:MAX_FINDINGS]:
             yield found("truncated", f"the region {entry.guid} ends beyond the object's end at {size}")
         if bat.end > size:
-            yield found("truncated", f"the BAT leads to bytes up to {bat.end}, the object has {size}")
+            yield found("truncated", f"the BAT points to bytes up to {bat.end}, the object has {size} bytes")
 
-    # What the tables point to
+    # The structures that the tables point to
 
     @Remembered
     def _intact_headers(self) -> list[Header]:
@@ -295,7 +307,7 @@ class VHDXInspector(FileInspector):
 
     @property
     def _header(self) -> Header | None:
-        """The valid header; `None` if neither is intact."""
+        """The valid header; `None` if neither header is intact."""
         return max(self._intact_headers, key=lambda header: header.sequence, default=None)
 
     @property
@@ -310,7 +322,7 @@ class VHDXInspector(FileInspector):
         return next((entry for entry in self._region_entries or () if entry.guid == guid), None)
 
     def _item(self, guid: str) -> bytes:
-        """The part of a metadata item that Keyhole needs; empty until it is read, short if it is cut off."""
+        """Return the part of a metadata item that Keyhole needs; fewer bytes if they are not all held."""
         entry = self._items.get(guid)
         if entry is None:
             return b""
@@ -320,13 +332,13 @@ class VHDXInspector(FileInspector):
 
     @Remembered
     def _disk(self) -> Disk:
-        """The disk, as far as the items that describe it are read."""
+        """The disk, according to the metadata items that were read so far."""
         return Disk.of(
             self._item(self.VIRTUAL_DISK_SIZE), self._item(FILE_PARAMETERS), self._item(LOGICAL_SECTOR_SIZE)
         )
 
     def _overlaps(self, bat: Bat) -> list[Finding]:
-        """Findings on blocks that overlap the header section, the log, a region, or each other."""
+        """Return findings about blocks that overlap the header section, the log, a region, or each other."""
         regions = [HEADER_SECTION, *self._log_region, *(self._region_entries or ())]
         parts = (Part(one.offset, one.end, f"the region {one.guid}") for one in regions)
         return overlaps(parts, *bat.structures())

@@ -1,6 +1,7 @@
-"""The metadata of a VHDX: what its items say about the disk and its parent. All fields are little-endian.
+"""Parses the metadata items of a VHDX, which describe the disk and its parent. All fields are little-endian.
 
-Source: Microsoft, [MS-VHDX], section 2.6 (metadata region). The metadata table names each item by a GUID.
+Source: Microsoft, [MS-VHDX], section 2.6 (metadata region). In the metadata table, a GUID identifies each
+item.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,10 @@ from typing import Final, NamedTuple
 from keyhole.inspectors.formats.vhdx.tables import KIB, MIB
 from keyhole.inspectors.text import printable
 
-#: At most this much of an item is read. Only a parent locator can be longer; its paths are then cut off.
+#: At most this many bytes of an item are read. Only a parent locator can be longer. Keyhole then reports only
+#: the beginning of its paths.
 MAX_ITEM_BYTES = 64 * KIB
-#: At most this many entries of a parent locator are read. It usually has a handful.
+#: At most this many entries of a parent locator are read. A parent locator usually has about five entries.
 MAX_LOCATOR_ENTRIES = 16
 #: The size of the largest disk, 64 TiB (2.6.2.2).
 MAX_DISK_BYTES = 64 * 1024 * 1024 * MIB
@@ -24,14 +26,14 @@ PHYSICAL_SECTOR_SIZE = "CDA348C7-445D-4471-9CC9-E9885251C556"
 VIRTUAL_DISK_ID = "BECA12AB-B2E6-4523-93EF-C309E000C746"
 PARENT_LOCATOR = "A8D35F2D-B30B-454D-ABF7-D3D84834AB0C"
 
-#: The items that are read, each with how many of its bytes are read.
+#: The items that are read. Each item is mapped to the number of its bytes that are read.
 READ_ITEMS: Final[Mapping[str, int]] = {
     VIRTUAL_DISK_SIZE: 8,
     FILE_PARAMETERS: 8,
     LOGICAL_SECTOR_SIZE: 4,
     PARENT_LOCATOR: MAX_ITEM_BYTES,
 }
-#: The items that every image has, each with its length (2.6.2).
+#: The items that every image must have. Each item is mapped to its length in bytes (2.6.2).
 REQUIRED_ITEMS: Final[Mapping[str, int]] = {
     FILE_PARAMETERS: 8,
     VIRTUAL_DISK_SIZE: 8,
@@ -47,7 +49,7 @@ FIXED, DYNAMIC, DIFFERENCING = "fixed", "dynamic", "differencing"
 
 
 class Disk(NamedTuple):
-    """The disk as the metadata describe it. Sizes are in bytes; zero means unknown or out of bounds."""
+    """The disk that the metadata describe. Sizes are in bytes. A size of zero is unknown or out of bounds."""
 
     size: int
     stated_block_size: int
@@ -56,7 +58,7 @@ class Disk(NamedTuple):
 
     @classmethod
     def of(cls, size: bytes, parameters: bytes, sector: bytes) -> "Disk":
-        """The disk that three items describe: the size, the file parameters, and the logical sector size."""
+        """Return the disk that three items describe: size, file parameters, and logical sector size."""
         block_size, flags = unpack_from("<II", parameters) if len(parameters) == 8 else (0, None)
         return cls(
             int.from_bytes(size, "little") if len(size) == 8 else 0,
@@ -78,12 +80,12 @@ class Disk(NamedTuple):
 
     @property
     def chunk_ratio(self) -> int:
-        """How many data blocks share one sector bitmap block (2.5.1); zero if their sizes are unknown."""
+        """How many data blocks share one sector bitmap block (2.5.1); zero if a size is unknown."""
         return (1 << 23) * self.sector_size // self.block_size if self.block_size else 0
 
     @property
     def bat_entries(self) -> int:
-        """How many BAT entries the disk needs, including those of bitmap blocks; zero if unknown."""
+        """How many BAT entries the disk needs, including the entries of bitmap blocks; zero if unknown."""
         ratio = self.chunk_ratio
         if not ratio or not self.size:
             return 0
@@ -100,7 +102,10 @@ def _subformat(flags: int) -> str:
 
 
 def parent_locator(item: bytes) -> Iterator[tuple[str, str]]:
-    """Keys and values of the parent locator (2.6.2.6), in UTF-16LE: count u16@18, entries of 12 bytes @20."""
+    """Yield the keys and values of a parent locator (2.6.2.6), which are stored in UTF-16LE.
+
+    The locator has its number of entries u16@18, and entries of 12 bytes from byte 20 on.
+    """
     if len(item) < 20:
         return
     count = min(unpack_from("<H", item, 18)[0], MAX_LOCATOR_ENTRIES)

@@ -1,7 +1,7 @@
-"""Parses the tables of a VHDX: header, region table, metadata table. Checks whether they are intact.
+"""Parses the header, the region table and the metadata table of a VHDX, and checks whether they are intact.
 
-Source: Microsoft, [MS-VHDX], sections 2.2.2 (headers), 2.2.3 (region table), 2.6.1 (metadata table).
-The module `inspector` lists the fields.
+Source: Microsoft, [MS-VHDX], sections 2.2.2 (headers), 2.2.3 (region table), 2.6.1 (metadata table). The
+module `inspector` lists the fields.
 """
 
 from collections import Counter
@@ -18,12 +18,12 @@ KIB = 1024
 MIB = 1024 * 1024
 
 HEADER_BYTES = 4 * KIB
-#: The bytes of the region table, and of the metadata table.
+#: The length in bytes of the region table, and of the metadata table.
 TABLE_BYTES = 64 * KIB
 #: The region table and the metadata table have at most this many entries each (2.2.3.1, 2.6.1.1).
 MAX_ENTRIES = 2047
 
-#: The flag of a metadata item that readers must know.
+#: The flag of a metadata item that readers must support.
 REQUIRED_ITEM = 4
 
 
@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
-        """The header, or `None` if it is not intact."""
+        """Return the header in `raw`, or `None` if the header is not intact."""
         if not _intact(raw, b"head", HEADER_BYTES):
             return None
         log_version, version, log_length, log_offset = unpack_from("<HHIQ", raw, 64)
@@ -49,10 +49,10 @@ class Header(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of the region table or the metadata table, in bytes.
+    """An entry of the region table or the metadata table. It describes a region or a metadata item.
 
-    In the region table, the offset counts from the start of the file; in the metadata table, it counts from
-    the start of the metadata region.
+    `offset` and `length` are in bytes. The offset of a region counts from the start of the file, the offset
+    of a metadata item from the start of the metadata region.
     """
 
     guid: str
@@ -62,17 +62,17 @@ class Entry(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset of the first byte after what the entry describes."""
+        """The offset of the first byte after the region or item."""
         return self.offset + self.length
 
 
 def is_region_table(table: bytes) -> bool:
-    """Whether `table` is an intact region table."""
+    """Return whether `table` is an intact region table."""
     return _intact(table, b"regi", TABLE_BYTES)
 
 
 def region_entries(table: bytes) -> list[Entry]:
-    """The entries of an intact region table.
+    """Return the entries of an intact region table.
 
     Raises:
         ImageFormatError: The table states more entries than the format allows.
@@ -84,13 +84,13 @@ def region_entries(table: bytes) -> list[Entry]:
 
 
 def metadata_entries(table: bytes) -> list[Entry]:
-    """The entries of a metadata table.
+    """Return the entries of a metadata table.
 
     Raises:
         ImageFormatError: `table` is not a metadata table, or states more entries than the format allows.
     """
     if len(table) < TABLE_BYTES or not table.startswith(b"metadata"):
-        raise ImageFormatError("the VHDX metadata region holds no metadata table")
+        raise ImageFormatError("the VHDX metadata region does not begin with a metadata table")
     count = unpack_from("<H", table, 10)[0]
     if count > MAX_ENTRIES:
         raise ImageFormatError(f"the VHDX metadata table states {count} entries, the limit is {MAX_ENTRIES}")
@@ -101,18 +101,18 @@ def metadata_entries(table: bytes) -> list[Entry]:
 
 
 def repeated(entries: Iterable[Entry]) -> list[str]:
-    """The GUIDs that more than one entry has."""
+    """Return the GUIDs that occur in more than one entry."""
     return [guid for guid, times in Counter(entry.guid for entry in entries).items() if times > 1]
 
 
 def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
-    """The table entry at `at`; `place` is the struct format of the offset and length that follow the GUID."""
+    """Return the table entry at `at`. `place` is the struct format of offset and length, after the GUID."""
     offset, length = unpack_from(place, table, at + 16)
     return Entry(str(UUID(bytes_le=table[at : at + 16])).upper(), offset, length, bool(required))
 
 
 def _intact(structure: bytes, signature: bytes, length: int) -> bool:
-    """Whether a structure is complete, has its signature, and matches the CRC-32C in its bytes 4 to 7."""
+    """Return whether a structure has this length and signature, and matches the CRC-32C at offset 4."""
     if len(structure) != length or not structure.startswith(signature):
         return False
     return bool(crc32c(structure[:4] + bytes(4) + structure[8:]) == int.from_bytes(structure[4:8], "little"))
