@@ -106,8 +106,9 @@ class TestListing:
     def test_page_by_page_none_is_missing_and_none_comes_twice(
         self, look_alikes: str, access: S3Access, recorded: RecordingProxy, page_size: int
     ) -> None:
-        """Each page needs one request, which continues after the last key, whatever characters that key
-        contains.
+        """Each page needs one request, which continues after the last key.
+
+        The last key can contain every character.
         """
         found = pages(ObjectLister(access.client, look_alikes, "", page_size=page_size))
         assert [len(page) for page in found[:-1]] == [page_size] * (len(found) - 1)

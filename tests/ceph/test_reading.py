@@ -225,8 +225,9 @@ class TestVersions:
     def test_below_a_delete_marker_there_is_nothing_and_the_version_before_is_still_there(
         self, put: Put, scan: Callable[..., Report], s3: "S3Client", bucket: str, key: str
     ) -> None:
-        """RGW 16.2 only reports that the key does not exist, even if the delete marker's version is
-        requested.
+        """RGW 16.2 only reports that the key does not exist.
+
+        It does so even if the delete marker's version is requested.
         """
         old = put(qcow2(MIB).to_bytes())
         marker = s3.delete_object(Bucket=bucket, Key=key)["VersionId"]

@@ -30,26 +30,26 @@ from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.synthetic_s3 import SyntheticS3, key_name, synthetic_s3
 
-#: The parts of an audit that Redis keeps after its end.
+#: Redis keys of an audit that remain after its end.
 LASTING = {"", "totals", "objects", "findings"}
-#: Seconds between the sweeps that a test asks for, so that it need not wait for the workers' own.
+#: The interval between the sweeps that a test requests, in seconds. It is shorter than the workers' interval.
 SWEEP_SECONDS = 0.5
 
 
 class NoPublisher:
-    """Refuse to publish: this process publishes no batches."""
+    """A publisher that fails, for a process that must not publish batches."""
 
     def publish(self, entries: Sequence[Entry]) -> None:
-        """Fail."""
+        """Raise an error."""
         raise AssertionError(f"a test published {entries}")
 
 
 @dataclass
 class AuditSite:
-    """A Redis, a synthetic S3, and the settings of every process that uses them.
+    """A Redis, a synthetic S3, and the settings of all processes that use them.
 
-    This process begins audits on the site with a Celery application of its own, so that other tests in this
-    process keep theirs.
+    This process starts audits on the site with its own Celery application, so that other tests in this
+    process are not affected.
     """
 
     settings: Settings
@@ -66,11 +66,11 @@ class AuditSite:
         self.work = AuditWork(self.services, ScanWork(self.services), NoPublisher(), self._publish_page)
 
     def worker(self, *, concurrency: int = 2) -> AbstractContextManager["Popen[bytes]"]:
-        """A worker that is ready to take work."""
+        """Start a worker, and wait until it accepts work."""
         return commands.worker(self.env, self.log, concurrency=concurrency)
 
     def begin(self, bucket: str, **spec: object) -> str:
-        """Begin an audit, and return its id."""
+        """Start an audit, and return its id."""
         return self.work.begin(AuditSpec.model_validate({"bucket": bucket, **spec}))
 
     def audit(self, audit_id: str) -> Audit:
@@ -80,19 +80,19 @@ class AuditSite:
         return audit
 
     def sweep(self) -> None:
-        """Ask for a sweep, as workers do every ten seconds."""
+        """Request a sweep, as workers do every ten seconds."""
         self.celery.send_task("keyhole.sweep", queue=HOUSEKEEPING)
 
     def waiting(self, queue: str) -> int:
-        """How many messages wait in a queue."""
+        """The number of messages in a queue."""
         return int(self.redis.llen(f"keyhole:broker:{queue}"))
 
     def in_hand(self) -> int:
-        """How many messages are delivered but not acknowledged."""
+        """The number of messages that are delivered but not acknowledged."""
         return int(self.redis.hlen("keyhole:broker:unacked"))
 
     def ended(self, audit_id: str, *, sweeping: bool = False) -> Audit:
-        """Wait until an audit has ended. Fail if it makes no progress for long."""
+        """Wait until an audit has ended. Fail if it makes no progress for a long time."""
         if sweeping:
             self.sweeping_until(audit_id, lambda: self.audit(audit_id).state.ended)
         else:
@@ -100,7 +100,7 @@ class AuditSite:
         return self.audit(audit_id)
 
     def sweeping_until(self, audit_id: str, condition: Callable[[], Any]) -> None:
-        """Wait until a condition holds. Ask for a sweep twice a second meanwhile."""
+        """Wait until a condition holds, and request a sweep twice a second meanwhile."""
         swept = 0.0
 
         def met() -> Any:
@@ -113,7 +113,7 @@ class AuditSite:
         self.until(audit_id, met)
 
     def until(self, audit_id: str, condition: Callable[[], Any]) -> None:
-        """Wait until a condition holds. Fail if the audit makes no progress for long."""
+        """Wait until a condition holds. Fail if the audit makes no progress for a long time."""
         while not condition():
             before = self.audit(audit_id)
 
@@ -128,7 +128,7 @@ class AuditSite:
                 ) from error
 
     def announced(self, audit_id: str) -> Counter[str]:
-        """How often an audit's jobs announced a verdict on each key."""
+        """The number of verdicts on each key in the stream that belong to the audit."""
         announced: Counter[str] = Counter()
         for _, fields in self.redis.xrange(keys.VERDICTS):
             if fields[b"job"].startswith(f"{audit_id}-".encode()):
@@ -136,7 +136,7 @@ class AuditSite:
         return announced
 
     def rows(self, audit_id: str) -> Counter[str]:
-        """How often each object is in the audit with this id."""
+        """The number of rows for each object in the audit."""
         return Counter(row.object_id for row in self.audits.rows(audit_id))
 
     def verdicts(self, bucket: str, names: Sequence[str]) -> Mapping[str, Status | None]:
@@ -145,7 +145,7 @@ class AuditSite:
         return {name: report.status if report else None for name, report in zip(names, reports, strict=True)}
 
     def left_over(self, audit_id: str) -> set[str]:
-        """An audit's Redis keys, except those that stay after its end."""
+        """An audit's Redis keys, except those that remain after its end."""
         whole = keys.audit(audit_id)
         found = {name.decode() for name in self.redis.scan_iter(match=f"{whole}*", count=1000)}
         return {name for name in found if name.removeprefix(whole).removeprefix(":") not in LASTING}
@@ -155,12 +155,15 @@ class AuditSite:
 
 
 def all_keys(count: int) -> list[str]:
-    """The keys that a bucket was filled with."""
+    """The keys with which a bucket was filled."""
     return [key_name(number) for number in range(count)]
 
 
 def assert_all_scanned_once(site: AuditSite, audit_id: str, names: Collection[str]) -> None:
-    """Assert that every object has one verdict, row and announcement, and that nothing is left over."""
+    """Assert that every object has one verdict, one row and one entry in the stream.
+
+    No other key of the audit is left in Redis.
+    """
     audit = site.audit(audit_id)
     totals, bucket = audit.totals, audit.spec.bucket
     assert audit.state.value == "done", audit
@@ -177,13 +180,13 @@ def assert_all_scanned_once(site: AuditSite, audit_id: str, names: Collection[st
 
 @contextmanager
 def audit_site(folder: Path, s3: SyntheticS3, **settings: object) -> Iterator[AuditSite]:
-    """A site with an empty Valkey of its own, without workers."""
+    """Yield a site with its own, empty Valkey and no workers."""
     with ValkeyServer(port=free_port()) as valkey:
         yield make_site(folder, valkey.connection_url, s3, **settings)
 
 
 def make_site(folder: Path, redis_url: str, s3: SyntheticS3, **settings: object) -> AuditSite:
-    """A site on a Valkey that already runs."""
+    """Return a site on a Valkey that already runs."""
     values = {"redis_url": redis_url, "s3_endpoint_url": s3.url, **settings}
     env = commands.environment(
         **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()}, **commands.S3_CREDENTIALS
@@ -193,6 +196,6 @@ def make_site(folder: Path, redis_url: str, s3: SyntheticS3, **settings: object)
 
 @contextmanager
 def synthetic_site(folder: Path, **settings: object) -> Iterator[AuditSite]:
-    """A site with a synthetic S3 of its own."""
+    """Yield a site with its own synthetic S3."""
     with synthetic_s3() as s3, audit_site(folder, s3, **settings) as site:
         yield site

@@ -1,4 +1,4 @@
-"""Runs the command `keyhole` as a person or a service manager does: as a process of its own."""
+"""Runs the command `keyhole` in its own process, as a person or a service manager does."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 KEYHOLE = (sys.executable, "-m", "keyhole")
-#: Seconds that any step may take before a test fails. The demo has taken 60 on a busy machine.
+#: The timeout of each step in seconds. The demo has taken 60 seconds on a busy machine.
 PATIENCE = 240.0
 POLL_SECONDS = 0.02
 
@@ -24,16 +24,19 @@ S3_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-#: The line that a worker logs when it is ready to take work.
+#: The line that a worker logs when it accepts work.
 READY = b" ready."
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment, with its settings of Keyhole, AWS and colours replaced by these."""
+    """Return this process's environment with these variables.
+
+    Its own variables for Keyhole, AWS and colours are removed.
+    """
     foreign = re.compile(r"(KEYHOLE|AWS|REMAP)_|(NO_COLOR|FORCE_COLOR|COLUMNS|TERM)$")
     kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    # No client asks the network for credentials.
+    # boto3 and obstore must not ask the network for credentials.
     nowhere |= {"AWS_EC2_METADATA_DISABLED": "true"}
     return kept | nowhere | {name: str(value) for name, value in settings.items()}
 
@@ -45,7 +48,7 @@ def keyhole(
     cwd: Path | None = None,
     timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end."""
+    """Run a command, and wait until it ends."""
     return subprocess.run(
         [*KEYHOLE, *arguments],
         env=env,
@@ -58,7 +61,7 @@ def keyhole(
 
 
 def python(code: str, *, env: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a program that uses Keyhole to its end."""
+    """Run a Python program that uses Keyhole, and wait until it ends."""
     return subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, timeout=PATIENCE, check=False
     )
@@ -72,7 +75,10 @@ def started(
     program: Sequence[str] = KEYHOLE,
     **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command in a session of its own, its output in a file. At the end, kill what is left of it."""
+    """Start a command in its own session, with its output in a file.
+
+    At the end, kill its remaining processes.
+    """
     with log.open("ab") as output:
         settings: dict[str, Any] = {"stdout": output, "stderr": output, "start_new_session": True} | options
         process: subprocess.Popen[bytes] = subprocess.Popen(
@@ -93,7 +99,7 @@ def started(
 def worker(
     env: Mapping[str, str], log: Path, *, concurrency: int = 1, program: Sequence[str] = KEYHOLE
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that is ready to take work."""
+    """Start a worker, and wait until it accepts work."""
     before = log.stat().st_size if log.exists() else 0
     with started("worker", "--concurrency", str(concurrency), env=env, log=log, program=program) as process:
         until(lambda: READY in log.read_bytes()[before:] or process.poll() is not None)
@@ -102,7 +108,7 @@ def worker(
 
 
 def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-    """Wait until a condition is true, and return its value. Fail if that takes too long."""
+    """Wait until a condition is true, and return its value. Fail after the timeout."""
     pause = Event()
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -136,7 +142,7 @@ def command_line(pid: int) -> Sequence[str]:
 
 
 def marked(marker: str) -> list[int]:
-    """The running processes whose environment or command line contains a text."""
+    """The running processes with a text in their environment or command line."""
     return [
         process.pid for process in psutil.process_iter() if any(marker in text for text in _texts(process))
     ]
@@ -145,7 +151,7 @@ def marked(marker: str) -> list[int]:
 def _texts(process: psutil.Process) -> Sequence[str]:
     try:
         return [*process.cmdline(), *(f"{name}={value}" for name, value in process.environ().items())]
-    except psutil.Error:  # It has ended, or belongs to another user.
+    except psutil.Error:  # the process has ended, or belongs to another user
         return []
 
 

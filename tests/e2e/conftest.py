@@ -1,4 +1,4 @@
-"""A running Keyhole: a Valkey, an S3, a worker of real processes, and this process, which submits."""
+"""A running Keyhole: a Valkey, an S3, a worker in its own processes, and this process, which submits jobs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from tests.ports import free_port
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: The broker's hash of messages that are delivered but not acknowledged, and its zset of the delivery times.
+#: The broker's hash of delivered, unacknowledged messages, and its sorted set of their delivery times.
 UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE = "keyhole:broker:unacked", "keyhole:broker:unacked_index"
 
 
 @dataclass
 class Site:
-    """A Redis and an S3, and the settings of every process that uses them."""
+    """A Redis and an S3, and the settings of all processes that use them."""
 
     settings: Settings
     env: dict[str, str]
@@ -53,7 +53,7 @@ class Site:
         return name
 
     def verdicts(self, *entries: Entry, after: str = "0-0") -> dict[str, Report]:
-        """Wait for the verdicts on entries, by key. Fail if that takes too long."""
+        """Wait for the verdicts on entries, and return them by key. Fail after the timeout."""
         found = {}
         silences = 0
         for arrived in await_verdicts(entries, self.store, self.ledger, after):
@@ -65,7 +65,7 @@ class Site:
         return found
 
     def completed(self, *entries: Entry) -> None:
-        """Wait until the work on entries is over, which is a moment after the verdict is announced."""
+        """Wait until the work on entries has ended, which is a moment after the verdict is in the stream."""
         commands.until(lambda: len(self.ledger.done_among([entry.id for entry in entries])) == len(entries))
 
     def tags(self, bucket: str, key: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
     env = commands.environment(
         **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()},
         **commands.S3_CREDENTIALS,
-        # This folder has the heartbeats of this site's workers only.
+        # Only this site's workers write their heartbeats to this folder.
         XDG_RUNTIME_DIR=log.parent,
     )
     s3 = boto3.client(
@@ -105,7 +105,7 @@ def running_site(s3_server: HeldS3, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def site(running_site: Site) -> Site:
-    """A site with a worker. This process submits to it, whatever other tests configured."""
+    """A site with a worker. This process submits to it, even if other tests configured it differently."""
     configure(running_site.settings)
     use_settings(running_site.settings)
     return running_site
@@ -113,7 +113,7 @@ def site(running_site: Site) -> Site:
 
 @pytest.fixture
 def faulty_site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
-    """A site whose workers the test starts and ends."""
+    """A site whose workers the test starts and stops."""
     with ValkeyServer(port=free_port()) as valkey:
         s3_server.hold()
         yield _site(valkey, s3_server, tmp_path / "worker.log")
@@ -122,6 +122,6 @@ def faulty_site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def faulty_worker(faulty_site: Site) -> Iterator[Popen[bytes]]:
-    """A worker with one process, which the test may kill."""
+    """A worker with one process, which the test can kill."""
     with commands.worker(faulty_site.env, faulty_site.log) as process:
         yield process

@@ -1,4 +1,4 @@
-"""Actions of tests on a running site: submit objects, kill a worker's process, publish any message."""
+"""Actions of tests on a running site: submit objects, kill a worker's process, publish messages."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def submit(site: Site, bucket: str, *names: str) -> Entry:
 
 
 def kill_who_scans(process: Popen[bytes]) -> int:
-    """Kill the one process that scans for a worker."""
+    """Kill the only process that scans for a worker."""
     (pid,) = commands.children(process.pid)
     os.kill(pid, signal.SIGKILL)
     return pid

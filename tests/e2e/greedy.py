@@ -1,4 +1,4 @@
-"""Objects that are made to take as much memory or CPU as possible: by default, or if everything is read."""
+"""Objects that are made to need as much memory or CPU time as possible, by default or if all data is read."""
 
 import gzip
 import lzma
@@ -35,11 +35,11 @@ else:
     from backports import zstd
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
-#: More than is decompressed by default, so that a decoder fills the largest window that it may have.
+#: More than is decompressed by default, so that a decoder fills the largest window that is allowed.
 LONG = 70
 #: More than the longest window.
 LONGEST = 140
-#: The number of entries in the longest map that is read: 16 MiB, at 4 bytes each.
+#: The number of entries in the longest map that Keyhole reads: 16 MiB, at 4 bytes each.
 ENTRIES = 4 * MIB
 #: A record of a pax header that no reader uses.
 RECORD = b"30 SCHILY.xattr.user.a=aaaaaa\n"
@@ -51,13 +51,13 @@ def _plain(data: bytes) -> Image:
 
 
 def _repeated(compress: Callable[[bytes], bytes], flush: Callable[[], bytes], length: int) -> bytes:
-    """This many MiB, compressed."""
+    """This many MiB of a repeated text, compressed."""
     piece = noise(5, MIB // 16) * 16
     return b"".join(compress(piece) for _ in range(length)) + flush()
 
 
 def _places(code: str, count: int, start: int = 0, step: int = 1) -> "array[int]":
-    """The places of as many blocks as a map has, in random order."""
+    """The offsets of as many blocks as a map has, in random order."""
     places = array(code, range(start, start + step * count, step))
     Random(7).shuffle(places)  # noqa: S311 - the same in every run
     return places
@@ -69,7 +69,7 @@ def _big_endian(numbers: "array[int]") -> bytes:
 
 
 def _full_vdi() -> Image:
-    count = ENTRIES - 256  # The sizes must fit into their fields.
+    count = ENTRIES - 256  # the sizes must fit into their fields
     empty = vdi(count * MIB)
     header = bytearray(empty.read(0, 512))
     map_at, data_at = struct.unpack_from("<II", header, 0x154)
@@ -107,7 +107,7 @@ def _full_qcow2() -> Image:
 
 
 def _small_clusters() -> Image:
-    """A qcow2 of the smallest clusters, with the longest possible L1 table and refcount table."""
+    """A qcow2 with the smallest clusters and the longest allowed L1 table and refcount table."""
     header = bytearray(qcow2(64 * MIB, cluster_bits=9).read(0, 512))
     entries = ENTRIES // 2
     struct.pack_into(">QIIQQI", header, 24, entries * 32768, 0, entries, MIB, 64 * MIB, 8 * entries // 512)
@@ -118,7 +118,7 @@ def _small_clusters() -> Image:
 
 
 def _full_vmdk() -> Image:
-    """A VMDK whose two directories map the same grains, each in an order of its own."""
+    """A VMDK whose two directories map the same grains, each in another order."""
     empty, tables, grains = vmdk_sparse(128 * GIB), 4096, 512
     *directories, first = struct.unpack_from("<QQQ", empty.read(0, 512), 48)
     pieces = [(0, empty.read(0, directories[0] * 512))]

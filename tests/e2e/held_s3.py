@@ -1,7 +1,7 @@
-"""moto's server under a test's control: it records reads of objects and writes of tags, and holds back some.
+"""moto's server under a test's control. It records reads and writes of tags, and can delay answers.
 
-A GET of a key that begins with `held/` is answered when the test says so. Until then the process that asked
-is in the middle of a scan, where a test can kill it, stop it, or look at it. A test can also do something
+A GET of a key that begins with `held/` gets no answer until the test allows it. Until then the process that
+sent it is in the middle of a scan, and the test can kill, stop or inspect that process. A test can also act
 before and after each write of tags, or refuse the write.
 """
 
@@ -15,12 +15,13 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-#: A GET that no test releases is answered after this many seconds: no thread outlives its test for long.
+#: A GET that no test releases gets its answer after this many seconds, so that no thread outlives its test
+#: for long.
 LONGEST_HOLD = 60.0
 
 
 class HeldS3:
-    """A WSGI application around moto's."""
+    """A WSGI application that records and delays requests. moto answers them."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -56,30 +57,30 @@ class HeldS3:
         return answer
 
     def reset(self) -> None:
-        """Do nothing before and after writes of tags, and refuse none."""
+        """Remove the actions before and after writes of tags, and refuse no write."""
         self.refuses_tags: Callable[[str], bool] = lambda _: False
         self.before_tag_write: Callable[[str], object] = lambda _: None
         self.after_tag_write: Callable[[str], object] = lambda _: None
 
     def hold(self) -> None:
-        """Hold back from now on, and forget earlier requests."""
+        """Delay answers from now on, and forget earlier requests."""
         self._released.clear()
         while not self._asked.empty():
             self._asked.get()
 
     def await_request(self, timeout: float = 30.0) -> str:
-        """Wait until a client asks for a held key, and return the path."""
+        """Wait until a client requests a held key, and return the path."""
         return self._asked.get(timeout=timeout)
 
     def release(self) -> None:
-        """Answer all requests that are held back, and hold none back until `hold`."""
+        """Answer all delayed requests, and delay none until `hold`."""
         self._released.set()
 
 
 @contextmanager
 def held_s3() -> Iterator[HeldS3]:
-    """Run it in a thread, on a free port of the loopback."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it logs every request
+    """Run the server in a thread, on a free port of the loopback interface."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
     application = HeldS3()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]  # a threaded one has it

@@ -1,6 +1,6 @@
-"""The command `keyhole`, changed so that scans of some objects misbehave; the key says how: `poison/kill-7`.
+"""The command `keyhole`, changed so that scans of some objects fail: the key states how (`poison/kill-7`).
 
-They simulate bugs that an image can trigger: in Python, in a library, in a decoder written in C.
+The changes simulate bugs that an image can trigger in Python, in a library, or in a decoder written in C.
 """
 
 import contextlib
@@ -34,28 +34,28 @@ def spin() -> None:
 
 
 def stick() -> None:
-    """A library loops and does not release the interpreter."""
+    """A library loops without releasing Python's global lock."""
     re.fullmatch("(a|aa)+", "a" * 100 + "b")
 
 
 def hang() -> None:
-    """A scan waits for something that never comes."""
+    """A scan waits for an event that never happens."""
     threading.Event().wait()
 
 
 def take() -> None:
-    """The code trusts a length in the image."""
+    """The code trusts a length in the image, and allocates that much memory."""
     held = []
     while True:
         held.append(b"x" * (1 << 24))
 
 
 def break_out() -> None:
-    """An image takes over the process, tries what it can reach, and reports what it gets."""
+    """An image takes over the process, tries to reach what it should not, and reports the result."""
     got = []
     for action in (
         lambda: Path("/etc/shadow").read_bytes(),
-        lambda: Path("/tmp/stolen").write_text("x"),  # noqa: S108 - it is refused
+        lambda: Path("/tmp/stolen").write_text("x"),  # noqa: S108 - the write is refused
         lambda: subprocess.run(["/bin/sh", "-c", "true"], check=True),
         lambda: os.kill(os.getppid(), 0),
     ):
@@ -82,7 +82,7 @@ def _misbehave(scan: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    # Otherwise the tests would take minutes of CPU time.
+    # With the default limits, the tests would need minutes of CPU time.
     setattr(limits, "CPU_FACTOR", 0.3)  # noqa: B010 - a name of another module, as the next
     setattr(scanning, "scan_s3", _misbehave(scan_s3))  # noqa: B010 - as said
     main()

@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: storms over workers, Valkey and S3, and whether every promise was kept."""
+"""Runs storms of faults against workers, Valkey and S3: `python -m tests.faults`."""
 
 import argparse
 import signal
@@ -9,14 +9,14 @@ from tests.faults.outcome import Plan, say
 from tests.faults.run import run
 from tests.faults.storms import LASTING, OUTAGES, STORMS, named
 
-#: Jobs and seconds of a storm in a soak: light work, so that it may run beside other work.
+#: Jobs and seconds of a storm in a soak test. The load is light, so that other work can run beside it.
 SOAK_JOBS, SOAK_SECONDS = 200, 40.0
-#: The most jobs of an outage: workers can scan this many within the two minutes after it.
+#: The maximum number of jobs of an outage. Workers can scan this many within two minutes after it.
 OUTAGE_JOBS = 1000
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults",
         description="Scan while S3, the workers and Valkey fail, and count what came of every job. "
@@ -39,7 +39,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """The run that a command line asks for.
+    """Return the plan of the run that a command line requests.
 
     Raises:
         ValueError: The command line names a storm that does not exist.
@@ -63,7 +63,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 def main() -> int:
     """Run, and print the outcome."""
     options = parsed()
-    # On SIGTERM it ends all that it started, as on Ctrl-C.
+    # SIGTERM ends all started processes, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

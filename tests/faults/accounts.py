@@ -1,8 +1,8 @@
 """The account of a run: which jobs were accepted, how each ended, and whether verdicts and tags are true.
 
-A job's end is its verdict in the stream or, if no worker will try it again, a dead letter. Every accepted job
-must have exactly one end. A job whose acceptance is uncertain (Redis died during the request) must have one
-at most.
+A job ends with a verdict in the stream or, if no worker will try it again, with a dead letter. Every accepted
+job must end exactly once. If Redis died during the submission, it is uncertain whether the job was accepted,
+and the job must end at most once.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ VARYING = {
     "scanned_at",
     "last_attempt",
 }
-#: The number of examples that are kept of each kind of trouble.
+#: How many examples of each kind of trouble are stored.
 EXAMPLES = 5
 
 
@@ -50,20 +50,20 @@ def _without_varying(report: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Trouble:
-    """Errors found: how many of each kind, and some examples."""
+    """The errors that were found: how many of each kind, and some examples."""
 
     count: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, kind: str, example: str) -> None:
-        """Note a case."""
+        """Record an error."""
         self.count[kind] = self.count.get(kind, 0) + 1
         if self.count[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(example)
 
 
 class Accounts:
-    """Counts the jobs of a run, from one rest to the next."""
+    """Counts the ends of a run's jobs, each time the system is at rest."""
 
     def __init__(self, store: RedisStore, dead_letters: DeadLetters) -> None:
         self._store = store
@@ -71,14 +71,14 @@ class Accounts:
         self._position = store.stream_position()
         self._verdicts: Counter[str] = Counter()
         self._given_up: Counter[str] = Counter()
-        #: The keys of objects whose verdict says that three workers were killed while scanning them.
+        #: Keys of objects whose verdict states that their scans killed three workers.
         self.poisoned: set[str] = set()
         #: The report of an undisturbed run on each image, by the image's ETag.
         self.expected: dict[str, dict[str, Any]] = {}
         self.trouble = Trouble()
 
     def undisturbed(self) -> None:
-        """Take the verdicts that have arrived as the expected ones, which all later ones must equal."""
+        """Use the verdicts that have arrived as the expected ones. Later verdicts must be equal."""
         for verdict in self._arrived():
             self._verdicts[verdict.job_id] += 1
             if verdict.report.etag is not None:
@@ -90,10 +90,10 @@ class Accounts:
     def settle(
         self, accepted: Iterable[ScanJob], uncertain: Iterable[ScanJob], stored: Mapping[int, Stored]
     ) -> Counter[str]:
-        """Check the ends of jobs that have come to rest; `stored` is the current state of the objects.
+        """Check the ends of jobs; `stored` is the current state of the objects.
 
         Returns:
-            How many jobs had which end.
+            The number of jobs with each kind of end.
         """
         ends: Counter[str] = Counter()
         by_key = {key_of(number): one for number, one in stored.items()}
@@ -108,12 +108,12 @@ class Accounts:
         return ends
 
     def tags_are_true(self, stored: Mapping[int, Stored]) -> None:
-        """Check that no tag that Keyhole wrote says `safe` about bytes that are not."""
+        """Check that no tag from Keyhole says `safe` about an object with unsafe content."""
         for number, one in stored.items():
             self._tag_is_true(key_of(number), one)
 
     def agree(self, stored: Mapping[int, Stored]) -> None:
-        """Check that object, record and tags agree, after each object was scanned in its current state."""
+        """Check that object, record and tags agree. Each object was scanned in its current state."""
         for number, one in stored.items():
             key, stock = key_of(number), stocks()[one.stock]
             report = self._store.get(BUCKET, key)
@@ -130,7 +130,7 @@ class Accounts:
 
     @property
     def dead(self) -> int:
-        """How many jobs are dead letters."""
+        """The number of jobs that are dead letters."""
         return len(self._given_up)
 
     def _arrived(self) -> Iterator[Verdict]:
@@ -148,7 +148,7 @@ class Accounts:
             self.trouble.note("doubled", f"job {verdict.job_id}, {verdict.report.key}: a second verdict")
 
     def _judged(self, verdict: Verdict, stored: Stored | None) -> str:
-        """The kind of end that a verdict is. Notes what is wrong with the verdict."""
+        """Return the kind of end of a verdict, and record errors in the verdict."""
         report = verdict.report
         about = f"job {verdict.job_id}, {report.key}: {report.status} {' '.join(report.reasons)}"
         if report.status is Status.FAILED:
@@ -159,7 +159,7 @@ class Accounts:
                 self.poisoned.add(str(report.key))
             return kind
         if report.reasons == ("access_denied",) and stored is not None and stored.denied:
-            # S3 said this about this object.
+            # S3 denied a read of this object.
             return "denied"
         differing = self._differing(report)
         if differing:
@@ -168,7 +168,7 @@ class Accounts:
         return "verdict"
 
     def _differing(self, report: Report) -> list[str]:
-        """The differences of a report from an undisturbed run on the same bytes."""
+        """Return the fields in which a report differs from the undisturbed run's report on the same bytes."""
         expected = self.expected.get(_etag(report), {})
         found = facts(report)
         return [name for name in found if name not in expected or found[name] != expected[name]]
@@ -193,7 +193,7 @@ class Accounts:
             self.trouble.note("lost", f"job {job.id}, {job.key}")
 
     def _tag_is_true(self, key: str, stored: Stored) -> None:
-        """Check only the tags that Keyhole wrote: forged ones stay until the object is scanned."""
+        """Check only tags that Keyhole wrote, because forged tags stay until the object is scanned."""
         said = {name: value for name, value in stored.tags.items() if is_own(name)}
         stock = stocks()[stored.stock]
         if stored.forged or said.get(STATUS) != Status.SAFE:

@@ -1,4 +1,4 @@
-"""Workers and their Valkey, run as by a service manager: what a storm kills is started again."""
+"""Workers and their Valkey. As a service manager does, the fleet restarts what a storm kills."""
 
 import os
 import signal
@@ -18,17 +18,18 @@ from tests.servers.rabbitmq import RabbitMQ
 
 #: Seconds between two checks of the workers.
 LOOK_SECONDS = 0.5
-#: Seconds until a worker that ended by itself is started again; it may end again for the same reason.
+#: Seconds to wait before restarting a worker that ended without a strike. It can fail again for the same
+#: reason.
 RESTART_SECONDS = 2.0
-#: Seconds for which a process is frozen: longer than a heartbeat interval, and sometimes longer than the
-#: silence after which a holder is taken for lost.
+#: How long a process is frozen, in seconds: longer than a heartbeat interval, and sometimes longer than the
+#: time after which a silent worker is considered lost.
 FROZEN_SECONDS = (2.0, 40.0)
-#: Seconds for which Valkey is frozen, and for which it is away.
+#: How long Valkey is frozen, and how long it is stopped, in seconds.
 FROZEN_VALKEY_SECONDS, AWAY_SECONDS = (2.0, 20.0), (0.0, 3.0)
 
 
 class Fleet:
-    """Some workers. A worker that ends is started again, until `close`."""
+    """Some workers. Until `close`, the fleet restarts each worker that ends."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Fleet:
 
     @property
     def pids(self) -> list[int]:
-        """The main processes of the workers that run."""
+        """The main processes of the running workers."""
         with self._lock:
             return [worker.pid for worker in self._workers if worker is not None and worker.poll() is None]
 
@@ -68,7 +69,7 @@ class Fleet:
         return sorted(self._folder.glob("worker-*.log"))
 
     def start(self) -> None:
-        """Start all workers and wait until they take work."""
+        """Start all workers, and wait until they accept work."""
         for number in range(len(self._workers)):
             self._start(number)
         self._thread.start()
@@ -85,7 +86,7 @@ class Fleet:
                 _end(worker)
 
     def strike(self, strike: Strike, random: Random, over: Event) -> None:
-        """Strike once. A frozen process continues after a while, or at once when the storm is over."""
+        """Do one strike. A frozen process continues after some seconds, or at once if the storm ends."""
         match strike:
             case Strike.KILL_CHILD:
                 self._send(signal.SIGKILL, self._some_child(random))
@@ -166,7 +167,7 @@ class Fleet:
 
 
 def _end(worker: "subprocess.Popen[bytes]") -> None:
-    """End a worker and its remaining children, which are in its session even if it was killed."""
+    """End a worker and its children. They stay in the worker's session even if the worker was killed."""
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -184,7 +185,7 @@ def fleet(
     workers: int,
     processes: int,
 ) -> Iterator[Fleet]:
-    """Run workers that are ready to take work."""
+    """Run workers that are ready to accept work."""
     running = Fleet(env, folder, valkey, rabbitmq, workers=workers, processes=processes)
     try:
         running.start()

@@ -1,4 +1,4 @@
-"""Memory, descriptors and connections of the workers and of Valkey, read whenever the system is at rest."""
+"""Memory, descriptors and connections of the workers and of Valkey, read when the system is at rest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tests.faults.valkey import Valkey
 
 @dataclass(frozen=True)
 class Reading:
-    """The sums over all processes of the workers, and Valkey's own numbers. Memory is in MiB."""
+    """Sums over all processes of the workers, and Valkey's connections. Memory is in MiB."""
 
     processes: frozenset[int]
     memory: float
@@ -25,7 +25,7 @@ class Reading:
 
 
 class Gauges:
-    """Takes readings, and compares the first with the last."""
+    """Takes readings, and compares the last readings with the first."""
 
     def __init__(self, workers: Fleet, valkey: Valkey) -> None:
         self._fleet = workers
@@ -33,7 +33,7 @@ class Gauges:
         self._readings: list[Reading] = []
 
     def read(self) -> None:
-        """Take one reading. A process that ends meanwhile is left out."""
+        """Take one reading. It omits processes that end meanwhile."""
         found: dict[int, tuple[float, int, int]] = {}
         for pid in self._fleet.pids:
             try:
@@ -59,7 +59,7 @@ class Gauges:
         )
 
     def summary(self) -> Mapping[str, Any]:
-        """Medians of the first and the last quarter, the maximum, and how many processes lived throughout."""
+        """Medians of the first and last quarter, the maximum, and the number of long-lived processes."""
         readings = self._readings
         if not readings:
             return {}

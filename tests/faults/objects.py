@@ -1,4 +1,4 @@
-"""The images of the storms: small, quick to scan, of every kind of verdict, each with its own ETag."""
+"""The images of the storms: small, quick to scan, with every kind of verdict, each with another ETag."""
 
 from functools import cache
 from hashlib import md5
@@ -8,14 +8,15 @@ from keyhole.builders import Image
 from keyhole.demo.samples import MIB, SAMPLES
 
 BUCKET = "storms"
-#: One fault sends an object whole; for longer objects that would cost the server too much.
+#: The maximum size in bytes. One fault sends the whole object, and longer objects would load the server too
+#: much.
 LONGEST = 17 * MIB
-#: These take a tenth of a second of CPU each, which adds nothing to a test of faults.
+#: Samples that are left out: each takes 0.1 s of CPU time, which adds nothing to a test of faults.
 LEFT_OUT = {"uploads/bomb.raw.gz", "images/compute-engine.tar.gz"}
 
 
 class Stock(NamedTuple):
-    """An image, its place in the demo, and its ETag without quotes."""
+    """An image, its number among the demo's samples, and its ETag without quotes."""
 
     name: str
     image: Image
@@ -36,12 +37,12 @@ def stocks() -> tuple[Stock, ...]:
 
 
 def key_of(number: int) -> str:
-    """The key of an object: without a suffix, so that the same bytes have the same verdict under each."""
+    """The key of an object. It has no suffix, so that the key does not affect the verdict."""
     return f"objects/{number:07}"
 
 
 def number_of(key: str) -> int:
-    """The number of an object, from its key."""
+    """The number of an object with this key."""
     return int(key.removeprefix("objects/"))
 
 

@@ -16,15 +16,15 @@ from tests.faults.storms import Storm
 class Plan:
     """The plan of a run.
 
-    `jobs` and `seconds` are for each storm; without `seconds`, a storm is as long as its jobs take.
+    `jobs` and `seconds` are for each storm. Without `seconds`, a storm lasts as long as its jobs.
 
     Args:
-        drains: Wait after each storm until all jobs have ended; otherwise only after the last.
+        drains: Wait after each storm until all jobs have ended; otherwise only after the last storm.
         agrees: Check after each storm whether objects, records and tags agree; otherwise only at the end.
-        hours: Storms are drawn at random for this long; without it, each comes once.
-        logs: Where the workers' logs are kept.
-        settings: Keyhole's settings, where they differ from the defaults.
-        rabbitmq: RabbitMQ is the broker. It is killed and frozen together with Valkey.
+        hours: Draw storms at random for this long. Without it, each storm comes once.
+        logs: The folder for the workers' logs.
+        settings: Settings of Keyhole that differ from the defaults.
+        rabbitmq: Use RabbitMQ as the broker. It is killed and frozen together with Valkey.
     """
 
     seed: int
@@ -43,7 +43,10 @@ class Plan:
 
 @dataclass
 class Told:
-    """The outcome of a storm. Seconds: the storm's, then until the last job's end, then to the last tag."""
+    """The outcome of a storm.
+
+    The times are in seconds: the storm, until the last job ended, until the last tag.
+    """
 
     storm: str
     jobs: int = 0
@@ -60,7 +63,7 @@ class Told:
 
 @dataclass
 class Outcome:
-    """The outcome of a run; the run passed if `trouble` is empty."""
+    """The outcome of a run. The run has passed if `trouble` is empty."""
 
     seed: int
     jobs_per_second: float
@@ -73,7 +76,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether every promise was kept."""
+        """Whether Keyhole kept every promise."""
         return not self.trouble.count
 
     def total(self, name: str) -> Counter[str]:
@@ -96,5 +99,5 @@ def line(told: Told, trouble: Trouble) -> str:
 
 
 def say(text: str) -> None:
-    """Report progress."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A run: an undisturbed beginning, then storm after storm, each followed by healing, rest and the account."""
+"""A run: an undisturbed start, then one storm after the other, each followed by healing, rest and checks."""
 
 import time
 from collections import Counter
@@ -28,27 +28,28 @@ from tests.faults.site import at_rest, drained, site, what_is_left
 from tests.faults.storms import Storm, Strike, Striking
 from tests.faults.valkey import Valkey
 
-#: Jobs for each image in the undisturbed beginning, which sets the pace.
+#: Jobs for each image in the undisturbed start, which measures the workers' rate.
 CALM_ROUNDS = 8
-#: The share of the workers' undisturbed rate at which jobs are submitted in a storm …
+#: Jobs are submitted in a storm at this share of the workers' undisturbed rate …
 PACE = 0.5
-#: … and the most work that all jobs of a storm make, in seconds of undisturbed work.
+#: … and all jobs of a storm need at most this many seconds of undisturbed work.
 BACKLOG_SECONDS = 40.0
-#: How many jobs are submitted at once, and how many go into one message: as events come, and as bulks.
+#: How many jobs are submitted at once, and how many jobs are in one message: few as for events, and many as
+#: for bulks.
 BULKS = ((1, 1), (4, 1), (20, 5), (50, 50))
-#: Seconds after healing within which every job must have ended, and after which the run stops waiting.
+#: Every job must end within this many seconds after healing. Then the run stops waiting.
 DRAIN_SECONDS, LOST_SECONDS = 120.0, 900.0
-#: The exit code of a worker that cannot use S3 when it starts.
+#: The exit code of a worker that cannot reach S3 at its start.
 S3_UNUSABLE = 3
-#: Strikes that kill a process that scans.
+#: Strikes that kill a scanning process.
 KILLS = (Strike.KILL_CHILD, Strike.KILL_WORKER, Strike.STOP_WORKER)
-#: Seconds without work after which the system is at rest.
+#: The system is at rest after this many seconds without work.
 REST_SECONDS = 1.0
 POLL_SECONDS = 0.1
 
 
 def schedule(plan: Plan, rate: float) -> tuple[float, int]:
-    """Return the seconds and the jobs of a storm, given the undisturbed rate in jobs a second."""
+    """Return the seconds and the jobs of a storm, given the undisturbed rate in jobs per second."""
     pace = rate * PACE
     most = min(plan.jobs, int(rate * BACKLOG_SECONDS))
     if plan.seconds is None:
@@ -66,7 +67,7 @@ class Run:
         self._fleet = workers
         self._random = Random(plan.seed)  # noqa: S311 - a seeded choice of faults
         self._accounts = Accounts(services().store, services().dead_letters)
-        # The numbers of the objects that are still to be checked, from `_first` up to `_next`.
+        # The numbers of the objects that still need checking, from `_first` to `_next` exclusive.
         self._first = self._next = 0
         self._decided: set[str] = set()
         self._rate = 0.0
@@ -77,7 +78,7 @@ class Run:
         self.gauges = Gauges(workers, valkey)
 
     def go(self) -> Outcome:
-        """Go through all storms, and return the outcome."""
+        """Run all storms, and return the outcome."""
         self._begin()
         self._first = self._next
         for storm, is_last in self._storms():
@@ -105,7 +106,7 @@ class Run:
         )
 
     def _storms(self) -> Iterator[tuple[Storm, bool]]:
-        """Each storm, and whether it is the last one."""
+        """Yield each storm, and whether it is the last one."""
         storms = self._plan.storms
         if self._plan.hours is None:
             yield from ((storm, number == len(storms)) for number, storm in enumerate(storms, 1))
@@ -115,7 +116,7 @@ class Run:
             yield self._random.choice(storms), False
 
     def _begin(self) -> None:
-        """Scan each image undisturbed, and measure how fast that is."""
+        """Scan each image without faults, and measure the rate."""
         jobs = self._upload(CALM_ROUNDS * len(stocks()))
         one_of_each, others = jobs[: len(stocks())], jobs[len(stocks()) :]
         submit(one_of_each, batch_size=len(stocks()))
@@ -131,7 +132,7 @@ class Run:
         say(f"undisturbed: {len(stocks())} images, {self._rate:.0f} jobs a second")
 
     def _rage(self, storm: Storm) -> Told:
-        """Submit a storm's jobs during the storm."""
+        """Submit a storm's jobs while the storm lasts."""
         plan = self._plan
         told = Told(storm.name)
         seconds, count = schedule(plan, self._rate)
@@ -154,14 +155,15 @@ class Run:
     def _last_until_all_struck(self, storm: Storm, struck: Mapping[str, int]) -> None:
         """Wait until each strike and each fault of a storm has happened, or no work is left for the faults.
 
-        A slow machine makes few requests while the jobs are submitted, and a fast one soon has no jobs left.
+        A slow machine makes few requests while the jobs are submitted, and a fast machine soon has no jobs
+        left.
         """
         until = time.monotonic() + LOST_SECONDS
         while time.monotonic() < until:
             if all(striking.strike in struck for striking in storm.strikes):
                 if not self._s3.missing():
                     return
-                with suppress(redis.RedisError, OperationalError):  # Redis or the broker may be down.
+                with suppress(redis.RedisError, OperationalError):  # Redis or the broker can be down
                     if at_rest():
                         return
             time.sleep(POLL_SECONDS)
@@ -180,7 +182,10 @@ class Run:
         self.gauges.read()
 
     def _agree(self, told: Told) -> None:
-        """Wait for all tags, rescan objects for which S3 would send an event, and check that all agrees."""
+        """Wait for all tags, and check that objects, records and tags agree.
+
+        Objects for which S3 would send an event are scanned again first.
+        """
         told.tagged_seconds = self._rested(at_rest)
         stored = self._stored()
         self._accounts.tags_are_true(stored)
@@ -200,11 +205,11 @@ class Run:
         self._first = self._next
 
     def _stored(self) -> dict[int, Stored]:
-        """The objects that are still to be checked, in their current state."""
+        """The current state of the objects that still need checking."""
         return self._s3.objects(self._first, self._next - self._first)
 
     def _rested(self, is_rest: Callable[[], bool]) -> float:
-        """Wait for rest, and return the seconds until it began."""
+        """Wait until the system is at rest, and return the seconds until then."""
         ended = began = time.monotonic()
         while True:
             now = time.monotonic()
@@ -225,7 +230,7 @@ class Run:
         return [_job(number) for number in range(first, first + count)]
 
     def _submit(self, jobs: Sequence[ScanJob], began: float, seconds: float) -> None:
-        """Submit jobs over this many seconds, in bulks of all sizes."""
+        """Submit jobs, spread over this many seconds, in bulks of all sizes."""
         done = 0
         while done < len(jobs):
             size, batch = self._random.choice(BULKS)
@@ -241,7 +246,7 @@ class Run:
         try:
             submit(bulk, batch_size=batch, queue=self._random.choice((EVENTS, JOBS)))
         except DeliveryUncertainError:
-            pass  # The ledger has them, so they are accepted.
+            pass  # the ledger contains the jobs, so Keyhole accepted them
         except redis.RedisError:
             self._uncertain += bulk
             return
@@ -252,7 +257,7 @@ class Run:
 
     @contextmanager
     def _striking(self, storm: Storm) -> Iterator[Counter[str]]:
-        """Strike for as long as the block runs, and count the strikes; then let everything continue."""
+        """Strike and count the strikes while the block runs. Afterwards let all frozen processes continue."""
         over = Event()
         struck: Counter[str] = Counter()
         threads = [
@@ -263,14 +268,15 @@ class Run:
         try:
             yield struck
         finally:
-            # Also after an interruption: what was killed or frozen must run again, so that it can be ended.
+            # Also after an interruption, killed and frozen processes must run again, so that they can be
+            # stopped.
             over.set()
             for thread in threads:
                 thread.join()
 
     def _strike(self, storm: Storm, striking: Striking, over: Event, struck: Counter[str]) -> None:
         random = Random(f"{self._plan.seed}/{storm.name}/{striking.strike}")  # noqa: S311 - a seeded choice of faults
-        # The first strike comes early, so that each kind comes at least once.
+        # The first strike comes early, so that each kind of strike happens at least once.
         pause = striking.every * random.uniform(0.1, 0.5)
         while not over.wait(pause):
             struck[striking.strike.value] += 1
@@ -279,7 +285,7 @@ class Run:
 
 
 def run(plan: Plan) -> Outcome:
-    """Start all that a run needs, run it, and end all that was started."""
+    """Start all servers and workers of a run, run it, and stop everything."""
     with site(plan) as (s3, valkey, workers):
         return Run(plan, s3, valkey, workers).go()
 

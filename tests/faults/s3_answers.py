@@ -1,4 +1,4 @@
-"""The answers of S3 to requests for an object or its tags, as HTTP; and two ways to answer wrongly."""
+"""S3's answers to requests for an object or its tags, as HTTP, and two kinds of wrong answers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from tests.faults.objects import Stock
 from tests.servers.request import Request
 
-#: The upload time of objects that were never replaced.
+#: The upload time of objects that were not replaced.
 UPLOADED = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CHUNK = 256 * 1024
 S3_XML = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -26,13 +26,13 @@ class Stored:
     tags: dict[str, str] = field(default_factory=dict)
     #: Whether the tags were sent with the upload.
     forged: bool = False
-    #: How often the server denied a read of the object.
+    #: How often the server denied reading the object.
     denied: int = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer; its body is bytes, or the bytes `span` of a stock's image."""
+    """An answer. Its body is bytes, or the bytes `span` of a stock's image."""
 
     status: int
     headers: Mapping[str, str]
@@ -88,7 +88,7 @@ def content(request: Request, stored: Stored, stock: Stock) -> Answer:
 
 
 def elsewhere(answer: Answer) -> Answer:
-    """The answer to another range: one that begins half-way into the one asked for."""
+    """The answer to another range, which begins in the middle of the requested range."""
     if answer.stock is None or answer.status != 206 or len(answer.span) < 2:
         return answer
     span = range(answer.span.start + len(answer.span) // 2, answer.span.stop)
@@ -97,7 +97,7 @@ def elsewhere(answer: Answer) -> Answer:
 
 
 def whole(answer: Answer) -> Answer:
-    """The answer of a server that ignores the range."""
+    """The answer of a server that ignores the requested range."""
     if answer.stock is None or answer.status != 206:
         return answer
     headers = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
@@ -111,7 +111,7 @@ def refusal(status: int, code: str) -> Answer:
 
 
 def tagging(tags: Mapping[str, str]) -> bytes:
-    """A set of tags in the form in which S3 answers it."""
+    """Return a set of tags as XML, as S3 sends it."""
     inner = "".join(
         f"<Tag><Key>{escape(name)}</Key><Value>{escape(value)}</Value></Tag>" for name, value in tags.items()
     )
@@ -119,6 +119,6 @@ def tagging(tags: Mapping[str, str]) -> bytes:
 
 
 def parsed(body: bytes) -> dict[str, str]:
-    """A set of tags in the form in which a client sends it. The client is Keyhole itself."""
-    tags = ET.fromstring(body).iterfind(".//{*}Tag")  # noqa: S314 - as said
+    """Parse a set of tags from XML, as Keyhole sends it."""
+    tags = ET.fromstring(body).iterfind(".//{*}Tag")  # noqa: S314 - Keyhole wrote it
     return {tag.findtext("{*}Key", ""): tag.findtext("{*}Value", "") for tag in tags}

@@ -1,7 +1,7 @@
-"""The faults of an S3 server that a storm consists of, and how often they occur.
+"""The faults of S3 in a storm, and how often they occur.
 
-For every request, a storm's rules are asked in turn. A seed, the storm's name and the number of the request
-within the storm decide whether a rule strikes, so the same storm strikes the same requests again.
+For every request, the server tries the storm's rules in order. A seed, the storm's name and the number of the
+request within the storm decide whether a rule strikes, so a repeated storm strikes the same requests.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ ALL = tuple(Kind)
 
 
 class Fault(StrEnum):
-    """One way to answer wrongly."""
+    """One kind of wrong answer."""
 
     SLOW_DOWN = "slow_down"  # 503 SlowDown
     UNAVAILABLE = "unavailable"  # 503 ServiceUnavailable
@@ -34,19 +34,19 @@ class Fault(StrEnum):
     EXPIRED_TOKEN = "expired_token"  # 400
     SKEWED_CLOCK = "skewed_clock"  # 403 RequestTimeTooSkewed
     ACCESS_DENIED = "access_denied"  # 403
-    RESET = "reset"  # the connection is reset before the answer
-    BROKEN_OFF = "broken_off"  # the connection is reset in the middle of the body
-    TRUNCATED = "truncated"  # the body ends early, and the connection is closed properly
-    STALL = "stall"  # half of the body, then nothing more
-    TRICKLE = "trickle"  # one byte a second
-    WRONG_RANGE = "wrong_range"  # another range than the requested one, and the headers say so
-    RANGE_IGNORED = "range_ignored"  # 200 and the whole object
-    SWAP = "swap"  # the object is replaced before the answer
-    SWAP_AFTER = "swap_after"  # the object is replaced after the answer
-    LOST_ANSWER = "lost_answer"  # the request takes effect, and then the connection is reset
+    RESET = "reset"  # resets the connection before the answer
+    BROKEN_OFF = "broken_off"  # resets the connection in the middle of the body
+    TRUNCATED = "truncated"  # ends the body early, and closes the connection properly
+    STALL = "stall"  # sends half of the body, and then nothing
+    TRICKLE = "trickle"  # sends one byte per second
+    WRONG_RANGE = "wrong_range"  # sends another range than the requested one, with the matching headers
+    RANGE_IGNORED = "range_ignored"  # sends 200 and the whole object
+    SWAP = "swap"  # replaces the object before the answer
+    SWAP_AFTER = "swap_after"  # replaces the object after the answer
+    LOST_ANSWER = "lost_answer"  # executes the request, and then resets the connection
 
 
-#: A refusal in HTTP: status and code.
+#: The HTTP status and the error code of a refusal.
 REFUSALS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.UNAVAILABLE: (503, "ServiceUnavailable"),
@@ -59,7 +59,7 @@ REFUSALS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """How often (0 to 1) a fault strikes requests of these kinds."""
+    """How often a fault strikes requests of these kinds, from 0 to 1."""
 
     fault: Fault
     rate: float
@@ -67,7 +67,7 @@ class Rule:
 
 
 def drawn(rules: Sequence[Rule], seed: str, number: int, kind: Kind) -> Fault | None:
-    """The fault that strikes the storm's request with this number, if one does."""
+    """The fault that strikes the request with this number within the storm, or `None`."""
     if not rules:
         return None
     random = Random(f"{seed}/{number}")  # noqa: S311 - a seeded choice of faults

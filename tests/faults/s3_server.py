@@ -1,11 +1,11 @@
-"""An S3 on the loopback that fails on command, in a process of its own.
+"""An S3 on the loopback interface, in its own process, that fails on command.
 
 It answers the requests that Keyhole makes: GET and HEAD with Range and If-Match, the three requests for an
-object's tags, ListBuckets. Objects have numbers, and each is one of `objects.stocks()`; signatures are not
-checked. It serves some thousand requests a second from memory, where moto's server serves about a hundred: a
-storm should load the workers, not the server.
+object's tags, and ListBuckets. Objects have numbers, and each is one of `objects.stocks()`. The server does
+not check signatures. It serves some thousand requests per second from memory, and moto's server about a
+hundred: a storm should load the workers, not the server.
 
-It ends when its standard input closes, and so with the process that started it.
+It ends when its standard input closes, and therefore when the process that started it ends.
 """
 
 import asyncio
@@ -37,18 +37,18 @@ from tests.faults.s3_answers import (
 from tests.faults.s3_faults import REFUSALS, Fault, Kind, Rule, drawn
 from tests.servers.request import Request
 
-#: A forged tag that came with an upload.
+#: A forged tag that is sent with an upload.
 FORGED = {"keyhole-status": "safe"}
-#: The share of objects that are uploaded with a forgery.
+#: The share of objects that are uploaded with forged tags.
 FORGERIES = 0.2
-#: How often an object is replaced in all. A scan tolerates this many replacements.
+#: The maximum number of replacements of an object. A scan tolerates this many.
 MOST_SWAPS = 2
-#: Length in bytes: a body sent at one byte a second has not ended when the scan's time is over.
+#: The length of a body in bytes. At one byte per second, the scan times out before the body ends.
 LONGEST_TRICKLE = 3600
 
 
 class FaultyS3:
-    """The harness's side of the server: each method is a command to its process, done when it returns."""
+    """The test's side of the server. Each method sends a command and waits until it is done."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -56,28 +56,28 @@ class FaultyS3:
         self.url = f"http://127.0.0.1:{self._answer()}"
 
     def upload(self, first: int, stock: Sequence[int], seed: int) -> None:
-        """Upload objects with the numbers from `first` on, some of them with forged tags."""
+        """Upload objects with the numbers from `first`, some of them with forged tags."""
         self._command("upload", first=first, stock=list(stock), seed=seed)
 
     def storm(self, seed: str, rules: Sequence[Rule]) -> None:
-        """Fail from now on."""
+        """Start failing."""
         self._command("storm", seed=seed, rules=[asdict(rule) for rule in rules])
 
     def missing(self) -> list[str]:
-        """The faults of the storm that have not struck yet."""
+        """The faults of the storm that have not struck."""
         return list(self._command("missing"))
 
     def heal(self) -> Mapping[str, int]:
-        """Answer correctly from now on; return how often each fault struck. Stalled answers stay stalled."""
+        """Answer correctly again; return how often each fault struck. Stalled answers stay stalled."""
         return Counter(self._command("heal"))
 
     def objects(self, first: int, count: int) -> dict[int, Stored]:
-        """Objects by their numbers, in their current state."""
+        """The current state of objects, by number."""
         found = self._command("objects", first=first, count=count)
         return {int(number): Stored(**stored) for number, stored in found.items()}
 
     def delete(self, first: int, count: int) -> None:
-        """Forget objects."""
+        """Delete objects."""
         self._command("delete", first=first, count=count)
 
     def _command(self, name: str, **arguments: object) -> Any:
@@ -96,7 +96,7 @@ class FaultyS3:
 
 @contextmanager
 def faulty_s3() -> Iterator[FaultyS3]:
-    """Run it on a free port of the loopback."""
+    """Run the server on a free port of the loopback interface."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.s3_server"],
         stdin=subprocess.PIPE,
@@ -114,7 +114,7 @@ def faulty_s3() -> Iterator[FaultyS3]:
 
 
 class Server:
-    """The stored objects, and how requests for them are answered."""
+    """The stored objects, and the answers to requests."""
 
     def __init__(self) -> None:
         self.stocks = stocks()
@@ -156,10 +156,10 @@ class Server:
     # Requests
 
     def fault(self, kind: Kind) -> Fault | None:
-        """The fault of the next request, which is of this kind.
+        """Return the fault of the next request of this kind.
 
-        If no rule strikes a request, it gets a fault that has not struck yet, so that each fault of a storm
-        strikes even if there are few requests.
+        If no rule strikes the request, the fault is one that has not struck yet, so that each fault of a
+        storm strikes even if there are few requests.
         """
         self.number += 1
         fault = drawn(self.rules, self.seed, self.number, kind)
@@ -169,14 +169,14 @@ class Server:
         return fault
 
     def find(self, request: Request) -> Stored | None:
-        """The object that a request is about."""
+        """Return the object in the request's path."""
         try:
             return self.stored.get(number_of(request.key))
         except ValueError:
             return None
 
     def swap(self, request: Request) -> bool:
-        """Replace the object that a request is about. Its new tags are none, or forged ones."""
+        """Replace the object in the request's path. The new object has no tags or forged tags."""
         stored = self.find(request)
         if stored is None or stored.swaps >= MOST_SWAPS:
             return False
@@ -188,7 +188,7 @@ class Server:
         return True
 
     def answer(self, request: Request, kind: Kind, body: bytes) -> "Answer":
-        """S3's answer to a request, after doing what the request asks."""
+        """Execute a request, and return S3's answer."""
         if kind is Kind.OTHER:
             text = f"<ListAllMyBucketsResult {S3_XML}><Buckets/></ListAllMyBucketsResult>"
             return Answer(200, {"Content-Type": "application/xml"}, text.encode())
@@ -214,7 +214,7 @@ def kind_of(request: Request) -> Kind:
 
 
 class Connection(asyncio.Protocol):
-    """A client, one request after the other."""
+    """A client's connection. Its requests are answered one after the other."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -277,7 +277,7 @@ class Connection(asyncio.Protocol):
             length //= 2
         for piece in answer.pieces(length):
             if self._transport.is_closing():
-                return  # the client has read enough
+                return  # the client has read as much as it wanted
             self._transport.write(piece)
         if fault is Fault.BROKEN_OFF:
             self._reset()
@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve, and execute the commands on standard input, until it ends."""
+    """Answer requests, and execute the commands from standard input, until the input ends."""
     server = Server()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=512)

@@ -1,4 +1,4 @@
-"""All that a run needs (S3, Valkey, workers, and this process, which submits), and whether it is at rest."""
+"""The parts of a run (S3, Valkey, workers, and this process, which submits), and whether they are at rest."""
 
 import logging
 import tempfile
@@ -54,16 +54,16 @@ def site(plan: Plan) -> Iterator[tuple[FaultyS3, Valkey, Fleet]]:
 
 
 def drained() -> bool:
-    """Whether every job has ended: nothing is open or queued.
+    """Whether every job has ended, so that no job is open or queued.
 
-    Messages that a killed worker did not acknowledge may remain for half an hour. Their redelivery then does
-    nothing.
+    Messages that a killed worker did not acknowledge can remain for half an hour. Their redelivery then
+    changes nothing.
     """
     return not services().ledger.count() and not any(queue_length(app, queue) for queue in QUEUES)
 
 
 def at_rest() -> bool:
-    """Whether every job has ended, and no tags are owed or still to be checked again."""
+    """Whether every job has ended, and no tags must still be written or checked again."""
     found = services().redis
     return drained() and not found.zcard(keys.TAGS_HELD) and not found.zcard(keys.TAGS_OWED)
 

@@ -1,4 +1,4 @@
-"""The storms: which faults of S3, of workers and of Valkey come together, and how often."""
+"""The storms: which faults of S3, of workers and of Valkey occur together, and how often."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from tests.faults.s3_faults import ALL, READS, TAGGING, Fault, Kind, Rule
 class Strike(StrEnum):
     """An event that hits a process."""
 
-    KILL_CHILD = "kill_child"  # SIGKILL to a process that scans
-    KILL_WORKER = "kill_worker"  # SIGKILL to a worker; it is started again
-    STOP_WORKER = "stop_worker"  # SIGTERM to a worker; it is started again
-    FREEZE_CHILD = "freeze_child"  # SIGSTOP to a process that scans, and SIGCONT seconds later
-    FREEZE_WORKER = "freeze_worker"  # the same to a worker's main process
-    KILL_VALKEY = "kill_valkey"  # SIGKILL; it is started again
-    CUT_AOF = "cut_aof"  # SIGKILL; the end of its append-only file is lost; it is started again
-    FREEZE_VALKEY = "freeze_valkey"  # SIGSTOP, and SIGCONT seconds later
+    KILL_CHILD = "kill_child"  # SIGKILL to a scanning process
+    KILL_WORKER = "kill_worker"  # SIGKILL to a worker, which is restarted
+    STOP_WORKER = "stop_worker"  # SIGTERM to a worker, which is restarted
+    FREEZE_CHILD = "freeze_child"  # SIGSTOP to a scanning process, and SIGCONT some seconds later
+    FREEZE_WORKER = "freeze_worker"  # SIGSTOP and SIGCONT to a worker's main process
+    KILL_VALKEY = "kill_valkey"  # SIGKILL to Valkey, which is restarted
+    CUT_AOF = "cut_aof"  # SIGKILL to Valkey, which is restarted without the end of its append-only file
+    FREEZE_VALKEY = "freeze_valkey"  # SIGSTOP to Valkey, and SIGCONT some seconds later
 
 
 @dataclass(frozen=True)
 class Striking:
-    """A strike, and the average seconds between two of them."""
+    """A strike, and its average interval in seconds."""
 
     strike: Strike
     every: float
@@ -45,7 +45,7 @@ def _strike(strike: Strike, every: float) -> Storm:
     return Storm(strike.value, strikes=(Striking(strike, every),))
 
 
-#: One storm for each fault, and storms for what only happens with two faults at once.
+#: One storm for each fault, and storms for errors that need two faults at once.
 STORMS: tuple[Storm, ...] = (
     _of(Fault.SLOW_DOWN, 1.0),
     _of(Fault.UNAVAILABLE, 0.7),
@@ -106,7 +106,7 @@ STORMS: tuple[Storm, ...] = (
     ),
 )
 
-#: Storms in which S3 cannot be used at all. As long as one lasts, no verdict is possible.
+#: Storms in which S3 cannot be used. While such a storm lasts, no verdict is possible.
 OUTAGES: tuple[Storm, ...] = tuple(
     replace(_of(fault, 1.0, kinds), name=f"outage: {fault.value}")
     for fault, kinds in (
@@ -129,12 +129,12 @@ LASTING = frozenset(
 
 
 def squalls(count: int, *, rate: float, every: float) -> list[Storm]:
-    """All storms combined into a few, with each fault so rare that work continues.
+    """Combine all storms into a few, with each fault so rare that work continues.
 
     Args:
         count: The number of combined storms.
-        rate: The share of requests that S3's faults strike in total; each fault has an equal part of it.
-        every: Average seconds from one strike of a kind to the next.
+        rate: The share of requests that S3's faults strike in total. Each fault has an equal part of it.
+        every: The average interval between two strikes of a kind, in seconds.
     """
     return [_together(f"squall {number + 1}", STORMS[number::count], rate, every) for number in range(count)]
 
@@ -150,7 +150,7 @@ def _together(name: str, storms: Sequence[Storm], rate: float, every: float) -> 
 
 
 def named(storms: Iterable[Storm], names: Iterable[str]) -> list[Storm]:
-    """The storms with these names, or all.
+    """Return the storms with these names, or all storms.
 
     Raises:
         ValueError: No storm has one of the names.

@@ -1,4 +1,4 @@
-"""The account finds errors: a job without an end or with two, a wrong verdict, a false tag."""
+"""The account finds jobs without an end or with two ends, wrong verdicts, and false tags."""
 
 from datetime import UTC, datetime
 
@@ -49,7 +49,7 @@ def letters(valkey: redis.Redis) -> DeadLetters:
 
 @pytest.fixture
 def accounts(store: RedisStore, letters: DeadLetters) -> Accounts:
-    """Accounts that expect of the first image that it is safe, and of the second that it is not."""
+    """Accounts that expect the first image to be safe and the second image to be unsafe."""
     accounts = Accounts(store, letters)
     accounts.expected = {SAFE: facts(report()), OTHER: facts(report(Status.UNSAFE, etag=OTHER))}
     return accounts

@@ -1,4 +1,4 @@
-"""Everything fails for two minutes: no job is lost or doubled, and every verdict is an undisturbed run's."""
+"""In two minutes of all faults, no job is lost or done twice, and every verdict is right."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_every_job_has_exactly_one_end_and_the_right_verdict() -> None:
         storms=storms,
         jobs=JOBS // SQUALLS,
         drains=False,
-        # What Valkey lost is sent again sooner than by default.
+        # Jobs that Valkey lost are sent again sooner than by default.
         settings={"resend_seconds": "30"},
     )
 

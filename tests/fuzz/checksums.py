@@ -1,7 +1,7 @@
 """Repairs checksums after a change, so that the fuzzer reaches the code after the checksum's test.
 
-Each repair looks for its format's structures where the image says they are. It changes nothing in images of
-other formats.
+Each repair finds its format's structures by the image's own offsets. It does not change images of other
+formats.
 """
 
 import re
@@ -17,7 +17,7 @@ from google_crc32c import value as crc32c
 from keyhole.builders import Image
 
 KIB = 1024
-#: The largest structure, in bytes, that is repaired. One that claims to be larger is left unchanged.
+#: The largest structure that is repaired, in bytes. Structures with a larger stated size are left unchanged.
 MOST_SUMMED = 256 * KIB
 MOST_SECTIONS = 16
 MOST_BLOCKS = 8
@@ -30,7 +30,7 @@ Patch = tuple[int, bytes]
 
 
 def repaired(image: Image) -> Image:
-    """The image with the checksums that its structures should have, where these are found."""
+    """Return the image with correct checksums in all structures that are found."""
     for repair in (_vhdx, _gpt, _luks2, _vhd, _ewf, _udf, _tar, _gzip, _zip):
         for offset, data in repair(image):
             if offset >= 0 and offset + len(data) <= image.size:
@@ -171,7 +171,7 @@ def _zip(image: Image) -> Iterator[Patch]:
 
 
 def _blocks(image: Image, block_size: int) -> Iterator[int]:
-    """The blocks that begin in a piece. Large pieces are left out, because they are not descriptors."""
+    """The blocks at the beginnings of pieces. Large pieces are skipped, because they are not descriptors."""
     for offset, data in image.pieces:
         first = -(-offset // block_size)
         if len(data) <= MOST_BLOCKS * block_size:

@@ -1,6 +1,6 @@
-"""The fuzzer's first inputs: an image of every format and variant that our builders make.
+"""The fuzzer's first inputs: an image of every format and variant that Keyhole's builders make.
 
-python -m tests.fuzz.corpus FOLDER       writes them as files, each under its name
+`python -m tests.fuzz.corpus FOLDER` writes them as files, named after the images.
 """
 
 import re
@@ -13,20 +13,20 @@ from keyhole.builders import Image
 from tests.examples import EXAMPLES, NOTHING, is_small
 from tests.fuzz.sparse_input import SparseInput
 
-#: The longest input in bytes. Longer ones slow the fuzzer down and help it little.
+#: The longest input in bytes. Longer inputs slow the fuzzer down and find little more.
 MAX_INPUT = 32 * 1024
 REGRESSIONS = Path(__file__).parent / "regressions"
 
 
 @cache
 def seeds() -> dict[str, SparseInput]:
-    """An input for each image, by its name, except images with too much data."""
+    """Return an input for each image, by its name, except for images with too much data."""
     inputs = {name: SparseInput(image, steer=number % 256) for number, (name, image) in enumerate(_images())}
     return {name: one for name, one in inputs.items() if len(one.encode()) <= MAX_INPUT}
 
 
 def regressions() -> dict[str, bytes]:
-    """Inputs that once broke an expectation, by their names."""
+    """Return inputs that failed in the past, by their names."""
     return {path.name: path.read_bytes() for path in sorted(REGRESSIONS.glob("*")) if path.is_file()}
 
 

@@ -1,12 +1,13 @@
-"""Looks for an image that breaks `Inspection`, guided by the code that an input reaches.
+"""Searches for an image that breaks `Inspection`, guided by the code that each input reaches.
 
     python -m tests.fuzz.fuzz_inspection FOLDER -max_total_time=600
 
-FOLDER keeps what was learned; our own images are put there first. Further options are libFuzzer's. It ends at
-the first input of which `target.check` says that something does not hold, with the status 77, and leaves the
-input as `crash-…` (`-artifact_prefix=` says where); to run one again, name the file instead of the folder.
+FOLDER stores the inputs that reach new code. Keyhole's example images are written there first. Further
+options are libFuzzer's. The fuzzer ends with status 77 at the first input for which `target.check` fails, and
+stores the input as `crash-…` (the option `-artifact_prefix=` sets the folder). To run an input again, name
+its file instead of the folder.
 
-It needs atheris, which `.[dev]` brings where it has wheels: on Linux, x86-64, CPython 3.11 to 3.13.
+It needs atheris, which `.[dev]` installs where wheels exist: on Linux, x86-64, CPython 3.11 to 3.13.
 """
 
 import sys
@@ -17,31 +18,31 @@ import atheris
 
 with atheris.instrument_imports(include=["keyhole.inspectors", "keyhole.scan.policy"]):
     import keyhole.inspectors
-    import keyhole.scan.policy  # noqa: F401 - to be instrumented before the target imports it
+    import keyhole.scan.policy  # noqa: F401 - it must be instrumented before the target imports it
 
 from tests.fuzz import corpus
 from tests.fuzz.mutator import mutate
 from tests.fuzz.sparse_input import SparseInput
 from tests.fuzz.target import check
 
-#: An input that takes longer than this, with the instrumentation, is a finding.
+#: An input that takes longer than this, in seconds with instrumentation, is a finding.
 TIMEOUT_SECONDS = 10
 
 
 def changed_by_fuzzer(data: bytes, _choose: Random) -> bytes:
-    """Bytes changed by libFuzzer, which remembers the values that the code compared."""
+    """Return bytes that libFuzzer changed. It uses values that the code has compared."""
     return bytes(atheris.Mutate(data, len(data)))
 
 
 def custom_mutator(data: bytes, max_size: int, seed: int) -> bytes:
-    """The input after one of our changes, or unchanged if the result is too long."""
+    """Return the input with one of Keyhole's changes, or unchanged if the result is too long."""
     choose = Random(seed)  # noqa: S311 - to choose changes
     changed = mutate(SparseInput.decode(data), choose, OTHERS, changed_by_fuzzer).encode()
     return changed if len(changed) <= max_size else data[:max_size]
 
 
 def main() -> None:
-    """Write the seeds, then fuzz until told to stop."""
+    """Write the seeds, and fuzz until the limit or a finding."""
     options = [argument for argument in sys.argv[1:] if argument.startswith("-")]
     places = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")]
     if not places:

@@ -1,8 +1,8 @@
 """Changes an input with knowledge of the structure of images.
 
-A change affects a structure, not its encoding. Numbers become other places in the image, its size, or a
-limit; magic numbers are written where they belong; data at the end stays there when the size changes. In half
-of the runs the checksums are repaired afterwards.
+A change keeps the structure valid where it can. Numbers become other offsets in the image, its size, or a
+limit. Magic numbers are written at the offsets where readers look for them. Data at the end stays there when
+the size changes. In half of the runs the checksums are repaired afterwards.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from keyhole.builders import Image
 from tests.fuzz.checksums import repaired
 from tests.fuzz.sparse_input import OFFSETS, SparseInput, image_of
 
-#: Changes bytes in place. libFuzzer's own function knows which bytes the code compares with which values.
+#: Changes bytes in place, such as libFuzzer's own function, which uses values that the code has compared.
 ChangeBytes = Callable[[bytes, Random], bytes]
 
 KIB, MIB = 1024, 1024**2
-#: Bytes this close to the end move with the end.
+#: Bytes within this distance of the end stay at the end when the size changes.
 TAIL = 64 * KIB
-#: A function that changes bytes gets this many at once.
+#: How many bytes a function that changes bytes receives at once.
 WINDOW = 48
-#: The offsets at which readers look for magic numbers and identifiers; negative ones are from the end.
+#: The offsets at which readers look for magic numbers and identifiers. Negative offsets are from the end.
 MARKS: tuple[tuple[int, bytes], ...] = (
     (0, b"QFI\xfb\0\0\0\1"),
     (0, b"QFI\xfb\0\0\0\2"),
@@ -100,12 +100,12 @@ WORDS: tuple[bytes, ...] = (
 
 
 def mutate(given: SparseInput, choose: Random, others: tuple[Image, ...], change: ChangeBytes) -> SparseInput:
-    """The input with one to four changes.
+    """Return the input with one to four changes.
 
     Args:
         given: The input to change.
-        choose: Chooses the changes; the same choices give the same input.
-        others: Images from which pieces may be taken.
+        choose: Chooses the changes. The same choices give the same input.
+        others: Images from which pieces can be copied.
         change: Changes short runs of bytes, without knowledge of their structure.
     """
     image, steer, seed = given.image, given.steer, given.seed
@@ -136,7 +136,7 @@ def _bytes(image: Image, choose: Random, _others: tuple[Image, ...], change: Cha
 
 
 def _number(image: Image, choose: Random, _others: tuple[Image, ...], _change: ChangeBytes) -> Image:
-    """Set a field to a place in the image, the image's size, a neighbouring number, or a limit."""
+    """Set a field to an offset in the image, the image's size, a neighbouring number, or a limit."""
     width, order = choose.choice([1, 2, 4, 4, 8, 8]), choose.choice(["little", "big"])
     at = _place(image, choose) // width * width
     before = int.from_bytes(image.read(at, width), order)  # type: ignore[arg-type] # one of the two
@@ -191,7 +191,7 @@ def _word(image: Image, choose: Random, _others: tuple[Image, ...], _change: Cha
 
 
 def _copy(image: Image, choose: Random, others: tuple[Image, ...], _change: ChangeBytes) -> Image:
-    """Copy a piece of this image or of another one to its own place or another."""
+    """Copy a piece of this or another image to the same or another offset."""
     donor = choose.choice([image, *others[:1], choose.choice(others)]) if others else image
     if not donor.pieces:
         return image
@@ -211,7 +211,7 @@ CHANGES = (_bytes, _bytes, _bytes, _number, _number, _number, _size, _mark, _wor
 
 
 def _place(image: Image, choose: Random) -> int:
-    """A place in a piece, more often near its beginning."""
+    """Return an offset in a piece, more often near its beginning."""
     if not image.pieces:
         return choose.choice([0, 0, 512, 32 * KIB])
     at, data = choose.choice(image.pieces)
@@ -219,7 +219,7 @@ def _place(image: Image, choose: Random) -> int:
 
 
 def _written(image: Image, at: int, data: bytes) -> Image:
-    """The image with `data` written at a place, cut at the image's end."""
+    """Return the image with `data` written at an offset, truncated at the image's end."""
     data = data[: max(0, image.size - at)]
     return image.patched(at, data) if data and at >= 0 else image
 

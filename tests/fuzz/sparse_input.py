@@ -1,15 +1,15 @@
-"""The encoding of the fuzzer's input: how an image is fed, its claimed size, and its pieces other than zeros.
+"""The encoding of the fuzzer's input: how to feed an image, its size, and its pieces between zeros.
 
 A VHDX has its structures at 64 KiB and at 2 MiB, a VHD at its end. As plain files, such images are megabytes
-of zeros, in which a random change hits nothing. So the input is the sparse image itself. Little-endian::
+of zeros, and random changes hit nothing else. So the input is a sparse image. Little-endian::
 
-     0  steer u8: how the image is fed, and which inspector is run alone
+     0  steer u8: how the image is fed, and which inspector also runs alone
      1  seed u32 of the remaining choices
-     5  size u64, of which the lower 46 bits count: 64 TiB, more than S3 stores in one object
+     5  size u64, of which the lower 46 bits are used: up to 64 TiB, more than S3 stores in one object
     13  pieces, one after the other: offset u64 (the lower 46 bits), length u16, data
 
-Any bytes are a valid input: data that overlaps an earlier piece or lies past the size is dropped, and the
-last piece may be short.
+Every sequence of bytes is a valid input. Data that overlaps an earlier piece or is beyond the size is
+dropped, and the last piece can be short.
 """
 
 import re
@@ -23,13 +23,13 @@ HEADER = struct.Struct("<BIQ")
 PIECE = struct.Struct("<QH")
 OFFSETS = (1 << 46) - 1
 MAX_PIECE = 0xFFFF
-#: A run of at least this many zeros takes fewer bytes left out than written.
+#: A run of at least this many zeros needs fewer bytes if a new piece begins after it.
 GAP = re.compile(rb"\0{24,}")
 
 
 @dataclass(frozen=True, slots=True)
 class SparseInput:
-    """An image and how to feed it."""
+    """An image and the way to feed it."""
 
     image: Image
     steer: int = 0
@@ -37,12 +37,12 @@ class SparseInput:
 
     @classmethod
     def decode(cls, data: bytes) -> "SparseInput":
-        """The input that these bytes encode. Any bytes are valid."""
+        """Decode an input. Every sequence of bytes is valid."""
         steer, seed, size = HEADER.unpack(data[: HEADER.size].ljust(HEADER.size, b"\0"))
         return cls(image_of(size & OFFSETS, _pieces(data)), steer, seed)
 
     def encode(self) -> bytes:
-        """The bytes that `decode` turns into this input."""
+        """Encode an input so that `decode` returns it again."""
         parts = [HEADER.pack(self.steer, self.seed, self.image.size)]
         for offset, data in self.image.pieces:
             for start, end in _stored(data):
@@ -53,7 +53,7 @@ class SparseInput:
 
 
 def image_of(size: int, pieces: Iterable[tuple[int, bytes]]) -> Image:
-    """An image of pieces that may overlap or lie outside. Where two overlap, the first one is kept."""
+    """Return an image of pieces that can overlap or be outside. Where two overlap, the first one is used."""
     kept: list[tuple[int, bytes]] = []
     reached = 0
     for offset, data in sorted(pieces, key=lambda piece: piece[0]):
@@ -75,7 +75,7 @@ def _pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _stored(data: bytes) -> Iterator[tuple[int, int]]:
-    """The beginning and the end of each part of a piece that is worth storing."""
+    """Yield the start and the end of each part of a piece between long runs of zeros."""
     start = 0
     for gap in GAP.finditer(data):
         if gap.start() > start:

@@ -1,8 +1,8 @@
-"""Checks the laws for any image, however it is fed. It takes one input, and raises if a law is broken.
+"""Checks the laws for one image, fed in one way. Raises if a law is broken.
 
 - `Inspection` raises nothing, and a single inspector only `ImageFormatError`, whatever was fed before.
-- The wanted and the held bytes stay few, and the inspection ends after few reads.
-- The law: two ways of feeding that both end with nothing missing lead to the same facts.
+- The requested and the stored bytes stay few, and the inspection ends after few reads.
+- Two ways of feeding that both end with nothing missing lead to the same facts.
 - The facts can be written as JSON and as a report's `details`, in printable text, and can be judged.
 """
 
@@ -31,29 +31,29 @@ from tests.inspectors.laws import MOST_HELD, MOST_HELD_OF_DMG, MOST_RANGES
 
 KIB, MIB = 1024, 1024**2
 KINDS = (*ALL, RawDiskInspector)
-#: How a scan reads.
+#: The settings with which a scan reads.
 SCAN = ScanSettings()
 DETAILS = TypeAdapter(dict[str, JsonValue])
-#: A container needs ranges for each member's header and for each member's own inspection.
+#: The maximum number of reads. A container needs ranges for each member's header and for its inspection.
 MOST_RANGES_OF_CONTAINER = 1000
-#: Compressed data is read in pieces, and some of the decompressed data is held for a while.
+#: Compressed data is read in pieces, and some of the decompressed data is stored for a while.
 MOST_HELD_OF_CONTAINER = 8 * MIB
-#: Limits that let a decoder reach every kind of end, but that are too low for long runs.
+#: Limits that let a decoder reach every kind of end, but are too low for long runs.
 LITTLE = Decompression(output=2 * MIB, input=256 * KIB)
-#: A stream ends after this many chunks, because a claimed size may be terabytes.
+#: A stream ends after this many chunks, because the stated size can be terabytes.
 MOST_CHUNKS = 48
 CHUNK_SIZES = (509, 4093, 16 * KIB, 64 * KIB, 100_003, MIB)
 
-#: Each step: the offset and the number of bytes to feed, or `None` to tell the length.
+#: A step: the offset and the number of bytes to feed, or `None` to state the length.
 Feeding = Iterator[tuple[int, int] | None]
 Way = Callable[[Run, Image, Random], Feeding]
 
 
 def check(data: bytes) -> None:
-    """Run one input.
+    """Check one input.
 
     Raises:
-        Exception: The image breaks a law that holds for every image.
+        Exception: The image breaks a law that must hold for every image.
     """
     given = SparseInput.decode(data)
     way = WAYS[given.steer % len(WAYS)]
@@ -85,7 +85,7 @@ def _known(inspection: Inspection, way: Way, given: SparseInput) -> Facts:
 
 
 def _run(run: Run, way: Way, given: SparseInput) -> None:
-    """Feed an image in one way, then fetch what is missing, and check the laws all the while."""
+    """Feed an image in one way, then fetch what is missing. Check the laws after each step."""
     image, choose = given.image, Random(given.seed)  # noqa: S311 - to choose what comes next
     for step in way(run, image, choose):
         if step is None:
@@ -127,7 +127,7 @@ def _stays_small(run: Run) -> None:
 
 
 def _looked_at_early(run: Run) -> None:
-    """Check the facts known so far, which a scan reports if it runs out of budget."""
+    """Check the facts known so far. A scan reports such facts if it runs out of budget."""
     facts = run.facts()
     if isinstance(facts, Facts):
         _can_be_told(facts)
@@ -136,7 +136,7 @@ def _looked_at_early(run: Run) -> None:
 def _can_be_told(facts: Facts) -> None:
     judge(facts)
     judge(facts, "budget")
-    # Some facts are bytes, for the code that identifies the content; a report has none.
+    # Some details are bytes, for the code that identifies the content. A report has no bytes.
     json.dumps(asdict(facts), allow_nan=False, ensure_ascii=False, default=bytes.hex).encode()
     DETAILS.validate_python(facts.details)
     assert facts.virtual_size is None or 0 < facts.virtual_size < 2**64 * 4096
@@ -146,16 +146,16 @@ def _can_be_told(facts: Facts) -> None:
         assert finding.message.isprintable(), f"on a terminal this does more than be read: {finding}"
 
 
-# The ways
+# The ways of feeding
 
 
 def _told_at_once(_run: Run, _image: Image, _choose: Random) -> Feeding:
-    """The length first, then each range whole."""
+    """The length first, then each missing range as a whole."""
     yield None
 
 
 def _scanned(run: Run, _image: Image, _choose: Random) -> Feeding:
-    """As a scan reads: the head, the length, then everything that is missing in as few reads as possible."""
+    """As a scan reads: the head, the length, then all missing ranges in as few reads as possible."""
     yield 0, SCAN.head_bytes
     yield None
     for number in range(MOST_RANGES_OF_CONTAINER):
@@ -169,13 +169,13 @@ def _scanned(run: Run, _image: Image, _choose: Random) -> Feeding:
 
 
 def _streamed(_run: Run, image: Image, choose: Random) -> Feeding:
-    """The image from front to end, or its first part; then the length."""
+    """The image from front to end, or only its first part. Then the length."""
     size = choose.choice(CHUNK_SIZES)
     yield from ((at, size) for at in range(0, min(image.size, MOST_CHUNKS * size), size))
 
 
 def _scattered(_run: Run, image: Image, choose: Random) -> Feeding:
-    """Pieces of the image in any order, some twice, with the length told somewhere in between."""
+    """Pieces of the image in any order, some twice. The length is stated between two of them."""
     places = [0, image.size, *(at for at, _ in image.pieces), *(choose.randrange(3 * MIB) for _ in range(4))]
     steps: list[tuple[int, int] | None] = [None]
     for _ in range(choose.randrange(1, 12)):
@@ -186,7 +186,7 @@ def _scattered(_run: Run, image: Image, choose: Random) -> Feeding:
 
 
 def _crumbled(run: Run, image: Image, choose: Random) -> Feeding:
-    """One part of a missing range at a time, from its end or its middle, with bytes around it."""
+    """One part of a missing range at a time, from its end or its middle, with the bytes around it."""
     if choose.random() < 0.5:
         yield None
     for number in range(MOST_CHUNKS):

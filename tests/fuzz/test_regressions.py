@@ -1,4 +1,4 @@
-"""The fuzzer's target without the fuzzer: inputs that once failed, our own images, changed ones."""
+"""The fuzzer's target without the fuzzer: inputs that failed in the past, example images, changed images."""
 
 from random import Random
 
@@ -15,7 +15,7 @@ from tests.fuzz.target import WAYS, check
 
 MIB = 1024**2
 CHANGED_INPUTS = 400
-#: Of each a byte that a checksum covers.
+#: For each image, the offset of a byte that a checksum covers.
 SUMMED = {
     "vhdx": (vhdx(8 * MIB, block_size=MIB), 192 * 1024 + 100),
     "gpt": (gpt_disk(2 * MIB), 1024 + 60),

@@ -31,8 +31,9 @@ def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 def s3_access(
     url: str, *, expected_bucket_owner: str | None = None, requester_pays: bool = False, **variables: str
 ) -> Iterator[S3Access]:
-    """Yield a client of the server at `url`, with credentials that the server accepts, unless others are
-    given.
+    """Yield an S3 client of the server at `url`.
+
+    It uses credentials that the server accepts, unless other credentials are given.
     """
     with pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, **(variables or CREDENTIALS))
