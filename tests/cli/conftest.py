@@ -24,12 +24,12 @@ class Printed:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of its result."""
+        """The lines of the standard output."""
         return self.out.splitlines()
 
     @property
     def error(self) -> str:
-        """The one line of its error message."""
+        """The error message, which must be one line."""
         (line,) = self.err.splitlines()
         assert line.startswith("Error: ")
         return line.removeprefix("Error: ")
@@ -40,7 +40,7 @@ Keyhole = Callable[..., Printed]
 
 @pytest.fixture
 def env(moto_url: str, tmp_path: Path) -> dict[str, str]:
-    """An environment that configures the local S3 and nothing else."""
+    """An environment that configures only the local S3."""
     return commands.environment(
         KEYHOLE_S3_ENDPOINT_URL=moto_url, KEYHOLE_DATA_DIR=tmp_path / "data", **commands.S3_CREDENTIALS
     )
@@ -50,7 +50,7 @@ def env(moto_url: str, tmp_path: Path) -> dict[str, str]:
 def keyhole(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Keyhole]:
-    """Runs the command in this process; its settings are given by name, its arguments by position."""
+    """Runs the command in this process. Settings are given by name, and arguments by position."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     on_sighup = signal.getsignal(signal.SIGHUP)
     handlers, level = logging.root.handlers[:], logging.root.level
@@ -78,6 +78,6 @@ def keyhole(
 
 @pytest.fixture
 def redis_url(valkey_url: str, valkey: redis.Redis) -> str:
-    """The URL of a Redis that is empty."""
+    """The URL of an empty Redis."""
     valkey.ping()
     return valkey_url

@@ -1,4 +1,4 @@
-"""Runs the command on a terminal of 80 columns; a test types there and reads the screen."""
+"""Runs the command on a terminal of 80 columns, on which a test types and reads."""
 
 import fcntl
 import os
@@ -30,20 +30,20 @@ class Terminal:
             while piece := os.read(self._descriptor, 65536):
                 self._printed += piece
         except OSError:
-            pass  # as Linux ends a terminal that nobody writes to any more
+            pass  # Linux reports this error when all writers have closed the terminal
 
     @property
     def printed(self) -> str:
-        """All that was printed so far, including cursor movements."""
+        """All output so far, including cursor movements."""
         return self._printed.decode(errors="replace")
 
     @property
     def text(self) -> str:
-        """The same without cursor movements and colours."""
+        """The output without cursor movements and colours."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.printed)
 
     def type(self, text: str) -> None:
-        """Type something."""
+        """Type a text."""
         os.write(self._descriptor, text.encode())
 
     def ended(self) -> int:
@@ -55,7 +55,7 @@ class Terminal:
 
 @contextmanager
 def terminal(*arguments: str | Path, env: Mapping[str, str]) -> Iterator[Terminal]:
-    """Run a command on a terminal. What is left of it at the end is killed."""
+    """Run a command on a terminal. At the end, kill its remaining processes."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
@@ -88,7 +88,7 @@ def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> str:
             while piece := os.read(ours, 65536):
                 printed += piece
         except OSError:
-            pass  # as Linux ends a terminal that nobody writes to any more
+            pass  # Linux reports this error when all writers have closed the terminal
         process.wait(commands.PATIENCE)
     os.close(ours)
     return printed.decode()

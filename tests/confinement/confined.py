@@ -1,4 +1,4 @@
-"""Runs Python code in a process of its own, which is confined before."""
+"""Runs Python code in its own process, which Keyhole confines first."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from keyhole.confinement import landlock
 
-#: `later()` lets a process that is not confined run the given shell command.
+#: With `later()`, a process that is not confined runs a shell command.
 PREAMBLE = """
 import json, os, subprocess, sys
 from pathlib import Path
@@ -40,7 +40,7 @@ with_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel offer
 
 
 def run(code: str, folder: Path, later: str = "true", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code that is confined and may write to `folder/writable`; its home is `folder/home`."""
+    """Run code in a confined process that can write to `folder/writable`. Its home is `folder/home`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
         [sys.executable, "-c", PREAMBLE + code, folder, later],

@@ -1,4 +1,4 @@
-"""A server's certificates, made with the commands in the reference."""
+"""A server's certificates, made with the commands from the reference."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reads the Compose files as Compose does, and starts the Valkey that they describe without a container."""
+"""Parses the Compose files as Compose does, and starts their Valkey without a container."""
 
 import os
 import re
@@ -22,16 +22,16 @@ PASSWORD_NAME, PASSWORD = "KEYHOLE_VALKEY_PASSWORD", "0123456789abcdef" * 4
 #: Where Compose mounts the files of `secrets`.
 SECRETS = "/run/secrets"
 
-#: The line of the image's entry point that runs the command. The others give files to the user `valkey`.
+#: The line of the image's entry point that runs the command. The other lines give files to the user `valkey`.
 _ENTRY_POINT = 'exec "$@" $VALKEY_EXTRA_FLAGS'
-#: `$$`, or a variable with its default.
+#: `$$`, or a variable that can have a default.
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+):([?-])([^}]*)\})")
 
 Service = dict[str, Any]
 
 
 def services(*files: str, **variables: str) -> dict[str, Service]:
-    """The services of some files with these variables; each file is merged into those before it.
+    """Return the services of some files with these variables. Each file is merged into the files before it.
 
     Raises:
         KeyError: A variable that a file requires is missing.
@@ -52,7 +52,7 @@ def _value(name: str | None, operator: str, text: str, variables: Mapping[str, s
 
 
 def _added(before: Service, service: Service) -> Service:
-    """A service after a further file has changed it."""
+    """Return a service with the changes from another file."""
     added = before | service
     for name in before.keys() & service.keys():
         if isinstance(service[name], dict):
@@ -63,19 +63,19 @@ def _added(before: Service, service: Service) -> Service:
 
 
 def for_redis_7_0(rules: str) -> str:
-    """The rules, except those about commands that Debian's Redis does not know."""
+    """Return the rules without commands that Debian's Redis does not support."""
     for rule in NOT_IN_7_0:
         rules = rules.replace(f"{rule} ", "")
     return rules
 
 
 class Valkey:
-    """The service `valkey` as a process that the tests start: its command, environment and health check.
+    """The service `valkey` as a process of the tests: its command, environment and health check.
 
     Args:
-        service: As `services` returns it.
-        folder: An empty folder, where the server keeps its data.
-        server: The program.
+        service: The service, as `services` returns it.
+        folder: An empty folder for the server's data.
+        server: The server's program.
         secrets: The folder with the files of `secrets`.
     """
 
@@ -98,7 +98,7 @@ class Valkey:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the server as its container would."""
+        """Run the server as in its container."""
         with started(
             *self._service["command"],
             env=self._environment,
@@ -109,21 +109,21 @@ class Valkey:
             yield process
 
     def is_healthy(self) -> bool:
-        """The result of its health check, which needs redis-cli."""
+        """Run its health check, which needs redis-cli, and return the result."""
         kind, command = self._service["healthcheck"]["test"]
         assert kind == "CMD-SHELL"
         check = ["sh", "-c", self._here(command)]
         return subprocess.run(check, env=self._environment, capture_output=True, check=False).returncode == 0
 
     def environment_of(self, service: Service, **host: str) -> dict[str, str]:
-        """The environment in which another service reaches it here; a name without a value has the host's."""
+        """The environment of another service. A variable without a value gets the host's value."""
         values = {
             name: host.get(name) if value is None else value for name, value in service["environment"].items()
         }
         return {name: self._here(value) for name, value in values.items() if value is not None}
 
     def _here(self, text: str) -> str:
-        """Replace the container's paths and port in a text by those of this machine."""
+        """Replace the container's paths and port in a text with those of this machine."""
         text = text.replace(SECRETS, str(self._secrets)).replace("valkey:6379", "localhost:6379")
         return text.replace("6379", str(self.port))
 

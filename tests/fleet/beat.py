@@ -1,4 +1,4 @@
-"""Schedulers on a Redis, in the test's process: their settings, their state and their messages."""
+"""Schedulers on a Redis, in the test's process: their settings, state and messages."""
 
 import base64
 import json
@@ -45,7 +45,7 @@ class Message:
 
 
 class Scheduling:
-    """Schedulers on one Redis and one broker. Each has its own application, as if it had its own process."""
+    """Schedulers on one Redis and one broker. Each has its own application, as in its own process."""
 
     def __init__(self, client: redis.Redis, url: str) -> None:
         self.client, self.url, self.broker = client, url, url
@@ -54,7 +54,7 @@ class Scheduling:
     def scheduler(
         self, *schedules: Schedule, lock_seconds: int = 30, on_look: Callable[[], object] = lambda: None
     ) -> Scheduler:
-        """A scheduler that has read a file of these schedules, and has no lock yet."""
+        """A scheduler that has read a file with these schedules and does not have the lock yet."""
         app = Celery("keyhole-test", set_as_current=False)
         app.conf.update(
             application.configuration(Settings(redis_url=self.url, broker_url=self.broker))
@@ -72,7 +72,7 @@ class Scheduling:
         return scheduler
 
     def make_due(self, name: str, before: timedelta = timedelta(days=2)) -> None:
-        """Make a schedule's last due time this long ago."""
+        """Set the last due time of a schedule to this long ago."""
         due_last(self.client, name, datetime.now(UTC) - before)
 
     def messages(self) -> list[Message]:
@@ -93,7 +93,7 @@ class Scheduling:
 
 
 def due_last(client: redis.Redis, name: str, moment: datetime) -> None:
-    """Set the moment at which a schedule was last due."""
+    """Set the time at which a schedule was last due."""
     meta = json.dumps({"last_run_at": moment}, cls=RedBeatJSONEncoder)
     client.hset(keys.beat_entry(name), "meta", meta)
     client.zadd(f"{keys.BEAT_PREFIX}:schedule", {keys.beat_entry(name): 0})

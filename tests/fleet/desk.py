@@ -1,4 +1,4 @@
-"""One consumer of a queue in Redis, through Keyhole's transport."""
+"""A consumer of a queue in Redis, through Keyhole's transport."""
 
 from contextlib import suppress
 from typing import Any
@@ -15,7 +15,7 @@ QUEUE, UNACKED, UNACKED_SINCE = PREFIX + JOBS, PREFIX + "unacked", PREFIX + "una
 
 
 class Desk:
-    """One consumer of one queue."""
+    """A consumer of one queue."""
 
     def __init__(self, url: str) -> None:
         self.connection = Connection(
@@ -34,7 +34,7 @@ class Desk:
         self.connection.Producer(self.channel).publish({"a": 1}, exchange=JOBS, routing_key=JOBS)
 
     def take(self) -> Any:
-        """Take the next message out of the queue."""
+        """Take the next message from the queue."""
         before = len(self.taken)
 
         def taken() -> bool:

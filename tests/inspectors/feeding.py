@@ -1,4 +1,4 @@
-"""Feeds an image to an inspection or to one inspector: by whole ranges, as a stream, or in any pieces."""
+"""Feeds an image to an inspection or to one inspector: by whole ranges, as a stream, or in pieces."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,7 +13,7 @@ MIB = 1024**2
 
 
 class Single:
-    """One inspector, run as an `Inspection` runs it: `ImageFormatError` is a result, too."""
+    """One inspector, run as an `Inspection` runs it. `ImageFormatError` is a result too."""
 
     def __init__(self, inspector: FileInspector) -> None:
         self.inspector = inspector
@@ -54,7 +54,7 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
 def fetch(run: AnyRun, image: Image) -> AnyRun:
-    """Feed what is missing until nothing is missing."""
+    """Feed the missing ranges until none is missing."""
     for _ in range(100):
         missing = run.missing()
         if not missing:
@@ -65,13 +65,13 @@ def fetch(run: AnyRun, image: Image) -> AnyRun:
 
 
 def told_at_once(run: AnyRun, image: Image) -> AnyRun:
-    """The reference way: the length first, then each missing range whole."""
+    """Feed the length first, then each missing range as a whole. This is the reference for the other ways."""
     run.finish(image.size)
     return fetch(run, image)
 
 
 def streamed(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
-    """Feed the image from front to end in chunks of a random size, then the length, then what was missed."""
+    """Feed the image from front to end in chunks of a random size, then the length and the missed ranges."""
     size = draw(st.sampled_from([4093, 16 * 1024, 64 * 1024, 100_003, MIB, 16 * MIB]))
     for offset in range(0, image.size, size):
         run.feed(offset, image.read(offset, min(size, image.size - offset)))
@@ -80,7 +80,7 @@ def streamed(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
 
 
 def scattered(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
-    """Feed pieces of the image in any order, some twice, with the length somewhere between; then the rest."""
+    """Feed pieces in any order, some twice, with the length between two of them. Then feed the rest."""
     cuts: list[int] = draw(
         st.lists(st.integers(0, min(image.size, 6 * MIB)), max_size=8).map(lambda at: sorted({0, *at}))
     )
@@ -96,7 +96,7 @@ def scattered(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
 
 
 def crumbled(run: AnyRun, image: Image, draw: Draw) -> AnyRun:
-    """Feed one part of a missing range at a time, from its end or its middle, with bytes around it."""
+    """Feed one part of a missing range at a time, from its end or its middle, with the bytes around it."""
     late = draw(st.booleans())
     if not late:
         run.finish(image.size)

@@ -1,11 +1,11 @@
-"""Inspects a whole image for the tests here: feeds what is missing, as a scan does."""
+"""Inspects a whole image. As a scan does, it feeds the ranges that are missing."""
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
 
 
 def facts_of(image: Image) -> Facts:
-    """The facts about an image once nothing is missing."""
+    """Return the facts about an image when nothing is missing."""
     inspection = Inspection()
     inspection.finish(image.size)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Laws for every inspector and image: the way of feeding makes no difference, and no image breaks it."""
+"""Laws for every inspector and image: the way of feeding makes no difference, and images break nothing."""
 
 import random
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ from keyhole.inspectors.formats.dmg_map import MAX_PLIST_BYTES
 from tests.inspectors.feeding import WAYS, Single, told_at_once
 
 KIB, MIB = 1024, 1024**2
-#: The most bytes that all inspectors hold together; a VMDK's descriptor and grain tables take most of it.
+#: The maximum number of bytes that all inspectors store together. A VMDK's descriptor and grain tables need
+#: most of it.
 MOST_HELD = 2 * MIB
-#: The same for a DMG: its property list is held while the block map, which alone tells its size, is read.
+#: The same limit for a DMG. It stores the property list while it reads the block map, which states the disk's
+#: size.
 MOST_HELD_OF_DMG = MOST_HELD + MAX_PLIST_BYTES
 MOST_RANGES = 40
-#: The bytes at an object's front that are fetched at once; everything after them costs a range each.
+#: The bytes at an object's front that a scan fetches at once. Each later range costs a request.
 FRONT = 256 * KIB
 LONGEST_MESSAGE = 2048
 INTERESTING = [
@@ -31,7 +33,7 @@ INTERESTING = [
 
 @dataclass(frozen=True)
 class Limits:
-    """One inspector's limits for an image: bytes held, ranges fetched after the front, findings."""
+    """The limits for one inspector and image: bytes stored, ranges fetched after the front, and findings."""
 
     held: int = 512 * KIB
     ranges: int = 2
@@ -39,7 +41,7 @@ class Limits:
 
 
 def mutated(image: Image, choose: random.Random) -> Image:
-    """A good image with a few bytes of its structures changed, and sometimes with its end cut off."""
+    """A good image with a few changed bytes in its structures. Sometimes its end is cut off."""
     places = [at for at, data in image.pieces for _ in range(1 + len(data) // 4096)]
     for _ in range(choose.randrange(1, 6)):
         at = choose.choice(places) + choose.choice([choose.randrange(128), choose.randrange(4096)])
@@ -50,12 +52,12 @@ def mutated(image: Image, choose: random.Random) -> Image:
 
 
 def most_held(inspection: Inspection) -> int:
-    """How many bytes an inspection may hold."""
+    """The maximum number of bytes that an inspection can store."""
     return MOST_HELD_OF_DMG if "dmg:plist" in inspection.context_info else MOST_HELD
 
 
 def exhaust(image: Image) -> Inspection:
-    """Inspect an image, and assert that the inspection never holds much or asks often."""
+    """Inspect an image, and assert that the inspection stays within the limits."""
     inspection = Inspection()
     inspection.finish(image.size)
     for _ in range(MOST_RANGES):
@@ -84,7 +86,7 @@ def keeps_the_law(kind: type[FileInspector], images: list[Image], data: st.DataO
 def survives_mutations(
     kind: type[FileInspector], images: list[Image], rounds: int = 150, limits: Limits = Limits()
 ) -> None:
-    """Assert that no change causes another exception than the format's, many held bytes or many ranges."""
+    """Assert that changed images raise only `ImageFormatError`, and stay within the limits."""
     choose = random.Random(kind.NAME)  # noqa: S311 - to choose mutations, the same in every run
     for number, image in enumerate(images):
         for turn in range(rounds):

@@ -1,4 +1,4 @@
-"""Objects with many of something, to measure how the work on them grows."""
+"""Objects with many parts of one kind, to measure how the inspection's work grows with their number."""
 
 import bz2
 import gzip
@@ -33,7 +33,7 @@ def _plain(data: bytes) -> Image:
 
 
 def _links(number: int, link: Callable[[int], str]) -> Image:
-    """An archive of a disk and links."""
+    """A tar archive of a disk and links."""
     headers = b"".join(
         tar_header(b"l%d" % one, kind=SYMLINK, link=link(one).encode()) for one in range(number)
     )
@@ -60,7 +60,7 @@ def _text(lines: str) -> Image:
     return vmdk_flat_descriptor(f'# Disk DescriptorFile\nversion=1\ncreateType="vmfs"\n{lines}')
 
 
-#: Builders of an object with a given number of something, by the name of that thing.
+#: Builders of objects with a given number of parts, by the name of the parts.
 MANY: dict[str, Callable[[int], Image]] = {
     "small files": lambda n: tar([*((f"f{one}", SMALL) for one in range(n)), ("disk.raw", DISK)]),
     "files that are alike but for their case": lambda n: tar(

@@ -1,4 +1,4 @@
-"""Runs one inspector alone, over images or over files that tools made."""
+"""Runs one inspector alone, on images or on files that tools made."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound=FileInspector)
 
 
 def inspected(kind: type[Kind], image: Image) -> Kind:
-    """The inspector of an image after nothing is missing any more."""
+    """Return the inspector of an image when nothing is missing."""
     inspector = kind()
     run = told_at_once(Single(inspector), image)
     assert run.error is None
@@ -35,7 +35,7 @@ def image_of(path: Path) -> Image:
 
 
 def run_tool(package: str, *command: str | Path, stdin: bytes = b"") -> str:
-    """The output of a tool. If the tool is not installed, the test is skipped; in CI it fails."""
+    """Return the output of a tool. If the tool is not installed, the test is skipped; in CI it fails."""
     need(str(command[0]), package)
     done = subprocess.run(command, input=stdin, capture_output=True, check=False, env=environment())
     assert done.returncode == 0, f"{command}: {done.stdout!r}{done.stderr!r}"

@@ -1,6 +1,6 @@
-"""One list of the cases in which an oracle is wrong: where `qemu-img info` differs from Keyhole, and why."""
+"""The cases in which `qemu-img info` and Keyhole differ, and why Keyhole is right."""
 
-#: A name for the case, and the reason why Keyhole differs.
+#: The name of a case, and the reason for the difference.
 ORACLE_EXCEPTIONS = {
     "fixed VHD": "qemu probes the first bytes alone and calls it raw, footer and all",
     "raw sizes": "qemu rounds a raw disk's size up to whole sectors; the object has as many bytes as it has",

@@ -6,5 +6,5 @@ from keyhole.store import keys
 
 
 def pass_seconds(valkey: redis.Redis, seconds: float) -> None:
-    """Move the ledger's clock forward by this much."""
+    """Move the ledger's clock forward by this many seconds."""
     valkey.hincrbyfloat(keys.LEDGER_CLOCK, "ledger", seconds)

@@ -1,4 +1,4 @@
-"""An audit of some two hundred objects, with real reports: the demo's images under many keys."""
+"""An audit of about two hundred objects with real reports: the demo's images under many keys."""
 
 import tempfile
 from collections import Counter
@@ -31,7 +31,7 @@ from keyhole.sources.source import Source
 
 BUCKET = "images"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-#: Names that vary the images' keys: the bucket has a copy of each kind of image for each of them.
+#: Parts of keys. The bucket has a copy of each kind of image for each of them.
 TEAMS = ("build", "desktop", "lab", "legacy", "network", "partners", "staging")
 
 
@@ -50,17 +50,17 @@ def verdict(key: str, status: Status = Status.SAFE, **fields: Any) -> Report:
 
 
 def audited(report: Report, how: How = How.SCANNED) -> AuditedObject:
-    """The object that a report is about."""
+    """The audit's object for a report."""
     return AuditedObject(how=how, status=report.status, report=report)
 
 
-#: The demo's containers. Their members have no rows of their own in any report.
+#: The demo's containers. Reports contain no rows for their members.
 PACKED = (".ova", ".tar", ".zip", ".gz", ".xz", ".zst", ".bz2")
 
 
 @cache
 def reports() -> tuple[Report, ...]:
-    """A report on each of the demo's images, and on some that could not be read."""
+    """A report on each of the demo's images, and on some objects that could not be read."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
         return (*_scanned(path), *_not_read())
@@ -110,7 +110,7 @@ def objects() -> tuple[AuditedObject, ...]:
 
 
 def _placed(report: Report, key: str, days: int) -> Report:
-    """The report under another key."""
+    """The report with another key."""
     return report.model_copy(
         update={
             "target": f"s3://{BUCKET}/{key}",
@@ -166,7 +166,7 @@ def totals(of: tuple[AuditedObject, ...]) -> Totals:
 
 
 def audit(of: tuple[AuditedObject, ...] | None = None, **fields: Any) -> Audit:
-    """The audit of these objects, or of all. It is done, unless `fields` say otherwise."""
+    """The audit of these objects, or of all objects. It is done unless `fields` state otherwise."""
     known = {
         "id": "20260501-images",
         "spec": AuditSpec(bucket=BUCKET, check_tags=True),

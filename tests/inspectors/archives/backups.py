@@ -1,4 +1,4 @@
-"""Exports of hypervisors, built from their descriptions: XenServer's XVA, Proxmox VE's VMA."""
+"""Exports of hypervisors, built from their specifications: XenServer's XVA, Proxmox VE's VMA."""
 
 from collections.abc import Sequence
 from struct import pack, pack_into
@@ -10,7 +10,7 @@ OVA_XML = b"<?xml version='1.0'?><value><struct><member><name>version</name></me
 
 
 def xva(disk: Image | None = None, *, folder: str = "Ref:23", digests: str = ".xxhash") -> Image:
-    """A virtual machine with a disk in 1 MiB chunks. Inner chunks of zeros are left out."""
+    """A virtual machine with a disk in 1 MiB chunks. Chunks of zeros before the last chunk are omitted."""
     content = mbr_disk(8 * MIB, [(0x83, 2048, 8192)]) if disk is None else disk
     entries: list[tuple[str, Image | str]] = [("ova.xml", Image.of(len(OVA_XML), [(0, OVA_XML)]))]
     last = content.size // MIB - 1

@@ -1,4 +1,4 @@
-"""Builds tar archives block by block, including ones that no tool would write."""
+"""Builds tar archives block by block, including archives that no tool would write."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Part = bytes | Image
 
 
 def archive(*parts: Part, end: bytes = END) -> Image:
-    """The parts in order, each padded to whole blocks, and the end of the archive."""
+    """The parts in order, each padded to whole blocks, followed by the archive's end."""
     at, pieces = 0, []
     for part in (*parts, end):
         image = part if isinstance(part, Image) else Image.of(len(part), [(0, part)] if part else [])
@@ -43,17 +43,17 @@ def binary(value: int) -> bytes:
 
 
 def gnu(header: bytes) -> bytes:
-    """The header with GNU tar's magic."""
+    """A header with GNU tar's magic."""
     return patched(header, 257, GNU_MAGIC)
 
 
 def old(header: bytes) -> bytes:
-    """The header in the format from before there was a magic."""
+    """A header in the original format, which has no magic."""
     return patched(header, 257, bytes(255))
 
 
 def long_name(name: bytes, *, kind: bytes = b"L") -> tuple[Part, Part]:
-    """GNU's member with the next member's long name, or (`K`) its long link target."""
+    """GNU tar's member that holds the next member's long name, or (`K`) its long link target."""
     return gnu(tar_header(b"././@LongLink", len(name) + 1, kind=kind)), name + b"\0"
 
 
@@ -73,7 +73,7 @@ def extended(*records: tuple[bytes, bytes], kind: bytes = b"x") -> tuple[Part, P
 def old_sparse(
     name: bytes, size: int, pairs: Sequence[tuple[int, int]], stored: int, *, real_size: int | None = None
 ) -> list[Part]:
-    """The header of a sparse file in GNU's old format, and the blocks that continue its map."""
+    """The header of a sparse file in GNU tar's old format, and the blocks that continue its map."""
     fields = [binary(offset) + b"%011o\0" % length for offset, length in pairs]
     more = [fields[at : at + 21] for at in range(4, len(fields), 21)]
     header = gnu(tar_header(name, stored, kind=b"S"))

@@ -1,4 +1,4 @@
-"""Lists an archive with other readers: GNU tar, Python, libarchive's bsdtar, BusyBox, npm's two, Go."""
+"""Lists an archive with other readers: GNU tar, Python, bsdtar, BusyBox, two packages of npm, and Go."""
 
 import json
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-#: A line of a listing: mode, owner, size, date, time, name. bsdtar adds the link count and a longer date.
+#: A line of a listing: mode, owner, size, date, time, name. bsdtar adds the link count and prints a longer
+#: date.
 LISTED = re.compile(r"^(\S)\S+\s+\S+\s+(\S+)\s+\S+\s+\S+\s(.*)$")
 LISTED_BY_BSDTAR = re.compile(r"^(\S)\S+\s+\d+\s+\S+\s+\S+\s+(\S+)\s+\S+\s+\S+\s+\S+\s(.*)$")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}
@@ -61,7 +62,7 @@ def by_tarfile(path: Path) -> Listing:
     """The files that Python lists."""
     try:
         with tarfile.open(path, "r:", errorlevel=2) as archive:
-            # GNU tar takes a name that ends in a slash for a folder.
+            # GNU tar treats a member whose name ends in a slash as a folder.
             files = [member for member in archive if member.isreg() and not member.name.endswith("/")]
             return [(member.name, member.size) for member in files]
     except (tarfile.TarError, ValueError, EOFError, OSError):
@@ -79,7 +80,7 @@ def by_busybox(path: Path) -> Listing:
 
 
 def by_node(paths: Iterable[Path]) -> Iterator[Mapping[str, Listing]]:
-    """The files that `npm` and `tar-stream` list in each archive; none if reading the archive kills them."""
+    """The files that npm's `tar` and `tar-stream` list in each archive; none if the archive crashes them."""
     waiting = list(paths)
     while waiting:
         lines = _asked(["node", HERE / "listing.cjs"], waiting)
@@ -95,7 +96,7 @@ def by_go(program: Path, paths: Sequence[Path]) -> list[Listing]:
 
 
 def built_by_go(folder: Path, source: str = "listing.go") -> Path:
-    """The program that lists archives with Go's library, or another Go program, built in a folder."""
+    """A Go program, built in a folder. By default, it lists archives with Go's library."""
     need("go")
     program = folder / Path(source).stem
     environment = {**os.environ, "GOCACHE": str(folder / "cache"), "GOFLAGS": "-mod=mod"}
@@ -112,7 +113,7 @@ def _listed(command: Sequence[str | Path], line: re.Pattern[str], kinds: str) ->
 
 
 def _asked(command: Sequence[str | Path], paths: Iterable[Path]) -> list[str]:
-    """A program's answer for each path, one line each."""
+    """A program's answers for these paths, one line for each."""
     lines = "".join(f"{path}\n" for path in paths)
     return subprocess.run(
         command, input=lines, capture_output=True, check=False, text=True, errors="replace"

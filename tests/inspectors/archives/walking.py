@@ -1,4 +1,4 @@
-"""Inspects archives that have more members than other images have ranges."""
+"""Inspects archives that need more ranges than other images."""
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
@@ -6,18 +6,18 @@ from keyhole.scan.plan import merge
 from tests.inspectors.inspecting import facts_of
 
 KIB, MIB = 1024, 1024**2
-#: How a scan reads: at least this many bytes from a wanted offset, and ranges this close together at once.
+#: A scan reads at least this many bytes from a requested offset, and combines ranges that are this close.
 AHEAD, GAP = 256 * KIB, MIB
-#: More rounds than any archive of a test needs.
+#: More rounds than an archive of the tests needs.
 MANY = 5000
-#: The most bytes held: an archive's own regions, and those of the members that are being inspected.
+#: The maximum number of bytes that an inspection stores: the archive's own regions, and those of its members.
 MOST_HELD = 4 * MIB
 
 __all__ = ["facts_of", "walk"]
 
 
 def walk(image: Image) -> Facts:
-    """The facts about an archive once nothing is missing, read as a scan reads it."""
+    """Return the facts about an archive. The archive is read as a scan reads it."""
     inspection = Inspection()
     inspection.finish(image.size)
     for _ in range(MANY):

@@ -1,4 +1,4 @@
-"""Every writer of tar archives that is packaged, and every dialect that each one writes."""
+"""Every packaged writer of tar archives, and every dialect that each writes."""
 
 import subprocess
 import tarfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.inspectors.archives import readers
 from tests.inspectors.archives.readers import HERE
 
-#: Writes the files with these names in a folder to an archive.
+#: A function that writes the named files of a folder to an archive.
 Writer = Callable[[Path, Path, Sequence[str]], None]
 
 
@@ -24,7 +24,7 @@ def gnu_tar(*options: str) -> Writer:
 
 
 def bsdtar(*options: str) -> Writer:
-    """libarchive, which is the `tar` of macOS, FreeBSD and Windows."""
+    """libarchive, which macOS, FreeBSD and Windows use as `tar`."""
     return lambda folder, path, names: _run(["bsdtar", *options, "-cf", path, *names], folder)
 
 

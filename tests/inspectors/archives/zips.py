@@ -1,4 +1,4 @@
-"""Builds ZIP archives with arbitrary headers, which no honest tool would write."""
+"""Builds ZIP archives with arbitrary headers, including headers that no tool would write."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ from keyhole.builders.zip import DIRECTORY, END, LOCAL, UNIX, VERSION
 
 STORED, DEFLATED = 0, 8
 FILE, LINK = 0o100644, 0o120777
-#: A member's numbers by name, as `headers` writes them.
+#: The numbers of a member by name, as `headers` writes them.
 Changes = Mapping[str, int | bytes]
 
 
@@ -27,7 +27,7 @@ class Part:
     extra: bytes = b""
     local: Changes = field(default_factory=dict)
     directory: Changes = field(default_factory=dict)
-    #: The bytes before its header, and those after its data.
+    #: Bytes before the member's header, and bytes after its data.
     before: bytes = b""
     behind: bytes = b""
 
@@ -39,7 +39,7 @@ class Part:
         return deflated(self.data) if self.method == DEFLATED else self.data
 
     def numbers(self, changes: Changes) -> dict[str, int | bytes]:
-        """The fields of one of its headers."""
+        """The fields of one of the member's headers."""
         told: dict[str, int | bytes] = {
             "name": self.name,
             "extra": self.extra,
@@ -54,7 +54,7 @@ class Part:
 
 
 def deflated(data: bytes) -> bytes:
-    """Data compressed with ZIP's usual method."""
+    """Compress data with ZIP's usual method."""
     return zlib.compress(data, 6, wbits=-15)
 
 
@@ -67,7 +67,7 @@ def local(**told: int | bytes) -> bytes:
 
 
 def entry(at: int, /, **told: int | bytes) -> bytes:
-    """The header in the directory."""
+    """The member's header in the directory."""
     name, extra = bytes(told["name"]), bytes(told["extra"])
     numbers = (told[key] for key in ("flags", "method"))
     sizes = (told[key] for key in ("crc", "packed", "size"))
@@ -95,7 +95,10 @@ def zipped(
     order: Sequence[int] = (),
     **told: int,
 ) -> bytes:
-    """A ZIP. `between` precedes the directory, `order` sorts its entries, `told` sets the end's fields."""
+    """A ZIP.
+
+    `between` precedes the directory, `order` sorts its entries, `told` sets fields of the end record.
+    """
     data, offsets = b"", []
     for part in parts:
         data += part.before
@@ -115,7 +118,7 @@ def image(data: bytes) -> Image:
 
 
 def field_of(kind: int, data: bytes) -> bytes:
-    """An extra field."""
+    """An extra field of a header."""
     return struct.pack("<HH", kind, len(data)) + data
 
 
@@ -125,7 +128,7 @@ def unicode_path(name: bytes, of: bytes) -> bytes:
 
 
 def descriptor(data: bytes, packed: int | None = None, *, mark: bool = True, wide: bool = False) -> bytes:
-    """The data descriptor of a member whose header was written before the checksum and sizes were known."""
+    """The data descriptor of a member. Its header was written before checksum and sizes were known."""
     packed = len(data) if packed is None else packed
     numbers = struct.pack("<LQQ" if wide else "<LLL", zlib.crc32(data), packed, len(data))
     return (b"PK\7\10" if mark else b"") + numbers

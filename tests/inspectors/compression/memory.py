@@ -1,7 +1,7 @@
-"""Measures how much memory a piece of Python code takes, in a process of its own.
+"""Measures how much memory a piece of Python code needs, in its own process.
 
-It reads the kernel's high-water mark of the process, because a process inherits the value that `getrusage`
-returns from its parent.
+It reads the process's peak memory from the kernel, because the value of `getrusage` includes the parent
+process.
 """
 
 import subprocess
@@ -24,7 +24,7 @@ print(result, held() - before)
 
 
 def memory_taken(imports: str, code: str, *arguments: object) -> tuple[int, int]:
-    """The number that the code leaves in `result`, and the bytes that it takes in addition to the imports."""
+    """The number that the code stores in `result`, and the bytes that it needs in addition to the imports."""
     if not STATUS.exists():
         pytest.skip("only Linux tells how much memory was taken at most")
     script = WATCHED.format(imports=imports, code=code)

@@ -1,4 +1,4 @@
-"""Compressed data for tests, made by Python's libraries, or by hand if no honest tool would make it."""
+"""Compressed data for tests, made by Python's libraries, or by hand if no tool would write it."""
 
 import bz2
 import gzip
@@ -32,7 +32,7 @@ def _gzip(data: bytes) -> bytes:
 
 
 def _zstd(data: bytes) -> bytes:
-    """Compress with a checksum, as the command does."""
+    """Compress with a checksum, as the command `zstd` does."""
     return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
@@ -44,7 +44,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "lz4": lambda data: lz4.frame.compress(data, content_checksum=True, store_size=False),
     "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE, preset=0),
 }
-#: Formats in which several streams may follow each other.
+#: Formats in which a file can contain several streams.
 IN_A_ROW = [name for name in PACKED if name != "lzma"]
 UNPACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: zlib.decompress(data, wbits=31),
@@ -62,12 +62,12 @@ KINDS: dict[str, type[CompressedInspector]] = {
 
 
 def noise(seed: int, length: int) -> bytes:
-    """Bytes that do not compress. They are the same in every run."""
-    return random.Random(seed).randbytes(length)  # noqa: S311 - no secret
+    """Bytes that cannot be compressed. They are the same in every run."""
+    return random.Random(seed).randbytes(length)  # noqa: S311 - not a secret
 
 
 def zeros(name: str, size: int) -> bytes:
-    """This many zeros, compressed without being in memory all at once."""
+    """This many zeros, compressed piece by piece to save memory."""
     makers: dict[str, Callable[[], tuple[Callable[[bytes], bytes], Callable[[], bytes]]]] = {
         "gzip": lambda: _calls(zlib.compressobj(9, wbits=31)),
         "xz": lambda: _calls(lzma.LZMACompressor(preset=0)),
@@ -86,7 +86,7 @@ def _calls(compressor: object) -> tuple[Callable[[bytes], bytes], Callable[[], b
 
 
 class _Lz4:
-    """A compressor whose frame begins with the first data that it gets."""
+    """A compressor that writes the frame's header with the first data."""
 
     def __init__(self) -> None:
         self._lz4 = lz4.frame.LZ4FrameCompressor(block_size=lz4.frame.BLOCKSIZE_MAX4MB)
@@ -106,7 +106,7 @@ def skippable(data: bytes, number: int = 0) -> bytes:
 
 
 def zstd_frame(*, window_descriptor: int, dictionary: int | None = None) -> bytes:
-    """A Zstandard frame with a window of any size, which holds one byte."""
+    """A Zstandard frame with a window of any size and one byte of content."""
     block = (1 | 1 << 3).to_bytes(3, "little") + b"x"
     header = [0, window_descriptor] if dictionary is None else [1, window_descriptor, dictionary]
     return b"\x28\xb5\x2f\xfd" + bytes(header) + block
@@ -118,10 +118,11 @@ def lz4_frame(*, dictionary: int) -> bytes:
 
 
 def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:
-    """An xz stream whose first block states a changed dictionary size (LZMA2: 2^(byte / 2 + 12))."""
+    """An xz stream whose first block states this dictionary size (LZMA2: 2^(byte / 2 + 12))."""
     header_bytes = 4 * (packed[12] + 1)
     header = bytearray(packed[12 : 12 + header_bytes - 4])
-    # Without sizes: flags, then the filter's id, the length of its properties, and the properties.
+    # A block header without sizes: flags, then the filter's id, the length of its properties, and the
+    # properties.
     assert header[1:4] == b"\0\x21\1"
     header[4] = size_byte
     checksum = struct.pack("<I", zlib.crc32(header))
@@ -129,9 +130,9 @@ def xz_with_dictionary(packed: bytes, size_byte: int) -> bytes:
 
 
 def bzip2_of_blocks(blocks: int) -> bytes:
-    """A bzip2 stream of this many blocks of one byte each. Its checksum, at the end, is wrong."""
+    """A bzip2 stream of this many blocks of one byte each. The checksum at its end is wrong."""
     bits = bin(int.from_bytes(b"\1" + bz2.compress(b"x"), "big"))[3:]
-    # Level, blocks, end mark (48 bits), checksum (32 bits), padding to a byte.
+    # The stream: level, blocks, end mark (48 bits), checksum (32 bits), padding to a byte.
     end = bits.rindex(f"{0x177245385090:048b}")
     head, block = bits[:32], bits[32:end]
     stream = head + block * blocks + bits[end : end + 80]
@@ -140,7 +141,7 @@ def bzip2_of_blocks(blocks: int) -> bytes:
 
 
 def places(packed: bytes) -> Iterator[int]:
-    """Where to cut or change data: everywhere if it is short, else at the ends and some places between."""
+    """Offsets at which tests cut or change data: all offsets of short data, otherwise a selection."""
     if len(packed) < 100:
         yield from range(len(packed))
     else:

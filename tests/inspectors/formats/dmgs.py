@@ -1,4 +1,4 @@
-"""Builds DMGs with any chunks: compressed, in several tables as `hdiutil` writes them, wrong on purpose."""
+"""Builds DMGs with any chunks: compressed, in several tables as `hdiutil` writes them, or invalid."""
 
 import bz2
 import lzma
@@ -43,7 +43,7 @@ class Table:
     mark: bytes = b"mish"
 
     def to_bytes(self) -> bytes:
-        """The table's bytes, which the property list holds as base64."""
+        """The table's bytes, which the property list contains as base64."""
         entries = [
             *self.chunks,
             Stored(END, self.sectors, 0, 0, 0),
@@ -102,7 +102,7 @@ def assembled(
 
 
 def packed(disk: bytes, kind: int, *, chunk: int = 128 * SECTOR, cuts: Sequence[int] = ()) -> Image:
-    """A disk whose chunks are of one kind, except those of zeros; `cuts` are sectors where tables end."""
+    """A disk whose chunks have one kind, except chunks of zeros. `cuts` are sectors where tables end."""
     fork, tables = bytearray(), []
     ends = [*cuts, len(disk) // SECTOR]
     first = 0

@@ -1,4 +1,4 @@
-"""Inspects images for tests of maps: with the default limits, or reading all maps."""
+"""Inspects images for tests of maps, with the default limits or with limits that read whole maps."""
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, Inspection
@@ -13,7 +13,7 @@ PROVEN = Rule(wholeness="proven")
 
 
 def thorough_facts_of(image: Image) -> Facts:
-    """The facts of an inspection that reads all maps."""
+    """The facts of an inspection that reads whole maps."""
     inspection = Inspection(inside=Inside(thorough=True))
     inspection.finish(image.size)
     for _ in range(4096):
@@ -26,7 +26,10 @@ def thorough_facts_of(image: Image) -> Facts:
 
 
 def overlaps_of(image: Image) -> list[str]:
-    """The messages about overlaps in an image. Assert that they are found by default and with all maps."""
+    """The messages about overlaps in an image.
+
+    They must be the same with the default limits and with whole maps.
+    """
     facts, thorough = facts_of(image), thorough_facts_of(image)
     status, reasons = judge(facts)
     assert status is Status.UNSAFE
@@ -36,7 +39,7 @@ def overlaps_of(image: Image) -> list[str]:
 
 
 def assert_good(image: Image) -> None:
-    """Assert that an image is safe by default, and under a policy that reads all maps."""
+    """Assert that an image is safe by default, and under a policy that reads whole maps."""
     facts = facts_of(image)
     assert judge(facts) == (Status.SAFE, ())
     thorough = thorough_facts_of(image)

@@ -1,4 +1,4 @@
-"""libblkid's opinion of a table."""
+"""The partition tables that libblkid finds."""
 
 from tests.inspectors.volumes.conftest import libblkid
 

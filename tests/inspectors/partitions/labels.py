@@ -1,6 +1,7 @@
-"""Builds partition tables by their specifications; a test can set any field.
+"""Builds partition tables by their specifications. A test can set every field.
 
-Tools cannot make odd ones, and write some labels wrongly: the checksum of parted 3.5's disklabel is wrong.
+Tools cannot make invalid tables, and write some labels wrongly: parted 3.5 computes a wrong checksum for a
+BSD disklabel.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ PROTECTIVE: MBREntry = (0, 0xEE, 1, SIZE // SECTOR - 1)
 
 
 def mbr(*entries: MBREntry, size: int = SIZE, boot: bytes = b"") -> Image:
-    """A disk with an MBR of up to four entries, and boot code before them."""
+    """A disk with an MBR of up to four entries. Boot code precedes the entries."""
     sector = bytearray(SECTOR)
     sector[: len(boot)] = boot
     for number, (status, kind, first, sectors) in enumerate(entries):
@@ -33,7 +34,7 @@ def mbr(*entries: MBREntry, size: int = SIZE, boot: bytes = b"") -> Image:
 
 @dataclass(frozen=True)
 class GPT:
-    """A GPT built from its fields, with correct checksums; partitions are given as first and last sector."""
+    """A GPT built from its fields, with correct checksums. Partitions are given as first and last sector."""
 
     size: int = SIZE
     sector: int = SECTOR
@@ -48,12 +49,12 @@ class GPT:
     protective: tuple[MBREntry, ...] = (PROTECTIVE,)
 
     def image(self, **changes: object) -> Image:
-        """The disk with changed fields."""
+        """The disk with the changed fields."""
         changed = replace(self, **changes)  # type: ignore[arg-type]  # fields by name
         return Image.of(changed.size, [*mbr(*changed.protective).pieces, *changed.pieces()])
 
     def pieces(self) -> list[tuple[int, bytes]]:
-        """All of the disk except the MBR."""
+        """The pieces of the disk except the MBR."""
         entries, sectors = self._entries(), -(-self.count * self.entry_bytes // self.sector)
         last = self.size // self.sector - 1 if self.backup is None else self.backup
         return [
@@ -93,7 +94,7 @@ def bsd_disk(
 ) -> Image:
     """A disk with a BSD disklabel and one partition, from sector `first` to its end.
 
-    `whole` is the size in sectors of the partition for the whole disk; by default, the disk's size.
+    `whole` is the size of the partition for the whole disk, in sectors; by default, the disk's size.
     """
     label = bytearray(404)
     sectors = size // SECTOR
@@ -108,7 +109,7 @@ def bsd_disk(
 
 
 def bsd_summed(label: bytearray) -> bytes:
-    """A disklabel with its checksum."""
+    """A BSD disklabel with its checksum."""
     label[136:138] = bytes(2)
     checksum = 0
     for offset in range(0, 148 + unpack_from("<H", label, 138)[0] * 16, 2):
@@ -118,7 +119,7 @@ def bsd_summed(label: bytearray) -> bytes:
 
 
 def mac_disk(block: int = 512, *, count: int = 2, marks: Sequence[bytes] = (b"PM", b"PM")) -> Image:
-    """A disk with a partition map in blocks, which lists the map itself and one partition."""
+    """A disk with a partition map in blocks. The map lists itself and one partition."""
     first, blocks = MIB // block, MIB // block
     map_entry = pack(">2sHIII32s32s", marks[0], 0, count, 1, 63, b"Apple", b"Apple_partition_map")
     entry = pack(">2sHIII32s32s", marks[1], 0, count, first, blocks, b"disk", b"Apple_HFS")
@@ -127,7 +128,7 @@ def mac_disk(block: int = 512, *, count: int = 2, marks: Sequence[bytes] = (b"PM
 
 
 def sun_disk(*, vtoc: tuple[int, int, int] = (1, 8, 0x600DDEEE), wrong: int = 0) -> Image:
-    """A disk with a SunOS label and a partition; `wrong` is the error of its checksum."""
+    """A disk with a SunOS label and one partition. The bits of `wrong` are flipped in its checksum."""
     label = bytearray(SECTOR)
     for at, form, value in zip((128, 140, 188), (">I", ">H", ">I"), vtoc, strict=True):
         pack_into(form, label, at, value)
@@ -142,7 +143,7 @@ def sun_disk(*, vtoc: tuple[int, int, int] = (1, 8, 0x600DDEEE), wrong: int = 0)
 
 
 def sgi_disk(*, wrong: int = 0) -> Image:
-    """A disk with an IRIX volume header and a partition; `wrong` is the error of its checksum."""
+    """A disk with an IRIX volume header and one partition. `wrong` is added to its checksum."""
     label = bytearray(SECTOR)
     label[:4] = b"\x0b\xe5\xa9\x41"
     pack_into(">III", label, 312, 4096, 2048, 3)

@@ -1,7 +1,7 @@
 """Volumes built from the specifications, because Debian has no tool that makes them in a file.
 
-Each has the structures that identify it, as its specification says, followed by zeros. The sources are those
-of the tables in worker/keyhole/inspectors/volumes/; the checksums are computed here independently.
+Each contains the structures that identify it, according to its specification, and otherwise zeros. The tables
+in worker/keyhole/inspectors/volumes/ name the sources. The checksums are computed independently of Keyhole.
 """
 
 from binascii import crc32
@@ -68,7 +68,7 @@ def _lvm2_crc(data: bytes) -> int:
 
 
 def vmfs_volume(size: int) -> Image:
-    """An extent of a VMFS with its file system; VMware puts both on one partition."""
+    """An extent of a VMFS and its file system, which VMware stores in one partition."""
     volume = bytearray(1024)
     pack_into("<II", volume, 0, 0xC001D00D, 4)
     volume[130:146] = AN_ID
@@ -76,7 +76,7 @@ def vmfs_volume(size: int) -> Image:
 
 
 def vmfs(size: int) -> Image:
-    """The file system alone, as vmfs-tools shows an extent that was cut out."""
+    """Only the file system, as vmfs-tools reads it from an extent."""
     header = pack("<IIB16sI128s", 0x2FABF15E, 14, 61, AN_ID, 1, b"datastore1")
     return Image.of(size, [(2 * MIB, header.ljust(512, b"\0"))])
 
@@ -85,7 +85,7 @@ def vmfs(size: int) -> Image:
 
 
 def bitlocker(begins: bytes, guid_at: int, guid: str = "4967D63B-2E29-4AD8-8399-F6A339E3D001") -> Image:
-    """A volume as Windows encrypts it; the first metadata block lies at 1 MiB."""
+    """A volume that Windows encrypts. The first metadata block is at 1 MiB."""
     sector = bytearray(SECTOR)
     pack_into("<HBH", sector, 11, 512, 8, 0)
     sector[21], sector[510:] = 0xF8, b"\x55\xaa"
@@ -98,7 +98,7 @@ def bitlocker(begins: bytes, guid_at: int, guid: str = "4967D63B-2E29-4AD8-8399-
 
 
 def bitlocker_to_go() -> Image:
-    """A removable disk: a FAT32 boot sector that shows a reading program, and BitLocker's GUID in it."""
+    """A removable disk: a FAT32 boot sector for the reading program, which contains BitLocker's GUID."""
     image = bitlocker(b"\xeb\x58\x90MSWIN4.1", 424)
     fields = pack(
         "<HBHBHHBHHHIIIHHIHH", 512, 8, 32, 2, 0, 0, 0xF8, 0, 63, 255, 0, 131072, 1024, 0, 0, 2, 0, 6
@@ -107,7 +107,7 @@ def bitlocker_to_go() -> Image:
 
 
 def refs(size: int) -> Image:
-    """A ReFS volume's boot record."""
+    """The boot record of a ReFS volume."""
     return Image.of(size, [(0, b"\0\0\0ReFS\0\0\0\0\0FSRS".ljust(SECTOR, b"\0"))])
 
 
@@ -168,7 +168,7 @@ def befs(size: int, order: str = "<", offset: int = SECTOR) -> Image:
     return Image.of(size, [(offset, bytes(superblock)), (root_group << group_log << block_log, inode)])
 
 
-# Others
+# Other systems
 
 
 def zonefs(size: int) -> Image:
@@ -200,12 +200,12 @@ def zfs_big_endian() -> Image:
 
 
 def ufs(offset: int, magic: bytes) -> Image:
-    """A superblock by its place and magic (FreeBSD's sys/ufs/ffs/fs.h, Linux's fs/ufs/ufs_fs.h)."""
+    """A superblock, found by offset and magic (FreeBSD's sys/ufs/ffs/fs.h, Linux's fs/ufs/ufs_fs.h)."""
     return Image.of(2 * MIB, [(offset + 1372, magic)])
 
 
 def built() -> Iterator[tuple[str, str, Image]]:
-    """Each volume with this test's name for it, and its type."""
+    """Return each volume with its name in tests and its type."""
     for order in "<>":
         yield f"raid 0.90 {order}", "linux_raid_member", raid_0(64 * MIB + 5 * KIB, order)
         yield f"befs {order}", "befs", befs(64 * MIB, order)

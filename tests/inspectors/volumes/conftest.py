@@ -1,4 +1,4 @@
-"""Volumes of every kind as files, each made once, and libblkid's opinion of them."""
+"""Volumes of every kind as files, each made once, and what libblkid detects in them."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Volume:
-    """A file with a volume: its type, the file opened for reading and writing, and a view of it."""
+    """A file with a volume: its type, the file opened for reading and writing, and a view of the file."""
 
     name: str
     kind: str
@@ -52,7 +52,7 @@ class Volume:
 
 
 class Volumes:
-    """All volumes by name. Each is made on its first use."""
+    """All volumes by name. Each volume is made when it is first used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,13 +60,16 @@ class Volumes:
         self._tree.mkdir()
         (self._tree / "short").write_text("a short file\n")
         (self._tree / "long").write_bytes(bytes(range(256)) * 300)
-        (self._tree / "noise").write_bytes(Random(1).randbytes(20_000))  # noqa: S311 - the same at every run
+        (self._tree / "noise").write_bytes(Random(1).randbytes(20_000))  # noqa: S311 - the same in every run
         self._key.write_bytes(b"a passphrase")
-        #: The volumes that cannot be made, because their tool is missing.
+        #: Volumes that cannot be made, because their tool is not installed.
         self._skipped: dict[str, BaseException] = {}
 
     def path(self, name: str) -> Path:
-        """The volume's file, made if it does not exist. If its tool is missing, the test is skipped."""
+        """The volume's file, which is made if it does not exist.
+
+        If the tool is not installed, the test is skipped.
+        """
         path = self._folder / f"{list(KINDS).index(name)}.img"
         if name in self._skipped:
             raise self._skipped[name]
@@ -120,7 +123,7 @@ def volume(request: pytest.FixtureRequest, open_volume: Callable[[str], Volume])
 
 @pytest.fixture(scope="session")
 def libblkid() -> LibBlkid:
-    """libblkid's opinion. If libblkid is not installed, the test is skipped; in CI it fails."""
+    """libblkid. If it is not installed, the test is skipped; in CI it fails."""
     need("blkid")
     try:
         return LibBlkid()

@@ -1,6 +1,6 @@
-"""One list of the cases in which Keyhole differs from libblkid 2.38 about a damaged volume, and why.
+"""The cases in which Keyhole and libblkid 2.38 differ about a damaged volume, and why.
 
-2.38 is Debian 12's version. What only later versions check, Keyhole reports as damage, too.
+Debian 12 has version 2.38. Keyhole also reports damage that only later versions check.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Difference:
-    """Bytes of a superblock.
+    """Bytes of a superblock about which Keyhole and libblkid differ.
 
     Attributes:
         bytes: Their offsets in the superblock.
         reason: Why the two differ.
-        keeps: If these bytes are wrong, Keyhole still names the volume and libblkid does not; if `keeps` is
-            false, it is the other way round.
-        instead: The type that the other one then names.
+        keeps: If true, Keyhole still detects the volume when these bytes are wrong, and libblkid does not. If
+            false, libblkid does and Keyhole does not.
+        instead: The types that the other of the two then detects.
     """
 
     bytes: range
@@ -26,7 +26,7 @@ class Difference:
     instead: tuple[str, ...] = ()
 
     def explains(self, at: int, kind: str, ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
-        """Whether this difference explains why a changed byte leads to different names."""
+        """Whether this difference explains why the two detect different types after a change of a byte."""
         if self.keeps:
             return at in self.bytes and ours == (kind,) and theirs == self.instead
         return at in self.bytes and ours == self.instead

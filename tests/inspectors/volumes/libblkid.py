@@ -1,7 +1,7 @@
-"""libblkid's opinion of a volume: the command `blkid -p`, and the library itself, which needs no process.
+"""Runs libblkid on a volume: the command `blkid -p`, and the library, which needs no process.
 
-The library is called in the two ways of its own callers: for all signatures, one after the other
-(`blkid_do_probe`), and for one unambiguous result (`blkid_do_safeprobe`), as the command does.
+The library is called in both ways of its own callers. `blkid_do_probe` returns all signatures, one after the
+other. `blkid_do_safeprobe`, which the command uses, returns one unambiguous result.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.tools import environment
 
 LIBRARY = "libblkid.so.1"
-#: The result of `blkid_do_safeprobe` if signatures contradict each other.
+#: The result of `blkid_do_safeprobe` if the signatures contradict each other.
 AMBIVALENT = -2
 
 
@@ -20,7 +20,7 @@ class LibBlkid:
     """The library.
 
     Raises:
-        OSError: it is not installed.
+        OSError: The library is not installed.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class LibBlkid:
         return tuple(found)
 
     def is_ambivalent(self, descriptor: int) -> bool:
-        """Whether the library refuses to name an open file because its signatures contradict each other."""
+        """Whether the library detects contradicting signatures in an open file, and therefore no type."""
         probe = self._probe(descriptor)
         answer = self._library.blkid_do_safeprobe(probe)
         self._library.blkid_free_probe(probe)
@@ -99,7 +99,7 @@ class LibBlkid:
 
 
 def printed_by_blkid(path: Path) -> str:
-    """The type that the command prints; nothing if it knows none."""
+    """The type that the command prints, or an empty text if it detects none."""
     done = subprocess.run(
         ["blkid", "-p", "-o", "value", "-s", "TYPE", path],
         capture_output=True,

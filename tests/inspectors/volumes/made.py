@@ -1,7 +1,7 @@
-"""Volumes in files, made by the tools of their own systems with the options that matter.
+"""Volumes in files, made by the tools of their own systems with all relevant options.
 
-There are also such volumes with a few bytes changed: another magic that the same structure may have, or a
-lost first superblock.
+Some volumes are copies with a few bytes changed: another magic that is valid for the structure, or a lost
+first superblock.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class Made:
     """A volume that a tool makes.
 
     Attributes:
-        name: This test's name for it.
+        name: Its name in tests.
         kind: Its type.
         size: Its length in bytes before the tool runs; zero if the tool creates the file.
         command: `{image}` is the file, `{tree}` a folder with two files, `{key}` a file with a passphrase.
@@ -32,7 +32,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Changed:
-    """A copy of another volume, by name, with changed bytes at offsets; negative ones are from the end."""
+    """A copy of another volume, by name, with changed bytes at offsets. Negative offsets are from the end."""
 
     name: str
     kind: str
@@ -157,7 +157,7 @@ def make(made: Made, path: Path, tree: Path, key: Path) -> None:
 
 
 def change(changed: Changed, original: Path, path: Path) -> None:
-    """Make a volume from another one, as a new file; holes stay holes."""
+    """Make a volume from another one, as a new file that keeps the holes."""
     run(f"cp --sparse=always {original} {path}", path.parent)
     size = path.stat().st_size
     with path.open("r+b") as file:

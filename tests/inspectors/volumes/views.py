@@ -1,4 +1,4 @@
-"""Views of volumes for tests: of a file, of bytes, of a part of either, and one that records reads."""
+"""Views of volumes for tests: of a file, of bytes, of a part of a view, and a view that records reads."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from keyhole.inspectors.volumes.view import View
 
 @dataclass(frozen=True)
 class FileView:
-    """All of an open file."""
+    """A whole open file."""
 
     descriptor: int
 
@@ -24,7 +24,7 @@ class FileView:
 
 @dataclass(frozen=True)
 class BytesView:
-    """The first bytes of a volume. The volume may be longer, or its length unknown."""
+    """The first bytes of a volume. The volume can be longer, or its length unknown."""
 
     known: bytes
     size: int | None
@@ -35,7 +35,7 @@ class BytesView:
 
 @dataclass(frozen=True)
 class PartView:
-    """A part of another view: only the bytes in some ranges, which do not touch each other."""
+    """The parts of another view in some ranges, which are not adjacent."""
 
     whole: View
     parts: Sequence[ByteRange]
@@ -50,7 +50,7 @@ class PartView:
 
 @dataclass(frozen=True)
 class ChangedView:
-    """Another view with one byte changed at an offset."""
+    """Another view with one byte changed."""
 
     whole: View
     at: int
@@ -69,7 +69,7 @@ class ChangedView:
 
 @dataclass(frozen=True)
 class NotingView:
-    """Another view, and the reads made of it."""
+    """Another view, with a record of the reads."""
 
     whole: View
     noted: list[ByteRange] = field(default_factory=list)

@@ -11,7 +11,7 @@ POISON = b'{"what": "is this"}'
 def record(
     key: str = "a.qcow2", *, name: str = "ObjectCreated:Put", bucket: str = "images", **about: Any
 ) -> dict[str, Any]:
-    """One record; `about` is what it says about the object besides its key."""
+    """A record. `about` contains its facts about the object besides the key."""
     return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",

@@ -1,4 +1,4 @@
-"""Messages as each storage writes them: the recorded ones, and messages made for any key."""
+"""Event messages as each storage writes them: recorded ones, and messages that are made for a key."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,8 @@ def _named(recorded: Any) -> dict[str, Any]:
 
 
 RECORDED = Path(__file__).parent / "recorded"
-#: Every recorded message, by its file's name and its own. A file holds several named messages, or a raw one.
+#: Every recorded message, by the file's name and its own name. A file contains several named messages or a
+#: raw one.
 MESSAGES: dict[tuple[str, str], Any] = {
     (path.stem, name): message
     for path in sorted(RECORDED.glob("*.json"))
@@ -37,20 +38,20 @@ def message(way: str, name: str) -> bytes:
 
 
 def event_of(body: bytes) -> ObjectEvent:
-    """The only event of a message."""
+    """Return the only event of a message."""
     (event,) = parse(body)
     return event
 
 
 def reason_of(body: bytes) -> str:
-    """The reason why a message is not understood."""
+    """The reason why Keyhole cannot parse a message."""
     with pytest.raises(NotUnderstoodError) as error:
         parse(body)
     return error.value.reason
 
 
 def record(source: str = "aws:s3", name: str = "ObjectCreated:Put", **about: Json) -> Json:
-    """A record with the required fields, and with `about` as its other facts about the object."""
+    """A record with the required fields. `about` contains its other facts about the object."""
     return {
         "eventVersion": "2.1",
         "eventSource": source,
@@ -91,7 +92,7 @@ def minio_in_redis(key: str) -> bytes:
 ENCODERS: dict[str, Encoder] = {
     "aws": aws,
     "aws in SNS": lambda key: in_sns(aws(key)),
-    # moto and localstack write keys in this way; both are read as S3's.
+    # moto and localstack quote keys in this way. Keyhole reads their messages as S3's.
     "moto": lambda key: records(record(key=quote_plus(key))),
     "localstack": lambda key: records(record(key=quote(key))),
     "eventbridge": by_eventbridge,

@@ -1,4 +1,4 @@
-"""A handler of messages with a ledger and an outbox of its own."""
+"""A message handler with its own ledger and outbox."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ WINDOW = 60
 
 
 class Outbox:
-    """A publisher that keeps what it gets, unless it is set to be away."""
+    """A publisher that stores what it should publish. A test can let it fail."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -36,12 +36,12 @@ class Outbox:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the objects that are to be scanned, as they were published."""
+        """The published keys of the objects to scan."""
         return [job.key for entry in self.entries for job in entry.jobs]
 
 
 class Intake:
-    """A handler with a ledger and an outbox of its own."""
+    """A handler with its own ledger and outbox."""
 
     def __init__(
         self, valkey: redis.Redis, *, dead_after: int = 3, allowed: tuple[str, ...] = (), **selection: object
@@ -56,10 +56,10 @@ class Intake:
         self.handler = Handler(self.ledger, self.outbox, self.dead, deleter, rules)
 
     def handle(self, *bodies: bytes, receives: int = 1) -> Handled:
-        """Handle messages that arrived together."""
+        """Handle messages that arrived at the same time."""
         return self.handler.handle([Message(body, None, receives) for body in bodies], SOURCE)
 
     def counts(self, *bodies: bytes) -> Counter[str]:
-        """The counts of messages, except their source."""
+        """The counts of messages, without their source."""
         counts = self.handle(*bodies).counts
         return Counter({name: count for name, count in counts.items() if count and "from:" not in name})

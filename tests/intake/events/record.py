@@ -1,7 +1,7 @@
-"""Records what storages really send: `python -m tests.intake.events.record` writes `recorded/*.json` anew.
+"""Records what storages really send: `python -m tests.intake.events.record` overwrites `recorded/*.json`.
 
 moto's server delivers to SQS: directly, through SNS and through EventBridge. Ceph's RGW delivers to a
-webhook; it sends the same bodies to AMQP. Both deliver before they answer the request.
+webhook, with the same bodies as for AMQP. Both deliver before they answer the request.
 """
 
 import json
@@ -21,7 +21,7 @@ from moto.server import ThreadedMotoServer
 from tests.servers.ceph_rgw import ceph_rgw
 
 RECORDED = Path(__file__).parent / "recorded"
-#: A key that every decoding and every encoding turns into a different one.
+#: A key that becomes another key with every decoding and encoding.
 KEY = "a/b c+ü%2F.img"
 BUCKET = "images"
 BOUNDARY = "a-boundary"
@@ -32,14 +32,14 @@ Drain = Callable[[], list[str]]
 
 
 def clients(url: str) -> Client:
-    """Clients for every service of one server."""
+    """Clients of all services of one server."""
     access = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    client: Any = boto3.client  # its overloads accept only literal service names
+    client: Any = boto3.client  # boto3's overloads accept only literal service names
     return lambda service: client(service, endpoint_url=url, **access)
 
 
 def acts(s3: Any) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The actions in the bucket, by name."""
+    """Actions in the bucket, by name."""
     source = {"Bucket": BUCKET, "Key": KEY}
     yield "put", lambda: s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"0123456789")
     yield "copy", lambda: s3.copy_object(Bucket=BUCKET, Key="copy", CopySource=source)
@@ -69,19 +69,19 @@ def post(s3: Any) -> None:
         for name, value in fields.items()
     )
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    with urlopen(Request(form["url"], f"{body}--{BOUNDARY}--\r\n".encode(), headers)):  # noqa: S310 - our own server
+    with urlopen(Request(form["url"], f"{body}--{BOUNDARY}--\r\n".encode(), headers)):  # noqa: S310 - the server of this test
         pass
 
 
 def delete_version(s3: Any) -> None:
-    """The oldest version, if the bucket has versions."""
+    """Delete the oldest version, if the bucket has versions."""
     versions = s3.list_object_versions(Bucket=BUCKET, Prefix=KEY).get("Versions", [])
     if versions:
         s3.delete_object(Bucket=BUCKET, Key=KEY, VersionId=versions[-1]["VersionId"])
 
 
 def record(s3: Any, drains: dict[str, Drain]) -> None:
-    """Do all actions, first without versions, then with them, and write down each way's messages."""
+    """Do all actions, first without versions, then with versions, and write each way's messages to a file."""
     messages: dict[str, dict[str, Any]] = {way: {} for way in drains}
     for prefix in ("", "versioned "):
         if prefix:
@@ -138,7 +138,7 @@ def record_moto() -> None:
 
 @contextmanager
 def webhook() -> Iterator[tuple[str, Drain]]:
-    """A server that keeps the requests that clients post to it."""
+    """A server that stores the requests that clients post to it."""
     bodies: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A bucket with inventories of another bucket, and listers that read them."""
+"""A bucket with the inventories of another bucket, and listers that read the inventories."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,19 +24,19 @@ OpenLister = Callable[..., InventoryLister]
 
 @pytest.fixture
 def inventories(s3: "S3Client", bucket: str) -> Inventories:
-    """Writes inventories of `images` into an empty bucket that only this test uses."""
+    """Writes inventories of `images` to an empty bucket that only this test uses."""
     return Inventories(s3, f"images-{uuid4().hex}", bucket)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder in which parts are kept; it does not exist yet."""
+    """The folder in which the lister stores parts. It does not exist yet."""
     return tmp_path / "parts"
 
 
 @pytest.fixture
 def open_lister(recorded_access: S3Access, inventories: Inventories, folder: Path) -> OpenLister:
-    """Opens a lister, as another process would, on the server that records its requests."""
+    """Opens a lister, as another process would, on the server that records requests."""
 
     def open_it(manifest: S3Uri, **options: Any) -> InventoryLister:
         options = {"bucket": inventories.source} | options
@@ -47,7 +47,7 @@ def open_lister(recorded_access: S3Access, inventories: Inventories, folder: Pat
 
 @pytest.fixture
 def listed(open_lister: OpenLister) -> Callable[..., list[Listed]]:
-    """All objects that an inventory lists; each page is read by a new lister."""
+    """All objects that an inventory lists. A new lister reads each page."""
 
     def list_all(manifest: S3Uri, **options: Any) -> list[Listed]:
         page = open_lister(manifest, **options).page(None)

@@ -1,4 +1,4 @@
-"""Writes inventories to a bucket as S3 does: in its three formats, with a manifest and its checksum."""
+"""Writes inventories to a bucket as S3 does, in its three formats, with a manifest and its checksum."""
 
 import csv
 import gzip
@@ -108,12 +108,12 @@ def in_orc(content: pa.Table) -> bytes:
 
 
 class Inventories:
-    """Writes inventories of one bucket into another.
+    """Writes inventories of one bucket to another bucket.
 
     Args:
         s3: A client of the server.
-        source: The bucket that is listed.
-        destination: The bucket that holds its inventories.
+        source: The listed bucket.
+        destination: The bucket for the inventories.
     """
 
     def __init__(self, s3: "S3Client", source: str, destination: str) -> None:
@@ -122,7 +122,7 @@ class Inventories:
     def write(
         self, file_format: str, *parts: Sequence[Row], columns: Sequence[str] = CURRENT, **fields: Any
     ) -> S3Uri:
-        """An inventory with these rows. A row belongs to the listed bucket unless it names another."""
+        """Write an inventory with these rows. A row without a bucket is about the listed bucket."""
         bodies = [
             part(file_format, [replace(row, bucket=row.bucket or self.source) for row in rows], columns)
             for rows in parts
@@ -132,7 +132,7 @@ class Inventories:
     def write_parts(
         self, file_format: str, *bodies: bytes, columns: Sequence[str] = CURRENT, **fields: Any
     ) -> S3Uri:
-        """An inventory with parts of any content; `fields` replace or add fields of the manifest."""
+        """Write an inventory with parts of any content; `fields` replace or add fields of the manifest."""
         folder = f"inventories/{self.source}/daily"
         files = []
         for number, body in enumerate(bodies):
@@ -152,7 +152,7 @@ class Inventories:
         return self.write_manifest(key, json.dumps(manifest | fields).encode())
 
     def write_manifest(self, key: str, manifest: bytes) -> S3Uri:
-        """A manifest with any content, and its checksum beside it."""
+        """Write a manifest with any content, and its checksum."""
         self.s3.put_object(Bucket=self.destination, Key=key, Body=manifest)
         checksum = key.removesuffix(".json") + ".checksum"
         self.s3.put_object(Bucket=self.destination, Key=checksum, Body=digest(manifest).encode())
@@ -165,5 +165,5 @@ def digest(body: bytes) -> str:
 
 
 def encoded(key: str) -> str:
-    """A key, quoted as in a CSV."""
+    """A key, percent-encoded as in a CSV."""
     return quote_plus(key, safe="/")

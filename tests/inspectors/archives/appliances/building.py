@@ -1,4 +1,4 @@
-"""Builds appliances for the tests here: archives from files, and descriptors from parts."""
+"""Builds appliances for the tests in this folder: archives from files, and descriptors from parts."""
 
 from keyhole.builders import Image, tar, vmdk_stream_optimized
 from keyhole.inspectors import Facts, Severity
@@ -28,14 +28,14 @@ DISK_ELEMENT = (
     f'ovf:capacityAllocationUnits="byte * 2^30" ovf:format="{VMDK_URI}"/>'
 )
 
-#: The size of a chunk.
+#: The size of a chunk, in bytes.
 CHUNK = 20_000
 
 
 def descriptor(
     hardware: str = HARD_DISK, *, file: str = FILE, disk: str = DISK_ELEMENT, more: str = ""
 ) -> str:
-    """The descriptor of a machine with one disk and this hardware, and with more elements in its system."""
+    """The descriptor of a machine with one disk, this hardware, and further elements in its system."""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Envelope {NAMESPACES}>\n<References>{file}</References>\n'
         f"<DiskSection><Info>Disks</Info>{disk}</DiskSection>\n"
@@ -45,34 +45,34 @@ def descriptor(
 
 
 def plain(data: str | bytes) -> Image:
-    """A file with these bytes."""
+    """An image that consists of these bytes."""
     data = data.encode() if isinstance(data, str) else data
     return Image.of(len(data), [(0, data)] if data else [])
 
 
 def appliance(text: str | bytes, *files: tuple[str, Image], name: str = "box.ovf") -> Image:
-    """An archive of a descriptor and files, or of a descriptor and the usual disk if no files are given."""
+    """An archive of a descriptor and files. Without files, it contains the usual disk."""
     return tar([(name, plain(text)), *(files or ((DISK_NAME, DISK),))])
 
 
 def findings(facts: Facts) -> list[tuple[str, Severity]]:
-    """The findings, except the informational ones."""
+    """The findings except informational ones."""
     return [(one.check, one.severity) for one in facts.findings if one.severity is not Severity.INFO]
 
 
 def described(text: str | bytes, *files: tuple[str, Image]) -> list[tuple[str, Severity]]:
-    """The findings for an appliance that consists of a descriptor and files."""
+    """The findings for an appliance with this descriptor and these files."""
     return findings(walk(appliance(text, *files)))
 
 
 def chunks(image: Image, size: int, name: str = DISK_NAME) -> list[tuple[str, Image]]:
-    """An image in chunks of this many bytes, as an OVF stores them."""
+    """Divide an image into chunks of this many bytes, as OVF stores a disk in chunks."""
     starts = enumerate(range(0, image.size, size))
     return [(f"{name}.{number:09}", _part(image, start, size)) for number, start in starts]
 
 
 def _part(image: Image, start: int, size: int) -> Image:
-    """This many bytes of an image, or fewer where it ends."""
+    """A part of an image: this many bytes, or fewer at its end."""
     size = min(size, image.size - start)
     pieces = [
         (max(at, start) - start, data[max(0, start - at) : max(0, start + size - at)])
@@ -82,6 +82,6 @@ def _part(image: Image, start: int, size: int) -> Image:
 
 
 def chunked(*, size: int | None = DISK.size, chunk: object = CHUNK, more: str = "") -> str:
-    """An OVF's elements for a disk that is stored in chunks."""
+    """The OVF elements of a disk that is stored in chunks."""
     stated = "" if size is None else f'ovf:size="{size}" '
     return f'<File ovf:href="{DISK_NAME}" ovf:id="file1" {stated}ovf:chunkSize="{chunk}"{more}/>'
