@@ -36,7 +36,7 @@ from keyhole.inspectors.region import CaptureRegion
 
 SIGNATURE = b"shdw"
 VERSION = 1
-#: The fields of the header's first 80 bytes are known. The header has 512 bytes.
+#: Only the first 80 of the header's 512 bytes are read, because no further fields are known.
 HEADER_BYTES = 80
 DIRECTORIES = 2
 #: At most this many directory entries are read. With the usual chunk size of 1 MiB, a table maps 126 GiB of

@@ -97,9 +97,9 @@ class BochsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole catalog was read, sampled if only a part of it was read.
+        """`PROVEN` if the whole catalog was read, `SAMPLED` if only a part of it was read.
 
-        It is unchecked if an extent lies beyond the end of the object.
+        It is `UNCHECKED` if an extent is beyond the end of the object.
         """
         if self._size is None or self._extents is None or self._end > self._size:
             return Wholeness.UNCHECKED
@@ -147,7 +147,7 @@ class BochsInspector(HeaderInspector):
 
     def _contradictions(self) -> Iterator[Finding]:
         if self._disk_bytes % SECTOR:
-            yield found("structure", f"the virtual size of {self._disk_bytes} bytes is not whole sectors")
+            yield found("structure", f"the virtual size of {self._disk_bytes} bytes is not a multiple of 512")
         if self._u32(72) * self._u32(80) < self.virtual_size:
             yield found("structure", f"the virtual size needs more than {self._u32(72)} extents")
         if self._u32(76) * 8 * SECTOR < self._u32(80):

@@ -66,7 +66,7 @@ class CloopInspector(HeaderInspector):
 
     @property
     def subformat(self) -> str | None:
-        """Always `V2.0`."""
+        """`V2.0`, the only version that Keyhole recognises."""
         return "V2.0" if self.format_match else None
 
     def post_process(self) -> None:
@@ -80,9 +80,9 @@ class CloopInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the object contains all data up to the offset in the table's last entry.
+        """`PROVEN` if the object contains all data up to the offset in the table's last entry.
 
-        If a thorough inspector read only a part of the table, it is sampled.
+        It is `SAMPLED` if a thorough inspector read only a part of the table.
         """
         if self._size is None or not self._table_filled or self._end > self._size:
             return Wholeness.UNCHECKED

@@ -82,7 +82,7 @@ class DMGInspector(FileInspector):
         self.new_region("tail", TailRegion(DMG_SEARCHED_BYTES))
 
     @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the base class has this parameter
         """Return false, because the first bytes do not show that an object is a DMG."""
         return False
 
@@ -119,8 +119,8 @@ class DMGInspector(FileInspector):
     def explains(self, other: FileInspector) -> bool:
         """Return whether `other` recognises the content of the disk, or the disk's first compressed data.
 
-        If the trailer does not lead to a map, any content is accepted, because it is then unknown whether the
-        object begins with the disk's first bytes.
+        If the trailer does not point to a map, it is unknown whether the object begins with the disk's first
+        bytes. The result is then true for every partition table and every volume.
         """
         if other.LAYER in {Layer.DISK, Layer.DISC}:
             return self.is_bare or not self.stands
@@ -129,15 +129,15 @@ class DMGInspector(FileInspector):
     def is_remnant_in(self, other: FileInspector) -> bool:
         """Return whether the trailer belongs to data that `other` stores without compression.
 
-        This is so if the trailer is cut off, or if `other` is a container and the trailer does not lead to a
-        map.
+        Keyhole assumes this if the trailer is cut off, or if `other` is a container and the trailer does not
+        point to a map.
         """
         return not self.stands and (other.IS_CONTAINER or self.is_cut)
 
     def defers(self, other: FileInspector) -> bool:
-        """Return whether the compressed stream that `other` recognises may be the disk's first data.
+        """Return whether the compressed stream that `other` recognises can be the disk's first data.
 
-        Before the map has been read, every compressed stream may be.
+        Until the map has been read, the result is true for every compressed stream.
         """
         return other.LAYER is Layer.COMPRESSED and (not self.complete or self.explains(other))
 
@@ -165,7 +165,7 @@ class DMGInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all parts that the trailer names are before it, and the property list was parsed."""
+        """`PROVEN` if all parts that the trailer names are before it, and the property list was parsed."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return Wholeness.UNCHECKED
@@ -231,7 +231,7 @@ class DMGInspector(FileInspector):
                     f"the {name} ends at byte {part.end}, after the trailer's offset {trailer.offset}",
                 )
         if not parts["property list"].length and not parts["resource fork"].length:
-            yield found("structure", "no property list and no resource fork maps the disk's blocks")
+            yield found("structure", "the trailer names neither a property list nor a resource fork")
         if self.filled("plist") and not self.captured("plist").startswith(PLIST_STARTS):
             yield found("structure", "there is no property list at the offset that the trailer states")
 
@@ -240,7 +240,7 @@ class DMGInspector(FileInspector):
         if trailer.part(RESOURCE_FORK).length:
             yield found(
                 "unsupported_subformat",
-                "Keyhole does not read the resource fork, which maps the disk's blocks for some readers",
+                "some readers use the map of the disk in the resource fork, which Keyhole does not read",
             )
         if trailer.part(PLIST).length > MAX_PLIST_BYTES:
             yield found(

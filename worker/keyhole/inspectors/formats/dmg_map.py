@@ -25,7 +25,7 @@ methods find different tables.
 
 Source: libyal, libmodi, "Mac OS disk image types", sections "XML plist" and "Block table"; QEMU, block/dmg.c,
 dmg_read_plist_xml and dmg_read_mish_block; 7-Zip, DmgHandler.cpp.
-"""  # noqa: E501 - the rows of the table are one line each
+"""  # noqa: E501 - each row of the table is one line
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64
@@ -45,12 +45,13 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
 
-#: The longest property list that is read: 78,000 chunks, 20 GiB with the usual chunks of 256 KiB.
+#: Keyhole does not read longer property lists. This many bytes have room for 78,000 chunks, which map 20 GiB
+#: of the disk with the usual chunks of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
 #: The most characters `=` in a property list. An attribute has one `=`, a base64 text has up to two. The
 #: limit is needed because the XML parser parses all attributes of an element in one step.
 MAX_SIGNS: Final = 10_000
-#: The most levels of nested elements. Property lists by Apple have six levels.
+#: The most levels of nested elements. Property lists that Apple writes have six levels.
 MAX_DEPTH: Final = 32
 
 SIGNATURE: Final = b"mish"
@@ -254,7 +255,7 @@ class _Tables:
             self.found.append(_decoded(text.encode()))
 
     def close(self) -> None:
-        """Handle the end of the text."""
+        """Handle the end of the property list."""
 
 
 def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:

@@ -147,14 +147,13 @@ class EWFInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the object is the first segment and ends with the descriptor `done`.
+        """`PROVEN` if the object is the first segment and ends with the descriptor `done`.
 
-        For a thorough inspector it is only sampled.
+        For a thorough inspector, it is `SAMPLED`, because Keyhole does not read the chunk tables.
         """
         whole = self._last == "done" and self._segment == 1
         if not whole:
             return Wholeness.UNCHECKED
-        # The chunk tables are not read.
         return Wholeness.SAMPLED if self.thorough else Wholeness.PROVEN
 
     def details(self) -> Mapping[str, object]:
@@ -239,7 +238,7 @@ class EWFInspector(HeaderInspector):
         major, minor = self.captured("header")[8:10]
         if major != 2:
             yield found("unknown_features", f"EWF version {major}.{minor} is unknown")
-        yield found("unsupported_subformat", "Keyhole cannot read the size of Ex01 files: it is compressed")
+        yield found("unsupported_subformat", "Keyhole cannot read the compressed virtual size of Ex01 files")
 
     # Header and sections
 

@@ -58,8 +58,8 @@ ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: The length of a directory's first record in bytes, up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
 #: The number of bytes that the first range request for an object fetches. The root directory and the UDF
-#: structures in this part need no further request. The UDF structures are before the anchor that points to
-#: them.
+#: structures in this part need no further request. The UDF structures are captured before they are known to
+#: be needed, because in a stream they arrive before the anchor that points to them.
 FRONT_BYTES = 256 * 1024
 
 
@@ -88,12 +88,12 @@ class ISOInspector(FileInspector):
         self.new_region("set", CaptureRegion(SET_OFFSET, MAX_DESCRIPTORS * SECTOR))
 
     @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the same for all formats
+    def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the base class has this parameter
         """Return false, because the first 32 KiB of a disc do not belong to the format."""
         return False
 
     def explains(self, other: FileInspector) -> bool:
-        """Return whether `other` recognises a partition table or a volume, as hybrid discs have it."""
+        """Return whether `other` recognises a partition table or a volume, which hybrid discs also have."""
         return other.LAYER is Layer.DISK
 
     @property
@@ -130,7 +130,7 @@ class ISOInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the end of every volume is known and is inside the object."""
+        """`PROVEN` if the end of every volume is known and is inside the object."""
         ends = [self._volume_size.end if self._volume_size else 0] if self._primary is not None else []
         ends += [self._udf.end if self._udf is not None else 0] if self._has_udf else []
         known = self._size is not None and bool(ends) and all(ends)

@@ -42,7 +42,7 @@ class Blocks:
         places: The position of the first byte of each block, counted in units from `base`, in any order.
         length: The length of each block in bytes.
         unit: The length of a unit in bytes.
-        base: The offset in bytes at which position 0 is.
+        base: The offset in bytes that position 0 stands for.
         shared: Whether the format allows several map entries to point to the same block.
     """
 

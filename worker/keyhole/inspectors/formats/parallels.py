@@ -100,9 +100,9 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole BAT was read, sampled if only a part of it was read.
+        """`PROVEN` if the whole BAT was read, `SAMPLED` if only a part of it was read.
 
-        It is unchecked if the image is in use, or if a cluster lies beyond the end of the object.
+        It is `UNCHECKED` if the image is in use, or if a cluster is beyond the end of the object.
         """
         if self._size is None or self._clusters is None or self._u32(44) == IN_USE:
             return Wholeness.UNCHECKED

@@ -105,7 +105,10 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all tables were read, sampled if some were not read; unchecked if data is missing."""
+        """`PROVEN` if all tables were read, `SAMPLED` if some tables were not read.
+
+        It is `UNCHECKED` if a table or a cluster is beyond the end of the object.
+        """
         if self._clusters is None or self._size is None or self._end > self._size:
             return Wholeness.UNCHECKED
         seen = self._l1_held == self._l1_bytes and len(self._l2_offsets) <= 1
@@ -149,12 +152,12 @@ class QcowV1Inspector(HeaderInspector):
         if self._u64(8) and not self._name_followed:
             yield found("structure", "the backing file's name has an invalid offset or length")
         if self._u64(24) % SECTOR:
-            yield found("structure", f"the virtual size of {self._u64(24)} bytes is not whole sectors")
+            yield found("structure", f"the virtual size of {self._u64(24)} bytes is not a multiple of 512")
         yield from self._overlaps()
         whole = self._cluster_bytes
         # The data of a compressed cluster are shorter, and may begin at any byte.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
-            yield found("structure", "a cluster does not begin at a whole sector")
+            yield found("structure", "a cluster does not begin at a sector boundary")
 
     def _overlaps(self) -> list[Finding]:
         """Return findings on clusters that overlap the header, the name, a table or another cluster."""
@@ -169,7 +172,7 @@ class QcowV1Inspector(HeaderInspector):
             parts,
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
-            # Compressed clusters differ in length, so Keyhole only finds those that begin at the same byte.
+            # Compressed clusters differ in length. Only those that begin at the same byte are reported.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 

@@ -101,7 +101,10 @@ class QEDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if all tables were read, sampled if some were not read; unchecked if data is missing."""
+        """`PROVEN` if all tables were read, `SAMPLED` if some tables were not read.
+
+        It is `UNCHECKED` if the image needs a check, or if a table or a cluster is beyond the object's end.
+        """
         if self._clusters is None or self._size is None or self._features & NEED_CHECK:
             return Wholeness.UNCHECKED
         if self._end > self._size:
@@ -150,7 +153,7 @@ class QEDInspector(HeaderInspector):
         if self._features & BACKING_FILE and not self._name_followed:
             yield found("structure", "the backing file's name has an invalid offset or length")
         if self._u64(48) % SECTOR:
-            yield found("structure", f"the virtual size of {self._u64(48)} bytes is not whole sectors")
+            yield found("structure", f"the virtual size of {self._u64(48)} bytes is not a multiple of 512")
         if self._u64(48) > (self._table_bytes // 8) ** 2 * self._cluster_bytes:
             yield found("structure", "the tables are too short for the virtual size")
         l1 = self._u64(40)

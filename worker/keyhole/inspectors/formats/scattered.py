@@ -56,7 +56,7 @@ class ScatteredRegion(CaptureRegion):
     def at(self, offset: int, length: int) -> bytes:
         """Return at most `length` captured bytes from an absolute offset on.
 
-        The result ends at the latest with the piece that contains the offset.
+        The result never extends beyond the piece that contains the offset.
         """
         number = bisect_right(self._starts, offset) - 1
         return self._pieces[number].at(offset, length) if number >= 0 else b""

@@ -94,7 +94,7 @@ class SparseImageInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the whole chain of nodes was read, sampled if only its beginning was read."""
+        """`PROVEN` if the whole chain of nodes was read, `SAMPLED` if only its beginning was read."""
         nodes = self._nodes
         if not nodes or self._size is None or max(map(self._end, nodes)) > self._size:
             return Wholeness.UNCHECKED

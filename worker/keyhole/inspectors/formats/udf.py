@@ -100,7 +100,7 @@ def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
     possible block size.
 
     Args:
-        identifiers: The five bytes where each 2,048 bytes from 32768 on would have a descriptor's identifier.
+        identifiers: The identifier fields (5 bytes) of the 2,048-byte sectors from byte 32768 on.
     """
     begins = identifiers.index(BEGINS) if BEGINS in identifiers else 0
     behind = (number for number, name in enumerate(identifiers[begins + 1 :], 1) if name in IDENTIFIERS)

@@ -23,7 +23,7 @@ MAX_CLUSTERS = 65536
 
 
 def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
-    """Yield findings on structures that overlap, and on clusters with more references than their refcount.
+    """Yield findings on structures that overlap, and on clusters whose refcount is too small.
 
     Args:
         maps: The tables of the image.
@@ -73,13 +73,13 @@ def _parts(maps: QcowMaps) -> Iterator[Part]:
 
 
 def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]) -> Iterator[Finding]:
-    """Yield one finding if a cluster has more references than its refcount.
+    """Yield one finding if a cluster has more references than its refcount states.
 
     Only the tables and refcount blocks that have been read are compared.
 
     Args:
         maps: The tables of the image.
-        parts: The contiguous structures, each of which occupies clusters.
+        parts: The contiguous structures of the image.
         groups: The clusters that L2 tables point to, by the number of L1 entries that point to these tables.
     """
     bits, counts = maps.header.cluster_bits, _refcounts(maps)
@@ -93,9 +93,10 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
     blocks = array("Q", (offset >> bits for offset in unique(maps.refcount_blocks)))
     for times, pointed_at in ((1, ascending(tables)), (1, blocks), *_pointers(groups)):
         if (shared := counts.exceeded(pointed_at, times)) is not None:
-            yield found(CHECK, f"cluster {shared} has more references than its refcount")
+            yield found(CHECK, f"cluster {shared} has more references than its refcount states")
             return
-    # The offsets of the L2 tables. The lowest bit is a copy of bit 63 of the L1 entry: the refcount is one.
+    # The L2 table's offset from each L1 entry. Bit 63 of the entry, which states that the table's refcount is
+    # one, is copied to the lowest bit.
     entries = (entry & L1_OFFSET | entry >> 63 for entry in maps.l1_table if entry & L1_OFFSET)
     written = any(
         one | 1 == other | 1 and (one | other) & 1 for one, other in pairwise(ascending(array("Q", entries)))
@@ -144,7 +145,10 @@ def _counted(numbers: "array[int]") -> list[tuple[int, int]]:
 
 
 def _pointers(groups: dict[int, Mapped]) -> "Iterator[tuple[int, array[int]]]":
-    """Yield pairs (times, clusters): clusters of L2 tables to each of which `times` L1 entries point."""
+    """Yield the clusters that L2 tables point to, as pairs (times, clusters).
+
+    `times` is the number of L1 entries that point to each of these L2 tables.
+    """
     for times, group in groups.items():
         yield times, group.clusters
         yield times, group.compressed

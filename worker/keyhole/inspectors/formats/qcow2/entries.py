@@ -29,7 +29,7 @@ from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import SECTOR, big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import ascending
 
-#: For every this many bytes of a table, `spend` is charged one step of effort.
+#: Parsing this many bytes of a table is counted as one step of effort; see `spend`.
 BYTES_A_STEP = 1024
 OFFSET = 0x00FFFFFFFFFFFE00
 #: Bits that must be zero in an entry. In version 2 and in extended entries, the lowest bit must be zero too.

@@ -123,9 +123,9 @@ class QcowInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the refcount table and its last block were read completely, sampled if only in part.
+        """`PROVEN` if the refcount table and its last block were read completely, `SAMPLED` if only in part.
 
-        For a thorough inspector, it is proven only if all tables were read.
+        For a thorough inspector, it is `PROVEN` only if all tables were read.
         """
         header, maps = self._header, self._maps
         if header is None or maps is None or not self.filled("refcount_block") or not header.refcounts_right:
@@ -141,7 +141,7 @@ class QcowInspector(HeaderInspector):
         return Wholeness.PROVEN if table_whole and block_whole else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version, cluster size, features, names and extensions."""
+        """The version, the sizes, the features, the encryption, and the names of other files."""
         header = self._header
         if header is None:
             return {}
@@ -165,7 +165,7 @@ class QcowInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on other files that the image needs, unknown features, and contradictions."""
+        """Return findings on other files that the image needs, on features, and on contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         header, maps = self._header, self._maps
@@ -218,15 +218,18 @@ class QcowInspector(HeaderInspector):
             header.length <= header.backing_offset <= cluster - min(header.backing_length, cluster)
             and 0 < header.backing_length <= MAX_NAME_BYTES
         ):
-            yield found("structure", "the backing file's name does not lie within the first cluster")
+            message = "the backing file's name has an invalid length or is not within the first cluster"
+            yield found("structure", message)
         if header.disk_bytes % SECTOR:
-            yield found("structure", f"the virtual size of {header.disk_bytes} bytes is not whole sectors")
+            yield found(
+                "structure", f"the virtual size of {header.disk_bytes} bytes is not a multiple of 512"
+            )
         if bool(header.compression) != bool(header.incompatible & COMPRESSION):
             yield found("structure", "the compression type and its feature bit contradict each other")
         if header.autoclear & RAW_DATA_FILE and header.has_data:
             yield found("structure", "the header marks the data file as raw, but there is no data file")
         if header.extended and cluster < LEAST_EXTENDED_CLUSTER:
-            yield found("structure", f"clusters of {cluster} bytes cannot have extended L2 entries")
+            yield found("structure", f"clusters of {cluster} bytes are too small for extended L2 entries")
         if not self._extensions.ended:
             yield found("structure", "the list of header extensions has no valid end")
         kinds = {kind for kind, _ in self._extensions.entries}
@@ -240,7 +243,7 @@ class QcowInspector(HeaderInspector):
             ("refcount table", header.refcount_table, True),
         ):
             if table.offset % cluster or (needed and not table.offset):
-                yield found("structure", f"the {name}'s offset {table.offset} is not valid for a cluster")
+                yield found("structure", f"the {name}'s offset {table.offset} is not a valid cluster offset")
         if header.l1_table.length > MAX_L1_BYTES:
             yield found("structure", f"the L1 table has {header.l1_entries} entries, more than qcow2 allows")
         elif header.l1_entries < header.l1_entries_needed:
@@ -253,7 +256,8 @@ class QcowInspector(HeaderInspector):
             yield found("structure", f"a refcount table of {clusters} clusters is not allowed")
         block = maps.last_block
         if block and (not block.offset or block.offset % cluster):
-            yield found("structure", f"the refcount block's offset {block.offset} is not valid for a cluster")
+            message = f"the refcount block's offset {block.offset} is not a valid cluster offset"
+            yield found("structure", message)
         snapshots, table_offset = header.snapshots, header.snapshot_table_offset
         if snapshots > MAX_SNAPSHOTS or table_offset % cluster or (snapshots and not table_offset):
             yield found("structure", "the snapshot table is too large, or its offset is not valid")

@@ -187,7 +187,7 @@ class QcowMaps:
         return self._inspector.filled("tables")
 
     def mapped_by(self, tables: Iterable[int]) -> Mapped:
-        """Return the clusters that L2 tables point to, without tables that have not been read.
+        """Return the clusters that L2 tables point to. Tables that have not been read are skipped.
 
         Args:
             tables: The offsets of the L2 tables.
@@ -257,7 +257,7 @@ class QcowMaps:
 
 
 def _first(pieces: Iterable[ByteRange], most: int) -> Iterator[ByteRange]:
-    """Yield pieces from the first one on, as long as their total length is at most `most` bytes."""
+    """Yield the pieces in order, until their total length would exceed `most` bytes."""
     for piece in pieces:
         most -= piece.length
         if most < 0:

@@ -5,7 +5,7 @@ Source: QEMU, docs/interop/qcow2.txt, section "Host cluster management".
 The refcount table points to refcount blocks. Each block has the size of a cluster. A refcount has 1, 2, 4, 8,
 16, 32 or 64 bits. Several refcounts of fewer than 8 bits share a byte, and the first of these refcounts is in
 the lowest bits. Refcounts of 16 bits and more are big-endian. If a cluster has more references than its
-refcount, QEMU can free the cluster while an entry still points to it.
+refcount states, QEMU can free the cluster while an entry still points to it.
 """
 
 from array import array
@@ -51,7 +51,7 @@ class Refcounts:
         self._shared = shared
 
     def exceeded(self, clusters: Sequence[int], times: int = 1) -> int | None:
-        """Return the number of a cluster that has more references than its refcount, or `None`.
+        """Return the number of a cluster that has more references than its refcount states, or `None`.
 
         Args:
             clusters: The numbers of the clusters in ascending order. A number may occur several times.
@@ -70,7 +70,7 @@ class Refcounts:
         return None
 
     def _exceeded_in(self, places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
-        """Return the place of a cluster that has more references than its refcount, or `None`.
+        """Return the place of a cluster that has more references than its refcount states, or `None`.
 
         Args:
             places: The places of the clusters' refcounts within one block, in ascending order.
@@ -104,7 +104,7 @@ def decoded(block: bytes, bits: int) -> Sequence[int]:
 
 
 def _repeated(places: "array[int]", counts: Sequence[int] | None, times: int) -> int | None:
-    """Return a place that occurs several times and has more references than its refcount, or `None`.
+    """Return a place that occurs more often than its refcount allows, or `None`.
 
     If `counts` is `None`, every place that occurs several times has too many references.
     """
