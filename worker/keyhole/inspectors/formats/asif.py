@@ -20,9 +20,9 @@ contains the table, or zero if there is no table. The directory with the higher 
 tables map the chunks of the disk to the chunks of the file.
 
 Wholeness: unchecked. The file stores chunks in any order, and no field states which chunk is the last one.
-Only the tables show it, and Keyhole does not read the tables: they have about 1 MiB for each 100 GiB of the
-disk. If a file is too short for its directories, or for the tables that the directories point to, it is cut
-off. Other files can be cut off without a finding.
+Only the tables show this, and Keyhole does not read the tables, because they have about 1 MiB for each 100
+GiB of the disk. If a file is too short for its directories, or for the tables that the directories point to,
+the file is cut off. In other files, Keyhole cannot detect missing chunks.
 """
 
 from collections.abc import Iterator, Mapping

@@ -21,9 +21,9 @@ trailer.
 A writable image (UDRW) has no trailer: it is a raw disk. The trailer of an encrypted image is encrypted, too,
 so Keyhole does not recognise encrypted images.
 
-The property list maps the disk's sectors; the module `dmg_map` describes it. Its tables must map as many
-sectors as the trailer states, and must point only to data in the data fork. Old images have a resource fork
-instead of the property list. Keyhole does not read the resource fork.
+The property list contains tables that map the disk's sectors; see the module `dmg_map`. The tables must map
+as many sectors as the trailer states, and must point only to data in the data fork. Old images have a
+resource fork instead of the property list. Keyhole does not read the resource fork.
 
 Wholeness: the trailer is written last and states where each part of the file ends. All parts must be before
 the trailer, the property list must be at the offset that the trailer states, and the data of all chunks must

@@ -2,9 +2,9 @@
 
 A reader such as QEMU writes a block of the disk to the offset that the map states, and does not check what is
 stored there. If a map entry points to a header or a table, the guest can overwrite that header or table. The
-guest can then change the name of a backing file, or every other map entry. If two map entries point to the
-same offset, a write to one block changes the other block. If the reader then frees one of the two blocks, it
-reuses the space for other data, although the map still points to it for the other block.
+guest can then change the name of a backing file, or the offsets of other blocks. If two map entries point to
+the same offset, a write to one block changes the other block. If the reader then frees one of the two blocks,
+it reuses the space for other data, although the map still points to this space for the other block.
 
 Maps have hundreds of thousands of entries. So each map is sorted once, and then searched by bisection.
 """

@@ -1,9 +1,9 @@
 """Apple's sparse images (".sparseimage", UDSP). All fields are big-endian.
 
-Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format". Index
-nodes and the 64-bit fields follow what apfs-fuse and fsdump read and write.
+Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format". The
+index nodes and the 64-bit fields are described as the programs apfs-fuse and fsdump read and write them.
 
-The file is a sequence of index nodes of 4,096 bytes. The bands whose numbers a node lists follow the node.
+The file contains index nodes of 4,096 bytes. A node lists numbers of bands, and these bands follow the node.
 
 | offset | bytes | field of the first node |
 |---|---|---|

@@ -9,7 +9,8 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 E
 | 62 | the cluster is compressed |
 | 63 | the cluster's refcount is exactly one, so QEMU writes the cluster in place |
 
-All other bits must be zero. The entry of a compressed cluster is different; x = 62 - (cluster bits - 8):
+All other bits must be zero. The entry of a compressed cluster has other fields, where
+x = 62 - (cluster bits - 8):
 
 | bits | field of a compressed cluster's entry |
 |---|---|
