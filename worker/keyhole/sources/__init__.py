@@ -1,1 +1,1 @@
-"""Bytes by range: from S3 and from local files."""
+"""Sources of bytes: read ranges of objects in S3 and of local files."""

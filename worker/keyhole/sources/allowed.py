@@ -1,7 +1,7 @@
-"""The buckets that Keyhole may touch, as globs: the setting KEYHOLE_BUCKETS.
+"""The buckets that Keyhole may use, as glob patterns from the setting KEYHOLE_BUCKETS.
 
-They are checked when work is accepted, again by the worker, and finally by the S3 clients themselves
-(`AllowedBuckets.guard`). So no message can cause a request to another bucket.
+Keyhole checks a bucket when it accepts a job, again when a worker starts the job, and again before the S3
+client sends a request (`AllowedBuckets.guard`). So a forged message cannot cause a request to another bucket.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BucketNotAllowedError(UnreadableError):
-    """Keyhole may not touch this bucket. No request was sent to it."""
+    """KEYHOLE_BUCKETS does not allow this bucket. No request was sent."""
 
     is_usage = True
 
@@ -28,29 +28,30 @@ class BucketNotAllowedError(UnreadableError):
 
 @dataclass(frozen=True, slots=True)
 class AllowedBuckets:
-    """Globs of buckets; without any, all buckets are allowed.
+    """The glob patterns of the allowed buckets. An empty tuple allows all buckets.
 
-    A glob matches a whole name, and case matters. `*` is any text, `?` one character, `[…]` one of several.
-    An access point is matched by the name that is used for it: its alias or its whole ARN.
+    A pattern must match the whole name, and case matters. `*` matches every text, `?` one character, and
+    `[…]` one of the characters in brackets. For an access point, the pattern must match the name in the
+    request: the alias or the whole ARN.
     """
 
     globs: tuple[str, ...] = ()
 
     def allow(self, bucket: str) -> bool:
-        """Return whether Keyhole may touch the bucket."""
+        """Return whether Keyhole may use the bucket."""
         return not self.globs or any(fnmatchcase(bucket, glob) for glob in self.globs)
 
     def check(self, bucket: str) -> None:
-        """Refuse a bucket that Keyhole may not touch.
+        """Check that Keyhole may use a bucket.
 
         Raises:
-            BucketNotAllowedError: Keyhole may not touch it.
+            BucketNotAllowedError: Keyhole may not use the bucket.
         """
         if not self.allow(bucket):
             raise BucketNotAllowedError(bucket)
 
     def guard(self, client: "S3Client") -> None:
-        """Make a client raise `BucketNotAllowedError` instead of sending a request to another bucket."""
+        """Make a client raise `BucketNotAllowedError` before it sends a request to a forbidden bucket."""
         if self.globs:
             client.meta.events.register("provide-client-params.s3", self._check_request)
 

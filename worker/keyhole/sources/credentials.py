@@ -1,8 +1,9 @@
-"""The credentials of a boto3 session, whose failures are always errors of boto3's.
+"""Finds the credentials of a boto3 session, and makes all their failures errors of boto3's.
 
-They come from programs, files and servers, at any request: botocore refreshes them as it signs. It passes on
-the errors that happen there: `FileNotFoundError` for a missing token file, `ValueError` for a program's
-garbage.
+botocore refreshes credentials when it signs a request, so every request can run a program, read a file or
+call a server. If that fails, botocore raises the error of the failed call: for example, `FileNotFoundError`
+for a missing token file, or `ValueError` for a program's malformed output. This module turns these errors
+into `CredentialRetrievalError`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ def find_credentials(session: boto3.Session) -> Credentials | None:
     """Return the credentials that all clients of the session use; `None` if there are none.
 
     Raises:
-        BotoCoreError: Their source does not give them.
+        BotoCoreError: The source of the credentials failed.
     """
     with _botos_errors("AWS configuration"):
         credentials = session.get_credentials()
@@ -31,9 +32,9 @@ def _guarded(freeze: Callable[[], ReadOnlyCredentials], method: str) -> Callable
     def guarded() -> ReadOnlyCredentials:
         with _botos_errors(method):
             frozen = freeze()
-        # obstore panics on these, and boto3 shows the header with them.
+        # obstore panics if a credential contains white space, and boto3 shows such a credential in its error.
         if any(part and any(map(str.isspace, part)) for part in (frozen.access_key, frozen.token)):
-            raise CredentialRetrievalError(provider=method, error_msg="they have a space or a line break")
+            raise CredentialRetrievalError(provider=method, error_msg="they contain white space")
         return frozen
 
     return guarded

@@ -1,13 +1,14 @@
 """Deadlines for whole requests of a boto3 client.
 
-botocore's timeouts limit each wait for the next bytes, so a server that sends one byte a second keeps a
-request alive for ever. While a deadline is set, every connection that a request uses is noted here. At the
-deadline their sockets are shut down, which ends every wait at once: for a handshake, for headers, for the
-body. One thread watches all deadlines of a process.
+botocore's timeouts limit only each wait for the next bytes, so a server that sends one byte a second can keep
+a request running for ever. This module limits the whole request. While a deadline is set, every connection
+that the request uses registers here. When the time is over, the module shuts down the sockets of these
+connections. This ends all waits at once: for a handshake, for headers, and for the body. One thread watches
+all deadlines of a process.
 
     with deadline(5.0) as timer:
         client.get_object(...)["Body"].read()
-    # timer.expired says whether that caused an error
+    # If the request failed because of the deadline, timer.expired is true.
 """
 
 import heapq
@@ -30,7 +31,7 @@ from botocore.client import BaseClient
 
 
 class Deadline:
-    """The connections of one thread's request, and whether its time is over."""
+    """The deadline of one thread's request, and the connections that the request uses."""
 
     def __init__(self) -> None:
         self.expired = False
@@ -39,20 +40,20 @@ class Deadline:
         self._connections: list[Any] = []  # botocore's connections have no common type
 
     def note(self, connection: Any) -> None:  # noqa: ANN401 - as above
-        """Note a connection that the request uses."""
+        """Register a connection that the request uses."""
         with self._lock:
             self._connections.append(connection)
             if self.expired:
                 _shut_down(connection)
 
     def end(self) -> None:
-        """End the deadline: the request has ended, and nothing is shut down any more."""
+        """Cancel the deadline, because the request has ended."""
         with self._lock:
             self.is_over = True
             self._connections.clear()
 
     def expire(self) -> None:
-        """Shut down all connections that the request uses, and those that it opens later."""
+        """Shut down all connections of the request, also those that the request opens later."""
         with self._lock:
             if self.is_over:
                 return
@@ -62,9 +63,10 @@ class Deadline:
 
 
 class _Watch:
-    """The deadlines of a process, in the order of their times, and the thread that lets them expire.
+    """The deadlines of a process, in the order of their times, and the thread that makes them expire.
 
-    Ended deadlines stay until their time. They are small, and the longest is a scan's budget.
+    A deadline that has ended stays in the queue until it is the first. This costs little memory, because a
+    deadline is small and its time is at most the budget of a scan.
     """
 
     def __init__(self) -> None:
@@ -74,7 +76,7 @@ class _Watch:
         self._thread: threading.Thread | None = None
 
     def add(self, deadline: Deadline, seconds: float) -> None:
-        """Let a deadline expire after so many seconds."""
+        """Make a deadline expire after `seconds` seconds."""
         entry = (time.monotonic() + seconds, next(self._numbers), deadline)
         with self._changed:
             heapq.heappush(self._deadlines, entry)
@@ -102,7 +104,7 @@ _watch = _Watch()
 
 
 def _watch_anew() -> None:
-    """Forget the parent's deadlines: its thread is not in this process."""
+    """Drop all deadlines in a forked process: the thread that watches them exists only in the parent."""
     global _watch  # noqa: PLW0603 - one per process is the point
     _watch = _Watch()
 
@@ -119,7 +121,10 @@ _current = _Local()
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[Deadline]:
-    """Limit this thread's requests by clients with deadlines to so many seconds from now, or to `inf`."""
+    """Limit this thread's requests to `seconds` seconds from now, or not at all with `inf`.
+
+    Only clients that went through `add_deadlines` obey.
+    """
     bound = Deadline()
     _watch.add(bound, seconds)
     _current.deadline = bound
@@ -131,9 +136,9 @@ def deadline(seconds: float) -> Iterator[Deadline]:
 
 
 def add_deadlines(client: BaseClient) -> None:
-    """Make a client's connections obey deadlines. Call it before the client's first request."""
-    # The dict that botocore's session gives to all of its pool managers, those of proxies included; there is
-    # no public way to it.
+    """Make a client's connections obey deadlines. Call this before the client's first request."""
+    # botocore's session gives this dict to all its pool managers, also to those for proxies. botocore has no
+    # public access to the dict.
     endpoint = client._endpoint  # type: ignore[attr-defined] # noqa: SLF001 - as said
     pools = endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001 - as said
     pools.update({"http": _Pool, "https": _SecurePool})
@@ -143,12 +148,13 @@ def _shut_down(connection: Any) -> None:  # noqa: ANN401 - as above
     sock = getattr(connection, "sock", None)
     if isinstance(sock, socket.socket):
         with suppress(OSError):
-            # The plain socket's method: a TLS socket's own would first remove what another thread reads with.
+            # Call the method of the plain socket. A TLS socket's own method would first remove its TLS
+            # object, which another thread may be using to read.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _HeedsDeadlines:
-    """A connection that registers with its thread's deadline whenever it is used."""
+    """A connection that registers with the deadline of its thread for every request."""
 
     def connect(self) -> None:
         self._note()

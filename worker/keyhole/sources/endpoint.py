@@ -1,17 +1,17 @@
-"""The URL of an S3 server, as in the settings. Commands without a client import this as well."""
+"""Checks the URL of an S3 server. This module does not import boto3, so commands without S3 start fast."""
 
 from typing import Literal
 from urllib.parse import urlsplit
 
-#: Where a URL names the bucket: in the path, in the host, or as boto3 decides.
+#: Where a request names the bucket: in the URL's path, in the host name, or where boto3 decides (`auto`).
 AddressingStyle = Literal["auto", "path", "virtual"]
 
 
 def checked_endpoint(url: str) -> str:
-    """Return the URL of a server, without blanks around it.
+    """Return the URL of a server without white space around it.
 
     Raises:
-        ValueError: It is not the URL of a server.
+        ValueError: The text is not the URL of a server.
     """
     stated = url.strip()
     try:

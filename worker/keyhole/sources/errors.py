@@ -1,15 +1,15 @@
-"""Errors of reading: why bytes could not be had, and what to do."""
+"""Errors of sources: why Keyhole could not read the bytes, and what the user can do."""
 
 from keyhole.errors import KeyholeError
 from keyhole.reasons import Reason
 
 
 class SourceError(KeyholeError):
-    """Bytes could not be had.
+    """Keyhole could not read the bytes.
 
     Args:
-        reason: What a report on the object says.
-        message: A sentence for people.
+        reason: The reason code for the object's report.
+        message: The explanation for the user.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -18,23 +18,23 @@ class SourceError(KeyholeError):
 
 
 class UnreadableError(SourceError):
-    """The object cannot be read: it is missing, denied, archived, or encrypted with the customer's key."""
+    """Keyhole cannot read the object, for example because it is missing, archived or encrypted."""
 
 
 class ObjectChangedError(SourceError):
-    """The object was replaced since the first read. Starting over reads the new one."""
+    """The object was replaced after the first read. A new source reads the new object."""
 
     def __init__(self, message: str = "the object was replaced while it was read") -> None:
         super().__init__(Reason.OBJECT_CHANGED, message)
 
 
 class TransientError(SourceError):
-    """The network or the server failed in a way that may pass; raised when all retries have failed."""
+    """The network or the server failed. A retry may succeed. A source raises this after its last retry."""
 
 
 class ConfigurationError(SourceError):
-    """No request can succeed, for any object: credentials, region or endpoint are wrong."""
+    """No request can succeed for any object: the credentials, the region or the endpoint are wrong."""
 
 
 class BudgetExhaustedError(SourceError):
-    """The next request, byte or second would exceed the scan's budget."""
+    """Continuing would exceed the scan's budget of requests, bytes, seconds or CPU time."""

@@ -1,4 +1,4 @@
-"""Bytes by range from a file on this machine, or from anything that can seek."""
+"""Reads ranges of a file on this machine, or of another seekable stream."""
 
 import os
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from keyhole.sources.source import Identity
 
 
 class FileSource:
-    """A seekable binary file. As with S3, one read counts as one request."""
+    """A source that reads a seekable binary file. Each read counts as one request, as with S3."""
 
     def __init__(self, file: BinaryIO, meter: Meter, *, last_modified: datetime | None = None) -> None:
         self._file = file
@@ -26,7 +26,7 @@ class FileSource:
 
     @property
     def identity(self) -> Identity:
-        """Return the file's size and, if it was opened by path, when it was last modified."""
+        """Return the file's size and, if the file was opened by path, the time of the last modification."""
         return self._identity
 
     def read(self, offset: int, length: int) -> bytes:
@@ -51,7 +51,7 @@ class FileSource:
 
 
 def open_local(path: Path, meter: Meter) -> FileSource:
-    """Open a regular file or a block device for reading by range; deleting the source closes it.
+    """Open a regular file or a block device. The file is closed when the source is garbage collected.
 
     Raises:
         UnreadableError: The path is missing, not readable, or neither a regular file nor a block device.
@@ -62,7 +62,7 @@ def open_local(path: Path, meter: Meter) -> FileSource:
             raise UnreadableError(Reason.UNREADABLE_FILE, f"{path} is not a file")
         file = path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        # ValueError means that the name contains a NUL. No file has such a name.
+        # ValueError means that the path contains a NUL, which no file name can contain.
         raise UnreadableError(Reason.NOT_FOUND, f"{path} does not exist") from error
     except OSError as error:
         raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot open {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The budget of one scan: counts its requests, bytes and seconds, and stops it in time."""
+"""Counts the requests, bytes and seconds of one scan, and stops the scan before it exceeds its budget."""
 
 import time
 from collections.abc import Callable
@@ -7,35 +7,38 @@ from dataclasses import dataclass, replace
 from keyhole.reasons import Reason
 from keyhole.sources.errors import BudgetExhaustedError, TransientError
 
-#: CPU time that a scan may use to report after its budget ran out: a share of the budget, and its limits in
-#: seconds.
+#: The CPU time that a scan may use to write its report after the budget ran out: a share of the budget, the
+#: least seconds and the most seconds.
 EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most that one object may cost. The defaults are far above the needs of any honest image.
+    """The most that the scan of one object may cost.
 
-    An inspection asks for less than 2 MiB, in at most a dozen ranges. Retries count, too.
+    The defaults are far above the needs of an image that is not hostile: an inspection reads less than 2 MiB,
+    in at most a dozen ranges. Retries count as requests.
     """
 
     requests: int = 32
     bytes: int = 16 * 1024 * 1024
     seconds: float = 60.0
-    #: CPU time of the scanning thread. An image takes below 20 ms, unless its maps have tens of megabytes.
+    #: CPU time of the scanning thread. An image takes less than 20 ms, unless its maps have tens of
+    #: megabytes.
     cpu_seconds: float = 1.0
-    #: Bytes that decoders produce from the object and from everything inside it.
+    #: Bytes that the decoders produce from the object and from all compressed data inside the object.
     decompressed: int = 1024**3
 
 
 class Meter:
-    """Counts what a scan costs, and refuses what would exceed its budget.
+    """Counts the costs of a scan, and raises an error before the scan exceeds its budget.
 
-    It belongs to the thread that creates it, and counts the CPU time of that thread.
+    A meter counts the CPU time of the thread that calls it, so only the thread that created it may use it.
 
     Args:
         budget: The most that the scan may cost.
-        rate_limiter: Called before every request; it may sleep. That time does not count against the budget.
+        rate_limiter: Is called before every request and can sleep. This time is not part of the budget's
+            seconds.
     """
 
     def __init__(self, budget: Budget, rate_limiter: Callable[[], None] | None = None) -> None:
@@ -44,7 +47,8 @@ class Meter:
         self._waited = 0.0
         self._began = time.monotonic()
         self._cpu_began = time.thread_time()
-        #: The last failure of the server or the network, which used a part of the budget.
+        #: The last failure of the server or the network; `None` if there was none. If the budget runs out,
+        #: this failure may be the cause.
         self.trouble: TransientError | None = None
         self.requests = 0
         self.bytes_read = 0
@@ -52,7 +56,7 @@ class Meter:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Return the seconds since the scan began, without waits for the rate limit."""
+        """Return the seconds since the scan began, without the waits for the rate limit."""
         return time.monotonic() - self._began - self._waited
 
     @property
@@ -62,11 +66,14 @@ class Meter:
 
     @property
     def cpu_seconds(self) -> float:
-        """Return the seconds of CPU that this thread has used since the scan began."""
+        """Return the CPU time in seconds that this thread has used since the scan began."""
         return time.thread_time() - self._cpu_began
 
     def widen(self, budget: Budget) -> None:
-        """Raise the budget's limits to those of another budget: the object is a container."""
+        """Raise each limit of the budget to that of another budget, if that is higher.
+
+        A scan calls this if the object is a container.
+        """
         own = self._budget
         self._budget = Budget(
             max(own.requests, budget.requests),
@@ -77,11 +84,11 @@ class Meter:
         )
 
     def request(self, length: int) -> None:
-        """Count a request for `length` bytes before it is made.
+        """Count a request for `length` bytes. Call this before the request is sent.
 
         Raises:
-            BudgetExhaustedError: The request would exceed the budget. Or `rate_limiter` raised a
-                `TransientError`, which `trouble` then has.
+            BudgetExhaustedError: The request would exceed the budget, or `rate_limiter` raised a
+                `TransientError`. In the second case, `trouble` has this error.
         """
         self.allow(length, requests=1)
         self.requests += 1
@@ -95,10 +102,10 @@ class Meter:
             self._waited += time.monotonic() - before
 
     def allow(self, length: int, *, requests: int = 0) -> None:
-        """Check that `length` bytes, and `requests` if any, are within the budget.
+        """Check that the budget allows `length` more bytes and `requests` more requests.
 
         Raises:
-            BudgetExhaustedError: They would exceed it.
+            BudgetExhaustedError: They would exceed the budget.
         """
         budget = self._budget
         for over, what in (
@@ -116,7 +123,7 @@ class Meter:
         """Check that the scan may continue to compute.
 
         Raises:
-            BudgetExhaustedError: Its CPU time is used up.
+            BudgetExhaustedError: The scan has used all CPU time of its budget.
         """
         most = self._budget.cpu_seconds
         if self.cpu_seconds >= most:
@@ -125,21 +132,21 @@ class Meter:
             )
 
     def extend_cpu(self) -> None:
-        """Allow a little more CPU time than was used so far: enough to report what is known."""
+        """Raise the CPU limit a little above the used time, so that the scan can write its report."""
         more = max(LEAST_EXTENSION, min(MOST_EXTENSION, self._budget.cpu_seconds * EXTENSION))
         self._budget = replace(self._budget, cpu_seconds=self.cpu_seconds + more)
 
     def decompressed(self, length: int) -> None:
-        """Count bytes that a decoder produced, and check the other limits as well.
+        """Count bytes that a decoder produced. Check all limits except the CPU time.
 
         Raises:
-            BudgetExhaustedError: They exceed the budget.
+            BudgetExhaustedError: The scan exceeds a limit.
         """
         self._decompressed += length
         self.allow(0)
 
     def repeated(self, times: int) -> None:
-        """Count requests that a client made by itself, to follow redirects."""
+        """Count requests that the client library sent in addition, to follow redirects."""
         self.requests += times
 
     def received(self, length: int) -> None:

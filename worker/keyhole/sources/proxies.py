@@ -1,14 +1,15 @@
-"""The proxy for a URL, by the environment. Both S3 clients use this one interpretation.
+"""Finds the proxy for a URL in the environment's variables, for both S3 clients.
 
-boto3 and obstore read these variables differently: boto3 ignores `ALL_PROXY` and address ranges in
-`NO_PROXY`, obstore ignores ports and `*` for addresses. The rules here combine those of curl and of the
-Python library requests:
+boto3 and obstore interpret these variables differently: boto3 ignores `ALL_PROXY` and address ranges in
+`NO_PROXY`, and obstore ignores ports in `NO_PROXY` and does not apply `*` to addresses. So Keyhole interprets
+the variables for both clients. Its rules combine those of curl and of the Python library requests:
 
-- `http_proxy` or `https_proxy`, by the URL's scheme; else `all_proxy`. Lower case overrides upper case. An
-  empty value counts as unset.
-- `no_proxy` is a list, separated by commas or blanks: `*` for all; a host, which includes all hosts below it
-  (`example.com`, `.example.com`, `*.example.com`); an address; a range of addresses (`10.0.0.0/8`). A host or
-  an address may end in `:PORT`, and then applies to that port only.
+- `http_proxy` or `https_proxy`, according to the URL's scheme, else `all_proxy`. Lower case overrides upper
+  case. An empty value means that the variable is not set.
+- `no_proxy` is a list of exceptions, separated by commas or white space. An exception is `*` (all hosts); a
+  host name, which includes all its subdomains (`example.com`, `.example.com`, `*.example.com`); an address;
+  or a range of addresses (`10.0.0.0/8`). A host or an address can end in `:PORT`, and then applies only to
+  this port.
 """
 
 import re
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
-#: Schemes of proxies that boto3 can use. Neither client supports SOCKS.
+#: The schemes of proxies that boto3 can use. Neither client supports SOCKS.
 SCHEMES = {"http", "https"}
 PORTS = {"http": 80, "https": 443}
 #: An entry of `no_proxy` with a port: a name, an IPv4 address, or an IPv6 address in brackets.
@@ -28,7 +29,7 @@ WITH_PORT = re.compile(r"(\[[^\]]+\]|[^:\[\]]+):(\d+)")
 
 
 class Proxies:
-    """The proxies of an environment.
+    """The proxies that an environment sets.
 
     Args:
         by_scheme: The URL of the proxy for each scheme that has one.
@@ -44,7 +45,7 @@ class Proxies:
         """Read the variables.
 
         Raises:
-            ConfigurationError: The clients do not support such a proxy.
+            ConfigurationError: A variable names a proxy that the clients do not support.
         """
         others = _value(environment, "all_proxy")
         stated = {scheme: _value(environment, f"{scheme}_proxy") or others for scheme in PORTS}
@@ -68,7 +69,7 @@ def _value(environment: Mapping[str, str], name: str) -> str:
 
 
 def _checked(scheme: str, proxy: str) -> str:
-    """Return a proxy's URL, which may be given without its scheme."""
+    """Return the checked URL of a proxy. Add the scheme `http` if there is none."""
     url = proxy if "://" in proxy else f"http://{proxy}"
     try:
         place = urlsplit(url)
@@ -78,7 +79,7 @@ def _checked(scheme: str, proxy: str) -> str:
     if not usable:
         raise ConfigurationError(
             Reason.REQUEST,
-            f"{scheme.upper()}_PROXY or ALL_PROXY names a proxy that S3's clients cannot use; write "
+            f"{scheme.upper()}_PROXY or ALL_PROXY names a proxy that the S3 clients cannot use; write "
             "http://HOST:PORT",
         )
     return url

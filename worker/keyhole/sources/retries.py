@@ -1,6 +1,7 @@
-"""Retries of requests that may succeed the next time.
+"""Retries requests after failures of the network or the server.
 
-Importing this module makes every retry a log entry of level debug; the caller reports the result.
+When this module is imported, it makes stamina log every retry at level debug. It logs no higher level,
+because the caller reports the final result.
 """
 
 import logging
@@ -11,14 +12,15 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from keyhole.sources.errors import TransientError
 
-#: S3 recovers from SlowDown within seconds. A scan's budget bounds the same in requests.
+#: The most attempts, and the most seconds for all attempts together. After SlowDown, S3 recovers within
+#: seconds. The scan's budget also limits the number of requests.
 RETRY_ATTEMPTS, RETRY_SECONDS = 5, 45.0
 
 log = logging.getLogger(__name__)
 
 
 def retries() -> Any:  # noqa: ANN401 - stamina does not name its type
-    """Yield attempts at a request, limited in number and time; only a `TransientError` is retried."""
+    """Yield attempts at a request. Only a `TransientError` causes another attempt."""
     return stamina.retry_context(
         on=TransientError, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.2, wait_max=8.0
     )

@@ -1,7 +1,8 @@
-"""Bytes by range from S3, all from one pinned object, with limited retries, by obstore or else by boto3.
+"""Reads ranges of one object in S3, with limited retries: with obstore, or with boto3 if obstore cannot.
 
-There is no HEAD: the first ranged GET returns size, ETag, version and last modification. Every later one
-states `If-Match` and the version, so that one verdict is about one object. A 412 means that it changed.
+Keyhole normally sends no HEAD, because the first ranged GET returns size, ETag, version and last
+modification. Every later GET states the ETag in `If-Match` and the version. So all bytes come from the same
+object, even if somebody replaces it. A 412 response means that the object was replaced.
 """
 
 import logging
@@ -49,24 +50,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: obstore must ask for credentials again before they expire; its default of 30 minutes is too long.
+#: After this time, obstore requests the credentials again. Its default of 30 minutes is too long, because
+#: credentials can expire earlier.
 CREDENTIAL_TTL = timedelta(minutes=5)
 
 
 class S3Access:
-    """One process's access to S3. Create it after the fork, and share it among threads.
+    """The access of one process to S3. Create it after the fork. Its threads can share it.
 
-    It reads once what determines the connection to S3: the options, AWS's own configuration and the
-    environment. Both clients are made from that.
+    The access reads the options, AWS's configuration and the environment once, and creates both clients from
+    the same values.
 
     Args:
-        endpoint_url: The URL of a server other than AWS; without it, boto3's own settings apply.
-        region: As boto3 finds it if not given.
-        connections: How many threads may ask at once.
-        addressing_style: `path` or `virtual`; as boto3 finds it if not given.
-        requester_pays: Say that Keyhole's account pays for the requests.
-        expected_bucket_owner: The account that must own a bucket.
-        buckets: The buckets that may be used; a request to another raises `BucketNotAllowedError`.
+        endpoint_url: The URL of a server that is not AWS; `None` for the URL from boto3's settings.
+        region: The region of the requests; `None` for the region that boto3 finds.
+        connections: How many threads may send requests at the same time.
+        addressing_style: `path` or `virtual`; `None` for the style that boto3 chooses.
+        requester_pays: Whether requests state that Keyhole's account pays for them.
+        expected_bucket_owner: The account that must own each bucket.
+        buckets: The allowed buckets. A request to another bucket raises `BucketNotAllowedError`.
     """
 
     def __init__(
@@ -89,10 +91,10 @@ class S3Access:
 
     @property
     def client(self) -> "S3Client":
-        """Return a boto3 client without retries of its own; threads may share it.
+        """Return a boto3 client that does not retry requests. Threads can share it.
 
         Raises:
-            ConfigurationError: A profile that does not exist, or an endpoint that is not a URL.
+            ConfigurationError: For example, the profile does not exist, or the endpoint is not a URL.
         """
         with self._lock, _explained():
             return self._client
@@ -116,7 +118,8 @@ class S3Access:
 
     @cached_property
     def _client(self) -> "S3Client":
-        # The client takes the credentials from its session, which must have found them before.
+        # The client uses the credentials of its session. Find them first, so that `find_credentials` can wrap
+        # them.
         _ = self._credentials
         client = make_client(self._session, self._options, self._proxies, self._trust)
         self._buckets.guard(client)
@@ -124,10 +127,10 @@ class S3Access:
 
     @property
     def credentials_from(self) -> str | None:
-        """Return how boto3 found the credentials (`env`, `iam-role`, …); `None` if it did not.
+        """Return how boto3 found the credentials (such as `env` or `iam-role`); `None` if there are none.
 
         Raises:
-            ConfigurationError: Their source does not give them.
+            ConfigurationError: The source of the credentials failed.
         """
         with self._lock, _explained():
             if self._credentials is None:
@@ -139,8 +142,8 @@ class S3Access:
         """Return the route to a bucket.
 
         Raises:
-            ConfigurationError: S3 cannot be reached, or not with such a bucket's name.
-            BucketNotAllowedError: Keyhole may not touch this bucket.
+            ConfigurationError: Keyhole cannot reach S3, or the bucket's name is invalid.
+            BucketNotAllowedError: Keyhole may not use this bucket.
         """
         self._buckets.check(bucket)
         with self._lock, _explained():
@@ -150,7 +153,7 @@ class S3Access:
             return self._routes[bucket]
 
     def _open_store(self, place: Place) -> S3Store | None:
-        """Return a bucket for obstore; `None` if obstore cannot read it as boto3 does."""
+        """Return an obstore store for a bucket; `None` if obstore cannot read the bucket like boto3."""
         proxy = self._proxies.for_url(place.url)
         if (
             (place.service, place.signature) not in s3_obstore.SIGNATURES
@@ -181,28 +184,29 @@ class S3Access:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn errors of boto3 and obstore about the configuration into a `ConfigurationError`."""
+    """Turn errors of boto3 and obstore about the configuration into `ConfigurationError`."""
     try:
         yield
     except BotoCoreError as error:
         raise explain(error) from error
     except (BaseError, ValueError, OSError) as error:
-        raise ConfigurationError(Reason.REQUEST, f"S3 cannot be reached: {error}") from error
+        raise ConfigurationError(Reason.REQUEST, f"Keyhole cannot reach S3: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
         # botocore does not check the types of values in a configuration.
         raise ConfigurationError(Reason.REQUEST, f"boto3 cannot use AWS's configuration: {error}") from error
 
 
 class S3Source:
-    """One object in S3, by range; see `Source`.
+    """Reads ranges of one object in S3; see `Source`.
 
     Args:
         access: The process's access to S3.
-        version_id: The version to read; the current one if not given. The first read pins it.
+        version_id: The version to read; `None` for the current version. The first read pins the version.
         meter: Counts every request, retries included.
 
     Raises:
-        ConfigurationError: S3 cannot be reached: half of the credentials, an endpoint that is not a URL.
+        ConfigurationError: Keyhole cannot reach S3: for example, the secret key is missing, or the endpoint
+            is not a URL.
     """
 
     def __init__(
@@ -234,7 +238,8 @@ class S3Source:
     def tail(self, length: int) -> bytes:
         """Return the last bytes of the object; see `Source.tail`.
 
-        Once the size is known, they are requested by offset: not all servers support ranges from the end.
+        If the size is known, the request states the offset, because not all servers support ranges from the
+        end.
         """
         if self._identity is None:
             return self._get(Span(None, length))
@@ -258,7 +263,10 @@ class S3Source:
         return answer.data
 
     def _get_pinned(self, span: Span) -> Answer:
-        """Make one GET of the pinned object. If reading by version is denied, pin it by the ETag only."""
+        """Make one GET of the pinned object.
+
+        If S3 denies reading the version, repeat the request without it and pin the object only by the ETag.
+        """
         try:
             return self._get_once(span)
         except UnreadableError as error:
@@ -271,7 +279,8 @@ class S3Source:
     def _get_once(self, span: Span) -> Answer:
         with self._route.first_alone():
             store = self._route.store if self._by_obstore else None
-            # obstore's timeout is the client's. Near the end of the budget, boto3's deadline is exact.
+            # obstore's timeout is the same for all requests. If fewer seconds than that are left of the
+            # budget, use boto3, whose deadline can be set for each request.
             if store is None or self._meter.seconds_left < READ_SECONDS:
                 return self._get_by_boto(span)
             try:
@@ -282,11 +291,12 @@ class S3Source:
             return answer
 
     def _get_by_both(self, span: Span, refusal: Exception) -> Answer:
-        """Ask again with boto3, because obstore does not say why it failed."""
+        """Repeat a request with boto3, because obstore's error does not state why the request failed."""
         try:
             answer = self._get_by_boto(span)
         finally:
-            # Unless the route was wrong, boto3 reads the rest of the object.
+            # If boto3 was redirected, obstore can use the new URL. Otherwise boto3 reads the rest of the
+            # object.
             self._by_obstore = self._route.look_again()
         if not self._by_obstore:
             self._route.failed(refusal)
@@ -300,7 +310,7 @@ class S3Source:
         return answer
 
     def _recognise(self, identity: Identity) -> None:
-        """Pin the object of the first answer. Later answers must come from it, with or without If-Match."""
+        """Pin the object of the first response. All later responses must be from this object."""
         self._identity = identity
         self._version_learned = self._pin.version_id is None and identity.version_id is not None
         self._pin = replace(

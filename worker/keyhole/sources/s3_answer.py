@@ -1,4 +1,4 @@
-"""The request and the answer of one ranged GET, for both S3 clients."""
+"""The request and the response of one ranged GET, in the form that both S3 clients use."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,17 @@ from keyhole.sources.source import Identity
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A byte range of a GET: `length` bytes from `offset` on; the last `length` if `offset` is `None`."""
+    """The byte range of a GET.
+
+    `length` bytes from `offset` on; the last `length` bytes of the object if `offset` is `None`.
+    """
 
     offset: int | None
     length: int
 
     @property
     def header(self) -> str:
-        """Return the span as the value of HTTP's `Range`."""
+        """Return the value of the HTTP header `Range` for this span."""
         if self.offset is None:
             return f"bytes=-{self.length}"
         return f"bytes={self.offset}-{self.offset + self.length - 1}"
@@ -28,15 +31,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The one object that all GETs must read.
+    """The object that all GETs of a source must read.
 
     Args:
-        version_id: Its version, if it was asked for or is known.
-        etag: Its ETag, once known. Every answer must have it.
-        size: Its size in bytes, once known.
-        states_etag: Whether requests state the ETag as `If-Match`. Not all servers know that.
-        heeds_ranges: Whether the server has answered with a range before. Then sending the whole object is a
-            failure of the server.
+        version_id: The object's version; `None` until it is known.
+        etag: The object's ETag; `None` until it is known. Then all responses must have this ETag.
+        size: The object's size in bytes; `None` until it is known.
+        states_etag: Whether requests state the ETag in `If-Match`. Not all servers support this header.
+        heeds_ranges: Whether the server has sent only the requested range before. If so, a response with the
+            whole object is a failure of the server.
     """
 
     bucket: str
@@ -49,15 +52,18 @@ class Pin:
 
     @property
     def if_match(self) -> str | None:
-        """Return the value of `If-Match`; `None` for a weak ETag, which never matches (RFC 9110, 8.8.3.2)."""
+        """Return the value of `If-Match`; `None` for no header.
+
+        A weak ETag is not stated, because it never matches (RFC 9110, 8.8.3.2).
+        """
         stated = self.etag if self.states_etag else None
         return None if stated is None or stated.startswith("W/") else stated
 
     def check(self, identity: Identity) -> None:
-        """Compare an answer's object with the pinned one.
+        """Compare the object of a response with the pinned object.
 
         Raises:
-            ObjectChangedError: It is another object.
+            ObjectChangedError: The response is from another object.
         """
         if self.size is not None and (self.size, self.etag) != (identity.size, identity.etag):
             raise ObjectChangedError
@@ -65,10 +71,10 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bytes of a span, their offset, and the object that they belong to.
+    """The bytes of a span, their offset, and the identity of the object.
 
-    `took_if_match` is false if the server refused any `If-Match`. `heeds_range` is true if the server sent
-    only the span, and not the whole object.
+    `took_if_match` is false if the server does not support `If-Match`. `heeds_range` is true if the server
+    sent only the span and not the whole object.
     """
 
     offset: int

@@ -1,4 +1,4 @@
-"""Ranged GETs with boto3: slower than obstore, but it accepts every key of S3 and names every error."""
+"""Makes ranged GETs with boto3, which is slower than obstore but accepts all keys and explains its errors."""
 
 import re
 from collections.abc import Iterator
@@ -26,21 +26,21 @@ from keyhole.sources.source import Identity
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: A server that ignores Range sends the object from its front. This much is read to reach a range further
-#: back.
+#: If a server ignores `Range`, it sends the whole object. Keyhole then reads and drops the bytes before the
+#: range, but at most this many.
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024
 
-#: A body is read, and counted, in pieces of this many bytes.
+#: Keyhole reads and counts a body in pieces of this many bytes.
 PIECE_BYTES = 64 * 1024
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Make one ranged GET, within the seconds that remain of the budget.
+    """Make one ranged GET within the seconds that are left of the budget.
 
     Raises:
-        SourceError: It failed; the subclass says why.
+        SourceError: The GET failed. The subclass states the cause.
     """
     meter.request(span.length)
     with deadline(meter.seconds_left) as limit:
@@ -48,7 +48,7 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
             return _get(client, pin, span, meter)
         except SourceError as error:
             if limit.expired:
-                message = "the server did not answer in full within the budget's seconds"
+                message = "the server did not complete its response within the seconds of the scan's budget"
                 raise TransientError(Reason.NETWORK, message) from error
             raise
 
@@ -63,7 +63,8 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
             answer = get(client, replace(pin, states_etag=False), span, meter)
             return replace(answer, took_if_match=False)
         if http_status(error.response) == 416 and pin.size:
-            raise ObjectChangedError from error  # the pinned object reaches there, this one does not
+            # The range is inside the pinned object, so the server now has a shorter one.
+            raise ObjectChangedError from error
         if http_status(error.response) == 416 and span.offset in {0, None}:
             return _get_without_range(client, pin, span, meter)
         raise explain(error) from error
@@ -72,22 +73,23 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     meter.repeated(redirects(response))
     size = response.get("ContentLength")
     if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
-        # Some servers only ignore ranges from the end.
+        # Some servers ignore ranges from the end and support all others.
         response["Body"].close()
         return get(client, pin, Span(*span.placed(size)), meter)
     return _read(client, response, pin, span, meter)
 
 
 def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
-    """Return the parameters of every request for a pinned object."""
+    """Return the parameters that all requests for a pinned object have."""
     request = {"Bucket": pin.bucket, "Key": pin.key, "VersionId": pin.version_id, "IfMatch": pin.if_match}
     return {name: value for name, value in request.items() if value is not None}
 
 
 def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Get an object without a range, because the server refused the range: an empty object has none.
+    """Get an object without a range, because the server refused the range.
 
-    If the server only refuses ranges from the end, ask for the span by its offset.
+    An empty object has no bytes, so servers refuse every range of it. If the object is not empty, the server
+    may refuse only ranges from the end, so request the span by its offset.
     """
     meter.request(0)
     try:
@@ -131,7 +133,7 @@ def _place(
     span: Span,
     meter: Meter,
 ) -> tuple[int, int]:
-    """Return the object's size, and how many bytes of the body lie before the span."""
+    """Return the object's size, and how many bytes of the body precede the span."""
     stated = response.get("ContentRange")
     if http_status(response) == 206:
         content_range = CONTENT_RANGE.fullmatch(stated or "")
@@ -141,9 +143,9 @@ def _place(
             if first == span.placed(size)[0]:
                 return size, 0
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with {stated!r}")
-    # A 200: the server ignores Range and sends everything. Read no further than asked.
+    # The status is 200: the server ignores `Range` and sends the whole object.
     size = response.get("ContentLength")
-    # Some servers only ignore ranges from the end.
+    # Some servers ignore ranges from the end and support all others.
     if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with the whole object")
     if size is None:
@@ -158,12 +160,15 @@ def _place(
 
 
 def _lies_far(span: Span, size: int) -> bool:
-    """Return whether a span is too far from the front to read everything before it, too."""
+    """Return whether a span is so far from the front that Keyhole does not read all bytes before it."""
     return span.placed(size)[0] > MAX_SKIPPED_BYTES
 
 
 def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # noqa: ANN401 - as above
-    """Return the size of an object whose GET does not state it (`bytes 0-9/*`), by one HEAD."""
+    """Return the size of an object if the response to a GET does not state it (`bytes 0-9/*`).
+
+    This takes one HEAD, unless the size is known.
+    """
     if pin.size is not None:
         return pin.size
     meter.request(0)
@@ -181,7 +186,7 @@ def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # 
 
 
 def _pieces(body: Any, length: int, meter: Meter) -> Iterator[bytes]:  # noqa: ANN401 - botocore has no types
-    """Yield the next `length` bytes of a body; fewer if it ends."""
+    """Yield the next `length` bytes of a body; fewer if the body ends."""
     while length > 0 and (piece := body.read(min(length, PIECE_BYTES))):
         meter.received(len(piece))
         length -= len(piece)

@@ -1,10 +1,11 @@
-"""The boto3 client for S3, extended by botocore's hooks.
+"""Creates the boto3 client for S3, and extends it with botocore's hooks.
 
-- Proxies and certificates come from `proxies` and `trust`, as for obstore.
-- Every request states who pays and who must own the bucket, if that is set.
-- Every refusal gets a note of the request, so that `s3_refusal` can say why it was refused.
-- A redirect to a bucket's region is followed once; botocore remembers the region.
-- A whole request ends at a deadline (`deadline`).
+- The client takes proxies and certificates from `proxies` and `trust`, like obstore.
+- Every request states the account that pays and the account that must own the bucket, if these are set.
+- The response to a refused request gets a note about the request, so that `s3_refusal` can explain the
+  refusal.
+- The client follows a redirect to a bucket's region once. botocore remembers the region.
+- A deadline can limit a whole request (`deadline`).
 """
 
 import os
@@ -31,23 +32,24 @@ from keyhole.sources.trust import Trust
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: S3 answers a GET of some kilobytes within 200 ms. A request that takes as long as this gets no answer.
+#: Timeouts in seconds for the connection and for each wait for bytes. S3 answers a GET of some kilobytes
+#: within 200 ms, so a longer wait means that the server does not answer.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """Options for the connection to S3, beside AWS's own configuration.
+    """Options for the connection to S3, in addition to AWS's own configuration.
 
     Args:
-        endpoint_url: The URL of a server other than AWS.
-        region: If not given, the region that boto3 finds, or else `AWS_REGION`. Of AWS's SDKs, only boto3
-            ignores that variable.
-        connections: How many threads may send requests at once.
-        addressing_style: Whether the bucket is in the path or in the host's name. If not given, boto3
-            decides.
+        endpoint_url: The URL of a server that is not AWS.
+        region: The region of the requests. If not given, the region that boto3 finds, else the one in
+            `AWS_REGION`, a variable that all AWS SDKs except boto3 read.
+        connections: How many threads may send requests at the same time.
+        addressing_style: Whether requests name the bucket in the path or in the host name. If not given,
+            boto3 decides.
         requester_pays: Whether requests state that Keyhole's account pays for them.
-        expected_bucket_owner: The account that must own a bucket; S3 refuses requests for other buckets.
+        expected_bucket_owner: The account that must own each bucket. S3 refuses requests for other buckets.
     """
 
     endpoint_url: str | None
@@ -68,7 +70,7 @@ class S3Options:
 
 
 class Place(NamedTuple):
-    """The URL of a bucket, and how requests to it are signed, in botocore's terms."""
+    """The URL of a bucket, and how requests to the bucket are signed, in botocore's terms."""
 
     url: str
     region: str
@@ -77,7 +79,7 @@ class Place(NamedTuple):
 
 
 def make_session(options: S3Options) -> boto3.Session:
-    """Return a boto3 session whose clients parse S3's times fast."""
+    """Return a boto3 session whose clients parse times fast and load service descriptions only once."""
     session = boto3.Session(region_name=options.region)
     parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001 - there is no public way
     parsers.set_parser_defaults(timestamp_parser=parse_timestamp)
@@ -90,14 +92,14 @@ def make_session(options: S3Options) -> boto3.Session:
 def _loader(data_path: str | None) -> Loader:
     """Return botocore's loader of service descriptions, which are megabytes of JSON.
 
-    It caches them, so a second client takes 0.02 s of CPU instead of 0.1 s. The first client of a forked
-    process is as fast if its parent made one before the fork.
+    The loader caches the descriptions, so a second client takes 0.02 s of CPU time and not 0.1 s.
+    If a process creates a client before it forks, the first client of the child is as fast.
     """
     return create_loader(data_path)
 
 
 def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, trust: Trust) -> "S3Client":
-    """Return a client without retries of its own; threads may share it."""
+    """Return a client that does not retry requests. Threads can share it."""
     style = {"addressing_style": options.addressing_style} if options.addressing_style else None
     client: S3Client = session.client(
         "s3",
@@ -132,7 +134,7 @@ _current = _Local()
 
 
 def find_place(client: "S3Client", bucket: str) -> Place:
-    """Return where the client would send a GET for the bucket's objects. Nothing is sent.
+    """Return the URL to which the client would send a GET for the bucket's objects. Nothing is sent.
 
     Raises:
         BotoCoreError: The client cannot make such a request.
@@ -147,7 +149,7 @@ def find_place(client: "S3Client", bucket: str) -> Place:
 
 
 def _answer_a_look(params: Mapping[str, Any], **_: Any) -> Any:  # noqa: ANN401 - a hook that answers, which botocore's stubs don't know
-    """Answer the request of `find_place` without sending it, once its URL is known."""
+    """Record the URL of `find_place`'s request, and answer the request without sending it."""
     if _current.looks is None:
         return None
     signing = params["context"]["signing"]
@@ -162,16 +164,17 @@ def _answer_a_look(params: Mapping[str, Any], **_: Any) -> Any:  # noqa: ANN401 
 
 
 def _refuse_head(**_: Any) -> Any:  # noqa: ANN401 - as above
-    """Refuse the HEAD by which botocore asks for a bucket's region if a redirect does not name it.
+    """Answer botocore's HeadBucket with 405 without sending it.
 
-    If that HEAD is redirected, too, botocore sends another one, without end.
+    If a redirect does not name the bucket's region, botocore sends HeadBucket to find out the region. If the
+    server redirects this request, too, botocore sends the next HeadBucket, and so on without end.
     """
     refused = {"Error": {"Code": "MethodNotAllowed"}, "ResponseMetadata": {"HTTPHeaders": {}}}
     return AWSResponse("", 405, HTTPHeaders(), None), refused
 
 
 def _stating(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
-    """Return a hook that adds headers to all requests that concern a bucket, before they are signed."""
+    """Return a hook that adds headers to all requests for a bucket before botocore signs them."""
 
     def state(params: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - as above
         if params["context"].get("s3_redirect", {}).get("bucket"):
@@ -181,7 +184,7 @@ def _stating(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
 
 
 def _noting(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
-    """Return a hook that adds a note of the request to a refusal."""
+    """Return a hook that adds the request's region and headers to the metadata of a refusal."""
 
     def note(http_response: AWSResponse, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - as above
         if http_response.status_code >= 300:
@@ -192,11 +195,12 @@ def _noting(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
 
 
 def _use_proxies(client: "S3Client", proxies: Proxies) -> None:
-    """Make the client use our `Proxies` to find the proxy of each URL."""
+    """Make the client find the proxy of each URL with Keyhole's `Proxies`."""
 
     class _Proxies(ProxyConfiguration):
         def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override] # botocore's returns it, too
             return proxies.for_url(url)
 
-    # botocore decides once for each client, not for each host, and has no public way to change that.
+    # botocore decides about the proxy once for each client and not for each URL. It has no public way to
+    # change this.
     client._endpoint.http_session._proxy_config = _Proxies()  # type: ignore[attr-defined] # noqa: SLF001 - as said

@@ -1,13 +1,13 @@
-"""Botocore's metadata of an answer: its HTTP status, and the number of requests that it took."""
+"""Reads botocore's metadata of a response: the HTTP status, and the number of repeated requests."""
 
 from typing import Any
 
 
 def http_status(response: Any) -> int:  # noqa: ANN401 - boto3's response is a dict of everything
-    """Return the HTTP status of an answer; 0 if there is none."""
+    """Return the HTTP status of a response; 0 if there is none."""
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def redirects(response: Any) -> int:  # noqa: ANN401 - as above
-    """Return how often botocore repeated a request. Without retries, it only does so to follow a redirect."""
+    """Return how often botocore repeated a request. Without retries, it does so only to follow redirects."""
     return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))

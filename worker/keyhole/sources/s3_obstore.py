@@ -1,10 +1,10 @@
-"""Ranged GETs with obstore: a twentieth of boto3's CPU time, for the keys that it can name.
+"""Makes ranged GETs with obstore, which takes a twentieth of boto3's CPU time but does not accept all keys.
 
-Its paths are more limited than S3's keys: it strips `/` from both ends of a key, which would read another
-object, and refuses empty, `.` and `..` segments and control characters. `can_name` accepts keys that equal
-their parsed form.
+obstore's paths allow less than S3's keys. It strips `/` from both ends of a key, and so would read another
+object. It refuses empty, `.` and `..` segments and control characters. `can_name` accepts only keys that
+obstore does not change or refuse.
 
-Do not use it in a process that forks afterwards. Create it in the child.
+obstore does not work after a fork. Create the store in the child process.
 """
 
 from collections.abc import Mapping
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import ClientConfig
 
-#: The service and the signature that obstore can sign for, in botocore's terms.
+#: The services and signatures that obstore supports, in botocore's terms.
 SIGNATURES = {("s3", "v4")}
-#: obstore reads the environment's proxies unless it has one. This one is never used.
+#: Options for a direct connection. Without a proxy in its options, obstore reads the environment's proxies.
+#: So name a proxy, and exclude all hosts from it.
 NO_PROXY: "ClientConfig" = {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": "*,0.0.0.0/0,::/0"}
 
 
 class ObstoreRefusedError(Exception):
-    """obstore failed, and its errors do not say enough about why: ask again with boto3, which names it."""
+    """obstore failed, and its error does not explain the cause. Repeat the request with boto3, which does."""
 
 
 def can_name(key: str) -> bool:
-    """Return whether obstore reads exactly the object of this key."""
+    """Return whether obstore reads exactly the object with this key."""
     segments = key.split("/")
     return not any(segment in {"", ".", ".."} for segment in segments) and not any(
         ord(character) < 0x20 or ord(character) == 0x7F for character in key
@@ -52,16 +53,17 @@ def open_store(
     proxy: str | None,
     certificates: Path | None,
 ) -> S3Store:
-    """Return a bucket at the URL that boto3 uses for it.
+    """Return an obstore store for a bucket, at the URL that boto3 uses for the bucket.
 
-    obstore takes missing options from the environment, so all are given.
+    obstore takes missing options from the environment, so this function sets all of them.
 
     Args:
-        place: The bucket's URL, and how requests to it are signed.
-        credentials: Returns the keys.
-        headers: Headers of every request; they are signed, too.
+        place: The bucket's URL, and how requests to the bucket are signed.
+        credentials: Returns the access key and the secret key.
+        headers: Headers for all requests. obstore signs them, too.
         proxy: The proxy's URL; `None` for a direct connection.
-        certificates: A file of certificates to trust besides those that obstore finds by itself.
+        certificates: A file of certificates to trust, in addition to the certificates that obstore finds
+            itself.
     """
     options: ClientConfig = {
         "allow_http": place.url.startswith("http:"),
@@ -75,8 +77,9 @@ def open_store(
     if certificates is not None:
         options["root_certificate"] = certificates.read_bytes()
     return S3Store(
-        "bucket",  # the URL has the true name already
-        # An S3 endpoint in the environment would override this one.
+        "bucket",  # not used: the URL has the bucket's name
+        # Set this option and not `endpoint`, because the variable AWS_ENDPOINT_URL_S3 would override
+        # `endpoint`.
         config={"aws_endpoint_url_s3": place.url},
         virtual_hosted_style_request=True,
         skip_signature=False,
@@ -93,8 +96,8 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
     """Make one ranged GET.
 
     Raises:
-        ObstoreRefusedError: Anything else failed.
-        BudgetExhaustedError: The request would exceed the budget.
+        ObstoreRefusedError: The request failed, for any reason.
+        BudgetExhaustedError: The request would exceed the budget. It was not sent.
     """
     meter.request(span.length)
     options: GetOptions = {
@@ -112,7 +115,7 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
     except (BaseError, FileNotFoundError, ValueError, OSError) as error:
         raise ObstoreRefusedError(str(error)) from error
     except BaseException as error:
-        # A panic in Rust: PyO3's exception type for it cannot be imported.
+        # PyO3 raises this for a panic in Rust. Its exception type cannot be imported.
         if type(error).__name__ != "PanicException":
             raise
         raise ObstoreRefusedError(f"obstore panicked: {error}") from error
@@ -132,12 +135,12 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
             content_encoding=result.attributes.get("Content-Encoding"),
             metadata=tuple((str(name), str(value)) for name, value in result.attributes.items()),
         ),
-        heeds_range=True,  # obstore takes no other answer
+        heeds_range=True,  # obstore refuses a response with the whole object
     )
 
 
 def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
-    """Return the body, but not much more than `length` bytes of it: a server may send without end."""
+    """Return the body, but stop soon after `length` bytes, because a server can send bytes without end."""
     pieces, received = [], 0
     for piece in result.stream(min_chunk_size=1):
         pieces.append(bytes(piece))
@@ -145,5 +148,5 @@ def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
         meter.received(len(piece))
         if received > length:
             break
-    # Collect pieces and copy them once: a growing buffer is copied again and again.
+    # Join the pieces at the end, so that each byte is copied only once.
     return b"".join(pieces)

@@ -1,8 +1,8 @@
-"""Turns boto3's errors into a `SourceError` that says why the request failed and what to do.
+"""Turns boto3's errors into a `SourceError` that explains the cause and what to do.
 
-A refusal can be about the object, the way to it (another region, server or addressing style), the
-credentials, or a condition that passes. Servers mix these up: a 403 can be any of them. So the request is
-considered, too; `s3_client` adds a note of it to each refusal.
+The cause of a refusal can be the object, the route (the wrong region, server or addressing style), the
+credentials, or a temporary condition. The HTTP status does not tell which: a 403 can have any of these
+causes. So this module also uses a note about the request, which `s3_client` adds to each refusal.
 """
 
 from typing import Any, Final
@@ -39,8 +39,9 @@ from keyhole.sources.errors import (
 )
 from keyhole.sources.s3_metadata import http_status
 
-#: Errors that boto3 raises if S3 or the network fails or refuses. `explain` takes each. A malformed header
-#: gives a `ValueError`, and a refusal whose body breaks off gives an error of urllib3's.
+#: The errors that boto3 raises if S3 or the network fails, or if S3 refuses a request. `explain` accepts all
+#: of them. `ValueError` is raised for a malformed header, and urllib3's `HTTPError` if a refusal's body
+#: breaks off.
 BOTO_ERRORS: Final = (
     ClientError,
     BotoCoreError,
@@ -49,12 +50,13 @@ BOTO_ERRORS: Final = (
     ResponseParserError,
     ValueError,
 )
-#: The headers that state who pays for a request, and who must own its bucket.
+#: The headers that state the account that pays for a request, and the account that must own the bucket.
 PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
-#: The name of the note in a refusal's metadata: the region of the request, and the headers above.
+#: The key in a refusal's metadata for the note about the request: its region, and the two headers above.
 ASKED = "KeyholeAsked"
 
-#: The meaning of 4xx codes for the object, and advice. Other codes mean that the request was wrong.
+#: The reason and the message for each 4xx code that is about the object. All other codes are about the
+#: request.
 UNREADABLE_CODES = {
     "NoSuchKey": (Reason.NOT_FOUND, "the object does not exist"),
     "NoSuchBucket": (Reason.NOT_FOUND, "the bucket does not exist"),
@@ -70,7 +72,8 @@ UNREADABLE_CODES = {
         ),
     ),
 }
-#: S3 and Ceph say this only in the message, with the codes InvalidRequest and InvalidArgument.
+#: Parts of the messages for objects encrypted with SSE-C. The codes do not tell: S3 and Ceph use
+#: InvalidRequest and InvalidArgument.
 CUSTOMER_KEY = ("form of Server Side Encryption", "Server Side Encryption with Customer provided keys")
 CREDENTIAL_CODES = {
     "ExpiredToken",
@@ -79,7 +82,7 @@ CREDENTIAL_CODES = {
     "InvalidToken",
     "ExpiredTokenException",
 }
-#: Errors of the sources of credentials.
+#: The errors about credentials and their configuration.
 CREDENTIAL_ERRORS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -91,7 +94,7 @@ CREDENTIAL_ERRORS = (
     SSOError,
     TokenRetrievalError,
 )
-#: Advice for some of them; `SOURCES` is the advice for the others.
+#: The advice for some of these errors. `SOURCES` is the advice for the others.
 ADVICE: Final = (
     (ProfileNotFound, "set AWS_PROFILE to a profile that ~/.aws/config or ~/.aws/credentials has"),
     ((ConfigNotFound, ConfigParseError), "correct that file, or name another in AWS_CONFIG_FILE"),
@@ -114,14 +117,14 @@ THROTTLING_CODES = {
     "RequestLimitExceeded",
     "503",
 }
-#: Codes of servers that only accept the bucket in the host's name: Alibaba, Tencent, Huawei, Volcengine.
+#: The codes of servers that accept the bucket only in the host name: Alibaba, Tencent, Huawei, Volcengine.
 STYLE_CODES = {
     "SecondLevelDomainForbidden",
     "PathStyleDomainForbidden",
     "VirtualHostDomainRequired",
     "InvalidPathAccess",
 }
-#: Codes that mean that the bucket is elsewhere.
+#: The codes that mean that the bucket is in another region or at another URL.
 REDIRECT_CODES = {
     "PermanentRedirect",
     "TemporaryRedirect",
@@ -134,7 +137,7 @@ _WAY: Final = "check that the server runs, its URL, and any proxy or firewall"
 
 
 def explain(error: Exception) -> SourceError:
-    """Return the source's error for one of boto3's."""
+    """Return the `SourceError` for an error of boto3's."""
     if isinstance(error, CREDENTIAL_ERRORS):
         source_advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), SOURCES)
         return ConfigurationError(
@@ -144,11 +147,11 @@ def explain(error: Exception) -> SourceError:
         return _explain_answer(error)
     if isinstance(error, SSLError) and (advice := _about_tls(str(error))):
         return TransientError(Reason.NETWORK, advice)
-    # botocore passes on urllib3's error if the body of a refusal breaks off.
+    # If the body of a refusal breaks off, botocore raises urllib3's error.
     if isinstance(error, BotoConnectionError | HTTPClientError | ResponseStreamingError | HTTPError):
         return TransientError(Reason.NETWORK, f"the connection failed: {error}; {_WAY}")
     if isinstance(error, ResponseParserError | ValueError):
-        # botocore's parsers raise one of these for a malformed header or body.
+        # botocore's parsers raise these errors for a malformed header or body.
         return TransientError(Reason.SERVER_ERROR, f"the server's answer is malformed: {error}")
     return ConfigurationError(
         Reason.REQUEST,
@@ -158,7 +161,7 @@ def explain(error: Exception) -> SourceError:
 
 
 def _about_tls(said: str) -> str | None:
-    """Return what to do about a failed handshake; `None` if it only broke off."""
+    """Return an explanation and advice for a failed TLS handshake; `None` if only the connection broke."""
     if "WRONG_VERSION_NUMBER" in said:
         return f"the server does not speak TLS; write http:// in its URL, or correct the port: {said}"
     if "CERTIFICATE_VERIFY_FAILED" in said:
@@ -194,7 +197,7 @@ def _explain_answer(error: ClientError) -> SourceError:
 
 
 def _wrong_way(error: ClientError, code: str) -> ConfigurationError | None:
-    """Return the error if a refusal is about the way to the bucket; `None` if it is not."""
+    """Return the error if the cause of a refusal is the route to the bucket; otherwise `None`."""
     if code in STYLE_CODES:
         return ConfigurationError(
             Reason.REQUEST,
@@ -222,7 +225,7 @@ def _wrong_way(error: ClientError, code: str) -> ConfigurationError | None:
 
 
 def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
-    """Return the error if a 4xx is about the object; `None` if it is about the request."""
+    """Return the error if the cause of a 4xx is the object; `None` if the cause is the request."""
     metadata: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
     if metadata.get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
         code = "MethodNotAllowed"
@@ -241,7 +244,7 @@ def _unreadable(error: ClientError, code: str) -> UnreadableError | None:
 
 
 def _other_causes(asked: dict[str, str]) -> str:
-    """Return other possible causes of a 403, by the request's headers."""
+    """Return other possible causes of a 403, according to the request's headers."""
     owner = asked.get(OWNER_HEADER)
     causes = (
         f"; or the bucket's owner is not {owner} (KEYHOLE_EXPECTED_BUCKET_OWNER)" if owner else "",

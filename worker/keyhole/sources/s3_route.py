@@ -1,17 +1,17 @@
-"""The route to one bucket: its URL, its client and its conditions, found once in each process.
+"""The route to one bucket: the URL, the client that reads, and what the server supports.
 
-botocore's rules turn a bucket into a URL: region, FIPS, dual stack, acceleration, access points, addressing
-style, all of AWS's configuration. obstore gets that URL, so the two clients cannot disagree. If obstore
-cannot do what boto3 does, boto3 reads the whole bucket:
+Each process finds the route once. botocore's rules determine the bucket's URL from the region, FIPS, dual
+stack, acceleration, access points, the addressing style and the rest of AWS's configuration. obstore gets
+this URL, so both clients always use the same one. boto3 reads all objects of a bucket if obstore cannot:
 
 - The signature is not SigV4 for `s3`: directory buckets, Outposts, Object Lambda, multi-region access points.
-- There are no credentials; boto3 says why.
-- The proxy's URL begins with `https://`: obstore does not verify a proxy with the same certificates.
-- obstore would trust more certificates than boto3 (`trust`).
-- boto3 could read `STRIKES` objects in a row that obstore could not, for any reason.
+- There are no credentials. boto3 then explains the error.
+- The proxy's URL begins with `https://`. obstore does not verify a proxy with the same certificates as boto3.
+- obstore would trust more certificates than boto3 (see `trust`).
+- obstore failed for `STRIKES` objects in a row, and boto3 could read them.
 
-The first read finds a redirect to another region. All other reads of the bucket wait for it, so that no other
-request is redirected.
+If the bucket is in another region, the server redirects the first read. All other reads of the bucket wait
+for the first read, so that the server does not redirect them, too.
 """
 
 import logging
@@ -25,20 +25,22 @@ from keyhole.sources.s3_client import Place
 
 log = logging.getLogger(__name__)
 
-#: After so many objects in a row that boto3 reads and obstore does not, obstore is no longer used. One or two
-#: lost connections must not disable the faster client.
+#: After this many objects in a row that boto3 could read and obstore could not, Keyhole no longer uses
+#: obstore for the bucket. The number is above 2 because one or two lost connections must not disable the
+#: faster client.
 STRIKES = 5
-#: Seconds for which reads wait for the bucket's first one. It takes about 50 ms; if it hangs, others go on.
+#: The most seconds for which reads wait for the bucket's first read, which takes about 50 ms. After this
+#: time, they start even if the first read hangs.
 FIRST_SECONDS = 2.0
 
 
 class Route:
-    """The route to one bucket. Threads may share it.
+    """The route to one bucket. Threads can share it.
 
     Args:
-        bucket: Its name, for the log.
+        bucket: The bucket's name, for the log.
         look: Returns the bucket's current URL.
-        open_store: Returns the bucket for obstore at a place; `None` if obstore cannot read it.
+        open_store: Returns the obstore store for a URL; `None` if obstore cannot read the bucket.
     """
 
     def __init__(
@@ -52,16 +54,16 @@ class Route:
         self._known = threading.Event()
         self._strikes = 0
         self._place = look()
-        #: The bucket for obstore; `None` if boto3 reads it.
+        #: The obstore store; `None` if boto3 reads all objects of the bucket.
         self.store = open_store(self._place)
-        #: Whether the server supports If-Match. If not, only the ETags of answers are compared.
+        #: Whether the server supports `If-Match`. If not, Keyhole only compares the ETags of the responses.
         self.takes_if_match = True
-        #: Whether the server has ever answered with a range.
+        #: Whether the server has sent only the requested range in at least one response.
         self.heeds_ranges = False
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Let the bucket's first read run alone. Others begin when it has ended, with or without success."""
+        """Run the bucket's first read alone. All other reads begin after it has ended or failed."""
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:
@@ -72,11 +74,11 @@ class Route:
             self._known.set()
 
     def worked(self) -> None:
-        """Note that obstore has read from the bucket."""
+        """Record that obstore has read an object of the bucket."""
         self._strikes = 0
 
     def look_again(self) -> bool:
-        """Return whether boto3 has found another URL, by a redirect. obstore uses it from now on."""
+        """Return whether a redirect has led boto3 to another URL. From now on, obstore uses this URL."""
         with self._lock:
             place = self._look()
             if place == self._place:
@@ -87,7 +89,7 @@ class Route:
             return True
 
     def failed(self, why: Exception) -> None:
-        """Note that boto3 read an object that obstore could not."""
+        """Record that obstore failed to read an object that boto3 could read."""
         with self._lock:
             self._strikes += 1
             if self._strikes < STRIKES or self.store is None:

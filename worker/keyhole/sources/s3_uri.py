@@ -1,21 +1,21 @@
-"""The name of an object, or of all objects below a prefix: `s3://bucket/key`.
+"""Parses the URI of an object, or of all objects with a prefix: `s3://bucket/key`.
 
-All text after the bucket is the key, unchanged: nothing is decoded, and `?` and `#` are characters of the
-key. A bucket may be an access point's ARN, which has a `/` or several `:` itself.
+The text after the bucket is the key. Keyhole does not decode it, and `?` and `#` are characters of the key.
+In place of a bucket, a URI can have the ARN of an access point, which itself contains `/` or `:`.
 """
 
 import re
 from typing import NamedTuple
 
-#: An access point's ARN ends in `accesspoint/NAME` or `accesspoint:NAME`, with `outpost/ID/` before it on an
-#: outpost. The key follows after the next `/`.
+#: The ARN of an access point ends in `accesspoint/NAME` or `accesspoint:NAME`. On an outpost, `outpost/ID/`
+#: precedes this. The key follows the next `/`.
 ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint[/:][^/]+)(?:/(.*))?", re.DOTALL)
-#: Halves of UTF-16 pairs, in which Python passes on bytes that are not UTF-8. A key is UTF-8.
+#: Surrogates, by which Python represents bytes that are not UTF-8. A key is always UTF-8.
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class S3Uri(NamedTuple):
-    """A bucket (or an access point's ARN), and a key or prefix; an empty one means the whole bucket."""
+    """A bucket (or an access point's ARN), and a key or prefix. An empty key means the whole bucket."""
 
     bucket: str
     key: str
@@ -28,7 +28,7 @@ def parse_s3_uri(text: str) -> S3Uri:
     """Parse a URI.
 
     Raises:
-        ValueError: It is not such a URI; the message says what one looks like.
+        ValueError: The text is not such a URI. The message shows the correct form.
     """
     rest = text.removeprefix("s3://")
     if rest == text:

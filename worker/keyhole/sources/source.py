@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The object that was read. `size` is in bytes; the ETag is as the server writes it, quotes included."""
+    """The identity of an object. `size` is in bytes. `etag` is the server's text, with its quotes."""
 
     size: int
     etag: str | None = None
@@ -19,9 +19,9 @@ class Identity:
 
 
 class Source(Protocol):
-    """Bytes of one object by range. `identity` is known after the first read, and does not change.
+    """Reads ranges of one object.
 
-    Reads raise only `SourceError`.
+    `identity` is known after the first read and does not change. `read` and `tail` raise only `SourceError`.
     """
 
     @property
@@ -29,7 +29,7 @@ class Source(Protocol):
         """Return the object's identity; `None` before the first read."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from the absolute `offset` on; fewer only if the object ends."""
+        """Return `length` bytes from the absolute `offset` on; fewer only if the object ends before."""
 
     def tail(self, length: int) -> bytes:
-        """Return the last bytes of the object: `length` of them, or all if it is shorter."""
+        """Return the last `length` bytes of the object, or all its bytes if the object is shorter."""

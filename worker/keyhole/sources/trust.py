@@ -1,12 +1,12 @@
-"""The trusted certificates: one file for both S3 clients.
+"""Chooses the file of trusted CA certificates, the bundle, for both S3 clients.
 
-It is the first of these that is set: `AWS_CA_BUNDLE` (or `ca_bundle` in AWS's configuration),
-`REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`; else the system's own store, to which companies add their CA; else the
-file that comes with boto3.
+The bundle is the first of these files that is set or exists: `AWS_CA_BUNDLE` (or `ca_bundle` in AWS's
+configuration); `REQUESTS_CA_BUNDLE`; `SSL_CERT_FILE`; the system's store, to which companies add their own
+CA; the file that comes with boto3.
 
-boto3 trusts only the file that it is given. obstore also trusts what it finds by itself: `SSL_CERT_FILE` and
-`SSL_CERT_DIR`, or else the system's store. This module compares the certificates to see whether that is more
-than boto3 trusts.
+boto3 trusts only the certificates in the bundle. obstore also trusts the certificates that it finds itself:
+in `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else in the system's store. This module compares the certificates to
+find out whether obstore trusts more certificates than boto3.
 """
 
 import os
@@ -21,7 +21,8 @@ from botocore.httpsession import get_cert_path
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
-#: The systems' stores: Debian and Alpine, Fedora and RHEL, SUSE, older RHEL, BSD and macOS.
+#: The certificate stores of operating systems: Debian and Alpine, Fedora and RHEL, SUSE, older RHEL, BSD and
+#: macOS.
 SYSTEM_STORES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -36,7 +37,8 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", 
 class Trust(NamedTuple):
     """The trusted certificates.
 
-    `bundle` is their file. `obstore_finds` are other files and folders that obstore trusts.
+    `bundle` is the file for both clients. `obstore_finds` has the files and folders that obstore trusts
+    anyway.
     """
 
     bundle: Path
@@ -44,15 +46,15 @@ class Trust(NamedTuple):
 
     @property
     def told_to_obstore(self) -> Path | None:
-        """Return the bundle, unless obstore finds it by itself.
+        """Return the bundle; `None` if obstore finds the bundle itself.
 
-        A store with a bundle as long as a system's takes 0.7 MB of memory, one without it 0.1 MB.
+        An `S3Store` with a bundle of usual length takes 0.7 MB of memory, and 0.1 MB without a bundle.
         """
         return None if self.bundle in self.obstore_finds else self.bundle
 
     @property
     def holds_for_obstore(self) -> bool:
-        """Return whether obstore trusts nothing but the bundle, if it gets the bundle."""
+        """Return whether obstore trusts only certificates that are in the bundle."""
         others = [found for found in self.obstore_finds if found != self.bundle]
         if not others:
             return True
@@ -61,14 +63,14 @@ class Trust(NamedTuple):
 
 
 def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trust:
-    """Choose the certificates.
+    """Choose the bundle.
 
     Args:
         configured: The file that boto3 finds in `AWS_CA_BUNDLE` or as `ca_bundle` in AWS's configuration.
         environment: The environment's variables.
 
     Raises:
-        ConfigurationError: The named file cannot be used.
+        ConfigurationError: A variable names a file that contains no certificates or cannot be read.
     """
     system = next((Path(store) for store in SYSTEM_STORES if Path(store).is_file()), None)
     own = [Path(environment[name]) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if environment.get(name)]
@@ -85,7 +87,7 @@ def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trus
 def _usable(name: str, path: Path) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=os.fspath(path))
-    except OSError as error:  # ssl.SSLError is one, too: no certificate in it
+    except OSError as error:  # also ssl.SSLError, which means that the file contains no certificate
         raise ConfigurationError(
             Reason.REQUEST, f"{name} names {path}, which is not a file of certificates: {error.strerror}"
         ) from error
@@ -93,11 +95,11 @@ def _usable(name: str, path: Path) -> Path:
 
 
 def _certificates(place: Path) -> set[bytes]:
-    """Return the certificates in a file, or in all files of a folder. Unreadable files have none."""
+    """Return the certificates in a file, or in all files of a folder that can be read."""
     found: set[bytes] = set()
     try:
         entries = place.iterdir() if place.is_dir() else [place]
-        # OpenSSL's folders have two names for each file.
+        # In OpenSSL's folders, each file has two names.
         files = {entry.resolve() for entry in entries if entry.is_file()}
     except OSError:
         return found
