@@ -152,7 +152,7 @@ def of_a_bucket_that_is_a_host(site: Site) -> str:
 def oversized(site: Site) -> str:
     """A message of 17 MiB."""
     argument = job(key="x" * 17 * 1024**2)
-    return refused(site, body(argument), headers(argument), "the longest that is worked on")
+    return refused(site, body(argument), headers(argument), "Keyhole accepts at most")
 
 
 def compressed(site: Site) -> str:

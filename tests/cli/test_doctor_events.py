@@ -241,7 +241,7 @@ class TestRabbitMQ:
         finally:
             rabbitmq.control("delete_user", name)
 
-        assert (state, "the user may not read it (ACCESS_REFUSED" in message) == ("bad", True)
+        assert (state, "the user cannot read it (ACCESS_REFUSED" in message) == ("bad", True)
 
 
 @pytest.mark.slow

@@ -240,7 +240,7 @@ class TestCheck:
         printed = keyhole("schedules", "--check", file)
 
         assert printed.code == 2
-        assert printed.error.startswith(f"{file}: often: every: '6' is not a time; write")
+        assert printed.error.startswith(f"{file}: often: every: '6' is not an interval; write")
 
     def test_it_minds_no_other_settings(self, keyhole: Keyhole, file: Path) -> None:
         printed = keyhole(

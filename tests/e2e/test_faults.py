@@ -182,7 +182,7 @@ class TestWhatIsNoMessage:
         (message("keyhole.scan", [[{"id": 1}], {}, {}]), "keyhole.scan cannot be called"),
         (message("keyhole.scan", [[], {"surprise": 1}, {}]), "keyhole.scan cannot be called"),
         (message("keyhole.scan", compress(bytes(2**20)), compression="application/x-gzip"), "compressed"),
-        (message("keyhole.scan", [["x" * LONGEST_MESSAGE], {}, {}]), "the longest that is worked on"),
+        (message("keyhole.scan", [["x" * LONGEST_MESSAGE], {}, {}]), "Keyhole accepts at most"),
         (message("keyhole.audit_page", [[1], {}, {}]), "keyhole.audit_page cannot be called"),
     )
 

@@ -113,12 +113,12 @@ class TestWhatIsRefused:
             ('every = "6h"\ncrontab = "15 3 * * *"', "both crontab and every; write one"),
             ('crontab = "61 * * * *"', "crontab: '61' is not a valid minute; write *, 0 to 59"),
             ('every = "30s"', "every: 30s is shorter than 60s"),
-            ("every = 21600", "every is 21600; write a time, as '15m'"),
+            ("every = 21600", "every is 21600; write an interval, such as '15m'"),
             (
                 'every = "6h"\nprefixes = "a/"',
                 "prefixes is not a field of a schedule; the fields are name, bucket,",
             ),
-            ('every = "6h"\ntimezone = "Europe/Berlin"', "timezone: times are in UTC"),
+            ('every = "6h"\ntimezone = "Europe/Berlin"', "timezone: all times are in UTC"),
             ('every = "6h"\ninclude = [1]', "include is 1; write a list of globs"),
             ('every = "6h"\nsuffix = 1', "suffix is 1; write a list of suffixes"),
             ('every = "6h"\nmin_size = "1 MB"', "min_size: '1 MB' is not a size; write"),
@@ -137,12 +137,12 @@ class TestWhatIsRefused:
                 "inventory: 'manifest.json' is not an S3 object; write",
             ),
             ('every = "6h"\ninventory = "s3://lists"', "inventory: 's3://lists' is a bucket; write"),
-            ('every = "6h"\nrate = -1', "rate is -1; write requests a second"),
-            ('every = "6h"\nrate = inf', "rate is inf; write requests a second"),
+            ('every = "6h"\nrate = -1', "rate is -1; write the most requests per second"),
+            ('every = "6h"\nrate = inf', "rate is inf; write the most requests per second"),
             ('every = "6h"\nmax_requests = 0', "max_requests is 0; write a number of requests"),
             ('every = "6h"\nmax_dollars = 0', "max_dollars is 0; write an amount"),
             ('every = "6h"\nmax_dollars = inf', "max_dollars is inf; write an amount"),
-            ('every = "6h"\nprefix = 1', "prefix is 1; write how the keys begin"),
+            ('every = "6h"\nprefix = 1', "prefix is 1; write the prefix of the keys"),
         ],
     )
     def test_it_is_told_with_the_schedule_the_field_and_what_to_write(self, text: str, told: str) -> None:
@@ -158,7 +158,7 @@ class TestWhatIsRefused:
         message = problem(LEAST.replace('"nightly"', name) + 'every = "6h"')
 
         assert "name is " in message
-        assert "write up to 64 letters, digits, - _ ." in message
+        assert "write a unique name of up to 64 letters, digits, - _ ." in message
 
     def test_without_a_name_it_is_counted(self) -> None:
         text = LEAST + 'every = "6h"\n[[schedules]]\nbucket = "images"\nevery = "6h"'
@@ -172,7 +172,7 @@ class TestWhatIsRefused:
             ("1", "bucket is 1; write the name of a bucket"),
             (
                 '"s3://images/uploads/"',
-                "bucket: 's3://images/uploads/' is a URI; write the bucket's name alone",
+                "bucket: 's3://images/uploads/' is a URI; write only the bucket's name",
             ),
         ],
     )
@@ -181,7 +181,7 @@ class TestWhatIsRefused:
 
     def test_two_of_a_name(self) -> None:
         assert problem((LEAST + 'every = "6h"\n') * 2) == (
-            "nightly: two schedules have this name; write another for one"
+            "nightly: two schedules have this name; rename one of them"
         )
 
     @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ class TestWhatIsRefused:
         assert "has no schedules; write [[schedules]]" in problem(text)
 
     def test_what_stands_above_the_first(self) -> None:
-        assert problem('name = "nightly"\n') == "name belongs to no schedule; write [[schedules]] above it"
+        assert problem('name = "nightly"\n') == "name is outside of a schedule; write [[schedules]] above it"
 
     @pytest.mark.parametrize("text", ["[[schedules]", "a = ", "x = " + "[" * 5000, LEAST + 'name = "again"'])
     def test_what_is_no_toml(self, text: str) -> None:

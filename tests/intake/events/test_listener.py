@@ -149,8 +149,8 @@ class TestSomethingIsAway:
         assert here.counts.read()["received"] == 2
         said = [entry for entry in caplog.records if entry.name == listening.__name__]
         assert [entry.message.split(":")[0] for entry in said] == [
-            "no messages are handled; the listener keeps trying",
-            "messages are handled again",
+            "the listener handles no messages at present, and keeps trying",
+            "the listener handles messages again",
         ]
 
     def test_the_queue(self, here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ class TestSomethingIsAway:
         here.until(lambda turn: turn.trouble is None)
 
         assert received == [0, 3]
-        assert {turn.trouble for turn in here.turns[:3]} == {"Redis does not answer (away)"}
+        assert {turn.trouble for turn in here.turns[:3]} == {"Redis does not respond (away)"}
         assert here.counts.read()["published"] == 1
 
     def test_the_pauses_grow_and_have_an_end(self, here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,10 +239,10 @@ class TestWhatIsNotUnderstood:
             (b'[{"Event": {}}]', "its Records are an object"),
             (b'{"Records": {}}', "its Records are an object"),
             (b'{"Records": null}', "missing"),
-            (b'{"action": "PutObject", "object": {"key": "a"}}', "names no bucket"),
+            (b'{"action": "PutObject", "object": {"key": "a"}}', "it has no bucket"),
             (b'{"action": 5, "object": {}}', "its action is a number"),
             (b'{"action": "PutObject", "bucket": "b", "object": 5}', "its object is a number"),
-            (b'{"operation": "Object:Write", "notification": {}, "bucket": "b"}', "names no key"),
+            (b'{"operation": "Object:Write", "notification": {}, "bucket": "b"}', "it has no key"),
             (b'{"operation": "Object:Write", "notification": 1}', "its notification is a number"),
             (b'{"Records": [[]]}', "record 1 of 1: it is an array"),
             (b'{"Event": "s3:Other"}', "s3:Other"),
@@ -255,26 +255,26 @@ class TestWhatIsNotUnderstood:
             (b'"hello"', "not s3://bucket/key"),
             (b"s3://", "not s3://bucket/key"),
             (b"s3:///key", "not s3://bucket/key"),
-            (b"s3://bucket", "names no key"),
-            (b"s3://bucket/", "names no key"),
-            (b'{"bucket": "images"}', "names no key"),
-            (b'{"bucket": "", "key": "a"}', "names no bucket"),
+            (b"s3://bucket", "it has no key"),
+            (b"s3://bucket/", "it has no key"),
+            (b'{"bucket": "images"}', "it has no key"),
+            (b'{"bucket": "", "key": "a"}', "it has no bucket"),
             (b'{"bucket": "images", "key": 5}', "its key is a number, not text"),
             (b'{"bucket": "images", "key": "a", "version": "1"}', "'version'"),
-            (b'{"bucket": "images", "key": "\\ud800"}', "not Unicode"),
+            (b'{"bucket": "images", "key": "\\ud800"}', "not valid Unicode"),
             (b'"s3://images/\\ud800"', "not s3://bucket/key"),
-            (f"s3://images/{'a' * 1025}".encode(), "1,025 characters, and 1,024 are the most"),
+            (f"s3://images/{'a' * 1025}".encode(), "1,025 characters; the limit is 1,024"),
             (f"s3://images/{'a' * 5000}".encode(), "5,000 characters"),
             (f"s3://{'b' * 2049}/a".encode(), "its bucket has 2,049 characters"),
             (records(record(key="%41" * 1025)), "3,075 characters"),
             (records(record(key="+" * 1025)), "1,025 characters"),
-            (records(record(key="a\ud800")), "its key is 'a\\ud800', which is not Unicode"),
+            (records(record(key="a\ud800")), "its key is 'a\\ud800', which is not valid Unicode"),
             (records(record(versionId="\ud800")), "its version is '\\ud800'"),
             (records(record(name="\ud800")), "its eventName is '\\ud800'"),
             (records(record(source="\ud800:s4")), "its eventSource is '\\ud800:s4'"),
             (records(record(versionId="v" * 1025)), "its version has 1,025"),
             (records(record(versionId=5)), "its version is a number"),
-            (records(record(), record(key="")), "record 2 of 2: it names no key"),
+            (records(record(), record(key="")), "record 2 of 2: it has no key"),
             (records(record(source="aws:sqs")), "eventSource"),
             (records(record(source="")), "eventSource"),
             (records({**record(), "eventVersion": "3.0"}), "eventVersion is '3.0'"),
@@ -299,7 +299,7 @@ class TestWhatIsNotUnderstood:
     def test_the_reason_names_who_sent_what_is_not_read(self, sender: str, body: Json) -> None:
         for sent in (body_of(body), in_sns(body_of(body))):
             told = reason_of(sent)
-            assert f"a notification of {sender}, which" in told
+            assert f"a notification from {sender}, which" in told
             assert '{"bucket": …, "key": …}' in told
 
     def test_one_envelope_too_many(self) -> None:

@@ -1,1 +1,1 @@
-"""The sources of work: events, listings, inventories, audits and schedules; and dead letters."""
+"""The sources of work: events, listings, inventories, audits, schedules and dead letters."""

@@ -1,4 +1,7 @@
-"""Cursors: where a listing continues, as short text that another process can use days later."""
+"""Cursors: a cursor is a short text with the place at which a listing continues.
+
+Another process can continue the listing with it, even days later.
+"""
 
 from hashlib import blake2b
 from typing import Self
@@ -9,16 +12,16 @@ from keyhole.intake.errors import ListingError
 
 
 class Cursor(BaseModel):
-    """A place in a listing. Each lister adds the fields that it needs."""
+    """A place in a listing. The subclass of each lister adds the fields that the lister needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Return the cursor of a text.
+        """Parse the text of a cursor.
 
         Raises:
-            ValueError: The text is not from `write`.
+            ValueError: The text does not come from `write`.
         """
         try:
             return cls.model_validate_json(text)
@@ -31,10 +34,11 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A place that a server returned, with Brent's algorithm to detect that the server lists in a loop.
+    """A place that the server returned. It detects whether the server lists in a loop (Brent's algorithm).
 
-    It remembers one place, and replaces it whenever the number of steps has doubled. In a loop of any length,
-    the remembered place comes again.
+    The cursor stores a hash of one earlier place. It replaces that place with the current one after 1 step,
+    then after 2, 4, 8 steps and so on. In a loop of any length, the server sooner or later returns to the
+    stored place.
     """
 
     seen: str = ""
@@ -45,11 +49,11 @@ class LoopDetectingCursor(Cursor):
         """Return the cursor of the next place.
 
         Raises:
-            ListingError: The listing was there before.
+            ListingError: The server returned to the stored place.
         """
         here = blake2b(repr(sorted(place.items())).encode(), digest_size=8).hexdigest()
         if here == self.seen:
-            raise ListingError("the server lists in a circle: it leads back to where it was")
+            raise ListingError("the server lists in a loop: it returns to a place that it has listed before")
         steps = self.steps + 1
         if steps == self.until:
             return self.model_copy(update={**place, "seen": here, "steps": 0, "until": 2 * self.until})

@@ -1,21 +1,22 @@
-"""Dead letters: messages and jobs that could not be worked on, kept for a person who retries or drops them.
+"""Dead letters: failed messages and jobs, which Keyhole stores until a user retries or drops them.
 
     a message ──► not understood, N times ──┐
-                                            ├──► a letter ──► retried: gone once its jobs are on the broker
+                                            ├──► a letter ──► retried: deleted when its jobs are published
     an entry of the ledger ──► given up ────┤            └──► dropped
     tags that are owed ──► given up ────────┘
 
-If the same message fails again, or the same work on the same queue, the count of its letter rises. Letters do
-not expire. A body is cut only if it is longer than any message that Keyhole reads.
+If the same message fails again, or the same jobs fail again on the same queue, Keyhole increments the failure
+count of the existing letter. Letters do not expire. A message body is cut only if it is longer than every
+message that Keyhole reads.
 
-A listener acknowledges messages when their letters are on the disk of the Redis server (`add_durably`).
-Other callers do not wait for the disk (`add`). They remove an entry or a tag debt from the same Redis after
-its letter is written, so a crash that loses the letter also brings back the entry or the debt. A consumer
-writes letters on the worker's event loop, which must not wait.
+A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
+Other callers do not wait for the disk (`add`), for two reasons. Some remove an entry or a tag debt from the
+same Redis after they have written its letter: a crash that loses the letter also restores the entry or the
+debt. The consumer of a worker writes letters on the worker's event loop, which must not block.
 
-What it can't do: dead letters are only as durable as their Redis, and they use its memory. RabbitMQ
-forgets a refused message up to two seconds before its letter is on disk. Anybody who can write to the queue
-can fill Redis with letters.
+What it can't do: dead letters are only as durable as their Redis, and they use its memory. RabbitMQ deletes a
+refused message up to two seconds before its letter is on disk, so a crash in between loses the message. A
+client that can write to the queue can fill Redis with letters.
 """
 
 import json
@@ -36,28 +37,29 @@ from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: The longest body that is kept in full, in bytes: the longest message that is read
-#: (`keyhole.intake.events.notifications`). A longer body is cut to its first part, which shows the sender.
+#: The longest body that is stored in full, in bytes. Keyhole reads no longer messages
+#: (`keyhole.intake.events.notifications`). Of a longer body, only the first HEAD_OF_LONGER bytes are stored,
+#: so that a user can identify the sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
-#: The longest reason that is kept, in characters.
+#: Longer reasons are cut to this number of characters.
 LONGEST_REASON: Final = 1000
-#: Seconds for which the number of a message's receives is kept after its last receive.
+#: Redis stores how often a message was received. The count expires this many seconds after the last receive.
 RECEIVES_SECONDS: Final = 86_400
-#: 128 bits: the probability that any two of a billion letters share an id is 1 in 10**21.
+#: The size of a letter's id, 128 bits. Among a billion letters, two have the same id with probability 1e-21.
 _ID_BYTES: Final = 16
-#: Letters in one answer.
+#: The most letters in one response of Redis.
 _PAGE: Final = 100
 #: The fields that a list of letters shows.
 _HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
 
 _ADD: Final = """
--- KEYS[1]  zset: ids of dead letters by the time of the last failure
+-- KEYS[1]  zset: ids of dead letters, scored by the time of the last failure
 -- KEYS[2]  the letter
--- KEYS[3]  the count of receives, which is deleted
+-- KEYS[3]  the count of receives, which this script deletes
 -- ARGV[1]  letter id
 -- ARGV[2]  the number of failures to add
--- ARGV[3]  1 if the letter must be there already
+-- ARGV[3]  1: do nothing if the letter does not exist
 -- ARGV[4…] fields of the letter, each followed by its value
 if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
     return
@@ -72,10 +74,11 @@ redis.call('DEL', KEYS[3])
 """
 
 _DROP_UNCHANGED: Final = """
--- KEYS[1]  zset: ids of dead letters by the time of the last failure
+-- KEYS[1]  zset: ids of dead letters, scored by the time of the last failure
 -- KEYS[2]  the letter
 -- ARGV[1]  letter id
--- ARGV[2]  the number of its failures when it was read
+-- ARGV[2]  the letter's number of failures when the caller read it
+-- returns 0 if the number has changed since then; the letter is kept
 if redis.call('HGET', KEYS[2], 'times') ~= ARGV[2] then
     return 0
 end
@@ -87,20 +90,20 @@ return redis.call('DEL', KEYS[2])
 class LetterKind(StrEnum):
     """The content of a dead letter."""
 
-    #: A message of a queue of events.
+    #: A message from a queue of S3 events.
     MESSAGE = "message"
     #: An entry of the ledger, as JSON.
     JOB = "job"
-    #: A message of the broker that no task can work on; see `keyhole.intake.refused`.
+    #: A message from the broker that no Celery task can process; see `keyhole.intake.refused`.
     REFUSED = "refused"
-    #: The tags that could not be written to an object, as JSON (`keyhole.results.tags.TagDebt`).
+    #: Tags that could not be written to an object, as JSON (`keyhole.results.tags.TagDebt`).
     TAGS = "tags"
 
 
 class Dead(NamedTuple):
-    """A dead letter before it is stored.
+    """A dead letter that is not yet stored.
 
-    `source` is the queue that it came from; passwords are left out. `times` is the number of failures.
+    `source` is the queue that the message came from, without passwords. `times` is the number of failures.
     """
 
     id: str
@@ -112,17 +115,17 @@ class Dead(NamedTuple):
 
     @classmethod
     def message(cls, body: bytes, source: str, reason: str, times: int = 1) -> Self:
-        """A message that is not understood."""
+        """The letter for a message that Keyhole does not understand."""
         return cls(_id(LetterKind.MESSAGE, body), LetterKind.MESSAGE, source, body, reason, times)
 
     @classmethod
     def refused(cls, body: bytes, source: str, reason: str) -> Self:
-        """A message of the broker that no task can work on, in the form of `keyhole.intake.refused`."""
+        """The letter for a message that no Celery task can process. `body` is JSON from `Refused.letter`."""
         return cls(_id(LetterKind.REFUSED, body), LetterKind.REFUSED, source, body, reason)
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
-        """An entry of the ledger that is given up. Entries for the same objects share a letter."""
+        """The letter for an entry of the ledger that was given up. Entries for the same objects share it."""
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
         body = ENTRY.dump_json(entry, exclude_none=True)
@@ -130,16 +133,16 @@ class Dead(NamedTuple):
 
     @classmethod
     def tags(cls, debt: TagDebt, reason: str) -> Self:
-        """Tags that could not be written. All tags of the same object share a letter."""
+        """The letter for tags that could not be written. An object has at most one such letter."""
         named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
         body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
         return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
 
 
 class DeadLetter(BaseModel):
-    """A stored dead letter. Times are in UTC; `size` is that of the full body, in bytes.
+    """A stored dead letter. Times are in UTC; `size` is the size of the full body in bytes.
 
-    In JSON, `body` is base64. In a list of letters, it is not loaded and is `None`.
+    In JSON, `body` is base64. Lists of letters do not load bodies, so there `body` is `None`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -156,26 +159,27 @@ class DeadLetter(BaseModel):
 
     @field_serializer("body", when_used="json-unless-none")
     def _base64(self, body: bytes) -> str:
-        # Pydantic's base64 is the variant for URLs, which `base64 -d` does not read.
+        # Pydantic writes URL-safe base64, which the command `base64 -d` does not read.
         return b64encode(body).decode()
 
     @property
     def is_whole(self) -> bool:
-        """Whether the full body was kept."""
+        """Whether `body` is loaded and was stored in full."""
         return self.body is not None and len(self.body) == self.size
 
 
 def with_new_ids(entry: Entry) -> Entry:
-    """Return the same work under new ids, so that no marker, count or verdict of the old ids prevents it.
+    """Return an entry for the same objects with new ids.
 
-    The new entry does not belong to an audit, because the audit has counted the old one.
+    With the old ids, a marker, a count or a verdict could prevent the work. The new entry does not belong to
+    an audit, because the audit has already counted the old entry.
     """
     jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
     return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
 
 
 class DeadLetters:
-    """The dead letters in Redis, through a client of `keyhole.store.connection.connect`."""
+    """The dead letters in Redis. The client comes from `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -184,16 +188,20 @@ class DeadLetters:
         self._drop_unchanged = client.register_script(_DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
-        """Store a letter, or count one more failure of it; two if the first answer of Redis is lost."""
+        """Store a letter; if it exists already, add to its number of failures.
+
+        If the response of Redis is lost and the client sends the command again, the failures count twice.
+        """
         self._keep(dead, self._client)
 
     def add_durably(self, letters: Sequence[Dead]) -> None:
-        """Store letters as `add` does, in one round trip, and return when they are on the server's disk.
+        """Store letters as `add` does, in one round trip, and wait until they are on the server's disk.
 
-        If the server cannot tell whether they are, this does not wait (see `durability`).
+        If the server does not support `WAITAOF`, this method does not wait (see `durability`).
 
         Raises:
-            NotDurableError: The disk is too slow. The letters are in the server's memory, and may be lost.
+            NotDurableError: The disk is too slow. The letters are in the server's memory, and a crash can
+                lose them.
         """
         if not letters:
             return
@@ -218,29 +226,29 @@ class DeadLetters:
         )
 
     def add_again(self, letter_id: str, reason: str) -> None:
-        """Count one more failure of a letter, unless it was dropped."""
+        """Count one more failure of a letter, unless the letter was dropped."""
         self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:
-        """Count a receive of a message that is not understood and not a letter yet, and return the count."""
+        """Count a receive of a message that Keyhole does not understand, and return the count so far."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(keys.dead_receives(dead.id))
             pipe.expire(keys.dead_receives(dead.id), RECEIVES_SECONDS)
             return int(pipe.execute()[0])
 
     def count(self) -> int:
-        """The number of letters."""
+        """The number of stored letters."""
         return self._client.zcard(keys.DEAD)
 
     def ids(self, beginning: str = "") -> list[str]:
-        """Return the ids that begin with `beginning`, the latest letter first."""
+        """Return the ids that begin with `beginning`, in the order of the last failure, latest first."""
         found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # `connect` asks for bytes
         return [text for letter_id in found if (text := letter_id.decode()).startswith(beginning)]
 
     def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:
-        """Yield all letters, or those of one kind, without their bodies; the latest first.
+        """Yield all letters, or all letters of one kind, without their bodies, latest failure first.
 
-        It leaves out letters that are added after it has started.
+        Letters that are added during the iteration are not included.
         """
         letter_ids = self.ids()
         for start in range(0, len(letter_ids), _PAGE):
@@ -251,7 +259,7 @@ class DeadLetters:
                 answers: list[list[bytes | None]] = pipe.execute()
             for letter_id, values in zip(page, answers, strict=True):
                 if values[0] is None:
-                    continue  # dropped since
+                    continue  # it was dropped in the meantime
                 letter = _letter(letter_id, dict(zip(_HEAD, values, strict=True)))
                 if kind in {None, letter.kind}:
                     yield letter
@@ -262,7 +270,7 @@ class DeadLetters:
         return _letter(letter_id, {name.decode(): value for name, value in found.items()}) if found else None
 
     def drop(self, letter_ids: Sequence[str]) -> int:
-        """Drop letters, and return how many existed."""
+        """Drop letters, and return the number of letters that existed."""
         if not letter_ids:
             return 0
         with self._client.pipeline(transaction=True) as pipe:
@@ -271,7 +279,7 @@ class DeadLetters:
             return int(pipe.execute()[0])
 
     def drop_unchanged(self, letter: DeadLetter) -> bool:
-        """Drop a letter that was retried, unless the retry has failed by now."""
+        """Drop a letter after a retry, unless the retry has already failed; return whether it was dropped."""
         return bool(
             self._drop_unchanged(
                 keys=[keys.DEAD, keys.dead_letter(letter.id)], args=[letter.id, letter.times]
@@ -308,7 +316,7 @@ def _id(kind: LetterKind, content: bytes) -> str:
 
 
 def _letter(letter_id: str, fields: Mapping[str, Any]) -> DeadLetter:
-    """Make a letter of its fields in Redis."""
+    """Return the letter with these fields from Redis."""
     return DeadLetter(
         id=letter_id,
         kind=LetterKind(fields["kind"].decode()),

@@ -1,7 +1,7 @@
-"""The error of a listing, or of an inventory, that cannot be used."""
+"""The error for listings and inventories that Keyhole cannot use."""
 
 from keyhole.errors import KeyholeError
 
 
 class ListingError(KeyholeError):
-    """The objects of an audit cannot be listed: the listing or the inventory is invalid."""
+    """The objects of an audit cannot be listed, because the listing or the inventory is invalid."""

@@ -1,6 +1,7 @@
-"""A LIST request to S3: it is retried after a transient error, and without an attribute that is refused.
+"""A LIST request to S3. It is retried after a transient error.
 
-The S3 client does not retry (`sources/s3.py`), so that every request is counted here.
+If the server refuses the optional attribute `RestoreStatus`, the request is sent again without it. The S3
+client itself does not retry (`sources/s3.py`), so this module can count every request.
 """
 
 from collections.abc import Callable
@@ -15,19 +16,19 @@ from keyhole.sources.retries import retries
 from keyhole.sources.s3_metadata import http_status, redirects
 from keyhole.sources.s3_refusal import explain
 
-#: The optional attribute of a listing that says whether an archived object has a restored copy.
+#: Requests the optional attribute that states whether an archived object has a restored copy.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
-#: The answers of servers that do not know the attribute, which is of 2023.
+#: The HTTP status codes of servers that do not support the attribute. S3 introduced it in 2023.
 REFUSALS: Final = {400, 501}
 
 
 class ListRequest:
-    """One LIST operation of a client, and how many requests it took.
+    """One LIST operation of a client, with a count of its requests.
 
     Args:
         operation: The client's method.
-        attributes: Whether to ask which archived objects are restored. If the server refuses that,
-            `attributes` is false afterwards.
+        attributes: Whether to request the restore status of archived objects. If the server refuses the
+            attribute, the field `attributes` becomes false.
     """
 
     def __init__(self, operation: Callable[..., Any], *, attributes: bool) -> None:
@@ -36,10 +37,10 @@ class ListRequest:
         self.requests = 0
 
     def __call__(self, **request: Any) -> Any:  # noqa: ANN401 - boto3's own mix of types
-        """Send a request and return the answer.
+        """Send a request and return the response.
 
         Raises:
-            SourceError: The request is refused, or all retries failed.
+            SourceError: S3 refused the request, or all retries failed.
         """
         for attempt in retries():
             with attempt:
@@ -52,8 +53,8 @@ class ListRequest:
         except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
             raise explain(error) from error
         except RuntimeError as error:
-            # botocore raises it for a time that no calendar has, Python for a document that is too deep.
-            raise TransientError(Reason.SERVER_ERROR, f"the server's answer is malformed: {error}") from error
+            # botocore raises it for an impossible date, and Python for a document with too many levels.
+            raise TransientError(Reason.SERVER_ERROR, f"the server's response is invalid: {error}") from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
         if self.attributes:
@@ -75,5 +76,5 @@ class ListRequest:
             raise
         self.requests += redirects(answer)
         if "IsTruncated" not in answer:
-            raise TransientError(Reason.SERVER_ERROR, "the server's answer is not a listing")
+            raise TransientError(Reason.SERVER_ERROR, "the server's response is not a listing")
         return answer

@@ -1,12 +1,14 @@
-"""Lists the objects of a bucket, a page at a time, with cursors to continue.
+"""Lists the objects of a bucket page by page. Each page comes with a cursor, at which the next page begins.
 
-A page is one LIST of up to 1,000 keys. If a server lists in the order of the keys' UTF-8 bytes, the cursor
-is the last key, which stays valid forever. Servers are not trusted: keys out of order or outside the prefix
-end the listing, and so does a place that was listed before. Otherwise a listing might never end.
+A page is the result of one LIST of up to 1,000 keys. If the server lists keys in the order of their UTF-8
+bytes, the cursor is the last key, which never becomes invalid. Keyhole does not trust the server: the listing
+fails if keys are out of order or outside the prefix, or if the server returns to a place that it has listed
+before. Without these checks, a listing might never end.
 
-From the API reference of S3: `StartAfter` need not be an existing key; directory buckets have neither
-`StartAfter` nor an order; the versions of a key come newest first. The marker for the next page of versions
-is the last entry of this page for S3, and the first one of the next page for Ceph; both continue there.
+From the API reference of S3: `StartAfter` need not be an existing key; directory buckets support neither
+`StartAfter` nor a defined order; the versions of a key come newest first. The marker for the next page of
+versions is the last entry of the current page on S3, but the first entry of the next page on Ceph. Each
+server continues correctly from its own marker.
 """
 
 from collections.abc import Iterator
@@ -25,24 +27,26 @@ from keyhole.sources.errors import ConfigurationError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: The most that S3 lists at once.
+#: The most keys that S3 returns for one LIST.
 PAGE_KEYS: Final = 1000
-#: How many empty answers of a server are accepted in a row: it may skip deleted keys and list none.
+#: The most consecutive responses without keys that are accepted. A server can send a few of them, while it
+#: skips deleted keys.
 MAX_EMPTY_ANSWERS: Final = 20
-#: The suffixes of directory buckets' names, and of access points to them.
+#: The suffixes in the names of directory buckets, and of access points for directory buckets.
 DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 
-#: The storage classes of which only a restored copy can be read. The archive tiers of Intelligent-Tiering are
-#: not classes: a listing does not show them, so Keyhole tries to read such an object; that costs a GET.
+#: The storage classes whose objects must be restored before they can be read. Intelligent-Tiering also has
+#: archive tiers, but a listing does not show the tier. So Keyhole tries to read such an object, which costs a
+#: GET.
 ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 class Listed(NamedTuple):
-    """An object in a listing or an inventory; `size` in bytes, times in UTC.
+    """An object in a listing or an inventory. `size` is in bytes, times are in UTC.
 
-    `etag` is in quotes, as in the answer to a GET. `restored`: the object is archived and has a restored
-    copy.
+    `etag` is in quotes, like the header of a GET response. `restored` is true if the object is archived and
+    has a restored copy, which can be read.
     """
 
     key: str
@@ -55,15 +59,15 @@ class Listed(NamedTuple):
 
     @property
     def archived(self) -> bool:
-        """Whether it must be restored before it can be read, as far as a listing shows that."""
+        """Whether, according to the listing, the object must be restored before it can be read."""
         return self.storage_class in ARCHIVED_CLASSES and not self.restored
 
 
 class Page(NamedTuple):
-    """Some objects, the cursor of the next page (`None`: this is the last one), and the number of requests.
+    """A page of objects, the cursor of the next page, and the number of requests that the page took.
 
-    A page without objects need not be the last one. Only the lister reads `cursor`. It is valid in other
-    processes, too, and for days.
+    `cursor` is `None` on the last page. A page without objects need not be the last page. The cursor is
+    opaque to callers. Other processes can use it, even days later.
     """
 
     objects: tuple[Listed, ...]
@@ -74,31 +78,31 @@ class Page(NamedTuple):
 class Lister(Protocol):
     """Lists the objects of an audit."""
 
-    #: Whether keys come in the order of their UTF-8 bytes, each page after the one before.
+    #: Whether the keys of all pages together are in the order of their UTF-8 bytes.
     ordered: bool
 
     def page(self, cursor: str | None) -> Page:
-        """Return the page at a cursor; the first one if it is `None`.
+        """Return the page at a cursor; `None` is the cursor of the first page.
 
         Raises:
-            KeyholeError: It cannot be listed: a `SourceError` or a `ListingError`, which says why.
-            ValueError: The cursor is not one of this lister's.
+            KeyholeError: The page cannot be listed. The error is a `SourceError` or a `ListingError`.
+            ValueError: The cursor does not come from this lister.
         """
 
 
 def lister_for(
     client: "S3Client", bucket: str, prefix: str, *, versions: bool = False, page_size: int = PAGE_KEYS
 ) -> Lister:
-    """Return the lister for the objects of a bucket, or for their versions.
+    """Return a lister of the objects of a bucket, or of all versions of these objects.
 
     Raises:
-        ConfigurationError: Directory buckets have no versions.
+        ConfigurationError: `versions` is set, but directory buckets have no versions.
     """
     if not bucket.endswith(DIRECTORY_SUFFIXES):
         return (VersionLister if versions else ObjectLister)(client, bucket, prefix, page_size=page_size)
     if versions:
         raise ConfigurationError(
-            Reason.REQUEST, f"{bucket} is a directory bucket, and those keep no versions"
+            Reason.REQUEST, f"{bucket} is a directory bucket, and directory buckets have no versions"
         )
     return DirectoryLister(client, bucket, prefix, page_size=page_size)
 
@@ -107,7 +111,7 @@ def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Liste
     """Yield every object whose key begins with `prefix`, in the server's order.
 
     Raises:
-        ConfigurationError: The bucket cannot be listed in this way; the message says why.
+        ConfigurationError: The bucket cannot be listed with this prefix; the message states the reason.
     """
     lister = lister_for(client, bucket, prefix)
     page = lister.page(None)
@@ -118,18 +122,18 @@ def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Liste
 
 
 def quoted(etag: str | None) -> str | None:
-    """An ETag in quotes, as in the answer to a GET. Inventories and some listings have none."""
+    """Add quotes to an ETag if it has none. Inventories and some listings have ETags without quotes."""
     return etag if not etag or etag.endswith('"') else f'"{etag}"'
 
 
 class _S3Lister:
-    """The common base of the listers.
+    """The common base class of the listers.
 
     Args:
         client: A boto3 client without retries.
-        bucket: The bucket, or the ARN of an access point.
+        bucket: The name of a bucket, or the ARN of an access point.
         prefix: The prefix of the keys.
-        page_size: The most keys of a page, up to 1,000.
+        page_size: The most keys on a page, at most 1,000.
     """
 
     def __init__(self, client: "S3Client", bucket: str, prefix: str, *, page_size: int = PAGE_KEYS) -> None:
@@ -145,14 +149,15 @@ class _S3Lister:
             "Bucket": self._bucket,
             "Prefix": self._prefix,
             "MaxKeys": self._page_size,
-            "EncodingType": "url",  # because XML cannot hold every key; botocore does not decode them then
+            # XML cannot represent every key. If this parameter is set, botocore does not decode the keys.
+            "EncodingType": "url",
         }
 
     def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
-        """The entries of a kind on a page, by key. Their number and prefix are checked."""
+        """The entries of one kind on a page, each with its key. Checks their number and their prefix."""
         entries = [(_key(answer, _stated(entry, "Key")), entry) for entry in answer.get(kind, [])]
         if len(entries) > self._page_size:
-            raise ListingError(f"the server lists {len(entries)} keys where {self._page_size} were asked for")
+            raise ListingError(f"the server lists {len(entries)} keys, but {self._page_size} were requested")
         for key, _ in entries:
             if not key.startswith(self._prefix):
                 raise ListingError(
@@ -167,7 +172,7 @@ class _AfterKey(Cursor):
 
 
 class ObjectLister(_S3Lister):
-    """The objects of a general purpose bucket."""
+    """Lists the objects of a general purpose bucket."""
 
     ordered = True
 
@@ -188,7 +193,7 @@ class ObjectLister(_S3Lister):
                 place = _AfterKey(after=objects[-1].key, attributes=list_request.attributes)
                 return Page(objects, place.write(), list_request.requests)
             request["ContinuationToken"] = _stated(answer, "NextContinuationToken")
-        raise ListingError("the server says that there is more to list, and lists nothing")
+        raise ListingError("the server reports further objects, but returns only empty pages")
 
 
 class _AtVersion(LoopDetectingCursor):
@@ -198,9 +203,9 @@ class _AtVersion(LoopDetectingCursor):
 
 
 class VersionLister(_S3Lister):
-    """The versions of all objects of a general purpose bucket, those of a key together.
+    """Lists the versions of all objects of a general purpose bucket. The versions of a key are consecutive.
 
-    Delete markers count for the size of a page, and are skipped.
+    Delete markers are skipped, but S3 counts them towards the size of a page.
     """
 
     ordered = True
@@ -231,12 +236,13 @@ class _AtToken(LoopDetectingCursor):
 
 
 class DirectoryLister(_S3Lister):
-    """The objects of a directory bucket, without an order. The cursor has the server's token.
+    """Lists the objects of a directory bucket in an undefined order. The cursor contains the server's token.
 
-    It is not documented how long such a token is valid. These buckets have no archived objects to ask about.
+    AWS does not document how long a token is valid. Directory buckets have no archived objects, so the
+    listing does not request the restore status.
 
     Raises:
-        ConfigurationError: The prefix does not end in `/`: these buckets list only folders.
+        ConfigurationError: The prefix does not end in `/`. Directory buckets accept only such prefixes.
     """
 
     ordered = False
@@ -246,7 +252,7 @@ class DirectoryLister(_S3Lister):
         if prefix and not prefix.endswith("/"):
             raise ConfigurationError(
                 Reason.REQUEST,
-                f"{bucket} is a directory bucket, which lists folders alone: end the prefix in `/`",
+                f"{bucket} is a directory bucket, which lists only whole folders: end the prefix with `/`",
             )
 
     def page(self, cursor: str | None) -> Page:
@@ -262,20 +268,21 @@ class DirectoryLister(_S3Lister):
 
 
 def _in_order(*keys: str, may_repeat: bool = False) -> None:
-    """Raise if keys are not in the order of their UTF-8 bytes, which is also that of Python's strings."""
+    """Raise if keys are not in the order of their UTF-8 bytes, in which Python also sorts strings."""
     for before, key in pairwise(keys):
         if key < before or (key == before and not may_repeat):
             raise ListingError(
-                f"the server lists {_shown(key)} after {_shown(before)}; only what is listed in the order of "
-                "the keys' UTF-8 bytes can be listed on from a key",
+                f"the server lists {_shown(key)} after {_shown(before)}; Keyhole can only continue listings "
+                "that are in the order of the keys' UTF-8 bytes",
             )
 
 
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
-    """The key at which the next page of versions begins, which is not before the last listed key.
+    """The key at which the next page of versions begins. It is the last listed key or a later key.
 
-    Ceph 16 encodes all keys except this one. So it is read in both ways, and the smaller key is used: that
-    skips no key, because none lies between the last key and the next.
+    Ceph 16 URL-encodes all keys in its response except this one. So two readings are possible, decoded and
+    not decoded. Of the readings that are not before the last listed key, the smaller one is used: it is not
+    after the server's true marker, so no key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]
@@ -285,7 +292,7 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
 
 
 def _key(answer: Any, stated: str) -> str:  # noqa: ANN401 - as above
-    """A key, decoded if the answer says that it is encoded; a space is `+` or `%20`."""
+    """A key, URL-decoded if the response states that keys are encoded. An encoded space is `+` or `%20`."""
     if answer.get("EncodingType") != "url":
         return stated
     try:
@@ -304,11 +311,11 @@ def _stated(answer: Any, field: str) -> str:  # noqa: ANN401 - as above
 def _listed(key: str, entry: Any) -> Listed:  # noqa: ANN401 - as above
     size, modified, restore = entry.get("Size"), entry.get("LastModified"), entry.get("RestoreStatus", {})
     if size is None or size < 0:
-        raise ListingError(f"the server says of {_shown(key)} that its size is {size}")
+        raise ListingError(f"the server lists {_shown(key)} with the invalid size {size}")
     try:
         modified = modified and modified.astimezone(UTC)
     except OverflowError as error:
-        raise ListingError(f"the server says of {_shown(key)}: changed {modified}") from error
+        raise ListingError(f"the server lists {_shown(key)} with the invalid time {modified}") from error
     return Listed(
         key=key,
         size=size,

@@ -1,9 +1,9 @@
-"""Recurrence: a crontab or an interval, as people write them. In UTC.
+"""Parses crontabs and intervals. All times are in UTC.
 
-A crontab has the syntax of Celery's parser, without what Celery reads in another way than people expect:
-the name of a day as a minute, a step that reaches no second value, characters after a step, and days of the
-month together with days of the week (cron runs on either, Celery only if both match). Unlike in cron, a
-range may wrap around (`22-2`).
+A crontab has the syntax of Celery's parser. Keyhole refuses some texts that Celery accepts, because Celery
+interprets them in an unexpected way: the name of a day as a minute; a step so large that the range has no
+second value; characters after a step; and days of the month together with days of the week (cron runs if
+either matches, Celery only if both match). Unlike in cron, a range can wrap around (`22-2`).
 """
 
 import re
@@ -14,23 +14,23 @@ from typing import Final, cast
 
 from celery import schedules
 
-#: The shortest and longest interval, in seconds: a crontab recurs at most once a minute, and more than a
-#: year is a mistake.
+#: The shortest and longest interval, in seconds. A crontab also recurs at most once a minute. An interval of
+#: more than a year is probably a mistake.
 SHORTEST_SECONDS: Final = 60
 LONGEST_SECONDS: Final = 366 * 86_400
-#: Characters of a text that an error quotes.
+#: An error message quotes at most this many characters of the text.
 _QUOTED: Final = 60
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _INTERVAL: Final = re.compile(r"([0-9]{1,9})([smhd])")
 
-#: All values, one value, or a range of them; with a step.
+#: An element of a field: all values (`*`), one value or a range, each with an optional step.
 _PART: Final = re.compile(r"(?:\*|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a crontab: its least and greatest value, and the names of its values, from the least on."""
+    """A field of a crontab. `least` and `greatest` are its limits; `names` are the names of its values."""
 
     name: str
     least: int
@@ -38,7 +38,7 @@ class _Field:
     names: Sequence[str] = ()
 
     def check(self, text: str) -> None:
-        """Raise a `ValueError` if a text is not valid for this field."""
+        """Raise a `ValueError` if the text is not valid for this field."""
         for part in text.split(","):
             found = _PART.fullmatch(part)
             if found is None or not all(self._has(value) for value in found.groups()[:2] if value):
@@ -71,7 +71,7 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Crontab:
-    """Minute, hour, day of the month, month and day of the week, from `parse_crontab`."""
+    """A crontab with five fields, from `parse_crontab`."""
 
     text: str
 
@@ -80,11 +80,11 @@ class Crontab:
 
     @property
     def celery(self) -> schedules.crontab:
-        """Return it in the form that Celery beat takes."""
+        """The crontab as a schedule object of Celery."""
         return self._rule()
 
     def next_after(self, moment: datetime) -> datetime:
-        """The next run after a moment in UTC."""
+        """The time of the next run after `moment`, both in UTC."""
         rule = self._rule(nowfun=lambda: moment)
         rule.tz = UTC
         begin, step, _ = rule.remaining_delta(moment, tz=UTC)
@@ -99,7 +99,7 @@ class Crontab:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The time from one run to the next, from `parse_interval`."""
+    """The time between two runs, from `parse_interval`."""
 
     text: str
 
@@ -108,54 +108,58 @@ class Interval:
 
     @property
     def celery(self) -> timedelta:
-        """Return it in the form that Celery beat takes."""
+        """The interval in the form that Celery accepts."""
         return timedelta(seconds=_seconds(self.text))
 
     def next_after(self, moment: datetime) -> datetime:
-        """The next run after a run at this moment."""
+        """The time of the next run after a run at `moment`."""
         return moment + self.celery
 
 
 def parse_crontab(text: str) -> Crontab:
-    """Parse a crontab of five fields.
+    """Parse a crontab with five fields.
 
     Raises:
-        ValueError: The text is not a crontab; the message says what to write.
+        ValueError: The text is not a valid crontab. The message tells what to write.
     """
     fields = text.lower().split()
     if len(fields) != len(_FIELDS):
         names = ", ".join(field.name for field in _FIELDS)
-        raise ValueError(f"{text[:_QUOTED]!r} has {len(fields)} fields; write {names}, as '15 3 * * *'")
+        raise ValueError(
+            f"{text[:_QUOTED]!r} has {len(fields)} fields; write {names}, for example '15 3 * * *'"
+        )
     for field, value in zip(_FIELDS, fields, strict=True):
         field.check(value)
     if fields[2] != "*" and fields[4] != "*":
         raise ValueError(
-            f"{text!r} has days of the month and of the week, of which cron takes either and Celery both; "
-            "write * for one, and perhaps a second schedule"
+            f"{text!r} has days of the month and days of the week; cron runs if either matches, Celery only "
+            "if both match; write * for one of them, and a second schedule if you need both"
         )
     crontab = Crontab(" ".join(fields))
     try:
         _ = crontab.celery
     except ValueError:
-        raise ValueError(f"{text!r} never comes; write a day that the month has") from None
+        raise ValueError(f"{text!r} never matches a date; write a day that the month has") from None
     return crontab
 
 
 def parse_interval(text: str) -> Interval:
-    """Parse a number of seconds, minutes, hours or days, at least a minute: `90s`, `15m`, `6h`, `1d`.
+    """Parse an interval of at least one minute, such as `90s`, `15m`, `6h` or `1d`.
 
     Raises:
-        ValueError: The text is not an interval; the message says what to write.
+        ValueError: The text is not a valid interval. The message tells what to write.
     """
     if _INTERVAL.fullmatch(text) is None:
-        raise ValueError(f"{text[:_QUOTED]!r} is not a time; write a number and s, m, h or d, such as 6h")
+        raise ValueError(
+            f"{text[:_QUOTED]!r} is not an interval; write a number and s, m, h or d, such as 6h"
+        )
     if _seconds(text) < SHORTEST_SECONDS:
         raise ValueError(
-            f"{text} is shorter than {SHORTEST_SECONDS}s, and every run lists the whole prefix; write more, "
-            "or have S3 report new objects (`keyhole listen`)"
+            f"{text} is shorter than {SHORTEST_SECONDS}s, and every run lists the whole prefix; write a "
+            "longer interval, or let S3 report new objects (`keyhole listen`)"
         )
     if _seconds(text) > LONGEST_SECONDS:
-        raise ValueError(f"{text} is longer than a year; write up to {LONGEST_SECONDS // 86_400}d")
+        raise ValueError(f"{text} is longer than a year; write at most {LONGEST_SECONDS // 86_400}d")
     return Interval(text)
 
 

@@ -1,7 +1,7 @@
-"""Messages of the broker that no task of this version can work on, as dead letters.
+"""Refused messages: messages from the broker that no Celery task of this version can process.
 
-A refused message is stored with its headers, so that `keyhole dead retry` can put it back into its queue: a
-later version may be able to work on it.
+A refused message becomes a dead letter, which includes its headers. So `keyhole dead retry` can put the
+message back into its queue, for example after an upgrade to a version that can process it.
 """
 
 import json
@@ -11,21 +11,21 @@ from typing import Any, Final, NamedTuple, Self
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.jobs.queues import QUEUES
 
-#: The longest message that is worked on, in bytes. The longest that Keyhole sends has a thousand jobs with
-#: keys of 1,024 characters, some 6 MiB as JSON.
+#: Keyhole refuses messages longer than this, in bytes. The longest messages that Keyhole itself sends have
+#: about 6 MiB: JSON with a thousand jobs whose keys have 1,024 characters.
 LONGEST_MESSAGE: Final = 16 * 1024**2
 
 
 class Refused(NamedTuple):
-    """A message that no task can work on. `headers` and `properties` are AMQP's, in kombu's form."""
+    """A message that no task can process. `headers` and `properties` are AMQP's, in the form of kombu."""
 
     queue: str
     body: bytes
-    headers: Mapping[str, Any]  # whatever the sender put there
+    headers: Mapping[str, Any]  # the sender can use all types of values
     properties: Mapping[str, Any]  # as above
 
     def letter(self, reason: str) -> Dead:
-        """The dead letter. If the message is too long, only its first part is kept (`dead_letters`)."""
+        """The dead letter. If the message is too long, only its first part is stored (`dead_letters`)."""
         text = {
             "queue": self.queue,
             "headers": dict(self.headers),
@@ -37,14 +37,14 @@ class Refused(NamedTuple):
 
     @classmethod
     def of(cls, body: bytes) -> Self:
-        """Return the message of a dead letter.
+        """Return the message in a dead letter.
 
         Raises:
-            ValueError: The letter has no message, or its queue does not exist any longer.
+            ValueError: The letter contains no message, or this version has no queue of that name.
         """
         text = json.loads(body)
         if not isinstance(text, dict) or text.get("queue") not in QUEUES:
-            raise ValueError("it is not of a queue that is known")
+            raise ValueError("it does not come from one of Keyhole's queues")
         return cls(
             str(text["queue"]),
             str(text["body"]).encode("latin-1"),
@@ -54,18 +54,18 @@ class Refused(NamedTuple):
 
 
 def why_invalid(headers: object, body: object) -> str | None:
-    """Return why a message is invalid, before it is decoded; `None` if nothing is wrong so far.
+    """Check a message before Celery decodes it, and return why it is invalid; `None` if it is valid.
 
-    `body` is bytes or text, as the transport returns it.
+    `body` is bytes or text, depending on the transport.
     """
     if not isinstance(headers, dict) or "task" not in headers:
-        return "it names no task"
+        return "it has no header with the name of a task"
     if headers.get("compression"):
-        return f"it is compressed ({headers['compression']!r}), which Keyhole never does"
+        return f"it is compressed ({headers['compression']!r}), but Keyhole never compresses messages"
     if not isinstance(body, bytes | str | memoryview | bytearray):
         return "it has no body"
     if len(body) > LONGEST_MESSAGE:
-        return f"it has {len(body):,} bytes; the longest that is worked on has {LONGEST_MESSAGE:,}"
+        return f"it has {len(body):,} bytes; Keyhole accepts at most {LONGEST_MESSAGE:,}"
     return _why_body_invalid(bytes(body) if isinstance(body, memoryview) else body)
 
 
@@ -76,10 +76,14 @@ def _why_body_invalid(body: bytes | bytearray | str) -> str | None:
         return f"its body is not JSON: {error}"
     arguments = isinstance(decoded, list) and len(decoded) == 3
     if not (arguments and isinstance(decoded[0], list) and isinstance(decoded[1], dict)):
-        return "its body is not a list of arguments, as Celery's messages have it"
+        return "its body is not a list of arguments in Celery's format"
     return None
 
 
 def keep(letters: DeadLetters, message: Refused, reason: str) -> None:
-    """Store a refused message as a dead letter. Errors of Redis surface as `redis.exceptions`."""
+    """Store a refused message as a dead letter.
+
+    Raises:
+        redis.RedisError: Redis failed.
+    """
     letters.add(message.letter(reason))

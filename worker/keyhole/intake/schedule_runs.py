@@ -1,8 +1,8 @@
-"""The last audit of each schedule, in Redis. A schedule starts no audit while its last one is running.
+"""The last audit of each schedule, stored in Redis. A schedule starts no audit while its last audit runs.
 
-Each due time has an id, which is also the id of its audit. If a due time is published twice, by a second
-delivery or by two schedulers, it is decided once. A script decides, so if two workers ask at the
-same moment, one finds the other's audit.
+Each due time has an id, which is also the id of the audit that it starts. If the same due time arrives twice,
+because of a second delivery or because of two schedulers, the second arrival has no effect. A Lua script
+decides whether an audit starts, so two workers cannot both start one.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import LONGEST_SECONDS
 from keyhole.store import keys
 
-#: Seconds for which a schedule's last audit is kept: longer than any schedule takes to be due again.
+#: Seconds until the last audit of a schedule expires. This is longer than the longest time between two runs.
 KEPT_SECONDS: Final = LONGEST_SECONDS + 31 * 86_400
 
 _BEGIN: Final = f"""
 -- KEYS[1]  hash: the schedule
--- KEYS[2]  hash: the audit that it is to begin
+-- KEYS[2]  hash: the audit that the schedule starts
 -- KEYS[3]  zset: all audits
--- ARGV     the audit's id, its specification, ruleset, scanner; the prefix of an audit's id in its key;
---          seconds that the schedule's hash is kept
--- returns 1 if there is an audit of this id now, 0 if it is skipped
+-- ARGV     the audit's id, its specification, ruleset and scanner; the prefix of the keys of audits, which an
+--          audit's id follows; seconds until the schedule's hash expires
+-- returns 1 if an audit with this id exists now, 0 if the run is skipped
 {scripts.CREATE_AUDIT}
 local function decided()
     if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
@@ -47,24 +47,27 @@ return begun
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The last audit of a schedule, and the number of runs skipped because it was still running."""
+    """The last audit of a schedule.
+
+    `skipped` counts the runs that were skipped because the audit before them was still running.
+    """
 
     audit_id: str | None
     skipped: int
 
 
 class ScheduleRuns:
-    """The runs of schedules in Redis, through a client of `keyhole.store.connection.connect`."""
+    """The runs of schedules in Redis. The client comes from `keyhole.store.connection.connect`."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._begin = client.register_script(_BEGIN)
 
     def begin(self, name: str, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
-        """Create the audit of a schedule that is due, unless the last one is running or paused.
+        """Create the audit of a schedule that is due, unless the schedule's last audit is running or paused.
 
         Returns:
-            Whether there is an audit of this id, created now or before. If not, this is counted as skipped.
+            True if an audit with this id exists, created now or before. If false, the run was skipped.
         """
         begun = self._begin(
             keys=[keys.schedule(name), keys.audit(audit_id), keys.AUDITS],

@@ -1,4 +1,4 @@
-"""Schedules, from a TOML file: which audits start by themselves, and when.
+"""Schedules: a TOML file defines which audits Keyhole starts automatically, and when.
 
     [[schedules]]
     name = "nightly"               # letters, digits, - _ .
@@ -13,8 +13,8 @@
     suffix = [".qcow2", ".vmdk"]
     sample = "1%"
 
-A schedule has the same options as `keyhole audit`. Times are in UTC, so no hour of the year is missing or
-comes twice.
+A schedule has the same options as the command `keyhole audit`. Times are in UTC, because in a local time
+zone, an hour can be missing or occur twice on the days when the clock changes.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ from keyhole.scan.sizes import Size
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.toml_files import FileError, parse, read_text
 
-#: Characters of a value that an error quotes.
+#: An error message quotes at most this many characters of a value.
 _QUOTED: Final = 60
 
 
@@ -51,9 +51,7 @@ def _every(text: str) -> str:
 
 def _bucket(text: str) -> str:
     if text.startswith("s3://"):
-        raise ValueError(
-            f"{text[:_QUOTED]!r} is a URI; write the bucket's name alone, and the rest as prefix"
-        )
+        raise ValueError(f"{text[:_QUOTED]!r} is a URI; write only the bucket's name, and the rest as prefix")
     return text
 
 
@@ -64,7 +62,7 @@ def _inventory(text: str) -> str:
 
 
 def _one_or_many(value: object) -> object:
-    """A single text is a list of one."""
+    """Convert a single text to a list with one element."""
     if isinstance(value, list):
         return tuple(value)
     return (value,) if isinstance(value, str) else value
@@ -79,29 +77,29 @@ Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
 
 
 class Schedule(BaseModel):
-    """A schedule. The error of a field says to write its description."""
+    """A schedule. The description of a field is part of its error message: "… is missing; write …"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="up to 64 letters, digits, - _ . that no other has"
+        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="a unique name of up to 64 letters, digits, - _ ."
     )
     bucket: Annotated[str, AfterValidator(_bucket)] = Field(
         min_length=1, max_length=2048, description="the name of a bucket"
     )
-    prefix: str = Field(default="", max_length=1024, description="how the keys begin, as uploads/")
+    prefix: str = Field(default="", max_length=1024, description="the prefix of the keys, such as uploads/")
     crontab: Annotated[str, AfterValidator(_crontab)] | None = Field(
-        default=None, description="five fields, as '15 3 * * *'"
+        default=None, description="five fields, such as '15 3 * * *'"
     )
     every: Annotated[str, AfterValidator(_every)] | None = Field(
-        default=None, description="a time, as '15m', '6h', '1d'"
+        default=None, description="an interval, such as '15m', '6h' or '1d'"
     )
-    include: Texts = Field(default=(), description="a list of globs, as ['*.qcow2']")
-    exclude: Texts = Field(default=(), description="a list of globs, as ['tmp/*']")
-    suffix: Texts = Field(default=(), description="a list of suffixes, as ['.qcow2']")
-    min_size: Size | None = Field(default=None, description="a number of bytes, or a size, as '1 MiB'")
-    max_size: Size | None = Field(default=None, description="a number of bytes, or a size, as '1 TiB'")
-    sample: Share = Field(default=1.0, description="a share of the keys, as '1%'")
+    include: Texts = Field(default=(), description="a list of globs, such as ['*.qcow2']")
+    exclude: Texts = Field(default=(), description="a list of globs, such as ['tmp/*']")
+    suffix: Texts = Field(default=(), description="a list of suffixes, such as ['.qcow2']")
+    min_size: Size | None = Field(default=None, description="a number of bytes, or a size such as '1 MiB'")
+    max_size: Size | None = Field(default=None, description="a number of bytes, or a size such as '1 TiB'")
+    sample: Share = Field(default=1.0, description="a share of the keys, such as '1%'")
     limit: int | None = Field(default=None, ge=1, description="a number of objects, 1 or more")
     full: bool = Field(default=False, description="true or false")
     versions: bool = Field(default=False, description="true or false")
@@ -110,30 +108,30 @@ class Schedule(BaseModel):
         default=None, description="the s3:// URI of a manifest.json"
     )
     rate: float | None = Field(
-        default=None, ge=0, description="requests a second to the bucket; 0: as many as they can"
+        default=None, ge=0, description="the most requests per second to the bucket; 0 for no limit"
     )
     max_requests: int | None = Field(default=None, ge=1, description="a number of requests, 1 or more")
-    max_dollars: float | None = Field(default=None, gt=0, description="an amount, as 2.5")
+    max_dollars: float | None = Field(default=None, gt=0, description="an amount, such as 2.5")
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:
         if (self.crontab is None) == (self.every is None):
             has = "neither crontab nor every" if self.crontab is None else "both crontab and every"
-            raise ValueError(f"it has {has}; write one: crontab = '15 3 * * *', or every = '6h'")
+            raise ValueError(f"it has {has}; write one of them: crontab = '15 3 * * *', or every = '6h'")
         return self
 
     @property
     def when(self) -> Crontab | Interval:
-        """The times at which it is due."""
+        """The times at which the schedule starts an audit."""
         return Interval(self.every) if self.crontab is None and self.every else Crontab(str(self.crontab))
 
     def spec(self, *, rate: float, outstanding: int, batch_size: int) -> AuditSpec:
         """Return the audit that the schedule starts.
 
         Args:
-            rate: Requests per second, if the schedule does not set them.
-            outstanding: The most batches that are queued or worked on at once.
-            batch_size: The most objects of a batch.
+            rate: The most requests per second, if the schedule does not set `rate`.
+            outstanding: The most batches that are queued or in progress at the same time.
+            batch_size: The most objects in a batch.
         """
         return AuditSpec(
             bucket=self.bucket,
@@ -161,31 +159,31 @@ class Schedule(BaseModel):
 
 
 def load_schedules(path: str) -> tuple[Schedule, ...]:
-    """Return the schedules of a file.
+    """Return the schedules in a file.
 
     Raises:
-        FileError: It cannot be read, or is not valid.
+        FileError: The file cannot be read, or is not valid.
     """
     return parse_schedules(read_text(path, "is not a file of schedules that can be read"), path)
 
 
 def parse_schedules(text: str, where: str) -> tuple[Schedule, ...]:
-    """Return the schedules of a text, which error messages call `where`.
+    """Return the schedules in a text. `where` is the name of the text in error messages.
 
     Raises:
-        FileError: It is not valid.
+        FileError: The text is not valid.
     """
     written = parse(text, where)
     entries = written.pop("schedules", None)
     if written:
-        raise FileError(f"{where}: {min(written)} belongs to no schedule; write [[schedules]] above it")
+        raise FileError(f"{where}: {min(written)} is outside of a schedule; write [[schedules]] above it")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise FileError(f"{where} has no schedules; write [[schedules]], below it name, bucket and crontab")
+        raise FileError(f"{where} has no schedules; write [[schedules]], and name, bucket and crontab below")
     found = tuple(_schedule(entry, number, where) for number, entry in enumerate(entries, start=1))
     names = [schedule.name for schedule in found]
     for name in names:
         if names.count(name) > 1:
-            raise FileError(f"{where}: {name}: two schedules have this name; write another for one")
+            raise FileError(f"{where}: {name}: two schedules have this name; rename one of them")
     return found
 
 
@@ -199,7 +197,7 @@ def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  #
 
 
 def _problem(error: ValidationError) -> str:
-    """The first problem: the field, and what to write."""
+    """The first error: the name of the field, and what to write."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -208,7 +206,7 @@ def _problem(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return f"{field}: {message}"
     if field in {"timezone", "tz"}:
-        return f"{field}: times are in UTC; leave it out, and write the time so"
+        return f"{field}: all times are in UTC; remove this line, and convert the time to UTC"
     if first["type"] == "extra_forbidden":
         return f"{field} is not a field of a schedule; the fields are {', '.join(Schedule.model_fields)}"
     wanted = Schedule.model_fields[field].description

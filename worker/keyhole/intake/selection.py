@@ -1,4 +1,4 @@
-"""Selects objects by bucket, glob, suffix, size, and a random sample."""
+"""Selects objects by bucket, glob, suffix and size, or selects a sample of them."""
 
 import re
 from fnmatch import fnmatchcase
@@ -11,11 +11,11 @@ _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?) ?(%)?")
 
 
 class Selection(BaseModel):
-    """The criteria of a selection. An empty list of globs or suffixes selects all.
+    """The criteria of a selection. An empty list of globs or suffixes selects all objects.
 
-    In a glob `*` is any text, `/` included; `?` is one character, `[…]` one of several. `sample` is the
-    share of keys to select, by a hash of the key, so that the same keys are selected every time. Sizes are
-    in bytes.
+    In a glob, `*` matches all text, including `/`; `?` matches one character, and `[…]` one of several
+    characters. `sample` is the fraction of keys to select. A hash of the key decides, so every audit selects
+    the same keys. Sizes are in bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +29,7 @@ class Selection(BaseModel):
     sample: float = Field(default=1.0, gt=0, le=1)
 
     def matches(self, bucket: str, key: str, size: int | None) -> bool:
-        """Whether an object is selected. An unknown size passes every limit."""
+        """Whether an object is selected. The limits of size do not exclude an object of unknown size."""
         return (
             self.matches_bucket(bucket)
             and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))
@@ -41,15 +41,15 @@ class Selection(BaseModel):
         )
 
     def matches_bucket(self, bucket: str) -> bool:
-        """Whether objects of a bucket may be selected."""
+        """Whether the selection can select objects of this bucket."""
         return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
 
 
 def parse_share(text: str) -> float:
-    """Parse a share, above 0 and up to 1: `1%`, `0.5 %` or `0.01`.
+    """Return a share (above 0, at most 1) from text such as `1%`, `0.5 %` or `0.01`.
 
     Raises:
-        ValueError: The text is not a share; the message has an example.
+        ValueError: The text is not a share. The message contains an example.
     """
     number = _SHARE.fullmatch(text)
     share = float(number[1]) / (100 if number[2] else 1) if number else 0.0
@@ -59,6 +59,6 @@ def parse_share(text: str) -> float:
 
 
 def _share(key: str) -> float:
-    """A number from 0 to 1 that is derived from the key."""
+    """A number between 0 and 1 that is computed from a hash of the key."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64

@@ -1,1 +1,1 @@
-"""Events: what a storage says has happened to its objects, and what is to be scanned because of it."""
+"""Events: the notifications that a storage sends when its objects change, and the scans that they start."""

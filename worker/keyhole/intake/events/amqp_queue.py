@@ -1,11 +1,12 @@
-"""An AMQP queue of events: its address, and the exchange that it is bound to.
+"""The address of an AMQP queue, and the exchange to which the queue is bound.
 
-A queue is used as its owner declared it. If its address names an exchange, Keyhole declares a durable queue
-and binds it to the exchange:
+If the queue exists, Keyhole uses it with the properties that its owner declared. If the address names an
+exchange, Keyhole declares a missing queue as durable and binds the queue to the exchange. There are two
+cases:
 
-- Ceph's RGW publishes to a topic exchange, which must exist, with the topic's name as routing key. With an
-  exchange type in the address, Keyhole declares that exchange as well.
-- MinIO declares the exchange of its configuration when it publishes.
+- Ceph's RGW publishes to a topic exchange, with the name of the Ceph topic as routing key. The exchange must
+  exist before. If the address has an exchange type, Keyhole also declares the exchange.
+- MinIO declares the exchange from its configuration when it publishes its first event.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,10 @@ from keyhole.intake.events.source import SourceUnavailableError
 
 @dataclass(frozen=True)
 class Binding:
-    """The exchange and routing key of a queue. With `declare`, the exchange is declared with that type."""
+    """The exchange and the routing key of a queue.
+
+    `declare` is the type with which Keyhole declares a missing exchange; `None`: it does not declare it.
+    """
 
     exchange: str
     routing_key: str
@@ -30,7 +34,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class AmqpQueue:
-    """A queue's address. The default port is 5672, with TLS 5671. Certificates are verified."""
+    """The address of a queue. The default port is 5672, or 5671 with TLS. Certificates are verified."""
 
     host: str
     queue: str
@@ -43,34 +47,34 @@ class AmqpQueue:
 
     @property
     def name(self) -> str:
-        """The address without user and password, for logs and errors."""
+        """The address without user and password, for logs and error messages."""
         place = f"{self.host}:{self.port}" if self.port else self.host
         vhost = "" if self.vhost == "/" else "/" + quote(self.vhost, safe="")
         return f"amqp{'s' if self.tls else ''}://{place}{vhost}/{quote(self.queue, safe='')}"
 
 
 def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-amqp has no types
-    """Check that a queue exists. If its address has a binding, declare the queue and bind it.
+    """Check that the queue exists. If the address has a binding, declare a missing queue and bind the queue.
 
     Raises:
-        SourceUnavailableError: There is no such queue, or no such exchange; the message says what to do.
+        SourceUnavailableError: The queue or the exchange does not exist. The message tells what to do.
     """
     queue, binding = address.queue, address.binding
     has_queue = _exists(connection, lambda channel: channel.queue_declare(queue, passive=True))
     if binding is None:
         if not has_queue:
             raise SourceUnavailableError(
-                f"{address.name}: there is no such queue; declare it and bind it to the exchange that the "
-                "events go to, or add ?exchange=NAME&routing_key=KEY to have Keyhole do so (the key is "
-                "the topic's name for Ceph, the routing_key of its settings for MinIO)"
+                f"{address.name}: there is no such queue; declare it and bind it to the exchange of the "
+                "events, or add ?exchange=NAME&routing_key=KEY, so that Keyhole does this (for Ceph, the key "
+                "is the topic's name; for MinIO, it is the setting routing_key)"
             )
         return
     exchange = binding.exchange
     has_exchange = _exists(connection, lambda channel: channel.exchange_declare(exchange, "", passive=True))
     if not has_exchange and binding.declare is None:
         raise SourceUnavailableError(
-            f"{address.name}: there is no exchange {exchange!r}; for Ceph add &exchange_type=topic to have "
-            "Keyhole declare it, durable; MinIO declares its own when it publishes"
+            f"{address.name}: there is no exchange {exchange!r}; for Ceph, add &exchange_type=topic, so that "
+            "Keyhole declares it as durable; MinIO declares its exchange when it publishes an event"
         )
     with connection.channel() as channel:
         if not has_exchange:
@@ -81,12 +85,13 @@ def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-a
 
 
 def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as above
-    """Return how many messages wait and how many consumers listen, and check that the queue can be read.
+    """Return the numbers of waiting messages and of consumers, and check the permission to read.
 
-    Nothing is declared and no message is taken.
+    This declares nothing and takes no message.
 
     Raises:
-        SourceUnavailableError: The user may not read the queue, or neither queue nor exchange exists.
+        SourceUnavailableError: The user lacks the permission to read the queue, or the queue does not exist
+            and Keyhole cannot declare it, because there is no exchange to bind it to.
     """
     binding = address.binding
     with suppress(NotFound):
@@ -96,14 +101,14 @@ def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as a
         return f"{found.message_count:,} waiting, {found.consumer_count:,} listening"
     if binding is None or not (binding.declare or _has_exchange(connection, binding)):
         raise SourceUnavailableError(f"{address.name}: there is no such queue, or no exchange to bind it to")
-    return "no such queue yet; `keyhole listen` declares it, and binds it to its exchange"
+    return "the queue does not exist yet; `keyhole listen` declares it and binds it to its exchange"
 
 
 def _check_read_permission(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - as above
-    """Raise if this user may not read the queue.
+    """Raise if this user lacks the permission to read the queue.
 
-    A consumer with an invalid priority is refused, so no message is taken. RabbitMQ checks the permission
-    first.
+    The request asks for a consumer with an invalid priority. RabbitMQ checks the permission first. If the
+    user has it, RabbitMQ refuses the priority, so no message is delivered.
     """
     try:
         connection.channel().basic_consume(address.queue, arguments={"x-priority": "none"})
@@ -111,7 +116,7 @@ def _check_read_permission(connection: Any, address: AmqpQueue) -> None:  # noqa
         pass
     except AccessRefused as error:
         raise SourceUnavailableError(
-            f"{address.name}: the user may not read it ({error.reply_text}); give it the read permission"
+            f"{address.name}: the user cannot read it ({error.reply_text}); give the user read permission"
         ) from error
 
 
@@ -123,7 +128,7 @@ def _has_exchange(connection: Any, binding: Binding) -> bool:  # noqa: ANN401 - 
 
 
 def _exists(connection: Any, declare: Callable[[Any], object]) -> bool:  # noqa: ANN401 - as above
-    """Whether a passive declaration succeeds. It closes the channel if it does not."""
+    """Whether a passive declaration succeeds. If it fails, the broker closes the channel."""
     with connection.channel() as channel:
         try:
             declare(channel)

@@ -1,4 +1,4 @@
-"""Counters of events and messages in Redis, for all listeners and workers together."""
+"""Counters of events and messages in Redis, which all listeners and workers share."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -7,18 +7,18 @@ import redis
 
 from keyhole.store import keys
 
-#: An event's key was scanned in its other reading, because no object had the first one.
+#: Counts events whose `other_key` was scanned, because no object had the key `key`.
 OTHER_READING = "other_reading"
 
 
 class EventCounters:
-    """Counters by name. If an answer is lost, an event may be counted twice."""
+    """Counters, identified by name. If a response of Redis is lost, an event can be counted twice."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Add to counters."""
+        """Add these numbers to the counters."""
         with self._client.pipeline(transaction=False) as pipe:
             for name, count in counts.items():
                 if count:
@@ -26,7 +26,7 @@ class EventCounters:
             pipe.execute()
 
     def read(self) -> dict[str, int]:
-        """All counters."""
-        # `connect` asks for bytes
+        """Return all counters."""
+        # clients from `connect` return bytes
         found = cast("dict[bytes, bytes]", self._client.hgetall(keys.EVENT_COUNTS))
         return {name.decode(): int(count) for name, count in found.items()}

@@ -1,13 +1,14 @@
-"""Deletes the verdict of an object after an event says that the object was deleted.
+"""Deletes the verdict of an object after an event reported that the object was deleted.
 
-A verdict is deleted if the sequencer of its event is not later than that of the delete. If that is unknown
-(the object was submitted, or the storage sends no sequencers), or if the delete came late, S3 is asked
-whether the object exists: one GET of a byte. Unless S3 says that it does not exist, the verdict is kept.
-That is harmless, because a verdict names the ETag of its object.
+Keyhole compares two sequencers: that of the delete event, and that of the event which led to the verdict. If
+the delete is not older, Keyhole deletes the verdict. Otherwise, or if a sequencer is unknown (the object was
+submitted, or the storage sends no sequencers), Keyhole sends one GET for a single byte to S3. It deletes the
+verdict only if S3 responds that the object does not exist. A verdict that is kept by mistake does no harm,
+because it contains the ETag of the object that was scanned.
 
-An event without a version is about the bare key: its verdict is deleted, or its pointer to a version, which
-is now below a delete marker. The verdicts of versions are kept. An event with a version is about that
-version.
+An event without a version id is about the key itself. Keyhole deletes the key's verdict, or its pointer to
+the verdict of a version, because that version is now below a delete marker. The verdicts of all versions are
+kept. An event with a version id is about that version only.
 """
 
 import logging
@@ -33,7 +34,7 @@ class VerdictDeleter:
 
     Args:
         drops: Deletes recorded verdicts.
-        is_gone: Whether an object, or a version, certainly does not exist.
+        is_gone: Returns true if an object or a version certainly does not exist.
     """
 
     def __init__(self, drops: Drops, is_gone: Callable[[Name], bool]) -> None:
@@ -41,12 +42,12 @@ class VerdictDeleter:
         self._is_gone = is_gone
 
     def delete(self, events: Sequence[ObjectEvent]) -> tuple[int, int]:
-        """Delete the verdicts of these events; return how many were deleted, and how many were kept."""
+        """Delete the verdicts of these objects, and return the numbers of deleted and of kept verdicts."""
         readings = [_readings(event) for event in events]
         looked_at = iter(self._drops.look([name for names in readings for name in names]))
         forgotten = kept = 0
         for event, names in zip(events, readings, strict=True):
-            # If the first reading of the key has no verdict, that of the other reading counts.
+            # If `key` has no verdict, use the verdict of `other_key`.
             found = next(filter(None, [next(looked_at) for _ in names]), None)
             if found is None:
                 continue
@@ -64,7 +65,7 @@ class VerdictDeleter:
 
 
 def _readings(event: ObjectEvent) -> list[Name]:
-    """The object's name in both readings of its key, that of the dialect first."""
+    """The object's names with `key` and with `other_key`, in this order."""
     if event.bucket is None:
         return []
     return [
@@ -73,9 +74,9 @@ def _readings(event: ObjectEvent) -> list[Name]:
 
 
 def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
-    """Whether S3 says that an object, or a version, does not exist. It makes one request, without retries.
+    """Whether S3 responds that an object or a version does not exist. Sends one request without retries.
 
-    `access` returns the access to S3. If that fails, the object may exist.
+    `access` returns the access to S3. If the request fails, return false, because the object may exist.
     """
     pin = Pin(name.bucket, name.key, name.version_id)
     try:
@@ -83,7 +84,7 @@ def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
     except SourceError as error:
         if error.reason in MISSING:
             return True
-        log.debug("the verdict on %r is kept: %s", name, error)
+        log.debug("keeping the verdict on %r: %s", name, error)
     except BotoCoreError as error:
-        log.debug("the verdict on %r is kept: %s", name, error)
+        log.debug("keeping the verdict on %r: %s", name, error)
     return False

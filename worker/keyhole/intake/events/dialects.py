@@ -1,27 +1,28 @@
-"""The dialects in which storages write events, and the fields of each that are read.
+"""Parses events in the dialects of different storages.
 
 | dialect | sender | keys | other differences |
 |---|---|---|---|
 | `aws` | S3, to SQS and SNS | form | |
-| `eventbridge` | S3, to EventBridge | plain | other names, other fields |
-| `minio` | MinIO | form | names begin with `s3:`; empty fields are left out |
-| `ceph` | Ceph's RGW | plain | unknown fields are `""`, a size may be text; sequencers are reversed |
-| `r2` | Cloudflare's R2, to its queues | plain | a structure of its own: `action`, `bucket`, `object` |
-| `ibm` | IBM's Cloud Object Storage, through Code Engine | plain | a structure of its own: `operation`, `bucket`, `key` |
-| `other` | any other sender of S3's structure, with an `eventSource` that ends in `:s3` | form | |
-| `keyhole` | our own jobs | plain | |
+| `eventbridge` | S3, to EventBridge | plain | other event names, other fields |
+| `minio` | MinIO | form | event names begin with `s3:`; empty fields are omitted |
+| `ceph` | Ceph's RGW | plain | unknown fields are `""`, a size can be text, sequencers are byte-reversed |
+| `r2` | Cloudflare's R2, to its queues | plain | a different structure: `action`, `bucket`, `object` |
+| `ibm` | IBM's Cloud Object Storage, through Code Engine | plain | a different structure: `operation`, `bucket`, `key` |
+| `other` | other senders of S3's structure, with an `eventSource` that ends in `:s3` | form | |
+| `keyhole` | jobs that a user or a program sends to the queue | plain | |
 
-"Form" is the encoding of web forms, which S3 documents and uses: a space is `+`, other special characters are `%`
-and two digits. `other` includes RustFS, StorageGRID, VAST and future ones: a sender that uses S3's structure
-probably uses its encoding. If it does not, the other reading of the key is tried. A message with another
-structure, a major version other than 2, or another source is not understood; Keyhole never guesses.
+"Form" is the encoding of web forms, which S3 documents and uses: a space becomes `+`, and other special
+characters become `%` and two digits. The dialect `other` covers RustFS, StorageGRID, VAST and unknown
+senders: a sender with S3's structure probably also uses S3's encoding. If no object has the decoded key, the
+worker tries the key without decoding. Messages with another structure, a major version other than 2, or an
+unknown source are not understood.
 
-If an event asks for no action, only its dialect and its name are read. R2 and IBM also have an S3 API, with
+If an event leads to no action, Keyhole reads only its dialect and its name. R2 and IBM also have an S3 API to
 the same buckets and keys.
 
-Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documents
-and sources of MinIO, RustFS and Ceph; messages of moto and Ceph 16.2; Cloudflare, R2, "Event notifications";
-IBM, Code Engine, "Working with the IBM Cloud Object Storage event producer".
+Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documentation
+and source code of MinIO, RustFS and Ceph; messages from moto and Ceph 16.2; Cloudflare, R2, "Event
+notifications"; IBM, Code Engine, "Working with the IBM Cloud Object Storage event producer".
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -36,31 +37,32 @@ from keyhole.intake.events.names import DETAIL_TYPES, IBM_OPERATIONS, R2_ACTIONS
 from keyhole.intake.events.unsupported import sender_of
 from keyhole.sources.s3_uri import SURROGATE
 
-#: The longest values of a scan job, in characters.
+#: The maximum lengths of a scan job's fields, in characters.
 LONGEST: Final = {"bucket": 2048, "key": 1024, "version": 1024}
-#: A key of 1,024 bytes, which is S3's limit, written with `%` and two digits for each.
+#: The length of a key of 1,024 bytes, S3's limit, if each byte is written as `%` and two digits.
 _LONGEST_WRITTEN_KEY: Final = 3 * 1024
-#: The longest text of a message that is shown, in characters.
+#: An error message quotes at most this many characters of a text.
 _SHOWN: Final = 60
-#: The largest accepted size in bytes: 63 bits.
+#: The largest accepted size of an object in bytes, a number of 63 bits.
 _LARGEST_SIZE: Final = 2**63 - 1
 
 _VERSION: Final = re.compile(r"2(\.[0-9]{1,9}){1,2}")
 _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z0-9:*]{1,100})")
-#: A name of EventBridge's, or a time.
+#: The name of an event from EventBridge, R2 or IBM, or a time.
 _PLAIN: Final = re.compile(r"[ -~]{1,128}")
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,128}")
-#: Hexadecimal digits of a sequencer: more than S3 sends (16 after two zeros), and the number that Ceph sends.
+#: S3's sequencers are padded to _AWS_DIGITS hexadecimal digits (S3 sends 18, with two leading zeros).
+#: Ceph's sequencers always have _CEPH_DIGITS.
 _AWS_DIGITS: Final = 32
 _CEPH_DIGITS: Final = 16
 
 
 class NotUnderstoodError(KeyholeError):
-    """A message that is not understood.
+    """Keyhole does not understand a message.
 
     Args:
-        reason: Why not, in one sentence for a person.
+        reason: The reason in one sentence, for the user.
     """
 
     def __init__(self, reason: str) -> None:
@@ -70,7 +72,7 @@ class NotUnderstoodError(KeyholeError):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A dialect of events, and whether its keys are encoded like a web form."""
+    """A dialect of events. `form_encoded` states whether its keys are encoded like a web form."""
 
     name: str
     form_encoded: bool
@@ -89,7 +91,7 @@ SOURCES: Final = {"aws:s3": AWS, "minio:s3": MINIO, "ceph:s3": CEPH}
 
 
 class _Said(NamedTuple):
-    """The fields of a message about an object, unchecked."""
+    """The fields of a message that describe an object, before validation."""
 
     bucket: object
     key: object
@@ -101,10 +103,10 @@ class _Said(NamedTuple):
 
 
 def from_record(record: object) -> ObjectEvent:
-    """Read one of the `Records` of S3's structure.
+    """Parse one element of the array `Records` in S3's structure.
 
     Raises:
-        NotUnderstoodError: It is not a record, or a field that its event needs is missing or invalid.
+        NotUnderstoodError: It is not a record, or a required field is missing or invalid.
     """
     fields = _mapping(record, "it")
     if sender := sender_of(record):
@@ -112,7 +114,7 @@ def from_record(record: object) -> ObjectEvent:
     dialect = _dialect(fields.get("eventSource"))
     version = fields.get("eventVersion")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise NotUnderstoodError(f"its eventVersion is {shown(version)}; from 2.0 on, below 3, all are known")
+        raise NotUnderstoodError(f"its eventVersion is {shown(version)}; Keyhole reads only versions 2.x")
     written = fields.get("eventName")
     match = _NAME.fullmatch(written) if isinstance(written, str) else None
     if match is None:
@@ -136,10 +138,10 @@ def from_record(record: object) -> ObjectEvent:
 
 
 def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
-    """Read an event of EventBridge.
+    """Parse an event from EventBridge.
 
     Raises:
-        NotUnderstoodError: It is not S3's, or a field that it needs is missing or invalid.
+        NotUnderstoodError: The event does not come from S3, or a required field is missing or invalid.
     """
     source, name = message.get("source"), message.get("detail-type")
     if source != "aws.s3":
@@ -157,7 +159,7 @@ def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
         version_id=None
         if detail.get("deletion-type") == "Delete Marker Created"
         else about.get("version-id"),
-        etag=about.get("etag", about.get("eTag")),  # the second is moto's
+        etag=about.get("etag", about.get("eTag")),  # moto writes `eTag`
         size=about.get("size"),
         sequencer=about.get("sequencer"),
         time=message.get("time"),
@@ -166,10 +168,10 @@ def from_eventbridge(message: Mapping[str, object]) -> ObjectEvent:
 
 
 def from_r2(message: Mapping[str, object]) -> ObjectEvent:
-    """Read an event of Cloudflare's R2.
+    """Parse an event from Cloudflare's R2.
 
     Raises:
-        NotUnderstoodError: A field that it needs is missing or invalid.
+        NotUnderstoodError: A required field is missing or invalid.
     """
     name = _plain_name(message.get("action"), "action")
     kind = R2_ACTIONS.get(name, EventKind.IGNORED)
@@ -187,10 +189,10 @@ def from_r2(message: Mapping[str, object]) -> ObjectEvent:
 
 
 def from_ibm(message: Mapping[str, object]) -> ObjectEvent:
-    """Read an event of IBM's Cloud Object Storage.
+    """Parse an event from IBM's Cloud Object Storage.
 
     Raises:
-        NotUnderstoodError: A field that it needs is missing or invalid.
+        NotUnderstoodError: A required field is missing or invalid.
     """
     name = _plain_name(message.get("operation"), "operation")
     kind = IBM_OPERATIONS.get(name, EventKind.IGNORED)
@@ -208,36 +210,36 @@ def from_ibm(message: Mapping[str, object]) -> ObjectEvent:
 
 
 def unsupported_sender(sender: str) -> NotUnderstoodError:
-    """Return the reason why a message of a sender in `unsupported` is not understood."""
+    """Return the error for a message from a sender that the module `unsupported` recognises."""
     return NotUnderstoodError(
-        f"it is a notification of {sender}, which Keyhole does not read; what forwards it can send "
-        '{"bucket": …, "key": …} in its place'
+        f"it is a notification from {sender}, which Keyhole does not support; instead, let the program that "
+        'forwards it send {"bucket": …, "key": …}'
     )
 
 
 def from_test(message: Mapping[str, object]) -> ObjectEvent:
-    """The event that S3 sends when notifications are configured. It has no records.
+    """Parse the test event that S3 sends when a user configures notifications. It has no records.
 
     Raises:
-        NotUnderstoodError: It is something else.
+        NotUnderstoodError: It is another event.
     """
     name = message.get("Event")
     if name != "s3:TestEvent":
-        raise NotUnderstoodError(f"its Event is {shown(name)}, and s3:TestEvent alone has no records")
+        raise NotUnderstoodError(f"its Event is {shown(name)}, but it has no Records")
     return ObjectEvent(kind=EventKind.IGNORED, dialect=AWS.name, name="TestEvent")
 
 
 def from_job(bucket: object, key: object, version_id: object) -> ObjectEvent:
-    """A job of our own; its key is never decoded.
+    """Return the event for a job in Keyhole's own format, whose key is not URL-encoded.
 
     Raises:
-        NotUnderstoodError: It names no object.
+        NotUnderstoodError: The bucket or the key is missing or invalid.
     """
     return _event(EventKind.CREATED, KEYHOLE, "job", _Said(bucket, key, version_id))
 
 
 def shown(value: object) -> str:
-    """A JSON value for an error message: text is cut and escaped; other values are named by type only."""
+    """Describe a JSON value in an error message: quote text, but name only the type of other values."""
     match value:
         case None:
             return "missing"
@@ -262,14 +264,14 @@ def _plain_name(name: object, field: str) -> str:
 def _dialect(source: object) -> Dialect:
     if isinstance(source, str) and source.endswith(":s3"):
         return SOURCES.get(source, OTHER)
-    raise NotUnderstoodError(f"its eventSource is {shown(source)}, which does not send S3's events")
+    raise NotUnderstoodError(f"its eventSource is {shown(source)}; Keyhole expects a source that ends in :s3")
 
 
 def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectEvent:
     bucket = _text(said.bucket, "bucket", LONGEST["bucket"])
     written = _text(said.key, "key", _LONGEST_WRITTEN_KEY)
     if bucket is None or written is None:
-        raise NotUnderstoodError(f"it names no {'bucket' if bucket is None else 'key'}")
+        raise NotUnderstoodError(f"it has no {'bucket' if bucket is None else 'key'}")
     key, other_key = _readings(written, dialect)
     return ObjectEvent(
         kind=kind,
@@ -287,41 +289,41 @@ def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectE
 
 
 def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
-    """The key in the dialect's encoding, and the other reading if that is a different, valid key."""
+    """The key, read in the dialect's encoding, and the other reading if it is a different and valid key."""
     try:
         decoded = unquote_plus(written, errors="strict")
     except UnicodeDecodeError:
-        decoded = written  # a key is UTF-8, so this text was not encoded
+        decoded = written  # keys are UTF-8, so this key is not URL-encoded
     key, other = (decoded, written) if dialect.form_encoded else (written, decoded)
     if len(key) > LONGEST["key"]:
-        raise NotUnderstoodError(f"its key has {len(key):,} characters, and {LONGEST['key']:,} are the most")
+        raise NotUnderstoodError(f"its key has {len(key):,} characters; the limit is {LONGEST['key']:,}")
     if dialect is KEYHOLE or other == key or len(other) > LONGEST["key"]:
         return key, None
     return key, other
 
 
 def _text(value: object, what: str, longest: int) -> str | None:
-    """A text of the message, of at most `longest` characters; `None` if it is missing or empty."""
+    """A text field of at most `longest` characters; `None` if the field is missing or empty."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
         raise NotUnderstoodError(f"its {what} is {shown(value)}, not text")
     if len(value) > longest:
-        raise NotUnderstoodError(f"its {what} has {len(value):,} characters, and {longest:,} are the most")
+        raise NotUnderstoodError(f"its {what} has {len(value):,} characters; the limit is {longest:,}")
     if SURROGATE.search(value):
-        raise NotUnderstoodError(f"its {what} is {shown(value)}, which is not Unicode")
+        raise NotUnderstoodError(f"its {what} is {shown(value)}, which is not valid Unicode")
     return value
 
 
 def _etag(value: object) -> str | None:
-    """An ETag without quotes, which only some senders write; `None` if it is invalid."""
+    """An ETag without the quotes that some senders include; `None` if the value is invalid."""
     if not isinstance(value, str) or SURROGATE.search(value):
         return None
     return value.strip('"') or None
 
 
 def _size(value: object) -> int | None:
-    """A size in bytes, from a number or a text; `None` if it is invalid."""
+    """A size in bytes, from a number or from text; `None` if the value is invalid."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     return value if type(value) is int and 0 <= value <= _LARGEST_SIZE else None
@@ -333,10 +335,10 @@ def _sequencer(value: object, dialect: Dialect) -> str | None:
         return None
     digits = value.lower()
     if dialect in {AWS, EVENTBRIDGE}:
-        # Sequencers "can be of different lengths", and must be padded on the right (S3's user guide).
+        # Sequencers "can be of different lengths", and a reader must pad them on the right (S3's user guide).
         digits = digits.ljust(_AWS_DIGITS, "0")
     elif dialect is CEPH and len(value) == _CEPH_DIGITS:
-        # Seconds and nanoseconds in little-endian order (rgw_notify.cc of Ceph 16.2).
+        # Ceph writes seconds and nanoseconds as little-endian numbers (rgw_notify.cc of Ceph 16.2).
         memory = bytes.fromhex(value)
         digits = (memory[3::-1] + memory[:3:-1]).hex()
     return digits.lstrip("0") or "0"
@@ -344,5 +346,5 @@ def _sequencer(value: object, dialect: Dialect) -> str | None:
 
 def _mapping(value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise NotUnderstoodError(f"{what} is {shown(value)}, not an object of JSON")
+        raise NotUnderstoodError(f"{what} is {shown(value)}, not a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""One event: a change of an object, independent of the sender's dialect."""
+"""An event, which describes a change of an object. Its form does not depend on the sender's dialect."""
 
 from enum import StrEnum
 
@@ -6,31 +6,32 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventKind(StrEnum):
-    """The action that an event asks for."""
+    """The kind of an event. It determines what Keyhole does."""
 
-    #: The object is new, or was replaced: to be scanned.
+    #: The object is new or was replaced. Keyhole scans it.
     CREATED = "created"
-    #: An archived object can be read again: to be scanned.
+    #: An archived object was restored and can be read. Keyhole scans it.
     RESTORED = "restored"
-    #: The object, or the version, was deleted: its verdict is to be deleted.
+    #: The object, or one version of it, was deleted. Keyhole deletes its verdict.
     REMOVED = "removed"
-    #: Nothing to do: tags, ACLs, lifecycle, `s3:TestEvent`, …
+    #: Keyhole does nothing, for example after changes of tags or ACLs, or after `s3:TestEvent`.
     IGNORED = "ignored"
 
 
 class ObjectEvent(BaseModel):
-    """One event. `size` is in bytes. A field that the message does not have is `None`.
+    """One event. `size` is in bytes. If the message lacks a field, the field is `None`.
 
-    `key` is the object's key in the known encoding of the dialect. `other_key` is the same text in the other
-    reading (decoded or not), if that is a different key: a sender may change its encoding.
+    `key` is the object's key, read in the encoding of the dialect: URL-decoded or unchanged. `other_key` is
+    the result of the other reading, if it differs from `key`. It is needed if a sender has changed its
+    encoding.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: EventKind
-    #: The dialect, for counting: `aws`, `eventbridge`, `minio`, `ceph`, `r2`, `ibm`, `other`, `keyhole`.
+    #: The name of the dialect: `aws`, `eventbridge`, `minio`, `ceph`, `r2`, `ibm`, `other` or `keyhole`.
     dialect: str
-    #: The event's name as the message has it, without `s3:`.
+    #: The event's name in the message, without the prefix `s3:`.
     name: str
     bucket: str | None = None
     key: str | None = None
@@ -38,7 +39,8 @@ class ObjectEvent(BaseModel):
     version_id: str | None = None
     etag: str | None = None
     size: int | None = None
-    #: Hexadecimal, without leading zeros: a later event of the same key has a greater number.
+    #: A hexadecimal number without leading zeros. A later event of the same key has a greater number.
     sequencer: str | None = None
-    #: The time of the event, as the message has it. It only distinguishes events without a sequencer.
+    #: The time of the event, copied from the message. It is only used to distinguish events without a
+    #: sequencer.
     time: str | None = None

@@ -1,18 +1,20 @@
 """Turns messages into jobs, and deletes the verdicts of deleted objects.
 
-    message ──► events ──► created, restored ──► selected? ──► known? ──► recorded ──► published ──► marked
+    message ──► events ──► created, restored ──► selected? ──► new? ──► recorded ──► published ──► marked
                       ├──► removed ──► its verdict is deleted
                       └──► ignored ──► counted
 
-- A message may be acknowledged when all its jobs are on the broker. If anything fails before that, no
-  message of the batch is acknowledged, and all are handled again. Then the jobs have the same ids, so the
-  ledger recognises them, unless an event has too few fields to distinguish it from others.
-- A job is known if it is done, or if it was published within the window and may still be queued.
-- If one record of a message is not understood, the whole message is not understood, and none of its objects
-  is scanned. The message is given back until it was received `dead_after` times; then it becomes a dead
-  letter.
-- A message with an event of a bucket that Keyhole may not touch becomes a dead letter at once. Its other
-  events are handled. Events of buckets that are not selected are ignored silently.
+- The listener can acknowledge a message when the broker has all jobs of the message. If a step fails before
+  that, the listener acknowledges no message of the batch and later receives all of them again. The new jobs
+  then have the same ids as before, so the ledger recognises them. There is one exception: a job for an event
+  without version, ETag and sequencer gets a random id.
+- A job is not new if it is done, or if it was published within the last `window_seconds`: then it may still
+  be in the queue.
+- If Keyhole does not understand one record of a message, it treats the whole message as not understood and
+  scans none of its objects. The message returns to the queue until it has been received `dead_after` times.
+  Then it becomes a dead letter.
+- A message with an event of a bucket that is not allowed becomes a dead letter at once, but its other events
+  are handled. Events of buckets that the selection excludes are skipped without a letter.
 """
 
 import logging
@@ -36,9 +38,10 @@ from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
 
 log = logging.getLogger(__name__)
 
-#: Jobs that are recorded and published in one round trip.
+#: The most jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
-#: The names of counters. Others are the kinds of events, `ignored:<name>` and `from:<dialect>`.
+#: The names of counters. There are further counters: one for each kind of events, `ignored:<name>` and
+#: `from:<dialect>`.
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
@@ -50,7 +53,7 @@ DUPLICATES: Final = "duplicates"
 PUBLISHED: Final = "published"
 FORGOTTEN: Final = "forgotten"
 KEPT: Final = "kept"
-#: Events that ask for a scan.
+#: The kinds of events that lead to a scan.
 SCANNED: Final = {EventKind.CREATED, EventKind.RESTORED}
 
 
@@ -59,11 +62,11 @@ class Rules:
     """The rules of a handler.
 
     Args:
-        selection: Which objects are scanned.
-        buckets: The buckets that Keyhole may touch.
-        ruleset: The rules of the verdicts.
+        selection: The objects to scan.
+        buckets: The buckets that Keyhole is allowed to access.
+        ruleset: The id of the rules for new verdicts.
         dead_after: The number of receives after which a message that is not understood becomes a dead letter.
-        window_seconds: How long a published job counts as queued.
+        window_seconds: For this many seconds, a published job is assumed to be in the queue.
     """
 
     selection: Selection
@@ -75,7 +78,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """The outcome for messages: those to acknowledge (`taken`), those to give back, and counts by name."""
+    """The result for a batch: the messages to acknowledge, the messages to give back, and counts by name."""
 
     taken: Sequence[Message]
     back: Sequence[Message]
@@ -83,19 +86,19 @@ class Handled:
 
 
 class _Read(NamedTuple):
-    """An event, and its job if it asks for one."""
+    """An event and its job; `None` if the event does not lead to a scan."""
 
     event: ObjectEvent
     job: ScanJob | None
 
 
 class Handler:
-    """Handles messages. Threads may share it.
+    """Handles messages. Several threads can share a handler.
 
     Args:
         ledger: The ledger, in which jobs are recorded before they are published.
         publisher: Publishes jobs.
-        dead: The dead letters, for messages that are not understood.
+        dead: The store of dead letters, for messages that are not understood.
         deleter: Deletes verdicts.
         rules: The rules of this handler.
     """
@@ -110,11 +113,13 @@ class Handler:
         self._rules = rules
 
     def handle(self, messages: Sequence[Message], source: str) -> Handled:
-        """Handle messages of a source. Dead letters contain the name of the source.
+        """Handle messages from a source. `source` is the source's name, which dead letters contain.
+
+        After an error, the caller must not acknowledge any of the messages.
 
         Raises:
-            redis.RedisError: Redis does not answer, or its disk is too slow; no message may be acknowledged.
-            DeliveryUncertainError: The broker does not answer; no message may be acknowledged.
+            redis.RedisError: Redis does not respond, or its disk is too slow.
+            DeliveryUncertainError: The broker does not respond.
         """
         taken, back, read, poison = [], [], [], []
         empty = 0
@@ -144,7 +149,7 @@ class Handler:
         self._dead.add_durably(letters)
         for letter in letters:
             log.warning(
-                "a message is a dead letter (receives: %d): %s; see `keyhole dead`",
+                "a message became a dead letter (receives: %d): %s; see `keyhole dead`",
                 letter.times,
                 letter.reason,
             )
@@ -152,12 +157,12 @@ class Handler:
         return Handled(taken, back, counts)
 
     def take_over(self, body: bytes) -> Counter[str]:
-        """Handle one message as if it had just been received, and return the counts.
+        """Handle one message like a received message, and return the counts.
 
         Raises:
-            NotUnderstoodError: It is not understood, or has an event of a bucket that is not allowed.
-            redis.RedisError: Redis does not answer.
-            DeliveryUncertainError: The broker does not answer.
+            NotUnderstoodError: The message is not understood, or an event's bucket is not allowed.
+            redis.RedisError: Redis does not respond.
+            DeliveryUncertainError: The broker does not respond.
         """
         read = self._read(body)
         counts = self._work_on(read)
@@ -167,14 +172,14 @@ class Handler:
         return counts
 
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
-        """Return why an understood message must become a dead letter; `None` if it need not become one."""
+        """Return why the message with these events must become a dead letter; `None` if it need not."""
         for event, _ in read:
             if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
         return None
 
     def _may_touch(self, event: ObjectEvent) -> bool:
-        """Return false if the event asks for an action in a bucket that Keyhole may not touch."""
+        """Return false if the event requires an action in a bucket that is not allowed."""
         asks = event.kind is not EventKind.IGNORED and event.bucket is not None
         return not asks or self._rules.buckets.allow(str(event.bucket))
 
@@ -184,9 +189,11 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # This is a bug in Keyhole. It must not end the listener each time that the message is received.
-            log.exception("a message of %d bytes could not be read", len(body))
-            raise NotUnderstoodError(f"Keyhole failed to read it ({error!r}); its log says how") from error
+            # This is a bug in Keyhole. It must not stop the listener whenever this message is received.
+            log.exception("a message of %d bytes could not be parsed", len(body))
+            raise NotUnderstoodError(
+                f"Keyhole failed to parse it ({error!r}); the listener's log has the traceback"
+            ) from error
 
     def _job(self, event: ObjectEvent) -> ScanJob | None:
         return scan_job(event, self._rules.ruleset) if event.kind in SCANNED else None
@@ -217,7 +224,7 @@ class Handler:
         return counts
 
     def _takes(self, event: ObjectEvent) -> bool:
-        """Whether an object is selected, in either reading of its key."""
+        """Whether the selection matches the object, with `key` or with `other_key`."""
         return any(
             self._rules.selection.matches(event.bucket or "", key, event.size)
             for key in (event.key, event.other_key)
@@ -225,12 +232,12 @@ class Handler:
         )
 
     def _publish(self, jobs: Sequence[ScanJob]) -> int:
-        """Publish the jobs that are not known, and return their number."""
+        """Publish the jobs that are new, and return their number."""
         on_their_way = self._ledger.published_among([job.id for job in jobs])
         entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
         published = 0
         for start in range(0, len(entries), CHUNK):
-            # Jobs that are open but perhaps not published are published again.
+            # Open jobs without a marker are published again, because a crash may have prevented it before.
             not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)
@@ -238,5 +245,5 @@ class Handler:
         return published
 
     def _receives(self, message: Message, source: str, reason: str) -> int:
-        """Count a receive of a message that is not understood, and return the count."""
+        """Count a receive of a message that is not understood, and return the number of receives so far."""
         return max(message.receives, self._dead.count_receive(Dead.message(message.body, source, reason)))

@@ -1,8 +1,9 @@
-"""The listener: receives messages, has them handled, acknowledges handled ones and gives the others back.
+"""The listener receives messages, passes them to the handler, and acknowledges them or gives them back.
 
-If the queue, Redis or the broker does not answer, the listener acknowledges nothing, gives back what it
-received, and tries again after a growing pause, forever. Counts that cannot be written are kept, and nothing
-is received before they are written, because a queue may count receives against a message.
+If the queue, Redis or the broker does not respond, the listener acknowledges no message and returns the
+received messages to the queue. It repeats this after growing pauses until the service responds. If the
+listener cannot write its counters to Redis, it keeps them in memory and receives no further messages until it
+has written them. In this way, an outage of Redis does not increase the receive counts of messages.
 """
 
 import logging
@@ -24,37 +25,38 @@ from keyhole.jobs.publisher import DeliveryUncertainError
 
 log = logging.getLogger(__name__)
 
-#: Messages of one receive: the most that SQS returns.
+#: The most messages in one receive, which is SQS's limit.
 BATCH: Final = 10
-#: Seconds to wait for a message, after which a stopped listener ends. SQS charges for every receive: at
-#: this pace less than two cents a day.
+#: Seconds to wait for a message. A listener that is told to stop ends within this time. SQS charges for every
+#: receive; at this interval, that is less than two cents per day.
 WAIT_SECONDS: Final = 2.0
-#: The same for `until_empty`: long enough for SQS to ask all of its servers.
+#: Seconds to wait with `until_empty`. With a wait time, SQS queries all of its servers, not only some of
+#: them.
 LAST_WAIT_SECONDS: Final = 1.0
-#: The first and the longest pause in seconds if a service does not answer.
+#: The first and the longest pause, in seconds, while a service does not respond.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-#: Seconds between two log messages about the same trouble.
+#: Seconds between two log messages during an outage.
 COMPLAINT_SECONDS: Final = 60.0
 
-#: Errors of services that do not answer for a time.
+#: The errors if a service does not respond. They may be temporary.
 TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisError)
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """The outcome of one poll: counts by name, or one line about what does not answer."""
+    """The result of one poll: counts by name, or one line that describes the outage."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     trouble: str | None = None
 
 
 class Listener:
-    """Listens to one source. Each thread has a listener of its own; they may share a handler.
+    """Listens to one source. Each thread needs its own listener; the listeners can share a handler.
 
     Args:
-        source: The source of messages, which is closed when the listener ends.
+        source: The source of messages. The listener closes it at its end.
         handler: Handles the messages.
-        counts: The counters of all listeners.
+        counts: The counters, which all listeners share.
     """
 
     def __init__(self, source: MessageSource, handler: Handler, counts: EventCounters) -> None:
@@ -68,12 +70,13 @@ class Listener:
     def run(
         self, stop: threading.Event, on_poll: Callable[[Poll], None], *, until_empty: bool = False
     ) -> None:
-        """Listen until told to stop, then finish the batch, and give back unhandled messages.
+        """Listen until `stop` is set; then finish the current batch, and give back the other messages.
 
         Args:
-            stop: Tells to stop.
-            on_poll: Called after each turn, also one in which no message came.
-            until_empty: End when no message comes, or with the error when a service does not answer.
+            stop: Set it to stop the listener.
+            on_poll: Called after each poll, even if the poll returned no message.
+            until_empty: End after the first poll without a message. If a service does not respond, raise the
+                error instead of trying again.
 
         Raises:
             SourceUnavailableError, DeliveryUncertainError, redis.RedisError: Only with `until_empty`.
@@ -94,7 +97,7 @@ class Listener:
             self._source.close()
 
     def _poll(self, stop: threading.Event, on_poll: Callable[[Poll], None], wait_seconds: float) -> int:
-        """One turn; returns how many messages came."""
+        """Poll once, handle the messages, and return their number."""
         self._count()
         messages = self._source.receive(BATCH, wait_seconds)
         if stop.is_set():
@@ -123,21 +126,21 @@ class Listener:
             self._uncounted = Counter()
 
     def _wait(self, stop: threading.Event, error: Exception, on_poll: Callable[[Poll], None]) -> None:
-        """Log now and then what does not answer, and pause, longer each time and with jitter."""
+        """Log the error once a minute, and pause. The pause grows with each failure and has jitter."""
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, redis.RedisError):
-            line = f"Redis does not answer ({line})"
+            line = f"Redis does not respond ({line})"
         now = time.monotonic()
         if self._complained_at is None or now >= self._complained_at + COMPLAINT_SECONDS:
             self._complained_at = now
-            log.warning("no messages are handled; the listener keeps trying: %s", line)
+            log.warning("the listener handles no messages at present, and keeps trying: %s", line)
         on_poll(Poll(trouble=line))
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
         self._failures += 1
-        stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - it spreads requests, it hides nothing
+        stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, not cryptography
 
     def _recovered(self) -> None:
         if self._failures:
-            log.warning("messages are handled again")
+            log.warning("the listener handles messages again")
         self._failures = 0
         self._complained_at = None

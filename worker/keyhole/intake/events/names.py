@@ -1,20 +1,20 @@
-"""Maps the names of events to the actions that they ask for.
+"""Maps the names of events to their kinds.
 
-A name that is not here asks for no action: storages report many other events, such as reads and changed
-ACLs. MinIO and RustFS report written tags as `ObjectCreated:PutTagging`, which must be ignored, because
-Keyhole writes tags.
+Events whose names are not listed here are ignored: storages report many other events, such as reads and
+changed ACLs. MinIO and RustFS report changed tags as `ObjectCreated:PutTagging`. Keyhole must ignore these
+events, or else it would scan an object again whenever it writes the object's tags.
 
 Sources: "Supported event types for SQS, SNS, and Lambda" and "Using EventBridge" in S3's user guide; the
-lists of names in the sources of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`); the
-pages about R2 and IBM that `dialects` names.
+lists of names in the source code of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`);
+the pages about R2 and IBM that `dialects` lists.
 """
 
 from typing import Final
 
 from keyhole.intake.events.event import EventKind
 
-#: Actions by name or prefix; the longest one that matches applies. In lower case, because Ceph's
-#: documentation and its code differ in case.
+#: The kinds of events, by name or prefix of a name. The longest match applies. Names are in lower case,
+#: because Ceph's documentation and Ceph's code differ in case.
 KINDS: Final = {
     "objectcreated": EventKind.CREATED,
     "objectcreated:puttagging": EventKind.IGNORED,
@@ -22,11 +22,11 @@ KINDS: Final = {
     "objectcreated:putretention": EventKind.IGNORED,
     "objectcreated:putlegalhold": EventKind.IGNORED,
     "objectcreated:putacl": EventKind.IGNORED,
-    # Ceph: replicated from another zone.
+    # Ceph: the object was replicated from another zone.
     "objectsynced:create": EventKind.CREATED,
     "objectrestore:completed": EventKind.RESTORED,
     "objectremoved": EventKind.REMOVED,
-    # MinIO: there was no object to remove.
+    # MinIO: a DELETE found no object.
     "objectremoved:noop": EventKind.IGNORED,
     "objectsynced:delete": EventKind.REMOVED,
     "objectsynced:deletionmarkercreated": EventKind.REMOVED,
@@ -34,21 +34,22 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: Events that add a delete marker, or may do so: the object is gone, but no version is.
+#: Events of a DELETE that adds a delete marker, or that may do so. The object then has no current version,
+#: but all its versions still exist.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",
     "lifecycleexpiration:deletemarkercreated",
     "objectlifecycle:expiration:current",
 }
-#: The same for EventBridge's names.
+#: The kinds for the names in events from EventBridge.
 DETAIL_TYPES: Final = {
     "Object Created": EventKind.CREATED,
     "Object Restore Completed": EventKind.RESTORED,
     "Object Deleted": EventKind.REMOVED,
 }
 
-#: The same for R2's actions.
+#: The kinds for the actions of R2.
 R2_ACTIONS: Final = {
     "PutObject": EventKind.CREATED,
     "CopyObject": EventKind.CREATED,
@@ -56,12 +57,12 @@ R2_ACTIONS: Final = {
     "DeleteObject": EventKind.REMOVED,
     "LifecycleDeletion": EventKind.REMOVED,
 }
-#: The same for the operations of IBM's Cloud Object Storage.
+#: The kinds for the operations of IBM's Cloud Object Storage.
 IBM_OPERATIONS: Final = {"Object:Write": EventKind.CREATED, "Object:Delete": EventKind.REMOVED}
 
 
 def kind_of(name: str) -> EventKind:
-    """The action for an event of this name, which is without `s3:`."""
+    """Return the kind of an event with this name; the name must not have the prefix `s3:`."""
     name = name.lower()
     while name not in KINDS:
         name, separator, _ = name.rpartition(":")
@@ -71,5 +72,8 @@ def kind_of(name: str) -> EventKind:
 
 
 def puts_marker(name: str) -> bool:
-    """Whether an event's version is a delete marker or the version below it, so that no version is gone."""
+    """Whether the event reports a delete marker, so that no version was deleted.
+
+    The version id in such an event is that of the delete marker or of the version below it.
+    """
     return name.lower() in MARKERS

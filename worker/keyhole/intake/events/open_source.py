@@ -1,19 +1,20 @@
-"""Opens the source of messages that a URL names.
+"""Opens the source of messages that a URL describes.
 
 | URL | queue |
 |---|---|
-| `sqs://queue` | an SQS queue by its name, in the region and account of the credentials |
-| `https://sqs.eu-central-1.amazonaws.com/123456789012/queue` | the same by its URL, as AWS shows it |
-| `sqs://host/account/queue` | the same; `http://host:port/account/queue` without TLS, of another server |
-| `amqp://user:password@host/vhost/queue` | a queue of RabbitMQ's; `amqps` with TLS |
-| `amqp://host/queue?exchange=NAME&routing_key=KEY` | one that Keyhole declares and binds to an exchange |
-| `redis://:password@host/0/key` | a list in Redis, here in database 0; `rediss` with TLS |
-| `unix:///run/valkey.sock?db=0&key=key` | the same by a Unix socket |
+| `sqs://queue` | an SQS queue, identified by its name, in the region and account of the credentials |
+| `https://sqs.eu-central-1.amazonaws.com/123456789012/queue` | an SQS queue, with the URL that AWS shows |
+| `sqs://host/account/queue` | an SQS queue, through HTTPS |
+| `http://host:port/account/queue` | a queue on another server with SQS's API, without TLS |
+| `amqp://user:password@host/vhost/queue` | a RabbitMQ queue; `amqps` uses TLS |
+| `amqp://host/queue?exchange=NAME&routing_key=KEY` | a queue that Keyhole declares and binds to an exchange |
+| `redis://:password@host/0/key` | a list in Redis, here in database 0; `rediss` uses TLS |
+| `unix:///run/valkey.sock?db=0&key=key` | a list in Redis, through a Unix socket |
 
-`sqs+https` and `sqs+http` are `https` and `http`. In names and passwords, special characters of URLs (`/ @
-: # ? %`) are written as `%2F` and so on; in a Redis key, `/` may stay. With `&exchange_type=topic` (or
-another type), a missing exchange is declared as well. Certificates are verified; the environment variable
-`SSL_CERT_FILE` names a file of authorities other than the system's.
+The schemes `sqs+https` and `sqs+http` mean the same as `https` and `http`. In names and passwords, special
+characters of URLs (`/ @ : # ? %`) must be written as `%2F` and so on; only a Redis key can contain `/`. With
+`&exchange_type=topic` (or another type), Keyhole also declares a missing exchange. Certificates are verified.
+The environment variable `SSL_CERT_FILE` names a file of certificate authorities that replaces the system's.
 """
 
 import re
@@ -32,12 +33,12 @@ from keyhole.masking import split_url
 from keyhole.store.connection import connect
 
 _SQS_EXAMPLE: Final = "https://sqs.eu-central-1.amazonaws.com/123456789012/queue or sqs://queue"
-_AMQP_EXAMPLE: Final = "amqp://user:password@host:5672/vhost/queue (without vhost: the default one)"
+_AMQP_EXAMPLE: Final = "amqp://user:password@host:5672/vhost/queue (without vhost: the default vhost)"
 _BINDING_EXAMPLE: Final = "amqp://user:password@host/queue?exchange=NAME&routing_key=KEY"
 _REDIS_EXAMPLE: Final = "redis://:password@host:6379/0/key"
 _UNIX_EXAMPLE: Final = "unix:///run/valkey.sock?db=0&key=key"
 
-#: The protocol of an SQS queue's URL, by the scheme of the given URL.
+#: For each scheme of a given URL, the protocol of the SQS queue's URL.
 _SQS_SCHEMES: Final = {
     "sqs": "https",
     "sqs+https": "https",
@@ -46,13 +47,13 @@ _SQS_SCHEMES: Final = {
     "http": "http",
 }
 _SQS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
-#: The region in a host name of AWS: standard, FIPS, dual stack (api.aws) or PrivateLink (vpce).
+#: Finds the region in AWS's host names: standard, FIPS, dual stack (api.aws) and PrivateLink (vpce).
 _AWS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
 _BINDING_OPTIONS: Final = {"exchange", "routing_key", "exchange_type"}
 _EXCHANGE_TYPES: Final = {"topic", "fanout", "direct", "headers"}
 #: Options of redis-py that contradict the URL or Keyhole's own options.
 _REFUSED_REDIS_OPTIONS: Final = {"db", "decode_responses", "protocol"}
-#: The longest AMQP name, in bytes.
+#: The maximum length of an AMQP name, in bytes.
 _LONGEST_AMQP_NAME: Final = 255
 
 
@@ -64,18 +65,20 @@ def open_source(
     endpoint_url: str | None = None,
     answer_seconds: float | None = None,
 ) -> MessageSource:
-    """Return the source that a URL names. It connects when it is first asked for messages.
+    """Return the source that a URL describes. The source connects at its first `receive`.
 
     Args:
-        url: The URL of a queue, as above.
-        listener_id: The listener's name, which the broker or Redis shows.
-        region: The region of an SQS queue whose URL does not have it; by default boto3 finds it.
-        endpoint_url: A server other than AWS, for an SQS queue that is given by its name.
-        answer_seconds: The longest wait for a connection or an answer; there are no retries then.
+        url: The URL of a queue, in one of the forms above.
+        listener_id: The listener's name, which the broker or Redis shows to administrators.
+        region: The region of an SQS queue, if its URL does not contain the region. By default, boto3
+            determines it.
+        endpoint_url: A server other than AWS, for an SQS queue that is identified by its name.
+        answer_seconds: The longest wait for a connection or a response, in seconds. If set, nothing is
+            retried.
 
     Raises:
-        ValueError: The URL is not that of a queue. The message has a correct example, and nothing of this
-            URL, which may have a password in an unexpected place.
+        ValueError: The URL does not describe a queue. The message contains a correct example. It contains no
+            part of the given URL, which may have a password in an unexpected place.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in _SQS_SCHEMES:
@@ -101,7 +104,7 @@ def _unquote(text: str, example: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError(f"what is quoted by % must be UTF-8, as in {example}") from None
+        raise ValueError(f"characters that are encoded with % must be UTF-8; write {example}") from None
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
@@ -113,7 +116,9 @@ def _sqs_queue(parts: SplitResult, region: str | None, endpoint_url: str | None)
     *account, queue = parts.path.strip("/").split("/") if parts.path.strip("/") else [parts.netloc]
     by_name = parts.scheme == "sqs" and not parts.path
     if not (by_name or account) or not _SQS_NAME.fullmatch(queue) or parts.query or parts.username:
-        raise ValueError(f"it is not an SQS queue; write {_SQS_EXAMPLE}; AWS's chain finds the credentials")
+        raise ValueError(
+            f"it is not an SQS queue; write {_SQS_EXAMPLE}; boto3 finds the credentials in its usual places"
+        )
     if not by_name:
         found = _AWS_REGION.search(parts.netloc)
         place = f"{protocol}://{parts.netloc}"
@@ -126,7 +131,7 @@ def _sqs_queue(parts: SplitResult, region: str | None, endpoint_url: str | None)
         raise ValueError(str(error)) from error
     if not known:
         raise ValueError(
-            f"the region of the SQS queue {queue} is not known; write {_SQS_EXAMPLE.partition(' ')[0]}, "
+            f"the region of the SQS queue {queue} is unknown; write {_SQS_EXAMPLE.partition(' ')[0]}, "
             "or set AWS_DEFAULT_REGION"
         )
     return SqsQueue(queue, region=region, endpoint_url=endpoint_url)
@@ -165,7 +170,7 @@ def _binding(options: dict[str, str]) -> Binding | None:
         or max(len(name.encode()) for name in names) > _LONGEST_AMQP_NAME
     ):
         raise ValueError(
-            f"its options are wrong; write {_BINDING_EXAMPLE}, and to have the exchange declared "
+            f"its options are wrong; write {_BINDING_EXAMPLE}; to let Keyhole declare the exchange, add "
             f"&exchange_type= and one of {', '.join(sorted(_EXCHANGE_TYPES))}"
         )
     return Binding(exchange, routing_key, declare)
@@ -214,7 +219,7 @@ def _open_list(
     listener_id: str,
     answer_seconds: float | None,
 ) -> RedisListSource:
-    refusal = ValueError(f"it has an option that it cannot have; write {_REDIS_EXAMPLE} or {_UNIX_EXAMPLE}")
+    refusal = ValueError(f"it has an invalid option; write {_REDIS_EXAMPLE} or {_UNIX_EXAMPLE}")
     if options.keys() & _REFUSED_REDIS_OPTIONS:
         raise refusal
     try:
@@ -223,7 +228,7 @@ def _open_list(
             url + ("&" if "?" in url else "?") + urlencode(options), answer_seconds=answer_seconds, **retries
         )
         pool = client.connection_pool
-        # Otherwise an unknown option would only be found by the first command.
+        # Create a connection object now; otherwise only the first command would detect an unknown option.
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError):
         raise refusal from None

@@ -1,4 +1,4 @@
-"""The port through which the listener receives messages; sources for SQS, AMQP and Redis implement it."""
+"""The interface between the listener and a queue. It is implemented for SQS, AMQP and Redis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ class Message:
     """A received message.
 
     Args:
-        body: Its bytes.
-        receipt: An opaque value by which the source acknowledges it.
-        receives: The number of its deliveries, including this one, as far as the queue counts; at least 1.
+        body: The bytes of the message.
+        receipt: An opaque value with which the source acknowledges the message.
+        receives: The number of deliveries of the message, including this one; at least 1. Some queues count
+            deliveries only in part, or do not count them.
     """
 
     body: bytes
@@ -23,17 +24,17 @@ class Message:
 
 
 class SourceUnavailableError(KeyholeError):
-    """The queue cannot be reached, or refuses. Unacknowledged messages will be delivered again."""
+    """The queue cannot be reached or refuses access. Unacknowledged messages will be delivered again."""
 
 
 class LookDeniedError(SourceUnavailableError):
-    """Keyhole may not read the status of the queue, but may be allowed to listen."""
+    """Keyhole lacks the permission to read the queue's status. It may still have the permission to listen."""
 
 
 class MessageSource(Protocol):
-    """Messages from a queue, at least once each. One thread uses it."""
+    """A queue that delivers each message at least once. Only one thread can use a source."""
 
-    #: The queue's address for people and logs: without user and password.
+    #: The queue's address without user and password, for logs and messages.
     name: str
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
@@ -47,23 +48,23 @@ class MessageSource(Protocol):
         """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: The queue cannot be reached; they will be delivered again.
+            SourceUnavailableError: The queue cannot be reached. It will deliver the messages again.
         """
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Return messages to the queue, which delivers them again to any listener.
+        """Return messages to the queue, which delivers them again, to this or to another listener.
 
         Raises:
-            SourceUnavailableError: The queue cannot be reached; they will be delivered again all the same.
+            SourceUnavailableError: The queue cannot be reached. It will nevertheless deliver them again.
         """
 
     def look(self) -> str:
-        """Return the status of the queue in words, without taking or changing anything.
+        """Return the status of the queue in words. This takes no message and changes nothing.
 
         Raises:
             SourceUnavailableError: The queue cannot be reached, or does not exist.
-            LookDeniedError: Its status may not be read.
+            LookDeniedError: Keyhole lacks the permission to read the status.
         """
 
     def close(self) -> None:
-        """Give back unacknowledged messages, and disconnect."""
+        """Return unacknowledged messages to the queue, and disconnect."""

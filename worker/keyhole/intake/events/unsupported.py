@@ -1,7 +1,8 @@
-"""Recognises notifications of storages that Keyhole does not support, so that a dead letter names the sender.
+"""Recognises notifications from storages that Keyhole does not support, so that dead letters name the sender.
 
-Each sender has a structure that is not S3's. Some of these storages have an S3 API, but their notifications do
-not match it: versions have other names, or the message lacks the kind of the event.
+The notifications of these senders do not have S3's structure. Some of these storages have an S3 API, but
+their notifications do not match it: versions have other names, or the message does not contain the kind of
+the event.
 
 | sender | message | source |
 |---|---|---|
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from typing import Final
 
 GOOGLE: Final = "Google Cloud Storage"
-#: The sender for each prefix of an event's type.
+#: The sender for each prefix of an event type.
 TYPES: Final = {
     "Microsoft.Storage.": "Azure Event Grid",
     "Microsoft.EventGrid.": "Azure Event Grid",
@@ -28,14 +29,14 @@ TYPES: Final = {
     "com.oraclecloud.": "Oracle Cloud",
     "b2:": "Backblaze B2",
 }
-#: The sender for each source of a record or an event.
+#: The sender for each `eventSource` of a record or an event.
 SOURCES: Final = {"acs:oss": "Alibaba Cloud OSS", "OBS": "Huawei Cloud OBS", "qcs::cos": "Tencent Cloud COS"}
-#: The fields in which a message or an event has its type.
+#: The fields that contain the type of a message or an event.
 _TYPE_FIELDS: Final = ("eventType", "type")
 
 
 def sender_of(message: object) -> str | None:
-    """Return the sender of an unsupported message; `None` if it is unknown."""
+    """Return the name of the sender of an unsupported message; `None` if the sender is unknown."""
     if isinstance(message, list):
         return sender_of(message[0]) if message and isinstance(message[0], dict) else None
     if not isinstance(message, dict):
@@ -69,7 +70,7 @@ def _by_inner(events: object) -> str | None:
 
 
 def _pushed_by_google(message: Mapping[object, object]) -> str | None:
-    """Return the sender of a message that Pub/Sub pushes: Cloud Storage if an attribute names its event."""
+    """Return the sender of a message that Pub/Sub pushes. An attribute shows if it is Cloud Storage."""
     inner = message.get("message")
     if not isinstance(inner, dict) or "subscription" not in message:
         return None
